@@ -23,7 +23,7 @@ from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.draw import DrawConfig, draw
 from lesionlens.training.data import VALIDATION_SEED
-from lesionlens.training.set_loss import wanted
+from lesionlens.training.set_loss import instance_targets
 
 FIRST_SEED = VALIDATION_SEED + 700_000_000
 SMALL_ML = 1.0
@@ -49,7 +49,7 @@ def examine(
     if out is None:
         sys.exit("These weights have no lesion queries")
     masks = out.masks[0][0].float()
-    goal = wanted(drawn.instances[0], present[0] > 0, masks)
+    goal = instance_targets(drawn.instances[0], present[0] > 0, masks)
     confidence, kind = out.classes[0].softmax(-1)[:, : len(LesionClass)].max(1)
     sure = confidence >= 0.5
     union, dice = overlaps(masks[sure] > 0, goal.masks > 0.5)

@@ -81,7 +81,7 @@ def main() -> None:
             (total - shares[number]) / (len(paths) - 1), (0, 0.5, 0.5, 0.5)
         )
         map_ = np.rint(others * 15).astype(np.uint8)
-        structures._shares = lambda map_=map_: map_  # noqa: SLF001 (this head is not in it)
+        structures._structure_map = lambda map_=map_: map_  # noqa: SLF001 (this head is not in it)
         labels, grid, head = head_of(path)
         for at in balls(labels, grid, number):
             place, side = truth_of(labels[tuple(at.T)])

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.conftest import REPOSITORY
 
-from lesionlens.analysis.evaluation.cases import _of_dataset
+from lesionlens.analysis.evaluation.cases import _cases_of_dataset
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files import user_folders
@@ -71,7 +71,9 @@ def _kept(folder: Path) -> list[str]:
 READERS = {
     "servers": Reader("archives.json", [{"address": "a"}], lambda _: kept_servers()),
     "views": Reader("views.json", {"a": "b"}, lambda _: hanging._stored_layouts()),
-    "study_locations": Reader("studies.json", {"a": "b"}, lambda _: study_locations._known()),
+    "study_locations": Reader(
+        "studies.json", {"a": "b"}, lambda _: study_locations._load_locations()
+    ),
     "split": Reader(
         "split.json", {"training": {"A": ["a"]}}, lambda d: split_recorded(CASES, d, 0)
     ),
@@ -103,7 +105,7 @@ READERS = {
     ),
     "row": Reader("findings.json", FINDINGS, lambda d: with_result(StudyEntry("one", str(d)), d)),
     "scores": Reader("findings.json", FINDINGS, lambda d: scores_in(d.parent, [d.name])),
-    "decathlon": Reader("dataset.json", DATASET, _of_dataset),
+    "decathlon": Reader("dataset.json", DATASET, _cases_of_dataset),
 }  # fmt: skip
 
 

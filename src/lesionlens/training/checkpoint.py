@@ -26,7 +26,7 @@ from lesionlens.base.files.bounded_read import parse_json, read_file, read_json
 
 PART_BYTES = 15 * 2**20
 _POINTER = "latest.json"
-_OURS = re.compile(r"step-\d{8}(-again)*")
+_CHECKPOINT_NAME = re.compile(r"step-\d{8}(-again)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +67,28 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
     name = f"step-{int(checkpoint.meta['step']):08d}"
     if (folder / name).exists():  # may be the latest: it is kept until there is another
         name += "-again"
-    target, aside = folder / name, folder / f"{name}.part"
+    target, partial = folder / name, folder / f"{name}.part"
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
         for index, group in enumerate(_parts(checkpoint.tensors, part_bytes)):
-            save_file(group, aside / f"part-{index:03d}.safetensors")
-        (aside / "meta.json").write_text(json.dumps(dict(checkpoint.meta), indent=1), "utf-8")
+            save_file(group, partial / f"part-{index:03d}.safetensors")
+        (partial / "meta.json").write_text(json.dumps(dict(checkpoint.meta), indent=1), "utf-8")
         shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
+        partial.rename(target)
         pointer = folder / f"{_POINTER}.part"
         pointer.write_text(json.dumps({"folder": name}), "utf-8")
         os.replace(pointer, folder / _POINTER)  # noqa: PTH105  (atomic on every platform)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise ResourceError(
             found=f"a checkpoint that could not be written ({error})",
             expected=f"room in {folder.name}",
             next_step="Free some space and start again; the last checkpoint is intact",
         ) from error
     for old in folder.glob("step-*"):
-        if old != target and _OURS.fullmatch(old.name) and (old / "meta.json").is_file():
+        is_checkpoint = _CHECKPOINT_NAME.fullmatch(old.name) and (old / "meta.json").is_file()
+        if old != target and is_checkpoint:
             shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -104,10 +105,11 @@ def load(folder: Path) -> Checkpoint | None:
     if not pointer.exists():
         return None
     try:
-        place = folder / read_json(pointer)["folder"]
-        meta = parse_json(read_file(place / "meta.json"), infinite=True)  # no validation yet: NaN
+        checkpoint = folder / read_json(pointer)["folder"]
+        content = read_file(checkpoint / "meta.json")
+        meta = parse_json(content, infinite=True)  # NaN before the first validation
         tensors: dict[str, torch.Tensor] = {}
-        for part in sorted(place.glob("part-*.safetensors")):
+        for part in sorted(checkpoint.glob("part-*.safetensors")):
             tensors.update(load_file(part))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ReadError) as error:
         raise WeightsError(

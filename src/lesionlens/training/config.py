@@ -31,7 +31,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     ),
 }  # fmt: skip
 """Lowest and highest value of a number in a recipe, by key; the others are 0 or more."""
-_START_FROM = "Start from a built-in one: `lesionlens sample DIR` writes them into DIR/recipes"
+_RECIPES_HINT = "Start from a built-in one: `lesionlens sample DIR` writes them into DIR/recipes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class TrainConfig:
     """Initial weights, safetensors."""
     cavity: bool = False
     """Also outline the resection cavity, as a fourth channel. Set by real cases whose references
-    have one; initial weights that outline it go on doing so.
+    have one; initial weights that outline it continue to do so.
     """
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -171,68 +171,70 @@ class TrainConfig:
         )
 
 
-def _refuse(where: str, found: str, expected: str) -> ConfigError:
+def _recipe_error(key_path: str, found: str, expected: str) -> ConfigError:
     return ConfigError(
-        found=f"{found} in {where}",
+        found=f"{found} in {key_path}",
         expected=expected,
         next_step="Correct the recipe and start again",
     )
 
 
-def _tuple_of(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
-    inner = typing.get_args(kind)
+def _tuple_of(kind: Any, value: Any, key_path: str) -> tuple[Any, ...]:
+    item_kinds = typing.get_args(kind)
     if not isinstance(value, list):
-        raise _refuse(where, repr(value), "a list")
-    if inner[-1] is Ellipsis:
-        return tuple(_typed(inner[0], item, where) for item in value)
-    if len(inner) != len(value):
-        raise _refuse(where, f"{len(value)} entries", str(len(inner)))
-    return tuple(_typed(one, item, where) for one, item in zip(inner, value, strict=True))
+        raise _recipe_error(key_path, repr(value), "a list")
+    if item_kinds[-1] is Ellipsis:
+        return tuple(_typed(item_kinds[0], item, key_path) for item in value)
+    if len(item_kinds) != len(value):
+        raise _recipe_error(key_path, f"{len(value)} entries", str(len(item_kinds)))
+    pairs = zip(item_kinds, value, strict=True)
+    return tuple(_typed(item_kind, item, key_path) for item_kind, item in pairs)
 
 
-def _typed(kind: Any, value: Any, where: str) -> Any:
+def _typed(kind: Any, value: Any, key_path: str) -> Any:
     """Convert a value to a type; raises ConfigError with its key."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _record(kind, value, where)
+        return _record(kind, value, key_path)
     origin = typing.get_origin(kind)
     if origin is tuple:
-        return _tuple_of(kind, value, where)
+        return _tuple_of(kind, value, key_path)
     if origin in (typing.Union, types.UnionType):
-        return _typed(typing.get_args(kind)[0], value, where)
+        return _typed(typing.get_args(kind)[0], value, key_path)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _refuse(where, repr(value), f"a value of type {kind.__name__}")
+        raise _recipe_error(key_path, repr(value), f"a value of type {kind.__name__}")
     if kind in (int, float):
-        _check_bounds(value, where)
+        _check_bounds(value, key_path)
     return value
 
 
-def _check_bounds(value: float, where: str) -> None:
+def _check_bounds(value: float, key_path: str) -> None:
     """Refuse a number that is not finite or beyond the bounds of its key."""
-    least, most = _BOUNDS.get(where.rpartition(".")[2], (0, math.inf))
-    if not least <= value <= most or value == math.inf:
-        upper = "or more" if math.isinf(most) else f"to {most:g}"
-        raise _refuse(where, repr(value), f"{least:g} {upper}")
+    minimum, maximum = _BOUNDS.get(key_path.rpartition(".")[2], (0, math.inf))
+    if not minimum <= value <= maximum or value == math.inf:
+        upper = "or more" if math.isinf(maximum) else f"to {maximum:g}"
+        raise _recipe_error(key_path, repr(value), f"{minimum:g} {upper}")
 
 
-def _record(kind: type[Any], table: Any, where: str) -> Any:
+def _record(kind: type[Any], table: Any, key_path: str) -> Any:
     if not isinstance(table, Mapping):
-        raise _refuse(where, repr(table), "a table")
+        raise _recipe_error(key_path, repr(table), "a table")
     hints = typing.get_type_hints(kind)
     for key in table:
         if key not in hints:
-            raise _refuse(where, f'unknown key "{key}"', f"one of {', '.join(hints)}")
-    given = {key: _typed(hints[key], value, f"{where}.{key}") for key, value in table.items()}
-    for one in dataclasses.fields(kind):
-        needed = one.default is dataclasses.MISSING and one.default_factory is dataclasses.MISSING
-        if needed and one.name not in given:
-            raise _refuse(where, f'no "{one.name}"', f"a value for {one.name}")
-    if "spacing_mm" in given and given["spacing_mm"][0] > given["spacing_mm"][1]:
-        raise _refuse(
-            f"{where}.spacing_mm", str(list(given["spacing_mm"])), "the smaller edge first"
+            raise _recipe_error(key_path, f'unknown key "{key}"', f"one of {', '.join(hints)}")
+    values = {key: _typed(hints[key], value, f"{key_path}.{key}") for key, value in table.items()}
+    missing = dataclasses.MISSING
+    for entry in dataclasses.fields(kind):
+        is_required = entry.default is missing and entry.default_factory is missing
+        if is_required and entry.name not in values:
+            raise _recipe_error(key_path, f'no "{entry.name}"', f"a value for {entry.name}")
+    if "spacing_mm" in values and values["spacing_mm"][0] > values["spacing_mm"][1]:
+        raise _recipe_error(
+            f"{key_path}.spacing_mm", str(list(values["spacing_mm"])), "the smaller edge first"
         )
-    return kind(**given)
+    return kind(**values)
 
 
 def parse_config(table: Mapping[str, Any]) -> TrainConfig:
@@ -245,9 +247,9 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
     """
     config: TrainConfig = _record(TrainConfig, table, "recipe")
     if not config.stages:
-        raise _refuse("recipe", "no stage", "at least one [[stages]]")
+        raise _recipe_error("recipe", "no stage", "at least one [[stages]]")
     if config.network is not None and config.network not in PRESETS:
-        raise _refuse("recipe.network", repr(config.network), f"one of {', '.join(PRESETS)}")
+        raise _recipe_error("recipe.network", repr(config.network), f"one of {', '.join(PRESETS)}")
     return config
 
 
@@ -256,7 +258,7 @@ def read_config(recipe: Path | str) -> TrainConfig:
 
     A file has precedence over a name.
     """
-    path, shipped = Path(recipe), {one.stem: one for one in sorted(RECIPES.glob("*.toml"))}
+    path, shipped = Path(recipe), {file.stem: file for file in sorted(RECIPES.glob("*.toml"))}
     if not path.is_file():
         path = shipped.get(str(recipe), path)
     try:
@@ -265,12 +267,12 @@ def read_config(recipe: Path | str) -> TrainConfig:
         raise ConfigError(
             found=f"no file {path.name}",
             expected=f"a recipe in TOML, or a built-in one: {', '.join(shipped)}",
-            next_step=_START_FROM,
+            next_step=_RECIPES_HINT,
         ) from error
     except (OSError, ValueError) as error:
         raise ConfigError(
             found=f"{path.name}, which is not TOML ({error})",
             expected="a recipe in TOML",
-            next_step=_START_FROM,
+            next_step=_RECIPES_HINT,
         ) from error
     return parse_config(table)

@@ -33,11 +33,11 @@ FIRST_KEPT = 1_500_000_000
 VALIDATION_SEED = 2_000_000_000
 """First seed for validation, and (`SAMPLE_SEED`) for sample data."""
 SAMPLE_SEED = 3_000_000_000
-_AFTER_ALL = 4_000_000_000
+_SEEDS_AFTER_RESERVED = 4_000_000_000
 _STRIDE = 8
 _POLL_S = 0.2
 _NICE = 5
-_WHOLE = np.array([[-1, 1]] * 3, np.float32)
+_WHOLE_BRAIN = np.array([[-1, 1]] * 3, np.float32)
 SEEDS_PER_SOURCE = 1_000_000
 """Number of seeds reserved for one source; those of two sources never overlap."""
 _WINDOWS_PER_VOLUME = 2
@@ -45,7 +45,7 @@ _SEEDS_PER_RUN, _STAGES = 50_000_000, 16
 
 
 def first_seed(seed: int, session: int, stage: int) -> int:
-    """Return the first seed of a stage's volumes; none is kept, validated on or a sample.
+    """Return the first seed of a stage's volumes, outside the reserved ranges.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def first_seed(seed: int, session: int, stage: int) -> int:
     first = seed * _SEEDS_PER_RUN + (session * _STAGES + stage) * SEEDS_PER_SOURCE
     if first < FIRST_KEPT - _STAGES * SEEDS_PER_SOURCE:
         return first
-    return first - FIRST_KEPT + _AFTER_ALL
+    return first - FIRST_KEPT + _SEEDS_AFTER_RESERVED
 
 
 class Batch(NamedTuple):
@@ -82,11 +82,11 @@ class Batch(NamedTuple):
     """(B, 3, 2) float32: position of each volume relative to its brain, -1 to 1."""
 
 
-Placing = Callable[
+Placement = Callable[
     [Sequence[int], NDArray[np.float32], Sequence[int], np.random.Generator],
     tuple[list[int], NDArray[np.float32]],
 ]
-"""From size and place of a volume, and a grid's shape: where it begins, and the grid's place."""
+"""Maps size and position of a volume and a grid's shape to its start and the grid's position."""
 
 
 class BatchSource(Protocol):
@@ -113,7 +113,7 @@ class Packed:
     """(I, J, K), as in `Batch`."""
     present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(4, dtype=bool))
     """(4,): available sequences; a synthetic volume has all."""
-    place: NDArray[np.float32] = field(default_factory=_WHOLE.copy)
+    place: NDArray[np.float32] = field(default_factory=_WHOLE_BRAIN.copy)
     """(3, 2), as in `Batch`."""
 
 
@@ -123,17 +123,17 @@ def pack(channels: Tensor, labels: Tensor, parts: Tensor, brain: Tensor) -> Pack
     low, high = inside.amin(0).tolist(), (inside.amax(0) + 1).tolist()
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     code = brain.to(torch.uint8) + labels.sum(0, dtype=torch.uint8) * brain
-    kept = channels[(slice(None), *box)].half().numpy()
-    return Packed(kept, code[box].numpy(), parts[box].numpy())
+    cropped = channels[(slice(None), *box)].half().numpy()
+    return Packed(cropped, code[box].numpy(), parts[box].numpy())
 
 
 def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packed]:
     """Generate one geometry with several contrasts."""
     geometry = draw_geometry(config, [seed])
-    for round_ in range(paintings):
-        drawn = paint(config, geometry, [seed], round_)
-        if bool(drawn.brain.any()):
-            yield pack(drawn.zscored[0], drawn.labels[0], drawn.instances[0], drawn.brain[0])
+    for painting in range(paintings):
+        volume = paint(config, geometry, [seed], painting)
+        if bool(volume.brain.any()):
+            yield pack(volume.zscored[0], volume.labels[0], volume.instances[0], volume.brain[0])
 
 
 def windows_of(
@@ -147,7 +147,7 @@ def windows_of(
         yield cut_window(packed, window, rng)
 
 
-def _produce(
+def _generate_volumes(
     out: Any, config: DrawConfig, stage: StageConfig, seeds: range, paintings: int
 ) -> None:
     """Generate volumes in a worker until stopped."""
@@ -167,18 +167,18 @@ def sample_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.
     """Sample which of the four sequences are present, (4,) bool; at least one."""
     roll = rng.random() - config.complete
     if roll < 0:
-        shown = np.ones(4, dtype=bool)
-        shown[0] = config.without_t1 == 0 or rng.random() >= config.without_t1
-        return shown
-    for sequence, share in enumerate(config.single):
-        if roll < share:
+        present = np.ones(4, dtype=bool)
+        present[0] = config.without_t1 == 0 or rng.random() >= config.without_t1
+        return present
+    for sequence, fraction in enumerate(config.single):
+        if roll < fraction:
             return np.asarray(np.arange(4) == sequence)
-        roll -= share
+        roll -= fraction
     if roll < config.without_t1c:
         return np.array([True, False, True, True])
-    kept = np.zeros(4, dtype=bool)
-    kept[rng.choice(4, size=int(rng.integers(1, 4)), replace=False)] = True
-    return kept
+    subset = np.zeros(4, dtype=bool)
+    subset[rng.choice(4, size=int(rng.integers(1, 4)), replace=False)] = True
+    return subset
 
 
 def window_in(
@@ -198,16 +198,16 @@ def window_in(
     """
     lesions = np.unique(instances[code > 1])
     if len(lesions) and rng.random() < 0.8:
-        pick = np.argwhere((instances == rng.choice(lesions)) & (code > 1))
+        candidates = np.argwhere((instances == rng.choice(lesions)) & (code > 1))
     else:
-        pick = np.argwhere(code > 0)
-    centre = pick[rng.integers(len(pick))] + rng.normal(0, 6, 3)
+        candidates = np.argwhere(code > 0)
+    centre = candidates[rng.integers(len(candidates))] + rng.normal(0, 6, 3)
     box: list[slice] = []
-    for size, wanted, middle in zip(code.shape, window, centre, strict=True):
-        start = int(np.clip(round(middle - wanted / 2), 0, max(0, size - wanted)))
-        box.append(slice(start, start + min(wanted, size)))
+    for size, length, position in zip(code.shape, window, centre, strict=True):
+        start = int(np.clip(round(position - length / 2), 0, max(0, size - length)))
+        box.append(slice(start, start + min(length, size)))
     edges = np.array(
-        [[one.start / n, one.stop / n] for one, n in zip(box, code.shape, strict=True)]
+        [[side.start / n, side.stop / n] for side, n in zip(box, code.shape, strict=True)]
     )
     return (box[0], box[1], box[2]), (2 * edges - 1).astype(np.float32)
 
@@ -220,21 +220,21 @@ def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Gene
     return Packed(channels, code[box].copy(), instances[box].copy(), packed.present, place)
 
 
-def sample_shown(
+def sample_used_sequences(
     present: NDArray[np.bool_], rng: np.random.Generator, config: DataConfig
 ) -> NDArray[np.bool_]:
     """Sample which of a volume's available sequences, (4,) bool, are used; at least one."""
-    shown = sample_presence(rng, config) & present
-    return shown if shown.any() else present
+    used = sample_presence(rng, config) & present
+    return used if used.any() else present
 
 
-def place_anywhere(
+def random_placement(
     size: Sequence[int],
     place: NDArray[np.float32],
     shape: Sequence[int],
     rng: np.random.Generator,
 ) -> tuple[list[int], NDArray[np.float32]]:
-    """Sample where a volume of `size` begins in a grid of `shape`; its `place` stays its own."""
+    """Sample the start of a volume of `size` in a grid of `shape`; its position is unchanged."""
     return [int(rng.integers(0, n - m + 1)) for n, m in zip(shape, size, strict=True)], place
 
 
@@ -243,7 +243,7 @@ def collate(
     rng: np.random.Generator,
     config: DataConfig,
     shape: tuple[int, int, int] | None = None,
-    placing: Placing = place_anywhere,
+    placing: Placement = random_placement,
 ) -> Batch:
     """Pad to a common grid and augment: mirror, gain, offset, dropped sequences.
 
@@ -263,28 +263,28 @@ def collate(
     channels = torch.zeros(len(volumes), 4, *shape, device=device)
     code, parts = torch.zeros(2, len(volumes), *shape, dtype=torch.uint8, device=device)
     place = np.zeros((len(volumes), 3, 2), np.float32)
-    shown = np.stack([sample_shown(volume.present, rng, config) for volume in volumes])
+    presence = np.stack([sample_used_sequences(volume.present, rng, config) for volume in volumes])
     for item, volume in enumerate(volumes):
         start, place[item] = placing(volume.code.shape, volume.place, shape, rng)
         i, j, k = (slice(a, a + m) for a, m in zip(start, volume.code.shape, strict=True))
-        changes = rng.uniform(0.88, 1.12, (4, 1, 1, 1)), rng.uniform(-0.12, 0.12, (4, 1, 1, 1))
-        gain, offset = torch.from_numpy(np.array(changes, np.float32)).to(device)
-        inside = torch.as_tensor(volume.code)
+        factors = rng.uniform(0.88, 1.12, (4, 1, 1, 1)), rng.uniform(-0.12, 0.12, (4, 1, 1, 1))
+        gain, offset = torch.from_numpy(np.array(factors, np.float32)).to(device)
+        volume_code = torch.as_tensor(volume.code)
         values = torch.as_tensor(volume.channels).float() * gain + offset
-        channels[item, :, i, j, k] = values * (inside > 0)
-        code[item, i, j, k], parts[item, i, j, k] = inside, torch.as_tensor(volume.instances)
+        channels[item, :, i, j, k] = values * (volume_code > 0)
+        code[item, i, j, k], parts[item, i, j, k] = volume_code, torch.as_tensor(volume.instances)
         if rng.random() < 0.5:
             place[item, 0] = -place[item, 0, ::-1]
             for array in (channels[item], code[item], parts[item]):
                 array.copy_(array.flip(-3))
-    present = torch.from_numpy(shown).to(device)
+    present = torch.from_numpy(presence).to(device)
     channels *= present[:, :, None, None, None]
     labels = torch.stack([code > level for level in (1, 2, 3)], 1).to(torch.uint8)
     return Batch(channels, present, code > 0, labels, parts, torch.from_numpy(place).to(device))
 
 
 def padded_shape(size: NDArray[np.int_]) -> tuple[int, int, int]:
-    """Return (3,) voxels rounded up to what the network can divide."""
+    """Return (3,) voxels rounded up to a multiple of the network's stride."""
     i, j, k = (-size // _STRIDE * -_STRIDE).tolist()
     return i, j, k
 
@@ -298,47 +298,52 @@ class SynthSource:
         Generator configuration; the grid is taken from the stage.
     seed : int
         Seed of the first volume; with workers the caller passes another one after every restart.
-    done : int
+    completed : int
         Batches returned before, so that without workers a resumed run gets the same batches as an
         uninterrupted one.
     """
 
     def __init__(
-        self, draw: DrawConfig, stage: StageConfig, config: DataConfig, seed: int, done: int = 0
+        self,
+        draw: DrawConfig,
+        stage: StageConfig,
+        config: DataConfig,
+        seed: int,
+        completed: int = 0,
     ) -> None:
         self._draw = dataclasses.replace(draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
         self._stage, self._config = stage, config
-        self._rng = np.random.default_rng((seed, done))
+        self._rng = np.random.default_rng((seed, completed))
         self._pool: list[Packed] = []
-        self._seed, self._done, self.drawn, self.shown = seed, done, 0, 0
+        self._seed, self._completed, self.drawn, self.shown = seed, completed, 0, 0
         self._workers: list[Any] = []
         if config.workers:
             context = processes.get_context("spawn")
             self._queue = context.Queue(maxsize=8)
             for index in range(config.workers):
                 seeds = range(seed + index, seed + SEEDS_PER_SOURCE, config.workers)
-                given = (self._queue, self._draw, stage, seeds, config.paintings)
-                worker = context.Process(target=_produce, args=given, daemon=True)
+                arguments = (self._queue, self._draw, stage, seeds, config.paintings)
+                worker = context.Process(target=_generate_volumes, args=arguments, daemon=True)
                 with interrupts_blocked():
                     worker.start()
                 self._workers.append(worker)
 
     def _receive(self, wait_s: float) -> bool:
         try:
-            drawn = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
+            fields = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
         except queues.Empty:
             return False
-        self._pool.append(Packed(*drawn))
+        self._pool.append(Packed(*fields))
         self.drawn += 1
         return True
 
     def _fill(self) -> None:
         """Collect finished volumes from the workers; wait only if the pool is very small."""
-        least = min(8, self._config.pool)
-        short = received = True
-        while short or received:
-            received = self._receive(_POLL_S if len(self._pool) < least else 0)
-            short = len(self._pool) < least
+        minimum = min(8, self._config.pool)
+        is_short = received = True
+        while is_short or received:
+            received = self._receive(_POLL_S if len(self._pool) < minimum else 0)
+            is_short = len(self._pool) < minimum
             self._check_workers()
         del self._pool[: max(0, len(self._pool) - self._config.pool)]
 
@@ -350,17 +355,17 @@ class SynthSource:
                 next_step="Free some memory; the same command continues from the last checkpoint",
             )
 
-    def _draw_now(self, size: int) -> list[Packed]:
+    def _generate_now(self, size: int) -> list[Packed]:
         """Generate volumes in this process, determined by the batch number only."""
-        self._rng = np.random.default_rng((self._seed, self._done))
-        first = self._seed + self._done * size
-        self._done += 1
+        self._rng = np.random.default_rng((self._seed, self._completed))
+        start_seed = self._seed + self._completed * size
+        self._completed += 1
         self.drawn += size
-        drawn = [p for n in range(size) for p in draw_packed(self._draw, first + n, 1)]
-        return [next(windows_of(packed, self._stage.window, self._rng)) for packed in drawn]
+        volumes = [p for n in range(size) for p in draw_packed(self._draw, start_seed + n, 1)]
+        return [next(windows_of(packed, self._stage.window, self._rng)) for packed in volumes]
 
     def _choose(self, size: int) -> list[Packed]:
-        """Return mostly one of the newest volumes, else any of the pool."""
+        """Sample volumes from the pool, mostly from the newest ones."""
         self._fill()
         chosen = []
         for _ in range(size):
@@ -370,7 +375,7 @@ class SynthSource:
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""
-        chosen = self._choose(size) if self._workers else self._draw_now(size)
+        chosen = self._choose(size) if self._workers else self._generate_now(size)
         self.shown += size
         return collate(chosen, self._rng, self._config)
 
@@ -383,21 +388,26 @@ class SynthSource:
 
 
 class MixedSource:
-    """Batches of one source, with a share from another.
+    """Batches of one source, mixed with those of another.
 
     Parameters
     ----------
-    share : float
-        Share of batches from the second source.
-    seed, done : int
-        The choice depends on the batch number only; `done` batches were returned before.
+    second_fraction : float
+        Fraction of the batches that come from the second source.
+    seed, completed : int
+        The choice depends on the batch number only; `completed` batches were returned before.
     """
 
     def __init__(
-        self, first: BatchSource, second: BatchSource, share: float, seed: int, done: int
+        self,
+        first: BatchSource,
+        second: BatchSource,
+        second_fraction: float,
+        seed: int,
+        completed: int,
     ) -> None:
-        self._sources, self._share = (first, second), share
-        self._seed, self._done = seed, done
+        self._sources, self._second_fraction = (first, second), second_fraction
+        self._seed, self._completed = seed, completed
 
     @property
     def drawn(self) -> int:
@@ -411,8 +421,8 @@ class MixedSource:
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""
-        second = is_second(self._seed, self._done, self._share)
-        self._done += 1
+        second = uses_second_source(self._seed, self._completed, self._second_fraction)
+        self._completed += 1
         return self._sources[second].batch(size)
 
     def close(self) -> None:
@@ -421,35 +431,41 @@ class MixedSource:
             source.close()
 
 
-def is_second(seed: int, number: int, share: float) -> bool:
+def uses_second_source(seed: int, number: int, second_fraction: float) -> bool:
     """Return whether batch `number` comes from the second source."""
-    return bool(np.random.default_rng((seed, number)).random() < share)
+    return bool(np.random.default_rng((seed, number)).random() < second_fraction)
 
 
 def mixed(
     first: Callable[[int], BatchSource],
     second: Callable[[int], BatchSource],
-    share: float,
+    second_fraction: float,
     seed: int,
-    done: int,
+    completed: int,
 ) -> BatchSource:
     """Mix two sources, each created with its number of batches returned before.
 
-    A source with share zero is not created.
+    A source that contributes nothing is not created.
     """
-    if share <= 0:
-        return first(done)
-    if share >= 1:
-        return second(done)
-    later = sum(is_second(seed, n, share) for n in range(done))
-    return MixedSource(first(done - later), second(later), share, seed, done)
+    if second_fraction <= 0:
+        return first(completed)
+    if second_fraction >= 1:
+        return second(completed)
+    from_second = sum(uses_second_source(seed, n, second_fraction) for n in range(completed))
+    return MixedSource(
+        first(completed - from_second), second(from_second), second_fraction, seed, completed
+    )
 
 
 def patch_stage(stage: StageConfig) -> StageConfig:
     """Return a stage that consists only of another stage's patches."""
-    near = stage.patches
-    if near is None:
+    patches = stage.patches
+    if patches is None:
         return stage
     return dataclasses.replace(
-        stage, shape=near.shape, spacing_mm=near.spacing_mm, window=near.window, patches=None
+        stage,
+        shape=patches.shape,
+        spacing_mm=patches.spacing_mm,
+        window=patches.window,
+        patches=None,
     )

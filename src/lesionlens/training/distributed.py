@@ -16,7 +16,7 @@ from lesionlens.base.errors import ConfigError, ResourceError
 from lesionlens.engines import device as devices
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # collective communication backends by accelerator
-_PATIENCE = timedelta(hours=2)
+_TIMEOUT = timedelta(hours=2)
 """Timeout while another process validates or prepares real cases."""
 
 
@@ -34,23 +34,23 @@ class ProcessGroup:
         """Whether this process writes files and logs."""
         return self.rank == 0
 
-    def any(self, mine: bool) -> bool:
+    def any(self, condition: bool) -> bool:
         """Return whether a condition holds in any process; a collective call."""
-        return self._largest(float(mine)) > 0
+        return self._largest(float(condition)) > 0
 
     def _largest(self, value: float) -> float:
         if self.size == 1:
             return value
-        known = torch.tensor([value], dtype=torch.float64, device=self.device)
-        distributed.all_reduce(known, distributed.ReduceOp.MAX)
-        return float(known)
+        reduced = torch.tensor([value], dtype=torch.float64, device=self.device)
+        distributed.all_reduce(reduced, distributed.ReduceOp.MAX)
+        return float(reduced)
 
     def share(self, network: nn.Module) -> nn.Module:
         """Return the module for training steps: synchronised weights, averaged gradients."""
         if self.size == 1:
             return network
-        own = None if self.device.type == "cpu" else [self.device.index]
-        return DistributedDataParallel(network, device_ids=own, find_unused_parameters=True)
+        device_ids = None if self.device.type == "cpu" else [self.device.index]
+        return DistributedDataParallel(network, device_ids=device_ids, find_unused_parameters=True)
 
     def check_step(self, step: int) -> None:
         """Check that all processes resume from the same step.
@@ -87,18 +87,18 @@ def _own_device(requested: str, local: int) -> torch.device:
             expected=f"cpu, or {' or '.join(_BACKENDS)}, of which each process takes one",
             next_step="Leave the number out, as in --device cuda, or start without torchrun",
         )
-    place = devices.choose(requested)
-    if place.type == "cpu":
-        return place
-    there = devices.accelerators()
-    if local >= len(there):
+    device = devices.choose(requested)
+    if device.type == "cpu":
+        return device
+    available = devices.accelerators()
+    if local >= len(available):
         raise ResourceError(
-            found=f"{len(there)} {place.type.upper()} devices for process {local + 1} here",
+            found=f"{len(available)} {device.type.upper()} devices for process {local + 1} here",
             expected="one for each process",
             next_step="Start fewer: torchrun --nproc-per-node",
         )
-    torch.get_device_module(place).set_device(local)
-    return there[local]
+    torch.get_device_module(device).set_device(local)
+    return available[local]
 
 
 @contextmanager
@@ -119,16 +119,16 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     if size == 1:
         yield ProcessGroup(devices.choose(device))
         return
-    place = _own_device(device, int(os.environ["LOCAL_RANK"]))
+    own_device = _own_device(device, int(os.environ["LOCAL_RANK"]))
     if not distributed.is_available():
         raise ResourceError(
             found="a torch without torch.distributed",
             expected="one that supports several processes",
             next_step="Start without torchrun, or install another build of torch",
         )
-    distributed.init_process_group(_BACKENDS.get(place.type, "gloo"), timeout=_PATIENCE)
+    distributed.init_process_group(_BACKENDS.get(own_device.type, "gloo"), timeout=_TIMEOUT)
     try:
-        yield ProcessGroup(place, int(os.environ["RANK"]), size)
+        yield ProcessGroup(own_device, int(os.environ["RANK"]), size)
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or "gloo/transport" in str(error):
             raise ResourceError(

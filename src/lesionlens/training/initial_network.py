@@ -15,14 +15,14 @@ from lesionlens.network.model import LensNetwork
 from lesionlens.network.notes import WeightsNotes, notes_of
 from lesionlens.training.config import TrainConfig
 
-_A_REGION_A_ROW = ("queries.query", "refine.weight", "refine.bias")
+_REGION_TENSORS = ("queries.query", "refine.weight", "refine.bias")
 """Tensors with one row for each region query."""
 
 
 def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes, str | None]:
     """Build the configured network, with the initial weights if any, their metadata and SHA-256.
 
-    The query of a resection cavity that these lack starts afresh.
+    If they lack the query of a resection cavity, it is initialised randomly.
 
     Temperatures, thresholds and score are kept, so that new weights can be used immediately;
     measured false positive rates are not.
@@ -35,20 +35,20 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes, str
         They cannot be read, or are of another network.
     """
     if config.init is None:
-        own = preset(name_of(config))
-        return build(own.with_cavity() if config.cavity else own), WeightsNotes(), None
+        sizes = preset(name_of(config))
+        return build(sizes.with_cavity() if config.cavity else sizes), WeightsNotes(), None
     if not Path(config.init).is_file():
         raise ConfigError(
             found=f"no file {config.init!r}, which the recipe names as its initial weights",
             expected="weights written by LesionLens (safetensors)",
             next_step="Put the file there, correct `init` in the recipe, or leave it out",
         )
-    start, info = weights.load(Path(config.init))
-    sizes = info.config if config.network is None else _like(info.config, config)
+    loaded, info = weights.load(Path(config.init))
+    sizes = info.config if config.network is None else _compatible_config(info.config, config)
     network = build(sizes.with_cavity() if config.cavity else sizes)
-    state, fresh = start.state_dict(), network.state_dict()
-    for name in _A_REGION_A_ROW:
-        state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
+    state, new_state = loaded.state_dict(), network.state_dict()
+    for name in _REGION_TENSORS:
+        state[name] = torch.cat([state[name], new_state[name][len(state[name]) :]])
     network.load_state_dict(state, strict=sizes.lesions == info.config.lesions)
     notes = WeightsNotes(**notes_of(info) | {"version": "0", "operating_points": ()})
     return network, notes, info.sha256
@@ -59,14 +59,14 @@ def name_of(config: TrainConfig) -> str:
     return config.network or ("base" if config.init is None else Path(config.init).stem)
 
 
-def _like(given: NetworkConfig, config: TrainConfig) -> NetworkConfig:
-    """Check that weights fit the network; missing lesion queries start afresh."""
-    own = dataclasses.replace(preset(name_of(config)), regions=given.regions)
-    alike = dataclasses.replace(own, lesions=given.lesions)
-    if given != alike or given.lesions not in (0, own.lesions):
+def _compatible_config(loaded: NetworkConfig, config: TrainConfig) -> NetworkConfig:
+    """Check that weights fit the network; missing lesion queries are initialised randomly."""
+    configured = dataclasses.replace(preset(name_of(config)), regions=loaded.regions)
+    expected = dataclasses.replace(configured, lesions=loaded.lesions)
+    if loaded != expected or loaded.lesions not in (0, configured.lesions):
         raise WeightsError(
             found=f"weights of another network in {Path(config.init or '').name}",
             expected=f'those of a network "{config.network}", as in the recipe',
             next_step="Change `init` in the recipe, or leave `network` out",
         )
-    return own
+    return configured

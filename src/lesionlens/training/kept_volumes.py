@@ -31,14 +31,14 @@ def read(file: Path) -> Packed:
     ReadError
         The file was damaged since the run started; a new run creates it again.
     """
-    kept = array_cache.read(file)
-    if kept is None:
+    fields = array_cache.read(file)
+    if fields is None:
         raise ReadError(
             found=f"a damaged volume in {file.parent.name!r}",
             expected="the one that was prepared",
             next_step="Run the same command again: it is prepared again",
         )
-    return Packed(**kept)
+    return Packed(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +76,33 @@ class FolderSource:
         vary_mm: float | None = None,
     ) -> None:
         self._files, self._stage, self._config = list(files), stage, config
-        self._seed, self._done = start.seed, start.batches
+        self._seed, self._completed = start.seed, start.batches
         self._vary_mm = vary_mm
-        self._kept: OrderedDict[Path, Packed] = OrderedDict()
+        self._cache: OrderedDict[Path, Packed] = OrderedDict()
         self.drawn, self.shown = len(self._files), 0
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""
-        rng = np.random.default_rng((self._seed, self._done))
+        rng = np.random.default_rng((self._seed, self._completed))
         chosen = [
             self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
         ]
         if self._vary_mm is not None:
             chosen = [varied(p, self._vary_mm, self._stage.window, rng) for p in chosen]
-        self._done += 1
+        self._completed += 1
         self.shown += size
         return collate(chosen, rng, self._config)
 
     def _read(self, file: Path) -> Packed:
-        if file in self._kept:
-            self._kept.move_to_end(file)
-            return self._kept[file]
+        if file in self._cache:
+            self._cache.move_to_end(file)
+            return self._cache[file]
         packed = read(file)
-        self._kept[file] = packed
-        while len(self._kept) > max(1, self._config.pool):
-            self._kept.popitem(last=False)
+        self._cache[file] = packed
+        while len(self._cache) > max(1, self._config.pool):
+            self._cache.popitem(last=False)
         return packed
 
     def close(self) -> None:
         """Release memory."""
-        self._kept.clear()
+        self._cache.clear()

@@ -113,11 +113,11 @@ class TrainOptions:
 TO_THE_END = TrainOptions()
 
 
-def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun:
+def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun:
     processes = options.processes or ProcessGroup(choose("cpu"))
     torch.manual_seed(config.seed)
-    begun, notes, parent = initial_network(config)
-    network = channels_last(begun.to(processes.device))
+    initial, notes, parent = initial_network(config)
+    network = channels_last(initial.to(processes.device))
     precision = options.precision
     if precision is ComputePrecision.AUTO and not config.autocast:
         precision = ComputePrecision.FLOAT32
@@ -134,7 +134,7 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun
 
 
 @contextmanager
-def _alone(run: TrainingRun) -> Iterator[None]:
+def _exclusive(run: TrainingRun) -> Iterator[None]:
     """Refuse a second training in the folder: each would delete the other's checkpoint."""
     checkpoints = run.out / "checkpoint"
     if not run.processes.leads:
@@ -160,9 +160,9 @@ def _drop_later_rows(run: TrainingRun) -> None:
     """Remove log lines of later steps: from a killed session, or from the run before --fresh."""
     for file in (run.out / _LOG, run.out / _VALIDATION):
         lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-        kept = [line for line in lines if _step_of(line) <= run.step]
-        if kept != lines:
-            write_atomically(file, "".join(f"{line}\n" for line in kept))
+        retained = [line for line in lines if _step_of(line) <= run.step]
+        if retained != lines:
+            write_atomically(file, "".join(f"{line}\n" for line in retained))
 
 
 def _step_of(line: str) -> float:
@@ -173,53 +173,55 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
-def _rate(config: TrainConfig, step: int) -> float:
-    index, within = config.stage_at(step)
+def _rate_factor(config: TrainConfig, step: int) -> float:
+    index, stage_step = config.stage_at(step)
     stage = config.stages[index]
     start, end = stage.rate
-    done = min(1.0, within / max(1, stage.steps))
-    return (start + (end - start) * done) * min(1.0, (step + 1) / max(1, config.optimiser.warmup))
+    fraction = min(1.0, stage_step / max(1, stage.steps))
+    warmup = min(1.0, (step + 1) / max(1, config.optimiser.warmup))
+    return (start + (end - start) * fraction) * warmup
 
 
-def learn(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
+def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
     """Train on one batch; return the loss and its terms."""
     device = run.processes.device
-    moved = Batch(*(t.to(device) for t in batch))
-    x = with_presence(moved.channels, moved.present, moved.brain)
+    on_device = Batch(*(t.to(device) for t in batch))
+    x = with_presence(on_device.channels, on_device.present, on_device.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
     with autocast(device, run.precision):
-        output = run.shared(x, place=moved.place)
-    loss, parts = lens_loss(output, moved, run.config.loss)
+        output = run.shared(x, place=on_device.place)
+    loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
     if run.processes.any(not math.isfinite(value)):
         logger.warning("step %d has no finite loss and is left out", run.step)
     else:
-        parts["gradient"] = run.optimiser.step(loss, _rate(run.config, run.step), run.step)
-        if not math.isfinite(parts["gradient"]):
+        terms["gradient"] = run.optimiser.step(loss, _rate_factor(run.config, run.step), run.step)
+        if not math.isfinite(terms["gradient"]):
             logger.warning("step %d has no finite gradient and is left out", run.step)
     run.step += 1
-    return value, parts
+    return value, terms
 
 
-def _source(run: TrainingRun, stage: int) -> BatchSource:
-    """Create the source of a stage; stages, processes and sessions have seeds of their own."""
+def _stage_source(run: TrainingRun, stage: int) -> BatchSource:
+    """Create the source of a stage; seeds differ between stages, processes and sessions."""
     config, rank = run.config, run.processes.rank
     session = 0 if config.data.workers == 0 else run.session
-    first = first_seed(config.seed, session, stage) + rank * _SEEDS_PER_PROCESS
-    done = config.stage_at(run.step)[1]
-    plan = config.stages[stage]
+    first_volume_seed = first_seed(config.seed, session, stage) + rank * _SEEDS_PER_PROCESS
+    completed = config.stage_at(run.step)[1]
+    stage_config = config.stages[stage]
     if run.cases is not None:
         with run.processes.first_alone():
-            return run.cases.source(plan, config.data, config.seed + stage + 1000 * rank, done)
-    if plan.patches is None:
-        return SynthSource(config.draw, plan, config.data, first, done)
-    near, after = patch_stage(plan), first + 8 * SEEDS_PER_SOURCE
+            seed = config.seed + stage + 1000 * rank
+            return run.cases.source(stage_config, config.data, seed, completed)
+    if stage_config.patches is None:
+        return SynthSource(config.draw, stage_config, config.data, first_volume_seed, completed)
+    patches, patch_seed = patch_stage(stage_config), first_volume_seed + 8 * SEEDS_PER_SOURCE
     return mixed(
-        lambda n: SynthSource(config.draw, plan, config.data, first, n),
-        lambda n: SynthSource(config.draw, near, config.data, after, n),
-        plan.patches.share,
-        first,
-        done,
+        lambda n: SynthSource(config.draw, stage_config, config.data, first_volume_seed, n),
+        lambda n: SynthSource(config.draw, patches, config.data, patch_seed, n),
+        stage_config.patches.share,
+        first_volume_seed,
+        completed,
     )
 
 
@@ -236,13 +238,13 @@ def _append_row(file: Path, row: Mapping[str, Any]) -> None:
 
 
 def _report(
-    run: TrainingRun, value: float, parts: dict[str, float], source: Any, board: Any
+    run: TrainingRun, value: float, terms: dict[str, float], source: Any, board: Any
 ) -> None:
     row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
-    row |= {name: round(part, 4) for name, part in parts.items()}
+    row |= {name: round(term, 4) for name, term in terms.items()}
     row |= {"drawn": getattr(source, "drawn", 0), "shown": getattr(source, "shown", 0)}
     _append_row(run.out / _LOG, row)
-    board.scalars({"loss": value, **parts}, run.step)
+    board.scalars({"loss": value, **terms}, run.step)
 
 
 def _validate(run: TrainingRun, board: Any) -> None:
@@ -250,48 +252,48 @@ def _validate(run: TrainingRun, board: Any) -> None:
     config, device = run.config, run.processes.device
     if not run.processes.leads or (not config.validation_volumes and run.cases is None):
         return
-    judge = channels_last(build(run.network.config).to(device))
-    judge.load_state_dict(run.optimiser.average)
+    model = channels_last(build(run.network.config).to(device))
+    model.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
-    figures, picture = validate(judge, grid, config.validation_volumes, device, run.precision)
+    metrics, picture = validate(model, grid, config.validation_volumes, device, run.precision)
     if run.cases is not None:
-        figures |= run.cases.validate(judge, stage, device, run.precision)
-    _append_row(run.out / _VALIDATION, {"step": run.step, **figures})
-    board.scalars({f"validation/{k}": v for k, v in figures.items()}, run.step)
+        metrics |= run.cases.validate(model, stage, device, run.precision)
+    _append_row(run.out / _VALIDATION, {"step": run.step, **metrics})
+    board.scalars({f"validation/{k}": v for k, v in metrics.items()}, run.step)
     board.picture("validation/t1c, truth, found", picture, run.step)
 
 
 def _run_session(
     run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext
 ) -> None:
-    """Train until the configured steps or the time are used up, or the user asks to stop."""
+    """Train until all steps or the time are used up, or the user cancels."""
     config, leads = run.config, run.processes.leads
     board = open_event_writer(run.out if leads else None)
-    begun, before = time.monotonic(), run.spent_s
+    started, spent_before = time.monotonic(), run.spent_s
     stage, source = -1, None
-    saved, validated = begun, -1
+    saved_at, validated_step = started, -1
     try:
         while run.step < config.steps:
-            if run.processes.any(context.cancel.is_set() or time.monotonic() - begun >= limit_s):
+            if run.processes.any(context.cancel.is_set() or time.monotonic() - started >= limit_s):
                 break
-            now = config.stage_at(run.step)[0]
-            if source is None or now != stage:
+            current_stage = config.stage_at(run.step)[0]
+            if source is None or current_stage != stage:
                 if source is not None:
                     source.close()
-                stage, source = now, _source(run, now)
-            value, parts = learn(run, source.batch(config.stages[stage].batch))
-            run.spent_s = before + time.monotonic() - begun
+                stage, source = current_stage, _stage_source(run, current_stage)
+            value, terms = train_step(run, source.batch(config.stages[stage].batch))
+            run.spent_s = spent_before + time.monotonic() - started
             run.loss = value if math.isnan(run.loss) else 0.98 * run.loss + 0.02 * value
             if leads and run.step % _REPORT_EVERY == 0:
-                _report(run, value, parts, source, board)
+                _report(run, value, terms, source, board)
                 if on_step is not None:
                     on_step(TrainEvent(run.step, config.steps, run.loss, run.spent_s / 60, stage))
-            if time.monotonic() - saved > config.checkpoint_minutes * 60:
+            if time.monotonic() - saved_at > config.checkpoint_minutes * 60:
                 run.save()
                 _validate(run, board)
-                saved, validated = time.monotonic(), run.step
-        if run.cases is not None and validated != run.step and not context.cancel.is_set():
+                saved_at, validated_step = time.monotonic(), run.step
+        if run.cases is not None and validated_step != run.step and not context.cancel.is_set():
             _validate(run, board)
     finally:
         if source is not None:
@@ -328,21 +330,21 @@ def train(
     UnusableInputError
         The device does not compute in the requested precision, or another process trains there.
     """
-    run = _begin(config, out, options)
-    with _alone(run):
+    run = _create_run(config, out, options)
+    with _exclusive(run):
         _resume(run, resume=options.resume)
         if run.began_at and run.processes.leads:
             logger.log(REPORT, "continuing from step %d of %d", run.began_at, config.steps)
         limit_s = math.inf if options.minutes is None else 60 * options.minutes
         _run_session(run, limit_s, on_step, context)
-        return _ended(run, run.save())
+        return _summary(run, run.save())
 
 
-def _ended(run: TrainingRun, weights: Path) -> TrainSummary:
+def _summary(run: TrainingRun, weights: Path) -> TrainSummary:
     steps, minutes, trained = run.config.steps, run.spent_s / 60, run.trained
-    before = run.cases.in_training_data(run.notes.trained_on) if run.cases else ()
-    other = differing(trained, run.cases.training) if run.cases else ()
+    trained_before = run.cases.in_training_data(run.notes.trained_on) if run.cases else ()
+    differing_cases = differing(trained, run.cases.training) if run.cases else ()
     return TrainSummary(
-        run.step, steps, run.step >= steps, minutes, run.loss, weights, run.began_at, before,
-        trained, other,
+        run.step, steps, run.step >= steps, minutes, run.loss, weights, run.began_at,
+        trained_before, trained, differing_cases,
     )  # fmt: skip

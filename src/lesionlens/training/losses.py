@@ -25,7 +25,7 @@ _CAVITY_WEIGHT = 1.0  # of the resection cavity, beside the weights of the regio
 
 
 def targets(batch: Batch, regions: int) -> Tensor:
-    """Return the masks that a network of so many region queries shall predict, (B, R, I, J, K)."""
+    """Return the target masks of a network with this number of region queries, (B, R, I, J, K)."""
     nested = batch.labels.float()
     if regions == nested.shape[1]:
         return nested
@@ -65,7 +65,7 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
         Batch with `instances`.
     """
     losses: list[Tensor] = []
-    goals = targets(batch, logits.shape[1])
+    target = targets(batch, logits.shape[1])
     for item, parts in enumerate(batch.instances):
         for number in parts.unique().tolist():
             if not 0 < number <= MAX_LESIONS:
@@ -76,16 +76,17 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
             low = (voxels.amin(0) - _NEAR_VOX).clamp_min(0).tolist()
             stop = (voxels.amax(0) + _NEAR_VOX + 1).tolist()
             box = (slice(a, b) for a, b in zip(low, stop, strict=True))
-            near = (slice(item, item + 1), slice(None), *box)
-            losses.append(mask_loss(logits[near].float(), goals[near], _SMOOTH_NEAR, config)[0])
+            region = (slice(item, item + 1), slice(None), *box)
+            loss = mask_loss(logits[region].float(), target[region], _SMOOTH_NEAR, config)
+            losses.append(loss[0])
     return torch.stack(losses).mean(0) if losses else logits.new_zeros(logits.shape[1])
 
 
 def attention_loss(attention: Tensor, target: Tensor) -> Tensor:
     """Return -log of the attention inside the region, averaged over present regions."""
     inside = (attention * target).sum(_SPATIAL)
-    there = (target.sum(_SPATIAL) > 0).float()
-    return -(torch.log(inside.clamp_min(1e-4)) * there).sum() / there.sum().clamp_min(1)
+    is_present = (target.sum(_SPATIAL) > 0).float()
+    return -(torch.log(inside.clamp_min(1e-4)) * is_present).sum() / is_present.sum().clamp_min(1)
 
 
 def lens_loss(
@@ -93,26 +94,26 @@ def lens_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the total loss and its terms for the output of a batch."""
     target = targets(batch, output.logits.shape[1])
-    beside = [_CAVITY_WEIGHT] * (target.shape[1] - len(config.regions))
-    weight = torch.tensor([*config.regions, *beside], device=target.device)
+    extra_weights = [_CAVITY_WEIGHT] * (target.shape[1] - len(config.regions))
+    weight = torch.tensor([*config.regions, *extra_weights], device=target.device)
     weight = weight / weight.mean()
     masks = target.new_zeros(())
-    for scale, (share, logits) in enumerate(
+    for scale, (scale_weight, logits) in enumerate(
         zip(config.scales, (output.logits, *output.deep), strict=True)
     ):
         factor = 2**scale
-        goal = target if scale == 0 else pool_like(target, logits, factor)
-        part = mask_loss(logits.float(), goal, _SMOOTH / factor**3, config)
-        masks = masks + share / sum(config.scales) * (part * weight).mean()
-    pointing = attention_loss(output.attention, target)
-    there = (target.sum(_SPATIAL) > 0).float()
-    exists = functional.binary_cross_entropy_with_logits(output.presence, there)
-    total = masks + config.attention * pointing + config.exists * exists
-    parts = {"masks": masks, "attention": pointing, "exists": exists}
+        scaled_target = target if scale == 0 else pool_like(target, logits, factor)
+        part = mask_loss(logits.float(), scaled_target, _SMOOTH / factor**3, config)
+        masks = masks + scale_weight / sum(config.scales) * (part * weight).mean()
+    attention = attention_loss(output.attention, target)
+    is_present = (target.sum(_SPATIAL) > 0).float()
+    exists = functional.binary_cross_entropy_with_logits(output.presence, is_present)
+    total = masks + config.attention * attention + config.exists * exists
+    terms = {"masks": masks, "attention": attention, "exists": exists}
     if config.each_lesion:
-        parts["each lesion"] = (each_lesion_loss(output.logits, batch, config) * weight).mean()
-        total = total + config.each_lesion * parts["each lesion"]
+        terms["each lesion"] = (each_lesion_loss(output.logits, batch, config) * weight).mean()
+        total = total + config.each_lesion * terms["each lesion"]
     if output.lesions is not None:
-        parts["lesions"] = set_loss(output.lesions, batch.instances, batch.present)
-        total = total + config.lesions * parts["lesions"]
-    return total, {name: float(value.detach()) for name, value in parts.items()}
+        terms["lesions"] = set_loss(output.lesions, batch.instances, batch.present)
+        total = total + config.lesions * terms["lesions"]
+    return total, {name: float(value.detach()) for name, value in terms.items()}

@@ -12,7 +12,7 @@ from typing_extensions import override
 from lesionlens.engines.device import has_fast_bfloat16
 from lesionlens.training.config import OptimiserConfig
 
-_NEWTON, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
+_NEWTON_SCHULZ, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5
 _MOMENTUM = 0.95
 _BETAS = (0.9, 0.98)
 
@@ -30,7 +30,7 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     (..., M, N) Tensor
         Singular values between about .7 and 1.2.
     """
-    a, b, c = _NEWTON
+    a, b, c = _NEWTON_SCHULZ
     flipped = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if flipped else matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -57,20 +57,21 @@ class Muon(torch.optim.Optimizer):
         """Take one optimisation step; matrices of a shape are orthogonalised together."""
         del closure
         for group in self.param_groups:
-            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
+            by_shape: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                flat = self._ahead(parameter, parameter.grad)
-                alike.setdefault((flat.shape[0], flat.shape[1]), []).append((parameter, flat))
-            for shape, some in alike.items():
-                updates = orthogonalise(torch.stack([flat for _, flat in some]))
+                momentum = self._nesterov_momentum(parameter, parameter.grad)
+                shape = (momentum.shape[0], momentum.shape[1])
+                by_shape.setdefault(shape, []).append((parameter, momentum))
+            for shape, pairs in by_shape.items():
+                updates = orthogonalise(torch.stack([momentum for _, momentum in pairs]))
                 updates = updates * (0.2 * max(shape) ** 0.5)
-                for (parameter, _), update in zip(some, updates, strict=True):
+                for (parameter, _), update in zip(pairs, updates, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.sub_(update.view_as(parameter) * group["lr"])
 
-    def _ahead(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+    def _nesterov_momentum(self, parameter: nn.Parameter, gradient: Tensor) -> Tensor:
         """Return the Nesterov momentum as a matrix, (len(parameter), N)."""
         state = self.state[parameter]
         if "momentum" not in state:
@@ -80,8 +81,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    wide = parameter.ndim >= 2 and min(len(parameter), parameter[0].numel()) >= 8
-    return wide and not name.endswith("queries.query") and "refine" not in name
+    is_wide = parameter.ndim >= 2 and min(len(parameter), parameter[0].numel()) >= 8
+    return is_wide and not name.endswith("queries.query") and "refine" not in name
 
 
 class Optimiser:
@@ -89,21 +90,21 @@ class Optimiser:
 
     def __init__(self, network: nn.Module, config: OptimiserConfig) -> None:
         self.network, self.config = network, config
-        named = list(network.named_parameters())
-        matrices = [(n, p) for n, p in named if config.matrix and _is_matrix(n, p)]
-        chosen = {n for n, _ in matrices}
-        rest = [(n, p) for n, p in named if n not in chosen]
+        named_parameters = list(network.named_parameters())
+        matrices = [(n, p) for n, p in named_parameters if config.matrix and _is_matrix(n, p)]
+        matrix_names = {n for n, _ in matrices}
+        others = [p for n, p in named_parameters if n not in matrix_names]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
-                [p for _, p in rest], lr=config.rate, betas=_BETAS, weight_decay=config.weight_decay
+                others, lr=config.rate, betas=_BETAS, weight_decay=config.weight_decay
             )
         ]
         if matrices:
             self.parts.append(Muon([p for _, p in matrices], config.rate, config.weight_decay))
-        self.names = {id(p): n for n, p in named}
+        self.names = {id(p): n for n, p in named_parameters}
         self.average = {n: p.detach().clone() for n, p in network.state_dict().items()}
 
-    def step(self, loss: Tensor, share: float, done: int) -> float:
+    def step(self, loss: Tensor, rate_factor: float, completed: int) -> float:
         """Backpropagate, clip, step and average; return the gradient norm.
 
         If the norm is not finite, nothing changes: one such step would make every weight useless.
@@ -111,21 +112,21 @@ class Optimiser:
         Parameters
         ----------
         loss : () Tensor
-        share : float
+        rate_factor : float
             Factor on the configured learning rate.
-        done : int
+        completed : int
             Steps taken before.
         """
         for part in self.parts:
             part.zero_grad(set_to_none=True)
             for group in part.param_groups:
-                group["lr"] = self.config.rate * share
+                group["lr"] = self.config.rate * rate_factor
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         if math.isfinite(norm):
             for part in self.parts:
                 part.step()
-            self._blend(min(self.config.average, (1 + done) / (10 + done)))
+            self._blend(min(self.config.average, (1 + completed) / (10 + completed)))
         return float(norm)
 
     @torch.no_grad()
@@ -150,10 +151,10 @@ class Optimiser:
             for group in part.param_groups:
                 for parameter in group["params"]:
                     prefix = f"state/{self.names[id(parameter)]}/"
-                    found = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-                    kept = {
+                    stored = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+                    restored = {
                         k: v.cpu() if k == "step" else v.to(parameter.device).clone()
-                        for k, v in found.items()
+                        for k, v in stored.items()
                     }
-                    if kept:
-                        part.state[parameter] = kept
+                    if restored:
+                        part.state[parameter] = restored

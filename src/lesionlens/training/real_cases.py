@@ -54,9 +54,9 @@ from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 from lesionlens.training.validate import cavity_dice, dice
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
-_SEED_DISTANCE = 100_003  # distance between seeds of mixed sources
+_SEED_OFFSET = 100_003  # distance between seeds of mixed sources
 _CPU = torch.device("cpu")
-_MAX_OUTSIDE = 0.5  # of a reference's voxels, outside the images: it is of others
+_MAX_OUTSIDE_FRACTION = 0.5  # of a reference's voxels; above it the reference is of other images
 _REGIONS = tuple(region.value for region in Region)
 
 
@@ -112,15 +112,15 @@ class RealCases:
         self._compare_scans()
 
     def _compare_scans(self) -> None:
-        """Note cases that are there twice; refuse one that is trained on and held out."""
+        """Record scans that occur in two cases; refuse one that is trained on and held out."""
         parts, owners = self.parts, dict[str, RealCase]()
         for case in (*parts.training, *parts.validation) if parts.validation else ():
             scans = self._read_scans(case)
             others = dict.fromkeys(owners[scan] for scan in scans if scan in owners)
             owners |= {scan: case for scan in scans if scan not in owners}
-            for other in (one for one in others if one.patient != case.patient):
+            for other in (o for o in others if o.patient != case.patient):
                 if case in parts.validation and other in parts.training:
-                    raise _on_both_sides(other, case)
+                    raise _leakage_error(other, case)
                 self.repeated.append((other.name, case.name))
 
     def _read_scans(self, case: RealCase) -> list[str]:
@@ -140,39 +140,41 @@ class RealCases:
 
     def in_training_data(self, trained_on: Collection[str]) -> tuple[str, ...]:
         """Return the validation cases that were in the training data of earlier weights."""
-        known, folder = frozenset(trained_on), self._out / CASES_NAME
-        held = self.parts.validation if known else ()
-        return tuple(c.name for c in held if not known.isdisjoint(_scans_of(c, folder)))
+        trained_scans, folder = frozenset(trained_on), self._out / CASES_NAME
+        held_out = self.parts.validation if trained_scans else ()
+        return tuple(c.name for c in held_out if not trained_scans.isdisjoint(_scans_of(c, folder)))
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
+    def source(
+        self, stage: StageConfig, config: DataConfig, seed: int, completed: int
+    ) -> BatchSource:
         """Prepare the training cases for a stage once, and return their source.
 
         With a `drawn_share` synthetic volumes are mixed in, and patches come from both.
         """
         if stage.patches is None:
-            return self._of_one_grid(stage, config, seed, done)
-        near = patch_stage(stage)
+            return self._single_grid_source(stage, config, seed, completed)
+        patches = patch_stage(stage)
         return mixed(
-            lambda n: self._of_one_grid(stage, config, seed, n),
-            lambda n: self._of_one_grid(near, config, seed + _SEED_DISTANCE, n),
+            lambda n: self._single_grid_source(stage, config, seed, n),
+            lambda n: self._single_grid_source(patches, config, seed + _SEED_OFFSET, n),
             stage.patches.share,
             seed,
-            done,
+            completed,
         )
 
-    def _of_one_grid(
-        self, stage: StageConfig, config: DataConfig, seed: int, done: int
+    def _single_grid_source(
+        self, stage: StageConfig, config: DataConfig, seed: int, completed: int
     ) -> BatchSource:
-        def real(handed: int) -> BatchSource:
-            start = Start(seed, handed)
+        def real(returned: int) -> BatchSource:
+            start = Start(seed, returned)
             return FolderSource(files, stage, config, start, _spacing(stage))
 
-        def drawn(handed: int) -> BatchSource:
-            kept, start = self._drawn(stage, config), Start(seed, handed)
-            return FolderSource(kept, stage, config, start)
+        def drawn(returned: int) -> BatchSource:
+            synthetic_files, start = self._synthetic_files(stage, config), Start(seed, returned)
+            return FolderSource(synthetic_files, stage, config, start)
 
-        files = self._ready(self.parts.training, stage)
-        return mixed(real, drawn, config.drawn_share, seed + 2 * _SEED_DISTANCE, done)
+        files = self._prepared_files(self.parts.training, stage)
+        return mixed(real, drawn, config.drawn_share, seed + 2 * _SEED_OFFSET, completed)
 
     def validate(
         self,
@@ -189,12 +191,12 @@ class RealCases:
             return {}
         network.eval()
         scores: dict[str, list[float]] = {}
-        for file in self._ready(self.parts.validation, stage):
+        for file in self._prepared_files(self.parts.validation, stage):
             for name, value in _dice(network, read(file), device, precision).items():
                 scores.setdefault(name, []).append(value)
         return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
 
-    def _ready(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
+    def _prepared_files(self, cases: Sequence[RealCase], stage: StageConfig) -> list[Path]:
         spacing = _spacing(stage)
         files = []
         for number, case in enumerate(cases):
@@ -203,48 +205,50 @@ class RealCases:
             files.append(_prepare_once(case, spacing, self._out / CASES_NAME, self._context))
         return files
 
-    def _drawn(self, stage: StageConfig, config: DataConfig) -> list[Path]:
-        """Generate and store synthetic volumes of a grid, if not done yet."""
+    def _synthetic_files(self, stage: StageConfig, config: DataConfig) -> list[Path]:
+        """Generate and store synthetic volumes of a grid, unless they exist."""
         draw = dataclasses.replace(
             self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
         )
         key = hashlib.sha256(repr((draw, stage.window, config.paintings)).encode()).hexdigest()
-        place = self._out / DRAWN_NAME / key[:12]
-        folders = [place / f"{number:05d}" for number in range(config.drawn_kept)]
+        grid_folder = self._out / DRAWN_NAME / key[:12]
+        folders = [grid_folder / f"{number:05d}" for number in range(config.drawn_kept)]
         for number, folder in enumerate(folders):
             self._context.check("drawing volumes")
             self._context.progress("drawing volumes", number / config.drawn_kept)
-            _draw_once(folder, draw, stage, config.paintings)
-        return [file for one in folders for file in sorted(one.glob(f"*{array_cache.SUFFIX}"))]
+            _generate_once(folder, draw, stage, config.paintings)
+        return [file for f in folders for file in sorted(f.glob(f"*{array_cache.SUFFIX}"))]
 
 
-def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:
+def _generate_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:
     """Generate the brain with the folder's number, with all contrasts, or windows of it."""
     if folder.is_dir() and all(map(array_cache.is_whole, folder.iterdir())):
         return
     shutil.rmtree(folder, ignore_errors=True)
     seed = FIRST_KEPT + int(folder.name)
     rng = np.random.default_rng(seed)
-    aside = folder.with_name(f".{folder.name}")
-    aside.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}")
+    partial.mkdir(parents=True, exist_ok=True)
     count = 0
     for packed in draw_packed(draw, seed, paintings):
         for cut in windows_of(packed, stage.window, rng):
-            keep(cut, aside / f"{count:02d}{array_cache.SUFFIX}")
+            keep(cut, partial / f"{count:02d}{array_cache.SUFFIX}")
             count += 1
-    aside.replace(folder)
+    partial.replace(folder)
 
 
 def _spacing(stage: StageConfig) -> float:
     return round(sum(stage.spacing_mm) / 2, 3)
 
 
-def split_recorded(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) -> Parts:
+def split_recorded(
+    cases: Sequence[RealCase], out: Path, seed: int, held_out_fraction: float = 0.2
+) -> Parts:
     """Split cases by patient and record it in `split.json`; an earlier split is kept."""
-    place = out / SPLIT_NAME
+    path = out / SPLIT_NAME
     try:
-        found = read_json(place) if place.is_file() else {}
-        known = {p: side == "validation" for side, ps in found.items() for p in ps}
+        recorded = read_json(path) if path.is_file() else {}
+        earlier_split = {p: side == "validation" for side, ps in recorded.items() for p in ps}
     except (OSError, ValueError, AttributeError, TypeError, ReadError) as error:
         raise ConfigError(
             found=f"a {SPLIT_NAME} in {out.name!r} that cannot be read",
@@ -252,17 +256,18 @@ def split_recorded(cases: Sequence[RealCase], out: Path, seed: int, share: float
             next_step="Choose another output folder",
         ) from error
     counts = Counter(case.patient for case in cases)
-    held = split(counts, share=share, seed=seed, known=known)
+    is_held_out = split(counts, fraction=held_out_fraction, seed=seed, earlier=earlier_split)
     record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
     for case in cases:
-        side = record["validation" if held[case.patient] else "training"]
+        side = record["validation" if is_held_out[case.patient] else "training"]
         side.setdefault(case.patient, []).append(case.name)
-    gone = {p: was for p, was in known.items() if p not in held}
-    for patient, was in gone.items():
-        record["validation" if was else "training"][patient] = []
-    write_atomically(place, json.dumps(record, indent=1) + "\n")
+    absent = {p: held_out for p, held_out in earlier_split.items() if p not in is_held_out}
+    for patient, held_out in absent.items():
+        record["validation" if held_out else "training"][patient] = []
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
     return Parts(
-        tuple(c for c in cases if not held[c.patient]), tuple(c for c in cases if held[c.patient])
+        tuple(c for c in cases if not is_held_out[c.patient]),
+        tuple(c for c in cases if is_held_out[c.patient]),
     )
 
 
@@ -274,28 +279,28 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
     with naming_case(case.name):
         prepared = prepare(case.study(), context.quiet())
         packed = pack_case(prepared, case.truth(), spacing_mm)
-    _keep_scans((*prepared.scans.values(), *prepared.intensities.values()), case, folder)
+    _store_scans((*prepared.scans.values(), *prepared.intensities.values()), case, folder)
     keep(packed, file)
     return file
 
 
 def _scans_of(case: RealCase, folder: Path) -> list[str]:
     """Return the digests of a case's scans; they are read once."""
-    place = folder / f"{case.key[:24]}-scans.json"
+    path = folder / f"{case.key[:24]}-scans.json"
     try:
-        return [str(scan) for scan in read_json(place)]
+        return [str(scan) for scan in read_json(path)]
     except (OSError, ValueError, TypeError, ReadError):
-        loaded = [(one.load(), one.grid) for one in case.study().series.values()]
-        scans = [scan_digest(*one) for one in loaded]
+        loaded = [(series.load(), series.grid) for series in case.study().series.values()]
+        scans = [scan_digest(values, grid) for values, grid in loaded]
         intensities = [intensity_digest(values) for values, _ in loaded]
-        return _keep_scans((*scans, *intensities), case, folder)
+        return _store_scans((*scans, *intensities), case, folder)
 
 
-def _keep_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str]:
-    found = sorted(scans)
+def _store_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str]:
+    digests = sorted(scans)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{case.key[:24]}-scans.json", json.dumps(found))
-    return found
+    write_atomically(folder / f"{case.key[:24]}-scans.json", json.dumps(digests))
+    return digests
 
 
 def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packed:
@@ -318,16 +323,16 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     """
     study = make_network_input(prepared, spacing_mm, _CPU)
     values, grid = truth
-    lost = share_beyond(values > 0, grid, study.grid)
-    if lost > _MAX_OUTSIDE:
+    outside_fraction = share_beyond(values > 0, grid, study.grid)
+    if outside_fraction > _MAX_OUTSIDE_FRACTION:
         raise UnusableInputError(
-            found=f"a reference of which {lost:.0%} lies outside the images",
+            found=f"a reference of which {outside_fraction:.0%} lies outside the images",
             expected="outlines in the same patient space",
             next_step="Check that the reference is of these images, and its geometry",
         )
-    near = resample(values.astype(np.float32), grid, study.grid, nearest=True).astype(np.uint8)
-    labels = torch.from_numpy(np.stack([region_mask(near, region) for region in Region]))
-    cavity = (torch.from_numpy(near == Label.CAVITY) & study.brain[0]) * CAVITY
+    resampled = resample(values.astype(np.float32), grid, study.grid, nearest=True).astype(np.uint8)
+    labels = torch.from_numpy(np.stack([region_mask(resampled, region) for region in Region]))
+    cavity = (torch.from_numpy(resampled == Label.CAVITY) & study.brain[0]) * CAVITY
     packed = pack(study.channels[0], labels.to(torch.uint8), cavity.to(torch.uint8), study.brain[0])
     parts = np.where(packed.code > 1, lesions(packed.code), packed.instances).astype(np.uint8)
     return replace(packed, instances=parts, present=np.asarray(study.present))
@@ -343,7 +348,7 @@ def lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(rank[parts])
 
 
-def _on_both_sides(trained_on: RealCase, held_out: RealCase) -> ConfigError:
+def _leakage_error(trained_on: RealCase, held_out: RealCase) -> ConfigError:
     return ConfigError(
         found=f"one scan in the cases {trained_on.name!r} (trained on) and {held_out.name!r} "
         "(held out)",
@@ -363,7 +368,7 @@ def _dice(
     x = with_presence(channels, present, (code > 0)[None])
     with autocast(device, precision):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
-    found = (logits > 0) & (code > 0)
-    regions = {name: dice(found[n], code > n + 1) for n, name in enumerate(_REGIONS)}
+    predicted = (logits > 0) & (code > 0)
+    regions = {name: dice(predicted[n], code > n + 1) for n, name in enumerate(_REGIONS)}
     cavity = torch.from_numpy(packed.instances).to(device) == CAVITY
-    return regions | cavity_dice(found, cavity)
+    return regions | cavity_dice(predicted, cavity)

@@ -42,7 +42,7 @@ from lesionlens.results.review.saved_result import SavedResult
 from lesionlens.results.review.seen import outlines_of
 from lesionlens.site.cohort.studies import places_of
 
-_READ = partial(read_result, maps=False)
+_READ_RESULT = partial(read_result, maps=False)
 Truth = tuple[NDArray[np.uint8], Grid]
 
 
@@ -60,7 +60,7 @@ class RealCase:
     truth: Callable[[], Truth]
     """Reads its labels (the contract's) and their grid."""
     cavity: bool = False
-    """Whether the labels tell a resection cavity apart."""
+    """Whether the labels include a resection cavity."""
 
 
 def find_real_cases(
@@ -99,18 +99,18 @@ def find_real_cases(
                 expected="the folder of the studies that they were made of",
                 next_step="Name it with --studies",
             )
-        patients = _checked_patients(root, [folder.name for folder in results])
-        places = places_of(studies)
+        patients = _read_patients(root, [folder.name for folder in results])
+        study_paths = places_of(studies)
         return tuple(
-            reviewed_case(f, places.get(f.name, studies / f.name), patients.get(f.name))
+            reviewed_case(f, study_paths.get(f.name, studies / f.name), patients.get(f.name))
             for f in results
         )
     cases = find_cases(root)
-    _checked_patients(root, [case.name for case in cases])
+    _read_patients(root, [case.name for case in cases])
     return tuple(_dataset_case(case, convention(case)) for case in cases)
 
 
-def _checked_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
+def _read_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
     patients = patients_table(root)
     check_rows(PATIENTS_NAME, patients, cases)
     return patients
@@ -149,7 +149,7 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
     return RealCase(
         case.name,
         case.patient,
-        _key(files, str(convention)),
+        _files_digest(files, str(convention)),
         lambda: _study_of(case),
         read,
         convention in WITH_CAVITY,
@@ -190,18 +190,18 @@ def reviewed_case(
     folder: Path,
     path: Path,
     patient: str | None = None,
-    read: Callable[[Path], SavedResult] = _READ,
-    listed: str = "",
+    read: Callable[[Path], SavedResult] = _READ_RESULT,
+    listed_patient: str = "",
 ) -> RealCase:
     """Return a reviewed result as a case, which reads its files on request.
 
     Parameters
     ----------
     patient : str or None
-        The patient; None to read it from the DICOM objects, else take `listed`, else the name.
+        The patient; None to take it from the DICOM objects, else `listed_patient`, else the name.
     read : callable
         Reads the result with the relevant review; called on each request.
-    listed : str
+    listed_patient : str
         The patient that a list of studies names.
 
     Raises
@@ -214,7 +214,7 @@ def reviewed_case(
         saved = read(folder)
     _reviewed_labels(saved, folder.name)  # fail early
     _refuse_sample(folder.name, (digest for _, digest in saved.run.inputs))
-    key = _key(_files_of(folder), f"reviewed {saved.review.events}")
+    key = _files_digest(_files_of(folder), f"reviewed {saved.review.events}")
     cavity = _cavity_of(saved) is not None
     del saved  # hundreds of volumes would not fit into memory
 
@@ -234,10 +234,10 @@ def reviewed_case(
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
-    number = visit_of_result(folder).patient.number
-    who = patient or number or listed or patient_of(folder.name)
+    header_patient = visit_of_result(folder).patient.number
+    name = patient or header_patient or listed_patient or patient_of(folder.name)
     return RealCase(
-        folder.name, who, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity
+        folder.name, name, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity
     )
 
 
@@ -260,11 +260,11 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _cavity_of(saved: SavedResult) -> NDArray[np.bool_] | None:
-    """Return the cavity as a reader drew it, else as the engine did; None without either."""
-    drawn = saved.review.outlined.get(CAVITY)
-    if drawn is None:
+    """Return the cavity outlined by a reader, else by the engine; None if there is neither."""
+    outline = saved.review.outlined.get(CAVITY)
+    if outline is None:
         return None if saved.volumes.cavity is None else saved.volumes.cavity.data
-    return drawn.mask(saved.volumes.labels.grid.shape)
+    return outline.mask(saved.volumes.labels.grid.shape)
 
 
 def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
@@ -274,11 +274,12 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
     """
     candidates, labels, review = saved.findings.candidates, saved.volumes.labels, saved.review
     refuse_marks(saved, name)
-    known = {c.tracking_uid: c.id for c in candidates}
-    spoken_of = dict.fromkeys({e.tracking_uid for e in review.events} - NO_CANDIDATE, 0) | known
-    kept = np.zeros(max(known.values(), default=0) + 1, bool)
-    drawn, outlines = [], outlines_of(saved)
-    for uid, number in spoken_of.items():
+    candidate_ids = {c.tracking_uid: c.id for c in candidates}
+    reviewed_uids = {event.tracking_uid for event in review.events} - NO_CANDIDATE
+    id_by_uid = dict.fromkeys(reviewed_uids, 0) | candidate_ids
+    is_kept = np.zeros(max(candidate_ids.values(), default=0) + 1, bool)
+    redrawn, outlines = [], outlines_of(saved)
+    for uid, number in id_by_uid.items():
         state, outline = review.state_of(uid), review.outline_of(uid)
         if not number and outline is None:
             continue  # a reader added it and removed it again
@@ -289,8 +290,8 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
                 next_step="Finish its review, or move the result out of the folder",
             )
         if outline is None:
-            kept[number] = state is not ReviewState.REJECTED
-            if kept[number] and is_unseen(saved, uid, outlines):
+            is_kept[number] = state is not ReviewState.REJECTED
+            if is_kept[number] and is_unseen(saved, uid, outlines):
                 raise UnusableInputError(
                     found=f"candidate {number} of case {name!r}, whose outline has changed "
                     "since it was accepted",
@@ -298,23 +299,23 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
                     next_step="Accept it again, or sign the result again",
                 )
         elif state is not ReviewState.REJECTED:
-            drawn.append(outline)
-    truth = np.where(kept[saved.findings.components], labels.data, 0).astype(np.uint8)
-    for outline in drawn:
-        mine = (outline.labels > 0) & (truth[outline.box] == 0)
-        truth[outline.box][mine] = outline.labels[mine]
+            redrawn.append(outline)
+    truth = np.where(is_kept[saved.findings.components], labels.data, 0).astype(np.uint8)
+    for outline in redrawn:
+        mask = (outline.labels > 0) & (truth[outline.box] == 0)
+        truth[outline.box][mask] = outline.labels[mask]
     cavity = _cavity_of(saved)
     if cavity is not None:
         truth[cavity & (truth == 0)] = Label.CAVITY
     return truth if saved.has_t1c else enhancing_as_core(truth), labels.grid
 
 
-def refuse_marks(saved: SavedResult, name: str, more: Iterable[UnaidedMark] = ()) -> None:
-    """Refuse a review whose reader marked a lesion that is no candidate: it would be background.
+def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMark] = ()) -> None:
+    """Refuse a review with a reader's mark outside all candidates: it would become background.
 
     Parameters
     ----------
-    more : iterable of UnaidedMark
+    extra_marks : iterable of UnaidedMark
         Marks beside those that were signed before the analysis was shown.
 
     Raises
@@ -324,7 +325,7 @@ def refuse_marks(saved: SavedResult, name: str, more: Iterable[UnaidedMark] = ()
     """
     readers = {event.reader for event in saved.review.events}
     signed = (read.marks for read in saved.review.unaided if read.reader in readers)
-    marks = {mark.uid: mark for mark in (*more, *chain.from_iterable(signed))}
+    marks = {mark.uid: mark for mark in (*extra_marks, *chain.from_iterable(signed))}
     if not marks:
         return
     outlined, grid = saved.findings.components > 0, saved.volumes.labels.grid
@@ -332,9 +333,9 @@ def refuse_marks(saved: SavedResult, name: str, more: Iterable[UnaidedMark] = ()
         outline = saved.review.outline_of(uid)
         if outline is not None:
             outlined |= outline.mask(grid.shape)
-    there_mm = apply(grid.affine, np.argwhere(outlined))
+    positions_mm = apply(grid.affine, np.argwhere(outlined))
     for mark in marks.values():
-        if not (np.linalg.norm(there_mm - mark.at_mm, axis=1) <= HIT_MM).any():
+        if not (np.linalg.norm(positions_mm - mark.at_mm, axis=1) <= HIT_MM).any():
             at = ", ".join(f"{x:.0f}" for x in mark.at_mm)
             raise UnusableInputError(
                 found=f"a mark of its reader at ({at}) mm in case {name!r}, where no candidate is",
@@ -345,14 +346,14 @@ def refuse_marks(saved: SavedResult, name: str, more: Iterable[UnaidedMark] = ()
             )
 
 
-def _key(files: list[Path], more: str) -> str:
+def _files_digest(files: list[Path], salt: str) -> str:
     """Return a digest of names, sizes and times; contents are not read."""
     lines = [f"{p.name}\0{p.stat().st_size}\0{p.stat().st_mtime_ns}" for p in files]
-    return hashlib.sha256("\n".join([more, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256("\n".join([salt, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def split(
-    patients: Mapping[str, int], *, share: float, seed: int, known: Mapping[str, bool]
+    patients: Mapping[str, int], *, fraction: float, seed: int, earlier: Mapping[str, bool]
 ) -> dict[str, bool]:
     """Return for each patient whether it is held out for validation.
 
@@ -360,9 +361,9 @@ def split(
     ----------
     patients : mapping of str to int
         Patient to number of cases.
-    share : float
-        Share of patients to hold out; at least one, unless it is 0, which holds out none.
-    known : mapping of str to bool
+    fraction : float
+        Fraction of the patients to hold out; at least one, unless it is 0, which holds out none.
+    earlier : mapping of str to bool
         An earlier split, which is kept, so that no training patient is used for validation.
 
     Raises
@@ -372,28 +373,28 @@ def split(
 
     Examples
     --------
-    >>> sum(split({str(n): 1 for n in range(10)}, share=0.2, seed=0, known={}).values())
+    >>> sum(split({str(n): 1 for n in range(10)}, fraction=0.2, seed=0, earlier={}).values())
     2
     """
-    if len(patients) < 2 and share > 0:
+    if len(patients) < 2 and fraction > 0:
         raise ConfigError(
             found=f"{len(patients)} patient",
             expected="two or more: at least one is held out for validation",
             next_step="Add cases, or name the patients in patients.tsv",
         )
-    held = {p: known[p] for p in patients if p in known}
-    least = 1 if share > 0 else 0
-    wanted = max(least, round(share * len(patients))) - sum(held.values())
+    is_held_out = {p: earlier[p] for p in patients if p in earlier}
+    minimum = 1 if fraction > 0 else 0
+    missing = max(minimum, round(fraction * len(patients))) - sum(is_held_out.values())
     order = sorted(
-        (p for p in patients if p not in known),
+        (p for p in patients if p not in earlier),
         key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest(),
     )
-    held |= {p: place < wanted for place, p in enumerate(order)}
-    if all(held.values()) or (share > 0 and not any(held.values())):
-        side = "validation" if all(held.values()) else "training"
+    is_held_out |= {p: rank < missing for rank, p in enumerate(order)}
+    if all(is_held_out.values()) or (fraction > 0 and not any(is_held_out.values())):
+        side = "validation" if all(is_held_out.values()) else "training"
         raise ConfigError(
             found=f"every patient on the side of {side}",
             expected="both sides, as split.json of the earlier run has it",
             next_step="Choose another output folder, or bring the earlier cases back",
         )
-    return held
+    return is_held_out

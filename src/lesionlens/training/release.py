@@ -33,16 +33,16 @@ def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:
     """
     network, info = weights.load(sources[0][0])
     total: dict[str, Tensor] = {}
-    for path, share in sources:
-        one, about = weights.load(path)
-        if info.config != about.config:
+    for path, coefficient in sources:
+        loaded, other_info = weights.load(path)
+        if info.config != other_info.config:
             raise WeightsError(
                 found=f"{path.name}, weights of another network than {sources[0][0].name}",
                 expected="weights of one network",
                 next_step="Average weights with the same initial weights",
             )
-        state = one.state_dict()
-        total = {n: total.get(n, torch.zeros(())) + share * state[n] for n in state}
+        state = loaded.state_dict()
+        total = {n: total.get(n, torch.zeros(())) + coefficient * state[n] for n in state}
     network.load_state_dict(total)
     return network
 
@@ -71,6 +71,6 @@ def release(
     network, _ = weights.load(source)
     path = folder / f"{name}.safetensors"
     digest = weights.save(path, network.config, network.state_dict(), notes, dtype=torch.float16)
-    about = {"file": path.name, "sha256": digest, "version": notes.version}
-    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    record = {"file": path.name, "sha256": digest, "version": notes.version}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return digest

@@ -39,11 +39,11 @@ class InstanceTargets(NamedTuple):
 
 def pool_like(target: Tensor, logits: Tensor, factor: int) -> Tensor:
     """Mean-pool (B, R, I, J, K) labels to a coarser, padded grid."""
-    wanted = [n * factor for n in logits.shape[2:]]
-    amounts: list[int] = []
-    for size, goal in zip(reversed(target.shape[2:]), reversed(wanted), strict=True):
-        amounts += [0, goal - size]
-    return functional.avg_pool3d(functional.pad(target, amounts), factor)
+    padded_size = [n * factor for n in logits.shape[2:]]
+    padding: list[int] = []
+    for size, target_size in zip(reversed(target.shape[2:]), reversed(padded_size), strict=True):
+        padding += [0, target_size - size]
+    return functional.avg_pool3d(functional.pad(target, padding), factor)
 
 
 def _halve(masks: Tensor) -> Tensor:
@@ -55,16 +55,16 @@ def _boxes(masks: Tensor) -> Tensor:
     """Return centre and size, relative to the grid, of (N, I, J, K) non-empty masks."""
     columns: list[Tensor] = []
     for axis in range(3):
-        rest = [1 + other for other in range(3) if other != axis]
-        there = masks.amax(rest) > 0
-        size = there.shape[1]
-        first = there.int().argmax(1) / size
-        stop = 1 - there.flip(1).int().argmax(1) / size
+        other_axes = [1 + other for other in range(3) if other != axis]
+        occupied = masks.amax(other_axes) > 0
+        size = occupied.shape[1]
+        first = occupied.int().argmax(1) / size
+        stop = 1 - occupied.flip(1).int().argmax(1) / size
         columns += [(first + stop) / 2, stop - first]
     return torch.stack([*columns[::2], *columns[1::2]], 1)
 
 
-def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
+def instance_targets(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
     """Convert the numbered parts of one volume to target instances.
 
     Parameters
@@ -76,15 +76,16 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
     like : (Q, I/2, J/2, K/2) Tensor
         The queries' masks, which define the padded grid.
     """
-    shown = dict(zip(MrSequence, present.tolist(), strict=True))
+    is_present = dict(zip(MrSequence, present.tolist(), strict=True))
     numbers = [int(n) for n in torch.unique(parts) if n not in (0, CAVITY)]
-    seen = {
+    is_visible = {
         LesionClass.TUMOUR: True,
-        LesionClass.WHITE_MATTER: shown[MrSequence.FLAIR] or shown[MrSequence.T2],
-        LesionClass.ENHANCEMENT: shown[MrSequence.T1C],
+        LesionClass.WHITE_MATTER: is_present[MrSequence.FLAIR] or is_present[MrSequence.T2],
+        LesionClass.ENHANCEMENT: is_present[MrSequence.T1C],
     }
-    named = {n: _DISTRACTORS.get(n, LesionClass.TUMOUR) for n in numbers}
-    kinds = {n: list(LesionClass).index(kind) for n, kind in named.items() if seen[kind]}
+    class_by_number = {n: _DISTRACTORS.get(n, LesionClass.TUMOUR) for n in numbers}
+    visible = {n: kind for n, kind in class_by_number.items() if is_visible[kind]}
+    kinds = {n: list(LesionClass).index(kind) for n, kind in visible.items()}
     masks = like.new_zeros((len(kinds), *like.shape[1:]))
     for row, n in enumerate(kinds):
         masks[row] = pool_like((parts == n)[None, None].float(), like[None], 2)[0, 0]
@@ -108,34 +109,34 @@ def match(output: LesionOutput, item: int, goal: InstanceTargets) -> tuple[Tenso
     """Return the optimal assignment of queries to parts of one volume, both (M,) int64."""
     coarse = _halve(goal.masks)
     entropy, dice = _pairs(output.masks[1][item].float().flatten(1), coarse.flatten(1))
-    named = output.classes[item].softmax(-1)[:, goal.classes]
-    apart = torch.cdist(output.boxes[item], goal.boxes, p=1)
-    cost = _MASK * entropy + _DICE * dice + _BOX * apart - _CLASS * named
+    class_probability = output.classes[item].softmax(-1)[:, goal.classes]
+    box_distance = torch.cdist(output.boxes[item], goal.boxes, p=1)
+    cost = _MASK * entropy + _DICE * dice + _BOX * box_distance - _CLASS * class_probability
     pairs = linear_sum_assignment(cost.cpu().numpy())
     rows, columns = (torch.tensor(side, device=cost.device) for side in pairs)
     return rows, columns
 
 
 def set_loss(output: LesionOutput, parts: Tensor, present: Tensor) -> Tensor:
-    """Return the mean loss of a batch; see `wanted` for `parts` and `present`."""
+    """Return the mean loss of a batch; see `instance_targets` for `parts` and `present`."""
     weight = torch.ones(_NONE + 1, device=parts.device)
     weight[_NONE] = _NONE_WEIGHT
     total = output.classes.new_zeros(())
     for item in range(len(parts)):
-        goal = wanted(parts[item], present[item], output.masks[0][item].float())
+        goal = instance_targets(parts[item], present[item], output.masks[0][item].float())
         rows, columns = match(output, item, goal)
-        named = torch.full((len(output.classes[item]),), _NONE, device=parts.device)
-        named[rows] = goal.classes[columns]
-        total = total + _CLASS * functional.cross_entropy(output.classes[item], named, weight)
+        classes = torch.full((len(output.classes[item]),), _NONE, device=parts.device)
+        classes[rows] = goal.classes[columns]
+        total = total + _CLASS * functional.cross_entropy(output.classes[item], classes, weight)
         if not len(rows):
             continue
-        apart = (output.boxes[item][rows] - goal.boxes[columns]).abs().sum(1).mean()
-        total = total + _BOX * apart
+        box_distance = (output.boxes[item][rows] - goal.boxes[columns]).abs().sum(1).mean()
+        total = total + _BOX * box_distance
         goals = (goal.masks, _halve(goal.masks))
         for masks, truth in zip(output.masks, goals, strict=True):
-            logits, meant = masks[item][rows].float(), truth[columns]
-            voxel = functional.binary_cross_entropy_with_logits(logits, meant)
-            overlap = 2 * (logits.sigmoid() * meant).sum(_SPATIAL) + 1
-            size = logits.sigmoid().sum(_SPATIAL) + meant.sum(_SPATIAL) + 1
+            logits, target = masks[item][rows].float(), truth[columns]
+            voxel = functional.binary_cross_entropy_with_logits(logits, target)
+            overlap = 2 * (logits.sigmoid() * target).sum(_SPATIAL) + 1
+            size = logits.sigmoid().sum(_SPATIAL) + target.sum(_SPATIAL) + 1
             total = total + 0.5 * (_MASK * voxel + _DICE * (1 - overlap / size).mean())
     return total / len(parts)

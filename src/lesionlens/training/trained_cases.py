@@ -24,11 +24,11 @@ TrainedCases = Mapping[str, TrainedCase]
 
 def merged(before: TrainedCases, now: TrainedCases) -> TrainedCases:
     """Add a session's cases; a case with changed files keeps the digests of all its scans."""
-    found = {**before, **now}
+    cases = {**before, **now}
     for name in before.keys() & now.keys():
         scans = {*before[name].scans, *now[name].scans}
-        found[name] = dataclasses.replace(now[name], scans=tuple(sorted(scans)))
-    return found
+        cases[name] = dataclasses.replace(now[name], scans=tuple(sorted(scans)))
+    return cases
 
 
 def differing(trained: TrainedCases, now: TrainedCases) -> tuple[str, ...]:

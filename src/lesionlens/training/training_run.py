@@ -46,7 +46,9 @@ class Cases(Protocol):
         """Return the validation cases that were in the training data of earlier weights."""
         ...
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
+    def source(
+        self, stage: StageConfig, config: DataConfig, seed: int, completed: int
+    ) -> BatchSource:
         """Return a source of the training cases."""
         ...
 
@@ -119,18 +121,18 @@ class TrainingRun:
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
         scans = {scan for case in self.trained.values() for scan in case.scans}
-        about = dataclasses.replace(
+        notes = dataclasses.replace(
             self.notes,
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
             focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
             provenance=self._provenance(),
             trained_on=(*self.notes.trained_on, *sorted(scans)),
         )
-        weights.save(path, self.network.config, self.optimiser.average, about)
+        weights.save(path, self.network.config, self.optimiser.average, notes)
         return path
 
     def _provenance(self) -> dict[str, Any]:
-        """Return what the weights were trained on, the data of the initial weights included."""
+        """Describe the training data, including that of the initial weights."""
         before = self.notes.provenance
         data = str(before.get("data", "unknown")) if self.parent_sha256 else SYNTHETIC
         record: dict[str, Any] = {
@@ -157,31 +159,32 @@ class TrainingRun:
 
     def restore(self) -> None:
         """Resume from the checkpoint in this folder, if there is one."""
-        found = checkpoints.load(self.out / "checkpoint")
-        if found is None:
+        checkpoint = checkpoints.load(self.out / "checkpoint")
+        if checkpoint is None:
             return
-        if found.meta["network"] != name_of(self.config):
+        if checkpoint.meta["network"] != name_of(self.config):
             raise WeightsError(
-                found=f'a checkpoint of network "{found.meta["network"]}"',
+                found=f'a checkpoint of network "{checkpoint.meta["network"]}"',
                 expected=f'"{name_of(self.config)}" as in the recipe',
                 next_step="Choose another output folder, or start again with --fresh",
             )
-        check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
-        self._check_parent(found.meta["parent_sha256"])
+        check_same_recipe(checkpoint.meta["recipe"], self.config, int(checkpoint.meta["step"]))
+        self._check_parent(checkpoint.meta["parent_sha256"])
         try:
-            self.network.load_state_dict(found.below("network/"))
-            self.optimiser.load(dict(found.tensors))
+            self.network.load_state_dict(checkpoint.below("network/"))
+            self.optimiser.load(dict(checkpoint.tensors))
         except (KeyError, RuntimeError) as error:
             raise WeightsError(
                 found=f'a checkpoint of another "{name_of(self.config)}" than today\'s',
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or start again with --fresh",
             ) from error
-        self.step, self.session = int(found.meta["step"]), int(found.meta["session"]) + 1
+        self.step, self.session = int(checkpoint.meta["step"]), int(checkpoint.meta["session"]) + 1
         self.began_at = self.step
         if self.step:
-            self.earlier = from_record(found.meta["cases"])
-        self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
+            self.earlier = from_record(checkpoint.meta["cases"])
+        self.spent_s = float(checkpoint.meta["minutes"]) * 60
+        self.loss = float(checkpoint.meta["loss"])
 
     def check_held_out(self) -> None:
         """Refuse to validate on a case that an earlier session was trained on.
@@ -192,10 +195,10 @@ class TrainingRun:
             Its name or its patient was changed since.
         """
         scans = {scan for case in (self.earlier or {}).values() for scan in case.scans}
-        held = self.cases.in_training_data(scans) if self.cases else ()
-        if held:
+        leaked = self.cases.in_training_data(scans) if self.cases else ()
+        if leaked:
             raise ConfigError(
-                found=f"held-out cases that this run was trained on before: {', '.join(held)}",
+                found=f"held-out cases that this run was trained on before: {', '.join(leaked)}",
                 expected="cases and patients named as in its earlier sessions",
                 next_step="Restore the names, or choose another output folder",
             )
@@ -208,7 +211,7 @@ def _focus_mm(stage: StageConfig) -> float | None:
     return round(sum(stage.patches.spacing_mm) / 2, 2)
 
 
-_SHOWN = 4
+_MAX_LISTED = 4
 
 
 def recipe_record(config: TrainConfig) -> dict[str, Any]:
@@ -233,15 +236,17 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     WeightsError
         They differ; the message states where.
     """
-    since = recipe_record(TrainConfig(stages=()))  # keys that an earlier release did not write
-    known = dict(_values(_trained_part({**since, **before}, step)))
+    defaults = recipe_record(TrainConfig(stages=()))  # keys that an earlier release did not write
+    earlier = dict(_values(_trained_part({**defaults, **before}, step)))
     now = dict(_values(_trained_part(recipe_record(config), step)))
-    changed = sorted(name for name in known.keys() | now.keys() if known.get(name) != now.get(name))
+    changed = sorted(
+        name for name in earlier.keys() | now.keys() if earlier.get(name) != now.get(name)
+    )
     if not changed:
         return
-    words = [f"{name} was {known.get(name)} and is {now.get(name)}" for name in changed]
+    differences = [f"{name} was {earlier.get(name)} and is {now.get(name)}" for name in changed]
     raise WeightsError(
-        found=f"a changed recipe: {first_few(words, _SHOWN, '; ')}",
+        found=f"a changed recipe: {first_few(differences, _MAX_LISTED, '; ')}",
         expected=f"the recipe that this run started with, which is at step {step}",
         next_step="Choose another --out, change the recipe back, or start again with --fresh",
     )
@@ -249,13 +254,13 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
 
 def _trained_part(recipe: Mapping[str, Any], step: int) -> dict[str, Any]:
     """Return a configuration without the parts that are not trained yet."""
-    stages, left = [], step
+    stages, remaining = [], step
     for stage in recipe["stages"]:
-        if left <= stage["steps"]:
+        if remaining <= stage["steps"]:
             stages.append({key: value for key, value in stage.items() if key != "steps"})
             break
         stages.append(stage)
-        left -= stage["steps"]
+        remaining -= stage["steps"]
     return {**recipe, "stages": stages, "init": PurePath(recipe["init"] or "").name}
 
 

@@ -18,31 +18,31 @@ from lesionlens.training.data import VALIDATION_SEED
 _REGIONS, _CAVITY = ("wt", "tc", "et"), "cavity"
 
 
-def dice(found: Tensor, truth: Tensor) -> float:
+def dice(predicted: Tensor, truth: Tensor) -> float:
     """Return the Dice of two bool tensors; 1 if both are empty."""
-    total = int(found.sum()) + int(truth.sum())
-    return 1.0 if total == 0 else 2 * int((found & truth).sum()) / total
+    total = int(predicted.sum()) + int(truth.sum())
+    return 1.0 if total == 0 else 2 * int((predicted & truth).sum()) / total
 
 
-def cavity_dice(found: Tensor, truth: Tensor) -> dict[str, float]:
+def cavity_dice(predicted: Tensor, truth: Tensor) -> dict[str, float]:
     """Return the cavity's Dice by name; empty without a cavity, or if the network outlines none.
 
     Parameters
     ----------
-    found : (R, I, J, K) bool Tensor
+    predicted : (R, I, J, K) bool Tensor
         All channels of the network.
     truth : (I, J, K) bool Tensor
     """
-    known = len(found) > len(_REGIONS) and bool(truth.any())
-    return {_CAVITY: dice(found[len(_REGIONS)], truth)} if known else {}
+    has_cavity = len(predicted) > len(_REGIONS) and bool(truth.any())
+    return {_CAVITY: dice(predicted[len(_REGIONS)], truth)} if has_cavity else {}
 
 
-def _picture(channels: Tensor, truth: Tensor, found: Tensor) -> Tensor:
+def _picture(channels: Tensor, truth: Tensor, predicted: Tensor) -> Tensor:
     """Return T1c, reference and prediction side by side, in the slice with most tumour."""
     level = int(truth[0].sum((0, 1)).argmax())
     grey = ((channels[1, :, :, level] + 2.5) / 6).clamp(0, 1)
-    drawn = [labels[:, :, :, level].float().sum(0) / 3 for labels in (truth, found)]
-    return torch.cat([grey, *drawn], 1).cpu()
+    overlays = [labels[:, :, :, level].float().sum(0) / 3 for labels in (truth, predicted)]
+    return torch.cat([grey, *overlays], 1).cpu()
 
 
 @torch.no_grad()
@@ -75,19 +75,19 @@ def validate_each(
     """
     network.eval()
     for index in volumes:
-        drawn = draw(config, [VALIDATION_SEED + index], str(device))
-        x = with_presence(drawn.zscored, torch.ones(1, 4, device=device), drawn.brain)
+        volume = draw(config, [VALIDATION_SEED + index], str(device))
+        x = with_presence(volume.zscored, torch.ones(1, 4, device=device), volume.brain)
         with autocast(device, precision):
             output = network(x.contiguous(memory_format=torch.channels_last_3d))
-        found, truth = output.logits[0] > 0, drawn.labels[0] > 0
-        scores = cavity_dice(found, drawn.instances[0] == CAVITY)
+        predicted, truth = output.logits[0] > 0, volume.labels[0] > 0
+        scores = cavity_dice(predicted, volume.instances[0] == CAVITY)
         if not bool(truth.any()):
-            edge = float(drawn.spacing_mm[0])
-            yield {"flagged_ml": float(found[0].sum()) * edge**3 / 1000, **scores}, None
+            edge = float(volume.spacing_mm[0])
+            yield {"flagged_ml": float(predicted[0].sum()) * edge**3 / 1000, **scores}, None
             continue
-        scores |= {name: dice(found[r], truth[r]) for r, name in enumerate(_REGIONS)}
+        scores |= {name: dice(predicted[r], truth[r]) for r, name in enumerate(_REGIONS)}
         scores["peak"] = float(truth[0].flatten()[int(output.attention[0, 0].argmax())])
-        yield scores, _picture(drawn.zscored[0], truth, found[: len(_REGIONS)])
+        yield scores, _picture(volume.zscored[0], truth, predicted[: len(_REGIONS)])
 
 
 def validate(
@@ -101,17 +101,17 @@ def validate(
 
     Returns
     -------
-    figures : dict
+    metrics : dict
         Means over `validate_each`.
     picture : (H, W) Tensor
         Image of the last volume with a tumour.
     """
     scores: dict[str, list[float]] = {}
     picture = torch.zeros(1, 1)
-    for figures, shown in validate_each(network, config, range(volumes), device, precision):
-        for name, value in figures.items():
+    for metrics, image in validate_each(network, config, range(volumes), device, precision):
+        for name, value in metrics.items():
             scores.setdefault(name, []).append(value)
-        picture = picture if shown is None else shown
-    known = (*_REGIONS, _CAVITY, "peak", "flagged_ml")
-    order = [name for name in known if name in scores]
+        picture = picture if image is None else image
+    names = (*_REGIONS, _CAVITY, "peak", "flagged_ml")
+    order = [name for name in names if name in scores]
     return {k: round(sum(scores[k]) / len(scores[k]), 4) for k in order}, picture

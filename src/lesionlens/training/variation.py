@@ -23,11 +23,11 @@ from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, noise
 from lesionlens.training.data import Packed, cut_window
 
 _CPU = torch.device("cpu")
-_GENTLE = Damage(bias=0.3, thick=0.25, protocol=0.12, spoiled=0.04, shift_mm=0.6, noise=0.05)
+_MILD_DAMAGE = Damage(bias=0.3, thick=0.25, protocol=0.12, spoiled=0.04, shift_mm=0.6, noise=0.05)
 """Weaker than for synthetic volumes: real scans have artefacts of their own."""
 _KNOTS = 7
 _BLACK, _WHITE = 0.002, 0.98  # quantiles of the brain mapped to intensity 0 and 1
-_ROOM = 1.25  # oversize factor of a window, so that it remains full after rotation
+_OVERSIZE = 1.25  # of a window before rotation, so that it remains full afterwards
 _BORDER_VOX = 6  # margin around a whole brain, so that it may be enlarged
 
 Window = tuple[int, int, int]
@@ -53,21 +53,21 @@ def varied(
     """
     streams = RandomStreams([int(rng.integers(2**31))], _CPU)
     if window is None:
-        return _cropped_to_brain(_scanned(_bordered(packed), spacing_mm, streams))
-    wide = tuple(math.ceil(_ROOM * n) for n in window)
-    near = cut_window(packed, (wide[0], wide[1], wide[2]), rng)
-    return _middle(_scanned(near, spacing_mm, streams), window)
+        return _cropped_to_brain(_reimaged(_bordered(packed), spacing_mm, streams))
+    oversize = tuple(math.ceil(_OVERSIZE * n) for n in window)
+    window_with_margin = cut_window(packed, (oversize[0], oversize[1], oversize[2]), rng)
+    return _centre_window(_reimaged(window_with_margin, spacing_mm, streams), window)
 
 
 def _bordered(packed: Packed) -> Packed:
-    def wider(array: NDArray[Any]) -> NDArray[Any]:
-        none = [(0, 0)] * (array.ndim - 3)
-        return np.pad(array, [*none, *[(_BORDER_VOX, _BORDER_VOX)] * 3])
+    def padded(array: NDArray[Any]) -> NDArray[Any]:
+        unpadded = [(0, 0)] * (array.ndim - 3)
+        return np.pad(array, [*unpadded, *[(_BORDER_VOX, _BORDER_VOX)] * 3])
 
-    return _each(packed, wider)
+    return _map_arrays(packed, padded)
 
 
-def _each(packed: Packed, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Packed:
+def _map_arrays(packed: Packed, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Packed:
     """Apply a function to all voxel arrays."""
     return dataclasses.replace(
         packed,
@@ -80,71 +80,76 @@ def _each(packed: Packed, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Pac
 def _cropped_to_brain(packed: Packed) -> Packed:
     inside = np.nonzero(packed.code)
     i, j, k = (slice(int(a.min()), int(a.max()) + 1) for a in inside)
-    return _each(packed, lambda array: array[..., i, j, k])
+    return _map_arrays(packed, lambda array: array[..., i, j, k])
 
 
-def _middle(packed: Packed, window: Window) -> Packed:
+def _centre_window(packed: Packed, window: Window) -> Packed:
     box: list[slice] = []
     place = packed.place.copy()
-    for axis, (size, wanted) in enumerate(zip(packed.code.shape, window, strict=True)):
-        start = max(0, (size - wanted) // 2)
-        stop = min(size, start + wanted)
+    for axis, (size, length) in enumerate(zip(packed.code.shape, window, strict=True)):
+        start = max(0, (size - length) // 2)
+        stop = min(size, start + length)
         low, high = packed.place[axis]
         place[axis] = low + (high - low) * np.array([start, stop]) / size
         box.append(slice(start, stop))
     i, j, k = box
-    cut = _each(packed, lambda array: array[..., i, j, k].copy())
-    return dataclasses.replace(cut, place=place)
+    cropped = _map_arrays(packed, lambda array: array[..., i, j, k].copy())
+    return dataclasses.replace(cropped, place=place)
 
 
-def _scanned(packed: Packed, spacing_mm: float, streams: RandomStreams) -> Packed:
+def _reimaged(packed: Packed, spacing_mm: float, streams: RandomStreams) -> Packed:
     i, j, k = packed.code.shape
     frame = DrawnFrame((i, j, k), torch.tensor([spacing_mm]))
-    where = _deformed(streams, frame)
-    maps = np.stack([packed.code, packed.instances]).astype(np.float32)
-    code, parts = _sample(torch.from_numpy(maps)[None], where, "nearest")[0].to(torch.uint8)
+    coordinates = _sampling_grid(streams, frame)
+    label_maps = np.stack([packed.code, packed.instances]).astype(np.float32)
+    sampled = _sample(torch.from_numpy(label_maps)[None], coordinates, "nearest")
+    code, parts = sampled[0].to(torch.uint8)
     if not bool((code > 0).any()):
         return packed
     before = torch.from_numpy(packed.channels.astype(np.float32))
-    moved = _sample(before[None], where)
-    seen = _imaged(streams, frame, moved, (code > 0)[None, None])
-    seen = _scaled_like(before[:, torch.from_numpy(packed.code > 0)], seen, code > 0)
-    there = torch.from_numpy(packed.present)[:, None, None, None]
+    moved = _sample(before[None], coordinates)
+    imaged = _imaged(streams, frame, moved, (code > 0)[None, None])
+    imaged = _scaled_like(before[:, torch.from_numpy(packed.code > 0)], imaged, code > 0)
+    present = torch.from_numpy(packed.present)[:, None, None, None]
     return dataclasses.replace(
-        packed, channels=(seen * there).half().numpy(), code=code.numpy(), instances=parts.numpy()
+        packed,
+        channels=(imaged * present).half().numpy(),
+        code=code.numpy(),
+        instances=parts.numpy(),
     )
 
 
-def _turned(streams: RandomStreams) -> Tensor:
+def _affine(streams: RandomStreams) -> Tensor:
     """Sample rotation, scale and shear; (3, 3)."""
-    turn = torch.zeros(3, 3)
+    generator = torch.zeros(3, 3)
     angle = streams.normal(3)[0].clamp(-2, 2) * math.radians(7)
     for n, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
-        turn[a, b], turn[b, a] = angle[n], -angle[n]
-    sheared = streams.normal(3, 3)[0].clamp(-2, 2) * 0.03
-    size = streams.log_uniform(0.86, 1.16)[0] * streams.log_uniform(0.95, 1.05, 3)[0]
-    matrix: Tensor = torch.linalg.matrix_exp(turn) @ (torch.eye(3) + sheared) @ torch.diag(size)
+        generator[a, b], generator[b, a] = angle[n], -angle[n]
+    shear = streams.normal(3, 3)[0].clamp(-2, 2) * 0.03
+    scale = streams.log_uniform(0.86, 1.16)[0] * streams.log_uniform(0.95, 1.05, 3)[0]
+    matrix: Tensor = torch.linalg.matrix_exp(generator) @ (torch.eye(3) + shear) @ torch.diag(scale)
     return matrix
 
 
-def _deformed(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+def _sampling_grid(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
     """Return sampling coordinates for `grid_sample`; (1, I, J, K, 3)."""
-    place = torch.einsum("ab,nbijk->naijk", _turned(streams), frame.grid_mm())
+    positions_mm = torch.einsum("ab,nbijk->naijk", _affine(streams), frame.grid_mm())
     strength = streams.uniform(0.0, 3.0)
-    place = place + strength * noise(streams, frame, streams.uniform(30, 70), low=30, channels=3)
+    warp_mm = strength * noise(streams, frame, streams.uniform(30, 70), low=30, channels=3)
+    positions_mm = positions_mm + warp_mm
     half = torch.tensor([max(1, n - 1) / 2 for n in frame.shape]) * frame.spacing
-    return (place / half[None, :, None, None, None]).permute(0, 2, 3, 4, 1).flip(-1)
+    return (positions_mm / half[None, :, None, None, None]).permute(0, 2, 3, 4, 1).flip(-1)
 
 
-def _sample(volume: Tensor, where: Tensor, mode: str = "bilinear") -> Tensor:
-    return functional.grid_sample(volume, where, mode=mode, align_corners=True)
+def _sample(volume: Tensor, coordinates: Tensor, mode: str = "bilinear") -> Tensor:
+    return functional.grid_sample(volume, coordinates, mode=mode, align_corners=True)
 
 
 def _imaged(streams: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
     """Apply contrast curves and simulated acquisition to z-scores (1, 4, ...); (4, I, J, K)."""
-    lit = torch.stack([_lit(volume, brain[0, 0]) for volume in channels[0]])[None]
-    curved = _curved(streams, lit) * brain
-    return acquire(streams, frame, curved, brain.float(), _GENTLE)[0]
+    intensities = torch.stack([_intensities(volume, brain[0, 0]) for volume in channels[0]])[None]
+    curved = _with_curves(streams, intensities) * brain
+    return acquire(streams, frame, curved, brain.float(), _MILD_DAMAGE)[0]
 
 
 def _scaled_like(before: Tensor, after: Tensor, inside: Tensor) -> Tensor:
@@ -157,24 +162,24 @@ def _scaled_like(before: Tensor, after: Tensor, inside: Tensor) -> Tensor:
     return out
 
 
-def _lit(volume: Tensor, inside: Tensor) -> Tensor:
+def _intensities(volume: Tensor, inside: Tensor) -> Tensor:
     """Map z-scores to intensities from 0 to about 1."""
     sample = volume[inside][::7]
     low, high = torch.quantile(sample, torch.tensor([_BLACK, _WHITE])).tolist()
-    lit: Tensor = ((volume - low) / max(high - low, 1e-3)).clamp(0, 1.6)
-    return lit
+    intensities: Tensor = ((volume - low) / max(high - low, 1e-3)).clamp(0, 1.6)
+    return intensities
 
 
-def _curved(streams: RandomStreams, lit: Tensor) -> Tensor:
+def _with_curves(streams: RandomStreams, intensities: Tensor) -> Tensor:
     """Apply a random increasing curve to each sequence, mostly mild; (1, 4, I, J, K)."""
     steps = streams.log_uniform(0.45, 2.2, SEQUENCES, _KNOTS)[0]
     mild = streams.uniform(0.0, 1.0, SEQUENCES, 1)[0]
     steps = mild * steps / steps.mean(1, keepdim=True) + (1 - mild)
     knots = torch.cat([torch.zeros(SEQUENCES, 1), steps.cumsum(1)], 1) / _KNOTS
-    place = lit[0].clamp(0, 1) * _KNOTS
-    below = place.floor().clamp(max=_KNOTS - 1)
-    flat, share = below.long().flatten(1), (place - below).flatten(1)
-    low, high = knots.gather(1, flat), knots.gather(1, flat + 1)
-    risen = low + share * (high - low)
-    out: Tensor = risen.view(lit.shape) + (lit - 1).clamp_min(0)
+    position = intensities[0].clamp(0, 1) * _KNOTS
+    below = position.floor().clamp(max=_KNOTS - 1)
+    lower_knot, fraction = below.long().flatten(1), (position - below).flatten(1)
+    low, high = knots.gather(1, lower_knot), knots.gather(1, lower_knot + 1)
+    curved = low + fraction * (high - low)
+    out: Tensor = curved.view(intensities.shape) + (intensities - 1).clamp_min(0)
     return out

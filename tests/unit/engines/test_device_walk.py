@@ -23,7 +23,7 @@ from lesionlens.network.synth import draw as synth
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
 from lesionlens.training.distributed import ProcessGroup
-from lesionlens.training.loop import learn
+from lesionlens.training.loop import train_step
 from lesionlens.training.optimiser import Optimiser
 
 RECIPE = parse_config({
@@ -130,7 +130,7 @@ def after_a_step(device):
         precision=ComputePrecision.FLOAT32,
         step=3,
     )
-    return learn(run, source.batch(stage.batch))[0], network
+    return train_step(run, source.batch(stage.batch))[0], network
 
 
 def test_a_tensor_left_behind_is_found():

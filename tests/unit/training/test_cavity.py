@@ -26,7 +26,7 @@ from lesionlens.training.data import Packed, collate
 from lesionlens.training.initial_network import initial_network
 from lesionlens.training.losses import lens_loss, targets
 from lesionlens.training.optimiser import Optimiser
-from lesionlens.training.set_loss import wanted
+from lesionlens.training.set_loss import instance_targets
 from lesionlens.training.validate import cavity_dice, validate_each
 
 pytestmark = pytest.mark.usefixtures("coarse")
@@ -72,7 +72,7 @@ def test_a_cavity_is_a_fourth_target_and_no_lesion(batch):
     assert torch.equal(four[:, :MORE], targets(batch, MORE))
     assert torch.equal(four[:, MORE] > 0, batch.instances == CAVITY)
     assert not ((four[:, MORE] > 0) & (batch.labels[:, 0] > 0)).any()
-    seen = wanted(batch.instances[0], batch.present[0], torch.zeros(8, 8, 8, 8))
+    seen = instance_targets(batch.instances[0], batch.present[0], torch.zeros(8, 8, 8, 8))
     assert seen.classes.tolist() == [0]
 
 

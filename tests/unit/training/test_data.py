@@ -24,9 +24,9 @@ from lesionlens.training.data import (
     collate,
     cut_window,
     first_seed,
-    is_second,
     pack,
     sample_presence,
+    uses_second_source,
 )
 
 
@@ -126,12 +126,12 @@ class _Counting:
 
 
 def test_patches_come_in_their_share_and_in_the_same_order_after_a_stop():
-    whole = MixedSource(_Counting("whole"), _Counting("patches"), 0.35, seed=3, done=0)
+    whole = MixedSource(_Counting("whole"), _Counting("patches"), 0.35, seed=3, completed=0)
     seen = [whole.batch(1) for _ in range(400)]
     assert abs(sum(name == "patches" for name, _ in seen) / 400 - 0.35) < 0.06
-    before = sum(is_second(3, n, 0.35) for n in range(150))
+    before = sum(uses_second_source(3, n, 0.35) for n in range(150))
     assert [name for name, _ in seen[:150]].count("patches") == before
-    later = MixedSource(_Counting("whole"), _Counting("patches"), 0.35, seed=3, done=150)
+    later = MixedSource(_Counting("whole"), _Counting("patches"), 0.35, seed=3, completed=150)
     assert [later.batch(1)[0] for _ in range(250)] == [name for name, _ in seen[150:]]
 
 

@@ -61,8 +61,8 @@ def test_float32_is_trained_in_whatever_the_recipe_says(tmp_path, monkeypatch, r
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     recipe = dataclasses.replace(RECIPE, autocast=recipe_says)
     options = TrainOptions(resume=False, precision=ComputePrecision.FLOAT32)
-    asked = loop._begin(recipe, tmp_path / "asked", options)
-    by_recipe = loop._begin(recipe, tmp_path / "recipe", TrainOptions(resume=False))
+    asked = loop._create_run(recipe, tmp_path / "asked", options)
+    by_recipe = loop._create_run(recipe, tmp_path / "recipe", TrainOptions(resume=False))
     for run, bfloat16 in ((asked, False), (by_recipe, recipe_says)):
         with loop.autocast(torch.device("cpu"), run.precision):
             assert torch.is_autocast_enabled("cpu") is bfloat16
@@ -156,9 +156,9 @@ def test_validation_writes_a_line(tmp_path):
 def test_a_run_learns(tmp_path):
     config = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], steps=8),))
     batch = SynthSource(config.draw, config.stages[0], config.data, 1, 0).batch(1)
-    run = loop._begin(config, tmp_path, TrainOptions(resume=False))
+    run = loop._create_run(config, tmp_path, TrainOptions(resume=False))
     loop._resume(run, resume=False)
-    losses = [loop.learn(run, batch)[0] for _ in range(8)]
+    losses = [loop.train_step(run, batch)[0] for _ in range(8)]
     assert losses[-1] < losses[0]
 
 

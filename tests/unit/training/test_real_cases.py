@@ -137,14 +137,14 @@ def test_a_case_that_is_there_twice_on_one_side_is_noted(copy, tmp_path, side):
 @given(st.sets(st.text(min_size=1, max_size=6), min_size=2, max_size=30), st.integers(0, 9))
 def test_a_split_repeats_keeps_both_sides_and_holds_about_a_fifth(patients, seed):
     counts = dict.fromkeys(patients, 1)
-    held = split(counts, share=0.2, seed=seed, known={})
-    assert held == split(dict(sorted(counts.items())), share=0.2, seed=seed, known={})
+    held = split(counts, fraction=0.2, seed=seed, earlier={})
+    assert held == split(dict(sorted(counts.items())), fraction=0.2, seed=seed, earlier={})
     assert sum(held.values()) == max(1, round(0.2 * len(patients)))
 
 
 def test_one_patient_is_not_enough():
     with pytest.raises(ConfigError, match="two or more"):
-        split({"one": 3}, share=0.2, seed=0, known={})
+        split({"one": 3}, fraction=0.2, seed=0, earlier={})
 
 
 def test_the_sample_patient_is_refused_under_any_name(copy):
@@ -216,7 +216,7 @@ def test_both_years_labels_teach_the_same(root, copy):
 @pytest.fixture(scope="module")
 def files(root, tmp_path_factory):
     cases = RealCases(find(root), tmp_path_factory.mktemp("run"), RECIPE)
-    return cases._ready([*cases.parts.training, *cases.parts.validation], STAGE)
+    return cases._prepared_files([*cases.parts.training, *cases.parts.validation], STAGE)
 
 
 @pytest.fixture

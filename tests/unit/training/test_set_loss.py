@@ -5,7 +5,7 @@ import torch
 
 from lesionlens.network.lesion_queries import LesionOutput
 from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
-from lesionlens.training.set_loss import match, set_loss, wanted
+from lesionlens.training.set_loss import instance_targets, match, set_loss
 
 ALL = torch.ones(4, dtype=torch.bool)
 
@@ -19,7 +19,7 @@ def _parts():
 
 def _answer(parts, order, sure=9.0):
     """Queries that have the parts in `order`; None has nothing."""
-    goal = wanted(parts, ALL, torch.zeros(len(order), 8, 8, 8))
+    goal = instance_targets(parts, ALL, torch.zeros(len(order), 8, 8, 8))
     classes = torch.full((1, len(order), 4), -sure)
     boxes = torch.full((1, len(order), 6), 0.5)
     half = torch.full((1, len(order), 8, 8, 8), -sure)
@@ -33,7 +33,7 @@ def _answer(parts, order, sure=9.0):
 
 
 def test_parts_are_named_boxed_and_halved():
-    goal = wanted(_parts(), ALL, torch.zeros(5, 8, 8, 8))
+    goal = instance_targets(_parts(), ALL, torch.zeros(5, 8, 8, 8))
     assert goal.classes.tolist() == [0, 0, 1, 2]
     assert float(goal.masks[0].sum()) * 8 == 8 * 4 * 8
     centre, edges = goal.boxes[1].split(3)
@@ -51,7 +51,9 @@ def test_parts_are_named_boxed_and_halved():
     ],
 )
 def test_nobody_is_asked_for_what_no_shown_sequence_can_tell(shown, classes):
-    goal = wanted(_parts(), torch.tensor(shown, dtype=torch.bool), torch.zeros(5, 8, 8, 8))
+    goal = instance_targets(
+        _parts(), torch.tensor(shown, dtype=torch.bool), torch.zeros(5, 8, 8, 8)
+    )
     assert goal.classes.tolist() == classes
 
 

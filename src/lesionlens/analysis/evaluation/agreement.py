@@ -19,8 +19,8 @@ from lesionlens.base.records.findings import Point
 Labels = NDArray[np.uint8]
 MIN_ML = 0.05
 """Smaller disagreements are not listed, but count in Dice."""
-_MARGIN = 2
-_THICK_MM = 2.0
+_MARGIN_VOX = 2
+_THICK_SLICE_MM = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def outlined(analysis: Analysis) -> Labels:
         if analysis.review.state_of(candidate.tracking_uid) is ReviewState.REJECTED
     ]
     components = analysis.findings.components
-    kept = (components > 0) & ~np.isin(components, rejected)
-    return np.where(kept, analysis.volumes.labels.data, np.uint8(0))
+    retained = (components > 0) & ~np.isin(components, rejected)
+    return np.where(retained, analysis.volumes.labels.data, np.uint8(0))
 
 
 def agreement(
@@ -88,39 +88,46 @@ def agreement(
     Agreement
         Rims of a single voxel are not listed as disagreements, but count in Dice.
     """
-    rows = tuple(_row(region, first, second, grid) for region in regions)
+    region_agreements = tuple(_region_agreement(region, first, second, grid) for region in regions)
     parts = np.zeros(first.shape, np.int32)
-    box = geometry.bounding_box((first > 0) ^ (second > 0), _MARGIN)
+    box = geometry.bounding_box((first > 0) ^ (second > 0), _MARGIN_VOX)
     if box is None:
-        return Agreement(rows, (), parts)
-    mine, other = first[box] > 0, second[box] > 0
-    pieces = [
-        (volume_ml, by_first, inside)
-        for by_first, alone in ((True, mine & ~other), (False, other & ~mine))
-        for volume_ml, inside in _pieces(alone, grid)
+        return Agreement(region_agreements, (), parts)
+    in_first, in_second = first[box] > 0, second[box] > 0
+    exclusive_parts = [
+        (volume_ml, by_first, mask)
+        for by_first, exclusive in ((True, in_first & ~in_second), (False, in_second & ~in_first))
+        for volume_ml, mask in _exclusive_parts(exclusive, grid)
     ]
-    corner = [int(side.start) for side in box]
-    listed = []
-    for number, piece in enumerate(sorted(pieces, key=lambda piece: -piece[0]), 1):
-        volume_ml, by_first, inside = piece
-        parts[box][inside] = number
-        depth = ndimage.distance_transform_edt(inside)
-        deepest = np.unravel_index(int(depth.argmax()), depth.shape)
-        point = geometry.as_vec3(grid.to_mm(np.add(corner, deepest)))
-        listed.append(Disagreement(number, by_first, volume_ml, point))
-    unlisted = grid.volume_ml((mine != other) & (parts[box] == 0))
-    return Agreement(rows, tuple(listed), parts, unlisted)
+    origin = [int(side.start) for side in box]
+    disagreements = []
+    for number, part in enumerate(sorted(exclusive_parts, key=lambda part: -part[0]), 1):
+        volume_ml, by_first, mask = part
+        parts[box][mask] = number
+        depth = ndimage.distance_transform_edt(mask)
+        innermost = np.unravel_index(int(depth.argmax()), depth.shape)
+        point_mm = geometry.as_vec3(grid.to_mm(np.add(origin, innermost)))
+        disagreements.append(Disagreement(number, by_first, volume_ml, point_mm))
+    unlisted = grid.volume_ml((in_first != in_second) & (parts[box] == 0))
+    return Agreement(region_agreements, tuple(disagreements), parts, unlisted)
 
 
-def _row(region: Region, first: Labels, second: Labels, grid: Grid) -> RegionAgreement:
-    one, two = np.isin(first, region.labels), np.isin(second, region.labels)
-    return RegionAgreement(region, grid.volume_ml(one), grid.volume_ml(two), dice(one, two))
+def _region_agreement(region: Region, first: Labels, second: Labels, grid: Grid) -> RegionAgreement:
+    first_mask, second_mask = np.isin(first, region.labels), np.isin(second, region.labels)
+    return RegionAgreement(
+        region,
+        grid.volume_ml(first_mask),
+        grid.volume_ml(second_mask),
+        dice(first_mask, second_mask),
+    )
 
 
-def _pieces(alone: NDArray[np.bool_], grid: Grid) -> Iterator[tuple[float, NDArray[np.bool_]]]:
+def _exclusive_parts(
+    exclusive: NDArray[np.bool_], grid: Grid
+) -> Iterator[tuple[float, NDArray[np.bool_]]]:
     """Yield ml and mask of the parts without one-voxel rims; one thick slice may be a part."""
-    wide = [2 if edge < _THICK_MM else 1 for edge in grid.nominal_spacing_mm]
-    numbers, count = ndimage.label(ndimage.binary_opening(alone, np.ones(wide, bool)))
+    footprint = [2 if edge < _THICK_SLICE_MM else 1 for edge in grid.nominal_spacing_mm]
+    numbers, count = ndimage.label(ndimage.binary_opening(exclusive, np.ones(footprint, bool)))
     volumes = np.bincount(numbers.ravel(), minlength=count + 1) * grid.voxel_ml
     for number in range(1, count + 1):
         if volumes[number] >= MIN_ML:

@@ -1,4 +1,4 @@
-"""Find cases with reference segmentations: BraTS, Medical Segmentation Decathlon, nnU-Net, own.
+"""Find cases with reference segmentations: BraTS, Medical Segmentation Decathlon, nnU-Net, others.
 
 A case is a folder with images named by their sequence and, if there is a reference, a segmentation
 (`seg`, `label`, `mask` in its name). A folder with `dataset.json` is a Decathlon or nnU-Net set;
@@ -25,13 +25,13 @@ from lesionlens.imaging.reading.nifti.voxels import read_stored
 from lesionlens.imaging.reading.sequences import is_label_name, sequence_in_words, words_of
 
 PATIENTS_NAME = "patients.tsv"
-_ENDINGS = (".nii.gz", ".nii")
-_TRUTH_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
-_FILE_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
-_AFTER_CASE = re.compile(
-    rf"((^|[-_.])({'|'.join(sorted(_TRUTH_WORDS))}))?\.nii(\.gz)?$", re.IGNORECASE
+_NIFTI_SUFFIXES = (".nii.gz", ".nii")
+_SEGMENTATION_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
+_NIFTI_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+_AFTER_CASE_NAME = re.compile(
+    rf"((^|[-_.])({'|'.join(sorted(_SEGMENTATION_WORDS))}))?\.nii(\.gz)?$", re.IGNORECASE
 )
-_PATIENT = (
+_PATIENT_PATTERNS = (
     re.compile(r"^(BraTS-[A-Za-z]+-\d+)-\d+$"),
     re.compile(r"^(Brats1[5-8]_.+_[^_]+)_\d$"),
     re.compile(r"^(sub-[A-Za-z0-9]+)"),
@@ -71,8 +71,8 @@ class Case:
     def analysed(self, sequence: MrSequence, inputs: Container[str]) -> ImageFile:
         """Return the image of a sequence; of several, one whose SHA-256 is among `inputs`."""
         files = self.several.get(sequence, ())
-        found = next((path for path in files if sha256_of(path) in inputs), None)
-        return self.images[sequence] if found is None else ImageFile(found)
+        analysed_path = next((path for path in files if sha256_of(path) in inputs), None)
+        return self.images[sequence] if analysed_path is None else ImageFile(analysed_path)
 
 
 def patient_of(case: str) -> str:
@@ -83,11 +83,11 @@ def patient_of(case: str) -> str:
     >>> patient_of("BraTS-GLI-00005-101"), patient_of("BraTS20_Training_001")
     ('BraTS-GLI-00005', 'BraTS20_Training_001')
     """
-    return _named_patient(case) or case
+    return _patient_in_name(case) or case
 
 
-def _named_patient(text: str) -> str | None:
-    return next((m[1] for rule in _PATIENT if (m := rule.match(text))), None)
+def _patient_in_name(name: str) -> str | None:
+    return next((match[1] for pattern in _PATIENT_PATTERNS if (match := pattern.match(name))), None)
 
 
 def find_cases(root: Path) -> tuple[Case, ...]:
@@ -99,13 +99,13 @@ def find_cases(root: Path) -> tuple[Case, ...]:
         There are no cases, one has several references, or dataset.json is invalid.
     """
     if (root / "dataset.json").is_file():
-        cases = _of_dataset(root)
+        cases = _cases_of_dataset(root)
     else:
-        folders = [root, *sorted(p for p in _below(root) if p.is_dir())] if root.is_dir() else []
-        cases = [c for folder in folders if (c := _of_folder(folder)) is not None]
-        if not any(_place_of(c) != root for c in cases):
-            truths = segmentations_in(root) if root.is_dir() else {}
-            cases = [Case(n, patient_of(n), {}, file) for n, file in truths.items()] or cases
+        folders = [root, *_visible_folders(root)] if root.is_dir() else []
+        cases = [c for folder in folders if (c := _case_in_folder(folder)) is not None]
+        if not any(_folder_of(c) != root for c in cases):
+            segmentations = segmentations_in(root) if root.is_dir() else {}
+            cases = [Case(n, patient_of(n), {}, file) for n, file in segmentations.items()] or cases
     if not cases:
         raise ConfigError(
             found=f"no case in {root.name!r}",
@@ -116,52 +116,54 @@ def find_cases(root: Path) -> tuple[Case, ...]:
     patients = patients_table(root)
     return tuple(
         replace(c, patient=patients.get(c.name) or _patient_in_path(root, c))
-        for c in _unique(root, cases)
+        for c in _with_unique_names(root, cases)
     )
 
 
-def _below(root: Path) -> list[Path]:
-    inside = ((p, p.relative_to(root).parts) for p in root.rglob("*"))
-    return [p for p, parts in inside if not any(part.startswith(".") for part in parts)]
+def _visible_folders(root: Path) -> list[Path]:
+    """Return the folders below a folder, sorted, without hidden ones and their subfolders."""
+    folders = sorted(path for path in root.rglob("*") if path.is_dir())
+    parts = {folder: folder.relative_to(root).parts for folder in folders}
+    return [f for f in folders if not any(part.startswith(".") for part in parts[f])]
 
 
-def _niftis_in(folder: Path) -> list[Path]:
+def _nifti_files(folder: Path) -> list[Path]:
     """Return the NIfTI files in a folder, without hidden ones (`._t1.nii.gz` of macOS)."""
-    named = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS))
-    return [p for p in named if not p.name.startswith(".")]
+    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_NIFTI_SUFFIXES))
+    return [p for p in files if not p.name.startswith(".")]
 
 
-def _of_folder(folder: Path) -> Case | None:
-    named: dict[MrSequence, list[Path]] = {}
-    truths: list[Path] = []
-    for path in _niftis_in(folder):
+def _case_in_folder(folder: Path) -> Case | None:
+    paths_by_sequence: dict[MrSequence, list[Path]] = {}
+    segmentations: list[Path] = []
+    for path in _nifti_files(folder):
         words = words_of(path.name)
-        if _TRUTH_WORDS & set(words):
-            truths.append(path)
+        if _SEGMENTATION_WORDS & set(words):
+            segmentations.append(path)
             continue
         sequence = None if is_label_name(path.name) else sequence_in_words(words)
         if sequence is not None:
-            named.setdefault(sequence, []).append(path)
-    images = {sequence: ImageFile(paths[0]) for sequence, paths in named.items()}
-    if not images and (not truths or (folder / "findings.json").is_file()):
+            paths_by_sequence.setdefault(sequence, []).append(path)
+    images = {sequence: ImageFile(paths[0]) for sequence, paths in paths_by_sequence.items()}
+    if not images and (not segmentations or (folder / "findings.json").is_file()):
         return None
     if images:
-        _check_one(f"in the case {folder.name!r}", truths)
-    several = {s: tuple(paths) for s, paths in named.items() if _are_several(paths)}
-    truth = next(iter(truths), None)
+        _check_single_segmentation(f"in the case {folder.name!r}", segmentations)
+    several = {s: tuple(paths) for s, paths in paths_by_sequence.items() if _are_distinct(paths)}
+    truth = next(iter(segmentations), None)
     return Case(folder.name, patient_of(folder.name), images, truth, several=several)
 
 
-def _are_several(files: Sequence[Path]) -> bool:
-    """Return whether files differ by more than being packed."""
-    return len({_FILE_ENDING.sub("", path.name) for path in files}) > 1
+def _are_distinct(files: Sequence[Path]) -> bool:
+    """Return whether files differ other than by compression."""
+    return len({_NIFTI_SUFFIX.sub("", path.name) for path in files}) > 1
 
 
-def _check_one(where: str, files: Sequence[Path]) -> None:
+def _check_single_segmentation(context: str, files: Sequence[Path]) -> None:
     """Refuse several segmentations of one case."""
-    if _are_several(files):
+    if _are_distinct(files):
         raise ConfigError(
-            found=f"{len(files)} segmentations {where}: {', '.join(p.name for p in files)}",
+            found=f"{len(files)} segmentations {context}: {', '.join(p.name for p in files)}",
             expected="one segmentation for each case",
             next_step="Move the others out of the folder",
         )
@@ -178,51 +180,51 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
     ConfigError
         Two files are named after the same case.
     """
-    files = _niftis_in(folder)
+    files = _nifti_files(folder)
     if any(sequence_in_words(words_of(p.name)) and not is_label_name(p.name) for p in files):
         return {}
-    found: dict[str, list[Path]] = {}
+    files_by_case: dict[str, list[Path]] = {}
     for path in files:
-        found.setdefault(_AFTER_CASE.sub("", path.name), []).append(path)
-    found.pop("", None)
-    for name, several in found.items():
-        _check_one(f"named after the case {name!r} in {folder.name!r}", several)
-    return {name: several[-1] for name, several in found.items()}
+        files_by_case.setdefault(_AFTER_CASE_NAME.sub("", path.name), []).append(path)
+    files_by_case.pop("", None)
+    for name, paths in files_by_case.items():
+        _check_single_segmentation(f"named after the case {name!r} in {folder.name!r}", paths)
+    return {name: paths[-1] for name, paths in files_by_case.items()}
 
 
 def segmentation_of(folder: Path) -> Path | None:
     """Return the segmentation in a case's folder: the one named so, else the only file."""
-    files = _niftis_in(folder)
-    called = [p for p in files if _TRUTH_WORDS & set(words_of(p.name))]
-    return next((some[0] for some in (called, files) if len(some) == 1), None)
+    files = _nifti_files(folder)
+    named_files = [p for p in files if _SEGMENTATION_WORDS & set(words_of(p.name))]
+    return next((matches[0] for matches in (named_files, files) if len(matches) == 1), None)
 
 
-def _of_dataset(root: Path) -> list[Case]:
+def _cases_of_dataset(root: Path) -> list[Case]:
     try:
-        about: Any = read_json(root / "dataset.json")
-        named = about.get("channel_names") or about["modality"]
-        channels = [named[key] for key in sorted(named, key=int)]
-        labels = about["labels"]
+        description: Any = read_json(root / "dataset.json")
+        name_by_channel = description.get("channel_names") or description["modality"]
+        channels = [name_by_channel[key] for key in sorted(name_by_channel, key=int)]
+        labels = description["labels"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError) as error:
-        raise _bad_dataset(root, "without modality (or channel_names) and labels") from error
+        raise _dataset_error(root, "without modality (or channel_names) and labels") from error
     sequences = {
         n: s for n, name in enumerate(channels) if (s := sequence_in_words(words_of(str(name))))
     }
     if not sequences:
-        raise _bad_dataset(root, f"whose channels are {channels}")
+        raise _dataset_error(root, f"whose channels are {channels}")
     convention = _dataset_convention(labels)
     cases = []
     folder = root / "labelsTr"
-    paths = _niftis_in(folder) if folder.is_dir() else []
-    for name, path in {_FILE_ENDING.sub("", path.name): path for path in paths}.items():
+    paths = _nifti_files(folder) if folder.is_dir() else []
+    for name, path in {_NIFTI_SUFFIX.sub("", path.name): path for path in paths}.items():
         images = _dataset_images(root / "imagesTr", name, sequences)
         cases.append(Case(name, patient_of(name), images, path, convention))
     return cases
 
 
-def _bad_dataset(root: Path, what: str) -> ConfigError:
+def _dataset_error(root: Path, defect: str) -> ConfigError:
     return ConfigError(
-        found=f"a dataset.json in {root.name!r} {what}",
+        found=f"a dataset.json in {root.name!r} {defect}",
         expected="that of a Medical Segmentation Decathlon or nnU-Net set of brain tumours",
         next_step="Correct it, or lay the cases out as one folder each",
     )
@@ -230,36 +232,42 @@ def _bad_dataset(root: Path, what: str) -> ConfigError:
 
 def _dataset_convention(labels: Any) -> str | None:
     """Infer the Decathlon's label order from the labels' names, if they state it."""
-    words = {str(k): str(v).lower() for k, v in labels.items()} if isinstance(labels, dict) else {}
-    if "edema" in words.get("1", "") or "oedema" in words.get("1", ""):
+    name_by_label = (
+        {str(k): str(v).lower() for k, v in labels.items()} if isinstance(labels, dict) else {}
+    )
+    if "edema" in name_by_label.get("1", "") or "oedema" in name_by_label.get("1", ""):
         return "msd"
-    by_name = {k.lower(): v for k, v in words.items()}
-    return "msd" if by_name.get("edema") == "1" or by_name.get("oedema") == "1" else None
+    label_by_name = {k.lower(): v for k, v in name_by_label.items()}
+    oedema = label_by_name.get("edema") == "1" or label_by_name.get("oedema") == "1"
+    return "msd" if oedema else None
 
 
 def _dataset_images(
     folder: Path, name: str, sequences: Mapping[int, MrSequence]
 ) -> dict[MrSequence, ImageFile]:
-    found: dict[MrSequence, ImageFile] = {}
-    for number, sequence in sequences.items():
-        for ending in _ENDINGS:
-            whole, one = folder / f"{name}{ending}", folder / f"{name}_{number:04d}{ending}"
-            if one.is_file():
-                found[sequence] = ImageFile(one)
-            elif whole.is_file():
-                found[sequence] = ImageFile(whole, number)
-    return found
+    images: dict[MrSequence, ImageFile] = {}
+    for channel, sequence in sequences.items():
+        for suffix in _NIFTI_SUFFIXES:
+            combined_file = folder / f"{name}{suffix}"
+            channel_file = folder / f"{name}_{channel:04d}{suffix}"
+            if channel_file.is_file():
+                images[sequence] = ImageFile(channel_file)
+            elif combined_file.is_file():
+                images[sequence] = ImageFile(combined_file, channel)
+    return images
 
 
-def _place_of(case: Case) -> Path:
+def _folder_of(case: Case) -> Path:
     return (case.truth or next(iter(case.images.values())).path).parent
 
 
-def _unique(root: Path, cases: list[Case]) -> list[Case]:
+def _with_unique_names(root: Path, cases: list[Case]) -> list[Case]:
     """Name cases by their path if two folders have the same name."""
-    often = {name for name, count in Counter(c.name for c in cases).items() if count > 1}
+    repeated_names = {name for name, count in Counter(c.name for c in cases).items() if count > 1}
     return [
-        replace(c, name=_place_of(c).relative_to(root).as_posix()) if c.name in often else c
+        replace(c, name=_folder_of(c).relative_to(root).as_posix())
+        if c.name in repeated_names
+        else c
         for c in cases
     ]
 
@@ -287,11 +295,11 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
     ConfigError
         This column or case is missing, a row is too short, or two rows of a case differ.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     try:
         for row in read_cases(path, next_step):
             value = row[column].strip()
-            if found.setdefault(row["case"], value) != value:
+            if values.setdefault(row["case"], value) != value:
                 raise ConfigError(
                     found=f"two rows for the case {row['case']!r} in {path.name}, which differ",
                     expected="one row per case",
@@ -303,22 +311,23 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
             expected="two columns with these headings, separated by tabs",
             next_step=next_step,
         ) from error
-    return found
+    return values
 
 
 def check_rows(table: str, rows: Iterable[str], cases: Iterable[str]) -> None:
-    """Refuse a table with a misspelt case: a row without its case beside a case without a row.
+    """Refuse a table with a misspelt case: some row has no case, and some case has no row.
 
     Raises
     ------
     ConfigError
         There are both.
     """
-    named, known = set(rows), set(cases)
-    if named - known and known - named:
+    row_names, case_names = set(rows), set(cases)
+    extra, missing = row_names - case_names, case_names - row_names
+    if extra and missing:
         raise ConfigError(
-            found=f"{table} with a row for {min(named - known)!r}, which is no case here, and "
-            f"none for the case {min(known - named)!r}",
+            found=f"{table} with a row for {min(extra)!r}, which is no case here, and "
+            f"none for the case {min(missing)!r}",
             expected="the names of the cases",
             next_step="Correct the name in the table, or remove the row",
         )
@@ -344,8 +353,8 @@ def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
 
 def _patient_in_path(root: Path, case: Case) -> str:
     """Return the patient that a folder of the case names, as in `sub-01/ses-2/anat`."""
-    parts = (*_place_of(case).relative_to(root).parts, case.name)
-    return next((who for part in parts if (who := _named_patient(part))), case.name)
+    parts = (*_folder_of(case).relative_to(root).parts, case.name)
+    return next((patient for part in parts if (patient := _patient_in_name(part))), case.name)
 
 
 def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], NiftiHeader]:
@@ -356,19 +365,19 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], NiftiHeader]:
     voxels : (I, J, K)
         Scanner units; of the stored type where the file has no scale.
     header : NiftiHeader
-        Its grid, and what is to be said of it.
+        Its grid, and notices about it.
 
     Raises
     ------
     UnusableInputError
         The file is unreadable, not three-dimensional, or its geometry is ambiguous.
     """
-    wanted = ImageFile(image) if isinstance(image, Path) else image
-    path = wanted.path
+    image_file = ImageFile(image) if isinstance(image, Path) else image
+    path = image_file.path
     try:
-        open_regular(path).close()  # a pipe would be waited for
-        header = read_header(path, wanted.channel)
-        return read_stored(path, header.grid.shape, wanted.channel), header
+        open_regular(path).close()  # reading a pipe would block
+        header = read_header(path, image_file.channel)
+        return read_stored(path, header.grid.shape, image_file.channel), header
     except OSError as error:
         raise unreadable(error, f"{path.parent.name}/{path.name}") from error
     except UnusableInputError as error:

@@ -1,8 +1,8 @@
 """Score result folders, or plain segmentations, against reference segmentations, case by case.
 
 A case that failed or has no result counts as Dice 0 and sensitivity 0, so that a crash never
-improves a mean. Of a reviewed result, what the network made is scored: its own outlines and
-candidates, whatever readers edited, added or rejected.
+improves a mean. Of a reviewed result, the network's own outlines and candidates are scored, without
+the edits, additions and rejections of readers.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def evaluate(
     UnusableInputError
         No case has a result, or a reference is invalid.
     """
-    places = _places(predictions, cases)
-    if not places:
+    result_paths = _result_paths(predictions, cases)
+    if not result_paths:
         raise UnusableInputError(
             found=f"no result in {predictions.name!r} for any of {len(cases)} cases, such as "
             f"{cases[0].name!r}",
@@ -53,68 +53,69 @@ def evaluate(
             f"as {cases[0].name}.nii.gz, named like the reference cases",
             next_step="Run `lesionlens batch` on the cases, and give its folder first",
         )
-    plain = all(place.is_file() for place in places.values())
+    all_plain = all(result_path.is_file() for result_path in result_paths.values())
     scores = []
     for number, case in enumerate(cases):
         context.progress(f"scoring {case.name}", number / len(cases))
-        place = places.get(case.name, predictions / case.name)
-        scores.append(score_case(case, place, convention_of(case)))
-        scores[-1].ranked &= not plain
+        result_path = result_paths.get(case.name, predictions / case.name)
+        scores.append(score_case(case, result_path, convention_of(case)))
+        scores[-1].ranked &= not all_plain
     _note_repeated(scores)
     _note_exchanged(scores, cases)
     if len(cases) == 1:
-        named, path = segmentations_in(predictions), places[cases[0].name]
-        if path in named.values() and named.get(cases[0].name) != path:
+        segmentations, path = segmentations_in(predictions), result_paths[cases[0].name]
+        if path in segmentations.values() and segmentations.get(cases[0].name) != path:
             scores[0].problems.append(f"scored from {path.name}, the only segmentation there")
     return scores
 
 
 def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
-    """Name cases whose image was analysed for the result of another case, and not for their own."""
-    owners = {digest: score.case for score in scores for digest in score.inputs}
+    """Report cases whose image was analysed for the result of another case, not for their own."""
+    case_by_digest = {digest: score.case for score in scores for digest in score.inputs}
     for score, case in zip(scores, cases, strict=True):
         if case.reference is None or not score.inputs:
             continue
         digest = sha256_of(case.analysed(case.reference, score.inputs).path)
-        if digest in owners and digest not in score.inputs:
+        if digest in case_by_digest and digest not in score.inputs:
             score.problems.append(
-                f"its image was analysed for the result of {owners[digest]}, not for its own: were "
-                "names exchanged?"
+                f"its image was analysed for the result of {case_by_digest[digest]}, not for its "
+                "own: were names exchanged?"
             )
 
 
 def _note_repeated(scores: Sequence[CaseScore]) -> None:
-    """Name cases that have an image of an earlier case: each of them counts in the means."""
-    owners: dict[str, str] = {}
+    """Report cases that share an image with an earlier case; each counts in the means."""
+    case_by_digest: dict[str, str] = {}
     for score in scores:
-        other = next((owners[i] for i in sorted(score.inputs) if i in owners), None)
-        if other is not None:
-            score.problems.append(f"it has an image of the case {other}, and both are counted")
-        owners |= dict.fromkeys(score.inputs - owners.keys(), score.case)
+        known = sorted(score.inputs & case_by_digest.keys())
+        if known:
+            earlier = case_by_digest[known[0]]
+            score.problems.append(f"it has an image of the case {earlier}, and both are counted")
+        case_by_digest |= dict.fromkeys(score.inputs - case_by_digest.keys(), score.case)
 
 
-def without_truth(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
+def results_without_reference(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
     """Return the names of results without a reference case, which `evaluate` ignores."""
-    known = set(_places(predictions, cases).values())
-    if predictions in known:
+    scored_paths = set(_result_paths(predictions, cases).values())
+    if predictions in scored_paths:
         return ()
-    left = [p.name for p in sorted(predictions.iterdir()) if is_result(p) and p not in known]
-    plain = segmentations_in(predictions).values()
-    return (*left, *(path.name for path in plain if path not in known))
+    folders = [path for path in sorted(predictions.iterdir()) if is_result(path)]
+    segmentations = segmentations_in(predictions).values()
+    return tuple(p.name for p in (*folders, *segmentations) if p not in scored_paths)
 
 
-def _places(predictions: Path, cases: Sequence[Case]) -> dict[str, Path]:
+def _result_paths(predictions: Path, cases: Sequence[Case]) -> dict[str, Path]:
     """Return each case's result: a folder written by `analyze`, else a segmentation file."""
-    side_by_side = segmentations_in(predictions)
-    found = {}
+    segmentations = segmentations_in(predictions)
+    result_paths = {}
     for case in cases:
-        own = predictions / case.name
-        if len(cases) == 1 and not own.is_dir() and case.name not in side_by_side:
-            own = predictions
-        if is_result(own):
-            found[case.name] = own
-        elif own.is_dir() and (plain := segmentation_of(own)) is not None:
-            found[case.name] = plain
-        elif case.name in side_by_side:
-            found[case.name] = side_by_side[case.name]
-    return found
+        folder = predictions / case.name
+        if len(cases) == 1 and not folder.is_dir() and case.name not in segmentations:
+            folder = predictions
+        if is_result(folder):
+            result_paths[case.name] = folder
+        elif folder.is_dir() and (segmentation := segmentation_of(folder)) is not None:
+            result_paths[case.name] = segmentation
+        elif case.name in segmentations:
+            result_paths[case.name] = segmentations[case.name]
+    return result_paths

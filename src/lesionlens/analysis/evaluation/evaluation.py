@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate as score_cases
-from lesionlens.analysis.evaluation.evaluate import without_truth
+from lesionlens.analysis.evaluation.evaluate import results_without_reference
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
@@ -53,15 +53,15 @@ class Evaluation:
         return {
             "schema": "lesionlens/evaluation/1",
             "lesionlens": version("lesionlens"),
-            "cases": [_case(s) for s in self.scores],
+            "cases": [_case_record(s) for s in self.scores],
             "means": summary.means,
             "medians": summary.medians,
             "intervals_95": summary.intervals,
             "froc": summary.froc,
             "froc_curve": [point._asdict() for point in summary.curve],
             "reliability": {
-                "voxels_wt": _bins(summary.voxels),
-                "candidates": _bins(summary.candidates),
+                "voxels_wt": _bins_record(summary.voxels),
+                "candidates": _bins_record(summary.candidates),
             },
         }
 
@@ -133,10 +133,10 @@ def evaluate(
     check_kind(convention, str | Path | None, "a label convention or its table", "Omit it")
     results = path_of(predictions, "the folder of the results")
     references = path_of(truth, "the folder of the cases with their references")
-    for place in (results, references):
-        if not place.is_dir():
+    for folder in (results, references):
+        if not folder.is_dir():
             raise UnusableInputError(
-                found=f"no folder {place.name!r}",
+                found=f"no folder {folder.name!r}",
                 expected="a folder of results, then a folder of cases with their references",
                 next_step="Check both paths; `lesionlens evaluate --help` shows an example",
             )
@@ -144,24 +144,24 @@ def evaluate(
     conventions = read_conventions(convention, references)
     conventions.check(case.name for case in cases)
     scores = score_cases(results, cases, conventions.of, context)
-    return Evaluation(tuple(scores), summarise(scores), without_truth(results, cases))
+    return Evaluation(tuple(scores), summarise(scores), results_without_reference(results, cases))
 
 
-def _case(s: CaseScore) -> dict[str, Any]:
+def _case_record(score: CaseScore) -> dict[str, Any]:
     return {
-        "case": s.case,
-        "healthy": s.healthy,
-        "convention": s.convention,
-        "metrics": s.metrics,
-        "hits": [asdict(hit) for hit in s.hits],
-        "problems": s.problems,
-        "failed": s.failed,
-        "made_by": s.made_by or None,
-        "reviewed": s.reviewed,
+        "case": score.case,
+        "healthy": score.healthy,
+        "convention": score.convention,
+        "metrics": score.metrics,
+        "hits": [asdict(hit) for hit in score.hits],
+        "problems": score.problems,
+        "failed": score.failed,
+        "made_by": score.made_by or None,
+        "reviewed": score.reviewed,
     }
 
 
-def _bins(bins: Bins) -> dict[str, Any]:
+def _bins_record(bins: Bins) -> dict[str, Any]:
     return {
         "error": bins.error if bins.count.any() else None,
         "count": bins.count.tolist(),

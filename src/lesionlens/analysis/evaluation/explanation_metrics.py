@@ -6,7 +6,7 @@ from lesionlens.analysis.explain import shapley
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import CandidateRow, FindingsFile, RunFile
 
-_EQUAL = 1e-6  # scores in findings.json have six digits
+_TOLERANCE = 1e-6  # scores in findings.json have six digits
 
 
 def measures(run: RunFile, findings: FindingsFile) -> dict[str, float | None]:
@@ -23,21 +23,21 @@ def measures(run: RunFile, findings: FindingsFile) -> dict[str, float | None]:
         ``explaining``: seconds of explanations per second of the network. None if not measured.
     """
     peaks = [c.attention.peak_inside for c in findings.candidates]
-    known = [peak for peak in peaks if peak is not None]
+    measured_peaks = [peak for peak in peaks if peak is not None]
     trust = run.attention.trust.get(Region.WT) if run.attention else None
     tops = [top for c in findings.candidates if (top := _top_sequence(c)) is not None]
-    named = [hurts for hurts, certain in tops if certain]
+    named_tops = [lowers_most for lowers_most, is_named in tops if is_named]
     reliable = None if trust is None else trust.reliable
-    seconds = {stage.name: stage.seconds for stage in run.stages}
-    spent, network = seconds.get("explanations"), seconds.get("network")
+    seconds_by_stage = {stage.name: stage.seconds for stage in run.stages}
+    spent_s, network_s = seconds_by_stage.get("explanations"), seconds_by_stage.get("network")
     return {
-        "candidate_peak": sum(known) / len(known) if known else None,
+        "candidate_peak": sum(measured_peaks) / len(measured_peaks) if measured_peaks else None,
         "kept": None if trust is None else trust.kept,
         "deletion": None if trust is None else trust.deletion,
         "reliable": None if reliable is None else float(reliable),
-        "top_sequence": sum(hurts for hurts, _ in tops) / len(tops) if tops else None,
-        "top_named": sum(named) / len(named) if named else None,
-        "explaining": spent / network if spent is not None and network else None,
+        "top_sequence": sum(lowers_most for lowers_most, _ in tops) / len(tops) if tops else None,
+        "top_named": sum(named_tops) / len(named_tops) if named_tops else None,
+        "explaining": spent_s / network_s if spent_s is not None and network_s else None,
     }
 
 
@@ -45,9 +45,10 @@ def _top_sequence(row: CandidateRow) -> tuple[bool, bool] | None:
     """Return whether omitting the top sequence lowers the score most, and whether it is named."""
     if row.sequence_relevance is None or row.score_left_out is None:
         return None
-    shares = row.sequence_relevance
-    left = {k: v for k, v in row.score_left_out.items() if v is not None}
-    if len(left) < 2:
+    relevance = row.sequence_relevance
+    score_without = {k: v for k, v in row.score_left_out.items() if v is not None}
+    if len(score_without) < 2:
         return None
-    top = max(left, key=lambda sequence: shares[sequence] or 0.0)
-    return left[top] <= min(left.values()) + _EQUAL, shapley.deciding(shares) is not None
+    top = max(score_without, key=lambda sequence: relevance[sequence] or 0.0)
+    lowers_most = score_without[top] <= min(score_without.values()) + _TOLERANCE
+    return lowers_most, shapley.deciding(relevance) is not None

@@ -15,7 +15,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Label, Region
 
 TABLE_NAME = "conventions.tsv"
-_FRACTION = 1e-3  # what a scaled integer may miss a whole number by
+_ROUNDING_TOLERANCE = 1e-3  # deviation of a scaled integer from a whole number
 CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
     "brats": {4: 3},
     "brats124": {4: 3},
@@ -34,7 +34,7 @@ resection cavity as 4; `brats24ped` is 1 enhancing, 2 non-enhancing, 3 cystic, 4
 """
 WITHOUT_ET, WITH_CAVITY = ("brats2012",), ("brats24",)
 DEFAULT = "brats"
-_HINT = "Correct the table, or name one convention for all cases"
+_TABLE_HINT = "Correct the table, or name one convention for all cases"
 
 
 def check_name(name: str) -> str:
@@ -45,14 +45,14 @@ def check_name(name: str) -> str:
     ConfigError
         No convention has this name.
     """
-    known = name.partition("(")[0].strip()
-    if known not in CONVENTIONS:
+    convention = name.partition("(")[0].strip()
+    if convention not in CONVENTIONS:
         raise ConfigError(
-            found=f"the label convention {known!r}",
+            found=f"the label convention {convention!r}",
             expected=f"one of {', '.join(CONVENTIONS)}",
             next_step=f"Correct --convention or {TABLE_NAME}",
         )
-    return known
+    return convention
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,12 @@ class CaseConventions:
             check_rows(self.file, self.table, cases)
 
 
-def read_conventions(given: str | None, root: Path) -> CaseConventions:
+def read_conventions(name_or_path: str | None, root: Path) -> CaseConventions:
     """Read the label conventions of a folder of cases.
 
     Parameters
     ----------
-    given : str or None
+    name_or_path : str or None
         A name for all cases, or the path of a table; None for a `conventions.tsv` in or beside
         `root`, else for what the dataset states.
 
@@ -96,13 +96,14 @@ def read_conventions(given: str | None, root: Path) -> CaseConventions:
     ConfigError
         Unknown convention, or invalid table.
     """
-    if given is not None and not Path(given).is_file():
-        return CaseConventions(check_name(given))
-    places = (root / TABLE_NAME, root.resolve().parent / TABLE_NAME)
-    file = Path(given) if given else next((place for place in places if place.is_file()), None)
+    if name_or_path is not None and not Path(name_or_path).is_file():
+        return CaseConventions(check_name(name_or_path))
+    default_paths = (root / TABLE_NAME, root.resolve().parent / TABLE_NAME)
+    default = next((path for path in default_paths if path.is_file()), None)
+    file = Path(name_or_path) if name_or_path else default
     if file is None:
         return CaseConventions()
-    rows = read_table(file, "convention", _HINT)
+    rows = read_table(file, "convention", _TABLE_HINT)
     table = {name: check_name(convention) for name, convention in rows.items()}
     return CaseConventions(table=table, file=file.name)
 
@@ -138,31 +139,31 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
             expected="whole numbers",
             next_step="Check that it is a segmentation",
         )
-    if np.abs(values - rounded).max(initial=0.0) > _FRACTION:
+    if np.abs(values - rounded).max(initial=0.0) > _ROUNDING_TOLERANCE:
         raise UnusableInputError(
             found=f"fractions in {where}, as in an image or a probability map",
             expected="whole numbers",
             next_step="Check that it is a segmentation, and that it was not smoothed or scaled",
         )
-    found = sorted(int(v) for v in np.unique(rounded))
+    labels = sorted(int(v) for v in np.unique(rounded))
     table = CONVENTIONS[convention or DEFAULT]
-    known = {0, 1, 2, 3, *table}
-    if not set(found) <= known:
+    allowed = {0, 1, 2, 3, *table}
+    if not set(labels) <= allowed:
         raise UnusableInputError(
-            found=f"the labels {found} in {where}",
-            expected=f"whole numbers of {sorted(known)}",
+            found=f"the labels {labels} in {where}",
+            expected=f"whole numbers of {sorted(allowed)}",
             next_step="Check that it is a segmentation, or name its convention with --convention",
         )
-    if convention is None and {3, 4} <= set(found):
+    if convention is None and {3, 4} <= set(labels):
         raise UnusableInputError(
             found=f"both labels 3 and 4 in {where}, which mean different tissue in different years",
             expected="1/2/4 or 1/2/3, or a convention by name",
             next_step="Name it: --convention brats24 (4 is a cavity) or --convention brats24ped",
         )
-    meant = np.arange(max(known) + 1, dtype=np.uint8)
-    for label, ours in table.items():
-        meant[label] = ours
-    return np.asarray(meant[rounded.astype(np.uint8)])
+    lookup = np.arange(max(allowed) + 1, dtype=np.uint8)
+    for label, translated in table.items():
+        lookup[label] = translated
+    return np.asarray(lookup[rounded.astype(np.uint8)])
 
 
 def region_mask(labels: NDArray[np.uint8], region: Region) -> NDArray[np.bool_]:

@@ -61,29 +61,35 @@ def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
     groups, _ = ndimage.label(_dilated(truth), structure=TOUCHING)
     lesions = np.where(truth, groups, 0)
     overlaps, distances, matched = [], [], set[int]()
-    found = missed = 0
-    for number, place in enumerate(ndimage.find_objects(lesions), 1):
-        if place is None:
+    detected = missed = 0
+    for number, lesion_box in enumerate(ndimage.find_objects(lesions), 1):
+        if lesion_box is None:
             continue
         lesion = lesions == number
-        reach = tuple(
-            slice(max(side.start - DILATIONS - 1, 0), side.stop + DILATIONS + 1) for side in place
+        margin = DILATIONS + 1
+        neighbourhood = tuple(
+            slice(max(side.start - margin, 0), side.stop + margin) for side in lesion_box
         )
-        touched = set(np.unique(parts[reach][_dilated(lesion[reach])]).tolist()) - {0}
-        matched |= touched
+        near = parts[neighbourhood][_dilated(lesion[neighbourhood])]
+        touching = set(np.unique(near).tolist()) - {0}
+        matched |= touching
         if grid.volume_ml(lesion) * 1000.0 <= SMALLEST_MM3:
             continue
-        ours = np.isin(parts, list(touched))
-        far = hd95(ours, lesion, grid.spacing_mm)
-        overlaps.append(dice(ours, lesion))
-        distances.append(PENALTY_MM if far is None else far)
-        found, missed = found + bool(touched), missed + (not touched)
+        prediction = np.isin(parts, list(touching))
+        distance_mm = hd95(prediction, lesion, grid.spacing_mm)
+        overlaps.append(dice(prediction, lesion))
+        distances.append(PENALTY_MM if distance_mm is None else distance_mm)
+        detected, missed = detected + bool(touching), missed + (not touching)
     false = part_count - len(matched)
     total = len(overlaps) + false
     if not total:
         return LesionWise(1.0, 0.0, 0, 0, 0)
     return LesionWise(
-        sum(overlaps) / total, (sum(distances) + false * PENALTY_MM) / total, found, missed, false
+        sum(overlaps) / total,
+        (sum(distances) + false * PENALTY_MM) / total,
+        detected,
+        missed,
+        false,
     )
 
 

@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 MERGE_MM, HIT_MM, SMALLEST_ML = 3.0, 5.0, 0.05
 BINS = 10
-_SKULL_SHARE = 0.7
+_MAX_BRAIN_FRACTION = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Hit:
     """Match of one candidate with the reference."""
 
     score: float | None
-    """0 to 1; None of a segmentation that was opened, which has none."""
+    """0 to 1; None for an opened segmentation."""
     lesions: tuple[int, ...]
     """Numbers of the reference lesions that it hits."""
     false_positive: bool
@@ -108,17 +108,17 @@ def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) ->
     if box is None or not a.any() or not b.any():
         return None
     surfaces = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (a, b)]
-    far = [ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces]
-    there, back = far[1][surfaces[0]], far[0][surfaces[1]]
-    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+    to_a, to_b = (ndimage.distance_transform_edt(~s, sampling=spacing_mm) for s in surfaces)
+    a_to_b, b_to_a = to_b[surfaces[0]], to_a[surfaces[1]]
+    return float(max(np.percentile(a_to_b, 95), np.percentile(b_to_a, 95)))
 
 
-def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]]:
+def label_lesions(whole_tumour: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]]:
     """Assign numbers to the reference lesions; components with a small gap are one.
 
     Parameters
     ----------
-    whole : (I, J, K) bool
+    whole_tumour : (I, J, K) bool
         Whole tumour of the reference.
 
     Returns
@@ -128,25 +128,26 @@ def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]
     counted : list of int
         Lesions of `SMALLEST_ML` or more; smaller ones count neither as missed nor as found.
     """
-    labels = np.zeros(whole.shape, np.int32)
-    box = bounding_box(whole)
+    labels = np.zeros(whole_tumour.shape, np.int32)
+    box = bounding_box(whole_tumour)
     if box is None:
         return labels, []
-    labels[box], count = merged(whole[box], grid, MERGE_MM)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml
-    return labels, [n for n in range(1, count + 1) if sizes[n] >= SMALLEST_ML]
+    labels[box], count = merged(whole_tumour[box], grid, MERGE_MM)
+    volumes_ml = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml
+    return labels, [n for n in range(1, count + 1) if volumes_ml[n] >= SMALLEST_ML]
 
 
 def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
     """Return for each voxel the nearest lesion's number within `HIT_MM`, else 0."""
-    near = np.zeros_like(labels)
+    nearest = np.zeros_like(labels)
     box = bounding_box(labels > 0, np.ceil(HIT_MM / grid.spacing_mm).astype(int) + 1)
     if box is not None:
-        far, index = ndimage.distance_transform_edt(
+        distance_mm, nearest_index = ndimage.distance_transform_edt(
             labels[box] == 0, sampling=grid.spacing_mm, return_indices=True
         )
-        near[box] = np.where(far <= HIT_MM + ROUNDING_MM, labels[box][tuple(index)], 0)
-    return near
+        is_near = distance_mm <= HIT_MM + ROUNDING_MM
+        nearest[box] = np.where(is_near, labels[box][tuple(nearest_index)], 0)
+    return nearest
 
 
 def candidate_hits(
@@ -170,28 +171,29 @@ def candidate_hits(
         The lesions that are large enough to count.
     """
     labels, counted = label_lesions(truth, grid)
-    near = nearest_lesion(labels, grid)
+    nearest = nearest_lesion(labels, grid)
     flagged = np.argwhere(predicted)
-    world = grid.to_mm(flagged)
-    slack = float(grid.spacing_mm.max()) / 2 + 1e-3
+    positions_mm = grid.to_mm(flagged)
+    tolerance_mm = float(grid.spacing_mm.max()) / 2 + 1e-3
     hits = []
     for candidate in candidates:
-        if candidate.source is Source.READER:  # not what is evaluated
+        if candidate.source is Source.READER:  # only the network is evaluated
             continue
         low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
-        inside = ((world >= low - slack) & (world <= high + slack)).all(axis=1)
-        touched = set(np.unique(near[tuple(flagged[inside].T)]).tolist())
+        in_box = (positions_mm >= low - tolerance_mm) & (positions_mm <= high + tolerance_mm)
+        inside = in_box.all(axis=1)
+        hit_lesions = set(np.unique(nearest[tuple(flagged[inside].T)]).tolist())
         if candidate.peak_mm is not None:
             peak = grid.nearest_voxel(candidate.peak_mm)
             if grid.contains(peak):
-                touched.add(int(near[tuple(peak)]))
-        touched.discard(0)
-        lesions = tuple(sorted(touched & set(counted)))
-        hits.append(Hit(candidate.score, lesions, not touched))
+                hit_lesions.add(int(nearest[tuple(peak)]))
+        hit_lesions.discard(0)
+        lesions = tuple(sorted(hit_lesions & set(counted)))
+        hits.append(Hit(candidate.score, lesions, not hit_lesions))
     return hits, counted
 
 
-def part_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
+def component_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
     """Match the components of a plain segmentation with reference lesions.
 
     Parameters
@@ -201,7 +203,7 @@ def part_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, 
 
     Returns
     -------
-    found : set of int
+    detected : set of int
         The reference lesions within `HIT_MM` of a flagged voxel.
     false : int
         Number of components that touch no lesion.
@@ -209,10 +211,10 @@ def part_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, 
         The lesions that are large enough to count.
     """
     labels, counted = label_lesions(truth, grid)
-    near = nearest_lesion(labels, grid)
-    parts, large = label_lesions(predicted, grid)
-    found = set(np.unique(near[predicted]).tolist()) & set(counted)
-    return found, sum(not near[parts == part].any() for part in large), counted
+    nearest = nearest_lesion(labels, grid)
+    parts, large_parts = label_lesions(predicted, grid)
+    detected = set(np.unique(nearest[predicted]).tolist()) & set(counted)
+    return detected, sum(not nearest[parts == part].any() for part in large_parts), counted
 
 
 def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
@@ -237,11 +239,11 @@ def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
 
 def reliability(predicted: NDArray[np.floating], true: Mask) -> Bins:
     """Count predicted probabilities (0 to 1) against the reference, in `BINS` equal bins."""
-    which = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
+    bin_index = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
     return Bins(
-        np.bincount(which, minlength=BINS).astype(np.float64),
-        np.bincount(which, weights=predicted, minlength=BINS).astype(np.float64),
-        np.bincount(which, weights=true, minlength=BINS).astype(np.float64),
+        np.bincount(bin_index, minlength=BINS).astype(np.float64),
+        np.bincount(bin_index, weights=predicted, minlength=BINS).astype(np.float64),
+        np.bincount(bin_index, weights=true, minlength=BINS).astype(np.float64),
     )
 
 
@@ -249,7 +251,7 @@ def scored_head(image: NDArray[np.floating]) -> Mask:
     """Return the brain mask of a stripped image, or roughly the head of an unstripped one."""
     values = np.nan_to_num(image.astype(np.float32))
     mask = values != 0
-    if mask.mean() > _SKULL_SHARE:
+    if mask.mean() > _MAX_BRAIN_FRACTION:
         low, high = np.percentile(values, (1, 99))
         mask = values > low + 0.2 * (high - low)
     return np.asarray(mask)

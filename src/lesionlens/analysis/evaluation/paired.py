@@ -56,20 +56,20 @@ def paired(
 
     Examples
     --------
-    >>> (found,) = paired([{"wt": 0.5}] * 5, [{"wt": 0.6}] * 5, ["wt", "hd95"])
-    >>> round(found.difference, 6), found.surely(1), found.surely(-1)
+    >>> (figure,) = paired([{"wt": 0.5}] * 5, [{"wt": 0.6}] * 5, ["wt", "hd95"])
+    >>> round(figure.difference, 6), figure.surely(1), figure.surely(-1)
     (0.1, 1, -1)
     """
-    found = []
+    figures = []
     for key in keys:
         pairs = [
             (a, b)
-            for one, other in zip(before, after, strict=True)
-            if (a := one.get(key)) is not None and (b := other.get(key)) is not None
+            for first, second in zip(before, after, strict=True)
+            if (a := first.get(key)) is not None and (b := second.get(key)) is not None
         ]
         if pairs:
             table = np.asarray(pairs, float)
-            spread = interval((table[:, 1] - table[:, 0]).tolist())
+            bounds = interval((table[:, 1] - table[:, 0]).tolist())
             mean = table.mean(axis=0)
-            found.append(PairedFigure(key, len(pairs), float(mean[0]), float(mean[1]), spread))
-    return tuple(found)
+            figures.append(PairedFigure(key, len(pairs), float(mean[0]), float(mean[1]), bounds))
+    return tuple(figures)

@@ -31,31 +31,35 @@ def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
     figure = Figure(figsize=(10, 8), layout="constrained")
     FigureCanvasAgg(figure)
     (overlap, froc), (calibration, attention) = figure.subplots(2, 2)
-    _strips(overlap, scores, "", "Dice", "Overlap with the reference")
-    _froc(froc, summary)
-    _reliability(calibration, summary)
-    _strips(attention, scores, "mass_", "share of attention inside", _pointing(scores))
+    _plot_per_case(overlap, scores, "", "Dice", "Overlap with the reference")
+    _plot_froc(froc, summary)
+    _plot_reliability(calibration, summary)
+    _plot_per_case(
+        attention, scores, "mass_", "share of attention inside", _attention_title(scores)
+    )
     figure.suptitle(f"{len(scores)} cases. {RESEARCH_USE_NOTICE}", fontsize=10, color=_GREY)
-    with atomic_file(path) as aside:
-        figure.savefig(aside, dpi=120, format="png", metadata={"Software": "LesionLens"})
+    with atomic_file(path) as temporary_path:
+        figure.savefig(temporary_path, dpi=120, format="png", metadata={"Software": "LesionLens"})
 
 
-def _strips(axes: Any, scores: Sequence[CaseScore], prefix: str, what: str, title: str) -> None:
+def _plot_per_case(
+    axes: Any, scores: Sequence[CaseScore], prefix: str, y_label: str, title: str
+) -> None:
     """Plot one dot per case, and the mean as a bar, for each region."""
     rng = np.random.default_rng(0)
-    for place, region in enumerate(Region):
+    for position, region in enumerate(Region):
         values = column(scores, f"{prefix}{region.value}")
         if not values:
             continue
-        aside = place + rng.uniform(-0.12, 0.12, len(values))
-        axes.scatter(aside, values, s=22, alpha=0.7, color=region.colour, linewidths=0)
-        axes.hlines(np.mean(values), place - 0.28, place + 0.28, color="black", linewidth=2)
-    axes.set(ylim=(-0.02, 1.02), xlim=(-0.5, 2.5), ylabel=what, title=title)
+        jittered = position + rng.uniform(-0.12, 0.12, len(values))
+        axes.scatter(jittered, values, s=22, alpha=0.7, color=region.colour, linewidths=0)
+        axes.hlines(np.mean(values), position - 0.28, position + 0.28, color="black", linewidth=2)
+    axes.set(ylim=(-0.02, 1.02), xlim=(-0.5, 2.5), ylabel=y_label, title=title)
     axes.set_xticks(range(len(Region)), [region.display_name for region in Region])
     axes.grid(axis="y", alpha=0.3)
 
 
-def _pointing(scores: Sequence[CaseScore]) -> str:
+def _attention_title(scores: Sequence[CaseScore]) -> str:
     parts = [
         f"{region.value.upper()} {sum(values):.0f}/{len(values)}"
         for region in Region
@@ -64,31 +68,35 @@ def _pointing(scores: Sequence[CaseScore]) -> str:
     return "Attention; its peak inside: " + (", ".join(parts) or "not measured")
 
 
-def _froc(axes: Any, summary: Summary) -> None:
+def _plot_froc(axes: Any, summary: Summary) -> None:
     axes.set(xlabel="false candidates a scan", ylabel="lesions found", title="FROC")
     axes.set(ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     if not summary.curve:
         axes.text(0.5, 0.5, "nothing flagged, or nothing to find", ha="center", color=_GREY)
         return
-    false = [0.0, *(p.false_per_scan for p in summary.curve)]
-    found = [0.0, *(p.sensitivity for p in summary.curve)]
-    edge = max(1.0, max(false) * 1.05)
-    axes.step([*false, edge], [*found, found[-1]], where="post", color="black")
-    axes.plot(false[1:], found[1:], "o", markersize=4, color="black")
-    axes.set(xlim=(-0.02, edge))
+    false_per_scan = [0.0, *(p.false_per_scan for p in summary.curve)]
+    sensitivity = [0.0, *(p.sensitivity for p in summary.curve)]
+    x_max = max(1.0, max(false_per_scan) * 1.05)
+    axes.step(
+        [*false_per_scan, x_max], [*sensitivity, sensitivity[-1]], where="post", color="black"
+    )
+    axes.plot(false_per_scan[1:], sensitivity[1:], "o", markersize=4, color="black")
+    axes.set(xlim=(-0.02, x_max))
 
 
-def _reliability(axes: Any, summary: Summary) -> None:
+def _plot_reliability(axes: Any, summary: Summary) -> None:
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
     pairs = (("voxels, whole tumour", summary.voxels), ("candidates", summary.candidates))
-    for (name, bins), mark in zip(pairs, ("o-", "s"), strict=True):
+    for (name, bins), marker in zip(pairs, ("o-", "s"), strict=True):
         if bins.count.any():
             filled = bins.count > 0
-            predicted, true = (
-                each[filled] / bins.count[filled] for each in (bins.confidence, bins.positive)
+            predicted, observed = (
+                sums[filled] / bins.count[filled] for sums in (bins.confidence, bins.positive)
             )
-            axes.plot(predicted, true, mark, label=f"{name} (ECE {bins.error:.3f})", markersize=4)
+            axes.plot(
+                predicted, observed, marker, label=f"{name} (ECE {bins.error:.3f})", markersize=4
+            )
             axes.legend(fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=f"Reliability, {BINS} bins")
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))

@@ -39,8 +39,8 @@ from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, trained_on_warning
 from lesionlens.imaging.preparation.resampling import resample
 
-_SLACK = 1e-4
-_MAX_LOST = 0.5  # of the reference's voxels, outside the result: it is of other images
+_PROBABILITY_TOLERANCE = 1e-4
+_MAX_OUTSIDE_FRACTION = 0.5  # of the reference's voxels, outside the result: it is of other images
 _NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
 _NO_IMAGE = "no image beside the reference: calibration was not measured"
 _NO_T1C = "analysed without T1c: nothing is shown as enhancing, which counts as missed (Dice ET 0)"
@@ -57,7 +57,7 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     UnusableInputError
         The reference is unreadable or invalid.
     """
-    truth = _truth(case, convention)
+    truth = _read_truth(case, convention)
     healthy = truth is None or not truth.labels.any()
     score = CaseScore(case.name, healthy, convention)
     score.problems += truth.notices if truth is not None else ()
@@ -65,14 +65,16 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
         if result.is_file():
             _score_plain(score, result, truth)
         else:
-            _score(score, case, result, truth)
-    except UnscorableError as why:
+            _score_result(score, case, result, truth)
+    except UnscorableError as error:
         score.failed = True
-        score.problems.insert(0, str(why))
+        score.problems.insert(0, str(error))
         if truth is not None and not healthy:
             lesions = len(metrics.label_lesions(truth.labels > 0, truth.grid)[1])
-            nothing = [f"lesion_{what}_{r}" for what in ("dice", "f1") for r in score.regions]
-            score.metrics |= dict.fromkeys((*score.regions, "sensitivity", *nothing), 0.0)
+            lesion_keys = [
+                f"lesion_{metric}_{r}" for metric in ("dice", "f1") for r in score.regions
+            ]
+            score.metrics |= dict.fromkeys((*score.regions, "sensitivity", *lesion_keys), 0.0)
             score.metrics |= {f"lesion_hd95_{r}": PENALTY_MM for r in score.regions}
             score.metrics |= {"lesions": lesions, "found": 0}
     return score
@@ -85,7 +87,7 @@ class _Truth:
     notices: tuple[str, ...]
 
 
-def _truth(case: Case, convention: str | None) -> _Truth | None:
+def _read_truth(case: Case, convention: str | None) -> _Truth | None:
     if case.truth is None:
         return None
     voxels, header = read_volume(case.truth)
@@ -93,15 +95,15 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
     return _Truth(of_tumour(labels), header.grid, header.notices)
 
 
-def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
+def _score_result(score: CaseScore, case: Case, result: Path, reference: _Truth | None) -> None:
     if result.is_dir() and not is_result(result):
         raise UnscorableError("no result: its folder holds none, nor a single segmentation")
     run = run_of(result)
-    own = checked_folder(result, run)
-    labels, grid = labels_of(own)
-    findings = findings_of(own)
-    score.reviewed = is_reviewed(result, own, findings)
-    if own == result:
+    network_folder = checked_folder(result, run)
+    labels, grid = labels_of(network_folder)
+    findings = findings_of(network_folder)
+    score.reviewed = is_reviewed(result, network_folder, findings)
+    if network_folder == result:
         labels, findings = without_additions(score, result, labels, grid, findings)
     has_t1c = MrSequence.T1C in findings.sequences
     if not has_t1c:  # earlier releases kept it
@@ -113,18 +115,18 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
         score.inputs = frozenset(row.sha256 for row in run.inputs)
         if run.trained_on:
             score.problems.append(trained_on_warning(run.trained_on))
-    image = _reference(score, case, findings, grid)
-    truth = _onto(score, known, grid)
+    image = _reference_image(score, case, findings, grid)
+    truth = _truth_on_grid(score, reference, grid)
     predicted = _score_regions(score, labels, truth, grid)
-    _note_cut(score, predicted[Region.WT], grid, known)
-    flagged = [one for one in findings.candidates if not one.apart]
+    _note_outside(score, predicted[Region.WT], grid, reference)
+    flagged = [candidate for candidate in findings.candidates if not candidate.apart]
     score.hits, counted = metrics.candidate_hits(
         flagged, predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
     score.ranked &= all(hit.score is not None for hit in score.hits)
-    found = {lesion for hit in score.hits for lesion in hit.lesions}
+    detected = {lesion for hit in score.hits for lesion in hit.lesions}
     score.metrics |= _detection_metrics(
-        found, counted, sum(hit.false_positive for hit in score.hits)
+        detected, counted, sum(hit.false_positive for hit in score.hits)
     )
     score.metrics["candidates"] = len(flagged)
     score.metrics["other_findings"] = len(findings.candidates) - len(flagged)
@@ -139,96 +141,101 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
         score.problems.append(_NO_DIGESTS)
 
 
-def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
+def _score_plain(score: CaseScore, file: Path, reference: _Truth | None) -> None:
     """Score a plain segmentation: no candidate scores, no maps, no calibration."""
     score.ranked = False
     voxels, grid = volume_of(file)
     try:
         labels = of_tumour(translate(voxels, score.convention, file.name))
-    except UnusableInputError as why:
-        raise UnscorableError(str(why)) from why
-    truth = _onto(score, known, grid)
-    if known is not None and not known.grid.matches(grid, SAME_MM):
+    except UnusableInputError as error:
+        raise UnscorableError(str(error)) from error
+    truth = _truth_on_grid(score, reference, grid)
+    if reference is not None and not reference.grid.matches(grid, SAME_MM):
         score.problems.append(f"{file.name} lies on another grid: compared by position")
     predicted = _score_regions(score, labels, truth, grid)
-    _note_cut(score, predicted[Region.WT], grid, known)
-    found, false, counted = metrics.part_hits(
+    _note_outside(score, predicted[Region.WT], grid, reference)
+    detected, false, counted = metrics.component_hits(
         predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
-    score.metrics |= _detection_metrics(found, counted, false)
+    score.metrics |= _detection_metrics(detected, counted, false)
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
 
 
 def _detection_metrics(
-    found: set[int], counted: Sequence[int], false: int
+    detected: set[int], counted: Sequence[int], false: int
 ) -> dict[str, float | None]:
-    sensitivity = len(found) / len(counted) if counted else None
+    sensitivity = len(detected) / len(counted) if counted else None
     return {
-        "lesions": len(counted), "found": len(found), "sensitivity": sensitivity, "fp": false,
+        "lesions": len(counted), "found": len(detected), "sensitivity": sensitivity, "fp": false,
     }  # fmt: skip
 
 
-def _reference(
+def _reference_image(
     score: CaseScore, case: Case, findings: FindingsFile, grid: Grid
 ) -> NDArray[Any] | None:
     """Return the result's reference image in its storage order; None if missing.
 
     If the result was made without it, the case's image is used.
     """
-    own_choice = findings.reference if findings.reference in case.images else case.reference
-    if own_choice is None:
+    sequence = findings.reference if findings.reference in case.images else case.reference
+    if sequence is None:
         score.problems.append(_NO_IMAGE)
         return None
-    chosen = case.analysed(own_choice, score.inputs)
-    if own_choice in case.several and sha256_of(chosen.path) not in score.inputs:
-        names = ", ".join(path.name for path in case.several[own_choice])
+    image_file = case.analysed(sequence, score.inputs)
+    if sequence in case.several and sha256_of(image_file.path) not in score.inputs:
+        names = ", ".join(path.name for path in case.several[sequence])
         score.problems.append(
-            f"several images of {own_choice.display_name} ({names}), and the result names none of "
-            f"them: calibration was measured on {chosen.path.name}"
+            f"several images of {sequence.display_name} ({names}), and the result names none of "
+            f"them: calibration was measured on {image_file.path.name}"
         )
-    image, header = read_volume(chosen)
+    image, header = read_volume(image_file)
     if header.grid.storage_order(grid, SAME_MM) is None:
-        raise UnscorableError(f"{SEGMENTATION} is not on the grid of {own_choice.display_name}")
+        raise UnscorableError(f"{SEGMENTATION} is not on the grid of {sequence.display_name}")
     return resample(image.astype(np.float32), header.grid, grid, nearest=True)
 
 
-def _onto(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint8]:
+def _truth_on_grid(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint8]:
     """Resample a reference to the result's grid by nearest neighbour, if they differ.
 
-    What lies outside that grid cannot be scored: a little is a problem of the case, most of it a
-    reference of other images. Nor can a lesion between thick slices.
+    Reference voxels outside that grid, and lesions between thick slices, cannot be scored. A small
+    part outside is reported; if most of it is outside, the reference is of other images.
     """
     if truth is None:
         return np.zeros(grid.shape, np.uint8)
     if truth.grid.matches(grid, SAME_MM):
         return truth.labels
-    lost = share_beyond(truth.labels > 0, truth.grid, grid)
-    if lost > _MAX_LOST:
+    outside_fraction = share_beyond(truth.labels > 0, truth.grid, grid)
+    if outside_fraction > _MAX_OUTSIDE_FRACTION:
         raise UnscorableError(
-            f"{lost:.0%} of the reference lesions lie outside {SEGMENTATION}: of other images?"
+            f"{outside_fraction:.0%} of the reference lesions lie outside {SEGMENTATION}: of other "
+            "images?"
         )
-    if lost > MIN_SHARE_BEYOND:
-        score.problems.append(f"{lost:.1%} of reference lesions lie outside the result: ignored")
-    numbers, counted = metrics.label_lesions(truth.labels > 0, truth.grid)
-    there = resample(numbers.astype(np.float32), truth.grid, grid, nearest=True)
-    gone = set(counted) - set(np.unique(there).astype(int).tolist())
-    if gone and len(gone) == len(counted):
-        raise UnscorableError(f"the reference lesions lie between the slices of {SEGMENTATION}")
-    if gone:
+    if outside_fraction > MIN_SHARE_BEYOND:
         score.problems.append(
-            f"{len(gone)} of {len(counted)} reference lesions lie between or beyond the slices "
+            f"{outside_fraction:.1%} of reference lesions lie outside the result: ignored"
+        )
+    numbers, counted = metrics.label_lesions(truth.labels > 0, truth.grid)
+    resampled_numbers = resample(numbers.astype(np.float32), truth.grid, grid, nearest=True)
+    missed = set(counted) - set(np.unique(resampled_numbers).astype(int).tolist())
+    if missed and len(missed) == len(counted):
+        raise UnscorableError(f"the reference lesions lie between the slices of {SEGMENTATION}")
+    if missed:
+        score.problems.append(
+            f"{len(missed)} of {len(counted)} reference lesions lie between or beyond the slices "
             "of the result: not counted"
         )
     values = truth.labels.astype(np.float32)
     return resample(values, truth.grid, grid, nearest=True).astype(np.uint8)
 
 
-def _note_cut(score: CaseScore, flagged: metrics.Mask, grid: Grid, truth: _Truth | None) -> None:
+def _note_outside(
+    score: CaseScore, flagged: metrics.Mask, grid: Grid, truth: _Truth | None
+) -> None:
     """Report if a part of the flagged region lies outside the reference, such as a slab."""
-    beyond = 0.0 if truth is None else share_beyond(flagged, grid, truth.grid)
-    if beyond > MIN_SHARE_BEYOND:
+    outside_fraction = 0.0 if truth is None else share_beyond(flagged, grid, truth.grid)
+    if outside_fraction > MIN_SHARE_BEYOND:
         score.problems.append(
-            f"{beyond:.1%} of what is flagged lies outside the reference: false there"
+            f"{outside_fraction:.1%} of what is flagged lies outside the reference: false there"
         )
 
 
@@ -257,17 +264,17 @@ def _score_calibration(
     image: NDArray[Any] | None,
 ) -> None:
     """Add calibration metrics; note a missing map."""
-    whole = result / f"probability_{Region.WT.value}.nii.gz"
-    if not whole.is_file():
-        score.problems.append(f"{whole.name} is missing: calibration was not measured")
+    path = result / f"probability_{Region.WT.value}.nii.gz"
+    if not path.is_file():
+        score.problems.append(f"{path.name} is missing: calibration was not measured")
     elif image is not None:
         head = metrics.scored_head(image)
-        predicted = volume_on(whole, grid)[head]
-        if not (np.abs(predicted - 0.5) <= 0.5 + _SLACK).all():
-            score.problems.append(f"{whole.name} leaves 0 to 1: calibration was not measured")
+        predicted = volume_on(path, grid)[head]
+        if not (np.abs(predicted - 0.5) <= 0.5 + _PROBABILITY_TOLERANCE).all():
+            score.problems.append(f"{path.name} leaves 0 to 1: calibration was not measured")
         else:
-            true = region_mask(truth, Region.WT)[head]
-            score.bins = metrics.reliability(np.clip(predicted, 0, 1), true)
+            positive = region_mask(truth, Region.WT)[head]
+            score.bins = metrics.reliability(np.clip(predicted, 0, 1), positive)
             score.metrics["ece"] = score.bins.error
 
 
@@ -279,14 +286,14 @@ def _score_attention(
     *,
     has_t1c: bool,
 ) -> None:
-    """Add attention metrics; note missing maps. Without T1c there is none of the enhancing part."""
+    """Add attention metrics; note missing maps, except the enhancing part's without T1c."""
     missing = []
     for key in score.regions:
         path, mask = result / f"attention_{key}.nii.gz", region_mask(truth, Region(key))
         if not path.is_file():
             missing += [path.name] * (has_t1c or key != Region.ET.value)
         elif mask.any():
-            point, mass = metrics.attention_measures(volume_on(path, grid), mask)
-            score.metrics[f"point_{key}"], score.metrics[f"mass_{key}"] = point, mass
+            peak_inside, mass = metrics.attention_measures(volume_on(path, grid), mask)
+            score.metrics[f"point_{key}"], score.metrics[f"mass_{key}"] = peak_inside, mass
     if missing:
         score.problems.append(f"missing: {', '.join(missing)}")

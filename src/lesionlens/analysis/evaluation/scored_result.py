@@ -25,7 +25,7 @@ from lesionlens.base.records.parts import (
 from lesionlens.base.scan_limits import check_shear
 
 SEGMENTATION = "segmentation.nii.gz"
-_MADE_HERE = ("findings.json", "run.json")
+_RESULT_FILES = ("findings.json", "run.json")
 SAME_MM = 2e-3
 """Tolerance within which two grids are the same."""
 
@@ -36,7 +36,7 @@ class UnscorableError(Exception):
 
 def is_result(folder: Path) -> bool:
     """Return whether a folder holds a result written by `analyze`, complete or not."""
-    return any((folder / name).is_file() for name in _MADE_HERE)
+    return any((folder / name).is_file() for name in _RESULT_FILES)
 
 
 def run_of(result: Path) -> RunFile | None:
@@ -49,24 +49,24 @@ def run_of(result: Path) -> RunFile | None:
 
 def checked_folder(result: Path, run: RunFile | None) -> Path:
     """Return the folder of the network's own outlines, after a check of the files' digests."""
-    listed = {row.file for row in (run and run.files) or ()}
-    edited = (result / ORIGINAL).is_dir() or any(name.startswith(ORIGINAL) for name in listed)
-    own = result / ORIGINAL if edited else result
+    listed_files = {row.file for row in (run and run.files) or ()}
+    edited = (result / ORIGINAL).is_dir() or any(name.startswith(ORIGINAL) for name in listed_files)
+    folder = result / ORIGINAL if edited else result
     if run is None or run.files is None:
-        return own
+        return folder
     try:
         check_parts(result, run, (*MEASURED, *MAPS))
-    except AlteredResultError as why:
-        names = ", ".join(why.names)
-        raise UnscorableError(f"changed since the result was written: {names}") from why
-    except ReadError as why:
-        raise UnscorableError(f"run.json cannot be read: {why.found}") from why
-    return own
+    except AlteredResultError as error:
+        names = ", ".join(error.names)
+        raise UnscorableError(f"changed since the result was written: {names}") from error
+    except ReadError as error:
+        raise UnscorableError(f"run.json cannot be read: {error.found}") from error
+    return folder
 
 
-def is_reviewed(result: Path, own: Path, findings: FindingsFile) -> bool:
+def is_reviewed(result: Path, network_folder: Path, findings: FindingsFile) -> bool:
     """Return whether readers decided on candidates, edited outlines or signed."""
-    if own != result or findings.signed is not None:
+    if network_folder != result or findings.signed is not None:
         return True
     decided = any(row.review.state is not ReviewState.UNREVIEWED for row in findings.candidates)
     return decided or bool(read_object(result / "review.json").get("events"))
@@ -81,7 +81,7 @@ def without_additions(
 ) -> tuple[NDArray[np.uint8], FindingsFile]:
     """Omit readers' additions of a result without the outlines of the network.
 
-    Such a result was made of DICOM objects; what readers edited there cannot be told apart.
+    Such a result was converted from DICOM objects; readers' edits in it cannot be identified.
     """
     rows = findings.candidates
     if any(row.review.state is ReviewState.EDITED for row in rows):
@@ -89,10 +89,10 @@ def without_additions(
     added = [row.id for row in rows if row.source is Source.READER]
     if not added:
         return labels, findings
-    theirs = np.isin(volume_on(result / "candidates.nii.gz", grid), added)
-    kept = tuple(row for row in rows if row.id not in added)
-    return np.where(theirs, 0, labels).astype(np.uint8), findings.model_copy(
-        update={"candidates": kept}
+    by_readers = np.isin(volume_on(result / "candidates.nii.gz", grid), added)
+    network_rows = tuple(row for row in rows if row.id not in added)
+    return np.where(by_readers, 0, labels).astype(np.uint8), findings.model_copy(
+        update={"candidates": network_rows}
     )
 
 
@@ -123,8 +123,8 @@ def volume_of(path: Path) -> tuple[NDArray[Any], Grid]:
 
 def volume_on(path: Path, grid: Grid) -> NDArray[Any]:
     """Return the voxels of a result's NIfTI file, which must lie on the grid of its labels."""
-    voxels, found = volume_of(path)
-    if not found.matches(grid, SAME_MM):
+    voxels, volume_grid = volume_of(path)
+    if not volume_grid.matches(grid, SAME_MM):
         raise UnscorableError(f"{path.name} is not on the grid of {SEGMENTATION}")
     return voxels
 

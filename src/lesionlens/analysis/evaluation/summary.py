@@ -42,7 +42,7 @@ class CaseScore:
     inputs: frozenset[str] = frozenset()
     """SHA-256 of the analysed files; empty if unknown."""
     reviewed: bool = False
-    """Whether readers reviewed the result; what the network made is scored."""
+    """Whether readers reviewed the result; the network's own outlines are scored."""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -97,10 +97,10 @@ def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
     points = []
     hits = [(n, h, h.score) for n, s in enumerate(scores) for h in s.hits if h.score is not None]
     for threshold in sorted({score for *_, score in hits}, reverse=True):
-        kept = [(n, hit) for n, hit, score in hits if score >= threshold]
-        found = {(n, lesion) for n, hit in kept for lesion in hit.lesions}
-        false = sum(hit.false_positive for _, hit in kept)
-        points.append(FrocPoint(threshold, false / len(scores), len(found) / total))
+        above_threshold = [(n, hit) for n, hit, score in hits if score >= threshold]
+        detected = {(n, lesion) for n, hit in above_threshold for lesion in hit.lesions}
+        false_positives = sum(hit.false_positive for _, hit in above_threshold)
+        points.append(FrocPoint(threshold, false_positives / len(scores), len(detected) / total))
     return points
 
 
@@ -108,13 +108,13 @@ def froc_table(curve: Sequence[FrocPoint], *, any_lesion: bool) -> list[dict[str
     """Return the best sensitivity at each of `FROC_RATES`; None if there is nothing to find."""
     rows: list[dict[str, float | None]] = []
     for rate in FROC_RATES:
-        allowed = [p for p in curve if p.false_per_scan <= rate]
-        best = max(allowed, key=lambda p: (p.sensitivity, p.threshold), default=None)
-        nothing = 0.0 if any_lesion else None
+        points = [p for p in curve if p.false_per_scan <= rate]
+        best = max(points, key=lambda p: (p.sensitivity, p.threshold), default=None)
+        default_sensitivity = 0.0 if any_lesion else None
         rows.append(
             {
                 "fp_per_scan": rate,
-                "sensitivity": best.sensitivity if best else nothing,
+                "sensitivity": best.sensitivity if best else default_sensitivity,
                 "threshold": best.threshold if best else None,
             }
         )
@@ -135,13 +135,13 @@ def interval(values: Sequence[float]) -> Interval | None:
     """
     if len(values) < 2:
         return None
-    from scipy import stats  # noqa: PLC0415 - half a second, and nobody else needs it
+    from scipy import stats  # noqa: PLC0415  (takes half a second)
 
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         (values,), np.mean, n_resamples=RESAMPLES, confidence_level=LEVEL,
         method="percentile", rng=0,
     ).confidence_interval  # fmt: skip
-    return Interval(float(found.low), float(found.high))
+    return Interval(float(bounds.low), float(bounds.high))
 
 
 def summarise(scores: Sequence[CaseScore]) -> Summary:
@@ -160,7 +160,7 @@ def summarise(scores: Sequence[CaseScore]) -> Summary:
     return Summary(
         means=means,
         medians={k: float(np.median(v)) if v else None for k, v in columns.items()},
-        intervals={k: found for k, v in columns.items() if (found := interval(v)) is not None},
+        intervals={k: bounds for k, v in columns.items() if (bounds := interval(v)) is not None},
         froc=froc_table(curve, any_lesion=any_lesion),
         curve=curve,
         voxels=sum((s.bins for s in scores), Bins()),

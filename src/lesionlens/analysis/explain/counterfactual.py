@@ -37,7 +37,7 @@ class WhatIf:
     hidden: int
     """Index of the occluded region."""
     text: str
-    """The result in words."""
+    """One sentence for the reader."""
     base: float
     """Score of the region without any sequence; 0 if nothing is segmented."""
 
@@ -65,40 +65,45 @@ def without_candidate(
     UnusableInputError
         The prediction has no first pass, or there is no such candidate.
     """
-    seen = prediction.unperturbed
-    if seen is None or not 0 <= index < len(components):
+    first_pass = prediction.unperturbed
+    if first_pass is None or not 0 <= index < len(components):
         raise UnusableInputError(
             found="a candidate that cannot be occluded",
             expected="one of this result, from an engine with the capability `perturb`",
             next_step="Choose one of the listed candidates",
         )
-    flat = np.zeros(int(np.prod(seen.grid.shape)), dtype=bool)
-    flat[components[index].voxels] = True
-    steps = max(1, round(_MARGIN_MM / float(seen.grid.spacing_mm[0])))
-    hidden = ndimage.binary_dilation(flat.reshape(seen.grid.shape), TOUCHING, iterations=steps)
+    mask = np.zeros(int(np.prod(first_pass.grid.shape)), dtype=bool)
+    mask[components[index].voxels] = True
+    iterations = max(1, round(_MARGIN_MM / float(first_pass.grid.spacing_mm[0])))
+    hidden = ndimage.binary_dilation(
+        mask.reshape(first_pass.grid.shape), TOUCHING, iterations=iterations
+    )
     perturbed = engine.predict_perturbed(
         prepared,
         [InputPerturbation(hidden=hidden), InputPerturbation.showing(())],
         context=context,
     )
-    before = score_components(seen, components, prediction.scoring)[0]
+    before = score_components(first_pass, components, prediction.scoring)[0]
     threshold = prediction.thresholds[Region.WT]
     after, base = score_segmented(perturbed, components, prediction.scoring, threshold)
-    words = _words(before, after, index, float(base[index]))
-    return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, words, float(base[index]))
+    text = _result_text(before, after, index, float(base[index]))
+    return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, text, float(base[index]))
 
 
-def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float) -> str:
-    own = (
-        f"score by the first pass: {before[index]:.2f} as it is, {_scored(after[index])} with this "
-        f"region hidden ({_scored(base)} without any image)"
+def _result_text(
+    before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float
+) -> str:
+    own_text = (
+        f"score by the first pass: {before[index]:.2f} as it is, {_score_text(after[index])} with "
+        f"this region hidden ({_score_text(base)} without any image)"
     )
-    leant = [n for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
-    others = (
-        f"candidate {n + 1}: {before[n]:.2f} as it is, {_scored(after[n])} then" for n in leant
+    dependent = [n for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
+    other_texts = (
+        f"candidate {n + 1}: {before[n]:.2f} as it is, {_score_text(after[n])} then"
+        for n in dependent
     )
-    return "; ".join((own, *others))
+    return "; ".join((own_text, *other_texts))
 
 
-def _scored(score: float) -> str:
+def _score_text(score: float) -> str:
     return f"{score:.2f}" if score > 0 else "nothing drawn"

@@ -58,9 +58,9 @@ def explain(
         On the native grid.
     """
     trace, questions = prediction.trace, questions_to(engine, prepared, prediction, context)
-    drawn = None if trace is None else maps.draw(trace, prepared.brain)
-    attention = native.resample_regions(drawn.maps if drawn else {}, prepared, nested=False)
-    shown, enhancing = attention.get(Region.WT), probability.get(Region.ET)
+    attention_maps = None if trace is None else maps.draw(trace, prepared.brain)
+    regions = attention_maps.maps if attention_maps else {}
+    attention = native.resample_regions(regions, prepared, nested=False)
     notices = []
     if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
         notices.append("This engine gives no attention map")
@@ -68,22 +68,26 @@ def explain(
     if questions is None:
         notices.append("This engine cannot tell which sequence mattered")
         scores = plain_scores(flagged.marked, prediction, probability)
-        unsure, grid = prediction.uncertainty, None
+        values, grid = prediction.uncertainty, None
     else:
-        seen = perturbations.detects_flagged_regions(questions, flagged.marked)
-        finely = None if seen else flagged.marked
-        answers = perturbations.predict_subsets(questions, prediction, flagged.spots, finely)
-        by_sequence, doubt = answers.by_sequence, answers.uncertainty
-        unsure, grid = (None, None) if doubt is None else (doubt.data, doubt.grid)
-        scores = score_by_all_views(flagged.scores, answers.views, prediction.scoring)
-    uncertainty = None if unsure is None else native.resample_map(unsure, prepared, grid)
-    if drawn is not None:
+        detected = perturbations.detects_flagged_regions(questions, flagged.marked)
+        fine_components = None if detected else flagged.marked
+        results = perturbations.predict_subsets(
+            questions, prediction, flagged.spots, fine_components
+        )
+        by_sequence, volume = results.by_sequence, results.uncertainty
+        values, grid = (None, None) if volume is None else (volume.data, volume.grid)
+        scores = score_by_all_views(flagged.scores, results.views, prediction.scoring)
+    uncertainty = None if values is None else native.resample_map(values, prepared, grid)
+    if attention_maps is not None:
         checks = check_maps(prepared, prediction, flagged.marked, attention, questions)
-        drawn = replace(drawn, checks=checks)
+        attention_maps = replace(attention_maps, checks=checks)
     if questions is not None and questions.unanswered:
         notices.append(QuestionTime.left_out(questions.unanswered))
-    evidence = Evidence(scores, by_sequence, uncertainty, shown, enhancing)
-    return Explained(evidence, drawn, attention, tuple(notices))
+    evidence = Evidence(
+        scores, by_sequence, uncertainty, attention.get(Region.WT), probability.get(Region.ET)
+    )
+    return Explained(evidence, attention_maps, attention, tuple(notices))
 
 
 def check_maps(
@@ -102,20 +106,22 @@ def check_maps(
     attention : mapping of Region to (I, J, K) float32
         The maps, on the native grid.
     questions : Questions or None
-        Perturbed predictions; None if not supported, which leaves the position alone.
+        Perturbed predictions; None if not supported: only the position is checked.
     """
     brain_ml = prepared.working.volume_ml(prepared.brain)
-    found = faithfulness.all_pointing(attention, marked.labels, brain_ml / prepared.native.voxel_ml)
-    seen, trace = prediction.unperturbed, prediction.trace
-    if seen is None or trace is None or questions is None or not marked.count:
-        return found
-    inside = prepared.brain.astype(np.float32)
-    brain = faithfulness.resampled(inside, prepared.working, seen.grid) > 0
-    trials = {}
+    checks = faithfulness.pointing_by_region(
+        attention, marked.labels, brain_ml / prepared.native.voxel_ml
+    )
+    first_pass, trace = prediction.unperturbed, prediction.trace
+    if first_pass is None or trace is None or questions is None or not marked.count:
+        return checks
+    brain_values = prepared.brain.astype(np.float32)
+    brain = faithfulness.resampled(brain_values, prepared.working, first_pass.grid) > 0
+    tested_maps = {}
     for region, weights in trace.cross.items():
-        trials[region] = faithfulness.TestedMap(
-            faithfulness.resampled(weights, prepared.working, seen.grid),
-            perturbations.flagged_on(marked, region, seen.grid),
-            trace.spacing_mm / float(seen.grid.spacing_mm[0]),
+        tested_maps[region] = faithfulness.TestedMap(
+            faithfulness.resampled(weights, prepared.working, first_pass.grid),
+            perturbations.flagged_on(marked, region, first_pass.grid),
+            trace.spacing_mm / float(first_pass.grid.spacing_mm[0]),
         )
-    return faithfulness.insertion_test(found, questions, trials, brain)
+    return faithfulness.insertion_test(checks, questions, tested_maps, brain)

@@ -2,10 +2,10 @@
 
 Pointing and mass check whether the map agrees with the segmented region: its peak, and nearly all
 of its attention, also for the other regions of the same layer; of a coarse map, nearly all that a
-perfect map as coarse would have there. Insertion checks whether the
-attended voxels suffice: shown alone, they must keep much more of the region's probability than as
-many random voxels, and more than a ball around the brain's centre, a likely position of tumours.
-A map that fails is labelled and not shown by default.
+perfect map as coarse would have there. Insertion checks whether the attended voxels suffice: shown
+alone, they must keep much more of the region's probability than as many random voxels, and more
+than a ball around the brain's centre, a likely position of tumours. A map that fails is labelled
+and not shown by default.
 
 Deletion, the opposite, is measured but not judged: a hidden core is inferred from what surrounds
 it, so the outline itself fails as often (docs/explanation/explanations_measured.md).
@@ -46,7 +46,7 @@ TOO_COARSE = (
 )
 CHECKED = "the checks of the attention maps"
 _BLOCK_VOX = 4
-_EXACT = 1e-3
+_COARSENESS_TOLERANCE = 1e-3
 """Tolerance for rounding of `TestedMap.coarseness_vox`."""
 _SEED = 20
 
@@ -84,43 +84,47 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
         return MapChecks(None, None, None, verdict="not checked: nothing of this region is flagged")
     peak = bool(attention.max(where=inside, initial=0.0) >= attention.max())
     mass = float(attention.sum(where=inside, dtype=np.float64)) / total
-    share = float(np.count_nonzero(inside) / max(1.0, brain_voxels))
-    return _with_verdict(MapChecks(peak, mass, share))
+    flagged_fraction = float(np.count_nonzero(inside) / max(1.0, brain_voxels))
+    return _with_verdict(MapChecks(peak, mass, flagged_fraction))
 
 
-def _with_verdict(found: MapChecks) -> MapChecks:
-    if found.peak_inside is None:
-        return found
-    faults = faults_of(found)
-    if not faults and too_coarse(found):
-        return replace(found, reliable=None, verdict=TOO_COARSE)
-    words = f"not reliable here: {'; '.join(faults)}" if faults else "passed its checks"
-    return replace(found, reliable=not faults, verdict=words)
+def _with_verdict(checks: MapChecks) -> MapChecks:
+    if checks.peak_inside is None:
+        return checks
+    faults = faults_of(checks)
+    if not faults and too_coarse(checks):
+        return replace(checks, reliable=None, verdict=TOO_COARSE)
+    verdict = f"not reliable here: {'; '.join(faults)}" if faults else "passed its checks"
+    return replace(checks, reliable=not faults, verdict=verdict)
 
 
-def too_coarse(found: MapChecks) -> bool:
+def too_coarse(checks: MapChecks) -> bool:
     """Return whether a map is so coarse that not even a perfect one would keep to `NEAR`."""
-    return found.near is not None and found.near < NEAR and found.attainable < 1
+    return checks.near is not None and checks.near < NEAR and checks.attainable < 1
 
 
-def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
+def faults_of(checks: MapChecks) -> tuple[MapFault, ...]:
     """Return which of the completed checks a map failed."""
     faults = []
-    if not found.seen:
+    if not checks.seen:
         faults.append(MapFault.NOT_SEEN)
-    if found.peak_inside is False:
+    if checks.peak_inside is False:
         faults.append(MapFault.PEAK_OUTSIDE)
-    where, least = found.near, NEAR * found.attainable
-    if where is None:
-        where, least = found.mass_inside, MOSTLY
-    if where is not None and where < least:
+    inside_fraction, minimum = checks.near, NEAR * checks.attainable
+    if inside_fraction is None:
+        inside_fraction, minimum = checks.mass_inside, MOSTLY
+    if inside_fraction is not None and inside_fraction < minimum:
         faults.append(MapFault.PARTLY_OUTSIDE)
-    if found.others_near is not None and found.others_near < NEAR:
+    if checks.others_near is not None and checks.others_near < NEAR:
         faults.append(MapFault.OTHERS_OUTSIDE)
-    if found.kept is not None and found.kept_random is not None and found.kept_centre is not None:
-        if found.kept < found.kept_random + SUFFICIENT:
+    if (
+        checks.kept is not None
+        and checks.kept_random is not None
+        and checks.kept_centre is not None
+    ):
+        if checks.kept < checks.kept_random + SUFFICIENT:
             faults.append(MapFault.TOO_LITTLE)
-        elif found.kept <= found.kept_centre:
+        elif checks.kept <= checks.kept_centre:
             faults.append(MapFault.CENTRE_AS_MUCH)
     return tuple(faults)
 
@@ -138,7 +142,7 @@ class TestedMap:
 
 
 def insertion_test(
-    found: Mapping[Region, MapChecks],
+    checks: Mapping[Region, MapChecks],
     questions: Questions,
     trials: Mapping[Region, TestedMap],
     brain: Mask,
@@ -147,8 +151,8 @@ def insertion_test(
 
     Parameters
     ----------
-    found : mapping of Region to MapChecks
-        From `all_pointing`.
+    checks : mapping of Region to MapChecks
+        From `pointing_by_region`.
     trials : mapping of Region to TestedMap
         Maps to test; must include the whole tumour.
     brain : (I, J, K) bool
@@ -163,129 +167,134 @@ def insertion_test(
     Notes
     -----
     Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: insertion and deletion, in one step
-    of as many voxels as are flagged, the others set to the brain's mean. Asked is the one pass
-    whose attention the map is; how others of an ensemble would vote is no property of this map.
-    Random voxels are asked once, with the whole tumour's volume: more than an inner region's. They
-    are shown in blocks of 4, so that a lesion can be seen.
+    of as many voxels as are flagged, the others set to the brain's mean. Only the pass whose
+    attention the map shows is repeated, not the other members of an ensemble. Random voxels are
+    tested once, with the volume of the whole tumour, which exceeds that of an inner region; they
+    are shown in blocks of 4, so that a lesion remains visible.
     """
     trials = {r: trials[r] for r in Region if r in trials and trials[r].flagged.size}
     if Region.WT not in trials:
-        return dict(found)
-    out = _with_location(found, trials, brain)
-    alone = {region: _shown_alone(trial, brain) for region, trial in trials.items()}
-    centre, attended = alone.pop(Region.WT)
-    random = brain & ~_top_voxels(_blocks(brain.shape), brain, trials[Region.WT].flagged.size)
-    first = questions.ask(CHECKED, _showing([None, random, brain & ~attended, centre, attended]))
+        return dict(checks)
+    tested = _with_location(checks, trials, brain)
+    hidden = {region: _hidden_for_insertion(trial, brain) for region, trial in trials.items()}
+    all_but_centre, all_but_attended = hidden.pop(Region.WT)
+    blocks, size = _random_blocks(brain.shape), trials[Region.WT].flagged.size
+    all_but_random = brain & ~_top_voxels(blocks, brain, size)
+    masks = [None, all_but_random, brain & ~all_but_attended, all_but_centre, all_but_attended]
+    first = questions.ask(CHECKED, _with_hidden(masks))
     if first is None:
-        return out
-    rest = [mask for masks in alone.values() for mask in masks]
-    asks = bool(rest) and first.inner is not None
-    second = questions.ask(CHECKED, _showing(rest)) if asks else None
+        return tested
+    inner_masks = [mask for pair in hidden.values() for mask in pair]
+    needs_second = bool(inner_masks) and first.inner is not None
+    second = questions.ask(CHECKED, _with_hidden(inner_masks)) if needs_second else None
     for number, (region, trial) in enumerate(trials.items()):
-        known, more = first.of(region), None if second is None else second.of(region)
-        if region not in out or known is None:
+        probabilities = first.of(region)
+        inner_probabilities = None if second is None else second.of(region)
+        if region not in tested or probabilities is None:
             continue
-        means: list[float | None] = [*_means(known, trial)]
+        means: list[float | None] = [*_mean_probabilities(probabilities, trial)]
         if region is not Region.WT:
-            if more is None:
+            if inner_probabilities is None:
                 continue
-            means = [*means[:2], None, *_means(more, trial)[2 * (number - 1) : 2 * number]]
-        out[region] = _with_probabilities(out[region], means)
-    return {region: _with_verdict(one) for region, one in out.items()}
+            inner_means = _mean_probabilities(inner_probabilities, trial)
+            means = [*means[:2], None, *inner_means[2 * (number - 1) : 2 * number]]
+        tested[region] = _with_probabilities(tested[region], means)
+    return {region: _with_verdict(region_checks) for region, region_checks in tested.items()}
 
 
 def _with_location(
-    found: Mapping[Region, MapChecks], trials: Mapping[Region, TestedMap], brain: Mask
+    checks: Mapping[Region, MapChecks], trials: Mapping[Region, TestedMap], brain: Mask
 ) -> dict[Region, MapChecks]:
     """Add the share of each map's attention near its region, and the lowest of the others."""
-    near = {r: _share_inside(trial, brain) for r, trial in trials.items() if r in found}
-    best = {r: _attainable(trials[r], brain) for r in near}
-    out = dict(found)
-    for region, share in near.items():
-        others = [min(other / best[r], 1.0) for r, other in near.items() if r is not region]
-        located = replace(found[region], near=share, attainable=best[region])
-        out[region] = _with_verdict(replace(located, others_near=min(others, default=None)))
-    return out
+    fractions = {r: _fraction_inside(trial, brain) for r, trial in trials.items() if r in checks}
+    attainable = {r: _attainable(trials[r], brain) for r in fractions}
+    relative = {r: min(fraction / attainable[r], 1.0) for r, fraction in fractions.items()}
+    located = dict(checks)
+    for region, fraction in fractions.items():
+        others = [other for r, other in relative.items() if r is not region]
+        updated = replace(checks[region], near=fraction, attainable=attainable[region])
+        located[region] = _with_verdict(replace(updated, others_near=min(others, default=None)))
+    return located
 
 
 def _attainable(trial: TestedMap, brain: Mask) -> float:
     """Return the share inside of the outline itself, averaged over cubes and interpolated back."""
-    factor = math.ceil(trial.coarseness_vox - _EXACT)
+    factor = math.ceil(trial.coarseness_vox - _COARSENESS_TOLERANCE)
     if factor <= 1:
         return 1.0
     inside = np.zeros(brain.shape, np.float32)
     inside.ravel()[trial.flagged] = 1
-    return _share_inside(replace(trial, attention=as_coarse(inside, factor)), brain)
+    return _fraction_inside(replace(trial, attention=as_coarse(inside, factor)), brain)
 
 
 def as_coarse(inside: Floats, factor: int) -> Floats:
     """Return an (I, J, K) outline as a map of one value a cube of `factor` voxels."""
-    whole = np.pad(inside, [(0, -int(n) % factor) for n in inside.shape])
-    i, j, k = (int(n) // factor for n in whole.shape)
-    cubes = whole.reshape(i, factor, j, factor, k, factor).mean((1, 3, 5))
+    padded = np.pad(inside, [(0, -int(n) % factor) for n in inside.shape])
+    i, j, k = (int(n) // factor for n in padded.shape)
+    cubes = padded.reshape(i, factor, j, factor, k, factor).mean((1, 3, 5))
     fine = ndimage.zoom(cubes, factor, order=1, grid_mode=True, mode="nearest")
     i, j, k = inside.shape
     return np.asarray(fine[:i, :j, :k], np.float32)
 
 
-def _share_inside(trial: TestedMap, brain: Mask) -> float:
+def _fraction_inside(trial: TestedMap, brain: Mask) -> float:
     weights = np.where(brain, trial.attention, 0).astype(np.float64).ravel()
     return float(weights[trial.flagged].sum() / max(float(weights.sum()), 1e-12))
 
 
-def _shown_alone(trial: TestedMap, brain: Mask) -> list[Mask]:
-    """Return what is hidden where the brain's centre, and the most attended voxels, are shown."""
-    orders = (-_from_centre(brain), trial.attention.astype(np.float64))
-    return [brain & ~_top_voxels(order, brain, trial.flagged.size) for order in orders]
+def _hidden_for_insertion(trial: TestedMap, brain: Mask) -> list[Mask]:
+    """Return masks that hide all but the brain's centre, and all but the most attended voxels."""
+    priorities = (-_squared_distance_from_centre(brain), trial.attention.astype(np.float64))
+    return [brain & ~_top_voxels(priority, brain, trial.flagged.size) for priority in priorities]
 
 
-def _showing(hidden: Sequence[Mask | None]) -> list[InputPerturbation]:
+def _with_hidden(hidden: Sequence[Mask | None]) -> list[InputPerturbation]:
     return [InputPerturbation(hidden=mask, alone=True) for mask in hidden]
 
 
-def _means(seen: Floats, trial: TestedMap) -> list[float]:
+def _mean_probabilities(probability: Floats, trial: TestedMap) -> list[float]:
     """Return the mean probability of the flagged voxels in each prediction."""
-    flagged = seen.reshape(len(seen), -1)[:, trial.flagged]
-    return [float(one) for one in flagged.mean(axis=1, dtype=np.float64)]
+    flagged = probability.reshape(len(probability), -1)[:, trial.flagged]
+    return [float(mean) for mean in flagged.mean(axis=1, dtype=np.float64)]
 
 
-def _with_probabilities(found: MapChecks, means: Sequence[float | None]) -> MapChecks:
+def _with_probabilities(checks: MapChecks, means: Sequence[float | None]) -> MapChecks:
     """Add what remains of a region's probability.
 
-    `means` are for the unperturbed study, random voxels alone, and without the most attended; then
-    for the centre and the most attended alone.
+    `means` are, in this order, of the unperturbed study, of random voxels alone, without the most
+    attended voxels, of the brain's centre alone, and of the most attended voxels alone.
     """
-    plain, *others = means
-    if plain is None or plain < perturbations.SEEN:
-        return replace(found, seen=False)
+    unperturbed, *perturbed = means
+    if unperturbed is None or unperturbed < perturbations.SEEN:
+        return replace(checks, seen=False)
     random, deletion, centre, kept = (
-        None if one is None else min(one / plain, 1.0) for one in others
+        None if mean is None else min(mean / unperturbed, 1.0) for mean in perturbed
     )
-    return replace(found, kept=kept, kept_random=random, kept_centre=centre, deletion=deletion)
+    return replace(checks, kept=kept, kept_random=random, kept_centre=centre, deletion=deletion)
 
 
-def _top_voxels(value: NDArray[np.float64], brain: Mask, voxels: float) -> Mask:
+def _top_voxels(priority: NDArray[np.float64], brain: Mask, count: float) -> Mask:
     """Return the brain's voxels with the highest values."""
-    order = np.argsort(-np.where(brain, value, -np.inf), axis=None, kind="stable")
+    order = np.argsort(-np.where(brain, priority, -np.inf), axis=None, kind="stable")
     top = np.zeros(brain.size, bool)
-    top[order[: round(voxels)]] = True
+    top[order[: round(count)]] = True
     return top.reshape(brain.shape) & brain
 
 
-def _blocks(shape: tuple[int, ...]) -> NDArray[np.float64]:
+def _random_blocks(shape: tuple[int, ...]) -> NDArray[np.float64]:
     coarse = np.random.default_rng(_SEED).random([-(-n // _BLOCK_VOX) for n in shape])
     for axis in range(3):
         coarse = np.repeat(coarse, _BLOCK_VOX, axis)
     return coarse[tuple(slice(n) for n in shape)]
 
 
-def _from_centre(brain: Mask) -> NDArray[np.float64]:
+def _squared_distance_from_centre(brain: Mask) -> NDArray[np.float64]:
     centre = np.argwhere(brain).mean(axis=0)
     axes = np.ogrid[tuple(slice(n) for n in brain.shape)]
     return np.asarray(sum((axis - c) ** 2 for axis, c in zip(axes, centre, strict=True)))
 
 
-def all_pointing(
+def pointing_by_region(
     maps: Mapping[Region, Floats], labels: NDArray[np.uint8], brain_voxels: float
 ) -> dict[Region, MapChecks]:
     """Check where each region's attention is; see `pointing`.
@@ -300,16 +309,16 @@ def all_pointing(
         Volume of the brain, in voxels of that grid.
     """
     return {
-        region: pointing(found, np.isin(labels, region.labels), brain_voxels)
-        for region, found in maps.items()
+        region: pointing(attention, np.isin(labels, region.labels), brain_voxels)
+        for region, attention in maps.items()
     }
 
 
 def resampled(values: Floats, source: Grid, target: Grid) -> Floats:
     """Resample a map to another axis-aligned grid by nearest neighbour."""
-    index = np.linalg.inv(source.affine) @ target.affine
-    places = [
-        np.clip(np.rint(index[a, a] * np.arange(n) + index[a, 3]), 0, source.shape[a] - 1)
+    index_map = np.linalg.inv(source.affine) @ target.affine
+    indices = [
+        np.clip(np.rint(index_map[a, a] * np.arange(n) + index_map[a, 3]), 0, source.shape[a] - 1)
         for a, n in enumerate(target.shape)
     ]
-    return values[np.ix_(*(place.astype(np.intp) for place in places))]
+    return values[np.ix_(*(index.astype(np.intp) for index in indices))]

@@ -65,11 +65,11 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
 
 def relative(weights: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return (I, J, K) weights in multiples of uniform attention; zero outside the brain."""
-    shown = np.where(brain, np.clip(weights, 0.0, None), 0.0).astype(np.float32)
-    total = float(shown.sum(dtype=np.float64))
+    masked = np.where(brain, np.clip(weights, 0.0, None), 0.0).astype(np.float32)
+    total = float(masked.sum(dtype=np.float64))
     if total <= 0:
-        return shown
-    return np.asarray(shown * np.float32(np.count_nonzero(brain) / total))
+        return masked
+    return np.asarray(masked * np.float32(np.count_nonzero(brain) / total))
 
 
 def full_scale(raw: NDArray[np.float32]) -> float:
@@ -83,8 +83,8 @@ def full_scale(raw: NDArray[np.float32]) -> float:
     values = np.sort(raw[raw > FAINT])[::-1]
     if not values.size:
         return FAINT
-    reached = np.searchsorted(np.cumsum(values, dtype=np.float64), TOP_MASS * raw.sum())
-    return float(values[min(int(reached), values.size - 1)])
+    rank = np.searchsorted(np.cumsum(values, dtype=np.float64), TOP_MASS * raw.sum())
+    return float(values[min(int(rank), values.size - 1)])
 
 
 def by_logarithm(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:

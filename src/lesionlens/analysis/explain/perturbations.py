@@ -70,16 +70,18 @@ def detects_flagged_regions(questions: Questions, marked: ComponentMask) -> bool
     Returns
     -------
     bool
-        True where nothing is flagged, where the pass does not predict a region, and where there
-        was no time to ask.
+        True also if nothing is flagged, if the pass does not predict a region, or if the time
+        was up.
     """
-    answer = questions.ask(RELEVANCE, [InputPerturbation(alone=True)]) if marked.count else None
-    if answer is None:
+    prediction = questions.ask(RELEVANCE, [InputPerturbation(alone=True)]) if marked.count else None
+    if prediction is None:
         return True
     for region in Region:
-        seen = answer.of(region)
-        flagged = flagged_on(marked, region, answer.grid)
-        if seen is not None and flagged.size and seen[0].ravel()[flagged].mean() < SEEN:
+        probability = prediction.of(region)
+        flagged = flagged_on(marked, region, prediction.grid)
+        if probability is None or not flagged.size:
+            continue
+        if probability[0].ravel()[flagged].mean() < SEEN:
             return False
     return True
 
@@ -91,23 +93,23 @@ def flagged_on(marked: ComponentMask, region: Region, grid: Grid) -> NDArray[np.
 
 
 class PerturbationResults(NamedTuple):
-    """What the perturbed predictions show."""
+    """Sequence contributions and uncertainty from the perturbed predictions."""
 
     by_sequence: SequenceScores | None
-    """What each subset shows of each component (`shown_of`), as shares of the sequences. None
-    where there is no component, or no time."""
+    """Contribution of each sequence to the overlap (`shown_of`) of each component; None without
+    components, or if the time was up."""
     uncertainty: Volume | None
-    """0 to 1, on the grid of `unperturbed`; None where there was no time."""
+    """0 to 1, on the grid of `unperturbed`; None if the time was up."""
     views: Sequence[Mapping[str, float | None]] | None
-    """What all but one sequence show of each component in quick passes, at the study's own
-    threshold: as scores were fitted."""
+    """Overlap of each component without one sequence, in quick passes and at the threshold of the
+    study, as in the fit of the scores."""
 
 
 def predict_subsets(
     questions: Questions,
     prediction: Prediction,
-    spots: Sequence[ComponentVoxels],
-    finely: ComponentMask | None = None,
+    components: Sequence[ComponentVoxels],
+    fine_components: ComponentMask | None = None,
 ) -> PerturbationResults:
     """Predict every subset of the sequences, and mirrored inputs.
 
@@ -118,9 +120,9 @@ def predict_subsets(
     ----------
     prediction : Prediction
         Prediction of the study, with `unperturbed`.
-    spots : sequence of ComponentVoxels
+    components : sequence of ComponentVoxels
         Each component on the grid of `unperturbed`.
-    finely : ComponentMask or None
+    fine_components : ComponentMask or None
         The same components, to compare the sequences at the prediction's own voxel size.
 
     Raises
@@ -128,98 +130,111 @@ def predict_subsets(
     CancelledError
         The user asked to stop.
     """
-    seen = prediction.unperturbed
-    if seen is None:
+    first_pass = prediction.unperturbed
+    if first_pass is None:
         raise UnusableInputError(
             found="a prediction without `unperturbed`",
             expected="one from an engine with the capability `perturb`",
             next_step="Report this to the engine's authors",
         )
     present = questions.prepared.sequences
-    everything = frozenset(present)
-    single_out = perturbation_order.all_but_one(present)
-    answers = questions.ask(UNCERTAINTY, perturbation_order.for_uncertainty(present))
+    all_sequences = frozenset(present)
+    leave_one_out = perturbation_order.all_but_one(present)
+    perturbed = questions.ask(UNCERTAINTY, perturbation_order.for_uncertainty(present))
     threshold = prediction.thresholds[Region.WT]
     quick = _SubsetMaps(
-        seen.grid, spots, {everything: seen.probability[0]}, {everything: threshold}
+        first_pass.grid,
+        components,
+        {all_sequences: first_pass.probability[0]},
+        {all_sequences: threshold},
     )
     uncertainty = None
-    if answers is not None:
-        quick.add([None, *single_out], answers, threshold)
-        predictions = np.stack([*seen.probability[:1], *answers.probability])
-        uncertainty = Volume(undecided(predictions), seen.grid)
-    by_sequence, views = _compared(questions, quick, threshold, finely) if spots else (None, None)
+    if perturbed is not None:
+        quick.add([None, *leave_one_out], perturbed, threshold)
+        predictions = np.stack([*first_pass.probability[:1], *perturbed.probability])
+        uncertainty = Volume(undecided(predictions), first_pass.grid)
+    if not components:
+        return PerturbationResults(None, uncertainty, None)
+    by_sequence, views = _compare_sequences(questions, quick, threshold, fine_components)
     return PerturbationResults(by_sequence, uncertainty, views)
 
 
-def _compared(
-    questions: Questions, quick: _SubsetMaps, threshold: float, finely: ComponentMask | None
+def _compare_sequences(
+    questions: Questions,
+    quick: _SubsetMaps,
+    threshold: float,
+    fine_components: ComponentMask | None,
 ) -> tuple[SequenceScores | None, Sequence[Mapping[str, float | None]] | None]:
-    """Return each sequence's scores and the views; None where there was no time."""
+    """Return each sequence's scores and the views; None if the time was up."""
     present = questions.prepared.sequences
     subsets = perturbation_order.subsets_of(present)
     without = {s: frozenset(present) - {s} for s in present}
-    wanted = subsets if finely is None else without.values()
-    rest = [s for s in wanted if s not in quick.by_subset]
-    more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
-    if more is not None:
-        quick.add(rest, more, threshold)
-    elif rest:
+    required = subsets if fine_components is None else without.values()
+    missing = [s for s in required if s not in quick.by_subset]
+    inputs = [InputPerturbation.showing(subset) for subset in missing]
+    perturbed = questions.ask(RELEVANCE, inputs) if missing else None
+    if perturbed is not None:
+        quick.add(missing, perturbed, threshold)
+    elif missing:
         return None, None
-    views = shapley.picked(quick.table(threshold), without)
-    shown = quick
-    if finely is not None:
-        fine = [InputPerturbation.showing(one, fine=True) for one in subsets]
-        if (answer := questions.ask(RELEVANCE, fine)) is None:
+    views = shapley.values_by_subset(quick.table(threshold), without)
+    subset_maps = quick
+    if fine_components is not None:
+        fine_inputs = [InputPerturbation.showing(subset, fine=True) for subset in subsets]
+        if (fine_prediction := questions.ask(RELEVANCE, fine_inputs)) is None:
             return None, views
-        shown = _SubsetMaps(answer.grid, component_voxels(finely, answer.grid), {}, {})
-        shown.add(subsets, answer, threshold)
-    table = shown.table()
+        subset_maps = _SubsetMaps(
+            fine_prediction.grid, component_voxels(fine_components, fine_prediction.grid), {}, {}
+        )
+        subset_maps.add(subsets, fine_prediction, threshold)
+    table = subset_maps.table()
     by_sequence = SequenceScores(
         relevance=shapley.of_components(present, table),
-        alone=shapley.picked(table, {s: frozenset({s}) for s in present}),
-        left_out=shapley.picked(table, without),
-        by_voxel=shapley.evidence_maps(present, shown.by_subset, shown.grid),
+        alone=shapley.values_by_subset(table, {s: frozenset({s}) for s in present}),
+        left_out=shapley.values_by_subset(table, without),
+        by_voxel=shapley.evidence_maps(present, subset_maps.by_subset, subset_maps.grid),
     )
     return by_sequence, views
 
 
 class _SubsetMaps(NamedTuple):
-    """The probability that each subset of the sequences gives, and the components there."""
+    """Probability maps by subset of the sequences, and the components on their grid."""
 
     grid: Grid
-    spots: Sequence[ComponentVoxels]
+    components: Sequence[ComponentVoxels]
     by_subset: dict[Subset, NDArray[np.float32]]
     thresholds: dict[Subset, float]
-    """Above which an analysis of the subset would outline a voxel."""
+    """Probability from which an analysis of the subset outlines a voxel."""
 
     def add(
         self,
         subsets: Sequence[Subset | None],
-        answers: PerturbedPrediction,
-        usual: float,
+        predictions: PerturbedPrediction,
+        default_threshold: float,
     ) -> None:
-        """Add the answers to subsets, in their order; None marks one to some other question."""
-        cut_at = answers.thresholds or [usual] * len(subsets)
+        """Add the predictions of subsets, in their order; those marked None are skipped."""
+        thresholds = predictions.thresholds or [default_threshold] * len(subsets)
         for subset, probability, threshold in zip(
-            subsets, answers.probability, cut_at, strict=True
+            subsets, predictions.probability, thresholds, strict=True
         ):
             if subset is not None:
                 self.by_subset[subset], self.thresholds[subset] = probability, threshold
 
     def table(self, threshold: float | None = None) -> dict[Subset, NDArray[np.float64]]:
         """Return `shown_of` by subset, each at its own threshold unless one is given."""
-        nearest = _nearest(self.spots, self.grid.shape)
-        drawn = {
-            subset: answer >= (self.thresholds[subset] if threshold is None else threshold)
-            for subset, answer in self.by_subset.items()
+        nearest = _nearest_component(self.components, self.grid.shape)
+        masks = {
+            subset: probability >= (self.thresholds[subset] if threshold is None else threshold)
+            for subset, probability in self.by_subset.items()
         }
-        by_all = drawn[max(drawn, key=len)]
-        return {s: shown_of(mask, by_all, nearest, len(self.spots)) for s, mask in drawn.items()}
+        full_mask = masks[max(masks, key=len)]
+        return {
+            s: shown_of(mask, full_mask, nearest, len(self.components)) for s, mask in masks.items()
+        }
 
 
 def shown_of(
-    drawn: NDArray[np.bool_], by_all: NDArray[np.bool_], nearest: NDArray[np.intp], count: int
+    by_subset: NDArray[np.bool_], by_all: NDArray[np.bool_], nearest: NDArray[np.intp], count: int
 ) -> NDArray[np.float64]:
     """Return the Dice of each component between a subset's and the full prediction.
 
@@ -229,7 +244,7 @@ def shown_of(
 
     Parameters
     ----------
-    drawn, by_all : (I, J, K) bool
+    by_subset, by_all : (I, J, K) bool
         Mask predicted from a subset, and from all sequences in the same kind of pass.
     nearest : (I, J, K) int
         Index of the nearest component for each voxel.
@@ -241,25 +256,31 @@ def shown_of(
 
     Examples
     --------
-    >>> drawn, by_all = np.zeros((4, 1, 1), bool), np.zeros((4, 1, 1), bool)
-    >>> drawn[1:3], by_all[:3] = True, True
-    >>> shown_of(drawn, by_all, np.zeros((4, 1, 1), np.intp), 1).tolist()
+    >>> by_subset, by_all = np.zeros((4, 1, 1), bool), np.zeros((4, 1, 1), bool)
+    >>> by_subset[1:3], by_all[:3] = True, True
+    >>> shown_of(by_subset, by_all, np.zeros((4, 1, 1), np.intp), 1).tolist()
     [0.8]
     """
 
     def sizes(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
         return np.bincount(nearest[mask], minlength=count)[:count].astype(np.float64)
 
-    return np.asarray(2 * sizes(drawn & by_all) / np.maximum(sizes(drawn) + sizes(by_all), 1.0))
+    return np.asarray(
+        2 * sizes(by_subset & by_all) / np.maximum(sizes(by_subset) + sizes(by_all), 1.0)
+    )
 
 
-def _nearest(components: Sequence[ComponentVoxels], shape: tuple[int, ...]) -> NDArray[np.intp]:
+def _nearest_component(
+    components: Sequence[ComponentVoxels], shape: tuple[int, ...]
+) -> NDArray[np.intp]:
     """Return the index of the nearest component for each voxel."""
     owner = np.zeros(shape, np.intp)
     if len(components) < 2:
         return owner
-    free = np.ones(shape, bool)
-    for number, one in enumerate(components):
-        owner.ravel()[one.voxels], free.ravel()[one.voxels] = number, False
-    at = ndimage.distance_transform_edt(free, return_distances=False, return_indices=True)
-    return np.asarray(owner[tuple(at)])
+    background = np.ones(shape, bool)
+    for number, component in enumerate(components):
+        owner.ravel()[component.voxels], background.ravel()[component.voxels] = number, False
+    nearest_index = ndimage.distance_transform_edt(
+        background, return_distances=False, return_indices=True
+    )
+    return np.asarray(owner[tuple(nearest_index)])

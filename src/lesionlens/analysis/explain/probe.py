@@ -29,23 +29,24 @@ outside the surroundings: below it, the probe only shows the probed position its
 
 
 def elsewhere(
-    answer: NDArray[np.float32], prepared: PreparedStudy, voxel: tuple[int, int, int]
+    attention: NDArray[np.float32], prepared: PreparedStudy, voxel: tuple[int, int, int]
 ) -> float:
     """Return the share of a voxel's notable attention that is outside its surroundings.
 
     Parameters
     ----------
-    answer : (I, J, K) float32
+    attention : (I, J, K) float32
         From `voxel_attention_raw`: 1 is uniform attention.
     voxel : (3,) int
         Index on the native grid.
     """
-    seen = np.argwhere(prepared.brain & (answer >= SEEN))  # few: positions take 24 bytes each
-    asked = prepared.native.to_mm(np.asarray(voxel))
-    away = np.linalg.norm(prepared.working.to_mm(seen) - asked, axis=1)
-    notable = answer[tuple(seen[away > AROUND_MM].T)].sum(dtype=np.float64)
-    total = answer.sum(dtype=np.float64, where=prepared.brain)
-    return float(notable / max(total, np.finfo(np.float64).tiny))
+    # few voxels: positions take 24 bytes each
+    notable_voxels = np.argwhere(prepared.brain & (attention >= SEEN))
+    probed_mm = prepared.native.to_mm(np.asarray(voxel))
+    distances_mm = np.linalg.norm(prepared.working.to_mm(notable_voxels) - probed_mm, axis=1)
+    outside = attention[tuple(notable_voxels[distances_mm > AROUND_MM].T)].sum(dtype=np.float64)
+    total = attention.sum(dtype=np.float64, where=prepared.brain)
+    return float(outside / max(total, np.finfo(np.float64).tiny))
 
 
 def voxel_attention(
@@ -69,8 +70,8 @@ def voxel_attention(
         The voxel is outside the image or more than 3 mm outside the brain, or the engine does not
         support probes.
     """
-    answer = _voxel_weights(trace, prepared, voxel)
-    return Volume(native.resample_map(answer, prepared), prepared.native)
+    weights = _voxel_weights(trace, prepared, voxel)
+    return Volume(native.resample_map(weights, prepared), prepared.native)
 
 
 def voxel_attention_raw(
@@ -102,43 +103,43 @@ def _voxel_weights(
             expected=f"an index within {shape}, the shape of the reference sequence",
             next_step="Count voxels from 0 along the axes of the reference sequence",
         )
-    place = _nearest_in_brain(native.to_working(voxel, prepared), prepared.brain)
-    if place is None:
+    brain_voxel = _nearest_in_brain(native.to_working(voxel, prepared), prepared.brain)
+    if brain_voxel is None:
         raise UnusableInputError(
             found="a voxel outside the brain",
             expected="one inside it, where the network attends",
             next_step="Click inside the brain",
         )
-    return _traced_weights(trace.probe_row, prepared, place)
+    return _traced_weights(trace.probe_row, prepared, brain_voxel)
 
 
 def _traced_weights(
-    ask: Callable[..., NDArray[np.float32]], prepared: PreparedStudy, *what: Any
+    trace_function: Callable[..., NDArray[np.float32]], prepared: PreparedStudy, *arguments: Any
 ) -> NDArray[np.float32]:
     """Ask an engine's trace for weights on the working grid; a third-party one is validated."""
-    with plugins.plugin_errors(ask, "engine's trace", "when it was asked for attention"):
-        weights = ask(*what)
-    check_weights(ask, weights, prepared.working.shape, "attention")
+    with plugins.plugin_errors(trace_function, "engine's trace", "when it was asked for attention"):
+        weights = trace_function(*arguments)
+    check_weights(trace_function, weights, prepared.working.shape, "attention")
     return weights
 
 
 def _nearest_in_brain(
-    place: tuple[int, int, int], brain: NDArray[np.bool_]
+    voxel: tuple[int, int, int], brain: NDArray[np.bool_]
 ) -> tuple[int, int, int] | None:
     """Return a working voxel, or the nearest brain voxel within `REACH_VOX`; None if there is none.
 
     The mask's edge is not exact, and a click on cortex means the brain.
     """
-    low = np.maximum(np.array(place) - REACH_VOX, 0)
-    near = np.argwhere(
-        brain[tuple(slice(a, max(p + REACH_VOX + 1, 0)) for a, p in zip(low, place, strict=True))]
+    start = np.maximum(np.array(voxel) - REACH_VOX, 0)
+    brain_voxels = np.argwhere(
+        brain[tuple(slice(a, max(p + REACH_VOX + 1, 0)) for a, p in zip(start, voxel, strict=True))]
     )
-    if not len(near):
+    if not len(brain_voxels):
         return None
-    away = ((near + low - place) ** 2).sum(1)
-    if away.min() > REACH_VOX**2:
+    squared_distances = ((brain_voxels + start - voxel) ** 2).sum(1)
+    if squared_distances.min() > REACH_VOX**2:
         return None
-    i, j, k = (int(v) for v in near[away.argmin()] + low)
+    i, j, k = (int(v) for v in brain_voxels[squared_distances.argmin()] + start)
     return i, j, k
 
 
@@ -189,13 +190,13 @@ def layer_attention_raw(
             expected="a fresh one of the engine `lens`",
             next_step="Analyse the study again with the engine `lens`",
         )
-    fits = 0 <= layer < len(trace.attention_layers)
-    if not fits or (head is not None and not 0 <= head < trace.attention_layers[layer][1]):
-        known = ", ".join(
+    has_layer = 0 <= layer < len(trace.attention_layers)
+    if not has_layer or (head is not None and not 0 <= head < trace.attention_layers[layer][1]):
+        available = ", ".join(
             f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.attention_layers)
         )
         raise UnusableInputError(
-            found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
+            found=f"layer {layer}, head {head}", expected=available, next_step="Choose one of these"
         )
     return maps.relative(
         _traced_weights(trace.layer_attention, prepared, region, layer, head), prepared.brain

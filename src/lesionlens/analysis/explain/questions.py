@@ -47,14 +47,14 @@ class Questions:
         return tuple(self._unanswered)
 
     def ask(
-        self, what: str, perturbations: Sequence[InputPerturbation], passes: int | None = None
+        self, purpose: str, perturbations: Sequence[InputPerturbation], passes: int | None = None
     ) -> PerturbedPrediction | None:
         """Return predictions for perturbations of the study.
 
         Parameters
         ----------
-        what : str
-            Purpose of the predictions, in words.
+        purpose : str
+            Purpose of the predictions, for the notice if there is no time.
         passes : int or None
             Total number of passes; by default one each. Nothing is started if the remaining time is
             too short.
@@ -71,21 +71,21 @@ class Questions:
         """
         if self._limit is None:
             self._limit = TimeLimit(self._time.seconds, self._context)
-        needed = (len(perturbations) if passes is None else passes) * self._time.seconds_per_pass
-        if needed <= self._limit.seconds_left:
+        needed_s = (len(perturbations) if passes is None else passes) * self._time.seconds_per_pass
+        if needed_s <= self._limit.seconds_left:
             name = f"engine {type(self._engine).__name__!r}"
-            when = "when it predicted perturbed inputs"
+            situation = "when it predicted perturbed inputs"
             with self._limit:
                 with (
                     images_kept(self._engine, self.prepared),
-                    plugins.plugin_errors(self._engine, name, when),
+                    plugins.plugin_errors(self._engine, name, situation),
                 ):
-                    found = self._engine.predict_perturbed(
+                    prediction = self._engine.predict_perturbed(
                         self.prepared, perturbations, context=self._limit.context
                     )
-                return validated_perturbed(self._engine, found, len(perturbations))
-        if what not in self._unanswered:
-            self._unanswered.append(what)
+                return validated_perturbed(self._engine, prediction, len(perturbations))
+        if purpose not in self._unanswered:
+            self._unanswered.append(purpose)
         return None
 
 
@@ -96,7 +96,8 @@ def questions_to(
     context: RunContext,
 ) -> Questions | None:
     """Return the object for perturbed predictions; None if the engine has none."""
-    able = Capability.PERTURB in prediction.engine.capabilities
-    if prediction.unperturbed is None or not able or not isinstance(engine, SupportsPerturbation):
+    if Capability.PERTURB not in prediction.engine.capabilities or prediction.unperturbed is None:
+        return None
+    if not isinstance(engine, SupportsPerturbation):
         return None
     return Questions(engine, prepared, prediction.question_time, context)

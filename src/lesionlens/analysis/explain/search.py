@@ -58,10 +58,10 @@ def _mirrored(mask: Mask, prepared: PreparedStudy) -> Mask:
     head, grid = head_of(prepared), prepared.working
     if head is None:
         return out
-    here = np.argwhere(prepared.brain)
-    there = grid.nearest_voxel(head.mirrored(grid.to_mm(here)))
-    inside = grid.contains(there)
-    out[tuple(here[inside].T)] = mask[tuple(there[inside].T)]
+    voxels = np.argwhere(prepared.brain)
+    mirrored_voxels = grid.nearest_voxel(head.mirrored(grid.to_mm(voxels)))
+    inside = grid.contains(mirrored_voxels)
+    out[tuple(voxels[inside].T)] = mask[tuple(mirrored_voxels[inside].T)]
     return out
 
 
@@ -75,8 +75,8 @@ def shares(weights: NDArray[np.float32], masks: StudyMasks) -> Attended:
     """
     total = float(weights[masks.brain].sum(dtype=np.float64)) or 1.0
 
-    def share(mask: Mask) -> float:
+    def fraction(mask: Mask) -> float:
         return float(weights[mask].sum(dtype=np.float64)) / total
 
-    dismissed = share(masks.dismissed) if masks.dismissed.any() else None
-    return Attended(share(masks.candidates), share(masks.opposite), dismissed)
+    dismissed = fraction(masks.dismissed) if masks.dismissed.any() else None
+    return Attended(fraction(masks.candidates), fraction(masks.opposite), dismissed)

@@ -50,45 +50,49 @@ def shapley_values(
     >>> {key: round(v, 3) for key, v in shapley_values([T1, FLAIR], table).items() if v is not None}
     {'t1': 0.1, 'flair': 0.7, 'none': 0.1}
     """
-    out: dict[str, float | None] = {sequence.value: None for sequence in MrSequence}
+    contributions: dict[str, float | None] = {sequence.value: None for sequence in MrSequence}
     for player in present:
-        out[player.value] = sum(
-            share * (value[without | {player}] - value[without])
-            for share, without in _before(player, present)
+        contributions[player.value] = sum(
+            weight * (value[subset | {player}] - value[subset])
+            for weight, subset in _weighted_subsets(player, present)
         )
-    out[NONE] = value[frozenset()]
-    return out
+    contributions[NONE] = value[frozenset()]
+    return contributions
 
 
-def _before(player: MrSequence, present: Sequence[MrSequence]) -> Iterator[tuple[float, Subset]]:
+def _weighted_subsets(
+    player: MrSequence, present: Sequence[MrSequence]
+) -> Iterator[tuple[float, Subset]]:
     """Yield each subset without a player, with its weight in the Shapley value."""
     others = [sequence for sequence in present if sequence is not player]
-    for without in subsets_of(others):
-        orders = factorial(len(without)) * factorial(len(others) - len(without))
-        yield orders / factorial(len(present)), without
+    for subset in subsets_of(others):
+        orders = factorial(len(subset)) * factorial(len(others) - len(subset))
+        yield orders / factorial(len(present)), subset
 
 
 def evidence_maps(
-    present: Sequence[MrSequence], answers: Mapping[Subset, NDArray[np.float32]], grid: Grid
+    present: Sequence[MrSequence], probabilities: Mapping[Subset, NDArray[np.float32]], grid: Grid
 ) -> SequenceEvidence:
     """Return voxelwise Shapley values of the probability.
 
     Parameters
     ----------
-    answers : mapping of subset to (I, J, K) float32
+    probabilities : mapping of subset to (I, J, K) float32
         Probability predicted from each subset.
 
     Notes
     -----
     No further pass is needed: the same predictions give the candidates' Shapley values.
     """
-    shares = {}
+    contributions = {}
     for player in present:
-        share = np.zeros(grid.shape, np.float64)
-        for weight, without in _before(player, present):
-            share += weight * (answers[without | {player}].astype(np.float64) - answers[without])
-        shares[player] = share.astype(np.float32)
-    return SequenceEvidence(shares, answers[frozenset()], grid)
+        contribution = np.zeros(grid.shape, np.float64)
+        for weight, subset in _weighted_subsets(player, present):
+            contribution += weight * (
+                probabilities[subset | {player}].astype(np.float64) - probabilities[subset]
+            )
+        contributions[player] = contribution.astype(np.float32)
+    return SequenceEvidence(contributions, probabilities[frozenset()], grid)
 
 
 def of_components(
@@ -108,7 +112,7 @@ def of_components(
     ]
 
 
-def picked(
+def values_by_subset(
     table: Mapping[Subset, NDArray[np.float64]], subsets: Mapping[MrSequence, Subset]
 ) -> list[dict[str, float | None]]:
     """Return each component's value for one subset per sequence; None if there is none.

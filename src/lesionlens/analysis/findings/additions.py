@@ -19,14 +19,14 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse, Promp
 from lesionlens.base.records.review import Outline
 from lesionlens.engines.prompting.rules import refused
 
-_SMALLEST = 8
+_MIN_VOXELS = 8
 """Minimum voxels of 1 mm of a lesion outlined by one prompt."""
-_DRAW_IT = "Point at its middle, or draw it with one stroke (Shift+L)"
+_DRAWING_HINT = "Point at its middle, or draw it with one stroke (Shift+L)"
 
 
 def lesion_at(
     analysis: Analysis,
-    answer: Callable[[PromptRequest], PromptResponse],
+    respond: Callable[[PromptRequest], PromptResponse],
     free: NDArray[np.bool_],
     point_mm: Point,
 ) -> tuple[Labels, PromptRound]:
@@ -34,7 +34,7 @@ def lesion_at(
 
     Parameters
     ----------
-    answer : callable
+    respond : callable
         Segments from prompts on the working grid.
     free : (I, J, K) bool
         Voxels of the working grid that may be labelled: tissue that nothing else holds.
@@ -58,17 +58,17 @@ def lesion_at(
         raise refused(
             "a point outside the head, in the resection cavity or inside an existing candidate",
             "a point in tissue that nothing else holds",
-            _DRAW_IT,
+            _DRAWING_HINT,
         )
-    asked = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)
-    nothing = np.zeros(free.shape, np.uint8)
-    found = answer(question_of(nothing, asked))
-    drawn = redrawn(nothing, found, asked, free, parts_in(analysis, found))
-    if np.count_nonzero(drawn) < _SMALLEST:
+    prompt_round = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)
+    empty = np.zeros(free.shape, np.uint8)
+    response = respond(question_of(empty, prompt_round))
+    labels = redrawn(empty, response, prompt_round, free, parts_in(analysis, response))
+    if np.count_nonzero(labels) < _MIN_VOXELS:
         raise refused(
-            "nothing around this point that looks like it", "a point inside a lesion", _DRAW_IT
+            "nothing around this point that looks like it", "a point inside a lesion", _DRAWING_HINT
         )
-    return drawn, replace(asked, made_by=found.made_by)
+    return labels, replace(prompt_round, made_by=response.made_by)
 
 
 def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outline, Outline]:
@@ -82,9 +82,9 @@ def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outli
         The one that is kept, and the one merged into it.
     """
     components = analysis.findings.components
-    both = (components == into.id) | (components == other.id)
-    joined = _cropped(into.tracking_uid, both, analysis.volumes.labels.data)
-    return joined, Outline.empty(other.tracking_uid)
+    mask = (components == into.id) | (components == other.id)
+    outline = _cropped(into.tracking_uid, mask, analysis.volumes.labels.data)
+    return outline, Outline.empty(other.tracking_uid)
 
 
 def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
@@ -98,10 +98,10 @@ def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
         A doubtful part; the candidate keeps the remainder, which may be empty.
     """
     candidate = next(c for c in analysis.findings.candidates if c.id == part.candidate)
-    rest = analysis.findings.components == part.candidate
+    remaining = analysis.findings.components == part.candidate
     if analysis.volumes.doubtful is not None:
-        rest &= analysis.volumes.doubtful.data != part.number
-    return _cropped(candidate.tracking_uid, rest, analysis.volumes.labels.data)
+        remaining &= analysis.volumes.doubtful.data != part.number
+    return _cropped(candidate.tracking_uid, remaining, analysis.volumes.labels.data)
 
 
 def with_part(
@@ -120,14 +120,14 @@ def with_part(
     labels : (I, J, K) uint8
         Labels to copy; 0 removes voxels.
     """
-    known = {c.tracking_uid: c.id for c in analysis.findings.candidates}
+    id_by_uid = {c.tracking_uid: c.id for c in analysis.findings.candidates}
     components = analysis.findings.components
-    mine = (components > 0) & (components == known.get(uid, 0))
-    shown = mine & (analysis.review.state_of(uid) is not ReviewState.REJECTED)
-    drawn = np.where(shown, analysis.volumes.labels.data, np.uint8(0))
-    free = part & (mine | (components == 0))
-    drawn = np.where(free, labels, drawn)
-    return _cropped(uid, drawn > 0, drawn)
+    candidate_mask = (components > 0) & (components == id_by_uid.get(uid, 0))
+    current_mask = candidate_mask & (analysis.review.state_of(uid) is not ReviewState.REJECTED)
+    new_labels = np.where(current_mask, analysis.volumes.labels.data, np.uint8(0))
+    editable = part & (candidate_mask | (components == 0))
+    new_labels = np.where(editable, labels, new_labels)
+    return _cropped(uid, new_labels > 0, new_labels)
 
 
 def _cropped(uid: str, inside: NDArray[np.bool_], labels: NDArray[np.uint8]) -> Outline:
@@ -160,17 +160,17 @@ def halves(
     UnusableInputError
         A half is empty on the native grid.
     """
-    shown, first, second = sides
-    whole = outline_of(analysis, candidate, shown, np.maximum(first, second))
-    kept = outline_of(analysis, candidate, shown, first)
+    current, first, second = sides
+    whole_outline = outline_of(analysis, candidate, current, np.maximum(first, second))
+    first_outline = outline_of(analysis, candidate, current, first)
     labels = np.zeros(analysis.findings.components.shape, np.uint8)
-    labels[whole.box] = whole.labels
-    labels[kept.box] = np.where(kept.labels > 0, np.uint8(0), labels[kept.box])
-    rest = _cropped(second_uid, labels > 0, labels)
-    if rest.is_empty:
+    labels[whole_outline.box] = whole_outline.labels
+    labels[first_outline.box][first_outline.labels > 0] = 0
+    second_outline = _cropped(second_uid, labels > 0, labels)
+    if second_outline.is_empty:
         raise UnusableInputError(
             found="a half that has no voxel of the scan",
             expected="two halves with at least one voxel each",
             next_step="Split the outline elsewhere",
         )
-    return kept, rest
+    return first_outline, second_outline

@@ -7,8 +7,8 @@ The lower end is not used, because a field of view often cuts it; if the front, 
 is cut, no region is named. Deep structures, cerebellum, brainstem and ventricles are named by how
 many of twenty heads show them there (`structures`); lobes, insula and corpus callosum by a few
 planes and boxes, set by hand after the sulci in MNI152.
-What holds most of a candidate is named, a second place where it spans two, and "uncertain" where
-the heads of the map disagree about what lies there: good for words beside a picture, not for
+The region that contains most of a candidate is named, a second one if it spans two, and "uncertain"
+is added if the heads of the map disagree there. This suffices for the text beside an image, not for
 planning.
 """
 
@@ -45,18 +45,18 @@ REGIONS = (
 )
 _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
 """Extents of the MNI152 brain in MNI mm: |x|, y, y, z."""
-_SET_THE_SCALE = frozenset({"upper", "front", "back"})
+_SCALE_ENDS = frozenset({"upper", "front", "back"})
 """Ends of the brain that the scale is taken from.
 
 Of 320 balls in five heads .83 have their region named; .66 with 18 mm of the vertex cut off, .41
 with 36 mm, .48 with 30 mm of the back, .83 with 30 mm of a side and .84 with 40 mm below.
 """
-_ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
+_MIN_SIDE_FRACTION, _MIDLINE_MM = 0.85, 3.0
 """Minimum share of a candidate on one side for that side alone to be named, and half the width of
 the band around the midline that counts for neither: without the band, 17 of 840 balls on one side
 of ten straight heads were placed on both, 2 with it.
 """
-_NODS = (-30.0, -25.0, -20.0, 20.0, 25.0, 30.0)
+_NOD_ANGLES = (-30.0, -25.0, -20.0, 20.0, 25.0, 30.0)
 """Degrees by which a nodding head is turned back.
 
 Of 160 balls in five heads nodding by 20 degrees either way .86 have their region named with it,
@@ -64,31 +64,31 @@ Of 160 balls in five heads nodding by 20 degrees either way .86 have their regio
 """
 _MIN_GAIN = 0.02
 """Minimum gain of overlap with the map's brain by turning; heads nodding by 20 degrees gain .03."""
-_FITTED_ABOVE, _COMPARED = -45.0, 16000
+_MIN_COMPARED_Z, _MAX_COMPARED = -45.0, 16000
 """MNI z above which the brain is compared, and the number of its points."""
 _COARSE_MM = 4.0
-_FARTHEST = np.array([40.0, 0.6, 0.6])
+_MIDLINE_BOUNDS = np.array([40.0, 0.6, 0.6])
 """Bounds of the midline: mm from the brain's centre, and slopes; 31 degrees."""
-_TRIED = (0.0, -0.2, 0.2, -0.4, 0.4)
-_FIRST_STEPS = np.array([3.0, 0.1, 0.1])
+_START_SLOPES = (0.0, -0.2, 0.2, -0.4, 0.4)
+_INITIAL_STEPS = np.array([3.0, 0.1, 0.1])
 """Slopes among which the search for the midline starts, and its first steps: mm, and slopes."""
-_STIFF = 0.05
+_SLOPE_PENALTY = 0.05
 """Cost of a slope of 1, as a share of the brain: a slope that the mask does not show stays 0."""
-_BOTH, _BESIDE, _ALONE = 0.25, 0.6, 0.6
+_MIN_SECOND, _MIN_SECOND_RELATIVE, _MIN_SINGLE = 0.25, 0.6, 0.6
 """Minimum share of a second region, absolute or relative to the first; and the share above which
 only the first is named.
 """
-_SPREAD = 0.34
+_MIN_CONCENTRATED = 0.34
 """Share of the first region below which deep white matter may also be named."""
-_AGREED, _MIN_SHARE = 0.7, 0.2
+_MIN_AGREEMENT, _MIN_FIRST = 0.7, 0.2
 """Minimum agreement of the heads, and minimum share of the first region, for a location to be
 certain: 930 of 960 balls in twenty heads.
 """
-_MENTIONED = 0.12  # minimum share of a region that is named second
-_SHARPER = 2
+_MIN_MENTIONED = 0.12  # minimum share of a region that is named second
+_SHARPENING = 2
 """Exponent of the heads' shares at a point: structures in most heads have more weight."""
-_MIN_BRAIN_SHARE = 0.05  # share of heads with brain below which a point is outside the brain
-_SAMPLES = 4000
+_MIN_BRAIN_FRACTION = 0.05  # share of heads with brain below which a point is outside the brain
+_MAX_SAMPLES = 4000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +101,7 @@ class Head:
     scale: Points
     """(3,) float64: MNI = (p - offset) * scale, with x relative to the mid-sagittal plane."""
     whole: bool = True
-    """Whether the brain's own front, back and top set the scale, not a cut that ends it there."""
+    """Whether the front, back and top of the mask are those of the brain, not of a cut."""
     nod: Points | None = None
     """(3, 3) float64 or None: turn about the left-right axis, after which the head is upright."""
 
@@ -119,17 +119,17 @@ class Head:
         return _mirrored(points_mm, self.midline)
 
 
-_heads: WeakKeyDictionary[PreparedStudy, Head | None] = WeakKeyDictionary()
-"""Of each prepared study in memory: every edit of an outline needs it, and fitting takes .15 s."""
+_head_by_study: WeakKeyDictionary[PreparedStudy, Head | None] = WeakKeyDictionary()
+"""Cached, because every edit of an outline needs the transform and fitting takes .15 s."""
 
 
 def head_of(prepared: PreparedStudy) -> Head | None:
     """Estimate the transform of a study; None if its brain is not outlined, or too small."""
     if not prepared.knows_brain:
         return None
-    if prepared not in _heads:
-        _heads[prepared] = find_head(prepared.brain, prepared.working)
-    return _heads[prepared]
+    if prepared not in _head_by_study:
+        _head_by_study[prepared] = find_head(prepared.brain, prepared.working)
+    return _head_by_study[prepared]
 
 
 def find_head(brain: Mask, grid: Grid) -> Head | None:
@@ -145,17 +145,17 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     Head or None
         None if the mask is too small for a brain.
     """
-    rows = brain.sum(axis=0)
-    if np.count_nonzero(rows) < 50:
+    projection = brain.sum(axis=0)
+    if np.count_nonzero(projection) < 50:
         return None
     cut = flat_sides(brain, float(grid.spacing_mm.min()))
-    brain, grid = _up_to(cut, brain, grid)
+    brain, grid = _cropped_at_cuts(cut, brain, grid)
     midline = _fit_midline(brain, grid)
     points = _upright(grid.to_mm(np.argwhere(brain[::2, ::2, ::2]) * 2), midline)
-    straight = _scaled_head(midline, points, whole=not cut.keys() & _SET_THE_SCALE)
-    if straight is None or cut:
-        return straight
-    return _lifted(straight, points, grid.volume_ml(brain))
+    upright_head = _scaled_head(midline, points, whole=not cut.keys() & _SCALE_ENDS)
+    if upright_head is None or cut:
+        return upright_head
+    return _with_nod(upright_head, points, grid.volume_ml(brain))
 
 
 def _scaled_head(
@@ -165,57 +165,58 @@ def _scaled_head(
     if nod is not None:
         points = points @ nod.T
     half_width = float(np.percentile(np.abs(points[:, 0]), 99.7))
-    back, front = np.percentile(points[:, 1], (0.1, 99.9))
-    top = float(np.percentile(points[:, 2], 99.95))
-    if half_width < 5 or front - back < 10:
+    back_mm, front_mm = np.percentile(points[:, 1], (0.1, 99.9))
+    top_mm = float(np.percentile(points[:, 2], 99.95))
+    if half_width < 5 or front_mm - back_mm < 10:
         return None
-    wide = _HALF_WIDTH / half_width
-    long = (_FRONT - _BACK) / (front - back)
-    high = (wide + long) / 2
-    offset = np.array([0.0, front - _FRONT / long, top - _TOP / high])
-    return Head(midline, offset, np.array([wide, long, high]), whole, nod)
+    x_scale = _HALF_WIDTH / half_width
+    y_scale = (_FRONT - _BACK) / (front_mm - back_mm)
+    z_scale = (x_scale + y_scale) / 2
+    offset = np.array([0.0, front_mm - _FRONT / y_scale, top_mm - _TOP / z_scale])
+    return Head(midline, offset, np.array([x_scale, y_scale, z_scale]), whole, nod)
 
 
-def _lifted(straight: Head, points: Points, brain_ml: float) -> Head:
+def _with_nod(upright_head: Head, points: Points, brain_ml: float) -> Head:
     """Return the head of (N, 3) upright brain points turned back from a nod, if that fits better.
 
-    Compared is the overlap of the brain with that of the map, above what a field of view cuts.
+    The overlap of both brains is compared above the part that a field of view may cut off.
     """
-    few, map_ml = points[:: max(1, len(points) // _COMPARED)], _map_ml()
+    sample, reference_ml = points[:: max(1, len(points) // _MAX_COMPARED)], _map_brain_ml()
 
     def overlap(head: Head) -> float:
-        mni = head.to_mni_of_upright(few)
-        mni = mni[mni[:, 2] > _FITTED_ABOVE]
-        each_ml = brain_ml / len(few) * float(head.scale.prod())
-        return 2 * each_ml * float(structures.shares_at(mni).sum()) / (each_ml * len(mni) + map_ml)
+        mni = head.to_mni_of_upright(sample)
+        mni = mni[mni[:, 2] > _MIN_COMPARED_Z]
+        point_ml = brain_ml / len(sample) * float(head.scale.prod())
+        shared_ml = point_ml * float(structures.shares_at(mni).sum())
+        return 2 * shared_ml / (point_ml * len(mni) + reference_ml)
 
-    best, most = None, overlap(straight) + _MIN_GAIN
-    for degrees in _NODS:
+    best_nod, best_overlap = None, overlap(upright_head) + _MIN_GAIN
+    for degrees in _NOD_ANGLES:
         c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
         nod = np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
-        head = _scaled_head(straight.midline, few, nod)
-        if head is not None and (found := overlap(head)) > most:
-            best, most = nod, found
-    lifted = None if best is None else _scaled_head(straight.midline, points, best)
-    return lifted or straight
+        head = _scaled_head(upright_head.midline, sample, nod)
+        if head is not None and (value := overlap(head)) > best_overlap:
+            best_nod, best_overlap = nod, value
+    turned_head = None if best_nod is None else _scaled_head(upright_head.midline, points, best_nod)
+    return turned_head or upright_head
 
 
 @cache
-def _map_ml() -> float:
+def _map_brain_ml() -> float:
     """Return the volume of the map's brain, both sides, that is compared."""
-    at = structures.grid_mni()
-    in_map = structures.shares_at(at[at[:, 2] > _FITTED_ABOVE]).sum()
-    return 2 * float(in_map) * structures.STEP_MM**3 / 1000
+    positions = structures.grid_mni()
+    total = structures.shares_at(positions[positions[:, 2] > _MIN_COMPARED_Z]).sum()
+    return 2 * float(total) * structures.STEP_MM**3 / 1000
 
 
-def _up_to(cut: Collection[str], brain: Mask, grid: Grid) -> tuple[Mask, Grid]:
+def _cropped_at_cuts(cut: Collection[str], brain: Mask, grid: Grid) -> tuple[Mask, Grid]:
     """Crop to the faces at which the brain is cut off, as `_fit_midline` expects them."""
-    around = bounding_box(brain) if cut else None
-    if around is None:
+    box = bounding_box(brain) if cut else None
+    if box is None:
         return brain, grid
     i, j, k = (
-        slice(found.start if low in cut else 0, found.stop if high in cut else size)
-        for found, (low, high), size in zip(around, SIDES, grid.shape, strict=True)
+        slice(side.start if low in cut else 0, side.stop if high in cut else size)
+        for side, (low, high), size in zip(box, SIDES, grid.shape, strict=True)
     )
     return brain[i, j, k], cut_grid(grid, (i, j, k))
 
@@ -236,46 +237,47 @@ def _upright(points_mm: Points, midline: Points) -> Points:
 
 def _mirrored(points_mm: Points, midline: Points) -> Points:
     right = _axes(midline)[0]
-    across = ((points_mm - (midline[0], 0.0, 0.0)) * right).sum(axis=1)
-    return np.asarray(points_mm - 2 * across[:, None] * right)
+    distances = ((points_mm - (midline[0], 0.0, 0.0)) * right).sum(axis=1)
+    return np.asarray(points_mm - 2 * distances[:, None] * right)
 
 
 def _fit_midline(brain: Mask, grid: Grid) -> Points:
     """Fit x = a + b y + c z, mm, at which the mirrored brain overlaps the brain most.
 
-    A brain that ends at a face of the grid is assumed to go on beyond it. A tilt to the side shows
-    little in a low stack of slices, so it must gain more there.
+    A brain that ends at a face of the grid is assumed to continue beyond it. In a low stack of
+    slices a sideways tilt is poorly determined, so its penalty is higher.
     """
     edge = max(1, round(_COARSE_MM / float(grid.spacing_mm.max())))
     i, j, k = (slice(0, size) for size in grid.shape)
-    share, coarse = cube_means(brain, grid, (i, j, k), edge)
-    voxels = np.argwhere(share > 0)
-    voxels = voxels[:: max(1, len(voxels) // _SAMPLES)]
-    held = share[tuple(voxels.T)]
+    fraction, coarse = cube_means(brain, grid, (i, j, k), edge)
+    voxels = np.argwhere(fraction > 0)
+    voxels = voxels[:: max(1, len(voxels) // _MAX_SAMPLES)]
+    weights = fraction[tuple(voxels.T)]
     spacing, points = coarse.spacing_mm, voxels * coarse.spacing_mm
-    centre = np.average(points, axis=0, weights=held)
+    centre = np.average(points, axis=0, weights=weights)
     points -= centre
-    spread = np.sqrt(np.average(points**2, axis=0, weights=held))
-    stiff = _STIFF * np.array([1.0, max(1.0, spread[0] / max(spread[2], 1.0)) ** 2])
+    spread = np.sqrt(np.average(points**2, axis=0, weights=weights))
+    penalty = _SLOPE_PENALTY * np.array([1.0, max(1.0, spread[0] / max(spread[2], 1.0)) ** 2])
 
     def cost(plane: Points) -> float:
-        at = (_mirrored(points, plane) + centre) / spacing
-        there = ndimage.map_coordinates(share, at.T, order=1, mode="nearest")
-        lost = 1 - np.minimum(there, held).sum() / held.sum()
-        return float(lost + (stiff * plane[1:] ** 2).sum())
+        mirrored_voxels = (_mirrored(points, plane) + centre) / spacing
+        mirrored = ndimage.map_coordinates(fraction, mirrored_voxels.T, order=1, mode="nearest")
+        mismatch = 1 - np.minimum(mirrored, weights).sum() / weights.sum()
+        return float(mismatch + (penalty * plane[1:] ** 2).sum())
 
-    rough = min((np.array([0.0, *slopes]) for slopes in product(_TRIED, _TRIED)), key=cost)
-    start = rough + np.vstack([np.zeros(3), np.diag(_FIRST_STEPS)])
-    found = optimize.minimize(
+    slope_pairs = product(_START_SLOPES, _START_SLOPES)
+    rough = min((np.array([0.0, *slopes]) for slopes in slope_pairs), key=cost)
+    simplex = rough + np.vstack([np.zeros(3), np.diag(_INITIAL_STEPS)])
+    fit = optimize.minimize(
         cost,
         rough,
         method="Nelder-Mead",
-        bounds=np.column_stack([-_FARTHEST, _FARTHEST]),
-        options={"initial_simplex": start, "maxfev": 120, "xatol": 2e-3, "fatol": 1e-5},
+        bounds=np.column_stack([-_MIDLINE_BOUNDS, _MIDLINE_BOUNDS]),
+        options={"initial_simplex": simplex, "maxfev": 120, "xatol": 2e-3, "fatol": 1e-5},
     )
-    slopes = found.x[1:]
+    slopes = fit.x[1:]
     centre += coarse.affine[:3, 3]
-    return np.array([centre[0] + found.x[0] - slopes @ centre[1:], *slopes])
+    return np.array([centre[0] + fit.x[0] - slopes @ centre[1:], *slopes])
 
 
 def locate(points_mm: Points, head: Head | None) -> Location:
@@ -297,7 +299,7 @@ def locate(points_mm: Points, head: Head | None) -> Location:
     """
     if head is None:
         return Location(None, None)
-    step = max(1, len(points_mm) // _SAMPLES)
+    step = max(1, len(points_mm) // _MAX_SAMPLES)
     mni = head.to_mni(np.asarray(points_mm[::step], dtype=np.float64))
     return Location(side_of(mni), region_words(*shares_of(mni)) if head.whole else None)
 
@@ -319,7 +321,7 @@ def side_of(mni_mm: Points) -> str:
     ('left', 'both sides')
     """
     left, right = (mni_mm[:, 0] < -_MIDLINE_MM).sum(), (mni_mm[:, 0] > _MIDLINE_MM).sum()
-    if left + right < len(mni_mm) / 2 or max(left, right) < _ONE_SIDE * (left + right):
+    if left + right < len(mni_mm) / 2 or max(left, right) < _MIN_SIDE_FRACTION * (left + right):
         return BOTH_SIDES
     return "left" if left > right else "right"
 
@@ -339,30 +341,30 @@ def shares_of(mni_mm: Points) -> tuple[dict[str, float], float]:
     agreement : float
         Mean agreement of the heads at the points: 0 to 1; 1 if all points are outside every head.
     """
-    shown = structures.shares_at(mni_mm)
-    brain, sharpened = shown.sum(axis=1), _sharpened(shown)
-    held = sharpened * np.minimum(brain, 1.0)[:, None]
-    found = dict.fromkeys(REGIONS, 0.0)
-    whose = cortical_of(mni_mm)
-    for number, name in enumerate((*LOBES, *_WHITE)):
-        found[name] = float(held[whose == number, 0].sum())
+    structure_fractions = structures.shares_at(mni_mm)
+    brain, sharpened = structure_fractions.sum(axis=1), _sharpened(structure_fractions)
+    weights = sharpened * np.minimum(brain, 1.0)[:, None]
+    sums = dict.fromkeys(REGIONS, 0.0)
+    cortical_index = cortical_of(mni_mm)
+    for number, name in enumerate((*LOBES, *_WHITE_MATTER)):
+        sums[name] = float(weights[cortical_index == number, 0].sum())
     for number, name in enumerate(structures.STRUCTURES[2:], start=1):
-        found[name] = float(held[:, number].sum())
-    inside = brain >= _MIN_BRAIN_SHARE
-    found[OUTSIDE_BRAIN] = float((~inside).sum())
-    total = sum(found.values()) or 1.0
-    ranked = sorted(found.items(), key=lambda item: -item[1])
+        sums[name] = float(weights[:, number].sum())
+    inside = brain >= _MIN_BRAIN_FRACTION
+    sums[OUTSIDE_BRAIN] = float((~inside).sum())
+    total = sum(sums.values()) or 1.0
+    ranked = sorted(sums.items(), key=lambda item: -item[1])
     agreement = float(sharpened[inside].max(axis=1).mean()) if inside.any() else 1.0
-    return {name: share / total for name, share in ranked}, agreement
+    return {name: value / total for name, value in ranked}, agreement
 
 
-def _sharpened(shown: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sharpened(fractions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return normalised shares (N, structures - 1), white matter with cortex first."""
-    whole = np.column_stack([shown[:, :2].sum(axis=1), shown[:, 2:]]) ** _SHARPER
-    return np.asarray(whole / np.maximum(whole.sum(axis=1, keepdims=True), 1e-9))
+    merged = np.column_stack([fractions[:, :2].sum(axis=1), fractions[:, 2:]]) ** _SHARPENING
+    return np.asarray(merged / np.maximum(merged.sum(axis=1, keepdims=True), 1e-9))
 
 
-def region_words(shares: Mapping[str, float], agreement: float) -> str:
+def region_words(fractions: Mapping[str, float], agreement: float) -> str:
     """Return the region, or the two, that contain most of a candidate.
 
     Deep white matter between nuclei, which is in no lobe, is named only if it has the largest
@@ -370,7 +372,7 @@ def region_words(shares: Mapping[str, float], agreement: float) -> str:
 
     Parameters
     ----------
-    shares, agreement : mapping of str to float, and float
+    fractions, agreement : mapping of str to float, and float
         As from `shares_of`.
 
     Examples
@@ -384,22 +386,25 @@ def region_words(shares: Mapping[str, float], agreement: float) -> str:
     >>> region_words({"thalamus": 0.31, "hippocampus": 0.29, "deep white matter": 0.2}, 0.6)
     'thalamus and hippocampus (uncertain)'
     """
-    ranked = [(name, share) for name, share in shares.items() if share > 0]
-    if ranked and ranked[0][1] >= _SPREAD:
+    ranked = [(name, fraction) for name, fraction in fractions.items() if fraction > 0]
+    if ranked and ranked[0][1] >= _MIN_CONCENTRATED:
         ranked[1:] = [
-            (name, share)
-            for name, share in ranked[1:]
-            if name != _DEEP and (name != "ventricle" or share >= _BOTH)
+            (name, fraction)
+            for name, fraction in ranked[1:]
+            if name != _DEEP_WHITE and (name != "ventricle" or fraction >= _MIN_SECOND)
         ]
-    (first, most), (second, next_most) = (*ranked, (OUTSIDE_BRAIN, 0.0), ("", 0.0))[:2]
-    spans = most < _ALONE and next_most >= min(_BOTH, max(_BESIDE * most, _MENTIONED))
-    sure = agreement >= _AGREED and most >= _MIN_SHARE
-    words = f"{first} and {second}" if spans and OUTSIDE_BRAIN not in (first, second) else first
-    return words if sure else words + UNCERTAIN_PLACE
+    (first, first_fraction), (second, second_fraction) = (*ranked, (OUTSIDE_BRAIN, 0.0), ("", 0.0))[
+        :2
+    ]
+    min_second = min(_MIN_SECOND, max(_MIN_SECOND_RELATIVE * first_fraction, _MIN_MENTIONED))
+    spans_two = first_fraction < _MIN_SINGLE and second_fraction >= min_second
+    is_certain = agreement >= _MIN_AGREEMENT and first_fraction >= _MIN_FIRST
+    text = f"{first} and {second}" if spans_two and OUTSIDE_BRAIN not in (first, second) else first
+    return text if is_certain else text + UNCERTAIN_PLACE
 
 
-_DEEP = "deep white matter"
-_WHITE = ("corpus callosum", _DEEP)
+_DEEP_WHITE = "deep white matter"
+_WHITE_MATTER = ("corpus callosum", _DEEP_WHITE)
 _SYLVIAN_END = 18.0
 """MNI z (mm) of the posterior end of the Sylvian fissure; behind it the temporal lobe ends at this
 level.
@@ -418,18 +423,18 @@ def cortical_of(mni_mm: Points) -> NDArray[np.intp]:
     ['frontal lobe', 'occipital lobe', 'corpus callosum']
     """
     x, y, z = np.abs(mni_mm[:, 0]), mni_mm[:, 1], mni_mm[:, 2]
-    sylvian = np.minimum(-8 - 0.55 * (y - 5), _SYLVIAN_END)
+    sylvian_z = np.minimum(-8 - 0.55 * (y - 5), _SYLVIAN_END)
     arch = np.hypot((y + 4) / 40, (z - 2) / 24)
     rules = (
         ("corpus callosum", (x < 12) & (z > -4) & (arch > 0.72) & (arch < 1.05)),
-        (_DEEP, (x < 31) & (y > -36) & (y < 24) & (z > -12) & (z < 22)),
+        (_DEEP_WHITE, (x < 31) & (y > -36) & (y < 24) & (z > -12) & (z < 22)),
         ("insula", (x > 28) & (x < 49) & (y > -26) & (y < 26) & (z > -14) & (z < 20)),
         ("occipital lobe", y < -65 - 0.42 * z),
-        ("temporal lobe", (x > 17) & (y < 22) & (z < sylvian)),
+        ("temporal lobe", (x > 17) & (y < 22) & (z < sylvian_z)),
         ("frontal lobe", np.where(z > 5, y > 0.3 - 0.43 * z, y > -2)),
     )
-    names = (*LOBES, *_WHITE)
-    found = np.full(len(mni_mm), names.index("parietal lobe"))
-    for name, holds in reversed(rules):
-        found[holds] = names.index(name)
-    return found
+    names = (*LOBES, *_WHITE_MATTER)
+    index = np.full(len(mni_mm), names.index("parietal lobe"))
+    for name, matches in reversed(rules):
+        index[matches] = names.index(name)
+    return index

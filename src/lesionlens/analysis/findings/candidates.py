@@ -32,7 +32,7 @@ from lesionlens.base.records.findings import (
 from lesionlens.base.records.prediction import ClassProbabilities
 from lesionlens.base.records.study import QualityCheck
 
-_CELL_MM, _CELL_FROM_MM = 20.0, 3.7
+_CELL_MM, _CELL_OFFSET_MM = 20.0, 3.7
 """Cell size for tracking UIDs, and an offset that keeps cell borders off whole and half
 millimetres, where centroids of regular objects are.
 """
@@ -93,12 +93,12 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
         `components` contains the candidates' ids, 1 for the first.
     """
     parts = list(components_of(marked))
-    fits = pointing_game.of_components(
+    agreements = pointing_game.of_components(
         marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
     )
     measured = [
-        _candidate(part, evidence, context, part.index + 1, fit)
-        for part, fit in zip(parts, fits, strict=True)
+        _candidate(part, evidence, context, part.index + 1, agreement)
+        for part, agreement in zip(parts, agreements, strict=True)
     ]
     order = sorted(
         range(marked.count),
@@ -108,8 +108,8 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
             -np.count_nonzero(parts[n].mask),
         ),
     )
-    middles = [part.points_mm().mean(axis=0) for part in parts]
-    uids = tracking_uids(context.identity, middles, [part.volume_ml for part in parts])
+    centroids_mm = [part.points_mm().mean(axis=0) for part in parts]
+    uids = tracking_uids(context.identity, centroids_mm, [part.volume_ml for part in parts])
     candidates = tuple(
         replace(measured[n], id=rank, tracking_uid=uids[n]) for rank, n in enumerate(order, start=1)
     )
@@ -147,31 +147,31 @@ def considered(
     tuple of Considered
         By descending score; these are not candidates.
     """
-    found = []
+    regions = []
     for part in components_of(marked):
         points = part.points_mm()
-        low = [side.start for side in part.box]
-        found.append(
+        start = [side.start for side in part.box]
+        regions.append(
             Considered(
                 score=float(scores[part.index]),
                 location=anatomy.locate(points, context.head),
                 centroid_mm=as_vec3(points.mean(axis=0)),
                 peak_mm=_peak(part, whole_tumour),
                 volume_ml=part.volume_ml,
-                voxels=(np.argwhere(part.mask) + low).astype(np.int32),
+                voxels=(np.argwhere(part.mask) + start).astype(np.int32),
             )
         )
-    return tuple(sorted(found, key=lambda one: -one.score))
+    return tuple(sorted(regions, key=lambda region: -region.score))
 
 
 def _candidate(
-    part: Component, evidence: Evidence, context: Context, rank: int, fit: MapAgreement
+    part: Component, evidence: Evidence, context: Context, rank: int, agreement: MapAgreement
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
-    volumes, found, measurable = _sizes(part, context.has_t1c, evidence.enhancing)
-    unsure, score = evidence.uncertainty, evidence.scores[part.index]
-    shown, classes = evidence.by_sequence, context.class_probabilities
+    volumes_ml, diameters, measurable = _sizes(part, context.has_t1c, evidence.enhancing)
+    uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
+    by_sequence, classes = evidence.by_sequence, context.class_probabilities
     resemblance = class_probabilities.of_component(part, classes)
     return Candidate(
         id=rank,
@@ -180,35 +180,39 @@ def _candidate(
         centroid_mm=as_vec3(points.mean(axis=0)),
         bounding_box_mm=(as_vec3(low), as_vec3(high)),
         peak_mm=None if context.whole_tumour is None else _peak(part, context.whole_tumour),
-        volume_ml=volumes,
-        longest_axial_diameter_mm=found.longest_mm if found else None,
-        perpendicular_diameter_mm=found.perpendicular_mm if found else None,
+        volume_ml=volumes_ml,
+        longest_axial_diameter_mm=diameters.longest_mm if diameters else None,
+        perpendicular_diameter_mm=diameters.perpendicular_mm if diameters else None,
         rano_measurable=measurable,
         location=anatomy.locate(points, context.head),
-        uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
-        attention=fit,
-        sequence_relevance=None if shown is None else shown.relevance[part.index],
-        relevance_of=None if shown is None else RelevanceMeasure.OVERLAP,
-        score_alone=None if shown is None else shown.alone[part.index],
-        score_left_out=None if shown is None else shown.left_out[part.index],
+        uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
+        attention=agreement,
+        sequence_relevance=None if by_sequence is None else by_sequence.relevance[part.index],
+        relevance_of=None if by_sequence is None else RelevanceMeasure.OVERLAP,
+        score_alone=None if by_sequence is None else by_sequence.alone[part.index],
+        score_left_out=None if by_sequence is None else by_sequence.left_out[part.index],
         resemblance=resemblance,
         apart=class_probabilities.is_apart(resemblance, classes),
     )
 
 
 def remeasured(
-    candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: MapAgreement
+    candidate: Candidate,
+    part: Component,
+    evidence: Evidence,
+    context: Context,
+    agreement: MapAgreement,
 ) -> Candidate:
     """Measure a candidate again with another outline.
 
     Identity, source, score and relevance are kept. Parts that the earlier outline did not
     distinguish stay unknown until they are outlined.
     """
-    made = _candidate(part, evidence, context, candidate.id, fit)
+    measured = _candidate(part, evidence, context, candidate.id, agreement)
     if candidate.volume_ml.get(Region.TC) is None and not part.region(Region.TC).any():
-        made = made.without_parts()
+        measured = measured.without_parts()
     return replace(
-        made,
+        measured,
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
         sequence_relevance=candidate.sequence_relevance,
@@ -224,18 +228,18 @@ def remeasured(
 
 def added_candidate(
     tracking_uid: str,
-    drawn: DrawingMethod,
+    method: DrawingMethod,
     part: Component,
     evidence: Evidence,
     context: Context,
-    fit: MapAgreement,
+    agreement: MapAgreement,
 ) -> Candidate:
     """Measure a candidate added by a reader.
 
     It has no score, and its id is its component's number.
     """
-    made = _candidate(part, evidence, context, part.index + 1, fit)
-    return replace(made, tracking_uid=tracking_uid, source=Source.READER, drawn=drawn)
+    measured = _candidate(part, evidence, context, part.index + 1, agreement)
+    return replace(measured, tracking_uid=tracking_uid, source=Source.READER, drawn=method)
 
 
 def _sizes(
@@ -243,27 +247,31 @@ def _sizes(
 ) -> tuple[Mapping[Region, float | None], measure.Diameters | None, bool | None]:
     """Return volumes in ml, diameters, and whether RANO can measure them."""
     enhancing = part.region(Region.ET)
-    rings = has_t1c and bool(enhancing.any())
-    found = measure.diameters(enhancing if rings else part.region(Region.WT), part.grid)
-    volumes: dict[Region, float | None] = {
+    has_enhancement = has_t1c and bool(enhancing.any())
+    diameters = measure.diameters(
+        enhancing if has_enhancement else part.region(Region.WT), part.grid
+    )
+    volumes_ml: dict[Region, float | None] = {
         region: part.grid.volume_ml(part.region(region)) for region in Region
     }
     if not has_t1c:
-        volumes[Region.ET] = None
+        volumes_ml[Region.ET] = None
     measurable = None
     if has_t1c:
-        sure = None if probability is None else probability[part.box]
-        measurable = rings and measure.is_rano_measurable(enhancing, part.grid, found, sure)
-    return volumes, found, measurable
+        local_probability = None if probability is None else probability[part.box]
+        measurable = has_enhancement and measure.is_rano_measurable(
+            enhancing, part.grid, diameters, local_probability
+        )
+    return volumes_ml, diameters, measurable
 
 
 def _peak(part: Component, whole_tumour: Floats) -> Point:
     """Return the RAS mm of the highest probability; of several, the one nearest to their centre."""
-    inside = np.where(part.mask, whole_tumour[part.box], -1.0)
-    best = np.argwhere(inside >= inside.max())
-    middle = best.mean(axis=0)
-    nearest = int(((best - middle) ** 2).sum(axis=1).argmin())
-    return as_vec3(part.grid.to_mm(best[nearest]))
+    candidate_probability = np.where(part.mask, whole_tumour[part.box], -1.0)
+    peak_voxels = np.argwhere(candidate_probability >= candidate_probability.max())
+    centre = peak_voxels.mean(axis=0)
+    nearest = int(((peak_voxels - centre) ** 2).sum(axis=1).argmin())
+    return as_vec3(part.grid.to_mm(peak_voxels[nearest]))
 
 
 def tracking_uids(
@@ -289,14 +297,14 @@ def tracking_uids(
         "2.25." and a 128-bit number each (PS3.5 B.2), a valid DICOM UID.
     """
     cells = [
-        tuple(np.rint((np.asarray(c) + _CELL_FROM_MM) / _CELL_MM).astype(int).tolist())
+        tuple(np.rint((np.asarray(c) + _CELL_OFFSET_MM) / _CELL_MM).astype(int).tolist())
         for c in centroids_mm
     ]
-    made = [""] * len(cells)
-    taken: Counter[tuple[int, ...]] = Counter()
+    uids = [""] * len(cells)
+    used: Counter[tuple[int, ...]] = Counter()
     for n in sorted(range(len(cells)), key=lambda n: -volumes_ml[n]):
-        place = f"{identity}|{cells[n]}|{taken[cells[n]]}"
-        taken[cells[n]] += 1
-        number = int.from_bytes(hashlib.sha256(place.encode()).digest()[:16], "big")
-        made[n] = f"2.25.{number}"
-    return made
+        key = f"{identity}|{cells[n]}|{used[cells[n]]}"
+        used[cells[n]] += 1
+        number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big")
+        uids[n] = f"2.25.{number}"
+    return uids

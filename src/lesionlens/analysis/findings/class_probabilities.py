@@ -10,11 +10,11 @@ from lesionlens.analysis.findings.components import Component
 from lesionlens.base.labels import LesionClass
 from lesionlens.base.records.prediction import ClassProbabilities
 
-_MIN_SHARE = 1e-3  # mean share below which the engine does not classify a candidate
+_MIN_TOTAL = 1e-3  # mean share below which the engine does not classify a candidate
 
 
 def of_component(
-    part: Component, found: ClassProbabilities | None
+    part: Component, probabilities: ClassProbabilities | None
 ) -> Mapping[LesionClass, float] | None:
     """Return mean class probabilities over a component, normalised to sum one.
 
@@ -22,7 +22,7 @@ def of_component(
     ----------
     part : Component
         On the native grid.
-    found : ClassProbabilities or None
+    probabilities : ClassProbabilities or None
         On their own grid, in the same patient space.
 
     Returns
@@ -30,18 +30,20 @@ def of_component(
     mapping or None
         None if the engine does not classify it.
     """
-    if found is None:
+    if probabilities is None:
         return None
-    i, j, k = found.grid.nearest_voxel(part.points_mm(), clip=True).T
-    mean = found.share[:, i, j, k].mean(axis=1, dtype=np.float64)
+    i, j, k = probabilities.grid.nearest_voxel(part.points_mm(), clip=True).T
+    mean = probabilities.share[:, i, j, k].mean(axis=1, dtype=np.float64)
     total = float(mean.sum())
-    if total < _MIN_SHARE:
+    if total < _MIN_TOTAL:
         return None
     return {kind: float(value) / total for kind, value in zip(LesionClass, mean, strict=True)}
 
 
-def is_apart(shares: Mapping[LesionClass, float] | None, found: ClassProbabilities | None) -> bool:
+def is_apart(
+    by_class: Mapping[LesionClass, float] | None, probabilities: ClassProbabilities | None
+) -> bool:
     """Return whether a candidate with these class probabilities is listed apart."""
-    if shares is None or found is None or not found.apart:
+    if by_class is None or probabilities is None or not probabilities.apart:
         return False
-    return shares[LesionClass.TUMOUR] <= found.apart
+    return by_class[LesionClass.TUMOUR] <= probabilities.apart

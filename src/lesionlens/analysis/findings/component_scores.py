@@ -12,7 +12,7 @@ from lesionlens.base.array_ops import logit
 from lesionlens.base.records.prediction import PerturbedPrediction, Scoring
 from lesionlens.engines.component_score import component_score
 
-_EDGE = 1e-9
+_LOGIT_EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,13 +37,13 @@ def score_components(
     flat = passes.probability.reshape(len(passes.probability), -1)
     if not components:
         return np.zeros((len(flat), 0))
-    found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
-    scores = np.stack(found, axis=1)
+    columns = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
+    scores = np.stack(columns, axis=1)
     if passes.lesion_scores is None:
         return scores
     lesions = passes.lesion_scores.reshape(flat.shape)
-    least = np.stack([lesions[:, c.voxels].max(axis=1) for c in components], axis=1)
-    return np.asarray(np.maximum(scores, least), np.float64)
+    lesion_minimum = np.stack([lesions[:, c.voxels].max(axis=1) for c in components], axis=1)
+    return np.asarray(np.maximum(scores, lesion_minimum), np.float64)
 
 
 def score_by_all_views(
@@ -77,12 +77,12 @@ def score_by_all_views(
     fitted = scoring.agreement
     if fitted is None:
         return list(scores)
-    found = np.asarray(scores, np.float64)
+    values = np.asarray(scores, np.float64)
     if left_out is not None:
-        overlap = [np.mean([v for v in one.values() if v is not None]) for one in left_out]
-        total = fitted.intercept + fitted.log_odds * logit(found, _EDGE)
-        found = fitted.most / (1 + np.exp(-(total + fitted.overlap * np.array(overlap))))
-    return [float(one) for one in np.clip(found, scoring.floor, fitted.most)]
+        overlap = [np.mean([v for v in dice.values() if v is not None]) for dice in left_out]
+        total = fitted.intercept + fitted.log_odds * logit(values, _LOGIT_EPSILON)
+        values = fitted.most / (1 + np.exp(-(total + fitted.overlap * np.array(overlap))))
+    return [float(value) for value in np.clip(values, scoring.floor, fitted.most)]
 
 
 def score_segmented(
@@ -91,7 +91,7 @@ def score_segmented(
     scoring: Scoring,
     threshold: float,
 ) -> NDArray[np.float64]:
-    """Score what is segmented of each component for each perturbed input; 0 if nothing.
+    """Score the segmented part of each component for each perturbed input; 0 if there is none.
 
     The score includes the size of the segmented part, so that an input that shows nothing is not
     credited with the size of another outline.
@@ -107,14 +107,14 @@ def score_segmented(
         0 to 1.
     """
     flat = passes.probability.reshape(len(passes.probability), -1)
-    found = np.zeros((len(flat), len(components)))
+    scores = np.zeros((len(flat), len(components)))
     lesions = passes.lesion_scores
     for n, component in enumerate(components):
         for v, values in enumerate(flat[:, component.voxels]):
-            drawn = values[values >= threshold]
-            if drawn.size:
-                ml = component.volume_ml * drawn.size / values.size
-                found[v, n] = component_score(drawn, ml, scoring)
+            segmented = values[values >= threshold]
+            if segmented.size:
+                volume_ml = component.volume_ml * segmented.size / values.size
+                scores[v, n] = component_score(segmented, volume_ml, scoring)
             if lesions is not None:
-                found[v, n] = max(found[v, n], lesions[v].ravel()[component.voxels].max())
-    return found
+                scores[v, n] = max(scores[v, n], lesions[v].ravel()[component.voxels].max())
+    return scores

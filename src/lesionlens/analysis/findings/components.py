@@ -80,28 +80,28 @@ def draw_components(
         The components, numbered in array order.
     """
     rules = rules or CandidateCriteria()
-    whole = probability[Region.WT] >= rules.thresholds[Region.WT]
-    box = bounding_box(whole)
+    whole_tumour = probability[Region.WT] >= rules.thresholds[Region.WT]
+    box = bounding_box(whole_tumour)
     labels = lazy_zeros(grid.shape, np.uint8)
     components = lazy_zeros(grid.shape, np.int32)
     if box is None:
         return ComponentMask(labels, components, 0, grid)
-    smallest = rules.smallest_vox(grid)
-    region = fill_planar_holes(whole[box])
+    min_voxels = rules.smallest_vox(grid)
+    region = fill_planar_holes(whole_tumour[box])
     if cavity is not None:
         region &= ~cavity[box]
-    region = without_specks(region, smallest)
-    part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
+    region = without_specks(region, min_voxels)
+    box_labels = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
-    core = without_specks(fill_planar_holes(core) & region, smallest)
-    part[core] = Label.CORE
+    core = without_specks(fill_planar_holes(core) & region, min_voxels)
+    box_labels[core] = Label.CORE
     if Region.ET in probability:
-        enhancing = probability[Region.ET][box]
-        found = without_specks(core & (enhancing >= rules.thresholds[Region.ET]), smallest)
-        doubtful = _doubtful(core, found, enhancing, rules.slight_enhancement)
-        part[found & ~doubtful] = Label.ENHANCING
-    labels[box] = part
-    components[box], count = merged(part > 0, grid, rules.merge_mm)
+        values = probability[Region.ET][box]
+        enhancing = without_specks(core & (values >= rules.thresholds[Region.ET]), min_voxels)
+        doubtful = _doubtful(core, enhancing, values, rules.slight_enhancement)
+        box_labels[enhancing & ~doubtful] = Label.ENHANCING
+    labels[box] = box_labels
+    components[box], count = merged(box_labels > 0, grid, rules.merge_mm)
     return ComponentMask(labels, components, count, grid)
 
 
@@ -120,11 +120,11 @@ def doubtful_ml(marked: ComponentMask, enhancing: Floats, rules: CandidateCriter
     float
         ml, without specks.
     """
-    left = (marked.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
-    box = bounding_box(left)
+    relabelled = (marked.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
+    box = bounding_box(relabelled)
     if box is None:
         return 0.0
-    return marked.grid.volume_ml(without_specks(left[box], rules.smallest_vox(marked.grid)))
+    return marked.grid.volume_ml(without_specks(relabelled[box], rules.smallest_vox(marked.grid)))
 
 
 def fill_planar_holes(mask: Mask) -> Mask:
@@ -149,35 +149,36 @@ def _holes(mask: Mask, axis: int) -> Mask:
     """Return enclosed voxels within each plane perpendicular to an axis."""
     planar = ndimage.generate_binary_structure(3, 1)
     planar[tuple(slice(None) if other != axis else slice(0, 3, 2) for other in range(3))] = False
-    free, count = ndimage.label(~mask, structure=planar)
+    background, count = ndimage.label(~mask, structure=planar)
     outside = np.zeros(count + 1, dtype=bool)
     outside[0] = True
     for other in range(3):
         if other != axis:
             for end in (0, -1):
-                outside[free.take(end, axis=other)] = True
-    return np.asarray(~outside[free])
+                outside[background.take(end, axis=other)] = True
+    return np.asarray(~outside[background])
 
 
-def without_specks(mask: Mask, smallest: int) -> Mask:
+def without_specks(mask: Mask, min_voxels: int) -> Mask:
     """Remove the connected parts of a mask that have fewer than so many voxels."""
     parts, count = ndimage.label(mask, structure=TOUCHING)
     if not count:
         return mask
-    keep = np.bincount(parts.ravel()) >= smallest
-    keep[0] = False
-    return np.asarray(keep[parts])
+    is_large = np.bincount(parts.ravel()) >= min_voxels
+    is_large[0] = False
+    return np.asarray(is_large[parts])
 
 
-def _doubtful(core: Mask, found: Mask, probability: Floats, slight: SlightEnhancement) -> Mask:
+def _doubtful(core: Mask, enhancing: Mask, probability: Floats, slight: SlightEnhancement) -> Mask:
     """Return the slight and doubtful enhancement in each connected core."""
     cores, _ = ndimage.label(core, structure=TOUCHING)
-    doubtful = np.zeros_like(found)
-    for number in np.unique(cores[found]):
-        whole = cores == number
-        part = whole & found
-        if part.sum() < slight.share * whole.sum():
-            doubtful |= part & bool(np.median(probability[part]) < slight.median)
+    doubtful = np.zeros_like(enhancing)
+    for number in np.unique(cores[enhancing]):
+        core_part = cores == number
+        enhancing_part = core_part & enhancing
+        if enhancing_part.sum() < slight.share * core_part.sum():
+            is_doubtful = np.median(probability[enhancing_part]) < slight.median
+            doubtful |= enhancing_part & bool(is_doubtful)
     return doubtful
 
 
@@ -188,29 +189,30 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
         return parts.astype(np.int32), count
     reach = np.ceil(merge_mm / grid.spacing_mm).astype(int)
     padded = np.pad(mask, [(int(n), int(n)) for n in reach])
-    far = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm)
-    near = far <= merge_mm + ROUNDING_MM
+    distance_mm = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm)
+    near = distance_mm <= merge_mm + ROUNDING_MM
     groups, _ = ndimage.label(near, structure=TOUCHING)
-    inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, groups.shape, strict=True))
-    parts = np.where(mask, groups[inner], 0)
-    there = np.bincount(parts.ravel()) > 0
-    there[0] = False
-    return np.cumsum(there, dtype=np.int32)[parts], int(there.sum())
+    sizes = zip(reach, groups.shape, strict=True)
+    interior = tuple(slice(int(n), size - int(n)) for n, size in sizes)
+    parts = np.where(mask, groups[interior], 0)
+    is_present = np.bincount(parts.ravel()) > 0
+    is_present[0] = False
+    return np.cumsum(is_present, dtype=np.int32)[parts], int(is_present.sum())
 
 
-def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
+def keep(marked: ComponentMask, selected: Sequence[bool]) -> ComponentMask:
     """Return only the selected components, renumbered in the same order.
 
     Parameters
     ----------
     marked : ComponentMask
         N components.
-    wanted : sequence of N bool
+    selected : sequence of N bool
         Which ones to keep.
     """
-    if all(wanted):
+    if all(selected):
         return marked
-    flags = np.array([False, *wanted])
+    flags = np.array([False, *selected])
     numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
     components = renumbered(marked.components, numbers)
     labels = lazy_zeros(marked.labels.shape, np.uint8)
@@ -256,8 +258,8 @@ class Component:
 
 def boxes_of(components: NDArray[np.integer]) -> dict[int, Box]:
     """Return the box of each number >= 1 in an (I, J, K) array, ascending."""
-    found = enumerate(ndimage.find_objects(components), 1)
-    return {number: box for number, box in found if box is not None}
+    boxes = enumerate(ndimage.find_objects(components), 1)
+    return {number: box for number, box in boxes if box is not None}
 
 
 def components_of(marked: ComponentMask) -> Iterator[Component]:

@@ -56,38 +56,39 @@ def doubtful_parts(
     """
     numbers = lazy_zeros(grid.shape, np.uint16)
     boxes = boxes_of(components)
-    found: list[DoubtfulPart] = []
+    doubtful: list[DoubtfulPart] = []
     for candidate in candidates:
         box = boxes[candidate.id]
-        unsure = (components[box] == candidate.id) & (uncertainty[box] >= UNSURE)
-        places, start = np.argwhere(unsure), np.array([side.start for side in box])
-        at = evidence.grid.nearest_voxel(grid.to_mm(places + start), clip=True)
-        shares = {s: share[tuple(at.T)] for s, share in evidence.shares.items()}
-        carried = np.sum([one >= MIN_SHARE for one in shares.values()], axis=0)
-        unsure[tuple(places[carried > 1].T)] = False
-        labels, count = ndimage.label(unsure, structure=TOUCHING)
+        is_uncertain = (components[box] == candidate.id) & (uncertainty[box] >= UNSURE)
+        voxels, start = np.argwhere(is_uncertain), np.array([side.start for side in box])
+        evidence_voxels = evidence.grid.nearest_voxel(grid.to_mm(voxels + start), clip=True)
+        at_voxels = tuple(evidence_voxels.T)
+        contributions = {s: volume[at_voxels] for s, volume in evidence.shares.items()}
+        support_count = np.sum([c >= MIN_SHARE for c in contributions.values()], axis=0)
+        is_uncertain[tuple(voxels[support_count > 1].T)] = False
+        labels, count = ndimage.label(is_uncertain, structure=TOUCHING)
         sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-        of_place = labels[tuple(places.T)]
+        part_numbers = labels[tuple(voxels.T)]
         for part in np.argsort(-sizes, kind="stable") + 1:
             ml = float(sizes[part - 1]) * grid.voxel_ml
             if ml < MIN_ML:
                 break
-            mine = of_place == part
-            numbers[box][labels == part] = len(found) + 1
-            middle = grid.to_mm(places[mine].mean(axis=0) + start)
-            means = {s: float(one[mine].mean()) for s, one in shares.items()}
-            found.append(
+            in_part = part_numbers == part
+            numbers[box][labels == part] = len(doubtful) + 1
+            centroid_mm = grid.to_mm(voxels[in_part].mean(axis=0) + start)
+            means = {s: float(values[in_part].mean()) for s, values in contributions.items()}
+            doubtful.append(
                 DoubtfulPart(
-                    number=len(found) + 1,
+                    number=len(doubtful) + 1,
                     candidate=candidate.id,
                     volume_ml=ml,
-                    centroid_mm=as_vec3(middle),
+                    centroid_mm=as_vec3(centroid_mm),
                     uncertainty=float(uncertainty[box][labels == part].mean()),
-                    in_favour=_ordered(means, 1),
-                    against=_ordered(means, -1),
+                    in_favour=_sequences_by_effect(means, 1),
+                    against=_sequences_by_effect(means, -1),
                 )
             )
-    return tuple(found), numbers
+    return tuple(doubtful), numbers
 
 
 def remaining_parts(
@@ -118,37 +119,38 @@ def remaining_parts(
     numbers : (I, J, K) uint16
         Number of the part at each voxel, 0 elsewhere.
     """
-    left = lazy_zeros(grid.shape, np.uint16)
-    found = []
+    remaining_numbers = lazy_zeros(grid.shape, np.uint16)
+    remaining = []
     boxes = boxes_of(numbers)
     for part in parts:
         box = boxes[part.number]
-        drawn, owners = numbers[box] == part.number, components[box]
-        held = np.bincount(owners[drawn], minlength=2)
-        if 2 * held[1:].sum() <= held.sum():
+        part_mask, owners = numbers[box] == part.number, components[box]
+        voxels_by_owner = np.bincount(owners[part_mask], minlength=2)
+        if 2 * voxels_by_owner[1:].sum() <= voxels_by_owner.sum():
             continue
-        owner = 1 + int(held[1:].argmax())
-        mine = drawn & (owners == owner)
-        left[box][mine] = part.number
-        if (owner, held[owner]) == (part.candidate, held.sum()):
-            found.append(part)
+        owner = 1 + int(voxels_by_owner[1:].argmax())
+        retained = part_mask & (owners == owner)
+        remaining_numbers[box][retained] = part.number
+        if (owner, voxels_by_owner[owner]) == (part.candidate, voxels_by_owner.sum()):
+            remaining.append(part)
             continue
-        middle = np.argwhere(mine).mean(axis=0) + [side.start for side in box]
-        found.append(
+        centroid = np.argwhere(retained).mean(axis=0) + [side.start for side in box]
+        remaining.append(
             replace(
                 part,
                 candidate=owner,
-                volume_ml=grid.volume_ml(mine),
-                centroid_mm=as_vec3(grid.to_mm(middle)),
+                volume_ml=grid.volume_ml(retained),
+                centroid_mm=as_vec3(grid.to_mm(centroid)),
                 uncertainty=part.uncertainty
                 if uncertainty is None
-                else float(uncertainty[box][mine].mean()),
+                else float(uncertainty[box][retained].mean()),
             )
         )
-    return tuple(sorted(found, key=lambda one: (one.candidate, -one.volume_ml))), left
+    remaining.sort(key=lambda part: (part.candidate, -part.volume_ml))
+    return tuple(remaining), remaining_numbers
 
 
-def _ordered(means: dict[MrSequence, float], sign: int) -> tuple[MrSequence, ...]:
+def _sequences_by_effect(means: dict[MrSequence, float], sign: int) -> tuple[MrSequence, ...]:
     """Return the sequences that support (1) or contradict (-1), strongest first."""
-    strong = {s: sign * mean for s, mean in means.items() if sign * mean >= MIN_SHARE}
-    return tuple(sorted(strong, key=lambda sequence: -strong[sequence]))
+    effects = {s: sign * mean for s, mean in means.items() if sign * mean >= MIN_SHARE}
+    return tuple(sorted(effects, key=lambda sequence: -effects[sequence]))

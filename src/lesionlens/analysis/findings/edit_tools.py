@@ -30,12 +30,12 @@ mm.
 """
 ISLAND = 0.1
 """Parts with less than this share of the largest part's voxels are removed as islands."""
-_AIR = 0.15
-_LEVELS = 24
-_NARROW = 0.75
+_AIR_FRACTION = 0.15
+_FLOOD_LEVELS = 24
+_MAX_WAIST_FRACTION = 0.75
 """A waist is narrower than this share of the smaller part's depth."""
-_LOWEST_LEVEL = 0.3
-_NESTED = (
+_MIN_LEVEL = 0.3
+_NESTED_LABELS = (
     (Region.WT.labels, Label.OEDEMA),
     (Region.TC.labels, Label.CORE),
     (Region.ET.labels, Label.ENHANCING),
@@ -54,13 +54,13 @@ def free_tissue(prepared: PreparedStudy, others: Mask) -> Mask:
     others : (I, J, K) bool
         Voxels of other candidates.
     """
-    found = prepared.brain.copy()
+    tissue = prepared.brain.copy()
     for image in prepared.images.values():
         inside = image[prepared.brain]
-        middle = float(np.median(inside)) if inside.size else 0.0
-        if middle > 0:
-            found |= image > _AIR * middle
-    return found & ~others
+        median = float(np.median(inside)) if inside.size else 0.0
+        if median > 0:
+            tissue |= image > _AIR_FRACTION * median
+    return tissue & ~others
 
 
 def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> Labels:
@@ -75,22 +75,23 @@ def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> 
     allowed : (I, J, K) bool
         Where something may be drawn.
     """
-    there = [label for label in Label if label and (labels == label).any()]
-    if not there:
+    used_labels = [label for label in Label if label and (labels == label).any()]
+    if not used_labels:
         return labels.copy()
     sigma = SMOOTHING_MM / np.asarray(spacing_mm)
     box = _grown_box(labels, np.ceil(3 * sigma).astype(int))
     weights = np.stack(
         [
             ndimage.gaussian_filter((labels[box] == label).astype(np.float32), sigma)
-            for label in there
+            for label in used_labels
         ]
     )
-    changed = np.array(there, np.uint8)[weights.argmax(axis=0)]
-    whole = weights.sum(axis=0)
-    count = min(np.count_nonzero(labels), whole.size)
-    kept = np.partition(whole.ravel(), -count)[-count]  # one half would shrink round lesions
-    changed[(whole < float(np.clip(kept, _LOWEST_LEVEL, 0.5))) | ~allowed[box]] = 0
+    changed = np.array(used_labels, np.uint8)[weights.argmax(axis=0)]
+    total_weight = weights.sum(axis=0)
+    count = min(np.count_nonzero(labels), total_weight.size)
+    # a fixed level of one half would shrink round lesions
+    level = np.partition(total_weight.ravel(), -count)[-count]
+    changed[(total_weight < float(np.clip(level, _MIN_LEVEL, 0.5))) | ~allowed[box]] = 0
     out = labels.copy()
     if changed.any():
         out[box] = changed
@@ -150,28 +151,31 @@ def interpolated(
     """
     slices = np.moveaxis(labels, axis, 0).copy()
     edges = np.delete(np.asarray(spacing_mm, dtype=np.float64), axis)
-    drawn = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
-    for low, high in itertools.pairwise(drawn):
+    labelled = np.flatnonzero(slices.any(axis=(1, 2))).tolist()
+    for low, high in itertools.pairwise(labelled):
         if high - low > 1:
-            slices[low + 1 : high] = _between(slices[low], slices[high], high - low, edges)
+            between = _interpolated_slices(slices[low], slices[high], high - low, edges)
+            slices[low + 1 : high] = between
     out = np.ascontiguousarray(np.moveaxis(slices, 0, axis))
     out[~allowed & (labels == 0)] = 0
     return out
 
 
-def _between(first: Labels, last: Labels, steps: int, edges_mm: NDArray[np.float64]) -> Labels:
+def _interpolated_slices(
+    first: Labels, last: Labels, steps: int, edges_mm: NDArray[np.float64]
+) -> Labels:
     """Return the `steps` - 1 slices between two slices."""
-    found = np.zeros((steps - 1, *first.shape), np.uint8)
-    shares = np.arange(1, steps, dtype=np.float64)[:, None, None] / steps
-    for inside, label in _NESTED:
-        ends = [_depth(np.isin(one, inside), edges_mm) for one in (first, last)]
-        there = next((end for end in ends if end is not None), None)
-        if there is None:
+    slices = np.zeros((steps - 1, *first.shape), np.uint8)
+    fractions = np.arange(1, steps, dtype=np.float64)[:, None, None] / steps
+    for labels, label in _NESTED_LABELS:
+        depths = [_depth(np.isin(outline, labels), edges_mm) for outline in (first, last)]
+        depth = next((d for d in depths if d is not None), None)
+        if depth is None:
             continue
-        lacking = np.full(there.shape, -float(there.max()))
-        a, b = (lacking if end is None else end for end in ends)
-        found[(1 - shares) * a + shares * b > 0] = label
-    return found
+        absent = np.full(depth.shape, -float(depth.max()))
+        a, b = (absent if d is None else d for d in depths)
+        slices[(1 - fractions) * a + fractions * b > 0] = label
+    return slices
 
 
 def _depth(mask: Mask, edges_mm: NDArray[np.float64]) -> NDArray[np.float64] | None:
@@ -211,63 +215,67 @@ def split_between(
     Notes
     -----
     Watershed by flooding (Vincent and Soille 1991, doi:10.1109/34.87344) on the distance to the
-    border, from the deepest places of the two parts. Without a waist between them, or where both
-    points lie in one part, each voxel belongs to the nearer point: flooding from a point near the
-    border would leave it with that voxel alone.
+    border, from the deepest voxels of the two parts. Without a waist between them, or if both
+    points are in one part, each voxel belongs to the nearer point: flooding from a point near the
+    border would assign it that voxel alone.
     """
     inside = labels > 0
-    one, other = (_nearest_in(inside, place, spacing_mm) for place in (first, second))
-    if one == other:
-        raise _no_halves("two points in the same place of the outline")
+    seeds = [_nearest_voxel(inside, voxel, spacing_mm) for voxel in (first, second)]
+    if seeds[0] == seeds[1]:
+        raise _split_error("two points in the same place of the outline")
     box = _grown_box(labels, np.ones(3, int))
-    places = np.array([one, other]) - [side.start for side in box]
+    box_seeds = np.array(seeds) - [side.start for side in box]
     part = np.pad(inside[box], 1)
     depth = ndimage.distance_transform_edt(part, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-    tops = [_top(depth, place, spacing_mm) for place in places]
+    deepest = [_deepest_voxel(depth, seed, spacing_mm) for seed in box_seeds]
     half = np.zeros(labels.shape, bool)
-    if _waist(depth, *tops) < _NARROW * min(depth[top] for top in tops):
-        half[box] = _flooded(depth, *tops)
+    if _waist(depth, *deepest) < _MAX_WAIST_FRACTION * min(depth[voxel] for voxel in deepest):
+        half[box] = _flooded(depth, *deepest)
     else:
         voxels = np.moveaxis(np.indices(depth.shape), 0, -1)
-        near, far = (np.linalg.norm((voxels - one) * spacing_mm, axis=-1) for one in places)
-        half[box] = (far < near) & inside[box]
-    return _two_halves(half, inside)
+        to_first, to_second = (
+            np.linalg.norm((voxels - seed) * spacing_mm, axis=-1) for seed in box_seeds
+        )
+        half[box] = (to_second < to_first) & inside[box]
+    return _checked_half(half, inside)
 
 
-def _top(
-    depth: NDArray[np.float64], place: NDArray[np.int64], spacing_mm: NDArray[np.float64]
+def _deepest_voxel(
+    depth: NDArray[np.float64], seed: NDArray[np.int64], spacing_mm: NDArray[np.float64]
 ) -> Voxel:
-    """Climb from a place to where its part of the outline is deepest, over small bumps."""
+    """Return the deepest voxel of a seed's part of the outline, by hill climbing."""
     smooth = ndimage.gaussian_filter(depth, SMOOTHING_MM / spacing_mm)
-    highest = ndimage.maximum_filter(smooth, size=3)
-    at = tuple(place.tolist())
-    while smooth[at] < highest[at]:
-        low = np.maximum(np.array(at) - 1, 0)
-        around = smooth[tuple(slice(a, b + 2) for a, b in zip(low, at, strict=True))]
-        at = tuple((low + np.unravel_index(around.argmax(), around.shape)).tolist())
-    i, j, k = at
+    local_maximum = ndimage.maximum_filter(smooth, size=3)
+    voxel = tuple(seed.tolist())
+    while smooth[voxel] < local_maximum[voxel]:
+        low = np.maximum(np.array(voxel) - 1, 0)
+        neighbourhood = smooth[tuple(slice(a, b + 2) for a, b in zip(low, voxel, strict=True))]
+        voxel = tuple(
+            (low + np.unravel_index(neighbourhood.argmax(), neighbourhood.shape)).tolist()
+        )
+    i, j, k = voxel
     return i, j, k
 
 
-def _waist(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> float:
-    """Return the depth at the narrowest place that cannot be avoided between two places."""
-    for level in np.linspace(min(depth[one], depth[other]), 0.0, _LEVELS):
+def _waist(depth: NDArray[np.float64], first: Voxel, second: Voxel) -> float:
+    """Return the depth of the waist: the highest level at which two voxels are connected."""
+    for level in np.linspace(min(depth[first], depth[second]), 0.0, _FLOOD_LEVELS):
         numbers, _ = ndimage.label(depth >= level, structure=TOUCHING)
-        if numbers[one] == numbers[other]:
+        if numbers[first] == numbers[second]:
             return float(level)
     return 0.0
 
 
-def _flooded(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> Mask:
-    """Grow two seeds from the depth outwards, a voxel at a time; return the region of `other`."""
+def _flooded(depth: NDArray[np.float64], first: Voxel, second: Voxel) -> Mask:
+    """Grow two seeds from the depth outwards, a voxel at a time; return the region of `second`."""
     inside = depth > 0
     grown = [np.zeros(depth.shape, bool) for _ in range(2)]
-    grown[0][one] = grown[1][other] = True
-    for level in np.linspace(depth.max(), 0.0, _LEVELS):
-        free = inside & (depth >= level)
+    grown[0][first] = grown[1][second] = True
+    for level in np.linspace(depth.max(), 0.0, _FLOOD_LEVELS):
+        floodable = inside & (depth >= level)
         while True:
-            rest = free & ~grown[0] & ~grown[1]
-            new = [ndimage.binary_dilation(one, TOUCHING, mask=rest | one) for one in grown]
+            free = floodable & ~grown[0] & ~grown[1]
+            new = [ndimage.binary_dilation(g, TOUCHING, mask=free | g) for g in grown]
             new[1] &= ~new[0] | grown[1]
             if all((a == b).all() for a, b in zip(new, grown, strict=True)):
                 break
@@ -287,33 +295,33 @@ def split_at(labels: Labels, axis: int, index: int) -> Mask:
     along = np.arange(labels.shape[axis]) >= index
     shape = [1, 1, 1]
     shape[axis] = -1
-    return _two_halves(inside & along.reshape(shape), inside)
+    return _checked_half(inside & along.reshape(shape), inside)
 
 
-def _two_halves(half: Mask, inside: Mask) -> Mask:
+def _checked_half(half: Mask, inside: Mask) -> Mask:
     if not half.any() or (half == inside).all():
-        raise _no_halves("a cut that leaves one half empty")
+        raise _split_error("a cut that leaves one half empty")
     return half
 
 
-def _no_halves(found: str) -> UnusableInputError:
+def _split_error(problem: str) -> UnusableInputError:
     return UnusableInputError(
-        found=found,
+        found=problem,
         expected="a cut through the outline, with some of it on both sides",
         next_step="Point at both halves, or go to a slice that lies within the outline",
     )
 
 
-def _nearest_in(inside: Mask, place: Voxel, spacing_mm: NDArray[np.float64]) -> Voxel:
+def _nearest_voxel(inside: Mask, voxel: Voxel, spacing_mm: NDArray[np.float64]) -> Voxel:
     voxels = np.argwhere(inside)
     if not len(voxels):
-        raise _no_halves("an empty outline")
-    gaps = (((voxels - np.asarray(place)) * spacing_mm) ** 2).sum(axis=1)
-    i, j, k = voxels[int(gaps.argmin())].tolist()
+        raise _split_error("an empty outline")
+    squared_distances = (((voxels - np.asarray(voxel)) * spacing_mm) ** 2).sum(axis=1)
+    i, j, k = voxels[int(squared_distances.argmin())].tolist()
     return i, j, k
 
 
-def _grown_box(labels: Labels, by: NDArray[np.intp]) -> tuple[slice, ...]:
+def _grown_box(labels: Labels, margin: NDArray[np.intp]) -> tuple[slice, ...]:
     """Return the padded bounding box of an outline; the whole array if it is empty."""
-    box = bounding_box(labels > 0, by)
+    box = bounding_box(labels > 0, margin)
     return tuple(slice(0, size) for size in labels.shape) if box is None else box

@@ -38,23 +38,25 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
 
 Labels = NDArray[np.uint8]
-_TIE = 1e-6
-"""Voxels by which a position midway between two is moved: numerical noise would choose."""
-_ADDED = (
+_TIE_BREAK_VOX = 1e-6
+"""Offset that keeps a position off the midpoint of two voxels, where rounding is arbitrary."""
+_ADDED_NOTICE = (
     "What a reader added has no score, and no sequence's share in it: the network did not flag it"
 )
-_NO_PLACE = (
+_NO_LOCATION_NOTICE = (
     "Where a redrawn or added outline lies is not named: the brain of the reopened study was not "
     "outlined"
 )
 
 
-_REDRAWN = re.compile(r"Candidate \d+ was redrawn by a reader: ")
+_REDRAWN_NOTICE = re.compile(r"Candidate \d+ was redrawn by a reader: ")
 
 
 def is_of_edits(notice: str) -> bool:
-    """Return whether a notice is of outlines by readers, which `applied` adds as they are now."""
-    return notice in (_ADDED, _NO_PLACE) or _REDRAWN.match(notice) is not None
+    """Return whether a notice is about readers' outlines; `applied` adds the current ones."""
+    if notice in (_ADDED_NOTICE, _NO_LOCATION_NOTICE):
+        return True
+    return _REDRAWN_NOTICE.match(notice) is not None
 
 
 def unedited(analysis: Analysis) -> Analysis:
@@ -77,224 +79,241 @@ def applied(analysis: Analysis) -> Analysis:
     Scores and sequence contributions remain those of the network's outline, with a notice; added
     candidates have none. A candidate with an empty outline was merged into another one.
     """
-    own = unedited(analysis)
-    return _with_diameters(_redrawn(own), own)
+    network_analysis = unedited(analysis)
+    return _with_diameters(_with_outlines(network_analysis), network_analysis)
 
 
-def _with_diameters(shown: Analysis, own: Analysis) -> Analysis:
+def _with_diameters(edited: Analysis, network_analysis: Analysis) -> Analysis:
     """Return a copy with the diameters that readers placed."""
-    review, findings = shown.review, shown.findings
-    lengths = {
-        c.id: [float(np.linalg.norm(np.subtract(*line))) for line in ends]
+    review, findings = edited.review, edited.findings
+    lengths_mm = {
+        c.id: [float(np.linalg.norm(np.subtract(*line))) for line in lines]
         for c in findings.candidates
-        if (ends := review.diameters_of(c.tracking_uid))
+        if (lines := review.diameters_of(c.tracking_uid))
     }
-    if not lengths:
-        return shown
+    if not lengths_mm:
+        return edited
     candidates = tuple(
-        rounded(c.with_diameters(*lengths[c.id])) if c.id in lengths else c
+        rounded(c.with_diameters(*lengths_mm[c.id])) if c.id in lengths_mm else c
         for c in findings.candidates
     )
-    original = shown.original or _original(own)
-    return replace(shown, findings=replace(findings, candidates=candidates), original=original)
+    original = edited.original or _original(network_analysis)
+    return replace(edited, findings=replace(findings, candidates=candidates), original=original)
 
 
-def _redrawn(own: Analysis) -> Analysis:
-    numbers, outlined = _numbers(own), own.review.outlined
-    drawn, covered = _uncovered(own, {numbers[u]: o for u, o in outlined.items() if u in numbers})
-    if CAVITY in outlined:
-        grid = own.volumes.labels.grid
-        cavity = Volume(outlined[CAVITY].mask(grid.shape), grid)
-        volumes = replace(own.volumes, cavity=cavity)
-        own = replace(own, volumes=volumes, original=_original(own))
-    if not drawn:
-        return replace(own, findings=_noticed(own.findings, covered)) if covered else own
-    labels = own.volumes.labels.data.copy()
-    components = own.findings.components.copy()
-    mine = np.isin(components, list(drawn))
-    labels[mine] = components[mine] = 0
-    for number, outline in drawn.items():
-        mine = (outline.labels > 0) & (components[outline.box] == 0)
-        labels[outline.box][mine] = outline.labels[mine]
-        components[outline.box][mine] = number
-    volumes = replace(own.volumes, labels=Volume(labels, own.volumes.labels.grid))
-    shown = replace(own, volumes=volumes, original=own.original or _original(own))
-    found = _noticed(_findings(shown, own.findings, components, drawn), covered)
-    return _with_doubts(replace(shown, findings=found))
+def _with_outlines(analysis: Analysis) -> Analysis:
+    id_by_uid, outlines = _id_by_uid(analysis), analysis.review.outlined
+    listed = {id_by_uid[uid]: o for uid, o in outlines.items() if uid in id_by_uid}
+    outline_by_id, notices = _without_covered(analysis, listed)
+    if CAVITY in outlines:
+        grid = analysis.volumes.labels.grid
+        cavity = Volume(outlines[CAVITY].mask(grid.shape), grid)
+        volumes = replace(analysis.volumes, cavity=cavity)
+        analysis = replace(analysis, volumes=volumes, original=_original(analysis))
+    if not outline_by_id:
+        if not notices:
+            return analysis
+        return replace(analysis, findings=_with_notices(analysis.findings, notices))
+    labels = analysis.volumes.labels.data.copy()
+    components = analysis.findings.components.copy()
+    mask = np.isin(components, list(outline_by_id))
+    labels[mask] = components[mask] = 0
+    for number, outline in outline_by_id.items():
+        mask = (outline.labels > 0) & (components[outline.box] == 0)
+        labels[outline.box][mask] = outline.labels[mask]
+        components[outline.box][mask] = number
+    volumes = replace(analysis.volumes, labels=Volume(labels, analysis.volumes.labels.grid))
+    edited = replace(analysis, volumes=volumes, original=analysis.original or _original(analysis))
+    findings = _findings(edited, analysis.findings, components, outline_by_id)
+    return _with_doubtful_parts(replace(edited, findings=_with_notices(findings, notices)))
 
 
-def _noticed(found: Findings, notices: tuple[str, ...]) -> Findings:
-    return replace(found, notices=tuple(dict.fromkeys((*found.notices, *notices))))
+def _with_notices(findings: Findings, notices: tuple[str, ...]) -> Findings:
+    return replace(findings, notices=tuple(dict.fromkeys((*findings.notices, *notices))))
 
 
-def _uncovered(
-    own: Analysis, drawn: Mapping[int, Outline]
+def _without_covered(
+    analysis: Analysis, outline_by_id: Mapping[int, Outline]
 ) -> tuple[dict[int, Outline], tuple[str, ...]]:
-    """Return the outlines without those that lie wholly in others, and notices of what does.
+    """Omit outlines that lie wholly in other candidates; return also notices of overlaps.
 
-    No edit takes voxels of other candidates; but a later analysis may find what a reader had drawn.
+    Edits never include voxels of other candidates, but a later analysis may flag the same region.
     """
-    found = own.findings
-    kept, notices, known = dict(drawn), list[str](), {c.id for c in found.candidates}
+    components, voxel_ml = analysis.findings.components, analysis.volumes.labels.grid.voxel_ml
+    network_ids = {c.id for c in analysis.findings.candidates}
+    retained, notices = dict(outline_by_id), list[str]()
     while True:
-        lost = {n: _covered(outline, found.components, kept) for n, outline in kept.items()}
-        wholly = [n for n in lost if lost[n] and lost[n] == np.count_nonzero(kept[n].labels)]
-        if not wholly:
+        covered = {n: _covered_voxels(o, components, retained) for n, o in retained.items()}
+        fully_covered = [
+            n for n in covered if covered[n] and covered[n] == np.count_nonzero(retained[n].labels)
+        ]
+        if not fully_covered:
             break
-        for number in wholly:
-            del kept[number]
+        for number in fully_covered:
+            del retained[number]
             notices.append(
                 f"Candidate {number} keeps the outline of this analysis: the one that a reader "
                 "drew lies wholly in other candidates"
-                if number in known
+                if number in network_ids
                 else "A lesion that a reader added lies wholly in other candidates of this "
                 "analysis: it is not listed by itself"
             )
     notices += [
-        f"{millilitres(count * own.volumes.labels.grid.voxel_ml)} ml of the outline that a reader "
+        f"{millilitres(count * voxel_ml)} ml of the outline that a reader "
         f"drew of candidate {number} lie in other candidates of this analysis, and count there"
-        for number, count in lost.items()
+        for number, count in covered.items()
         if count
     ]
-    return kept, tuple(notices)
+    return retained, tuple(notices)
 
 
-def _covered(outline: Outline, components: NDArray[np.int32], drawn: Mapping[int, Outline]) -> int:
-    """Count the voxels of an outline that lie in candidates that nobody redrew."""
-    there = components[outline.box]
-    others = (there > 0) & ~np.isin(there, list(drawn))
-    return int(np.count_nonzero(others & (outline.labels > 0)))
+def _covered_voxels(
+    outline: Outline, components: NDArray[np.int32], redrawn: Mapping[int, Outline]
+) -> int:
+    """Count the voxels of an outline inside candidates that were not redrawn."""
+    ids = components[outline.box]
+    in_others = (ids > 0) & ~np.isin(ids, list(redrawn))
+    return int(np.count_nonzero(in_others & (outline.labels > 0)))
 
 
-def _with_doubts(shown: Analysis) -> Analysis:
+def _with_doubtful_parts(analysis: Analysis) -> Analysis:
     """Return a copy with the doubtful parts of the edited outlines."""
-    volumes, findings = shown.volumes, shown.findings
+    volumes, findings = analysis.volumes, analysis.findings
     if volumes.doubtful is None or not findings.doubtful:
-        return shown
-    grid, unsure = volumes.doubtful.grid, volumes.uncertainty
+        return analysis
+    grid, uncertainty = volumes.doubtful.grid, volumes.uncertainty
     parts, numbers = remaining_parts(
         findings.doubtful,
         volumes.doubtful.data,
         findings.components,
-        None if unsure is None else unsure.data,
+        None if uncertainty is None else uncertainty.data,
         grid,
     )
     return replace(
-        shown,
+        analysis,
         volumes=replace(volumes, doubtful=Volume(numbers, grid) if parts else None),
         findings=replace(findings, doubtful=rounded_parts(parts)),
     )
 
 
-def _original(own: Analysis) -> Original:
-    volumes = own.volumes
-    return Original(volumes.labels, own.findings, volumes.cavity, volumes.doubtful)
+def _original(analysis: Analysis) -> Original:
+    volumes = analysis.volumes
+    return Original(volumes.labels, analysis.findings, volumes.cavity, volumes.doubtful)
 
 
-def _numbers(own: Analysis) -> dict[str, int]:
+def _id_by_uid(analysis: Analysis) -> dict[str, int]:
     """Return the id of each candidate by its UID: the network's own, then the added ones."""
-    numbers = {c.tracking_uid: c.id for c in own.findings.candidates}
+    numbers = {c.tracking_uid: c.id for c in analysis.findings.candidates}
     highest = max(numbers.values(), default=0)
-    added = [u for u in own.review.added if u not in numbers and u in own.review.outlined]
-    return numbers | {uid: highest + place for place, uid in enumerate(added, 1)}
+    added = [u for u in analysis.review.added if u not in numbers and u in analysis.review.outlined]
+    return numbers | {uid: highest + offset for offset, uid in enumerate(added, 1)}
 
 
 def _findings(
-    shown: Analysis, own: Findings, components: NDArray[np.int32], drawn: Mapping[int, Outline]
+    analysis: Analysis,
+    network_findings: Findings,
+    components: NDArray[np.int32],
+    outline_by_id: Mapping[int, Outline],
 ) -> Findings:
     """Measure edited outlines; other candidates are unchanged."""
-    grid, volumes = shown.volumes.labels.grid, shown.volumes
-    before = {c.id: c for c in own.candidates}
-    count = max((*before, *drawn))
+    grid, volumes = analysis.volumes.labels.grid, analysis.volumes
+    candidate_by_id = {c.id: c for c in network_findings.candidates}
+    count = max((*candidate_by_id, *outline_by_id))
     marked = ComponentMask(volumes.labels.data, components, count, grid)
-    evidence, context = _evidence(shown, before, count), _context(shown)
-    fits = pointing_game.of_components(components, count, evidence.attention, grid.spacing_mm)
-    gone = {number for number, outline in drawn.items() if outline.is_empty}
-    found = {number: c for number, c in before.items() if number not in gone}
+    evidence, context = _evidence(analysis, candidate_by_id, count), _context(analysis)
+    agreements = pointing_game.of_components(components, count, evidence.attention, grid.spacing_mm)
+    emptied = {number for number, outline in outline_by_id.items() if outline.is_empty}
+    measured = {number: c for number, c in candidate_by_id.items() if number not in emptied}
     for part in components_of(marked):
-        number, fit = part.index + 1, fits[part.index]
-        if number in drawn and number in before:
-            found[number] = remeasured(before[number], part, evidence, context, fit)
-        elif number in drawn:
-            uid = drawn[number].tracking_uid
-            how = shown.review.added[uid]
-            found[number] = added_candidate(uid, how, part, evidence, context, fit)
+        number, agreement = part.index + 1, agreements[part.index]
+        if number in outline_by_id and number in candidate_by_id:
+            candidate = candidate_by_id[number]
+            measured[number] = remeasured(candidate, part, evidence, context, agreement)
+        elif number in outline_by_id:
+            uid = outline_by_id[number].tracking_uid
+            method = analysis.review.added[uid]
+            measured[number] = added_candidate(uid, method, part, evidence, context, agreement)
     notices = tuple(
-        _notice(before[n], shown.review) for n in sorted(set(drawn) & set(before) - gone)
+        _redrawn_notice(candidate_by_id[n], analysis.review)
+        for n in sorted(set(outline_by_id) & set(candidate_by_id) - emptied)
     )
-    only = set(drawn) - gone
-    named = with_kinds(
-        tuple(found[number] for number in sorted(found)),
+    edited_ids = set(outline_by_id) - emptied
+    described = with_kinds(
+        tuple(measured[number] for number in sorted(measured)),
         components,
-        shown.prepared,
+        analysis.prepared,
         context.head,
-        only,
+        edited_ids,
     )
-    candidates = tuple(rounded(c) if c.id in only else c for c in named)
-    readers = sum(c.source is Source.READER for c in candidates)
-    if readers > sum(c.source is Source.READER for c in before.values()):
-        notices = (*notices, _ADDED)
-    if context.head is None and drawn:
-        notices = (*notices, _NO_PLACE)
-    if context.whole_tumour is None and drawn and NO_PEAK not in own.notices:
+    candidates = tuple(rounded(c) if c.id in edited_ids else c for c in described)
+    reader_count = sum(c.source is Source.READER for c in candidates)
+    if reader_count > sum(c.source is Source.READER for c in candidate_by_id.values()):
+        notices = (*notices, _ADDED_NOTICE)
+    if context.head is None and outline_by_id:
+        notices = (*notices, _NO_LOCATION_NOTICE)
+    if context.whole_tumour is None and outline_by_id and NO_PEAK not in network_findings.notices:
         notices = (*notices, NO_PEAK)
     return replace(
-        own,
+        network_findings,
         candidates=candidates,
         components=components,
         conclusion=conclusion_of(candidates),
-        notices=(*own.notices, *notices),
+        notices=(*network_findings.notices, *notices),
     )
 
 
-def _evidence(shown: Analysis, before: Mapping[int, Candidate], count: int) -> Evidence:
-    volumes = shown.volumes
+def _evidence(analysis: Analysis, candidate_by_id: Mapping[int, Candidate], count: int) -> Evidence:
+    volumes = analysis.volumes
     attention = volumes.attention.get(Region.WT)
+    candidates = map(candidate_by_id.get, range(1, count + 1))
+    scores = [None if candidate is None else candidate.score for candidate in candidates]
     return Evidence(
-        scores=[before[n].score if n in before else None for n in range(1, count + 1)],
+        scores=scores,
         uncertainty=None if volumes.uncertainty is None else volumes.uncertainty.data,
         attention=None if attention is None else attention.data,
     )
 
 
-def _context(shown: Analysis) -> Context:
-    whole = shown.volumes.probability.get(Region.WT)
+def _context(analysis: Analysis) -> Context:
+    whole_tumour = analysis.volumes.probability.get(Region.WT)
     return Context(
-        whole_tumour=None if whole is None else whole.data,
-        head=anatomy.head_of(shown.prepared),
-        has_t1c=shown.prepared.has_t1c,
+        whole_tumour=None if whole_tumour is None else whole_tumour.data,
+        head=anatomy.head_of(analysis.prepared),
+        has_t1c=analysis.prepared.has_t1c,
         identity="",
     )
 
 
-def _notice(own: Candidate, review: Review) -> str:
-    volume = own.volume_ml.get(Region.WT)
-    drew = "" if volume is None else f", {millilitres(volume)} ml"
-    if own.source is not Source.NETWORK:
+def _redrawn_notice(candidate: Candidate, review: Review) -> str:
+    volume = candidate.volume_ml.get(Region.WT)
+    volume_text = "" if volume is None else f", {millilitres(volume)} ml"
+    if candidate.source is not Source.NETWORK:
         return (
-            f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the "
-            f"redrawn outline, not of the one that was opened{drew}"
+            f"Candidate {candidate.id} was redrawn by a reader: size, place and volumes are of the "
+            f"redrawn outline, not of the one that was opened{volume_text}"
         )
-    mine = (e for e in review.events if e.tracking_uid == own.tracking_uid)
-    if any(e.state is ReviewState.EDITED and e.outline is None for e in mine):
-        drew = ""  # a reader had edited what came from an archive
+    events = (e for e in review.events if e.tracking_uid == candidate.tracking_uid)
+    if any(e.state is ReviewState.EDITED and e.outline is None for e in events):
+        volume_text = (
+            ""  # the volume before the edit is unknown: it was made before import from an archive
+        )
     return (
-        f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the redrawn "
-        f"outline; score and sequences are of what the network drew{drew}"
+        f"Candidate {candidate.id} was redrawn by a reader: size, place and volumes are of the "
+        f"redrawn outline; score and sequences are of what the network drew{volume_text}"
     )
 
 
 def outline_of(
-    analysis: Analysis, candidate: Candidate | str, shown: Labels, drawn: Labels
+    analysis: Analysis, candidate: Candidate | str, before: Labels, after: Labels
 ) -> Outline:
     """Transfer a reader's edit on the working grid to the native grid.
 
-    Only voxels that the reader changed are changed, so that displaying another grid has no effect.
-    A native voxel takes the change of the working voxel at its centre. Where a change reaches the
-    centre of no slice, it takes that of any working voxel within it: a stroke on one plane of a
-    thick slice changes the slice, and an outline through several slices keeps its volume. Native
-    voxels without a working voxel (if the native grid is finer) are removed if no neighbour is
-    left.
+    Only voxels that the reader changed are changed, so that display on another grid has no effect.
+    A native voxel takes the change of the working voxel at its centre. If a change reaches the
+    centre of no slice, the slice takes the change of any working voxel within it: a stroke on one
+    plane of a thick slice changes the slice, and an outline through several slices keeps its
+    volume. Native voxels without a working voxel (if the native grid is finer) are removed if no
+    neighbour remains.
 
     Parameters
     ----------
@@ -303,7 +322,7 @@ def outline_of(
     candidate : Candidate or str
         The edited candidate, the tracking UID of a new one, or `CAVITY`; voxels of other candidates
         are not changed.
-    shown, drawn : (I, J, K) uint8
+    before, after : (I, J, K) uint8
         Labels of the candidate on the working grid, before and after.
 
     Raises
@@ -312,67 +331,71 @@ def outline_of(
         The outline of a candidate is empty.
     """
     uid = candidate if isinstance(candidate, str) else candidate.tracking_uid
-    every, components = analysis.volumes.all_labels.data, analysis.findings.components
+    all_labels, components = analysis.volumes.all_labels.data, analysis.findings.components
     if isinstance(candidate, Candidate):
-        mine = components == candidate.id
+        own_voxels = components == candidate.id
     else:
-        mine = (every == Label.CAVITY) & (uid == CAVITY)
-    box = _reach(analysis, mine, (shown > 0) | (drawn > 0))
-    mine, others = mine[box], (components[box] > 0) & ~mine[box]
-    labels = np.where(mine, every[box], np.uint8(0))
-    first = np.array([side.start for side in box])
-    painted = _strokes(labels, first, shown, drawn, analysis.prepared)
-    before, after = (
-        _at_centres(grid, first, labels.shape, analysis.prepared.to_native)
-        for grid in (shown, drawn)
+        own_voxels = (all_labels == Label.CAVITY) & (uid == CAVITY)
+    box = _native_box(analysis, own_voxels, (before > 0) | (after > 0))
+    own_voxels, other_voxels = own_voxels[box], (components[box] > 0) & ~own_voxels[box]
+    labels = np.where(own_voxels, all_labels[box], np.uint8(0))
+    origin = np.array([side.start for side in box])
+    painted = _paint_unsampled(labels, origin, before, after, analysis.prepared)
+    native_before, native_after = (
+        _sampled_at_centres(working_labels, origin, labels.shape, analysis.prepared.to_native)
+        for working_labels in (before, after)
     )
-    labels = np.where(before == after, labels, after)
-    unseen = (labels > 0) & (after == 0) & ~painted
-    near = ndimage.binary_dilation((labels > 0) & ~unseen, TOUCHING)
-    labels[unseen & ~near] = 0
-    labels[others] = 0
-    return _cut(uid, labels, first)
+    labels = np.where(native_before == native_after, labels, native_after)
+    unsampled = (labels > 0) & (native_after == 0) & ~painted
+    supported = ndimage.binary_dilation((labels > 0) & ~unsampled, TOUCHING)
+    labels[unsampled & ~supported] = 0
+    labels[other_voxels] = 0
+    return _cropped_outline(uid, labels, origin)
 
 
-def _reach(analysis: Analysis, mine: NDArray[np.bool_], drawn: NDArray[np.bool_]) -> Box:
+def _native_box(
+    analysis: Analysis, native_mask: NDArray[np.bool_], working_mask: NDArray[np.bool_]
+) -> Box:
     """Return the native box around an outline and all edits, with a margin of one voxel."""
-    ends = []
-    known = geometry.bounding_box(mine)
-    if known is not None:
-        ends.append(np.array([(side.start, side.stop - 1) for side in known], dtype=np.float64).T)
-    places = np.argwhere(drawn)
-    if places.size:
-        corners = geometry.corners(places.min(axis=0), places.max(axis=0))
-        ends.append(geometry.apply(analysis.prepared.to_native, corners))
-    if not ends:
-        raise _nothing_left()
-    reached = np.concatenate(ends)
-    low, high = np.floor(reached.min(axis=0)) - 1, np.ceil(reached.max(axis=0)) + 1
+    bounds = []
+    box = geometry.bounding_box(native_mask)
+    if box is not None:
+        bounds.append(np.array([(side.start, side.stop - 1) for side in box], dtype=np.float64).T)
+    voxels = np.argwhere(working_mask)
+    if voxels.size:
+        corners = geometry.corners(voxels.min(axis=0), voxels.max(axis=0))
+        bounds.append(geometry.apply(analysis.prepared.to_native, corners))
+    if not bounds:
+        raise _empty_outline_error()
+    points = np.concatenate(bounds)
+    low, high = np.floor(points.min(axis=0)) - 1, np.ceil(points.max(axis=0)) + 1
     return geometry.clipped_box(low, high, analysis.findings.components.shape)
 
 
-def _strokes(
-    labels: Labels, first: NDArray[np.intp], shown: Labels, drawn: Labels, prepared: PreparedStudy
+def _paint_unsampled(
+    labels: Labels, origin: NDArray[np.intp], before: Labels, after: Labels, prepared: PreparedStudy
 ) -> NDArray[np.bool_]:
     """Return the native voxels of changed working voxels that no centre represents, (I, J, K).
 
-    Midway between two native voxels it is the same one however the scan is stored.
+    A position midway between two native voxels is assigned to the same one in any storage order.
     """
     to_own = prepared.native.ras_order()
     to_ras = np.asarray(np.linalg.inv(to_own)) @ prepared.to_native
     across = _through_slices(prepared)
     painted = np.zeros(labels.shape, dtype=bool)
     for erased in (True, False):
-        changed = (shown != drawn) & ((drawn == 0) == erased)
-        places = np.argwhere(changed)
-        at = geometry.nearest(to_own, geometry.nearest(to_ras, places)) - first
-        there = ((at >= 0) & (at < np.array(labels.shape))).all(axis=1)
-        places, at = places[there], at[there]
-        painted[tuple(at.T)] = not erased
-        centred = _at_centres(changed.astype(np.uint8), first, labels.shape, prepared.to_native) > 0
-        runs = _runs(changed, across)[tuple(places.T)]
-        alone = ~np.isin(runs, runs[centred[tuple(at.T)]])
-        labels[tuple(at[alone].T)] = drawn[tuple(places[alone].T)]
+        changed = (before != after) & ((after == 0) == erased)
+        voxels = np.argwhere(changed)
+        native_voxels = geometry.nearest(to_own, geometry.nearest(to_ras, voxels)) - origin
+        is_inside = ((native_voxels >= 0) & (native_voxels < np.array(labels.shape))).all(axis=1)
+        voxels, native_voxels = voxels[is_inside], native_voxels[is_inside]
+        painted[tuple(native_voxels.T)] = not erased
+        sampled = _sampled_at_centres(
+            changed.astype(np.uint8), origin, labels.shape, prepared.to_native
+        )
+        runs = _runs(changed, across)[tuple(voxels.T)]
+        unsampled = ~np.isin(runs, runs[sampled[tuple(native_voxels.T)] > 0])
+        labels[tuple(native_voxels[unsampled].T)] = after[tuple(voxels[unsampled].T)]
     return painted
 
 
@@ -386,35 +409,35 @@ def _through_slices(prepared: PreparedStudy) -> int:
 
 def _runs(mask: NDArray[np.bool_], axis: int) -> NDArray[np.int32]:
     """Return the number of the run along an axis that each voxel of a mask is in, from 1."""
-    along = np.zeros((3, 3, 3), bool)
-    along[tuple(slice(None) if one == axis else 1 for one in range(3))] = True
-    numbers: NDArray[np.int32] = ndimage.label(mask, along)[0]
+    structure = np.zeros((3, 3, 3), bool)
+    structure[tuple(slice(None) if other_axis == axis else 1 for other_axis in range(3))] = True
+    numbers: NDArray[np.int32] = ndimage.label(mask, structure)[0]
     return numbers
 
 
-def _at_centres(
-    working: Labels, first: NDArray[np.intp], shape: Shape3, to_native: Affine
+def _sampled_at_centres(
+    working: Labels, origin: NDArray[np.intp], shape: Shape3, to_native: Affine
 ) -> Labels:
     """Sample working-grid labels at the centre of each native voxel of a box."""
-    back = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
-    back[:3, 3] += back[:3, :3] @ first + _TIE
-    found: Labels = ndimage.affine_transform(
-        working, back[:3, :3], back[:3, 3], output_shape=shape, order=0, mode="constant"
+    to_working = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
+    to_working[:3, 3] += to_working[:3, :3] @ origin + _TIE_BREAK_VOX
+    sampled: Labels = ndimage.affine_transform(
+        working, to_working[:3, :3], to_working[:3, 3], output_shape=shape, order=0, mode="constant"
     )
-    return found
+    return sampled
 
 
-def _cut(tracking_uid: str, labels: Labels, first: NDArray[np.intp]) -> Outline:
+def _cropped_outline(tracking_uid: str, labels: Labels, origin: NDArray[np.intp]) -> Outline:
     box = geometry.bounding_box(labels > 0)
     if box is None and tracking_uid == CAVITY:
         return Outline.empty(CAVITY)
     if box is None:
-        raise _nothing_left()
-    i, j, k = (int(side.start + start) for side, start in zip(box, first, strict=True))
+        raise _empty_outline_error()
+    i, j, k = (int(side.start + start) for side, start in zip(box, origin, strict=True))
     return Outline(tracking_uid, (i, j, k), labels[box].copy())
 
 
-def _nothing_left() -> UnusableInputError:
+def _empty_outline_error() -> UnusableInputError:
     return UnusableInputError(
         found="an outline from which everything was erased, or that lies in others alone",
         expected="at least one voxel of the candidate",

@@ -1,7 +1,7 @@
-"""Enhancement is what T1c adds to T1, never what is bright on T1c alone.
+"""Restrict enhancement to voxels that are brighter on T1c than on T1.
 
-Blood, melanin, fat and protein are bright on T1 already. A network trained on tumours takes a
-bright rim on T1c for enhancement, whatever T1 shows there.
+Blood, melanin, fat and protein are bright on T1 already. A network trained on tumours labels a
+bright rim on T1c as enhancing even if it is bright on T1.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from lesionlens.imaging.preparation.other_images import matched
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-_MAJORITY = 0.5
+_MIN_T1_FRACTION = 0.5
 """Minimum share of a voxel's intensity on T1c that T1 explains, and of a core's voxels."""
-_BRIGHT = 2.0
+_BRIGHT_SPREADS = 2.0
 """Robust deviations above the rest of the brain from which a voxel is bright."""
 _SMOOTH_MM = 1.0
 """Standard deviation of the smoothing, against noise and errors of the registration."""
@@ -33,13 +33,13 @@ _STRIDE = 7
 _MIN_ML = 0.1
 _MIN_KEPT_ML = 0.5
 _SLIGHTLY_SMOOTH_MM = 0.7
-_BESIDE_MM, _AROUND_MM = 3.0, 10.0
+_INNER_MM, _OUTER_MM = 3.0, 10.0
 """Distances from a lesion between which its surroundings lie."""
-_ENHANCES = 3.0
+_ENHANCING_SPREADS = 3.0
 """Robust deviations above its surroundings from which a voxel of a lesion enhances."""
-_LEAST_SPREAD = 0.01
+_MIN_SPREAD = 0.01
 """Minimum of these deviations, as a share of the surroundings' intensity on T1c."""
-_MIN_AROUND = 50
+_MIN_SURROUNDING_VOX = 50
 """Minimum voxels of the surroundings."""
 _MIN_PART_ML = 0.02
 """Minimum volume of the largest connected part that enhances."""
@@ -56,37 +56,37 @@ def without_t1_hyperintensity(prediction: Prediction, prepared: PreparedStudy) -
     Returns
     -------
     Prediction
-        A voxel that is bright on T1 and owes it most of its brightness on T1c does not enhance.
-        Where that is most of what would enhance in a connected core, its probability of enhancing
-        tumour is 0, with a notice from `_MIN_ML` on; the core keeps the voxels. Blood in a tumour
-        that enhances elsewhere is left as it is: readers count it so. From `_MIN_KEPT_ML` on a
-        notice says how much.
+        A voxel is T1-hyperintense if it is bright on T1 and T1 explains most of its brightness on
+        T1c. If most of the enhancing voxels of a connected core are, the probability of enhancing
+        tumour of these is set to 0, with a notice from `_MIN_ML` on; they stay in the core. In a
+        core that enhances elsewhere nothing is changed, as readers count such blood as enhancing;
+        a notice states its volume from `_MIN_KEPT_ML` on.
     """
     channels = prepared.images
-    found = prediction.probability.get(Region.ET)
-    if found is None or not {MrSequence.T1, MrSequence.T1C} <= channels.keys():
+    enhancing = prediction.probability.get(Region.ET)
+    if enhancing is None or not {MrSequence.T1, MrSequence.T1C} <= channels.keys():
         return prediction
-    drawn = found >= prediction.thresholds[Region.ET]
+    enhancing_mask = enhancing >= prediction.thresholds[Region.ET]
     sigma = _SMOOTH_MM / prepared.working.spacing_mm
-    box = bounding_box(drawn, np.ceil(4 * sigma).astype(int))
+    box = bounding_box(enhancing_mask, np.ceil(4 * sigma).astype(int))
     if box is None:
         return prediction
-    rest = prepared.brain & (prediction.probability[Region.WT] < 0.5)
+    normal_brain = prepared.brain & (prediction.probability[Region.WT] < 0.5)
     images = channels[MrSequence.T1], channels[MrSequence.T1C]
-    mine = _bright_on_t1(
-        *(one[rest][::_STRIDE] for one in images),
-        *(ndimage.gaussian_filter(one[box], sigma) for one in images),
+    hyperintense = _bright_on_t1(
+        *(image[normal_brain][::_STRIDE] for image in images),
+        *(ndimage.gaussian_filter(image[box], sigma) for image in images),
     )
-    core = prediction.probability.get(Region.TC, found) >= prediction.thresholds[Region.TC]
-    bright = mine & drawn[box]
-    mine = _whole_cores(mine, drawn[box], core[box])
-    notices = prediction.notices + _notices(bright, mine, prepared.working)
-    if not mine.any():
+    core = prediction.probability.get(Region.TC, enhancing) >= prediction.thresholds[Region.TC]
+    bright = hyperintense & enhancing_mask[box]
+    hyperintense = _in_hyperintense_cores(hyperintense, enhancing_mask[box], core[box])
+    notices = prediction.notices + _hyperintensity_notices(bright, hyperintense, prepared.working)
+    if not hyperintense.any():
         unchanged = notices == prediction.notices
         return prediction if unchanged else replace(prediction, notices=notices)
-    enhancing = found.copy()
-    enhancing[box][mine] = 0.0
-    probability = {**prediction.probability, Region.ET: enhancing}
+    new_enhancing = enhancing.copy()
+    new_enhancing[box][hyperintense] = 0.0
+    probability = {**prediction.probability, Region.ET: new_enhancing}
     return replace(prediction, probability=probability, notices=notices)
 
 
@@ -103,70 +103,82 @@ def enhancing_in(lesion: Mask, prepared: PreparedStudy) -> Mask:
     Returns
     -------
     (I, J, K) bool
-        Where T1c, less T1 as matched to it in the surroundings, is `_ENHANCES` robust deviations
-        above them, T1c is brighter than they are, and T1 does not explain most of that.
+        Where T1c minus T1 (matched to T1c in the surroundings) exceeds that of the surroundings by
+        `_ENHANCING_SPREADS` robust deviations, T1c is brighter than they are, and T1 does not
+        explain most of the excess.
     """
     out = np.zeros_like(lesion)
     images, steps = prepared.images, prepared.working.spacing_mm
-    box = bounding_box(lesion, np.ceil(_AROUND_MM / steps).astype(int))
+    box = bounding_box(lesion, np.ceil(_OUTER_MM / steps).astype(int))
     if box is None or MrSequence.T1C not in images:
         return out
-    here = lesion[box]
-    far = ndimage.distance_transform_edt(~here, sampling=steps)
-    around = prepared.brain[box] & (far > _BESIDE_MM) & (far <= _AROUND_MM)
-    if np.count_nonzero(around) < _MIN_AROUND:
+    lesion_box = lesion[box]
+    distance_mm = ndimage.distance_transform_edt(~lesion_box, sampling=steps)
+    surroundings = prepared.brain[box] & (distance_mm > _INNER_MM) & (distance_mm <= _OUTER_MM)
+    if np.count_nonzero(surroundings) < _MIN_SURROUNDING_VOX:
         return out
     sigma = _SLIGHTLY_SMOOTH_MM / steps
-    after = ndimage.gaussian_filter(images[MrSequence.T1C][box], sigma)
-    added = after
+    t1c = ndimage.gaussian_filter(images[MrSequence.T1C][box], sigma)
+    added = t1c
     if MrSequence.T1 in images:
-        before = ndimage.gaussian_filter(images[MrSequence.T1][box], sigma)
-        added = after - np.float32(matched(before[around], after[around])[0]) * before
-    usual = float(np.median(after[around]))
-    excess = added - np.float32(np.median(added[around]))
-    spread = max(robust_spread(added[around]), _LEAST_SPREAD * usual)
-    bright = after > usual
-    found = here & bright & (excess > _ENHANCES * spread) & (excess > _MAJORITY * (after - usual))
-    parts, _ = ndimage.label(found, structure=TOUCHING)
-    largest = np.bincount(parts[found]).max(initial=0)
+        t1 = ndimage.gaussian_filter(images[MrSequence.T1][box], sigma)
+        added = t1c - np.float32(matched(t1[surroundings], t1c[surroundings])[0]) * t1
+    median = float(np.median(t1c[surroundings]))
+    excess = added - np.float32(np.median(added[surroundings]))
+    spread = max(robust_spread(added[surroundings]), _MIN_SPREAD * median)
+    bright = t1c > median
+    enhancing = (
+        lesion_box
+        & bright
+        & (excess > _ENHANCING_SPREADS * spread)
+        & (excess > _MIN_T1_FRACTION * (t1c - median))
+    )
+    parts, _ = ndimage.label(enhancing, structure=TOUCHING)
+    largest = np.bincount(parts[enhancing]).max(initial=0)
     if largest * prepared.working.voxel_ml >= _MIN_PART_ML:
-        out[box] = found
+        out[box] = enhancing
     return out
 
 
-def _notices(bright: Mask, left_out: Mask, grid: Grid) -> tuple[str, ...]:
+def _hyperintensity_notices(bright: Mask, removed: Mask, grid: Grid) -> tuple[str, ...]:
     """Report the volume left out, and the volume that is bright on T1 but counts as enhancing."""
-    out, kept = map(grid.volume_ml, (left_out, bright & ~left_out))
+    removed_ml, retained_ml = map(grid.volume_ml, (removed, bright & ~removed))
     notices = []
-    if out >= _MIN_ML:
+    if removed_ml >= _MIN_ML:
         notices.append(
-            f"{out:.1f} ml that are bright on T1c are bright on T1 already (blood, melanin, "
+            f"{removed_ml:.1f} ml that are bright on T1c are bright on T1 already (blood, melanin, "
             "fat or protein): not counted as enhancing"
         )
-    if kept >= _MIN_KEPT_ML:
+    if retained_ml >= _MIN_KEPT_ML:
         notices.append(
-            f"{kept:.1f} ml of the enhancing part are bright on T1 already (blood, melanin, fat "
-            "or protein); they count as enhancing, for the rest of that core enhances"
+            f"{retained_ml:.1f} ml of the enhancing part are bright on T1 already (blood, melanin, "
+            "fat or protein); they count as enhancing, for the rest of that core enhances"
         )
     return tuple(notices)
 
 
-def _whole_cores(mine: Mask, drawn: Mask, core: Mask) -> Mask:
-    """Return the enhancing voxels of whole cores in which most of them are bright on T1."""
-    cores, count = ndimage.label(core | drawn, structure=TOUCHING)
-    size, own = (np.bincount(cores[one], minlength=count + 1) for one in (drawn, drawn & mine))
-    return np.asarray(drawn & (own > _MAJORITY * size)[cores])
+def _in_hyperintense_cores(hyperintense: Mask, enhancing: Mask, core: Mask) -> Mask:
+    """Return the enhancing voxels of the cores in which most of them are T1-hyperintense."""
+    cores, core_count = ndimage.label(core | enhancing, structure=TOUCHING)
+    enhancing_count, hyperintense_count = (
+        np.bincount(cores[mask], minlength=core_count + 1)
+        for mask in (enhancing, enhancing & hyperintense)
+    )
+    return np.asarray(enhancing & (hyperintense_count > _MIN_T1_FRACTION * enhancing_count)[cores])
 
 
-def _bright_on_t1(before: Floats, after: Floats, own: Floats, shown: Floats) -> Mask:
-    """Return which voxels are bright on T1 and owe it most of their brightness on T1c.
+def _bright_on_t1(normal_t1: Floats, normal_t1c: Floats, t1: Floats, t1c: Floats) -> Mask:
+    """Return which voxels are bright on T1 so that T1 explains most of their brightness on T1c.
 
-    `before` and `after` are T1 and T1c of the rest of the brain, `own` and `shown` of the voxels.
+    `normal_t1` and `normal_t1c` are intensities of the rest of the brain, `t1` and `t1c` of the
+    voxels to test.
     """
-    if before.size < 2:
-        return np.zeros(own.shape, bool)
-    scale, _ = matched(before, after)
-    usual = float(np.median(before))
-    spread = robust_spread(before)
-    excess, all_excess = own - usual, shown - float(np.median(after))
-    return np.asarray((excess > _BRIGHT * spread) & (scale * excess > _MAJORITY * all_excess))
+    if normal_t1.size < 2:
+        return np.zeros(t1.shape, bool)
+    scale, _ = matched(normal_t1, normal_t1c)
+    median_t1 = float(np.median(normal_t1))
+    spread = robust_spread(normal_t1)
+    t1_excess, t1c_excess = t1 - median_t1, t1c - float(np.median(normal_t1c))
+    return np.asarray(
+        (t1_excess > _BRIGHT_SPREADS * spread) & (scale * t1_excess > _MIN_T1_FRACTION * t1c_excess)
+    )

@@ -67,32 +67,40 @@ def find(
     criteria = CandidateCriteria(
         prediction.thresholds, slight_enhancement=prediction.slight_enhancement
     )
-    outside = None if cavity is None else cavity.data
-    found = draw_components(probability, grid, criteria, outside)
-    seen = prediction.unperturbed
-    flagged = Flagged(found) if seen is None else judged(found, seen, prediction.scoring)
-    enhancing = probability.get(Region.ET)
-    ml = 0.0 if enhancing is None else doubtful_ml(flagged.marked, enhancing, criteria)
-    if not ml:
-        return flagged
-    words = (
-        f"{millilitres(ml)} ml of the tumour core may enhance, too doubtful to be outlined: look "
-        "at T1c and at the probability of enhancing tumour"
+    cavity_mask = None if cavity is None else cavity.data
+    components = draw_components(probability, grid, criteria, cavity_mask)
+    first_pass = prediction.unperturbed
+    flagged = (
+        Flagged(components)
+        if first_pass is None
+        else judged(components, first_pass, prediction.scoring)
     )
-    return replace(flagged, notices=(words,))
+    enhancing = probability.get(Region.ET)
+    volume_ml = 0.0 if enhancing is None else doubtful_ml(flagged.marked, enhancing, criteria)
+    if not volume_ml:
+        return flagged
+    notice = (
+        f"{millilitres(volume_ml)} ml of the tumour core may enhance, too doubtful to be outlined: "
+        "look at T1c and at the probability of enhancing tumour"
+    )
+    return replace(flagged, notices=(notice,))
 
 
-def judged(found: ComponentMask, seen: PerturbedPrediction, scoring: Scoring) -> Flagged:
+def judged(components: ComponentMask, first_pass: PerturbedPrediction, scoring: Scoring) -> Flagged:
     """Split components by whether their first-pass score reaches the threshold."""
-    spots = component_voxels(found, seen.grid)
-    scores = score_components(seen, spots, scoring)[0]
-    wanted = scores >= scoring.floor
+    first_pass_voxels = component_voxels(components, first_pass.grid)
+    scores = score_components(first_pass, first_pass_voxels, scoring)[0]
+    is_flagged = scores >= scoring.floor
     return Flagged(
-        marked=keep(found, wanted.tolist()),
-        scores=scores[wanted].tolist(),
-        spots=[spot for spot, enough in zip(spots, wanted, strict=True) if enough],
-        dismissed=keep(found, (~wanted).tolist()),
-        dismissed_scores=scores[~wanted].tolist(),
+        marked=keep(components, is_flagged.tolist()),
+        scores=scores[is_flagged].tolist(),
+        spots=[
+            voxels
+            for voxels, selected in zip(first_pass_voxels, is_flagged, strict=True)
+            if selected
+        ],
+        dismissed=keep(components, (~is_flagged).tolist()),
+        dismissed_scores=scores[~is_flagged].tolist(),
     )
 
 
@@ -102,7 +110,7 @@ THRESHOLD = 0.5
 def find_cavity(
     prediction: Prediction, probability: Mapping[Region, Floats], prepared: PreparedStudy
 ) -> Volume | None:
-    """Outline the cavity where it is likelier than not, and likelier than tumour.
+    """Outline the cavity where its probability is at least one half and exceeds the tumour's.
 
     Parameters
     ----------
@@ -119,7 +127,7 @@ def find_cavity(
     """
     if prediction.cavity is None:
         return None
-    share = native.resample_map(prediction.cavity, prepared)
-    inside = (share >= THRESHOLD) & (share > probability[Region.WT])
+    cavity_probability = native.resample_map(prediction.cavity, prepared)
+    inside = (cavity_probability >= THRESHOLD) & (cavity_probability > probability[Region.WT])
     smallest = CandidateCriteria().smallest_vox(prepared.native)
     return Volume(without_specks(inside, smallest), prepared.native)

@@ -1,4 +1,4 @@
-"""Features of a candidate that tell kinds of lesions apart, measured on a 2 mm lattice.
+"""Features of a candidate that distinguish kinds of lesions, measured on a 2 mm lattice.
 
 Intensities are relative to the rest of the brain, so that neither unit nor scanner matters; shape,
 depth and distances are in mm. No network is involved.
@@ -27,15 +27,15 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Features = dict[str, float]
 LATTICE_MM: Final = 2.0
-_LOW, _HIGH = 0.02, 0.98
+_LOW_QUANTILE, _HIGH_QUANTILE = 0.02, 0.98
 """Quantiles of the rest of the brain that become -1 and 1; its median becomes 0."""
-_FARTHEST = 4.0
+_MAX_LEVEL = 4.0
 _STRIDE = 5
 """Every n-th voxel of the rest of the brain is used for quantiles."""
 _SHELL_MM, _SURFACE_MM = 5.0, 4.0
-_BRIGHT, _UPTAKE = 1.0, 3.0
+_MIN_T1C_LEVEL, _MIN_UPTAKE = 1.0, 3.0
 """Minimum level of T1c, and minimum uptake (robust deviations), of an enhancing voxel."""
-_FLUID, _DARK = 0.7, 0.0
+_MIN_FLUID_LEVEL, _MAX_FLAIR_LEVEL = 0.7, 0.0
 _MIN_PIECE_VOX = 4
 """Minimum voxels of an enhancing piece that is counted."""
 _VENTRICLE_AXIS = np.array([[12.0, -36.0, 14.0], [12.0, 24.0, 10.0]])
@@ -43,8 +43,8 @@ _VENTRICLE_AXIS = np.array([[12.0, -36.0, 14.0], [12.0, 24.0, 10.0]])
 _MARGIN_VOX = 4
 """Margin of a candidate's box, for its surroundings."""
 _TIE_BREAK = 1e-3 * np.array([-1.0, -1.0, 1.0])
-"""Voxels of the lattice, to the left, back and top: its centres lie midway between native voxels,
-and which of these counts must not depend on the order in which they are stored.
+"""Offset in lattice voxels, to the left, back and top. Lattice centres lie midway between native
+voxels; the offset makes the choice between them independent of the storage order.
 """
 
 
@@ -64,16 +64,16 @@ class Coarse:
 
     def sampled(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return a native volume at the centres of this grid's voxels."""
-        turn, offset = self.to_native[:3, :3], self.to_native[:3, 3]
-        found: NDArray[np.int32] = ndimage.affine_transform(
-            numbers, turn, offset + turn @ _TIE_BREAK, output_shape=self.grid.shape, order=0
+        matrix, offset = self.to_native[:3, :3], self.to_native[:3, 3]
+        values: NDArray[np.int32] = ndimage.affine_transform(
+            numbers, matrix, offset + matrix @ _TIE_BREAK, output_shape=self.grid.shape, order=0
         )
-        return found
+        return values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
-    """A study at 2 mm with its candidates, and what is usual outside of them."""
+    """A study at 2 mm with its candidates, and reference intensities outside of them."""
 
     coarse: Coarse
     numbers: NDArray[np.int32]
@@ -86,11 +86,11 @@ class Lattice:
 
     def levels(self, sequence: MrSequence, values: Floats) -> Floats:
         """Return intensities as levels: -1, 0 and 1 at `usual`."""
-        low, middle, high = self.usual[sequence]
-        away = values - np.float32(middle)
-        above, below = np.float32(max(high - middle, 1e-6)), np.float32(max(middle - low, 1e-6))
-        found = np.where(away > 0, away / above, away / below)
-        return np.clip(found, -_FARTHEST, _FARTHEST)
+        low, median, high = self.usual[sequence]
+        difference = values - np.float32(median)
+        above, below = np.float32(max(high - median, 1e-6)), np.float32(max(median - low, 1e-6))
+        scaled = np.where(difference > 0, difference / above, difference / below)
+        return np.clip(scaled, -_MAX_LEVEL, _MAX_LEVEL)
 
     def uptake(self, before: Floats, after: Floats) -> Floats:
         """Return what T1c adds to T1, in robust deviations."""
@@ -106,14 +106,14 @@ def coarse_of(prepared: PreparedStudy, head: anatomy.Head) -> Coarse | None:
         return None
     working = prepared.working
     step = max(1, round(LATTICE_MM / float(working.spacing_mm[0])))
-    share, grid = cube_means(prepared.brain, working, box, step)
+    fraction, grid = cube_means(prepared.brain, working, box, step)
     images = {
         sequence: cube_means(image, working, box, step)[0]
         for sequence, image in prepared.images.items()
     }
     to_working = np.diag([step, step, step, 1.0])  # exact: centres lie between native voxels
     to_working[:3, 3] = [side.start + (step - 1) / 2 for side in box]
-    brain = share >= 0.5
+    brain = fraction >= 0.5
     return Coarse(images, brain, depth_of(brain, grid), grid, head, prepared.to_native @ to_working)
 
 
@@ -126,11 +126,14 @@ def depth_of(brain: Mask, grid: Grid) -> Floats:
 
 def lattice_of(coarse: Coarse, numbers: NDArray[np.int32]) -> Lattice:
     """Return a brain with its candidates; `numbers` are on its grid."""
-    rest = np.flatnonzero(coarse.brain & (numbers == 0))[::_STRIDE]
-    if not rest.size:
-        rest = np.flatnonzero(coarse.brain)
-    values = {sequence: image.ravel()[rest] for sequence, image in coarse.images.items()}
-    usual = {s: tuple(np.quantile(v, (_LOW, 0.5, _HIGH)).tolist()) for s, v in values.items()}
+    normal = np.flatnonzero(coarse.brain & (numbers == 0))[::_STRIDE]
+    if not normal.size:
+        normal = np.flatnonzero(coarse.brain)
+    values = {sequence: image.ravel()[normal] for sequence, image in coarse.images.items()}
+    usual = {
+        s: tuple(np.quantile(v, (_LOW_QUANTILE, 0.5, _HIGH_QUANTILE)).tolist())
+        for s, v in values.items()
+    }
     matching = None
     if MrSequence.T1 in values and MrSequence.T1C in values:
         before, after = values[MrSequence.T1], values[MrSequence.T1C]
@@ -144,7 +147,7 @@ def features_by_id(
     prepared: PreparedStudy,
     head: anatomy.Head | None,
     components: NDArray[np.int32],
-    wanted: Collection[int],
+    ids: Collection[int],
 ) -> Mapping[int, Features | None]:
     """Measure the wanted candidates, as `features_of` does; None for each without a brain mask.
 
@@ -155,11 +158,11 @@ def features_by_id(
     components : (I, J, K) int32
         Id of the candidate at each voxel of the native grid, 0 elsewhere.
     """
-    coarse = None if head is None or not head.whole or not wanted else coarse_of(prepared, head)
+    coarse = None if head is None or not head.whole or not ids else coarse_of(prepared, head)
     if coarse is None:
-        return dict.fromkeys(wanted)
+        return dict.fromkeys(ids)
     lattice = lattice_of(coarse, coarse.sampled(components))
-    return {number: features_of(lattice, number) for number in wanted}
+    return {number: features_of(lattice, number) for number in ids}
 
 
 def features_of(lattice: Lattice, number: int) -> Features | None:
@@ -175,20 +178,27 @@ def features_of(lattice: Lattice, number: int) -> Features | None:
         return None
     mask = lattice.numbers[box] == number
     spacing = lattice.coarse.grid.spacing_mm
-    inner = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
-    away = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    depth_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    distance_mm = ndimage.distance_transform_edt(~mask, sampling=spacing)
     shell = (
-        (away > 0) & (away <= _SHELL_MM) & lattice.coarse.brain[box] & (lattice.numbers[box] == 0)
+        (distance_mm > 0)
+        & (distance_mm <= _SHELL_MM)
+        & lattice.coarse.brain[box]
+        & (lattice.numbers[box] == 0)
     )
-    view = _View(lattice, box, mask, inner, shell)
-    found = {**_multiplicity(lattice, number), **_shape(view), **_position(view)}
+    view = _CandidateView(lattice, box, mask, depth_mm, shell)
+    features = {
+        **_count_features(lattice, number),
+        **_shape_features(view),
+        **_position_features(view),
+    }
     for sequence in lattice.coarse.images:
-        found |= _intensity(view, sequence)
-    return found | _enhancement(view) | _fluid(view)
+        features |= _intensity_features(view, sequence)
+    return features | _enhancement_features(view) | _fluid_features(view)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _View:
+class _CandidateView:
     """One candidate in its box."""
 
     lattice: Lattice
@@ -208,17 +218,17 @@ class _View:
         return self.lattice.levels(sequence, self.coarse.images[sequence][self.box])
 
 
-def _multiplicity(lattice: Lattice, number: int) -> Features:
-    size = np.bincount(lattice.numbers.ravel()).astype(float)[1:]
-    own, present = size[number - 1], size[size > 0]
+def _count_features(lattice: Lattice, number: int) -> Features:
+    volumes = np.bincount(lattice.numbers.ravel()).astype(float)[1:]
+    own_volume, present_volumes = volumes[number - 1], volumes[volumes > 0]
     return {
-        "count": float(np.log(len(present))),
-        "others": float(np.log((present.sum() - own) / own + 0.05)),
-        "rank": float((present > own).mean()),
+        "count": float(np.log(len(present_volumes))),
+        "others": float(np.log((present_volumes.sum() - own_volume) / own_volume + 0.05)),
+        "rank": float((present_volumes > own_volume).mean()),
     }
 
 
-def _shape(view: _View) -> Features:
+def _shape_features(view: _CandidateView) -> Features:
     mask, spacing = view.mask, view.coarse.grid.spacing_mm
     voxels = np.count_nonzero(mask)
     points = np.argwhere(mask) * spacing
@@ -246,109 +256,109 @@ def sphericity(mask: Mask) -> float:
     return float(ball / max(faces, 1))
 
 
-def _position(view: _View) -> Features:
+def _position_features(view: _CandidateView) -> Features:
     depth = view.coarse.depth_mm[view.box][view.mask].astype(np.float64)
-    edge = view.inner_mm[view.mask] <= 1.01 * view.coarse.grid.spacing_mm.max()
+    is_border = view.inner_mm[view.mask] <= 1.01 * view.coarse.grid.spacing_mm.max()
     points = _points_mm(view)
     mni = view.coarse.head.to_mni(points)
     mni[:, 0] = np.abs(mni[:, 0])
-    start, along = _VENTRICLE_AXIS[0], _VENTRICLE_AXIS[1] - _VENTRICLE_AXIS[0]
-    share = np.clip((mni - start) @ along / (along @ along), 0, 1)
-    far = np.linalg.norm(mni - start - share[:, None] * along, axis=1)
-    reach = max(float(np.ptp(depth)), 1.0)
+    start, direction = _VENTRICLE_AXIS[0], _VENTRICLE_AXIS[1] - _VENTRICLE_AXIS[0]
+    fraction = np.clip((mni - start) @ direction / (direction @ direction), 0, 1)
+    distances = np.linalg.norm(mni - start - fraction[:, None] * direction, axis=1)
+    depth_range = max(float(np.ptp(depth)), 1.0)
     return {
         "depth_least": float(depth.min()),
         "depth_most": float(depth.max()),
-        "wedge": float((depth.mean() - depth.min()) / reach),
+        "wedge": float((depth.mean() - depth.min()) / depth_range),
         "at_surface": float((depth <= _SURFACE_MM).mean()),
-        "border_at_surface": float((depth[edge] <= _SURFACE_MM).mean()),
-        "axis_least": float(np.quantile(far, 0.02)),
-        "axis_mean": float(far.mean()),
+        "border_at_surface": float((depth[is_border] <= _SURFACE_MM).mean()),
+        "axis_least": float(np.quantile(distances, 0.02)),
+        "axis_mean": float(distances.mean()),
         "height": float(mni[:, 2].mean()),
         "midline": float(mni[:, 0].mean()),
     }
 
 
-def _points_mm(view: _View) -> NDArray[np.float64]:
+def _points_mm(view: _CandidateView) -> NDArray[np.float64]:
     low = [side.start for side in view.box]
     return np.asarray(view.coarse.grid.to_mm(np.argwhere(view.mask) + low), dtype=np.float64)
 
 
-def _intensity(view: _View, sequence: MrSequence) -> Features:
+def _intensity_features(view: _CandidateView, sequence: MrSequence) -> Features:
     image, name = view.level(sequence), sequence.value
     values = image[view.mask]
-    low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
-    around = float(image[view.shell].mean()) if view.shell.any() else 0.0
+    low, median, high = np.quantile(values, (0.1, 0.5, 0.9))
+    shell_mean = float(image[view.shell].mean()) if view.shell.any() else 0.0
     return {
         f"{name}.low": float(low),
-        f"{name}.median": float(middle),
+        f"{name}.median": float(median),
         f"{name}.high": float(high),
         f"{name}.inner": _inner_excess(view, values),
-        f"{name}.contrast": float(values.mean()) - around,
+        f"{name}.contrast": float(values.mean()) - shell_mean,
         f"{name}.asymmetry": float(values.mean() - _mirrored(view, sequence).mean()),
     }
 
 
-def _inner_excess(view: _View, values: Floats) -> float:
-    """Return how much a candidate's (N,) values are higher in its inner half than outside it."""
+def _inner_excess(view: _CandidateView, values: Floats) -> float:
+    """Return the mean of (N,) values in a candidate's inner half minus that in its outer half."""
     deep = view.inner_mm[view.mask] > np.median(view.inner_mm[view.mask])
     inner = float(values[deep].mean()) if deep.any() else float(values.mean())
     return inner - float(values[~deep].mean())
 
 
-def _mirrored(view: _View, sequence: MrSequence) -> Floats:
+def _mirrored(view: _CandidateView, sequence: MrSequence) -> Floats:
     """Return the levels at the mirror image of the candidate."""
     coarse = view.coarse
-    at = coarse.head.mirrored(_points_mm(view))
-    i, j, k = coarse.grid.nearest_voxel(at, clip=True).T
+    points_mm = coarse.head.mirrored(_points_mm(view))
+    i, j, k = coarse.grid.nearest_voxel(points_mm, clip=True).T
     return view.lattice.levels(sequence, coarse.images[sequence][i, j, k])
 
 
-def _enhancement(view: _View) -> Features:
+def _enhancement_features(view: _CandidateView) -> Features:
     images = view.coarse.images
-    found: Features = {}
+    features: Features = {}
     if MrSequence.T1C in images:
-        found |= _part("bright", view, view.level(MrSequence.T1C), _BRIGHT)
+        features |= _part_features("bright", view, view.level(MrSequence.T1C), _MIN_T1C_LEVEL)
     if view.lattice.matching is not None:
         before, after = (images[s][view.box] for s in (MrSequence.T1, MrSequence.T1C))
-        found |= _part("uptake", view, view.lattice.uptake(before, after), _UPTAKE)
-    return found
+        features |= _part_features("uptake", view, view.lattice.uptake(before, after), _MIN_UPTAKE)
+    return features
 
 
-def _part(name: str, view: _View, values: Floats, bound: float) -> Features:
-    """Describe the part of a candidate that lies above a bound: how much, how even, how hollow."""
-    part = view.mask & (values > bound)
+def _part_features(name: str, view: _CandidateView, values: Floats, threshold: float) -> Features:
+    """Measure size, evenness and shape of the part of a candidate above a threshold."""
+    part = view.mask & (values > threshold)
     count, whole = int(part.sum()), int(view.mask.sum())
     closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(part, 2), TOUCHING))
-    pieces = np.bincount(ndimage.label(part, structure=TOUCHING)[0].ravel())[1:]
+    piece_sizes = np.bincount(ndimage.label(part, structure=TOUCHING)[0].ravel())[1:]
     depth = view.coarse.depth_mm[view.box]
     inside = values[view.mask]
-    own = values[part] if count else np.array([bound])
+    part_values = values[part] if count else np.array([threshold])
     return {
         f"{name}.share": count / whole,
         f"{name}.log_ml": float(np.log(count * view.coarse.grid.voxel_ml + 0.02)),
         f"{name}.mean": float(inside.mean()),
         f"{name}.high": float(np.quantile(inside, 0.9)),
         f"{name}.inner": _inner_excess(view, inside),
-        f"{name}.even": float(own.std() / max(abs(float(own.mean())), 0.1)),
+        f"{name}.even": float(part_values.std() / max(abs(float(part_values.mean())), 0.1)),
         f"{name}.hollow": 1 - count / max(int(closed.sum()), 1) if count else 0.0,
-        f"{name}.pieces": float(np.log1p((pieces >= _MIN_PIECE_VOX).sum())),
+        f"{name}.pieces": float(np.log1p((piece_sizes >= _MIN_PIECE_VOX).sum())),
         f"{name}.sphericity": sphericity(part) if count else 0.0,
         f"{name}.at_surface": float((depth[part] <= _SURFACE_MM).mean()) if count else 0.0,
     }
 
 
-def _fluid(view: _View) -> Features:
+def _fluid_features(view: _CandidateView) -> Features:
     """Return the shares of a candidate that look like cerebrospinal fluid, by pairs of images."""
     levels = {s: view.level(s)[view.mask] for s in view.coarse.images}
     if MrSequence.FLAIR not in levels:
         return {}
-    dark, found = levels[MrSequence.FLAIR] < _DARK, {}
+    dark, features = levels[MrSequence.FLAIR] < _MAX_FLAIR_LEVEL, {}
     if MrSequence.T2 in levels:
-        found["fluid.t2"] = float((dark & (levels[MrSequence.T2] > _FLUID)).mean())
+        features["fluid.t2"] = float((dark & (levels[MrSequence.T2] > _MIN_FLUID_LEVEL)).mean())
     if MrSequence.T1 in levels:
-        found["fluid.t1"] = float((dark & (levels[MrSequence.T1] < -_FLUID)).mean())
-    return found
+        features["fluid.t1"] = float((dark & (levels[MrSequence.T1] < -_MIN_FLUID_LEVEL)).mean())
+    return features
 
 
 def shown_by(name: str, sequences: frozenset[MrSequence]) -> bool:

@@ -1,7 +1,4 @@
-"""What a candidate looks like, by calibrated probabilities of the kinds of lesions.
-
-It describes an appearance; it is no diagnosis.
-"""
+"""Appearance of a candidate, as calibrated probabilities of the kinds of lesions; no diagnosis."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from lesionlens.base.records.findings import Appearance, Candidate
 from lesionlens.base.records.study import PreparedStudy
 
 CLIP = 2.5
-"""Standard deviations of a feature beyond which it counts no further."""
+"""Standard deviations at which a feature is clipped."""
 MODEL = "kinds.json"
 
 
@@ -60,7 +57,7 @@ def key_of(sequences: Collection[MrSequence]) -> str:
     >>> key_of({MrSequence.FLAIR, MrSequence.T1})
     't1 flair'
     """
-    return " ".join(one.value for one in MrSequence if one in sequences)
+    return " ".join(sequence.value for sequence in MrSequence if sequence in sequences)
 
 
 @cache
@@ -74,23 +71,23 @@ def models_of(content: Mapping[str, Any]) -> Mapping[str, KindModel]:
     """Build models from the content of their file."""
     return {
         name: KindModel(
-            names=one["features"],
-            mean=np.array(one["mean"]),
-            scale=np.array(one["scale"]),
-            weights=np.array(one["weights"]),
-            least=np.array(one["least"]),
+            names=model["features"],
+            mean=np.array(model["mean"]),
+            scale=np.array(model["scale"]),
+            weights=np.array(model["weights"]),
+            least=np.array(model["least"]),
         )
-        for name, one in content["models"].items()
+        for name, model in content["models"].items()
     }
 
 
 def appearance_of(features: Mapping[str, float], model: KindModel) -> Appearance:
-    """Return what a candidate with these features looks like."""
-    found = model.probabilities(np.array([features[name] for name in model.names]))
-    shares = dict(zip(LesionKind, found.tolist(), strict=True))
-    first = int(found.argmax())
-    stands_out = found[first] >= model.least[first]
-    return Appearance(list(LesionKind)[first] if stands_out else None, shares)
+    """Return the appearance of a candidate with these features."""
+    probabilities = model.probabilities(np.array([features[name] for name in model.names]))
+    by_kind = dict(zip(LesionKind, probabilities.tolist(), strict=True))
+    best = int(probabilities.argmax())
+    stands_out = probabilities[best] >= model.least[best]
+    return Appearance(list(LesionKind)[best] if stands_out else None, by_kind)
 
 
 def with_kinds(
@@ -100,7 +97,7 @@ def with_kinds(
     head: Head | None,
     only: Collection[int] | None = None,
 ) -> tuple[Candidate, ...]:
-    """Return candidates with what they look like.
+    """Return candidates with their appearance.
 
     Parameters
     ----------
@@ -118,8 +115,8 @@ def with_kinds(
     tuple of Candidate
         `kind` is None without a brain mask, and of a candidate too small for the 2 mm lattice.
     """
-    wanted = {one.id for one in candidates} if only is None else set(only)
-    found = features_by_id(prepared, head, components, wanted)
+    ids = {c.id for c in candidates} if only is None else set(only)
+    features = features_by_id(prepared, head, components, ids)
     model = load_models()[key_of(prepared.sequences)]
-    kinds = {n: None if one is None else appearance_of(one, model) for n, one in found.items()}
+    kinds = {n: None if f is None else appearance_of(f, model) for n, f in features.items()}
     return tuple(replace(c, kind=kinds[c.id]) if c.id in kinds else c for c in candidates)

@@ -24,9 +24,9 @@ Points = NDArray[np.float64]
 
 RANO_SMALLEST_ML = np.pi / 6 * (MEASURABLE_MM / 10) ** 3
 """A ball with the minimum diameter has 0.52 ml."""
-_DOUBTFUL = 0.5
+_MIN_MEAN_PROBABILITY = 0.5
 _PLANE_MM = 1.0
-_PARTS = 3
+_SUBDIVISIONS = 3
 """Fraction of a voxel's edge: on so fine a grid a point is near every voxel's centre, even if
 oblique.
 """
@@ -97,24 +97,24 @@ def _diameters_of(
     voxels = np.unpackbits(np.frombuffer(packed, np.uint8), count=part.size)
     part[...] = voxels.reshape(part.shape)
     grid = Grid(shape, np.frombuffer(affine).reshape(4, 4))
-    found = _longest(mask, grid, _PLANE_MM)
-    if found is None:
+    result = _longest_diameters(mask, grid, _PLANE_MM)
+    if result is None:
         parts, _ = ndimage.label(mask, structure=TOUCHING)
         largest: Mask = parts == np.bincount(parts[parts > 0]).argmax()
-        found = _longest(largest, grid, float(grid.spacing_mm.min()) / _PARTS)
-    return found
+        result = _longest_diameters(largest, grid, float(grid.spacing_mm.min()) / _SUBDIVISIONS)
+    return result
 
 
-def _longest(mask: Mask, grid: Grid, edge_mm: float) -> Diameters | None:
+def _longest_diameters(mask: Mask, grid: Grid, edge_mm: float) -> Diameters | None:
     """Return the longest diameter on axial planes with this pixel edge; None if they are empty."""
     longest_mm, best = 0.0, None
     for plane, origin_mm in _axial_planes(mask, grid, edge_mm):
         for outline, corner_mm in _outlines(plane, edge_mm, longer_than=longest_mm):
-            ends = _farthest(outline)
+            ends = _farthest_points(outline)
             length = float(np.hypot(*(ends[0] - ends[1])))
             if best is None or length > longest_mm:
                 longest_mm, best = length, (outline, ends, origin_mm + corner_mm)
-    return None if best is None else _across(*best)
+    return None if best is None else _with_perpendicular(*best)
 
 
 def slices_touched(mask: Mask, grid: Grid) -> int:
@@ -134,7 +134,7 @@ def slices_touched(mask: Mask, grid: Grid) -> int:
 def is_rano_measurable(
     enhancing: Mask,
     grid: Grid,
-    found: Diameters | None,
+    measured: Diameters | None,
     probability: NDArray[np.float32] | None = None,
 ) -> bool:
     """Return whether a lesion is measurable by RANO: both diameters >= 10 mm, on two slices.
@@ -149,17 +149,17 @@ def is_rano_measurable(
     probability : (I, J, K) float32 or None
         Probability of enhancement, if known: a part that is undecided on average does not count.
     """
-    if found is None or found.perpendicular_mm < MEASURABLE_MM:
+    if measured is None or measured.perpendicular_mm < MEASURABLE_MM:
         return False
     parts, count = ndimage.label(enhancing, structure=TOUCHING)
     for number in range(1, count + 1):
         part: Mask = parts == number
         if grid.volume_ml(part) < RANO_SMALLEST_ML or slices_touched(part, grid) < 2:
             continue
-        if probability is not None and float(probability[part].mean()) < _DOUBTFUL:
+        if probability is not None and float(probability[part].mean()) < _MIN_MEAN_PROBABILITY:
             continue
-        own = found if count == 1 else diameters(part, grid)
-        if own is not None and own.perpendicular_mm >= MEASURABLE_MM:
+        part_diameters = measured if count == 1 else diameters(part, grid)
+        if part_diameters is not None and part_diameters.perpendicular_mm >= MEASURABLE_MM:
             return True
     return False
 
@@ -208,62 +208,62 @@ def _outlines(
             continue
         padded = np.pad((parts[box] == index).astype(np.float64), 1)
         corner = np.array([box[0].start - 1, box[1].start - 1, 0]) * edge_mm
-        # "high": what touches at a corner alone is one part here, so it has one outline
+        # "high": pixels that touch at a corner alone are one part, which must have one outline
         outline, *_ = find_contours(padded, 0.5, fully_connected="high")
         yield outline * edge_mm, corner
 
 
-def _farthest(outline: Points) -> Points:
+def _farthest_points(outline: Points) -> Points:
     """Return the two outline points that are farthest apart, (2, 2)."""
     try:
         corners: Points = outline[ConvexHull(outline).vertices]
     except QhullError:  # collinear points are their own hull
         corners = outline
-    gaps = corners[:, None] - corners[None]
-    lengths = np.hypot(gaps[..., 0], gaps[..., 1])
+    offsets = corners[:, None] - corners[None]
+    lengths = np.hypot(offsets[..., 0], offsets[..., 1])
     return corners[[*np.unravel_index(int(lengths.argmax()), lengths.shape)]]
 
 
-def _across(outline: Points, ends: Points, origin_mm: Points) -> Diameters:
+def _with_perpendicular(outline: Points, ends: Points, origin_mm: Points) -> Diameters:
     """Return the diameter between two ends, and the longest line of the outline across it.
 
     `origin_mm` is the outline's origin in the patient.
     """
-    gap = ends[0] - ends[1]
-    longest = float(np.hypot(*gap))
-    along = gap / longest
-    axes = np.array([along, (-along[1], along[0])])
-    widest = _widest(outline @ axes.T)
+    offset = ends[0] - ends[1]
+    longest_mm = float(np.hypot(*offset))
+    direction = offset / longest_mm
+    axes = np.array([direction, (-direction[1], direction[0])])
+    perpendicular = _widest_line(outline @ axes.T)
     return Diameters(
-        longest,
-        float(np.ptp(widest[:, 1])),
+        longest_mm,
+        float(np.ptp(perpendicular[:, 1])),
         _in_patient(ends, origin_mm),
-        _in_patient(widest @ axes, origin_mm),
+        _in_patient(perpendicular @ axes, origin_mm),
     )
 
 
 def _in_patient(ends: Points, origin_mm: Points) -> tuple[Point, Point]:
     """Convert two points of a plane, (2, 2) mm, to RAS+ mm."""
-    placed = np.pad(ends, ((0, 0), (0, 1))) + origin_mm
-    start, end = ((float(x), float(y), float(z)) for x, y, z in placed)
+    points_mm = np.pad(ends, ((0, 0), (0, 1))) + origin_mm
+    start, end = ((float(x), float(y), float(z)) for x, y, z in points_mm)
     return start, end
 
 
-def _widest(turned: Points) -> Points:
+def _widest_line(rotated: Points) -> Points:
     """Return the ends, (2, 2), of the longest line along the second axis."""
-    start, end = turned[:-1], turned[1:]
-    cuts = np.linspace(turned[:, 0].min(), turned[:, 0].max(), 257)[1:-1, None]
+    start, end = rotated[:-1], rotated[1:]
+    cuts = np.linspace(rotated[:, 0].min(), rotated[:, 0].max(), 257)[1:-1, None]
     step = end[:, 0] - start[:, 0]
     crosses = (np.minimum(start[:, 0], end[:, 0]) <= cuts) & (
         cuts <= np.maximum(start[:, 0], end[:, 0])
     )
-    share = np.divide(cuts - start[:, 0], step, out=np.zeros(crosses.shape), where=step != 0)
-    height = start[:, 1] + np.clip(share, 0, 1) * (end[:, 1] - start[:, 1])
+    fraction = np.divide(cuts - start[:, 0], step, out=np.zeros(crosses.shape), where=step != 0)
+    height = start[:, 1] + np.clip(fraction, 0, 1) * (end[:, 1] - start[:, 1])
     top = np.where(crosses, height, -np.inf).max(axis=1)
     bottom = np.where(crosses, height, np.inf).min(axis=1)
     spans = np.where(np.isfinite(top) & np.isfinite(bottom), top - bottom, -1.0)
     if spans.max(initial=-1.0) < 0:
-        return np.repeat(turned[:1], 2, axis=0)
+        return np.repeat(rotated[:1], 2, axis=0)
     best = int(spans.argmax())
     return np.array([[cuts[best, 0], bottom[best]], [cuts[best, 0], top[best]]])
 

@@ -45,27 +45,30 @@ def of_components(
     """
     if attention is None or not attention.any():
         return [MapAgreement(None, None)] * count
-    seen = attention > 0
-    weight, own = attention[seen], components[seen]
-    several = count > 1 and components.any()
-    nearest = _nearest(components, spacing_mm)[seen] if several else 1
-    around = np.where(own == 0, nearest, 0)
-    masses, beside = (np.bincount(n, weight, count + 1) for n in (own, around))
-    even = float(weight.mean(dtype=np.float64))
-    found = []
+    attended = attention > 0
+    weight, component_at = attention[attended], components[attended]
+    has_several = count > 1 and components.any()
+    nearest = _nearest_component(components, spacing_mm)[attended] if has_several else 1
+    nearest_outside = np.where(component_at == 0, nearest, 0)
+    owners = component_at, nearest_outside
+    masses, outside_masses = (np.bincount(owner, weight, count + 1) for owner in owners)
+    mean_attention = float(weight.mean(dtype=np.float64))
+    agreements = []
     for number in range(1, count + 1):
-        peak, other = (weight.max(where=n == number, initial=0.0) for n in (own, around))
-        total = masses[number] + beside[number]
-        found.append(
+        peak, outside_peak = (weight.max(where=o == number, initial=0.0) for o in owners)
+        total = masses[number] + outside_masses[number]
+        agreements.append(
             MapAgreement(
-                peak_inside=bool(peak >= max(other, even)),
+                peak_inside=bool(peak >= max(outside_peak, mean_attention)),
                 mass_inside=float(masses[number] / total) if total > 0 else None,
             )
         )
-    return found
+    return agreements
 
 
-def _nearest(components: NDArray[np.int32], spacing_mm: NDArray[np.float64]) -> NDArray[np.int32]:
+def _nearest_component(
+    components: NDArray[np.int32], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.int32]:
     """Return the number of the nearest component for each voxel, computed in small blocks."""
     step = np.maximum(1, (_BLOCK_MM / np.asarray(spacing_mm)).astype(int))
     coarse = np.zeros(-(-np.array(components.shape) // step), np.int32)

@@ -46,17 +46,17 @@ def flag(
     PreliminaryFindings
         On the native grid; scored like final candidates, segmented from the coarse pass.
     """
-    found = first_pass(engine, prepared, context=context)
-    whole = native.resample_map(found.seen.probability[0], prepared, found.seen.grid)
-    inner = np.zeros(whole.shape, np.float32)
-    criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: found.threshold})
-    regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
+    coarse = first_pass(engine, prepared, context=context)
+    whole = native.resample_map(coarse.seen.probability[0], prepared, coarse.seen.grid)
+    empty = np.zeros(whole.shape, np.float32)
+    criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: coarse.threshold})
+    regions = {Region.WT: whole, Region.TC: empty, Region.ET: empty}
     marked = draw_components(regions, prepared.native, criteria)
-    flagged = judged(marked, found.seen, found.scoring)
+    flagged = judged(marked, coarse.seen, coarse.scoring)
     parts = tuple(components_of(flagged.marked))
-    shown = score_by_all_views(flagged.scores, None, found.scoring)
+    scores = score_by_all_views(flagged.scores, None, coarse.scoring)
     order = np.argsort(-np.array(flagged.scores), kind="stable")
-    candidates = tuple(_candidate(n, shown[i], parts[i]) for n, i in enumerate(order, start=1))
+    candidates = tuple(_candidate(n, scores[i], parts[i]) for n, i in enumerate(order, start=1))
     numbers = np.zeros(len(parts) + 1, np.int32)
     numbers[order + 1] = np.arange(1, len(parts) + 1)
     return PreliminaryFindings(candidates, numbers[flagged.marked.components], prepared.native)

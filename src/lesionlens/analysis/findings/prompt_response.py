@@ -15,10 +15,10 @@ from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-_ADDED: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
-_LEFT: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
-_NESTED = (None, *Region)
-"""Every region lies within those before it."""
+_ADDED_LABEL: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
+_REMAINING_LABEL: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
+_NESTED_REGIONS = (None, *Region)
+"""From outermost to innermost."""
 
 
 def region_of(labels: Labels, region: Region | None) -> Mask:
@@ -29,11 +29,12 @@ def region_of(labels: Labels, region: Region | None) -> Mask:
 def question_of(labels: Labels, prompt_round: PromptRound) -> PromptRequest:
     """Build the request about an outline, which may be empty."""
     outline = region_of(labels, prompt_round.region)
-    wanted, unwanted = (
-        np.array(some, np.int64).reshape(-1, 3)
-        for some in (prompt_round.foreground, prompt_round.background)
+    foreground, background = (
+        np.array(voxels, np.int64).reshape(-1, 3)
+        for voxels in (prompt_round.foreground, prompt_round.background)
     )
-    return PromptRequest(wanted, unwanted, outline if outline.any() else None, prompt_round.region)
+    known_outline = outline if outline.any() else None
+    return PromptRequest(foreground, background, known_outline, prompt_round.region)
 
 
 def prompts_that_hold(
@@ -41,22 +42,23 @@ def prompts_that_hold(
 ) -> tuple[tuple[Voxel, ...], tuple[Voxel, ...]]:
     """Return the foreground and background voxels of earlier rounds that hold for a region.
 
-    What belongs to a region belongs to those around it, what does not to those within it.
-    Voxels where the outline says otherwise were changed since, as by a brush, and do not hold.
+    Foreground of a region is also foreground of the regions that enclose it; background is also
+    background of those within it. A prompt that the current outline contradicts was superseded by a
+    later edit, such as a brush stroke, and is omitted.
     """
-    outline, here = region_of(labels, region), _NESTED.index(region)
+    outline, level = region_of(labels, region), _NESTED_REGIONS.index(region)
     foreground: dict[Voxel, None] = {}
     background: dict[Voxel, None] = {}
-    for one in {past.region: past for past in rounds}.values():
-        there = _NESTED.index(one.region)
-        foreground |= dict.fromkeys(one.foreground if there >= here else ())
-        background |= dict.fromkeys(one.background if there <= here else ())
-    kept = tuple(at for at in foreground if outline[at])
-    return kept, tuple(at for at in background if not outline[at])
+    for prompt_round in {past.region: past for past in rounds}.values():
+        other_level = _NESTED_REGIONS.index(prompt_round.region)
+        foreground |= dict.fromkeys(prompt_round.foreground if other_level >= level else ())
+        background |= dict.fromkeys(prompt_round.background if other_level <= level else ())
+    valid_foreground = tuple(voxel for voxel in foreground if outline[voxel])
+    return valid_foreground, tuple(voxel for voxel in background if not outline[voxel])
 
 
 def redrawn(
-    labels: Labels, found: PromptResponse, prompt_round: PromptRound, free: Mask, parts: Labels
+    labels: Labels, response: PromptResponse, prompt_round: PromptRound, free: Mask, parts: Labels
 ) -> Labels:
     """Return the labels after a response.
 
@@ -71,27 +73,28 @@ def redrawn(
     parts : (i, j, k) uint8
         Predicted labels in the response's box; 0 if none.
     """
-    now, mask = labels[found.box], found.probability >= 0.5
-    inside = region_of(now, prompt_round.region)
-    added = mask & ~inside & free[found.box]
-    gone = inside & ~mask & ~found.settled
-    paint = _ADDED.get(prompt_round.region)
+    current, mask = labels[response.box], response.probability >= 0.5
+    inside = region_of(current, prompt_round.region)
+    added = mask & ~inside & free[response.box]
+    removed = inside & ~mask & ~response.settled
+    paint = _ADDED_LABEL.get(prompt_round.region)
     predicted = (parts > 0) & (prompt_round.paint != Label.CAVITY)
-    new = np.where(predicted, parts, prompt_round.paint) if paint is None else np.uint8(paint)
-    left = np.uint8(_LEFT.get(prompt_round.region, Label.BACKGROUND))
+    label = prompt_round.paint if paint is None else paint
+    added_label = np.where(predicted, parts, label) if paint is None else np.uint8(label)
+    remaining_label = np.uint8(_REMAINING_LABEL.get(prompt_round.region, Label.BACKGROUND))
     out = labels.copy()
-    out[found.box] = np.where(added, new, np.where(gone, left, now))
+    out[response.box] = np.where(added, added_label, np.where(removed, remaining_label, current))
     return out
 
 
-def parts_in(analysis: Analysis, found: PromptResponse) -> Labels:
+def parts_in(analysis: Analysis, response: PromptResponse) -> Labels:
     """Return core and enhancing labels in a response's box; 0 elsewhere.
 
-    They are predicted ones. A lesion that the engine did not flag has none: what enhances more than
-    its surroundings is labelled there.
+    They are predicted labels. For a lesion that the engine did not flag, voxels that enhance more
+    than its surroundings are labelled as enhancing.
     """
     prepared = analysis.prepared
-    grid = cut_grid(prepared.working, found.box)
+    grid = cut_grid(prepared.working, response.box)
     predicted = {
         region: resample_part(volume.data, volume.grid, grid) >= 0.5
         for region, volume in analysis.volumes.probability.items()
@@ -100,10 +103,10 @@ def parts_in(analysis: Analysis, found: PromptResponse) -> Labels:
     for region, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
         if region in predicted and label in prepared.labels:
             out[predicted[region]] = label
-    mask = found.probability >= 0.5
+    mask = response.probability >= 0.5
     flagged = predicted.get(Region.WT)
-    known = 0 if flagged is None else np.count_nonzero(flagged & mask)
-    if 2 * known < np.count_nonzero(mask):
-        lesion = found.mask_over(None, prepared.working.shape)
-        out[enhancing_in(lesion, prepared)[found.box]] = Label.ENHANCING
+    flagged_count = 0 if flagged is None else np.count_nonzero(flagged & mask)
+    if 2 * flagged_count < np.count_nonzero(mask):
+        lesion = response.mask_over(None, prepared.working.shape)
+        out[enhancing_in(lesion, prepared)[response.box]] = Label.ENHANCING
     return out

@@ -21,11 +21,11 @@ STRUCTURES = (
 STEP_MM = 3.0
 ORIGIN_MNI = np.array([0.0, -111.0, -78.0])
 SHAPE = (27, 64, 56)
-_STEPS = 15.0
+_MAP_LEVELS = 15.0
 
 
 @cache
-def _shares() -> NDArray[np.uint8]:
+def _structure_map() -> NDArray[np.uint8]:
     """Return the (structures, I, J, K) map, in fifteenths of the heads."""
     with resources.as_file(resources.files("lesionlens.analysis.findings") / "places.npz") as path:
         return np.asarray(np.load(path, allow_pickle=False)["share"], dtype=np.uint8)
@@ -50,9 +50,9 @@ def shares_at(mni_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         0 to 1; the remainder to 1 is outside the brain.
     """
     folded = np.column_stack([np.abs(mni_mm[:, 0]), mni_mm[:, 1:]])
-    at = np.rint((folded - ORIGIN_MNI) / STEP_MM).astype(int)
-    inside = ((at >= 0) & (at < np.array(SHAPE))).all(axis=1)
-    found = np.zeros((len(mni_mm), len(STRUCTURES)))
-    i, j, k = at[inside].T
-    found[inside] = _shares()[:, i, j, k].T / _STEPS
-    return found
+    voxels = np.rint((folded - ORIGIN_MNI) / STEP_MM).astype(int)
+    inside = ((voxels >= 0) & (voxels < np.array(SHAPE))).all(axis=1)
+    fractions = np.zeros((len(mni_mm), len(STRUCTURES)))
+    i, j, k = voxels[inside].T
+    fractions[inside] = _structure_map()[:, i, j, k].T / _MAP_LEVELS
+    return fractions

@@ -15,7 +15,7 @@ from lesionlens.analysis.findings.find import Flagged
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import as_stored
-from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.findings import Considered, Findings
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 
@@ -49,26 +49,28 @@ def study_findings(
     numbers : (I, J, K) uint16 or None
         Number of the doubtful part at each native voxel; None if there are none.
     """
-    about, marked = prediction.engine, flagged.marked
+    engine, marked = prediction.engine, flagged.marked
     context = Context(
         whole_tumour=probability[Region.WT],
         head=anatomy.head_of(prepared),
         has_t1c=prepared.has_t1c,
-        identity=f"{study}|{about.name}|{about.weights_sha256}",
+        identity=f"{study}|{engine.name}|{engine.weights_sha256}",
         quality=prepared.quality,
         class_probabilities=prediction.class_probabilities,
     )
-    left, scores = flagged.dismissed, flagged.dismissed_scores
-    below = () if left is None else considered(left, scores, context, probability[Region.WT])
+    dismissed, scores = flagged.dismissed, flagged.dismissed_scores
+    below_threshold: tuple[Considered, ...] = ()
+    if dismissed is not None:
+        below_threshold = considered(dismissed, scores, context, probability[Region.WT])
     described = describe(marked, evidence, context)
     candidates = with_kinds(described.candidates, described.components, prepared, context.head)
-    findings = replace(described, candidates=candidates, considered=below)
+    findings = replace(described, candidates=candidates, considered=below_threshold)
     if not candidates:
         return as_stored(replace(findings, doubtful=())), None
-    unsure, shown = evidence.uncertainty, evidence.by_sequence
-    if unsure is None or shown is None or len(shown.by_voxel.shares) < 2:
+    uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
+    if uncertainty is None or by_sequence is None or len(by_sequence.by_voxel.shares) < 2:
         return as_stored(findings), None
     doubtful, numbers = doubtful_parts(
-        candidates, findings.components, unsure, shown.by_voxel, marked.grid
+        candidates, findings.components, uncertainty, by_sequence.by_voxel, marked.grid
     )
     return as_stored(replace(findings, doubtful=doubtful)), numbers if doubtful else None

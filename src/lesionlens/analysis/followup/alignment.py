@@ -33,7 +33,7 @@ MIRRORED = (
     "sides of both before you trust any change"
 )
 _GRID_MM = 3.0
-_MIN_COMPARED = 0.3
+_MIN_COMPARED_FRACTION = 0.3
 """Share of the brain that must be left; where lesions take more, everything is compared."""
 
 
@@ -66,12 +66,12 @@ def align(
     sequence = common_sequence(now.prepared, prior.prepared)
     fixed, moving = (
         pyramid(
-            np.where(one.prepared.brain, one.prepared.images[sequence], np.float32(0.0)),
-            one.prepared.working,
-            excluded=changed(one),
+            np.where(analysis.prepared.brain, analysis.prepared.images[sequence], np.float32(0.0)),
+            analysis.prepared.working,
+            excluded=changed(analysis),
             finest=True,
         )
-        for one in (now, prior)
+        for analysis in (now, prior)
     )
     return register(fixed, moving, context=context), sequence
 
@@ -81,14 +81,14 @@ def changed(analysis: Analysis) -> Excluded | None:
     prepared = analysis.prepared
     lesions = (analysis.findings.components > 0).astype(np.float32)
     inside, grid = on_ras_grid(lesions, prepared.native, _GRID_MM)
-    left = inside <= HALF
-    if left.all():
+    is_outside = inside <= HALF
+    if is_outside.all():
         return None
-    near = ndimage.distance_transform_edt(left, sampling=grid.spacing_mm) <= CHANGED_MM
-    at = grid.nearest_voxel(prepared.working.to_mm(np.argwhere(prepared.brain)[::101]))
-    within = grid.contains(at)
-    taken = float(near[tuple(at[within].T)].mean()) if within.any() else 0.0
-    return Excluded(near, grid) if taken <= 1 - _MIN_COMPARED else None
+    near = ndimage.distance_transform_edt(is_outside, sampling=grid.spacing_mm) <= CHANGED_MM
+    voxels = grid.nearest_voxel(prepared.working.to_mm(np.argwhere(prepared.brain)[::101]))
+    is_inside = grid.contains(voxels)
+    excluded_fraction = float(near[tuple(voxels[is_inside].T)].mean()) if is_inside.any() else 0.0
+    return Excluded(near, grid) if excluded_fraction <= 1 - _MIN_COMPARED_FRACTION else None
 
 
 def seems_mirrored(

@@ -45,12 +45,12 @@ def _prior_point(before: Analysis, visit: Examination) -> TimePoint:
     point = _time_point(before, visit)
     if before.compared is None:
         return point
-    laid = before.compared.alignment
+    alignment = before.compared.alignment
     return replace(
         point,
         tangled=before.compared.tangled_now,
-        doubtful=laid.doubtful,
-        mirrored=laid.mirrored,
+        doubtful=alignment.doubtful,
+        mirrored=alignment.mirrored,
     )
 
 
@@ -74,92 +74,95 @@ def compare(
         right seem swapped.
     """
     now, before = applied(now), applied(prior.analysis)
-    found, sequence = align(now, before, context=context)
-    swapped = seems_mirrored(now.prepared, before.prepared, found.moved, sequence, context=context)
+    registration, sequence = align(now, before, context=context)
+    is_mirrored = seems_mirrored(
+        now.prepared, before.prepared, registration.moved, sequence, context=context
+    )
     matches = match(
         before.findings.components,
         before.prepared.native,
         now.findings.components,
         now.prepared.native,
-        found.moved,
+        registration.moved,
     )
-    chain = before.compared
-    twice = chain is not None and _is_earlier_examination(chain, now)
-    back, gone = _returned_and_gone(now, before, matches, found.moved, known=not twice)
-    old, mine = ({c.id: c.tracking_uid for c in one.findings.candidates} for one in (before, now))
-    new = back | {mine[ours]: old[theirs] for theirs, ours in matches.pairs}
-    names = {uid: new.get(uid, own) for uid, own in _own_by_present(now).items()}
-    redrawn = frozenset(names.get(uid, uid) for uid in now.run.redrawn)
-    named = replace(
-        now,
-        findings=_renamed(now.findings, names),
-        review=now.review.renamed(names),
-        run=replace(now.run, redrawn=redrawn),
+    prior_comparison = before.compared
+    is_repeated = prior_comparison is not None and _is_earlier_examination(prior_comparison, now)
+    returned_uids, vanished = _returned_and_vanished(
+        now, before, matches, registration.moved, includes_earlier=not is_repeated
     )
-    if now.original is not None:
-        own = replace(now.original, findings=_renamed(now.original.findings, names))
-        named = replace(named, original=own)
-    earlier = () if chain is None or twice else chain.points[:-1]
-    points = (*earlier, _prior_point(before, prior.visit), _time_point(named, visit))
+    prior_uids, current_uids = (
+        {c.id: c.tracking_uid for c in analysis.findings.candidates} for analysis in (before, now)
+    )
+    matched_uids = {current_uids[b]: prior_uids[a] for a, b in matches.pairs}
+    transferred = returned_uids | matched_uids
+    new_uids = {uid: transferred.get(uid, own) for uid, own in _own_uid_by_current(now).items()}
+    renamed = _with_uids(now, new_uids)
+    has_earlier = prior_comparison is not None and not is_repeated
+    earlier_points = prior_comparison.points[:-1] if prior_comparison and has_earlier else ()
+    points = (*earlier_points, _prior_point(before, prior.visit), _time_point(renamed, visit))
     changes = _changes(points[-2], points[-1], matches)
-    laid = Comparison(
+    comparison = Comparison(
         points,
         changes,
-        _alignment(found, sequence.display_name, swapped),
-        _own_uids(now, names),
-        gone,
+        _alignment(registration, sequence.display_name, is_mirrored),
+        _own_uids(now, new_uids),
+        vanished,
     )
-    laid = replace(laid, points=(*points[:-1], replace(points[-1], tangled=laid.tangled_now)))
-    joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
-    done = replace(named, followup=replace(laid, changes=joint))
+    last_point = replace(points[-1], tangled=comparison.tangled_now)
+    comparison = replace(comparison, points=(*points[:-1], last_point))
+    measured = tuple(
+        _with_joint_change(c, comparison, (before, renamed), registration, context) for c in changes
+    )
+    compared = replace(renamed, followup=replace(comparison, changes=measured))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
-    identity = prior.confirmed or (PATIENT_UNKNOWN if unknown else "")
-    twice_said = PRIOR_WAS_COMPARED if twice else ""
-    notices = identity, MIRRORED if swapped else "", twice_said, _makers(laid)
-    return _with_notices(done, notices_of(now.followup), *notices)
+    identity_notice = prior.confirmed or (PATIENT_UNKNOWN if unknown else "")
+    repeated_notice = PRIOR_WAS_COMPARED if is_repeated else ""
+    mirrored_notice = MIRRORED if is_mirrored else ""
+    notices = identity_notice, mirrored_notice, repeated_notice, _makers_notice(comparison)
+    return _with_notices(compared, notices_of(now.followup), *notices)
 
 
-def notices_of(found: Comparison | None) -> frozenset[str]:
-    """Return what may be said of a comparison alone; None: of one that is there no longer."""
-    made_by = "" if found is None else _makers(found)
+def notices_of(comparison: Comparison | None) -> frozenset[str]:
+    """Return all notices that a comparison may add; of a removed comparison (None) too."""
+    made_by = "" if comparison is None else _makers_notice(comparison)
     return frozenset({PATIENT_UNKNOWN, MIRRORED, PRIOR_WAS_COMPARED, made_by} - {""})
 
 
-def _makers(found: Comparison) -> str:
+def _makers_notice(comparison: Comparison) -> str:
     """Return a notice if examinations were outlined by different networks; empty if not."""
-    if len(found.makers) < 2:
+    if len(comparison.makers) < 2:
         return ""
-    names = " / ".join(found.makers)
+    names = " / ".join(comparison.makers)
     return (
         "The examinations that are compared were outlined by different networks, weights or "
         f"releases, and part of a change in volume may come from that: {names}"
     )
 
 
-def _with_notices(analysis: Analysis, before: Collection[str], *notices: str) -> Analysis:
-    """Add the notices of a comparison, but empty ones, in place of those of an earlier one.
+def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: str) -> Analysis:
+    """Replace the notices of an earlier comparison; empty ones are omitted.
 
-    A result that was compared, saved and opened again has them among those of its findings too.
+    A result that was compared, saved and reopened has them among the notices of its findings too.
     """
 
-    def kept(found: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(one for one in found if one not in before and BOTH not in one)
+    def without_old(texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(text for text in texts if text not in old_notices and BOTH not in text)
 
-    def of(findings: Findings) -> Findings:
-        return replace(findings, notices=kept(findings.notices))
+    def updated(findings: Findings) -> Findings:
+        return replace(findings, notices=without_old(findings.notices))
 
-    every = (notice for notice in (*kept(analysis.run.notices), *notices) if notice)
-    run, original = replace(analysis.run, notices=tuple(dict.fromkeys(every))), analysis.original
+    retained = (notice for notice in (*without_old(analysis.run.notices), *notices) if notice)
+    run, original = replace(analysis.run, notices=tuple(dict.fromkeys(retained))), analysis.original
     if original is not None:
-        original = replace(original, findings=of(original.findings))
-    return replace(analysis, run=run, findings=of(analysis.findings), original=original)
+        original = replace(original, findings=updated(original.findings))
+    return replace(analysis, run=run, findings=updated(analysis.findings), original=original)
 
 
-def _joint(
+def _with_joint_change(
     change: Change,
-    found: Comparison,
+    comparison: Comparison,
     sides: tuple[Analysis, Analysis],
-    laid: Registration,
+    registration: Registration,
     context: RunContext,
 ) -> Change:
     """Measure a matched lesion by one criterion, with all that merged with it or split from it.
@@ -169,71 +172,99 @@ def _joint(
     if change.kind is not ChangeKind.MATCHED:
         return change
     context.check("comparing")
-    group = found.linked(change)
+    group = comparison.linked(change)
     lesions = [[c.before for c in group if c.before], [c.now for c in group if c.now]]
-    both = tuple(zip(sides, lesions, strict=True))
-    if any(one.tracking_uid in side.review.outlined for side, ours in both for one in ours):
-        return change
-    first, second = (Side(side, frozenset(one.id for one in ours)) for side, ours in both)
-    return replace(change, joint=joint_change(first, second, np.asarray(laid.moved)))
+    pairs = tuple(zip(sides, lesions, strict=True))
+    for side, members in pairs:
+        if any(lesion.tracking_uid in side.review.outlined for lesion in members):
+            return change
+    first, second = (
+        Side(side, frozenset(lesion.id for lesion in members)) for side, members in pairs
+    )
+    return replace(change, joint=joint_change(first, second, np.asarray(registration.moved)))
 
 
-def renamed_uids(shown: Analysis, after: Analysis) -> dict[str, str]:
+def renamed_uids(before: Analysis, after: Analysis) -> dict[str, str]:
     """Return the tracking UID of each candidate after a comparison by the one shown before it.
 
-    Also of candidates that are there no longer, which a review may still name.
+    Removed candidates are included, because a review may still name them.
     """
-    new = compared_uids(after.followup)
-    return {uid: new.get(own, own) for uid, own in _own_by_present(shown).items()}
+    new_uids = compared_uids(after.followup)
+    return {uid: new_uids.get(own, own) for uid, own in _own_uid_by_current(before).items()}
 
 
-def _own_by_present(now: Analysis) -> dict[str, str]:
+def _own_uid_by_current(now: Analysis) -> dict[str, str]:
     """Return the own UID of each candidate by the one that it has now."""
-    found = (now.findings,) if now.original is None else (now.findings, now.original.findings)
-    known = {c.tracking_uid: c.tracking_uid for one in found for c in one.candidates}
-    return known | dict(own_uids(now.followup))
+    candidates = now.findings.candidates
+    if now.original is not None:
+        candidates += now.original.findings.candidates
+    uids = {c.tracking_uid: c.tracking_uid for c in candidates}
+    return uids | dict(own_uids(now.followup))
 
 
-def _returned_and_gone(
-    now: Analysis, before: Analysis, matches: Matches, moved: Affine, *, known: bool
+def _returned_and_vanished(
+    now: Analysis, before: Analysis, matches: Matches, moved: Affine, *, includes_earlier: bool
 ) -> tuple[dict[str, str], tuple[GoneLesion, ...]]:
-    """Return the earlier tracking UIDs of candidates that are back, and what is gone now.
+    """Return the earlier tracking UIDs of returned candidates, and the lesions no longer flagged.
 
-    `known` says whether lesions of the examinations before the prior are of earlier ones.
+    `includes_earlier` is False if this examination is itself among those before the prior, so that
+    the lesions of the prior's comparison are not earlier ones.
     """
-    back = np.asarray(np.linalg.inv(moved), np.float64)
-    chain = before.compared
-    earlier = [one.moved(back) for one in (() if chain is None or not known else chain.gone)]
-    found, native = now.findings, now.prepared.native
-    ours = returned(earlier, found.components, native, matches)
-    names = {c.tracking_uid: ours[c.id] for c in found.candidates if c.id in ours}
-    then = before.findings
-    new = gone_lesions(then.candidates, then.components, before.prepared.native, matches)
-    still = (one for one in earlier if one.tracking_uid not in names.values())
-    return names, (*still, *(one.moved(back) for one in new))
+    to_current = np.asarray(np.linalg.inv(moved), np.float64)
+    prior_comparison = before.compared
+    gone = prior_comparison.gone if prior_comparison and includes_earlier else ()
+    earlier_lesions = [lesion.moved(to_current) for lesion in gone]
+    findings, native = now.findings, now.prepared.native
+    uid_by_id = returned(earlier_lesions, findings.components, native, matches)
+    returned_uids = {
+        c.tracking_uid: uid_by_id[c.id] for c in findings.candidates if c.id in uid_by_id
+    }
+    prior_findings = before.findings
+    newly_vanished = gone_lesions(
+        prior_findings.candidates, prior_findings.components, before.prepared.native, matches
+    )
+    back = set(returned_uids.values())
+    still_vanished = (lesion for lesion in earlier_lesions if lesion.tracking_uid not in back)
+    vanished = (*still_vanished, *(lesion.moved(to_current) for lesion in newly_vanished))
+    return returned_uids, vanished
 
 
-def _is_earlier_examination(chain: Comparison, now: Analysis) -> bool:
+def _is_earlier_examination(prior_comparison: Comparison, now: Analysis) -> bool:
     """Return whether an examination is among the earlier ones of its prior.
 
-    Its own tracking UIDs stand there: each examination has others until it is compared.
+    It is recognised by its own tracking UIDs, which differ between examinations until compared.
     """
-    names = own_uids(now.followup)
-    own = {names.get(c.tracking_uid, c.tracking_uid) for c in now.findings.candidates}
+    uids = own_uids(now.followup)
+    current_uids = {uids.get(c.tracking_uid, c.tracking_uid) for c in now.findings.candidates}
     return any(
         (point.study_uid is not None and point.study_uid == now.study.uid)
-        or not own.isdisjoint(one.tracking_uid for one in point.lesions)
-        for point in chain.points[:-1]
+        or not current_uids.isdisjoint(lesion.tracking_uid for lesion in point.lesions)
+        for point in prior_comparison.points[:-1]
     )
 
 
 def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:
     """Return the own UID of each candidate that this comparison renamed."""
-    named = {names.get(uid, uid): own for uid, own in _own_by_present(now).items()}
-    return {uid: own for uid, own in named.items() if uid != own}
+    own_by_new = {names.get(uid, uid): own for uid, own in _own_uid_by_current(now).items()}
+    return {uid: own for uid, own in own_by_new.items() if uid != own}
 
 
-def _renamed(findings: Findings, names: Mapping[str, str]) -> Findings:
+def _with_uids(analysis: Analysis, names: Mapping[str, str]) -> Analysis:
+    """Return an analysis under new tracking UIDs, by the current ones."""
+    redrawn = frozenset(names.get(uid, uid) for uid in analysis.run.redrawn)
+    original = analysis.original
+    if original is not None:
+        original = replace(original, findings=_findings_with_uids(original.findings, names))
+    return replace(
+        analysis,
+        findings=_findings_with_uids(analysis.findings, names),
+        review=analysis.review.renamed(names),
+        run=replace(analysis.run, redrawn=redrawn),
+        original=original,
+    )
+
+
+def _findings_with_uids(findings: Findings, names: Mapping[str, str]) -> Findings:
     candidates = tuple(
         replace(c, tracking_uid=names.get(c.tracking_uid, c.tracking_uid))
         for c in findings.candidates
@@ -253,28 +284,31 @@ def _time_point(analysis: Analysis, visit: Examination) -> TimePoint:
 
 
 def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Change, ...]:
-    old = {one.id: one for one in before.lesions}
-    partner = {b: a for a, b in matches.pairs}
-    there = [
+    prior_lesions = {lesion.id: lesion for lesion in before.lesions}
+    prior_by_current = {b: a for a, b in matches.pairs}
+    present = [
         Change(
-            old.get(partner.get(one.id, 0)),
-            one,
-            tuple(a for a, b in matches.further if b == one.id),
+            prior_lesions.get(prior_by_current.get(lesion.id, 0)),
+            lesion,
+            tuple(a for a, b in matches.further if b == lesion.id),
         )
-        for one in now.lesions
+        for lesion in now.lesions
     ]
-    taken = {a for a, _ in matches.pairs}
-    gone = [
-        Change(one, None, tuple(b for a, b in matches.further if a == one.id))
-        for one in before.lesions
-        if one.id not in taken
+    matched = {a for a, _ in matches.pairs}
+    vanished = [
+        Change(lesion, None, tuple(b for a, b in matches.further if a == lesion.id))
+        for lesion in before.lesions
+        if lesion.id not in matched
     ]
-    return (*there, *gone)
+    return (*present, *vanished)
 
 
-def _alignment(found: Registration, sequence: str, swapped: bool) -> Alignment:
+def _alignment(registration: Registration, sequence: str, swapped: bool) -> Alignment:
     rows = tuple(
-        (float(a), float(b), float(c), float(d)) for a, b, c, d in np.asarray(found.moved).tolist()
+        (float(a), float(b), float(c), float(d))
+        for a, b, c, d in np.asarray(registration.moved).tolist()
     )
-    doubtful = found.doubtful or swapped
-    return Alignment(rows, found.shift_mm, found.angle_deg, doubtful, sequence, swapped)
+    doubtful = registration.doubtful or swapped
+    return Alignment(
+        rows, registration.shift_mm, registration.angle_deg, doubtful, sequence, swapped
+    )

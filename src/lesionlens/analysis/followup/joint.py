@@ -37,25 +37,25 @@ _TRAINING_MM, _MARGIN_MM = 14.0, 18
 """Maximum distance of tissue used for training, and margin of the images."""
 _NORMAL_MM = 3.0
 """Minimum distance of unaffected tissue from any outline."""
-_SURE, _SURE_NOT, _UNLIKELY = 0.7, 0.3, 0.2
+_LESION_ABOVE, _TISSUE_BELOW, _NORMAL_BELOW = 0.7, 0.3, 0.2
 """Probabilities that both must exceed, or stay below, to agree; the last for unaffected tissue."""
 _MIN_AGREED, _MIN_NORMAL = 100, 2000
 """Minimum numbers of agreeing lesion voxels and of unaffected ones, 1 mm³ each."""
-_ALIKE = 0.85
+_MIN_CORRELATION = 0.85
 """Minimum correlation of unaffected tissue for a sequence to count as matched."""
-_UNDECIDED, _CONTRAST = 1.2, 0.25
+_MAX_UNDECIDED, _MIN_CONTRAST = 1.2, 0.25
 """Maximum undecided volume, relative to the lesion; minimum difference between the regression's
 mean inside and outside.
 """
-_ERROR, _OF_DISAGREEMENT, _OF_CHANGE = 0.10, 0.25, 0.3
+_BASE_ERROR, _DISAGREEMENT_ERROR, _CHANGE_ERROR = 0.10, 0.25, 0.3
 """Error of the log-ratio on synthetic pairs; additional terms for disagreement of the outlines, and
 for the change itself, because the mean volume comes from outlines.
 """
-_OVERLOOKED, _DIFFERS = 0.1, 2.5
+_MIN_CONTRADICTED, _MIN_DIFFERENCE = 0.1, 2.5
 """Share of the volume above which contradicting outlines count, and by how much more than in
 unaffected tissue the images must differ there.
 """
-_MAX_CHANGED = 1.6
+_MAX_CHANGE = 1.6
 """Maximum difference of both volumes relative to their mean: a ratio of nine; larger ratios are not
 reported.
 """
@@ -115,116 +115,124 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
         return JointChange.unknown(Unmeasurable.INTENSITIES)
     if not all(Region.WT in side.analysis.volumes.probability for side in (before, now)):
         return JointChange.unknown(Unmeasurable.PROBABILITIES)
-    half = np.real(np.asarray(sqrtm(moved))).astype(np.float64)
-    sides = ((before, np.asarray(np.linalg.inv(half), np.float64)), (now, half))
-    frame = _frame(np.concatenate([_points(side, way) for side, way in sides]))
+    half_transform = np.real(np.asarray(sqrtm(moved))).astype(np.float64)
+    sides = ((before, np.asarray(np.linalg.inv(half_transform), np.float64)), (now, half_transform))
+    frame = _frame(np.concatenate([_points(side, transform) for side, transform in sides]))
     first, second = (_scan_in_frame(s, w, frame, np.flatnonzero(shared).tolist()) for s, w in sides)
     return change_of(first, second)
 
 
 def change_of(before: AlignedScan, now: AlignedScan) -> JointChange:
     """Measure the change between two examinations in one frame; see `joint_change`."""
-    where = _masks(before, now)
-    volume = _soft_mean(before, now, where)
-    refused = _untrainable_reason(where, volume)
-    pairs = () if refused else ((before, now), (now, before))
-    differences = [_difference(one, other, where, volume) for one, other in pairs]
-    refused = refused or next((d for d in differences if isinstance(d, Unmeasurable)), None)
-    if refused is not None:
-        return JointChange.unknown(refused)
-    there, back = (np.log((2 + float(d)) / (2 - float(d))) for d in differences)
-    found = float(there - back) / 2
+    masks = _masks(before, now)
+    volume = _soft_mean(before, now, masks)
+    reason = _untrainable_reason(masks, volume)
+    pairs = () if reason else ((before, now), (now, before))
+    differences = [_difference(source, target, masks, volume) for source, target in pairs]
+    reason = reason or next((d for d in differences if isinstance(d, Unmeasurable)), None)
+    if reason is not None:
+        return JointChange.unknown(reason)
+    forward, backward = (np.log((2 + float(d)) / (2 - float(d))) for d in differences)
+    log_ratio = float(forward - backward) / 2
     outlines = np.log(np.count_nonzero(now.lesion) / np.count_nonzero(before.lesion))
-    error = _ERROR + _OF_DISAGREEMENT * abs(float(outlines) - found) + _OF_CHANGE * abs(found)
-    ratio = float(np.exp(found))
+    disagreement = abs(float(outlines) - log_ratio)
+    error = _BASE_ERROR + _DISAGREEMENT_ERROR * disagreement + _CHANGE_ERROR * abs(log_ratio)
+    ratio = float(np.exp(log_ratio))
     return JointChange(100 * (ratio - 1), 100 * ratio * error)
 
 
-def _untrainable_reason(where: _Masks, volume: float) -> Unmeasurable | None:
+def _untrainable_reason(masks: _Masks, volume: float) -> Unmeasurable | None:
     """Return why the regression cannot be trained for this mean volume (voxels); None if it can."""
-    agreed = min(np.count_nonzero(where.inside), np.count_nonzero(where.outside))
-    undecided = np.count_nonzero(where.band & ~where.inside & ~where.outside)
-    if agreed < _MIN_AGREED or undecided > _UNDECIDED * volume:
+    agreed = min(np.count_nonzero(masks.inside), np.count_nonzero(masks.outside))
+    undecided = np.count_nonzero(masks.band & ~masks.inside & ~masks.outside)
+    if agreed < _MIN_AGREED or undecided > _MAX_UNDECIDED * volume:
         return Unmeasurable.OUTLINES
-    return Unmeasurable.TISSUE if np.count_nonzero(where.normal) < _MIN_NORMAL else None
+    return Unmeasurable.TISSUE if np.count_nonzero(masks.normal) < _MIN_NORMAL else None
 
 
 def _difference(
-    one: AlignedScan, other: AlignedScan, where: _Masks, volume: float
+    source: AlignedScan, target: AlignedScan, masks: _Masks, volume: float
 ) -> float | Unmeasurable:
-    """Return how much larger the lesion is in `other`, in mean volumes, or why it is unknown.
+    """Return how much larger the lesion is in `target`, in mean volumes, or why it is unknown.
 
-    The intensities of `one` are matched to those of `other`.
+    The intensities of `source` are matched to those of `target`.
     """
-    pair = match_intensities(one.channels, other.channels, where.brain, where.normal, where.near)
-    alike = pair.correlation >= _ALIKE
-    if not alike.any():
+    matched = match_intensities(
+        source.channels, target.channels, masks.brain, masks.normal, masks.near
+    )
+    is_matched = matched.correlation >= _MIN_CORRELATION
+    if not is_matched.any():
         return Unmeasurable.INTENSITIES
-    images = (pair.before[alike], pair.now[alike])
-    found = likeness(images, where.brain, where.band, where.inside, where.outside)
-    contrast = found.inside - found.outside
-    if contrast < _CONTRAST:
+    images = (matched.before[is_matched], matched.now[is_matched])
+    prediction = likeness(images, masks.brain, masks.band, masks.inside, masks.outside)
+    contrast = prediction.inside - prediction.outside
+    if contrast < _MIN_CONTRAST:
         return Unmeasurable.FAINT
-    more = (found.now - found.before) / contrast / volume
-    if abs(more.sum()) > _MAX_CHANGED or _has_overlooked_lesion(one, other, where, images, more):
+    excess = (prediction.now - prediction.before) / contrast / volume
+    if abs(excess.sum()) > _MAX_CHANGE:
         return Unmeasurable.OUTLINES
-    return float(more.sum())
+    if _has_overlooked_lesion(source, target, masks, images, excess):
+        return Unmeasurable.OUTLINES
+    return float(excess.sum())
 
 
 def _has_overlooked_lesion(
-    one: AlignedScan,
-    other: AlignedScan,
-    where: _Masks,
+    source: AlignedScan,
+    target: AlignedScan,
+    masks: _Masks,
     images: tuple[Floats, Floats],
-    more: NDArray[np.float64],
+    excess: NDArray[np.float64],
 ) -> bool:
     """Return whether lesion appeared or disappeared that differs from the training voxels.
 
     This is so if the outlines contradict each other with certainty, the images differ there, and
-    `more` (by voxel of the band) contains less than half of it.
+    `excess` (by voxel of the band) contains less than half of it.
     """
-    came = (one.probability < _SURE_NOT) & (other.probability > _SURE)
-    went = (one.probability > _SURE) & (other.probability < _SURE_NOT)
-    flipped = (came | went) & where.band
-    if np.count_nonzero(flipped) < _OVERLOOKED * (volume := _soft_mean(one, other, where)):
+    appeared = (source.probability < _TISSUE_BELOW) & (target.probability > _LESION_ABOVE)
+    disappeared = (source.probability > _LESION_ABOVE) & (target.probability < _TISSUE_BELOW)
+    contradicted = (appeared | disappeared) & masks.band
+    volume = _soft_mean(source, target, masks)
+    if np.count_nonzero(contradicted) < _MIN_CONTRADICTED * volume:
         return False
-    apart = [
+    differences = [
         np.sqrt((np.diff(np.stack(images), axis=0)[0][:, mask] ** 2).mean(1))
-        for mask in (flipped, where.normal)
+        for mask in (contradicted, masks.normal)
     ]
-    sign = np.where(came, 1.0, -1.0)[where.band]
-    explained_vox = float((more * sign)[flipped[where.band]].sum()) * volume
-    differs = bool((apart[0] > _DIFFERS * apart[1]).any())
-    return differs and explained_vox < int(np.count_nonzero(flipped)) / 2
+    sign = np.where(appeared, 1.0, -1.0)[masks.band]
+    explained_vox = float((excess * sign)[contradicted[masks.band]].sum()) * volume
+    differs = bool((differences[0] > _MIN_DIFFERENCE * differences[1]).any())
+    return differs and explained_vox < int(np.count_nonzero(contradicted)) / 2
 
 
-def _soft_mean(one: AlignedScan, other: AlignedScan, where: _Masks) -> float:
+def _soft_mean(first: AlignedScan, second: AlignedScan, masks: _Masks) -> float:
     """Return the mean volume by probability, in voxels."""
-    return float((one.probability + other.probability)[where.band].sum(dtype=float)) / 2
+    return float((first.probability + second.probability)[masks.band].sum(dtype=float)) / 2
 
 
 def _masks(before: AlignedScan, now: AlignedScan) -> _Masks:
-    seen = (before.channels != 0).all(0) & (now.channels != 0).all(0)
-    brain = before.brain & now.brain & seen
+    imaged = (before.channels != 0).all(0) & (now.channels != 0).all(0)
+    brain = before.brain & now.brain & imaged
     lesion = before.lesion | now.lesion
     others = (before.others | now.others) & ~lesion
-    away = ndimage.distance_transform_edt(~lesion)
-    low = np.minimum(before.probability, now.probability)
-    high = np.maximum(before.probability, now.probability)
-    near = brain & (away <= _TRAINING_MM)
-    normal = ndimage.binary_erosion(brain) & (away > _NORMAL_MM) & (high < _UNLIKELY)
+    distance_mm = ndimage.distance_transform_edt(~lesion)
+    lower = np.minimum(before.probability, now.probability)
+    higher = np.maximum(before.probability, now.probability)
+    near = brain & (distance_mm <= _TRAINING_MM)
+    normal = ndimage.binary_erosion(brain) & (distance_mm > _NORMAL_MM) & (higher < _NORMAL_BELOW)
     if others.any():
-        beyond = ndimage.distance_transform_edt(~others)
-        near &= away < beyond
-        normal &= beyond > _NORMAL_MM
-    band = near & (away <= _BAND_MM)
-    return _Masks(brain, near, band, normal, near & (low > _SURE), near & (high < _SURE_NOT))
+        others_distance_mm = ndimage.distance_transform_edt(~others)
+        near &= distance_mm < others_distance_mm
+        normal &= others_distance_mm > _NORMAL_MM
+    band = near & (distance_mm <= _BAND_MM)
+    return _Masks(
+        brain, near, band, normal, near & (lower > _LESION_ABOVE), near & (higher < _TISSUE_BELOW)
+    )
 
 
-def _points(side: Side, to_middle: Affine) -> NDArray[np.float64]:
-    found = np.argwhere(np.isin(side.analysis.findings.components, list(side.ids)))
-    points = side.analysis.prepared.native.to_mm(found)
-    return np.asarray(points @ to_middle[:3, :3].T + to_middle[:3, 3])
+def _points(side: Side, to_frame: Affine) -> NDArray[np.float64]:
+    voxels = np.argwhere(np.isin(side.analysis.findings.components, list(side.ids)))
+    points = side.analysis.prepared.native.to_mm(voxels)
+    return np.asarray(points @ to_frame[:3, :3].T + to_frame[:3, 3])
 
 
 def _frame(points: NDArray[np.float64]) -> Grid:
@@ -238,15 +246,15 @@ def _frame(points: NDArray[np.float64]) -> Grid:
 
 
 def _scan_in_frame(
-    side: Side, to_middle: Affine, frame: Grid, channels: Collection[int]
+    side: Side, to_frame: Affine, frame: Grid, channels: Collection[int]
 ) -> AlignedScan:
     """Resample an examination to the common frame."""
-    prepared, back = side.analysis.prepared, np.asarray(np.linalg.inv(to_middle), np.float64)
+    prepared, from_frame = side.analysis.prepared, np.asarray(np.linalg.inv(to_frame), np.float64)
     components = side.analysis.findings.components
     lesion = np.isin(components, list(side.ids))
 
     def resampled(values: NDArray[np.generic], grid: Grid) -> Floats:
-        return resample(values.astype(np.float32), grid, frame, moved=back)
+        return resample(values.astype(np.float32), grid, frame, moved=from_frame)
 
     whole = side.analysis.volumes.probability[Region.WT]
     return AlignedScan(
@@ -254,7 +262,7 @@ def _scan_in_frame(
             [resampled(prepared.channels[n] * prepared.brain, prepared.working) for n in channels]
         ),
         resampled(whole.data, whole.grid),
-        resample_mask(prepared.brain, prepared.working, frame, moved=back),
-        resample_mask(lesion, prepared.native, frame, moved=back),
-        resample_mask((components > 0) & ~lesion, prepared.native, frame, moved=back),
+        resample_mask(prepared.brain, prepared.working, frame, moved=from_frame),
+        resample_mask(lesion, prepared.native, frame, moved=from_frame),
+        resample_mask((components > 0) & ~lesion, prepared.native, frame, moved=from_frame),
     )

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.followup.sharpness import equally_sharp, smoothed_within, thinned
+from lesionlens.analysis.followup.sharpness import (
+    match_sharpness,
+    smoothed_within,
+    subsampled_indices,
+)
 from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.polynomials import quadratic, weighted_fit
 
@@ -15,8 +19,8 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 _SMOOTHED_MM = 0.7
-_MAX_FITTED = 40_000
-_ALONE, _TOGETHER = 3, 4
+_MAX_FIT_VOXELS = 40_000
+_NORMAL_ITERATIONS, _NEARBY_ITERATIONS = 3, 4
 """Iterations of the fit with unaffected tissue only, then with all nearby voxels."""
 
 
@@ -49,45 +53,48 @@ def match_intensities(
     """
     field = quadratic(*(np.linspace(-1, 1, n) for n in brain.shape))
     scaled = [_scaled(images, brain, normal) for images in (before, now)]
-    sharp = [equally_sharp(a, b, normal, field) for a, b in zip(*scaled, strict=True)]
+    sharp = [match_sharpness(a, b, normal, field) for a, b in zip(*scaled, strict=True)]
     pairs = [_matched(a, b, brain, normal, near, field) for a, b in sharp]
-    first, second, alike = zip(*pairs, strict=True)
-    return MatchedPair(np.stack(first), np.stack(second), np.asarray(alike))
+    first, second, correlations = zip(*pairs, strict=True)
+    return MatchedPair(np.stack(first), np.stack(second), np.asarray(correlations))
 
 
 def _matched(
     before: Floats, now: Floats, brain: Mask, normal: Mask, near: Mask, field: Floats
 ) -> tuple[Floats, Floats, float]:
     """Return log intensities of both, the first matched to the second, and their correlation."""
-    x, y = (_log(image, brain, normal) for image in (before, now))
+    x, y = (_log_intensities(image, brain, normal) for image in (before, now))
     terms = np.concatenate([np.stack([x, x**2]), field]).reshape(2 + len(field), -1)
-    calm, every = thinned(normal, _MAX_FITTED), thinned(normal | near, _MAX_FITTED)
-    rows, asked = terms[:, calm].T.astype(float), y.ravel()[calm]
-    slope, spread = weighted_fit(rows, asked, np.ones(len(asked))), 1.0
-    for _ in range(_ALONE):
-        left = asked - rows @ slope
-        spread = robust_spread(left) + 1e-6
-        slope = weighted_fit(rows, asked, (1 + (left / (2 * spread)) ** 2) ** -2.0)
-    wide, wanted = terms[:, every].T.astype(float), y.ravel()[every]
-    for _ in range(_TOGETHER):
-        left = (wanted - wide @ slope) / (2 * spread)
-        slope = weighted_fit(wide, wanted, np.exp(-0.5 * left**2))
-    fitted = np.tensordot(slope, terms, 1).reshape(x.shape).astype(np.float32)
-    alike = float(np.corrcoef(rows @ slope, asked)[0, 1])
-    return fitted, y, alike
+    indices = subsampled_indices(normal, _MAX_FIT_VOXELS)
+    normal_terms, normal_values = terms[:, indices].T.astype(float), y.ravel()[indices]
+    coefficients = weighted_fit(normal_terms, normal_values, np.ones(len(normal_values)))
+    spread = 1.0
+    for _ in range(_NORMAL_ITERATIONS):
+        residuals = normal_values - normal_terms @ coefficients
+        spread = robust_spread(residuals) + 1e-6
+        weights = (1 + (residuals / (2 * spread)) ** 2) ** -2.0
+        coefficients = weighted_fit(normal_terms, normal_values, weights)
+    indices = subsampled_indices(normal | near, _MAX_FIT_VOXELS)
+    nearby_terms, nearby_values = terms[:, indices].T.astype(float), y.ravel()[indices]
+    for _ in range(_NEARBY_ITERATIONS):
+        residuals = (nearby_values - nearby_terms @ coefficients) / (2 * spread)
+        coefficients = weighted_fit(nearby_terms, nearby_values, np.exp(-0.5 * residuals**2))
+    fitted = np.tensordot(coefficients, terms, 1).reshape(x.shape).astype(np.float32)
+    correlation = float(np.corrcoef(normal_terms @ coefficients, normal_values)[0, 1])
+    return fitted, y, correlation
 
 
-def _log(image: Floats, brain: Mask, normal: Mask) -> Floats:
+def _log_intensities(image: Floats, brain: Mask, normal: Mask) -> Floats:
     """Return log intensities relative to the median of unaffected tissue, smoothed in the brain."""
     (smooth,) = smoothed_within(brain, [image], _SMOOTHED_MM)
-    middle = float(np.median(smooth[normal]))
-    return np.asarray(np.log(np.maximum(smooth / middle, 1e-3)), np.float32)
+    median = float(np.median(smooth[normal]))
+    return np.asarray(np.log(np.maximum(smooth / median, 1e-3)), np.float32)
 
 
 def _scaled(images: Floats, brain: Mask, normal: Mask) -> list[Floats]:
     """Return images relative to the median of unaffected tissue; 1 outside the brain."""
-    middles = [np.median(image[normal]) for image in images]
+    medians = [np.median(image[normal]) for image in images]
     return [
-        np.where(brain, image / middle, np.float32(1.0)).astype(np.float32)
-        for image, middle in zip(images, middles, strict=True)
+        np.where(brain, image / median, np.float32(1.0)).astype(np.float32)
+        for image, median in zip(images, medians, strict=True)
     ]

@@ -21,9 +21,9 @@ NEAR_MM = 5.0
 """Lesions that do not overlap are matched if their nearest voxels are this close: the displacement
 of small lesions plus the registration error.
 """
-_SAMPLES = 4000
-_TOUCH = 0.05  # share of the smaller lesion at which a further overlap is reported
-_NEXT_TO_NOTHING_ML = 1e-6
+_MAX_POINTS = 4000
+_MIN_TOUCHING_FRACTION = 0.05  # share of the smaller lesion at which a further overlap is reported
+_MIN_OVERLAP_ML = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +63,31 @@ def match(
     if not before or not after:
         return Matches((), ())
     rows, columns = sorted(before), sorted(after)
-    shares, shared_ml = np.zeros((2, len(rows), len(columns)))
-    for i, one in enumerate(rows):
-        for j, other in enumerate(columns):
-            shares[i, j], shared_ml[i, j] = _overlap(before[one], after[other])
-    taken = [
+    fractions, overlap_ml = np.zeros((2, len(rows), len(columns)))
+    for i, prior_id in enumerate(rows):
+        for j, current_id in enumerate(columns):
+            fractions[i, j], overlap_ml[i, j] = _overlap(before[prior_id], after[current_id])
+    pairs = [
         (rows[i], columns[j])
-        for i, j in zip(*linear_sum_assignment(-shared_ml), strict=True)
-        if shared_ml[i, j] > 0
+        for i, j in zip(*linear_sum_assignment(-overlap_ml), strict=True)
+        if overlap_ml[i, j] > 0
     ]
     further = [
         (rows[i], columns[j])
-        for i, j in np.argwhere(shares >= _TOUCH).tolist()
-        if (rows[i], columns[j]) not in taken
+        for i, j in np.argwhere(fractions >= _MIN_TOUCHING_FRACTION).tolist()
+        if (rows[i], columns[j]) not in pairs
     ]
-    return Matches(tuple(taken), tuple(further))
+    return Matches(tuple(pairs), tuple(further))
 
 
 def returned(
-    gone: Sequence[GoneLesion], now: NDArray[np.int32], grid: Grid, matches: Matches
+    vanished: Sequence[GoneLesion], now: NDArray[np.int32], grid: Grid, matches: Matches
 ) -> dict[int, str]:
-    """Return which lesions are back that an earlier examination showed and the prior did not.
+    """Match current candidates with lesions of earlier examinations that the prior did not show.
 
     Parameters
     ----------
-    gone : sequence of GoneLesion
+    vanished : sequence of GoneLesion
         In the grid's RAS+ mm.
     now, grid, matches
         As in `match`, and what it returned.
@@ -98,30 +98,30 @@ def returned(
         Tracking UID by candidate, each at most once, the nearest first: a candidate without a match
         that reaches into the ball of a lesion, or within `NEAR_MM` of its centre.
     """
-    taken = {number for _, number in (*matches.pairs, *matches.further)}
+    matched = {number for _, number in (*matches.pairs, *matches.further)}
     pairs = []
-    for number, one in _lesions(now, grid):
-        for lesion in gone if number not in taken else ():
-            away = float(np.linalg.norm(one.points - lesion.at_mm, axis=1).min())
-            if away <= max(lesion.radius_mm, NEAR_MM) + one.reach_mm:
-                pairs.append((away, number, lesion.tracking_uid))
-    found: dict[int, str] = {}
+    for number, lesion in _lesions(now, grid):
+        for gone_lesion in vanished if number not in matched else ():
+            distance_mm = float(np.linalg.norm(lesion.points - gone_lesion.at_mm, axis=1).min())
+            if distance_mm <= max(gone_lesion.radius_mm, NEAR_MM) + lesion.reach_mm:
+                pairs.append((distance_mm, number, gone_lesion.tracking_uid))
+    uid_by_id: dict[int, str] = {}
     for _, number, uid in sorted(pairs):
-        if number not in found and uid not in found.values():
-            found[number] = uid
-    return found
+        if number not in uid_by_id and uid not in uid_by_id.values():
+            uid_by_id[number] = uid
+    return uid_by_id
 
 
 def gone_lesions(
     candidates: Sequence[Candidate], prior: NDArray[np.int32], prior_grid: Grid, matches: Matches
 ) -> tuple[GoneLesion, ...]:
     """Return the candidates of the prior, on its own grid, that are not flagged now."""
-    taken = {number for number, _ in (*matches.pairs, *matches.further)}
+    matched = {number for number, _ in (*matches.pairs, *matches.further)}
     lesions = dict(_lesions(prior, prior_grid))
     return tuple(
         GoneLesion(c.tracking_uid, c.centroid_mm, ball_mm(lesions[c.id].ml) / 2)
         for c in candidates
-        if c.id in lesions and c.id not in taken
+        if c.id in lesions and c.id not in matched
     )
 
 
@@ -133,8 +133,8 @@ class _Lesion:
     ml: float
     reach_mm: float
 
-    def moved(self, how: Affine) -> _Lesion:
-        return _Lesion(apply(how, self.points), self.ml, self.reach_mm)
+    def moved(self, transform: Affine) -> _Lesion:
+        return _Lesion(apply(transform, self.points), self.ml, self.reach_mm)
 
 
 def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _Lesion]]:
@@ -143,11 +143,11 @@ def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _
         if box is None:
             continue
         voxels = np.argwhere(components[box] == number) + [side.start for side in box]
-        step = max(1, -(-len(voxels) // _SAMPLES))
+        step = max(1, -(-len(voxels) // _MAX_POINTS))
         reach = float(np.linalg.norm(grid.spacing_mm)) / 2 * step ** (1 / 3)
         # not every step-th one: of a column of so many voxels it would always be the same slice
-        drawn = np.random.default_rng(0).permutation(len(voxels))[: -(-len(voxels) // step)]
-        points = grid.to_mm(voxels[drawn].astype(np.float64))
+        sample = np.random.default_rng(0).permutation(len(voxels))[: -(-len(voxels) // step)]
+        points = grid.to_mm(voxels[sample].astype(np.float64))
         yield number, _Lesion(points, len(voxels) * grid.voxel_ml, reach)
 
 
@@ -158,10 +158,12 @@ def _overlap(before: _Lesion, after: _Lesion) -> tuple[float, float]:
     """
     reach = max(before.reach_mm, after.reach_mm)
     small, large = (before, after) if before.ml < after.ml else (after, before)
-    away, _ = cKDTree(large.points).query(small.points, distance_upper_bound=NEAR_MM + reach)
-    nearest = float(away.min())
+    distances_mm, _ = cKDTree(large.points).query(
+        small.points, distance_upper_bound=NEAR_MM + reach
+    )
+    nearest = float(distances_mm.min())
     if nearest <= reach:
-        share = float((away <= reach).mean())
-        return share, share * small.ml
-    near = max(0.0, 1.0 - nearest / (NEAR_MM + reach)) if np.isfinite(nearest) else 0.0
-    return 0.0, near * _NEXT_TO_NOTHING_ML
+        fraction = float((distances_mm <= reach).mean())
+        return fraction, fraction * small.ml
+    proximity = max(0.0, 1.0 - nearest / (NEAR_MM + reach)) if np.isfinite(nearest) else 0.0
+    return 0.0, proximity * _MIN_OVERLAP_ML

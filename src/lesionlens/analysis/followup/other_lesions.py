@@ -12,7 +12,7 @@ CLEAR_GROWTH_MM = 5.0
 
 
 def progressed(
-    found: Comparison, case: ResponseCase, one: Measured, nadir: int
+    comparison: Comparison, case: ResponseCase, lesion: Measured, nadir: int
 ) -> tuple[bool, str]:
     """Return whether a lesion of this examination that is no target progressed.
 
@@ -25,29 +25,29 @@ def progressed(
         The line that explains it; empty if there is nothing to say.
     """
     points = (case.choices.baseline, nadir)
-    absent = next((n for n in points if one.tracking_uid not in case.there(n)), None)
-    before = case.there(nadir).get(one.tracking_uid)
+    absent = next((n for n in points if lesion.tracking_uid not in case.there(n)), None)
+    before = case.there(nadir).get(lesion.tracking_uid)
     if absent is not None:
-        part, before = _split_from(found, case, one.tracking_uid, absent)
+        is_part, before = _split_from(comparison, case, lesion.tracking_uid, absent)
         if before is None:
-            step = "split_off" if part else _new_lesion_line(case, one, absent)
-            return _line(step, one, day=name_of(case.points, absent))
-    if before is None or not case.measurable(one):
+            step = "split_off" if is_part else _new_lesion_line(case, lesion, absent)
+            return _line(step, lesion, day=name_of(case.points, absent))
+    if before is None or not case.measurable(lesion):
         step = "" if absent is None else "split_off"
-    elif absent is None and one.tracking_uid in found.tangled_since(nadir, case.volume):
+    elif absent is None and lesion.tracking_uid in comparison.tangled_since(nadir, case.volume):
         step = "other_merged"
-    elif _has_grown(case, before, one) is None:
+    elif _has_grown(case, before, lesion) is None:
         step = "other_part"
-    elif _has_grown(case, before, one):
+    elif _has_grown(case, before, lesion):
         step = "other_grown" if case.measurable(before) else "grown"
     elif case.measurable(before):
         step = "" if absent is None else "split_off"
     else:
         step = "little"
-    return _line(step, one)
+    return _line(step, lesion)
 
 
-def transformed(found: Comparison, case: ResponseCase, nadir: int) -> tuple[bool, list[str]]:
+def transformed(comparison: Comparison, case: ResponseCase, nadir: int) -> tuple[bool, list[str]]:
     """Return whether a lesion of non-enhancing disease enhances measurably: newly, or more.
 
     More means clearly larger diameters of the enhancing part.
@@ -62,25 +62,29 @@ def transformed(found: Comparison, case: ResponseCase, nadir: int) -> tuple[bool
     if case.part is Region.ET or case.mixed:
         return False, []
     lines = []
-    for one in case.there(len(case.points) - 1).values():
-        step, number = _enhances(found, case, one, nadir) if one.measurable else ("", nadir)
-        lines.append(_line(step, one, day=name_of(case.points, number)))
+    for lesion in case.there(len(case.points) - 1).values():
+        step, index = "", nadir
+        if lesion.measurable:
+            step, index = _enhances(comparison, case, lesion, nadir)
+        lines.append(_line(step, lesion, day=name_of(case.points, index)))
     return any(worse for worse, _ in lines), [step for _, step in lines if step]
 
 
-def _enhances(found: Comparison, case: ResponseCase, now: Measured, nadir: int) -> tuple[str, int]:
-    """Return how a lesion enhances more, and than at which examination; "" if it does not."""
+def _enhances(
+    comparison: Comparison, case: ResponseCase, now: Measured, nadir: int
+) -> tuple[str, int]:
+    """Return the step for new or more enhancement and the compared examination; "" if neither."""
     if now.measured_part is not Region.ET:
         return "", nadir
-    for number in (case.choices.baseline, nadir):
-        before, step = case.there(number).get(now.tracking_uid), ""
+    for index in (case.choices.baseline, nadir):
+        before, step = case.there(index).get(now.tracking_uid), ""
         if before is not None and before.volume_ml.get(Region.ET) == 0:
             step = "enhances"
         elif before is not None and before.measured_part is Region.ET and _larger(before, now):
             step = "enhances_more"
         if step:
-            merged = now.tracking_uid in found.tangled_since(number, enhancing_ml)
-            return "other_merged" if merged else step, number
+            merged = now.tracking_uid in comparison.tangled_since(index, enhancing_ml)
+            return "other_merged" if merged else step, index
     return "", nadir
 
 
@@ -88,32 +92,32 @@ _PROGRESSION = frozenset({"new", "since", "grown", "other_grown", "enhances", "e
 _PARTS = {"new_small": "new_part", "since_small": "since_part"}
 
 
-def _line(step: str, one: Measured, day: str = "") -> tuple[bool, str]:
+def _line(step: str, lesion: Measured, day: str = "") -> tuple[bool, str]:
     if not step:
         return False, ""
-    named = one.place
-    if one.longest_mm is not None and one.perpendicular_mm is not None:
-        named = f"{one.place}, {one.longest_mm:.1f} × {one.perpendicular_mm:.1f} mm"
-    text = STEPS[step].format(place=named, mm=f"{CLEAR_GROWTH_MM:.0f}", day=day)
+    location = lesion.place
+    if lesion.longest_mm is not None and lesion.perpendicular_mm is not None:
+        location = f"{lesion.place}, {lesion.longest_mm:.1f} × {lesion.perpendicular_mm:.1f} mm"
+    text = STEPS[step].format(place=location, mm=f"{CLEAR_GROWTH_MM:.0f}", day=day)
     return step in _PROGRESSION, text
 
 
-def _new_lesion_line(case: ResponseCase, one: Measured, absent: int) -> str:
+def _new_lesion_line(case: ResponseCase, lesion: Measured, absent: int) -> str:
     """Return the line for a lesion that was absent at an examination and split from none."""
     numbers = range(case.choices.baseline, len(case.points) - 1)
-    uid = one.tracking_uid
-    then = case.points[absent].lesion(uid)
-    if case.part is Region.ET and then is not None and then.counts:  # flagged, not enhancing
-        return "enhances" if case.newly_measurable(one) else "enhances_small"
-    known = uid in case.uncounted(absent) or any(uid in case.there(n) for n in numbers)
-    if case.newly_measurable(one):
-        return "since" if known else "new"
-    small = "since_small" if known else "new_small"
-    return _PARTS[small] if case.by_other_part(one) else small
+    uid = lesion.tracking_uid
+    earlier = case.points[absent].lesion(uid)
+    if case.part is Region.ET and earlier is not None and earlier.counts:  # flagged, not enhancing
+        return "enhances" if case.newly_measurable(lesion) else "enhances_small"
+    was_flagged = uid in case.uncounted(absent) or any(uid in case.there(n) for n in numbers)
+    if case.newly_measurable(lesion):
+        return "since" if was_flagged else "new"
+    small = "since_small" if was_flagged else "new_small"
+    return _PARTS[small] if case.by_other_part(lesion) else small
 
 
 def _split_from(
-    found: Comparison, case: ResponseCase, uid: str, absent: int
+    comparison: Comparison, case: ResponseCase, uid: str, absent: int
 ) -> tuple[bool, Measured | None]:
     """Return whether a lesion is part of an earlier one, and the largest such lesion of the prior.
 
@@ -126,12 +130,12 @@ def _split_from(
         return uid in case.points[first].tangled, None
     ids = {
         number
-        for change in found.changes
+        for change in comparison.changes
         if change.kind is ChangeKind.SPLIT and change.now and change.now.tracking_uid == uid
         for number in change.beside
     }
-    parents = [one for one in case.there(last - 1).values() if one.id in ids]
-    largest = max(parents, key=lambda one: case.size(one) or 0.0, default=None)
+    parents = [lesion for lesion in case.there(last - 1).values() if lesion.id in ids]
+    largest = max(parents, key=lambda lesion: case.size(lesion) or 0.0, default=None)
     return largest is not None, largest
 
 
@@ -145,15 +149,15 @@ def _has_grown(case: ResponseCase, before: Measured, now: Measured) -> bool | No
     if not case.volumetric:
         return None
     volumes = case.volume(before), case.volume(now)
-    return _clearly(*(None if one is None else ball_mm(one) for one in volumes))
+    return _clearly_grew(*(None if volume is None else ball_mm(volume) for volume in volumes))
 
 
 def _larger(before: Measured, now: Measured) -> bool:
     """Return whether both diameters clearly grew."""
-    return _clearly(before.longest_mm, now.longest_mm) and _clearly(
+    return _clearly_grew(before.longest_mm, now.longest_mm) and _clearly_grew(
         before.perpendicular_mm, now.perpendicular_mm
     )
 
 
-def _clearly(before: float | None, now: float | None) -> bool:
+def _clearly_grew(before: float | None, now: float | None) -> bool:
     return before is not None and now is not None and now - before >= CLEAR_GROWTH_MM

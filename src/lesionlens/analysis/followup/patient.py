@@ -22,7 +22,7 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 _TAGS = (*PatientField, "StudyDate", "StudyTime", "AcquisitionDate", "StudyInstanceUID")
 
 BOTH = "this examination and the prior one"
-"""Where identities differ, in the notice that a person confirmed them."""
+"""Subject of the notice that a user confirmed the identity despite differences."""
 _TIME = re.compile(r"\d{6}")
 
 
@@ -55,13 +55,13 @@ class Examination:
         >>> Examination(p, "2026-01-05").is_after(Examination(p, "2026-01-05")) is None
         True
         """
-        mine, its = _order(self.date), _order(other.date)
-        if mine is None or its is None or mine[0] != its[0]:
+        own_order, other_order = _order(self.date), _order(other.date)
+        if own_order is None or other_order is None or own_order[0] != other_order[0]:
             return None
-        if mine == its:
-            known = self.time and other.time and self.time != other.time
-            return self.time > other.time if known else None
-        return mine > its
+        if own_order == other_order:
+            times_differ = self.time and other.time and self.time != other.time
+            return self.time > other.time if times_differ else None
+        return own_order > other_order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,11 +96,13 @@ def visit_of_result(folder: Path) -> Examination:
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
-    named = [entities(f"{name}_") for name in (*_input_names(folder), folder.name)]
-    subject = next((one for one, _ in named if one), "")
+    subjects_and_sessions = [entities(f"{name}_") for name in (*_input_names(folder), folder.name)]
+    subject = next((name for name, _ in subjects_and_sessions if name), "")
     if not subject:
         return Examination()
-    session = next((session for one, session in named if session and one == subject), "")
+    session = next(
+        (session for name, session in subjects_and_sessions if session and name == subject), ""
+    )
     return Examination(Patient(f"sub-{subject}"), iso_date(session) or session)
 
 
@@ -134,9 +136,9 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
         patients=(now.patient, prior.patient),
     )
     if prior.is_after(now):
-        days = [one.date for one in (prior, now)]
+        days = [visit.date for visit in (prior, now)]
         if days[0] == days[1]:
-            days = [f"{one.date} {one.time[:2]}:{one.time[2:4]}" for one in (prior, now)]
+            days = [f"{visit.date} {visit.time[:2]}:{visit.time[2:4]}" for visit in (prior, now)]
         raise UnusableInputError(
             found=f"a prior examination of {days[0]}, after this one of {days[1]}",
             expected="an earlier one",
@@ -164,8 +166,8 @@ def _of_header(path: Path) -> Examination:
 
 def _input_names(result: Path) -> Iterator[str]:
     """Yield the names of the files that a result was made of, without folders."""
-    listed = read_object(result / "run.json").get("inputs")
-    for row in listed if isinstance(listed, list) else ():
+    inputs = read_object(result / "run.json").get("inputs")
+    for row in inputs if isinstance(inputs, list) else ():
         name = row.get("file") if isinstance(row, dict) else None
         if isinstance(name, str):
             yield PurePosixPath(name).name
@@ -181,5 +183,5 @@ def _order(text: str) -> tuple[str, int] | None:
 
 def _session(path: Path) -> str:
     """Return the session of a BIDS folder (`ses-…`); empty if there is none."""
-    found = next((part[4:] for part in path.parts if part.startswith("ses-")), "")
-    return iso_date(found) or found
+    session = next((part[4:] for part in path.parts if part.startswith("ses-")), "")
+    return iso_date(session) or session

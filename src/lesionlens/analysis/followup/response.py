@@ -38,19 +38,19 @@ from lesionlens.base.records.response import (
 )
 from lesionlens.base.records.signed_measures import measures_of
 
-_MINOR = -25.0  # percent: from it a decrease may be a minor response
-_GENERAL = frozenset(
+_MINOR_PERCENT = -25.0  # from this decrease on, it may be a minor response
+_PATIENT_LINES = frozenset(
     STEPS[step] for step in ("worse", "fewer", "more", "given", "confirm", "radiotherapy")
 )
 """Lines on the patient, which mixed disease states once."""
 
 
-def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
+def propose(comparison: Comparison, choices: ResponseChoices) -> ResponseDraft:
     """Propose a category, with its computation.
 
     Parameters
     ----------
-    found : Comparison
+    comparison : Comparison
         Current measurements and decisions (`Analysis.compared`); rejected lesions do not count.
 
     Raises
@@ -59,102 +59,110 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
         The baseline or the nadir is not before this examination, or the nadir is before the
         baseline.
     """
-    _check(choices, len(found.points) - 1)
+    _check_choices(choices, len(comparison.points) - 1)
     if choices.disease is Disease.MIXED:
-        draft = _mixed_disease(found, choices)
+        draft = _mixed_disease(comparison, choices)
     else:
-        draft = _of_one_kind(found, ResponseCase(found.points, choices))
-    mirrored = found.mirrored_since(choices.baseline)
+        draft = _single_disease(comparison, ResponseCase(comparison.points, choices))
+    mirrored = comparison.mirrored_since(choices.baseline)
     if mirrored:  # lesions were matched with those of the other side
-        steps = _registered(found, "mirrored", mirrored)
+        steps = _registration_lines(comparison, "mirrored", mirrored)
         return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, draft.nadir)
-    doubts = _registered(found, "doubtful", found.doubtful_since(choices.baseline))
-    return replace(draft, steps=(*doubts, *_makers(found, choices.baseline), *draft.steps))
+    doubtful_lines = _registration_lines(
+        comparison, "doubtful", comparison.doubtful_since(choices.baseline)
+    )
+    return replace(
+        draft, steps=(*doubtful_lines, *_makers_lines(comparison, choices.baseline), *draft.steps)
+    )
 
 
-def _registered(found: Comparison, doubt: str, numbers: Sequence[int]) -> tuple[str, ...]:
+def _registration_lines(
+    comparison: Comparison, doubt: str, numbers: Sequence[int]
+) -> tuple[str, ...]:
     """Return the lines on doubtful or mirrored registrations, of the last examination first."""
-    last = len(found.points) - 1
-    days = ", ".join(name_of(found.points, n) for n in numbers if n < last)
+    last = len(comparison.points) - 1
+    days = ", ".join(name_of(comparison.points, n) for n in numbers if n < last)
     lines = (STEPS[doubt] if last in numbers else "", days and STEPS[f"{doubt}_then"])
     return tuple(line.format(days=days) for line in lines if line)
 
 
-def _makers(found: Comparison, baseline: int) -> tuple[str, ...]:
-    """Return the line that names what outlined each examination, if that differs, where known."""
-    if len(found.makers_since(baseline)) < 2:
+def _makers_lines(comparison: Comparison, baseline: int) -> tuple[str, ...]:
+    """Return the line that names the engine of each examination, if they differ."""
+    if len(comparison.makers_since(baseline)) < 2:
         return ()
-    points = found.points
-    known = [n for n in range(baseline, len(points)) if points[n].made_by]
-    makers = "; ".join(f"{name_of(points, n)}: {points[n].made_by}" for n in known)
+    points = comparison.points
+    indices = [n for n in range(baseline, len(points)) if points[n].made_by]
+    makers = "; ".join(f"{name_of(points, n)}: {points[n].made_by}" for n in indices)
     return (STEPS["makers"].format(makers=makers),)
 
 
-def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
-    choices, last = case.choices, len(found.points) - 1
-    why = _unjudged_line(case)
-    if why:
-        return _without_sum(choices, (why,))
+def _single_disease(comparison: Comparison, case: ResponseCase) -> ResponseDraft:
+    choices, last = case.choices, len(comparison.points) - 1
+    reason = _unjudged_line(case)
+    if reason:
+        return _without_sum(choices, (reason,))
     targets = _targets(case)
     sums = [_sum(case, targets, n) for n in range(last + 1)]
     reference = choices.baseline if choices.nadir is None else choices.nadir
-    asked = sorted({choices.baseline, reference, last})
-    why = _rejected_then(case, targets)
-    if why:
-        return _without_sum(choices, (why,))
-    why = (
+    assessed = sorted({choices.baseline, reference, last})
+    reason = _rejected_earlier_line(case, targets)
+    if reason:
+        return _without_sum(choices, (reason,))
+    reason = (
         _enhancing_part_line(case)
-        or _merged_or_split_line(found, case, targets)
-        or _uncounted_target_line(case, targets, asked)
+        or _merged_or_split_line(comparison, case, targets)
+        or _uncounted_target_line(case, targets, assessed)
     )
-    if why or any(sums[n] is None for n in asked):
-        grown, steps = _otherwise(found, case, targets, reference)
-        return _without_sum(choices, (why or STEPS["parts"], *steps), grown=grown)
-    known = [0.0 if one is None else one for one in sums]
+    if reason or any(sums[n] is None for n in assessed):
+        grown, steps = _other_progression(comparison, case, targets, reference)
+        return _without_sum(choices, (reason or STEPS["parts"], *steps), grown=grown)
+    known_sums = [0.0 if value is None else value for value in sums]
     earlier = [n for n in range(choices.baseline, last) if sums[n] is not None]
-    nadir = min(earlier, key=lambda n: known[n]) if choices.nadir is None else choices.nadir
-    draft = _draft(found, case, targets, known, nadir)
-    unknown = [name_of(found.points, n) for n in range(choices.baseline, last) if sums[n] is None]
+    nadir = min(earlier, key=lambda n: known_sums[n]) if choices.nadir is None else choices.nadir
+    draft = _draft(comparison, case, targets, known_sums, nadir)
+    unknown = [
+        name_of(comparison.points, n) for n in range(choices.baseline, last) if sums[n] is None
+    ]
     if choices.nadir is not None or not unknown:
         return draft
-    said = STEPS["no_nadir"].format(days=", ".join(unknown))
-    return replace(draft, steps=(said, *draft.steps))
+    line = STEPS["no_nadir"].format(days=", ".join(unknown))
+    return replace(draft, steps=(line, *draft.steps))
 
 
 def _without_sum(
     choices: ResponseChoices, steps: tuple[str, ...], *, grown: bool = False
 ) -> ResponseDraft:
-    """Propose progression where something other than the sum shows it; else not assessable."""
+    """Propose progression if something other than the sum shows it, else not assessable."""
     worse = choices.clinical is Clinical.WORSE
     if not (grown or worse):
         return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, None)
-    more = (*((STEPS["worse"],) if worse else ()), STEPS["radiotherapy"])
-    return ResponseDraft(choices, Response.PROGRESSION, (*steps, *more), None)
+    extra_steps = (*((STEPS["worse"],) if worse else ()), STEPS["radiotherapy"])
+    return ResponseDraft(choices, Response.PROGRESSION, (*steps, *extra_steps), None)
 
 
-def _mixed_disease(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
+def _mixed_disease(comparison: Comparison, choices: ResponseChoices) -> ResponseDraft:
     """Propose a category for mixed disease, each kind by its own sums."""
     steps: list[str] = []
     parts = []
     for disease in (Disease.ENHANCING, Disease.NON_ENHANCING):
-        case = ResponseCase(found.points, replace(choices, disease=disease), mixed=True)
-        part = _of_one_kind(found, case)
+        case = ResponseCase(comparison.points, replace(choices, disease=disease), mixed=True)
+        part = _single_disease(comparison, case)
         steps.append(STEPS[f"kind_{disease}"])
-        steps += [step for step in part.steps if step not in steps or step not in _GENERAL]
+        steps += [step for step in part.steps if step not in steps or step not in _PATIENT_LINES]
         parts.append(part)
     steps.append(STEPS["together"])
     first, second = parts
     nadir = first.nadir if first.nadir == second.nadir else None
     categories = {part.category for part in parts}
-    missing = tuple(dict.fromkeys(words for part in parts for words in part.missing))
+    missing = tuple(dict.fromkeys(item for part in parts for item in part.missing))
     if Response.PROGRESSION in categories:
         return ResponseDraft(choices, Response.PROGRESSION, tuple(steps), nadir)
     if missing:
         return ResponseDraft(choices, None, tuple(steps), nadir, missing)
-    return ResponseDraft(choices, _together(categories), tuple(steps), nadir)
+    return ResponseDraft(choices, _combined_category(categories), tuple(steps), nadir)
 
 
-def _together(categories: set[Response | None]) -> Response:
+def _combined_category(categories: set[Response | None]) -> Response:
     """Return the category for mixed disease where neither kind progressed."""
     if Response.NOT_ASSESSABLE in categories:
         return Response.NOT_ASSESSABLE
@@ -164,7 +172,7 @@ def _together(categories: set[Response | None]) -> Response:
 
 
 def sign(
-    draft: ResponseDraft, found: Comparison, category: Response, reader: str, time: str
+    draft: ResponseDraft, comparison: Comparison, category: Response, reader: str, time: str
 ) -> SignedResponse:
     """Return the signed response from a draft.
 
@@ -179,18 +187,18 @@ def sign(
             expected="who assesses the response: a proposal has no reader",
             next_step="Name the reader",
         )
-    chosen, points = draft.choices, found.points
-    nadir = name_of(points, chosen.baseline if draft.nadir is None else draft.nadir)
-    if draft.nadir is None and chosen.disease is Disease.MIXED:
+    choices, points = draft.choices, comparison.points
+    nadir = name_of(points, choices.baseline if draft.nadir is None else draft.nadir)
+    if draft.nadir is None and choices.disease is Disease.MIXED:
         nadir = "the smallest sum of each kind"
     return SignedResponse(
         category=category,
         proposed=draft.category,
-        criterion=chosen.criterion,
-        disease=chosen.disease,
-        steroids=chosen.steroids,
-        clinical=chosen.clinical,
-        baseline=name_of(points, chosen.baseline),
+        criterion=choices.criterion,
+        disease=choices.disease,
+        steroids=choices.steroids,
+        clinical=choices.clinical,
+        baseline=name_of(points, choices.baseline),
         nadir=nadir,
         steps=draft.steps,
         reader=reader.strip(),
@@ -199,7 +207,7 @@ def sign(
     )
 
 
-def _check(choices: ResponseChoices, last: int) -> None:
+def _check_choices(choices: ResponseChoices, last: int) -> None:
     baseline, nadir = choices.baseline, choices.nadir
     if 0 <= baseline < last and choices.in_order and (nadir is None or nadir < last):
         return
@@ -213,20 +221,22 @@ def _check(choices: ResponseChoices, last: int) -> None:
 
 
 def _unjudged_line(case: ResponseCase) -> str:
-    """Return the line that says where this kind of disease was not judged; "" if everywhere."""
+    """Return the line on examinations that cannot show this kind of disease; "" if none."""
     points, baseline = case.points, case.choices.baseline
-    blind = [n for n in range(baseline, len(points)) if not case.judged(n)]
-    if not blind:
+    unjudged = [n for n in range(baseline, len(points)) if not case.judged(n)]
+    if not unjudged:
         return ""
-    step = "untold" if all(points[n].contrast for n in blind) else "blind"
-    return STEPS[step].format(days=", ".join(name_of(points, n) for n in blind))
+    step = "untold" if all(points[n].contrast for n in unjudged) else "blind"
+    return STEPS[step].format(days=", ".join(name_of(points, n) for n in unjudged))
 
 
 def _enhancing_part_line(case: ResponseCase) -> str:
-    """Return the line that says that no diameters are of this kind of disease; "" if some are."""
+    """Return the line for a baseline without diameters of this kind of disease; else ""."""
     baseline = case.choices.baseline
-    there = case.there(baseline).values()
-    if case.mixed or any(map(case.measurable, there)) or not any(map(case.by_other_part, there)):
+    lesions = case.there(baseline).values()
+    if case.mixed or any(map(case.measurable, lesions)):
+        return ""
+    if not any(map(case.by_other_part, lesions)):
         return ""
     return STEPS["enhancing_part"].format(day=name_of(case.points, baseline))
 
@@ -234,61 +244,63 @@ def _enhancing_part_line(case: ResponseCase) -> str:
 def _targets(case: ResponseCase) -> tuple[str, ...]:
     """Return the targets: the largest measurable lesions of the baseline."""
     sizes = {
-        uid: case.size(one) or 0.0
-        for uid, one in case.there(case.choices.baseline).items()
-        if case.measurable(one)
+        uid: case.size(lesion) or 0.0
+        for uid, lesion in case.there(case.choices.baseline).items()
+        if case.measurable(lesion)
     }
     return tuple(sorted(sizes, key=lambda uid: (-sizes[uid], uid))[: case.most])
 
 
-def _merged_or_split_line(found: Comparison, case: ResponseCase, targets: tuple[str, ...]) -> str:
+def _merged_or_split_line(
+    comparison: Comparison, case: ResponseCase, targets: tuple[str, ...]
+) -> str:
     """Return the line that names a target that merged or split since the baseline; "" if none."""
     baseline = case.choices.baseline
-    uids, there = found.tangled_since(baseline, case.volume), case.there(baseline)
-    place = next((there[uid].place for uid in targets if uid in uids), "")
-    return STEPS["tangled"].format(place=place) if place else ""
+    uids, lesions = comparison.tangled_since(baseline, case.volume), case.there(baseline)
+    location = next((lesions[uid].place for uid in targets if uid in uids), "")
+    return STEPS["tangled"].format(place=location) if location else ""
 
 
 def _uncounted_target_line(
-    case: ResponseCase, targets: tuple[str, ...], asked: Sequence[int]
+    case: ResponseCase, targets: tuple[str, ...], assessed: Sequence[int]
 ) -> str:
     """Return the line that names a target that does not count as tumour later; "" if none.
 
-    What a reader rejected there is flagged there: its sum is unknown, not 0.
+    A lesion that a reader rejected was flagged there: its sum is unknown, not 0.
     """
-    there = case.there(case.choices.baseline)
+    lesions = case.there(case.choices.baseline)
     for uid in targets:
-        days = [name_of(case.points, n) for n in asked if uid in case.uncounted(n)]
+        days = [name_of(case.points, n) for n in assessed if uid in case.uncounted(n)]
         if days:
-            return STEPS["uncounted"].format(place=there[uid].place, days=", ".join(days))
+            return STEPS["uncounted"].format(place=lesions[uid].place, days=", ".join(days))
     return ""
 
 
-def _rejected_then(case: ResponseCase, targets: tuple[str, ...]) -> str:
+def _rejected_earlier_line(case: ResponseCase, targets: tuple[str, ...]) -> str:
     """Return the line that names a lesion that is new only because it did not count; "" if none.
 
-    It was rejected or listed apart when it was flagged before, and nobody decided on it now.
+    It was flagged before but rejected or listed apart, and is undecided now.
     """
     first, last = case.choices.baseline, len(case.points) - 1
-    for uid, one in case.there(last).items():
-        undecided = one.state is ReviewState.UNREVIEWED and case.newly_measurable(one)
+    for uid, lesion in case.there(last).items():
+        undecided = lesion.state is ReviewState.UNREVIEWED and case.newly_measurable(lesion)
         if not undecided or uid in targets or uid in case.there(first):
             continue
         days = [name_of(case.points, n) for n in range(last) if uid in case.uncounted(n)]
         if days:
-            return STEPS["rejected_then"].format(place=one.place, days=", ".join(days))
+            return STEPS["rejected_then"].format(place=lesion.place, days=", ".join(days))
     return ""
 
 
 def _sum(case: ResponseCase, targets: tuple[str, ...], number: int) -> float | None:
-    there = case.there(number)
-    sizes = [case.size(there[uid]) for uid in targets if uid in there]
+    lesions = case.there(number)
+    sizes = [case.size(lesions[uid]) for uid in targets if uid in lesions]
     unknown = None in sizes or not case.uncounted(number).isdisjoint(targets)
     return None if unknown else sum(size for size in sizes if size is not None)
 
 
 def _draft(
-    found: Comparison,
+    comparison: Comparison,
     case: ResponseCase,
     targets: tuple[str, ...],
     sums: Sequence[float],
@@ -297,16 +309,16 @@ def _draft(
     choices, worse = case.choices, case.choices.clinical is Clinical.WORSE
     category: Response | None
     missing: tuple[str, ...] = ()
-    otherwise, more = _otherwise(found, case, targets, nadir)
-    steps = [*_arithmetic(case, targets, sums, nadir), *more]
+    other_progression, other_lines = _other_progression(comparison, case, targets, nadir)
+    steps = [*_sum_lines(case, targets, sums, nadir), *other_lines]
     if worse:
         steps.append(STEPS["worse"])
-    if otherwise or worse:
+    if other_progression or worse:
         category = Response.PROGRESSION
     elif _sum_progressed(case, targets, sums, nadir):
         category, missing = _progressed_by_sum(choices, steps)
     else:
-        category, missing = _responded(case, targets, sums, steps)
+        category, missing = _response_by_sum(case, targets, sums, steps)
     if category in (Response.COMPLETE, Response.PARTIAL):
         steps.append(STEPS["confirm"])
     if category is Response.PROGRESSION:
@@ -314,29 +326,29 @@ def _draft(
     return ResponseDraft(choices, None if missing else category, tuple(steps), nadir, missing)
 
 
-def _arithmetic(
+def _sum_lines(
     case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
 ) -> Sequence[str]:
     points, baseline, last = case.points, case.choices.baseline, len(case.points) - 1
     if not targets:
         none = STEPS[f"none_{case.choices.disease}"]
         return (none.format(day=name_of(points, baseline)),)
-    low, high = case.limits
     first = STEPS["targets" if len(targets) > 1 else "target"]
     rows = [first.format(count=len(targets), unit=case.unit)]
-    for name, number, limit in (("baseline", baseline, low), ("nadir", nadir, high)):
+    numbers = {"baseline": baseline, "nadir": nadir}
+    for (name, number), limit in zip(numbers.items(), case.limits, strict=True):
         changed = percent(sums[number], sums[last])
-        shown = {
+        values = {
             "day": name_of(points, number),
             "before": _figure(sums[number]),
             "now": _figure(sums[last]),
             "unit": case.unit,
         }
         if changed is None:
-            rows.append(STEPS[f"{name}_zero"].format(**shown))
+            rows.append(STEPS[f"{name}_zero"].format(**values))
         else:
-            more = {"change": changed_words(changed, limit), "limit": f"{limit:+z.0f}"}
-            rows.append(STEPS[name].format(**shown, **more))
+            change = {"change": changed_words(changed, limit), "limit": f"{limit:+z.0f}"}
+            rows.append(STEPS[name].format(**values, **change))
     return rows
 
 
@@ -356,18 +368,19 @@ def _sum_progressed(
     return reached(changed, case.limits[1])
 
 
-def _otherwise(
-    found: Comparison, case: ResponseCase, targets: tuple[str, ...], nadir: int
+def _other_progression(
+    comparison: Comparison, case: ResponseCase, targets: tuple[str, ...], nadir: int
 ) -> tuple[bool, list[str]]:
     """Return whether something other than the sum of the targets progressed, with the lines.
 
-    A target that the nadir does not show, and this examination does, is back.
+    A target that is absent at the nadir and present now has returned.
     """
-    known = {uid for uid in targets if case.points[nadir].lesion(uid) is not None}
+    known_targets = {uid for uid in targets if case.points[nadir].lesion(uid) is not None}
     others = case.there(len(case.points) - 1).items()
-    lines = [progressed(found, case, one, nadir) for uid, one in others if uid not in known]
-    enhancing, more = transformed(found, case, nadir)
-    steps = [*(step for _, step in lines if step), *more]
+    lesions = [lesion for uid, lesion in others if uid not in known_targets]
+    lines = [progressed(comparison, case, lesion, nadir) for lesion in lesions]
+    enhancing, enhancement_lines = transformed(comparison, case, nadir)
+    steps = [*(step for _, step in lines if step), *enhancement_lines]
     return any(worse for worse, _ in lines) or enhancing, list(dict.fromkeys(steps))
 
 
@@ -384,7 +397,7 @@ def _progressed_by_sum(
     return Response.PROGRESSION, ()
 
 
-def _responded(
+def _response_by_sum(
     case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], steps: list[str]
 ) -> tuple[Response, tuple[str, ...]]:
     """Return response or stable disease; only a response depends on steroids and clinical state."""
@@ -399,12 +412,12 @@ def _responded(
         if not case.there(last):
             best = Response.COMPLETE
             steps.append(STEPS["gone"])
-        minor = case.part is Region.WT and changed is not None and changed <= _MINOR
+        minor = case.part is Region.WT and changed is not None and changed <= _MINOR_PERCENT
         if minor and best is Response.STABLE:
-            steps.append(STEPS["minor"].format(change=f"{-_MINOR:.0f}"))
+            steps.append(STEPS["minor"].format(change=f"{-_MINOR_PERCENT:.0f}"))
     missing = tuple(
-        words
-        for words, value in (
+        name
+        for name, value in (
             ("steroids", choices.steroids),
             ("the clinical state", choices.clinical),
         )

@@ -19,7 +19,7 @@ from lesionlens.base.records.response import Criterion, Disease, ResponseChoices
 
 MIXED_TARGETS = 2
 """Maximum number of target lesions of each kind in mixed disease."""
-_DIGITS = 3  # of ml
+_VOLUME_DIGITS = 3  # of ml
 STEPS = {
     "mirrored": "the earlier examination seems mirrored, left and right swapped: check the sides "
     "of both first",
@@ -129,54 +129,54 @@ class ResponseCase:
         """Region that shows this disease."""
         return Region.ET if self.choices.disease is Disease.ENHANCING else Region.WT
 
-    def volume(self, one: Measured) -> float | None:
+    def volume(self, lesion: Measured) -> float | None:
         """Return the volume of the relevant part: the non-enhancing part in mixed disease."""
-        volume = one.volume_ml.get(self.part)
+        volume = lesion.volume_ml.get(self.part)
         if not self.mixed or self.part is Region.ET or volume is None:
             return volume
-        enhancing = one.volume_ml.get(Region.ET)
-        return None if enhancing is None else max(round(volume - enhancing, _DIGITS), 0.0)
+        enhancing = lesion.volume_ml.get(Region.ET)
+        return None if enhancing is None else max(round(volume - enhancing, _VOLUME_DIGITS), 0.0)
 
-    def size(self, one: Measured) -> float | None:
+    def size(self, lesion: Measured) -> float | None:
         """Return product or volume of the relevant part; None if not measured."""
-        volume = self.volume(one)
+        volume = self.volume(lesion)
         if self.volumetric or volume == 0 or volume is None:
             return volume
-        return one.product_mm2 if one.measured_part is self.part else None
+        return lesion.product_mm2 if lesion.measured_part is self.part else None
 
-    def measurable(self, one: Measured) -> bool:
+    def measurable(self, lesion: Measured) -> bool:
         """Return whether a lesion may be a target."""
         if self.part is Region.ET:
-            return bool(one.measurable)
-        if one.measured_part is Region.ET:
-            return self.volumetric and (self.volume(one) or 0.0) >= RANO_SMALLEST_ML
-        return min(one.longest_mm or 0.0, one.perpendicular_mm or 0.0) >= MEASURABLE_MM
+            return bool(lesion.measurable)
+        if lesion.measured_part is Region.ET:
+            return self.volumetric and (self.volume(lesion) or 0.0) >= RANO_SMALLEST_ML
+        return min(lesion.longest_mm or 0.0, lesion.perpendicular_mm or 0.0) >= MEASURABLE_MM
 
-    def newly_measurable(self, one: Measured) -> bool:
+    def newly_measurable(self, lesion: Measured) -> bool:
         """Return whether a new lesion counts: of non-enhancing disease also one that enhances."""
-        enhances = self.part is Region.WT and not self.mixed and bool(one.measurable)
-        return self.measurable(one) or enhances
+        enhances = self.part is Region.WT and not self.mixed and bool(lesion.measurable)
+        return self.measurable(lesion) or enhances
 
-    def by_other_part(self, one: Measured) -> bool:
+    def by_other_part(self, lesion: Measured) -> bool:
         """Return whether products cannot be computed: the diameters are of the enhancing part."""
-        return not self.volumetric and one.measured_part is not self.part
+        return not self.volumetric and lesion.measured_part is not self.part
 
     def there(self, number: int) -> dict[str, Measured]:
         """Return the lesions of one examination with this kind of disease, by tracking UID."""
         return {
-            one.tracking_uid: one
-            for one in self.points[number].lesions
-            if one.counts and self.volume(one) != 0
+            lesion.tracking_uid: lesion
+            for lesion in self.points[number].lesions
+            if lesion.counts and self.volume(lesion) != 0
         }
 
     def uncounted(self, number: int) -> frozenset[str]:
         """Return the lesions of one examination that do not count: rejected, or listed apart."""
         lesions = self.points[number].lesions
-        return frozenset(one.tracking_uid for one in lesions if not one.counts)
+        return frozenset(lesion.tracking_uid for lesion in lesions if not lesion.counts)
 
     def judged(self, number: int) -> bool:
         """Return whether an examination can show this kind of disease; False if unknown."""
         point = self.points[number]
         if not point.lesions:
             return self.part is Region.WT or bool(point.contrast)
-        return all(self.volume(one) is not None for one in point.lesions)
+        return all(self.volume(lesion) is not None for lesion in point.lesions)

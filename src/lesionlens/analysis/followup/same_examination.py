@@ -11,10 +11,10 @@ from lesionlens.base.errors import unreadable
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Series, Study
 
-_RELATIVE_TOLERANCE = 1e-3  # of the brightest voxel: what scaled integers of two converters differ
+_RELATIVE_TOLERANCE = 1e-3  # of the brightest voxel: converters round scaled integers differently
 
 
-def is_same_examination(one: Study, other: Study) -> bool:
+def is_same_examination(study: Study, other: Study) -> bool:
     """Return whether two studies are of one examination.
 
     They are if they share a file, the Study Instance UID, a Series Instance UID, or the voxels of a
@@ -27,12 +27,12 @@ def is_same_examination(one: Study, other: Study) -> bool:
     ReadError
         The voxels of a sequence cannot be read.
     """
-    if one.uid is not None and one.uid == other.uid:
+    if study.uid is not None and study.uid == other.uid:
         return True
-    if _series_uids(one) & _series_uids(other) or _paths(one) & _paths(other):
+    if _series_uids(study) & _series_uids(other) or _paths(study) & _paths(other):
         return True
-    both = [(series, other.series[s]) for s, series in one.series.items() if s in other.series]
-    return any(_same_voxels(first, second) for first, second in both)
+    pairs = [(series, other.series[s]) for s, series in study.series.items() if s in other.series]
+    return any(_same_voxels(first, second) for first, second in pairs)
 
 
 def digests_of(study: Study) -> frozenset[str]:
@@ -43,9 +43,9 @@ def digests_of(study: Study) -> frozenset[str]:
     ReadError
         A file cannot be read.
     """
-    firsts = [series.files[0] for series in study.series.values() if series.files]
+    first_files = [series.files[0] for series in study.series.values() if series.files]
     try:
-        return frozenset(sha256_of(file.path) for file in firsts)
+        return frozenset(sha256_of(file.path) for file in first_files)
     except OSError as error:
         raise unreadable(error, study.name) from error
 
@@ -58,14 +58,14 @@ def _paths(study: Study) -> set[Path]:
     return {file.path.resolve() for series in study.series.values() for file in series.files}
 
 
-def _same_voxels(one: Series, other: Series) -> bool:
+def _same_voxels(series: Series, other: Series) -> bool:
     """Return whether two series hold the same voxels, up to the order in which they are stored."""
-    if _shape_ras(one) != _shape_ras(other):
+    if _shape_ras(series) != _shape_ras(other):
         return False
     try:
-        first, second = _values_ras(one), _values_ras(other)
+        first, second = _values_ras(series), _values_ras(other)
     except OSError as error:
-        raise unreadable(error, one.description) from error
+        raise unreadable(error, series.description) from error
     tolerance = _RELATIVE_TOLERANCE * float(np.abs(first).max(initial=0.0))
     return bool(np.allclose(first, second, rtol=0.0, atol=tolerance))
 

@@ -16,7 +16,7 @@ from typing import Any
 from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
 
-_MAX_LOCATIONS = 2000  # stored locations; the oldest are dropped
+_MAX_LOCATIONS = 2000  # the oldest are removed
 
 
 def location_file() -> Path:
@@ -26,26 +26,26 @@ def location_file() -> Path:
 
 def key_of(inputs: Sequence[tuple[str, str]]) -> str:
     """Return the key of a set of analysed files: (name, SHA-256) of each."""
-    listed = json.dumps(sorted(sha256 for _, sha256 in inputs))
-    return hashlib.blake2b(listed.encode(), digest_size=20).hexdigest()
+    digests = json.dumps(sorted(sha256 for _, sha256 in inputs))
+    return hashlib.blake2b(digests.encode(), digest_size=20).hexdigest()
 
 
 def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | None) -> None:
     """Store the location of a study; a failure to write is logged only."""
-    known = _known()
-    known.pop(key_of(inputs), None)
-    known[key_of(inputs)] = [str(root.absolute()), study_uid]
-    kept = dict(list(known.items())[-_MAX_LOCATIONS:])
-    user_files.store(location_file(), kept, "the locations of studies")
+    locations = _load_locations()
+    locations.pop(key_of(inputs), None)
+    locations[key_of(inputs)] = [str(root.absolute()), study_uid]
+    recent = dict(list(locations.items())[-_MAX_LOCATIONS:])
+    user_files.store(location_file(), recent, "the locations of studies")
 
 
 def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
     """Return the location and UID of a result's study; None if unknown or missing."""
-    found = _known().get(key_of(inputs))
-    if not isinstance(found, list) or len(found) != 2 or not Path(str(found[0])).exists():
+    location = _load_locations().get(key_of(inputs))
+    if not isinstance(location, list) or len(location) != 2 or not Path(str(location[0])).exists():
         return None
-    return Path(str(found[0])), None if found[1] is None else str(found[1])
+    return Path(str(location[0])), None if location[1] is None else str(location[1])
 
 
-def _known() -> dict[str, Any]:
+def _load_locations() -> dict[str, Any]:
     return read_object(location_file())

@@ -70,20 +70,20 @@ class HeldOutScorer:
             context.check("scoring")
             name = review.case.name
             context.progress(f"{side.name}: {name}", number / len(reviews))
-            place = self.folder / side.name / name
-            failed = None
-            there = _complete(place, side) and holds_inputs_of(review.study, place)
-            if not there and not self._reused(name, place, side):
-                failed = self._analyse(review, place, side, context)
-            scores.append(score_case(self._case(review), place, _CONVENTION))
-            if failed is not None:
-                scores[-1].problems[0] = f"not analysed: {failed}"
+            path = self.folder / side.name / name
+            failure = None
+            is_stored = _is_complete(path, side) and holds_inputs_of(review.study, path)
+            if not is_stored and not self._reuse(name, path, side):
+                failure = self._analyse(review, path, side, context)
+            scores.append(score_case(self._case(review), path, _CONVENTION))
+            if failure is not None:
+                scores[-1].problems[0] = f"not analysed: {failure}"
         return scores
 
     def _analyse(
         self, review: SignedReview, path: Path, side: Side, context: RunContext
     ) -> str | None:
-        """Analyse a case in an empty folder; return why that failed, None if it did not."""
+        """Analyse a case in an empty folder; return the error message if that fails, else None."""
         shutil.rmtree(path, ignore_errors=True)  # otherwise an older result could be scored
         job = StudyJob(review.case.name, review.study, path)
         choice = CohortChoice(replace(self.network, weights=str(side.weights)))
@@ -92,39 +92,39 @@ class HeldOutScorer:
             raise CancelledError("scoring")
         return outcome.message if outcome.status is Status.FAILED else None
 
-    def _reused(self, name: str, path: Path, side: Side) -> bool:
-        """Reuse the reviewed result if these weights made it as an analysis here would."""
-        reviewed = self.results / name
-        if not (_complete(reviewed, side) and self._computed_alike(read_run_file(reviewed))):
+    def _reuse(self, name: str, path: Path, side: Side) -> bool:
+        """Copy the reviewed result if it has the same weights and settings; return success."""
+        source = self.results / name
+        if not (_is_complete(source, side) and self._computed_alike(read_run_file(source))):
             return False
-        aside = path.with_name(f".{path.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        for source in (reviewed / part for part in (*_SCORED, "run.json")):
-            if source.is_file():
-                target = aside / source.relative_to(reviewed)
+        partial = path.with_name(f".{path.name}")
+        shutil.rmtree(partial, ignore_errors=True)
+        for part in (*_SCORED, "run.json"):
+            if (source / part).is_file():
+                target = partial / part
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+                shutil.copyfile(source / part, target)
         shutil.rmtree(path, ignore_errors=True)
-        aside.replace(path)
+        partial.replace(path)
         return True
 
     def _computed_alike(self, run: RunFile) -> bool:
         """Return whether a result has the precision and the preparation of an analysis here."""
         precision = choose_precision(choose(self.network.device), self.network.precision)
-        return run.precision == precision and not any(one.on_request for one in run.preparation)
+        return run.precision == precision and not any(step.on_request for step in run.preparation)
 
     def _case(self, review: SignedReview) -> Case:
         """Write the reference, and return the case for `evaluation.evaluate`."""
-        place = self.folder / "truth" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
-        if not place.is_file():
+        path = self.folder / "truth" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
+        if not path.is_file():
             labels, grid = review.case.truth()
-            with atomic_file(place) as aside:
-                nib.save(nib.Nifti1Image(labels, grid.affine), aside)
-        return Case(review.case.name, review.case.patient, {}, place, _CONVENTION)
+            with atomic_file(path) as temporary:
+                nib.save(nib.Nifti1Image(labels, grid.affine), temporary)
+        return Case(review.case.name, review.case.patient, {}, path, _CONVENTION)
 
 
-def _complete(path: Path, side: Side) -> bool:
-    """Return whether these weights and this version made a result there that is still whole."""
+def _is_complete(path: Path, side: Side) -> bool:
+    """Return whether a folder holds an intact result of these weights and this version."""
     try:
         run = read_run_file(path)
         made_by = run.weights_sha256, run.versions.get("lesionlens")
@@ -149,14 +149,14 @@ def synthetic_metrics(
     context : RunContext
         Reports progress and is checked for cancellation before each.
     """
-    place = choose(network.device)
-    judged, _ = weight_files.load(side.weights, place)
+    device = choose(network.device)
+    model, _ = weight_files.load(side.weights, device)
     stage = recipe.stages[-1]
     grid = DrawConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
-    found = []
+    metrics = []
     for number in range(volumes):
         context.check("scoring synthetic brains")
         context.progress(f"{side.name}: synthetic brain {number + 1}", number / volumes)
-        figures, _ = next(validate_each(judged, grid, [number], place, network.precision))
-        found.append(figures)
-    return found
+        values, _ = next(validate_each(model, grid, [number], device, network.precision))
+        metrics.append(values)
+    return metrics

@@ -50,15 +50,15 @@ from lesionlens.training.real_cases import SPLIT_NAME, RealCases, for_cases
 from lesionlens.training.trained_cases import description
 
 BEGUN = "begun.json"
-_FEW = 10  # held-out patients below which a caution is shown
-_LARGE = 0.02  # drop of Dice on synthetic brains that is reported even if the interval is wide
-_TRAINED = 0.85  # training's share of the progress bar
-_PATIENTS = (
+_MIN_HELD_OUT = 10  # held-out patients below which a caution is shown
+_MAX_DROP = 0.02  # drop of Dice on synthetic brains that is reported even if the interval is wide
+_TRAINING_FRACTION = 0.85  # training's share of the progress bar
+_PATIENT_METRICS = (
     ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1),
     ("Dice, enhancing", "et", 1), ("sensitivity", "sensitivity", 1),
     ("false candidates", "fp", -1), ("lesion-wise F1, whole tumour", "lesion_f1_wt", 1),
 )  # fmt: skip
-_DRAWN = (
+_SYNTHETIC_METRICS = (
     ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1), ("Dice, enhancing", "et", 1),
     ("Dice, resection cavity", "cavity", 1),
     ("flagged in tumour-free brains (ml)", "flagged_ml", -1),
@@ -135,15 +135,15 @@ def learn(
     context.progress("reading reviews", 0.0)
     gathered = gather(job.results, job.studies, job.readers)
     parent = weight_files.chosen_path(job.start)
-    _, about = weight_files.load(parent)
-    signed = [one.case for one in gathered.reviews]
-    recipe = for_cases(learn_recipe(parent, job.recipe, job.steps), signed)
+    _, parent_info = weight_files.load(parent)
+    signed_cases = [review.case for review in gathered.reviews]
+    recipe = for_cases(learn_recipe(parent, job.recipe, job.steps), signed_cases)
     _check_recipe(recipe)
     make_folder(job.out)
-    _check_same(job.out, about.sha256, recipe)
-    _carry_split(job.out, gathered, WeightsStore(), about.sha256)
+    _check_same(job.out, parent_info.sha256, recipe)
+    _inherit_split(job.out, gathered, WeightsStore(), parent_info.sha256)
     cases = RealCases(
-        signed,
+        signed_cases,
         job.out,
         recipe,
         context.part(0, 0.1),
@@ -152,8 +152,8 @@ def learn(
     processes = ProcessGroup(choose(job.network.device))
 
     def report(event: TrainEvent) -> None:
-        done = 0.1 + (_TRAINED - 0.1) * event.step / event.steps
-        context.progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
+        fraction = 0.1 + (_TRAINING_FRACTION - 0.1) * event.step / event.steps
+        context.progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", fraction)
 
     options = TrainOptions(
         minutes, processes=processes, cases=cases, precision=job.network.precision
@@ -161,12 +161,15 @@ def learn(
     trained = train(recipe, job.out, options, on_step=report, context=context)
     if not trained.finished:
         return LearnOutcome(trained, gathered, None)
-    new = _release(job.out, trained, about)
-    sides = Side("before", parent, about.sha256), Side("after", job.out / WEIGHTS, new.sha256)
-    held = {case.name for case in cases.parts.validation}
-    judged = _score_both(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
-                     context.part(_TRAINED, 1.0))  # fmt: skip
-    proposal = _proposal(gathered, cases, about, new, judged, trained)
+    proposed = _write_proposed(job.out, trained, parent_info)
+    sides = (
+        Side("before", parent, parent_info.sha256),
+        Side("after", job.out / WEIGHTS, proposed.sha256),
+    )
+    held_out_names = {case.name for case in cases.parts.validation}
+    held_out = [r for r in gathered.reviews if r.case.name in held_out_names]
+    scores = _score_both(job, recipe, held_out, sides, context.part(_TRAINING_FRACTION, 1.0))
+    proposal = _proposal(gathered, cases, parent_info, proposed, scores, trained)
     write_atomically(job.out / PAGE, page.html(proposal))
     content = proposal.model_dump_json(by_alias=True, indent=1)
     write_atomically(job.out / RECORD, content + "\n")
@@ -186,19 +189,19 @@ def _check_recipe(recipe: TrainConfig) -> None:
 
 def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
     """Refuse to resume in a folder that was started with other weights or another recipe."""
-    own = replace(recipe, init=parent_sha256)
-    digest = hashlib.sha256(repr(own).encode()).hexdigest()
-    now = {"parent_sha256": parent_sha256, "recipe": digest}
-    place = out / BEGUN
-    if not place.is_file():
+    comparable = replace(recipe, init=parent_sha256)
+    digest = hashlib.sha256(repr(comparable).encode()).hexdigest()
+    current = {"parent_sha256": parent_sha256, "recipe": digest}
+    path = out / BEGUN
+    if not path.is_file():
         check_free(out, (PAGE, RECORD, WEIGHTS, SPLIT_NAME), {})
-        write_atomically(place, json.dumps(now, indent=1) + "\n")
+        write_atomically(path, json.dumps(current, indent=1) + "\n")
         return
     try:
-        before = read_json(place)
+        previous = read_json(path)
     except (OSError, ValueError, ReadError):
-        before = None
-    if before != now:
+        previous = None
+    if previous != current:
         raise ConfigError(
             found=f"{out.name!r}, which was started with other weights, another recipe or --steps",
             expected="the same as before, or a new folder",
@@ -206,44 +209,44 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
         )
 
 
-def _carry_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str) -> None:
-    """Keep patients on the side of the split that they were on for the initial weights."""
+def _inherit_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str) -> None:
+    """Write a split that keeps each patient on the side it had for the initial weights."""
     version = store.of(parent)
     if version is None or (out / SPLIT_NAME).is_file():
         return
     sides: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
-    known = ((version.trained_on, "training"), (version.held_out, "validation"))
-    for patient in {one.case.patient for one in gathered.reviews}:
+    earlier_sides = ((version.trained_on, "training"), (version.held_out, "validation"))
+    for patient in {review.case.patient for review in gathered.reviews}:
         digest = digests([patient])[0]
-        for hashes, side in known:
+        for hashes, side in earlier_sides:
             if digest in hashes:
                 sides[side][patient] = []
     write_atomically(out / SPLIT_NAME, json.dumps(sides, indent=1) + "\n")
 
 
-def _release(out: Path, trained: TrainSummary, about: WeightsInfo) -> NamedWeights:
+def _write_proposed(out: Path, trained: TrainSummary, parent_info: WeightsInfo) -> NamedWeights:
     """Write the proposed weights in half precision, named after the initial ones."""
     network, info = weight_files.load(trained.weights)
-    state, place = network.state_dict(), out / WEIGHTS
-    if place.is_file():  # of an earlier call: identical weights keep their file and SHA-256
-        earlier, known = weight_files.load(place)
-        kept = earlier.state_dict()
-        if all(torch.equal(state[name].half().float(), kept[name]) for name in state):
-            return NamedWeights(version=known.version, sha256=known.sha256)
+    state, path = network.state_dict(), out / WEIGHTS
+    if path.is_file():  # of an earlier call: identical weights keep their file and SHA-256
+        earlier, earlier_info = weight_files.load(path)
+        earlier_state = earlier.state_dict()
+        if all(torch.equal(state[name].half().float(), earlier_state[name]) for name in state):
+            return NamedWeights(version=earlier_info.version, sha256=earlier_info.sha256)
     notes = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
-    made_at = datetime.now(UTC).strftime("%Y%m%d.%H%M")
-    version = f"{about.version.partition('+')[0]}+tuned.{made_at}"
+    timestamp = datetime.now(UTC).strftime("%Y%m%d.%H%M")
+    version = f"{parent_info.version.partition('+')[0]}+tuned.{timestamp}"
     provenance = {
         **info.provenance,
-        "data": f"{about.version}, then {description(trained.trained_on)}",
+        "data": f"{parent_info.version}, then {description(trained.trained_on)}",
     }
-    made = WeightsNotes(**notes | {"version": version, "provenance": provenance})
-    sha256 = weight_files.save(place, network.config, state, made, dtype=torch.float16)
+    proposed_notes = WeightsNotes(**notes | {"version": version, "provenance": provenance})
+    sha256 = weight_files.save(path, network.config, state, proposed_notes, dtype=torch.float16)
     return NamedWeights(version=version, sha256=sha256)
 
 
 @dataclass(frozen=True, slots=True)
-class _Scores:
+class _SideScores:
     reviews: Sequence[SignedReview]
     patients: tuple[list[CaseScore], list[CaseScore]]
     drawn: tuple[list[dict[str, float]], list[dict[str, float]]]
@@ -252,21 +255,21 @@ class _Scores:
 def _score_both(
     job: LearnJob,
     recipe: TrainConfig,
-    held: Sequence[SignedReview],
+    reviews: Sequence[SignedReview],
     sides: tuple[Side, Side],
     context: RunContext,
-) -> _Scores:
-    judged = job.out / "judged"
-    make_folder(judged)
-    scorer = HeldOutScorer(job.results, judged, job.network)
+) -> _SideScores:
+    folder = job.out / "judged"
+    make_folder(folder)
+    scorer = HeldOutScorer(job.results, folder, job.network)
     steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
-    with alone_in(judged, busy=f"another `learn` that scores in {job.out.name!r}"):
-        return _Scores(
-            held,
+    with alone_in(folder, busy=f"another `learn` that scores in {job.out.name!r}"):
+        return _SideScores(
+            reviews,
             (
-                scorer.score(held, sides[0], steps[0]),
-                scorer.score(held, sides[1], steps[1]),
+                scorer.score(reviews, sides[0], steps[0]),
+                scorer.score(reviews, sides[1], steps[1]),
             ),
             (
                 synthetic_metrics(sides[0], recipe, volumes, job.network, steps[2]),
@@ -275,134 +278,148 @@ def _score_both(
         )
 
 
-def _compared(
+def _metric_changes(
     rows: Sequence[tuple[str, str, int]],
     before: Sequence[Mapping[str, float | None]],
     after: Sequence[Mapping[str, float | None]],
 ) -> tuple[MetricChange, ...]:
-    found = {one.key: one for one in paired(before, after, [key for _, key, _ in rows])}
+    keys = [key for _, key, _ in rows]
+    figures = {figure.key: figure for figure in paired(before, after, keys)}
     return tuple(
         MetricChange(
             title=title,
             better=1 if better > 0 else -1,
             key=key,
-            cases=one.cases,
-            before=one.before,
-            after=one.after,
-            interval=one.interval,
+            cases=figure.cases,
+            before=figure.before,
+            after=figure.after,
+            interval=figure.interval,
         )
         for title, key, better in rows
-        if (one := found.get(key)) is not None
+        if (figure := figures.get(key)) is not None
     )
 
 
 def _proposal(
     gathered: Gathered,
     cases: RealCases,
-    about: WeightsInfo,
-    new: NamedWeights,
-    judged: _Scores,
+    parent_info: WeightsInfo,
+    proposed: NamedWeights,
+    scores: _SideScores,
     trained: TrainSummary,
 ) -> Proposal:
     parts = cases.parts
-    before, after = judged.patients
-    patients = _compared(_PATIENTS, [s.metrics for s in before], [s.metrics for s in after])
-    drawn = _compared(_DRAWN, *judged.drawn)
-    ancestor = WeightsStore().of(about.sha256)
+    before, after = scores.patients
+    before_metrics, after_metrics = ([score.metrics for score in side] for side in scores.patients)
+    patients = _metric_changes(_PATIENT_METRICS, before_metrics, after_metrics)
+    synthetic = _metric_changes(_SYNTHETIC_METRICS, *scores.drawn)
+    ancestor = WeightsStore().of(parent_info.sha256)
     trained_on = digests(case.patient for case in trained.trained_on.values())
-    held = digests(case.patient for case in parts.validation)
+    held_out = digests(case.patient for case in parts.validation)
     return Proposal(
         made=utc_now(),
-        parent=NamedWeights(version=about.version, sha256=about.sha256),
-        proposed=new,
+        parent=NamedWeights(version=parent_info.version, sha256=parent_info.sha256),
+        proposed=proposed,
         steps=trained.step,
         counts={
             **gathered.counts,
             "studies": len(gathered.reviews),
-            "patients": len({one.case.patient for one in gathered.reviews}),
+            "patients": len({review.case.patient for review in gathered.reviews}),
             "trained on (patients)": len(trained_on),
-            "held out (patients)": len(held),
+            "held out (patients)": len(held_out),
         },
         left_out=gathered.left_out,
         patients=patients,
-        drawn=drawn,
+        drawn=synthetic,
         cases=tuple(
             HeldOutCase(
                 name=review.case.name,
-                healthy=one.healthy,
+                healthy=score_before.healthy,
                 drawn_by_weights=review.drawn_by_weights,
-                before=one.metrics,
-                after=two.metrics,
-                problems=tuple(x for s in (one, two) if s.failed for x in s.problems[:1]),
+                before=score_before.metrics,
+                after=score_after.metrics,
+                problems=_first_problems(score_before, score_after),
             )
-            for review, one, two in zip(judged.reviews, before, after, strict=True)
+            for review, score_before, score_after in zip(scores.reviews, before, after, strict=True)
         ),
         cautions=(
-            *_failures(before, after),
-            *_repeated(cases),
+            *_failure_cautions(before, after),
+            *_repeated_cautions(cases),
             *cautions(
                 patients,
-                drawn,
-                judged.reviews,
-                about.sha256,
+                synthetic,
+                scores.reviews,
+                parent_info.sha256,
                 trained.trained_before,
                 trained.differing,
             ),
         ),
         trained_on=tuple(sorted({*trained_on, *(ancestor.trained_on if ancestor else ())})),
-        held_out=tuple(sorted({*held, *(ancestor.held_out if ancestor else ())})),
+        held_out=tuple(sorted({*held_out, *(ancestor.held_out if ancestor else ())})),
     )
 
 
-def _failures(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[str]:
-    """Name the held-out cases without a usable result, on either side, and say why."""
+def _first_problems(*scores: CaseScore) -> tuple[str, ...]:
+    """Return why a case has no usable result, once for each side on which it has none."""
+    return tuple(problem for score in scores if score.failed for problem in score.problems[:1])
+
+
+def _failure_cautions(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[str]:
+    """List the held-out cases without a usable result on either side, with the reason."""
     return [
-        f"{one.case} has no usable result {side}, which counts as nothing found: {one.problems[0]}"
+        f"{score.case} has no usable result {side}, which counts as nothing found: "
+        f"{score.problems[0]}"
         for side, scores in (("before", before), ("after", after))
-        for one in scores
-        if one.failed
+        for score in scores
+        if score.failed
     ]
 
 
-def _repeated(cases: RealCases) -> list[str]:
+def _repeated_cautions(cases: RealCases) -> list[str]:
     return [
-        f"One scan in the cases {one} and {other} of two patients: both are counted"
-        for one, other in cases.repeated
+        f"One scan in the cases {first} and {second} of two patients: both are counted"
+        for first, second in cases.repeated
     ]
 
 
 def cautions(
     patients: Sequence[MetricChange],
-    drawn: Sequence[MetricChange],
-    held: Sequence[SignedReview],
+    synthetic: Sequence[MetricChange],
+    reviews: Sequence[SignedReview],
     parent_sha256: str,
     trained_before: Sequence[str] = (),
     differing: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Return what a person must consider before accepting weights.
+    """Return the warnings to consider before weights are accepted.
 
     `trained_before` names the held-out cases that were in the training data of the initial weights;
     for `differing` see `training.loop.TrainSummary`.
     """
     lines = [
-        f"{one.title}: surely worse {where}"
-        for rows, where in ((patients, "on held-out patients"), (drawn, "on synthetic brains"))
-        for one in rows
-        if one.figure.surely(one.better) < 0
+        f"{change.title}: surely worse {evidence}"
+        for rows, evidence in (
+            (patients, "on held-out patients"),
+            (synthetic, "on synthetic brains"),
+        )
+        for change in rows
+        if change.figure.surely(change.better) < 0
     ]
     lines += [
-        f"{one.title}: {-one.figure.difference:.3f} lower on synthetic brains, though not surely"
-        for one in drawn
-        if one.better > 0 and one.figure.difference < -_LARGE and one.figure.surely(1) == 0
+        f"{change.title}: {-change.figure.difference:.3f} lower on synthetic brains, though not "
+        "surely"
+        for change in synthetic
+        if change.better > 0
+        and change.figure.difference < -_MAX_DROP
+        and change.figure.surely(1) == 0
     ]
-    count = len({review.case.patient for review in held})
-    if count < _FEW:
+    count = len({review.case.patient for review in reviews})
+    if count < _MIN_HELD_OUT:
         lines.append(f"Few patients were held out: {count}. Intervals of so few say little")
-    own = [r for r in held if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
-    if own:
+    unchanged = [r for r in reviews if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
+    if unchanged:
         lines.append(
-            f"In {len(own)} of {len(held)} held-out cases readers accepted every outline of the "
-            "earlier weights unchanged: Dice favours those weights there"
+            f"In {len(unchanged)} of {len(reviews)} held-out cases readers accepted every outline "
+            "of the earlier weights unchanged: Dice favours those weights there"
         )
     if trained_before:
         lines.append(

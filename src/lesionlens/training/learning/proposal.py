@@ -39,8 +39,8 @@ class MetricChange(FileModel):
         """The metric as a `PairedFigure`."""
         from lesionlens.analysis.evaluation.summary import Interval  # noqa: PLC0415
 
-        found = None if self.interval is None else Interval(*self.interval)
-        return PairedFigure(self.key, self.cases, self.before, self.after, found)
+        interval = None if self.interval is None else Interval(*self.interval)
+        return PairedFigure(self.key, self.cases, self.before, self.after, interval)
 
 
 class HeldOutCase(FileModel):
@@ -100,7 +100,7 @@ def read_proposal(folder: Path) -> Proposal:
         The weights are missing or different.
     """
     try:
-        found = read_model(folder / RECORD, Proposal)
+        proposal = read_model(folder / RECORD, Proposal)
     except (OSError, ValueError, ReadError) as error:
         raise UnusableInputError(
             found=f"no readable {RECORD} in {folder.name!r}",
@@ -108,10 +108,10 @@ def read_proposal(folder: Path) -> Proposal:
             next_step="Start `lesionlens learn` again with the same --out: it resumes",
         ) from error
     file = folder / WEIGHTS
-    if not file.is_file() or sha256_of(file) != found.proposed.sha256:
+    if not file.is_file() or sha256_of(file) != proposal.proposed.sha256:
         raise WeightsError(
             found=f"{WEIGHTS}, missing or others than those that were compared",
-            expected=f"SHA-256 {found.proposed.sha256[:12]}…",
+            expected=f"SHA-256 {proposal.proposed.sha256[:12]}…",
             next_step="Fine-tune again with another --out",
         )
-    return found
+    return proposal

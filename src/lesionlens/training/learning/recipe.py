@@ -20,24 +20,26 @@ _DRAWN_SHARE, _DRAWN_KEPT, _PAINTINGS = 0.3, 45, 2
 _TINY_STAGE_STEPS = 20
 
 
-def learn_recipe(init: Path, given: TrainConfig | None = None, steps: int = STEPS) -> TrainConfig:
+def learn_recipe(
+    init: Path, site_recipe: TrainConfig | None = None, steps: int = STEPS
+) -> TrainConfig:
     """Return the configuration: the built-in one or a site's own, with initial weights.
 
     Parameters
     ----------
     init : Path
         Initial weights.
-    given : TrainConfig or None
+    site_recipe : TrainConfig or None
         A site's own configuration; its `init` is ignored, its share of synthetic brains must not be
         zero.
     steps : int
         Steps of the built-in configuration. No more brains are generated than these steps can use.
     """
-    if given is not None:
-        return dataclasses.replace(given, init=str(init))
-    kept = min(_DRAWN_KEPT, max(2, math.ceil(steps * _DRAWN_SHARE / _PAINTINGS)))
+    if site_recipe is not None:
+        return dataclasses.replace(site_recipe, init=str(init))
+    brain_count = min(_DRAWN_KEPT, max(2, math.ceil(steps * _DRAWN_SHARE / _PAINTINGS)))
     patches = PatchConfig(0.1, _NEAR_SHAPE, (1.2, 1.4), (88, 88, 88))
-    whole = StageConfig(
+    stage = StageConfig(
         steps,
         _SHAPE,
         (1.9, 2.1),
@@ -46,7 +48,7 @@ def learn_recipe(init: Path, given: TrainConfig | None = None, steps: int = STEP
         patches=patches if steps >= _TINY_STAGE_STEPS else None,
     )
     return TrainConfig(
-        stages=(whole,),
+        stages=(stage,),
         seed=1,
         checkpoint_minutes=3.0,
         validation_volumes=0,
@@ -61,6 +63,6 @@ def learn_recipe(init: Path, given: TrainConfig | None = None, steps: int = STEP
             without_t1=0.3,
             held_out=0.25,
             drawn_share=_DRAWN_SHARE,
-            drawn_kept=kept,
+            drawn_kept=brain_count,
         ),
     )

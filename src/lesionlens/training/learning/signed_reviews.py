@@ -23,7 +23,7 @@ from lesionlens.site.worklist.own_log import marks_kept, reviews_kept
 from lesionlens.training.references import RealCase, refuse_marks, reviewed_case
 
 NOTHING_SEEN, ADDED, POINTED = "nothing seen", "added", "outlined by prompts"
-COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN, POINTED)
+OUTCOMES = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN, POINTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class SignedReview:
     case: RealCase
     """Its images with the signed outlines as reference."""
     counts: Mapping[str, int]
-    """Number of candidates by outcome, as in `COUNTED`; `NOTHING_SEEN` is 1 for a study with an
+    """Number of candidates by outcome, as in `OUTCOMES`; `NOTHING_SEEN` is 1 for a study with an
     empty reference, `POINTED` counts those of the first three whose outline was made with
     prompts.
     """
@@ -58,9 +58,9 @@ class Gathered:
     def counts(self) -> Mapping[str, int]:
         """Sums over all reviews."""
         total: Counter[str] = Counter()
-        for one in self.reviews:
-            total.update(one.counts)
-        return {key: total[key] for key in COUNTED}
+        for review in self.reviews:
+            total.update(review.counts)
+        return {key: total[key] for key in OUTCOMES}
 
 
 def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> Gathered:
@@ -93,37 +93,39 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     folders = results_in(results)
     patients = patients_table(results) if folders else {}
     entries = _entries_of(results)
-    places = studies_of(results, studies)
+    study_paths = studies_of(results, studies)
     read = partial(read_signed, readers=(*readers, *readers_of(results)))
     reviews: list[SignedReview] = []
-    unknown = sorted(patients.keys() - {folder.name for folder in folders})
+    unmatched_names = sorted(patients.keys() - {folder.name for folder in folders})
     left_out = [
-        (name, f"{PATIENTS_NAME} names it, and no result has this name") for name in unknown
+        (name, f"{PATIENTS_NAME} names it, and no result has this name") for name in unmatched_names
     ]
     for folder in folders:
-        if folder.name not in places:
+        if folder.name not in study_paths:
             left_out.append((folder.name, "its study is not in the list"))
             continue
         try:
             saved = read(folder)
-            unsigned = _why_unsigned(saved)
-            if unsigned:
-                left_out.append((folder.name, unsigned))
+            reason_unsigned = _unsigned_reason(saved)
+            if reason_unsigned:
+                left_out.append((folder.name, reason_unsigned))
                 continue
-            place = places[folder.name]
-            listed = entries[folder.name].patient if folder.name in entries else ""
-            case = reviewed_case(folder, place, patients.get(folder.name), read, listed)
-            own = {event.reader for event in saved.review.events}
-            refuse_marks(saved, folder.name, marks_kept(saved.run, own, folder.parent))
+            study_path = study_paths[folder.name]
+            listed_patient = entries[folder.name].patient if folder.name in entries else ""
+            case = reviewed_case(
+                folder, study_path, patients.get(folder.name), read, listed_patient
+            )
+            review_readers = {event.reader for event in saved.review.events}
+            refuse_marks(saved, folder.name, marks_kept(saved.run, review_readers, folder.parent))
         except UnusableInputError as error:
             left_out.append((folder.name, error.found))
             continue
-        reviews.append(_signed(case, saved, place))
-    if not reviews or (left_out and len({one.case.patient for one in reviews}) < 2):
-        found = "no signed review" if not reviews else "signed reviews of one patient"
+        reviews.append(_signed_review(case, saved, study_path))
+    if not reviews or (left_out and len({review.case.patient for review in reviews}) < 2):
+        problem = "no signed review" if not reviews else "signed reviews of one patient"
         raise UnusableInputError(
-            found=f"{found} among {len(folders)} results in {results.name!r}"
-            + "".join(f"; {name} is not used: {why}" for name, why in left_out[:1]),
+            found=f"{problem} among {len(folders)} results in {results.name!r}"
+            + "".join(f"; {name} is not used: {reason}" for name, reason in left_out[:1]),
             expected="results of `lesionlens batch` or of a worklist that a reader has signed",
             next_step="Read them in napari and sign each; name the reader with --reader where they "
             "were not exported",
@@ -142,22 +144,23 @@ def read_signed(folder: Path, readers: Sequence[str] = ()) -> SavedResult:
         Readers who may have signed, besides an unnamed one.
     """
     saved = read_result(folder, maps=False)
-    known = {one.tracking_uid for one in saved.findings.candidates}
-    kept = reviews_kept(saved.run, (*readers, None), folder.parent)
-    compared = compared_uids(saved.followup)
-    found = (saved.review, *(one.renamed(compared).restricted_to(known) for one in kept))
-    last = [one for one in found if not _went_on(one, found)]
+    candidate_uids = {candidate.tracking_uid for candidate in saved.findings.candidates}
+    stored_reviews = reviews_kept(saved.run, (*readers, None), folder.parent)
+    new_uids = compared_uids(saved.followup)
+    stored = (r.renamed(new_uids).restricted_to(candidate_uids) for r in stored_reviews)
+    reviews = (saved.review, *stored)
+    uncontinued = [review for review in reviews if not _is_continued(review, reviews)]
     outlines = outlines_of(saved)
-    signed = [one for one in last if one.signed is not None]
-    valid = [one for one in signed if not signed_on_others(one, outlines)]
+    signed = [review for review in uncontinued if review.signed is not None]
+    valid = [review for review in signed if not signed_on_others(review, outlines)]
     if not signed:
-        return replace(saved, review=last[0])
-    latest = max(valid or signed, key=lambda review: review.events[-1].time)
+        return replace(saved, review=uncontinued[0])
+    latest = max(valid or signed, key=lambda signed_review: signed_review.events[-1].time)
     return replace(saved, review=latest)
 
 
-def _why_unsigned(saved: SavedResult) -> str:
-    """Return why a review may not be trained on; empty if its outlines are signed."""
+def _unsigned_reason(saved: SavedResult) -> str:
+    """Return the reason not to train on a review; empty if its outlines are signed."""
     if saved.review.signed is None:
         return "not signed"
     if signed_on_others(saved.review, outlines_of(saved)):
@@ -165,14 +168,14 @@ def _why_unsigned(saved: SavedResult) -> str:
     return ""
 
 
-def _went_on(review: Review, others: Sequence[Review]) -> bool:
+def _is_continued(review: Review, others: Sequence[Review]) -> bool:
     """Return whether another review continues this one, and may have withdrawn its signature."""
     longer = (other for other in others if len(other.events) > len(review.events))
     return any(other.continues(review) for other in longer)
 
 
 def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
-    """Return the study of each result: from what `batch` was given, or from a worklist.
+    """Return the study of each result, from the input of `batch` or from a worklist.
 
     Raises
     ------
@@ -181,15 +184,15 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
     """
     if studies is not None:
         folders = results.iterdir() if results.is_dir() else ()
-        places = places_of(studies)
-        return {one.name: places.get(one.name, studies / one.name) for one in folders}
+        study_paths = places_of(studies)
+        return {entry.name: study_paths.get(entry.name, studies / entry.name) for entry in folders}
     if not is_list(results):
         raise ConfigError(
             found=f"results in {results.name!r}, which hold no images",
             expected="the folder of the studies that they were made of, or a worklist's folder",
             next_step="Name it with --studies",
         )
-    return {one.name: Path(one.place) for one in _entries_of(results).values() if one.place}
+    return {entry.name: Path(entry.place) for entry in _entries_of(results).values() if entry.place}
 
 
 def _entries_of(results: Path) -> Mapping[str, StudyEntry]:
@@ -197,7 +200,7 @@ def _entries_of(results: Path) -> Mapping[str, StudyEntry]:
     if not is_list(results):
         return {}
     with existing_worklist_database(results, reading=True) as database:
-        return {one.name: one for one in database.entries()}
+        return {entry.name: entry for entry in database.entries()}
 
 
 def readers_of(results: Path) -> tuple[str, ...]:
@@ -208,51 +211,53 @@ def readers_of(results: Path) -> tuple[str, ...]:
         return tuple(dict.fromkeys(read.key.reader for read in database.reads() if read.key.reader))
 
 
-def _signed(case: RealCase, saved: SavedResult, path: Path) -> SignedReview:
+def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedReview:
     review, counts = saved.review, Counter[str]()
-    for one in saved.findings.candidates:
-        counts[review.state_of(one.tracking_uid).value] += 1
-    own = {one.tracking_uid for one in saved.findings.candidates}
-    kept = [
-        u
-        for u in review.added
-        if u not in own and review.state_of(u).decided and not _is_gone(review, review.of(u))
+    for candidate in saved.findings.candidates:
+        counts[review.state_of(candidate.tracking_uid).value] += 1
+    candidate_uids = {candidate.tracking_uid for candidate in saved.findings.candidates}
+    added_uids = [
+        uid
+        for uid in review.added
+        if uid not in candidate_uids and review.state_of(uid).decided
+        if not _is_emptied(review, review.of(uid))
     ]
-    counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in kept)
-    stands = counts["accepted"] + counts["edited"] + counts[ADDED]
-    counts[NOTHING_SEEN] = int(not stands)
-    left = {u for u in (*own, *kept) if review.state_of(u) is not ReviewState.REJECTED}
-    pointed = left & _pointed(review)
-    counts[POINTED] = sum(not _is_gone(review, review.of(u)) for u in pointed)
+    counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in added_uids)
+    accepted_count = counts["accepted"] + counts["edited"] + counts[ADDED]
+    counts[NOTHING_SEEN] = int(not accepted_count)
+    uids = (*candidate_uids, *added_uids)
+    retained = {uid for uid in uids if review.state_of(uid) is not ReviewState.REJECTED}
+    prompted = retained & _prompted_uids(review)
+    counts[POINTED] = sum(not _is_emptied(review, review.of(u)) for u in prompted)
     redrawn = any(uid not in NO_CANDIDATE for uid in review.outlined)
     return SignedReview(
         case,
-        {key: counts[key] for key in COUNTED},
+        {key: counts[key] for key in OUTCOMES},
         saved.run.engine.weights_sha256 or "",
-        drawn_by_weights=bool(stands) and not redrawn,
+        drawn_by_weights=bool(accepted_count) and not redrawn,
         study=path,
     )
 
 
-def _pointed(review: Review) -> set[str]:
-    """Return the candidates of whose current outlines prompts made a part.
+def _prompted_uids(review: Review) -> set[str]:
+    """Return the candidates whose current outlines were made in part with prompts.
 
-    A brush that corrected it later leaves most of what they outlined, a split a part of it, and
-    what is merged with it takes it over.
+    A later brush stroke or a split leaves part of the prompted outline, and a candidate that
+    another one was merged into takes over its outline.
     """
     valid, _ = valid_and_undone(review.events)
-    found, kept = set[str](), ""
+    prompted, previous_uid = set[str](), ""
     for event in valid:
-        uid, follows = event.tracking_uid, event.with_previous
-        if event.prompts or (follows and event.added is not None and kept in found):
-            found.add(uid)
-        if follows and uid in found and _is_gone(review, event):
-            found.add(kept)
-        kept = uid
-    return found
+        uid, is_linked = event.tracking_uid, event.with_previous
+        if event.prompts or (is_linked and event.added is not None and previous_uid in prompted):
+            prompted.add(uid)
+        if is_linked and uid in prompted and _is_emptied(review, event):
+            prompted.add(previous_uid)
+        previous_uid = uid
+    return prompted
 
 
-def _is_gone(review: Review, event: ReviewEvent | None) -> bool:
-    """Return whether an event gave all of a candidate's voxels to another one."""
+def _is_emptied(review: Review, event: ReviewEvent | None) -> bool:
+    """Return whether an event merged a candidate into another one."""
     outline = None if event is None else review.outlines.get(event.outline or "")
     return outline is not None and outline.is_empty

@@ -125,8 +125,8 @@ def test_an_even_map_has_the_mass_of_its_volume():
 def test_as_much_is_hidden_of_each_map():
     for value in (
         map_on(NEEDED).astype(float),
-        trust._blocks(SHAPE),
-        -trust._from_centre(BRAIN),
+        trust._random_blocks(SHAPE),
+        -trust._squared_distance_from_centre(BRAIN),
     ):
         hidden = trust._top_voxels(value, BRAIN, 64)
         assert int(hidden.sum()) == 64
@@ -200,5 +200,5 @@ def test_each_region_is_checked_against_its_own_labels():
     labels = np.where(NEEDED, 2, 0).astype(np.uint8)
     labels[5, 5, 5] = 3
     maps = {region: map_on(NEEDED) for region in Region}
-    found = trust.all_pointing(maps, labels, float(BRAIN.sum()))
+    found = trust.pointing_by_region(maps, labels, float(BRAIN.sum()))
     assert found[Region.WT].mass_inside > found[Region.ET].mass_inside

@@ -165,7 +165,9 @@ def test_what_is_drawn_elsewhere_counts_against_the_nearest_component():
     spots = [ComponentVoxels(np.array([0]), 1.0), ComponentVoxels(np.array([9]), 1.0)]
     by_all, drawn = np.zeros((10, 1, 1), bool), np.zeros((10, 1, 1), bool)
     by_all[[0, 9]], drawn[[0, 9, 7]] = True, True
-    shown = perturbations.shown_of(drawn, by_all, perturbations._nearest(spots, (10, 1, 1)), 2)
+    shown = perturbations.shown_of(
+        drawn, by_all, perturbations._nearest_component(spots, (10, 1, 1)), 2
+    )
     assert shown.tolist() == pytest.approx([1, 2 / 3])
 
 

@@ -624,7 +624,7 @@ def test_a_result_of_replaced_files_is_not_scored(scoring, tmp_path, monkeypatch
     moved = dataclasses.replace(held, study=tmp_path / "study")
     assert not scorer.score([moved], side, SILENT)[0].failed
     analysed = []
-    monkeypatch.setattr(held_out.HeldOutScorer, "_reused", lambda *_: False)
+    monkeypatch.setattr(held_out.HeldOutScorer, "_reuse", lambda *_: False)
     monkeypatch.setattr(
         held_out.HeldOutScorer, "_analyse", lambda *named: analysed.append(named[2].name)
     )
