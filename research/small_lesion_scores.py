@@ -87,7 +87,7 @@ def read(engine: LensEngine, folder: Path) -> Read:
     near = ndimage.grey_dilation(cores, size=5)
     places, small = [], engine.small_lesions_of(study)
     for lesion in [] if small is None else small.lesions:
-        at = np.argwhere(lesion.inside) + [side.start for side in lesion.where]
+        at = np.argwhere(lesion.mask) + [side.start for side in lesion.box]
         seen = small.probability[tuple(at.T)] >= 0.5
         index = np.rint(study.working.to_voxel(small.study.grid.to_mm(at[seen]))).astype(int)
         hit = np.bincount(near[tuple(index.T)], minlength=2)

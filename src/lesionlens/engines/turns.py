@@ -24,20 +24,20 @@ class _Turn:
         self.lock = threading.RLock()
 
 
-_guard = threading.Lock()
+_turns_lock = threading.Lock()
 _turns: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
 """By the identity of the engine, which lives while a thread uses it."""
 
 
-def _begin_alone() -> None:
+def _reset_after_fork() -> None:
     """Forget the turns of threads that a forked process does not have."""
-    global _guard  # noqa: PLW0603
-    _guard = threading.Lock()
+    global _turns_lock  # noqa: PLW0603
+    _turns_lock = threading.Lock()
     _turns.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_alone)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def turn_of(engine: object, context: RunContext) -> Iterator[None]:
     CancelledError
         The user asked to stop while waiting.
     """
-    with _guard:
+    with _turns_lock:
         turn = _turns.setdefault(id(engine), _Turn())
     while not turn.lock.acquire(timeout=_POLL_S):
         context.check("waiting for another analysis by this engine")

@@ -18,7 +18,7 @@ Shown = frozenset[MrSequence]
 _FLAIR = frozenset({MrSequence.FLAIR})
 
 
-def whole_tumour_views(shown: Shown) -> tuple[Shown, ...]:
+def whole_tumour_views(sequences: Shown) -> tuple[Shown, ...]:
     """Return the inputs averaged for the whole tumour; only the study itself without FLAIR.
 
     Examples
@@ -28,4 +28,4 @@ def whole_tumour_views(shown: Shown) -> tuple[Shown, ...]:
     >>> [len(v) for v in whole_tumour_views(frozenset({MrSequence.FLAIR}))]
     [1]
     """
-    return (shown, _FLAIR) if shown > _FLAIR else (shown,)
+    return (sequences, _FLAIR) if sequences > _FLAIR else (sequences,)
