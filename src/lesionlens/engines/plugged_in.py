@@ -139,9 +139,10 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
     is_builtin = plugins.is_builtin(engine)
     if is_builtin:
         prediction = engine.predict(prepared, context=context)
+        info = prediction.engine
         for defect, expected in defects(prediction, prepared):
             raise WeightsError(
-                found=f"{defect} from the network of {prediction.engine.name} {prediction.engine.version}",
+                found=f"{defect} from the network of {info.name} {info.version}",
                 expected=expected,
                 next_step="Use other weights, or --precision float32",
                 in_window="Use other weights, or float32",

@@ -163,7 +163,7 @@ class LensMethod(ABC):
         return map(run, inputs)
 
     def _in_background(self, function: Callable[[Cancel], None]) -> BackgroundTask:
-        """Run `function`, whose passes are only for later, on a core that is idle within the block."""
+        """Run `function` on a core that is idle within the block; its passes are only for later."""
         del function
         return BackgroundTask()
 
