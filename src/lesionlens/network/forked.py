@@ -23,10 +23,10 @@ def works_when_forked(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function in a new thread wherever this process was forked from another."""
 
     @wraps(function)
-    def run(*given: P.args, **named: P.kwargs) -> R:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         if os.getpid() == _imported_in:
-            return function(*given, **named)
-        with ThreadPoolExecutor(1, "forked") as own:
-            return own.submit(function, *given, **named).result()
+            return function(*args, **kwargs)
+        with ThreadPoolExecutor(1, "forked") as pool:
+            return pool.submit(function, *args, **kwargs).result()
 
     return run

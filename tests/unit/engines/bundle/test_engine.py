@@ -240,7 +240,7 @@ def test_no_perturbation_is_predicted_twice(one_window, make_prepared, monkeypat
     """Where perturbed inputs are computed in bfloat16, so is the study as it is, once more."""
     engine, study = patient_engine(one_window), make_prepared(present={"flair", "t2"})
     asked = []
-    shares = engine._shares
+    shares = engine._probabilities
     monkeypatch.setattr(
         engine, "_precision", ComputePrecision.BFLOAT16 if fast else ComputePrecision.FLOAT32
     )
