@@ -5,12 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionlens.base import geometry
-from lesionlens.base.array_ops import Array, Device, device_of, floats, namespace, to_device, zeros
+from lesionlens.base.array_ops import (
+    Array,
+    Device,
+    device_of,
+    floats,
+    namespace,
+    to_device,
+    to_numpy,
+    zeros,
+)
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
+from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
@@ -113,3 +124,10 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     first, second, third, fourth = (bool(present) for present in prepared.present)
     present = (first, second, third, fourth)
     return NetworkInput(channels, brain[None], present, target, box, cut)
+
+
+def paste_box(values: Array, prepared: PreparedStudy, box: Box) -> NDArray[np.float32]:
+    """Paste (R, i, j, k) maps of a box into the working grid; zero elsewhere."""
+    out: NDArray[np.float32] = lazy_zeros((values.shape[0], *prepared.working.shape), np.float32)
+    out[(slice(None), *box)] = to_numpy(floats(values))
+    return out

@@ -20,12 +20,12 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import Cancel, RunContext
 from lesionlens.engines import device as devices
-from lesionlens.engines import gradcam, separable
+from lesionlens.engines import gradcam, network_input, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible, leave_uncounted
 from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
+from lesionlens.engines.lens.method import EVERYTHING, LensMethod
 from lesionlens.engines.prompting.on_study import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.deterministic import thread_count, with_threads
@@ -167,7 +167,8 @@ class LensEngine(LensMethod):
         cam = gradcam.maps(_logits_of(self._network), layer, x, channels)[target.region]
         matrices = separable.matrices(study.grid, study.cut, antialias=False)
         weights = (
-            whole(separable.apply(cam[None], matrices), prepared, study.box)[0] * prepared.brain
+            network_input.paste_box(separable.apply(cam[None], matrices), prepared, study.box)[0]
+            * prepared.brain
         )
         return Volume(weights / max(float(weights.sum(dtype="float64")), 1e-12), prepared.working)
 

@@ -30,10 +30,8 @@ from lesionlens.base.array_ops import (
     to_numpy,
 )
 from lesionlens.base.errors import CancelledError
-from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import ComputePrecision, MrSequence, Region
-from lesionlens.base.lazy_zeros import lazy_zeros
+from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.prediction import (
     Capability,
     ClassProbabilities,
@@ -252,14 +250,11 @@ class LensMethod(ABC):
 
     def _input_at(self, prepared: PreparedStudy, spacing_mm: float) -> NetworkInput:
         """Return the input at finer voxels, which the search and patch refinement may share."""
-        if (
-            self._finer_input is None
-            or self._finer_input[0] is not prepared
-            or self._finer_input[1] != spacing_mm
-        ):
+        cached = self._finer_input
+        if cached is None or cached[0] is not prepared or cached[1] != spacing_mm:
             fine_input = network_input.make_network_input(prepared, spacing_mm, self._device)
-            self._finer_input = (prepared, spacing_mm, fine_input)
-        return self._finer_input[2]
+            self._finer_input = cached = (prepared, spacing_mm, fine_input)
+        return cached[2]
 
     def _refined_prediction(
         self,
@@ -298,9 +293,9 @@ class LensMethod(ABC):
             refined_attention = separable.normalise_sums(refined[1:] * brain)[0]
             attention[-1] += patch_refinement.WEIGHT * (refined_attention - attention[-1])
         method = METHOD if refined is None else REFINED_METHOD
-        maps = _by_region(whole(attention, prepared, box))
+        maps = _by_region(network_input.paste_box(attention, prepared, box))
         return Prediction(
-            probability=_by_region(whole(probability, prepared, box)),
+            probability=_by_region(network_input.paste_box(probability, prepared, box)),
             engine=self.info,
             trace=trace_of(out, maps, method, study.grid, prepared),
             notices=notices,
@@ -310,7 +305,7 @@ class LensMethod(ABC):
             class_probabilities=_class_probabilities(out, study.grid),
             cavity=cavity_probability
             if cavity_probability is None
-            else whole(cavity_probability, prepared, box)[0],
+            else network_input.paste_box(cavity_probability, prepared, box)[0],
         )
 
     def _first_pass(
@@ -322,7 +317,7 @@ class LensMethod(ABC):
         probability of a resection cavity, None from a network that outlines none. Core predicted
         from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
-        _, *other_views = ensemble.whole_tumour_views(_sequence_set(study.present))
+        _, *other_views = ensemble.whole_tumour_views(ensemble.sequence_set(study.present))
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, other_views)]
 
         def run(perturbation: InputPerturbation) -> PassOutput:
@@ -330,15 +325,13 @@ class LensMethod(ABC):
 
         with self._watch(PRELIMINARY, context, len(inputs)):
             out, mirrored, *other_outputs = self._map_passes(run, inputs)
-        all_sequences = InputPerturbation.showing(_sequence_set(study.present))
-        for perturbation, output in zip(
-            (all_sequences, *inputs[2:]), (out, *other_outputs), strict=True
-        ):
+        all_sequences = InputPerturbation.showing(ensemble.sequence_set(study.present))
+        averaged = (all_sequences, *inputs[2:])
+        for perturbation, output in zip(averaged, (out, *other_outputs), strict=True):
             self._fine_cache.note(perturbation, sigmoid(self._calibrated(output.logits))[0])
         xp = namespace(out.logits)
-        original, reflected = (
-            sigmoid(self._calibrated(output.logits)[0]) for output in (out, mirrored)
-        )
+        pair = out, mirrored
+        original, reflected = (sigmoid(self._calibrated(output.logits)[0]) for output in pair)
         sums = original + xp.flip(reflected, (1,))
         mean = sums / 2
         for view_output in other_outputs:
@@ -350,7 +343,7 @@ class LensMethod(ABC):
         """Return each region's threshold; `core` is the probability of the core."""
         outer, inner, enhancing = self._weights_info.thresholds
         return {
-            Region.WT: thresholds.whole_tumour_threshold(_sequence_set(present), outer),
+            Region.WT: thresholds.whole_tumour_threshold(ensemble.sequence_set(present), outer),
             Region.TC: thresholds.core_threshold(core, inner),
             Region.ET: enhancing,
         }
@@ -414,41 +407,35 @@ class LensMethod(ABC):
                 yield from chain.from_iterable(self._map_passes(run, batches, last=1))
 
         default = self._weights_info.thresholds[0]
-        visible = [
-            _visible_sequences(perturbation, study.present) for perturbation in perturbations
-        ]
+        visible = [ensemble.visible_sequences(p, study.present) for p in perturbations]
         cut_off = tuple(thresholds.whole_tumour_threshold(shown, default) for shown in visible)
-        return replace(
-            cache.predict_perturbed(prepared, groups, predict_missing), thresholds=cut_off
-        )
+        prediction = cache.predict_perturbed(prepared, groups, predict_missing)
+        return replace(prediction, thresholds=cut_off)
 
     def _predict_ahead(
         self, prepared: PreparedStudy, may_flag: Future[bool], context: RunContext, closing: Cancel
     ) -> None:
-        """Predict what explanations will ask for, in their order, so that batches are theirs.
+        """Predict the inputs of the explanations, in their order, so that the batches are equal.
 
-        `may_flag` tells, once the search has ended, whether anything may be flagged.
+        `may_flag` is set when the search has ended: whether anything may be flagged.
         """
         present = prepared.sequences
         cancel = CancelWhen(lambda: context.cancel.is_set() or closing.is_set())
-        quiet_context = replace(context.quiet(), cancel=cancel)
+        quiet = replace(context.quiet(), cancel=cancel)
         with suppress(CancelledError):
             for inputs in ([EVERYTHING], for_uncertainty(present)):
-                self._perturbed(prepared, inputs, lambda *_: nullcontext(), quiet_context)
+                self._perturbed(prepared, inputs, lambda *_: nullcontext(), quiet)
             if may_flag.result():
-                self._perturbed(
-                    prepared, for_relevance(present), lambda *_: nullcontext(), quiet_context
-                )
+                self._perturbed(prepared, for_relevance(present), lambda *_: nullcontext(), quiet)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
     ) -> list[InputPerturbation]:
         """Return the inputs that are averaged for one perturbation."""
-        sequences = _visible_sequences(perturbation, present)
+        sequences = ensemble.visible_sequences(perturbation, present)
         members = (sequences,) if perturbation.alone else ensemble.whole_tumour_views(sequences)
-        return [
-            replace(perturbation, keep=InputPerturbation.showing(subset).keep) for subset in members
-        ]
+        keeps = [InputPerturbation.showing(subset).keep for subset in members]
+        return [replace(perturbation, keep=keep) for keep in keeps]
 
     def _calibrated(self, logits: Array) -> Array:
         temperature = np.asarray(self._weights_info.temperature, np.float32).reshape(-1, 1, 1, 1)
@@ -499,32 +486,12 @@ def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | No
     return ClassProbabilities(probabilities, coarser(grid, 2, (i, j, k)))
 
 
-def _visible_sequences(perturbation: InputPerturbation, present: Sequence[bool]) -> ensemble.Shown:
-    return _sequence_set(
-        [
-            is_kept and is_present
-            for is_kept, is_present in zip(perturbation.keep, present, strict=True)
-        ]
-    )
-
-
-def _sequence_set(keep: Sequence[bool]) -> ensemble.Shown:
-    return frozenset(s for s, is_kept in zip(MrSequence, keep, strict=True) if is_kept)
-
-
 def _nested(logits: Array) -> Array:
     """Return probabilities of (3, I, J, K) logits, each at most that of its enclosing region."""
     outer, core, enhancing = sigmoid(logits)
     xp = namespace(logits)
     core = xp.minimum(core, outer)  # much faster than `cummin` along an axis of three
     return xp.stack([outer, core, xp.minimum(enhancing, core)])
-
-
-def whole(values: Array, prepared: PreparedStudy, box: Box) -> Floats:
-    """Paste (R, i, j, k) maps of the brain's box into the working grid; zero elsewhere."""
-    out: Floats = lazy_zeros((values.shape[0], *prepared.working.shape), np.float32)
-    out[(slice(None), *box)] = to_numpy(floats(values))
-    return out
 
 
 def _by_region(maps: Floats) -> dict[Region, Floats]:
