@@ -309,23 +309,23 @@ def _held_out(networks: dict[str, LensNetwork], batch: SyntheticBatch) -> dict[s
     return {**mass_by_network, "even_look": uniform_mass, "alike": correlation}
 
 
-def picture_of_labels(summary: dict[str, Any], path: Path) -> None:
+def picture_of_labels(figures: dict[str, Any], path: Path) -> None:
     """Draw how much of each map lies in the tumour, a thin line a brain; a small PNG."""
     figure = Figure(figsize=(5.4, 2.8), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     keys = ("true_labels", "labels_of_others", "untrained", "even_look")
-    for brain in summary["brains"]:
+    for brain in figures["brains"]:
         axis.plot([brain[key] for key in keys], range(4), color="#bbbbbb", lw=0.8, marker=".")
-    axis.plot([summary[key] for key in keys], range(4), color="#0072b2", marker="o", lw=0, ms=6)
+    axis.plot([figures[key] for key in keys], range(4), color="#0072b2", marker="o", lw=0, ms=6)
     axis.set_yticks(range(4), [key.replace("_", " ") for key in keys])
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share of the attention that lies in the tumour")
-    axis.set_title(f"trained on {summary['steps']} steps of synthetic brains at 4 mm", fontsize=9)
+    axis.set_title(f"trained on {figures['steps']} steps of synthetic brains at 4 mm", fontsize=9)
     figure.savefig(path, dpi=100, format="png")
 
 
-def picture(summary: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
+def picture(figures: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
     """Draw both curves of the maps' robustness, a thin line a case; a small PNG."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -334,7 +334,7 @@ def picture(summary: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> 
     for axis, key, positions in ((left, "alike_noisy", levels), (right, "alike_random", range(4))):
         for row in rows:
             axis.plot(positions, [1.0, *row[key]], color="#bbbbbb", lw=0.8)
-        axis.plot(positions, [1.0, *summary[key]], color="#0072b2", marker="o", ms=4)
+        axis.plot(positions, [1.0, *figures[key]], color="#0072b2", marker="o", ms=4)
         axis.axhline(0, color="#777777", lw=0.6)
         axis.set_ylim(-0.4, 1.05)
     left.set(xlabel="noise (deviations in the brain)", ylabel="rank correlation of the map")

@@ -84,27 +84,27 @@ def against(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _precision(row: Row) -> str:
-    return str(row["form"]).rpartition(" ")[2]
+def _precision(entry: Row) -> str:
+    return str(entry["form"]).rpartition(" ")[2]
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(entry: Row) -> tuple[str, ...]:
     """Return a row's cells under `HEADINGS`."""
-    approximately = "≈ " if row["estimated"] else ""
-    peak, before = row["peak_memory_mib"], row["before_mib"]
+    approximately = "≈ " if entry["estimated"] else ""
+    peak, before = entry["peak_memory_mib"], entry["before_mib"]
     text = {
-        "network": row["network"],
-        "form": row["form"],
-        "seconds": f"{approximately}{row['seconds']:.3f}",
-        "CPU s": f"{approximately}{row['cpu_seconds']:.2f}",
-        "ratio": f"{row['ratio']:.2f}",
-        "CPU ratio": f"{row['cpu_ratio']:.2f}",
-        "GMACs": f"{row['gmacs']:.1f}",
-        "M par.": f"{row['parameters'] / 1e6:.2f}",
-        "passes": str(row["passes"]),
+        "network": entry["network"],
+        "form": entry["form"],
+        "seconds": f"{approximately}{entry['seconds']:.3f}",
+        "CPU s": f"{approximately}{entry['cpu_seconds']:.2f}",
+        "ratio": f"{entry['ratio']:.2f}",
+        "CPU ratio": f"{entry['cpu_ratio']:.2f}",
+        "GMACs": f"{entry['gmacs']:.1f}",
+        "M par.": f"{entry['parameters'] / 1e6:.2f}",
+        "passes": str(entry["passes"]),
         "peak MiB": "–" if peak is None else f"{peak:.0f}",
         "before": "–" if before is None else f"{before:.0f}",
-        "reads": row["reads"],
+        "reads": entry["reads"],
     }
     return tuple(text[heading] for heading in HEADINGS)
 
@@ -114,7 +114,7 @@ def markdown(rows: Sequence[Row], notes: Sequence[str], about: dict[str, Any]) -
     lines = [machine_words(about), "", *(f"**{note}.**\n" for note in notes)]
     lines.append(f"| {' | '.join(HEADINGS)} |")
     lines.append("|" + "|".join("---" if h in _TEXT else "---:" for h in HEADINGS) + "|")
-    lines += [f"| {' | '.join(cells(row))} |" for row in rows]
+    lines += [f"| {' | '.join(cells(entry))} |" for entry in rows]
     return "\n".join([*lines, "", *(f"- {line}" for line in against(rows))]) + "\n"
 
 

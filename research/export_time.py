@@ -43,17 +43,17 @@ def draw(folder: Path) -> None:
     write_dicom(patient, folder, how=Acquisition("LPS", (0.9, 0.9, 1.1), matrix_step=8))
 
 
-def timed(exporter: Any, seconds: dict[str, float]) -> None:
+def timed(writer: Any, seconds: dict[str, float]) -> None:
     """Let an exporter count its processor seconds."""
-    write = type(exporter).write
+    write = type(writer).write
 
     def timed_write(analysis: Any, staged: Path) -> Any:
         start = time.process_time()
-        written = write(exporter, analysis, staged)
-        seconds[exporter.name] = time.process_time() - start
+        written = write(writer, analysis, staged)
+        seconds[writer.name] = time.process_time() - start
         return written
 
-    exporter.write = timed_write
+    writer.write = timed_write
 
 
 def measure(result: Path, study_path: Path, runs: int) -> dict[str, dict[str, float]]:

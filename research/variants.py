@@ -20,7 +20,7 @@ from lesionlens.network.config import PRESETS, NetworkConfig
 from lesionlens.network.decoder import Decoder, FeaturePyramid, GatedUp, SubvoxelUp
 from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.queries import RegionAnswers
+from lesionlens.network.queries import QueryOutput
 
 _INITIAL_LOG_ODDS = -2.0  # log-odds of a region that a fresh mask starts from, as the queries' do
 
@@ -51,14 +51,14 @@ class PlainHeads(nn.Module):
             nn.init.constant_(mask.bias, _INITIAL_LOG_ODDS)  # type: ignore[arg-type]
 
     @override
-    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
+    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> QueryOutput:
         """Draw masks; nothing is attended to, so attention is the same everywhere."""
         del trace
         masks = tuple(mask(x).float() for mask, x in zip(self.masks, scales, strict=True))
         summary = self.summary(scales[0].mean((2, 3, 4)))
         shape = masks[-1].shape
         uniform = torch.full(shape, 1 / shape[2:].numel(), device=summary.device)
-        return RegionAnswers(masks, uniform, summary.view(*shape[:2], -1), ())
+        return QueryOutput(masks, uniform, summary.view(*shape[:2], -1), ())
 
 
 class ConvolutionalNetwork(LensNetwork):

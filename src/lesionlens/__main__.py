@@ -1,7 +1,7 @@
-"""The command line: `lesionlens`, or `python -m lesionlens` with a Python of one's own.
+"""The command line: `lesionlens`, or `python -m lesionlens` with another Python.
 
-Little is imported before Ctrl+C and SIGTERM are listened to: the command line itself takes half a
-second to import, on a busy machine several.
+The handlers of Ctrl+C and SIGTERM are installed before most imports: importing the command line
+takes half a second, on a busy machine several.
 """
 
 from __future__ import annotations

@@ -87,8 +87,9 @@ class EngineChoice:
     def start_loading(self) -> Future[Engine]:
         """Begin loading in another thread: importing torch takes as long as reading a study.
 
-        Its result, or the errors of `load`, are for `Lens`. Returns when torch is being imported,
-        or the engine is there without it: brain extraction runs on torch if that is loaded.
+        The future holds the engine or the error of `load`, for `Lens`. Returns as soon as torch is
+        being imported, or the engine is loaded without it, because brain extraction uses torch only
+        if it is already imported.
         """
         from lesionlens.engines.threads import use_threads  # noqa: PLC0415  (heavy)
 

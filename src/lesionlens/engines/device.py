@@ -118,7 +118,7 @@ def choose_precision(
     return ComputePrecision(requested)
 
 
-def computing_in(
+def autocast_for(
     precision: ComputePrecision, device: torch.device
 ) -> AbstractContextManager[object]:
     """Return the autocast context for predictions in a given precision."""
@@ -154,8 +154,8 @@ def autocast(
         Bfloat16 is requested of a device that predicts in float32.
     """
     if requested is ComputePrecision.AUTO and has_fast_bfloat16(device):
-        return computing_in(ComputePrecision.BFLOAT16, device)
-    return computing_in(choose_precision(device, requested), device)
+        return autocast_for(ComputePrecision.BFLOAT16, device)
+    return autocast_for(choose_precision(device, requested), device)
 
 
 def name_of(device: torch.device) -> str:
@@ -207,7 +207,7 @@ class DevicePlacement:
             return function()
 
 
-def on_its_device(
+def on_placement_device(
     method: Callable[Concatenate[Any, _P], _T],
 ) -> Callable[Concatenate[Any, _P], _T]:
     """Decorate an engine's method to run through the engine's `placement`."""

@@ -19,8 +19,8 @@ class _Thread(local):
 _thread = _Thread()
 
 
-def leave_uncounted() -> None:
-    """Leave this thread's passes out of the progress of the block that they run beside."""
+def exclude_from_progress() -> None:
+    """Exclude this thread's passes from the progress of a concurrent `interruptible` block."""
     _thread.counted = False
 
 
@@ -32,14 +32,14 @@ def interruptible(
     passes: int = 1,
     rarely_used: nn.Module | None = None,
 ) -> Iterator[None]:
-    """Check for cancellation before every layer, and report the share of layers completed.
+    """Check for cancellation before every layer, and report the fraction of completed layers.
 
     Parameters
     ----------
     stage : str
         Name for progress, in words.
     context : RunContext
-        Called with the share of layers completed; polled before each layer.
+        Called with the fraction of completed layers; polled before each layer.
     rarely_used : nn.Module or None
         A part that most passes skip; it is not hooked.
 

@@ -90,10 +90,10 @@ class _Counts(ctypes.Structure):
 
 
 def trim_memory() -> None:
-    """Return freed memory to the system before further passes, if it cannot be for them.
+    """Return freed memory to the system before further passes, if it is too much for them.
 
-    A window has many threads, and so many arenas: each group of passes would leave its memory in
-    others of them, 1 to 2 GB in one analysis. Nothing happens before glibc 2.33, nor within
+    A window has many threads, and therefore many arenas: each group of passes would leave its
+    memory in other arenas, 1 to 2 GB in one analysis. Does nothing before glibc 2.33 or within
     `all_memory_kept`.
     """
     if _unlimited_blocks:

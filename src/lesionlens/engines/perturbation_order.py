@@ -1,4 +1,4 @@
-"""Perturbed inputs that every explanation asks for, in their order.
+"""Perturbed inputs of every explanation, in a fixed order.
 
 An engine may predict them in advance; their order determines which inputs share a batch, and so the
 last digits of the predictions.

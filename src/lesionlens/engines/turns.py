@@ -1,7 +1,7 @@
 """One study at a time for each engine, whichever threads use it.
 
-Engines keep the input and the predictions of the last study. With two studies at a time, what one
-asked for would be answered from the other's.
+Engines cache the input and the predictions of the last study. Two concurrent studies would read
+each other's predictions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _POLL_S = 0.1
 
 
 class _Turn:
-    """A lock of its own, for as long as a thread uses or awaits it; the same thread may nest."""
+    """A reentrant lock that exists as long as a thread uses or awaits it."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -30,7 +30,7 @@ _turns: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
 
 
 def _reset_after_fork() -> None:
-    """Forget the turns of threads that a forked process does not have."""
+    """Remove the locks of threads that a forked process does not have."""
     global _turns_lock  # noqa: PLW0603
     _turns_lock = threading.Lock()
     _turns.clear()

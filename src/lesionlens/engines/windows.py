@@ -64,7 +64,7 @@ def _starts(first: int, stop: int, length: int, edge: int) -> list[int]:
     return sorted({min(max(int(start), 0), length - edge) for start in starts})
 
 
-def place_in(window: Window, shape: tuple[int, ...], device: Device) -> Array:
+def relative_bounds(window: Window, shape: tuple[int, ...], device: Device) -> Array:
     """Return a window's position relative to the volume, from -1 to 1, (1, 3, 2) float32."""
     edges = [(2 * a.start / n - 1, 2 * a.stop / n - 1) for a, n in zip(window, shape, strict=True)]
     return to_device(np.asarray([edges], np.float32), device)

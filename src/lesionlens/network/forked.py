@@ -1,9 +1,8 @@
-"""Computing in a process that was forked from one that had computed before.
+"""Compute in a process that was forked from one that had already computed.
 
-`multiprocessing` forks on Linux. libgomp, by which torch computes, keeps the worker threads of each
-thread that asked for some; in the forked process these are gone, and the thread that was copied
-waits for them for ever (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=60035). A new thread gets its
-own.
+`multiprocessing` forks on Linux. libgomp, used by torch, keeps a pool of worker threads for each
+computing thread; these do not exist in the forked process, where the copied thread waits for them
+forever (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=60035). A new thread gets a new pool.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class LesionOutput(NamedTuple):
     attention: Tensor
     """(B, Q, I, J, K) attention weights of the last layer, at 1/2 of the padded grid; sum one."""
 
-    def class_shares(self) -> Tensor:
+    def class_probabilities(self) -> Tensor:
         """Return class probabilities at each voxel of 1/2 of the padded grid, (B, 3, I, J, K).
 
         Class probabilities of each query are multiplied by its mask (MaskFormer, Cheng et al. 2021,

@@ -110,7 +110,7 @@ def _named_outputs(out: LensOutput) -> dict[str, Tensor]:
             outputs["q"] = torch.stack([layer.q[0] for layer in out.trace.self_attention])
             outputs["k"] = torch.stack([layer.k[0] for layer in out.trace.self_attention])
     if out.lesions is not None:
-        outputs["classes"] = out.lesions.class_shares()
+        outputs["classes"] = out.lesions.class_probabilities()
     return outputs
 
 

@@ -153,7 +153,7 @@ class OnnxSession:
         return self._threads or None if on_cpu else None
 
     @property
-    def device_words(self) -> str:
+    def device_text(self) -> str:
         """The device in words."""
         first = self._session.get_providers()[0].removesuffix("ExecutionProvider").lower()
         return f"{first} (onnxruntime {self._ort.__version__})"

@@ -21,7 +21,7 @@ from lesionlens.network.attention import GridCrossAttention
 _FLOOR = 1e-3  # minimum attention share of a voxel with zero mask
 
 
-class RegionAnswers(NamedTuple):
+class QueryOutput(NamedTuple):
     """Output of the queries."""
 
     masks: tuple[Tensor, ...]
@@ -110,7 +110,7 @@ class QueryDecoder(nn.Module):
         return [layer for layer in self.looks if isinstance(layer, MaskedCrossAttention)]
 
     @override
-    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
+    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> QueryOutput:
         """Apply cross-attention to each scale (B, features, I, J, K) in turn.
 
         The first layer is guided by the mask of the initial queries.
@@ -129,4 +129,4 @@ class QueryDecoder(nn.Module):
             if weights is not None:
                 layer_weights.append(weights.view(*weights.shape[:3], *features.shape[2:]))
         traced = tuple(layer_weight.detach() for layer_weight in layer_weights) if trace else ()
-        return RegionAnswers(tuple(masks), layer_weights[-1].mean(1), query, traced)
+        return QueryOutput(tuple(masks), layer_weights[-1].mean(1), query, traced)

@@ -45,7 +45,7 @@ from lesionlens.network.deterministic import with_threads
 Floats = NDArray[np.float32]
 RUN = "running the bundle's network"
 EXPLAIN = "explaining the bundle's prediction"
-AGAIN = "predicting perturbed inputs"
+PERTURBATION = "predicting perturbed inputs"
 GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
 PATIENCE_S = 120.0
 """Default time limit in seconds for explanations and perturbed predictions of a study."""
@@ -148,7 +148,7 @@ class BundleEngine:
             threads=_THREADS if self._device.type == "cpu" else None,
         )
 
-    @devices.on_its_device
+    @devices.on_placement_device
     @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
@@ -251,7 +251,7 @@ class BundleEngine:
         """Return the grid of `predict_perturbed`: the bundle's own spacing."""
         return network_input.grid_at(prepared, self._bundle.spacing_mm)
 
-    @devices.on_its_device
+    @devices.on_placement_device
     @with_threads(_THREADS)
     def predict_perturbed(
         self,
@@ -268,7 +268,7 @@ class BundleEngine:
 
         def predict_missing(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
             passes = len(inputs) * self._windows(study.grid)
-            with interruptible(self._network, AGAIN, context, passes=passes):
+            with interruptible(self._network, PERTURBATION, context, passes=passes):
                 for perturbation in inputs:
                     yield self._probabilities(self._input(study, perturbation), fast=True)[
                         self._whole_tumour_channel
@@ -277,7 +277,7 @@ class BundleEngine:
         with kept_memory():
             return self._cache.predict_perturbed(prepared, groups, predict_missing)
 
-    @devices.on_its_device
+    @devices.on_placement_device
     @with_threads(_THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by gradients, occlusion or attention; see `engines.engine.Engine.attribute`.
@@ -363,7 +363,7 @@ class BundleEngine:
         precision = self._precision if fast else ComputePrecision.FLOAT32
 
         def run(part: Tensor) -> Tensor:
-            with devices.computing_in(precision, self._device):
+            with devices.autocast_for(precision, self._device):
                 return self._run(part)
 
         with torch.inference_mode():

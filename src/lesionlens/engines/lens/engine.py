@@ -22,7 +22,7 @@ from lesionlens.base.run_context import Cancel, RunContext
 from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam, network_input, separable
 from lesionlens.engines.engine import Target, unknown_method
-from lesionlens.engines.interruptible import interruptible, leave_uncounted
+from lesionlens.engines.interruptible import exclude_from_progress, interruptible
 from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod
@@ -120,7 +120,7 @@ class LensEngine(LensMethod):
 
     @property
     @override
-    def device_words(self) -> str:
+    def device_text(self) -> str:
         return devices.describe(self._device, self._compute_precision)
 
     @property
@@ -143,10 +143,10 @@ class LensEngine(LensMethod):
         """The network in evaluation mode."""
         return self._network
 
-    predict = devices.on_its_device(with_threads(1)(LensMethod.predict))
-    predict_perturbed = devices.on_its_device(with_threads(1)(LensMethod.predict_perturbed))
+    predict = devices.on_placement_device(with_threads(1)(LensMethod.predict))
+    predict_perturbed = devices.on_placement_device(with_threads(1)(LensMethod.predict_perturbed))
 
-    @devices.on_its_device
+    @devices.on_placement_device
     @with_threads(gradcam.THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Return a "grad-cam" map as a second opinion; see `engines.engine.Engine.attribute`.
@@ -184,7 +184,7 @@ class LensEngine(LensMethod):
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
-        autocast = devices.computing_in(self._compute_precision, self._device)
+        autocast = devices.autocast_for(self._compute_precision, self._device)
         with torch.inference_mode(), autocast:
             out: LensOutput = self._network(x, place=place, trace=trace, lesions=trace)
         return out
@@ -192,7 +192,7 @@ class LensEngine(LensMethod):
 
 def _limit_to_one_uncounted_thread() -> None:
     torch.set_num_threads(1)
-    leave_uncounted()
+    exclude_from_progress()
 
 
 def _logits_of(network: LensNetwork) -> Callable[[Tensor], Tensor]:

@@ -128,7 +128,7 @@ class LensMethod(ABC):
 
     @property
     @abstractmethod
-    def device_words(self) -> str:
+    def device_text(self) -> str:
         """The device in words, for the run's record."""
 
     @property
@@ -173,7 +173,7 @@ class LensMethod(ABC):
             version=self._weights_info.version,
             weights_sha256=self._weights_info.sha256,
             capabilities=_CAPABILITIES,
-            device=self.device_words,
+            device=self.device_text,
             calibrated=self._weights_info.temperature != (1.0, 1.0, 1.0),
             operating_points=tuple(
                 OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
@@ -460,7 +460,7 @@ class LensMethod(ABC):
         study = self._input_at(prepared, spacing)
 
         def run(window: windows.Window) -> tuple[Array, Array]:
-            place = windows.place_in(window, study.grid.shape, self._device)
+            place = windows.relative_bounds(window, study.grid.shape, self._device)
             out = self._pass(study.within(window).input_of(EVERYTHING), place=place)
             return self._calibrated(out.logits)[0, -1], out.attention[0, len(Region) - 1]
 
@@ -481,7 +481,7 @@ def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | No
     lesions = out.lesions
     if lesions is None:
         return None
-    probabilities = to_numpy(floats(lesions.class_shares()[0]))
+    probabilities = to_numpy(floats(lesions.class_probabilities()[0]))
     i, j, k = probabilities.shape[1:]
     return ClassProbabilities(probabilities, coarser(grid, 2, (i, j, k)))
 

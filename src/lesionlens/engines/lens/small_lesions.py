@@ -55,7 +55,7 @@ _NOTICE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmallLesion:
-    """One lesion that the search found."""
+    """One lesion found by the search."""
 
     box: Box
     """Of the grid: the lesion and a margin."""
@@ -74,7 +74,7 @@ class SmallLesion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmallLesions:
-    """What the search found in a study."""
+    """All lesions found by the search in a study."""
 
     study: NetworkInput
     """At `SPACING_MM`."""
@@ -86,7 +86,7 @@ class SmallLesions:
 
     @property
     def notice(self) -> str:
-        """What the reader is told."""
+        """Notice for the reader."""
         count = len(self.lesions)
         return _NOTICE.format("One place was added" if count == 1 else f"{count} places were added")
 
@@ -243,7 +243,7 @@ def _lesion_of(arrays: _SearchArrays, number: int, box: Box) -> SmallLesion | No
 
 
 def _certainty(logit: Floats) -> float:
-    """Return the mean logit of the most certain voxels of those that are drawn; -inf of none."""
+    """Return the mean of the highest positive logits; -inf if none is positive."""
     positive = np.sort(logit[logit >= 0])
     if not positive.size:
         return -math.inf

@@ -51,7 +51,7 @@ class _Trace(NamedTuple):
 class _Lesions(NamedTuple):
     shares: Floats
 
-    def class_shares(self) -> Floats:
+    def class_probabilities(self) -> Floats:
         return self.shares
 
 
@@ -121,8 +121,8 @@ class OnnxEngine(LensMethod):
 
     @property
     @override
-    def device_words(self) -> str:
-        return self._session.device_words
+    def device_text(self) -> str:
+        return self._session.device_text
 
     @property
     @override

@@ -12,7 +12,7 @@ from lesionlens.base.records.prompts import Points, PromptRequest
 from lesionlens.engines.prompting.study_features import PromptStudy
 from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.crop import Crop, Question, Scene, network_input, paste, sample
-from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
+from lesionlens.network.prompt.model import PromptInput, PromptNetwork, PromptOutput
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -50,14 +50,14 @@ class PromptPass:
 
     @with_threads(THREADS)
     @torch.inference_mode()
-    def _run(self, scene: Scene, question: Question) -> PromptAnswer:
+    def _run(self, scene: Scene, question: Question) -> PromptOutput:
         device = next(self._network.parameters()).device
         maps, facts = network_input(scene, question)
         x = PromptInput(maps.to(device), facts.to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             output = self._network(x, trace=True)
         attention = output.attention
-        return PromptAnswer(
+        return PromptOutput(
             output.logits.cpu(), None if attention is None else attention.float().cpu()
         )
 
@@ -73,7 +73,7 @@ def _mark_points(points: Points, crop: Crop) -> Mask:
     return out
 
 
-def _resampled_attention(output: PromptAnswer, crop: Crop, brain: Mask, box: Box) -> Floats:
+def _resampled_attention(output: PromptOutput, crop: Crop, brain: Mask, box: Box) -> Floats:
     """Resample the attention to the voxels of a box, with sum one."""
     out = np.zeros(brain[box].shape, np.float32)
     if output.attention is None:

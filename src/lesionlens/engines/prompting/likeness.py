@@ -4,7 +4,7 @@ If the analysis is wrong at a prompt, it is probably wrong by a similar amount a
 similar intensity: its logits are shifted by a Gaussian process (Rasmussen and Williams 2006,
 equation 2.25) over position and appearance that fits all prompts. The network follows a prompt
 itself, but on images that it knows less (one sequence, thick slices) only some millimetres far:
-its answer is carried on within the error.
+its correction is propagated within the error.
 """
 
 from __future__ import annotations

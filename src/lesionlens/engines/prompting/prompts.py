@@ -22,8 +22,8 @@ from lesionlens.engines.prompting.crop_pass import CropResult, PromptPass, regio
 from lesionlens.engines.prompting.likeness import carried_on, shifted_logits
 from lesionlens.engines.prompting.regions import (
     SMALL,
-    enclosed_again,
     enclosed_region,
+    updated_region,
 )
 from lesionlens.engines.prompting.rules import (
     Error,
@@ -130,7 +130,7 @@ class Prompter:
         small_result = self._small_object(study, request)
         if small_result is not None:
             return _small_correction(*small_result, request, outline)
-        enclosed = enclosed_again(study, request, outline) if _is_unknown(study, request) else None
+        enclosed = updated_region(study, request, outline) if _is_unknown(study, request) else None
         if enclosed is not None:
             crop_result = self._pass.at(study, request, _crop_for(study, request))
             return _region_response(*crop_result, *enclosed, request)
@@ -163,10 +163,10 @@ class Prompter:
 
 
 def _cropped_to(whole: Box, box: Box, probability: Floats, attention: Floats) -> CropResult:
-    """Cut an answer to the part of its box that lies in another one.
+    """Crop a result to the part of its box that lies in another box.
 
-    A crop is a cube: about a flat box or a long scribble it reaches beyond where a correction may
-    change voxels.
+    A crop is a cube: around a flat box or a long scribble it extends beyond the voxels that a
+    correction may change.
     """
     part = overlap(box, whole)
     inner = relative(part, box)
@@ -178,7 +178,7 @@ def _cropped_to(whole: Box, box: Box, probability: Floats, attention: Floats) ->
 def _with_analysis(
     study: PromptStudy, request: PromptRequest, box: Box, probability: Floats
 ) -> Floats:
-    """Blend in the analysis in a first outline of a named region of what it flags there."""
+    """Blend in the analysis, if the prompts name a region and the analysis flags it there."""
     index = region_index(request)
     if index is None or study.probability is None or not study.flags(request.foreground):
         return probability

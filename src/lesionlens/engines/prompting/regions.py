@@ -59,7 +59,7 @@ def _flood(study: PromptStudy, request: PromptRequest, margin: float) -> tuple[B
     return box, watershed(relief, _seeds(study.brain[box], box, request)) == _INSIDE, relief
 
 
-def enclosed_again(
+def updated_region(
     study: PromptStudy, request: PromptRequest, outline: Mask
 ) -> tuple[Box, Mask] | None:
     """Return the outline with new prompts, if it is the watershed without them.

@@ -1,4 +1,4 @@
-"""What the prompt network knows of a study."""
+"""Inputs of the prompt network that do not depend on the prompts."""
 
 from __future__ import annotations
 

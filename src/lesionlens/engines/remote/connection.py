@@ -49,7 +49,7 @@ _RAISED: dict[str, type[LesionLensError]] = {
 
 
 class About(TypedDict):
-    """What a server says of itself."""
+    """Server information: the response of `/v1/about`."""
 
     protocol: int
     version: str
@@ -57,7 +57,7 @@ class About(TypedDict):
 
 
 class Opened(TypedDict):
-    """A session that was opened."""
+    """Response to the creation of a session."""
 
     session: str
     version: str
@@ -69,7 +69,7 @@ class Opened(TypedDict):
 Fields = TypeVar("Fields")
 
 
-class CutLineError(ServerError):
+class ConnectionLostError(ServerError):
     """No answer: the connection was lost or refused."""
 
 
@@ -132,7 +132,7 @@ class Connection:
         """Send one request within the session; returns the body of the response."""
         return self._send(method, f"/v1/sessions/{self.session}{path}", **options)
 
-    def patiently(self, attempt: Callable[[], Any], stage: str, context: RunContext) -> Any:
+    def with_retries(self, attempt: Callable[[], Any], stage: str, context: RunContext) -> Any:
         """Retry while the connection is lost or the server is full, up to the time limit.
 
         Raises
@@ -147,7 +147,7 @@ class Connection:
             context.check(stage)
             try:
                 return attempt()
-            except (CutLineError, FullError) as error:
+            except (ConnectionLostError, FullError) as error:
                 remaining_s = end - time.monotonic()
                 if remaining_s <= 0:
                     raise
@@ -271,8 +271,8 @@ def _check_protocol(body: bytes, address: ServerAddress) -> About:
     return server_info
 
 
-def _connection_lost(address: ServerAddress) -> CutLineError:
-    return CutLineError(
+def _connection_lost(address: ServerAddress) -> ConnectionLostError:
+    return ConnectionLostError(
         found=f"no answer from {address.name}",
         expected="a server of `lesionlens serve` that can be reached from here",
         next_step="Check that it runs, and the network; or analyse here: leave out --server, or "

@@ -185,7 +185,7 @@ class RemoteEngine:
                 retry_limit.count_loss()
                 if error.what == "session":
                     reopen = partial(self._connection.reopen, session)
-                    self._connection.patiently(reopen, SENDING, context)
+                    self._connection.with_retries(reopen, SENDING, context)
 
     def _serialised(self, prepared: PreparedStudy) -> messages.SerialisedStudy:
         """Return a study in its serialised form; the last one is cached."""
@@ -243,7 +243,7 @@ class RemoteEngine:
         self, stage: str, context: RunContext, method: str, path: str, **options: Any
     ) -> bytes:
         attempt = partial(self._connection.ask, method, path, **options)
-        response: bytes = self._connection.patiently(attempt, stage, context)
+        response: bytes = self._connection.with_retries(attempt, stage, context)
         return response
 
 
@@ -302,7 +302,7 @@ class RemotePerturbable(RemoteEngine):
         return predictions
 
 
-class RemoteQuick(RemotePerturbable):
+class RemoteFirstPass(RemotePerturbable):
     """A remote engine with a first pass."""
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
@@ -344,5 +344,7 @@ def connect(
     if Capability.PERTURB not in messages.info_in(connection.about["engine"]).capabilities:
         return RemoteEngine(connection)
     return (
-        RemoteQuick(connection) if connection.about["first_look"] else RemotePerturbable(connection)
+        RemoteFirstPass(connection)
+        if connection.about["first_look"]
+        else RemotePerturbable(connection)
     )

@@ -55,7 +55,7 @@ class PromptInput(NamedTuple):
     """(B, `FACTS`) float32."""
 
 
-class PromptAnswer(NamedTuple):
+class PromptOutput(NamedTuple):
     """Output of the network."""
 
     logits: Tensor
@@ -104,7 +104,7 @@ class PromptNetwork(nn.Module):
             self.last.weight.mul_(0.3)
 
     @override
-    def forward(self, x: PromptInput, *, trace: bool = False) -> PromptAnswer:
+    def forward(self, x: PromptInput, *, trace: bool = False) -> PromptOutput:
         """Predict; `trace` also returns the attention, by the readable form."""
         maps, facts = x
         code_near, code_middle = self.facts(facts).split(self.config.widths[:2], 1)
@@ -124,7 +124,7 @@ class PromptNetwork(nn.Module):
         fine = torch.cat([unfold(self.open(near)), full_inputs], 1)
         fine_logits = self.last(functional.silu(self.fine(fine)))
         logits = fine_logits.float() + _upsample(mask.float() / self.config.widths[0] ** 0.5)
-        return PromptAnswer(logits + self._prior(maps, facts), attention)
+        return PromptOutput(logits + self._prior(maps, facts), attention)
 
     def _prior(self, maps: Tensor, facts: Tensor) -> Tensor:
         """Return prior logits: the current outline, else the predicted probability."""

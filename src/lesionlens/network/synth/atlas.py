@@ -37,12 +37,12 @@ class Atlas(NamedTuple):
     """(3, 4) atlas mm to voxels."""
 
 
-class Seats(NamedTuple):
+class Sites(NamedTuple):
     """Possible positions of tumours in an anatomy."""
 
-    place_mm: Tensor
+    position_mm: Tensor
     """(N, 3) atlas mm."""
-    chance: Tensor
+    cumulative_probability: Tensor
     """(N,) float64, cumulative probability."""
 
 
@@ -166,7 +166,7 @@ def load_atlas(head: int, spacing_mm: float, device: torch.device) -> Atlas:
 
 
 @lru_cache(maxsize=1 + len(INDIVIDUALS))
-def seats_of(head: int) -> Seats:
+def sites_of(head: int) -> Sites:
     """Return every second voxel in which a tumour may start, with its probability."""
     if head == AVERAGE:
         maps, affine = _average()
@@ -178,16 +178,16 @@ def seats_of(head: int) -> Seats:
         labels, affine = _brain_labels(head)
         step = 2
         table = torch.zeros(classes.COUNT)
-        table[list(classes.SEATS)] = torch.tensor(list(classes.SEATS.values()))
+        table[list(classes.SITE_WEIGHTS)] = torch.tensor(list(classes.SITE_WEIGHTS.values()))
         weight = table[labels[::step, ::step, ::step].to(torch.int32)]
         voxels = weight.nonzero()
     cumulative = weight[tuple(voxels.T)].double().cumsum(0)
     position_mm = (voxels * step).float() @ affine[:3, :3].T + affine[:3, 3]
-    return Seats(position_mm, cumulative / cumulative[-1])
+    return Sites(position_mm, cumulative / cumulative[-1])
 
 
 @lru_cache(maxsize=1 + len(INDIVIDUALS))
-def surface_of(head: int) -> Seats:
+def surface_of(head: int) -> Sites:
     """Return every second voxel of the brain's outermost 2 mm, all equally likely."""
     if head == AVERAGE:
         maps, affine = _average()
@@ -198,4 +198,4 @@ def surface_of(head: int) -> Seats:
     outside = functional.max_pool3d((~inside)[None].float(), 3, 1, 1)[0] > 0
     voxels = (inside & outside).nonzero()
     position_mm = (voxels * step).float() @ affine[:3, :3].T + affine[:3, 3]
-    return Seats(position_mm, torch.arange(1, len(voxels) + 1, dtype=torch.float64) / len(voxels))
+    return Sites(position_mm, torch.arange(1, len(voxels) + 1, dtype=torch.float64) / len(voxels))

@@ -174,7 +174,7 @@ def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
     return palettes
 
 
-def roll_contrast(streams: RandomStreams, outlined: Tensor) -> Tensor:
+def sample_contrast(streams: RandomStreams, outlined: Tensor) -> Tensor:
     """Sample the intensity of each class in each sequence, (B, 4, len(CLASSES)).
 
     `outlined` (B,) bool marks tumours of which enough takes up contrast to outline the core.

@@ -18,8 +18,8 @@ from lesionlens.network.synth import plaques as demyelination
 from lesionlens.network.synth import tumour as lesions
 from lesionlens.network.synth.anatomy import Anatomy, grow, sample_pose, warp
 from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.network.synth.atlas import choose, seats_of
-from lesionlens.network.synth.contrast import roll_contrast
+from lesionlens.network.synth.atlas import choose, sites_of
+from lesionlens.network.synth.contrast import sample_contrast
 from lesionlens.network.synth.distractors import Distractors, carve_cavity, scatter
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 from lesionlens.network.synth.instances import number
@@ -78,9 +78,9 @@ class Geometry:
     kind: Tensor
     """(B,) int64, as in `tumour.LesionPlan`."""
     mimics: Mimics | None
-    """Haematomas and infarcts; None where none are drawn."""
+    """Haematomas and infarcts; None if there are none."""
     plaques: Plaques | None = None
-    """Plaques; None where none are drawn."""
+    """Plaques; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +152,9 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     )
     mimics = None
     if config.kinds.mimics:
-        seats = lesions.sample_seats(other_streams, [seats_of(head) for head in heads], pose)
+        sites = lesions.sample_sites(other_streams, [sites_of(head) for head in heads], pose)
         mimics = other_lesions.scatter_mimics(
-            other_streams, frame, seats, anatomy, lesion, config.kinds
+            other_streams, frame, sites, anatomy, lesion, config.kinds
         )
     plaques = None
     if config.kinds.plaques > 0:
@@ -251,7 +251,7 @@ def paint(
     streams = RandomStreams(seeds, geometry.membership.device, stream=1 + round_)
     membership, frame = geometry.membership, geometry.frame
     _, core, enhancing = geometry.labels.flatten(2).sum(2).unbind(1)
-    values = roll_contrast(streams, enhancing > _OUTLINING_FRACTION * core)
+    values = sample_contrast(streams, enhancing > _OUTLINING_FRACTION * core)
     other_streams = RandomStreams(
         seeds, membership.device, stream=other_lesions.STREAM + 1 + round_
     )

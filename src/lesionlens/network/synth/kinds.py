@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose
-from lesionlens.network.synth.atlas import seats_of, surface_of
+from lesionlens.network.synth.atlas import sites_of, surface_of
 from lesionlens.network.synth.contrast import CLASSES
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 from lesionlens.network.synth.tumour import (
@@ -24,7 +24,7 @@ from lesionlens.network.synth.tumour import (
     RING,
     SOLID,
     LesionPlan,
-    sample_seats,
+    sample_sites,
 )
 
 STREAM = 5_000
@@ -46,7 +46,7 @@ and FLAIR."""
 
 @dataclass(frozen=True, slots=True)
 class KindShares:
-    """How often lesions other than gliomas are drawn."""
+    """How often lesions other than gliomas are generated."""
 
     metastases: float = 0.0
     """Share of the tumours: one to eight, from 0.03 ml, half of them at the brain's surface."""
@@ -63,7 +63,7 @@ class KindShares:
 
     @property
     def mimics(self) -> bool:
-        """Whether haematomas or infarcts are drawn."""
+        """Whether haematomas or infarcts are generated."""
         return self.haematoma + self.infarct > 0
 
 
@@ -93,8 +93,8 @@ def replan(
     tumour = plan.count > 0
     spread_out = tumour & (roll < shares.metastases)
     dural = tumour & ~spread_out & (roll < shares.metastases + shares.meningioma)
-    surface = sample_seats(streams, [surface_of(head) for head in heads], pose)
-    deep = sample_seats(streams, [seats_of(head) for head in heads], pose)
+    surface = sample_sites(streams, [surface_of(head) for head in heads], pose)
+    deep = sample_sites(streams, [sites_of(head) for head in heads], pose)
     inward = -surface / surface.norm(dim=-1, keepdim=True).clamp_min(1.0)
 
     small = streams.log_uniform(1.9, 9, MAX_LESIONS)
@@ -189,7 +189,7 @@ def _wedge(streams: RandomStreams, frame: DrawnFrame, grid: Tensor) -> Tensor:
 def scatter_mimics(
     streams: RandomStreams,
     frame: DrawnFrame,
-    seats: Tensor,
+    sites: Tensor,
     anatomy: Anatomy,
     lesion: Tensor,
     shares: KindShares,
@@ -198,7 +198,7 @@ def scatter_mimics(
 
     Parameters
     ----------
-    seats : (B, 2 or more, 3) Tensor
+    sites : (B, 2 or more, 3) Tensor
         Where blood and a lacune may lie, patient mm from the volume's centre.
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue.
@@ -210,7 +210,7 @@ def scatter_mimics(
     free = (1 - 2 * lesion).clamp(0, 1) * anatomy.brain
     edge = spread(torch.maximum(streams.log_uniform(0.5, 1.6), 0.3 * frame.spacing))
     radius = streams.log_uniform(2.5, 22)
-    signed = _blob(streams, frame, grid, seats[:, 0], radius)
+    signed = _blob(streams, frame, grid, sites[:, 0], radius)
     has_haematoma = spread(streams.chance(shares.haematoma).float())
     blood = torch.sigmoid(-signed / edge) * has_haematoma * free
     rim = torch.sigmoid(-(signed + spread(0.4 + 0.15 * radius).clamp_max(3.0)) / edge)
@@ -223,7 +223,7 @@ def scatter_mimics(
 
     wide = _wedge(streams, frame, grid)
     lacune = torch.sigmoid(
-        -_blob(streams, frame, grid, seats[:, 1], streams.log_uniform(2.0, 8)) / edge
+        -_blob(streams, frame, grid, sites[:, 1], streams.log_uniform(2.0, 8)) / edge
     )
     stroke = torch.where(streams.chance(0.3).view(-1, 1, 1, 1, 1), lacune, wide)
     stroke = stroke * spread(streams.chance(shares.infarct).float()) * free

@@ -51,7 +51,7 @@ def scatter_plaques(
     ventricle = blur(tissue[:, VENTRICLE : VENTRICLE + 1], frame, _PERIVENTRICULAR_MM)
     cortex = blur(tissue[:, CORTEX : CORTEX + 1], frame, _JUXTACORTICAL_MM)
     weight = white * (ventricle + 0.1 * cortex + _OTHER_WHITE_WEIGHT).square()
-    centre, direction = _seats(streams, grid, weight, ventricle, frame)
+    centre, direction = _sample_sites(streams, grid, weight, ventricle, frame)
     axial_radius = streams.log_uniform(2.5, 9, MAX_PLAQUES)
     radial_radius = axial_radius * streams.uniform(0.35, 0.85, MAX_PLAQUES)
     count = streams.uniform(2, MAX_PLAQUES + 0.999).floor() * streams.chance(chance)
@@ -81,7 +81,7 @@ def scatter_plaques(
     return Plaques(all_plaques, holes, ring)
 
 
-def _seats(
+def _sample_sites(
     streams: RandomStreams, grid: Tensor, weight: Tensor, ventricle: Tensor, frame: DrawnFrame
 ) -> tuple[Tensor, Tensor]:
     """Sample centres, mm, and the direction away from the ventricle, (B, MAX_PLAQUES, 3) each."""

@@ -21,7 +21,7 @@ from lesionlens.network.synth.anatomy import (
     Pose,
     rotation,
 )
-from lesionlens.network.synth.atlas import Seats, seats_of
+from lesionlens.network.synth.atlas import Sites, sites_of
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 
 MAX_LESIONS = 8
@@ -86,13 +86,15 @@ def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
     return count, radius, ~(solitary | multifocal)
 
 
-def sample_seats(streams: RandomStreams, seats_by_volume: Sequence[Seats], pose: Pose) -> Tensor:
+def sample_sites(streams: RandomStreams, sites_by_volume: Sequence[Sites], pose: Pose) -> Tensor:
     """Sample MAX_LESIONS of the given positions for each volume, (B, MAX_LESIONS, 3) patient mm."""
     rolls = streams.uniform(0, 1, MAX_LESIONS).cpu().double()  # Apple's GPU has no float64
     positions = []
-    for seats, values in zip(seats_by_volume, rolls, strict=True):
-        pick = torch.searchsorted(seats.chance, values).clamp_max(len(seats.chance) - 1)
-        positions.append(seats.place_mm[pick])
+    for sites, values in zip(sites_by_volume, rolls, strict=True):
+        pick = torch.searchsorted(sites.cumulative_probability, values).clamp_max(
+            len(sites.cumulative_probability) - 1
+        )
+        positions.append(sites.position_mm[pick])
     return pose.to_patient(torch.stack(positions).to(streams.device))
 
 
@@ -100,7 +102,7 @@ def plan_lesions(
     streams: RandomStreams, heads: Sequence[int], pose: Pose, tumour_free: float
 ) -> LesionPlan:
     """Sample number, positions, sizes and types of the lesions of each volume."""
-    centre = sample_seats(streams, [seats_of(head) for head in heads], pose)
+    centre = sample_sites(streams, [sites_of(head) for head in heads], pose)
     count, radius, metastatic = _radii(streams)
     direction = streams.normal(MAX_LESIONS, 3)
     direction = direction / direction.norm(dim=-1, keepdim=True).clamp_min(1e-3)
