@@ -238,7 +238,7 @@ def of_layer(name: str, layers: Sequence[Layer], region_weights: Tensor) -> Tens
 
     Parameters
     ----------
-    layers, drawn
+    layers, region_weights
         As for `of_regions`.
 
     Raises

@@ -33,7 +33,7 @@ class AttentionQueries:
     ----------
     image : callable
         Returns the (1, C, I, J, K) input of the analysed study.
-    shares : mapping of Region to (I, J, K) Tensor
+    probabilities : mapping of Region to (I, J, K) Tensor
         Predicted probabilities.
     grid : Grid
         Of the input.

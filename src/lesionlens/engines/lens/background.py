@@ -15,9 +15,9 @@ class BackgroundTask:
 
     Parameters
     ----------
-    act : callable or None
+    function : callable or None
         Receives a flag that is set when it should return soon; None for nothing to do.
-    begin : callable or None
+    initializer : callable or None
         Called first in that thread.
     """
 

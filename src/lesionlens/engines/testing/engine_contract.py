@@ -354,7 +354,7 @@ def failures(engine: Engine, **trial_fields: Any) -> dict[str, str]:
 
     Parameters
     ----------
-    **how
+    **trial_fields
         Further fields of `Trial`.
 
     Returns
