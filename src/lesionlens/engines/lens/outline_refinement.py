@@ -33,7 +33,7 @@ _RAMP = 0.2  # probability range over which a voxel changes from outside to insi
 _WEIGHT_OFFSET = 0.01  # subtracted from the weight; negative weights are set to zero
 _VARIANCE = 0.05  # added to each standardised variance, for regularisation
 _EDGE = 1e-3  # probabilities are clipped this far from 0 and 1
-_UPTAKE = np.array([one in {MrSequence.T1, MrSequence.T1C} for one in MrSequence])
+_UPTAKE = np.array([s in {MrSequence.T1, MrSequence.T1C} for s in MrSequence])
 """The sequences that show enhancement."""
 
 

@@ -42,9 +42,9 @@ class Damage:
 def shade(streams: RandomStreams, frame: DrawnFrame, image: Tensor, strength: float) -> Tensor:
     """Multiply by a smooth bias field, partly shared by the sequences."""
     shared = noise(streams, frame, streams.uniform(70, 150), low=70)
-    own = noise(streams, frame, streams.uniform(60, 180), low=60, channels=SEQUENCES)
+    separate = noise(streams, frame, streams.uniform(60, 180), low=60, channels=SEQUENCES)
     amplitude = spread(streams.beta(1.2, 2.2, SEQUENCES) * strength)
-    return image * torch.exp(0.5 * amplitude * (own + shared))
+    return image * torch.exp(0.5 * amplitude * (separate + shared))
 
 
 def _one_of_three(streams: RandomStreams) -> Tensor:

@@ -94,9 +94,9 @@ def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
     for name in ("oedema", "solid", "necrosis"):
         tissue_mix = mix + streams.uniform(-0.25, 0.25)
         chosen = hidden & ~fluid if name == "necrosis" else hidden
-        for palette, share in ((t1, 1.0), (t1c, 0.7)):
+        for palette, probability in ((t1, 1.0), (t1c, 0.7)):
             level = palette["cortex"] + tissue_mix * (palette["white"] - palette["cortex"])
-            palette[name] = _choose(chosen & streams.chance(share), level, palette[name])
+            palette[name] = _choose(chosen & streams.chance(probability), level, palette[name])
 
 
 def _watery_cores(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
