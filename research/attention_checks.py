@@ -56,11 +56,11 @@ NOISE = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Levels, in deviations of each sequence in the brain."""
 PARTS = ("queries", "decoder", "encoder")
 """Made random one after the other, from the answer towards the image."""
-_LEFT = ("kept", "kept_random", "kept_centre", "deletion")
+_TRUST_KEYS = ("kept", "kept_random", "kept_centre", "deletion")
 _RANDOM_SEED = 1
 _GRID = StageConfig(steps=300, shape=(40, 48, 38), spacing_mm=(3.8, 4.2), batch=3)
 _HELD_OUT = 24
-_DRAWN = {Region.WT: (1, 2, 3, 4), Region.TC: (1, 3, 4), Region.ET: (3, 4)}
+_REGION_LABELS = {Region.WT: (1, 2, 3, 4), Region.TC: (1, 3, 4), Region.ET: (3, 4)}
 """Labels of BraTS, old and new."""
 
 
@@ -72,19 +72,19 @@ class Clocked:
         self.info, self.perturbation_grid = engine.info, engine.perturbation_grid
         self.attribute = engine.attribute
 
-    def predict(self, *given: Any, **named: Any) -> Any:
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Answer as the engine does."""
-        begun = time.process_time()
-        found = self._engine.predict(*given, **named)
-        self.network_s += time.process_time() - begun
-        return found
+        started = time.process_time()
+        prediction = self._engine.predict(*args, **kwargs)
+        self.network_s += time.process_time() - started
+        return prediction
 
-    def predict_perturbed(self, *given: Any, **named: Any) -> Any:
+    def predict_perturbed(self, *args: Any, **kwargs: Any) -> Any:
         """Predict as the engine does."""
-        begun = time.process_time()
-        found = self._engine.predict_perturbed(*given, **named)
-        self.perturbed_s += time.process_time() - begun
-        return found
+        started = time.process_time()
+        predictions = self._engine.predict_perturbed(*args, **kwargs)
+        self.perturbed_s += time.process_time() - started
+        return predictions
 
 
 def map_of(network: LensNetwork, x: torch.Tensor) -> np.ndarray:
@@ -95,11 +95,11 @@ def map_of(network: LensNetwork, x: torch.Tensor) -> np.ndarray:
         return network(x).attention[0, 0].float().numpy()
 
 
-def alike(one: np.ndarray, two: np.ndarray, brain: np.ndarray) -> float:
+def alike(first: np.ndarray, second: np.ndarray, brain: np.ndarray) -> float:
     """Rank correlation in the brain, on every second voxel along each axis."""
-    part = (slice(None, None, 2),) * 3
-    inside = brain[part]
-    return float(spearmanr(one[part][inside], two[part][inside]).statistic)
+    stride = (slice(None, None, 2),) * 3
+    inside = brain[stride]
+    return float(spearmanr(first[stride][inside], second[stride][inside]).statistic)
 
 
 def noisy(study: ready.NetworkInput, level: float) -> torch.Tensor:
@@ -113,27 +113,30 @@ def randomised(network: LensNetwork) -> list[LensNetwork]:
     """Return the network with its parts made random one after the other, as before training."""
     torch.manual_seed(_RANDOM_SEED)
     fresh = build(network.config).state_dict()
-    state, found = dict(network.state_dict()), []
+    state, networks = dict(network.state_dict()), []
     for part in PARTS:
         for name in state:
-            rest = part == "queries" and not name.startswith(PARTS[1:])
-            if rest or name.startswith(part):
+            is_remaining_query = part == "queries" and not name.startswith(PARTS[1:])
+            if is_remaining_query or name.startswith(part):
                 state[name] = fresh[name]
-        made = channels_last(build(network.config)).eval()
-        made.load_state_dict(state)
-        found.append(made)
-    return found
+        network_copy = channels_last(build(network.config)).eval()
+        network_copy.load_state_dict(state)
+        networks.append(network_copy)
+    return networks
 
 
 def robustness(network: LensNetwork, prepared: PreparedStudy, spacing_mm: float) -> dict[str, Any]:
     """How the map changes with noise in the image, and with random weights."""
     study = ready.make_network_input(prepared, spacing_mm, CPU)
     brain = study.brain[0].numpy()
-    own = map_of(network, study.input_of(InputPerturbation()))
-    broken = [map_of(other, study.input_of(InputPerturbation())) for other in randomised(network)]
+    trained_map = map_of(network, study.input_of(InputPerturbation()))
+    broken = [
+        map_of(random_network, study.input_of(InputPerturbation()))
+        for random_network in randomised(network)
+    ]
     return {
-        "alike_noisy": [alike(own, map_of(network, noisy(study, s)), brain) for s in NOISE],
-        "alike_random": [alike(own, found, brain) for found in broken],
+        "alike_noisy": [alike(trained_map, map_of(network, noisy(study, s)), brain) for s in NOISE],
+        "alike_random": [alike(trained_map, random_map, brain) for random_map in broken],
     }
 
 
@@ -142,37 +145,39 @@ def top_hurts_most(result: Result) -> list[dict[str, bool]]:
 
     And whether the reader is shown that this sequence decides, or that none does.
     """
-    answers = []
+    rows = []
     for candidate in result.candidates:
-        worth, left = candidate.sequence_relevance, candidate.score_left_out
-        present = [s.value for s in MrSequence if worth is not None and worth[s.value] is not None]
+        relevance, score_left_out = candidate.sequence_relevance, candidate.score_left_out
+        present = [
+            s.value for s in MrSequence if relevance is not None and relevance[s.value] is not None
+        ]
         if len(present) < 2:
             continue
-        top = max(present, key=lambda s: worth[s])
-        hurts = left[top] <= min(left[s] for s in present) + 1e-6
-        answers.append({"hurts": hurts, "named": shapley.deciding(worth) is not None})
-    return answers
+        top = max(present, key=lambda s: relevance[s])
+        hurts = score_left_out[top] <= min(score_left_out[s] for s in present) + 1e-6
+        rows.append({"hurts": hurts, "named": shapley.deciding(relevance) is not None})
+    return rows
 
 
 def probe_ms(result: Result) -> float:
     """Median milliseconds of five probes, from a native voxel to a native map."""
     prepared = result.analysis.prepared
-    found = np.argwhere(prepared.brain)
+    voxels = np.argwhere(prepared.brain)
     times = []
-    for n in np.linspace(0, len(found) - 1, 7).astype(int)[1:-1]:
-        place = prepared.to_native @ np.append(found[n], 1)
+    for n in np.linspace(0, len(voxels) - 1, 7).astype(int)[1:-1]:
+        native_voxel = prepared.to_native @ np.append(voxels[n], 1)
         start = time.process_time()
-        result.probe(tuple(int(v) for v in np.rint(place[:3])))
+        result.probe(tuple(int(v) for v in np.rint(native_voxel[:3])))
         times.append(1000 * (time.process_time() - start))
     return float(np.median(times))
 
 
-def _agrees(shown: np.ndarray, inside: np.ndarray) -> tuple[float | None, bool | None]:
+def _agrees(attention: np.ndarray, mask: np.ndarray) -> tuple[float | None, bool | None]:
     """Share of a map that lies inside, and whether its peak does; None where nothing is drawn."""
-    if not inside.any():
+    if not mask.any():
         return None, None
-    peak = np.unravel_index(int(shown.argmax()), shown.shape)
-    return float(shown[inside].sum() / max(float(shown.sum()), 1e-9)), bool(inside[peak])
+    peak = np.unravel_index(int(attention.argmax()), attention.shape)
+    return float(attention[mask].sum() / max(float(attention.sum()), 1e-9)), bool(mask[peak])
 
 
 def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, folder: Path
@@ -200,7 +205,7 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
         labels = np.asarray(nib.load(folder / "seg.nii.gz").dataobj)
         for region in Region:
             row[f"mass_in_{region.value}"], row[f"peak_in_{region.value}"] = _agrees(
-                result.attention[region].data, np.isin(labels, _DRAWN[region])
+                result.attention[region].data, np.isin(labels, _REGION_LABELS[region])
             )
         row["volume_share"] = float((labels > 0).sum() / max(1, int(prepared.brain.sum())))
     return row | robustness(network, prepared, spacing_mm)
@@ -210,7 +215,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Figures over all cases."""
     peaks = [p for r in rows for p in r["peaks_inside"]]
     tops = [t for r in rows for t in r["top_sequence_hurts_most"]]
-    leads = [r["kept"] >= r["kept_random"] + 0.5 for r in rows if r["kept"] is not None]
+    is_clearly_better = [r["kept"] >= r["kept_random"] + 0.5 for r in rows if r["kept"] is not None]
 
     def mean(key: str) -> Any:
         values = [r[key] for r in rows if r.get(key) is not None]
@@ -221,11 +226,11 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     peaks_in = [f"peak_in_{region.value}" for region in Region]
     keys = ("mass_in_wt", "mass_in_tc", "mass_in_et", "volume_share",
-            *_LEFT, "probe_ms", "alike_noisy", "alike_random")  # fmt: skip
+            *_TRUST_KEYS, "probe_ms", "alike_noisy", "alike_random")  # fmt: skip
     return {
         "peak_inside": share(peaks),
         **{key: share([row[key] for row in rows if row.get(key) is not None]) for key in peaks_in},
-        "kept_leads_random_by_half": share(leads),
+        "kept_leads_random_by_half": share(is_clearly_better),
         "top_sequence_hurts_most": share([t["hurts"] for t in tops]),
         "top_sequence_hurts_most_where_named": share([t["hurts"] for t in tops if t["named"]]),
         "explanations_per_network_cpu": round(
@@ -237,7 +242,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-class _Drawn:
+class _SyntheticCases:
     """Synthetic brains; with `mixed`, each with the tumour labels of another one."""
 
     description = "synthetic brains at 4 mm, for a sanity check"
@@ -246,11 +251,11 @@ class _Drawn:
         self._mixed = mixed
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Any:
-        made = SynthSource(TrainConfig((stage,)).draw, stage, config, 7_000_000 + seed, done)
+        case_source = SynthSource(TrainConfig((stage,)).draw, stage, config, 7_000_000 + seed, done)
         if self._mixed:
-            batch = made.batch
-            made.batch = lambda size: _with_labels_of_others(batch(size))
-        return made
+            batch = case_source.batch
+            case_source.batch = lambda size: _with_labels_of_others(batch(size))
+        return case_source
 
     def validate(self, *_: Any) -> dict[str, float]:
         return {}
@@ -267,13 +272,13 @@ def _with_labels_of_others(batch: Any) -> Any:
 def label_randomisation(steps: int) -> dict[str, Any]:
     """Train two tiny networks alike, one on labels of other brains; compare their maps."""
     stage = dataclasses.replace(_GRID, steps=steps, rate=(1.0, 0.1))
-    begun = time.process_time()
+    started = time.process_time()
     networks = {}
     for name, mixed in (("true_labels", False), ("labels_of_others", True)):
         config = TrainConfig((stage,), network="tiny", data=DataConfig(workers=0, complete=1.0))
         with tempfile.TemporaryDirectory() as out:
-            done = train(config, Path(out), TrainOptions(cases=_Drawn(mixed=mixed)))
-            networks[name] = weight_files.load(done.weights)[0]
+            training = train(config, Path(out), TrainOptions(cases=_SyntheticCases(mixed=mixed)))
+            networks[name] = weight_files.load(training.weights)[0]
     torch.manual_seed(_RANDOM_SEED)
     networks["untrained"] = channels_last(build(networks["true_labels"].config)).eval()
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
@@ -287,49 +292,49 @@ def label_randomisation(steps: int) -> dict[str, Any]:
         "held_out_with_tumour": len(rows),
         **{key: round(float(np.mean([row[key] for row in rows])), 3) for key in rows[0]},
         "brains": rows,
-        "cpu_s": round(time.process_time() - begun),
+        "cpu_s": round(time.process_time() - started),
     }
 
 
-def _held_out(networks: dict[str, LensNetwork], drawn: SyntheticBatch) -> dict[str, float] | None:
+def _held_out(networks: dict[str, LensNetwork], batch: SyntheticBatch) -> dict[str, float] | None:
     """Share of each map that lies in the tumour of a synthetic brain; None without a tumour."""
-    inside, brain = drawn.labels[0, 0].numpy() > 0, drawn.brain[0].numpy()
+    inside, brain = batch.labels[0, 0].numpy() > 0, batch.brain[0].numpy()
     if not inside.any():
         return None
-    x = with_presence(drawn.zscored, torch.ones(1, 4, dtype=torch.bool), drawn.brain)
+    x = with_presence(batch.zscored, torch.ones(1, 4, dtype=torch.bool), batch.brain)
     maps = {name: map_of(network, x) for name, network in networks.items()}
-    masses = {name: float(found[inside].sum()) for name, found in maps.items()}
-    even = float(inside.sum() / brain.sum())
+    mass_by_network = {name: float(attention[inside].sum()) for name, attention in maps.items()}
+    uniform_mass = float(inside.sum() / brain.sum())
     correlation = alike(maps["true_labels"], maps["labels_of_others"], brain)
-    return {**masses, "even_look": even, "alike": correlation}
+    return {**mass_by_network, "even_look": uniform_mass, "alike": correlation}
 
 
-def picture_of_labels(found: dict[str, Any], path: Path) -> None:
+def picture_of_labels(figures: dict[str, Any], path: Path) -> None:
     """Draw how much of each map lies in the tumour, a thin line a brain; a small PNG."""
     figure = Figure(figsize=(5.4, 2.8), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     keys = ("true_labels", "labels_of_others", "untrained", "even_look")
-    for brain in found["brains"]:
+    for brain in figures["brains"]:
         axis.plot([brain[key] for key in keys], range(4), color="#bbbbbb", lw=0.8, marker=".")
-    axis.plot([found[key] for key in keys], range(4), color="#0072b2", marker="o", lw=0, ms=6)
+    axis.plot([figures[key] for key in keys], range(4), color="#0072b2", marker="o", lw=0, ms=6)
     axis.set_yticks(range(4), [key.replace("_", " ") for key in keys])
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share of the attention that lies in the tumour")
-    axis.set_title(f"trained on {found['steps']} steps of synthetic brains at 4 mm", fontsize=9)
+    axis.set_title(f"trained on {figures['steps']} steps of synthetic brains at 4 mm", fontsize=9)
     figure.savefig(path, dpi=100, format="png")
 
 
-def picture(found: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
+def picture(figures: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
     """Draw both curves of the maps' robustness, a thin line a case; a small PNG."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     levels, parts = [0.0, *NOISE], ["trained", *(f"+ {part}" for part in PARTS)]
-    for axis, key, places in ((left, "alike_noisy", levels), (right, "alike_random", range(4))):
+    for axis, key, positions in ((left, "alike_noisy", levels), (right, "alike_random", range(4))):
         for row in rows:
-            axis.plot(places, [1.0, *row[key]], color="#bbbbbb", lw=0.8)
-        axis.plot(places, [1.0, *found[key]], color="#0072b2", marker="o", ms=4)
+            axis.plot(positions, [1.0, *row[key]], color="#bbbbbb", lw=0.8)
+        axis.plot(positions, [1.0, *figures[key]], color="#0072b2", marker="o", ms=4)
         axis.axhline(0, color="#777777", lw=0.6)
         axis.set_ylim(-0.4, 1.05)
     left.set(xlabel="noise (deviations in the brain)", ylabel="rank correlation of the map")
@@ -353,21 +358,21 @@ def main() -> int:
     if options.data:
         engine = LensEngine("cpu", options.weights)
         path = options.weights or weight_files.shipped_path()
-        network, about = weight_files.load(path)
+        network, info = weight_files.load(path)
         rows = []
         for folder in sorted(p for p in options.data.iterdir() if p.is_dir()):
-            rows.append(check_case(engine, network, about.spacing_mm, folder))
+            rows.append(check_case(engine, network, info.spacing_mm, folder))
             print(json.dumps(rows[-1]), flush=True)
-        content |= {"weights": about.version, "cases": rows, "summary": summary(rows)}
+        content |= {"weights": info.version, "cases": rows, "summary": summary(rows)}
         if options.plot:
             picture(content["summary"], rows, options.plot)
     if options.label_randomisation:
         content["label_randomisation"] = label_randomisation(options.label_randomisation)
         if options.plot and not options.data:
             picture_of_labels(content["label_randomisation"], options.plot)
-    for name, found in content.items():
-        if isinstance(found, dict):
-            print(name, json.dumps({k: v for k, v in found.items() if k != "brains"}, indent=1))
+    for name, section in content.items():
+        if isinstance(section, dict):
+            print(name, json.dumps({k: v for k, v in section.items() if k != "brains"}, indent=1))
     if options.json:
         options.json.write_text(json.dumps(content, indent=1))
     return 0

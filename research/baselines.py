@@ -83,8 +83,8 @@ def all_baselines(prepared: PreparedStudy, device: torch.device) -> Iterator[Bas
 def _in_both(baseline: Baseline) -> Iterator[Baseline]:
     """Yield it in full precision and under autocast."""
     for bf16 in (False, True):
-        words = ", ".join(filter(None, (baseline.form, "bf16" if bf16 else "fp32")))
-        yield replace(baseline, form=words, bf16=bf16)
+        form = ", ".join(filter(None, (baseline.form, "bf16" if bf16 else "fp32")))
+        yield replace(baseline, form=form, bf16=bf16)
 
 
 def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iterator[Baseline]:
@@ -107,8 +107,8 @@ def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iter
     for preset in (None, *PRESETS):
         name = "Lens, as shipped" if preset is None else f"Lens {preset}"
         for form in Form if preset != CNN_ONLY else (Form.FLASH,):
-            words = form.value if preset != CNN_ONLY else ""
-            yield from _in_both(Baseline(name, words, reads, maker(preset, form), whole_brain))
+            form_name = form.value if preset != CNN_ONLY else ""
+            yield from _in_both(Baseline(name, form_name, reads, maker(preset, form), whole_brain))
 
 
 def _monai(prepared: PreparedStudy, device: torch.device) -> Iterator[Baseline]:
@@ -117,13 +117,13 @@ def _monai(prepared: PreparedStudy, device: torch.device) -> Iterator[Baseline]:
 
     def padded() -> Tensor:
         x = brain()
-        amounts = [n for size in reversed(x.shape[2:]) for n in (0, -size % _SEGRESNET_STEP)]
-        return functional.pad(x, amounts)
+        padding = [n for size in reversed(x.shape[2:]) for n in (0, -size % _SEGRESNET_STEP)]
+        return functional.pad(x, padding)
 
     def segresnet() -> nn.Module:
         from monai.networks.nets import SegResNet  # noqa: PLC0415  (an extra)
 
-        made: nn.Module = SegResNet(
+        network: nn.Module = SegResNet(
             spatial_dims=3,
             init_filters=16,
             in_channels=4,
@@ -132,15 +132,15 @@ def _monai(prepared: PreparedStudy, device: torch.device) -> Iterator[Baseline]:
             blocks_down=(1, 2, 2, 4),
             blocks_up=(1, 1, 1),
         )
-        return made.to(device).eval()
+        return network.to(device).eval()
 
     def swin() -> nn.Module:
         from monai.networks.nets import SwinUNETR  # noqa: PLC0415
 
-        made: nn.Module = SwinUNETR(in_channels=4, out_channels=3, feature_size=48)
-        return made.to(device).eval()
+        network: nn.Module = SwinUNETR(in_channels=4, out_channels=3, feature_size=48)
+        return network.to(device).eval()
 
-    words = f"brain at {_MM:g} mm, one pass"
-    yield from _in_both(Baseline("MONAI SegResNet", "", words, segresnet, padded))
-    words = f"brain at {_MM:g} mm, {WINDOW[0]}³ windows, overlap {OVERLAP:g}"
-    yield from _in_both(Baseline("MONAI Swin UNETR", "", words, swin, brain, window=WINDOW))
+    reads = f"brain at {_MM:g} mm, one pass"
+    yield from _in_both(Baseline("MONAI SegResNet", "", reads, segresnet, padded))
+    reads = f"brain at {_MM:g} mm, {WINDOW[0]}³ windows, overlap {OVERLAP:g}"
+    yield from _in_both(Baseline("MONAI Swin UNETR", "", reads, swin, brain, window=WINDOW))

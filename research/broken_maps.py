@@ -61,22 +61,22 @@ def without_asking(network: LensNetwork) -> LensNetwork:
     torch.manual_seed(1)
     fresh, state = build(network.config).state_dict(), dict(network.state_dict())
     state |= {name: fresh[name] for name in state if ".cross.to_query." in name}
-    made = channels_last(build(network.config)).eval()
-    made.load_state_dict(state)
-    return made
+    broken = channels_last(build(network.config)).eval()
+    broken.load_state_dict(state)
+    return broken
 
 
 def networks_of(engine: Exchangeable) -> dict[str, LensNetwork]:
     """Return the network as it is and the broken ones."""
     names = ("attention", *(f"+ {part}" if n else part for n, part in enumerate(PARTS)))
-    made = (without_asking(engine.first), *randomised(engine.first))
-    return {SHIPPED: engine.first} | dict(zip(names, made, strict=True))
+    broken = (without_asking(engine.first), *randomised(engine.first))
+    return {SHIPPED: engine.first} | dict(zip(names, broken, strict=True))
 
 
 def outlined(prediction: Prediction, prepared: PreparedStudy) -> ComponentMask:
     """Return what an analysis flags by a prediction."""
-    chances = native.resample_regions(prediction.probability, prepared, nested=True)
-    return find(prediction, chances, prepared.native).marked
+    probability = native.resample_regions(prediction.probability, prepared, nested=True)
+    return find(prediction, probability, prepared.native).marked
 
 
 def judged(
@@ -97,36 +97,38 @@ def rows_of(engine: Exchangeable, networks: dict[str, LensNetwork], folder: Path
     flagged = outlined(first, prepared)
     for name, network in networks.items():
         engine.use(network)
-        own = first if name == SHIPPED else engine.predict(prepared, context=SILENT)
-        found = {OWN: judged(engine, prepared, own, outlined(own, prepared))}
+        prediction = first if name == SHIPPED else engine.predict(prepared, context=SILENT)
+        checks_by_judge = {
+            OWN: judged(engine, prepared, prediction, outlined(prediction, prepared))
+        }
         if name != SHIPPED:
             engine.use(engine.first)
-            lent = replace(first, trace=own.trace)
-            found[LENT] = judged(engine, prepared, lent, flagged)
-        for by, checks in found.items():
-            for region, one in checks.items():
-                if one.reliable is not None:
+            lent_prediction = replace(first, trace=prediction.trace)
+            checks_by_judge[LENT] = judged(engine, prepared, lent_prediction, flagged)
+        for judge, checks in checks_by_judge.items():
+            for region, check in checks.items():
+                if check.reliable is not None:
                     yield {
                         "case": folder.name,
                         "weights": name,
-                        "judged_by": by,
+                        "judged_by": judge,
                         "region": region.value,
-                        "passed": one.reliable,
-                        "verdict": one.verdict,
-                        "checks": asdict(one),
+                        "passed": check.reliable,
+                        "verdict": check.verdict,
+                        "checks": asdict(check),
                     }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return how many maps failed, in Markdown."""
     lines = ["| weights | judged by | WT | TC | ET | failed |", "|---|---|---|---|---|---|"]
-    for name, by in dict.fromkeys((row["weights"], row["judged_by"]) for row in rows):
-        mine = [row for row in rows if (row["weights"], row["judged_by"]) == (name, by)]
+    for name, judge in dict.fromkeys((row["weights"], row["judged_by"]) for row in rows):
+        judged_rows = [row for row in rows if (row["weights"], row["judged_by"]) == (name, judge)]
         cells = []
         for region in ("wt", "tc", "et", None):
-            some = [not row["passed"] for row in mine if region in {None, row["region"]}]
-            cells.append(f"{sum(some)} of {len(some)}")
-        lines.append(f"| {name} | {by} | {' | '.join(cells)} |")
+            failures = [not row["passed"] for row in judged_rows if region in {None, row["region"]}]
+            cells.append(f"{sum(failures)} of {len(failures)}")
+        lines.append(f"| {name} | {judge} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -42,21 +42,21 @@ def maps_of(
     """Yield name, distance of the values in mm and the maps."""
     native = study.native.affine @ study.to_native
     grid = replace(study.working, affine=native)
-    drawn = {
+    masks = {
         r: resample(np.isin(labels, r.labels).astype(np.float32), study.native, grid) > 0.5
         for r in Region
     }
-    drawn = {r: mask for r, mask in drawn.items() if mask.any()}
+    masks = {r: mask for r, mask in masks.items() if mask.any()}
     for name, network in networks_of(engine).items():
         engine.use(network)
-        cams = {r: engine.attribute(study, Target(r), "grad-cam").data for r in drawn}
+        cams = {r: engine.attribute(study, Target(r), "grad-cam").data for r in masks}
         engine.use(engine.first)
         yield f"Grad-CAM, {name}", CAM_MM, cams
     edge = float(study.working.spacing_mm[0])
     for mm in EDGES_MM:
         factor = round(mm / edge)
-        made = {r: as_coarse(np.float32(m), factor) * study.brain for r, m in drawn.items()}
-        yield f"perfect, {mm} mm", mm, made
+        coarse = {r: as_coarse(np.float32(m), factor) * study.brain for r, m in masks.items()}
+        yield f"perfect, {mm} mm", mm, coarse
 
 
 def main() -> None:
@@ -72,13 +72,15 @@ def main() -> None:
     for case in options.cases:
         folder = options.data / case
         study = prepare(open_study(folder, named=sequence_files(folder)), SILENT)
-        found = engine.predict(study, context=SILENT)
-        marked = outlined(found, study)
+        prediction = engine.predict(study, context=SILENT)
+        marked = outlined(prediction, study)
         for name, mm, maps in maps_of(engine, study, marked.labels):
-            shown = replace(found, trace=replace(found.trace, cross=maps, spacing_mm=mm))
-            for region, one in judged(engine, study, shown, marked).items():
-                rows.append({"case": case, "map": name, "region": region.value, **asdict(one)})
-                print(case, name, region, one.near, one.reliable, one.verdict, flush=True)
+            with_map = replace(
+                prediction, trace=replace(prediction.trace, cross=maps, spacing_mm=mm)
+            )
+            for region, checks in judged(engine, study, with_map, marked).items():
+                rows.append({"case": case, "map": name, "region": region.value, **asdict(checks)})
+                print(case, name, region, checks.near, checks.reliable, checks.verdict, flush=True)
         options.json.write_text(json.dumps(rows, indent=1))
 
 

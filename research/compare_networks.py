@@ -69,42 +69,42 @@ def _rounded(value: float | None) -> float | None:
 def against(rows: Sequence[Row]) -> list[str]:
     """Describe in words how often MONAI's time holds ours, alike precision by alike precision."""
     shipped = [r for r in rows if r["network"] == rows[0]["network"] and "flash" in r["form"]]
-    ours = {_precision(r): r for r in shipped}
+    lens_rows = {_precision(r): r for r in shipped}
     lines = []
-    for other in (r for r in rows if r["network"].startswith("MONAI")):
-        own = ours.get(_precision(other))
-        if own is None:
+    for monai_row in (r for r in rows if r["network"].startswith("MONAI")):
+        lens_row = lens_rows.get(_precision(monai_row))
+        if lens_row is None:
             continue
-        clock = other["seconds"] / own["seconds"]
-        cpu = other["cpu_seconds"] / max(own["cpu_seconds"], 1e-6)
+        clock = monai_row["seconds"] / lens_row["seconds"]
+        cpu = monai_row["cpu_seconds"] / max(lens_row["cpu_seconds"], 1e-6)
         lines.append(
-            f"{other['network']}, {other['form']}: {clock:.1f} times one pass of "
-            f"{own['network']}, {own['form']} ({cpu:.1f} times its CPU time)"
+            f"{monai_row['network']}, {monai_row['form']}: {clock:.1f} times one pass of "
+            f"{lens_row['network']}, {lens_row['form']} ({cpu:.1f} times its CPU time)"
         )
     return lines
 
 
-def _precision(one: Row) -> str:
-    return str(one["form"]).rpartition(" ")[2]
+def _precision(entry: Row) -> str:
+    return str(entry["form"]).rpartition(" ")[2]
 
 
-def cells(one: Row) -> tuple[str, ...]:
+def cells(entry: Row) -> tuple[str, ...]:
     """Return a row's cells under `HEADINGS`."""
-    about = "≈ " if one["estimated"] else ""
-    peak, before = one["peak_memory_mib"], one["before_mib"]
+    approximately = "≈ " if entry["estimated"] else ""
+    peak, before = entry["peak_memory_mib"], entry["before_mib"]
     text = {
-        "network": one["network"],
-        "form": one["form"],
-        "seconds": f"{about}{one['seconds']:.3f}",
-        "CPU s": f"{about}{one['cpu_seconds']:.2f}",
-        "ratio": f"{one['ratio']:.2f}",
-        "CPU ratio": f"{one['cpu_ratio']:.2f}",
-        "GMACs": f"{one['gmacs']:.1f}",
-        "M par.": f"{one['parameters'] / 1e6:.2f}",
-        "passes": str(one["passes"]),
+        "network": entry["network"],
+        "form": entry["form"],
+        "seconds": f"{approximately}{entry['seconds']:.3f}",
+        "CPU s": f"{approximately}{entry['cpu_seconds']:.2f}",
+        "ratio": f"{entry['ratio']:.2f}",
+        "CPU ratio": f"{entry['cpu_ratio']:.2f}",
+        "GMACs": f"{entry['gmacs']:.1f}",
+        "M par.": f"{entry['parameters'] / 1e6:.2f}",
+        "passes": str(entry["passes"]),
         "peak MiB": "–" if peak is None else f"{peak:.0f}",
         "before": "–" if before is None else f"{before:.0f}",
-        "reads": one["reads"],
+        "reads": entry["reads"],
     }
     return tuple(text[heading] for heading in HEADINGS)
 
@@ -114,7 +114,7 @@ def markdown(rows: Sequence[Row], notes: Sequence[str], about: dict[str, Any]) -
     lines = [machine_line(about), "", *(f"**{note}.**\n" for note in notes)]
     lines.append(f"| {' | '.join(HEADINGS)} |")
     lines.append("|" + "|".join("---" if h in _TEXT else "---:" for h in HEADINGS) + "|")
-    lines += [f"| {' | '.join(cells(one))} |" for one in rows]
+    lines += [f"| {' | '.join(cells(entry))} |" for entry in rows]
     return "\n".join([*lines, "", *(f"- {line}" for line in against(rows))]) + "\n"
 
 
@@ -122,11 +122,11 @@ def time_networks(
     prepared: PreparedStudy, device: str, patience: profiler.Patience
 ) -> tuple[list[Row], list[str]]:
     """Return a row a network, and why others have none."""
-    place, costs, missing = devices.choose(device), [], []
-    for number, baseline in enumerate(baselines.all_baselines(prepared, place)):
+    torch_device, costs, missing = devices.choose(device), [], []
+    for index, baseline in enumerate(baselines.all_baselines(prepared, torch_device)):
         print(f"{baseline.name} {baseline.form}", file=sys.stderr)
         try:
-            costs.append(profiler.apart(prepared, number, place, patience))
+            costs.append(profiler.apart(prepared, index, torch_device, patience))
         except ResourceError as error:
             missing.append(f"{baseline.name}, {baseline.form}: {error.found}")
     if not baselines.has_monai():
@@ -147,24 +147,24 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="write networks.json here")
     parser.add_argument("--results", type=Path, help="put the table into this Markdown page")
-    a = parser.parse_args()
+    options = parser.parse_args()
     try:
-        prepared = prepare(open_study(a.study), RunContext())
-        about = circumstances(devices.describe(devices.choose(a.device)), a.study)
+        prepared = prepare(open_study(options.study), RunContext())
+        about = circumstances(devices.describe(devices.choose(options.device)), options.study)
         busy = busy_warning(about["machine"])
-        patience = profiler.Patience(1 if a.quick else a.repeat, estimate=a.quick)
-        rows, notes = time_networks(prepared, a.device, patience)
+        patience = profiler.Patience(1 if options.quick else options.repeat, estimate=options.quick)
+        rows, notes = time_networks(prepared, options.device, patience)
     except LesionLensError as error:
         print(error, file=sys.stderr)
         return 1
     text = markdown(rows, [*([busy] if busy else []), *notes], about)
     print(text)
-    if a.out is not None:
-        a.out.mkdir(parents=True, exist_ok=True)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
         figures = {**about, "networks": rows, "notes": notes}
-        (a.out / "networks.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    if a.results is not None:
-        page.put_between(a.results, MARKER, text)
+        (options.out / "networks.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+    if options.results is not None:
+        page.put_between(options.results, MARKER, text)
     return 0
 
 

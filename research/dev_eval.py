@@ -38,15 +38,19 @@ MAIN_SUBSETS = ("all", "flair", "t1c", "t1c+flair")
 SPECK_VOXELS = 100
 
 
-def _volumes(found: dict[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _volumes(paths: dict[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Arrays on the grid of the first file, RAS, and its edges in mm."""
-    images = {name: nib.as_closest_canonical(nib.load(path)) for name, path in found.items()}
+    images = {name: nib.as_closest_canonical(nib.load(path)) for name, path in paths.items()}
     first = next(iter(images.values()))
     arrays = {}
     for name, image in images.items():
-        same = image.shape == first.shape and np.allclose(image.affine, first.affine, atol=1e-3)
-        moved = image if same else resample_from_to(image, first, order=0 if name == "seg" else 1)
-        arrays[name] = np.asarray(moved.dataobj, dtype=np.float32)
+        same_grid = image.shape == first.shape and np.allclose(
+            image.affine, first.affine, atol=1e-3
+        )
+        resampled = (
+            image if same_grid else resample_from_to(image, first, order=0 if name == "seg" else 1)
+        )
+        arrays[name] = np.asarray(resampled.dataobj, dtype=np.float32)
     return arrays, np.asarray(first.header.get_zooms()[:3])
 
 
@@ -54,11 +58,11 @@ def _volumes(found: dict[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray]
 def load_case(folder: Path) -> tuple[torch.Tensor, torch.Tensor, np.ndarray | None, np.ndarray]:
     """Channels (4, I, J, K), presence (4,), labels (3, I, J, K) or None, edges; cut to brain."""
     names = (*SEQUENCES, "seg")
-    found = {s: folder / f"{s}.nii.gz" for s in names if (folder / f"{s}.nii.gz").exists()}
-    present = torch.tensor([name in found for name in SEQUENCES])
-    volumes, edges = _volumes(found)
-    some = next(iter(volumes.values()))
-    image = np.stack([volumes.get(s, np.zeros_like(some)) for s in SEQUENCES])
+    paths = {s: folder / f"{s}.nii.gz" for s in names if (folder / f"{s}.nii.gz").exists()}
+    present = torch.tensor([name in paths for name in SEQUENCES])
+    volumes, edges = _volumes(paths)
+    reference = next(iter(volumes.values()))
+    image = np.stack([volumes.get(s, np.zeros_like(reference)) for s in SEQUENCES])
     brain = (image > 0).any(0)
     box = tuple(slice(max(0, a.min() - 2), a.max() + 3) for a in np.nonzero(brain))
     labels = None
@@ -81,10 +85,10 @@ def to_grid(volume: torch.Tensor, edges: np.ndarray, spacing: float) -> torch.Te
         (torch.arange(n) - (n - 1) / 2) * spacing / float(e) * 2 / (m - 1)
         for n, e, m in zip(shape, edges, volume.shape[1:], strict=True)
     ]
-    where = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1)
-    return functional.grid_sample(torch.from_numpy(smooth)[None], where[None], align_corners=True)[
-        0
-    ]
+    sampling_grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1)
+    return functional.grid_sample(
+        torch.from_numpy(smooth)[None], sampling_grid[None], align_corners=True
+    )[0]
 
 
 def from_grid(
@@ -95,9 +99,9 @@ def from_grid(
         (torch.arange(m) - (m - 1) / 2) * float(e) / spacing * 2 / (n - 1)
         for n, e, m in zip(volume.shape[1:], edges, native, strict=True)
     ]
-    where = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1)
+    sampling_grid = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flip(-1)
     return functional.grid_sample(
-        volume[None], where[None], padding_mode="border", align_corners=True
+        volume[None], sampling_grid[None], padding_mode="border", align_corners=True
     )[0]
 
 
@@ -116,10 +120,10 @@ def predict(
     """Logits and attention on the grid, and seconds."""
     channels, present, brain = prepared(folder, spacing)
     x = with_presence(channels, present & torch.tensor(keep).bool(), brain)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16):
         output = network(x.contiguous(memory_format=torch.channels_last_3d))
-    return output.logits[0], output.attention[0], time.perf_counter() - begun
+    return output.logits[0], output.attention[0], time.perf_counter() - started
 
 
 def drop_specks(mask: np.ndarray) -> np.ndarray:
@@ -143,15 +147,15 @@ def segment(
     image, _, _, edges = load_case(folder)
     total, seconds, maps = torch.zeros(()), 0.0, []
     for spacing in spacings:
-        logits, attention, took = predict(network, folder, spacing, keep)
+        logits, attention, pass_s = predict(network, folder, spacing, keep)
         total = total + from_grid(logits, image.shape[1:], edges, spacing) / len(spacings)
         maps.append(attention)
-        seconds += took
+        seconds += pass_s
     level = float(np.log(threshold / (1 - threshold)))
-    found = (total.numpy() > level) & (image > 0).any(0).numpy()
-    found[1] &= found[0]
-    found[2] &= found[1]
-    return np.stack([drop_specks(m) for m in found]), maps, seconds
+    masks = (total.numpy() > level) & (image > 0).any(0).numpy()
+    masks[1] &= masks[0]
+    masks[2] &= masks[1]
+    return np.stack([drop_specks(m) for m in masks]), maps, seconds
 
 
 def score(
@@ -163,18 +167,18 @@ def score(
 ) -> dict:
     """One row."""
     _, _, labels, edges = load_case(folder)
-    found, maps, seconds = segment(network, folder, spacings, keep, threshold)
+    masks, maps, seconds = segment(network, folder, spacings, keep, threshold)
     row = {"case": folder.name, "seconds": seconds}
     for r, name in enumerate(REGIONS):
-        row[name] = dice(found[r], labels[r])
-        row[f"{name}_ml"] = [round(float(m.sum()) / 1000, 1) for m in (labels[r], found[r])]
+        row[name] = dice(masks[r], labels[r])
+        row[f"{name}_ml"] = [round(float(m.sum()) / 1000, 1) for m in (labels[r], masks[r])]
         if labels[r].any():
             truth = to_grid(
                 torch.from_numpy(labels[r][None].astype(np.float32)), edges, spacings[-1]
             )[0]
-            seen = maps[-1][r]
-            row[f"{name}_peak"] = float(truth.flatten()[int(seen.argmax())] > 0.25)
-            row[f"{name}_mass"] = float((seen * (truth > 0.25)).sum())
+            attention = maps[-1][r]
+            row[f"{name}_peak"] = float(truth.flatten()[int(attention.argmax())] > 0.25)
+            row[f"{name}_mass"] = float((attention * (truth > 0.25)).sum())
     return row
 
 
@@ -199,47 +203,52 @@ def clear(network: LensNetwork, folder: Path, spacings: list[float]) -> dict:
     for name, keep in SUBSETS.items():
         if not (torch.tensor(keep).bool() & present).any() or (name != "all" and sum(keep) != 1):
             continue
-        found, _, _ = segment(network, folder, spacings, keep)
-        parts = ndimage.label(found[0])[1]
-        out[name] = f"{found[0].sum() / 1000:.1f} ml in {parts}"
+        masks, _, _ = segment(network, folder, spacings, keep)
+        parts = ndimage.label(masks[0])[1]
+        out[name] = f"{masks[0].sum() / 1000:.1f} ml in {parts}"
     return out
 
 
 def main() -> None:
     """Print tables."""
-    p = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("weights", nargs="+", type=Path)
-    p.add_argument("--data", type=Path)
-    p.add_argument("--clear", type=Path, nargs="*", default=[])
-    p.add_argument("--spacing", type=float, nargs="+", default=[2.0], help="several are averaged")
-    p.add_argument("--subsets", choices=("one", "main", "every"), default="one")
-    p.add_argument("--threshold", type=float, default=0.5)
-    p.add_argument("--cases", action="store_true")
-    p.add_argument("--json", type=Path)
-    a = p.parse_args()
+    parser.add_argument("weights", nargs="+", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--clear", type=Path, nargs="*", default=[])
+    parser.add_argument(
+        "--spacing", type=float, nargs="+", default=[2.0], help="several are averaged"
+    )
+    parser.add_argument("--subsets", choices=("one", "main", "every"), default="one")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--cases", action="store_true")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    names = {"one": ("all",), "main": MAIN_SUBSETS, "every": tuple(SUBSETS)}[a.subsets]
-    every = []
-    for path in a.weights:
+    names = {"one": ("all",), "main": MAIN_SUBSETS, "every": tuple(SUBSETS)}[options.subsets]
+    results = []
+    for path in options.weights:
         network, info = weights.load(path)
-        sys.stdout.write(f"{path} {dict(info.provenance)} at {a.spacing} mm\n")
-        for name in names if a.data else ():
-            folders = sorted(f for f in a.data.iterdir() if (f / "seg.nii.gz").exists())
-            rows = [score(network, f, a.spacing, SUBSETS[name], a.threshold) for f in folders]
-            every.append({"weights": str(path), "subset": name, "rows": rows})
+        sys.stdout.write(f"{path} {dict(info.provenance)} at {options.spacing} mm\n")
+        for name in names if options.data else ():
+            folders = sorted(f for f in options.data.iterdir() if (f / "seg.nii.gz").exists())
+            rows = [
+                score(network, f, options.spacing, SUBSETS[name], options.threshold)
+                for f in folders
+            ]
+            results.append({"weights": str(path), "subset": name, "rows": rows})
             sys.stdout.write(
                 f"  {name:10s} {line(rows)}  {np.mean([r['seconds'] for r in rows]):.2f} s\n"
             )
-            for row in rows if a.cases else ():
+            for row in rows if options.cases else ():
                 cells = " ".join(f"{r} {row[r]:.2f} {row[r + '_ml']}" for r in REGIONS)
                 sys.stdout.write(f"      {row['case']:24s} {cells}\n")
             sys.stdout.flush()
-        for folder in a.clear:
-            sys.stdout.write(f"  clear {folder.name}: {clear(network, folder, a.spacing)}\n")
-    if a.json:
-        a.json.write_text(json.dumps(every, indent=1))
+        for folder in options.clear:
+            sys.stdout.write(f"  clear {folder.name}: {clear(network, folder, options.spacing)}\n")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

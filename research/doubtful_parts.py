@@ -38,20 +38,24 @@ def row_of(result: Result, truth: np.ndarray) -> list[float]:
     box = bounding_box(outline | truth)
     grid = volumes.labels.grid
     outline, correct = outline[box], truth[box]
-    away = ndimage.distance_transform_edt(~correct, sampling=grid.spacing_mm)
-    wrong, right = outline & (away > FAR_MM), outline & correct
-    named = np.zeros_like(outline) if volumes.doubtful is None else volumes.doubtful.data[box] > 0
-    size = int(named.sum())
+    distance_mm = ndimage.distance_transform_edt(~correct, sampling=grid.spacing_mm)
+    false_positive, true_positive = outline & (distance_mm > FAR_MM), outline & correct
+    doubtful = (
+        np.zeros_like(outline) if volumes.doubtful is None else volumes.doubtful.data[box] > 0
+    )
+    size = int(doubtful.sum())
     uncertain = np.where(outline, volumes.uncertainty.data[box], -1.0)
-    most = np.zeros_like(outline)
-    most.ravel()[np.argsort(-uncertain, axis=None, kind="stable")[:size]] = True
-    chance = size / max(1, int(outline.sum()))
+    most_uncertain = np.zeros_like(outline)
+    most_uncertain.ravel()[np.argsort(-uncertain, axis=None, kind="stable")[:size]] = True
+    random_fraction = size / max(1, int(outline.sum()))
     counts = [
-        outline.sum(), wrong.sum(), size,
-        (named & wrong).sum(), (most & wrong).sum(), chance * wrong.sum(),
-        (named & right).sum(), (most & right).sum(), chance * right.sum(),
+        outline.sum(), false_positive.sum(), size,
+        (doubtful & false_positive).sum(), (most_uncertain & false_positive).sum(),
+        random_fraction * false_positive.sum(),
+        (doubtful & true_positive).sum(), (most_uncertain & true_positive).sum(),
+        random_fraction * true_positive.sum(),
     ]  # fmt: skip
-    ml = [float(one) * grid.voxel_ml for one in counts]
+    ml = [float(count) * grid.voxel_ml for count in counts]
     return [*ml[:2], len(findings.doubtful), *ml[2:]]
 
 
@@ -60,7 +64,7 @@ def table(rows: dict[str, list[float]]) -> str:
     lines = [HEAD, "|---" * 11 + "|"]
     rows = rows | {"all": np.sum(list(rows.values()), axis=0).tolist()}
     for name, row in rows.items():
-        cells = (f"{one:.0f}" if n == 2 else f"{one:.1f}" for n, one in enumerate(row))
+        cells = (f"{value:.0f}" if n == 2 else f"{value:.1f}" for n, value in enumerate(row))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

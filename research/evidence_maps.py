@@ -63,11 +63,11 @@ class Row:
 
 def without_tumour(geometry: Geometry) -> Geometry:
     """Return the same anatomy with healthy tissue in the tumour's place."""
-    share = geometry.membership.clone()
-    share[:, :5] = geometry.anatomy.tissue * geometry.anatomy.brain
-    share[:, 5:9] = 0
+    membership = geometry.membership.clone()
+    membership[:, :5] = geometry.anatomy.tissue * geometry.anatomy.brain
+    membership[:, 5:9] = 0
     labels = torch.zeros_like(geometry.labels)
-    return replace(geometry, membership=share, labels=labels)
+    return replace(geometry, membership=membership, labels=labels)
 
 
 def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
@@ -75,13 +75,19 @@ def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
     geometry = draw_geometry(GRID, [seed])
     if float(geometry.labels[0, 0].sum()) * ML < MIN_ML:
         return None
-    shown, free = paint(GRID, geometry, [seed]), paint(GRID, without_tumour(geometry), [seed])
-    found = {}
-    for at, sequence in enumerate(MrSequence):
-        channels, zscored = free.channels.clone(), free.zscored.clone()
-        channels[:, at], zscored[:, at] = shown.channels[:, at], shown.zscored[:, at]
-        found[sequence] = replace(shown, channels=channels, zscored=zscored)
-    return found
+    with_tumour, without = (
+        paint(GRID, geometry, [seed]),
+        paint(GRID, without_tumour(geometry), [seed]),
+    )
+    by_sequence = {}
+    for index, sequence in enumerate(MrSequence):
+        channels, zscored = without.channels.clone(), without.zscored.clone()
+        channels[:, index], zscored[:, index] = (
+            with_tumour.channels[:, index],
+            with_tumour.zscored[:, index],
+        )
+        by_sequence[sequence] = replace(with_tumour, channels=channels, zscored=zscored)
+    return by_sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +106,12 @@ def healthy(seed: int) -> Healthy:
     plan = tumour.plan_lesions
 
     def single(*args: object, **kwargs: object) -> tumour.LesionPlan:
-        made = plan(*args, **kwargs)  # type: ignore[arg-type]
+        lesion_plan = plan(*args, **kwargs)  # type: ignore[arg-type]
         radius = float(np.random.default_rng(seed).uniform(*RADIUS_MM))
         return replace(
-            made, count=torch.ones_like(made.count), radius=torch.full_like(made.radius, radius)
+            lesion_plan,
+            count=torch.ones_like(lesion_plan.count),
+            radius=torch.full_like(lesion_plan.radius, radius),
         )
 
     drawing.lesions.plan_lesions = single  # type: ignore[assignment]
@@ -111,51 +119,50 @@ def healthy(seed: int) -> Healthy:
         geometry = draw_geometry(GRID, [seed])
     finally:
         drawing.lesions.plan_lesions = plan
-    free = paint(GRID, without_tumour(geometry), [seed])
-    return Healthy(free, geometry.membership[:, 5:9].sum(1), geometry.labels)
+    batch = paint(GRID, without_tumour(geometry), [seed])
+    return Healthy(batch, geometry.membership[:, 5:9].sum(1), geometry.labels)
 
 
-def strong(one: Healthy, sequence: MrSequence) -> Iterator[SyntheticBatch]:
+def strong(patient: Healthy, sequence: MrSequence) -> Iterator[SyntheticBatch]:
     """Add the lesion to one sequence alone, with more and more contrast."""
-    at, brain = list(MrSequence).index(sequence), one.free.brain[0]
-    spread = float(one.free.channels[0, at][brain].std())
+    index, brain = list(MrSequence).index(sequence), patient.free.brain[0]
+    deviation = float(patient.free.channels[0, index][brain].std())
     for gain in GAINS:
-        channels = one.free.channels.clone()
-        way = -gain if sequence is MrSequence.T1 else gain
-        added = (channels[:, at] + way * spread * one.inside).clamp_min(0)
-        channels[:, at] = added * one.free.brain
-        zscored = zscore(channels, one.free.brain)
-        yield replace(one.free, channels=channels, zscored=zscored, labels=one.labels)
+        channels = patient.free.channels.clone()
+        contrast = -gain if sequence is MrSequence.T1 else gain
+        channel = (channels[:, index] + contrast * deviation * patient.inside).clamp_min(0)
+        channels[:, index] = channel * patient.free.brain
+        zscored = zscore(channels, patient.free.brain)
+        yield replace(patient.free, channels=channels, zscored=zscored, labels=patient.labels)
 
 
 def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> bool:
     """Whether the network calls enough of a lesion tumour, all sequences shown."""
-    everything = [InputPerturbation.showing(frozenset(MrSequence))]
-    answer = engine.predict_perturbed(study, everything, context=SILENT)
-    voxels = answer.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
-    return float((answer.probability[0].ravel()[voxels] >= SEEN).mean()) >= MIN_CALLED
+    all_sequences = [InputPerturbation.showing(frozenset(MrSequence))]
+    prediction = engine.predict_perturbed(study, all_sequences, context=SILENT)
+    voxels = prediction.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
+    return float((prediction.probability[0].ravel()[voxels] >= SEEN).mean()) >= MIN_CALLED
 
 
-def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, list[Row]]:
+def found_ones(engine: LensEngine, count: int, first: int) -> dict[MrSequence, list[Row]]:
     """Take lesions that the network finds in one sequence, so many for each."""
     rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
-    tried = dict.fromkeys(MrSequence, 0)
-    for seed in range(FIRST_SEED + first, FIRST_SEED + first + 2 * wanted):
+    attempts = dict.fromkeys(MrSequence, 0)
+    for seed in range(FIRST_SEED + first, FIRST_SEED + first + 2 * count):
         patient = healthy(seed)
-        for sequence, some in rows.items():
-            if len(some) >= wanted:
+        for sequence, sequence_rows in rows.items():
+            if len(sequence_rows) >= count:
                 continue
-            tried[sequence] += 1
-            for gain, one in zip(GAINS, strong(patient, sequence), strict=True):
-                study = prepared_of(one, np.ones(4, dtype=bool))
-                truth = one.labels[0, 0].numpy() > 0
+            attempts[sequence] += 1
+            for gain, batch in zip(GAINS, strong(patient, sequence), strict=True):
+                study = prepared_of(batch, np.ones(4, dtype=bool))
+                truth = batch.labels[0, 0].numpy() > 0
                 if is_seen(engine, study, truth):
-                    some.append(asked(engine, study, truth))
-                    print_line(
-                        f"{seed} {sequence.display_name}, {gain:.0f} SD: {words_of(some[-1])}"
-                    )
+                    row = asked(engine, study, truth)
+                    sequence_rows.append(row)
+                    print_line(f"{seed} {sequence.display_name}, {gain:.0f} SD: {words_of(row)}")
                     break
-    for sequence, number in tried.items():
+    for sequence, number in attempts.items():
         print_line(
             f"{sequence.display_name}: the network found {len(rows[sequence])} of {number} drawn"
         )
@@ -165,79 +172,81 @@ def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, 
 def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Row:
     """Ask about every subset, and share the answers out."""
     subsets = subsets_of(tuple(MrSequence))
-    begun = time.perf_counter()
-    answers = engine.predict_perturbed(
+    started = time.perf_counter()
+    predictions = engine.predict_perturbed(
         study,
-        [InputPerturbation.showing(one) for one in subsets],
+        [InputPerturbation.showing(subset) for subset in subsets],
         context=SILENT,
     )
-    passed = time.perf_counter()
-    by_subset = dict(zip(subsets, answers.probability, strict=True))
-    found = evidence_maps(tuple(MrSequence), by_subset, answers.grid)
-    done = time.perf_counter()
-    voxels = answers.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
-    called = voxels[found.probability.ravel()[voxels] >= SEEN]
+    passes_done = time.perf_counter()
+    by_subset = dict(zip(subsets, predictions.probability, strict=True))
+    maps = evidence_maps(tuple(MrSequence), by_subset, predictions.grid)
+    maps_done = time.perf_counter()
+    voxels = predictions.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
+    flagged = voxels[maps.probability.ravel()[voxels] >= SEEN]
     return Row(
-        named=found.named(called if len(called) else voxels),
-        called=len(called) / len(voxels),
-        passes_s=passed - begun,
-        maps_s=done - passed,
+        named=maps.named(flagged if len(flagged) else voxels),
+        called=len(flagged) / len(voxels),
+        passes_s=passes_done - started,
+        maps_s=maps_done - passes_done,
     )
 
 
 def main() -> None:
     """Print one line a lesion, then one a sequence."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    p.add_argument("weights", type=Path, nargs="?")
-    p.add_argument("--patients", type=int, default=12, help="drawn; four lesions each")
-    p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
-    p.add_argument("--strong", type=int, default=0, help="found lesions for each sequence")
-    a = p.parse_args()
-    engine = LensEngine("cpu", a.weights)
-    if a.strong:
-        summarise(found_ones(engine, a.strong, a.first))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("weights", type=Path, nargs="?")
+    parser.add_argument("--patients", type=int, default=12, help="drawn; four lesions each")
+    parser.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    parser.add_argument("--strong", type=int, default=0, help="found lesions for each sequence")
+    options = parser.parse_args()
+    engine = LensEngine("cpu", options.weights)
+    if options.strong:
+        summarise(found_ones(engine, options.strong, options.first))
         return
     rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
-    for seed in range(FIRST_SEED + a.first, FIRST_SEED + a.first + 10 * a.patients):
-        drawn = in_one_alone(seed)
-        if drawn is None:
+    for seed in range(
+        FIRST_SEED + options.first, FIRST_SEED + options.first + 10 * options.patients
+    ):
+        by_sequence = in_one_alone(seed)
+        if by_sequence is None:
             continue
-        for sequence, one in drawn.items():
-            truth = one.labels[0, 0].numpy() > 0
-            row = asked(engine, prepared_of(one, np.ones(4, dtype=bool)), truth)
+        for sequence, batch in by_sequence.items():
+            truth = batch.labels[0, 0].numpy() > 0
+            row = asked(engine, prepared_of(batch, np.ones(4, dtype=bool)), truth)
             rows[sequence].append(row)
             print_line(f"{seed} {sequence.display_name}: {words_of(row)}")
-        if len(rows[MrSequence.T1]) == a.patients:
+        if len(rows[MrSequence.T1]) == options.patients:
             break
     summarise(rows)
 
 
 def words_of(row: Row) -> str:
     """Report what was named, and how much of it the network calls tumour."""
-    named = "nothing carries it" if row.named is None else row.named.display_name
-    return f"{named}, {row.called:.0%} called tumour"
+    name = "nothing carries it" if row.named is None else row.named.display_name
+    return f"{name}, {row.called:.0%} called tumour"
 
 
 def summarise(rows: dict[MrSequence, list[Row]]) -> None:
     """Print one line a sequence, and the cost."""
-    for sequence, some in rows.items():
-        print_line(f"{sequence.display_name}: {counted(some, sequence)}")
-    every = [row for some in rows.values() for row in some]
-    cost = sum(row.maps_s for row in every) / sum(row.passes_s for row in every)
+    for sequence, sequence_rows in rows.items():
+        print_line(f"{sequence.display_name}: {counted(sequence_rows, sequence)}")
+    all_rows = [row for sequence_rows in rows.values() for row in sequence_rows]
+    cost = sum(row.maps_s for row in all_rows) / sum(row.passes_s for row in all_rows)
     print_line(f"maps take {cost:.2%} of the time of the passes that they are made of")
 
 
 def counted(rows: list[Row], sequence: MrSequence) -> str:
     """Report how often a sequence was named: of the lesions seen, and of all."""
-    seen = [row for row in rows if row.called >= MIN_CALLED]
-    right = sum(row.named is sequence for row in seen)
-    every = sum(row.named is sequence for row in rows)
-    return f"{right} of {len(seen)} seen, {every} of all {len(rows)}"
+    flagged_rows = [row for row in rows if row.called >= MIN_CALLED]
+    correct_count = sum(row.named is sequence for row in flagged_rows)
+    named_count = sum(row.named is sequence for row in rows)
+    return f"{correct_count} of {len(flagged_rows)} seen, {named_count} of all {len(rows)}"
 
 
-def print_line(words: str) -> None:
+def print_line(text: str) -> None:
     """Print at once."""
-    sys.stdout.write(f"{words}\n")
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 

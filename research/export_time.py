@@ -39,56 +39,60 @@ LESIONS = (((-28.0, 8.0, 26.0), 20.0), ((30.0, -40.0, 12.0), 14.0), ((26.0, 22.0
 
 def draw(folder: Path) -> None:
     """Write the study: 612 images of 200 by 240 pixels, 0.9 by 0.9 by 1.1 mm."""
-    patient = make_patient(spacing_mm=1.0, lesions=tuple(Lesion(*one) for one in LESIONS))
+    patient = make_patient(spacing_mm=1.0, lesions=tuple(Lesion(*lesion) for lesion in LESIONS))
     write_dicom(patient, folder, how=Acquisition("LPS", (0.9, 0.9, 1.1), matrix_step=8))
 
 
-def timed(one: Any, taken: dict[str, float]) -> None:
+def timed(writer: Any, seconds: dict[str, float]) -> None:
     """Let an exporter count its processor seconds."""
-    write = type(one).write
+    write = type(writer).write
 
-    def counted(analysis: Any, staged: Path) -> Any:
+    def timed_write(analysis: Any, staged: Path) -> Any:
         start = time.process_time()
-        done = write(one, analysis, staged)
-        taken[one.name] = time.process_time() - start
-        return done
+        written = write(writer, analysis, staged)
+        seconds[writer.name] = time.process_time() - start
+        return written
 
-    one.write = counted
+    writer.write = timed_write
 
 
-def measure(result: Path, place: Path, runs: int) -> dict[str, dict[str, float]]:
+def measure(result: Path, study_path: Path, runs: int) -> dict[str, dict[str, float]]:
     """Save a result several times; return the least seconds of each exporter, and the size."""
-    study = open_study(place)
+    study = open_study(study_path)
     analysis = prepare_and_reopen(result, study, RunContext(), DEFAULT_OPTIONS)
-    best: dict[str, float] = {}
-    everyone = exporter.exporters()
-    made = everyone[0].values() if isinstance(everyone[0], dict) else everyone  # since 0.2, before
+    fastest: dict[str, float] = {}
+    exporters = exporter.exporters()
+    exporter_list = (
+        exporters[0].values() if isinstance(exporters[0], dict) else exporters
+    )  # since 0.2, before
     for _ in range(runs):
-        taken: dict[str, float] = {}
-        for one in made:
-            timed(one, taken)
-        exporter.exporters = lambda: everyone
+        seconds: dict[str, float] = {}
+        for item in exporter_list:
+            timed(item, seconds)
+        exporter.exporters = lambda: exporters
         with tempfile.TemporaryDirectory() as scratch:
             start, clock = time.process_time(), time.perf_counter()
             exporter.save(analysis, Path(scratch) / "result")
-            taken["whole"] = time.process_time() - start
-            taken["whole, by the clock"] = time.perf_counter() - clock
+            seconds["whole"] = time.process_time() - start
+            seconds["whole, by the clock"] = time.perf_counter() - clock
             files = [p for p in Path(scratch).rglob("*") if p.is_file()]
             size = sum(p.stat().st_size for p in files) / 1e6
-        best = {name: min(best.get(name, each), each) for name, each in taken.items()}
-    return {"seconds": best, "megabytes": {"whole": size}}
+        fastest = {
+            name: min(fastest.get(name, duration), duration) for name, duration in seconds.items()
+        }
+    return {"seconds": fastest, "megabytes": {"whole": size}}
 
 
-def asked(checkout: Path, given: argparse.Namespace) -> dict[str, dict[str, float]]:
+def asked(checkout: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Measure in a process of its own, with the package of a checkout."""
-    command = [sys.executable, __file__, str(given.result), str(given.study), "--json"]
-    done = subprocess.run(
-        [*command, "--runs", str(given.runs)],
+    command = [sys.executable, __file__, str(options.result), str(options.study), "--json"]
+    process = subprocess.run(
+        [*command, "--runs", str(options.runs)],
         env={**os.environ, "PYTHONPATH": str(checkout / "src")},
         stdout=subprocess.PIPE,
         check=True,
     )
-    return json.loads(done.stdout)
+    return json.loads(process.stdout)
 
 
 def main() -> None:
@@ -102,17 +106,17 @@ def main() -> None:
     parser.add_argument("--against", type=Path)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    if given.draw:
-        draw(given.draw)
-    elif given.json:
-        sys.stdout.write(json.dumps(measure(given.result, given.study, given.runs)))
+    options = parser.parse_args()
+    if options.draw:
+        draw(options.draw)
+    elif options.json:
+        sys.stdout.write(json.dumps(measure(options.result, options.study, options.runs)))
     else:
-        checkouts = [HERE, *([given.against] if given.against else [])]
+        checkouts = [HERE, *([options.against] if options.against else [])]
         for checkout in checkouts:
-            found = asked(checkout.resolve(), given)
-            names = "  ".join(f"{k} {v:.2f}" for k, v in found["seconds"].items())
-            sys.stdout.write(f"{checkout}: {found['megabytes']['whole']:.1f} MB; {names}\n")
+            figures = asked(checkout.resolve(), options)
+            names = "  ".join(f"{k} {v:.2f}" for k, v in figures["seconds"].items())
+            sys.stdout.write(f"{checkout}: {figures['megabytes']['whole']:.1f} MB; {names}\n")
 
 
 if __name__ == "__main__":

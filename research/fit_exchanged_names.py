@@ -45,11 +45,11 @@ def fit(cases: list[names.ImageFeatures], weights: list[float]) -> names.Model:
     rows = [case.features({s: s for s in case.own}) for case in cases]
     keys = sorted({key for row in rows for key in row})
     table = np.array([[row.get(key, np.nan) for key in keys] for row in rows])
-    each = np.where(np.isnan(table), 0.0, np.array(weights)[:, None])
-    means = np.nansum(table * each, axis=0) / each.sum(axis=0)
-    apart = np.where(np.isnan(table), 0.0, table - means)
-    full = (apart * np.array(weights)[:, None]).T @ apart / np.sum(weights)
-    return keys, means, (1 - SHRINK) * full + SHRINK * np.diag(np.diag(full))
+    table_weights = np.where(np.isnan(table), 0.0, np.array(weights)[:, None])
+    means = np.nansum(table * table_weights, axis=0) / table_weights.sum(axis=0)
+    deviations = np.where(np.isnan(table), 0.0, table - means)
+    covariance = (deviations * np.array(weights)[:, None]).T @ deviations / np.sum(weights)
+    return keys, means, (1 - SHRINK) * covariance + SHRINK * np.diag(np.diag(covariance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,51 +64,51 @@ def judge(case: Case, model: names.Model, counts: Counter[tuple[int, str]]) -> N
     """Count what is reported of every exchange in every subset, and without one."""
     for size in range(2, len(case.measured.own) + 1):
         for subset in combinations(case.measured.own, size):
-            given = {s: s for s in subset}
-            counts[size, f"right names: {_reported(case, given, model)}"] += 1
+            assignment = {s: s for s in subset}
+            counts[size, f"right names: {_reported(case, assignment, model)}"] += 1
             for a, b in combinations(subset, 2):
-                reported = _reported(case, {**given, a: b, b: a}, model, (a, b))
+                reported = _reported(case, {**assignment, a: b, b: a}, model, (a, b))
                 counts[size, f"exchanged: {reported}"] += 1
 
 
 def _reported(
-    case: Case, given: Assignment, model: names.Model, pair: tuple[MrSequence, ...] = ()
+    case: Case, assignment: Assignment, model: names.Model, pair: tuple[MrSequence, ...] = ()
 ) -> str:
-    found = names.verdict(case.measured, given, model)
-    if MrSequence.T2 in found.undecided:
-        found = names.verdict(case.measured, given, model, case.t2_odds)
-    if found.undecided:
+    verdict = names.verdict(case.measured, assignment, model)
+    if MrSequence.T2 in verdict.undecided:
+        verdict = names.verdict(case.measured, assignment, model, case.t2_odds)
+    if verdict.undecided:
         return "undecided"
-    if not found.exchanged:
+    if not verdict.exchanged:
         return "confirmed"
-    if found.exchanged == pair:
+    if verdict.exchanged == pair:
         return "that pair"
-    if len(found.exchanged) == 2 or not set(pair) <= set(found.exchanged):
+    if len(verdict.exchanged) == 2 or not set(pair) <= set(verdict.exchanged):
         return "another pair"
     return "unclear how"
 
 
 def _case(images: dict[MrSequence, np.ndarray], brain: np.ndarray, grid: Grid) -> Case | None:
-    found = names.measure(images, brain) if len(images) > 1 else None
-    if found is None:
+    measured = names.measure(images, brain) if len(images) > 1 else None
+    if measured is None:
         return None
-    return Case(found, t2_log_odds(images, grid))
+    return Case(measured, t2_log_odds(images, grid))
 
 
 def _real(study: Path) -> Case | None:
-    found = prepare(open_study(study), RunContext(), PrepareOptions(sides=False))
-    there = {s: found.channels[i] for i, s in enumerate(MrSequence) if found.present[i]}
-    return _case(there, found.brain, found.working)
+    prepared = prepare(open_study(study), RunContext(), PrepareOptions(sides=False))
+    images = {s: prepared.channels[i] for i, s in enumerate(MrSequence) if prepared.present[i]}
+    return _case(images, prepared.brain, prepared.working)
 
 
-def _drawn(seed: int) -> Case:
+def _synthetic(seed: int) -> Case:
     batch = draw(DrawConfig(), [seed])
     images = dict(zip(MrSequence, batch.channels[0].numpy(), strict=True))
     affine = np.diag([*[float(batch.spacing_mm[0])] * 3, 1.0])
-    found = _case(images, batch.brain[0].numpy(), Grid(images[MrSequence.T1].shape, affine))
-    if found is None:
+    case = _case(images, batch.brain[0].numpy(), Grid(images[MrSequence.T1].shape, affine))
+    if case is None:
         raise ValueError(seed)
-    return found
+    return case
 
 
 def main() -> None:
@@ -118,26 +118,30 @@ def main() -> None:
     parser.add_argument("--judged", nargs="*", type=Path, default=[])
     parser.add_argument("--fresh", type=int, default=len(FRESH), help="synthetic brains, judged")
     options = parser.parse_args()
-    real = [found for found in map(_real, options.fitted) if found is not None]
-    drawn = [_drawn(seed) for seed in range(FIRST_SEED, FIRST_SEED + BRAINS)]
-    weights = [1.0] * len(real) + [SYNTHETIC_WEIGHT] * len(drawn)
-    fitted = [case.measured for case in (*real, *drawn)]
+    real = [case_or_none for case_or_none in map(_real, options.fitted) if case_or_none is not None]
+    synthetic = [_synthetic(seed) for seed in range(FIRST_SEED, FIRST_SEED + BRAINS)]
+    weights = [1.0] * len(real) + [SYNTHETIC_WEIGHT] * len(synthetic)
+    fitted = [case.measured for case in (*real, *synthetic)]
     model = fit(fitted, weights)
     np.savez(KEPT, names=np.array(model[0]), means=model[1], covariance=model[2])
-    for title, cases, first in (("real", real, 0), ("synthetic", drawn, len(real))):
+    for title, cases, first in (("real", real, 0), ("synthetic", synthetic, len(real))):
         counts: Counter[tuple[int, str]] = Counter()
         for index, case in enumerate(cases):
-            rest = [i for i in range(len(fitted)) if i != first + index]
-            judge(case, fit([fitted[i] for i in rest], [weights[i] for i in rest]), counts)
+            other_cases = [i for i in range(len(fitted)) if i != first + index]
+            judge(
+                case,
+                fit([fitted[i] for i in other_cases], [weights[i] for i in other_cases]),
+                counts,
+            )
         _report(title, counts)
     counts = Counter()
-    for found in map(_real, options.judged):
-        if found is not None:
-            judge(found, model, counts)
+    for case_or_none in map(_real, options.judged):
+        if case_or_none is not None:
+            judge(case_or_none, model, counts)
     _report("real, in no fit", counts)
     counts = Counter()
     for seed in FRESH[: options.fresh]:
-        judge(_drawn(seed), model, counts)
+        judge(_synthetic(seed), model, counts)
     _report("synthetic, fresh", counts)
 
 

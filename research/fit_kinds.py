@@ -102,11 +102,13 @@ def samples_of(rows: list[Row]) -> Samples:
     patient = np.array([row.patient for row in rows])
     sort = np.array([row.sort for row in rows])
     weight = np.zeros(len(rows))
-    for number, one in enumerate(KINDS):
-        mine = kind == number
-        _, place, counts = np.unique(patient[mine], return_inverse=True, return_counts=True)
-        weight[mine] = SHARES[one] / np.sqrt(counts[place])
-        weight[mine] *= SHARES[one] / max(weight[mine].sum(), 1e-9)
+    for index, kind_value in enumerate(KINDS):
+        of_kind = kind == index
+        _, patient_index, counts = np.unique(
+            patient[of_kind], return_inverse=True, return_counts=True
+        )
+        weight[of_kind] = SHARES[kind_value] / np.sqrt(counts[patient_index])
+        weight[of_kind] *= SHARES[kind_value] / max(weight[of_kind].sum(), 1e-9)
     return Samples(names, values, kind, weight * len(rows), patient, sort)
 
 
@@ -118,23 +120,23 @@ def columns_of(samples: Samples, subset: frozenset[MrSequence]) -> list[int]:
 def empty_model(samples: Samples, columns: list[int]) -> kinds.KindModel:
     """Return a model with the scale of its features and no weights."""
     values = samples.values[:, columns]
-    share = samples.weight / samples.weight.sum()
-    mean = share @ values
-    scale = np.sqrt(share @ (values - mean) ** 2) + 1e-6
+    fractions = samples.weight / samples.weight.sum()
+    mean = fractions @ values
+    scale = np.sqrt(fractions @ (values - mean) ** 2) + 1e-6
     names = [samples.names[n] for n in columns]
-    none = np.zeros((1 + 2 * len(columns), len(KINDS)))
-    return kinds.KindModel(names, mean, scale, none, np.full(len(KINDS), NEVER))
+    no_weights = np.zeros((1 + 2 * len(columns), len(KINDS)))
+    return kinds.KindModel(names, mean, scale, no_weights, np.full(len(KINDS), NEVER))
 
 
 def fitted(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
     """Return the weights of a logistic regression on some of the rows."""
-    found = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(
+    regression = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(
         design[rows, 1:], samples.kind[rows], sample_weight=samples.weight[rows]
     )
     weights = np.full((design.shape[1], len(KINDS)), 0.0)
     weights[0] = -50.0
-    weights[0, found.classes_] = found.intercept_
-    weights[1:, found.classes_] = found.coef_.T
+    weights[0, regression.classes_] = regression.intercept_
+    weights[1:, regression.classes_] = regression.coef_.T
     return weights
 
 
@@ -153,38 +155,42 @@ def fit(samples: Samples, subset: frozenset[MrSequence]) -> Fitted:
     model, values = empty_model(samples, columns), samples.values[:, columns]
     design, logits = model.design(values), np.zeros((len(values), len(KINDS)))
     folds = GroupKFold(FOLDS, shuffle=True, random_state=0)
-    for known, held_out in folds.split(design, groups=samples.patient):
-        logits[held_out] = design[held_out] @ fitted(design, samples, known)
+    for training, held_out in folds.split(design, groups=samples.patient):
+        logits[held_out] = design[held_out] @ fitted(design, samples, training)
 
-    def cost(heat: float) -> float:
-        chances = log_softmax(logits / np.exp(heat), axis=1)
-        return float(-samples.weight @ chances[np.arange(len(chances)), samples.kind])
+    def cost(temperature: float) -> float:
+        log_probability = log_softmax(logits / np.exp(temperature), axis=1)
+        return float(
+            -samples.weight @ log_probability[np.arange(len(log_probability)), samples.kind]
+        )
 
-    heat = float(np.exp(minimize_scalar(cost, bounds=(-1.5, 2.5), method="bounded").x))
-    held_out = np.exp(log_softmax(logits / heat, axis=1))
-    weights = fitted(design, samples, np.arange(len(design))) / heat
-    least = least_of(samples, held_out)
-    found = kinds.KindModel(model.names, model.mean, model.scale, weights, least)
-    return Fitted(found, held_out)
+    temperature = float(np.exp(minimize_scalar(cost, bounds=(-1.5, 2.5), method="bounded").x))
+    held_out = np.exp(log_softmax(logits / temperature, axis=1))
+    weights = fitted(design, samples, np.arange(len(design))) / temperature
+    min_probability = least_of(samples, held_out)
+    fitted_model = kinds.KindModel(model.names, model.mean, model.scale, weights, min_probability)
+    return Fitted(fitted_model, held_out)
 
 
 def least_of(samples: Samples, held_out: Floats) -> Floats:
     """Return the lowest bound of each kind from which enough of its labels are right."""
-    return np.array([_least_of(samples, held_out, number) for number in range(len(KINDS))])
+    return np.array(
+        [_min_probability_of(samples, held_out, number) for number in range(len(KINDS))]
+    )
 
 
-def _least_of(samples: Samples, held_out: Floats, number: int) -> float:
-    named, kind = held_out.argmax(1) == number, KINDS[number]
+def _min_probability_of(samples: Samples, held_out: Floats, number: int) -> float:
+    is_named, kind = held_out.argmax(1) == number, KINDS[number]
     first = BOUNDS[0] if kind in CONFIRMED else UNCONFIRMED_FROM
     for bound in BOUNDS if kind is not LesionKind.OTHER else ():
         if bound < first:
             continue
-        shown = named & (held_out[:, number] >= bound)
-        patients = len(set(samples.patient[shown & (samples.kind == number)]))
-        if shown.sum() < MIN_SHOWN or patients < MIN_PATIENTS:
+        is_shown = is_named & (held_out[:, number] >= bound)
+        patients = len(set(samples.patient[is_shown & (samples.kind == number)]))
+        if is_shown.sum() < MIN_SHOWN or patients < MIN_PATIENTS:
             break
-        weight, right = samples.weight[shown], samples.kind[shown] == number
-        if weight @ right >= RIGHT * weight.sum():
+        weight, is_correct = samples.weight[is_shown], samples.kind[is_shown] == number
+        if weight @ is_correct >= RIGHT * weight.sum():
             return round(float(bound), 2)
     return NEVER
 
@@ -193,16 +199,19 @@ def offered(fits: dict[str, Fitted]) -> dict[str, Fitted]:
     """Return the fits without kinds that not even all four sequences tell apart."""
     never = fits[kinds.key_of(MrSequence)].model.least > 1
     return {
-        name: replace(one, model=replace(one.model, least=np.where(never, NEVER, one.model.least)))
-        for name, one in fits.items()
+        name: replace(
+            fitted_kind,
+            model=replace(fitted_kind.model, least=np.where(never, NEVER, fitted_kind.model.least)),
+        )
+        for name, fitted_kind in fits.items()
     }
 
 
-def labels_of(one: Fitted) -> NDArray[np.intp]:
+def labels_of(fitted_kind: Fitted) -> NDArray[np.intp]:
     """Return the kind that is shown of each candidate; their number where none stands out."""
-    top = one.held_out.argmax(1)
-    shown = one.held_out.max(1) >= one.model.least[top]
-    return np.where(shown, top, len(KINDS))
+    likeliest = fitted_kind.held_out.argmax(1)
+    is_shown = fitted_kind.held_out.max(1) >= fitted_kind.model.least[likeliest]
+    return np.where(is_shown, likeliest, len(KINDS))
 
 
 def as_json(fits: dict[str, Fitted]) -> str:
@@ -212,13 +221,13 @@ def as_json(fits: dict[str, Fitted]) -> str:
         "shares": {kind.value: share for kind, share in SHARES.items()},
         "models": {
             name: {
-                "features": list(one.model.names),
-                "mean": [float(f"{v:.5g}") for v in one.model.mean],
-                "scale": [float(f"{v:.5g}") for v in one.model.scale],
-                "weights": [[float(f"{v:.4g}") for v in row] for row in one.model.weights],
-                "least": one.model.least.tolist(),
+                "features": list(fitted_kind.model.names),
+                "mean": [float(f"{v:.5g}") for v in fitted_kind.model.mean],
+                "scale": [float(f"{v:.5g}") for v in fitted_kind.model.scale],
+                "weights": [[float(f"{v:.4g}") for v in row] for row in fitted_kind.model.weights],
+                "least": fitted_kind.model.least.tolist(),
             }
-            for name, one in fits.items()
+            for name, fitted_kind in fits.items()
         },
     }
     return json.dumps(content, separators=(",", ":")) + "\n"
@@ -226,64 +235,70 @@ def as_json(fits: dict[str, Fitted]) -> str:
 
 def error_of(samples: Samples, held_out: Floats, rows: NDArray[np.bool_]) -> float:
     """Return the calibration error of the highest probability, in ten bins."""
-    chance, right = held_out.max(1)[rows], (held_out.argmax(1) == samples.kind)[rows]
+    probability, is_correct = held_out.max(1)[rows], (held_out.argmax(1) == samples.kind)[rows]
     weight = samples.weight[rows] / samples.weight[rows].sum()
-    place = np.minimum((chance * 10).astype(int), 9)
-    apart = [abs(float((weight * (chance - right))[place == n].sum())) for n in range(10)]
-    return float(sum(apart))
+    bin_index = np.minimum((probability * 10).astype(int), 9)
+    bin_errors = [
+        abs(float((weight * (probability - is_correct))[bin_index == n].sum())) for n in range(10)
+    ]
+    return float(sum(bin_errors))
 
 
 def report_held_out(samples: Samples, fits: dict[str, Fitted]) -> Iterator[str]:
     """Yield the table by subset of the sequences, and the confusion of the first."""
-    offered = [kind for kind in KINDS if kind is not LesionKind.OTHER]
+    offered_kinds = [kind for kind in KINDS if kind is not LesionKind.OTHER]
     yield (
         "| sequences | likeliest is right | calibration error | a kind is shown | and is right "
-        f"| {' | '.join(kind.value for kind in offered)} |"
+        f"| {' | '.join(kind.value for kind in offered_kinds)} |"
     )
-    yield "|---" * (5 + len(offered)) + "|"
-    every, weight = np.ones(len(samples.kind), bool), samples.weight
+    yield "|---" * (5 + len(offered_kinds)) + "|"
+    all_rows, weight = np.ones(len(samples.kind), bool), samples.weight
     lesion = samples.kind != KINDS.index(LesionKind.OTHER)
-    for name, one in fits.items():
-        right, label = one.held_out.argmax(1) == samples.kind, labels_of(one)
-        shown = label < len(KINDS)
-        correct = weight[shown] @ right[shown] / max(weight[shown].sum(), 1e-9)
+    for name, fitted_kind in fits.items():
+        is_correct, label = fitted_kind.held_out.argmax(1) == samples.kind, labels_of(fitted_kind)
+        is_shown = label < len(KINDS)
+        correct_fraction = (
+            weight[is_shown] @ is_correct[is_shown] / max(weight[is_shown].sum(), 1e-9)
+        )
         bounds = " | ".join(
-            "not offered" if least > 1 else f"{least:.2f}"
-            for kind, least in zip(KINDS, one.model.least, strict=True)
-            if kind in offered
+            "not offered" if min_probability > 1 else f"{min_probability:.2f}"
+            for kind, min_probability in zip(KINDS, fitted_kind.model.least, strict=True)
+            if kind in offered_kinds
         )
         yield (
-            f"| {name} | {weight @ right / weight.sum():.2f} "
-            f"| {error_of(samples, one.held_out, every):.3f} "
-            f"| {weight[shown & lesion].sum() / weight[lesion].sum():.2f} | {correct:.2f} "
-            f"| {bounds} |"
+            f"| {name} | {weight @ is_correct / weight.sum():.2f} "
+            f"| {error_of(samples, fitted_kind.held_out, all_rows):.3f} "
+            f"| {weight[is_shown & lesion].sum() / weight[lesion].sum():.2f} "
+            f"| {correct_fraction:.2f} | {bounds} |"
         )
     for name in ("t1 t1c t2 flair", "t1 t2 flair", "t1c", "flair"):
         yield f"\n{name}: rows true, columns shown\n"
-        yield f"| | {' | '.join(k.value for k in offered)} | none |"
-        yield "|---" * (len(offered) + 2) + "|"
+        yield f"| | {' | '.join(k.value for k in offered_kinds)} | none |"
+        yield "|---" * (len(offered_kinds) + 2) + "|"
         label = labels_of(fits[name])
-        columns = [*(KINDS.index(kind) for kind in offered), len(KINDS)]
+        columns = [*(KINDS.index(kind) for kind in offered_kinds), len(KINDS)]
         for n, kind in enumerate(KINDS):
-            mine = samples.kind == n
-            counts = [str(int((label[mine] == m).sum())) for m in columns]
-            yield f"| {kind.value} ({mine.sum()}) | {' | '.join(counts)} |"
-    for words in ("true", "found", "dismissed"):
-        rows = np.char.startswith(samples.sort, words)
+            of_kind = samples.kind == n
+            counts = [str(int((label[of_kind] == m).sum())) for m in columns]
+            yield f"| {kind.value} ({of_kind.sum()}) | {' | '.join(counts)} |"
+    for sort in ("true", "found", "dismissed"):
+        rows = np.char.startswith(samples.sort, sort)
         if rows.any():
             error = error_of(samples, fits["t1 t1c t2 flair"].held_out, rows)
-            yield f"\noutlines {words}: {rows.sum()}, calibration error {error:.3f}"
+            yield f"\noutlines {sort}: {rows.sum()}, calibration error {error:.3f}"
 
 
 def real_case(file: Path) -> tuple[Coarse, dict[str, NDArray[np.int32]]]:
     """Return the brain and its outlines by name."""
-    with np.load(file) as kept:
-        grid = Grid(kept["brain"].shape, kept["affine"])
-        head = anatomy.Head(kept["midline"], kept["offset"], kept["scale"])
-        images = {s: kept[s.value].astype(np.float32) for s in MrSequence if s.value in kept.files}
-        depth = depth_of(kept["brain"], grid)
-        coarse = Coarse(images, kept["brain"], depth, grid, head, np.eye(4))
-        outlines = {n.removeprefix("of_"): kept[n] for n in kept.files if n.startswith("of_")}
+    with np.load(file) as stored:
+        grid = Grid(stored["brain"].shape, stored["affine"])
+        head = anatomy.Head(stored["midline"], stored["offset"], stored["scale"])
+        images = {
+            s: stored[s.value].astype(np.float32) for s in MrSequence if s.value in stored.files
+        }
+        depth = depth_of(stored["brain"], grid)
+        coarse = Coarse(images, stored["brain"], depth, grid, head, np.eye(4))
+        outlines = {n.removeprefix("of_"): stored[n] for n in stored.files if n.startswith("of_")}
         return coarse, outlines
 
 
@@ -304,11 +319,11 @@ def report_real(real: Path, fits: dict[str, Fitted]) -> Iterator[str]:
                     if not subset <= frozenset(coarse.images):
                         continue
                     name = kinds.key_of(subset)
-                    looks = kinds.appearance_of(features, fits[name].model)
-                    listed = ", ".join(f"{k.value} {v:.2f}" for k, v in looks.ranked[:3])
+                    appearance = kinds.appearance_of(features, fits[name].model)
+                    ranking = ", ".join(f"{k.value} {v:.2f}" for k, v in appearance.ranked[:3])
                     yield (
                         f"| {file.stem} | {outline} | {ml:.1f} | {name} "
-                        f"| {looks.looks_like or 'none'} | {listed} |"
+                        f"| {appearance.looks_like or 'none'} | {ranking} |"
                     )
 
 

@@ -42,10 +42,10 @@ def drawn(brains: int) -> np.ndarray:
     start = time.process_time()
     for seed in range(FIRST_SEED, FIRST_SEED + brains):
         channels = draw(config, [seed]).channels[0].numpy()
-        shares, inside = tissue_contrast.register_tissues(channels[0], grid, template)
-        found = [tissue_contrast.measure_tissues(image, shares, inside) for image in channels]
-        if None not in found:
-            rows.append([item.features for item in found])
+        fractions, brain = tissue_contrast.register_tissues(channels[0], grid, template)
+        figures = [tissue_contrast.measure_tissues(image, fractions, brain) for image in channels]
+        if None not in figures:
+            rows.append([item.features for item in figures])
         sys.stderr.write(f"\r{len(rows)} brains, {time.process_time() - start:.0f} CPU seconds")
         sys.stderr.flush()
     return np.array(rows)
@@ -54,19 +54,19 @@ def drawn(brains: int) -> np.ndarray:
 def fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return class means (4, 5) and the inverse of the common covariance (5, 5)."""
     means = np.median(features, axis=0)
-    rest = (features - means).reshape(-1, features.shape[-1])
-    limit = 4.0 * np.median(np.abs(rest), axis=0)
-    kept = rest[(np.abs(rest) < limit).all(axis=1)]
-    return means, np.linalg.inv(np.cov(kept.T) + 1e-4 * np.eye(rest.shape[1]))
+    residuals = (features - means).reshape(-1, features.shape[-1])
+    limit = 4.0 * np.median(np.abs(residuals), axis=0)
+    inliers = residuals[(np.abs(residuals) < limit).all(axis=1)]
+    return means, np.linalg.inv(np.cov(inliers.T) + 1e-4 * np.eye(residuals.shape[1]))
 
 
 def judge(folder: Path) -> None:
     """Print what every image below a folder is taken for, beside its own name."""
     for case in sorted(p for p in folder.rglob("*") if p.is_dir() and any(p.glob("*.nii.gz"))):
         for sequence, series in open_study(case).series.items():
-            found = sequence_from_image.guess(series.load(), series.grid)
-            named = found.sequence.value if found.sequence else "-"
-            sys.stdout.write(f"{case.name}\t{sequence.value}\t{named}\t{found.evidence}\n")
+            guess = sequence_from_image.guess(series.load(), series.grid)
+            guessed = guess.sequence.value if guess.sequence else "-"
+            sys.stdout.write(f"{case.name}\t{sequence.value}\t{guessed}\t{guess.evidence}\n")
             sys.stdout.flush()
 
 
@@ -89,10 +89,10 @@ def main() -> None:
     with np.printoptions(precision=3, suppress=True, linewidth=100):
         sys.stdout.write(f"{means!r}\n{inverse!r}\n")
     for index, sequence in enumerate(MrSequence):
-        shown = [
+        predicted = [
             tissue_contrast.posterior(f, means, inverse)[0].argmax() for f in features[:, index]
         ]
-        sys.stdout.write(f"{sequence.value}: {np.bincount(shown, minlength=4)}\n")
+        sys.stdout.write(f"{sequence.value}: {np.bincount(predicted, minlength=4)}\n")
 
 
 if __name__ == "__main__":

@@ -61,15 +61,15 @@ def draw_by_device() -> None:
     """Load each anatomy once for each grid, and draw grain where it is needed."""
     load = lru_cache(maxsize=64)(atlas.load_atlas)
 
-    def rounded(head: int, spacing_mm: float, device: torch.device) -> atlas.Atlas:
+    def load_rounded(head: int, spacing_mm: float, device: torch.device) -> atlas.Atlas:
         return load(head, float(max(round(spacing_mm), 1)), device)
 
-    anatomy.load_atlas = rounded
-    few = RandomStreams.normal
+    anatomy.load_atlas = load_rounded
+    draw_on_cpu = RandomStreams.normal
 
     def normal(streams: RandomStreams, *shape: int) -> Tensor:
         if math.prod(shape) < _MANY or streams.device.type == "cpu":
-            return few(streams, *shape)
+            return draw_on_cpu(streams, *shape)
         return torch.randn(len(streams), *shape, device=streams.device)
 
     RandomStreams.normal = normal  # type: ignore[method-assign]
@@ -91,26 +91,26 @@ class Drawn:
         if self._left < size:
             self.more(rng)
         self._left -= size
-        chosen = []
+        selected = []
         for _ in range(size):
-            some = self._pool[-self._newest :] if rng.random() < _RECENT else self._pool
-            chosen.append(some[int(rng.integers(len(some)))])
-        return chosen
+            pool = self._pool[-self._newest :] if rng.random() < _RECENT else self._pool
+            selected.append(pool[int(rng.integers(len(pool)))])
+        return selected
 
     @torch.no_grad()
     def more(self, rng: np.random.Generator) -> list[Piece]:
         """Draw further ones, and return them."""
-        grid, before = self._grid, self.drawn
+        grid, previous_count = self._grid, self.drawn
         seeds = list(range(self._seed, self._seed + grid.geometries))
         self._seed += grid.geometries
         geometry = draw_geometry(self._draw, seeds, str(self._device))
         for round_ in range(grid.paintings):
-            drawn = paint(self._draw, geometry, seeds, round_)
-            code = drawn.brain.to(torch.uint8)
-            code = code + drawn.labels.sum(1, dtype=torch.uint8) * code
+            batch = paint(self._draw, geometry, seeds, round_)
+            code = batch.brain.to(torch.uint8)
+            code = code + batch.labels.sum(1, dtype=torch.uint8) * code
             for item in range(len(seeds)):
-                self._keep(drawn.zscored[item], code[item], drawn.instances[item], rng)
-        self._newest = self.drawn - before
+                self._keep(batch.zscored[item], code[item], batch.instances[item], rng)
+        self._newest = self.drawn - previous_count
         self._left += self._shows * self._newest
         del self._pool[: max(0, len(self._pool) - 10 * self._newest)]
         return self._pool[-self._newest :]
@@ -121,13 +121,13 @@ class Drawn:
         if not bool(code.any()):
             return
         box = _box(code)
-        whole = Piece(
+        piece = Piece(
             channels[(slice(None), *box)].half(), code[box].contiguous(), parts[box].contiguous(),
             np.ones(4, bool), np.array([[-1, 1]] * 3, np.float32),
         )  # fmt: skip
         window = self._grid.window
         for _ in range(self._grid.windows if window else 1):
-            self._pool.append(whole if window is None else _window(whole, window, rng))
+            self._pool.append(piece if window is None else _window(piece, window, rng))
             self.drawn += 1
 
 
@@ -135,20 +135,20 @@ def _box(code: Tensor) -> tuple[slice, slice, slice]:
     inside = code > 0
     box = []
     for axis in range(3):
-        there = inside.amax([a for a in range(3) if a != axis]).nonzero()[:, 0]
-        box.append(slice(int(there[0]), int(there[-1]) + 1))
+        occupied = inside.amax([a for a in range(3) if a != axis]).nonzero()[:, 0]
+        box.append(slice(int(occupied[0]), int(occupied[-1]) + 1))
     return box[0], box[1], box[2]
 
 
 def _window(whole: Piece, window: tuple[int, int, int], rng: np.random.Generator) -> Piece:
     arrays = whole.code.cpu().numpy(), whole.instances.cpu().numpy()
-    box, place = window_in(*arrays, window, rng)
+    box, bounds = window_in(*arrays, window, rng)
     return Piece(
         whole.channels[(slice(None), *box)].clone(),
         whole.code[box].clone(),
         whole.instances[box].clone(),
         whole.present,
-        place,
+        bounds,
     )
 
 
@@ -164,14 +164,14 @@ class Kept:
 
     def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
         """Return volumes of random cases."""
-        names, found = list(self._files), []
+        names, selected = list(self._files), []
         for _ in range(size):
             files = self._files[names[int(rng.integers(len(names)))]]
-            one = read(files[int(rng.integers(len(files)))])
-            moved = (torch.from_numpy(a).to(self._device)
-                     for a in (one.channels, one.code, one.instances))  # fmt: skip
-            found.append(Piece(*moved, one.present, one.place))
-        return found
+            packed = read(files[int(rng.integers(len(files)))])
+            arrays = (torch.from_numpy(a).to(self._device)
+                     for a in (packed.channels, packed.code, packed.instances))  # fmt: skip
+            selected.append(Piece(*arrays, packed.present, packed.place))
+        return selected
 
 
 def collated(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConfig) -> Batch:
@@ -181,21 +181,21 @@ def collated(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConf
 
 
 def _placed(
-    size: Sequence[int], own: np.ndarray, grid: Sequence[int], rng: np.random.Generator
+    size: Sequence[int], bounds: np.ndarray, grid: Sequence[int], rng: np.random.Generator
 ) -> tuple[list[int], np.ndarray]:
     """Return where a piece begins in a grid, and where the grid lies in the brain.
 
     As if the piece had been padded to the next multiple of the stride, as for a prediction, and
     this block, which then has the piece's place, to the grid.
     """
-    start, place = [], []
-    for room, voxels, (low, high) in zip(grid, size, own, strict=True):
+    start, grid_bounds = [], []
+    for grid_size, voxels, (low, high) in zip(grid, size, bounds, strict=True):
         block = -(-voxels // _STRIDE) * _STRIDE
-        first = int(rng.integers(0, room - block + 1))
-        start.append(first + int(rng.integers(0, block - voxels + 1)))
+        block_start = int(rng.integers(0, grid_size - block + 1))
+        start.append(block_start + int(rng.integers(0, block - voxels + 1)))
         voxel = (high - low) / block
-        place.append((low - first * voxel, low + (room - first) * voxel))
-    return start, np.array(place, np.float32)
+        grid_bounds.append((low - block_start * voxel, low + (grid_size - block_start) * voxel))
+    return start, np.array(grid_bounds, np.float32)
 
 
 def _grid_for(sizes: np.ndarray) -> tuple[int, int, int]:
@@ -232,7 +232,7 @@ class Blend:
 
     def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
         """Return some of both."""
-        others = int(rng.binomial(size, self._share))
-        counts = (size - others, others)
-        some = [s.pieces(n, rng) for s, n in zip(self._sources, counts, strict=True) if n]
-        return [piece for one in some for piece in one]
+        second_count = int(rng.binomial(size, self._share))
+        counts = (size - second_count, second_count)
+        groups = [s.pieces(n, rng) for s, n in zip(self._sources, counts, strict=True) if n]
+        return [piece for group in groups for piece in group]

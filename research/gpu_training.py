@@ -113,24 +113,24 @@ def vary(options: argparse.Namespace) -> None:
     """Make varied volumes of every packed case, in turn; those that are there stay."""
     torch.set_num_threads(1)
     rows = rows_of(options.pack, None)
-    for number in range(options.first, options.each, options.every):
+    for index in range(options.first, options.each, options.every):
         for row in rows:
-            file = options.out / row["case"] / f"{number:04d}{array_cache.SUFFIX}"
+            file = options.out / row["case"] / f"{index:04d}{array_cache.SUFFIX}"
             if file.is_file():
                 continue
-            rng = np.random.default_rng((_SEED, number, int(row["case"][-5:])))
-            one = varied(read(options.pack / row["file"]), SPACING_MM, None, rng)
+            rng = np.random.default_rng((_SEED, index, int(row["case"][-5:])))
+            packed = varied(read(options.pack / row["file"]), SPACING_MM, None, rng)
             file.parent.mkdir(parents=True, exist_ok=True)
-            keep(one, file)
+            keep(packed, file)
 
 
 def first_set_loss(output: LesionOutput, parts: torch.Tensor, present: torch.Tensor) -> Any:
     """Return the lesion queries' loss of the first volume: matching waits for the GPU."""
-    one = LesionOutput(
+    first = LesionOutput(
         output.classes[:1], output.boxes[:1], tuple(m[:1] for m in output.masks),  # type: ignore[arg-type]
         output.attention[:1],
     )  # fmt: skip
-    return set_loss(one, parts[:1], present[:1])
+    return set_loss(first, parts[:1], present[:1])
 
 
 class TrainingRun:
@@ -159,13 +159,15 @@ class TrainingRun:
             if self._options.tiny else g for g in (WHOLE, FINE)
         )  # fmt: skip
         first = first_seed(_SEED + (self._options.fold or 0), self.step, 0)
-        drawn = Drawn(draw, whole, first, self._device)
-        near = Drawn(draw, fine, first + 500_000, self._device)
+        synthetic = Drawn(draw, whole, first, self._device)
+        fine_synthetic = Drawn(draw, fine, first + 500_000, self._device)
         if self._rows:
             cases = [row["case"] for row in self._rows]
             real = Kept(self._options.varied, cases, self._device)
-            return Mixture((Blend(real, drawn, 0.3), near), (0.9, 0.1), self.step, DATA)
-        return Mixture((drawn, near), (0.82, 0.18), self.step, DATA)
+            return Mixture(
+                (Blend(real, synthetic, 0.3), fine_synthetic), (0.9, 0.1), self.step, DATA
+            )
+        return Mixture((synthetic, fine_synthetic), (0.82, 0.18), self.step, DATA)
 
     def keep(self) -> None:
         """Write state and weights."""
@@ -185,23 +187,23 @@ class TrainingRun:
 
     def run(self) -> None:
         """Train until the time or the steps are over."""
-        begun = kept = time.monotonic()
-        before, seen, since = self._spent, [], begun
+        started = last_kept = time.monotonic()
+        earlier_s, loss_values, window_start = self._spent, [], started
         while (part := self._part()) < 1:
             value, parts = self._learn(part)
             self.step += 1
-            self._spent = before + time.monotonic() - begun
-            seen.append(value)
+            self._spent = earlier_s + time.monotonic() - started
+            loss_values.append(value)
             if self.step % 50 == 0:
-                now = time.monotonic()
-                rate = len(seen) * self._options.batch / (now - since)
+                time_now = time.monotonic()
+                rate = len(loss_values) * self._options.batch / (time_now - window_start)
                 terms = " ".join(f"{k} {v:.3f}" for k, v in parts.items())
-                print(f"{self.step} {self._spent:.0f} s {np.nanmean(seen):.4f} {terms} "
+                print(f"{self.step} {self._spent:.0f} s {np.nanmean(loss_values):.4f} {terms} "
                       f"{rate:.1f} volumes/s", flush=True)  # fmt: skip
-                seen, since = [], now
-            if time.monotonic() - kept > _KEEP_S:
+                loss_values, window_start = [], time_now
+            if time.monotonic() - last_kept > _KEEP_S:
                 self.keep()
-                kept = time.monotonic()
+                last_kept = time.monotonic()
         self.keep()
 
     def _part(self) -> float:
@@ -218,9 +220,11 @@ class TrainingRun:
         loss, parts = losses.lens_loss(output, batch, LossConfig())
         value = float(loss.detach())
         if math.isfinite(value):
-            warm = min(1.0, (self.step + 1) / self._options.warmup)
-            share = warm * (0.015 + 0.985 * (1 + math.cos(math.pi * min(part, 1))) / 2)
-            parts["gradient"] = self._optimiser.step(loss, share, self.step)
+            warmup_factor = min(1.0, (self.step + 1) / self._options.warmup)
+            rate_factor = warmup_factor * (
+                0.015 + 0.985 * (1 + math.cos(math.pi * min(part, 1))) / 2
+            )
+            parts["gradient"] = self._optimiser.step(loss, rate_factor, self.step)
         return value, parts
 
 
@@ -228,21 +232,23 @@ class TrainingRun:
 def dice_of(network: LensNetwork, pieces: Sequence[Piece]) -> list[list[float]]:
     """Return Dice of WT, TC, ET of each volume with all its sequences, cut at .5 (core, ET .25)."""
     device, rows = pieces[0].code.device, []
-    cuts = torch.logit(torch.tensor([0.5, 0.25, 0.25], device=device)).view(1, 3, 1, 1, 1)
-    everything = DataConfig(complete=1.0)
+    logit_thresholds = torch.logit(torch.tensor([0.5, 0.25, 0.25], device=device)).view(
+        1, 3, 1, 1, 1
+    )
+    all_sequences = DataConfig(complete=1.0)
     for piece in pieces:
-        batch: Batch = collated([piece], np.random.default_rng(5), everything)
+        batch: Batch = collated([piece], np.random.default_rng(5), all_sequences)
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, torch.bfloat16):
             logits = network(x, place=batch.place, lesions=False).logits
-        found = ((logits > cuts) & batch.brain[:, None])[0].flatten(1)
+        masks = ((logits > logit_thresholds) & batch.brain[:, None])[0].flatten(1)
         truth = batch.labels[0].flatten(1) > 0
-        both, total = (found & truth).sum(1), found.sum(1) + truth.sum(1)
+        overlap, total = (masks & truth).sum(1), masks.sum(1) + truth.sum(1)
         rows.append(
             [
                 1.0 if t == 0 else 2 * b / t
-                for b, t in zip(both.tolist(), total.tolist(), strict=True)
+                for b, t in zip(overlap.tolist(), total.tolist(), strict=True)
             ]
         )
     return rows
@@ -255,55 +261,57 @@ def judge(options: argparse.Namespace) -> None:
     network = channels_last(network.to(device)).eval()
     rng = np.random.default_rng(7)
     grid = dataclasses.replace(WHOLE, geometries=8, paintings=1)
-    drawn = Drawn(DrawConfig(kinds=KINDS), grid, VALIDATION_SEED + 70_000, device)
+    synthetic = Drawn(DrawConfig(kinds=KINDS), grid, VALIDATION_SEED + 70_000, device)
     if not options.tiny:
-        every = [piece for _ in range(5) for piece in drawn.more(rng)]
-        print("drawn", len(every), np.round(np.mean(dice_of(network, every), 0), 4), flush=True)
+        pieces = [piece for _ in range(5) for piece in synthetic.more(rng)]
+        print("drawn", len(pieces), np.round(np.mean(dice_of(network, pieces), 0), 4), flush=True)
     rows = rows_of(options.pack, options.fold, left_out=options.fold is not None)
     cases = []
     for row in rows:
-        one = read(options.pack / row["file"])
-        moved = (torch.from_numpy(a).to(device) for a in (one.channels, one.code, one.instances))
-        cases.append(Piece(*moved, one.present, one.place))
-    found = dice_of(network, cases)
-    for row, values in zip(rows, found, strict=True):
+        packed = read(options.pack / row["file"])
+        arrays = (
+            torch.from_numpy(a).to(device) for a in (packed.channels, packed.code, packed.instances)
+        )
+        cases.append(Piece(*arrays, packed.present, packed.place))
+    case_dice = dice_of(network, cases)
+    for row, values in zip(rows, case_dice, strict=True):
         print(row["case"], np.round(values, 3))
-    print("real", len(rows), np.round(np.mean(found, 0), 4), flush=True)
+    print("real", len(rows), np.round(np.mean(case_dice, 0), 4), flush=True)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the arguments."""
-    made = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    acts = made.add_subparsers(dest="act", required=True)
-    one = acts.add_parser("pack")
-    one.add_argument("--data", type=Path, required=True)
-    one.add_argument("--out", type=Path, required=True)
-    one = acts.add_parser("vary")
-    one.add_argument("--pack", type=Path, required=True)
-    one.add_argument("--out", type=Path, required=True)
-    one.add_argument("--each", type=int, default=200, help="volumes of each case")
-    one.add_argument("--first", type=int, default=0)
-    one.add_argument("--every", type=int, default=1, help="for several processes at once")
-    one = acts.add_parser("run")
-    one.add_argument("--init", type=Path, required=True, help="weights to go on from")
-    one.add_argument("--pack", type=Path, help="train on these cases too")
-    one.add_argument("--varied", type=Path)
-    one.add_argument("--fold", type=int, choices=range(FOLDS))
-    one.add_argument("--minutes", type=float, default=8.5)
-    one.add_argument("--steps", type=int, default=0, help="in place of minutes")
-    one.add_argument("--batch", type=int, default=4)
-    one.add_argument("--rate", type=float, default=1.5e-3)
-    one.add_argument("--warmup", type=int, default=100)
-    one.add_argument("--average", type=float, default=0.998)
-    one.add_argument("--out", type=Path, required=True)
-    two = acts.add_parser("judge")
-    two.add_argument("weights", type=Path)
-    two.add_argument("--pack", type=Path, required=True)
-    two.add_argument("--fold", type=int, choices=range(FOLDS))
-    for each in (one, two):
-        each.add_argument("--device", default="cuda")
-        each.add_argument("--tiny", action="store_true", help="a rehearsal")
-    return made
+    argument_parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    subparsers = argument_parser.add_subparsers(dest="act", required=True)
+    command = subparsers.add_parser("pack")
+    command.add_argument("--data", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command = subparsers.add_parser("vary")
+    command.add_argument("--pack", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--each", type=int, default=200, help="volumes of each case")
+    command.add_argument("--first", type=int, default=0)
+    command.add_argument("--every", type=int, default=1, help="for several processes at once")
+    command = subparsers.add_parser("run")
+    command.add_argument("--init", type=Path, required=True, help="weights to go on from")
+    command.add_argument("--pack", type=Path, help="train on these cases too")
+    command.add_argument("--varied", type=Path)
+    command.add_argument("--fold", type=int, choices=range(FOLDS))
+    command.add_argument("--minutes", type=float, default=8.5)
+    command.add_argument("--steps", type=int, default=0, help="in place of minutes")
+    command.add_argument("--batch", type=int, default=4)
+    command.add_argument("--rate", type=float, default=1.5e-3)
+    command.add_argument("--warmup", type=int, default=100)
+    command.add_argument("--average", type=float, default=0.998)
+    command.add_argument("--out", type=Path, required=True)
+    judge_command = subparsers.add_parser("judge")
+    judge_command.add_argument("weights", type=Path)
+    judge_command.add_argument("--pack", type=Path, required=True)
+    judge_command.add_argument("--fold", type=int, choices=range(FOLDS))
+    for command_parser in (command, judge_command):
+        command_parser.add_argument("--device", default="cuda")
+        command_parser.add_argument("--tiny", action="store_true", help="a rehearsal")
+    return argument_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,7 +35,7 @@ from lesionlens.imaging.reading.readers import open_study
 
 ALL = frozenset(MrSequence)
 SUBSETS = (ALL, ALL - {MrSequence.T1C})
-_FLAIR_MOST, _DEEP_MM, _MIN_ML = 0.985, 9.0, 0.1
+_FLAIR_QUANTILE, _MIN_DEPTH_MM, _MIN_ML = 0.985, 9.0, 0.1
 
 
 def _outlines(
@@ -44,8 +44,8 @@ def _outlines(
     smallest = round(_MIN_ML / study.native.voxel_ml)
     if truth is not None:
         yield "reference", merged(without_specks(truth, smallest), study.native, 3.0)[0]
-    there = frozenset(s for s, shown in zip(MrSequence, study.present, strict=True) if shown)
-    for subset in dict.fromkeys(one & there for one in SUBSETS):
+    available = frozenset(s for s, shown in zip(MrSequence, study.present, strict=True) if shown)
+    for subset in dict.fromkeys(s & available for s in SUBSETS):
         if subset:
             shown = showing(study, subset)
             yield name_of(subset), preliminary.flag(engine, shown, SILENT).components
@@ -64,12 +64,12 @@ def keep(engine: LensEngine, folder: Path, file: Path) -> None:
         grid = Grid(image.shape[:3], np.asarray(image.affine))
         labels = np.asarray(image.dataobj, np.float32).reshape(grid.shape)
         reference = resample(labels, grid, study.native, nearest=True) > 0
-    made = {f"of_{n}": coarse.sampled(o) for n, o in _outlines(engine, study, reference)}
+    outlines = {f"of_{n}": coarse.sampled(o) for n, o in _outlines(engine, study, reference)}
     if reference is None:
         flair = coarse.images[MrSequence.FLAIR]
-        bright = flair > np.quantile(flair[coarse.brain], _FLAIR_MOST)
-        spots = without_specks(bright & (coarse.depth_mm > _DEEP_MM), 12)
-        made["of_bright on FLAIR"] = merged(spots, coarse.grid, 3.0)[0]
+        bright = flair > np.quantile(flair[coarse.brain], _FLAIR_QUANTILE)
+        spots = without_specks(bright & (coarse.depth_mm > _MIN_DEPTH_MM), 12)
+        outlines["of_bright on FLAIR"] = merged(spots, coarse.grid, 3.0)[0]
     np.savez(
         file,
         brain=coarse.brain,
@@ -78,7 +78,7 @@ def keep(engine: LensEngine, folder: Path, file: Path) -> None:
         offset=coarse.head.offset,
         scale=coarse.head.scale,
         **{s.value: image.astype(np.float32) for s, image in coarse.images.items()},
-        **made,
+        **outlines,
     )
 
 

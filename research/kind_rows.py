@@ -35,7 +35,7 @@ DISMISSED = 100
 """Added to the number of a component that scores below the engine's threshold."""
 MIN_VOXELS = 12
 MAX_OF_A_SORT = 5
-_MOSTLY, _HARDLY, _MERGE_MM = 0.3, 0.05, 3.0
+_MIN_OVERLAP, _MAX_OVERLAP, _MERGE_MM = 0.3, 0.05, 3.0
 SORTS = {
     "spots": LesionKind.PLAQUE,
     "plaques": LesionKind.PLAQUE,
@@ -66,15 +66,15 @@ class Drawn:
 
 def read(file: Path) -> Drawn:
     """Read a patient."""
-    with np.load(file) as kept:
-        names = [n for n in kept.files if n.startswith("true_")]
+    with np.load(file) as stored:
+        names = [n for n in stored.files if n.startswith("true_")]
         return Drawn(
-            kept["scans"].astype(np.float32),
-            kept["brain"],
-            {name.removeprefix("true_"): kept[name] for name in names},
-            kept["found"],
-            kept["subsets"],
-            LesionKind(str(kept["tumour"])),
+            stored["scans"].astype(np.float32),
+            stored["brain"],
+            {name.removeprefix("true_"): stored[name] for name in names},
+            stored["found"],
+            stored["subsets"],
+            LesionKind(str(stored["tumour"])),
         )
 
 
@@ -95,82 +95,82 @@ def coarse(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: fl
     head = anatomy.find_head(brain, grid)
     if head is None:
         raise ValueError(brain.shape)
-    shown = dict(zip(MrSequence, images, strict=True))
-    return Coarse(shown, brain, depth_of(brain, grid), grid, head, np.eye(4))
+    image_by_sequence = dict(zip(MrSequence, images, strict=True))
+    return Coarse(image_by_sequence, brain, depth_of(brain, grid), grid, head, np.eye(4))
 
 
 def numbered(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.int32]:
     """Return a mask's parts as candidates are numbered."""
-    found = np.zeros(mask.shape, np.int32)
-    tight = bounding_box(mask)
-    if tight is not None:
-        found[tight] = merged(without_specks(mask[tight], MIN_VOXELS), grid, _MERGE_MM)[0]
-    return found
+    components = np.zeros(mask.shape, np.int32)
+    box = bounding_box(mask)
+    if box is not None:
+        components[box] = merged(without_specks(mask[box], MIN_VOXELS), grid, _MERGE_MM)[0]
+    return components
 
 
 def of_patient(file: Path) -> list[Row]:
     """Return the candidates of a synthetic patient."""
-    drawn = read(file)
+    patient = read(file)
     rng = np.random.default_rng(int(file.stem))
     rows: list[Row] = []
-    first = coarse(drawn.scans[0], drawn.brain, SPACING_MM)
-    for scan, images in enumerate(drawn.scans):
+    first = coarse(patient.scans[0], patient.brain, SPACING_MM)
+    for scan, images in enumerate(patient.scans):
         view = replace(first, images=dict(zip(MrSequence, images, strict=True)))
         rows += [
             Row(kind, sort, features)
-            for sort, kind, numbers, wanted in _sets(drawn, scan, view.grid)
-            for features in _measured(view, numbers, wanted, rng)
+            for sort, kind, numbers, numbers_wanted in _sets(patient, scan, view.grid)
+            for features in _measured(view, numbers, numbers_wanted, rng)
         ]
     return rows
 
 
 def _sets(
-    drawn: Drawn, scan: int, grid: Grid
+    patient: Drawn, scan: int, grid: Grid
 ) -> Iterator[tuple[str, LesionKind, NDArray[np.int32], list[int]]]:
-    sorts = {"tumour": drawn.tumour, **SORTS}
+    sorts = {"tumour": patient.tumour, **SORTS}
     for sort, kind in sorts.items():
         if sort == ("blood", "bleeding")[scan]:
             continue
-        if sort not in drawn.outlines:
+        if sort not in patient.outlines:
             continue
-        numbers = numbered(drawn.outlines[sort], grid)
+        numbers = numbered(patient.outlines[sort], grid)
         yield f"true {sort}", kind, numbers, list(range(1, int(numbers.max()) + 1))
-    for n, found in enumerate(drawn.found[scan]):
-        few = "all" if n == 0 else "some"
-        numbers = found.astype(np.int32)
-        for words, chosen in (
+    for n, components in enumerate(patient.found[scan]):
+        subset_name = "all" if n == 0 else "some"
+        numbers = components.astype(np.int32)
+        for sort_name, selected in (
             ("found", np.where(numbers < DISMISSED, numbers, 0)),
             ("dismissed", np.where(numbers > DISMISSED, numbers - DISMISSED, 0)),
         ):
-            for number in range(1, int(chosen.max()) + 1):
-                kind = _kind_of(chosen == number, drawn)
+            for number in range(1, int(selected.max()) + 1):
+                kind = _kind_of(selected == number, patient)
                 if kind is not None:
-                    yield f"{words} {few}", kind, chosen, [number]
+                    yield f"{sort_name} {subset_name}", kind, selected, [number]
 
 
-def _kind_of(mask: NDArray[np.bool_], drawn: Drawn) -> LesionKind | None:
-    shares = {name: float(true[mask].mean()) for name, true in drawn.outlines.items()}
+def _kind_of(mask: NDArray[np.bool_], patient: Drawn) -> LesionKind | None:
+    overlaps = {name: float(true[mask].mean()) for name, true in patient.outlines.items()}
     if mask.sum() < MIN_VOXELS:
         return None
-    if shares["tumour"] >= _MOSTLY:
-        return drawn.tumour
+    if overlaps["tumour"] >= _MIN_OVERLAP:
+        return patient.tumour
     for sort, kind in SORTS.items():
-        much = shares.get(sort, 0.0) >= _MOSTLY and shares["tumour"] < _HARDLY
-        if much and kind is not LesionKind.OTHER:
+        is_mostly = overlaps.get(sort, 0.0) >= _MIN_OVERLAP and overlaps["tumour"] < _MAX_OVERLAP
+        if is_mostly and kind is not LesionKind.OTHER:
             return kind
-    lesion = sum(share for name, share in shares.items() if name != "normal")
-    return LesionKind.OTHER if lesion < 2 * _HARDLY else None
+    lesion = sum(overlap for name, overlap in overlaps.items() if name != "normal")
+    return LesionKind.OTHER if lesion < 2 * _MAX_OVERLAP else None
 
 
 def _measured(
-    view: Coarse, numbers: NDArray[np.int32], wanted: list[int], rng: np.random.Generator
+    view: Coarse, numbers: NDArray[np.int32], selected: list[int], rng: np.random.Generator
 ) -> Iterator[Features]:
-    if not wanted:
+    if not selected:
         return
     lattice = lattice_of(view, numbers)
-    if len(wanted) > MAX_OF_A_SORT:
-        wanted = rng.choice(wanted, MAX_OF_A_SORT, replace=False).tolist()
-    for number in wanted:
+    if len(selected) > MAX_OF_A_SORT:
+        selected = rng.choice(selected, MAX_OF_A_SORT, replace=False).tolist()
+    for number in selected:
         features = features_of(lattice, number)
         if features is not None:
             yield features
@@ -181,10 +181,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("scans", type=Path)
     for file in sorted(parser.parse_args().scans.glob("????.npz")):
-        kept = file.with_suffix(".json")
-        if not kept.is_file():
+        output = file.with_suffix(".json")
+        if not output.is_file():
             rows = [[r.kind.value, r.sort, r.features] for r in of_patient(file)]
-            kept.write_text(json.dumps(rows), encoding="utf-8")
+            output.write_text(json.dumps(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

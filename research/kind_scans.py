@@ -100,32 +100,34 @@ def tumour_kind(seed: int, geometry: Geometry, config: DrawConfig) -> LesionKind
 def true_outlines(geometry: Geometry) -> dict[str, NDArray[np.bool_]]:
     """Return the outline of each sort of lesion."""
     parts, mimics = geometry.instances[0].numpy(), geometry.mimics
-    made = {
+    outlines = {
         "tumour": geometry.labels[0, 0].numpy() > 0,
         "spots": parts == WHITE_SPOTS,
         "cavity": parts == CAVITY,
         "normal": parts == ENHANCEMENT,
     }
     if mimics is not None:
-        made["blood"] = mimics.blood[0, 0].numpy() > 0.5
-        made["bleeding"] = (mimics.blood + mimics.swelling)[0, 0].numpy() > 0.5
-        made["infarct"] = mimics.infarct[0, 0].numpy() > 0.5
+        outlines["blood"] = mimics.blood[0, 0].numpy() > 0.5
+        outlines["bleeding"] = (mimics.blood + mimics.swelling)[0, 0].numpy() > 0.5
+        outlines["infarct"] = mimics.infarct[0, 0].numpy() > 0.5
     if geometry.plaques is not None:
-        made["plaques"] = geometry.plaques.every[0, 0].numpy() > 0.5
-    return made
+        outlines["plaques"] = geometry.plaques.every[0, 0].numpy() > 0.5
+    return outlines
 
 
 def found_outlines(
-    engine: LensEngine, batch: SyntheticBatch, shown: tuple[bool, ...]
+    engine: LensEngine, batch: SyntheticBatch, present: tuple[bool, ...]
 ) -> NDArray[np.uint8]:
     """Return the components of the engine's first pass on some of the sequences."""
-    study = prepared_of(batch, np.array(shown))
-    seen = engine.first_pass(study, context=SILENT)
-    whole = native.resample_map(seen.seen.probability[0], study, seen.seen.grid)
-    inner = np.zeros(whole.shape, np.float32)
-    rules = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: seen.threshold})
-    regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
-    marked = judged(draw_components(regions, study.native, rules), seen.seen, seen.scoring)
+    study = prepared_of(batch, np.array(present))
+    first_pass = engine.first_pass(study, context=SILENT)
+    whole = native.resample_map(first_pass.seen.probability[0], study, first_pass.seen.grid)
+    core = np.zeros(whole.shape, np.float32)
+    rules = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: first_pass.threshold})
+    regions = {Region.WT: whole, Region.TC: core, Region.ET: core}
+    marked = judged(
+        draw_components(regions, study.native, rules), first_pass.seen, first_pass.scoring
+    )
     numbers = marked.marked.components.copy()
     if marked.dismissed is not None:
         below = marked.dismissed.components
@@ -137,26 +139,26 @@ def keep(engine: LensEngine, number: int, file: Path) -> None:
     """Draw a patient and keep it."""
     seed, config = SEED + number, config_of(number)
     geometry, rng = draw_geometry(config, [seed]), np.random.default_rng(seed)
-    scans, found, subsets = [], [], []
+    scans, components, subsets = [], [], []
     for scanner in range(SCANNERS):
         batch = paint(config, geometry, [seed], scanner)
         channels, brain = batch.channels[0].numpy(), batch.brain[0].numpy()
-        shown = (ALL, FEWER[int(rng.integers(len(FEWER)))])
-        found.append([found_outlines(engine, batch, one) for one in shown])
-        subsets.append(shown)
+        subsets_shown = (ALL, FEWER[int(rng.integers(len(FEWER)))])
+        components.append([found_outlines(engine, batch, present) for present in subsets_shown])
+        subsets.append(subsets_shown)
         peak = channels.reshape(4, -1).max(1)[:, None, None, None]
         scans.append((channels / peak * 1000).astype(np.float16))
-    staged = file.with_suffix(".tmp.npz")
+    temporary = file.with_suffix(".tmp.npz")
     np.savez(
-        staged,
+        temporary,
         scans=np.stack(scans),
         brain=brain,
-        found=np.array(found),
+        found=np.array(components),
         subsets=np.array(subsets),
         tumour=tumour_kind(seed, geometry, config).value,
         **{f"true_{name}": mask for name, mask in true_outlines(geometry).items()},
     )
-    staged.rename(file)
+    temporary.rename(file)
 
 
 def main() -> None:
@@ -171,12 +173,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.kept.mkdir(parents=True, exist_ok=True)
-    engine, begun = LensEngine("cpu", options.weights), time.monotonic()
+    engine, started = LensEngine("cpu", options.weights), time.monotonic()
     tumours = range(FIRST_TUMOUR, FIRST_TUMOUR + options.tumours)
     mimics = range(FIRST_MIMIC, FIRST_MIMIC + options.mimics)
     for number in (*range(options.patients), *tumours, *mimics):
         file = options.kept / f"{number:04}.npz"
-        if not file.is_file() and time.monotonic() - begun < 60 * options.minutes:
+        if not file.is_file() and time.monotonic() - started < 60 * options.minutes:
             keep(engine, number, file)
 
 

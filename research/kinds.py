@@ -57,21 +57,23 @@ Scan = tuple[str, Callable[[], Rows]]
 
 def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Rows:
     """Return a row a candidate, flagged or not."""
-    found = engine.predict(study, context=SILENT)
-    chances = native.resample_regions(found.probability, study, nested=True)
-    marked = draw_components(chances, study.native, CandidateCriteria(found.thresholds))
-    seen = found.unperturbed
-    if seen is None or not marked.count:
+    prediction = engine.predict(study, context=SILENT)
+    probability = native.resample_regions(prediction.probability, study, nested=True)
+    marked = draw_components(probability, study.native, CandidateCriteria(prediction.thresholds))
+    unperturbed = prediction.unperturbed
+    if unperturbed is None or not marked.count:
         return []
-    scores = score_components(seen, component_voxels(marked, seen.grid), found.scoring)[0]
+    scores = score_components(
+        unperturbed, component_voxels(marked, unperturbed.grid), prediction.scoring
+    )[0]
     rows = []
     for part in components_of(marked):
-        kinds = of_component(part, found.class_probabilities)
+        kinds = of_component(part, prediction.class_probabilities)
         score = float(scores[part.index])
         rows.append(
             {
                 "score": round(score, 4),
-                "flagged": score >= found.scoring.floor,
+                "flagged": score >= prediction.scoring.floor,
                 "ml": round(part.volume_ml, 2),
                 "tumour": bool(truth[part.box][part.mask].mean() >= TRUE_SHARE),
                 "kinds": kinds and {k.value: round(v, 4) for k, v in kinds.items()},
@@ -83,47 +85,51 @@ def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_
 def of_head(engine: LensEngine, number: int) -> Rows:
     """Return the rows of a synthetic head."""
     seed = FIRST_SEED + 10_000 + number
-    drawn = draw(DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.3), [seed])
+    batch = draw(DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.3), [seed])
     present = sample_presence(np.random.default_rng(seed), DataConfig())
-    truth = drawn.labels[0, 0].cpu().numpy() > 0
-    return candidates(engine, prepared_of(drawn, present), truth)
+    truth = batch.labels[0, 0].cpu().numpy() > 0
+    return candidates(engine, prepared_of(batch, present), truth)
 
 
 def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
     """Yield every subset of every real case."""
     root = data / "tumour"
-    known = {c.name: c for c in find_real_cases(root, convention=read_conventions(None, root).of)}
-    folders = [root / name for name in known]
-    folders += [one for name in WITHOUT_TUMOUR for one in sorted((data / name).iterdir())]
+    cases = {c.name: c for c in find_real_cases(root, convention=read_conventions(None, root).of)}
+    folders = [root / name for name in cases]
+    folders += [path for name in WITHOUT_TUMOUR for path in sorted((data / name).iterdir())]
     for folder in folders:
-        named = sequence_files(folder)
-        made: dict[str, Any] = {}
+        files = sequence_files(folder)
+        cached: dict[str, Any] = {}
 
-        def run(subset: frozenset[MrSequence], folder: Path, named: Any, made: Any) -> Rows:
-            if not made:
-                made["study"] = study = prepare(open_study(folder, named=named), SILENT)
-                made["truth"] = np.zeros(study.native.shape, bool)
-                if folder.name in known:
-                    values, grid = known[folder.name].truth()
-                    near = resample(values.astype(np.float32), grid, study.native, nearest=True)
-                    made["truth"] = near > 0
-            return candidates(engine, showing(made["study"], subset), made["truth"])
+        def run(subset: frozenset[MrSequence], folder: Path, files: Any, cached: Any) -> Rows:
+            if not cached:
+                cached["study"] = study = prepare(open_study(folder, named=files), SILENT)
+                cached["truth"] = np.zeros(study.native.shape, bool)
+                if folder.name in cases:
+                    values, grid = cases[folder.name].truth()
+                    resampled = resample(
+                        values.astype(np.float32), grid, study.native, nearest=True
+                    )
+                    cached["truth"] = resampled > 0
+            return candidates(engine, showing(cached["study"], subset), cached["truth"])
 
-        for subset in dict.fromkeys(one & frozenset(named) for one in SUBSETS):
+        for subset in dict.fromkeys(s & frozenset(files) for s in SUBSETS):
             name = f"{folder.name}, {name_of(subset)}"
-            yield name, partial(run, subset, folder, named, made)
+            yield name, partial(run, subset, folder, files, cached)
 
 
-def table(found: dict[str, Rows], flagged: bool) -> str:
+def table(rows_by_scan: dict[str, Rows], flagged: bool) -> str:
     """Return how many tumours and false candidates lie at or below each bound, in Markdown."""
     lines = ["| tumour's share | tumours | false candidates |", "|---|---|---|"]
-    every = [row for rows in found.values() for row in rows if row["flagged"] == flagged]
-    named = [row for row in every if row["kinds"]]
+    selected = [row for rows in rows_by_scan.values() for row in rows if row["flagged"] == flagged]
+    with_kinds = [row for row in selected if row["kinds"]]
     for bound in (*BOUNDS, 1.0):
-        low = [row["tumour"] for row in named if row["kinds"][LesionClass.TUMOUR.value] <= bound]
-        lines.append(f"| <= {bound} | {sum(low)} | {len(low) - sum(low)} |")
-    silent = [row["tumour"] for row in every if not row["kinds"]]
-    lines.append(f"| no kind | {sum(silent)} | {len(silent) - sum(silent)} |")
+        at_or_below = [
+            row["tumour"] for row in with_kinds if row["kinds"][LesionClass.TUMOUR.value] <= bound
+        ]
+        lines.append(f"| <= {bound} | {sum(at_or_below)} | {len(at_or_below) - sum(at_or_below)} |")
+    without_kinds = [row["tumour"] for row in selected if not row["kinds"]]
+    lines.append(f"| no kind | {sum(without_kinds)} | {len(without_kinds) - sum(without_kinds)} |")
     return "\n".join(lines)
 
 
@@ -136,24 +142,26 @@ def main() -> None:
     parser.add_argument("--kept", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, Rows] = {}
+    rows_by_scan: dict[str, Rows] = {}
     if options.kept.is_file():
         lines = options.kept.read_text().splitlines()
-        found = {one["scan"]: one["rows"] for one in map(json.loads, lines)}
+        rows_by_scan = {record["scan"]: record["rows"] for record in map(json.loads, lines)}
     engine = LensEngine("cpu", options.weights)
     heads = [(f"synthetic {n}", partial(of_head, engine, n)) for n in range(options.patients)]
     for name, run in (*heads, *real_scans(engine, options.data)):
-        if name not in found:
-            found[name] = run()
+        if name not in rows_by_scan:
+            rows_by_scan[name] = run()
             with options.kept.open("a") as stream:
-                stream.write(json.dumps({"scan": name, "rows": found[name]}) + "\n")
+                stream.write(json.dumps({"scan": name, "rows": rows_by_scan[name]}) + "\n")
     for kind in ("synthetic", "real"):
-        some = {
-            n: r for n, r in found.items() if n.startswith("synthetic") == (kind == "synthetic")
+        selected = {
+            n: r
+            for n, r in rows_by_scan.items()
+            if n.startswith("synthetic") == (kind == "synthetic")
         }
         for flagged in (True, False):
-            words = "flagged" if flagged else "below the threshold"
-            print(f"\n{kind}, {len(some)} scans, {words}:\n\n{table(some, flagged)}")
+            heading = "flagged" if flagged else "below the threshold"
+            print(f"\n{kind}, {len(selected)} scans, {heading}:\n\n{table(selected, flagged)}")
 
 
 if __name__ == "__main__":

@@ -59,19 +59,20 @@ class Marked:
     """As `holds`; a candidate too small a part of any lesion: the one that it has most of."""
 
 
-def marked(seed: int, scales: NDArray[np.float64], moved: NDArray[np.float64], how: Acquisition,
-           ) -> Marked:  # fmt: skip
+def marked(
+    seed: int, scales: NDArray[np.float64], motion: NDArray[np.float64], acquisition: Acquisition
+) -> Marked:
     """Draw one examination; a lesion of scale 0 is not there."""
-    plan, measure, seen = tumour.plan_lesions, tumour.measure, []
+    plan, measure, distances = tumour.plan_lesions, tumour.measure, []
 
     def scaled(*args: object, **kwargs: object) -> tumour.LesionPlan:
-        made = plan(*args, **kwargs)  # type: ignore[arg-type]
-        by = torch.tensor(scales, dtype=made.radius.dtype)
-        return replace(made, radius=(made.radius * by).clamp_min(0.01))
+        lesion_plan = plan(*args, **kwargs)  # type: ignore[arg-type]
+        scale_factors = torch.tensor(scales, dtype=lesion_plan.radius.dtype)
+        return replace(lesion_plan, radius=(lesion_plan.radius * scale_factors).clamp_min(0.01))
 
     def measured(*args: object, **kwargs: object) -> tumour.Distance:
-        seen.append(measure(*args, **kwargs))  # type: ignore[arg-type]
-        return seen[-1]
+        distances.append(measure(*args, **kwargs))  # type: ignore[arg-type]
+        return distances[-1]
 
     drawing.lesions.plan_lesions = scaled  # type: ignore[assignment]
     drawing.lesions.measure = measured  # type: ignore[assignment]
@@ -81,32 +82,38 @@ def marked(seed: int, scales: NDArray[np.float64], moved: NDArray[np.float64], h
         drawing.lesions.plan_lesions, drawing.lesions.measure = plan, measure
     affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
     affine[:3, 3] = -EDGE_MM / 2 * (np.asarray(GRID.shape) - 1)
-    there = Grid(GRID.shape, moved @ affine)
+    drawn_grid = Grid(GRID.shape, motion @ affine)
     nested = geometry.labels[0].numpy()
-    regions = {r: acquire(Volume(nested[n], there), how) for n, r in enumerate(Region)}
+    regions = {r: acquire(Volume(nested[n], drawn_grid), acquisition) for n, r in enumerate(Region)}
     grid = next(iter(regions.values())).grid
-    found = draw_components({r: v.data.astype(np.float32) for r, v in regions.items()}, grid)
-    which = np.where(nested[0] > 0, seen[0].nearest[0, 0].numpy() + 1, 0)
-    return Marked(found.components, grid, *_held(found.components, grid, which, there))
+    components = draw_components({r: v.data.astype(np.float32) for r, v in regions.items()}, grid)
+    lesion_index = np.where(nested[0] > 0, distances[0].nearest[0, 0].numpy() + 1, 0)
+    return Marked(
+        components.components,
+        grid,
+        *_lesions_in_candidates(components.components, grid, lesion_index, drawn_grid),
+    )
 
 
-def _held(
-    components: NDArray[np.int32], grid: Grid, which: NDArray[np.int64], there: Grid
+def _lesions_in_candidates(
+    components: NDArray[np.int32], grid: Grid, lesion_index: NDArray[np.int64], drawn_grid: Grid
 ) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
     """Return which drawn lesions each candidate holds, and which it is made of."""
     holds: dict[int, set[int]] = {n: set() for n in range(1, int(components.max()) + 1)}
-    most = dict.fromkeys(holds, 0)
+    max_count = dict.fromkeys(holds, 0)
     largest: dict[int, set[int]] = {n: set() for n in holds}
-    for lesion in np.unique(which[which > 0]).tolist():
-        index = np.rint(grid.to_voxel(there.to_mm(np.argwhere(which == lesion)))).astype(int)
+    for lesion in np.unique(lesion_index[lesion_index > 0]).tolist():
+        index = np.rint(
+            grid.to_voxel(drawn_grid.to_mm(np.argwhere(lesion_index == lesion)))
+        ).astype(int)
         inside = np.all((index >= 0) & (index < grid.shape), axis=1)
-        under = np.bincount(components[tuple(index[inside].T)], minlength=len(holds) + 1)
-        for candidate, held in holds.items():
-            if under[candidate] >= MIN_SHARE * max(under.sum(), 1):
-                held.add(int(lesion))
-            if under[candidate] > most[candidate]:
-                most[candidate], largest[candidate] = int(under[candidate]), {int(lesion)}
-    return holds, {n: held or largest[n] for n, held in holds.items()}
+        overlap = np.bincount(components[tuple(index[inside].T)], minlength=len(holds) + 1)
+        for candidate, lesions in holds.items():
+            if overlap[candidate] >= MIN_SHARE * max(overlap.sum(), 1):
+                lesions.add(int(lesion))
+            if overlap[candidate] > max_count[candidate]:
+                max_count[candidate], largest[candidate] = int(overlap[candidate]), {int(lesion)}
+    return holds, {n: lesions or largest[n] for n, lesions in holds.items()}
 
 
 @dataclass(slots=True)
@@ -123,52 +130,56 @@ class Tally:
 
 def count(tally: Tally, then: Marked, now: Marked, links: set[tuple[int, int]]) -> None:
     """Add one pair."""
-    true = {(a, b) for a in then.holds for b in now.holds if then.holds[a] & now.holds[b]}
+    true_links = {(a, b) for a in then.holds for b in now.holds if then.holds[a] & now.holds[b]}
     tally.false_links += sum(not then.made_of[a] & now.made_of[b] for a, b in links)
-    before, after = (set().union(*one.holds.values()) for one in (then, now))
-    for lesion in before & after:
-        mine = {(a, b) for a, b in true if lesion in then.holds[a] & now.holds[b]}
+    lesions_before, lesions_after = (
+        set().union(*examination.holds.values()) for examination in (then, now)
+    )
+    for lesion in lesions_before & lesions_after:
+        lesion_links = {(a, b) for a, b in true_links if lesion in then.holds[a] & now.holds[b]}
         tally.twice += 1
-        tally.linked += mine <= links
-        tally.together += any(sum(a == x for x, _ in true) > 1 or
-                              sum(b == y for _, y in true) > 1 for a, b in mine)  # fmt: skip
-    for one, other, side in ((then, after, 0), (now, before, 1)):
-        for candidate, lesions in one.holds.items():
-            if lesions and not lesions & other:
+        tally.linked += lesion_links <= links
+        tally.together += any(
+            sum(a == x for x, _ in true_links) > 1 or sum(b == y for _, y in true_links) > 1
+            for a, b in lesion_links
+        )
+    for examination, other_lesions, side in ((then, lesions_after, 0), (now, lesions_before, 1)):
+        for candidate, lesions in examination.holds.items():
+            if lesions and not lesions & other_lesions:
                 tally.once += 1
                 tally.named += all(link[side] != candidate for link in links)
 
 
 def pairs(first: int, number: int) -> Iterator[tuple[int, Marked, Marked, NDArray[np.float64]]]:
     """Yield pairs with at least two lesions at one examination, and the true movement."""
-    seed, made = FIRST_SEED + first, 0
-    while made < number:
+    seed, yielded = FIRST_SEED + first, 0
+    while yielded < number:
         rng = np.random.default_rng(seed)
         now, then = rng.uniform(0.6, 1.5, 8), np.ones(8)
         new_or_gone = rng.uniform(size=8)
         then[new_or_gone < 1 / 6], now[new_or_gone > 5 / 6] = 0.0, 0.0
-        moved = movement(seed)
-        one = marked(seed, then, np.eye(4), THEN)
-        if len(set().union(*one.holds.values())) >= 2:
-            made += 1
-            yield seed, one, marked(seed, now, moved, NOW), np.linalg.inv(moved)
+        motion = movement(seed)
+        prior = marked(seed, then, np.eye(4), THEN)
+        if len(set().union(*prior.holds.values())) >= 2:
+            yielded += 1
+            yield seed, prior, marked(seed, now, motion, NOW), np.linalg.inv(motion)
         seed += 1
 
 
 def main() -> None:
     """Print one line a pair, then the counts."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    p.add_argument("--pairs", type=int, default=40)
-    p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
-    p.add_argument("--off-mm", type=float, default=1.0)
-    a = p.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    parser.add_argument("--off-mm", type=float, default=1.0)
+    options = parser.parse_args()
     torch.set_num_threads(1)
     tally = Tally()
-    for seed, then, now, how in pairs(a.first, a.pairs):
-        off = np.random.default_rng(seed + 1).normal(size=3)
-        how[:3, 3] += a.off_mm * off / np.linalg.norm(off)
-        found = match(then.components, then.grid, now.components, now.grid, how)
-        count(tally, then, now, {*found.pairs, *found.further})
+    for seed, then, now, motion in pairs(options.first, options.pairs):
+        error_direction = np.random.default_rng(seed + 1).normal(size=3)
+        motion[:3, 3] += options.off_mm * error_direction / np.linalg.norm(error_direction)
+        matches = match(then.components, then.grid, now.components, now.grid, motion)
+        count(tally, then, now, {*matches.pairs, *matches.further})
         print_line(f"{seed}: {len(then.holds)} then, {len(now.holds)} now; up to here {tally}")
     print_line(
         f"there twice and linked: {tally.linked} of {tally.twice} ({tally.together} of them in "
@@ -177,9 +188,9 @@ def main() -> None:
     )
 
 
-def print_line(words: str) -> None:
+def print_line(text: str) -> None:
     """Print at once."""
-    sys.stdout.write(f"{words}\n")
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 

@@ -31,10 +31,10 @@ SMALL_ML = 1.0
 
 def overlaps(found: torch.Tensor, parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Union overlap and Dice (Q, N) of masks (Q, ...) and (N, ...)."""
-    one, other = found.flatten(1).float(), parts.flatten(1).float()
-    both = one @ other.T
-    total = one.sum(1, keepdim=True) + other.sum(1)
-    return both / (total - both).clamp_min(1), 2 * both / total.clamp_min(1)
+    predicted_masks, true_masks = found.flatten(1).float(), parts.flatten(1).float()
+    intersection = predicted_masks @ true_masks.T
+    total = predicted_masks.sum(1, keepdim=True) + true_masks.sum(1)
+    return intersection / (total - intersection).clamp_min(1), 2 * intersection / total.clamp_min(1)
 
 
 def examine(
@@ -42,55 +42,57 @@ def examine(
 ) -> list[float]:
     """Add one patient to the counts; the Dice of every tumour that was found."""
     config = DrawConfig((92, 112, 88), (spacing_mm, spacing_mm))
-    drawn = draw(config, [seed])
+    batch = draw(config, [seed])
     present = torch.ones(1, 4)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        out = network(with_presence(drawn.zscored, present, drawn.brain)).lesions
-    if out is None:
+        lesions = network(with_presence(batch.zscored, present, batch.brain)).lesions
+    if lesions is None:
         sys.exit("These weights have no lesion queries")
-    masks = out.masks[0][0].float()
-    goal = instance_targets(drawn.instances[0], present[0] > 0, masks)
-    confidence, kind = out.classes[0].softmax(-1)[:, : len(LesionClass)].max(1)
-    sure = confidence >= 0.5
-    union, dice = overlaps(masks[sure] > 0, goal.masks > 0.5)
-    rows, columns = linear_sum_assignment(-(union * (kind[sure, None] == goal.classes)).numpy())
+    masks = lesions.masks[0][0].float()
+    targets = instance_targets(batch.instances[0], present[0] > 0, masks)
+    confidence, kind = lesions.classes[0].softmax(-1)[:, : len(LesionClass)].max(1)
+    is_confident = confidence >= 0.5
+    union, dice = overlaps(masks[is_confident] > 0, targets.masks > 0.5)
+    rows, columns = linear_sum_assignment(
+        -(union * (kind[is_confident, None] == targets.classes)).numpy()
+    )
     pair = dict(zip(columns.tolist(), rows.tolist(), strict=True))
-    good: list[float] = []
-    right = 0
-    for part, (wanted_kind, mask) in enumerate(zip(goal.classes, goal.masks, strict=True)):
+    tumour_dice: list[float] = []
+    found_count = 0
+    for part, (true_class, mask) in enumerate(zip(targets.classes, targets.masks, strict=True)):
         volume = float(mask.sum()) * (2 * spacing_mm) ** 3 / 1000
         size = "small" if volume < SMALL_ML else "large"
-        name = f"{list(LesionClass)[int(wanted_kind)].display_name}, {size}"
+        name = f"{list(LesionClass)[int(true_class)].display_name}, {size}"
         counts[f"{name}|there"] += 1
         query = pair.get(part)
-        enough = 0.5 if size == "large" and int(wanted_kind) == 0 else 1e-6
-        same = query is not None and int(kind[sure][query]) == int(wanted_kind)
-        if same and query is not None and float(union[query, part]) >= enough:
+        min_overlap = 0.5 if size == "large" and int(true_class) == 0 else 1e-6
+        same_class = query is not None and int(kind[is_confident][query]) == int(true_class)
+        if same_class and query is not None and float(union[query, part]) >= min_overlap:
             counts[f"{name}|found"] += 1
-            right += 1
-            if int(wanted_kind) == 0:
-                good.append(float(dice[query, part]))
-    counts["queries|there"] += int(sure.sum())
-    counts["queries|found"] += right
-    return good
+            found_count += 1
+            if int(true_class) == 0:
+                tumour_dice.append(float(dice[query, part]))
+    counts["queries|there"] += int(is_confident.sum())
+    counts["queries|found"] += found_count
+    return tumour_dice
 
 
 def main() -> None:
     """Print one line a kind."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    p.add_argument("weights", type=Path, nargs="?")
-    p.add_argument("--patients", type=int, default=40)
-    a = p.parse_args()
-    loaded = weights.load(a.weights) if a.weights else weights.load_shipped()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("weights", type=Path, nargs="?")
+    parser.add_argument("--patients", type=int, default=40)
+    options = parser.parse_args()
+    loaded = weights.load(options.weights) if options.weights else weights.load_shipped()
     network, info = loaded
     counts: Counter[str] = Counter()
     dice: list[float] = []
-    for index in range(a.patients):
+    for index in range(options.patients):
         dice += examine(network, FIRST_SEED + index, info.spacing_mm, counts)
     for name in sorted({key.split("|")[0] for key in counts}):
-        there, found = counts[f"{name}|there"], counts[f"{name}|found"]
-        word = "right" if name == "queries" else "found"
-        sys.stdout.write(f"{name}: {found} of {there} {word} ({found / max(there, 1):.2f})\n")
+        total, found = counts[f"{name}|there"], counts[f"{name}|found"]
+        verb = "right" if name == "queries" else "found"
+        sys.stdout.write(f"{name}: {found} of {total} {verb} ({found / max(total, 1):.2f})\n")
     sys.stdout.write(f"tumours found: mean mask Dice {sum(dice) / max(len(dice), 1):.2f}\n")
 
 

@@ -84,8 +84,8 @@ def grouped(values: np.ndarray) -> np.ndarray:
     """Source values to classes, uint8."""
     table = np.full(600, classes.OTHER, dtype=np.uint8)
     table[0] = classes.AIR
-    for name, found in SOURCE_VALUES.items():
-        table[list(found)] = name
+    for name, source_labels in SOURCE_VALUES.items():
+        table[list(source_labels)] = name
     return table[values]
 
 
@@ -96,10 +96,10 @@ def outline(labels: np.ndarray) -> np.ndarray:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     tissue = np.pad(parts == sizes.argmax(), 10)
-    near = ndimage.distance_transform_edt(~tissue) <= CLOSING_MM
-    closed = ndimage.distance_transform_edt(near) > CLOSING_MM
-    whole = ndimage.binary_fill_holes(closed | tissue)
-    return whole[10:-10, 10:-10, 10:-10]
+    dilated = ndimage.distance_transform_edt(~tissue) <= CLOSING_MM
+    closed = ndimage.distance_transform_edt(dilated) > CLOSING_MM
+    filled = ndimage.binary_fill_holes(closed | tissue)
+    return filled[10:-10, 10:-10, 10:-10]
 
 
 def split_fluid(labels: np.ndarray) -> np.ndarray:
@@ -111,24 +111,24 @@ def split_fluid(labels: np.ndarray) -> np.ndarray:
     return out
 
 
-def upright(values: np.ndarray, affine: np.ndarray, middle: np.ndarray) -> np.ndarray:
+def upright(values: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """Affine that lays the plane between left and right structures onto x = 0."""
     left, right = (np.argwhere(np.isin(values, side))[::7] @ affine[:3, :3].T + affine[:3, 3]
                    for side in (LEFT, RIGHT))  # fmt: skip
-    spread = np.cov(left.T) + np.cov(right.T)
-    normal = np.linalg.solve(spread, right.mean(0) - left.mean(0))
+    covariance = np.cov(left.T) + np.cov(right.T)
+    normal = np.linalg.solve(covariance, right.mean(0) - left.mean(0))
     normal /= np.linalg.norm(normal)
     if normal[0] < 0.9:
         raise ValueError(f"left is not left, or the head is turned by far: {normal}")
     axis = np.cross(normal, [1.0, 0.0, 0.0])
     skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
-    turn = np.eye(3) + skew + skew @ skew / (1 + normal[0])
-    out = np.eye(4)
-    out[:3, :3] = turn @ affine[:3, :3]
-    out[:3, 3] = turn @ (affine[:3, 3] - middle)
-    between = ((left.mean(0) + right.mean(0)) / 2 - middle) @ turn.T
-    out[0, 3] -= between[0]
-    return out
+    rotation = np.eye(3) + skew + skew @ skew / (1 + normal[0])
+    upright_affine = np.eye(4)
+    upright_affine[:3, :3] = rotation @ affine[:3, :3]
+    upright_affine[:3, 3] = rotation @ (affine[:3, 3] - centre)
+    midpoint = ((left.mean(0) + right.mean(0)) / 2 - centre) @ rotation.T
+    upright_affine[0, 3] -= midpoint[0]
+    return upright_affine
 
 
 def head(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -139,15 +139,15 @@ def head(path: Path) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     values[parts != sizes.argmax()] = 0
-    found = np.argwhere(values > 0)
-    low, high = found.min(0), found.max(0) + 1
+    voxels = np.argwhere(values > 0)
+    low, high = voxels.min(0), voxels.max(0) + 1
     values = values[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     affine = np.asarray(image.affine, dtype=np.float64).copy()
     affine[:3, 3] = affine[:3, :3] @ low + affine[:3, 3]
     labels = split_fluid(grouped(values))
     brain = np.argwhere(np.isin(labels, classes.BRAIN))
-    middle = affine[:3, :3] @ ((brain.min(0) + brain.max(0)) / 2) + affine[:3, 3]
-    return labels, upright(values, affine, middle)
+    centre = affine[:3, :3] @ ((brain.min(0) + brain.max(0)) / 2) + affine[:3, 3]
+    return labels, upright(values, affine, centre)
 
 
 def main() -> None:

@@ -28,14 +28,14 @@ def main() -> None:
     with np.load(ROOT / "network/synth/tissues.npz") as stored:
         cortex, white, _, _, deep, mask, _ = stored["maps"].astype(np.float32)
         affine = stored["affine"].astype(np.float64)
-    small = halved(np.stack([cortex + deep, white, mask]))
-    out = affine.copy()
-    out[:3, :3] *= FACTOR
-    out[:3, 3] += affine[:3, :3] @ np.full(3, 0.5)
+    coarse = halved(np.stack([cortex + deep, white, mask]))
+    coarse_affine = affine.copy()
+    coarse_affine[:3, :3] *= FACTOR
+    coarse_affine[:3, 3] += affine[:3, :3] @ np.full(3, 0.5)
     np.savez_compressed(
         ROOT / "imaging/preparation/template.npz",
-        maps=np.round(np.clip(small, 0, 255)).astype(np.uint8),
-        affine=out,
+        maps=np.round(np.clip(coarse, 0, 255)).astype(np.uint8),
+        affine=coarse_affine,
     )
 
 

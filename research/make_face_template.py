@@ -36,28 +36,28 @@ def grid_of() -> Grid:
 
 def heads() -> list[tuple[np.ndarray, Grid]]:
     stored = np.load(ROOT / "network/synth/anatomies.npz")
-    found = []
+    label_maps = []
     for number in range(1, 21):
         labels = stored[f"head_{number:02d}.labels"]
         affine = stored[f"head_{number:02d}.affine"].astype(np.float64)
-        found.append((labels, Grid(labels.shape, affine)))
-    return found
+        label_maps.append((labels, Grid(labels.shape, affine)))
+    return label_maps
 
 
-def zone_of(grid: Grid, people: list[np.ndarray]) -> np.ndarray:
+def zone_of(grid: Grid, eyes_by_head: list[np.ndarray]) -> np.ndarray:
     """Return the zone on a grid, given each head's eyes (N, 3) in its millimetres."""
-    eyes = np.concatenate(people)
+    eyes = np.concatenate(eyes_by_head)
     back = float(np.quantile(eyes[:, 1], 0.03))
     top = float(np.quantile(eyes[:, 2], 0.97))
-    bottom = float(np.median([np.quantile(one[:, 2], 0.03) for one in people]))
+    bottom = float(np.median([np.quantile(head_eyes[:, 2], 0.03) for head_eyes in eyes_by_head]))
     index = np.indices(grid.shape).reshape(3, -1).T
     x, y, z = grid.to_mm(index).T
     front = back - 2.0 - RECEDES * np.clip(bottom - z, 0, None)
     face = (y > front) & (z < top + 4.0)
     brow = (y > back - 4.0) & (z >= top + 4.0) & (z < top + BROW_MM)
-    middle = (bottom + top) / 2
+    centre_z = (bottom + top) / 2
     ear = (np.abs(x) > EAR_X) & (y > EAR_Y[0]) & (y < EAR_Y[1])
-    ear &= (z > middle + EAR_Z[0]) & (z < middle + EAR_Z[1])
+    ear &= (z > centre_z + EAR_Z[0]) & (z < centre_z + EAR_Z[1])
     print(f"eyes: back {back:.0f}, z {bottom:.0f} to {top:.0f}")
     return (face | brow | ear).reshape(grid.shape)
 
@@ -66,22 +66,22 @@ def main() -> None:
     """Write the file."""
     grid, people = grid_of(), heads()
     brains = [
-        resample(np.isin(labels, classes.BRAIN).astype(np.float32), own, grid)
-        for labels, own in people
+        resample(np.isin(labels, classes.BRAIN).astype(np.float32), head_grid, grid)
+        for labels, head_grid in people
     ]
     model = brains[FIRST - 1]
     for _ in range(2):
-        laid = [fit(model, grid, brain, grid) for brain in brains]  # the model's mm to the head's
-        moved = [
+        fits = [fit(model, grid, brain, grid) for brain in brains]  # the model's mm to the head's
+        aligned = [
             resample(brain, grid, grid, moved=affine)
-            for brain, (affine, _) in zip(brains, laid, strict=True)
+            for brain, (affine, _) in zip(brains, fits, strict=True)
         ]
-        model = np.mean(moved, axis=0, dtype=np.float32)
-    placed = [np.linalg.inv(affine) for affine, _ in laid]
-    print("dice", np.round([dice for _, dice in laid], 3))
+        model = np.mean(aligned, axis=0, dtype=np.float32)
+    to_model = [np.linalg.inv(affine) for affine, _ in fits]
+    print("dice", np.round([dice for _, dice in fits], 3))
     eyes = [
-        apply(to, own.to_mm(np.argwhere(labels == classes.EYE)[::5]))
-        for (labels, own), to in zip(people, placed, strict=True)
+        apply(transform, head_grid.to_mm(np.argwhere(labels == classes.EYE)[::5]))
+        for (labels, head_grid), transform in zip(people, to_model, strict=True)
     ]
     print("eyes' middles", [np.round(e.mean(axis=0)).astype(int).tolist() for e in eyes])
     zone = zone_of(grid, eyes)

@@ -56,8 +56,8 @@ class Studio:
     def window(self, name: str) -> None:
         """Take the whole window."""
         self.settle()
-        shown = self.viewer.screenshot(canvas_only=False, flash=False)
-        save(shown[..., :3], self.docs / name)
+        screenshot = self.viewer.screenshot(canvas_only=False, flash=False)
+        save(screenshot[..., :3], self.docs / name)
 
     def part(self, name: str, block: QWidget | None = None) -> None:
         """Take the canvas, and beside it the block of the panel that explains it."""
@@ -86,17 +86,17 @@ def padded(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     return np.concatenate([picture, below])
 
 
-def save(picture: NDArray[np.uint8], place: Path) -> None:
+def save(picture: NDArray[np.uint8], path: Path) -> None:
     """Write a PNG in as many colours as `LARGEST` bytes allow."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.ascontiguousarray(picture))
     if image.width > WIDEST:
         image = image.resize((WIDEST, round(image.height * WIDEST / image.width)))
     for colours in (256, 128, 64):
-        image.quantize(colours, dither=Image.Dither.NONE).save(place, optimize=True)
-        if place.stat().st_size <= LARGEST:
+        image.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size <= LARGEST:
             return
-    raise SystemExit(f"{place.name} stays larger than {LARGEST} bytes: make its side smaller")
+    raise SystemExit(f"{path.name} stays larger than {LARGEST} bytes: make its side smaller")
 
 
 def main(
@@ -108,8 +108,10 @@ def main(
     theme: Annotated[str, typer.Option(help="Of napari: dark or light.")] = "dark",
 ) -> None:
     """Make every picture of the documentation again."""
-    with tempfile.TemporaryDirectory() as own:
-        os.environ["XDG_DATA_HOME"] = own  # the user's own decisions are neither shown nor touched
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["XDG_DATA_HOME"] = (
+            temporary  # the user's own decisions are neither shown nor touched
+        )
         viewer = napari.Viewer(title="LesionLens")
         viewer.theme = theme
         viewer.window.resize(width, height)
@@ -118,8 +120,8 @@ def main(
         studio.size = (width, height)
         first_pass(studio, panel)
         run_study(panel, SAMPLE)
-        for take in (windows, linked, maps, evidence, questions, solid, edits):
-            take(studio, panel)
+        for step in (windows, linked, maps, evidence, questions, solid, edits):
+            step(studio, panel)
         viewer.close()
 
 
@@ -131,8 +133,8 @@ def first_pass(studio: Studio, panel: LesionLens) -> None:
     wait_for(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
     panel.commands.run("next_candidate")
     wait_for(lambda: False, at_most_s=3.0)  # the panel lays itself out, the analysis goes on
-    shown = studio.viewer.screenshot(canvas_only=False, flash=False)
-    save(shown[..., :3], studio.docs / "pictures/first-look.png")
+    screenshot = studio.viewer.screenshot(canvas_only=False, flash=False)
+    save(screenshot[..., :3], studio.docs / "pictures/first-look.png")
     panel.actions_.stop()
     wait_for(lambda: not panel.jobs.running)
 
@@ -177,16 +179,18 @@ def maps(studio: Studio, panel: LesionLens) -> None:
 
 def evidence(studio: Studio, panel: LesionLens) -> None:
     """Take what T1c adds beside what FLAIR adds."""
-    session, taken = panel.session, []
-    for wanted in (MrSequence.T1C, MrSequence.FLAIR):
-        second = next(one for one in session.state.second_opinions if one.sequence is wanted)
+    session, pictures = panel.session, []
+    for sequence in (MrSequence.T1C, MrSequence.FLAIR):
+        second = next(
+            opinion for opinion in session.state.second_opinions if opinion.sequence is sequence
+        )
         session.choose_overlay(Overlay.MAP)
         session.choose_layer(second)
         studio.settle()
         size = (SIDE, SIDE)
-        shown = studio.viewer.screenshot(size=size, canvas_only=True, flash=False)[..., :3]
-        taken += [shown, np.full((SIDE, 4, 3), GROUND, np.uint8)]
-    save(np.concatenate(taken[:-1], axis=1), studio.docs / "pictures/evidence.png")
+        screenshot = studio.viewer.screenshot(size=size, canvas_only=True, flash=False)[..., :3]
+        pictures += [screenshot, np.full((SIDE, 4, 3), GROUND, np.uint8)]
+    save(np.concatenate(pictures[:-1], axis=1), studio.docs / "pictures/evidence.png")
     session.choose_layer(None)
 
 

@@ -38,25 +38,25 @@ def head_of(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
     image = nib.as_closest_canonical(nib.load(path))
     labels = np.asarray(image.dataobj).astype(np.int16)[::2, ::2, ::2]
     affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-    straight = np.diag([*np.abs(np.diag(affine)[:3]), 1.0])
-    straight[:3, 3] = affine[:3, 3]
-    known = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
-    brain = ndimage.binary_fill_holes(ndimage.binary_closing(known, iterations=2)) | known
-    grid = Grid(labels.shape, straight)
+    axis_aligned = np.diag([*np.abs(np.diag(affine)[:3]), 1.0])
+    axis_aligned[:3, 3] = affine[:3, 3]
+    labelled = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(labelled, iterations=2)) | labelled
+    grid = Grid(labels.shape, axis_aligned)
     return labels, grid, find_head(brain, grid)
 
 
 def votes_of(path: Path) -> np.ndarray:
     """Return (structures, *SHAPE) counts of one head."""
     labels, grid, head = head_of(path)
-    found = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
-    for number, name in enumerate(STRUCTURES):
+    votes = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
+    for index, name in enumerate(STRUCTURES):
         mni = head.to_mni(grid.to_mm(np.argwhere(np.isin(labels, LABELS[name]))))
         mni[:, 0] = np.abs(mni[:, 0])
-        at = np.rint((mni - ORIGIN_MNI) / STEP_MM).astype(int)
-        inside = ((at >= 0) & (at < SHAPE)).all(axis=1)
-        np.add.at(found[number], tuple(at[inside].T), 1.0)
-    return found
+        voxels = np.rint((mni - ORIGIN_MNI) / STEP_MM).astype(int)
+        inside = ((voxels >= 0) & (voxels < SHAPE)).all(axis=1)
+        np.add.at(votes[index], tuple(voxels[inside].T), 1.0)
+    return votes
 
 
 def main() -> None:
@@ -64,8 +64,8 @@ def main() -> None:
     heads = sorted(Path(sys.argv[1]).glob("*.nii.gz"))
     total = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
     for path in heads:
-        found = votes_of(path)
-        total += found / np.maximum(found.sum(axis=0), 1.0)
+        votes = votes_of(path)
+        total += votes / np.maximum(votes.sum(axis=0), 1.0)
     share = ndimage.gaussian_filter(total / len(heads), (0, 0.5, 0.5, 0.5))
     np.savez_compressed(sys.argv[2], share=np.rint(share * 15).astype(np.uint8))
 

@@ -50,11 +50,11 @@ def results_of(now: Path, earlier: Path) -> Candidate:
     study = open_study(STUDY)
     result = Lens()(study)
     result.save(now)
-    drawn = nib.load(now / "segmentation.nii.gz")
-    labels = np.asanyarray(drawn.dataobj)
+    image = nib.load(now / "segmentation.nii.gz")
+    labels = np.asanyarray(image.dataobj)
     inner = ndimage.binary_erosion(labels > 0, iterations=SHRUNK_VOXELS)
     mask = earlier.parent / "smaller_seg.nii.gz"
-    nib.save(nib.Nifti1Image(np.where(inner, labels, 0).astype(np.uint8), drawn.affine), mask)
+    nib.save(nib.Nifti1Image(np.where(inner, labels, 0).astype(np.uint8), image.affine), mask)
     Result(prepare_and_reopen(mask, study, SILENT)).save(earlier)
     return result.candidates[0]
 
@@ -121,10 +121,10 @@ def main(
     theme: Annotated[str, typer.Option(help="Of napari: dark or light.")] = "dark",
 ) -> None:
     """Make the pictures of a day's reading again."""
-    with tempfile.TemporaryDirectory() as own:
-        root = Path(own)
-        os.environ["XDG_DATA_HOME"] = own
-        os.environ["XDG_CONFIG_DIRS"] = own
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        os.environ["XDG_DATA_HOME"] = temporary
+        os.environ["XDG_CONFIG_DIRS"] = temporary
         site = root / "lesionlens" / "settings.toml"
         site.parent.mkdir()
         site.write_text("[reading]\nunaided_first = true\n", encoding="utf-8")

@@ -35,15 +35,15 @@ def main(case: Path, out: Path) -> None:
     """Crop, scale and write the four sequences and the reference."""
     images = {name: nib.load(case / f"{name}.nii.gz") for name in (*SEQUENCES, "seg")}
     voxels = {name: np.asarray(image.dataobj) for name, image in images.items()}
-    inside = np.any([one != 0 for one in voxels.values()], axis=0)
+    inside = np.any([array != 0 for array in voxels.values()], axis=0)
     corners = [(max(w.min() - MARGIN_VOX, 0), w.max() + MARGIN_VOX + 1) for w in inside.nonzero()]
     box = tuple(slice(int(first), int(last)) for first, last in corners)
     affine = images["seg"].affine.copy()
-    affine[:3, 3] = (affine @ [*(one.start for one in box), 1])[:3]
+    affine[:3, 3] = (affine @ [*(array.start for array in box), 1])[:3]
     for name in SEQUENCES:
-        cut = voxels[name][box]
-        step = max(float(np.quantile(cut[cut > 0], 0.99)) / LEVELS, 1.0)
-        save(np.rint(cut / step).astype(np.int16), affine, out / "study" / f"{name}.nii.gz")
+        cropped = voxels[name][box]
+        step = max(float(np.quantile(cropped[cropped > 0], 0.99)) / LEVELS, 1.0)
+        save(np.rint(cropped / step).astype(np.int16), affine, out / "study" / f"{name}.nii.gz")
     labels = voxels["seg"][box].astype(np.uint8)
     labels[labels == ENHANCING] = OURS
     save(labels, affine, out / "reference" / "segmentation.nii.gz")

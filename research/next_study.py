@@ -51,25 +51,26 @@ def main(
         if not at_once:
             until(partial(_is_prefetched, dock.controller))
             wait_for(lambda: False, at_most_s=0.5)
-        before = dock.session.state.current
+        previous = dock.session.state.current
         linked = panel.views.linked
         if linked is None or not linked.tiles:
             raise typer.BadParameter("no linked views")
         watch = Watch()
         QTest.keyClick(linked.tiles[0], *_keys(forward))
-        until(lambda before=before: dock.session.state.current != before or _ended(panel))
+        until(lambda previous=previous: dock.session.state.current != previous or _ended(panel))
         until(lambda: not panel.jobs.running)
         painted()
         seconds = watch.read()
         state = panel.session.state
-        if dock.session.state.current == before:
+        if dock.session.state.current == previous:
             forward = not forward
             continue
-        found = len(state.analysis.findings.candidates) if state.analysis else None
+        candidate_count = len(state.analysis.findings.candidates) if state.analysis else None
         tiles = len(panel.views.linked.tiles) if panel.views.linked else 0
-        way = "next, read ahead" if forward and not at_once else "not read ahead"
+        step_name = "next, read ahead" if forward and not at_once else "not read ahead"
         typer.echo(
-            f"{way}: {', '.join(f'{s:.2f}' for s in seconds)}; {found} candidates, {tiles} views"
+            f"{step_name}: {', '.join(f'{s:.2f}' for s in seconds)}; "
+            f"{candidate_count} candidates, {tiles} views"
         )
     viewer.close()
 

@@ -50,17 +50,17 @@ def network_and_input(name: str, case: Path) -> tuple[Any, Any, int]:
 
     prepared = prepare(open_study(case), SILENT)
     device = torch.device("cpu")
-    found = next(b for b in all_baselines(prepared, device) if b.name == WANTED[name])
-    x, passes = found.make_input().contiguous(), 1
-    if found.window is not None:
-        at = [1 + max(0, math.ceil((n - w) / (w * (1 - OVERLAP))))
-              for n, w in zip(x.shape[2:], found.window, strict=True)]  # fmt: skip
-        passes = math.prod(at)
-        middle = [slice((n - w) // 2, (n - w) // 2 + w) for n, w in
-                  zip(x.shape[2:], found.window, strict=True)]  # fmt: skip
-        x = x[(..., *middle)].contiguous()
+    baseline = next(b for b in all_baselines(prepared, device) if b.name == WANTED[name])
+    x, passes = baseline.make_input().contiguous(), 1
+    if baseline.window is not None:
+        windows_per_axis = [1 + max(0, math.ceil((n - w) / (w * (1 - OVERLAP))))
+              for n, w in zip(x.shape[2:], baseline.window, strict=True)]  # fmt: skip
+        passes = math.prod(windows_per_axis)
+        central_window = [slice((n - w) // 2, (n - w) // 2 + w) for n, w in
+                  zip(x.shape[2:], baseline.window, strict=True)]  # fmt: skip
+        x = x[(..., *central_window)].contiguous()
     torch.manual_seed(0)
-    return found.make().to(memory_format=torch.contiguous_format), x, passes
+    return baseline.make().to(memory_format=torch.contiguous_format), x, passes
 
 
 def logits_of(answer: Any) -> Any:
@@ -112,15 +112,21 @@ def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
 
 def run(name: str, runtime: str, folder: Path) -> dict[str, Any]:
     """Run one pass and return seconds, memory and how far it is from torch's answer."""
-    kept = np.load(folder / "case.npz")
-    ask = _torch(name) if runtime == "torch" else _onnxruntime(folder / f"{runtime}.onnx")
+    stored = np.load(folder / "case.npz")
+    run_network = _torch(name) if runtime == "torch" else _onnxruntime(folder / f"{runtime}.onnx")
     loaded = int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
     cpu, wall = time.process_time(), time.perf_counter()
-    logits = ask(kept["x"])
+    logits = run_network(stored["x"])
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    apart = np.abs(1 / (1 + np.exp(-logits)) - 1 / (1 + np.exp(-kept["logits"]))).max()
+    difference = np.abs(1 / (1 + np.exp(-logits)) - 1 / (1 + np.exp(-stored["logits"]))).max()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu": cpu, "wall": wall, "loaded": loaded / 2**20, "peak": peak, "apart": float(apart)}
+    return {
+        "cpu": cpu,
+        "wall": wall,
+        "loaded": loaded / 2**20,
+        "peak": peak,
+        "apart": float(difference),
+    }
 
 
 def _torch(name: str) -> Callable[[Any], Any]:
@@ -140,11 +146,11 @@ def _torch(name: str) -> Callable[[Any], Any]:
     else:
         network = nets.SwinUNETR(in_channels=4, out_channels=3, feature_size=48).eval()
 
-    def ask(x: Any) -> Any:
+    def run_network(x: Any) -> Any:
         with torch.inference_mode():
             return logits_of(network(torch.from_numpy(x))).numpy()
 
-    return ask
+    return run_network
 
 
 def _onnxruntime(file: Path) -> Callable[[Any], Any]:
@@ -157,14 +163,14 @@ def _onnxruntime(file: Path) -> Callable[[Any], Any]:
     return lambda x: session.run(None, {entry: x})[0]
 
 
-def child(*words: object) -> dict[str, Any]:
+def child(*arguments: object) -> dict[str, Any]:
     """Run this file for one measurement."""
-    command = [sys.executable, __file__, "--child", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    command = [sys.executable, __file__, "--child", *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(process.stderr)
+    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return figures
 
 
 def table(case: Path, networks: Sequence[str]) -> str:
@@ -178,20 +184,20 @@ def table(case: Path, networks: Sequence[str]) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name in networks:
-        with tempfile.TemporaryDirectory() as place:
-            made = child("export", name, case, place)
+        with tempfile.TemporaryDirectory() as folder:
+            exported = child("export", name, case, folder)
             # what is stored smaller is computed with alike: for MONAI's the size alone is told
-            for runtime in ("torch", *made["mb"]) if name == "ours" else ("torch", "fp32"):
-                size = made["mb"].get(runtime)
-                found = child("run", name, runtime, place)
+            for runtime in ("torch", *exported["mb"]) if name == "ours" else ("torch", "fp32"):
+                size = exported["mb"].get(runtime)
+                figures = child("run", name, runtime, folder)
                 lines.append(
                     f"| {name} | {runtime if size is None else f'onnxruntime, {runtime}'} | "
-                    f"{'' if size is None else f'{size:.1f}'} | {found['loaded']:.0f} | "
-                    f"{found['peak']:.0f} | {found['cpu']:.2f} | {made['passes']} | "
-                    f"{found['apart']:.1e} |"
+                    f"{'' if size is None else f'{size:.1f}'} | {figures['loaded']:.0f} | "
+                    f"{figures['peak']:.0f} | {figures['cpu']:.2f} | {exported['passes']} | "
+                    f"{figures['apart']:.1e} |"
                 )
                 print(lines[-1], flush=True)
-            smaller = ", ".join(f"{key} {made['mb'][key]:.1f}" for key in ("fp16", "int8"))
+            smaller = ", ".join(f"{key} {exported['mb'][key]:.1f}" for key in ("fp16", "int8"))
             print(f"{name}: {smaller} MB", flush=True)
     return "\n".join(lines) + "\n"
 
@@ -199,12 +205,12 @@ def table(case: Path, networks: Sequence[str]) -> str:
 def main() -> None:
     """Measure, or be one of the measurements."""
     if sys.argv[1:2] == ["--child"]:
-        what, name, *rest = sys.argv[2:]
-        if what == "export":
-            found = export(name, Path(rest[0]), Path(rest[1]))
+        action, name, *rest = sys.argv[2:]
+        if action == "export":
+            figures = export(name, Path(rest[0]), Path(rest[1]))
         else:
-            found = run(name, rest[0], Path(rest[1]))
-        print(json.dumps(found))
+            figures = run(name, rest[0], Path(rest[1]))
+        print(json.dumps(figures))
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -212,13 +218,13 @@ def main() -> None:
     parser.add_argument("case", type=Path)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     parser.add_argument("--results", type=Path, help="put the table into this Markdown page")
-    a = parser.parse_args()
-    text = table(a.case, a.networks)
+    options = parser.parse_args()
+    text = table(options.case, options.networks)
     print(text)
-    if a.results is not None:
+    if options.results is not None:
         import page
 
-        page.put_between(a.results, MARKER, text)
+        page.put_between(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

@@ -65,19 +65,21 @@ print(json.dumps({"cpu": cpu, "wall": wall, "network": stages["network"], "loade
 """
 
 
-def measured(engine: str, weights: Path | None, case: Path, kept: Path) -> dict:
-    """Return the figures of one engine on one case; its probabilities are written to `kept`."""
-    command = [sys.executable, "-c", _CHILD, engine, str(weights or ""), str(case), str(kept)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+def measured(engine: str, weights: Path | None, case: Path, output: Path) -> dict:
+    """Return the figures of one engine on one case; its probabilities are written to `output`."""
+    command = [sys.executable, "-c", _CHILD, engine, str(weights or ""), str(case), str(output)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise SystemExit(process.stderr)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
-def difference(one: Path, other: Path) -> float:
+def difference(first: Path, second: Path) -> float:
     """Return the largest difference between two runs' probabilities."""
-    with np.load(one) as ours, np.load(other) as theirs:
-        return max(float(np.abs(ours[n] - theirs[n]).max()) for n in ours.files)
+    with np.load(first) as first_values, np.load(second) as second_values:
+        return max(
+            float(np.abs(first_values[n] - second_values[n]).max()) for n in first_values.files
+        )
 
 
 def exported(folder: Path) -> dict[str, tuple[str, Path | None]]:
@@ -114,20 +116,20 @@ def main() -> None:
     )
     parser.add_argument("cases", type=Path, nargs="+")
     parser.add_argument("--results", type=Path, help="put the table into this Markdown page")
-    a = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = exported(Path(folder))
         runs = {name: [] for name in rows}
-        plain = Path()
-        for case in a.cases:  # in turn, so that a machine's other work falls on all alike
+        reference = Path()
+        for case in options.cases:  # in turn, so that a machine's other work falls on all alike
             for name, (engine, path) in rows.items():
-                kept = Path(folder) / f"{engine}-{path.stem if path else ''}.npz"
-                plain = kept if name == _PLAIN else plain
-                found = measured(engine, path, case, kept)
-                runs[name].append({**found, "difference": difference(kept, plain)})
+                output = Path(folder) / f"{engine}-{path.stem if path else ''}.npz"
+                reference = output if name == _PLAIN else reference
+                figures = measured(engine, path, case, output)
+                runs[name].append({**figures, "difference": difference(output, reference)})
         threads = os.environ.get("OMP_NUM_THREADS", "all")
         lines = [
-            f"{len(a.cases)} cases, {threads} thread(s) of torch or onnxruntime; means over "
+            f"{len(options.cases)} cases, {threads} thread(s) of torch or onnxruntime; means over "
             "the cases, of the whole analysis without cache.",
             "",
             "| engine | file MB | MiB loaded | peak MiB | seconds | CPU s | WT | TC | ET "
@@ -138,8 +140,8 @@ def main() -> None:
             lines.append(line(name, path.stat().st_size / 1e6, runs[name]))
     text = "\n".join(lines) + "\n"
     print(text)
-    if a.results is not None:
-        page.put_between(a.results, MARKER, text)
+    if options.results is not None:
+        page.put_between(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

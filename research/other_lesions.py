@@ -66,28 +66,34 @@ SETS = {
 
 def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray, NDArray]:
     """Return labels and numbers of the candidates above the threshold, both (I, J, K)."""
-    found = engine.predict(study, context=SILENT)
+    prediction = engine.predict(study, context=SILENT)
     marked = draw_components(
-        found.probability or {}, study.working, CandidateCriteria(found.thresholds)
+        prediction.probability or {}, study.working, CandidateCriteria(prediction.thresholds)
     )
-    seen = found.unperturbed
-    if seen is None or not marked.count:
+    unperturbed = prediction.unperturbed
+    if unperturbed is None or not marked.count:
         return np.zeros_like(marked.labels), np.zeros_like(marked.components)
-    scores = score_components(seen, component_voxels(marked, seen.grid), found.scoring)[0]
-    kept = np.concatenate([[False], np.asarray(scores) >= found.scoring.floor])
-    inside = kept[marked.components]
+    scores = score_components(
+        unperturbed, component_voxels(marked, unperturbed.grid), prediction.scoring
+    )[0]
+    is_flagged = np.concatenate([[False], np.asarray(scores) >= prediction.scoring.floor])
+    inside = is_flagged[marked.components]
     return np.where(inside, marked.labels, 0), np.where(inside, marked.components, 0)
 
 
 def measure(engine: LensEngine, name: str, number: int) -> tuple[list[float], int, list]:
     """Return Dice of WT, TC, ET, false candidates, and (ml, found) of each piece of core."""
-    chosen = SETS[name]
+    lesion_set = SETS[name]
     config = DrawConfig(
-        (92, 112, 88), (2.0, 2.0), tumour_free=chosen.tumour_free, cavity=0.0, kinds=chosen.kinds
+        (92, 112, 88),
+        (2.0, 2.0),
+        tumour_free=lesion_set.tumour_free,
+        cavity=0.0,
+        kinds=lesion_set.kinds,
     )
-    drawn = draw(config, [FIRST_SEED + number])
-    study = prepared_of(drawn, np.array(chosen.present, bool))
-    truth = drawn.labels[0].numpy() > 0
+    batch = draw(config, [FIRST_SEED + number])
+    study = prepared_of(batch, np.array(lesion_set.present, bool))
+    truth = batch.labels[0].numpy() > 0
     labels, parts = flagged(engine, study)
     overlap = [dice(region_mask(labels, r), t) for r, t in zip(Region, truth, strict=True)]
     numbers = [n for n in np.unique(parts) if n]
@@ -95,21 +101,21 @@ def measure(engine: LensEngine, name: str, number: int) -> tuple[list[float], in
     cores, _ = ndimage.label(truth[1], NEIGHBOURS)
     pieces = []
     for n, box in enumerate(ndimage.find_objects(cores), start=1):
-        own = cores[box] == n
-        share = float((labels[box][own] > 0).mean())
-        pieces.append((float(own.sum()) * study.working.voxel_ml, share >= FOUND))
+        piece_mask = cores[box] == n
+        flagged_fraction = float((labels[box][piece_mask] > 0).mean())
+        pieces.append((float(piece_mask.sum()) * study.working.voxel_ml, flagged_fraction >= FOUND))
     return overlap, false, pieces
 
 
 def row(engine: LensEngine, name: str, patients: int) -> str:
     """Return a row of the table."""
-    seen = [measure(engine, name, number) for number in range(patients)]
-    overlap = "/".join(f"{value:.3f}" for value in np.mean([s[0] for s in seen], axis=0))
-    false = np.mean([s[1] for s in seen])
+    results = [measure(engine, name, number) for number in range(patients)]
+    overlap = "/".join(f"{value:.3f}" for value in np.mean([s[0] for s in results], axis=0))
+    false = np.mean([s[1] for s in results])
     cells = []
     for low, high in itertools.pairwise(EDGES_ML):
-        some = [hit for _, _, pieces in seen for ml, hit in pieces if low <= ml < high]
-        cells.append(f"{np.mean(some):.2f} of {len(some)}" if some else "none")
+        hits = [hit for _, _, pieces in results for ml, hit in pieces if low <= ml < high]
+        cells.append(f"{np.mean(hits):.2f} of {len(hits)}" if hits else "none")
     return f"| {name} | {overlap} | {false:.2f} | {' | '.join(cells)} |"
 
 
@@ -122,10 +128,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     sizes = [f"{low:g} to {high:g} ml" for low, high in itertools.pairwise(EDGES_ML)]
-    for given in options.weights:
-        file = Path(given)
-        engine = LensEngine("cpu", file if file.is_file() else given)
-        print(f"{given}\n| set | WT/TC/ET | false a scan | {' | '.join(sizes)} |")
+    for name_or_path in options.weights:
+        file = Path(name_or_path)
+        engine = LensEngine("cpu", file if file.is_file() else name_or_path)
+        print(f"{name_or_path}\n| set | WT/TC/ET | false a scan | {' | '.join(sizes)} |")
         print("|" + "---|" * (3 + len(sizes)))
         for name in options.sets:
             print(row(engine, name, options.patients), flush=True)

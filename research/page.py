@@ -30,15 +30,15 @@ def between(page: str, name: str, text: str) -> str:
         One of the markers is missing, or there are several.
     """
     begin, end = (f"<!-- {name}: {edge} -->" for edge in ("begin", "end"))
-    found = (page.count(begin), page.count(end))
+    counts = (page.count(begin), page.count(end))
     block = f"{begin}\n{text.strip()}\n{end}"
-    if found == (0, 0):
+    if counts == (0, 0):
         return f"{page.rstrip()}\n\n{block}\n"
-    before, _, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if found != (1, 1) or not closed:
+    before, _, remainder = page.partition(begin)
+    _, end_marker, after = remainder.partition(end)
+    if counts != (1, 1) or not end_marker:
         raise UnusableInputError(
-            found=f"{found[0]} times {begin} and {found[1]} times {end}",
+            found=f"{counts[0]} times {begin} and {counts[1]} times {end}",
             expected="each once, in this order, or neither",
             next_step="Mend the markers in the page, or delete them",
         )
@@ -48,6 +48,6 @@ def between(page: str, name: str, text: str) -> str:
 def put_between(file: Path, name: str, text: str) -> None:
     """Write a text between the markers of a page, which is made where it is not there."""
     page = file.read_text("utf-8") if file.is_file() else ""
-    aside = file.with_name(f".{file.name}.new")
-    aside.write_text(between(page, name, text).lstrip("\n"), "utf-8")
-    aside.replace(file)
+    temporary = file.with_name(f".{file.name}.new")
+    temporary.write_text(between(page, name, text).lstrip("\n"), "utf-8")
+    temporary.replace(file)

@@ -39,31 +39,31 @@ ONE_SIDE = 0.85
 def balls(labels: NDArray[np.int16], grid: Grid, seed: int) -> Iterator[NDArray[np.intp]]:
     """Yield the voxels of balls, as many in each structure, cut at the brain's edge."""
     random = np.random.default_rng(seed)
-    known = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
+    labelled = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
     spacing = np.array(grid.spacing_mm)
     for numbers in LABELS.values():
         inside = np.argwhere(np.isin(labels, numbers))
         for radius in RADII_MM:
             reach = np.ceil(radius / spacing).astype(int)
-            around = np.argwhere(np.ones(2 * reach + 1)) - reach
-            around = around[((around * spacing) ** 2).sum(1) <= radius**2]
+            offsets = np.argwhere(np.ones(2 * reach + 1)) - reach
+            offsets = offsets[((offsets * spacing) ** 2).sum(1) <= radius**2]
             for centre in inside[random.integers(len(inside), size=BALLS)]:
-                at = centre + around
-                at = at[((at >= 0) & (at < labels.shape)).all(1)]
-                yield at[known[tuple(at.T)]]
+                voxels = centre + offsets
+                voxels = voxels[((voxels >= 0) & (voxels < labels.shape)).all(1)]
+                yield voxels[labelled[tuple(voxels.T)]]
 
 
-def truth_of(found: NDArray[np.int16]) -> tuple[str, str | None]:
+def truth_of(ball_labels: NDArray[np.int16]) -> tuple[str, str | None]:
     """Return what holds most of a ball, and its side; None where its labels have none."""
-    counts = {name: int(np.isin(found, numbers).sum()) for name, numbers in LABELS.items()}
+    counts = {name: int(np.isin(ball_labels, numbers).sum()) for name, numbers in LABELS.items()}
     lobar = counts.pop("white matter") + counts.pop("cortex")
-    place = max(counts | {"lobe": lobar}, key=lambda name: (counts | {"lobe": lobar})[name])
-    left, right = int(np.isin(found, LEFT).sum()), int(np.isin(found, RIGHT).sum())
-    if left + right < len(found) / 2:
-        return place, None
+    structure = max(counts | {"lobe": lobar}, key=lambda name: (counts | {"lobe": lobar})[name])
+    left, right = int(np.isin(ball_labels, LEFT).sum()), int(np.isin(ball_labels, RIGHT).sum())
+    if left + right < len(ball_labels) / 2:
+        return structure, None
     if max(left, right) < ONE_SIDE * (left + right):
-        return place, BOTH_SIDES
-    return place, "left" if left > right else "right"
+        return structure, BOTH_SIDES
+    return structure, "left" if left > right else "right"
 
 
 def main() -> None:
@@ -77,29 +77,38 @@ def main() -> None:
     rows: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
     sides: dict[tuple[str, str], int] = defaultdict(int)
     for number, path in enumerate(paths):
-        others = ndimage.gaussian_filter(
+        other_heads = ndimage.gaussian_filter(
             (total - shares[number]) / (len(paths) - 1), (0, 0.5, 0.5, 0.5)
         )
-        map_ = np.rint(others * 15).astype(np.uint8)
+        map_ = np.rint(other_heads * 15).astype(np.uint8)
         structures._structure_map = lambda map_=map_: map_  # noqa: SLF001 (this head is not in it)
         labels, grid, head = head_of(path)
-        for at in balls(labels, grid, number):
-            place, side = truth_of(labels[tuple(at.T)])
-            found = locate(grid.to_mm(at), head)
-            words = (found.region or "").removesuffix(UNCERTAIN_PLACE)
-            named = words.split(" and ")
-            meant = LOBAR if place == "lobe" else (place,)
-            unsure = (found.region or "").endswith(UNCERTAIN_PLACE)
-            rows[place].append((named[0] in meant, any(n in meant for n in named), unsure))
+        for voxels in balls(labels, grid, number):
+            structure, side = truth_of(labels[tuple(voxels.T)])
+            location = locate(grid.to_mm(voxels), head)
+            region_text = (location.region or "").removesuffix(UNCERTAIN_PLACE)
+            named_regions = region_text.split(" and ")
+            accepted = LOBAR if structure == "lobe" else (structure,)
+            is_uncertain = (location.region or "").endswith(UNCERTAIN_PLACE)
+            rows[structure].append(
+                (
+                    named_regions[0] in accepted,
+                    any(n in accepted for n in named_regions),
+                    is_uncertain,
+                )
+            )
             if side is not None:
-                sides[side, found.side or "none"] += 1
+                sides[side, location.side or "none"] += 1
     print("| place | balls | named first | named | uncertain |\n|---|---|---|---|---|")
-    for place, found_of in (*rows.items(), ("all", [one for of in rows.values() for one in of])):
+    for structure, found_of in (
+        *rows.items(),
+        ("all", [one for of in rows.values() for one in of]),
+    ):
         cells = " | ".join(str(int(sum(column))) for column in zip(*found_of, strict=True))
-        print(f"| {place} | {len(found_of)} | {cells} |")
+        print(f"| {structure} | {len(found_of)} | {cells} |")
     print("\n| side by labels | named | balls |\n|---|---|---|")
-    for (meant, said_side), count in sorted(sides.items()):
-        print(f"| {meant} | {said_side} | {count} |")
+    for (accepted, said_side), count in sorted(sides.items()):
+        print(f"| {accepted} | {said_side} | {count} |")
 
 
 if __name__ == "__main__":

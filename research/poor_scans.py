@@ -32,22 +32,22 @@ Finding = tuple[str, str, bool]
 """Check, what was drawn in (empty: nothing), and whether the check failed."""
 
 
-def lines_without(values: np.ndarray, share: float, every: int, axis: int) -> np.ndarray:
+def lines_without(values: np.ndarray, weakening: float, every: int, axis: int) -> np.ndarray:
     """Weaken all but each so-many-th line of k-space, as periodic movement does."""
     space = np.fft.fft(values, axis=axis)
     index = np.arange(values.shape[axis])
-    factor = np.where(index % every, 1 - share, 1.0)
-    middle = np.minimum(index, len(index) - index) < max(2, 0.02 * len(index))
-    factor[middle] = 1.0
+    factor = np.where(index % every, 1 - weakening, 1.0)
+    is_central = np.minimum(index, len(index) - index) < max(2, 0.02 * len(index))
+    factor[is_central] = 1.0
     shape = [-1 if a == axis else 1 for a in range(3)]
-    found = np.abs(np.fft.ifft(space * factor.reshape(shape), axis=axis))
-    return (found * (values > 0)).astype(np.float32)
+    image = np.abs(np.fft.ifft(space * factor.reshape(shape), axis=axis))
+    return (image * (values > 0)).astype(np.float32)
 
 
-def copied(values: np.ndarray, share: float, parts: int, axis: int) -> np.ndarray:
+def copied(values: np.ndarray, weight: float, parts: int, axis: int) -> np.ndarray:
     """Add a weaker copy, shifted by a part of the field of view."""
     copy = np.roll(values, values.shape[axis] // parts, axis)
-    return ((values + share * copy) * (values > 0)).astype(np.float32)
+    return ((values + weight * copy) * (values > 0)).astype(np.float32)
 
 
 def shaded(values: np.ndarray, brain: np.ndarray, ratio: float, axis: int) -> np.ndarray:
@@ -72,10 +72,14 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
     """Yield what each check says of a study as it is, and of each fault."""
     yield "cut brain", "", quality.cut_off(brain, 1.0) is not None
     levels = np.flatnonzero(brain.any(axis=(0, 1)))
-    for share in (0.1, 0.25):
-        cut = brain.copy()
-        cut[:, :, round(levels[-1] - share * len(levels)) :] = False
-        yield "cut brain", f"upper {share:.0%} missing", quality.cut_off(cut, 1.0) is not None
+    for missing_fraction in (0.1, 0.25):
+        cropped = brain.copy()
+        cropped[:, :, round(levels[-1] - missing_fraction * len(levels)) :] = False
+        yield (
+            "cut brain",
+            f"upper {missing_fraction:.0%} missing",
+            quality.cut_off(cropped, 1.0) is not None,
+        )
     images = {s: values[::2, ::2, ::2] for s, values in full.items()}
     brain = brain[::2, ::2, ::2]
     clean = shading_of(images, brain)
@@ -83,41 +87,41 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
         yield from _of_one(full[sequence], grid)
         inside = values[brain]
         for limit in (98, 95):
-            top = np.minimum(values, np.percentile(inside, limit)).astype(np.float32)
-            failed = not quality.saturation({sequence: (top, grid)}).passed
+            clipped = np.minimum(values, np.percentile(inside, limit)).astype(np.float32)
+            failed = not quality.saturation({sequence: (clipped, grid)}).passed
             yield "saturation", f"bright end cut at percentile {limit}", failed
         if sequence not in clean:
             continue
         yield "shading", "", clean[sequence].field is not None
         for ratio in (1.5, 2.0, 2.5):
             for axis in range(3):
-                one = {sequence: shaded(values, brain, ratio, axis)}
-                found = shading_of(one, brain)[sequence].field is not None
-                yield "shading", f"{ratio} : 1 in one sequence, 3 ways", found
+                shaded_images = {sequence: shaded(values, brain, ratio, axis)}
+                has_shading = shading_of(shaded_images, brain)[sequence].field is not None
+                yield "shading", f"{ratio} : 1 in one sequence, 3 ways", has_shading
     if {MrSequence.T1, MrSequence.T1C} <= images.keys():
         t1, t1c = images[MrSequence.T1], images[MrSequence.T1C]
         pairs = {"": (t1, t1c), "T1 and T1c exchanged": (t1c, t1), "T1c shows no agent": (t1, t1)}
         for name, (before, after) in pairs.items():
             noise = np.random.default_rng(0).normal(0, 0.03 * np.median(t1[brain]), t1.shape)
-            shown = after + noise if name.endswith("agent") else after
-            seen = quality.contrast_agent({MrSequence.T1: before, MrSequence.T1C: shown}, brain)
-            yield "contrast", name, seen.passed is False
+            noisy = after + noise if name.endswith("agent") else after
+            check = quality.contrast_agent({MrSequence.T1: before, MrSequence.T1C: noisy}, brain)
+            yield "contrast", name, check.passed is False
 
 
 def _of_one(values: np.ndarray, grid: Grid) -> Iterator[Finding]:
     yield "saturation", "", not quality.saturation({MrSequence.T1: (values, grid)}).passed
     yield "ghosts", "", ghosts.ghost_strength(values) > ghosts.GHOST
-    for name, (axis, drawn_into) in GHOSTS.items():
+    for name, (axis, add_ghost) in GHOSTS.items():
         lines = values[tuple(slice(None, None, None if a == axis else 4) for a in range(3))]
-        seen = ghosts.ghost_strength(drawn_into(lines, axis), 1)
-        yield "ghosts", name, seen > ghosts.GHOST
+        strength = ghosts.ghost_strength(add_ghost(lines, axis), 1)
+        yield "ghosts", name, strength > ghosts.GHOST
 
 
 def real(folder: Path) -> tuple[Images, np.ndarray, Grid]:
     """Return a study's sequences and brain on the working grid, as they were before evening out."""
-    found = prepare(open_study(folder), RunContext(), PrepareOptions(sides=False))
-    there = {s: found.channels[i] for i, s in enumerate(MrSequence) if found.present[i]}
-    return there, found.brain, found.working
+    prepared = prepare(open_study(folder), RunContext(), PrepareOptions(sides=False))
+    images = {s: prepared.channels[i] for i, s in enumerate(MrSequence) if prepared.present[i]}
+    return images, prepared.brain, prepared.working
 
 
 def drawn(seed: int) -> tuple[Images, np.ndarray, Grid]:
@@ -134,8 +138,8 @@ def table(real_counts: Counter, drawn_counts: Counter) -> str:
     for check, name in dict.fromkeys((c, n) for c, n, _ in (*real_counts, *drawn_counts)):
         cells = []
         for counts in (real_counts, drawn_counts):
-            hit, missed = counts[check, name, True], counts[check, name, False]
-            cells.append(f"{hit} of {hit + missed}")
+            failed, passed = counts[check, name, True], counts[check, name, False]
+            cells.append(f"{failed} of {failed + passed}")
         lines.append(f"| {check} | {name or 'nothing: false alarms'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -149,9 +153,9 @@ def main() -> None:
     options = parser.parse_args()
     counts: tuple[Counter, Counter] = (Counter(), Counter())
     for case in options.cases:
-        found = list(findings(*real(case)))
-        counts[0].update(found)
-        print(case.name, [f for f in found if f[2] and not f[1]], flush=True)
+        case_findings = list(findings(*real(case)))
+        counts[0].update(case_findings)
+        print(case.name, [f for f in case_findings if f[2] and not f[1]], flush=True)
     for number in range(options.synthetic):
         counts[1].update(findings(*drawn(FIRST_SEED + number)))
         print("synthetic", number, flush=True)

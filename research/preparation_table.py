@@ -47,12 +47,12 @@ Images = dict[MrSequence, tuple[np.ndarray, Grid]]
 
 def dressed(values: np.ndarray, outside_mm: np.ndarray, shells: tuple[float, ...]) -> np.ndarray:
     """Draw fluid, skull and scalp round a stripped brain."""
-    middle = float(np.median(values[outside_mm == 0]))
+    median = float(np.median(values[outside_mm == 0]))
     out = values.copy()
-    for low, high, share in zip((0.0, 2.5, 8.0), (2.5, 8.0, 14.0), shells, strict=True):
-        out[(outside_mm > low) & (outside_mm <= high)] = middle * share
+    for low, high, ratio in zip((0.0, 2.5, 8.0), (2.5, 8.0, 14.0), shells, strict=True):
+        out[(outside_mm > low) & (outside_mm <= high)] = median * ratio
     rng = np.random.default_rng(0)
-    return np.abs(out + rng.normal(0, 0.02 * middle, out.shape)).astype(np.float32)
+    return np.abs(out + rng.normal(0, 0.02 * median, out.shape)).astype(np.float32)
 
 
 def thick(
@@ -62,20 +62,20 @@ def thick(
     shape = (grid.shape[0], grid.shape[1], int(np.ceil(grid.shape[2] / 5)))
     affine = grid.affine @ np.diag([1.0, 1.0, 5.0, 1.0])
     affine[:3, 3] = grid.to_mm((0.0, 0.0, 2.0))
-    own = Grid(shape, affine)
-    return resample(values, grid, own, moved=motion), own, np.linalg.inv(motion)
+    thick_grid = Grid(shape, affine)
+    return resample(values, grid, thick_grid, moved=motion), thick_grid, np.linalg.inv(motion)
 
 
 def motion_of(rng: np.random.Generator, grid: Grid) -> np.ndarray:
     """Return a movement of up to 15 mm and 15 degrees about the middle of the grid."""
-    middle = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
-    axis, way = rng.normal(size=(2, 3))
+    centre = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+    axis, direction = rng.normal(size=(2, 3))
     angle = np.radians(rng.uniform(5, 15))
-    out = np.eye(4)
-    out[:3, :3] = Rotation.from_rotvec(axis / np.linalg.norm(axis) * angle).as_matrix()
-    shift = way / np.linalg.norm(way) * rng.uniform(5, 15)
-    out[:3, 3] = middle + shift - out[:3, :3] @ middle
-    return out
+    motion = np.eye(4)
+    motion[:3, :3] = Rotation.from_rotvec(axis / np.linalg.norm(axis) * angle).as_matrix()
+    shift = direction / np.linalg.norm(direction) * rng.uniform(5, 15)
+    motion[:3, 3] = centre + shift - motion[:3, :3] @ centre
+    return motion
 
 
 def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence, np.ndarray]]:
@@ -86,22 +86,26 @@ def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence
     outside = ndimage.distance_transform_edt(~brain)
     series, truth = {}, {}
     for sequence, (values, grid) in clean.items():
-        still = sequence is MrSequence.T1C or "moved" not in variant
-        motion = np.eye(4) if still else motion_of(rng, grid)
+        is_fixed = sequence is MrSequence.T1C or "moved" not in variant
+        motion = np.eye(4) if is_fixed else motion_of(rng, grid)
         image = dressed(values, outside, SHELLS[sequence]) if "rim" in variant else values
-        own, truth[sequence] = grid, np.linalg.inv(motion)
+        image_grid, truth[sequence] = grid, np.linalg.inv(motion)
         if "thick" in variant:
-            image, own, truth[sequence] = thick(image, grid, motion)
-        series[sequence] = Series(sequence, "bench", 1.0, own, (), lambda image=image: image, "x")
+            image, image_grid, truth[sequence] = thick(image, grid, motion)
+        series[sequence] = Series(
+            sequence, "bench", 1.0, image_grid, (), lambda image=image: image, "x"
+        )
     return Study(variant, StudyKind.NIFTI, series, root=Path()), truth
 
 
 def labels_of(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
     """Segment a prepared study; labels on its native grid."""
-    found = lens.engine.predict(prepared, context=SILENT)
-    chances = native.resample_regions(found.probability or {}, prepared, nested=True)
+    prediction = lens.engine.predict(prepared, context=SILENT)
+    probability = native.resample_regions(prediction.probability or {}, prepared, nested=True)
     marked = draw_components(
-        {r: chances[r] for r in Region}, prepared.native, CandidateCriteria(found.thresholds)
+        {r: probability[r] for r in Region},
+        prepared.native,
+        CandidateCriteria(prediction.thresholds),
     )
     return marked.labels
 
@@ -119,26 +123,26 @@ def acquired(seg: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
     return out
 
 
-def watched(found: list[np.ndarray]) -> Callable[..., Registration]:
+def watched(motions: list[np.ndarray]) -> Callable[..., Registration]:
     """Return the registration, which keeps every movement that it finds."""
 
-    def watch(*pair: ResolutionPyramid, context: RunContext) -> Registration:
+    def register_and_record(*pair: ResolutionPyramid, context: RunContext) -> Registration:
         result = register(*pair, context=context)
-        found.append(result.moved)
+        motions.append(result.moved)
         return result
 
-    return watch
+    return register_and_record
 
 
-def error_mm(found: np.ndarray, true: np.ndarray, points: np.ndarray) -> float:
+def error_mm(estimated: np.ndarray, true: np.ndarray, points: np.ndarray) -> float:
     """Return the median distance between two movements over points of the brain."""
-    apart = points @ (found - true)[:3, :3].T + (found - true)[:3, 3]
-    return float(np.median(np.linalg.norm(apart, axis=1)))
+    difference = points @ (estimated - true)[:3, :3].T + (estimated - true)[:3, 3]
+    return float(np.median(np.linalg.norm(difference, axis=1)))
 
 
-def dice(one: np.ndarray, other: np.ndarray, labels: tuple[int, ...]) -> float:
+def dice(labels_a: np.ndarray, labels_b: np.ndarray, labels: tuple[int, ...]) -> float:
     """Return Dice, 1 where both are empty."""
-    a, b = np.isin(one, labels), np.isin(other, labels)
+    a, b = np.isin(labels_a, labels), np.isin(labels_b, labels)
     total = int(a.sum() + b.sum())
     return 2.0 * int((a & b).sum()) / total if total else 1.0
 
@@ -165,28 +169,28 @@ def main() -> None:
         points = target.to_mm(np.argwhere(brain)[::5000])
         for variant in arguments.variants.split(","):
             study, truth = made(clean, variant, number)
-            moves: list[np.ndarray] = []
-            co_registration.register = watched(moves)
+            motions: list[np.ndarray] = []
+            co_registration.register = watched(motions)
             # one thread, for moves are kept in the order in which they are found
             one_by_one = PrepareOptions(cache=False, sides=False, threads=1)
             prepared = prepare(study, RunContext(), one_by_one)
             mask = resample(prepared.brain.astype(np.float32), prepared.working, target) > 0.5
-            own = labels_of(lens, prepared)
-            found = moved_to(own, prepared.native, target)
-            here = moved_to(seg, target, prepared.native)
-            most = acquired(seg, target, prepared.native)
+            native_labels = labels_of(lens, prepared)
+            resampled = moved_to(native_labels, prepared.native, target)
+            native_truth = moved_to(seg, target, prepared.native)
+            best_labels = acquired(seg, target, prepared.native)
             scores = [
-                *(dice(found, seg, labels) for labels in REGIONS.values()),
-                *(dice(own, here, labels) for labels in REGIONS.values()),
-                *(dice(most, here, labels) for labels in REGIONS.values()),
+                *(dice(resampled, seg, labels) for labels in REGIONS.values()),
+                *(dice(native_labels, native_truth, labels) for labels in REGIONS.values()),
+                *(dice(best_labels, native_truth, labels) for labels in REGIONS.values()),
             ]
-            others = [truth[s] for s in study.series if s is not MrSequence.T1C]
-            apart = [error_mm(m, t, points) for m, t in zip(moves, others, strict=False)]
+            true_motions = [truth[s] for s in study.series if s is not MrSequence.T1C]
+            errors = [error_mm(m, t, points) for m, t in zip(motions, true_motions, strict=False)]
             row = [
                 case.name,
                 variant,
                 *(f"{score:.3f}" for score in scores),
-                " ".join(f"{error:.2f}" for error in apart) or "-",
+                " ".join(f"{error:.2f}" for error in errors) or "-",
                 f"{dice(mask, brain, (1,)):.3f}",
                 " ".join(prepared.notices) or "-",
             ]

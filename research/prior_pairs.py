@@ -74,16 +74,16 @@ class SyntheticBatch:
 
 
 def drawn(
-    seed: int, scale: float, round_: int, moved: NDArray[np.float64], *, one_scanner: bool = False
+    seed: int, scale: float, round_: int, motion: NDArray[np.float64], *, one_scanner: bool = False
 ) -> SyntheticBatch:
     """Draw one examination of a patient with lesions of scaled radius."""
     plan, scan = tumour.plan_lesions, drawing.acquire
 
-    def scaled(*args: object, **kwargs: object) -> tumour.LesionPlan:
-        made = plan(*args, **kwargs)  # type: ignore[arg-type]
-        return replace(made, radius=made.radius * scale)
+    def scaled_plan(*args: object, **kwargs: object) -> tumour.LesionPlan:
+        rendered = plan(*args, **kwargs)  # type: ignore[arg-type]
+        return replace(rendered, radius=rendered.radius * scale)
 
-    drawing.lesions.plan_lesions = scaled  # type: ignore[assignment]
+    drawing.lesions.plan_lesions = scaled_plan  # type: ignore[assignment]
     try:
         geometry = draw_geometry(GRID, [seed])
     finally:
@@ -91,14 +91,14 @@ def drawn(
     if one_scanner:
         drawing.acquire = partial(scanned_again, scan, seed, round_)  # type: ignore[assignment]
     try:
-        made = paint(GRID, geometry, [seed], 0 if one_scanner else round_)
+        rendered = paint(GRID, geometry, [seed], 0 if one_scanner else round_)
     finally:
         drawing.acquire = scan
     affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
     affine[:3, 3] = -EDGE_MM / 2 * (np.asarray(GRID.shape) - 1)
-    grid = Grid(GRID.shape, moved @ affine)
-    channels = made.channels[0].numpy()
-    nested = made.labels[0].numpy()
+    grid = Grid(GRID.shape, motion @ affine)
+    channels = rendered.channels[0].numpy()
+    nested = rendered.labels[0].numpy()
     labels = np.zeros(GRID.shape, np.uint8)
     for region, value in ((Region.WT, 2), (Region.TC, 1), (Region.ET, 3)):
         labels[nested[list(Region).index(region)] > 0] = value
@@ -107,72 +107,76 @@ def drawn(
         for n, s in enumerate(MrSequence)
     }
     patient = SyntheticPatient(
-        images, Volume(labels, grid), Volume(made.brain[0].numpy(), grid), seed
+        images, Volume(labels, grid), Volume(rendered.brain[0].numpy(), grid), seed
     )
-    return SyntheticBatch(patient, moved)
+    return SyntheticBatch(patient, motion)
 
 
-def scanned_again(scan: Callable[..., object], seed: int, round_: int, *rest: object) -> object:
-    """Scan with noise, field and artefacts of its own; `rest` as `artefacts.acquire` takes it."""
+def scanned_again(
+    scan: Callable[..., object], seed: int, round_: int, *arguments: object
+) -> object:
+    """Scan with separate noise, field and artefacts; `arguments` are those of `acquire`."""
     streams = RandomStreams([seed], torch.device("cpu"), stream=70 + round_)
-    return scan(streams if round_ else rest[0], *rest[1:])
+    return scan(streams if round_ else arguments[0], *arguments[1:])
 
 
 def movement(seed: int) -> NDArray[np.float64]:
     """Return a turn of up to 8 degrees about each axis and a shift of up to 10 mm."""
     rng = np.random.default_rng(seed)
-    out = np.eye(4)
+    motion = np.eye(4)
     for axis, angle in enumerate(np.deg2rad(rng.uniform(-8, 8, 3) / np.sqrt(3))):
         a, b = [k for k in range(3) if k != axis]
-        turn = np.eye(4)
-        turn[a, a] = turn[b, b] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        out = turn @ out
+        rotation = np.eye(4)
+        rotation[a, a] = rotation[b, b] = np.cos(angle)
+        rotation[a, b], rotation[b, a] = -np.sin(angle), np.sin(angle)
+        motion = rotation @ motion
     shift = rng.normal(size=3)
-    out[:3, 3] = shift / np.linalg.norm(shift) * rng.uniform(2, 10)
-    return out
+    motion[:3, 3] = shift / np.linalg.norm(shift) * rng.uniform(2, 10)
+    return motion
 
 
-def with_truth(one: SyntheticBatch, folder: Path, how: Acquisition) -> Analysis:
+def with_truth(batch: SyntheticBatch, folder: Path, acquisition: Acquisition) -> Analysis:
     """Return the analysis of a perfect engine: prepared as any study, measured from the truth."""
-    write_nifti(one.patient, folder, sequences=SEQUENCES, how=how)
+    write_nifti(batch.patient, folder, sequences=SEQUENCES, how=acquisition)
     study = open_study(folder)
     prepared = prepare(study, RunContext(), PrepareOptions(sides=False))
-    truth = acquire(one.patient.labels, how).data
+    truth = acquire(batch.patient.labels, acquisition).data
     regions = {r: np.isin(truth, r.labels).astype(np.float32) for r in Region}
     marked = draw_components(regions, prepared.native)
     context = Context(regions[Region.WT], None, has_t1c=True, identity=str(folder))
     findings = describe(marked, Evidence([0.9] * marked.count), context)
     volumes = Volumes(Volume(marked.labels, prepared.native), {}, {})
-    run = make_analysis(one.patient, study).run
+    run = make_analysis(batch.patient, study).run
     return Analysis(study, prepared, None, volumes, findings, run)
 
 
-def alignment_error(found: Analysis, now: SyntheticBatch, then: SyntheticBatch) -> float:
+def alignment_error(analysis: Analysis, now: SyntheticBatch, then: SyntheticBatch) -> float:
     """Return the largest of the brain's 95 % smallest errors of the alignment, mm."""
     brain = now.patient.brain
     points = brain.grid.to_mm(np.argwhere(brain.data)[::997])
-    true = then.moved @ np.linalg.inv(now.moved)
-    assert found.followup is not None
-    matrix = np.asarray(found.followup.alignment.matrix)
-    apart = [(m[:3, :3] @ points.T + m[:3, 3:]).T for m in (true, matrix)]
-    return float(np.percentile(np.linalg.norm(apart[0] - apart[1], axis=1), 95))
+    true_motion = then.moved @ np.linalg.inv(now.moved)
+    assert analysis.followup is not None
+    matrix = np.asarray(analysis.followup.alignment.matrix)
+    mapped = [(m[:3, :3] @ points.T + m[:3, 3:]).T for m in (true_motion, matrix)]
+    return float(np.percentile(np.linalg.norm(mapped[0] - mapped[1], axis=1), 95))
 
 
-def true_volumes(one: SyntheticBatch, perfect: Analysis, found: Analysis) -> dict[int, float]:
+def true_volumes(batch: SyntheticBatch, perfect: Analysis, analysis: Analysis) -> dict[int, float]:
     """Return the drawn volume (ml) of the whole lesion that each candidate lies on most.
 
     `perfect` knows the lesions of the truth; 0 where a candidate lies on none.
     """
-    drawn_at = one.patient.labels.grid.to_mm(np.argwhere(one.patient.labels.data > 0))
+    tumour_mm = batch.patient.labels.grid.to_mm(np.argwhere(batch.patient.labels.data > 0))
     lesion, candidate = (
-        _ids_at(drawn_at, a.findings.components, a.prepared.native) for a in (perfect, found)
+        _ids_at(tumour_mm, a.findings.components, a.prepared.native) for a in (perfect, analysis)
     )
     volumes = {}
-    for number in range(1, len(found.findings.candidates) + 1):
-        under = np.bincount(lesion[candidate == number], minlength=2)
-        best = int(under[1:].argmax()) + 1
-        volumes[number] = float(np.count_nonzero(lesion == best)) * DRAWN_ML if under[best] else 0.0
+    for number in range(1, len(analysis.findings.candidates) + 1):
+        overlap = np.bincount(lesion[candidate == number], minlength=2)
+        best = int(overlap[1:].argmax()) + 1
+        volumes[number] = (
+            float(np.count_nonzero(lesion == best)) * DRAWN_ML if overlap[best] else 0.0
+        )
     return volumes
 
 
@@ -204,43 +208,46 @@ def count(
     tally: Tally,
     scans: tuple[SyntheticBatch, SyntheticBatch],
     perfect: tuple[Analysis, Analysis],
-    found: Analysis,
+    analysis: Analysis,
     prior: Analysis,
 ) -> None:
     """Add one pair: every lesion is there twice, so every one should be matched with itself."""
     now, then = scans
-    assert found.followup is not None
-    tally.errors_mm.append(alignment_error(found, now, then))
-    true_now = true_volumes(now, perfect[0], found)
+    assert analysis.followup is not None
+    tally.errors_mm.append(alignment_error(analysis, now, then))
+    true_now = true_volumes(now, perfect[0], analysis)
     true_then = true_volumes(then, perfect[1], prior)
-    changes = found.followup.changes
-    real = [c for c in changes if c.now is None or true_now.get(c.now.id, 0) > 0]
-    real = [c for c in real if c.before is None or true_then.get(c.before.id, 0) > 0]
-    tally.pairs += len(real)
-    tally.matched += sum(c.kind == "matched" for c in real)
-    for change in real:
+    changes = analysis.followup.changes
+    real_changes = [c for c in changes if c.now is None or true_now.get(c.now.id, 0) > 0]
+    real_changes = [
+        c for c in real_changes if c.before is None or true_then.get(c.before.id, 0) > 0
+    ]
+    tally.pairs += len(real_changes)
+    tally.matched += sum(c.kind == "matched" for c in real_changes)
+    for change in real_changes:
         if change.before is None or change.now is None:
             continue
-        before, after = true_then[change.before.id], true_now[change.now.id]
-        if min(before, after) >= LARGE_ML and change.volume_percent is not None:
-            true = 100 * (after - before) / before
-            error = 100 * abs((100 + change.volume_percent) / (100 + true) - 1)
+        volume_before, volume_after = true_then[change.before.id], true_now[change.now.id]
+        if min(volume_before, volume_after) >= LARGE_ML and change.volume_percent is not None:
+            true_percent = 100 * (volume_after - volume_before) / volume_before
+            error = 100 * abs((100 + change.volume_percent) / (100 + true_percent) - 1)
             (tally.wrong_percent if tally.wrong_percent is not None else []).append(error)
-            words = "" if change.joint is None else change.joint.text
+            joint_text = "" if change.joint is None else change.joint.text
             print_line(
-                f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % by "
-                f"outlines, by one criterion {words}"
+                f"    {volume_before:.1f} ml: {true_percent:+.1f} % drawn, "
+                f"{change.volume_percent:+.1f} % by "
+                f"outlines, by one criterion {joint_text}"
             )
-            count_joint(tally, change, true)
+            count_joint(tally, change, true_percent)
 
 
-def count_joint(tally: Tally, change: Change, true: float) -> None:
+def count_joint(tally: Tally, change: Change, true_percent: float) -> None:
     """Add a change by one criterion, where there is one."""
     joint = change.joint
     if joint is None or joint.percent is None or joint.plus_minus is None:
         return
-    tally.joint_percent.append(100 * abs((100 + joint.percent) / (100 + true) - 1))
-    tally.kept += abs(joint.percent - true) <= joint.plus_minus
+    tally.joint_percent.append(100 * abs((100 + joint.percent) / (100 + true_percent) - 1))
+    tally.kept += abs(joint.percent - true_percent) <= joint.plus_minus
 
 
 def pairs(
@@ -254,9 +261,9 @@ def pairs(
         yield seed, now, drawn(seed, 1.0, 0, movement(seed), one_scanner=one_scanner)
 
 
-def print_line(words: str) -> None:
+def print_line(text: str) -> None:
     """Print at once."""
-    sys.stdout.write(f"{words}\n")
+    sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
@@ -279,30 +286,34 @@ def summarise(name: str, tally: Tally) -> None:
 
 def main() -> None:
     """Print one line a lesion, then one a path."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    p.add_argument("out", type=Path, help="folder for the drawn scans")
-    p.add_argument("--pairs", type=int, default=20)
-    p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
-    p.add_argument("--network", type=int, default=6, help="pairs that the network analyses too")
-    p.add_argument("--one-scanner", action="store_true", help="the same contrasts and slices")
-    a = p.parse_args()
-    before_how = NOW if a.one_scanner else THEN
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("out", type=Path, help="folder for the drawn scans")
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    parser.add_argument(
+        "--network", type=int, default=6, help="pairs that the network analyses too"
+    )
+    parser.add_argument("--one-scanner", action="store_true", help="the same contrasts and slices")
+    options = parser.parse_args()
+    before_how = NOW if options.one_scanner else THEN
     torch.set_num_threads(1)
     truth, network = Tally([], wrong_percent=[]), Tally([], wrong_percent=[])
-    lens = Lens("cpu") if a.network else None
-    for number, (seed, now, then) in enumerate(pairs(a.pairs, a.first, one_scanner=a.one_scanner)):
-        place = a.out / str(seed)
-        first = with_truth(then, place / "then", before_how)
-        second = with_truth(now, place / "now", NOW)
+    lens = Lens("cpu") if options.network else None
+    for number, (seed, now, then) in enumerate(
+        pairs(options.pairs, options.first, one_scanner=options.one_scanner)
+    ):
+        folder = options.out / str(seed)
+        first = with_truth(then, folder / "then", before_how)
+        second = with_truth(now, folder / "now", NOW)
         visit, before = Examination("drawn", "2026-03-01"), Examination("drawn", "2026-01-01")
-        found = compare(second, visit, Prior(before, first))
-        print_line(f"{seed} truth: {alignment_error(found, now, then):.2f} mm")
-        count(truth, (now, then), (second, first), found, first)
-        if lens is not None and number < a.network:
-            one, two = (lens(x.study).analysis for x in (first, second))
-            again = compare(two, visit, Prior(before, one))
-            print_line(f"{seed} network: {alignment_error(again, now, then):.2f} mm")
-            count(network, (now, then), (second, first), again, one)
+        comparison = compare(second, visit, Prior(before, first))
+        print_line(f"{seed} truth: {alignment_error(comparison, now, then):.2f} mm")
+        count(truth, (now, then), (second, first), comparison, first)
+        if lens is not None and number < options.network:
+            network_prior, network_now = (lens(x.study).analysis for x in (first, second))
+            network_comparison = compare(network_now, visit, Prior(before, network_prior))
+            print_line(f"{seed} network: {alignment_error(network_comparison, now, then):.2f} mm")
+            count(network, (now, then), (second, first), network_comparison, network_prior)
     summarise("truth", truth)
     if network.errors_mm:
         summarise("network", network)

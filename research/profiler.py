@@ -114,13 +114,13 @@ def measure(
     """
     x = baseline.make_input()
     windows = _windows(x, baseline.window)
-    shown = windows[:1] if patience.estimate else windows
+    measured_windows = windows[:1] if patience.estimate else windows
     reset_peak(device)
     before = _resident_mib(device)
     network = baseline.make()
 
-    def run(some: Sequence[Tensor]) -> None:
-        for window in some:
+    def run(window_batch: Sequence[Tensor]) -> None:
+        for window in window_batch:
             context.check(baseline.name)
             with (
                 torch.inference_mode(),
@@ -129,9 +129,9 @@ def measure(
                 network(window)
 
     run(windows[:1])  # the first pass allocates and chooses kernels
-    times = _times(lambda: run(shown), device, patience)
+    times = _times(lambda: run(measured_windows), device, patience)
     peak = peak_mib(device)
-    share = len(windows) / len(shown)
+    scale = len(windows) / len(measured_windows)
     i, j, k = x.shape[2:]
     return PassCost(
         name=baseline.name,
@@ -140,10 +140,10 @@ def measure(
         parameters=sum(p.numel() for p in network.parameters()),
         grid=(i, j, k),
         passes=len(windows),
-        seconds=statistics.median(clock for clock, _ in times) * share,
-        cpu_seconds=statistics.median(cpu for _, cpu in times) * share,
+        seconds=statistics.median(clock for clock, _ in times) * scale,
+        cpu_seconds=statistics.median(cpu for _, cpu in times) * scale,
         runs=len(times),
-        estimated=len(shown) < len(windows),
+        estimated=len(measured_windows) < len(windows),
         peak_mib=peak,
         before_mib=before,
         gmacs=_gmacs(network, windows[0]) * len(windows),
@@ -158,10 +158,10 @@ def _times(
     spent = 0.0
     while len(times) < patience.repeat and (not times or spent < patience.enough_s):
         _wait(device)
-        start, worked = time.perf_counter(), time.process_time()
+        start, cpu_start = time.perf_counter(), time.process_time()
         run()
         _wait(device)
-        times.append((time.perf_counter() - start, time.process_time() - worked))
+        times.append((time.perf_counter() - start, time.process_time() - cpu_start))
         spent += times[-1][0]
     return times
 
@@ -185,31 +185,31 @@ def apart(
         The user asked to stop.
     """
     context = processes.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    given = (theirs, prepared, number, str(device), torch.get_num_threads(), patience)
-    child = context.Process(target=_alone, args=given, daemon=True)
-    child.start()
-    theirs.close()
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, prepared, number, str(device), torch.get_num_threads(), patience)
+    process = context.Process(target=_alone, args=arguments, daemon=True)
+    process.start()
+    sender.close()
     try:
-        while not ours.poll(_ASK_S):
+        while not receiver.poll(_ASK_S):
             context.check("the measurement")
-        answer = ours.recv()
+        result = receiver.recv()
     except EOFError:
-        answer = "its process ended without an answer"
+        result = "its process ended without an answer"
     finally:
-        child.terminate()
-        child.join()
-    if isinstance(answer, PassCost):
-        return answer
+        process.terminate()
+        process.join()
+    if isinstance(result, PassCost):
+        return result
     raise ResourceError(
-        found=f"a network that could not be measured ({answer})",
+        found=f"a network that could not be measured ({result})",
         expected="enough memory for it",
         next_step="Close other programs, or measure on another device",
     )
 
 
 def _alone(
-    answer: Any,
+    sender: Any,
     prepared: PreparedStudy,
     number: int,
     device: str,
@@ -219,12 +219,12 @@ def _alone(
     """Measure, in a process of its own, and send a `PassCost` or what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
     torch.set_num_threads(threads)
-    place = torch.device(device)
+    torch_device = torch.device(device)
     try:
-        baseline = next(itertools.islice(all_baselines(prepared, place), number, None))
-        answer.send(measure(baseline, place, patience))
+        baseline = next(itertools.islice(all_baselines(prepared, torch_device), number, None))
+        sender.send(measure(baseline, torch_device, patience))
     except (RuntimeError, MemoryError, OSError) as error:
-        answer.send(" ".join(str(error).split())[:200] or type(error).__name__)
+        sender.send(" ".join(str(error).split())[:200] or type(error).__name__)
 
 
 def _wait(device: torch.device) -> None:
@@ -235,12 +235,12 @@ def _wait(device: torch.device) -> None:
 def _windows(x: Tensor, window: tuple[int, int, int] | None) -> list[Tensor]:
     if window is None:
         return [x]
-    amounts = [
+    padding = [
         n
         for size, edge in zip(reversed(x.shape[2:]), reversed(window), strict=True)
         for n in (0, max(0, edge - size))
     ]
-    padded = functional.pad(x, amounts)
+    padded = functional.pad(x, padding)
     starts = window_starts(tuple(padded.shape[2:]), window)
     return [_cut(padded, start, window) for start in starts]
 

@@ -63,9 +63,9 @@ _RNG = np.random.default_rng(0)  # `next_click(exact=True)` never asks it
 
 def truth_of(case: Path, grid: Grid) -> Mask:
     """Return the expert's whole tumour on the working grid."""
-    image: Any = nib.load(next(case.glob("*seg*")))
-    data = (np.asarray(image.dataobj) > 0).astype(np.float32)
-    return resample(data, Grid(data.shape, image.affine), grid) >= 0.5
+    reference: Any = nib.load(next(case.glob("*seg*")))
+    data = (np.asarray(reference.dataobj) > 0).astype(np.float32)
+    return resample(data, Grid(data.shape, reference.affine), grid) >= 0.5
 
 
 def without_candidates(result: Result) -> Result:
@@ -73,11 +73,13 @@ def without_candidates(result: Result) -> Result:
     analysis = result.analysis
     labels = analysis.volumes.labels
     empty = replace(labels, data=np.zeros_like(labels.data))
-    nothing = replace(
+    empty_findings = replace(
         analysis.findings, candidates=(), components=np.zeros_like(analysis.findings.components)
     )
-    left = replace(analysis, volumes=replace(analysis.volumes, labels=empty), findings=nothing)
-    return Result(left, result._prediction, result.engine)  # noqa: SLF001
+    emptied = replace(
+        analysis, volumes=replace(analysis.volumes, labels=empty), findings=empty_findings
+    )
+    return Result(emptied, result._prediction, result.engine)  # noqa: SLF001
 
 
 class Hand:
@@ -90,10 +92,10 @@ class Hand:
         painted()
         self.do("windowfocus", str(int(window.winId())))
 
-    def do(self, *words: str) -> None:
+    def do(self, *arguments: str) -> None:
         """Do what the words say, and let the window paint it."""
-        running = subprocess.Popen(["xdotool", *words])
-        while running.poll() is None:
+        process = subprocess.Popen(["xdotool", *arguments])
+        while process.poll() is None:
             QApplication.processEvents()
             time.sleep(0.002)
         painted()
@@ -118,24 +120,28 @@ class Hand:
         """Return where a point of the slice lies on the screen."""
         _, down, right = self._panel.viewer.dims.order[-3:]
         view = self._canvas.view
-        at = (view.transform * view.scene.transform).map([point_mm[right], point_mm[down]])
+        canvas_point = (view.transform * view.scene.transform).map(
+            [point_mm[right], point_mm[down]]
+        )
         native = self._canvas.native
-        on_screen = native.mapToGlobal(QPoint(round(float(at[0])), round(float(at[1]))))
+        on_screen = native.mapToGlobal(
+            QPoint(round(float(canvas_point[0])), round(float(canvas_point[1])))
+        )
         return str(on_screen.x()), str(on_screen.y())
 
     def sweep(self, line_mm: list[NDArray[np.float64]]) -> None:
         """Drag along a line at a hand's pace."""
         pixels = [self.pixel(point) for point in line_mm]
-        words = ["mousemove", *pixels[0], "mousedown", "1"]
-        before = np.array(pixels[0], float)
+        arguments = ["mousemove", *pixels[0], "mousedown", "1"]
+        previous = np.array(pixels[0], float)
         for pixel in pixels[1:]:
-            steps = max(1, round(float(np.abs(np.array(pixel, float) - before).max()) / _STEP_PX))
-            for share in np.linspace(0, 1, steps + 1)[1:]:
-                x, y = before + share * (np.array(pixel, float) - before)
-                words += ["mousemove", str(round(x)), str(round(y))]
-                words += ["sleep", f"{_STEP_PX / _HAND_PX_S:.3f}"]
-            before = np.array(pixel, float)
-        self.do(*words, "mouseup", "1")
+            steps = max(1, round(float(np.abs(np.array(pixel, float) - previous).max()) / _STEP_PX))
+            for fraction in np.linspace(0, 1, steps + 1)[1:]:
+                x, y = previous + fraction * (np.array(pixel, float) - previous)
+                arguments += ["mousemove", str(round(x)), str(round(y))]
+                arguments += ["sleep", f"{_STEP_PX / _HAND_PX_S:.3f}"]
+            previous = np.array(pixel, float)
+        self.do(*arguments, "mouseup", "1")
 
 
 def pointed(panel: LesionLens, hand: Hand, line: NDArray[np.int64], belongs: bool) -> Seconds:
@@ -170,53 +176,53 @@ def lines_of(inside: Mask) -> list[tuple[float, list[tuple[float, float]]]]:
     Its inside is swept in rows by a thick brush, its border is followed by a thin one.
     """
     depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
-    found = []
+    strokes = []
     for row in range(0, depth.shape[0], round(1.6 * _THICK_VOX)):
         runs, count = ndimage.label(depth[row] > _THICK_VOX)
         for number in range(1, count + 1):
             columns = np.flatnonzero(runs == number)
             ends = [(float(row), float(columns[0])), (float(row), float(columns[-1]))]
-            found.append((2 * _THICK_VOX, ends))
+            strokes.append((2 * _THICK_VOX, ends))
     parts, count = ndimage.label(inside)
     for number in range(1, count + 1):
-        mine = np.where(parts == number, depth, 0)
-        for level in (min(_THIN_VOX, 0.75 * mine.max()), 2.5 * _THIN_VOX):
-            for line in measure.find_contours(mine, level):
-                way = [(float(a), float(b)) for a, b in (*line[::2], line[-1])]
-                found.append((2 * _THIN_VOX, way))
-    return found
+        part_depth = np.where(parts == number, depth, 0)
+        for level in (min(_THIN_VOX, 0.75 * part_depth.max()), 2.5 * _THIN_VOX):
+            for line in measure.find_contours(part_depth, level):
+                path = [(float(a), float(b)) for a, b in (*line[::2], line[-1])]
+                strokes.append((2 * _THIN_VOX, path))
+    return strokes
 
 
-def brushed(panel: LesionLens, hand: Hand, name: str, truth: Mask, every: int = 3) -> None:
+def brushed(panel: LesionLens, hand: Hand, name: str, truth: Mask, step: int = 3) -> None:
     """Paint a thing from nothing on every third slice, and let those between be interpolated."""
     grid = panel.session.state.overlays.grid
     panel.commands.run("draw_lesion")
     painted()
     layer = panel.viewer.layers.selection.active
     levels = np.flatnonzero(truth.any((0, 1)))
-    chosen = sorted({*levels[::every].tolist(), int(levels[-1])})
+    levels_painted = sorted({*levels[::step].tolist(), int(levels[-1])})
     strokes, seconds = 0, 0.0
-    for level in chosen:
+    for level in levels_painted:
         inside = truth[:, :, level]
-        middle = np.array([*ndimage.center_of_mass(inside), level])
-        hand.look_at(grid.to_mm(middle))
-        begun = time.monotonic()
+        centre = np.array([*ndimage.center_of_mass(inside), level])
+        hand.look_at(grid.to_mm(centre))
+        started = time.monotonic()
         for size, line in lines_of(inside):
             layer.brush_size = size
             hand.sweep([grid.to_mm(np.array([i, j, level])) for i, j in line])
             strokes += 1
-        seconds += time.monotonic() - begun
-    drawn = panel.actions_.editor.drawn()
-    painted_only = dice(drawn[1] > 0, truth) if drawn else 0.0
-    begun = time.monotonic()
+        seconds += time.monotonic() - started
+    painted_labels = panel.actions_.editor.drawn()
+    painted_only = dice(painted_labels[1] > 0, truth) if painted_labels else 0.0
+    started = time.monotonic()
     hand.do("key", "shift+w")
     wait_for(lambda: False, at_most_s=0.5)
-    seconds += time.monotonic() - begun
-    drawn = panel.actions_.editor.drawn()
-    score = dice(drawn[1] > 0, truth) if drawn else 0.0
+    seconds += time.monotonic() - started
+    painted_labels = panel.actions_.editor.drawn()
+    score = dice(painted_labels[1] > 0, truth) if painted_labels else 0.0
     typer.echo(
         f"| {name}, brush | {painted_only:.3f} {score:.3f} | {strokes} strokes | {seconds:.1f} | "
-        f"{len(chosen)} | | {os.getloadavg()[0]:.0f} |"
+        f"{len(levels_painted)} | | {os.getloadavg()[0]:.0f} |"
     )
 
 
@@ -226,34 +232,40 @@ def played(
     """Point until nothing is wrong or the rounds are over; keep the outline by Enter."""
     overlays = panel.session.state.overlays
     mask = np.zeros(truth.shape, bool)
-    hit = overlays.components[truth & (overlays.components > 0)]
-    for number in np.unique(hit):
+    candidate_ids = overlays.components[truth & (overlays.components > 0)]
+    for number in np.unique(candidate_ids):
         mask |= overlays.components == number
-    scores, all_seconds, begun, first = [dice(mask, truth)], [], mask.copy(), time.monotonic()
+    scores, all_seconds, initial_mask, first = (
+        [dice(mask, truth)],
+        [],
+        mask.copy(),
+        time.monotonic(),
+    )
     slices = set()
-    if hit.size:
-        panel.session.go_to(int(np.bincount(hit).argmax()))
+    if candidate_ids.size:
+        panel.session.go_to(int(np.bincount(candidate_ids).argmax()))
         hand.do("key", "shift+e")
     for _ in range(rounds):
-        found = next_click(truth, mask, _RNG, exact=True)
-        if found is None:
+        click = next_click(truth, mask, _RNG, exact=True)
+        if click is None:
             break
-        at, belongs = found
+        voxel, belongs = click
         wrong = (truth != mask) & (truth == belongs)
-        line = scribble_through(wrong, at, axes=(2,)) if scribbles else at[None]
-        slices.add(int(at[2]))
+        line = scribble_through(wrong, voxel, axes=(2,)) if scribbles else voxel[None]
+        slices.add(int(voxel[2]))
         all_seconds.append(pointed(panel, hand, line, belongs))
-        sides = panel.actions_.editor.drawn()
-        if sides is not None:  # other candidates stay as they are
-            others = begun & (overlays.components != panel.session.state.editing)
-            mask = (sides[1] > 0) | others
+        edited = panel.actions_.editor.drawn()
+        if edited is not None:  # other candidates stay as they are
+            other_candidates = initial_mask & (overlays.components != panel.session.state.editing)
+            mask = (edited[1] > 0) | other_candidates
         scores.append(dice(mask, truth))
-    whole = time.monotonic() - first
+    total_s = time.monotonic() - first
     row = [f"{1000 * s[0]:.0f}/{1000 * s[1]:.0f}/{1000 * s[2]:.0f}" for s in all_seconds]
-    asked = len(panel.actions_.editor.rounds)
+    round_count = len(panel.actions_.editor.rounds)
     typer.echo(
-        f"| {name} | {' '.join(f'{s:.3f}' for s in scores)} | {asked} of {len(all_seconds)} | "
-        f"{whole:.1f} | {len(slices)} | {' '.join(row)} | {os.getloadavg()[0]:.0f} |"
+        f"| {name} | {' '.join(f'{s:.3f}' for s in scores)} | "
+        f"{round_count} of {len(all_seconds)} | "
+        f"{total_s:.1f} | {len(slices)} | {' '.join(row)} | {os.getloadavg()[0]:.0f} |"
     )
 
 
@@ -269,8 +281,8 @@ def main(
 ) -> None:
     """Print a row for each lesion."""
     lens = Lens()
-    with tempfile.TemporaryDirectory() as own:
-        os.environ["XDG_DATA_HOME"] = own
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["XDG_DATA_HOME"] = temporary
         typer.echo(
             "| | Dice before and after each act | acts | seconds | slices visited | "
             "ms a prompt: clock/window/process | load |\n|---|---|---|---|---|---|---|"
@@ -278,14 +290,14 @@ def main(
         for name in names:
             result = lens(open_study(cases / name))
             truth = truth_of(cases / name, result.analysis.prepared.working)
-            nothing = without_candidates(result)
-            shown = {"corrected": result}
+            empty_result = without_candidates(result)
+            starts = {"corrected": result}
             if from_nothing:
-                shown["from nothing"] = nothing
+                starts["from nothing"] = empty_result
             if brush:
-                shown["brush"] = nothing
-            for kind, one in shown.items():
-                viewer = show(one, block=False)
+                starts["brush"] = empty_result
+            for kind, start in starts.items():
+                viewer = show(start, block=False)
                 viewer.window.resize(1600, 1000)
                 panel = open_panel(viewer)
                 panel.actions_.show_layout(Layout.SINGLE)

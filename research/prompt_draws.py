@@ -25,10 +25,19 @@ from lesionlens.network.prompt.crop import network_input
 from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import load_file
 
-_ROUNDS = (0.52, 0.25, 0.13, 0.1)  # chance of as many answers of its own before the one that counts
-_SIZES = (0.6, 0.3, 0.1)  # chance of crops of the size that was asked for, 8 and 24 voxels more
+_ROUND_PROBABILITIES = (
+    0.52,
+    0.25,
+    0.13,
+    0.1,
+)  # chance of as many answers of its own before the one that counts
+_SIZE_PROBABILITIES = (
+    0.6,
+    0.3,
+    0.1,
+)  # chance of crops of the size that was asked for, 8 and 24 voxels more
 _LOCAL_MM, _REACH_MM = 14.0, 24.0
-_AHEAD = 2  # batches a process
+_BATCHES_AHEAD = 2  # batches a process
 
 
 class Batch(NamedTuple):
@@ -57,18 +66,18 @@ class Wanted:
     """Whether small objects alone are drawn."""
 
 
-def weights_of(one: Sample) -> NDArray[np.float32]:
+def weights_of(drawn: Sample) -> NDArray[np.float32]:
     """Where the answer counts: everywhere, or round the newest prompts, where it may change."""
-    if not one.local or not one.newest.any():
-        return np.ones(one.target.shape, np.float32)
-    far = ndimage.distance_transform_edt(~one.newest) * one.scene.spacing_mm
-    near = np.exp(-(far**2) / (2 * _LOCAL_MM**2))
-    outline = one.question.outline
+    if not drawn.local or not drawn.newest.any():
+        return np.ones(drawn.target.shape, np.float32)
+    distance_mm = ndimage.distance_transform_edt(~drawn.newest) * drawn.scene.spacing_mm
+    proximity = np.exp(-(distance_mm**2) / (2 * _LOCAL_MM**2))
+    outline = drawn.question.outline
     if outline is not None:
-        belongs = bool((one.question.foreground & one.newest).any())
+        belongs = bool((drawn.question.foreground & drawn.newest).any())
         contested = ~outline if belongs else outline
-        near = near * (0.2 + 0.8 * contested)
-    return np.asarray(0.1 + near, np.float32)
+        proximity = proximity * (0.2 + 0.8 * contested)
+    return np.asarray(0.1 + proximity, np.float32)
 
 
 class Drawer:
@@ -82,23 +91,23 @@ class Drawer:
 
     def batch(self, number: int) -> Batch:
         """Draw one batch; a number gives the same samples whoever draws it."""
-        wanted = self._wanted
-        rng = np.random.default_rng([wanted.seed, number, 1])
-        larger = 0 if wanted.small else int(rng.choice((0, 8, 24), p=_SIZES))
-        count = wanted.batch if larger < 24 else max(1, wanted.batch // 2)
+        settings = self._wanted
+        rng = np.random.default_rng([settings.seed, number, 1])
+        extra_vox = 0 if settings.small else int(rng.choice((0, 8, 24), p=_SIZE_PROBABILITIES))
+        count = settings.batch if extra_vox < 24 else max(1, settings.batch // 2)
         network = self._newest()
-        made = []
+        samples = []
         for _ in range(count):
-            one = self._sampler.draw(wanted.size + larger, rng)
-            for _ in range(int(rng.choice(len(_ROUNDS), p=_ROUNDS))):
-                one = answered(network, one, rng)
-            made.append(one)
-        inputs = [network_input(one.scene, one.question) for one in made]
+            drawn = self._sampler.draw(settings.size + extra_vox, rng)
+            for _ in range(int(rng.choice(len(_ROUND_PROBABILITIES), p=_ROUND_PROBABILITIES))):
+                drawn = answered(network, drawn, rng)
+            samples.append(drawn)
+        inputs = [network_input(drawn.scene, drawn.question) for drawn in samples]
         return Batch(
             torch.cat([x.maps for x in inputs]).half().numpy(),
             torch.cat([x.facts for x in inputs]).numpy(),
-            np.stack([one.target for one in made])[:, None],
-            np.stack([weights_of(one) for one in made])[:, None].astype(np.float16),
+            np.stack([drawn.target for drawn in samples])[:, None],
+            np.stack([weights_of(drawn) for drawn in samples])[:, None].astype(np.float16),
         )
 
     def _newest(self) -> PromptNetwork:
@@ -109,16 +118,22 @@ class Drawer:
 
 
 @torch.no_grad()
-def answered(network: PromptNetwork, one: Sample, rng: np.random.Generator) -> Sample:
+def answered(network: PromptNetwork, drawn_sample: Sample, rng: np.random.Generator) -> Sample:
     """Let the network answer, and the reader point at what is wrong with that."""
-    drawn = (network(network_input(one.scene, one.question)).logits[0, 0] > 0).numpy()
-    outline = drawn & (one.scene.brain[0].numpy() > 0)
-    before = one.question.outline
-    if one.local and before is not None:
-        far = ndimage.distance_transform_edt(~one.newest) * one.scene.spacing_mm
-        outline = np.where(far > _REACH_MM, before, outline)
-    again = replace(one, question=replace(one.question, outline=outline), local=True)
-    return again if mark(again, rng) else one
+    predicted = (
+        network(network_input(drawn_sample.scene, drawn_sample.question)).logits[0, 0] > 0
+    ).numpy()
+    outline = predicted & (drawn_sample.scene.brain[0].numpy() > 0)
+    previous = drawn_sample.question.outline
+    if drawn_sample.local and previous is not None:
+        distance_mm = (
+            ndimage.distance_transform_edt(~drawn_sample.newest) * drawn_sample.scene.spacing_mm
+        )
+        outline = np.where(distance_mm > _REACH_MM, previous, outline)
+    corrected = replace(
+        drawn_sample, question=replace(drawn_sample.question, outline=outline), local=True
+    )
+    return corrected if mark(corrected, rng) else drawn_sample
 
 
 class Draws:
@@ -136,7 +151,7 @@ class Draws:
         """Return the next batch."""
         if self._processes is None:
             return self._drawn(self._advanced())
-        while len(self._ahead) < _AHEAD * self._workers:
+        while len(self._ahead) < _BATCHES_AHEAD * self._workers:
             self._ahead.append(self._processes.submit(self._drawn, self._advanced()))
         return self._ahead.popleft().result()
 
@@ -150,15 +165,15 @@ class Draws:
         return self._next - 1
 
 
-_here: Drawer | None = None
+_drawer: Drawer | None = None
 
 
 def _begin(wanted: Wanted) -> None:
-    global _here  # noqa: PLW0603
+    global _drawer  # noqa: PLW0603
     torch.set_num_threads(1)
-    _here = Drawer(wanted)
+    _drawer = Drawer(wanted)
 
 
 def _drawn(number: int) -> Batch:
-    assert _here is not None
-    return _here.batch(number)
+    assert _drawer is not None
+    return _drawer.batch(number)

@@ -31,20 +31,20 @@ def pack(pool: Path, out: Path) -> int:
     """Pack every volume that may travel; return the bytes of all."""
     out.mkdir(parents=True, exist_ok=True)
     for folder in sorted(pool.iterdir()):
-        case = folder.name in MAY_BE_TRAINED_ON and folder.name not in EVALUATED_ON
-        if not case and not folder.name.startswith(_LABEL_MAP):
+        is_case = folder.name in MAY_BE_TRAINED_ON and folder.name not in EVALUATED_ON
+        if not is_case and not folder.name.startswith(_LABEL_MAP):
             continue
         Volume(folder)  # numbers its things
-        kept: dict[str, NDArray[np.generic]] = {}
+        arrays: dict[str, NDArray[np.generic]] = {}
         for file in sorted(folder.glob("*.npy")):
             if file.stem not in ("exact", "parts", "image"):
-                kept[file.stem] = np.load(file)
+                arrays[file.stem] = np.load(file)
         if (folder / "image.npy").is_file():
             values = np.load(folder / "image.npy").astype(np.float32) * _STEPS_A_DEVIATION
-            kept["image"] = values.round().clip(-127, 127).astype(np.int8)
-        about = np.frombuffer((folder / "about.json").read_bytes(), np.uint8)
+            arrays["image"] = values.round().clip(-127, 127).astype(np.int8)
+        record = np.frombuffer((folder / "about.json").read_bytes(), np.uint8)
         with zipfile.ZipFile(out / f"{folder.name}.npz", "w", zipfile.ZIP_LZMA) as packed:
-            for name, array in {"about": about, **kept}.items():
+            for name, array in {"about": record, **arrays}.items():
                 with packed.open(f"{name}.npy", "w") as stream:
                     np.lib.format.write_array(stream, np.ascontiguousarray(array))
     return sum(file.stat().st_size for file in out.glob("*.npz"))
@@ -56,12 +56,12 @@ def unpack(packed: Path, pool: Path) -> int:
     for file in files:
         if (pool / file.stem).is_dir():
             continue
-        with np.load(file) as kept:
-            arrays = {name: kept[name] for name in kept.files if name != "about"}
-            about = json.loads(kept["about"].tobytes())
+        with np.load(file) as stored:
+            arrays = {name: stored[name] for name in stored.files if name != "about"}
+            record = json.loads(stored["about"].tobytes())
         if "image" in arrays:
             arrays["image"] = (arrays["image"] / np.float32(_STEPS_A_DEVIATION)).astype(np.float16)
-        write(pool / file.stem, arrays, about)
+        write(pool / file.stem, arrays, record)
     return len(files)
 
 
@@ -71,11 +71,11 @@ def main() -> int:
     parser.add_argument("act", choices=("pack", "unpack"))
     parser.add_argument("source", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    wanted = parser.parse_args()
-    if wanted.act == "unpack":
-        print(unpack(wanted.source, wanted.out), "volumes")
+    options = parser.parse_args()
+    if options.act == "unpack":
+        print(unpack(options.source, options.out), "volumes")
         return 0
-    size = pack(wanted.source, wanted.out)
+    size = pack(options.source, options.out)
     print(f"{size / 1e6:.1f} MB of at most {PACK_BYTES / 1e6:.0f}")
     return int(size > PACK_BYTES)
 

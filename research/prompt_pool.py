@@ -50,31 +50,31 @@ def guesses(
     network: LensNetwork, channels: Tensor, brain: Tensor, present: Tensor, subsets: list[Tensor]
 ) -> list[np.ndarray]:
     """Probabilities (3, i, j, k) as uint8 of (1, 4, ...) z-scores at 2 mm, one a subset."""
-    out = []
+    maps = []
     for subset in subsets:
         x = with_presence(channels, (present & subset)[None], brain)
         with torch.autocast("cpu", torch.bfloat16):
             logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
-        chance = (logits.float().sigmoid() * brain[0]).cummin(0).values
-        out.append((chance * 255).round().to(torch.uint8).numpy())
-    return out
+        probability = (logits.float().sigmoid() * brain[0]).cummin(0).values
+        maps.append((probability * 255).round().to(torch.uint8).numpy())
+    return maps
 
 
-def write(folder: Path, arrays: dict[str, np.ndarray], about: dict[str, object]) -> None:
+def write(folder: Path, arrays: dict[str, np.ndarray], record: dict[str, object]) -> None:
     """Write a volume's arrays; the folder appears whole."""
-    aside = folder.with_name("." + folder.name)
-    aside.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name("." + folder.name)
+    temporary.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
-        np.save(aside / f"{name}.npy", np.ascontiguousarray(array))
-    (aside / "about.json").write_text(json.dumps(about))
+        np.save(temporary / f"{name}.npy", np.ascontiguousarray(array))
+    (temporary / "about.json").write_text(json.dumps(record))
     if "parts" in arrays:
-        Volume(aside)  # numbers its things, once for all who read it
-    aside.replace(folder)
+        Volume(temporary)  # numbers its things, once for all who read it
+    temporary.replace(folder)
 
 
 def _even_box(inside: Tensor) -> tuple[slice, ...]:
-    places = inside.nonzero()
-    low, high = places.amin(0).tolist(), (places.amax(0) + 1).tolist()
+    voxels = inside.nonzero()
+    low, high = voxels.amin(0).tolist(), (voxels.amax(0) + 1).tolist()
     box = []
     for a, b, size in zip(low, high, inside.shape, strict=True):
         first, last = max(0, a - 2), min(size, b + 2)
@@ -89,24 +89,24 @@ def add_synthetic(pool: Path, seed: int, network: LensNetwork, config: DrawConfi
         return
     rng = np.random.default_rng(seed)
     geometry = draw_geometry(config, [seed])
-    drawn = paint(config, geometry, [seed])
-    box = _even_box(drawn.brain[0])
-    brain = drawn.brain[0][box]
-    raw = functional.avg_pool3d((drawn.channels * drawn.brain[:, None])[0][(slice(None), *box)], 2)
+    batch = paint(config, geometry, [seed])
+    box = _even_box(batch.brain[0])
+    brain = batch.brain[0][box]
+    raw = functional.avg_pool3d((batch.channels * batch.brain[:, None])[0][(slice(None), *box)], 2)
     coarse = functional.avg_pool3d(brain[None].float(), 2) > 0.5
     picks = [0, 1 + int(rng.integers(2)), 3 + int(rng.integers(3))]
     subsets = [torch.tensor(SUBSETS[n]).bool() for n in picks]
-    found = guesses(network, zscore(raw[None], coarse), coarse, torch.ones(4).bool(), subsets)
+    predicted = guesses(network, zscore(raw[None], coarse), coarse, torch.ones(4).bool(), subsets)
     tissue = geometry.anatomy.tissue[0].argmax(0).to(torch.uint8) + 1
-    code = drawn.brain[0].to(torch.uint8) + drawn.labels[0].sum(0, dtype=torch.uint8)
+    code = batch.brain[0].to(torch.uint8) + batch.labels[0].sum(0, dtype=torch.uint8)
     write(
         folder,
         {
-            "image": drawn.zscored[0][(slice(None), *box)].half().numpy(),
-            "code": (code * drawn.brain[0])[box].numpy(),
-            "parts": drawn.instances[0][box].numpy(),
-            "tissue": (tissue * drawn.brain[0])[box].numpy(),
-            "guess": np.stack(found),
+            "image": batch.zscored[0][(slice(None), *box)].half().numpy(),
+            "code": (code * batch.brain[0])[box].numpy(),
+            "parts": batch.instances[0][box].numpy(),
+            "tissue": (tissue * batch.brain[0])[box].numpy(),
+            "guess": np.stack(predicted),
         },
         {"present": [True] * 4, "subsets": [list(SUBSETS[n]) for n in picks], "real": False},
     )
@@ -117,8 +117,8 @@ def add_anatomy(pool: Path, file: Path) -> None:
     folder = pool / f"anatomy-{file.name.split('.')[0]}"
     if not folder.is_dir():
         arrays, groups = structures(file)
-        about = {"present": [True] * 4, "subsets": [], "real": False, "groups": groups}
-        write(folder, arrays, about)
+        record = {"present": [True] * 4, "subsets": [], "real": False, "groups": groups}
+        write(folder, arrays, record)
 
 
 def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> None:
@@ -138,30 +138,34 @@ def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> No
     fine = make_network_input(prepared, 1.0, _CPU)
     coarse = make_network_input(prepared, 2.0, _CPU)
     engine = make_engine("lens", device="cpu", weights=weights)
-    found = engine.predict(prepared, context=SILENT)
-    whole = np.stack(
-        [resample(found.probability[r], prepared.working, coarse.grid) for r in Region]
+    prediction = engine.predict(prepared, context=SILENT)
+    coarse_probability = np.stack(
+        [resample(prediction.probability[r], prepared.working, coarse.grid) for r in Region]
     )
     present = torch.tensor(coarse.present)
-    subsets = [torch.tensor(one).bool() for one in SUBSETS]
-    more = guesses(network, coarse.channels, coarse.brain, present, subsets)
+    subsets = [torch.tensor(subset).bool() for subset in SUBSETS]
+    subset_guesses = guesses(network, coarse.channels, coarse.brain, present, subsets)
     values, grid = case.truth()
-    near = resample(values.astype(np.float32), grid, fine.grid, nearest=True).astype(np.uint8)
+    labels = resample(values.astype(np.float32), grid, fine.grid, nearest=True).astype(np.uint8)
     brain = fine.brain[0].numpy()
-    code = brain.astype(np.uint8) + (near > 0) + np.isin(near, (1, 3)) + (near == 3)
+    code = brain.astype(np.uint8) + (labels > 0) + np.isin(labels, (1, 3)) + (labels == 3)
     code = np.where(brain, code, 0).astype(np.uint8)
-    exact = np.stack([resample(found.probability[r], prepared.working, fine.grid) for r in Region])
+    exact = np.stack(
+        [resample(prediction.probability[r], prepared.working, fine.grid) for r in Region]
+    )
     write(
         folder,
         {
             "image": fine.channels[0].half().numpy(),
             "code": code,
             "parts": lesions(code),
-            "guess": np.stack([(whole * 255).round().clip(0, 255).astype(np.uint8), *more]),
+            "guess": np.stack(
+                [(coarse_probability * 255).round().clip(0, 255).astype(np.uint8), *subset_guesses]
+            ),
             "exact": exact.astype(np.float16),
         },
         {"present": list(map(bool, fine.present)), "subsets": [[1, 1, 1, 1], *SUBSETS],
-         "thresholds": [float(found.thresholds[r]) for r in Region], "real": True,
+         "thresholds": [float(prediction.thresholds[r]) for r in Region], "real": True,
          "weights": weights},
     )  # fmt: skip
 
@@ -177,20 +181,20 @@ def main() -> None:
     parser.add_argument("--cases", type=Path)
     parser.add_argument("--weights", default="synthetic")
     parser.add_argument("--only", nargs="*", default=())
-    wanted = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    for file in sorted(wanted.anatomies.glob("*.nii.gz")) if wanted.anatomies else ():
-        add_anatomy(wanted.pool, file)
-    network = load_chosen(wanted.weights)[0]
-    for number in range(wanted.synthetic):
-        seed = wanted.first_seed + number
-        add_synthetic(wanted.pool, seed, network, KINDS[wanted.kinds])
-    if wanted.cases:
+    for file in sorted(options.anatomies.glob("*.nii.gz")) if options.anatomies else ():
+        add_anatomy(options.pool, file)
+    network = load_chosen(options.weights)[0]
+    for number in range(options.synthetic):
+        seed = options.first_seed + number
+        add_synthetic(options.pool, seed, network, KINDS[options.kinds])
+    if options.cases:
         from lesionlens.training.references import find_real_cases  # noqa: PLC0415
 
-        for case in find_real_cases(wanted.cases, convention=lambda _: None):
-            if not wanted.only or case.name in wanted.only:
-                add_case(wanted.pool, case, wanted.weights, network)
+        for case in find_real_cases(options.cases, convention=lambda _: None):
+            if not options.only or case.name in options.only:
+                add_case(options.pool, case, options.weights, network)
 
 
 if __name__ == "__main__":

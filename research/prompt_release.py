@@ -20,11 +20,11 @@ def release(
     """Write weights and the file with their hash beside them; returns the SHA-256."""
     network, notes = load_file(run / NAME)
     digest = save(target / name, network, PromptNotes(version, trained_on, notes.steps))
-    about = {
+    record = {
         "file": name, "sha256": digest, "version": version, "steps": notes.steps,
         "trained_on": trained_on,
     }  # fmt: skip
-    (target / name).with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    (target / name).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return digest
 
 
@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--version", required=True)
     parser.add_argument("--trained-on", required=True)
     parser.add_argument("--small", action="store_true")
-    wanted = parser.parse_args()
-    name = SMALL_NAME if wanted.small else NAME
-    print(release(wanted.run, wanted.version, wanted.trained_on, name=name))
+    options = parser.parse_args()
+    name = SMALL_NAME if options.small else NAME
+    print(release(options.run, options.version, options.trained_on, name=name))
 
 
 if __name__ == "__main__":

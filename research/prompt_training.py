@@ -36,7 +36,7 @@ from lesionlens.network.prompt.weights import FORMAT, load_file, load_shipped
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser
 
-_AVERAGE = 0.9985
+_AVERAGE_DECAY = 0.9985
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class Settings:
 
 def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy and soft Dice, both weighted."""
-    flat = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    entropy = (flat * weight).sum((1, 2, 3, 4)) / weight.sum((1, 2, 3, 4))
-    chance = logits.sigmoid()
-    both = (chance * target * weight).sum((1, 2, 3, 4))
-    total = ((chance + target) * weight).sum((1, 2, 3, 4))
-    dice = 1 - (2 * both + 5) / (total + 5)
+    voxel_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    entropy = (voxel_entropy * weight).sum((1, 2, 3, 4)) / weight.sum((1, 2, 3, 4))
+    probability = logits.sigmoid()
+    overlap = (probability * target * weight).sum((1, 2, 3, 4))
+    total = ((probability + target) * weight).sum((1, 2, 3, 4))
+    dice = 1 - (2 * overlap + 5) / (total + 5)
     return (entropy + 0.8 * dice).mean()
 
 
@@ -95,51 +95,54 @@ class Training:
         self.network.to(memory_format=self._format)
         self._optimiser = Optimiser(
             self.network,
-            OptimiserConfig(rate=settings.rate, weight_decay=1e-3, average=_AVERAGE, clip=1.0),
+            OptimiserConfig(
+                rate=settings.rate, weight_decay=1e-3, average=_AVERAGE_DECAY, clip=1.0
+            ),
         )
         self.step, self._spent = run_state.restore(out, self.network, self._optimiser)
         self.keep()
-        wanted = Wanted(
+        draw_settings = Wanted(
             pool, out / "prompt.safetensors", settings.batch, settings.size, settings.seed,
             settings.small,
         )  # fmt: skip
-        self._draws = Draws(wanted, settings.workers, self.step)
+        self._draws = Draws(draw_settings, settings.workers, self.step)
 
     def keep(self) -> None:
         """Write state and weights; each file is whole or the one before."""
         from safetensors.torch import save_file  # noqa: PLC0415
 
         run_state.save(self._out, self.network, self._optimiser, self.step, self._spent)
-        plain = {k: v.float().cpu().contiguous() for k, v in self._optimiser.average.items()}
-        about = {
+        tensors = {k: v.float().cpu().contiguous() for k, v in self._optimiser.average.items()}
+        metadata = {
             "format": FORMAT, "network": json.dumps(asdict(self.network.config)),
             "steps": str(self.step),
         }  # fmt: skip
-        save_file(plain, self._out / "prompt.tmp", about)
+        save_file(tensors, self._out / "prompt.tmp", metadata)
         (self._out / "prompt.tmp").replace(self._out / "prompt.safetensors")
 
     def run(self) -> None:
         """Train until the time or the steps are over."""
-        begun = kept = time.monotonic()
-        before, losses, waited = self._spent, [], 0.0
+        started = last_kept = time.monotonic()
+        earlier_s, losses, waiting_s = self._spent, [], 0.0
         while True:
-            self._spent = before + time.monotonic() - begun
+            self._spent = earlier_s + time.monotonic() - started
             part = self._part()
             if part >= 1:
                 break
-            asked = time.monotonic()
+            request_started = time.monotonic()
             batch = self._draws.batch()
-            waited += time.monotonic() - asked
+            waiting_s += time.monotonic() - request_started
             losses.append(self._one(batch, part))
             if self.step % 50 == 0:
-                busy = os.times()
-                print(f"{self.step} {self._spent:.0f} s, {waited:.0f} s of it for samples, "
-                      f"{busy.user + busy.system:.0f} s of processor, {np.mean(losses):.4f}",
+                process_times = os.times()
+                print(f"{self.step} {self._spent:.0f} s, {waiting_s:.0f} s of it for samples, "
+                      f"{process_times.user + process_times.system:.0f} s of processor, "
+                      f"{np.mean(losses):.4f}",
                       flush=True)  # fmt: skip
                 losses = []
-            if time.monotonic() - kept > self._settings.keep_seconds:
+            if time.monotonic() - last_kept > self._settings.keep_seconds:
                 self.keep()
-                kept = time.monotonic()
+                last_kept = time.monotonic()
         self.keep()
 
     def close(self) -> None:
@@ -157,15 +160,17 @@ class Training:
     def _one(self, batch: Batch, part: float) -> float:
         maps = self._there(batch.maps).contiguous(memory_format=self._format)
         x = PromptInput(maps, self._there(batch.facts))
-        half = nullcontext() if self._settings.plain else torch.autocast(
+        autocast = nullcontext() if self._settings.plain else torch.autocast(
             self._device.type, torch.bfloat16
         )  # fmt: skip
-        with half:
+        with autocast:
             logits = self.network(x).logits
         loss = loss_of(logits.float(), self._there(batch.target), self._there(batch.weight))
-        warm = min(1.0, (self.step + 1) / 100)
-        share = warm * (0.03 + 0.97 * (1 + math.cos(math.pi * min(max(part, 0), 1))) / 2)
-        self._optimiser.step(loss, share, self.step)
+        warmup_factor = min(1.0, (self.step + 1) / 100)
+        rate_factor = warmup_factor * (
+            0.03 + 0.97 * (1 + math.cos(math.pi * min(max(part, 0), 1))) / 2
+        )
+        self._optimiser.step(loss, rate_factor, self.step)
         self.step += 1
         return float(loss.detach())
 
@@ -191,9 +196,9 @@ def main() -> None:
     parser.add_argument("--init", type=Path)
     parser.add_argument("--until", type=float, default=0.0)
     parser.add_argument("--plain", action="store_true")
-    wanted = vars(parser.parse_args())
-    pool, out = wanted.pop("pool"), wanted.pop("out")
-    settings = Settings(**wanted)
+    arguments = vars(parser.parse_args())
+    pool, out = arguments.pop("pool"), arguments.pop("out")
+    settings = Settings(**arguments)
     print(settings, flush=True)
     training = Training(pool, out, settings)
     try:

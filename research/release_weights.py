@@ -62,32 +62,38 @@ _FIELD_MM = (168.0, 208.0, 168.0)
 def options() -> argparse.Namespace:
     """Read the command line."""
     shape = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
-    p.add_argument("run", type=Path, nargs="+", help="folder of a training run, or its weights")
-    p.add_argument("--version", required=True)
-    p.add_argument("--name", default="default", choices=weights.SHIPPED)
-    p.add_argument("--spacing", type=float, default=2.0, help="mm, of the first pass")
-    p.add_argument("--focus", type=float, help="mm, of the patches; none without")
-    p.add_argument("--mean-with", type=Path, help="weights to average with, folds' ones too")
-    p.add_argument("--share", type=float, default=0.5, help="of the runs in that average")
-    p.add_argument("--folds", type=Path, nargs="*", default=[], help="runs that left cases out")
-    p.add_argument("--cases", type=Path, help="the cases that the folds left out")
-    p.add_argument("--patients", type=int, default=300)
-    p.add_argument("--warm-up", type=int, default=fitting.WARM_UP, help="for temperatures")
-    p.add_argument(
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    parser.add_argument(
+        "run", type=Path, nargs="+", help="folder of a training run, or its weights"
+    )
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--name", default="default", choices=weights.SHIPPED)
+    parser.add_argument("--spacing", type=float, default=2.0, help="mm, of the first pass")
+    parser.add_argument("--focus", type=float, help="mm, of the patches; none without")
+    parser.add_argument("--mean-with", type=Path, help="weights to average with, folds' ones too")
+    parser.add_argument("--share", type=float, default=0.5, help="of the runs in that average")
+    parser.add_argument(
+        "--folds", type=Path, nargs="*", default=[], help="runs that left cases out"
+    )
+    parser.add_argument("--cases", type=Path, help="the cases that the folds left out")
+    parser.add_argument("--patients", type=int, default=300)
+    parser.add_argument("--warm-up", type=int, default=fitting.WARM_UP, help="for temperatures")
+    parser.add_argument(
         "--drawn-mm", type=float, help="voxels of synthetic patients; as the finest grid"
     )
-    p.add_argument("--workers", type=int, default=1, help="processes of one thread")
-    p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
-    p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
-    p.add_argument(
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
+    parser.add_argument(
+        "--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET"
+    )
+    parser.add_argument(
         "--most-false", type=float, default=scoring.MAX_FALSE, help="a scan, at the threshold"
     )
-    p.add_argument("--recipe", default="default", help="for the record")
-    p.add_argument("--target", type=Path, default=TARGET)
-    p.add_argument("--results", type=Path, default=HERE / "RESULTS.md")
-    p.add_argument("--dry", action="store_true", help="fit and print only")
-    return p.parse_args()
+    parser.add_argument("--recipe", default="default", help="for the record")
+    parser.add_argument("--target", type=Path, default=TARGET)
+    parser.add_argument("--results", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--dry", action="store_true", help="fit and print only")
+    return parser.parse_args()
 
 
 def weights_in(run: Path) -> Path:
@@ -95,25 +101,27 @@ def weights_in(run: Path) -> Path:
     return run / "weights.safetensors" if run.is_dir() else run
 
 
-def adjusted(runs: list[Path], a: argparse.Namespace) -> tuple[LensNetwork, WeightsNotes]:
+def adjusted(runs: list[Path], arguments: argparse.Namespace) -> tuple[LensNetwork, WeightsNotes]:
     """Average runs' weights, and say what is known before anything is fitted."""
-    own = a.share if a.mean_with is not None else 1.0
-    sources = [(weights_in(run), own / len(runs)) for run in runs]
+    runs_weight = arguments.share if arguments.mean_with is not None else 1.0
+    sources = [(weights_in(run), runs_weight / len(runs)) for run in runs]
     info = weights.load(sources[0][0])[1]
-    about = dict(info.provenance) | {"recipe": a.recipe}
+    provenance = dict(info.provenance) | {"recipe": arguments.recipe}
     if len(runs) > 1:
-        about["runs"], about["data"] = len(runs), _trained_on(runs) or about["data"]
-    if a.mean_with is not None:
-        other = weights.load(a.mean_with)[1].version
-        about["mean"] = f"{own:g} of these runs, {1 - own:g} of version {other}"
-        sources.append((a.mean_with, 1 - own))
+        provenance["runs"], provenance["data"] = len(runs), _trained_on(runs) or provenance["data"]
+    if arguments.mean_with is not None:
+        other_version = weights.load(arguments.mean_with)[1].version
+        provenance["mean"] = (
+            f"{runs_weight:g} of these runs, {1 - runs_weight:g} of version {other_version}"
+        )
+        sources.append((arguments.mean_with, 1 - runs_weight))
     network = mean_of(sources)
     notes = WeightsNotes(
-        version=a.version,
-        spacing_mm=a.spacing,
-        focus_spacing_mm=a.focus,
-        thresholds=(a.thresholds[0], a.thresholds[1], a.thresholds[2]),
-        provenance=about,
+        version=arguments.version,
+        spacing_mm=arguments.spacing,
+        focus_spacing_mm=arguments.focus,
+        thresholds=(arguments.thresholds[0], arguments.thresholds[1], arguments.thresholds[2]),
+        provenance=provenance,
         score=(0.0, 1.0, 0.0),
         score_floor=0.0,
     )
@@ -125,42 +133,43 @@ def _trained_on(runs: list[Path]) -> str | None:
     splits = [run / "split.json" for run in runs]
     if not all(split.is_file() for split in splits):
         return None
-    known: dict[str, list[str]] = {}
+    cases_by_patient: dict[str, list[str]] = {}
     for split in splits:
-        known |= json.loads(split.read_text("utf-8"))["training"]
-    cases = sum(len(names) for names in known.values())
-    return f"synthetic, then {cases} real cases of {len(known)} patients"
+        cases_by_patient |= json.loads(split.read_text("utf-8"))["training"]
+    cases = sum(len(names) for names in cases_by_patient.values())
+    return f"synthetic, then {cases} real cases of {len(cases_by_patient)} patients"
 
 
-def workplace(runs: list[Path], a: argparse.Namespace) -> Path:
+def workplace(runs: list[Path], arguments: argparse.Namespace) -> Path:
     """Return the folder of what was seen with exactly these weights and settings."""
     settings = repr((
-        a.spacing, a.focus, tuple(a.thresholds), a.mean_with, a.share,
-        a.folds, a.warm_up, a.drawn_mm,
+        arguments.spacing, arguments.focus, tuple(arguments.thresholds), arguments.mean_with,
+        arguments.share,
+        arguments.folds, arguments.warm_up, arguments.drawn_mm,
     ))  # fmt: skip
-    given = b"".join(weights_in(run).read_bytes() for run in runs)
-    key = hashlib.sha256(given + settings.encode()).hexdigest()[:12]
+    weights_bytes = b"".join(weights_in(run).read_bytes() for run in runs)
+    key = hashlib.sha256(weights_bytes + settings.encode()).hexdigest()[:12]
     folder = weights_in(runs[0]).parent / "calibration" / key
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def drawn_for(a: argparse.Namespace) -> DrawConfig:
+def drawn_for(arguments: argparse.Namespace) -> DrawConfig:
     """Return the grid on which patients are drawn: as fine as the finest grid."""
-    spacing = a.drawn_mm or min(a.spacing, a.focus or a.spacing)
+    spacing = arguments.drawn_mm or min(arguments.spacing, arguments.focus or arguments.spacing)
     nodes = [round(mm / spacing) for mm in _FIELD_MM]
     return DrawConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))
 
 
-def folds_of(a: argparse.Namespace, temperature: tuple[float, float, float]) -> list[Fold]:
+def folds_of(arguments: argparse.Namespace, temperature: tuple[float, float, float]) -> list[Fold]:
     """Prepare each fold's weights as the released ones are, and find the cases it left out."""
-    if not a.folds:
+    if not arguments.folds:
         return []
-    cases = find_real_cases(a.cases, convention=read_conventions(None, a.cases).of)
+    cases = find_real_cases(arguments.cases, convention=read_conventions(None, arguments.cases).of)
     folds = []
-    for run in a.folds:
-        network, notes = adjusted([run], a)
-        path = workplace([run], a) / "weights.safetensors"
+    for run in arguments.folds:
+        network, notes = adjusted([run], arguments)
+        path = workplace([run], arguments) / "weights.safetensors"
         notes = dataclasses.replace(notes, temperature=temperature)
         weights.save(path, network.config, network.state_dict(), notes)
         folds.append(Fold(path, _left_out(run, cases)))
@@ -172,44 +181,50 @@ def _left_out(run: Path, cases: tuple[RealCase, ...]) -> tuple[RealCase, ...]:
     return tuple(case for case in cases if case.patient in patients)
 
 
-def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> list[ExaminedScan]:
+def shown_to_folds(
+    arguments: argparse.Namespace, temperature: tuple[float, float, float]
+) -> list[ExaminedScan]:
     """Return what real patients show, where there are folds."""
-    kept = workplace(a.run, a) / "real.jsonl"
-    known = list(fitting.read_kept(kept))
-    if not known:
-        known = [seen for seen, _ in examine_folds(folds_of(a, heat))]
-        fitting.keep(kept, known)
-    return known
+    cache = workplace(arguments.run, arguments) / "real.jsonl"
+    scans = list(fitting.read_kept(cache))
+    if not scans:
+        scans = [scan for scan, _ in examine_folds(folds_of(arguments, temperature))]
+        fitting.keep(cache, scans)
+    return scans
 
 
-def temperatures(a: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
+def temperatures(arguments: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
     """Fit them, or read what an earlier run fitted."""
-    path, heat = folder / "weights.safetensors", folder / "temperature.json"
-    if not heat.is_file():
-        network, notes = adjusted(a.run, a)
+    path, temperature_path = folder / "weights.safetensors", folder / "temperature.json"
+    if not temperature_path.is_file():
+        network, notes = adjusted(arguments.run, arguments)
         weights.save(path, network.config, network.state_dict(), notes)
-        real: list[Voxels] = [v for _, v in examine_folds(folds_of(a, _ONES), SUBSETS[:1])]
-        job = CalibrationScan(path, drawn_for(a))
-        effort = CalibrationEffort(a.warm_up, a.workers)
-        heat.write_text(json.dumps(fitting.fit_temperatures(job, effort, real)), "utf-8")
-    whole, core, enhancing = json.loads(heat.read_text("utf-8"))
+        real: list[Voxels] = [v for _, v in examine_folds(folds_of(arguments, _ONES), SUBSETS[:1])]
+        job = CalibrationScan(path, drawn_for(arguments))
+        effort = CalibrationEffort(arguments.warm_up, arguments.workers)
+        temperature_path.write_text(
+            json.dumps(fitting.fit_temperatures(job, effort, real)), "utf-8"
+        )
+    whole, core, enhancing = json.loads(temperature_path.read_text("utf-8"))
     return whole, core, enhancing
 
 
-def fitted_notes(a: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
+def fitted_notes(arguments: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
     """Fit everything; the notes that the weights travel with."""
-    network, notes = adjusted(a.run, a)
-    folder = workplace(a.run, a)
-    notes = dataclasses.replace(notes, temperature=temperatures(a, folder))
+    network, notes = adjusted(arguments.run, arguments)
+    folder = workplace(arguments.run, arguments)
+    notes = dataclasses.replace(notes, temperature=temperatures(arguments, folder))
     path = folder / "weights.safetensors"
     weights.save(path, network.config, network.state_dict(), notes)
-    seen = fitting.examine(
-        CalibrationScan(path, drawn_for(a)),
-        CalibrationEffort(a.patients, a.workers, a.minutes),
+    scans = fitting.examine(
+        CalibrationScan(path, drawn_for(arguments)),
+        CalibrationEffort(arguments.patients, arguments.workers, arguments.minutes),
         folder / "patients.jsonl",
         RunContext(lambda stage, share: print_to_stderr(f"{stage}: {share:.0%}")),
     )
-    result = fitting.calibrate(seen + shown_to_folds(a, notes.temperature), a.most_false)
+    result = fitting.calibrate(
+        scans + shown_to_folds(arguments, notes.temperature), arguments.most_false
+    )
     notes = dataclasses.replace(
         notes,
         score=result.score,
@@ -230,14 +245,17 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
     intercept, logit, volume = result.score
     whole, core, enhancing = notes.temperature
     even, odd = (np.round(score, 2).tolist() for score in result.trial.score)
-    whose, others = "all drawn", "drawn"
+    scan_text, other_text = "all drawn", "drawn"
     if result.real:
-        whose = f"drawn but for those of {result.real} real patients, shown to weights without them"
-        others = "drawn and on the same real ones"
+        scan_text = (
+            f"drawn but for those of {result.real} real patients, shown to weights without them"
+        )
+        other_text = "drawn and on the same real ones"
     lines = [
-        f"Weights {notes.version}: {result.patients} scans that no step has seen, {whose}; "
+        f"Weights {notes.version}: {result.patients} scans that no step has seen, {scan_text}; "
         f"{result.lesions} lesions, {result.candidates} candidates. Temperatures "
-        f"{whole:.2f}/{core:.2f}/{enhancing:.2f} (WT/TC/ET), fitted on others that are {others}; "
+        f"{whole:.2f}/{core:.2f}/{enhancing:.2f} (WT/TC/ET), fitted on others that are "
+        f"{other_text}; "
         f"calibration error of whole-tumour probability {result.voxel_error:.4f}. "
         f"A candidate's score is sigmoid({intercept:.2f} + {logit:.2f} mean logit + {volume:.2f} "
         f"ln ml); fitted on either half of the patients: {even}, {odd}. Below, each candidate is "
@@ -263,20 +281,20 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
 
 def main() -> None:
     """Calibrate and release."""
-    a = options()
+    arguments = options()
     torch.set_num_threads(1)
     try:
-        notes, result = fitted_notes(a)
+        notes, result = fitted_notes(arguments)
     except LesionLensError as error:
         sys.exit(str(error))
     text = table(result, notes)
     sys.stdout.write(text + "\n")
-    if a.dry:
+    if arguments.dry:
         return
-    plain = workplace(a.run, a) / "weights.safetensors"
-    digest = release(plain, notes, a.target, a.name)
-    if a.name == weights.DEFAULT_NAME:
-        put_between(a.results, "calibration", text)
+    weights_path = workplace(arguments.run, arguments) / "weights.safetensors"
+    digest = release(weights_path, notes, arguments.target, arguments.name)
+    if arguments.name == weights.DEFAULT_NAME:
+        put_between(arguments.results, "calibration", text)
     sys.stdout.write(f"\nReleased version {notes.version}, SHA-256 {digest}\n")
 
 

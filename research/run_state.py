@@ -20,9 +20,9 @@ def save(out: Path, network: nn.Module, optimiser: Optimiser, step: int, seconds
 
 def restore(out: Path, network: nn.Module, optimiser: Optimiser) -> tuple[int, float]:
     """Load the latest checkpoint, if there is one; return its steps and seconds."""
-    kept = checkpoint.load(out)
-    if kept is None:
+    stored = checkpoint.load(out)
+    if stored is None:
         return 0, 0.0
-    network.load_state_dict(kept.below("network/"))
-    optimiser.load(kept.below("opt/"))
-    return int(kept.meta["step"]), 60 * float(kept.meta["minutes"])
+    network.load_state_dict(stored.below("network/"))
+    optimiser.load(stored.below("opt/"))
+    return int(stored.meta["step"]), 60 * float(stored.meta["minutes"])

@@ -20,24 +20,24 @@ import numpy as np
 
 def differences(before: Path, after: Path) -> list[str]:
     """Return what differs between two results, in words."""
-    found = []
+    lines = []
     names = {p.name for folder in (before, after) for p in folder.glob("*.nii.gz")}
     for name in sorted(names):
         if not (before / name).is_file() or not (after / name).is_file():
-            found.append(f"{name} is in one of them only")
+            lines.append(f"{name} is in one of them only")
             continue
         old, new = nib.load(before / name), nib.load(after / name)
         if not np.array_equal(old.affine, new.affine):
-            found.append(f"{name}: another affine")
+            lines.append(f"{name}: another affine")
         a, b = np.asanyarray(old.dataobj), np.asanyarray(new.dataobj)
         if a.dtype != b.dtype or a.shape != b.shape:
-            found.append(f"{name}: {a.dtype} {a.shape} became {b.dtype} {b.shape}")
+            lines.append(f"{name}: {a.dtype} {a.shape} became {b.dtype} {b.shape}")
         elif not np.array_equal(a, b):
-            found.append(f"{name}: {np.count_nonzero(a != b)} voxels differ")
+            lines.append(f"{name}: {np.count_nonzero(a != b)} voxels differ")
     old, new = (
         json.loads((folder / "findings.json").read_text("utf-8")) for folder in (before, after)
     )
-    return found + [
+    return lines + [
         f"findings.json: {key}" for key in old.keys() | new.keys() if old.get(key) != new.get(key)
     ]
 
@@ -56,17 +56,17 @@ def main() -> int:
     )
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
-    given = parser.parse_args()
-    compared = pairs(given.before, given.after)
+    arguments = parser.parse_args()
+    compared = pairs(arguments.before, arguments.after)
     if not compared:
-        print(f"no findings.json in {given.before}")
+        print(f"no findings.json in {arguments.before}")
         return 2
-    worst = 0
+    status = 0
     for before, after in compared:
-        found = differences(before, after)
-        worst = worst or int(bool(found))
-        print(f"{before.name}: {'; '.join(found) or 'equal to the last bit'}")
-    return worst
+        lines = differences(before, after)
+        status = status or int(bool(lines))
+        print(f"{before.name}: {'; '.join(lines) or 'equal to the last bit'}")
+    return status
 
 
 if __name__ == "__main__":

@@ -72,10 +72,10 @@ def draw(folder: Path, count: int) -> None:
     for head in range(HEADS):
         write_study(make_patient(head, spacing_mm=6.0), folder / f".head{head}")
     for number in range(count):
-        place = folder / f"case{number:04}"
-        place.mkdir()
+        case_folder = folder / f"case{number:04}"
+        case_folder.mkdir()
         for file in (folder / f".head{number % HEADS}").iterdir():
-            os.link(file, place / file.name)
+            os.link(file, case_folder / file.name)
 
 
 def resident_mib(process: int) -> float:
@@ -89,11 +89,11 @@ def resident_mib(process: int) -> float:
 
 def below(process: int) -> list[int]:
     """Return the processes that a process started, and theirs."""
-    found: list[int] = []
+    descendants: list[int] = []
     for task in Path(f"/proc/{process}/task").glob("*/children"):
         for child in map(int, task.read_text("ascii").split()):
-            found += [child, *below(child)]
-    return found
+            descendants += [child, *below(child)]
+    return descendants
 
 
 def cpu_s(processes: list[int]) -> float:
@@ -122,21 +122,23 @@ def watch(
     command: list[str], env: dict[str, str], out: Path, victim: int | None, after: int
 ) -> dict:
     """Run a batch; end a process of it outright after so many studies; return what was seen."""
-    start, seen, killed = time.monotonic(), [], victim is None
+    start, samples, is_killed = time.monotonic(), [], victim is None
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
         while process.poll() is None:
             count, family = done(out), [process.pid, *below(process.pid)]
-            used = [resident_mib(one) for one in family]
-            seen.append((time.monotonic() - start, count, max(used), sum(used), cpu_s(family)))
-            if not killed and count >= after:
+            memory_mib = [resident_mib(member) for member in family]
+            samples.append(
+                (time.monotonic() - start, count, max(memory_mib), sum(memory_mib), cpu_s(family))
+            )
+            if not is_killed and count >= after:
                 os.kill(victim or _worker(process.pid), signal.SIGKILL)
-                killed = True
+                is_killed = True
             time.sleep(1.0)
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
     last = [line for line in text.splitlines() if line.strip()][-6:]
-    return {"status": process.returncode, "done": done(out), "seen": seen, "output": last}
+    return {"status": process.returncode, "done": done(out), "seen": samples, "output": last}
 
 
 def _worker(batch: int) -> int:
@@ -163,8 +165,10 @@ def cluster(stack: ExitStack, workers: int, env: dict[str, str]) -> tuple[str, i
     stack.callback(scheduler.kill)
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
     for _ in range(workers):
-        one = subprocess.Popen([*worker, "--no-dashboard", "--death-timeout", "60"], **quiet)
-        stack.callback(one.kill)
+        worker_process = subprocess.Popen(
+            [*worker, "--no-dashboard", "--death-timeout", "60"], **quiet
+        )
+        stack.callback(worker_process.kill)
     return address, scheduler.pid
 
 
@@ -187,33 +191,37 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--kill", choices=("worker", "scheduler"))
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-")))
-        (place / "light").mkdir()
-        (place / "light" / "sitecustomize.py").write_text(LIGHT)
-        env = {**os.environ, "PYTHONPATH": str(place / "light"), "OMP_NUM_THREADS": "1"}
-        draw(place / "studies", asked.studies)
-        out = place / "out"
-        batch = [sys.executable, "-m", "lesionlens", "batch", str(place / "studies"), "--out",
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-")))
+        (root / "light").mkdir()
+        (root / "light" / "sitecustomize.py").write_text(LIGHT)
+        env = {**os.environ, "PYTHONPATH": str(root / "light"), "OMP_NUM_THREADS": "1"}
+        draw(root / "studies", options.studies)
+        out = root / "out"
+        batch = [sys.executable, "-m", "lesionlens", "batch", str(root / "studies"), "--out",
                  str(out), "--device", "cpu"]  # fmt: skip
-        worker_options, victim = ["--workers", str(asked.workers)], None
-        if asked.kill == "scheduler":
-            address, victim = cluster(stack, asked.workers, env)
+        worker_options, victim = ["--workers", str(options.workers)], None
+        if options.kill == "scheduler":
+            address, victim = cluster(stack, options.workers, env)
             worker_options = ["--scheduler", address]
-        if asked.kill == "worker":
+        if options.kill == "worker":
             victim = 0
-        first = watch([*batch, *worker_options], env, out, victim, asked.studies // 3)
-        report("first run", first, asked.studies)
-        if first["done"] < asked.studies:
-            worker_options = ["--workers", str(asked.workers)]
-            again = watch([*batch, *worker_options, "--resume"], env, out, None, 0)
-            report("resumed", again, asked.studies)
+        first = watch([*batch, *worker_options], env, out, victim, options.studies // 3)
+        report("first run", first, options.studies)
+        if first["done"] < options.studies:
+            worker_options = ["--workers", str(options.workers)]
+            resumed = watch([*batch, *worker_options, "--resume"], env, out, None, 0)
+            report("resumed", resumed, options.studies)
         with (out / "cohort.csv").open(encoding="utf-8") as table:
             names = [row["study"] for row in csv.DictReader(table)]
-        whole = sum((out / name / "findings.json").is_file() for name in set(names))
-        left = [p.name for p in out.iterdir() if p.name.startswith(".")]
-        print(json.dumps({"in the table": len(set(names)), "results": whole, "left behind": left}))
+        result_count = sum((out / name / "findings.json").is_file() for name in set(names))
+        leftovers = [p.name for p in out.iterdir() if p.name.startswith(".")]
+        print(
+            json.dumps(
+                {"in the table": len(set(names)), "results": result_count, "left behind": leftovers}
+            )
+        )
         shutil.rmtree(out)
 
 

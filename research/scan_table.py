@@ -42,19 +42,19 @@ for series in study.series.values():
 Used = tuple[float, float]
 
 
-def copies(source: Path, target: Path, wanted: int) -> tuple[int, int]:
+def copies(source: Path, target: Path, file_count: int) -> tuple[int, int]:
     """Copy a series under new Series and SOP Instance UIDs; return how many files and series."""
     files = sorted(path for path in source.iterdir() if path.is_file())
     raw = [path.read_bytes() for path in files]
-    heads = [pydicom.dcmread(path, stop_before_pixels=True) for path in files]
-    count, times = 0, -(-wanted // len(files))
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in files]
+    count, times = 0, -(-file_count // len(files))
     for number in range(times):
         folder = target / f"{number:04d}"
         folder.mkdir()
-        for index, (content, head) in enumerate(zip(raw, heads, strict=True)):
+        for index, (content, header) in enumerate(zip(raw, headers, strict=True)):
             changed = content
-            for uid in (str(head.SeriesInstanceUID), str(head.SOPInstanceUID)):
-                tail = f"{number:04d}" if uid == str(head.SeriesInstanceUID) else f"{count:06d}"
+            for uid in (str(header.SeriesInstanceUID), str(header.SOPInstanceUID)):
+                tail = f"{number:04d}" if uid == str(header.SeriesInstanceUID) else f"{count:06d}"
                 changed = changed.replace(uid.encode(), (uid[: -len(tail)] + tail).encode())
             (folder / f"{index:04d}").write_bytes(changed)
             count += 1
@@ -63,11 +63,13 @@ def copies(source: Path, target: Path, wanted: int) -> tuple[int, int]:
 
 def measured(command: Sequence[str]) -> Used:
     """Run a process; return its CPU seconds, its children's with them, and those on the clock."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    usage_before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
-    clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return spent, clock
+    clock, usage_after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = (
+        usage_after.ru_utime + usage_after.ru_stime - usage_before.ru_utime - usage_before.ru_stime
+    )
+    return cpu_seconds, clock
 
 
 def converted(folder: Path, zipped: str) -> Used:
@@ -77,12 +79,12 @@ def converted(folder: Path, zipped: str) -> Used:
         return measured(["dcm2niix", *options, str(folder)])
 
 
-def row(what: str, runs: Sequence[Sequence[Used]]) -> str:
+def row(label: str, runs: Sequence[Sequence[Used]]) -> str:
     """Return one row of the table: CPU and clock of each, and ours over theirs by CPU."""
-    middle = [tuple(map(statistics.median, zip(*run, strict=True))) for run in runs]
-    cells = " | ".join(f"{cpu:.2f} | {clock:.2f}" for cpu, clock in middle)
-    ours, *others = (cpu for cpu, _ in middle)
-    return f"| {what} | {cells} | {' / '.join(f'{ours / cpu:.2f}' for cpu in others)} |"
+    medians = [tuple(map(statistics.median, zip(*run, strict=True))) for run in runs]
+    cells = " | ".join(f"{cpu:.2f} | {clock:.2f}" for cpu, clock in medians)
+    own_cpu, *other_cpus = (cpu for cpu, _ in medians)
+    return f"| {label} | {cells} | {' / '.join(f'{own_cpu / cpu:.2f}' for cpu in other_cpus)} |"
 
 
 def main() -> None:

@@ -55,38 +55,38 @@ def showing(prepared: PreparedStudy, subset: frozenset[MrSequence]) -> PreparedS
 
 def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]:
     """Return the Dice of every subset's result, its candidates, and what ranked the subsets."""
-    there = [s for s in MrSequence if (folder / f"{s.value}.nii.gz").is_file()]
-    named = {s: str(folder / f"{s.value}.nii.gz") for s in there}
-    prepared = prepare(open_study(folder, named=named), RunContext())
-    subsets = subsets_of(there)[1:]
+    available = [s for s in MrSequence if (folder / f"{s.value}.nii.gz").is_file()]
+    files = {s: str(folder / f"{s.value}.nii.gz") for s in available}
+    prepared = prepare(open_study(folder, named=files), RunContext())
+    subsets = subsets_of(available)[1:]
     labels, components = {}, {}
     for subset in subsets:
-        shown = showing(prepared, subset)
-        prediction = engine.predict(shown, context=SILENT)
-        marked = outlined(prediction, shown)
+        visible = showing(prepared, subset)
+        prediction = engine.predict(visible, context=SILENT)
+        marked = outlined(prediction, visible)
         labels[subset], components[subset] = marked.labels, marked.components
     questions = questions_to(engine, prepared, prediction, SILENT)
     fine = questions is not None and not detects_flagged_regions(questions, marked)
-    asked = [InputPerturbation.showing(one, fine=fine) for one in subsets]
-    seen = engine.predict_perturbed(prepared, asked, context=SILENT)
-    pairs = zip(seen.probability, seen.thresholds or (), strict=True)
+    perturbations = [InputPerturbation.showing(subset, fine=fine) for subset in subsets]
+    predictions = engine.predict_perturbed(prepared, perturbations, context=SILENT)
+    pairs = zip(predictions.probability, predictions.thresholds or (), strict=True)
     masks = [probability >= cut for probability, cut in pairs]  # of all: the last one
-    owner = np.zeros(seen.grid.shape, np.intp)
-    predicted = [float(shown_of(one, masks[-1], owner, 1)[0]) for one in masks]
+    owner = np.zeros(predictions.grid.shape, np.intp)
+    predicted = [float(shown_of(mask, masks[-1], owner, 1)[0]) for mask in masks]
     values, grid = case.truth()
-    near = resample(values.astype(np.float32), grid, prepared.native, nearest=True)
-    truth = near.astype(np.uint8)
+    resampled = resample(values.astype(np.float32), grid, prepared.native, nearest=True)
+    truth = resampled.astype(np.uint8)
     rows = {}
-    for (one, found), said in zip(labels.items(), predicted, strict=True):
-        parts = components[one]
+    for (subset, subset_labels), predicted_dice in zip(labels.items(), predicted, strict=True):
+        parts = components[subset]
         flagged = np.unique(parts[parts > 0])
-        right = np.unique(parts[(truth > 0) & (parts > 0)])
-        rows[name_of(one)] = {
-            "dice": [dice(region_mask(found, r), region_mask(truth, r)) for r in Region],
+        true_ids = np.unique(parts[(truth > 0) & (parts > 0)])
+        rows[name_of(subset)] = {
+            "dice": [dice(region_mask(subset_labels, r), region_mask(truth, r)) for r in Region],
             "candidates": len(flagged),
-            "false": len(flagged) - len(right),
-            "run": dice(found > 0, labels[subsets[-1]] > 0),
-            "predicted": said,
+            "false": len(flagged) - len(true_ids),
+            "run": dice(subset_labels > 0, labels[subsets[-1]] > 0),
+            "predicted": predicted_dice,
         }
     return {"subsets": rows, "rank": rank_of(rows)}
 
@@ -97,24 +97,24 @@ def rank_of(rows: dict[str, dict[str, Any]]) -> float:
     return float(spearmanr(pairs).statistic)
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def table(cases: dict[str, dict[str, Any]]) -> str:
     """Return both tables in Markdown."""
     lines = [
-        f"Mean Dice over {len(found)} cases, and candidates in all of them:",
+        f"Mean Dice over {len(cases)} cases, and candidates in all of them:",
         "",
         "| shown | WT | TC | ET | found in | candidates | false ones |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name in next(iter(found.values()))["subsets"]:
-        rows = [one["subsets"][name] for one in found.values()]
+    for name in next(iter(cases.values()))["subsets"]:
+        rows = [case["subsets"][name] for case in cases.values()]
         cells = [f"{mean:.3f}" for mean in np.mean([row["dice"] for row in rows], axis=0)]
         if "T1c" not in name:
             cells[-1] = ""
-        hit = sum(row["candidates"] > row["false"] for row in rows)
-        counts = [hit, *(sum(row[key] for row in rows) for key in ("candidates", "false"))]
+        cases_found = sum(row["candidates"] > row["false"] for row in rows)
+        counts = [cases_found, *(sum(row[key] for row in rows) for key in ("candidates", "false"))]
         lines.append(f"| {name} | {' | '.join(cells)} | {' | '.join(map(str, counts))} |")
     lines += ["", "| case | rank correlation |", "|---|---|"]
-    lines += [f"| {name} | {one['rank']:.3f} |" for name, one in found.items()]
+    lines += [f"| {name} | {case['rank']:.3f} |" for name, case in cases.items()]
     return "\n".join(lines)
 
 
@@ -128,19 +128,19 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    engine, found = LensEngine("cpu", options.weights), {}
+    engine, cases_done = LensEngine("cpu", options.weights), {}
     options.kept.mkdir(parents=True, exist_ok=True)
     convention = read_conventions(None, options.data).of
     cases = {c.name: c for c in find_real_cases(options.data, convention=convention)}
     for name in options.cases or cases:
-        kept = options.kept / f"{name}.json"
-        if not kept.is_file():
-            kept.write_text(
+        output = options.kept / f"{name}.json"
+        if not output.is_file():
+            output.write_text(
                 json.dumps(run_case(engine, options.data / name, cases[name]), indent=1)
             )
-        found[name] = json.loads(kept.read_text())
-        print(name, found[name]["rank"], flush=True)
-    text = table(found)
+        cases_done[name] = json.loads(output.read_text())
+        print(name, cases_done[name]["rank"], flush=True)
+    text = table(cases_done)
     print(text)
     if options.results:
         put_between(options.results, MARKER, text)

@@ -34,7 +34,7 @@ from lesionlens.engines.lens.engine import LensEngine
 
 EDGES_ML = (0.03, 0.1, 0.3, 1.0, 3.0, 1000.0)
 FOUND = 0.1
-_ROOM = 4  # voxels round the brain
+_PADDING_VOX = 4  # voxels round the brain
 
 
 class Place(NamedTuple):
@@ -60,10 +60,10 @@ class Read(NamedTuple):
 
 def study_of(folder: Path) -> tuple[PreparedStudy, NDArray[np.uint8]]:
     """Make a prepared study of a volume of the pool; the true labels come second."""
-    room = [(_ROOM, _ROOM)] * 3
-    code = np.pad(np.load(folder / "code.npy"), room)
+    padding = [(_PADDING_VOX, _PADDING_VOX)] * 3
+    code = np.pad(np.load(folder / "code.npy"), padding)
     brain = code > 0
-    image = np.pad(np.load(folder / "image.npy").astype(np.float32), [(0, 0), *room]) * brain
+    image = np.pad(np.load(folder / "image.npy").astype(np.float32), [(0, 0), *padding]) * brain
     affine = np.eye(4)
     affine[:3, 3] = -np.array(code.shape) / 2
     grid = Grid(code.shape, affine)
@@ -78,38 +78,42 @@ def read(engine: LensEngine, folder: Path) -> Read:
     """Analyse a volume without the search, and keep what the search draws beside it."""
     study, code = study_of(folder)
     small_lesions.FLOOR = 2.0  # adds nothing
-    found = engine.predict(study, context=SILENT)
-    drawn = draw_components(found.probability, study.working, CandidateCriteria(found.thresholds))
-    flagged = judged(drawn, found.unperturbed, found.scoring).marked.components > 0
+    prediction = engine.predict(study, context=SILENT)
+    components = draw_components(
+        prediction.probability, study.working, CandidateCriteria(prediction.thresholds)
+    )
+    flagged = judged(components, prediction.unperturbed, prediction.scoring).marked.components > 0
     engine.forget()
     small_lesions.FLOOR = 0.0
     cores, count = ndimage.label(code >= 3, TOUCHING)
-    near = ndimage.grey_dilation(cores, size=5)
-    places, small = [], engine.small_lesions_of(study)
-    for lesion in [] if small is None else small.lesions:
-        at = np.argwhere(lesion.inside) + [side.start for side in lesion.where]
-        seen = small.probability[tuple(at.T)] >= 0.5
-        index = np.rint(study.working.to_voxel(small.study.grid.to_mm(at[seen]))).astype(int)
-        hit = np.bincount(near[tuple(index.T)], minlength=2)
-        number = int(hit[1:].argmax() + 1) if hit[1:].any() else 0
+    dilated = ndimage.grey_dilation(cores, size=5)
+    places, search_result = [], engine.small_lesions_of(study)
+    for lesion in [] if search_result is None else search_result.lesions:
+        voxels = np.argwhere(lesion.mask) + [side.start for side in lesion.box]
+        is_drawn = search_result.probability[tuple(voxels.T)] >= 0.5
+        index = np.rint(
+            study.working.to_voxel(search_result.study.grid.to_mm(voxels[is_drawn]))
+        ).astype(int)
+        overlap = np.bincount(dilated[tuple(index.T)], minlength=2)
+        number = int(overlap[1:].argmax() + 1) if overlap[1:].any() else 0
         places.append(Place(lesion.certainty, lesion.suspicion, number))
     numbers, sizes, outlined = [], [], []
     for number in range(1, count + 1):
-        own = cores == number
-        if (code[own] == 4).mean() > 0.3:
+        mask = cores == number
+        if (code[mask] == 4).mean() > 0.3:
             numbers.append(number)
-            sizes.append(float(own.sum()) / 1000)
-            outlined.append(bool(flagged[own].mean() >= FOUND))
+            sizes.append(float(mask.sum()) / 1000)
+            outlined.append(bool(flagged[mask].mean() >= FOUND))
     return Read(folder.name, places, sizes, numbers, outlined)
 
 
-def kept_read(engine: LensEngine, folder: Path, kept: Path) -> Read:
+def kept_read(engine: LensEngine, folder: Path, cache: Path) -> Read:
     """Read a volume, or what was kept of it."""
-    file = kept / f"{folder.name}.json"
+    file = cache / f"{folder.name}.json"
     if not file.is_file():
         file.write_text(json.dumps(read(engine, folder)))
-    name, places, *rest = json.loads(file.read_text())
-    return Read(name, [Place(*place) for place in places], *rest)
+    name, places, *remaining = json.loads(file.read_text())
+    return Read(name, [Place(*place) for place in places], *remaining)
 
 
 def fit(reads: list[Read]) -> tuple[float, float, float]:
@@ -128,27 +132,33 @@ def _features(place: Place) -> tuple[float, float]:
 
 def table(reads: list[Read], model: tuple[float, float, float], floor: float) -> str:
     """Return what is found by size, and false places a volume."""
-    least = np.log(floor / (1 - floor))
+    min_logit = np.log(floor / (1 - floor))
 
-    def added(one: Read) -> list[Place]:
-        return [p for p in one.places if model[0] + np.dot(model[1:], _features(p)) >= least]
+    def added(volume: Read) -> list[Place]:
+        return [p for p in volume.places if model[0] + np.dot(model[1:], _features(p)) >= min_logit]
 
     cells = []
     for low, high in itertools.pairwise(EDGES_ML):
-        before, after = [], []
-        for one in reads:
-            hit = {p.lesion for p in added(one)}
-            for number, ml, known in zip(one.numbers, one.sizes, one.outlined, strict=True):
+        flagged_before, flagged_after = [], []
+        for volume in reads:
+            found_lesions = {p.lesion for p in added(volume)}
+            for number, ml, was_outlined in zip(
+                volume.numbers, volume.sizes, volume.outlined, strict=True
+            ):
                 if low <= ml < high:
-                    before.append(known)
-                    after.append(known or number in hit)
+                    flagged_before.append(was_outlined)
+                    flagged_after.append(was_outlined or number in found_lesions)
         cells.append(
-            f"{np.mean(before):.2f} to {np.mean(after):.2f} of {len(after)}" if after else "none"
+            f"{np.mean(flagged_before):.2f} to {np.mean(flagged_after):.2f} of {len(flagged_after)}"
+            if flagged_after
+            else "none"
         )
     false = {}
     for kind in ("synthetic-18003000", "synthetic-18003100", "B", "MSD"):
-        some = [one for one in reads if one.name.startswith(kind)]
-        false[kind] = sum(p.lesion == 0 for one in some for p in added(one)) / max(1, len(some))
+        volumes = [volume for volume in reads if volume.name.startswith(kind)]
+        false[kind] = sum(p.lesion == 0 for volume in volumes for p in added(volume)) / max(
+            1, len(volumes)
+        )
     return f"{floor}: {' | '.join(cells)} | false {false}"
 
 
@@ -158,13 +168,13 @@ def main() -> None:
     parser.add_argument("pools", type=Path, nargs="+")
     parser.add_argument("--keep", type=Path, required=True)
     parser.add_argument("--weights", default="default")
-    wanted = parser.parse_args()
-    wanted.keep.mkdir(exist_ok=True)
+    options = parser.parse_args()
+    options.keep.mkdir(exist_ok=True)
     torch.set_num_threads(1)
-    engine = LensEngine("cpu", wanted.weights)
-    folders = sorted(f for pool in wanted.pools for f in pool.iterdir())
+    engine = LensEngine("cpu", options.weights)
+    folders = sorted(f for pool in options.pools for f in pool.iterdir())
     heads = [f for f in folders if not f.name.startswith((".", "anatomy"))]
-    reads = [kept_read(engine, folder, wanted.keep) for folder in heads]
+    reads = [kept_read(engine, folder, options.keep) for folder in heads]
     model = fit(reads)
     print("intercept, certainty, suspicion", np.round(model, 3))
     for floor in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):

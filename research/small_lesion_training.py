@@ -36,31 +36,31 @@ _BIAS = -4.0
 def loss_of(logit: Tensor, crop: Crop) -> Tensor:
     """Weighted cross-entropy, and one minus the soft Dice where there is a lesion."""
     target, weight = crop.target[None], crop.weight[None]
-    focal = functional.binary_cross_entropy_with_logits(logit, target, reduction="none")
-    entropy = (focal * weight).sum() / (target * weight).sum().clamp_min(1500.0)
-    share = torch.sigmoid(logit) * weight
-    both, total = (share * target).sum(), (share + target * weight).sum()
+    voxel_entropy = functional.binary_cross_entropy_with_logits(logit, target, reduction="none")
+    entropy = (voxel_entropy * weight).sum() / (target * weight).sum().clamp_min(1500.0)
+    probability = torch.sigmoid(logit) * weight
+    overlap, total = (probability * target).sum(), (probability + target * weight).sum()
     if float(target.sum()) < 4:
         return entropy
-    return entropy + 0.5 * (1 - (2 * both + 1) / (total + 1))
+    return entropy + 0.5 * (1 - (2 * overlap + 1) / (total + 1))
 
 
 def crops(heads: list[Head], seed: int) -> Iterator[Crop]:
     """Draw crops without end, one ahead in a thread of its own."""
     real = [head for head in heads if head.real]
-    drawn = [head for head in heads if not head.real]
+    synthetic = [head for head in heads if not head.real]
 
-    def one(number: int) -> Crop:
+    def draw_crop(number: int) -> Crop:
         rng = np.random.default_rng([seed, number])
-        some = real if real and rng.random() < REAL_SHARE else drawn
-        return draw(some[int(rng.integers(len(some)))], SIZE, rng)
+        pool_heads = real if real and rng.random() < REAL_SHARE else synthetic
+        return draw(pool_heads[int(rng.integers(len(pool_heads)))], SIZE, rng)
 
     with ThreadPoolExecutor(1) as pool:
         number = seed
-        waiting = [pool.submit(one, number + n) for n in range(3)]
+        waiting = [pool.submit(draw_crop, number + n) for n in range(3)]
         while True:
             number += 1
-            waiting.append(pool.submit(one, number + 2))
+            waiting.append(pool.submit(draw_crop, number + 2))
             yield waiting.pop(0).result()
 
 
@@ -84,10 +84,17 @@ def train(pool: Path, out: Path, minutes: float, held_out: list[str]) -> None:
 
 def release(pool: Path, out: Path, version: str) -> None:
     """Write the averaged weights to the package, with the scans that they were trained on."""
-    kept, known = checkpoint.load(out), json.loads((WEIGHTS / "default.json").read_text())
-    digests = {f.name: known["trained_on"][f.name] for f in sorted(pool.glob("BraTS*"))}
-    about = {"version": version, "steps": kept and int(kept.meta["step"]), "trained_on": digests}
-    release_unet(averaged(out, CHANNELS), CHANNELS, NAME, about, FORMAT)
+    stored, default_record = (
+        checkpoint.load(out),
+        json.loads((WEIGHTS / "default.json").read_text()),
+    )
+    digests = {f.name: default_record["trained_on"][f.name] for f in sorted(pool.glob("BraTS*"))}
+    record = {
+        "version": version,
+        "steps": stored and int(stored.meta["step"]),
+        "trained_on": digests,
+    }
+    release_unet(averaged(out, CHANNELS), CHANNELS, NAME, record, FORMAT)
 
 
 def main() -> None:
@@ -98,13 +105,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--held-out", nargs="*", default=[])
     parser.add_argument("--release", metavar="VERSION")
-    a = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    if a.release:
-        release(a.pool, a.out, a.release)
+    if options.release:
+        release(options.pool, options.out, options.release)
         return
-    a.out.mkdir(parents=True, exist_ok=True)
-    train(a.pool, a.out, a.minutes, a.held_out)
+    options.out.mkdir(parents=True, exist_ok=True)
+    train(options.pool, options.out, options.minutes, options.held_out)
 
 
 if __name__ == "__main__":

@@ -34,54 +34,58 @@ NEIGHBOURS = np.ones((3, 3, 3))
 Row = tuple[float, float, float]
 
 
-def pieces(drawn: SyntheticBatch) -> tuple[NDArray[np.int32], int]:
+def pieces(batch: SyntheticBatch) -> tuple[NDArray[np.int32], int]:
     """Return the pieces of the first patient's tumour core, and how many."""
-    found, count = ndimage.label(drawn.labels[0, 1].numpy() > 0, NEIGHBOURS)
-    return found, int(count)
+    components, count = ndimage.label(batch.labels[0, 1].numpy() > 0, NEIGHBOURS)
+    return components, int(count)
 
 
-def examine(engine: LensEngine, drawn: SyntheticBatch) -> tuple[list[Row], int]:
+def examine(engine: LensEngine, batch: SyntheticBatch) -> tuple[list[Row], int]:
     """Return (ml, share found, Dice of the enhancing part) a piece, and the false candidates."""
-    study = prepared_of(drawn, np.ones(4, dtype=bool))
+    study = prepared_of(batch, np.ones(4, dtype=bool))
     prediction = engine.predict(study, context=SILENT)
-    known = {region: (prediction.probability or {})[region] for region in Region}
-    whole, enhancing = known[Region.WT] > 0.5, known[Region.ET] > 0.5
-    truth, rows = drawn.labels[0].numpy() > 0, []
-    cores, _ = pieces(drawn)
+    probability = {region: (prediction.probability or {})[region] for region in Region}
+    whole, enhancing = probability[Region.WT] > 0.5, probability[Region.ET] > 0.5
+    truth, rows = batch.labels[0].numpy() > 0, []
+    cores, _ = pieces(batch)
     for number, box in enumerate(ndimage.find_objects(cores), start=1):
-        own = cores[box] == number
-        ml = float(own.sum()) * study.working.voxel_ml
-        drawn_region, meant = enhancing[box] & own, truth[2][box] & own
-        rows.append((ml, float(whole[box][own].mean()), dice(drawn_region, meant)))
-    marked = draw_components(known, study.working)
-    there = [truth[0][marked.components == n].any() for n in range(1, marked.count + 1)]
-    return rows, len(there) - sum(there)
+        piece_mask = cores[box] == number
+        ml = float(piece_mask.sum()) * study.working.voxel_ml
+        drawn_region, true_region = enhancing[box] & piece_mask, truth[2][box] & piece_mask
+        rows.append((ml, float(whole[box][piece_mask].mean()), dice(drawn_region, true_region)))
+    marked = draw_components(probability, study.working)
+    is_true = [truth[0][marked.components == n].any() for n in range(1, marked.count + 1)]
+    return rows, len(is_true) - sum(is_true)
 
 
 def main() -> None:
     """Print one line a size."""
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    p.add_argument("weights", type=Path, nargs="?")
-    p.add_argument("--patients", type=int, default=150, help="drawn; few have metastases")
-    p.add_argument("--spacing", type=float, default=2.0, help="of the drawn grid, mm")
-    a = p.parse_args()
-    engine = LensEngine("cpu", a.weights)
-    shape = [int(np.ceil(2.0 * n / a.spacing)) for n in (92, 112, 88)]
-    grid = DrawConfig((shape[0], shape[1], shape[2]), (a.spacing, a.spacing), tumour_free=0.0)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("weights", type=Path, nargs="?")
+    parser.add_argument("--patients", type=int, default=150, help="drawn; few have metastases")
+    parser.add_argument("--spacing", type=float, default=2.0, help="of the drawn grid, mm")
+    options = parser.parse_args()
+    engine = LensEngine("cpu", options.weights)
+    shape = [int(np.ceil(2.0 * n / options.spacing)) for n in (92, 112, 88)]
+    grid = DrawConfig(
+        (shape[0], shape[1], shape[2]), (options.spacing, options.spacing), tumour_free=0.0
+    )
     rows: list[Row] = []
     false: list[int] = []
-    for seed in range(FIRST_SEED, FIRST_SEED + a.patients):
-        drawn = draw(grid, [seed])
-        if pieces(drawn)[1] >= MIN_PIECES:
-            some, wrong = examine(engine, drawn)
-            rows += some
-            false.append(wrong)
+    for seed in range(FIRST_SEED, FIRST_SEED + options.patients):
+        batch = draw(grid, [seed])
+        if pieces(batch)[1] >= MIN_PIECES:
+            piece_rows, false_count = examine(engine, batch)
+            rows += piece_rows
+            false.append(false_count)
     sys.stdout.write(f"{len(false)} patients, {np.mean(false):.2f} false candidates each\n")
     for low, high in itertools.pairwise(EDGES_ML):
-        some = [row for row in rows if low <= row[0] < high]
-        hit = sum(share >= 0.1 for _, share, _ in some)
-        overlap = np.mean([row[2] for row in some]) if some else float("nan")
-        sys.stdout.write(f"{low:5.2f} to {high:6.2f} ml: {hit} of {len(some)}, ET {overlap:.2f}\n")
+        piece_rows = [row for row in rows if low <= row[0] < high]
+        found_count = sum(fraction >= 0.1 for _, fraction, _ in piece_rows)
+        overlap = np.mean([row[2] for row in piece_rows]) if piece_rows else float("nan")
+        sys.stdout.write(
+            f"{low:5.2f} to {high:6.2f} ml: {found_count} of {len(piece_rows)}, ET {overlap:.2f}\n"
+        )
 
 
 if __name__ == "__main__":

@@ -61,13 +61,13 @@ def real(folder: Path) -> dict[str, np.ndarray]:
     x, mask = channels[0].numpy(), brain[0].numpy()
     lesion = to_grid(torch.from_numpy(labels.astype(np.float32)), edges, SPACING).numpy()
     maps = load_atlas(AVERAGE, SPACING, torch.device("cpu")).maps[:7].numpy()
-    inside, found = np.argwhere(maps[5] > 0.5), np.argwhere(mask)
+    inside, brain_voxels = np.argwhere(maps[5] > 0.5), np.argwhere(mask)
     grid = np.indices(mask.shape)
-    low, high, mlow, mhigh = inside.min(0), inside.max(0), found.min(0), found.max(0)
-    where = [
+    low, high, mlow, mhigh = inside.min(0), inside.max(0), brain_voxels.min(0), brain_voxels.max(0)
+    atlas_voxels = [
         (grid[i] - mlow[i]) / (mhigh[i] - mlow[i]) * (high[i] - low[i]) + low[i] for i in range(3)
     ]
-    tissue = np.stack([ndimage.map_coordinates(m, where, order=1) for m in maps])
+    tissue = np.stack([ndimage.map_coordinates(m, atlas_voxels, order=1) for m in maps])
     clean = mask & ~ndimage.binary_dilation(lesion[0] > 0.1, iterations=3)
     deep = ndimage.binary_dilation(tissue[3] > 0.3, iterations=3) & clean
     fluid = deep & (x[2] > np.quantile(x[2][deep], 0.75)) & (x[0] < np.quantile(x[0][deep], 0.3))
@@ -88,40 +88,40 @@ def drawn(seed: int) -> dict[str, np.ndarray]:
     """Of one drawn volume."""
     config = DrawConfig(shape=(84, 104, 84), spacing_mm=(SPACING, SPACING), tumour_free=0)
     geometry = draw_geometry(config, [seed])
-    made = paint(config, geometry, [seed])
-    t = geometry.membership[0].numpy()
+    batch = paint(config, geometry, [seed])
+    membership = geometry.membership[0].numpy()
     return measure(
-        made.zscored[0].numpy(),
-        made.brain[0].numpy(),
+        batch.zscored[0].numpy(),
+        batch.brain[0].numpy(),
         {
-            "white": t[1] > 0.85,
-            "cortex": t[0] > 0.7,
-            "deep grey": t[4] > 0.5,
-            "ventricle": t[3] > 0.7,
-            "oedema": t[5] > 0.85,
-            "core without uptake": t[6] + t[7] > 0.9,
-            "enhancing": t[8] > 0.85,
+            "white": membership[1] > 0.85,
+            "cortex": membership[0] > 0.7,
+            "deep grey": membership[4] > 0.5,
+            "ventricle": membership[3] > 0.7,
+            "oedema": membership[5] > 0.85,
+            "core without uptake": membership[6] + membership[7] > 0.9,
+            "enhancing": membership[8] > 0.85,
         },
     )
 
 
 def main() -> None:
     """Print the table."""
-    p = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    p.add_argument("--data", type=Path, required=True)
-    p.add_argument("--volumes", type=int, default=40)
-    a = p.parse_args()
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--volumes", type=int, default=40)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    folders = sorted(f for f in a.data.iterdir() if (f / "seg.nii.gz").exists())
+    folders = sorted(f for f in options.data.iterdir() if (f / "seg.nii.gz").exists())
     reality = [real(f) for f in folders]
-    made = [drawn(1_900_000_000 + s) for s in range(a.volumes)]
+    synthetic = [drawn(1_900_000_000 + s) for s in range(options.volumes)]
     for name in reality[0]:
         cells = []
         for k, sequence in enumerate(SEQUENCES):
             r = np.array([q[name][k] for q in reality if not np.isnan(q[name][k])])
-            s = np.array([q[name][k] for q in made if not np.isnan(q[name][k])])
+            s = np.array([q[name][k] for q in synthetic if not np.isnan(q[name][k])])
             if not len(r) or not len(s):
                 continue
             outside = np.mean((r < np.quantile(s, 0.02)) | (r > np.quantile(s, 0.98)))

@@ -32,11 +32,11 @@ VALIDATION_SEED = 1_000_000
 def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
     """Cross-entropy, and one minus the soft Dice where there is brain."""
     entropy = functional.binary_cross_entropy_with_logits(logit, brain)
-    share = torch.sigmoid(logit)
-    both, total = (share * brain).sum(), (share + brain).sum()
+    probability = torch.sigmoid(logit)
+    overlap, total = (probability * brain).sum(), (probability + brain).sum()
     if float(brain.sum()) < 50:
         return entropy
-    return entropy + 1 - (2 * both + 1) / (total + 1)
+    return entropy + 1 - (2 * overlap + 1) / (total + 1)
 
 
 @torch.no_grad()
@@ -44,14 +44,16 @@ def validate(network: FoldedUNet, heads: list[int], images: int = 24) -> dict[st
     """Dice over drawn images of held-out heads, and brain found where there is none."""
     dice, false = [], []
     for seed in range(VALIDATION_SEED, VALIDATION_SEED + images):
-        drawn = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
+        batch = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
         with torch.autocast("cpu", torch.bfloat16):
-            logit = network(scaled(drawn.image)).float()
-        found, true = logit > 0, drawn.brain > 0.5
-        if int(true.sum()) > 300:
-            dice.append(2 * int((found & true).sum()) / int(found.sum() + true.sum()))
+            logit = network(scaled(batch.image)).float()
+        predicted, reference = logit > 0, batch.brain > 0.5
+        if int(reference.sum()) > 300:
+            dice.append(
+                2 * int((predicted & reference).sum()) / int(predicted.sum() + reference.sum())
+            )
         else:
-            false.append(int(found.sum()) * SPACING_MM**3 / 1000)
+            false.append(int(predicted.sum()) * SPACING_MM**3 / 1000)
     ordered = sorted(dice)
     return {
         "dice_mean": sum(dice) / len(dice),
@@ -69,14 +71,14 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
 
     def batches(step: int) -> Iterator[unet_training.Batch]:
         for seed in count(step):
-            drawn = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
-            yield scaled(drawn.image), partial(loss_of, brain=drawn.brain)
+            batch = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
+            yield scaled(batch.image), partial(loss_of, brain=batch.brain)
 
-    def validated() -> dict[str, float]:
+    def run_validation() -> dict[str, float]:
         return validate(averaged(out), held_out or heads)
 
     unet_training.train(
-        network, batches, out, minutes, average=0.99, warm_up=30, validate=validated
+        network, batches, out, minutes, average=0.99, warm_up=30, validate=run_validation
     )
 
 
@@ -92,12 +94,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--held-out", default="18,19,20")
     parser.add_argument("--release", action="store_true")
-    a = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    if a.release:
-        release(a.out)
+    if options.release:
+        release(options.out)
         return
-    train(a.out, a.minutes, [int(head) for head in a.held_out.split(",") if head])
+    train(options.out, options.minutes, [int(head) for head in options.held_out.split(",") if head])
 
 
 if __name__ == "__main__":

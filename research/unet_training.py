@@ -48,47 +48,50 @@ def train(
     started = saved = time.monotonic()
     losses: list[float] = []
     for image, loss_of in batches(step):
-        now = spent + (time.monotonic() - started) / 60
+        minutes_spent = spent + (time.monotonic() - started) / 60
         with torch.autocast("cpu", torch.bfloat16):
             logit = network(image.contiguous(memory_format=torch.channels_last_3d))
         loss = loss_of(logit.float())
-        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, now / minutes)))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, minutes_spent / minutes)))
         optimiser.step(loss, min(1.0, (step + 1) / warm_up) * (0.02 + 0.98 * cosine), step)
         losses.append(loss.item())
         step += 1
-        last, validated = now >= minutes, validate is not None and step % VALIDATED_STEPS == 0
-        if last or validated or time.monotonic() - saved > CHECKPOINT_S:
+        is_last, validated = (
+            minutes_spent >= minutes,
+            validate is not None and step % VALIDATED_STEPS == 0,
+        )
+        if is_last or validated or time.monotonic() - saved > CHECKPOINT_S:
             saved = time.monotonic()
-            run_state.save(out, network, optimiser, step, 60 * now)
-            figures = {"step": step, "minutes": now, "loss": sum(losses) / len(losses)}
+            run_state.save(out, network, optimiser, step, 60 * minutes_spent)
+            figures = {"step": step, "minutes": minutes_spent, "loss": sum(losses) / len(losses)}
             if validate is not None and validated:
                 figures |= validate()
             losses.clear()
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(figures) + "\n")
-        if last:
+        if is_last:
             return
 
 
 def averaged(out: Path, channels: int = 1) -> FoldedUNet:
     """Read the averaged weights of the latest checkpoint."""
-    kept = checkpoint.load(out)
-    if kept is None:
+    stored = checkpoint.load(out)
+    if stored is None:
         raise SystemExit(f"no checkpoint in {out}")
     network = FoldedUNet(channels)
-    network.load_state_dict(kept.below("opt/average/"))
+    network.load_state_dict(stored.below("opt/average/"))
     return network.to(memory_format=torch.channels_last_3d).eval()
 
 
 def release_unet(
-    network: FoldedUNet, channels: int, name: str, about: dict[str, object], kind: str
+    network: FoldedUNet, channels: int, name: str, provenance: dict[str, object], format_name: str
 ) -> None:
-    """Write NAME.safetensors in half precision, NAME.onnx of the format `kind`, and NAME.json."""
+    """Write NAME.safetensors in half precision, NAME.onnx and NAME.json."""
     target = WEIGHTS / f"{name}.safetensors"
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, target)
-    onnx = export_unet(network, channels, target, kind)
+    onnx = export_unet(network, channels, target, format_name)
     for path in (target, onnx):
         path.chmod(0o644)
     hashes = {"sha256": sha256_of(target), "onnx_sha256": sha256_of(onnx)}
-    record = {"file": target.name, **hashes, **about}
+    record = {"file": target.name, **hashes, **provenance}
     target.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -20,9 +20,9 @@ from lesionlens.network.config import PRESETS, NetworkConfig
 from lesionlens.network.decoder import Decoder, FeaturePyramid, GatedUp, SubvoxelUp
 from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.queries import RegionAnswers
+from lesionlens.network.queries import QueryOutput
 
-_RARE = -2.0  # log-odds of a region that a fresh mask starts from, as the queries' do
+_INITIAL_LOG_ODDS = -2.0  # log-odds of a region that a fresh mask starts from, as the queries' do
 
 
 class PlainUp(GatedUp):
@@ -36,8 +36,8 @@ class PlainUp(GatedUp):
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
         up = functional.interpolate(self.narrow(coarse), scale_factor=2, mode="trilinear")
-        mixed: Tensor = self.mix(torch.cat([up, skip], 1))
-        return mixed
+        combined: Tensor = self.mix(torch.cat([up, skip], 1))
+        return combined
 
 
 class PlainHeads(nn.Module):
@@ -45,20 +45,20 @@ class PlainHeads(nn.Module):
 
     def __init__(self, count: int, dim: int, features: Sequence[int]) -> None:
         super().__init__()
-        self.masks = nn.ModuleList(nn.Conv3d(each, count, 1) for each in features)
+        self.masks = nn.ModuleList(nn.Conv3d(channels, count, 1) for channels in features)
         self.summary = nn.Linear(features[0], count * dim)
         for mask in self.masks:
-            nn.init.constant_(mask.bias, _RARE)  # type: ignore[arg-type]
+            nn.init.constant_(mask.bias, _INITIAL_LOG_ODDS)  # type: ignore[arg-type]
 
     @override
-    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
+    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> QueryOutput:
         """Draw masks; nothing is attended to, so attention is the same everywhere."""
         del trace
         masks = tuple(mask(x).float() for mask, x in zip(self.masks, scales, strict=True))
         summary = self.summary(scales[0].mean((2, 3, 4)))
         shape = masks[-1].shape
-        even = torch.full(shape, 1 / shape[2:].numel(), device=summary.device)
-        return RegionAnswers(masks, even, summary.view(*shape[:2], -1), ())
+        uniform = torch.full(shape, 1 / shape[2:].numel(), device=summary.device)
+        return QueryOutput(masks, uniform, summary.view(*shape[:2], -1), ())
 
 
 class ConvolutionalNetwork(LensNetwork):
@@ -89,8 +89,8 @@ class PatchEncoder(Encoder):
     def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
         """Tokens of (B, inputs, I, J, K) as the coarsest features; the finer ones are empty."""
         coarse, traces = mix(self.transformer, self.patch(x), place, trace=trace)
-        nothing = coarse.new_empty(0)
-        return Features(nothing, nothing, nothing, coarse, traces)
+        empty = coarse.new_empty(0)
+        return Features(empty, empty, empty, coarse, traces)
 
 
 class TokenDecoder(Decoder):

@@ -59,48 +59,49 @@ def rows_of(
     if not every:
         subsets = [s for s in subsets if len(s) >= len(present) - 1]
     views = [InputPerturbation.showing(s) for s in subsets]
-    answers = engine.predict_perturbed(study, views, context=SILENT)
-    by, grid = dict(zip(subsets, answers.probability, strict=True)), answers.grid
+    predictions = engine.predict_perturbed(study, views, context=SILENT)
+    by_subset, grid = dict(zip(subsets, predictions.probability, strict=True)), predictions.grid
     scoring = engine.first_pass(study, context=SILENT).scoring
-    true = None if truth is None else resample(*truth, grid, nearest=True)
+    true_mask = None if truth is None else resample(*truth, grid, nearest=True)
     for subset in subsets:
         if not subset or (not every and subset != frozenset(present)):
             continue
-        cut = thresholds.whole_tumour_threshold(subset, 0.5)
-        others = [by[subset - {s}] >= cut for s in subset if len(subset) > 1]
-        for level in (cut, cut / 2):
+        threshold = thresholds.whole_tumour_threshold(subset, 0.5)
+        other_views = [by_subset[subset - {s}] >= threshold for s in subset if len(subset) > 1]
+        for level in (threshold, threshold / 2):
             criteria = CandidateCriteria({**dict.fromkeys(Region, 2.0), Region.WT: level})
-            marked = draw_components(dict.fromkeys(Region, by[subset]), grid, criteria)
+            marked = draw_components(dict.fromkeys(Region, by_subset[subset]), grid, criteria)
             spots = component_voxels(marked, grid)
-            own = PerturbedPrediction(by[subset][None], grid)
-            scores = score_components(own, spots, scoring)[0]
+            subset_prediction = PerturbedPrediction(by_subset[subset][None], grid)
+            scores = score_components(subset_prediction, spots, scoring)[0]
             for spot, score in zip(spots, scores, strict=True):
-                values = by[subset].ravel()[spot.voxels]
-                if level < cut <= values.max():
+                values = by_subset[subset].ravel()[spot.voxels]
+                if level < threshold <= values.max():
                     continue
-                drawn = values >= cut
-                dice = [_dice(drawn, o.ravel()[spot.voxels]) for o in others]
+                is_flagged = values >= threshold
+                dice = [_dice(is_flagged, o.ravel()[spot.voxels]) for o in other_views]
                 yield {
                     "score": float(score),
                     "overlap": float(np.mean(dice)) if dice else 0.0,
-                    "right": true is not None and float(true.ravel()[spot.voxels].mean()) >= RIGHT,
+                    "right": true_mask is not None
+                    and float(true_mask.ravel()[spot.voxels].mean()) >= RIGHT,
                 }
 
 
-def _dice(one: np.ndarray, other: np.ndarray) -> float:
-    return 2 * float((one & other).sum()) / max(1, int(one.sum()) + int(other.sum()))
+def _dice(first: np.ndarray, second: np.ndarray) -> float:
+    return 2 * float((first & second).sum()) / max(1, int(first.sum()) + int(second.sum()))
 
 
 def perturbed(study: PreparedStudy, rng: np.random.Generator) -> Iterator[PreparedStudy]:
     """Yield the study with noise, with one sequence moved, shaded, and blurred."""
     images, brain = study.channels, study.brain
-    spread = np.array([0.35 * image[brain].std() for image in images])[:, None, None, None]
-    noisy = np.where(brain, images + spread * rng.normal(size=images.shape), 0)
-    moved, which = images.copy(), int(rng.integers(4))
-    moved[which] = ndimage.shift(images[which], rng.normal(0, 4, 3), order=1)
+    deviation = np.array([0.35 * image[brain].std() for image in images])[:, None, None, None]
+    noisy = np.where(brain, images + deviation * rng.normal(size=images.shape), 0)
+    shifted, channel = images.copy(), int(rng.integers(4))
+    shifted[channel] = ndimage.shift(images[channel], rng.normal(0, 4, 3), order=1)
     slope = np.linspace(-0.45, 0.45, images.shape[1])[:, None, None]
     blurred = [ndimage.gaussian_filter(image, 2.2) for image in images]
-    for channels in (noisy, moved, images * np.exp(slope), np.stack(blurred)):
+    for channels in (noisy, shifted, images * np.exp(slope), np.stack(blurred)):
         yield dataclasses.replace(study, channels=channels.astype(np.float32))
 
 
@@ -109,16 +110,20 @@ def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     engine = LensEngine("cpu", "synthetic")
     cases = find_real_cases(options.data, convention=read_conventions(None, options.data).of)
     heads: list[tuple[str, Any, Any]] = [(c.name, c.study, c.truth) for c in cases]
-    clear = [f for group in options.clear for f in sorted(group.iterdir()) if f.is_dir()]
-    heads += [(f.name, lambda f=f: open_study(f), None) for f in clear]
-    for number, (name, opened, read) in enumerate(heads):
-        study = prepare(opened(), SILENT)
+    tumour_free_folders = [
+        f for group in options.clear for f in sorted(group.iterdir()) if f.is_dir()
+    ]
+    heads += [(f.name, lambda f=f: open_study(f), None) for f in tumour_free_folders]
+    for number, (name, open_it, read_truth) in enumerate(heads):
+        study = prepare(open_it(), SILENT)
         truth = None
-        if read is not None:
-            values, grid = read()
+        if read_truth is not None:
+            values, grid = read_truth()
             truth = region_mask(values.astype(np.uint8), Region.WT).astype(np.float32), grid
-        for place, one in enumerate((study, *perturbed(study, np.random.default_rng(number)))):
-            for row in rows_of(engine, one, truth, every=not place):
+        for variant_index, variant in enumerate(
+            (study, *perturbed(study, np.random.default_rng(number)))
+        ):
+            for row in rows_of(engine, variant, truth, every=not variant_index):
                 yield {"patient": name, **row}
     config = dataclasses.replace(DrawConfig(), tumour_free=0.35)
     for number in range(options.drawn):
@@ -132,8 +137,8 @@ def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def fit(x: np.ndarray, right: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return intercept and slopes, which are not negative, of a weighted logistic model."""
-    middle, scale = x.mean(0), x.std(0) + 1e-9
-    columns = np.column_stack([np.ones(len(x)), (x - middle) / scale])
+    mean, scale = x.mean(0), x.std(0) + 1e-9
+    columns = np.column_stack([np.ones(len(x)), (x - mean) / scale])
 
     def cost(b: np.ndarray) -> float:
         total = columns @ b
@@ -141,44 +146,50 @@ def fit(x: np.ndarray, right: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return float((weight * loss).sum() + RIDGE * (b[1:] ** 2).sum() / 2)
 
     bounds = [(None, None), *[(0, None)] * x.shape[1]]
-    found = minimize(cost, np.zeros(x.shape[1] + 1), bounds=bounds).x
-    slopes = found[1:] / scale
-    return np.array([found[0] - slopes @ middle, *slopes])
+    solution = minimize(cost, np.zeros(x.shape[1] + 1), bounds=bounds).x
+    slopes = solution[1:] / scale
+    return np.array([solution[0] - slopes @ mean, *slopes])
 
 
 def auc(score: np.ndarray, right: np.ndarray) -> float:
     """Return how often a right candidate scores above a wrong one."""
-    apart = score[right][:, None] - score[~right]
-    return float((apart > 0).mean() + (apart == 0).mean() / 2)
+    score_difference = score[right][:, None] - score[~right]
+    return float((score_difference > 0).mean() + (score_difference == 0).mean() / 2)
 
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
     """Print the fit, and what it does for patients that it was not fitted on."""
-    before = np.array([r["score"] for r in rows]).clip(1e-9, 1 - 1e-9)
-    x = np.column_stack([np.log(before / (1 - before)), [r["overlap"] for r in rows]])
-    right, who = np.array([r["right"] for r in rows]), np.array([r["patient"] for r in rows])
-    names, counts = np.unique(who, return_counts=True)
-    if len(names) < 2 or right.all() or not right.any():
+    score_before = np.array([r["score"] for r in rows]).clip(1e-9, 1 - 1e-9)
+    x = np.column_stack([np.log(score_before / (1 - score_before)), [r["overlap"] for r in rows]])
+    is_right, patients = (
+        np.array([r["right"] for r in rows]),
+        np.array([r["patient"] for r in rows]),
+    )
+    names, counts = np.unique(patients, return_counts=True)
+    if len(names) < 2 or is_right.all() or not is_right.any():
         raise SystemExit(
-            f"{len(rows)} candidates of {len(names)} patients, {right.sum()} of them right: a fit "
+            f"{len(rows)} candidates of {len(names)} patients, {is_right.sum()} of them right: "
+            "a fit "
             "takes right and wrong ones of two patients or more (more --clear or --drawn)"
         )
-    weight = len(rows) / len(names) / counts[np.searchsorted(names, who)]
-    real = {w for w, r, s in zip(who, right, before, strict=True) if r and s >= FLOOR}
+    weight = len(rows) / len(names) / counts[np.searchsorted(names, patients)]
+    real = {w for w, r, s in zip(patients, is_right, score_before, strict=True) if r and s >= FLOOR}
     count = sum(not name.startswith("drawn ") for name in real)
-    most, after = 1 - 1 / (count + 2), np.zeros(len(rows))
+    max_score, score_after = 1 - 1 / (count + 2), np.zeros(len(rows))
     for name in names:
-        out = who == name
-        b = fit(x[~out], right[~out], weight[~out])
-        after[out] = np.clip(most / (1 + np.exp(-(b[0] + x[out] @ b[1:]))), FLOOR, None)
-    flagged = before >= FLOOR
-    for words, score in (("before", before[flagged]), ("after", after[flagged])):
-        truth, heavy = right[flagged], weight[flagged]
-        print(words, f"AUC {auc(score, truth):.3f}")
-        print("  Brier, each patient alike", np.average((score - truth) ** 2, weights=heavy))
-        for kind, some in (("right", score[truth]), ("wrong", score[~truth])):
-            print(" ", kind, len(some), np.quantile(some, (0, 0.05, 0.25, 0.5, 1)).round(2))
-    print("fitted on all:", fit(x, right, weight).round(2), "most", round(most, 3))
+        is_left_out = patients == name
+        b = fit(x[~is_left_out], is_right[~is_left_out], weight[~is_left_out])
+        score_after[is_left_out] = np.clip(
+            max_score / (1 + np.exp(-(b[0] + x[is_left_out] @ b[1:]))), FLOOR, None
+        )
+    flagged = score_before >= FLOOR
+    for heading, score in (("before", score_before[flagged]), ("after", score_after[flagged])):
+        truth, weights = is_right[flagged], weight[flagged]
+        print(heading, f"AUC {auc(score, truth):.3f}")
+        print("  Brier, each patient alike", np.average((score - truth) ** 2, weights=weights))
+        for kind, scores in (("right", score[truth]), ("wrong", score[~truth])):
+            print(" ", kind, len(scores), np.quantile(scores, (0, 0.05, 0.25, 0.5, 1)).round(2))
+    print("fitted on all:", fit(x, is_right, weight).round(2), "most", round(max_score, 3))
 
 
 def main() -> None:

@@ -60,36 +60,36 @@ class DrawnHeads:
 def _cells(head: int) -> tuple[Tensor, Tensor]:
     """Return class shares in cells of 2 mm, (COUNT, I, J, K) uint8, and atlas mm to cells."""
     labels, affine = load_labels(head)
-    shares = torch.stack([
+    fractions = torch.stack([
         (functional.avg_pool3d((labels == k).float()[None], _CELL_MM, ceil_mode=True)[0] * 255)
         .round().to(torch.uint8)
         for k in range(c.COUNT)
     ])  # fmt: skip
-    moved = affine.clone()
-    moved[:3, 3] += affine[:3, :3] @ torch.full((3,), (_CELL_MM - 1) / 2)
-    moved[:3, :3] *= _CELL_MM
-    return shares, torch.linalg.inv(moved)[:3]
+    cell_affine = affine.clone()
+    cell_affine[:3, 3] += affine[:3, :3] @ torch.full((3,), (_CELL_MM - 1) / 2)
+    cell_affine[:3, :3] *= _CELL_MM
+    return fractions, torch.linalg.inv(cell_affine)[:3]
 
 
 def _palette(streams: RandomStreams) -> Tensor:
     """Brightness of each class, and of fat last, (B, COUNT + 1)."""
     batch = len(streams)
-    free = streams.uniform(0, 1, len(_GROUPS) + 1)
+    random_values = streams.uniform(0, 1, len(_GROUPS) + 1)
     kind = streams.uniform(0, len(_TYPICAL) - 1e-3).long()
     typical = (_TYPICAL[kind] + streams.uniform(-0.15, 0.15, len(_GROUPS) + 1)).clamp_min(0)
-    known = streams.chance(0.65)[:, None]
-    rows = torch.where(known, typical, free)
+    is_typical = streams.chance(0.65)[:, None]
+    rows = torch.where(is_typical, typical, random_values)
     saturated = streams.chance(0.2)
     dark = rows[:, _FAT] * streams.uniform(0.05, 0.3)
     rows[:, _FAT] = torch.where(saturated, dark, rows[:, _FAT])
     rows[:, 6] = torch.where(saturated, rows[:, 6] * 0.4, rows[:, 6])
-    own = streams.uniform(-0.06, 0.06, c.COUNT + 1)
+    class_offset = streams.uniform(-0.06, 0.06, c.COUNT + 1)
     table = torch.zeros(batch, c.COUNT + 1)
     for group, members in enumerate(_GROUPS):
         for member in members:
             table[:, member] = rows[:, group]
     table[:, -1] = rows[:, _FAT]
-    table = (table + own).clamp_min(0)
+    table = (table + class_offset).clamp_min(0)
     table[:, c.AIR] = 0
     return table
 
@@ -97,13 +97,13 @@ def _palette(streams: RandomStreams) -> Tensor:
 def _place(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
     """Atlas position of every voxel, mm, (B, 3, I, J, K)."""
     scale = streams.uniform(0.82, 1.14, 1) * streams.uniform(0.93, 1.07, 3)
-    turn = rotation(torch.deg2rad(streams.normal(3).clamp(-2.5, 2.5) * 11))
+    rotation_matrix = rotation(torch.deg2rad(streams.normal(3).clamp(-2.5, 2.5) * 11))
     shear = torch.eye(3) + torch.triu(streams.uniform(-0.08, 0.08, 3, 3), 1)
-    linear = turn @ shear @ torch.diag_embed(1 / scale)
+    linear = rotation_matrix @ shear @ torch.diag_embed(1 / scale)
     linear[:, :, 0] *= torch.where(streams.chance(0.5), -1.0, 1.0)[:, None]
-    off = torch.tensor([18.0, 28.0, 38.0]) * streams.uniform(-1, 1, 3)
-    off[:, 2] -= 22  # a head has a neck: its field of view reaches lower than the brain
-    point = torch.einsum("bij,bjxyz->bixyz", linear, frame.grid_mm()) + spread(off)
+    offset = torch.tensor([18.0, 28.0, 38.0]) * streams.uniform(-1, 1, 3)
+    offset[:, 2] -= 22  # a head has a neck: its field of view reaches lower than the brain
+    point = torch.einsum("bij,bjxyz->bixyz", linear, frame.grid_mm()) + spread(offset)
     point = point + noise(streams, frame, streams.uniform(45, 70), low=45, channels=3) * spread(
         streams.uniform(1, 6)
     )
@@ -117,8 +117,8 @@ def _sampled(maps: Tensor, to_voxel: Tensor, point: Tensor) -> Tensor:
     size = torch.tensor(maps.shape[1:]).view(3, 1, 1, 1)
     voxel = torch.einsum("ij,jxyz->ixyz", to_voxel[:, :3], point)
     unit = 2 * (voxel + to_voxel[:, 3].view(3, 1, 1, 1)) / (size - 1) - 1
-    where = unit.flip(0).movedim(0, -1)[None]
-    return functional.grid_sample(maps[None], where, align_corners=True)[0]
+    sampling_grid = unit.flip(0).movedim(0, -1)[None]
+    return functional.grid_sample(maps[None], sampling_grid, align_corners=True)[0]
 
 
 def _painted(shares: Tensor, table: Tensor, rough: Tensor) -> Tensor:
@@ -126,8 +126,8 @@ def _painted(shares: Tensor, table: Tensor, rough: Tensor) -> Tensor:
     soft, brain = torch.zeros(c.COUNT), torch.zeros(c.COUNT)
     soft[c.SOFT] = 1
     brain[list(c.BRAIN)] = 1
-    wanted = torch.stack([table[:-1], soft, rough, brain]) / 255
-    return (wanted @ shares.flatten(1).float()).view(4, *shares.shape[1:])
+    class_values = torch.stack([table[:-1], soft, rough, brain]) / 255
+    return (class_values @ shares.flatten(1).float()).view(4, *shares.shape[1:])
 
 
 def _lesions(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: Tensor) -> Tensor:
@@ -137,14 +137,14 @@ def _lesions(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: Te
             continue
         centre = spread(streams.uniform(-1, 1, 3) * torch.tensor([60.0, 75.0, 60.0]))
         size = spread(streams.log_uniform(6, 38, 1) * streams.log_uniform(0.75, 1.35, 3))
-        away = ((frame.grid_mm() - centre) / size).norm(dim=1, keepdim=True)
+        distance = ((frame.grid_mm() - centre) / size).norm(dim=1, keepdim=True)
         ragged = 0.2 * noise(streams, frame, streams.uniform(10, 22), low=10)
-        inside = torch.sigmoid((1 - away + ragged) / 0.1) * brain
-        hollow = torch.sigmoid((streams.uniform(0.4, 0.9).view(-1, 1, 1, 1, 1) - away) / 0.08)
+        inside = torch.sigmoid((1 - distance + ragged) / 0.1) * brain
+        hollow = torch.sigmoid((streams.uniform(0.4, 0.9).view(-1, 1, 1, 1, 1) - distance) / 0.08)
         outer, inner = (spread(streams.uniform(0, 1.3)) for _ in range(2))
         value = outer + (inner - outer) * hollow * spread(streams.chance(0.5).float())
-        share = inside * spread(streams.uniform(0.5, 1))
-        image = image + share * (value - image)
+        opacity = inside * spread(streams.uniform(0.5, 1))
+        image = image + opacity * (value - image)
     return image
 
 
@@ -156,20 +156,20 @@ def _taken_off(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: 
         image = image * ~((y - slope * z > reach) & (brain < 0.02))
     if streams.chance(0.12).any():
         ragged = 0.1 * noise(streams, frame, streams.uniform(14, 24), low=14)
-        wide = blur(brain, frame, 3.0) + ragged
-        image = image * (wide > spread(streams.uniform(0.15, 0.55)))
+        widened = blur(brain, frame, 3.0) + ragged
+        image = image * (widened > spread(streams.uniform(0.15, 0.55)))
     return image
 
 
 def _imaged(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
     """Where an image has data: fields of view end within the head, some are thin slabs."""
     keep = torch.ones(len(streams), 1, *frame.shape, dtype=torch.bool)
-    middle, half = spread(streams.uniform(-45, 45)), spread(streams.uniform(8, 40))
-    for axis, place in enumerate(torch.split(frame.grid_mm(), 1, 1)):
+    centre, half = spread(streams.uniform(-45, 45)), spread(streams.uniform(8, 40))
+    for axis, coordinate in enumerate(torch.split(frame.grid_mm(), 1, 1)):
         for side in (-1.0, 1.0):
             limit = spread(streams.uniform(-20 if axis else 5, 110))
-            keep &= ~((place * side > limit) & spread(streams.chance(0.09)))
-        keep &= ~(((place - middle).abs() > half) & spread(streams.chance(0.03)))
+            keep &= ~((coordinate * side > limit) & spread(streams.chance(0.09)))
+        keep &= ~(((coordinate - centre).abs() > half) & spread(streams.chance(0.03)))
     return keep
 
 
@@ -202,28 +202,32 @@ def _acquired(streams: RandomStreams, frame: DrawnFrame, image: Tensor) -> Tenso
 def _other_things(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
     """Draw what is no head: phantoms, limbs, trunks, noise and nothing, (B, 1, I, J, K)."""
     grid = frame.grid_mm() - spread(streams.uniform(-25, 25, 3))
-    turn = rotation(streams.uniform(-0.5, 0.5, 3) + torch.pi / 2 * streams.uniform(0, 2, 3).round())
-    grid = torch.einsum("bij,bjxyz->bixyz", turn, grid)
+    rotation_matrix = rotation(
+        streams.uniform(-0.5, 0.5, 3) + torch.pi / 2 * streams.uniform(0, 2, 3).round()
+    )
+    grid = torch.einsum("bij,bjxyz->bixyz", rotation_matrix, grid)
     size = spread(streams.log_uniform(30, 130, 3))
-    long = streams.chance(0.5)
-    size = torch.where(spread(long) & (torch.arange(3).view(1, 3, 1, 1, 1) == 2), 400.0, size)
+    is_elongated = streams.chance(0.5)
+    size = torch.where(
+        spread(is_elongated) & (torch.arange(3).view(1, 3, 1, 1, 1) == 2), 400.0, size
+    )
     power = spread(torch.where(streams.chance(0.7), 2.0, 8.0))
     wavy = noise(streams, frame, streams.uniform(25, 60), low=25) * spread(
         streams.chance(0.5) * 0.12
     )
-    away = ((grid / size).abs() ** power).sum(1, keepdim=True) ** (1 / power) + wavy
-    value = spread(streams.uniform(0.1, 1)).expand_as(away)
+    distance = ((grid / size).abs() ** power).sum(1, keepdim=True) ** (1 / power) + wavy
+    value = spread(streams.uniform(0.1, 1)).expand_as(distance)
     if streams.chance(0.35).any():  # a bottle of water
-        return value * (away < 1)
+        return value * (distance < 1)
     for _ in range(2):  # layers: fat, muscle, bone, marrow; or shells of plastic
-        layer = away < spread(streams.uniform(0.3, 0.97))
+        layer = distance < spread(streams.uniform(0.3, 0.97))
         value = torch.where(
             layer & spread(streams.chance(0.6)), spread(streams.uniform(0, 1.2)), value
         )
     for _ in range(3):  # organs, inserts
-        place = spread(streams.uniform(-0.7, 0.7, 3)) * size.clamp_max(110)
+        position = spread(streams.uniform(-0.7, 0.7, 3)) * size.clamp_max(110)
         width = spread(streams.log_uniform(4, 40, 1) * streams.log_uniform(0.6, 1.6, 3))
-        insert = ((grid - place) / width).norm(dim=1, keepdim=True) < 1
+        insert = ((grid - position) / width).norm(dim=1, keepdim=True) < 1
         new = spread(streams.uniform(0, 1.2))
         value = torch.where(insert & spread(streams.chance(0.5)), new, value)
     organs = noise(streams, frame, streams.uniform(14, 45), low=14, octaves=2)
@@ -231,26 +235,28 @@ def _other_things(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
         organs > spread(streams.uniform(-0.5, 1.5)), spread(streams.uniform(0, 1)), value
     )
     value = torch.where(spread(streams.chance(0.4)), organs, value)
-    return value * (away < 1) * spread(streams.chance(0.93).float())
+    return value * (distance < 1) * spread(streams.chance(0.93).float())
 
 
 def _crude_head(streams: RandomStreams, frame: DrawnFrame) -> tuple[Tensor, Tensor]:
     """Draw an ellipsoid of two tissues with a pair of ventricles, bare or under a skull."""
     grid = frame.grid_mm() - spread(streams.uniform(-15, 15, 3))
     size = spread(torch.tensor([64.0, 80.0, 62.0]) * streams.uniform(0.85, 1.15, 3))
-    away = (grid / size).norm(dim=1, keepdim=True)
-    away = away + 0.02 * noise(streams, frame, streams.uniform(12, 30), low=12)
+    distance = (grid / size).norm(dim=1, keepdim=True)
+    distance = distance + 0.02 * noise(streams, frame, streams.uniform(12, 30), low=12)
     wavy = noise(streams, frame, streams.uniform(9, 30), low=9, octaves=2)
     white, grey, fluid, bone, scalp = (spread(v) for v in streams.uniform(0.1, 1.2, 5).unbind(1))
     grey = torch.where(spread(streams.chance(0.5)), white * spread(streams.uniform(0.6, 1.4)), grey)
-    image = torch.where(away + 0.06 * wavy > spread(streams.uniform(0.7, 0.95)), grey, white)
-    place = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1) * spread(streams.uniform(9, 18))
+    image = torch.where(distance + 0.06 * wavy > spread(streams.uniform(0.7, 0.95)), grey, white)
+    ventricle_offset = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1) * spread(
+        streams.uniform(9, 18)
+    )
     width = spread(streams.log_uniform(5, 11, 1) * torch.tensor([1.0, 2.2, 1.3]))
     for side in (-1.0, 1.0):
-        inside = ((grid - side * place) / width).norm(dim=1, keepdim=True) < 1
+        inside = ((grid - side * ventricle_offset) / width).norm(dim=1, keepdim=True) < 1
         image = torch.where(inside, fluid, image)
-    brain = (away < 1).float()
-    shells = (away < 1.1) * bone * 0.3 + ((away >= 1.1) & (away < 1.2)) * scalp
+    brain = (distance < 1).float()
+    shells = (distance < 1.1) * bone * 0.3 + ((distance >= 1.1) & (distance < 1.2)) * scalp
     return image * brain + (1 - brain) * shells * spread(streams.chance(0.5).float()), brain
 
 
@@ -300,8 +306,8 @@ def _draw_one(
         brain = torch.zeros_like(image)
     else:
         head = heads[int(streams.uniform(0, len(heads) - 1e-3))]
-        crude = bool(streams.chance(0.06).any())
-        image, brain = _crude_head(streams, frame) if crude else _head(streams, frame, head)
+        is_crude = bool(streams.chance(0.06).any())
+        image, brain = _crude_head(streams, frame) if is_crude else _head(streams, frame, head)
         image = _taken_off(streams, frame, _lesions(streams, frame, image, brain), brain)
-    seen = _imaged(streams, frame)
-    return DrawnHeads(_acquired(streams, frame, image) * seen, brain * seen)
+    field_of_view = _imaged(streams, frame)
+    return DrawnHeads(_acquired(streams, frame, image) * field_of_view, brain * field_of_view)

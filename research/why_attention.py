@@ -61,17 +61,17 @@ def recipe(network: str, steps: int, seed: int) -> TrainConfig:
     )
 
 
-def learn(network: str, a: argparse.Namespace) -> dict[str, Any]:
+def learn(network: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train one network to the end, however often it was stopped; its weights and CPU seconds."""
-    out = a.out / f"{network}-{a.seed}"
+    out = options.out / f"{network}-{options.seed}"
     clock = out / "cpu.json"
-    spent = json.loads(clock.read_text("utf-8")) if clock.is_file() else 0.0
-    begun = time.process_time()
-    config = recipe(network, a.steps, a.seed)
+    cpu_seconds = json.loads(clock.read_text("utf-8")) if clock.is_file() else 0.0
+    started = time.process_time()
+    config = recipe(network, options.steps, options.seed)
     summary = train(config, out, on_step=lambda e: print_line(f"{network}: {e.step}, {e.loss:.3f}"))
-    spent += time.process_time() - begun
-    clock.write_text(json.dumps(spent), "utf-8")
-    return {"weights": summary.weights, "steps": summary.step, "cpu_seconds": spent}
+    cpu_seconds += time.process_time() - started
+    clock.write_text(json.dumps(cpu_seconds), "utf-8")
+    return {"weights": summary.weights, "steps": summary.step, "cpu_seconds": cpu_seconds}
 
 
 def print_line(text: str) -> None:
@@ -86,13 +86,13 @@ def judge(network: LensNetwork, volumes: int) -> dict[str, list[float]]:
     grid = DrawConfig(shape=_SHAPE, spacing_mm=(_SPACING, _SPACING), tumour_free=0.0)
     scores: dict[str, list[float]] = {region: [] for region in REGIONS}
     for index in range(volumes):
-        drawn = draw(grid, [_FIRST + index])
-        x = with_presence(drawn.zscored, torch.ones(1, 4), drawn.brain)
+        batch = draw(grid, [_FIRST + index])
+        x = with_presence(batch.zscored, torch.ones(1, 4), batch.brain)
         with torch.autocast("cpu", torch.bfloat16):
-            found = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0] > 0
-        truth = drawn.labels[0] > 0
+            masks = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0] > 0
+        truth = batch.labels[0] > 0
         for number, region in enumerate(REGIONS):
-            scores[region].append(dice(found[number], truth[number]))
+            scores[region].append(dice(masks[number], truth[number]))
     return scores
 
 
@@ -108,71 +108,75 @@ def judge_real(network: LensNetwork, data: Path) -> dict[str, dict[str, list[flo
 
 def mean_words(values: list[float]) -> str:
     """Return a mean with its interval."""
-    found = interval(values)
-    between = f" ({found.low:.2f} to {found.high:.2f})" if found else ""
-    return f"{np.mean(values):.3f}{between}"
+    bounds = interval(values)
+    bounds_text = f" ({bounds.low:.2f} to {bounds.high:.2f})" if bounds else ""
+    return f"{np.mean(values):.3f}{bounds_text}"
 
 
-def table(found: dict[str, dict[str, Any]], a: argparse.Namespace) -> str:
+def table(results: dict[str, dict[str, Any]], options: argparse.Namespace) -> str:
     """Return everything in Markdown."""
     head = (
-        f"{a.steps} steps of two volumes at about 3 mm, seed {a.seed}, the same volumes for all; "
-        f"judged on {a.volumes} drawn volumes with tumour, all sequences shown. Mean Dice, 95 % "
+        f"{options.steps} steps of two volumes at about 3 mm, seed {options.seed}, "
+        "the same volumes for all; "
+        f"judged on {options.volumes} drawn volumes with tumour, all sequences shown. "
+        "Mean Dice, 95 % "
         "bootstrap interval over volumes; the difference is paired, volume by volume."
     )
     lines = [head, "", "| network | M par. | CPU s a step | WT | TC | ET |"]
     lines += ["|---|---:|---:|---|---|---|"]
-    for name, one in found.items():
-        cells = [mean_words(one["drawn"][region]) for region in REGIONS]
-        about = f"{one['parameters'] / 1e6:.2f} | {one['cpu_seconds'] / one['steps']:.2f}"
-        lines.append(f"| {name} | {about} | {' | '.join(cells)} |")
-    first = found[NETWORKS[0]]["drawn"]
+    for name, result in results.items():
+        cells = [mean_words(result["drawn"][region]) for region in REGIONS]
+        figures = (
+            f"{result['parameters'] / 1e6:.2f} | {result['cpu_seconds'] / result['steps']:.2f}"
+        )
+        lines.append(f"| {name} | {figures} | {' | '.join(cells)} |")
+    first = results[NETWORKS[0]]["drawn"]
     for name in NETWORKS[1:]:
         gain = [
-            mean_words([x - y for x, y in zip(first[r], found[name]["drawn"][r], strict=True)])
+            mean_words([x - y for x, y in zip(first[r], results[name]["drawn"][r], strict=True)])
             for r in REGIONS
         ]
         lines.append(f"| {NETWORKS[0]} minus {name} | | | {' | '.join(gain)} |")
-    if "real" in found[NETWORKS[0]]:
+    if "real" in results[NETWORKS[0]]:
         lines += ["", "Real development cases, mean Dice at 1 mm:", ""]
         lines += ["| network | shown | WT | TC | ET |", "|---|---|---:|---:|---:|"]
-        for name, one in found.items():
-            for shown, by_region in one["real"].items():
+        for name, result in results.items():
+            for subset, by_region in result["real"].items():
                 cells = [f"{np.mean(by_region[region]):.3f}" for region in REGIONS]
-                if shown == "flair":
+                if subset == "flair":
                     cells[2] = ""
-                lines.append(f"| {name} | {shown} | {' | '.join(cells)} |")
+                lines.append(f"| {name} | {subset} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Train, judge, print."""
     shape = argparse.RawDescriptionHelpFormatter
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
-    p.add_argument("--out", type=Path, required=True, help="folder for the three runs")
-    p.add_argument("--data", type=Path, help="real cases, as for dev_eval.py")
-    p.add_argument("--results", type=Path, help="page that gets the table")
-    p.add_argument("--steps", type=int, default=300)
-    p.add_argument("--seed", type=int, default=7)
-    p.add_argument("--volumes", type=int, default=60)
-    p.add_argument("--threads", type=int, default=1)
-    a = p.parse_args()
-    torch.set_num_threads(a.threads)
-    found: dict[str, dict[str, Any]] = {}
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the three runs")
+    parser.add_argument("--data", type=Path, help="real cases, as for dev_eval.py")
+    parser.add_argument("--results", type=Path, help="page that gets the table")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--volumes", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    results: dict[str, dict[str, Any]] = {}
     for name in NETWORKS:
-        learnt = learn(name, a)
-        network, _ = weights.load(learnt.pop("weights"))
-        count = sum(p.numel() for p in network.parameters())
-        found[name] = learnt | {"parameters": count, "drawn": judge(network, a.volumes)}
-        if a.data is not None:
-            found[name]["real"] = judge_real(network, a.data)
-        (a.out / "found.json").write_text(json.dumps(found, indent=1), "utf-8")
-        means = {r: round(float(np.mean(v)), 3) for r, v in found[name]["drawn"].items()}
+        training = learn(name, options)
+        network, _ = weights.load(training.pop("weights"))
+        count = sum(parser.numel() for parser in network.parameters())
+        results[name] = training | {"parameters": count, "drawn": judge(network, options.volumes)}
+        if options.data is not None:
+            results[name]["real"] = judge_real(network, options.data)
+        (options.out / "found.json").write_text(json.dumps(results, indent=1), "utf-8")
+        means = {r: round(float(np.mean(v)), 3) for r, v in results[name]["drawn"].items()}
         print_line(f"{name}: {means}")
-    text = table(found, a)
+    text = table(results, options)
     sys.stdout.write(text + "\n")
-    if a.results is not None:
-        put_between(a.results, MARKER, text)
+    if options.results is not None:
+        put_between(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

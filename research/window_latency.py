@@ -62,26 +62,27 @@ def painted() -> None:
         QApplication.sendPostedEvents(None, QEvent.Type.UpdateRequest)
 
 
-def print_line(what: str, seconds: list[tuple[float, ...]], asked: str) -> None:
+def print_line(label: str, seconds: list[tuple[float, ...]], target_ms: str) -> None:
     """Print one row of the table."""
     columns = list(zip(*seconds, strict=True))
     cells = [
-        f"{1000 * min(of):.0f}" + (f" / {1000 * statistics.median(of):.0f}" if len(of) > 1 else "")
-        for of in columns
+        f"{1000 * min(column):.0f}"
+        + (f" / {1000 * statistics.median(column):.0f}" if len(column) > 1 else "")
+        for column in columns
     ]
-    typer.echo(f"| {what} | {' | '.join(cells)} | {asked} |")
+    typer.echo(f"| {label} | {' | '.join(cells)} | {target_ms} |")
 
 
 def pressed(target: QWidget, key: str, times: int = TIMES) -> list[tuple[float, ...]]:
     """Press a key several times; the first press, which fills caches, is not counted."""
     combination = QKeySequence(key)[0]
     seconds = []
-    for number in range(times + 1):
+    for repeat in range(times + 1):
         wait_for(lambda: False, at_most_s=0.25)
         watch = Watch()
         QTest.keyClick(target, combination.key(), combination.keyboardModifiers())
         painted()
-        if number:
+        if repeat:
             seconds.append(watch.read())
     return seconds
 
@@ -89,22 +90,24 @@ def pressed(target: QWidget, key: str, times: int = TIMES) -> list[tuple[float, 
 def probed(panel: LesionLens, target: QWidget, times: int = TIMES) -> list[tuple[float, ...]]:
     """Ask by Shift and a click, each time elsewhere near the middle; until the map is painted."""
     seconds: list[tuple[float, ...]] = []
-    middle = target.rect().center()
-    for number in range(times + 1):
+    centre = target.rect().center()
+    for repeat in range(times + 1):
         wait_for(lambda: not panel.questions.running)
         wait_for(lambda: False, at_most_s=0.25)
-        at = middle + QPoint(7 * number - 40, 5 * number - 30)
-        before = panel.session.state.overlays
-        QTest.mouseMove(target, at)
+        position = centre + QPoint(7 * repeat - 40, 5 * repeat - 30)
+        previous = panel.session.state.overlays
+        QTest.mouseMove(target, position)
         QApplication.processEvents()
         watch = Watch()
-        QTest.mouseClick(target, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, at)
+        QTest.mouseClick(
+            target, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, position
+        )
         end = time.monotonic() + 20
-        while panel.session.state.overlays is before and time.monotonic() < end:
+        while panel.session.state.overlays is previous and time.monotonic() < end:
             QApplication.processEvents()
             time.sleep(0.001)
         painted()
-        if number and panel.session.state.overlays is not before:
+        if repeat and panel.session.state.overlays is not previous:
             seconds.append(watch.read())
     panel.actions_.end_probe()
     return seconds
@@ -173,9 +176,9 @@ def main(
     height: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 1000,
 ) -> None:
     """Print the table of latencies and of memory."""
-    with tempfile.TemporaryDirectory() as own:
-        os.environ["XDG_DATA_HOME"] = own
-        me = psutil.Process()
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["XDG_DATA_HOME"] = temporary
+        process = psutil.Process()
         viewer = napari.Viewer(title="LesionLens")
         viewer.window.resize(width, height)
         panel = open_panel(viewer)
@@ -186,22 +189,22 @@ def main(
         )
         until(lambda: panel.actions_._lens is not None)  # noqa: SLF001 (loaded while it rests)
         opened(panel, study)
-        rows = [("study open", me.memory_info().rss)]
+        rows = [("study open", process.memory_info().rss)]
         analysed(panel)
-        rows.append(("analysed", me.memory_info().rss))
+        rows.append(("analysed", process.memory_info().rss))
         for layout, views in ((Layout.SINGLE, "canvas"), (Layout.FOUR, "four views")):
             panel.actions_.show_layout(layout)
             wait_for(lambda: False, at_most_s=1.0)
             linked = panel.views.linked
-            shown = linked.tiles[0] if linked and linked.tiles else panel.views.canvas
-            if shown is None:
+            target = linked.tiles[0] if linked and linked.tiles else panel.views.canvas
+            if target is None:
                 raise typer.BadParameter("no window to press keys in")
-            walked(panel, views, panel.views.canvas if layout is Layout.SINGLE else shown)
-        rows.append(("walked through", me.memory_info().rss))
+            walked(panel, views, panel.views.canvas if layout is Layout.SINGLE else target)
+        rows.append(("walked through", process.memory_info().rss))
         panel.actions_.show_layout(Layout.SINGLE)
-        reopened(panel, study, Path(own) / "result")
-        for words, size in rows:
-            typer.echo(f"{words}: {size / MIB:.0f} MiB")
+        reopened(panel, study, Path(temporary) / "result")
+        for label, size in rows:
+            typer.echo(f"{label}: {size / MIB:.0f} MiB")
         viewer.close()
 
 

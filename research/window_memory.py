@@ -72,11 +72,11 @@ def read_one(panel: LesionLens, root: Path, result: Path | None) -> int:
         acts.probe(candidate.centroid_mm)
         wait_for(idle)
         panel.commands.run("accept")
-    found = len(analysis.findings.candidates)
+    candidate_count = len(analysis.findings.candidates)
     acts.close()
     wait_for(lambda: False, at_most_s=0.1)
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-    return found
+    return candidate_count
 
 
 def main(
@@ -85,10 +85,10 @@ def main(
     studies: Annotated[int, typer.Option(help="How many are read.")] = 50,
 ) -> None:
     """Print a line a study, then how the window grew."""
-    with tempfile.TemporaryDirectory() as own:
-        os.environ["XDG_DATA_HOME"] = own
-        os.environ["XDG_CACHE_HOME"] = own  # each is prepared anew, as fifty patients are
-        me = psutil.Process()
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["XDG_DATA_HOME"] = temporary
+        os.environ["XDG_CACHE_HOME"] = temporary  # each is prepared anew, as fifty patients are
+        process = psutil.Process()
         viewer = napari.Viewer(title="LesionLens")
         viewer.window.resize(1280, 800)
         panel = open_panel(viewer)
@@ -98,23 +98,24 @@ def main(
         for number in range(1, studies + 1):
             began = time.perf_counter(), time.process_time()
             result = saved[(number - 1) % len(saved)]
-            place = study if result is None else study / result.name
-            root = shutil.copytree(place, Path(own) / f"study {number}")
-            found = read_one(panel, root, result)
+            source = study if result is None else study / result.name
+            root = shutil.copytree(source, Path(temporary) / f"study {number}")
+            candidate_count = read_one(panel, root, result)
             shutil.rmtree(root)
             release_memory()
-            memory = me.memory_full_info()
+            memory = process.memory_full_info()
             sizes.append(memory.rss / MIB)
             typer.echo(
                 f"study {number}: RSS {sizes[-1]:.0f} MiB, own {memory.uss / MIB:.0f} MiB, "
                 f"largest {peak_memory_mib():.0f} MiB; "
-                f"{found} candidates; {time.perf_counter() - began[0]:.1f} s by the clock, "
+                f"{candidate_count} candidates; "
+                f"{time.perf_counter() - began[0]:.1f} s by the clock, "
                 f"{time.process_time() - began[1]:.1f} of the processor"
             )
         later = np.array(sizes[WARM - 1 :])
         if later.size > 1:
-            a_study = np.polyfit(np.arange(later.size), later, 1)[0]
-            typer.echo(f"from study {WARM} on: {a_study:+.2f} MiB a study by a straight line")
+            growth_mib = np.polyfit(np.arange(later.size), later, 1)[0]
+            typer.echo(f"from study {WARM} on: {growth_mib:+.2f} MiB a study by a straight line")
             typer.echo(f"last less study {WARM}: {later[-1] - later[0]:+.0f} MiB")
             typer.echo(f"most less study {WARM}: {later.max() - later[0]:+.0f} MiB")
         viewer.close()

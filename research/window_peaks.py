@@ -60,10 +60,10 @@ class Meter(threading.Thread):
         """Return resident, anonymous, file, in use, mapped, freed (not all resident), in MiB."""
         with open("/proc/self/status", "rb") as status:  # noqa: PTH123  (read 200 times a second)
             lines = dict(line.split(b":", 1) for line in status.read().splitlines())
-        of = (b"VmRSS", b"RssAnon", b"RssFile")
-        sizes = [int(lines[name].split()[0]) / 1024 for name in of]
-        n = self._libc.mallinfo2().of
-        return (*sizes, (n[4] + n[7]) / MIB, n[4] / MIB, n[8] / MIB)
+        fields = (b"VmRSS", b"RssAnon", b"RssFile")
+        sizes = [int(lines[name].split()[0]) / 1024 for name in fields]
+        counts = self._libc.mallinfo2().of
+        return (*sizes, (counts[4] + counts[7]) / MIB, counts[4] / MIB, counts[8] / MIB)
 
 
 def acts_on(meter: Meter, panel: Any, studies: list[Path]) -> Iterator[Callable[[], bool]]:
@@ -114,14 +114,18 @@ def acts_on(meter: Meter, panel: Any, studies: list[Path]) -> Iterator[Callable[
 def main() -> None:
     """Start napari as `lesionlens open` does, with the acts in its event loop."""
     if os.environ.get(TUNE) != "1":
-        own = tempfile.mkdtemp()
-        home = {"XDG_DATA_HOME": own, "XDG_CACHE_HOME": own, "XDG_CONFIG_HOME": own}
+        temporary = tempfile.mkdtemp()
+        home = {
+            "XDG_DATA_HOME": temporary,
+            "XDG_CACHE_HOME": temporary,
+            "XDG_CONFIG_HOME": temporary,
+        }
         os.execve(
             sys.executable,
             [sys.executable, *sys.argv],
             {**AS_OPEN, **os.environ, **home, TUNE: "1"},
         )
-    studies = [Path(one).absolute() for one in sys.argv[1:]]
+    studies = [Path(argument).absolute() for argument in sys.argv[1:]]
     sys.argv = ["napari", "--plugin", "lesionlens", str(studies[0])]
     from lesionlens.napari.standalone import keep_no_sources  # noqa: PLC0415
 
@@ -131,25 +135,25 @@ def main() -> None:
     from qtpy.QtCore import QTimer  # noqa: PLC0415
 
     meter, app = Meter(), get_qapp()
-    plain = RunContext.check
+    original_check = RunContext.check
 
     def check(context: RunContext, stage: str) -> None:
         meter.stage = f"  {stage}"
-        plain(context, stage)
+        original_check(context, stage)
 
     RunContext.check = check  # type: ignore[method-assign]  # every step passes here
-    waiting: list[Any] = []
+    state: list[Any] = []
 
-    def go_on() -> None:
-        if not waiting:
+    def advance() -> None:
+        if not state:
             panels = [w for w in app.allWidgets() if type(w).__name__ == "LesionLens"]
             if not panels:
                 return
-            waiting.extend((acts_on(meter, panels[0], studies), lambda: True))
-        if not waiting[1]():
+            state.extend((acts_on(meter, panels[0], studies), lambda: True))
+        if not state[1]():
             return
         try:
-            waiting[1] = next(waiting[0])
+            state[1] = next(state[0])
         except StopIteration:
             report(meter)
             os._exit(0)
@@ -159,7 +163,7 @@ def main() -> None:
             os._exit(1)
 
     timer = QTimer()
-    timer.timeout.connect(go_on)
+    timer.timeout.connect(advance)
     timer.start(TICK_MS)
     meter.start()
     napari_main()
@@ -174,12 +178,12 @@ def report(meter: Meter) -> None:
         sys.stdout.write(f"{study[:16]:17}{stage[:26]:27}" + "".join(f"{n:9.0f}" for n in numbers))
         sys.stdout.write("\n")
     for study in dict.fromkeys(study for study, _ in meter.peaks):
-        most = max(row[0] for (of, _), row in meter.peaks.items() if of == study)
-        sys.stdout.write(f"{study}: {most:.0f} MiB\n")
-    used = time.process_time()
+        peak = max(row[0] for (study_name, _), row in meter.peaks.items() if study_name == study)
+        sys.stdout.write(f"{study}: {peak:.0f} MiB\n")
+    cpu_s = time.process_time()
     with Path("/proc/self/status").open(encoding="ascii") as status:
         largest = next(line for line in status if line.startswith("VmHWM"))
-    sys.stdout.write(f"{' '.join(largest.split())}; {used:.1f} s of processor\n")
+    sys.stdout.write(f"{' '.join(largest.split())}; {cpu_s:.1f} s of processor\n")
     sys.stdout.flush()
 
 

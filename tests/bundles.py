@@ -73,7 +73,7 @@ def write_flagging_bundle(folder: Path, engine: Any, prepared: Any) -> Path:
     """Write the network of an engine again, shifted so that it flags a thirtieth of a brain."""
     with torch.inference_mode():
         study = engine._cache.of(prepared)
-        shares = engine._shares(engine._input(study))[1][study.brain[0]]
+        shares = engine._probabilities(engine._input(study))[1][study.brain[0]]
         shift = -torch.logit(shares.quantile(1 - 1 / 30))
     state = engine._network.state_dict()
     last = [n for n in state if n.startswith("conv_final") and n.endswith("conv.bias")][-1]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lesionlens.site.cohort.batch import batch
 
 __version__ = "0.5.0"
-_HOME = {
+_MODULE_OF_NAME = {
     "Candidate": "lesionlens.base.records.findings",
     "Evaluation": "lesionlens.analysis.evaluation.evaluation",
     "Lens": "lesionlens.results.lens",
@@ -51,9 +51,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module 'lesionlens' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULE_OF_NAME[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,7 @@
-"""The command line: `lesionlens`, or `python -m lesionlens` with a Python of one's own.
+"""The command line: `lesionlens`, or `python -m lesionlens` with another Python.
 
-Little is imported before Ctrl+C and SIGTERM are listened to: the command line itself takes half a
-second to import, on a busy machine several.
+The handlers of Ctrl+C and SIGTERM are installed before most imports: importing the command line
+takes half a second, on a busy machine several.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from lesionlens.base.errors import INTERRUPTED, Interrupt
 
 def run() -> int:
     """Run the command line of this process; returns or raises SystemExit with the exit status."""
-    asked = []
+    received_signals = []
 
     def stop(number: int, frame: Any) -> None:
         del frame
-        asked.append(number)
+        received_signals.append(number)
         raise Interrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -27,7 +27,7 @@ def run() -> int:
     try:
         from lesionlens.cli.main import run as run_command  # noqa: PLC0415  (see above)
     except (Exception, KeyboardInterrupt):  # an import may turn the interrupt into another error
-        if not asked:
+        if not received_signals:
             raise
         sys.stderr.write(f"lesionlens: {INTERRUPTED}\n")
         return 130

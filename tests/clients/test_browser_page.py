@@ -80,7 +80,7 @@ def engine(network):
 def page(tmp_path_factory, network, engine):
     fetch_packages()
     path = tmp_path_factory.mktemp("page") / "lens.html"
-    write_page(network, engine._about, path)
+    write_page(network, engine._weights_info, path)
     return path
 
 
@@ -101,7 +101,9 @@ def shown(tmp_path_factory, page, study):
 
 @pytest.fixture(scope="module")
 def expected(engine, study):
-    engine._about = replace(engine._about, agreement=None)  # the page scores by its first pass
+    engine._weights_info = replace(
+        engine._weights_info, agreement=None
+    )  # the page scores by its first pass
     options = PrepareOptions(cache=False, register=False)
     return Lens(engine=engine)(open_study(study), options)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lesionlens.engines.remote.address import ServerAddress
 
 T = TypeVar("T")
-_SOON_S = 0.002
+_POLL_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +58,22 @@ class EngineChoice:
                 expected="one of them",
                 next_step="Leave out the weights: a bundle brings its own",
             )
-        if self.server is not None and (named := self._of_this_machine()):
+        if self.server is not None and (local_options := self._local_options()):
             raise UnusableInputError(
-                found=f"{', '.join(named)} beside a server (--server)",
+                found=f"{', '.join(local_options)} beside a server (--server)",
                 expected="the server alone: network and device are chosen there, its key stays "
                 "here",
                 next_step="Leave it out; the engine's name chooses one of the server's models",
             )
 
-    def _of_this_machine(self) -> list[str]:
-        named = {
+    def _local_options(self) -> list[str]:
+        requested = {
             "weights": self.weights is not None,
             "bundle": self.bundle is not None,
             "device": self.device != "auto",
             "precision": self.precision is not ComputePrecision.AUTO and not self.fall_back,
         }
-        return [name for name, given in named.items() if given]
+        return [name for name, is_requested in requested.items() if is_requested]
 
     @property
     def here(self) -> EngineChoice:
@@ -87,16 +87,17 @@ class EngineChoice:
     def start_loading(self) -> Future[Engine]:
         """Begin loading in another thread: importing torch takes as long as reading a study.
 
-        Its result, or the errors of `load`, are for `Lens`. Returns when torch is being imported,
-        or the engine is there without it: brain extraction runs on torch if that is loaded.
+        The future holds the engine or the error of `load`, for `Lens`. Returns as soon as torch is
+        being imported, or the engine is loaded without it, because brain extraction uses torch only
+        if it is already imported.
         """
         from lesionlens.engines.threads import use_threads  # noqa: PLC0415  (heavy)
 
         use_threads(self.threads, self._local_name)  # also for what runs until it is loaded
-        aside = ThreadPoolExecutor(1, "engine")
-        loading = aside.submit(self.load)
-        aside.shutdown(wait=False)
-        while "torch" not in sys.modules and not wait([loading], _SOON_S).done:
+        pool = ThreadPoolExecutor(1, "engine")
+        loading = pool.submit(self.load)
+        pool.shutdown(wait=False)
+        while "torch" not in sys.modules and not wait([loading], _POLL_S).done:
             pass
         return loading
 

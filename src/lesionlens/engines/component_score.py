@@ -42,9 +42,9 @@ def component_score(
     """
     model = scoring or Scoring()
     count = max(1, int(np.ceil(TOP_SHARE * probability.shape[-1])))
-    top = np.partition(probability.astype(np.float64), -count, axis=-1)[..., -count:]
-    top = np.clip(top, _EDGE, 1 - _EDGE)
-    logit = np.log(top / (1 - top)).mean(axis=-1)
+    highest = np.partition(probability.astype(np.float64), -count, axis=-1)[..., -count:]
+    highest = np.clip(highest, _EDGE, 1 - _EDGE)
+    logit = np.log(highest / (1 - highest)).mean(axis=-1)
     size = np.log(max(volume_ml, 1e-3))
     total = model.intercept + model.logit * logit + model.log_ml * size
     return np.asarray(1 / (1 + np.exp(-total)))

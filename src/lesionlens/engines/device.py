@@ -18,16 +18,18 @@ KINDS = ("cuda", "xpu", "mps")
 """Supported accelerators: Nvidia's and AMD's, Intel's, Apple's."""
 WORDS = "auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"
 _BFLOAT16_KINDS = ("cuda", "xpu")
-_Given = ParamSpec("_Given")
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 def accelerators() -> tuple[torch.device, ...]:
     """Return the accelerators available to torch, best first."""
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if found is None or found.type not in KINDS:
+    accelerator = (
+        torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    )
+    if accelerator is None or accelerator.type not in KINDS:
         return ()
-    return tuple(torch.device(found.type, n) for n in range(torch.accelerator.device_count()))
+    return tuple(torch.device(accelerator.type, n) for n in range(torch.accelerator.device_count()))
 
 
 def choose(requested: str = "auto") -> torch.device:
@@ -51,13 +53,13 @@ def choose(requested: str = "auto") -> torch.device:
     >>> choose("cpu")
     device(type='cpu')
     """
-    words = requested.strip().lower()
-    if words == "cpu":
+    name = requested.strip().lower()
+    if name == "cpu":
         return torch.device("cpu")
-    there = accelerators()
-    if words == "auto":
-        return there[0] if there else torch.device("cpu")
-    match = re.fullmatch(rf"({'|'.join(KINDS)})(?::(\d{{1,3}}))?", words)
+    available = accelerators()
+    if name == "auto":
+        return available[0] if available else torch.device("cpu")
+    match = re.fullmatch(rf"({'|'.join(KINDS)})(?::(\d{{1,3}}))?", name)
     if match is None:
         raise UnusableInputError(
             found=f"the device {requested!r}",
@@ -66,12 +68,12 @@ def choose(requested: str = "auto") -> torch.device:
             in_window="Choose auto in Preferences → LesionLens",
         )
     device = torch.device(match[1], int(match[2] or 0))
-    if device not in there:
-        count = sum(other.type == device.type for other in there)
+    if device not in available:
+        count = sum(other.type == device.type for other in available)
         kind = device.type.upper()
         raise ResourceError(
             found=f"{count or 'no'} {kind} device{'' if count == 1 else 's'} here",
-            expected=f"the device {words}",
+            expected=f"the device {name}",
             next_step="Use --device cpu or --device auto; `lesionlens doctor` lists what is there",
             in_window="Choose cpu or auto in Preferences → LesionLens",
         )
@@ -103,8 +105,8 @@ def choose_precision(
             next_step="Use --precision auto",
             in_window="Leave the precision at auto",
         )
-    has_it = device.type in _BFLOAT16_KINDS
-    if requested == ComputePrecision.BFLOAT16 and not has_it:
+    has_bfloat16 = device.type in _BFLOAT16_KINDS
+    if requested == ComputePrecision.BFLOAT16 and not has_bfloat16:
         raise UnusableInputError(
             found=f"bfloat16 on the device {device.type}",
             expected=f"float32 there; bfloat16 on {' or '.join(_BFLOAT16_KINDS)} alone",
@@ -112,11 +114,11 @@ def choose_precision(
             in_window="Leave the precision at auto",
         )
     if requested == ComputePrecision.AUTO:
-        return ComputePrecision.BFLOAT16 if has_it else ComputePrecision.FLOAT32
+        return ComputePrecision.BFLOAT16 if has_bfloat16 else ComputePrecision.FLOAT32
     return ComputePrecision(requested)
 
 
-def computing_in(
+def autocast_for(
     precision: ComputePrecision, device: torch.device
 ) -> AbstractContextManager[object]:
     """Return the autocast context for predictions in a given precision."""
@@ -133,9 +135,9 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return device.type in _BFLOAT16_KINDS
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    found = ask() if ask is not None else {}
-    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    get_capabilities = getattr(torch.cpu, "get_capabilities", None)
+    capabilities = get_capabilities() if get_capabilities is not None else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def autocast(
@@ -152,8 +154,8 @@ def autocast(
         Bfloat16 is requested of a device that predicts in float32.
     """
     if requested is ComputePrecision.AUTO and has_fast_bfloat16(device):
-        return computing_in(ComputePrecision.BFLOAT16, device)
-    return computing_in(choose_precision(device, requested), device)
+        return autocast_for(ComputePrecision.BFLOAT16, device)
+    return autocast_for(choose_precision(device, requested), device)
 
 
 def name_of(device: torch.device) -> str:
@@ -167,11 +169,11 @@ def describe(
     device: torch.device, precision: ComputePrecision | None = None, threads: int | None = None
 ) -> str:
     """Describe device, precision and threads in words, for the run's record."""
-    numbers = "" if precision is None else f", {precision}"
+    precision_text = "" if precision is None else f", {precision}"
     if device.type != "cpu":
-        return f"{name_of(device)} ({device.type}:{device.index or 0}{numbers})"
+        return f"{name_of(device)} ({device.type}:{device.index or 0}{precision_text})"
     threads = threads or thread_count()
-    return f"cpu ({threads} thread{'' if threads == 1 else 's'}{numbers})"
+    return f"cpu ({threads} thread{'' if threads == 1 else 's'}{precision_text})"
 
 
 class DevicePlacement:
@@ -188,31 +190,31 @@ class DevicePlacement:
         self.notices: tuple[str, ...] = ()
         """Notices, if another device was used than the chosen one, and why."""
 
-    def run(self, act: Callable[[], _T]) -> _T:
+    def run(self, function: Callable[[], _T]) -> _T:
         """Run a function; if an accelerator lacks an operation, move to the CPU and retry."""
         try:
-            return act()
+            return function()
         except NotImplementedError as error:
             if self.device.type == "cpu":
                 raise
-            first = str(error).strip().splitlines() or ["no message"]
+            message_lines = str(error).strip().splitlines() or ["no message"]
             self.notices = (
                 f"The device {describe(self.device)} lacks an operation, so the CPU was used: "
-                f"{first[0][:200]}",
+                f"{message_lines[0][:200]}",
             )
             self.device = torch.device("cpu")
             self._move(self.device)
-            return act()
+            return function()
 
 
-def on_its_device(
-    method: Callable[Concatenate[Any, _Given], _T],
-) -> Callable[Concatenate[Any, _Given], _T]:
+def on_placement_device(
+    method: Callable[Concatenate[Any, _P], _T],
+) -> Callable[Concatenate[Any, _P], _T]:
     """Decorate an engine's method to run through the engine's `placement`."""
 
-    def placed(engine: Any, /, *given: _Given.args, **named: _Given.kwargs) -> _T:
+    def run_on_device(engine: Any, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         placement: DevicePlacement = engine.placement
-        return placement.run(lambda: method(engine, *given, **named))
+        return placement.run(lambda: method(engine, *args, **kwargs))
 
-    update_wrapper(placed, method)
-    return placed
+    update_wrapper(run_on_device, method)
+    return run_on_device

@@ -27,30 +27,30 @@ def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Mod
     x : (1, C, I, J, K) Tensor
         Example input.
     """
-    found: list[nn.Module] = []
+    candidates: list[nn.Module] = []
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record_layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         del inputs
         if output.dim() == 5 and output.shape[2] * stride <= x.shape[2] + stride - 1:
-            found.append(module)
+            candidates.append(module)
 
     layers = [m for m in network.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
+    hooks = [layer.register_forward_hook(record_layer) for layer in layers]
     try:
         with torch.inference_mode():
             network(x)
     finally:
         for hook in hooks:
             hook.remove()
-    return found[-1] if found else layers[-1]
+    return candidates[-1] if candidates else layers[-1]
 
 
 def mask_above(values: Tensor, threshold: float) -> Tensor:
     """Return the mask of (I, J, K) values above a threshold; if none, of the highest thousandth."""
-    found = values > threshold
-    if not bool(found.any()):
-        found = values >= values.flatten().topk(max(1, values.numel() // 1000)).values[-1]
-    return found
+    mask = values > threshold
+    if not bool(mask.any()):
+        mask = values >= values.flatten().topk(max(1, values.numel() // 1000)).values[-1]
+    return mask
 
 
 def maps(
@@ -84,20 +84,20 @@ def maps(
     replaced by the sum of the region's logits over the segmented voxels (Vinogradova et al. 2020,
     arXiv:2002.11434, equation 2); if there are none, over the highest thousandth.
     """
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record_output(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         del module, inputs
-        kept.append(output)
+        outputs.append(output)
 
-    hook = layer.register_forward_hook(keep)
+    hook = layer.register_forward_hook(record_output)
     try:
         with torch.enable_grad():
             logits = network(x.detach().requires_grad_())
     finally:
         hook.remove()
-    features = kept[-1]
-    found = {}
+    features = outputs[-1]
+    cam_by_region = {}
     for region, channel in channels.items():
         context.check("Grad-CAM")
         score = logits[0, channel]
@@ -107,5 +107,7 @@ def maps(
         weight = gradient.mean(dim=(2, 3, 4), keepdim=True)
         cam = functional.relu((weight * features).sum(dim=1, keepdim=True))
         size = [int(n) for n in x.shape[2:]]
-        found[region] = functional.interpolate(cam, size=size, mode="trilinear")[0, 0].detach()
-    return found
+        cam_by_region[region] = functional.interpolate(cam, size=size, mode="trilinear")[
+            0, 0
+        ].detach()
+    return cam_by_region

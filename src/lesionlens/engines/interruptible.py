@@ -19,8 +19,8 @@ class _Thread(local):
 _thread = _Thread()
 
 
-def leave_uncounted() -> None:
-    """Leave this thread's passes out of the progress of the block that they run beside."""
+def exclude_from_progress() -> None:
+    """Exclude this thread's passes from the progress of a concurrent `interruptible` block."""
     _thread.counted = False
 
 
@@ -30,17 +30,17 @@ def interruptible(
     stage: str,
     context: RunContext,
     passes: int = 1,
-    seldom: nn.Module | None = None,
+    rarely_used: nn.Module | None = None,
 ) -> Iterator[None]:
-    """Check for cancellation before every layer, and report the share of layers done.
+    """Check for cancellation before every layer, and report the fraction of completed layers.
 
     Parameters
     ----------
     stage : str
         Name for progress, in words.
     context : RunContext
-        Called with the share of layers done; polled before each layer.
-    seldom : nn.Module or None
+        Called with the fraction of completed layers; polled before each layer.
+    rarely_used : nn.Module or None
         A part that most passes skip; it is not hooked.
 
     Raises
@@ -50,21 +50,21 @@ def interruptible(
     ResourceError
         The device has too little memory.
     """
-    unseen = set() if seldom is None else set(seldom.modules())
-    leaves = [m for m in network.modules() if m not in unseen and not any(m.children())]
-    total, done, one_at_a_time = max(1, len(leaves) * passes), 0, Lock()
+    skipped_modules = set() if rarely_used is None else set(rarely_used.modules())
+    leaves = [m for m in network.modules() if m not in skipped_modules and not any(m.children())]
+    total, completed, progress_lock = max(1, len(leaves) * passes), 0, Lock()
 
-    def before(module: nn.Module, arguments: tuple[object, ...]) -> None:
-        nonlocal done
+    def report_layer(module: nn.Module, arguments: tuple[object, ...]) -> None:
+        nonlocal completed
         del module, arguments
         context.check(stage)
         if not _thread.counted:
             return
-        with one_at_a_time:  # passes may run concurrently, and progress must not decrease
-            done += 1
-            context.progress(stage, min(done / total, 1.0))
+        with progress_lock:  # passes may run concurrently, and progress must not decrease
+            completed += 1
+            context.progress(stage, min(completed / total, 1.0))
 
-    hooks = [leaf.register_forward_pre_hook(before) for leaf in leaves]
+    hooks = [leaf.register_forward_pre_hook(report_layer) for leaf in leaves]
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # PyTorch's own error is a RuntimeError

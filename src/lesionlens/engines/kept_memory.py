@@ -25,8 +25,8 @@ _MAX_FREE, _MAX_KEPT = 64 << 20, 256 << 20
 these passes.
 """
 _lock = threading.Lock()
-_inside = 0
-_unbounded = 0
+_active_blocks = 0
+_unlimited_blocks = 0
 
 
 @contextmanager
@@ -36,15 +36,15 @@ def all_memory_kept() -> Iterator[None]:
     A tenth of an analysis was the kernel clearing pages that had been returned between passes; the
     peak is 70 to 200 MB higher.
     """
-    global _unbounded  # noqa: PLW0603
+    global _unlimited_blocks  # noqa: PLW0603
     with kept_memory():
         with _lock:
-            _unbounded += 1
+            _unlimited_blocks += 1
         try:
             yield
         finally:
             with _lock:
-                _unbounded -= 1
+                _unlimited_blocks -= 1
 
 
 @contextmanager
@@ -56,15 +56,15 @@ def kept_memory() -> Iterator[None]:
     started earlier have their own arenas, in which large blocks are not kept. Nothing is changed if
     the process is not `tunable`.
     """
-    global _inside  # noqa: PLW0603  (one allocator a process)
+    global _active_blocks  # noqa: PLW0603  (one allocator a process)
     libc = _glibc() if host_process.tunable() else None
     if libc is None:
         yield
         return
     trim_memory()
     with _lock:
-        _inside += 1
-        if _inside == 1:
+        _active_blocks += 1
+        if _active_blocks == 1:
             libc.mallopt(_ARENA_MAX, _ONE_ARENA)
             libc.mallopt(_MMAP_MAX, _NEVER_MAP)
             libc.mallopt(_TRIM_THRESHOLD, _NEVER_TRIM)
@@ -72,8 +72,8 @@ def kept_memory() -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if _inside == 0:
+            _active_blocks -= 1
+            if _active_blocks == 0:
                 libc.mallopt(_MMAP_MAX, _MMAP_DEFAULT)
                 libc.mallopt(_TRIM_THRESHOLD, _TRIM_DEFAULT)
                 libc.malloc_trim(0)
@@ -90,20 +90,20 @@ class _Counts(ctypes.Structure):
 
 
 def trim_memory() -> None:
-    """Return freed memory to the system before further passes, if it cannot be for them.
+    """Return freed memory to the system before further passes, if it is too much for them.
 
-    A window has many threads, and so many arenas: each group of passes would leave its memory in
-    others of them, 1 to 2 GB in one analysis. Nothing happens before glibc 2.33, nor within
+    A window has many threads, and therefore many arenas: each group of passes would leave its
+    memory in other arenas, 1 to 2 GB in one analysis. Does nothing before glibc 2.33 or within
     `all_memory_kept`.
     """
-    if _unbounded:
+    if _unlimited_blocks:
         return
     libc = _glibc()
-    counted = getattr(libc, "mallinfo2", None)
-    if libc is None or counted is None:
+    mallinfo2 = getattr(libc, "mallinfo2", None)
+    if libc is None or mallinfo2 is None:
         return
-    counted.restype = _Counts
-    if counted().free > (_MAX_KEPT if _inside else _MAX_FREE):
+    mallinfo2.restype = _Counts
+    if mallinfo2().free > (_MAX_KEPT if _active_blocks else _MAX_FREE):
         libc.malloc_trim(0)
 
 

@@ -15,7 +15,7 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_probability, spread_vox
 
 Floats = NDArray[np.float32]
-_REACH = 1.5
+_REACH_VOX = 1.5
 """Working voxels around the brain that a native voxel may be interpolated from."""
 
 
@@ -39,15 +39,15 @@ def resample_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[B
     Box, (i', j', k') float32
         Box of the native grid, and probabilities 0 to 1 there.
     """
-    edge = spread_vox(source_grid(prepared), prepared.native)
-    edged = tuple(slice(side.start - edge, side.stop + edge) for side in part)
-    near = mapped_box(part, prepared.to_native, prepared.native.shape, edge)
-    box = overlap(near, _reached(prepared))
+    margin = spread_vox(source_grid(prepared), prepared.native)
+    expanded = tuple(slice(side.start - margin, side.stop + margin) for side in part)
+    reached = mapped_box(part, prepared.to_native, prepared.native.shape, margin)
+    box = overlap(reached, _native_brain_box(prepared))
     target = cut_grid(prepared.native, box)
-    source = cut_grid(source_grid(prepared), (edged[0], edged[1], edged[2]))
+    source = cut_grid(source_grid(prepared), (expanded[0], expanded[1], expanded[2]))
     if not all(target.shape):
         return box, np.zeros(target.shape, np.float32)
-    return box, resample_probability(np.pad(values, edge), source, target)
+    return box, resample_probability(np.pad(values, margin), source, target)
 
 
 def resample_map(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:
@@ -69,19 +69,19 @@ def resample_map(values: Floats, prepared: PreparedStudy, source: Grid | None = 
     if source is None:
         source = source_grid(prepared)
     out: Floats = lazy_zeros(prepared.native.shape, np.float32)
-    box = _reached(prepared)
+    box = _native_brain_box(prepared)
     if any(side.start >= side.stop for side in box):
         return out
     out[box] = resample_probability(values, source, cut_grid(prepared.native, box))
     return out
 
 
-def _reached(prepared: PreparedStudy) -> Box:
+def _native_brain_box(prepared: PreparedStudy) -> Box:
     """Return the box of the native grid that contains the brain."""
     box = prepared.brain_box
     if box is None:
         return slice(0), slice(0), slice(0)
-    return mapped_box(box, prepared.to_native, prepared.native.shape, _REACH)
+    return mapped_box(box, prepared.to_native, prepared.native.shape, _REACH_VOX)
 
 
 def resample_regions(
@@ -97,14 +97,14 @@ def resample_regions(
         Limit each region's probability to that of its enclosing region.
     """
     out: dict[Region, Floats] = {}
-    box = _reached(prepared)
+    box = _native_brain_box(prepared)
     for region in Region:
         if region not in maps:
             continue
-        found = resample_map(maps[region], prepared)
+        resampled = resample_map(maps[region], prepared)
         if nested and out:
-            np.minimum(found[box], out[next(reversed(out))][box], out=found[box])
-        out[region] = found
+            np.minimum(resampled[box], out[next(reversed(out))][box], out=resampled[box])
+        out[region] = resampled
     return out
 
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionlens.base import geometry
-from lesionlens.base.array_ops import Array, Device, device_of, floats, namespace, to_device, zeros
+from lesionlens.base.array_ops import (
+    Array,
+    Device,
+    device_of,
+    floats,
+    namespace,
+    to_device,
+    to_numpy,
+    zeros,
+)
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
+from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
@@ -37,17 +48,17 @@ class NetworkInput:
 
     def within(self, window: Box) -> NetworkInput:
         """Return the arrays within a window of the grid; grid and box stay those of the whole."""
-        inside = (slice(None), *window)
-        return replace(self, channels=self.channels[:, *inside], brain=self.brain[inside])
+        index = (slice(None), *window)
+        return replace(self, channels=self.channels[:, *index], brain=self.brain[index])
 
     def input_of(self, perturbation: InputPerturbation) -> Array:
         """Return the (1, 8, I, J, K) input for a perturbation of the study."""
-        shown = [a and b for a, b in zip(self.present, perturbation.keep, strict=True)]
+        visible = [a and b for a, b in zip(self.present, perturbation.keep, strict=True)]
         channels, xp = self.channels, namespace(self.channels)
         device = device_of(channels)
         if perturbation.hidden is not None:
             channels = xp.where(to_device(perturbation.hidden, device), 0.0, channels)
-        x = with_presence(channels, to_device(np.array([shown]), device), self.brain)
+        x = with_presence(channels, to_device(np.array([visible]), device), self.brain)
         return xp.flip(x, (2,)) if perturbation.mirrored else x
 
 
@@ -102,14 +113,21 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     box = brain_box(prepared)
     cut = box_grid(prepared, box)
     target = _grid_over(cut, spacing_mm)
-    inside = to_device(prepared.brain[box].copy(), device)
-    along = separable.matrices(cut, target, antialias=True)
-    brain = separable.apply(floats(inside), along) > HALF
+    mask = to_device(prepared.brain[box].copy(), device)
+    matrices = separable.matrices(cut, target, antialias=True)
+    brain = separable.apply(floats(mask), matrices) > HALF
     channels = zeros((1, len(prepared.present), *target.shape), device)
     for index in np.flatnonzero(prepared.present):
         values = np.array(prepared.channels[index][box], dtype=np.float32)
-        volume = separable.apply(to_device(values, device) * inside, along)
+        volume = separable.apply(to_device(values, device) * mask, matrices)
         channels[0, index] = zscore(volume[None, None], brain[None])[0, 0]  # one at a time
-    first, second, third, fourth = (bool(there) for there in prepared.present)
-    there = (first, second, third, fourth)
-    return NetworkInput(channels, brain[None], there, target, box, cut)
+    first, second, third, fourth = (bool(present) for present in prepared.present)
+    present = (first, second, third, fourth)
+    return NetworkInput(channels, brain[None], present, target, box, cut)
+
+
+def paste_box(values: Array, prepared: PreparedStudy, box: Box) -> NDArray[np.float32]:
+    """Paste (R, i, j, k) maps of a box into the working grid; zero elsewhere."""
+    out: NDArray[np.float32] = lazy_zeros((values.shape[0], *prepared.working.shape), np.float32)
+    out[(slice(None), *box)] = to_numpy(floats(values))
+    return out

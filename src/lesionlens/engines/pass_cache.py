@@ -32,24 +32,24 @@ class PassCache:
     def __init__(self, spacing_mm: float, device: Device) -> None:
         self._spacing_mm, self._device = spacing_mm, device
         self._last: tuple[PreparedStudy, network_input.NetworkInput] | None = None
-        self._known: dict[Key, Floats] = {}
+        self._predictions: dict[Key, Floats] = {}
 
     def of(self, prepared: PreparedStudy) -> network_input.NetworkInput:
         """Return the network input of a study; computed if it is not the last study."""
         if self._last is None or self._last[0] is not prepared:
             study = network_input.make_network_input(prepared, self._spacing_mm, self._device)
-            self._last, self._known = (prepared, study), {}
+            self._last, self._predictions = (prepared, study), {}
         return self._last[1]
 
-    def note(self, perturbed: InputPerturbation, found: Array) -> None:
+    def note(self, perturbation: InputPerturbation, probability: Array) -> None:
         """Store the (R, I, J, K) probability of an input that was predicted elsewhere."""
-        self._known[_key(perturbed)] = to_numpy(found)
+        self._predictions[_key(perturbation)] = to_numpy(probability)
 
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
         groups: Sequence[Sequence[InputPerturbation]],
-        take: Callable[[Sequence[InputPerturbation]], Iterable[Array]],
+        predict: Callable[[Sequence[InputPerturbation]], Iterable[Array]],
     ) -> PerturbedPrediction:
         """Return for each group the mean prediction of its inputs; missing ones are predicted.
 
@@ -59,26 +59,39 @@ class PassCache:
         ----------
         groups : sequence of sequences of InputPerturbation
             Inputs whose predictions are averaged.
-        take : callable
+        predict : callable
             Yields for each input its (R, I, J, K) probability, whole tumour first, mirrored if the
             input is. Results before a cancellation are cached.
         """
         study = self.of(prepared)
-        new = {_key(one): one for group in groups for one in group}
-        new = {key: one for key, one in new.items() if key not in self._known}
-        seen = dict(self._known)
-        if new:
-            for (key, one), found in zip(new.items(), take(list(new.values())), strict=True):
-                seen[key] = to_numpy(namespace(found).flip(found, (1,)) if one.mirrored else found)
-                if one.hidden is None:
-                    self._known[key] = seen[key]
-        votes = [np.mean([seen[_key(one)][0] for one in group], axis=0) for group in groups]
+        missing = {_key(perturbation): perturbation for group in groups for perturbation in group}
+        missing = {
+            key: perturbation
+            for key, perturbation in missing.items()
+            if key not in self._predictions
+        }
+        predictions = dict(self._predictions)
+        if missing:
+            for (key, perturbation), probability in zip(
+                missing.items(), predict(list(missing.values())), strict=True
+            ):
+                predictions[key] = to_numpy(
+                    namespace(probability).flip(probability, (1,))
+                    if perturbation.mirrored
+                    else probability
+                )
+                if perturbation.hidden is None:
+                    self._predictions[key] = predictions[key]
+        means = [
+            np.mean([predictions[_key(perturbation)][0] for perturbation in group], axis=0)
+            for group in groups
+        ]
         inner = None
         if all(len(group) == 1 and group[0].alone for group in groups):
-            inner = np.stack([seen[_key(group[0])][1:] for group in groups])
+            inner = np.stack([predictions[_key(group[0])][1:] for group in groups])
         has_inner = inner is not None and inner.shape[1] > 0
-        return PerturbedPrediction(np.stack(votes), study.grid, inner if has_inner else None)
+        return PerturbedPrediction(np.stack(means), study.grid, inner if has_inner else None)
 
 
-def _key(perturbed: InputPerturbation) -> Key:
-    return perturbed.keep, perturbed.mirrored, id(perturbed.hidden)
+def _key(perturbation: InputPerturbation) -> Key:
+    return perturbation.keep, perturbation.mirrored, id(perturbation.hidden)

@@ -1,4 +1,4 @@
-"""Perturbed inputs that every explanation asks for, in their order.
+"""Perturbed inputs of every explanation, in a fixed order.
 
 An engine may predict them in advance; their order determines which inputs share a batch, and so the
 last digits of the predictions.
@@ -43,5 +43,7 @@ def for_uncertainty(present: Sequence[MrSequence]) -> list[InputPerturbation]:
 
 def for_relevance(present: Sequence[MrSequence]) -> list[InputPerturbation]:
     """Return the other subsets of the sequences, except all of them."""
-    known = {frozenset(present), *all_but_one(present)}
-    return [InputPerturbation.showing(s) for s in subsets_of(present) if s not in known]
+    predicted_elsewhere = {frozenset(present), *all_but_one(present)}
+    return [
+        InputPerturbation.showing(s) for s in subsets_of(present) if s not in predicted_elsewhere
+    ]

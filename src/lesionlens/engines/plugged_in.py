@@ -32,14 +32,14 @@ from lesionlens.engines.validation import (
 Floats = NDArray[np.float32]
 
 
-def make_engine(name: str, **given: Any) -> Engine:
+def make_engine(name: str, **options: Any) -> Engine:
     """Create an installed engine.
 
     Parameters
     ----------
     name : str
         Name of its entry point in the group `lesionlens.engines`.
-    **given
+    **options
         Keyword arguments: `device` and other options of the user.
 
     Raises
@@ -49,7 +49,7 @@ def make_engine(name: str, **given: Any) -> Engine:
     PluginError
         A third-party engine fails.
     """
-    engine: Engine = plugins.make(plugins.ENGINES, name, **given)
+    engine: Engine = plugins.make(plugins.ENGINES, name, **options)
     return engine
 
 
@@ -67,15 +67,15 @@ def first_pass(
         return engine.first_pass(prepared, context=context)
     name = f"engine {type(engine).__name__!r}"
     with images_kept(engine, prepared), plugins.plugin_errors(engine, name, "in its first pass"):
-        found = engine.first_pass(prepared, context=context)
-    return validated_first_pass(engine, found)
+        result = engine.first_pass(prepared, context=context)
+    return validated_first_pass(engine, result)
 
 
 def answer_prompts(
     engine: SupportsPrompts,
     prepared: PreparedStudy,
     question: PromptRequest,
-    known: Mapping[Region, Floats] | None,
+    probability: Mapping[Region, Floats] | None,
     *,
     context: RunContext,
 ) -> PromptResponse:
@@ -97,26 +97,26 @@ def answer_prompts(
             next_step="Point at the whole tumour, at its core or at a thing without a name",
         )
     if plugins.is_builtin(engine):
-        return engine.answer_prompts(prepared, question, known, context=context)
-    question = _within(question, prepared.working.shape)
+        return engine.answer_prompts(prepared, question, probability, context=context)
+    question = _restricted_to_grid(question, prepared.working.shape)
     name = f"engine {type(engine).__name__!r}"
     with (
         turn_of(engine, context),
         images_kept(engine, prepared),
         plugins.plugin_errors(engine, name, "when it answered prompts"),
     ):
-        found = engine.answer_prompts(prepared, question, known, context=context)
-    return validated_response(engine, found, prepared.working.shape)
+        response = engine.answer_prompts(prepared, question, probability, context=context)
+    return validated_response(engine, response, prepared.working.shape)
 
 
-def _within(question: PromptRequest, shape: Shape3) -> PromptRequest:
+def _restricted_to_grid(question: PromptRequest, shape: Shape3) -> PromptRequest:
     """Return a request whose voxels are all of the grid, as an engine may use them as indices.
 
     The frame of a box may lie beyond it; -1 would be the opposite face.
     """
     inside = is_inside(question.background, shape)
-    beyond = not is_inside(question.foreground, shape).all()
-    if beyond or (len(inside) and not inside.any() and not len(question.foreground)):
+    has_outside = not is_inside(question.foreground, shape).all()
+    if has_outside or (len(inside) and not inside.any() and not len(question.foreground)):
         raise outside_brain()
     return replace(question, background=question.background[inside])
 
@@ -136,17 +136,18 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
         not probabilities, or regions that are not nested.
     """
     name = f"engine {type(engine).__name__!r}"
-    ours = plugins.is_builtin(engine)
-    if ours:
-        found = engine.predict(prepared, context=context)
-        for what, expected in defects(found, prepared):
+    is_builtin = plugins.is_builtin(engine)
+    if is_builtin:
+        prediction = engine.predict(prepared, context=context)
+        info = prediction.engine
+        for defect, expected in defects(prediction, prepared):
             raise WeightsError(
-                found=f"{what} from the network of {found.engine.name} {found.engine.version}",
+                found=f"{defect} from the network of {info.name} {info.version}",
                 expected=expected,
                 next_step="Use other weights, or --precision float32",
                 in_window="Use other weights, or float32",
             )
-        return visible_only(found, prepared)
+        return visible_only(prediction, prepared)
     with images_kept(engine, prepared), plugins.plugin_errors(engine, name, "when it predicted"):
-        found = engine.predict(prepared, context=context)
-    return visible_only(validated(engine, found, prepared), prepared)
+        prediction = engine.predict(prepared, context=context)
+    return visible_only(validated(engine, prediction, prepared), prepared)

@@ -48,8 +48,8 @@ def row(token: int, layers: Sequence[Array]) -> Array:
     >>> row(0, [np.array([[0.0, 1.0], [1.0, 0.0]], np.float32)]).tolist()
     [0.5, 0.5]
     """
-    found = zeros(layers[0].shape[:1], device_of(layers[0]))
-    found[token] = 1.0
+    attention = zeros(layers[0].shape[:1], device_of(layers[0]))
+    attention[token] = 1.0
     for weights in reversed(layers):
-        found = 0.5 * found + 0.5 * (found @ weights)
-    return found
+        attention = 0.5 * attention + 0.5 * (attention @ weights)
+    return attention

@@ -47,34 +47,34 @@ def matrices(source: Grid, target: Grid, *, antialias: bool) -> Matrices:
             expected="axis-aligned grids of the same orientation",
             next_step="Report this as a defect of the preparation",
         )
-    found = [
-        _one_axis(n_in, n_out, step, start, antialias)
+    per_axis = [
+        _axis_matrix(n_in, n_out, step, start, antialias)
         for n_in, n_out, step, start in zip(
             source.shape, target.shape, steps, index[:3, 3], strict=True
         )
     ]
-    return found[0], found[1], found[2]
+    return per_axis[0], per_axis[1], per_axis[2]
 
 
-def _one_axis(n_in: int, n_out: int, step: float, start: float, antialias: bool) -> Floats:
-    place = start + step * np.arange(n_out, dtype=np.float64)
+def _axis_matrix(n_in: int, n_out: int, step: float, start: float, antialias: bool) -> Floats:
+    position = start + step * np.arange(n_out, dtype=np.float64)
     if not antialias:
-        return _linear(np.clip(place, 0, n_in - 1), n_in).astype(np.float32)
-    linear = _linear(place, n_in)
+        return _linear(np.clip(position, 0, n_in - 1), n_in).astype(np.float32)
+    linear = _linear(position, n_in)
     if step > 1.01:
         linear = linear @ _gaussian(n_in, ANTIALIAS * step)
     return linear.astype(np.float32)
 
 
-def _linear(place: NDArray[np.float64], n_in: int) -> NDArray[np.float64]:
+def _linear(position: NDArray[np.float64], n_in: int) -> NDArray[np.float64]:
     """Return linear interpolation weights that fade to zero over half a voxel beyond the border."""
-    gaps = np.abs(place[:, None] - np.arange(n_in)[None])
-    return np.clip(1.0 - gaps, 0.0, None)
+    distance = np.abs(position[:, None] - np.arange(n_in)[None])
+    return np.clip(1.0 - distance, 0.0, None)
 
 
 def _gaussian(n: int, sigma: float) -> NDArray[np.float64]:
-    gaps = np.arange(n)[:, None] - np.arange(n)[None]
-    kernel = np.exp(-0.5 * (gaps / sigma) ** 2) * (np.abs(gaps) <= np.ceil(4 * sigma))
+    distance = np.arange(n)[:, None] - np.arange(n)[None]
+    kernel = np.exp(-0.5 * (distance / sigma) ** 2) * (np.abs(distance) <= np.ceil(4 * sigma))
     return np.asarray(kernel / kernel.sum(axis=1, keepdims=True))
 
 
@@ -101,7 +101,7 @@ def apply(volumes: Array, along: Matrices) -> Array:
     (1, 1, 1)
     """
     out, device = floats(volumes), device_of(volumes)
-    first, second, third = (None if _changes_nothing(m) else to_device(m, device) for m in along)
+    first, second, third = (None if _is_identity(m) else to_device(m, device) for m in along)
     if third is not None:
         out = out @ third.T
     if second is not None:
@@ -109,9 +109,9 @@ def apply(volumes: Array, along: Matrices) -> Array:
     if first is None:
         return out
     shape = out.shape
-    flat = out.reshape(*shape[:-2], shape[-2] * shape[-1])
-    return (first @ flat).reshape(*shape[:-3], first.shape[0], *shape[-2:])
+    flattened = out.reshape(*shape[:-2], shape[-2] * shape[-1])
+    return (first @ flattened).reshape(*shape[:-3], first.shape[0], *shape[-2:])
 
 
-def _changes_nothing(matrix: Floats) -> bool:
+def _is_identity(matrix: Floats) -> bool:
     return np.array_equal(matrix, np.eye(*matrix.shape, dtype=np.float32))

@@ -1,7 +1,7 @@
 """One study at a time for each engine, whichever threads use it.
 
-Engines keep the input and the predictions of the last study. With two studies at a time, what one
-asked for would be answered from the other's.
+Engines cache the input and the predictions of the last study. Two concurrent studies would read
+each other's predictions.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ _POLL_S = 0.1
 
 
 class _Turn:
-    """A lock of its own, for as long as a thread uses or awaits it; the same thread may nest."""
+    """A reentrant lock that exists as long as a thread uses or awaits it."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
 
 
-_guard = threading.Lock()
+_turns_lock = threading.Lock()
 _turns: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
 """By the identity of the engine, which lives while a thread uses it."""
 
 
-def _begin_alone() -> None:
-    """Forget the turns of threads that a forked process does not have."""
-    global _guard  # noqa: PLW0603
-    _guard = threading.Lock()
+def _reset_after_fork() -> None:
+    """Remove the locks of threads that a forked process does not have."""
+    global _turns_lock  # noqa: PLW0603
+    _turns_lock = threading.Lock()
     _turns.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_alone)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def turn_of(engine: object, context: RunContext) -> Iterator[None]:
     CancelledError
         The user asked to stop while waiting.
     """
-    with _guard:
+    with _turns_lock:
         turn = _turns.setdefault(id(engine), _Turn())
     while not turn.lock.acquire(timeout=_POLL_S):
         context.check("waiting for another analysis by this engine")

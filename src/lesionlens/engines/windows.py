@@ -13,12 +13,12 @@ from lesionlens.base.array_ops import Array, Device, device_of, floats, to_devic
 Window = tuple[slice, slice, slice]
 
 
-def over(wanted: NDArray[np.bool_], size: tuple[int, int, int]) -> Iterator[Window]:
+def over(selected: NDArray[np.bool_], size: tuple[int, int, int]) -> Iterator[Window]:
     """Yield windows that overlap by half and together cover every selected voxel.
 
     Parameters
     ----------
-    wanted : (I, J, K) bool
+    selected : (I, J, K) bool
         Voxels to cover.
     size : (3,) int
         Window size in voxels; a shorter axis of the volume is covered entirely.
@@ -33,21 +33,21 @@ def over(wanted: NDArray[np.bool_], size: tuple[int, int, int]) -> Iterator[Wind
     >>> len(list(over(np.ones((64, 64, 64), bool), (64, 64, 64))))
     1
     """
-    filled = np.argwhere(wanted)
-    if not filled.size:
+    voxels = np.argwhere(selected)
+    if not voxels.size:
         return
     starts = [
         _starts(
-            int(filled[:, axis].min()), int(filled[:, axis].max()) + 1, wanted.shape[axis], edge
+            int(voxels[:, axis].min()), int(voxels[:, axis].max()) + 1, selected.shape[axis], edge
         )
         for axis, edge in enumerate(size)
     ]
     for corner in product(*starts):
         window = tuple(
             slice(a, min(a + edge, n))
-            for a, edge, n in zip(corner, size, wanted.shape, strict=True)
+            for a, edge, n in zip(corner, size, selected.shape, strict=True)
         )
-        if wanted[window].any():
+        if selected[window].any():
             yield window[0], window[1], window[2]
 
 
@@ -55,16 +55,16 @@ def _starts(first: int, stop: int, length: int, edge: int) -> list[int]:
     """Return evenly spaced starts of windows that cover [first, stop), overlapping by half."""
     if edge >= length:
         return [0]
-    need = stop - first
-    if need <= edge:
+    extent = stop - first
+    if extent <= edge:
         centred = (first + stop - edge) // 2
         return [min(max(centred, 0), length - edge)]
-    count = 1 + int(np.ceil((need - edge) / (edge / 2)))
-    places = np.rint(np.linspace(first, stop - edge, count)).astype(int)
-    return sorted({min(max(int(place), 0), length - edge) for place in places})
+    count = 1 + int(np.ceil((extent - edge) / (edge / 2)))
+    starts = np.rint(np.linspace(first, stop - edge, count)).astype(int)
+    return sorted({min(max(int(start), 0), length - edge) for start in starts})
 
 
-def place_in(window: Window, shape: tuple[int, ...], device: Device) -> Array:
+def relative_bounds(window: Window, shape: tuple[int, ...], device: Device) -> Array:
     """Return a window's position relative to the volume, from -1 to 1, (1, 3, 2) float32."""
     edges = [(2 * a.start / n - 1, 2 * a.stop / n - 1) for a, n in zip(window, shape, strict=True)]
     return to_device(np.asarray([edges], np.float32), device)
@@ -85,28 +85,28 @@ class Blend:
         self._sum = zeros(shape, device)
         self._weight = zeros(shape, device)
 
-    def add(self, window: Window, answer: Array) -> None:
+    def add(self, window: Window, output: Array) -> None:
         """Add one (I, J, K) output."""
-        bump = to_device(_bump(answer.shape), device_of(answer))
-        self._sum[window] += floats(answer) * bump
-        self._weight[window] += bump
+        weight = to_device(_window_weight(output.shape), device_of(output))
+        self._sum[window] += floats(output) * weight
+        self._weight[window] += weight
 
-    def over(self, rest: Array, share: float) -> Array:
+    def over(self, previous: Array, fraction: float) -> Array:
         """Blend the windows' outputs into a previous result.
 
         Parameters
         ----------
-        rest : (I, J, K) array
+        previous : (I, J, K) array
             The result outside the windows.
-        share : float
+        fraction : float
             Weight of the windows' output where their summed weight is large; it fades to zero
             towards the outer border of the windows, to avoid seams.
         """
         mean = self._sum / self._weight.clip(1e-6)
-        return rest + share * (self._weight / 0.25).clip(0.0, 1.0) * (mean - rest)
+        return previous + fraction * (self._weight / 0.25).clip(0.0, 1.0) * (mean - previous)
 
 
-def _bump(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _window_weight(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Return the product of three raised cosines, positive everywhere."""
     first, second, third = (np.hanning(n + 2)[1:-1].astype(np.float32) + 1e-3 for n in shape)
     return np.asarray(first[:, None, None] * second[None, :, None] * third[None, None, :])

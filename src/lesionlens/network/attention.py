@@ -107,11 +107,11 @@ class SelfAttention(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, N, dim) to tokens, q and k; q and k are (B, heads, N, dim / heads)."""
         b, n, d = tokens.shape
-        mixed = self.qkv(self.norm1(tokens)).view(b, n, 3, self.heads, d // self.heads)
-        q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind(0)
-        small = self.training and n <= QUERY_BLOCK
-        seen = (flash if self.form is Form.FLASH and not small else readable)(q, k, v)
-        tokens = tokens + self.out(seen.transpose(1, 2).reshape(b, n, d))
+        projected = self.qkv(self.norm1(tokens)).view(b, n, 3, self.heads, d // self.heads)
+        q, k, v = projected.permute(2, 0, 3, 1, 4).unbind(0)
+        is_small = self.training and n <= QUERY_BLOCK
+        attended = (flash if self.form is Form.FLASH and not is_small else readable)(q, k, v)
+        tokens = tokens + self.out(attended.transpose(1, 2).reshape(b, n, d))
         return tokens + self.mlp(self.norm2(tokens)), q, k
 
 
@@ -167,16 +167,16 @@ class GridCrossAttention(nn.Module):
         )
         features = grid[:, None]
         if keep or self.training or self.form is Form.READABLE:
-            kept = weights(q, features, bias[:, None])
-            seen = kept.to(features.dtype) @ features
+            attention_weights = weights(q, features, bias[:, None])
+            attended = attention_weights.to(features.dtype) @ features
         else:
-            kept = None
+            attention_weights = None
             shared = features.expand(-1, self.heads, -1, -1)
-            seen = flash(
+            attended = flash(
                 q.to(shared.dtype), shared, shared, bias[:, None].expand(-1, self.heads, -1, -1)
             )
-        gathered = self.from_value(seen.transpose(1, 2).reshape(b, count, -1))
-        return query + gathered, kept if keep else None
+        update = self.from_value(attended.transpose(1, 2).reshape(b, count, -1))
+        return query + update, attention_weights if keep else None
 
 
 class AttentionGate(nn.Module):
@@ -200,5 +200,5 @@ class AttentionGate(nn.Module):
     @override
     def forward(self, skip: Tensor, guide: Tensor) -> Tensor:
         """Return the gated skip, (B, features, I, J, K)."""
-        opened: Tensor = self.gate(silu(add(self.skip(skip), self.guide(guide))))
-        return skip * opened.sigmoid()
+        gate_logits: Tensor = self.gate(silu(add(self.skip(skip), self.guide(guide))))
+        return skip * gate_logits.sigmoid()

@@ -30,14 +30,14 @@ def scaled(image: Array) -> Array:
     np.float32(1.0)
     """
     out = []
-    for one in image:
-        seen = one[one > 0]
-        if len(seen) == 0:
-            out.append(0 * one)
+    for volume in image:
+        values = volume[volume > 0]
+        if len(values) == 0:
+            out.append(0 * volume)
             continue
-        step = max(len(seen) // 50_000, 1)
-        top = quantiles(seen[::step], (0.98,)).clip(1e-6)
-        out.append((one / top).clip(0, 1.5))
+        step = max(len(values) // 50_000, 1)
+        top = quantiles(values[::step], (0.98,)).clip(1e-6)
+        out.append((volume / top).clip(0, 1.5))
     return namespace(image).stack(out)
 
 

@@ -37,8 +37,8 @@ class GatedUp(nn.Module):
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
         """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
         up = functional.interpolate(self.narrow(coarse), scale_factor=2, mode="trilinear")
-        mixed: Tensor = self.mix(torch.cat([up, self.gate(skip, up)], 1))
-        return mixed
+        combined: Tensor = self.mix(torch.cat([up, self.gate(skip, up)], 1))
+        return combined
 
 
 class SubvoxelUp(nn.Module):
@@ -61,9 +61,9 @@ class SubvoxelUp(nn.Module):
         up = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * i, 2 * j, 2 * k, fine)
         # Keep channels last: mixed with the skip's layout, every later step would be slower.
         del parts
-        risen = up.permute(0, 4, 1, 2, 3)
-        joined = silu(risen if skip is None else add(risen, skip))
-        return add(silu(self.mix(joined)), joined)
+        upsampled = up.permute(0, 4, 1, 2, 3)
+        combined = silu(upsampled if skip is None else add(upsampled, skip))
+        return add(silu(self.mix(combined)), combined)
 
 
 class Decoder(nn.Module):

@@ -24,29 +24,29 @@ _ROWS = 256
 """Voxels summed in float32 before switching to float64."""
 
 
-class _Outside(threading.local):
+class _ThreadSetting(threading.local):
     threads: int | None = None
 
 
-_outside = _Outside()
+_outer_setting = _ThreadSetting()
 
 
 def thread_count() -> int:
     """Return the number of threads set outside `fixed_threads`."""
-    return _outside.threads or torch.get_num_threads()
+    return _outer_setting.threads or torch.get_num_threads()
 
 
 @contextmanager
 def fixed_threads(count: int) -> Iterator[None]:
     """Use exactly this number of threads within the block."""
-    threads, before = torch.get_num_threads(), _outside.threads
-    _outside.threads = before or threads
+    threads, previous = torch.get_num_threads(), _outer_setting.threads
+    _outer_setting.threads = previous or threads
     torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        _outside.threads = before
+        _outer_setting.threads = previous
 
 
 def with_threads(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -54,11 +54,11 @@ def with_threads(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     def decorate(method: Callable[P, R]) -> Callable[P, R]:
         @wraps(method)
-        def steady(*given: P.args, **named: P.kwargs) -> R:
+        def run_with_threads(*args: P.args, **kwargs: P.kwargs) -> R:
             with fixed_threads(count):
-                return method(*given, **named)
+                return method(*args, **kwargs)
 
-        return steady
+        return run_with_threads
 
     return decorate
 
@@ -96,9 +96,11 @@ class GroupNorm(nn.GroupNorm):
         if not predicts_on_cpu(input) or self.weight is None:
             return super().forward(input)
         mean, variance = _moments(input, self.num_groups)
-        each = input.shape[1] // self.num_groups
-        scale = (variance + self.eps).rsqrt().repeat_interleave(each, 1) * self.weight.double()
-        shift = self.bias.double() - mean.repeat_interleave(each, 1) * scale
+        channels_per_group = input.shape[1] // self.num_groups
+        scale = (variance + self.eps).rsqrt().repeat_interleave(
+            channels_per_group, 1
+        ) * self.weight.double()
+        shift = self.bias.double() - mean.repeat_interleave(channels_per_group, 1) * scale
         shape = (*scale.shape, *(1,) * (input.dim() - 2))
         return torch.addcmul(shift.float().view(shape), input, scale.float().view(shape))
 
@@ -116,7 +118,7 @@ def _moments(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 def _sums(rows: Tensor) -> Tensor:
     """Sum (B, N, C) over N to (B, C) float64."""
     b, n, c = rows.shape
-    whole = n - n % _ROWS
-    blocks = rows[:, :whole].reshape(b, -1, _ROWS, c).sum(2).double()
-    rest = rows[:, whole:].double().sum(1, keepdim=True)
-    return torch.cat([blocks, rest], 1).sum(1)
+    aligned = n - n % _ROWS
+    blocks = rows[:, :aligned].reshape(b, -1, _ROWS, c).sum(2).double()
+    remainder = rows[:, aligned:].double().sum(1, keepdim=True)
+    return torch.cat([blocks, remainder], 1).sum(1)

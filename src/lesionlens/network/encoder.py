@@ -53,14 +53,14 @@ def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor
         Outer edges of the grid along each axis, in coordinates in which the brain's box is -1 to 1,
         so that the position of a window in the brain is encoded.
     """
-    each = dim // 6
-    frequency = math.pi * 2 ** torch.linspace(-1, 3, each, device=place.device)
+    frequencies = dim // 6
+    frequency = math.pi * 2 ** torch.linspace(-1, 3, frequencies, device=place.device)
     codes = []
     for axis, count in enumerate(grid):
         step = torch.arange(count, device=place.device) / max(count - 1, 1)
         low, high = place[:, axis, :1], place[:, axis, 1:]
         angle = (low + (high - low) * step)[..., None] * frequency
-        view = [len(place), 1, 1, 1, each]
+        view = [len(place), 1, 1, 1, frequencies]
         view[1 + axis] = count
         codes += [wave.view(view).expand(-1, *grid, -1) for wave in (angle.sin(), angle.cos())]
     code = torch.cat(codes, -1).flatten(1, 3)
@@ -109,8 +109,8 @@ class Encoder(nn.Module):
 
     @staticmethod
     def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
-        later = [Residual(outputs, outputs) for _ in range(blocks - 1)]
-        return nn.Sequential(Residual(inputs, outputs, stride=2), *later)
+        additional = [Residual(outputs, outputs) for _ in range(blocks - 1)]
+        return nn.Sequential(Residual(inputs, outputs, stride=2), *additional)
 
     @override
     def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:

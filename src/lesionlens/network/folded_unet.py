@@ -69,13 +69,13 @@ class FoldedUNet(nn.Module):
     @override
     def forward(self, image: Tensor) -> Tensor:
         """(B, channels, I, J, K) to logits, (B, 1, I, J, K)."""
-        x, kept = fold(image), []
+        x, skips = fold(image), []
         for block in self.down:
             x = block(x)
-            kept.append(x)
+            skips.append(x)
         for level in reversed(range(len(self.up))):
-            wide = functional.interpolate(x, scale_factor=2, mode="trilinear")
-            x = self.up[level](torch.cat([kept[level], wide], 1))
+            upsampled = functional.interpolate(x, scale_factor=2, mode="trilinear")
+            x = self.up[level](torch.cat([skips[level], upsampled], 1))
         fine = torch.cat([unfold(self.open(x)), image], 1)
         out: Tensor = self.last(functional.silu(self.fine(fine)))
         return out

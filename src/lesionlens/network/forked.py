@@ -1,9 +1,8 @@
-"""Computing in a process that was forked from one that had computed before.
+"""Compute in a process that was forked from one that had already computed.
 
-`multiprocessing` forks on Linux. libgomp, by which torch computes, keeps the worker threads of each
-thread that asked for some; in the forked process these are gone, and the thread that was copied
-waits for them for ever (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=60035). A new thread gets its
-own.
+`multiprocessing` forks on Linux. libgomp, used by torch, keeps a pool of worker threads for each
+computing thread; these do not exist in the forked process, where the copied thread waits for them
+forever (https://gcc.gnu.org/bugzilla/show_bug.cgi?id=60035). A new thread gets a new pool.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ def works_when_forked(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function in a new thread wherever this process was forked from another."""
 
     @wraps(function)
-    def run(*given: P.args, **named: P.kwargs) -> R:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         if os.getpid() == _imported_in:
-            return function(*given, **named)
-        with ThreadPoolExecutor(1, "forked") as own:
-            return own.submit(function, *given, **named).result()
+            return function(*args, **kwargs)
+        with ThreadPoolExecutor(1, "forked") as pool:
+            return pool.submit(function, *args, **kwargs).result()
 
     return run

@@ -20,7 +20,7 @@ from lesionlens.network.queries import QueryDecoder
 
 _NOTHING = 1  # index of "no lesion", after the classes of `base.labels.LesionClass`
 _HEADS = 2
-_FEW = -2.5  # initial log-odds of a lesion: most queries have none
+_INITIAL_LOG_ODDS = -2.5  # initial log-odds of a lesion: most queries have none
 
 
 class LesionOutput(NamedTuple):
@@ -35,15 +35,17 @@ class LesionOutput(NamedTuple):
     attention: Tensor
     """(B, Q, I, J, K) attention weights of the last layer, at 1/2 of the padded grid; sum one."""
 
-    def class_shares(self) -> Tensor:
+    def class_probabilities(self) -> Tensor:
         """Return class probabilities at each voxel of 1/2 of the padded grid, (B, 3, I, J, K).
 
         Class probabilities of each query are multiplied by its mask (MaskFormer, Cheng et al. 2021,
         section 3.4, semantic inference).
         """
-        named = self.classes.softmax(-1)[..., : len(LesionClass)]
-        shares = torch.einsum("bqc,bqijk->bcijk", named, self.masks[0].sigmoid())
-        return shares.clamp(max=1.0)
+        class_probability = self.classes.softmax(-1)[..., : len(LesionClass)]
+        voxel_probability = torch.einsum(
+            "bqc,bqijk->bcijk", class_probability, self.masks[0].sigmoid()
+        )
+        return voxel_probability.clamp(max=1.0)
 
 
 class LesionQueries(nn.Module):
@@ -58,17 +60,17 @@ class LesionQueries(nn.Module):
         self.classify = nn.Linear(dim, len(LesionClass) + _NOTHING)
         self.box = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 6))
         with torch.no_grad():
-            self.classify.bias[:-1] = _FEW
+            self.classify.bias[:-1] = _INITIAL_LOG_ODDS
 
     @override
     def forward(self, pyramid: FeaturePyramid) -> LesionOutput:
         """Predict lesions from the decoded features."""
-        answers = self.decoder((pyramid.quarter, pyramid.half), trace=False)
-        query = self.norm(answers.query)
-        quarter, half = answers.masks
+        outputs = self.decoder((pyramid.quarter, pyramid.half), trace=False)
+        query = self.norm(outputs.query)
+        quarter, half = outputs.masks
         return LesionOutput(
             classes=self.classify(query).float(),
             boxes=self.box(query).float().sigmoid(),
             masks=(half, quarter),
-            attention=answers.attention,
+            attention=outputs.attention,
         )

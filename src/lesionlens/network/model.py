@@ -70,10 +70,10 @@ class LensNetwork(nn.Module):
 
     def set_attention(self, form: Form | str) -> None:
         """Switch between ``flash`` and ``readable``; results are the same."""
-        chosen = Form(form)
+        implementation = Form(form)
         for module in self.modules():
             if isinstance(module, SelfAttention | GridCrossAttention):
-                module.form = chosen
+                module.form = implementation
 
     @override
     def forward(
@@ -103,23 +103,23 @@ class LensNetwork(nn.Module):
             place = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
         padded = functional.pad(x, [n for size in (k, j, i) for n in (0, -size % STRIDE)])
         size = (padded.shape[2], padded.shape[3], padded.shape[4])
-        seen = self.encoder(padded, place, trace=trace)
-        layers = seen.trace
-        pyramid = self.decoder(seen)
-        del padded, seen  # a third of the memory
-        answers = self.queries(pyramid, trace=trace)
-        quarter, half, full = answers.masks
+        features = self.encoder(padded, place, trace=trace)
+        layers = features.trace
+        pyramid = self.decoder(features)
+        del padded, features  # a third of the memory
+        outputs = self.queries(pyramid, trace=trace)
+        quarter, half, full = outputs.masks
         logits = full + self.refine(pyramid.full).float()
-        kept = None
+        attention_trace = None
         if trace:
-            kept = AttentionTrace(layers, answers.cross_attention, size)
-        attention = answers.attention[..., :i, :j, :k]
+            attention_trace = AttentionTrace(layers, outputs.cross_attention, size)
+        attention = outputs.attention[..., :i, :j, :k]
         return LensOutput(
             logits=logits[..., :i, :j, :k],
             deep=(half, quarter),
-            presence=self.exists(answers.query)[..., 0].float(),
+            presence=self.exists(outputs.query)[..., 0].float(),
             attention=attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12),
-            trace=kept,
+            trace=attention_trace,
             lesions=self.lesions(pyramid) if self.lesions is not None and lesions else None,
         )
 

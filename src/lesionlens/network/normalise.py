@@ -21,15 +21,15 @@ def _location_and_scale(volume: Array, inside: Array) -> tuple[Array, Array] | N
     """
     values = volume[inside]
     step = max(1, round((len(values) / _SAMPLE) ** (1 / 3)))
-    some = (slice(None, None, step),) * 3
-    sample = volume[some][inside[some]]
+    stride = (slice(None, None, step),) * 3
+    sample = volume[stride][inside[stride]]
     low, high = quantiles(sample if len(sample) else values, (_TAIL, 1 - _TAIL))
     span = high - low
     if not float(span) > 1e-6 * max(abs(float(low)), abs(float(high))):
         return None
-    shares = (values.clip(low, high) - low) / span  # squares may exceed float32
-    mean = shares.mean()
-    return low + mean * span, ((shares - mean) ** 2).mean() ** 0.5 * span
+    scaled = (values.clip(low, high) - low) / span  # squares may exceed float32
+    mean = scaled.mean()
+    return low + mean * span, ((scaled - mean) ** 2).mean() ** 0.5 * span
 
 
 def zscore(channels: Array, brain: Array) -> Array:
@@ -62,10 +62,10 @@ def zscore(channels: Array, brain: Array) -> Array:
         if not bool(inside.any()):
             continue
         for sequence, volume in enumerate(floats(channels[item])):
-            found = _location_and_scale(volume, inside)
-            if found is None:
+            statistics = _location_and_scale(volume, inside)
+            if statistics is None:
                 continue
-            mean, deviation = found
+            mean, deviation = statistics
             scaled = ((volume - mean) / deviation).clip(-Z_LIMIT, Z_LIMIT)
             out[item, sequence] = scaled * inside
     return out
@@ -87,7 +87,7 @@ def with_presence(channels: Array, present: Array, brain: Array) -> Array:
     (B, 8, I, J, K) float32 array
         The sequences, zero if absent; then for each the brain mask, zero if absent.
     """
-    shown = floats(present)[:, :, None, None, None]
+    available = floats(present)[:, :, None, None, None]
     inside = floats(brain[:, None])
-    both = [channels * (shown * inside), shown * inside]
-    return namespace(channels).concatenate(both, 1)
+    parts = [channels * (available * inside), available * inside]
+    return namespace(channels).concatenate(parts, 1)

@@ -61,9 +61,9 @@ class WeightsInfo(WeightsNotes):
     config: NetworkConfig
 
 
-def notes_of(about: WeightsNotes) -> dict[str, Any]:
+def notes_of(notes: WeightsNotes) -> dict[str, Any]:
     """Return the fields of `WeightsNotes` by name, without configuration and hash."""
-    return {one.name: getattr(about, one.name) for one in fields(WeightsNotes)}
+    return {item.name: getattr(notes, item.name) for item in fields(WeightsNotes)}
 
 
 def sizes_from_json(text: str) -> NetworkConfig:

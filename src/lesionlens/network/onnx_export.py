@@ -37,8 +37,8 @@ from lesionlens.network.shipped_unet import MULTIPLE
 
 OPSET = 18
 PROMPT_FORMAT = "lesionlens-prompt-onnx-1"
-_LARGEST_VOX = 512
-_SMALL = 64  # smaller tensors stay float32
+_MAX_VOX = 512
+_MIN_SHRUNK_SIZE = 64  # smaller tensors stay float32
 
 
 class Precision(StrEnum):
@@ -58,8 +58,8 @@ class _Lens(nn.Module):
 
     @override
     def forward(self, x: Tensor, place: Tensor) -> tuple[Tensor, ...]:
-        """Return the tensors of `_named`."""
-        return tuple(_named(self.network(x, place=place, trace=True)).values())
+        """Return the tensors of `_named_outputs`."""
+        return tuple(_named_outputs(self.network(x, place=place, trace=True)).values())
 
 
 class _GroupNorm(nn.Module):
@@ -84,36 +84,38 @@ class _GroupNorm(nn.Module):
     @override
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, I, J, K) to the same."""
-        around = x - self.mean(x)
-        scale = self.weight * torch.rsqrt(self.mean(around * around) + self.eps)
-        return around * scale + self.bias
+        centred = x - self.mean(x)
+        scale = self.weight * torch.rsqrt(self.mean(centred * centred) + self.eps)
+        return centred * scale + self.bias
 
 
 def with_short_sums(network: nn.Module) -> nn.Module:
     """Return a copy of a network with axis-by-axis group norms, for export."""
-    made = copy.deepcopy(network)
-    for part in list(made.modules()):
-        for name, norm in part.named_children():
+    converted = copy.deepcopy(network)
+    for module in list(converted.modules()):
+        for name, norm in module.named_children():
             if isinstance(norm, nn.GroupNorm):
-                setattr(part, name, _GroupNorm(norm))
-    return made
+                setattr(module, name, _GroupNorm(norm))
+    return converted
 
 
-def _named(out: LensOutput) -> dict[str, Tensor]:
-    named = {"logits": out.logits, "attention": out.attention}
+def _named_outputs(out: LensOutput) -> dict[str, Tensor]:
+    outputs = {"logits": out.logits, "attention": out.attention}
     if out.trace is not None:
-        for scale, one in zip(("quarter", "half", "full"), out.trace.cross_attention, strict=False):
-            named[f"attention_{scale}"] = one
+        for scale, weights in zip(
+            ("quarter", "half", "full"), out.trace.cross_attention, strict=False
+        ):
+            outputs[f"attention_{scale}"] = weights
         if out.trace.self_attention:
-            named["q"] = torch.stack([layer.q[0] for layer in out.trace.self_attention])
-            named["k"] = torch.stack([layer.k[0] for layer in out.trace.self_attention])
+            outputs["q"] = torch.stack([layer.q[0] for layer in out.trace.self_attention])
+            outputs["k"] = torch.stack([layer.k[0] for layer in out.trace.self_attention])
     if out.lesions is not None:
-        named["classes"] = out.lesions.class_shares()
-    return named
+        outputs["classes"] = out.lesions.class_probabilities()
+    return outputs
 
 
 def export_lens(
-    network: LensNetwork, about: WeightsInfo, path: Path, precision: Precision = Precision.FP32
+    network: LensNetwork, info: WeightsInfo, path: Path, precision: Precision = Precision.FP32
 ) -> None:
     """Export the Lens network.
 
@@ -127,7 +129,7 @@ def export_lens(
     ----------
     network : LensNetwork
         On the CPU, in evaluation mode; its memory layout and attention form are changed.
-    about : WeightsInfo
+    info : WeightsInfo
         Stored in the file's metadata.
     path : Path
         Replaced only by a complete file.
@@ -143,19 +145,19 @@ def export_lens(
     x = torch.zeros(1, network.config.inputs, 5 * STRIDE, 3 * STRIDE, 4 * STRIDE)
     place = torch.tensor([[[-1.0, 1.0]] * 3])
     with torch.inference_mode():
-        names = list(_named(network(x, place=place, trace=True)))
+        names = list(_named_outputs(network(x, place=place, trace=True)))
     metadata = {
         "format": ONNX_FORMAT,
-        "network": json.dumps(dataclasses.asdict(about.config)),
-        "notes": json.dumps(notes_of(about)),
-        "weights_sha256": about.sha256,
+        "network": json.dumps(dataclasses.asdict(info.config)),
+        "notes": json.dumps(notes_of(info)),
+        "weights_sha256": info.sha256,
         "precision": precision.value,
     }
-    _write(_exported(_Lens(network), {"x": x, "place": place}, names, STRIDE), path, metadata,
+    _write(_onnx_model(_Lens(network), {"x": x, "place": place}, names, STRIDE), path, metadata,
            precision)  # fmt: skip
 
 
-def export_unet(network: FoldedUNet, channels: int, weights: Path, form: str) -> Path:
+def export_unet(network: FoldedUNet, channels: int, weights: Path, format_name: str) -> Path:
     """Export a shipped U-Net: `image` (1, channels, I, J, K), multiples of 16, to `logit`.
 
     Parameters
@@ -165,13 +167,15 @@ def export_unet(network: FoldedUNet, channels: int, weights: Path, form: str) ->
     weights : Path
         Its weights in float16, safetensors. The ONNX file, which is written beside them, refers to
         them, so that the package holds them once.
-    form : str
+    format_name : str
         Name of the format, for the metadata.
     """
     image = torch.zeros(1, channels, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
-    made = _exported(network, {"image": image}, ["logit"], MULTIPLE)
+    model = _onnx_model(network, {"image": image}, ["logit"], MULTIPLE)
     path = weights.with_suffix(".onnx")
-    _write(made, path, {"format": form, "weights_sha256": sha256_of(weights)}, Precision.FP16)
+    _write(
+        model, path, {"format": format_name, "weights_sha256": sha256_of(weights)}, Precision.FP16
+    )
     refer_to_weights(path, weights)
     return path
 
@@ -186,11 +190,11 @@ class _Prompted(nn.Module):
     @override
     def forward(self, maps: Tensor, facts: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and the prompts' attention."""
-        found = self.network(PromptInput(maps, facts), trace=True)
-        return found.logits, found.attention
+        output = self.network(PromptInput(maps, facts), trace=True)
+        return output.logits, output.attention
 
 
-def export_prompt(network: PromptNetwork, about: PromptNotes, digest: str, path: Path) -> None:
+def export_prompt(network: PromptNetwork, notes: PromptNotes, digest: str, path: Path) -> None:
     """Export a prompt network in float16, like the shipped weights; raises as `export_lens`.
 
     Inputs, float32: `maps` (1, `MAPS`, I, J, K), multiples of 8, and `facts` (1, `FACTS`), both as
@@ -201,7 +205,7 @@ def export_prompt(network: PromptNetwork, about: PromptNotes, digest: str, path:
     ----------
     network : PromptNetwork
         In evaluation mode.
-    about : PromptNotes
+    notes : PromptNotes
         Stored in the file's metadata, with `digest`.
     digest : str
         SHA-256 of the weights.
@@ -210,13 +214,13 @@ def export_prompt(network: PromptNetwork, about: PromptNotes, digest: str, path:
     """
     maps = torch.zeros(1, MAPS, 5 * PROMPT_MULTIPLE, 3 * PROMPT_MULTIPLE, 4 * PROMPT_MULTIPLE)
     inputs = {"maps": maps, "facts": torch.zeros(1, FACTS)}
-    made = _exported(_Prompted(network), inputs, ["logits", "attention"], PROMPT_MULTIPLE)
-    notes = {name: str(value) for name, value in dataclasses.asdict(about).items()}
-    metadata = {"format": PROMPT_FORMAT, **notes, "weights_sha256": digest}
-    _write(made, path, metadata, Precision.FP16)
+    model = _onnx_model(_Prompted(network), inputs, ["logits", "attention"], PROMPT_MULTIPLE)
+    fields = {name: str(value) for name, value in dataclasses.asdict(notes).items()}
+    metadata = {"format": PROMPT_FORMAT, **fields, "weights_sha256": digest}
+    _write(model, path, metadata, Precision.FP16)
 
 
-def _exported(
+def _onnx_model(
     network: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], multiple: int
 ) -> Any:
     """Return the ONNX model with dynamic axes of the first input, in multiples of `multiple`."""
@@ -226,14 +230,14 @@ def _exported(
             expected="both",
             next_step='Install them: pip install "lesionlens[onnx]"',
         )
-    free = {
-        2 + axis: multiple * torch.export.Dim(name, min=2, max=_LARGEST_VOX // multiple)
+    dynamic_axes = {
+        2 + axis: multiple * torch.export.Dim(name, min=2, max=_MAX_VOX // multiple)
         for axis, name in enumerate("ijk")
     }
     first = next(iter(inputs))
-    shapes = {name: free if name == first else None for name in inputs}
+    shapes = {name: dynamic_axes if name == first else None for name in inputs}
     logger = logging.getLogger("torch.onnx")
-    before = logger.level
+    previous_level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -251,7 +255,7 @@ def _exported(
                 verbose=False,
             )
     finally:
-        logger.setLevel(before)
+        logger.setLevel(previous_level)
     if program is None:
         raise RuntimeError("torch wrote no ONNX program")
     return program.model_proto
@@ -285,12 +289,12 @@ def shrink(model: Any, precision: Precision) -> None:
     graph, widened = model.graph, []
     for tensor in list(graph.initializer):
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _SMALL:
+        if values.dtype != np.float32 or values.size < _MIN_SHRUNK_SIZE:
             continue
-        name, small = tensor.name, f"{tensor.name}.{precision}"
+        name, stored_name = tensor.name, f"{tensor.name}.{precision}"
         if precision is Precision.FP16:
-            stored = [numpy_helper.from_array(values.astype(np.float16), small)]
-            node = helper.make_node("Cast", [small], [name], to=TensorProto.FLOAT)
+            stored = [numpy_helper.from_array(values.astype(np.float16), stored_name)]
+            node = helper.make_node("Cast", [stored_name], [name], to=TensorProto.FLOAT)
         elif values.ndim < 2:
             continue
         else:
@@ -300,11 +304,11 @@ def shrink(model: Any, precision: Precision) -> None:
             shape = [-1 if a == axis else 1 for a in range(values.ndim)]
             quantised = np.rint(values / scale.reshape(shape)).astype(np.int8)
             stored = [
-                numpy_helper.from_array(quantised, small),
-                numpy_helper.from_array(scale, f"{small}.scale"),
+                numpy_helper.from_array(quantised, stored_name),
+                numpy_helper.from_array(scale, f"{stored_name}.scale"),
             ]
             node = helper.make_node(
-                "DequantizeLinear", [small, f"{small}.scale"], [name], axis=axis
+                "DequantizeLinear", [stored_name, f"{stored_name}.scale"], [name], axis=axis
             )
         graph.initializer.remove(tensor)
         graph.initializer.extend(stored)
@@ -338,15 +342,15 @@ def refer_to_weights(path: Path, weights: Path) -> None:
     start = 8 + int.from_bytes(data[:8], "little")
     tensors = json.loads(data[8:start])
     model = onnx.load(path)
-    for held in model.graph.initializer:
-        if held.data_type != onnx.TensorProto.FLOAT16:
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT16:
             continue
-        name = held.name.removesuffix(f".{Precision.FP16}")
+        name = tensor.name.removesuffix(f".{Precision.FP16}")
         first, last = tensors.get(name, {"data_offsets": (0, 0)})["data_offsets"]
-        if held.raw_data != data[start + first : start + last]:
+        if tensor.raw_data != data[start + first : start + last]:
             raise ValueError(f"{weights.name} does not hold {name} of {path.name}")
         onnx.external_data_helper.set_external_data(
-            held, weights.name, offset=start + first, length=last - first
+            tensor, weights.name, offset=start + first, length=last - first
         )
-        held.ClearField("raw_data")
+        tensor.ClearField("raw_data")
     _save(model, path)

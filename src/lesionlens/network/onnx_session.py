@@ -24,7 +24,7 @@ from lesionlens.base.errors import (
 from lesionlens.base.run_context import NEVER, SILENT, RunContext
 from lesionlens.base.text import is_writable
 
-_ASKED_EVERY_S = 0.05
+_POLL_S = 0.05
 
 
 def runtime() -> ModuleType:
@@ -47,13 +47,13 @@ def runtime() -> ModuleType:
     return module
 
 
-def _providers(requested: str, there: Sequence[str]) -> list[Any]:
+def _providers(requested: str, available: Sequence[str]) -> list[Any]:
     """Convert a device name to execution providers; a missing device is refused."""
-    words = requested.strip().lower()
-    if words == "auto":
-        words = "cuda" if "CUDAExecutionProvider" in there else "cpu"
-    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", words)
-    if words != "cpu" and match is None:
+    name = requested.strip().lower()
+    if name == "auto":
+        name = "cuda" if "CUDAExecutionProvider" in available else "cpu"
+    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", name)
+    if name != "cpu" and match is None:
         raise UnusableInputError(
             found=f"the device {requested!r}",
             expected="auto, cpu, cuda or cuda:N for the engine onnx",
@@ -62,10 +62,10 @@ def _providers(requested: str, there: Sequence[str]) -> list[Any]:
         )
     if match is None:
         return ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" not in there:
+    if "CUDAExecutionProvider" not in available:
         raise ResourceError(
             found="an onnxruntime without CUDA",
-            expected=f"the device {words}",
+            expected=f"the device {name}",
             next_step="Install onnxruntime-gpu, or use --device cpu",
             in_window="Install onnxruntime-gpu, or choose cpu in Preferences → LesionLens",
         )
@@ -138,13 +138,13 @@ class OnnxSession:
     @property
     def metadata(self) -> Mapping[str, str]:
         """Metadata in the file."""
-        found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
-        return found
+        entries: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return entries
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
-        return tuple(one.name for one in self._session.get_outputs())
+        return tuple(output.name for output in self._session.get_outputs())
 
     @property
     def thread_count(self) -> int | None:
@@ -153,7 +153,7 @@ class OnnxSession:
         return self._threads or None if on_cpu else None
 
     @property
-    def device_words(self) -> str:
+    def device_text(self) -> str:
         """The device in words."""
         first = self._session.get_providers()[0].removesuffix("ExecutionProvider").lower()
         return f"{first} (onnxruntime {self._ort.__version__})"
@@ -176,12 +176,12 @@ class OnnxSession:
             Insufficient memory.
         """
         context.check(stage)
-        how = self._ort.RunOptions()
-        how.only_execute_path_to_fetches = True
+        options = self._ort.RunOptions()
+        options.only_execute_path_to_fetches = True
         try:
-            with _stopped_by(context, how):
-                found: list[NDArray[np.float32]] = self._session.run(
-                    list(outputs), dict(inputs), how
+            with _stopped_by(context, options):
+                results: list[NDArray[np.float32]] = self._session.run(
+                    list(outputs), dict(inputs), options
                 )
         except Exception as error:
             context.check(stage)
@@ -192,21 +192,21 @@ class OnnxSession:
                 expected="about 2 GB of free memory",
                 next_step="Close other programs and start again",
             ) from error
-        return found
+        return results
 
 
 @contextmanager
-def _stopped_by(context: RunContext, how: Any) -> Iterator[None]:
+def _stopped_by(context: RunContext, options: Any) -> Iterator[None]:
     """Cancel a run on request; onnxruntime checks `terminate` before every layer."""
     if context.cancel is NEVER:
         yield
         return
-    done = threading.Event()
+    finished = threading.Event()
 
     def watch() -> None:
-        while not done.wait(_ASKED_EVERY_S):
+        while not finished.wait(_POLL_S):
             if context.cancel.is_set():
-                how.terminate = True
+                options.terminate = True
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -214,5 +214,5 @@ def _stopped_by(context: RunContext, how: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        done.set()
+        finished.set()
         watcher.join()

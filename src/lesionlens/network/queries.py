@@ -21,7 +21,7 @@ from lesionlens.network.attention import GridCrossAttention
 _FLOOR = 1e-3  # minimum attention share of a voxel with zero mask
 
 
-class RegionAnswers(NamedTuple):
+class QueryOutput(NamedTuple):
     """Output of the queries."""
 
     masks: tuple[Tensor, ...]
@@ -34,7 +34,7 @@ class RegionAnswers(NamedTuple):
     """Weights of every layer, (B, heads, Q, I, J, K); empty unless requested."""
 
 
-def _draw_normal(weight: Tensor, std: float) -> None:
+def _init_normal(weight: Tensor, std: float) -> None:
     """Draw normal values, unless weights that are read take their place.
 
     Torch imports SymPy to draw them without memory, which takes as long as a pass.
@@ -55,7 +55,7 @@ class MaskedCrossAttention(nn.Module):
             nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
         )
         self.mask = nn.Linear(dim, features + 1)
-        _draw_normal(self.mask.weight, 0.02)
+        _init_normal(self.mask.weight, 0.02)
         nn.init.zeros_(self.mask.bias)
         with torch.no_grad():
             self.mask.bias[-1] = -2.0
@@ -65,11 +65,11 @@ class MaskedCrossAttention(nn.Module):
         self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Update queries (B, Q, dim) by cross-attention to (B, N, features)."""
-        query, kept = self.cross(query, grid, bias, keep)
+        query, weights = self.cross(query, grid, bias, keep)
         q = self.norm(query)
         query = query + self.among(q, q, q, need_weights=False)[0]
         out: Tensor = query + self.mlp(query)
-        return out, kept
+        return out, weights
 
     def mask_logits(self, query: Tensor, features: Tensor) -> Tensor:
         """Return mask logits (B, Q, I, J, K): query times features, in float32."""
@@ -101,30 +101,32 @@ class QueryDecoder(nn.Module):
     def __init__(self, count: int, dim: int, scales: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.empty(count, dim))
-        _draw_normal(self.query, 0.5)
+        _init_normal(self.query, 0.5)
         self.looks = nn.ModuleList(  # the name is a key in weights files
             MaskedCrossAttention(dim, features, heads) for features, heads in scales
         )
 
-    def _in_order(self) -> list[MaskedCrossAttention]:
+    def _layers(self) -> list[MaskedCrossAttention]:
         return [layer for layer in self.looks if isinstance(layer, MaskedCrossAttention)]
 
     @override
-    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
+    def forward(self, scales: Sequence[Tensor], *, trace: bool) -> QueryOutput:
         """Apply cross-attention to each scale (B, features, I, J, K) in turn.
 
         The first layer is guided by the mask of the initial queries.
         """
         query = self.query.expand(len(scales[0]), -1, -1)
         masks: list[Tensor] = []
-        kept: list[Tensor] = []
-        for layer, features in zip(self._in_order(), scales, strict=True):
-            last = features is scales[-1]
-            before = masks[-1] if masks else layer.mask_logits(query, features)
+        layer_weights: list[Tensor] = []
+        for layer, features in zip(self._layers(), scales, strict=True):
+            is_last = features is scales[-1]
+            previous_mask = masks[-1] if masks else layer.mask_logits(query, features)
             grid = features.flatten(2).transpose(1, 2)
-            query, weights = layer(query, grid, _as_bias(before, features.shape[2:]), trace or last)
+            query, weights = layer(
+                query, grid, _as_bias(previous_mask, features.shape[2:]), trace or is_last
+            )
             masks.append(layer.mask_logits(query, features))
             if weights is not None:
-                kept.append(weights.view(*weights.shape[:3], *features.shape[2:]))
-        every = tuple(one.detach() for one in kept) if trace else ()
-        return RegionAnswers(tuple(masks), kept[-1].mean(1), query, every)
+                layer_weights.append(weights.view(*weights.shape[:3], *features.shape[2:]))
+        traced = tuple(layer_weight.detach() for layer_weight in layer_weights) if trace else ()
+        return QueryOutput(tuple(masks), layer_weights[-1].mean(1), query, traced)

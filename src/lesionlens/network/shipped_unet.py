@@ -66,9 +66,9 @@ def shipped_file(name: str, key: str) -> Path:
         The file is missing or altered.
     """
     path = Path(str(files("lesionlens.network.weight_files") / name))
-    beside = path.with_suffix(".json")
-    known = json.loads(beside.read_text("utf-8"))[key] if beside.is_file() else None
-    if not path.is_file() or sha256_of(path) != known:
+    record_path = path.with_suffix(".json")
+    expected = json.loads(record_path.read_text("utf-8"))[key] if record_path.is_file() else None
+    if not path.is_file() or sha256_of(path) != expected:
         raise WeightsError(
             found=f"a missing or altered {path.name}",
             expected="the weights as shipped",

@@ -18,7 +18,7 @@ from lesionlens.network.deterministic import fixed_threads, thread_count
 
 T = TypeVar("T")
 R = TypeVar("R")
-_AT_MOST = 4
+_MAX_CONCURRENT = 4
 """Maximum number of concurrent passes; more need more memory without saving time."""
 
 
@@ -38,26 +38,26 @@ def side_by_side(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> I
     Exception
         The exception of a pass; passes not started are skipped, and none is running afterwards.
     """
-    paired = len(inputs) - len(inputs) % 2
-    at_once = min(thread_count(), paired, _AT_MOST)
-    if at_once > 1:
-        yield from _in_a_pool(run, inputs[:paired], at_once)
+    paired_count = len(inputs) - len(inputs) % 2
+    workers = min(thread_count(), paired_count, _MAX_CONCURRENT)
+    if workers > 1:
+        yield from _run_in_pool(run, inputs[:paired_count], workers)
     else:
-        for one in inputs[:paired]:
+        for item in inputs[:paired_count]:
             with fixed_threads(1):
-                answer = run(one)
-            yield answer
-    for one in inputs[paired:]:
+                result = run(item)
+            yield result
+    for item in inputs[paired_count:]:
         with fixed_threads(last):
-            answer = run(one)
-        yield answer
+            result = run(item)
+        yield result
 
 
-def _in_a_pool(run: Callable[[T], R], inputs: Sequence[T], at_once: int) -> Iterator[R]:
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(at_once, "pass", torch.set_num_threads, (1,))
+def _run_in_pool(run: Callable[[T], R], inputs: Sequence[T], workers: int) -> Iterator[R]:
+    previous = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, "pass", torch.set_num_threads, (1,))
     try:
         yield from pool.map(run, inputs)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # threads started later inherit the last number set
+        torch.set_num_threads(previous)  # threads started later inherit the last number set

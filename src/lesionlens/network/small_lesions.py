@@ -40,5 +40,5 @@ def lesion_logit(images: Floats) -> Floats:
 @cache
 def trained_on() -> frozenset[str]:
     """Return the digests of the scans that it was trained on (`scan_digest`)."""
-    about = json.loads((files("lesionlens.network.weight_files") / f"{NAME}.json").read_text())
-    return frozenset(digest for case in about["trained_on"].values() for digest in case.values())
+    record = json.loads((files("lesionlens.network.weight_files") / f"{NAME}.json").read_text())
+    return frozenset(digest for case in record["trained_on"].values() for digest in case.values())

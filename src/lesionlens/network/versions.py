@@ -130,16 +130,16 @@ class WeightsStore:
     def in_use(self) -> WeightsVersion | None:
         """The active version; None for the shipped weights."""
         log = self._log()
-        used = log.acts[-1].use if log.acts else SHIPPED_NAME
-        return next((one for one in log.versions if one.name == used), None)
+        active = log.acts[-1].use if log.acts else SHIPPED_NAME
+        return next((version for version in log.versions if version.name == active), None)
 
     def version(self, name: str) -> WeightsVersion | None:
         """Return a version by its name; None if there is none."""
-        return next((one for one in self.versions if one.name == name), None)
+        return next((version for version in self.versions if version.name == name), None)
 
     def of(self, sha256: str) -> WeightsVersion | None:
         """Return a version by the hash of its file; None if there is none."""
-        return next((one for one in self.versions if one.sha256 == sha256), None)
+        return next((version for version in self.versions if version.sha256 == sha256), None)
 
     def accept(self, file: Path, lineage: Lineage, *, by: str, note: str = "") -> WeightsVersion:
         """Store weights as the next version and activate them.
@@ -165,18 +165,18 @@ class WeightsStore:
         self, log: _Log, file: Path, lineage: Lineage, by: str, note: str
     ) -> WeightsVersion:
         digest = sha256_of(file)
-        before = next((one for one in log.versions if one.sha256 == digest), None)
-        if before is not None:
+        existing = next((version for version in log.versions if version.sha256 == digest), None)
+        if existing is not None:
             raise WeightsError(
-                found=f"weights that were accepted before, as {before.name}",
+                found=f"weights that were accepted before, as {existing.name}",
                 expected="new ones",
-                next_step=f"To use them: lesionlens weights use {before.name} --by NAME",
-                in_window=f"Use {before.name}",
+                next_step=f"To use them: lesionlens weights use {existing.name} --by NAME",
+                in_window=f"Use {existing.name}",
             )
-        number = max((int(one.name[1:]) for one in log.versions), default=0) + 1
+        number = max((int(version.name[1:]) for version in log.versions), default=0) + 1
         while self.path(f"v{number}").exists():  # of a log that was replaced by an older one
             number += 1
-        new = WeightsVersion(
+        accepted = WeightsVersion(
             name=f"v{number}",
             sha256=digest,
             version=lineage.version,
@@ -188,13 +188,15 @@ class WeightsStore:
             held_out=lineage.held_out,
         )
         try:
-            with atomic_file(self.path(new.name)) as aside:
-                shutil.copyfile(file, aside)
+            with atomic_file(self.path(accepted.name)) as temporary:
+                shutil.copyfile(file, temporary)
         except OSError as error:
-            raise _unwritable(error) from error
-        act = UseAct(use=new.name, by=by, time=new.accepted, why=_reason("accepted", note))
-        self._write(_Log(versions=(*log.versions, new), acts=(*log.acts, act)))
-        return new
+            raise _write_failed(error) from error
+        activation = UseAct(
+            use=accepted.name, by=by, time=accepted.accepted, why=_reason("accepted", note)
+        )
+        self._write(_Log(versions=(*log.versions, accepted), acts=(*log.acts, activation)))
+        return accepted
 
     def use(self, name: str, *, by: str, why: str = "") -> None:
         """Activate a version; `SHIPPED_NAME` for the shipped weights.
@@ -207,16 +209,18 @@ class WeightsStore:
             The folder cannot be written; nothing was changed.
         """
         with self._changing() as log:
-            known = {one.name: one for one in log.versions}
+            by_name = {version.name: version for version in log.versions}
             if name != SHIPPED_NAME:
-                if name not in known:
+                if name not in by_name:
                     raise WeightsError(
                         found=f"no version {name!r}",
-                        expected=f"one of {', '.join([SHIPPED_NAME, *known])}",
+                        expected=f"one of {', '.join([SHIPPED_NAME, *by_name])}",
                         next_step="Choose one of them: lesionlens weights list",
                     )
-                self.verified(known[name])
-            self._write(_Log(versions=log.versions, acts=(*log.acts, self._act(name, by, why))))
+                self.verified(by_name[name])
+            self._write(
+                _Log(versions=log.versions, acts=(*log.acts, self._activation(name, by, why)))
+            )
 
     def parent_of(self, version: WeightsVersion) -> str | None:
         """Return the name of the weights that a version was trained from; None if not kept here."""
@@ -236,16 +240,16 @@ class WeightsStore:
         WeightsError
             The shipped weights are active.
         """
-        now = self.in_use
-        if now is None:
+        active = self.in_use
+        if active is None:
             raise WeightsError(
                 found="the weights of the package in use",
                 expected="an accepted version, to revert",
                 next_step="Nothing to do: lesionlens weights list",
             )
-        parent = self.of(now.parent_sha256)
+        parent = self.of(active.parent_sha256)
         name = SHIPPED_NAME if parent is None else parent.name
-        self.use(name, by=by, why=_reason(f"{now.name} taken back", why))
+        self.use(name, by=by, why=_reason(f"{active.name} taken back", why))
         return name
 
     def verified(self, version: WeightsVersion) -> Path:
@@ -256,9 +260,9 @@ class WeightsStore:
         WeightsError
             The file is missing or altered.
         """
-        place = self.path(version.name)
-        if not place.is_file() or sha256_of(place) != version.sha256:
-            state = "altered" if place.is_file() else "missing"
+        path = self.path(version.name)
+        if not path.is_file() or sha256_of(path) != version.sha256:
+            state = "altered" if path.is_file() else "missing"
             raise WeightsError(
                 found=f"the weights {version.name}, {state} since {version.accepted_by} accepted "
                 "them",
@@ -266,7 +270,7 @@ class WeightsStore:
                 next_step="Use others: lesionlens weights use default --by NAME",
                 in_window="Choose other weights",
             )
-        return place
+        return path
 
     @contextmanager
     def _changing(self) -> Iterator[_Log]:
@@ -274,17 +278,17 @@ class WeightsStore:
         try:
             access.make_folder(self.folder)
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _write_failed(error) from error
         with alone_in(self.folder):
             yield self._log()
 
-    def _act(self, name: str, by: str, why: str) -> UseAct:
+    def _activation(self, name: str, by: str, why: str) -> UseAct:
         return UseAct(use=name, by=by, time=utc_now(), why=why)
 
     def _log(self) -> _Log:
-        place = self.folder / LOG_NAME
+        path = self.folder / LOG_NAME
         try:
-            return read_model(place, _Log)
+            return read_model(path, _Log)
         except FileNotFoundError:
             return _Log()
         except (OSError, ValueError, ReadError) as error:
@@ -300,14 +304,14 @@ class WeightsStore:
             content = log.model_dump_json(by_alias=True, indent=1) + "\n"
             write_atomically(self.folder / LOG_NAME, content)
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _write_failed(error) from error
 
 
-def _reason(act: str, why: str) -> str:
-    return f"{act}: {why}" if why else act
+def _reason(action: str, why: str) -> str:
+    return f"{action}: {why}" if why else action
 
 
-def _unwritable(error: OSError) -> ResourceError:
+def _write_failed(error: OSError) -> ResourceError:
     return ResourceError(
         found=f"accepted weights that could not be kept ({error.strerror or error})",
         expected="room and permission in your data folder",

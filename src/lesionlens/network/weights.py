@@ -65,10 +65,10 @@ def write_tensors(
     """
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
     try:
-        with atomic_file(path) as aside:
-            save_file(tensors, aside, dict(metadata))
-            _sort_metadata(aside)
-            aside.chmod(0o644)
+        with atomic_file(path) as temporary:
+            save_file(tensors, temporary, dict(metadata))
+            _sort_metadata(temporary)
+            temporary.chmod(0o644)
     except (OSError, SafetensorError) as error:
         raise write_error("weights", path, error) from error
     return sha256_of(path)
@@ -89,9 +89,9 @@ def _sort_metadata(path: Path) -> None:
             stream.write(text.ljust(size))
 
 
-def _unreadable(path: Path, why: object) -> WeightsError:
+def _unreadable(path: Path, reason: object) -> WeightsError:
     return WeightsError(
-        found=f"{path.name}, which cannot be used ({' '.join(str(why).split())[:200]})",
+        found=f"{path.name}, which cannot be used ({' '.join(str(reason).split())[:200]})",
         expected="weights written by LesionLens (safetensors)",
         next_step="Train again, or leave --weights out to use the default weights",
         in_window="Train again, or use the default weights",
@@ -140,8 +140,8 @@ def load(
     if not is_finite(network):
         raise _unreadable(path, "with values that are not numbers")
     network = channels_last(network.to(device)).eval()
-    known = notes_of(notes) | {"trained_on": notes.trained_on or _trained_on(path, actual)}
-    return network, WeightsInfo(sha256=actual, config=config, **known)
+    fields = notes_of(notes) | {"trained_on": notes.trained_on or _trained_on(path, actual)}
+    return network, WeightsInfo(sha256=actual, config=config, **fields)
 
 
 def _with_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> LensNetwork:
@@ -162,14 +162,14 @@ def is_finite(network: nn.Module) -> bool:
 
 def _trained_on(path: Path, sha256: str) -> tuple[str, ...]:
     """Return the training scans of shipped weights, from the JSON file beside them."""
-    beside = path.with_suffix(".json")
-    if path.parent != shipped_path().parent or not beside.is_file():
+    record_path = path.with_suffix(".json")
+    if path.parent != shipped_path().parent or not record_path.is_file():
         return ()
-    about = json.loads(beside.read_text("utf-8"))
-    if about["sha256"] != sha256:
+    record = json.loads(record_path.read_text("utf-8"))
+    if record["sha256"] != sha256:
         return ()
     return tuple(
-        sorted(scan for case in about.get("trained_on", {}).values() for scan in case.values())
+        sorted(scan for case in record.get("trained_on", {}).values() for scan in case.values())
     )
 
 
@@ -189,14 +189,14 @@ def load_shipped(
         The file is missing or altered.
     """
     path = shipped_path(name)
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
+    record_path = path.with_suffix(".json")
+    if not record_path.is_file():
         raise WeightsError(
-            found=f"no {beside.name}",
+            found=f"no {record_path.name}",
             expected=f"the hash of the {name} weights",
             next_step="Install LesionLens again",
         )
-    return load(path, device, sha256=json.loads(beside.read_text("utf-8"))["sha256"])
+    return load(path, device, sha256=json.loads(record_path.read_text("utf-8"))["sha256"])
 
 
 def load_chosen(
@@ -210,8 +210,8 @@ def load_chosen(
     """
     if chosen in SHIPPED:
         return load_shipped(str(chosen), device)
-    place = chosen_path(chosen)
-    return load_shipped(DEFAULT_NAME, device) if place == shipped_path() else load(place, device)
+    path = chosen_path(chosen)
+    return load_shipped(DEFAULT_NAME, device) if path == shipped_path() else load(path, device)
 
 
 def chosen_path(chosen: str | Path | None) -> Path:

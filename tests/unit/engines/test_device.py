@@ -83,7 +83,7 @@ def test_a_cpu_predicts_in_float32_whatever_it_can(monkeypatch, found):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
     cpu = torch.device("cpu")
     assert device.choose_precision(cpu) is ComputePrecision.FLOAT32
-    with device.computing_in(device.choose_precision(cpu), cpu):
+    with device.autocast_for(device.choose_precision(cpu), cpu):
         assert not torch.is_autocast_enabled("cpu")
     with pytest.raises(UnusableInputError, match="bfloat16 on the device cpu"):
         device.choose_precision(cpu, "bfloat16")

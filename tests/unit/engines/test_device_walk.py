@@ -76,7 +76,7 @@ def named(monkeypatch):
 def test_the_lens_engine_computes_the_same_on_every_device(
     kind, refining_weights, study, monkeypatch, named
 ):
-    monkeypatch.setattr(patch_refinement, "_FROM", 0.0)  # untrained, it suspects nothing
+    monkeypatch.setattr(patch_refinement, "_MIN_PROBABILITY", 0.0)  # untrained, it suspects nothing
     expected, _ = answers(LensEngine("cpu", refining_weights), study)
     place = torch.device(kind, 0)
     monkeypatch.setattr(devices, "choose", lambda _: place)

@@ -50,7 +50,7 @@ def test_a_window_counts_in_its_middle_and_fades_to_its_border():
 
 def test_the_whole_volume_reaches_from_minus_one_to_one():
     whole = (slice(0, 20), slice(0, 22), slice(0, 18))
-    place = windows.place_in(whole, (20, 22, 18), torch.device("cpu"))
+    place = windows.relative_bounds(whole, (20, 22, 18), torch.device("cpu"))
     assert place.tolist() == [[[-1, 1]] * 3]
-    half = windows.place_in((slice(10, 20), *whole[1:]), (20, 22, 18), torch.device("cpu"))
+    half = windows.relative_bounds((slice(10, 20), *whole[1:]), (20, 22, 18), torch.device("cpu"))
     assert half[0, 0].tolist() == [0, 1]

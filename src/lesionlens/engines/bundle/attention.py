@@ -51,20 +51,20 @@ class Layer:
 
     def propagate(self, rows: Tensor) -> Tensor:
         """Propagate (R, I, J, K) token weights back through this layer."""
-        amounts = [
+        padding = [
             n for size, w in zip(reversed(self.grid), reversed(self.window), strict=True)
             for n in (0, -size % w)
         ]  # fmt: skip
-        padded = functional.pad(rows, amounts).permute(1, 2, 3, 0)[None]
-        back = (self.shift[0], self.shift[1], self.shift[2])
-        rolled = torch.roll(padded, [-n for n in back], (1, 2, 3))
-        cut = window_partition(rolled, self.window)
-        seen = self.weights.float().transpose(1, 2) @ cut
-        whole = window_reverse(
-            seen.view(-1, *self.window, len(rows)), self.window, rolled.shape[:4]
+        padded = functional.pad(rows, padding).permute(1, 2, 3, 0)[None]
+        shift = (self.shift[0], self.shift[1], self.shift[2])
+        rolled = torch.roll(padded, [-n for n in shift], (1, 2, 3))
+        windows = window_partition(rolled, self.window)
+        attended = self.weights.float().transpose(1, 2) @ windows
+        merged = window_reverse(
+            attended.view(-1, *self.window, len(rows)), self.window, rolled.shape[:4]
         )
         i, j, k = self.grid
-        return torch.roll(whole, back, (1, 2, 3))[0, :i, :j, :k].permute(3, 0, 1, 2)
+        return torch.roll(merged, shift, (1, 2, 3))[0, :i, :j, :k].permute(3, 0, 1, 2)
 
 
 def blocks(network: nn.Module) -> dict[str, int]:
@@ -107,40 +107,42 @@ def recording(
     list of Layer
         Filled by the pass; blocks without a regular token grid are omitted.
     """
-    found: list[Layer] = []
-    hooks, switched = [], []
+    layers: list[Layer] = []
+    hooks, saved_settings = [], []
     for name, module in network.named_modules():
-        note = _HookTarget(found, name, head)
+        target = _HookTarget(layers, name, head)
         if isinstance(module, SABlock):
-            switched.append((module, module.use_flash_attention, module.save_attn, module.att_mat))
+            saved_settings.append(
+                (module, module.use_flash_attention, module.save_attn, module.att_mat)
+            )
             module.use_flash_attention, module.save_attn = False, True
-            hooks.append(module.register_forward_hook(partial(_note_global, note, size)))
+            hooks.append(module.register_forward_hook(partial(_note_global, target, size)))
         elif isinstance(module, SwinTransformerBlock):
-            switched.append((module.attn, module.attn.use_flash_attention, None, None))
+            saved_settings.append((module.attn, module.attn.use_flash_attention, None, None))
             module.attn.use_flash_attention = False
             shape: list[Triple] = []
             hooks.append(module.register_forward_pre_hook(partial(_note_shape, shape)))
             hooks.append(
                 module.attn.softmax.register_forward_hook(
-                    partial(_note_windows, note, shape, module)
+                    partial(_note_windows, target, shape, module)
                 )
             )
     try:
-        yield found
+        yield layers
     finally:
         for hook in hooks:
             hook.remove()
-        for held, fast, save, matrix in switched:
-            held.use_flash_attention = fast
+        for attention_module, fast, save, matrix in saved_settings:
+            attention_module.use_flash_attention = fast
             if save is not None:
-                held.save_attn, held.att_mat = save, matrix
+                attention_module.save_attn, attention_module.att_mat = save, matrix
 
 
 @dataclass(frozen=True, slots=True)
 class _HookTarget:
     """Hook target: where to record the attention of one block, and of which head."""
 
-    found: list[Layer]
+    layers: list[Layer]
     name: str
     head: int | None
 
@@ -152,17 +154,17 @@ class _HookTarget:
 
 
 def _note_global(
-    note: _HookTarget, size: Sequence[int], module: SABlock, inputs: Any, output: Any
+    target: _HookTarget, size: Sequence[int], module: SABlock, inputs: Any, output: Any
 ) -> None:
     del inputs, output
-    weights = note.of(module.att_mat[:1].float())
+    weights = target.of(module.att_mat[:1].float())
     count = weights.shape[-1]
     edge = max(1, round((size[0] * size[1] * size[2] / count) ** (1 / 3)))
     grid = (size[0] // edge, size[1] // edge, size[2] // edge)
     voxels = grid[0] * grid[1] * grid[2]
     if count - voxels in (0, 1):  # a leading class token has no position
-        places = slice(count - voxels, count)
-        note.found.append(Layer(note.name, weights[:, places, places], grid, grid))
+        tokens = slice(count - voxels, count)
+        target.layers.append(Layer(target.name, weights[:, tokens, tokens], grid, grid))
 
 
 def _note_shape(shape: list[Triple], module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -172,7 +174,7 @@ def _note_shape(shape: list[Triple], module: nn.Module, inputs: tuple[Tensor, ..
 
 
 def _note_windows(
-    note: _HookTarget,
+    target: _HookTarget,
     shape: list[Triple],
     block: SwinTransformerBlock,
     module: nn.Module,
@@ -182,10 +184,10 @@ def _note_windows(
     del module, inputs
     (grid,) = shape
     window, shift = get_window_size(grid, block.window_size, block.shift_size)
-    note.found.append(Layer(note.name, note.of(output).half(), grid, window, shift))
+    target.layers.append(Layer(target.name, target.of(output).half(), grid, window, shift))
 
 
-def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
+def of_regions(layers: Sequence[Layer], region_weights: Tensor) -> Tensor:
     """Propagate attention from the segmented regions back through the blocks.
 
     Blocks with the same token grid form a stage. In each stage, attention rollout starts from the
@@ -196,7 +198,7 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
     ----------
     layers : sequence of Layer
         Layers of one pass, first to last; at least one.
-    drawn : (R, I, J, K) Tensor
+    region_weights : (R, I, J, K) Tensor
         Non-negative weights of each region, on the input's voxels.
 
     Returns
@@ -209,34 +211,34 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
     Abnar and Zuidema 2020, doi:10.18653/v1/2020.acl-main.385, equation 1, as in
     `engines.rollout`, from a region instead of from one token.
     """
-    total = torch.zeros(drawn.shape, device=drawn.device)
+    total = torch.zeros(region_weights.shape, device=region_weights.device)
     stages = [list(stage) for _, stage in groupby(layers, key=lambda layer: layer.grid)]
     for stage in stages:
-        rows = _on_tokens(drawn, stage[0].grid)
+        rows = _on_tokens(region_weights, stage[0].grid)
         for layer in reversed(stage):
             rows = 0.5 * rows + 0.5 * layer.propagate(rows)
-        total = total + _on_voxels(rows, drawn) / len(stages)
+        total = total + _on_voxels(rows, region_weights) / len(stages)
     return total
 
 
-def _on_tokens(drawn: Tensor, grid: Triple) -> Tensor:
-    found: Tensor = normalise_sums(functional.adaptive_avg_pool3d(drawn[None], grid)[0])
-    return found
+def _on_tokens(region_weights: Tensor, grid: Triple) -> Tensor:
+    pooled: Tensor = normalise_sums(functional.adaptive_avg_pool3d(region_weights[None], grid)[0])
+    return pooled
 
 
-def _on_voxels(rows: Tensor, drawn: Tensor) -> Tensor:
-    size = [int(n) for n in drawn.shape[1:]]
-    spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
-    found: Tensor = normalise_sums(spread)
-    return found
+def _on_voxels(rows: Tensor, region_weights: Tensor) -> Tensor:
+    size = [int(n) for n in region_weights.shape[1:]]
+    upsampled = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
+    normalised: Tensor = normalise_sums(upsampled)
+    return normalised
 
 
-def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
+def of_layer(name: str, layers: Sequence[Layer], region_weights: Tensor) -> Tensor:
     """Return the attention of one block, starting from the segmented regions.
 
     Parameters
     ----------
-    layers, drawn
+    layers, region_weights
         As for `of_regions`.
 
     Raises
@@ -251,4 +253,4 @@ def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
             expected="a block whose tokens each stand for a cube of the image",
             next_step="Choose another layer",
         )
-    return _on_voxels(layer.propagate(_on_tokens(drawn, layer.grid)), drawn)
+    return _on_voxels(layer.propagate(_on_tokens(region_weights, layer.grid)), region_weights)

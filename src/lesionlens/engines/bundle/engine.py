@@ -45,7 +45,7 @@ from lesionlens.network.deterministic import with_threads
 Floats = NDArray[np.float32]
 RUN = "running the bundle's network"
 EXPLAIN = "explaining the bundle's prediction"
-AGAIN = "predicting perturbed inputs"
+PERTURBATION = "predicting perturbed inputs"
 GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
 PATIENCE_S = 120.0
 """Default time limit in seconds for explanations and perturbed predictions of a study."""
@@ -72,7 +72,7 @@ class _Examined:
 
     prepared: PreparedStudy
     study: network_input.NetworkInput
-    shares: Tensor
+    probabilities: Tensor
 
 
 class BundleEngine:
@@ -108,19 +108,21 @@ class BundleEngine:
         patience_s: float = PATIENCE_S,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
-        place = devices.choose(device)
-        self._wish = devices.choose_precision(place, precision)
-        self.placement = devices.DevicePlacement(place, self._move)
+        torch_device = devices.choose(device)
+        self._requested_precision = devices.choose_precision(torch_device, precision)
+        self.placement = devices.DevicePlacement(torch_device, self._move)
         self._bundle = files.read(bundle)
         self._network = self._bundle.network
-        self._attends = bool(bundle_attention.blocks(self._network))
+        self._has_attention = bool(bundle_attention.blocks(self._network))
         self._reader = Reader(self._network, self._run, self._bundle.window)
         self._patience_s = patience_s
         self._move(self.placement.device)
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._precision = self._wish if device == self._device else ComputePrecision.FLOAT32
+        self._precision = (
+            self._requested_precision if device == self._device else ComputePrecision.FLOAT32
+        )
         self._cache = PassCache(self._bundle.spacing_mm, device)
         self._last: _Examined | None = None
 
@@ -139,13 +141,14 @@ class BundleEngine:
             name=f"monai-bundle {self._bundle.name}",
             version=self._bundle.version,
             weights_sha256=self._bundle.sha256,
-            capabilities=_CAPABILITIES | ({Capability.PROBE} if self._attends else frozenset()),
+            capabilities=_CAPABILITIES
+            | ({Capability.PROBE} if self._has_attention else frozenset()),
             device=devices.describe(self._device, self._precision, _THREADS),
             precision=self._precision,
             threads=_THREADS if self._device.type == "cpu" else None,
         )
 
-    @devices.on_its_device
+    @devices.on_placement_device
     @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
@@ -159,20 +162,20 @@ class BundleEngine:
             with limit:
                 trace = self._trace(examined, limit.context)
             unperturbed, pass_s = self._unperturbed(examined, pass_s, limit)
-        late = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
+        omitted = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
         return Prediction(
             probability=bundle_maps.nested(
-                examined.shares, self._channels(), examined.study.grid, prepared
+                examined.probabilities, self._channels(), examined.study.grid, prepared
             ),
             engine=self.info,
             trace=trace,
-            notices=(*self._bundle.notices(prepared), *late, *self.placement.notices),
+            notices=(*self._bundle.notices(prepared), *omitted, *self.placement.notices),
             unperturbed=unperturbed,
             question_time=QuestionTime(limit.seconds_left, pass_s),
             cavity=None
             if self._bundle.cavity is None
             else bundle_maps.to_working_grid(
-                examined.shares[self._bundle.cavity], examined.study.grid, prepared
+                examined.probabilities[self._bundle.cavity], examined.study.grid, prepared
             ),
         )
 
@@ -182,7 +185,7 @@ class BundleEngine:
             study = self._cache.of(prepared)
             passes = self._windows(study.grid)
             with interruptible(self._network, RUN, context, passes=passes):
-                self._last = _Examined(prepared, study, self._shares(self._input(study)))
+                self._last = _Examined(prepared, study, self._probabilities(self._input(study)))
         return self._last
 
     def _unperturbed(
@@ -193,23 +196,25 @@ class BundleEngine:
         It is computed with the same settings as perturbed predictions; the first pass is reused if
         the settings are equal, or if the time is up.
         """
-        whole, study = examined.shares[self._whole], examined.study
+        whole_tumour, study = examined.probabilities[self._whole_tumour_channel], examined.study
         if self._precision is ComputePrecision.FLOAT32:
-            self._cache.note(self._as_shown(InputPerturbation(), study), whole[None])
+            self._cache.note(
+                self._reduced_perturbation(InputPerturbation(), study), whole_tumour[None]
+            )
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
-                found = self.predict_perturbed(
+                prediction = self.predict_perturbed(
                     examined.prepared,
                     [InputPerturbation()],
                     context=limit.context,
                 )
-                return found, time.perf_counter() - started
-        return PerturbedPrediction(whole.cpu().numpy()[None], study.grid), pass_s
+                return prediction, time.perf_counter() - started
+        return PerturbedPrediction(whole_tumour.cpu().numpy()[None], study.grid), pass_s
 
     def _trace(self, examined: _Examined, context: RunContext) -> Trace:
         """Return the attention maps with callbacks for probes and single layers."""
-        method = ATTENTION if self._attends else GRAD_CAM
+        method = ATTENTION if self._has_attention else GRAD_CAM
         context.progress(EXPLAIN, 0.0)
         with interruptible(self._network, EXPLAIN, context.quiet()):
             cross, layer = self._explain(examined, method, tuple(self._channels()), context)
@@ -219,24 +224,26 @@ class BundleEngine:
             if self._bundle.fixed:
                 edge_mm = self._bundle.spacing_mm
             return Trace(cross, METHODS[method], (layer,), spacing_mm=_CAM_STRIDE * edge_mm)
-        shares = {region: examined.shares[channel] for region, channel in self._channels().items()}
-        asked = AttentionQueries(
+        probabilities = {
+            region: examined.probabilities[channel] for region, channel in self._channels().items()
+        }
+        queries = AttentionQueries(
             self._reader,
             lambda: self._input(self._cache.of(examined.prepared)),
-            shares,
+            probabilities,
             examined.study.grid,
             examined.prepared,
             bundle_maps.to_working_grid,
         )
-        how, layers = METHODS[method], asked.attention_layers
+        description, layers = METHODS[method], queries.attention_layers
         edge = bundle_attention.token_edge(self._network, self._bundle.window)
         return Trace(
             cross,
-            how,
+            description,
             (layer,),
-            asked.probe,
+            queries.probe,
             layers,
-            asked.layer_attention,
+            queries.layer_attention,
             edge * self._bundle.spacing_mm,
         )
 
@@ -244,7 +251,7 @@ class BundleEngine:
         """Return the grid of `predict_perturbed`: the bundle's own spacing."""
         return network_input.grid_at(prepared, self._bundle.spacing_mm)
 
-    @devices.on_its_device
+    @devices.on_placement_device
     @with_threads(_THREADS)
     def predict_perturbed(
         self,
@@ -255,18 +262,22 @@ class BundleEngine:
     ) -> PerturbedPrediction:
         """Run the network on each perturbation; see `engines.engine.SupportsPerturbation`."""
         study = self._cache.of(prepared)
-        groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
+        groups = [
+            [self._reduced_perturbation(perturbation, study)] for perturbation in perturbations
+        ]
 
-        def take(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
+        def predict_missing(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
             passes = len(inputs) * self._windows(study.grid)
-            with interruptible(self._network, AGAIN, context, passes=passes):
-                for one in inputs:
-                    yield self._shares(self._input(study, one), fast=True)[self._whole][None]
+            with interruptible(self._network, PERTURBATION, context, passes=passes):
+                for perturbation in inputs:
+                    yield self._probabilities(self._input(study, perturbation), fast=True)[
+                        self._whole_tumour_channel
+                    ][None]
 
         with kept_memory():
-            return self._cache.predict_perturbed(prepared, groups, take)
+            return self._cache.predict_perturbed(prepared, groups, predict_missing)
 
-    @devices.on_its_device
+    @devices.on_placement_device
     @with_threads(_THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by gradients, occlusion or attention; see `engines.engine.Engine.attribute`.
@@ -279,10 +290,10 @@ class BundleEngine:
         ResourceError
             It takes longer than `patience_s`.
         """
-        known = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._attends else [])]
-        if method not in known:
+        supported = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._has_attention else [])]
+        if method not in supported:
             raise unknown_method(
-                method, " or ".join(known), "Choose one of these for this bundle's network"
+                method, " or ".join(supported), "Choose one of these for this bundle's network"
             )
         if target.region not in self._channels():
             raise UnusableInputError(
@@ -302,35 +313,37 @@ class BundleEngine:
             next_step="Allow more with BundleEngine(..., patience_s=...), or use a faster device",
         )
 
-    def _as_shown(
+    def _reduced_perturbation(
         self, perturbation: InputPerturbation, study: network_input.NetworkInput
     ) -> InputPerturbation:
         """Return the equivalent perturbation, reduced to the sequences that the network reads."""
-        shown = zip(MrSequence, perturbation.keep, study.present, strict=True)
-        read = {s for s, keep, there in shown if keep and there} & {*self._bundle.sequences}
+        flags = zip(MrSequence, perturbation.keep, study.present, strict=True)
+        read = {s for s, keep, is_present in flags if keep and is_present} & {
+            *self._bundle.sequences
+        }
         return replace(perturbation, keep=InputPerturbation.showing(read).keep)
 
     def _input(
         self, study: network_input.NetworkInput, perturbation: InputPerturbation | None = None
     ) -> Tensor:
         """Return the (1, C, I, J, K) input for a perturbation of the study."""
-        asked = self._as_shown(perturbation or InputPerturbation(), study)
+        reduced = self._reduced_perturbation(perturbation or InputPerturbation(), study)
         order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
-        shown = torch.tensor(asked.keep, device=study.channels.device)
-        x: Tensor = (study.channels * shown[:, None, None, None])[:, order]
-        if asked.hidden is not None:
-            x = x.masked_fill(torch.from_numpy(asked.hidden).to(x.device), 0.0)
-        return x.flip(2) if asked.mirrored else x
+        keep = torch.tensor(reduced.keep, device=study.channels.device)
+        x: Tensor = (study.channels * keep[:, None, None, None])[:, order]
+        if reduced.hidden is not None:
+            x = x.masked_fill(torch.from_numpy(reduced.hidden).to(x.device), 0.0)
+        return x.flip(2) if reduced.mirrored else x
 
     def _run(self, x: Tensor) -> Tensor:
         """Return the network's logits; some MONAI networks return further outputs."""
-        logits = self._network(x)
-        found = logits[0] if isinstance(logits, list | tuple) else logits
-        if isinstance(found, Tensor) and found.shape[1:] == (
+        outputs = self._network(x)
+        logits = outputs[0] if isinstance(outputs, list | tuple) else outputs
+        if isinstance(logits, Tensor) and logits.shape[1:] == (
             len(self._bundle.regions),
             *x.shape[2:],
         ):
-            return found
+            return logits
         raise UnusableInputError(
             found="an output of the bundle's network that is no map of each region",
             expected=f"{len(self._bundle.regions)} volumes of the input's size, as its metadata "
@@ -338,23 +351,23 @@ class BundleEngine:
             next_step="Use a bundle for plain segmentation",
         )
 
-    def _shares(self, x: Tensor, *, fast: bool = False) -> Tensor:
+    def _probabilities(self, x: Tensor, *, fast: bool = False) -> Tensor:
         """Return (R, I, J, K) probabilities of the whole input, by half-overlapping windows.
 
         `fast` uses bfloat16 if it was chosen: less than half the time on an accelerator, with
         probabilities that differ by up to 0.01. Channels-last would be faster still, but makes
         torch's group norm less exact.
         """
-        window = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
+        inferer = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
 
-        numbers = self._precision if fast else ComputePrecision.FLOAT32
+        precision = self._precision if fast else ComputePrecision.FLOAT32
 
         def run(part: Tensor) -> Tensor:
-            with devices.computing_in(numbers, self._device):
+            with devices.autocast_for(precision, self._device):
                 return self._run(part)
 
         with torch.inference_mode():
-            logits = window(x, run)
+            logits = inferer(x, run)
         return torch.sigmoid(torch.as_tensor(logits)[0].float())
 
     def _windows(self, grid: Grid) -> int:
@@ -369,7 +382,7 @@ class BundleEngine:
         return {region: regions.index(region) for region in Region if region in regions}
 
     @property
-    def _whole(self) -> int:
+    def _whole_tumour_channel(self) -> int:
         return self._channels()[Region.WT]
 
     def _explain(
@@ -379,10 +392,12 @@ class BundleEngine:
         channels = {region: self._channels()[region] for region in regions}
         if method != ATTENTION:
             return self._attributed(examined, method, channels, context)
-        shares = torch.stack([examined.shares[channel] for channel in channels.values()])
+        probabilities = torch.stack(
+            [examined.probabilities[channel] for channel in channels.values()]
+        )
         x = self._input(examined.study)
-        found = bundle_maps.attention(self._reader, x, shares)
-        maps = dict(zip(channels, found, strict=True))
+        attention_maps = bundle_maps.attention(self._reader, x, probabilities)
+        maps = dict(zip(channels, attention_maps, strict=True))
         return bundle_maps.weights(
             maps, examined.study.grid, examined.prepared
         ), "all transformer blocks"
@@ -393,25 +408,27 @@ class BundleEngine:
         """Attribute at 2 mm or coarser, or in one window if the input size is fixed."""
         study = examined.study
         if self._bundle.fixed:
-            place = window_about_peak(examined.shares[self._whole], self._bundle.window)
+            box = window_about_peak(
+                examined.probabilities[self._whole_tumour_channel], self._bundle.window
+            )
         else:
             edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
             study = network_input.make_network_input(examined.prepared, edge_mm, self._device)
             i, j, k = study.grid.shape
-            place = slice(0, i), slice(0, j), slice(0, k)
-        x = self._input(study)[(slice(None), slice(None), *place)]
+            box = slice(0, i), slice(0, j), slice(0, k)
+        x = self._input(study)[(slice(None), slice(None), *box)]
         edges = [-(-n // _STRIDES) * _STRIDES for n in x.shape[2:]]
         x = bundle_maps.padded(x, self._bundle.window if self._bundle.fixed else edges)
         if method == OCCLUSION:
-            answers = {r: bundle_maps.occlusion(self._run, x, c) for r, c in channels.items()}
+            attributions = {r: bundle_maps.occlusion(self._run, x, c) for r, c in channels.items()}
             name = "the output"
         else:
             layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
-            answers = gradcam.maps(self._run, layer, x, channels, context)
+            attributions = gradcam.maps(self._run, layer, x, channels, context)
             name = next((n for n, m in self._network.named_modules() if m is layer), "")
-        size = [side.stop - side.start for side in place]
+        size = [side.stop - side.start for side in box]
         maps = {}
-        for region, answer in answers.items():
+        for region, attribution in attributions.items():
             maps[region] = torch.zeros(study.grid.shape, device=self._device)
-            maps[region][place] = answer[: size[0], : size[1], : size[2]]
+            maps[region][box] = attribution[: size[0], : size[1], : size[2]]
         return bundle_maps.weights(maps, study.grid, examined.prepared), name

@@ -44,7 +44,7 @@ _REGIONS = {
     "tumour": Region.WT, "lesion": Region.WT, "tumorcore": Region.TC, "tumourcore": Region.TC,
     "tc": Region.TC, "enhancingtumor": Region.ET, "enhancingtumour": Region.ET, "et": Region.ET,
 }  # fmt: skip
-_LARGEST_WINDOW, _EDGES_MM = 1024, (0.3, 10.0)
+_MAX_WINDOW_VOX, _EDGES_MM = 1024, (0.3, 10.0)
 _CAVITY = frozenset({"resectioncavity", "surgicalcavity", "cavity", "rc"})
 
 
@@ -108,12 +108,12 @@ def read(folder: Path) -> Bundle:
             expected=f"one of {', '.join(_WEIGHTS)}",
             next_step="Download the bundle again, with its models folder",
         )
-    _fill(network, weights)
+    _load_weights(network, weights)
     data = _table(metadata.get("network_data_format"))
-    image = _only(_table(data.get("inputs")), "input")
-    answer = _only(_table(data.get("outputs")), "output")
-    sequences = _sequences(image, definition.get("in_channels"))
-    regions = _regions(answer)
+    input_entry = _single_entry(_table(data.get("inputs")), "input")
+    output_entry = _single_entry(_table(data.get("outputs")), "output")
+    sequences = _sequences(input_entry, definition.get("in_channels"))
+    regions = _regions(output_entry)
     return Bundle(
         name=str(metadata.get("name", folder.name)),
         version=str(metadata.get("version", "unknown")),
@@ -124,7 +124,10 @@ def read(folder: Path) -> Bundle:
         spacing_mm=_spacing(inference),
         sha256=sha256_of(weights),
         fixed="img_size" in definition,
-        cavity=next((n for n, word in enumerate(_channels(answer)) if word in _CAVITY), None),
+        cavity=next(
+            (n for n, channel in enumerate(_channel_names(output_entry)) if channel in _CAVITY),
+            None,
+        ),
     )
 
 
@@ -133,20 +136,20 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
         path = folder / "configs" / f"{name}{suffix}"
         if path.is_file():
             try:
-                found = ConfigParser.load_config_file(str(path))
+                content = ConfigParser.load_config_file(str(path))
             except (ValueError, OSError, RecursionError, YAMLError) as error:
-                raise _no_bundle(folder, f"a broken {path.name}") from error
-            if not isinstance(found, Mapping):
-                raise _no_bundle(folder, f"a broken {path.name}")
-            return dict(found)
-    raise _no_bundle(folder, f"no configs/{name}.json")
+                raise _not_a_bundle(folder, f"a broken {path.name}") from error
+            if not isinstance(content, Mapping):
+                raise _not_a_bundle(folder, f"a broken {path.name}")
+            return dict(content)
+    raise _not_a_bundle(folder, f"no configs/{name}.json")
 
 
 def _table(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _no_bundle(folder: Path, found: str) -> UnusableInputError:
+def _not_a_bundle(folder: Path, found: str) -> UnusableInputError:
     return UnusableInputError(
         found=f"{found} in {folder.name}",
         expected="a MONAI bundle: configs/metadata.json, configs/inference.json, models/model.pt",
@@ -156,9 +159,9 @@ def _no_bundle(folder: Path, found: str) -> UnusableInputError:
 
 def _definition(inference: Mapping[str, Any]) -> dict[str, Any]:
     for name in _DEFINITIONS:
-        found = inference.get(name)
-        if isinstance(found, Mapping) and "_target_" in found:
-            return dict(found)
+        definition = inference.get(name)
+        if isinstance(definition, Mapping) and "_target_" in definition:
+            return dict(definition)
     raise UnusableInputError(
         found="an inference configuration without a definition of the network",
         expected='an entry "network_def" with a "_target_"',
@@ -177,9 +180,9 @@ def _build(definition: Mapping[str, Any]) -> nn.Module:
     """Build a class of `monai.networks.nets` from plain values."""
     target = str(definition["_target_"])
     parts = target.rpartition(".")
-    known = parts[0] == "" or parts[0].startswith("monai.networks.nets")
-    made = getattr(nets, parts[2], None) if known else None
-    if not (isinstance(made, type) and issubclass(made, nn.Module)):
+    is_supported_module = parts[0] == "" or parts[0].startswith("monai.networks.nets")
+    network_class = getattr(nets, parts[2], None) if is_supported_module else None
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
         raise UnusableInputError(
             found=f"the network {target!r}",
             expected="a network of monai.networks.nets",
@@ -197,7 +200,7 @@ def _build(definition: Mapping[str, Any]) -> nn.Module:
             next_step="Write the values out in configs/inference.json",
         )
     try:
-        return made(**options)
+        return network_class(**options)
     except ImportError as error:
         raise MissingPluginError(
             found=f"{parts[2]}, which needs a package that is not installed",
@@ -225,12 +228,12 @@ def _is_code(value: Any) -> bool:
     return isinstance(value, list | tuple) and any(_is_code(item) for item in value)
 
 
-def _fill(network: nn.Module, path: Path) -> None:
+def _load_weights(network: nn.Module, path: Path) -> None:
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("state_dict", "model"):
-            held = held.get(key, held)
-        network.load_state_dict({k.removeprefix("module."): v for k, v in held.items()})
+            state = state.get(key, state)
+        network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
     except (
         pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError,
     ) as error:  # fmt: skip
@@ -247,71 +250,76 @@ def _fill(network: nn.Module, path: Path) -> None:
         )
 
 
-def _only(entries: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+def _single_entry(entries: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     if len(entries) != 1:
         raise UnusableInputError(
-            found=f"{len(entries)} {what}s in the bundle's metadata",
+            found=f"{len(entries)} {kind}s in the bundle's metadata",
             expected="one",
             next_step="Use a bundle for the segmentation of one image",
         )
     return _table(next(iter(entries.values())))
 
 
-def _channels(entry: Mapping[str, Any]) -> list[str]:
+def _channel_names(entry: Mapping[str, Any]) -> list[str]:
     """Return the channels' names in order, without spaces and hyphens; refuse gaps in numbers."""
-    named = {str(key): name for key, name in _table(entry.get("channel_def")).items()}
-    order = [str(number) for number in range(len(named))]
-    if named.keys() != set(order):
+    name_by_key = {str(key): name for key, name in _table(entry.get("channel_def")).items()}
+    keys = [str(number) for number in range(len(name_by_key))]
+    if name_by_key.keys() != set(keys):
         raise UnusableInputError(
-            found=f"channels numbered {', '.join(named)} in the bundle's metadata",
+            found=f"channels numbered {', '.join(name_by_key)} in the bundle's metadata",
             expected="each channel of the network, from 0 on",
             next_step="Name all of them in network_data_format of configs/metadata.json",
         )
-    return ["".join(c for c in str(named[key]).lower() if c.isalnum()) for key in order]
+    return ["".join(c for c in str(name_by_key[key]).lower() if c.isalnum()) for key in keys]
 
 
-def _sequences(entry: Mapping[str, Any], wanted: Any) -> tuple[MrSequence, ...]:
-    """Return the sequence of each input channel; `wanted` is how many the network has, if known."""
-    words = _channels(entry)
-    if not words or any(word not in _SEQUENCES for word in words):
+def _sequences(entry: Mapping[str, Any], channel_count: Any) -> tuple[MrSequence, ...]:
+    """Return the sequence of each input channel.
+
+    `channel_count` is the number of channels of the network, if known.
+    """
+    channels = _channel_names(entry)
+    if not channels or any(channel not in _SEQUENCES for channel in channels):
         raise UnusableInputError(
-            found=f"input channels {words}",
+            found=f"input channels {channels}",
             expected="names of MR sequences: T1, T1c, T2, FLAIR",
             next_step="Name them in network_data_format of configs/metadata.json",
         )
-    if isinstance(wanted, int) and len(words) != wanted:
+    if isinstance(channel_count, int) and len(channels) != channel_count:
         raise UnusableInputError(
-            found=f"{len(words)} input channels in the bundle's metadata",
-            expected=f"{wanted}, as in the definition of its network",
+            found=f"{len(channels)} input channels in the bundle's metadata",
+            expected=f"{channel_count}, as in the definition of its network",
             next_step="Name each of them in network_data_format of configs/metadata.json",
         )
-    found = tuple(_SEQUENCES[word] for word in words)
-    _check_once(found, "input")
-    return found
+    sequences = tuple(_SEQUENCES[channel] for channel in channels)
+    _check_once(sequences, "input")
+    return sequences
 
 
-def _check_once(channels: Sequence[MrSequence | Region | None], what: str) -> None:
+def _check_once(channels: Sequence[MrSequence | Region | None], kind: str) -> None:
     """Refuse a sequence or region of two channels: which one is meant is unknown."""
-    named = [one for one in channels if one is not None]
-    twice = sorted({one.display_name for one in named if named.count(one) > 1})
-    if twice:
+    assigned = [channel for channel in channels if channel is not None]
+    duplicates = sorted(
+        {channel.display_name for channel in assigned if assigned.count(channel) > 1}
+    )
+    if duplicates:
         raise UnusableInputError(
-            found=f"two {what} channels for {joined_with_and(twice)} in the bundle's metadata",
+            found=f"two {kind} channels for {joined_with_and(duplicates)} in the bundle's metadata",
             expected="one for each",
             next_step="Correct network_data_format in configs/metadata.json",
         )
 
 
 def _regions(entry: Mapping[str, Any]) -> tuple[Region | None, ...]:
-    found = tuple(_REGIONS.get(word) for word in _channels(entry))
-    if Region.WT not in found:
+    regions = tuple(_REGIONS.get(channel) for channel in _channel_names(entry))
+    if Region.WT not in regions:
         raise UnusableInputError(
-            found=f"output channels {_channels(entry)}",
+            found=f"output channels {_channel_names(entry)}",
             expected='one that is the "whole tumor"',
             next_step="Name them in network_data_format of configs/metadata.json",
         )
-    _check_once(found, "output")
-    return found
+    _check_once(regions, "output")
+    return regions
 
 
 def _window(inference: Mapping[str, Any]) -> tuple[int, int, int]:
@@ -319,7 +327,7 @@ def _window(inference: Mapping[str, Any]) -> tuple[int, int, int]:
     inferer = inference.get("inferer", {})
     sizes = inferer.get("roi_size", 128) if isinstance(inferer, Mapping) else inferer
     edges = sizes if isinstance(sizes, list | tuple) else (sizes,) * 3
-    if len(edges) != 3 or not all(type(n) is int and 0 < n <= _LARGEST_WINDOW for n in edges):
+    if len(edges) != 3 or not all(type(n) is int and 0 < n <= _MAX_WINDOW_VOX for n in edges):
         raise _not_plain(f"the window {sizes!r:.100}", "three numbers of voxels above 0")
     return edges[0], edges[1], edges[2]
 

@@ -24,7 +24,7 @@ Floats = NDArray[np.float32]
 Run = Callable[[Tensor], Tensor]
 Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
 """Maps the layers of one pass and the region weights to attention maps."""
-_COVERS = 4  # minimum number of occluded blocks along the longest side of a region
+_MIN_BLOCKS = 4  # minimum number of occluded blocks along the longest side of a region
 
 
 def padded(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -55,7 +55,7 @@ class Reader:
 def attention(
     reader: Reader,
     x: Tensor,
-    shares: Tensor,
+    probabilities: Tensor,
     follow: Follow = bundle_attention.of_regions,
     head: int | None = None,
 ) -> Tensor:
@@ -65,7 +65,7 @@ def attention(
     ----------
     x : (1, C, I, J, K) Tensor
         The input.
-    shares : (R, I, J, K) Tensor
+    probabilities : (R, I, J, K) Tensor
         Predicted probabilities.
     follow : callable
         How attention is propagated from the segmented regions.
@@ -77,16 +77,16 @@ def attention(
     (R, I, J, K) float32 Tensor
         Windows are weighted by their share of the region.
     """
-    focus = torch.stack([gradcam.mask_above(share, 0.5) for share in shares]).float()
+    focus = torch.stack([gradcam.mask_above(weight, 0.5) for weight in probabilities]).float()
     total = torch.zeros_like(focus)
-    for place in windows.over(focus.any(0).cpu().numpy(), reader.window):
-        layers = reader.layers(x[(slice(None), slice(None), *place)], head)
-        inside = focus[(slice(None), *place)]
+    for window in windows.over(focus.any(0).cpu().numpy(), reader.window):
+        layers = reader.layers(x[(slice(None), slice(None), *window)], head)
+        window_focus = focus[(slice(None), *window)]
         if layers:
-            attended = follow(layers, padded(inside, reader.window))
-            i, j, k = inside.shape[1:]
-            share = inside.sum((1, 2, 3), keepdim=True)
-            total[(slice(None), *place)] += share * attended[:, :i, :j, :k]
+            window_attention = follow(layers, padded(window_focus, reader.window))
+            i, j, k = window_focus.shape[1:]
+            weight = window_focus.sum((1, 2, 3), keepdim=True)
+            total[(slice(None), *window)] += weight * window_attention[:, :i, :j, :k]
     return total
 
 
@@ -125,19 +125,19 @@ def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
     with torch.inference_mode():
         inside = gradcam.mask_above(torch.sigmoid(run(x)[0, channel].float()), 0.5)
         score = _Score(run, channel, inside)
-        found = inside.nonzero()
-        low, high = found.amin(0).tolist(), (found.amax(0) + 1).tolist()
-        edge = max(2, -(-max(b - a for a, b in zip(low, high, strict=True)) // _COVERS))
-        cover = OcclusionSensitivity(
+        voxels = inside.nonzero()
+        low, high = voxels.amin(0).tolist(), (voxels.amax(0) + 1).tolist()
+        edge = max(2, -(-max(b - a for a, b in zip(low, high, strict=True)) // _MIN_BLOCKS))
+        occluder = OcclusionSensitivity(
             score, mask_size=edge, n_batch=1, verbose=False, mode=0.0, overlap=0.0, activate=False
         )
         box = [n for pair in zip(low, high, strict=True) for n in pair]
         with warnings.catch_warnings():  # MONAI indexes by a list of slices, which torch deprecates
             warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
-            left, _ = cover(x, b_box=box)
-        fallen = (score(x) - torch.as_tensor(left)[0, 0]).clamp_min(0.0)
+            occluded_score, _ = occluder(x, b_box=box)
+        drop = (score(x) - torch.as_tensor(occluded_score)[0, 0]).clamp_min(0.0)
     out = torch.zeros(x.shape[2:], device=x.device)
-    out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = fallen
+    out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = drop
     return out
 
 
@@ -147,22 +147,22 @@ def weights(
     """Resample maps to the working grid, normalised to sum one over the brain."""
     out = {}
     for region, values in maps.items():
-        found = to_working_grid(values, grid, prepared)
-        out[region] = found / np.float32(max(float(found.sum(dtype=np.float64)), 1e-12))
+        resampled = to_working_grid(values, grid, prepared)
+        out[region] = resampled / np.float32(max(float(resampled.sum(dtype=np.float64)), 1e-12))
     return out
 
 
 def to_working_grid(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
     """Resample one (I, J, K) map to the whole working grid; zero outside the brain."""
     box = network_input.brain_box(prepared)
-    along = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
+    matrices = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
     out = np.zeros(prepared.working.shape, np.float32)
-    out[box] = separable.apply(values, along).cpu().numpy() * prepared.brain[box]
+    out[box] = separable.apply(values, matrices).cpu().numpy() * prepared.brain[box]
     return out
 
 
 def nested(
-    shares: Tensor, channels: Mapping[Region, int], grid: Grid, prepared: PreparedStudy
+    probabilities: Tensor, channels: Mapping[Region, int], grid: Grid, prepared: PreparedStudy
 ) -> dict[Region, Floats]:
     """Resample (R, I, J, K) probabilities to the working grid, nested; zero without a channel."""
     out: dict[Region, Floats] = {}
@@ -172,6 +172,6 @@ def nested(
         if channel is None:
             out[region] = np.zeros(prepared.working.shape, np.float32)
             continue
-        inside = np.minimum(inside, to_working_grid(shares[channel], grid, prepared))
+        inside = np.minimum(inside, to_working_grid(probabilities[channel], grid, prepared))
         out[region] = inside
     return out

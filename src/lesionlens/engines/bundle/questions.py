@@ -33,7 +33,7 @@ class AttentionQueries:
     ----------
     image : callable
         Returns the (1, C, I, J, K) input of the analysed study.
-    shares : mapping of Region to (I, J, K) Tensor
+    probabilities : mapping of Region to (I, J, K) Tensor
         Predicted probabilities.
     grid : Grid
         Of the input.
@@ -45,13 +45,16 @@ class AttentionQueries:
         self,
         reader: Reader,
         image: Callable[[], Tensor],
-        shares: Mapping[Region, Tensor],
+        probabilities: Mapping[Region, Tensor],
         grid: Grid,
         prepared: PreparedStudy,
         to_working_grid: Callable[[Tensor, Grid, PreparedStudy], Floats],
     ) -> None:
         self._reader, self._image = reader, image
-        self._drawn = {region: gradcam.mask_above(share, 0.5) for region, share in shares.items()}
+        self._masks = {
+            region: gradcam.mask_above(probability, 0.5)
+            for region, probability in probabilities.items()
+        }
         self._grid, self._prepared = grid, prepared
         self._onto_working = to_working_grid
         self._blocks = bundle_attention.blocks(reader.network)
@@ -67,35 +70,37 @@ class AttentionQueries:
         point_mm = self._prepared.working.to_mm(voxel)
         i, j, k = self._grid.nearest_voxel(point_mm, clip=True).tolist()
         window, layers = self._layers_at((i, j, k))
-        inside = torch.zeros(self._grid.shape)
-        inside[i, j, k] = 1.0
-        part = maps.padded(inside[None][(slice(None), *window)], self._reader.window)
-        found = bundle_attention.of_regions(layers, part.to(layers[0].weights.device))[0]
-        whole = torch.zeros(self._grid.shape, device=found.device)
-        sides = tuple(slice(0, side.stop - side.start) for side in window)
-        whole[window] = found[sides]
-        spread = self._onto_working(whole, self._grid, self._prepared)
-        return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
+        seed = torch.zeros(self._grid.shape)
+        seed[i, j, k] = 1.0
+        part = maps.padded(seed[None][(slice(None), *window)], self._reader.window)
+        attention = bundle_attention.of_regions(layers, part.to(layers[0].weights.device))[0]
+        volume = torch.zeros(self._grid.shape, device=attention.device)
+        crop = tuple(slice(0, side.stop - side.start) for side in window)
+        volume[window] = attention[crop]
+        resampled = self._onto_working(volume, self._grid, self._prepared)
+        return np.asarray(resampled / max(float(resampled.max()), 1e-12), dtype=np.float32)
 
     def layer_attention(self, region: Region, layer: int, head: int | None) -> Floats:
         """Return (I, J, K) weights on the working grid that sum to one over the brain."""
         follow = partial(bundle_attention.of_layer, list(self._blocks)[layer])
-        drawn = self._drawn[region].float()[None]
-        found = maps.attention(self._reader, self._image(), drawn, follow, head)[0]
-        spread = self._onto_working(found, self._grid, self._prepared)
-        return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)
+        mask = self._masks[region].float()[None]
+        attention = maps.attention(self._reader, self._image(), mask, follow, head)[0]
+        resampled = self._onto_working(attention, self._grid, self._prepared)
+        return np.asarray(
+            resampled / max(float(resampled.sum(dtype=np.float64)), 1e-12), np.float32
+        )
 
-    def _layers_at(self, at: tuple[int, int, int]) -> tuple[Box, list[bundle_attention.Layer]]:
+    def _layers_at(self, voxel: tuple[int, int, int]) -> tuple[Box, list[bundle_attention.Layer]]:
         """Return a window that contains a voxel away from its border, and its attention."""
-        if self._last is None or not _well_inside(at, self._last[0], self._grid.shape):
-            box = window_about(at, self._reader.window, self._grid.shape)
+        if self._last is None or not _well_inside(voxel, self._last[0], self._grid.shape):
+            box = window_about(voxel, self._reader.window, self._grid.shape)
             part = self._image()[(slice(None), slice(None), *box)]
             self._last = (box, self._reader.layers(part))
         return self._last
 
 
 def window_about(
-    at: tuple[int, int, int], window: tuple[int, int, int], shape: tuple[int, ...]
+    centre: tuple[int, int, int], window: tuple[int, int, int], shape: tuple[int, ...]
 ) -> Box:
     """Return the window around a voxel, within the volume; short axes are covered entirely.
 
@@ -105,21 +110,21 @@ def window_about(
     (slice(0, 4, None), slice(6, 10, None), slice(0, 10, None))
     """
     sides = []
-    for voxel, size, length in zip(at, window, shape, strict=True):
+    for voxel, size, length in zip(centre, window, shape, strict=True):
         start = min(max(voxel - size // 2, 0), max(length - size, 0))
         sides.append(slice(start, min(start + size, length)))
     return sides[0], sides[1], sides[2]
 
 
-def window_about_peak(share: Tensor, window: tuple[int, int, int]) -> Box:
+def window_about_peak(values: Tensor, window: tuple[int, int, int]) -> Box:
     """Return the window around the maximum of (I, J, K) values."""
-    i, j, k = (int(v) for v in np.unravel_index(int(share.argmax()), tuple(share.shape)))
-    return window_about((i, j, k), window, tuple(share.shape))
+    i, j, k = (int(v) for v in np.unravel_index(int(values.argmax()), tuple(values.shape)))
+    return window_about((i, j, k), window, tuple(values.shape))
 
 
-def _well_inside(at: tuple[int, int, int], box: Box, shape: tuple[int, ...]) -> bool:
+def _well_inside(position: tuple[int, int, int], box: Box, shape: tuple[int, ...]) -> bool:
     """Return whether a voxel is a quarter window away from borders that could be shifted."""
-    for voxel, side, length in zip(at, box, shape, strict=True):
+    for voxel, side, length in zip(position, box, shape, strict=True):
         margin = (side.stop - side.start) // 4
         low = 0 if side.start == 0 else side.start + margin
         high = length if side.stop == length else side.stop - margin

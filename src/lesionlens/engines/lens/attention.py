@@ -24,7 +24,7 @@ METHOD = (
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
 )
 REFINED_METHOD = (
-    f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, "
+    f"{METHOD}; {10 * patch_refinement.WEIGHT:.0f} tenths of the enhancing tumour's map, "
     "as of its outline, are from patch refinement"
 )
 
@@ -55,12 +55,12 @@ class AttentionRollout:
 
     def __call__(self, voxel: tuple[int, int, int]) -> Floats:
         """Return the (I, J, K) rollout of one working voxel, maximum 1."""
-        at = self._grid.nearest_voxel(self._working.to_mm(voxel), clip=True)
-        token = int(np.ravel_multi_index(tuple(at), self._grid.shape))
+        token_index = self._grid.nearest_voxel(self._working.to_mm(voxel), clip=True)
+        token = int(np.ravel_multi_index(tuple(token_index), self._grid.shape))
         weights = rollout.row(token, self._layers).reshape(1, *self._grid.shape)
-        along = separable.matrices(self._grid, self._working, antialias=False)
-        spread = to_numpy(separable.apply(weights, along)[0]) * self._brain
-        return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
+        matrices = separable.matrices(self._grid, self._working, antialias=False)
+        resampled = to_numpy(separable.apply(weights, matrices)[0]) * self._brain
+        return np.asarray(resampled / max(float(resampled.max()), 1e-12), dtype=np.float32)
 
 
 class CrossAttentionMaps:
@@ -85,14 +85,14 @@ class CrossAttentionMaps:
         coarse: Grid,
         prepared: PreparedStudy,
     ) -> None:
-        self._weights = [halves(one[0, :, : len(Region)]) for one in weights]
+        self._weights = [halves(layer[0, :, : len(Region)]) for layer in weights]
         self._padded, self._coarse = padded, coarse
         self._working, self._brain = prepared.working, prepared.brain
 
     @property
     def heads(self) -> tuple[int, ...]:
         """Number of heads of each layer."""
-        return tuple(len(one) for one in self._weights)
+        return tuple(len(layer) for layer in self._weights)
 
     def __call__(self, region: Region, layer: int, head: int | None) -> Floats:
         """Return (I, J, K) weights on the working grid that sum to one over the brain.
@@ -106,13 +106,15 @@ class CrossAttentionMaps:
         """
         weights = self._weights[layer][:, list(Region).index(region)]
         weights = floats(weights)
-        chosen = weights.mean(0) if head is None else weights[head]
+        head_weights = weights.mean(0) if head is None else weights[head]
         scale = _SCALES[layer]
         shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
         grid = coarser(self._coarse, scale, shape)
-        along = separable.matrices(grid, self._working, antialias=False)
-        spread = to_numpy(separable.apply(chosen, along)) * self._brain
-        return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)
+        matrices = separable.matrices(grid, self._working, antialias=False)
+        resampled = to_numpy(separable.apply(head_weights, matrices)) * self._brain
+        return np.asarray(
+            resampled / max(float(resampled.sum(dtype=np.float64)), 1e-12), np.float32
+        )
 
 
 def trace_of(
@@ -123,18 +125,20 @@ def trace_of(
     prepared: PreparedStudy,
 ) -> Trace:
     """Return the attention of a pass, with probe and layers if it was traced."""
-    attended = out.trace
-    seen = attended.self_attention if attended else ()
+    attention_trace = out.trace
+    self_attention = attention_trace.self_attention if attention_trace else ()
     layers = (CrossAttentionMaps.names[-1],)
-    if attended is None or not seen:
+    if attention_trace is None or not self_attention:
         return Trace(cross, method, layers)
-    matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
-    maps = CrossAttentionMaps(attended.cross_attention, attended.padded, grid, prepared)
+    matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in self_attention]
+    maps = CrossAttentionMaps(
+        attention_trace.cross_attention, attention_trace.padded, grid, prepared
+    )
     return Trace(
         cross,
         method,
         layers,
-        probe_row=AttentionRollout(matrices, seen[0].grid, grid, prepared),
+        probe_row=AttentionRollout(matrices, self_attention[0].grid, grid, prepared),
         layer_attention=maps,
         attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
     )

@@ -15,19 +15,21 @@ class BackgroundTask:
 
     Parameters
     ----------
-    act : callable or None
+    function : callable or None
         Receives a flag that is set when it should return soon; None for nothing to do.
-    begin : callable or None
+    initializer : callable or None
         Called first in that thread.
     """
 
     def __init__(
         self,
-        act: Callable[[Cancel], None] | None = None,
-        begin: Callable[[], None] | None = None,
+        function: Callable[[Cancel], None] | None = None,
+        initializer: Callable[[], None] | None = None,
     ) -> None:
-        self._closing, self._pool = Event(), ThreadPoolExecutor(1, "background", begin)
-        self._running: Future[None] | None = act and self._pool.submit(act, self._closing)
+        self._stop_requested, self._pool = Event(), ThreadPoolExecutor(1, "background", initializer)
+        self._running: Future[None] | None = function and self._pool.submit(
+            function, self._stop_requested
+        )
 
     def close(self) -> None:
         """End the function, wait for it, and raise its error."""
@@ -36,7 +38,7 @@ class BackgroundTask:
             self._running.result()
 
     def _stop(self) -> None:
-        self._closing.set()
+        self._stop_requested.set()
         self._pool.shutdown()
 
     def __enter__(self) -> BackgroundTask:

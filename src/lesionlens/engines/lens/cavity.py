@@ -19,5 +19,7 @@ def mean_probability(out: PassOutput, mirrored: PassOutput) -> Array | None:
     """
     if out.logits.shape[1] == len(Region):
         return None
-    there, back = (sigmoid(floats(one.logits[0, len(Region) :])) for one in (out, mirrored))
-    return (there + namespace(there).flip(back, (1,))) / 2
+    original, reflected = (
+        sigmoid(floats(output.logits[0, len(Region) :])) for output in (out, mirrored)
+    )
+    return (original + namespace(original).flip(reflected, (1,))) / 2

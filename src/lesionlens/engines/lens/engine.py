@@ -20,12 +20,12 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import Cancel, RunContext
 from lesionlens.engines import device as devices
-from lesionlens.engines import gradcam, separable
+from lesionlens.engines import gradcam, network_input, separable
 from lesionlens.engines.engine import Target, unknown_method
-from lesionlens.engines.interruptible import interruptible, leave_uncounted
+from lesionlens.engines.interruptible import exclude_from_progress, interruptible
 from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
+from lesionlens.engines.lens.method import EVERYTHING, LensMethod
 from lesionlens.engines.prompting.on_study import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.deterministic import thread_count, with_threads
@@ -57,7 +57,7 @@ class LensEngine(LensMethod):
     """
 
     name = "lens"
-    _together = 2  # measured: a seventh less time than one by one; four do not fit into the cache
+    _batch_size = 2  # measured: a seventh less time than one by one; four do not fit into the cache
 
     def __init__(
         self,
@@ -65,16 +65,16 @@ class LensEngine(LensMethod):
         weights: str | Path | None = None,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
-        place = devices.choose(device)
-        self._numbers = devices.choose_precision(place, precision)
-        self._network, about = weight_files.load_chosen(weights, place)
-        self.placement = devices.DevicePlacement(place, self._move)
-        self._prompts = StudyPrompts(device=place)
-        super().__init__(about, place)
+        torch_device = devices.choose(device)
+        self._compute_precision = devices.choose_precision(torch_device, precision)
+        self._network, weights_info = weight_files.load_chosen(weights, torch_device)
+        self.placement = devices.DevicePlacement(torch_device, self._move)
+        self._prompts = StudyPrompts(device=torch_device)
+        super().__init__(weights_info, torch_device)
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._numbers = devices.choose_precision(device)
+        self._compute_precision = devices.choose_precision(device)
         self._prompts.move(device)
         self._empty_caches(device)
 
@@ -86,8 +86,8 @@ class LensEngine(LensMethod):
     @property
     @override
     def info(self) -> EngineInfo:
-        about = super().info
-        return replace(about, capabilities=about.capabilities | {Capability.PROMPT})
+        engine_info = super().info
+        return replace(engine_info, capabilities=engine_info.capabilities | {Capability.PROMPT})
 
     def answer_prompts(
         self,
@@ -106,27 +106,27 @@ class LensEngine(LensMethod):
         return self.placement.device
 
     @override
-    def _each(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
+    def _map_passes(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
         if self._device.type == "cpu":
             trim_memory()  # of passes of other shapes
             return side_by_side(run, inputs, last)
-        return super()._each(run, inputs)
+        return super()._map_passes(run, inputs)
 
     @override
-    def _in_background(self, act: Callable[[Cancel], None]) -> BackgroundTask:
+    def _in_background(self, function: Callable[[Cancel], None]) -> BackgroundTask:
         if self._device.type != "cpu" or thread_count() == 1:
             return BackgroundTask()
-        return BackgroundTask(act, _one_thread_uncounted)
+        return BackgroundTask(function, _limit_to_one_uncounted_thread)
 
     @property
     @override
-    def device_words(self) -> str:
-        return devices.describe(self._device, self._numbers)
+    def device_text(self) -> str:
+        return devices.describe(self._device, self._compute_precision)
 
     @property
     @override
     def _precision(self) -> ComputePrecision:
-        return self._numbers
+        return self._compute_precision
 
     @property
     @override
@@ -143,10 +143,10 @@ class LensEngine(LensMethod):
         """The network in evaluation mode."""
         return self._network
 
-    predict = devices.on_its_device(with_threads(1)(LensMethod.predict))
-    predict_perturbed = devices.on_its_device(with_threads(1)(LensMethod.predict_perturbed))
+    predict = devices.on_placement_device(with_threads(1)(LensMethod.predict))
+    predict_perturbed = devices.on_placement_device(with_threads(1)(LensMethod.predict_perturbed))
 
-    @devices.on_its_device
+    @devices.on_placement_device
     @with_threads(gradcam.THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Return a "grad-cam" map as a second opinion; see `engines.engine.Engine.attribute`.
@@ -160,36 +160,39 @@ class LensEngine(LensMethod):
                 "grad-cam; attention is in every result",
                 "Ask for grad-cam, or use the attention maps of the result",
             )
-        study = self._fine.of(prepared)
+        study = self._fine_cache.of(prepared)
         x = study.input_of(EVERYTHING).to(memory_format=torch.channels_last_3d)
-        channel = {target.region: list(Region).index(target.region)}
+        channels = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
-        cam = gradcam.maps(_logits_of(self._network), layer, x, channel)[target.region]
-        along = separable.matrices(study.grid, study.cut, antialias=False)
-        shares = whole(separable.apply(cam[None], along), prepared, study.box)[0] * prepared.brain
-        return Volume(shares / max(float(shares.sum(dtype="float64")), 1e-12), prepared.working)
+        cam = gradcam.maps(_logits_of(self._network), layer, x, channels)[target.region]
+        matrices = separable.matrices(study.grid, study.cut, antialias=False)
+        weights = (
+            network_input.paste_box(separable.apply(cam[None], matrices), prepared, study.box)[0]
+            * prepared.brain
+        )
+        return Volume(weights / max(float(weights.sum(dtype="float64")), 1e-12), prepared.working)
 
     @override
     @contextmanager
     def _watch(self, stage: str, context: RunContext, passes: int) -> Iterator[None]:
-        seldom = self._network.lesions
+        rarely_used = self._network.lesions
         trim_memory()
-        with interruptible(self._network, stage, context, passes, seldom):
+        with interruptible(self._network, stage, context, passes, rarely_used):
             yield
         trim_memory()
 
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
-        numbers = devices.computing_in(self._numbers, self._device)
-        with torch.inference_mode(), numbers:
+        autocast = devices.autocast_for(self._compute_precision, self._device)
+        with torch.inference_mode(), autocast:
             out: LensOutput = self._network(x, place=place, trace=trace, lesions=trace)
         return out
 
 
-def _one_thread_uncounted() -> None:
+def _limit_to_one_uncounted_thread() -> None:
     torch.set_num_threads(1)
-    leave_uncounted()
+    exclude_from_progress()
 
 
 def _logits_of(network: LensNetwork) -> Callable[[Tensor], Tensor]:

@@ -10,15 +10,18 @@ weights is sufficient.
 
 from __future__ import annotations
 
-from lesionlens.base.labels import MrSequence
+from collections.abc import Sequence
 
-Shown = frozenset[MrSequence]
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.prediction import InputPerturbation
+
+SequenceSet = frozenset[MrSequence]
 """The sequences in one input."""
 
 _FLAIR = frozenset({MrSequence.FLAIR})
 
 
-def whole_tumour_views(shown: Shown) -> tuple[Shown, ...]:
+def whole_tumour_views(sequences: SequenceSet) -> tuple[SequenceSet, ...]:
     """Return the inputs averaged for the whole tumour; only the study itself without FLAIR.
 
     Examples
@@ -28,4 +31,14 @@ def whole_tumour_views(shown: Shown) -> tuple[Shown, ...]:
     >>> [len(v) for v in whole_tumour_views(frozenset({MrSequence.FLAIR}))]
     [1]
     """
-    return (shown, _FLAIR) if shown > _FLAIR else (shown,)
+    return (sequences, _FLAIR) if sequences > _FLAIR else (sequences,)
+
+
+def sequence_set(keep: Sequence[bool]) -> SequenceSet:
+    """Return the sequences of the (4,) flags."""
+    return frozenset(s for s, is_kept in zip(MrSequence, keep, strict=True) if is_kept)
+
+
+def visible_sequences(perturbation: InputPerturbation, present: Sequence[bool]) -> SequenceSet:
+    """Return the available sequences that a perturbation keeps."""
+    return sequence_set(present) & sequence_set(perturbation.keep)

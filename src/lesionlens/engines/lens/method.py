@@ -30,10 +30,8 @@ from lesionlens.base.array_ops import (
     to_numpy,
 )
 from lesionlens.base.errors import CancelledError
-from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import ComputePrecision, MrSequence, Region
-from lesionlens.base.lazy_zeros import lazy_zeros
+from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.prediction import (
     Capability,
     ClassProbabilities,
@@ -76,7 +74,7 @@ PERTURBATION = "predicting perturbed inputs"
 SEARCH = "searching for small lesions"
 EVERYTHING, MIRRORED = InputPerturbation(), InputPerturbation(mirrored=True)
 _EDGE = 1e-6
-_WINDOWS_BESIDE = 2
+_CONCURRENT_WINDOWS = 2
 """Windows refined by one thread each, beside other passes; further ones by two threads."""
 _SCALE = 1.5
 """Spacing of perturbed inputs, as a multiple of the network's: at another scale false positives
@@ -104,18 +102,20 @@ class LensMethod(ABC):
     """
 
     name: str
-    _together = 1
+    _batch_size = 1
     """Number of perturbed inputs per forward pass."""
 
-    def __init__(self, about: WeightsInfo, device: Device) -> None:
-        self._about = about
+    def __init__(self, weights_info: WeightsInfo, device: Device) -> None:
+        self._weights_info = weights_info
         self._empty_caches(device)
 
     def _empty_caches(self, device: Device) -> None:
-        spacing_mm = self._about.spacing_mm
-        self._quick, self._fine = (PassCache(s * spacing_mm, device) for s in (_SCALE, 1.0))
-        self._searched: tuple[PreparedStudy, SmallLesions | None] | None = None
-        self._finer: tuple[PreparedStudy, float, NetworkInput] | None = None
+        spacing_mm = self._weights_info.spacing_mm
+        self._coarse_cache, self._fine_cache = (
+            PassCache(s * spacing_mm, device) for s in (_SCALE, 1.0)
+        )
+        self._last_search: tuple[PreparedStudy, SmallLesions | None] | None = None
+        self._finer_input: tuple[PreparedStudy, float, NetworkInput] | None = None
 
     def forget(self) -> None:
         """Release the last study; see `engines.engine.SupportsForgetting`."""
@@ -128,7 +128,7 @@ class LensMethod(ABC):
 
     @property
     @abstractmethod
-    def device_words(self) -> str:
+    def device_text(self) -> str:
         """The device in words, for the run's record."""
 
     @property
@@ -153,14 +153,16 @@ class LensMethod(ABC):
     def _watch(self, stage: str, context: RunContext, passes: int) -> AbstractContextManager[None]:
         """Return a context in which passes report progress and can be cancelled."""
 
-    def _each(self, run: Callable[[_T], _R], inputs: Sequence[_T], last: int = 2) -> Iterator[_R]:
+    def _map_passes(
+        self, run: Callable[[_T], _R], inputs: Sequence[_T], last: int = 2
+    ) -> Iterator[_R]:
         """Run independent passes, an odd last one with `last` threads; yield their results."""
         del last
         return map(run, inputs)
 
-    def _in_background(self, act: Callable[[Cancel], None]) -> BackgroundTask:
-        """Run `act`, whose passes are only for later, on a core that is idle within the block."""
-        del act
+    def _in_background(self, function: Callable[[Cancel], None]) -> BackgroundTask:
+        """Run `function` on a core that is idle within the block; its passes are only for later."""
+        del function
         return BackgroundTask()
 
     @property
@@ -168,15 +170,15 @@ class LensMethod(ABC):
         """Name, version, SHA-256 of the weights, capabilities, device."""
         return EngineInfo(
             name=self.name,
-            version=self._about.version,
-            weights_sha256=self._about.sha256,
+            version=self._weights_info.version,
+            weights_sha256=self._weights_info.sha256,
             capabilities=_CAPABILITIES,
-            device=self.device_words,
-            calibrated=self._about.temperature != (1.0, 1.0, 1.0),
+            device=self.device_text,
+            calibrated=self._weights_info.temperature != (1.0, 1.0, 1.0),
             operating_points=tuple(
                 OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
-                for p in self._about.operating_points
-                if not self._about.agreement or p["threshold"] <= self._floor
+                for p in self._weights_info.operating_points
+                if not self._weights_info.agreement or p["threshold"] <= self._floor
             ),
             floor=self._floor,
             precision=self._precision,
@@ -187,118 +189,123 @@ class LensMethod(ABC):
     @property
     def _searches(self) -> bool:
         """Whether small lesions are searched for: not beside weights that saw no patient."""
-        return bool(self._about.trained_on)
+        return bool(self._weights_info.trained_on)
 
     @property
     def _trained_on(self) -> frozenset[str]:
-        own = frozenset(self._about.trained_on)
-        return own | small_lesion_network.trained_on() if self._searches else own
+        digests = frozenset(self._weights_info.trained_on)
+        return digests | small_lesion_network.trained_on() if self._searches else digests
 
     @property
     def _floor(self) -> float:
         """Score below which nothing is flagged."""
-        return self._about.score_floor or _UNFITTED_FLOOR
+        return self._weights_info.score_floor or _UNFITTED_FLOOR
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        study = self._fine.of(prepared)
+        study = self._fine_cache.of(prepared)
         first = self._first_pass(study, context)
-        searched: Future[bool] = Future()
+        may_flag: Future[bool] = Future()
         with self._in_background(
-            partial(self._predict_ahead, prepared, searched, context)
+            partial(self._predict_ahead, prepared, may_flag, context)
         ) as background:
-            small = None
+            search_result = None
             try:
-                small = self._search(prepared, study, first[1], context)
+                search_result = self._search(prepared, study, first[1], context)
             finally:
-                searched.set_result(small is not None or bool((first[1][0] > 0).any()))
-            found = self._refined_prediction(prepared, study, first, small, background, context)
-        self._finer = None
-        seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
-        return replace(found, unperturbed=seen)
+                may_flag.set_result(search_result is not None or bool((first[1][0] > 0).any()))
+            prediction = self._refined_prediction(
+                prepared, study, first, search_result, background, context
+            )
+        self._finer_input = None
+        unperturbed = self.predict_perturbed(prepared, [EVERYTHING], context=context)
+        return replace(prediction, unperturbed=unperturbed)
 
     def small_lesions_of(
         self, prepared: PreparedStudy, context: RunContext = SILENT
     ) -> SmallLesions | None:
         """Return what the search finds in a study; it is searched if it is not the last one."""
-        if self._searched is None or self._searched[0] is not prepared:
+        if self._last_search is None or self._last_search[0] is not prepared:
             if not self._searches or not prepared.has_t1c:
                 return None
-            study = self._fine.of(prepared)
+            study = self._fine_cache.of(prepared)
             self._search(prepared, study, self._first_pass(study, context)[1], context)
-            self._finer = None
-        return self._searched[1] if self._searched else None
+            self._finer_input = None
+        return self._last_search[1] if self._last_search else None
 
     def _search(
         self, prepared: PreparedStudy, study: NetworkInput, logits: Array, context: RunContext
     ) -> SmallLesions | None:
         """Search for small lesions beside the (3, I, J, K) logits of the first pass."""
-        found = None
+        result = None
         if self._searches and prepared.has_t1c:
             context.check(SEARCH)
             spacing = small_lesion_network.SPACING_MM
-            fine = self._input_at(prepared, spacing)
-            along = separable.matrices(study.grid, fine.grid, antialias=False)
-            known = to_numpy(floats(separable.apply(logits[:2], along)))
-            found = small_lesions.search(fine, known)
-        self._searched = (prepared, found)
-        return found
+            fine_input = self._input_at(prepared, spacing)
+            matrices = separable.matrices(study.grid, fine_input.grid, antialias=False)
+            first_pass_logits = to_numpy(floats(separable.apply(logits[:2], matrices)))
+            result = small_lesions.search(fine_input, first_pass_logits)
+        self._last_search = (prepared, result)
+        return result
 
     def _input_at(self, prepared: PreparedStudy, spacing_mm: float) -> NetworkInput:
         """Return the input at finer voxels, which the search and patch refinement may share."""
-        if self._finer is None or self._finer[0] is not prepared or self._finer[1] != spacing_mm:
-            made = network_input.make_network_input(prepared, spacing_mm, self._device)
-            self._finer = (prepared, spacing_mm, made)
-        return self._finer[2]
+        cached = self._finer_input
+        if cached is None or cached[0] is not prepared or cached[1] != spacing_mm:
+            fine_input = network_input.make_network_input(prepared, spacing_mm, self._device)
+            self._finer_input = cached = (prepared, spacing_mm, fine_input)
+        return cached[2]
 
     def _refined_prediction(
         self,
         prepared: PreparedStudy,
         study: NetworkInput,
-        first: tuple[PassOutput, Array, Array | None],
-        small: SmallLesions | None,
+        first_pass: tuple[PassOutput, Array, Array | None],
+        search_result: SmallLesions | None,
         background: BackgroundTask,
         context: RunContext,
     ) -> Prediction:
         """Refine the first pass; return the prediction, still without `unperturbed`."""
-        out, logits, hole = first
+        out, logits, cavity_probability = first_pass
         box, cut = study.box, study.cut
         brain = to_device(prepared.brain[box].copy(), self._device)
-        along = separable.matrices(study.grid, cut, antialias=False)
-        fine = separable.apply(logits, along)
+        matrices = separable.matrices(study.grid, cut, antialias=False)
+        fine_logits = separable.apply(logits, matrices)
         refined = self._refined(prepared, study, logits, background, context)
-        if hole is not None:
-            hole = separable.apply(hole, along) * brain
+        if cavity_probability is not None:
+            cavity_probability = separable.apply(cavity_probability, matrices) * brain
         if refined is not None:
-            fine[-1] += refined[0]
+            fine_logits[-1] += refined[0]
         probability = outline_refinement.refine(
-            to_numpy(floats(_nested(fine) * brain)),
+            to_numpy(floats(_nested(fine_logits) * brain)),
             prepared.channels[(slice(None), *box)],
             prepared.present,
             prepared.brain[box],
         )
-        chosen = self._thresholds(study.present, probability[1])
-        notices = self._notices if hole is None else (*self._notices, cavity.NOTICE)
-        if small is not None:
-            probability = small.added_to(probability, cut, prepared.channels[T1C][box])
-            notices = (*notices, small.notice)
-        softened = separable.smooth(out.attention[0, : len(Region)], _ATTENTION_BLUR_VOX)
-        attention = separable.normalise_sums(separable.apply(softened, along) * brain)
+        region_thresholds = self._thresholds(study.present, probability[1])
+        notices = self._notices if cavity_probability is None else (*self._notices, cavity.NOTICE)
+        if search_result is not None:
+            probability = search_result.added_to(probability, cut, prepared.channels[T1C][box])
+            notices = (*notices, search_result.notice)
+        smoothed = separable.smooth(out.attention[0, : len(Region)], _ATTENTION_BLUR_VOX)
+        attention = separable.normalise_sums(separable.apply(smoothed, matrices) * brain)
         if refined is not None:
-            attended = separable.normalise_sums(refined[1:] * brain)[0]
-            attention[-1] += patch_refinement.SHARE * (attended - attention[-1])
+            refined_attention = separable.normalise_sums(refined[1:] * brain)[0]
+            attention[-1] += patch_refinement.WEIGHT * (refined_attention - attention[-1])
         method = METHOD if refined is None else REFINED_METHOD
-        maps = _by_region(whole(attention, prepared, box))
+        maps = _by_region(network_input.paste_box(attention, prepared, box))
         return Prediction(
-            probability=_by_region(whole(probability, prepared, box)),
+            probability=_by_region(network_input.paste_box(probability, prepared, box)),
             engine=self.info,
             trace=trace_of(out, maps, method, study.grid, prepared),
             notices=notices,
-            thresholds=chosen,
+            thresholds=region_thresholds,
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
-            cavity=hole if hole is None else whole(hole, prepared, box)[0],
+            cavity=cavity_probability
+            if cavity_probability is None
+            else network_input.paste_box(cavity_probability, prepared, box)[0],
         )
 
     def _first_pass(
@@ -310,50 +317,54 @@ class LensMethod(ABC):
         probability of a resection cavity, None from a network that outlines none. Core predicted
         from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
-        _, *others = ensemble.whole_tumour_views(_shown(study.present))
-        inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, others)]
+        _, *other_views = ensemble.whole_tumour_views(ensemble.sequence_set(study.present))
+        inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, other_views)]
 
-        def run(one: InputPerturbation) -> PassOutput:
-            return self._pass(study.input_of(one), trace=one is EVERYTHING)
+        def run(perturbation: InputPerturbation) -> PassOutput:
+            return self._pass(study.input_of(perturbation), trace=perturbation is EVERYTHING)
 
         with self._watch(PRELIMINARY, context, len(inputs)):
-            out, mirrored, *more = self._each(run, inputs)
-        shown = InputPerturbation.showing(_shown(study.present))
-        for one, found in zip((shown, *inputs[2:]), (out, *more), strict=True):
-            self._fine.note(one, sigmoid(self._calibrated(found.logits))[0])
+            out, mirrored, *other_outputs = self._map_passes(run, inputs)
+        all_sequences = InputPerturbation.showing(ensemble.sequence_set(study.present))
+        averaged = (all_sequences, *inputs[2:])
+        for perturbation, output in zip(averaged, (out, *other_outputs), strict=True):
+            self._fine_cache.note(perturbation, sigmoid(self._calibrated(output.logits))[0])
         xp = namespace(out.logits)
-        there, back = (sigmoid(self._calibrated(one.logits)[0]) for one in (out, mirrored))
-        sums = there + xp.flip(back, (1,))
+        pair = out, mirrored
+        original, reflected = (sigmoid(self._calibrated(output.logits)[0]) for output in pair)
+        sums = original + xp.flip(reflected, (1,))
         mean = sums / 2
-        for other in more:
-            sums[0] += sigmoid(self._calibrated(other.logits)[0, 0])
+        for view_output in other_outputs:
+            sums[0] += sigmoid(self._calibrated(view_output.logits)[0, 0])
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
         return out, logit(mean, _EDGE), cavity.mean_probability(out, mirrored)
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
-        outer, inner, enhancing = self._about.thresholds
+        outer, inner, enhancing = self._weights_info.thresholds
         return {
-            Region.WT: thresholds.whole_tumour_threshold(_shown(present), outer),
+            Region.WT: thresholds.whole_tumour_threshold(ensemble.sequence_set(present), outer),
             Region.TC: thresholds.core_threshold(core, inner),
             Region.ET: enhancing,
         }
 
     @property
     def _scoring(self) -> Scoring:
-        agreement = self._about.agreement
-        return Scoring(*self._about.score, self._floor, agreement and ViewAgreement(*agreement))
+        agreement = self._weights_info.agreement
+        return Scoring(
+            *self._weights_info.score, self._floor, agreement and ViewAgreement(*agreement)
+        )
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
-        seen = self._perturbed(prepared, [EVERYTHING], self._watch, context)
-        usual = self._about.thresholds[0]
-        cut = thresholds.whole_tumour_threshold(prepared.sequences, usual)
-        return FirstPass(seen, cut, self._scoring)
+        prediction = self._perturbed(prepared, [EVERYTHING], self._watch, context)
+        default_threshold = self._weights_info.thresholds[0]
+        threshold = thresholds.whole_tumour_threshold(prepared.sequences, default_threshold)
+        return FirstPass(prediction, threshold, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        return network_input.grid_at(prepared, _SCALE * self._about.spacing_mm)
+        return network_input.grid_at(prepared, _SCALE * self._weights_info.spacing_mm)
 
     def predict_perturbed(
         self,
@@ -363,9 +374,13 @@ class LensMethod(ABC):
         context: RunContext,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
-        found = self._perturbed(prepared, perturbations, self._watch, context)
-        small = self.small_lesions_of(prepared, context)
-        return found if small is None else small.perturb(found, perturbations)
+        predictions = self._perturbed(prepared, perturbations, self._watch, context)
+        search_result = self.small_lesions_of(prepared, context)
+        return (
+            predictions
+            if search_result is None
+            else search_result.perturb(predictions, perturbations)
+        )
 
     def _perturbed(
         self,
@@ -374,54 +389,56 @@ class LensMethod(ABC):
         watch: Callable[[str, RunContext, int], AbstractContextManager[None]],
         context: RunContext,
     ) -> PerturbedPrediction:
-        fine = any(one.fine for one in perturbations)
-        cache = self._fine if fine else self._quick
+        fine = any(perturbation.fine for perturbation in perturbations)
+        cache = self._fine_cache if fine else self._coarse_cache
         study = cache.of(prepared)
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
             context.check(PERTURBATION)
-            shown = [study.input_of(one) for one in batch]
-            x = shown[0] if len(shown) == 1 else namespace(shown[0]).concatenate(shown)
+            arrays = [study.input_of(perturbation) for perturbation in batch]
+            x = arrays[0] if len(arrays) == 1 else namespace(arrays[0]).concatenate(arrays)
             return sigmoid(self._calibrated(self._pass(x).logits))
 
-        def answer(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
-            size = 1 if fine else self._together  # memory: two fine ones at once take 2 GB
+        def predict_missing(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
+            size = 1 if fine else self._batch_size  # memory: two fine ones at once take 2 GB
             batches = [inputs[i : i + size] for i in range(0, len(inputs), size)]
             with watch(PERTURBATION, context, len(batches)):
-                yield from chain.from_iterable(self._each(run, batches, last=1))
+                yield from chain.from_iterable(self._map_passes(run, batches, last=1))
 
-        usual = self._about.thresholds[0]
-        shown = [_shown_of(perturbation, study.present) for perturbation in perturbations]
-        cut_at = tuple(thresholds.whole_tumour_threshold(one, usual) for one in shown)
-        return replace(cache.predict_perturbed(prepared, groups, answer), thresholds=cut_at)
+        default = self._weights_info.thresholds[0]
+        visible = [ensemble.visible_sequences(p, study.present) for p in perturbations]
+        cut_off = tuple(thresholds.whole_tumour_threshold(shown, default) for shown in visible)
+        prediction = cache.predict_perturbed(prepared, groups, predict_missing)
+        return replace(prediction, thresholds=cut_off)
 
     def _predict_ahead(
-        self, prepared: PreparedStudy, searched: Future[bool], context: RunContext, closing: Cancel
+        self, prepared: PreparedStudy, may_flag: Future[bool], context: RunContext, closing: Cancel
     ) -> None:
-        """Predict what explanations will ask for, in their order, so that batches are theirs.
+        """Predict the inputs of the explanations, in their order, so that the batches are equal.
 
-        `searched` tells, once the search has ended, whether anything may be flagged.
+        `may_flag` is set when the search has ended: whether anything may be flagged.
         """
         present = prepared.sequences
-        stopped = CancelWhen(lambda: context.cancel.is_set() or closing.is_set())
-        quiet = replace(context.quiet(), cancel=stopped)
+        cancel = CancelWhen(lambda: context.cancel.is_set() or closing.is_set())
+        quiet = replace(context.quiet(), cancel=cancel)
         with suppress(CancelledError):
             for inputs in ([EVERYTHING], for_uncertainty(present)):
                 self._perturbed(prepared, inputs, lambda *_: nullcontext(), quiet)
-            if searched.result():
+            if may_flag.result():
                 self._perturbed(prepared, for_relevance(present), lambda *_: nullcontext(), quiet)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
     ) -> list[InputPerturbation]:
         """Return the inputs that are averaged for one perturbation."""
-        shown = _shown_of(perturbation, present)
-        members = (shown,) if perturbation.alone else ensemble.whole_tumour_views(shown)
-        return [replace(perturbation, keep=InputPerturbation.showing(one).keep) for one in members]
+        sequences = ensemble.visible_sequences(perturbation, present)
+        members = (sequences,) if perturbation.alone else ensemble.whole_tumour_views(sequences)
+        keeps = [InputPerturbation.showing(subset).keep for subset in members]
+        return [replace(perturbation, keep=keep) for keep in keeps]
 
     def _calibrated(self, logits: Array) -> Array:
-        temperature = np.asarray(self._about.temperature, np.float32).reshape(-1, 1, 1, 1)
+        temperature = np.asarray(self._weights_info.temperature, np.float32).reshape(-1, 1, 1, 1)
         return floats(logits[:, : len(Region)]) / to_device(temperature, device_of(logits))
 
     def _refined(
@@ -433,30 +450,30 @@ class LensMethod(ABC):
         context: RunContext,
     ) -> Array | None:
         """Run patch refinement on the grid `first.cut`; None if there is nothing to refine."""
-        spacing = self._about.focus_spacing_mm
+        spacing = self._weights_info.focus_spacing_mm
         if spacing is None or not prepared.has_t1c:
             return None
         fine = network_input.grid_at(prepared, spacing)
-        chosen = patch_refinement.plan(logits[0], first.grid, fine)
-        if not chosen.windows:
+        plan = patch_refinement.plan(logits[0], first.grid, fine)
+        if not plan.windows:
             return None
         study = self._input_at(prepared, spacing)
 
         def run(window: windows.Window) -> tuple[Array, Array]:
-            place = windows.place_in(window, study.grid.shape, self._device)
+            place = windows.relative_bounds(window, study.grid.shape, self._device)
             out = self._pass(study.within(window).input_of(EVERYTHING), place=place)
             return self._calibrated(out.logits)[0, -1], out.attention[0, len(Region) - 1]
 
-        with self._watch(REFINEMENT, context, len(chosen.windows)):
+        with self._watch(REFINEMENT, context, len(plan.windows)):
             # Two concurrent passes would take 2.2 GB.
-            answers = [run(window) for window in chosen.windows[:_WINDOWS_BESIDE]]
-            if later := chosen.windows[_WINDOWS_BESIDE:]:
+            outputs = [run(window) for window in plan.windows[:_CONCURRENT_WINDOWS]]
+            if remaining := plan.windows[_CONCURRENT_WINDOWS:]:
                 background.close()
-                answers += [next(iter(self._each(run, [window]))) for window in later]
-        change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)
-        both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]
-        along = separable.matrices(study.grid, first.cut, antialias=False)
-        return separable.apply(namespace(change).stack(both), along)
+                outputs += [next(iter(self._map_passes(run, [window]))) for window in remaining]
+        correction, attention = patch_refinement.refine(plan, logits[-1], study, outputs)
+        maps = [correction, separable.smooth(attention, _ATTENTION_BLUR_VOX)]
+        matrices = separable.matrices(study.grid, first.cut, antialias=False)
+        return separable.apply(namespace(correction).stack(maps), matrices)
 
 
 def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
@@ -464,17 +481,9 @@ def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | No
     lesions = out.lesions
     if lesions is None:
         return None
-    share = to_numpy(floats(lesions.class_shares()[0]))
-    i, j, k = share.shape[1:]
-    return ClassProbabilities(share, coarser(grid, 2, (i, j, k)))
-
-
-def _shown_of(perturbation: InputPerturbation, present: Sequence[bool]) -> ensemble.Shown:
-    return _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
-
-
-def _shown(keep: Sequence[bool]) -> ensemble.Shown:
-    return frozenset(s for s, there in zip(MrSequence, keep, strict=True) if there)
+    probabilities = to_numpy(floats(lesions.class_probabilities()[0]))
+    i, j, k = probabilities.shape[1:]
+    return ClassProbabilities(probabilities, coarser(grid, 2, (i, j, k)))
 
 
 def _nested(logits: Array) -> Array:
@@ -483,13 +492,6 @@ def _nested(logits: Array) -> Array:
     xp = namespace(logits)
     core = xp.minimum(core, outer)  # much faster than `cummin` along an axis of three
     return xp.stack([outer, core, xp.minimum(enhancing, core)])
-
-
-def whole(cut: Array, prepared: PreparedStudy, box: Box) -> Floats:
-    """Paste (R, i, j, k) maps of the brain's box into the working grid; zero elsewhere."""
-    out: Floats = lazy_zeros((cut.shape[0], *prepared.working.shape), np.float32)
-    out[(slice(None), *box)] = to_numpy(floats(cut))
-    return out
 
 
 def _by_region(maps: Floats) -> dict[Region, Floats]:

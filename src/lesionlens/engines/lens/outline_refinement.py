@@ -30,10 +30,10 @@ _MIN_VOX = 300  # minimum number on either side, for a stable covariance
 _MARGIN_VOX = 12  # extent of the surroundings around the whole tumour
 _REACH_VOX = 2.0  # standard deviation of the Gaussian weight around the outline
 _RAMP = 0.2  # probability range over which a voxel changes from outside to inside
-_NEAREST = 0.01  # subtracted from the weight; negative weights are set to zero
+_WEIGHT_OFFSET = 0.01  # subtracted from the weight; negative weights are set to zero
 _VARIANCE = 0.05  # added to each standardised variance, for regularisation
 _EDGE = 1e-3  # probabilities are clipped this far from 0 and 1
-_UPTAKE = np.array([one in {MrSequence.T1, MrSequence.T1C} for one in MrSequence])
+_UPTAKE = np.array([s in {MrSequence.T1, MrSequence.T1C} for s in MrSequence])
 """The sequences that show enhancement."""
 
 
@@ -46,8 +46,8 @@ class _Gaussian:
 
     def log_density(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (N,) log densities of (C, N) intensities, up to a constant."""
-        away = values - self.mean[:, None]
-        distance = (away * np.linalg.solve(self.covariance, away)).sum(0)
+        deviation = values - self.mean[:, None]
+        distance = (deviation * np.linalg.solve(self.covariance, deviation)).sum(0)
         return np.asarray(-0.5 * (distance + np.linalg.slogdet(self.covariance)[1]))
 
 
@@ -74,14 +74,18 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     if box is None:
         return probability
     cut, within, images = probability[:, *box], brain[box], channels[:, *box]
-    whole = within.astype(np.float32)
-    lesion = _by_degrees(cut[0]) * whole
-    asked = ((present, whole), (present, lesion), (present & _UPTAKE, lesion))
-    soft = separable.smooth(_by_degrees(cut), _REACH_VOX)
-    with ThreadPoolExecutor(len(asked)) as pool:
+    brain_mask = within.astype(np.float32)
+    lesion = _ramp(cut[0]) * brain_mask
+    references = ((present, brain_mask), (present, lesion), (present & _UPTAKE, lesion))
+    soft = separable.smooth(_ramp(cut), _REACH_VOX)
+    with ThreadPoolExecutor(len(references)) as pool:
         jobs = [
-            pool.submit(_refine_one, before, nearby, images[shown], around)
-            for before, nearby, (shown, around) in zip(cut, soft, asked, strict=True)
+            pool.submit(
+                _refine_region, region_probability, smoothed, images[sequences], surroundings
+            )
+            for region_probability, smoothed, (sequences, surroundings) in zip(
+                cut, soft, references, strict=True
+            )
         ]
     refined = np.stack([job.result() for job in jobs])
     refined[0] = np.maximum(refined[0], refined[1])
@@ -91,31 +95,37 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     return out
 
 
-def _by_degrees(probability: Floats) -> Floats:
+def _ramp(probability: Floats) -> Floats:
     """Ramp from 0 to 1 over `_RAMP` around one half; a step would magnify rounding errors."""
     return np.asarray(((probability - 0.5) / _RAMP + 0.5).clip(0, 1), np.float32)
 
 
-def _refine_one(probability: Floats, soft: Floats, images: Floats, around: Floats) -> Floats:
+def _refine_region(
+    probability: Floats, soft: Floats, images: Floats, surroundings: Floats
+) -> Floats:
     """Refine the (I, J, K) probability of a region, `soft` its smoothed outline."""
     scanned = (images != 0).all(0)
     inside = (probability > _INSIDE) & scanned
-    outside = around * ((probability < _OUTSIDE) & scanned)
+    outside = surroundings * ((probability < _OUTSIDE) & scanned)
     if min(inside.sum(), outside.sum()) < _MIN_VOX or not len(images):
         return probability
-    nearness = 4 * soft * (1 - soft) - _NEAREST  # from zero, so that there is no jump at its end
-    near = (nearness > 0) & scanned
-    centre, scale, lesion, other = _fitted(images, inside, outside)
-    here = (images[:, near] - centre) / scale
-    ratio = lesion.log_density(here) - other.log_density(here)
-    prior = logit(probability[near].astype(float), _EDGE)
-    moved = sigmoid(prior + _STRENGTH * nearness[near] * ratio.clip(-_LIMIT, _LIMIT))
+    border_weight = (
+        4 * soft * (1 - soft) - _WEIGHT_OFFSET
+    )  # from zero, so that there is no jump at its end
+    near_border = (border_weight > 0) & scanned
+    centre, scale, lesion, background = _fit_gaussians(images, inside, outside)
+    standardised = (images[:, near_border] - centre) / scale
+    ratio = lesion.log_density(standardised) - background.log_density(standardised)
+    prior = logit(probability[near_border].astype(float), _EDGE)
+    posterior = sigmoid(
+        prior + _STRENGTH * border_weight[near_border] * ratio.clip(-_LIMIT, _LIMIT)
+    )
     refined = probability.copy()
-    refined[near] = (probability[near] + moved - sigmoid(prior)).clip(0, 1)
+    refined[near_border] = (probability[near_border] + posterior - sigmoid(prior)).clip(0, 1)
     return refined
 
 
-def _fitted(
+def _fit_gaussians(
     images: Floats, inside: Mask, outside: Floats
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], _Gaussian, _Gaussian]:
     """Return (C, 1) centre and scale of all certain voxels, and the Gaussians of both sides.
@@ -123,21 +133,21 @@ def _fitted(
     The Gaussians are of intensities less the centre, divided by the scale. No sum depends on the
     number of threads, as a product of matrices by BLAS may.
     """
-    beyond = outside > 0
-    sides = [images[:, inside].astype(float), images[:, beyond].astype(float)]
-    weights = [np.ones(sides[0].shape[1]), outside[beyond].astype(float)]
+    is_outside = outside > 0
+    sides = [images[:, inside].astype(float), images[:, is_outside].astype(float)]
+    weights = [np.ones(sides[0].shape[1]), outside[is_outside].astype(float)]
     sizes = [float(w.sum()) for w in weights]
     sums = [np.einsum("cn,n->c", v, w) for v, w in zip(sides, weights, strict=True)]
     centre = (sums[0] + sums[1])[:, None] / sum(sizes)
     squares = []
     for values, weight in zip(sides, weights, strict=True):
-        away = np.subtract(values, centre, out=values)
-        squares.append(np.einsum("cn,dn->cd", away * weight, away))
+        deviation = np.subtract(values, centre, out=values)
+        squares.append(np.einsum("cn,dn->cd", deviation * weight, deviation))
     scale = np.sqrt(np.diag(squares[0] + squares[1])[:, None] / sum(sizes)) + 1e-6
     fitted = []
     for size, total, square, weight in zip(sizes, sums, squares, weights, strict=True):
         mean = total / size - centre[:, 0]
-        free = size - float((weight * weight).sum()) / size
-        spread = (square - size * np.outer(mean, mean)) / free / (scale * scale.T)
-        fitted.append(_Gaussian(mean / scale[:, 0], spread + _VARIANCE * np.eye(len(mean))))
+        degrees_of_freedom = size - float((weight * weight).sum()) / size
+        covariance = (square - size * np.outer(mean, mean)) / degrees_of_freedom / (scale * scale.T)
+        fitted.append(_Gaussian(mean / scale[:, 0], covariance + _VARIANCE * np.eye(len(mean))))
     return centre, scale, fitted[0], fitted[1]

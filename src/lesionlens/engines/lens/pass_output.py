@@ -24,4 +24,4 @@ class PassOutput(Protocol):
 
     @property
     def lesions(self) -> Any:
-        """With `class_shares`, as `network.lesion_queries.LesionOutput`; None without queries."""
+        """As `network.lesion_queries.LesionOutput`; None without lesion queries."""

@@ -26,10 +26,10 @@ from lesionlens.engines import separable, windows
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.imaging.preparation.resampling import HALF
 
-SHARE = 0.7
+WEIGHT = 0.7
 """Weight of the refinement in the prediction, and in the attention map."""
 _WINDOW_VOX = 96
-_FROM = 0.25  # whole-tumour probability at which a voxel is refined
+_MIN_PROBABILITY = 0.25  # whole-tumour probability at which a voxel is refined
 _MARGIN_MM = 6.0
 _FADE_VOX = 1.0  # of the first pass: width of the soft border around suspected tumour
 
@@ -38,9 +38,9 @@ _FADE_VOX = 1.0  # of the first pass: width of the soft border around suspected 
 class WindowPlan:
     """The windows to refine."""
 
-    near: Array
+    neighbourhood: Array
     """(I, J, K) float32 array: 1 within 6 mm of suspected tumour, on the first pass's grid."""
-    there: separable.Matrices
+    to_fine: separable.Matrices
     """(3,) arrays: resampling matrices from that grid to the finer one; see `separable`."""
     windows: Sequence[windows.Window]
     """Sequence of Window. On the finer grid."""
@@ -61,30 +61,33 @@ def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
     WindowPlan
         Without windows if nothing is suspected.
     """
-    there = separable.matrices(grid, fine, antialias=False)
-    suspected = to_numpy(sigmoid(whole)) >= _FROM
+    to_fine = separable.matrices(grid, fine, antialias=False)
+    suspected = to_numpy(sigmoid(whole)) >= _MIN_PROBABILITY
     if not suspected.any():
-        return WindowPlan(zeros(whole.shape, device_of(whole)), there, ())
-    away = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
-    near = to_device((away <= _MARGIN_MM).astype(np.float32), device_of(whole))
-    wanted = to_numpy(separable.apply(near, there)) > HALF
-    return WindowPlan(near, there, tuple(windows.over(wanted, (_WINDOW_VOX,) * 3)))
+        return WindowPlan(zeros(whole.shape, device_of(whole)), to_fine, ())
+    distance_mm = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
+    neighbourhood = to_device((distance_mm <= _MARGIN_MM).astype(np.float32), device_of(whole))
+    selected = to_numpy(separable.apply(neighbourhood, to_fine)) > HALF
+    return WindowPlan(neighbourhood, to_fine, tuple(windows.over(selected, (_WINDOW_VOX,) * 3)))
 
 
 def refine(
-    chosen: WindowPlan, known: Array, study: NetworkInput, answers: Sequence[tuple[Array, Array]]
+    window_plan: WindowPlan,
+    first_pass_logits: Array,
+    study: NetworkInput,
+    outputs: Sequence[tuple[Array, Array]],
 ) -> Array:
     """Blend the network's output of all planned windows.
 
     Parameters
     ----------
-    chosen : WindowPlan
+    window_plan : WindowPlan
         Plan of the same study.
-    known : (I, J, K) array
+    first_pass_logits : (I, J, K) array
         Enhancing-tumour logits of the first pass.
     study : NetworkInput
         At the finer voxel size.
-    answers : sequence of pairs of (i, j, k) arrays
+    outputs : sequence of pairs of (i, j, k) arrays
         For each window the enhancing tumour's logits and its query's attention.
 
     Returns
@@ -93,12 +96,12 @@ def refine(
         On the finer grid: the correction of the logits, and the query's attention, windows weighted
         by their share of the region.
     """
-    device, shape = device_of(known), study.grid.shape
-    blend, attended = windows.Blend(shape, device), zeros(shape, device)
-    for window, (logits, attention) in zip(chosen.windows, answers, strict=True):
+    device, shape = device_of(first_pass_logits), study.grid.shape
+    blend, attention_sum = windows.Blend(shape, device), zeros(shape, device)
+    for window, (logits, attention) in zip(window_plan.windows, outputs, strict=True):
         blend.add(window, logits)
-        attended[window] += attention * sigmoid(logits).sum()
-    faded = separable.smooth(chosen.near, _FADE_VOX)
-    stack = namespace(known).stack
-    before, soft = separable.apply(stack([known, faded]), chosen.there)
-    return stack([(blend.over(before, SHARE) - before) * soft, attended])
+        attention_sum[window] += attention * sigmoid(logits).sum()
+    faded = separable.smooth(window_plan.neighbourhood, _FADE_VOX)
+    stack = namespace(first_pass_logits).stack
+    coarse_logits, fade = separable.apply(stack([first_pass_logits, faded]), window_plan.to_fine)
+    return stack([(blend.over(coarse_logits, WEIGHT) - coarse_logits) * fade, attention_sum])

@@ -33,8 +33,8 @@ T1C = list(MrSequence).index(MrSequence.T1C)
 _WINDOW_VOX = 64
 """Edge of a window for perturbed inputs: that of a training sample."""
 _MARGIN_VOX = 2
-_HELD = 0.2  # share of a coarser voxel that a lesion fills, to count there
-_TOP_SHARE = 0.3
+_MIN_FILLED_FRACTION = 0.2  # share of a coarser voxel that a lesion fills, to count there
+_TOP_FRACTION = 0.3
 """Share of a lesion's most certain voxels that determine its score."""
 _MIN_ML, _MAX_ML = 0.03, 6.0
 _INTERCEPT, _CERTAINTY, _SUSPICION = -2.83, 0.49, 0.238
@@ -42,8 +42,8 @@ _INTERCEPT, _CERTAINTY, _SUSPICION = -2.83, 0.49, 0.238
 highest whole-tumour logit of the other network there (`research/small_lesion_scores.py`)."""
 MIN_SUSPICION = -8.0  # logit
 _LARGE_ML = 10.0  # whole tumour of a lesion that the other network outlines by itself
-_CORE = -0.62  # logit of its usual core threshold
-_OVERLAP = 0.05
+_CORE_LOGIT = -0.62  # logit of its usual core threshold
+_MAX_CORE_OVERLAP = 0.05
 """Share of such a core in what the search finds, above which the outline stays as it is."""
 FLOOR = 0.4
 """Lesions that score lower are not added."""
@@ -55,12 +55,12 @@ _NOTICE = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmallLesion:
-    """One lesion that the search found."""
+    """One lesion found by the search."""
 
-    where: Box
+    box: Box
     """Of the grid: the lesion and a margin."""
-    inside: Mask
-    """Voxels of `where` that it may fill."""
+    mask: Mask
+    """Voxels of `box` that it may fill."""
     certainty: float
     """Mean logit of its most certain voxels."""
     suspicion: float
@@ -74,7 +74,7 @@ class SmallLesion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmallLesions:
-    """What the search found in a study."""
+    """All lesions found by the search in a study."""
 
     study: NetworkInput
     """At `SPACING_MM`."""
@@ -86,7 +86,7 @@ class SmallLesions:
 
     @property
     def notice(self) -> str:
-        """What the reader is told."""
+        """Notice for the reader."""
         count = len(self.lesions)
         return _NOTICE.format("One place was added" if count == 1 else f"{count} places were added")
 
@@ -104,72 +104,81 @@ class SmallLesions:
         """
         out = regions.copy()
         for lesion in self.lesions:
-            chance = self._onto(lesion, self.probability[lesion.where], target)
-            out[:2] = np.maximum(out[:2], chance)
-            bright = np.where(_enhances(channel, chance), chance, 0)
-            out[2] = np.maximum(out[2], bright)
+            probability = self._resampled(lesion, self.probability[lesion.box], target)
+            out[:2] = np.maximum(out[:2], probability)
+            enhancing = np.where(_enhances(channel, probability), probability, 0)
+            out[2] = np.maximum(out[2], enhancing)
         return out
 
     def perturb(
-        self, found: PerturbedPrediction, perturbations: Sequence[InputPerturbation]
+        self, predictions: PerturbedPrediction, perturbations: Sequence[InputPerturbation]
     ) -> PerturbedPrediction:
         """Add to perturbed predictions what the search makes of the same perturbed inputs."""
-        whole, scores = found.probability.copy(), np.zeros_like(found.probability)
-        inner = None if found.inner is None else found.inner.copy()
-        for number, one in enumerate(perturbations):
-            for lesion, chance, score in self._scored_lesions(one, found.grid):
-                seen = self._onto(lesion, chance, found.grid)
-                whole[number] = np.maximum(whole[number], seen)
+        whole, scores = predictions.probability.copy(), np.zeros_like(predictions.probability)
+        inner = None if predictions.inner is None else predictions.inner.copy()
+        for index, perturbation in enumerate(perturbations):
+            for lesion, probability, score in self._scored_lesions(perturbation, predictions.grid):
+                resampled = self._resampled(lesion, probability, predictions.grid)
+                whole[index] = np.maximum(whole[index], resampled)
                 if inner is not None:
-                    inner[number] = np.maximum(inner[number], seen)
-                held = self._onto(lesion, lesion.inside.astype(np.float32), found.grid) > _HELD
-                scores[number][held] = np.maximum(scores[number][held], np.float32(score))
-        return replace(found, probability=whole, inner=inner, lesion_scores=scores)
+                    inner[index] = np.maximum(inner[index], resampled)
+                filled = (
+                    self._resampled(lesion, lesion.mask.astype(np.float32), predictions.grid)
+                    > _MIN_FILLED_FRACTION
+                )
+                scores[index][filled] = np.maximum(scores[index][filled], np.float32(score))
+        return replace(predictions, probability=whole, inner=inner, lesion_scores=scores)
 
     def _scored_lesions(
-        self, one: InputPerturbation, grid: Grid
+        self, perturbation: InputPerturbation, grid: Grid
     ) -> list[tuple[SmallLesion, Floats, float]]:
-        """Return for each lesion its probability in `where`, and its score."""
-        keep = np.array(one.keep)
+        """Return for each lesion its probability in `box`, and its score."""
+        keep = np.array(perturbation.keep)
         if not keep[T1C]:
             return []
         unchanged = keep[np.array(self.study.present)].all()
-        if unchanged and not one.mirrored and one.hidden is None:
-            return [(item, self.probability[item.where], item.score) for item in self.lesions]
+        if unchanged and not perturbation.mirrored and perturbation.hidden is None:
+            return [(lesion, self.probability[lesion.box], lesion.score) for lesion in self.lesions]
         images = self.images
-        if one.hidden is not None:
-            along = separable.matrices(grid, self.study.grid, antialias=False)
+        if perturbation.hidden is not None:
+            matrices = separable.matrices(grid, self.study.grid, antialias=False)
             i, j, k = self.study.grid.shape
             images = images.copy()
-            hidden = to_numpy(separable.apply(one.hidden.astype(np.float32), along)) > 0.5
+            hidden = (
+                to_numpy(separable.apply(perturbation.hidden.astype(np.float32), matrices)) > 0.5
+            )
             images[:4, :i, :j, :k][:, hidden] = 0
-        out = []
+        scored = []
         for window, members in _windows(self.lesions, images.shape[1:]):
-            part = images[(slice(None), *window)].copy()
-            part[:4][~keep] = 0
-            logit = lesion_logit(part[:, ::-1])[::-1] if one.mirrored else lesion_logit(part)
-            for item in members:
-                own = logit[relative(item.where, window)]
-                score = _score(_certainty(own[item.inside]), item.suspicion)
-                out.append((item, _within(item, own), score))
-        return out
+            window_images = images[(slice(None), *window)].copy()
+            window_images[:4][~keep] = 0
+            logit = (
+                lesion_logit(window_images[:, ::-1])[::-1]
+                if perturbation.mirrored
+                else lesion_logit(window_images)
+            )
+            for lesion in members:
+                box_logit = logit[relative(lesion.box, window)]
+                score = _score(_certainty(box_logit[lesion.mask]), lesion.suspicion)
+                scored.append((lesion, _probability_inside(lesion, box_logit), score))
+        return scored
 
-    def _onto(self, lesion: SmallLesion, values: Floats, target: Grid) -> Floats:
-        """Resample values in `lesion.where` to a grid."""
+    def _resampled(self, lesion: SmallLesion, values: Floats, target: Grid) -> Floats:
+        """Resample values in `lesion.box` to a grid."""
         coarser = bool(target.spacing_mm[0] > SPACING_MM)
-        along = separable.matrices(self.study.grid, target, antialias=coarser)
-        i, j, k = (m[:, side] for m, side in zip(along, lesion.where, strict=True))
+        matrices = separable.matrices(self.study.grid, target, antialias=coarser)
+        i, j, k = (m[:, side] for m, side in zip(matrices, lesion.box, strict=True))
         return to_numpy(separable.apply(np.ascontiguousarray(values), (i, j, k)))
 
 
-def search(study: NetworkInput, known: Floats) -> SmallLesions | None:
+def search(study: NetworkInput, first_pass_logits: Floats) -> SmallLesions | None:
     """Search a study with T1c for small enhancing lesions; None if there is none.
 
     Parameters
     ----------
     study : NetworkInput
         At `SPACING_MM`.
-    known : (2, I, J, K) float32
+    first_pass_logits : (2, I, J, K) float32
         Logits of whole tumour and core by the other network, on the same grid.
     """
     shape = study.grid.shape
@@ -180,24 +189,30 @@ def search(study: NetworkInput, known: Floats) -> SmallLesions | None:
     logit = np.where(brain[0], lesion_logit(images)[:i, :j, :k], -np.inf).astype(np.float32)
     parts, _ = ndimage.label(logit >= 0, TOUCHING)
     voxel_ml = study.grid.voxel_ml
-    seen = _SearchArrays(logit, parts, known[0], _outlined_cores(known, voxel_ml), voxel_ml)
-    found = [_lesion_of(seen, n, box) for n, box in enumerate(ndimage.find_objects(parts), 1)]
-    lesions = [lesion for lesion in found if lesion is not None]
+    arrays = _SearchArrays(
+        logit, parts, first_pass_logits[0], _outlined_cores(first_pass_logits, voxel_ml), voxel_ml
+    )
+    candidates = [
+        _lesion_of(arrays, n, box) for n, box in enumerate(ndimage.find_objects(parts), 1)
+    ]
+    lesions = [lesion for lesion in candidates if lesion is not None]
     if not lesions:
         return None
     probability = np.zeros(shape, np.float32)
     for lesion in lesions:
-        held = probability[lesion.where]
-        np.maximum(held, _within(lesion, logit[lesion.where]), out=held)
+        box_probability = probability[lesion.box]
+        np.maximum(
+            box_probability, _probability_inside(lesion, logit[lesion.box]), out=box_probability
+        )
     return SmallLesions(study, images, probability, lesions)
 
 
-def _outlined_cores(known: Floats, voxel_ml: float) -> Mask:
+def _outlined_cores(logits: Floats, voxel_ml: float) -> Mask:
     """Return the cores that the other network outlines in lesions too large for the search."""
-    parts, count = ndimage.label(known[0] >= 0, TOUCHING)
+    parts, count = ndimage.label(logits[0] >= 0, TOUCHING)
     large = np.bincount(parts.ravel(), minlength=count + 1) * voxel_ml > _LARGE_ML
     large[0] = False
-    return np.asarray(large[parts] & (known[1] >= _CORE))
+    return np.asarray(large[parts] & (logits[1] >= _CORE_LOGIT))
 
 
 class _SearchArrays(NamedTuple):
@@ -210,27 +225,29 @@ class _SearchArrays(NamedTuple):
     voxel_ml: float
 
 
-def _lesion_of(seen: _SearchArrays, number: int, box: Box) -> SmallLesion | None:
+def _lesion_of(arrays: _SearchArrays, number: int, box: Box) -> SmallLesion | None:
     """Return the lesion in a connected part; None if the part does not qualify."""
-    own = seen.parts[box] == number
-    ml = np.count_nonzero(own) * seen.voxel_ml
-    if not _MIN_ML <= ml <= _MAX_ML or seen.outlined[box][own].mean() > _OVERLAP:
+    mask = arrays.parts[box] == number
+    ml = np.count_nonzero(mask) * arrays.voxel_ml
+    if not _MIN_ML <= ml <= _MAX_ML or arrays.outlined[box][mask].mean() > _MAX_CORE_OVERLAP:
         return None
-    certainty, suspicion = _certainty(seen.logit[box][own]), float(seen.whole[box][own].max())
+    certainty, suspicion = _certainty(arrays.logit[box][mask]), float(arrays.whole[box][mask].max())
     if _score(certainty, suspicion) < FLOOR:
         return None
-    where = geometry.grown(box, _MARGIN_VOX, seen.parts.shape)
-    parts = seen.parts[where]
-    near = ndimage.binary_dilation(parts == number, TOUCHING, _MARGIN_VOX)
-    return SmallLesion(where, near & ((parts == number) | (parts == 0)), certainty, suspicion)
+    margin_box = geometry.grown(box, _MARGIN_VOX, arrays.parts.shape)
+    parts = arrays.parts[margin_box]
+    dilated = ndimage.binary_dilation(parts == number, TOUCHING, _MARGIN_VOX)
+    return SmallLesion(
+        margin_box, dilated & ((parts == number) | (parts == 0)), certainty, suspicion
+    )
 
 
 def _certainty(logit: Floats) -> float:
-    """Return the mean logit of the most certain voxels of those that are drawn; -inf of none."""
-    drawn = np.sort(logit[logit >= 0])
-    if not drawn.size:
+    """Return the mean of the highest positive logits; -inf if none is positive."""
+    positive = np.sort(logit[logit >= 0])
+    if not positive.size:
         return -math.inf
-    return float(drawn[-math.ceil(_TOP_SHARE * drawn.size) :].mean())
+    return float(positive[-math.ceil(_TOP_FRACTION * positive.size) :].mean())
 
 
 def _score(certainty: float, suspicion: float) -> float:
@@ -240,9 +257,9 @@ def _score(certainty: float, suspicion: float) -> float:
     return 1 / (1 + math.exp(-total))
 
 
-def _within(lesion: SmallLesion, logit: Floats) -> Floats:
+def _probability_inside(lesion: SmallLesion, logit: Floats) -> Floats:
     """Return the probability in a lesion's own voxels, 0 in others."""
-    return np.asarray(np.where(lesion.inside, sigmoid(logit), 0), np.float32)
+    return np.asarray(np.where(lesion.mask, sigmoid(logit), 0), np.float32)
 
 
 def _windows(
@@ -253,12 +270,12 @@ def _windows(
     for lesion in lesions:
         for window, members in out:
             if all(w.start <= s.start and s.stop <= w.stop
-                   for w, s in zip(window, lesion.where, strict=True)):  # fmt: skip
+                   for w, s in zip(window, lesion.box, strict=True)):  # fmt: skip
                 members.append(lesion)
                 break
         else:
             sides = []
-            for side, size in zip(lesion.where, shape, strict=True):
+            for side, size in zip(lesion.box, shape, strict=True):
                 first = (side.start + side.stop - _WINDOW_VOX) // 2
                 first = max(0, min(first, size - _WINDOW_VOX))
                 sides.append(slice(first, min(first + _WINDOW_VOX, size)))
@@ -266,11 +283,15 @@ def _windows(
     return out
 
 
-def _enhances(channel: Floats, chance: Floats) -> Mask:
+def _enhances(channel: Floats, probability: Floats) -> Mask:
     """Return the voxels of a lesion whose T1c is above the middle of its range there."""
-    held = chance >= 0.5
-    if not held.any():
-        return held
-    low = float(np.median(channel[(chance > 0) & ~held])) if ((chance > 0) & ~held).any() else 0.0
-    high = float(np.quantile(channel[held], 0.9))
+    inside = probability >= 0.5
+    if not inside.any():
+        return inside
+    low = (
+        float(np.median(channel[(probability > 0) & ~inside]))
+        if ((probability > 0) & ~inside).any()
+        else 0.0
+    )
+    high = float(np.quantile(channel[inside], 0.9))
     return np.asarray(channel >= (low + high) / 2)

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from lesionlens.base.labels import MrSequence
 
-_WATER = frozenset({MrSequence.FLAIR, MrSequence.T2})
-_CERTAIN = 0.8
-_MIN_CORE_SHARE = 0.2
+_WATER_SENSITIVE = frozenset({MrSequence.FLAIR, MrSequence.T2})
+_CERTAIN_THRESHOLD = 0.8
+_MIN_CORE_THRESHOLD = 0.2
 _BINS = 200
 
 
-def whole_tumour_threshold(shown: Collection[MrSequence], usual: float) -> float:
-    """Return the whole-tumour threshold; `usual` if FLAIR or T2 is available.
+def whole_tumour_threshold(sequences: Collection[MrSequence], default: float) -> float:
+    """Return the whole-tumour threshold; `default` if FLAIR or T2 is available.
 
     Without FLAIR and T2 oedema is only inferred from its position around a core, with a lower
     probability, so only nearly certain voxels are included.
@@ -28,25 +28,25 @@ def whole_tumour_threshold(shown: Collection[MrSequence], usual: float) -> float
     >>> whole_tumour_threshold({MrSequence.T1C, MrSequence.T2}, 0.5)
     0.5
     """
-    return usual if _WATER & set(shown) else max(usual, _CERTAIN)
+    return default if _WATER_SENSITIVE & set(sequences) else max(default, _CERTAIN_THRESHOLD)
 
 
-def core_threshold(probability: NDArray[np.float32], usual: float) -> float:
-    """Return the core threshold; `usual` if the core is certain enough.
+def core_threshold(probability: NDArray[np.float32], default: float) -> float:
+    """Return the core threshold; `default` if the core is certain enough.
 
     Parameters
     ----------
     probability : (I, J, K) float32 array
         Probability of the core.
-    usual : float
+    default : float
         The threshold from the weights.
 
     Returns
     -------
     float
-        .2 to `usual`.
+        .2 to `default`.
     """
-    return min(usual, max(_MIN_CORE_SHARE, of_highest_expected_dice(probability)))
+    return min(default, max(_MIN_CORE_THRESHOLD, of_highest_expected_dice(probability)))
 
 
 def of_highest_expected_dice(probability: NDArray[np.float32]) -> float:
@@ -73,6 +73,6 @@ def of_highest_expected_dice(probability: NDArray[np.float32]) -> float:
     (0.5, 0.29)
     """
     counts = np.histogram(probability, _BINS, (0, 1))[0][:0:-1]
-    middle = ((np.arange(_BINS) + 0.5) / _BINS)[:0:-1]
-    hit, drawn = np.cumsum(counts * middle), np.cumsum(counts)
-    return float((hit / np.maximum(drawn + hit[-1], 1)).max())
+    centres = ((np.arange(_BINS) + 0.5) / _BINS)[:0:-1]
+    expected_overlap, sizes = np.cumsum(counts * centres), np.cumsum(counts)
+    return float((expected_overlap / np.maximum(sizes + expected_overlap[-1], 1)).max())

@@ -32,7 +32,7 @@ from lesionlens.network.onnx_session import OnnxSession
 Floats = NDArray[np.float32]
 _STRIDE, _MIN_VOX = 8, 16
 _OUTPUTS = ("logits", "attention")
-_CROSS = ("attention_quarter", "attention_half", "attention_full")
+_CROSS_ATTENTION_OUTPUTS = ("attention_quarter", "attention_half", "attention_full")
 _WHOLE_BRAIN = np.array([[[-1.0, 1.0]] * 3], np.float32)
 
 
@@ -42,7 +42,7 @@ class _Layer(NamedTuple):
     grid: tuple[int, int, int]
 
 
-class _Attended(NamedTuple):
+class _Trace(NamedTuple):
     self_attention: tuple[_Layer, ...]
     cross_attention: tuple[Floats, ...]
     padded: tuple[int, int, int]
@@ -51,14 +51,14 @@ class _Attended(NamedTuple):
 class _Lesions(NamedTuple):
     shares: Floats
 
-    def class_shares(self) -> Floats:
+    def class_probabilities(self) -> Floats:
         return self.shares
 
 
 class _Pass(NamedTuple):
     logits: Floats
     attention: Floats
-    trace: _Attended | None
+    trace: _Trace | None
     lesions: _Lesions | None
 
 
@@ -107,12 +107,12 @@ class OnnxEngine(LensMethod):
                 next_step="Leave out --precision",
                 in_window="Leave the precision at auto",
             )
-        named = weights is None or weights in ("default", "synthetic")
-        path = exported_path(str(weights or "default")) if named else Path(str(weights))
+        is_default_export = weights is None or weights in ("default", "synthetic")
+        path = exported_path(str(weights or "default")) if is_default_export else Path(str(weights))
         self._session = OnnxSession(path, device)
-        super().__init__(_about(path, self._session), None)
+        super().__init__(_weights_info(path, self._session), None)
         self._stage: tuple[str, RunContext] | None = None
-        self._done, self._passes = 0, 1
+        self._completed_passes, self._total_passes = 0, 1
 
     @property
     @override
@@ -121,8 +121,8 @@ class OnnxEngine(LensMethod):
 
     @property
     @override
-    def device_words(self) -> str:
-        return self._session.device_words
+    def device_text(self) -> str:
+        return self._session.device_text
 
     @property
     @override
@@ -142,7 +142,11 @@ class OnnxEngine(LensMethod):
     @contextmanager
     def _watch(self, stage: str, context: RunContext, passes: int) -> Iterator[None]:
         context.check(stage)
-        self._stage, self._done, self._passes = (stage, context), 0, max(passes, 1)
+        self._stage, self._completed_passes, self._total_passes = (
+            (stage, context),
+            0,
+            max(passes, 1),
+        )
         try:
             yield
         finally:
@@ -152,57 +156,57 @@ class OnnxEngine(LensMethod):
     def _pass(self, x: Floats, *, place: Floats | None = None, trace: bool = False) -> _Pass:
         """Pad to the file's input size, run, crop."""
         shape = x.shape[2:]
-        room = [max(-n % _STRIDE, _MIN_VOX - n) for n in shape]
-        padded = np.pad(x, [(0, 0), (0, 0), *((0, r) for r in room)])
-        there = self._session.outputs
-        wanted = [n for n in there if trace or n in _OUTPUTS]
-        answers = self._run(padded, _WHOLE_BRAIN if place is None else place, wanted)
+        padding = [max(-n % _STRIDE, _MIN_VOX - n) for n in shape]
+        padded = np.pad(x, [(0, 0), (0, 0), *((0, r) for r in padding)])
+        available = self._session.outputs
+        requested = [n for n in available if trace or n in _OUTPUTS]
+        outputs = self._run(padded, _WHOLE_BRAIN if place is None else place, requested)
         i, j, k = shape
-        kept = np.s_[..., :i, :j, :k]
-        attention = answers["attention"][kept]
+        cropped = np.s_[..., :i, :j, :k]
+        attention = outputs["attention"][cropped]
         total = attention.sum((2, 3, 4), keepdims=True).clip(1e-12)
         return _Pass(
-            logits=answers["logits"][kept],
+            logits=outputs["logits"][cropped],
             attention=attention / total,
-            trace=_attended(answers, padded.shape[2:]) if trace else None,
-            lesions=_Lesions(answers["classes"]) if "classes" in answers else None,
+            trace=_trace_of(outputs, padded.shape[2:]) if trace else None,
+            lesions=_Lesions(outputs["classes"]) if "classes" in outputs else None,
         )
 
-    def _run(self, x: Floats, place: Floats, wanted: list[str]) -> dict[str, Floats]:
+    def _run(self, x: Floats, place: Floats, requested: list[str]) -> dict[str, Floats]:
         stage, context = self._stage or ("the network", SILENT)
-        context.progress(stage, min(self._done / self._passes, 1.0))
+        context.progress(stage, min(self._completed_passes / self._total_passes, 1.0))
         inputs = {"x": np.ascontiguousarray(x), "place": place}
-        answers = self._session.run(inputs, wanted, context=context, stage=stage)
-        self._done += 1
-        context.progress(stage, min(self._done / self._passes, 1.0))
-        return dict(zip(wanted, answers, strict=True))
+        results = self._session.run(inputs, requested, context=context, stage=stage)
+        self._completed_passes += 1
+        context.progress(stage, min(self._completed_passes / self._total_passes, 1.0))
+        return dict(zip(requested, results, strict=True))
 
 
-def _attended(answers: dict[str, Floats], padded: tuple[int, ...]) -> _Attended:
+def _trace_of(outputs: dict[str, Floats], padded: tuple[int, ...]) -> _Trace:
     i, j, k = padded
     tokens = (i // _STRIDE, j // _STRIDE, k // _STRIDE)
-    layers = zip(answers.get("q", ()), answers.get("k", ()), strict=True)
-    return _Attended(
+    layers = zip(outputs.get("q", ()), outputs.get("k", ()), strict=True)
+    return _Trace(
         tuple(_Layer(q[None], k[None], tokens) for q, k in layers),
-        tuple(answers[name] for name in _CROSS if name in answers),
+        tuple(outputs[name] for name in _CROSS_ATTENTION_OUTPUTS if name in outputs),
         (i, j, k),
     )
 
 
-def _about(path: Path, session: OnnxSession) -> WeightsInfo:
+def _weights_info(path: Path, session: OnnxSession) -> WeightsInfo:
     if session.metadata.get("format") != ONNX_FORMAT or not {*_OUTPUTS} <= {*session.outputs}:
-        raise _foreign(path, "of another network")
+        raise _unusable_file(path, "of another network")
     try:
         config = sizes_from_json(session.metadata["network"])
         notes = from_json(WeightsNotes, session.metadata["notes"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _foreign(path, "with damaged metadata") from error
+        raise _unusable_file(path, "with damaged metadata") from error
     return WeightsInfo(sha256=sha256_of(path), config=config, **notes_of(notes))
 
 
-def _foreign(path: Path, what: str) -> WeightsError:
+def _unusable_file(path: Path, defect: str) -> WeightsError:
     return WeightsError(
-        found=f"{path.name}, an ONNX file {what}",
+        found=f"{path.name}, an ONNX file {defect}",
         expected="one that `lesionlens export-model` wrote",
         next_step="Write it with: lesionlens export-model",
         in_window="Export the network, as the page on ONNX says",

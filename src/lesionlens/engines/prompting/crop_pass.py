@@ -12,11 +12,11 @@ from lesionlens.base.records.prompts import Points, PromptRequest
 from lesionlens.engines.prompting.study_features import PromptStudy
 from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.crop import Crop, Question, Scene, network_input, paste, sample
-from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
+from lesionlens.network.prompt.model import PromptInput, PromptNetwork, PromptOutput
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Answered = tuple[Box, Floats, Floats]
+CropResult = tuple[Box, Floats, Floats]
 """A box of the study; probability and attention there."""
 THREADS = 2
 """Of a pass and of its input: fixed, so that results do not depend on the machine."""
@@ -28,32 +28,38 @@ class PromptPass:
     def __init__(self, network: PromptNetwork) -> None:
         self._network = network
 
-    def at(self, study: PromptStudy, request: PromptRequest, crop: Crop) -> Answered:
+    def at(self, study: PromptStudy, request: PromptRequest, crop: Crop) -> CropResult:
         """Run the network on one crop; return its box, probability and attention."""
         spacing = float(crop.step[0, 0])
         images = sample(study.images, crop)
         brain = sample(study.brain[None], crop).round()
         probability = None if study.probability is None else sample(study.probability, crop)
         scene = Scene(images * brain, brain, study.present, probability, spacing)
-        drawn = None
+        outline = None
         if request.outline is not None:
-            drawn = sample(request.outline[None], crop)[0].numpy() >= 0.5
-        marked = _marked(request.foreground, crop), _marked(request.background, crop)
-        found = self._run(scene, Question(*marked, drawn, region_index(request)))
-        box, logits = paste(found.logits[0, 0].float(), crop, study.brain.shape)
-        chance = (1 / (1 + np.exp(-logits))) * study.brain[box]
-        return box, chance.astype(np.float32), _attended(found, crop, study.brain, box)
+            outline = sample(request.outline[None], crop)[0].numpy() >= 0.5
+        marks = _mark_points(request.foreground, crop), _mark_points(request.background, crop)
+        output = self._run(scene, Question(*marks, outline, region_index(request)))
+        box, logits = paste(output.logits[0, 0].float(), crop, study.brain.shape)
+        predicted = (1 / (1 + np.exp(-logits))) * study.brain[box]
+        return (
+            box,
+            predicted.astype(np.float32),
+            _resampled_attention(output, crop, study.brain, box),
+        )
 
     @with_threads(THREADS)
     @torch.inference_mode()
-    def _run(self, scene: Scene, question: Question) -> PromptAnswer:
+    def _run(self, scene: Scene, question: Question) -> PromptOutput:
         device = next(self._network.parameters()).device
         maps, facts = network_input(scene, question)
         x = PromptInput(maps.to(device), facts.to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            found = self._network(x, trace=True)
-        kept = found.attention
-        return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
+            output = self._network(x, trace=True)
+        attention = output.attention
+        return PromptOutput(
+            output.logits.cpu(), None if attention is None else attention.float().cpu()
+        )
 
 
 def region_index(request: PromptRequest) -> int | None:
@@ -61,18 +67,18 @@ def region_index(request: PromptRequest) -> int | None:
     return None if request.region is None else list(Region).index(request.region)
 
 
-def _marked(points: Points, crop: Crop) -> Mask:
+def _mark_points(points: Points, crop: Crop) -> Mask:
     out = np.zeros((crop.size,) * 3, bool)
     out[tuple(crop.inside(points).T)] = True
     return out
 
 
-def _attended(found: PromptAnswer, crop: Crop, brain: Mask, box: Box) -> Floats:
+def _resampled_attention(output: PromptOutput, crop: Crop, brain: Mask, box: Box) -> Floats:
     """Resample the attention to the voxels of a box, with sum one."""
     out = np.zeros(brain[box].shape, np.float32)
-    if found.attention is None:
+    if output.attention is None:
         return out
-    coarse = found.attention[0]
+    coarse = output.attention[0]
     step = crop.size / coarse.shape[0]
     covered, values = paste(coarse, Crop(crop.centre, crop.step * step, len(coarse)), brain.shape)
     out[relative(covered, box)] = values * brain[covered]

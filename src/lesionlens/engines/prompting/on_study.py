@@ -30,7 +30,7 @@ from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
 
 Floats = NDArray[np.float32]
-Chances = Mapping[Region, Floats]
+Probabilities = Mapping[Region, Floats]
 _SPACING_MM = 1.0
 _FEATURES = "computing features for prompts"
 _IDLE_S = 1.0
@@ -49,13 +49,13 @@ class StudyPrompts:
         self._networks: tuple[PromptNetwork, ...] = ()
         self._made_by = ""
         self._device = device or torch.device("cpu")
-        self._kept: tuple[PreparedStudy, Chances | None, PromptStudy, Grid] | None = None
+        self._cached: tuple[PreparedStudy, Probabilities | None, PromptStudy, Grid] | None = None
         self._lock = threading.Lock()
-        self._returning: threading.Timer | None = None
+        self._trim_timer: threading.Timer | None = None
 
     def forget(self) -> None:
         """Release the last study."""
-        self._kept = None
+        self._cached = None
 
     def move(self, device: torch.device) -> None:
         """Run on another device from now on."""
@@ -67,7 +67,7 @@ class StudyPrompts:
         self,
         prepared: PreparedStudy,
         question: PromptRequest,
-        probability: Chances | None,
+        probability: Probabilities | None,
         *,
         context: RunContext = SILENT,
     ) -> PromptResponse:
@@ -76,12 +76,14 @@ class StudyPrompts:
             context.check(_FEATURES)
             if not self._networks:
                 self._load()
-            study, grid = self._read(prepared, probability, context)
+            study, grid = self._study_features(prepared, probability, context)
             context.check("answering a prompt")
-            request = _moved(question, prepared.working, grid)
-            found = Prompter(*self._networks).answer(study, request)
+            request = _resampled_request(question, prepared.working, grid)
+            response = Prompter(*self._networks).answer(study, request)
             self._return_memory_later()
-            return replace(_back(found, grid, prepared, question), made_by=self._made_by)
+            return replace(
+                _resampled_response(response, grid, prepared, question), made_by=self._made_by
+            )
 
     def _load(self) -> None:
         names = NAME, SMALL_NAME
@@ -89,75 +91,79 @@ class StudyPrompts:
         made_by = [f"LesionLens {version_of('lesionlens')}"]
         for name, (_, notes, sha256) in zip(names, loaded, strict=True):
             made_by.append(f"{Path(name).stem} {notes.version}, weights {sha256[:8]}")
-        self._networks, self._made_by = tuple(one[0] for one in loaded), "; ".join(made_by)
+        self._networks, self._made_by = tuple(entry[0] for entry in loaded), "; ".join(made_by)
 
     def _return_memory_later(self) -> None:
         """Return what the prompts freed once none has come for a while: it takes 10 ms."""
-        if self._returning is not None:
-            self._returning.cancel()
-        self._returning = threading.Timer(_IDLE_S, trim_memory)
-        self._returning.daemon = True
-        self._returning.start()
+        if self._trim_timer is not None:
+            self._trim_timer.cancel()
+        self._trim_timer = threading.Timer(_IDLE_S, trim_memory)
+        self._trim_timer.daemon = True
+        self._trim_timer.start()
 
-    def _read(
-        self, prepared: PreparedStudy, chances: Chances | None, context: RunContext
+    def _study_features(
+        self, prepared: PreparedStudy, probability: Probabilities | None, context: RunContext
     ) -> tuple[PromptStudy, Grid]:
-        kept = self._kept
-        if kept is not None and kept[0] is prepared and kept[1] is chances:
-            return kept[2], kept[3]
+        cached = self._cached
+        if cached is not None and cached[0] is prepared and cached[1] is probability:
+            return cached[2], cached[3]
         context.progress(_FEATURES, 0.0)
-        self._kept = None  # not beside the next one
+        self._cached = None  # not beside the next one
         trim_memory()  # what an analysis or a probe left
-        study, grid = _prompt_study(prepared, chances)
+        study, grid = _prompt_study(prepared, probability)
         trim_memory()  # what it took to make the study
-        self._kept = (prepared, chances, study, grid)
+        self._cached = (prepared, probability, study, grid)
         context.progress(_FEATURES, 1.0)
         return study, grid
 
 
 @with_threads(THREADS)
-def _prompt_study(prepared: PreparedStudy, chances: Chances | None) -> tuple[PromptStudy, Grid]:
+def _prompt_study(
+    prepared: PreparedStudy, predicted: Probabilities | None
+) -> tuple[PromptStudy, Grid]:
     """Resample a study, and what an engine predicted of it, to the grid of the prompt network."""
-    found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
-    known = None
-    if chances is not None:
-        known = np.zeros((len(Region), *found.grid.shape), np.float16)
+    net_input = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
+    probability = None
+    if predicted is not None:
+        probability = np.zeros((len(Region), *net_input.grid.shape), np.float16)
         for n, region in enumerate(Region):
-            if region in chances:  # without T1c there is no information on enhancement
-                known[n] = resample(chances[region], prepared.working, found.grid)
-    images, brain = found.channels[0].numpy(), found.brain[0].numpy()
-    return PromptStudy(images, brain, found.present, known), found.grid
+            if region in predicted:  # without T1c there is no information on enhancement
+                probability[n] = resample(predicted[region], prepared.working, net_input.grid)
+    images, brain = net_input.channels[0].numpy(), net_input.brain[0].numpy()
+    return PromptStudy(images, brain, net_input.present, probability), net_input.grid
 
 
-def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
+def _resampled_request(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
     """Resample prompts, and the outline near them, to another grid in the same space."""
     index_map = geometry.index_map(source.affine, target.affine)
 
-    wanted = geometry.nearest(index_map, question.foreground)
-    unwanted = geometry.nearest(index_map, question.background)
-    inside = is_inside(unwanted, target.shape)
-    if len(unwanted) and not inside.any() and not len(wanted):
+    foreground = geometry.nearest(index_map, question.foreground)
+    background = geometry.nearest(index_map, question.background)
+    inside = is_inside(background, target.shape)
+    if len(background) and not inside.any() and not len(foreground):
         raise outside_brain()
     outline = question.outline
     if outline is not None:
-        every = np.concatenate([wanted, unwanted[inside]])
-        outline = resample_mask_near(outline, source, target, every, LOOK_MM)
-    return PromptRequest(wanted, unwanted[inside], outline, question.region)
+        points = np.concatenate([foreground, background[inside]])
+        outline = resample_mask_near(outline, source, target, points, LOOK_MM)
+    return PromptRequest(foreground, background[inside], outline, question.region)
 
 
-def _back(
-    found: PromptResponse, grid: Grid, prepared: PreparedStudy, question: PromptRequest
+def _resampled_response(
+    response: PromptResponse, grid: Grid, prepared: PreparedStudy, question: PromptRequest
 ) -> PromptResponse:
     """Resample a response to the working grid; unchangeable voxels keep the previous outline."""
     to_working = geometry.index_map(grid.affine, prepared.working.affine)
-    box = geometry.mapped_box(found.box, to_working, prepared.working.shape, 0.0)
-    source, target = cut_grid(grid, found.box), cut_grid(prepared.working, box)
-    probability = np.clip(resample(found.probability, source, target), 0, 1)
+    box = geometry.mapped_box(response.box, to_working, prepared.working.shape, 0.0)
+    source, target = cut_grid(grid, response.box), cut_grid(prepared.working, box)
+    probability = np.clip(resample(response.probability, source, target), 0, 1)
     settled = np.zeros(target.shape, bool)
     if question.outline is not None:
-        settled = resample((~found.settled).astype(np.float32), source, target) <= 0
+        settled = resample((~response.settled).astype(np.float32), source, target) <= 0
         probability = np.where(settled, question.outline[box], probability).astype(np.float32)
-    attention = resample(found.attention, source, target) * prepared.brain[box]
+    attention = resample(response.attention, source, target) * prepared.brain[box]
     total = float(attention.sum(dtype=np.float64))
-    shares = attention / np.float32(total) if total else attention
-    return PromptResponse(box, probability.astype(np.float32), shares.astype(np.float32), settled)
+    normalised = attention / np.float32(total) if total else attention
+    return PromptResponse(
+        box, probability.astype(np.float32), normalised.astype(np.float32), settled
+    )

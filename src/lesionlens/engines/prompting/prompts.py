@@ -18,12 +18,12 @@ from lesionlens.base.array_ops import logit, sigmoid
 from lesionlens.base.geometry import Box, clipped_box, covering, overlap, relative
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
-from lesionlens.engines.prompting.crop_pass import Answered, PromptPass, region_index
+from lesionlens.engines.prompting.crop_pass import CropResult, PromptPass, region_index
 from lesionlens.engines.prompting.likeness import carried_on, shifted_logits
 from lesionlens.engines.prompting.regions import (
     SMALL,
-    enclosed_again,
     enclosed_region,
+    updated_region,
 )
 from lesionlens.engines.prompting.rules import (
     Error,
@@ -45,23 +45,25 @@ from lesionlens.network.prompt.model import PromptNetwork
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-_CORRECTED, _ANEW = 48, 64  # crop edge in voxels, with and without an outline
-_FINEST, _COARSEST = 1.0, 3.0  # mm
-_MIN_SEEN_MM = 16.0  # minimum margin of a crop around the prompts of a correction
-_ROOM = 1.3  # crop size relative to the object
-_MIN_CHANCE, _MIN_ANALYSED = 1e-4, 1e-3  # floors of the networks' probabilities
-_UNKNOWN_MM = 1.25  # crop edge if the object's size is unknown
-_TOGETHER_MM = 32.0  # prompts closer than this share a crop
-_CUT_OFF = 0.01  # share of the crop's faces that a response may touch before the crop is enlarged
-_SLIGHT_MM = 2.5  # maximum depth of an error for the similarity model without a named region
-_ALIKE: dict[Region | None, float] = {
+_CORRECTION_VOX, _FIRST_OUTLINE_VOX = 48, 64  # crop edge in voxels, with and without an outline
+_MIN_SPACING_MM, _MAX_SPACING_MM = 1.0, 3.0  # mm
+_MIN_MARGIN_MM = 16.0  # minimum margin of a crop around the prompts of a correction
+_RELATIVE_SIZE = 1.3  # crop size relative to the object
+_MIN_PROBABILITY, _MIN_ANALYSIS_PROBABILITY = 1e-4, 1e-3  # floors of the networks' probabilities
+_DEFAULT_SPACING_MM = 1.25  # crop edge if the object's size is unknown
+_MAX_GROUP_MM = 32.0  # prompts closer than this share a crop
+_MAX_FACE_FRACTION = 0.01
+"""Fraction of the crop\'s faces that a response may touch before the crop is enlarged."""
+_MAX_SIMILARITY_DEPTH_MM = 2.5
+"""Maximum depth of an error for the similarity model without a named region."""
+_SIMILARITY_WEIGHT: dict[Region | None, float] = {
     Region.WT: 0.3, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
 """Weight of the similarity model in a correction, by the prompted region."""
-_CARRIED_UNNAMED = 0.5  # share of a correction carried on where no region is named
-_ANALYSED = 0.6  # weight of the analysis in a first outline of a named region
+_UNNAMED_CARRY_WEIGHT = 0.5  # share of a correction carried on where no region is named
+_ANALYSIS_WEIGHT = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)
 """Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
-_CERTAIN = 0.88  # mean probability of a response below which a watershed may replace it
+_MIN_CERTAINTY = 0.88  # mean probability of a response below which a watershed may replace it
 
 
 class Prompter:
@@ -90,146 +92,160 @@ class Prompter:
         """
         _check(study, request)
         if request.outline is None:
-            return self._anew(study, request)
-        return self._corrected(study, request, request.outline)
+            return self._first_outline(study, request)
+        return self._correction(study, request, request.outline)
 
-    def _anew(self, study: PromptStudy, request: PromptRequest) -> PromptResponse:
-        small = self._small_object(study, request)
-        if small is not None:
-            box, chance, attention = small
-            return _region(box, chance, attention, np.zeros(chance.shape, bool), request)
+    def _first_outline(self, study: PromptStudy, request: PromptRequest) -> PromptResponse:
+        small_result = self._small_object(study, request)
+        if small_result is not None:
+            box, probability, attention = small_result
+            return _response(
+                box, probability, attention, np.zeros(probability.shape, bool), request
+            )
         crop = _crop_for(study, request)
-        box, chance, attention = self._pass.at(study, request, crop)
-        chance = _with_analysis(study, request, box, chance)
-        again = _better_crop(chance, box, crop, request.foreground)
-        if again is not None:
-            box, chance, attention = self._pass.at(study, request, again)
-            chance = _with_analysis(study, request, box, chance)
-        if _is_unknown(study, request) and _certainty(chance) < _CERTAIN:
-            region = enclosed_region(study, request)
-            if region is not None:
-                return _of_region(box, chance, attention, *region, request)
-        wanted = request.foreground - [side.start for side in box]
-        chance = joined(lowered_threshold(chance, wanted), wanted, _kept_with(study, request, box))
-        return _region(box, chance, attention, np.zeros(chance.shape, bool), request)
+        box, probability, attention = self._pass.at(study, request, crop)
+        probability = _with_analysis(study, request, box, probability)
+        better_crop = _better_crop(probability, box, crop, request.foreground)
+        if better_crop is not None:
+            box, probability, attention = self._pass.at(study, request, better_crop)
+            probability = _with_analysis(study, request, box, probability)
+        if _is_unknown(study, request) and _certainty(probability) < _MIN_CERTAINTY:
+            enclosed = enclosed_region(study, request)
+            if enclosed is not None:
+                return _region_response(box, probability, attention, *enclosed, request)
+        foreground = request.foreground - [side.start for side in box]
+        probability = joined(
+            lowered_threshold(probability, foreground),
+            foreground,
+            _flagged_lesion(study, request, box),
+        )
+        return _response(box, probability, attention, np.zeros(probability.shape, bool), request)
 
-    def _small_object(self, study: PromptStudy, request: PromptRequest) -> Answered | None:
+    def _small_object(self, study: PromptStudy, request: PromptRequest) -> CropResult | None:
         return None if self._small is None else small_object(self._small, study, request)
 
-    def _corrected(
+    def _correction(
         self, study: PromptStudy, request: PromptRequest, outline: Mask
     ) -> PromptResponse:
-        small = self._small_object(study, request)
-        if small is not None:
-            return _of_small(*small, request, outline)
-        region = enclosed_again(study, request, outline) if _is_unknown(study, request) else None
-        if region is not None:
-            answered = self._pass.at(study, request, _crop_for(study, request))
-            return _of_region(*answered, *region, request)
+        small_result = self._small_object(study, request)
+        if small_result is not None:
+            return _small_correction(*small_result, request, outline)
+        enclosed = updated_region(study, request, outline) if _is_unknown(study, request) else None
+        if enclosed is not None:
+            crop_result = self._pass.at(study, request, _crop_for(study, request))
+            return _region_response(*crop_result, *enclosed, request)
         groups = list(_groups(request, outline))
-        every = np.concatenate([request.foreground, request.background])
-        whole = clipped_box(every.min(0) - LOOK_MM, every.max(0) + LOOK_MM, outline.shape)
-        now, out = outline.copy(), outline[whole].astype(np.float32)
-        attention, settled = np.zeros(out.shape, np.float32), np.ones(out.shape, bool)
+        points = np.concatenate([request.foreground, request.background])
+        region_box = clipped_box(points.min(0) - LOOK_MM, points.max(0) + LOOK_MM, outline.shape)
+        current, combined = outline.copy(), outline[region_box].astype(np.float32)
+        attention, settled = np.zeros(combined.shape, np.float32), np.ones(combined.shape, bool)
         for group in groups:
-            wrong = errors(now, group, request)
-            middle = (group.min(0) + group.max(0)) / 2
-            reach = max(_MIN_SEEN_MM, *(error.reach_mm for error in wrong))
+            prompt_errors = errors(current, group, request)
+            centre = (group.min(0) + group.max(0)) / 2
+            reach = max(_MIN_MARGIN_MM, *(error.reach_mm for error in prompt_errors))
             extent = float(np.ptp(group, axis=0).max()) + 2 * reach + 4
-            crop = Crop.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
-            answered = self._pass.at(study, replace(request, outline=now), crop)
-            box, chance, seen = _within(whole, *answered)
-            if request.region is not None or max(error.depth_mm for error in wrong) <= _SLIGHT_MM:
-                chance = _with_alike(study, request, now, box, chance)
-            chance = _carried_on(study, request, now, wrong, box, chance)
-            free = may_change(chance, now, wrong, box)
-            here = relative(box, whole)
-            attention[here] += seen / len(groups)
-            out[here] = np.where(free, chance, out[here])
-            settled[here] &= ~free
-            now[box] = out[here] >= 0.5
-        return _region(whole, out, attention, settled, request)
+            crop = Crop.straight(centre, extent / (_CORRECTION_VOX - 1), _CORRECTION_VOX)
+            crop_result = self._pass.at(study, replace(request, outline=current), crop)
+            box, probability, crop_attention = _cropped_to(region_box, *crop_result)
+            if (
+                request.region is not None
+                or max(error.depth_mm for error in prompt_errors) <= _MAX_SIMILARITY_DEPTH_MM
+            ):
+                probability = _with_similarity(study, request, current, box, probability)
+            probability = _carried_on(study, request, current, prompt_errors, box, probability)
+            adjustable = may_change(probability, current, prompt_errors, box)
+            local_box = relative(box, region_box)
+            attention[local_box] += crop_attention / len(groups)
+            combined[local_box] = np.where(adjustable, probability, combined[local_box])
+            settled[local_box] &= ~adjustable
+            current[box] = combined[local_box] >= 0.5
+        return _response(region_box, combined, attention, settled, request)
 
 
-def _within(whole: Box, box: Box, chance: Floats, attention: Floats) -> Answered:
-    """Cut an answer to the part of its box that lies in another one.
+def _cropped_to(whole: Box, box: Box, probability: Floats, attention: Floats) -> CropResult:
+    """Crop a result to the part of its box that lies in another box.
 
-    A crop is a cube: about a flat box or a long scribble it reaches beyond where a correction may
-    change voxels.
+    A crop is a cube: around a flat box or a long scribble it extends beyond the voxels that a
+    correction may change.
     """
     part = overlap(box, whole)
     inner = relative(part, box)
-    left = attention[inner]
-    total = float(left.sum(dtype=np.float64))
-    return part, chance[inner], left / total if total else left
+    remaining = attention[inner]
+    total = float(remaining.sum(dtype=np.float64))
+    return part, probability[inner], remaining / total if total else remaining
 
 
-def _with_analysis(study: PromptStudy, request: PromptRequest, box: Box, chance: Floats) -> Floats:
-    """Blend in the analysis in a first outline of a named region of what it flags there."""
+def _with_analysis(
+    study: PromptStudy, request: PromptRequest, box: Box, probability: Floats
+) -> Floats:
+    """Blend in the analysis, if the prompts name a region and the analysis flags it there."""
     index = region_index(request)
     if index is None or study.probability is None or not study.flags(request.foreground):
-        return chance
-    analysed = (
-        logit(np.asarray(study.probability[index][box], np.float32), _MIN_ANALYSED) + _BIAS[index]
+        return probability
+    analysis_logits = (
+        logit(np.asarray(study.probability[index][box], np.float32), _MIN_ANALYSIS_PROBABILITY)
+        + _BIAS[index]
     )
-    return _mixed(study.brain[box], chance, analysed, _ANALYSED)
+    return _blended(study.brain[box], probability, analysis_logits, _ANALYSIS_WEIGHT)
 
 
-def _with_alike(
-    study: PromptStudy, request: PromptRequest, outline: Mask, box: Box, chance: Floats
+def _with_similarity(
+    study: PromptStudy, request: PromptRequest, outline: Mask, box: Box, probability: Floats
 ) -> Floats:
     """Blend in the similarity model in a correction of a named region or of a small object."""
-    index, known = region_index(request), chance
+    index, reference = region_index(request), probability
     if index is not None and study.probability is not None:
-        known = np.asarray(study.probability[index][box], np.float32)
+        reference = np.asarray(study.probability[index][box], np.float32)
     elif np.count_nonzero(outline) > SMALL:
-        return chance
+        return probability
     corner = [side.start for side in box]
-    moved = shifted_logits(
-        known,
+    shifted = shifted_logits(
+        reference,
         study.smooth[(slice(None), *box)],
         outline[box],
         (request.foreground - corner, request.background - corner),
     )
-    return _mixed(study.brain[box], chance, moved, _ALIKE[request.region])
+    return _blended(study.brain[box], probability, shifted, _SIMILARITY_WEIGHT[request.region])
 
 
 def _carried_on(
     study: PromptStudy,
     request: PromptRequest,
     outline: Mask,
-    wrong: Sequence[Error],
+    prompt_errors: Sequence[Error],
     box: Box,
-    chance: Floats,
+    probability: Floats,
 ) -> Floats:
     """Carry the correction on to similar voxels within the error."""
     logits = carried_on(
-        logit(chance, _MIN_CHANCE),
+        logit(probability, _MIN_PROBABILITY),
         study.smooth[(slice(None), *box)],
         outline[box],
-        wrong,
+        prompt_errors,
         np.array([side.start for side in box]),
-        _CARRIED_UNNAMED if request.region is None else 1.0,
+        _UNNAMED_CARRY_WEIGHT if request.region is None else 1.0,
     )
     return np.asarray(study.brain[box] * sigmoid(logits), np.float32)
 
 
-def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:
+def _blended(brain: Mask, probability: Floats, other_logits: Floats, weight: float) -> Floats:
     """Blend a probability with other logits in the brain."""
-    logits = (1 - share) * logit(chance, _MIN_CHANCE) + share * other
+    logits = (1 - weight) * logit(probability, _MIN_PROBABILITY) + weight * other_logits
     return np.asarray(brain * sigmoid(logits), np.float32)
 
 
-def _of_small(
-    box: Box, chance: Floats, attention: Floats, request: PromptRequest, outline: Mask
+def _small_correction(
+    box: Box, probability: Floats, attention: Floats, request: PromptRequest, outline: Mask
 ) -> PromptResponse:
     """Correct a small outline: what is added is added as a whole, what is removed by the rules."""
-    wrong = errors(outline, contradicting(request, outline), request)
-    free = may_change(chance, outline, [error for error in wrong if not error.belongs], box)
-    if any(error.belongs for error in wrong):
-        free |= ~outline[box]
-    changed = np.where(free, chance, outline[box]).astype(np.float32)
-    return _region(box, changed, attention, ~free, request)
+    prompt_errors = errors(outline, contradicting(request, outline), request)
+    adjustable = may_change(
+        probability, outline, [error for error in prompt_errors if not error.belongs], box
+    )
+    if any(error.belongs for error in prompt_errors):
+        adjustable |= ~outline[box]
+    changed = np.where(adjustable, probability, outline[box]).astype(np.float32)
+    return _response(box, changed, attention, ~adjustable, request)
 
 
 def _is_unknown(study: PromptStudy, request: PromptRequest) -> bool:
@@ -241,30 +257,35 @@ def _is_unknown(study: PromptStudy, request: PromptRequest) -> bool:
     )
 
 
-def _certainty(chance: Floats) -> float:
+def _certainty(probability: Floats) -> float:
     """Return the mean probability of the voxels in a response."""
-    drawn = chance >= 0.5
-    return float(chance[drawn].mean()) if drawn.any() else 0.0
+    mask = probability >= 0.5
+    return float(probability[mask].mean()) if mask.any() else 0.0
 
 
-def _of_region(
-    box: Box, chance: Floats, attention: Floats, part: Box, mask: Mask, request: PromptRequest
+def _region_response(
+    box: Box, probability: Floats, attention: Floats, part: Box, mask: Mask, request: PromptRequest
 ) -> PromptResponse:
     """Respond with a region; the network's probability shows where it agrees."""
     whole = covering(box, part)
-    here, there = relative(box, whole), relative(part, whole)
+    crop_box, part_box = relative(box, whole), relative(part, whole)
     i, j, k = (side.stop - side.start for side in whole)
     outline = np.zeros((i, j, k), bool) if request.outline is None else request.outline[whole]
-    drawn = outline.copy()
-    drawn[there] = mask
-    mixed, seen = np.zeros(drawn.shape, np.float32), np.zeros(drawn.shape, np.float32)
-    mixed[here], seen[here] = np.minimum(chance / 2, 0.49), attention
-    mixed += drawn / np.float32(2)
-    settled = (drawn == outline) & (request.outline is not None)
-    return _region(whole, np.where(settled, drawn, mixed), seen, settled, request)
+    new_outline = outline.copy()
+    new_outline[part_box] = mask
+    blended, placed_attention = (
+        np.zeros(new_outline.shape, np.float32),
+        np.zeros(new_outline.shape, np.float32),
+    )
+    blended[crop_box], placed_attention[crop_box] = np.minimum(probability / 2, 0.49), attention
+    blended += new_outline / np.float32(2)
+    settled = (new_outline == outline) & (request.outline is not None)
+    return _response(
+        whole, np.where(settled, new_outline, blended), placed_attention, settled, request
+    )
 
 
-def _kept_with(study: PromptStudy, request: PromptRequest, box: Box) -> Mask | None:
+def _flagged_lesion(study: PromptStudy, request: PromptRequest, box: Box) -> Mask | None:
     """Return voxels that need not be connected: the flagged lesion under the prompts."""
     if study.probability is None or not region_index(request):
         return None
@@ -280,10 +301,10 @@ def _check(study: PromptStudy, request: PromptRequest) -> None:
         )
     if not len(request.foreground) and not len(request.background):
         raise refused("an outline without a prompt", "a point or scribble where it is wrong")
-    both = set(map(tuple, request.foreground.tolist())) & set(
+    contradictory = set(map(tuple, request.foreground.tolist())) & set(
         map(tuple, request.background.tolist())
     )
-    if both:
+    if contradictory:
         raise refused(
             "a voxel prompted as both foreground and background",
             "one kind of prompt per voxel of 1 mm",
@@ -299,64 +320,70 @@ def _check(study: PromptStudy, request: PromptRequest) -> None:
 
 def _groups(request: PromptRequest, outline: Mask) -> Iterator[Points]:
     """Group the prompts that contradict an outline by the crop they fit into."""
-    wrong = list(contradicting(request, outline))
-    while wrong:
-        near = [p for p in wrong if np.abs(p - wrong[0]).max() <= _TOGETHER_MM / 2]
-        wrong = [p for p in wrong if np.abs(p - wrong[0]).max() > _TOGETHER_MM / 2]
-        yield np.array(near)
+    points = list(contradicting(request, outline))
+    while points:
+        group = [p for p in points if np.abs(p - points[0]).max() <= _MAX_GROUP_MM / 2]
+        points = [p for p in points if np.abs(p - points[0]).max() > _MAX_GROUP_MM / 2]
+        yield np.array(group)
 
 
 def _crop_for(study: PromptStudy, request: PromptRequest) -> Crop:
     """Choose the first crop: the flagged object at the prompts, else around the prompts."""
     low, high = request.foreground.min(0), request.foreground.max(0)
-    least = float((high - low).max()) + 16.0
-    known = _known_extent(study, request)
-    if known is None:
-        spacing = max(_UNKNOWN_MM, least / _ANEW)
-        return Crop.straight((low + high) / 2, min(spacing, _COARSEST), _ANEW)
-    first, last = np.minimum(known[0], low), np.maximum(known[1], high)
-    wanted = max(_ROOM * float((last - first).max()), least) / _ANEW
-    return Crop.straight((first + last) / 2, float(np.clip(wanted, _FINEST, _COARSEST)), _ANEW)
+    min_extent_mm = float((high - low).max()) + 16.0
+    extent = _flagged_extent(study, request)
+    if extent is None:
+        spacing = max(_DEFAULT_SPACING_MM, min_extent_mm / _FIRST_OUTLINE_VOX)
+        return Crop.straight((low + high) / 2, min(spacing, _MAX_SPACING_MM), _FIRST_OUTLINE_VOX)
+    first, last = np.minimum(extent[0], low), np.maximum(extent[1], high)
+    required_mm = (
+        max(_RELATIVE_SIZE * float((last - first).max()), min_extent_mm) / _FIRST_OUTLINE_VOX
+    )
+    return Crop.straight(
+        (first + last) / 2,
+        float(np.clip(required_mm, _MIN_SPACING_MM, _MAX_SPACING_MM)),
+        _FIRST_OUTLINE_VOX,
+    )
 
 
-def _known_extent(study: PromptStudy, request: PromptRequest) -> tuple[Points, Points] | None:
+def _flagged_extent(study: PromptStudy, request: PromptRequest) -> tuple[Points, Points] | None:
     """Return the corners of the flagged object under the prompts, on every second voxel."""
     if not study.flagged:
         return None
     parts = study.flagged[region_index(request) or 0]
-    half = np.minimum(request.foreground // 2, np.array(parts.shape) - 1)
-    here = set(np.unique(parts[tuple(half.T)]).tolist()) - {0}
-    if not here:
+    half_index = np.minimum(request.foreground // 2, np.array(parts.shape) - 1)
+    labels = set(np.unique(parts[tuple(half_index.T)]).tolist()) - {0}
+    if not labels:
         return None
-    places = np.argwhere(np.isin(parts, list(here)))
-    return 2 * places.min(0), 2 * places.max(0) + 1
+    voxels = np.argwhere(np.isin(parts, list(labels)))
+    return 2 * voxels.min(0), 2 * voxels.max(0) + 1
 
 
-def _better_crop(chance: Floats, box: Box, crop: Crop, wanted: Points) -> Crop | None:
+def _better_crop(probability: Floats, box: Box, crop: Crop, foreground: Points) -> Crop | None:
     """Return a larger crop if a response is cut off, a smaller one if it is small."""
     spacing = float(crop.step[0, 0])
-    drawn = chance >= 0.5
+    mask = probability >= 0.5
     corner = np.array([side.start for side in box])
-    if not drawn.any():
+    if not mask.any():
         return None
-    drawn = part_of(drawn, wanted - corner)
-    if not drawn.any():
+    mask = part_of(mask, foreground - corner)
+    if not mask.any():
         return None
-    faces = [drawn.take(end, axis).mean() for axis in range(3) for end in (0, -1)]
-    sides = ndimage.find_objects(drawn.astype(np.uint8))[0]
+    faces = [mask.take(end, axis).mean() for axis in range(3) for end in (0, -1)]
+    sides = ndimage.find_objects(mask.astype(np.uint8))[0]
     low = corner + [side.start for side in sides]
     high = corner + [side.stop - 1 for side in sides]
-    middle, extent = (low + high) / 2, float((high - low).max())
-    if max(faces) > _CUT_OFF and spacing < _COARSEST:
-        return Crop.straight(middle, min(1.5 * spacing, _COARSEST), crop.size)
-    closer = max(_FINEST, _ROOM * extent / crop.size)
-    return Crop.straight(middle, closer, crop.size) if closer < spacing / 1.2 else None
+    centre, extent = (low + high) / 2, float((high - low).max())
+    if max(faces) > _MAX_FACE_FRACTION and spacing < _MAX_SPACING_MM:
+        return Crop.straight(centre, min(1.5 * spacing, _MAX_SPACING_MM), crop.size)
+    finer = max(_MIN_SPACING_MM, _RELATIVE_SIZE * extent / crop.size)
+    return Crop.straight(centre, finer, crop.size) if finer < spacing / 1.2 else None
 
 
-def _region(
-    box: Box, chance: Floats, attention: Floats, settled: Mask, request: PromptRequest
+def _response(
+    box: Box, probability: Floats, attention: Floats, settled: Mask, request: PromptRequest
 ) -> PromptResponse:
     """Build the response; prompts override the network."""
     for points, value in ((request.foreground, 1.0), (request.background, 0.0)):
-        chance[marks(points - [side.start for side in box], chance.shape)] = value
-    return PromptResponse(box, chance, attention, settled)
+        probability[marks(points - [side.start for side in box], probability.shape)] = value
+    return PromptResponse(box, probability, attention, settled)

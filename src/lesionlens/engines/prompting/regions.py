@@ -22,35 +22,35 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 SMALL = 4000
 """Maximum voxels of a small object."""
-_MARGIN_MM, _WIDE_MM = 20.0, 30.0
+_MARGIN_MM, _WIDE_MARGIN_MM = 20.0, 30.0
 """Margin of the crop around the first prompt; the second if the object fills the first."""
-_BESIDE_MM = 6.0
+_OTHER_PROMPTS_MARGIN_MM = 6.0
 """Margin around the other prompts; a larger one would let the object leak further."""
-_FILLS = 0.02
+_MAX_FACE_FRACTION = 0.02
 """Share of an object's voxels at the faces of its crop above which the crop is too small."""
 _SMOOTH_MM = 1.0
 _MIN_CONTRAST = 1.4
 """Minimum gradient at the border relative to the interior."""
-_SAME = 0.9
+_MIN_DICE = 0.9
 """Minimum Dice of an outline and the watershed that it is considered to come from."""
-_LARGEST_STEP, _MIN_STEP = 4, 100
+_MAX_GROWTH, _MIN_GROWTH_VOX = 4, 100
 """A prompt makes the object at most this many times larger, of at least so many voxels."""
 _INSIDE, _OUTSIDE = 1, 2
 
 
 def enclosed_region(study: PromptStudy, request: PromptRequest) -> tuple[Box, Mask] | None:
     """Return the object that a watershed encloses; None if it has no clear border."""
-    box, found, relief = _flooded(study, request, _MARGIN_MM)
-    if _fills(found):
-        box, found, relief = _flooded(study, request, _WIDE_MM)
-    return (box, found) if _has_clear_border(found, relief) else None
+    box, mask, relief = _flood(study, request, _MARGIN_MM)
+    if _touches_faces(mask):
+        box, mask, relief = _flood(study, request, _WIDE_MARGIN_MM)
+    return (box, mask) if _has_clear_border(mask, relief) else None
 
 
-def _flooded(study: PromptStudy, request: PromptRequest, margin: float) -> tuple[Box, Mask, Floats]:
+def _flood(study: PromptStudy, request: PromptRequest, margin: float) -> tuple[Box, Mask, Floats]:
     """Return a crop, the object in it, and the relief that was flooded."""
-    every = np.concatenate([request.foreground, request.background])
-    low = np.minimum(request.foreground[0] - margin, every.min(0) - _BESIDE_MM)
-    high = np.maximum(request.foreground[0] + margin, every.max(0) + _BESIDE_MM)
+    points = np.concatenate([request.foreground, request.background])
+    low = np.minimum(request.foreground[0] - margin, points.min(0) - _OTHER_PROMPTS_MARGIN_MM)
+    high = np.maximum(request.foreground[0] + margin, points.max(0) + _OTHER_PROMPTS_MARGIN_MM)
     box = clipped_box(low, high, study.brain.shape)
     relief = np.zeros(study.brain[box].shape, np.float32)
     for image in study.images[np.array(study.present)]:
@@ -59,7 +59,7 @@ def _flooded(study: PromptStudy, request: PromptRequest, margin: float) -> tuple
     return box, watershed(relief, _seeds(study.brain[box], box, request)) == _INSIDE, relief
 
 
-def enclosed_again(
+def updated_region(
     study: PromptStudy, request: PromptRequest, outline: Mask
 ) -> tuple[Box, Mask] | None:
     """Return the outline with new prompts, if it is the watershed without them.
@@ -67,36 +67,38 @@ def enclosed_again(
     New are the prompts that contradict the outline. It changes where they move the watershed, and
     where it differs from the watershed at them: what a brush or other prompts made of it stays.
     """
-    wanted = request.foreground[outline[tuple(request.foreground.T)]]
-    unwanted = request.background[~outline[tuple(request.background.T)]]
-    agreeing = len(wanted) + len(unwanted)
-    if not len(wanted) or agreeing == len(request.foreground) + len(request.background):
+    foreground = request.foreground[outline[tuple(request.foreground.T)]]
+    background = request.background[~outline[tuple(request.background.T)]]
+    agreeing_count = len(foreground) + len(background)
+    if not len(foreground) or agreeing_count == len(request.foreground) + len(request.background):
         return None
-    before = enclosed_region(study, replace(request, foreground=wanted, background=unwanted))
+    previous = enclosed_region(
+        study, replace(request, foreground=foreground, background=background)
+    )
     size = int(np.count_nonzero(outline))
-    if before is None or _dice(before[1], outline[before[0]], size) < _SAME:
+    if previous is None or _dice(previous[1], outline[previous[0]], size) < _MIN_DICE:
         return None
-    now = enclosed_region(study, request)
-    largest = _LARGEST_STEP * max(_MIN_STEP, size)
-    if now is None or np.count_nonzero(now[1]) > largest:
+    updated = enclosed_region(study, request)
+    largest = _MAX_GROWTH * max(_MIN_GROWTH_VOX, size)
+    if updated is None or np.count_nonzero(updated[1]) > largest:
         return None
-    return _changed(outline, before, now, request)
+    return _updated_outline(outline, previous, updated, request)
 
 
-def _changed(
-    outline: Mask, before: tuple[Box, Mask], now: tuple[Box, Mask], request: PromptRequest
+def _updated_outline(
+    outline: Mask, previous: tuple[Box, Mask], updated: tuple[Box, Mask], request: PromptRequest
 ) -> tuple[Box, Mask]:
     """Return an outline after the change of the object that it shows."""
-    box = covering(before[0], now[0])
-    drawn = outline[box]
-    old, new = np.zeros((2, *drawn.shape), bool)
-    for whole, (part, mask) in ((old, before), (new, now)):
-        whole[relative(part, box)] = mask
+    box = covering(previous[0], updated[0])
+    current = outline[box]
+    old, new = np.zeros((2, *current.shape), bool)
+    for target, (part, mask) in ((old, previous), (new, updated)):
+        target[relative(part, box)] = mask
     corner = [side.start for side in box]
     for points, belongs in ((request.foreground, True), (request.background, False)):
         new[marks(points - corner, new.shape)] = belongs
     wrong = contradicting(request, outline) - corner
-    return box, np.where((old != new) | part_of(drawn != new, wrong), new, drawn)
+    return box, np.where((old != new) | part_of(current != new, wrong), new, current)
 
 
 def _seeds(brain: Mask, box: Box, request: PromptRequest) -> NDArray[np.int32]:
@@ -109,16 +111,16 @@ def _seeds(brain: Mask, box: Box, request: PromptRequest) -> NDArray[np.int32]:
     return seeds
 
 
-def _fills(found: Mask) -> bool:
-    every, within = np.count_nonzero(found), np.count_nonzero(found[2:-2, 2:-2, 2:-2])
-    return bool(every - within > _FILLS * every)
+def _touches_faces(mask: Mask) -> bool:
+    total, inner = np.count_nonzero(mask), np.count_nonzero(mask[2:-2, 2:-2, 2:-2])
+    return bool(total - inner > _MAX_FACE_FRACTION * total)
 
 
-def _has_clear_border(found: Mask, relief: Floats) -> bool:
-    if not found.any():
+def _has_clear_border(mask: Mask, relief: Floats) -> bool:
+    if not mask.any():
         return False
-    border = ndimage.binary_dilation(found) & ~ndimage.binary_erosion(found)
-    return bool(relief[border].mean() >= _MIN_CONTRAST * np.median(relief[found]))
+    border = ndimage.binary_dilation(mask) & ~ndimage.binary_erosion(mask)
+    return bool(relief[border].mean() >= _MIN_CONTRAST * np.median(relief[mask]))
 
 
 def _dice(part: Mask, outline: Mask, size: int) -> float:

@@ -28,16 +28,16 @@ DEPTHS: dict[Region | None, float] = {
 a large error is far from the outline, that of a small one is close to it."""
 FACES = ndimage.generate_binary_structure(3, 1)
 """26- and 6-connectivity."""
-_SURER = 0.1  # required additional certainty at the reach compared with the prompt
+_EXTRA_CERTAINTY = 0.1  # required additional certainty at the reach compared with the prompt
 _MIN_PROBABILITY = 0.05  # probability below which nothing stands out
-_NEAR_MM = 3.0
-_BESIDE_VOX = 2  # a component as near as this to a prompt is joined to it
-_MIN_MM = 2.0  # minimum reach
-_SCRIBBLE = 3  # voxels from which what lies together is a scribble
-_SCRIBBLE_SHARE = 2 / 3
+_SEARCH_MM = 3.0
+_JOIN_VOX = 2  # a component as near as this to a prompt is joined to it
+_MIN_REACH_MM = 2.0  # minimum reach
+_MIN_SCRIBBLE_VOX = 3  # voxels from which what lies together is a scribble
+_SCRIBBLE_REACH_FACTOR = 2 / 3
 """Reach of a scribble as a share of that of a point as deep, if that is more than half of its
 length: a line shows how far the error extends, a point does not."""
-_ADDED, _MIN_ADDED = 4, 100
+_MAX_GROWTH, _MIN_GROWTH_VOX = 4, 100
 """A prompt adds at most this multiple of the outline's voxels, of which at least so many count."""
 
 
@@ -73,35 +73,37 @@ def _connected_to(seeds: Mask, mask: Mask, structure: Mask = TOUCHING) -> Mask:
     return np.asarray(keep[parts])
 
 
-def lowered_threshold(chance: Floats, wanted: Points) -> Floats:
+def lowered_threshold(probability: Floats, foreground: Points) -> Floats:
     """Lower the threshold to the probability at the prompts, if that is below one half."""
     highest = 0.0
-    for point in wanted[is_inside(wanted, chance.shape)]:
-        near = tuple(slice(max(0, int(p - _NEAR_MM)), int(p + _NEAR_MM) + 1) for p in point)
-        highest = max(highest, float(chance[near].max()))
+    for point in foreground[is_inside(foreground, probability.shape)]:
+        neighbourhood = tuple(
+            slice(max(0, int(p - _SEARCH_MM)), int(p + _SEARCH_MM) + 1) for p in point
+        )
+        highest = max(highest, float(probability[neighbourhood].max()))
     if highest < _MIN_PROBABILITY:
         raise refused("no visible contrast at this point", "a prompt inside a visible structure")
     if highest >= 0.6:
-        return chance
-    level = 0.6 * highest
-    shifted = np.clip(chance, 1e-6, 1 - 1e-6)
-    odds = shifted / (1 - shifted) * ((1 - level) / level)
-    return np.asarray(np.where(chance > 0, odds / (1 + odds), 0), np.float32)
+        return probability
+    threshold = 0.6 * highest
+    clipped = np.clip(probability, 1e-6, 1 - 1e-6)
+    odds = clipped / (1 - clipped) * ((1 - threshold) / threshold)
+    return np.asarray(np.where(probability > 0, odds / (1 + odds), 0), np.float32)
 
 
-def joined(chance: Floats, wanted: Points, lesion: Mask | None) -> Floats:
+def joined(probability: Floats, foreground: Points, lesion: Mask | None) -> Floats:
     """Keep the component connected to the prompts, with its soft border."""
-    drawn = chance >= 0.5
-    near = marks(wanted, chance.shape)
-    for point in wanted[is_inside(wanted, chance.shape)]:
-        near[tuple(slice(max(0, p - _BESIDE_VOX), p + _BESIDE_VOX + 1) for p in point)] = True
-    seeds = near if lesion is None else near | lesion
-    return without(chance, drawn & ~_connected_to(seeds, drawn))
+    mask = probability >= 0.5
+    prompted = marks(foreground, probability.shape)
+    for point in foreground[is_inside(foreground, probability.shape)]:
+        prompted[tuple(slice(max(0, p - _JOIN_VOX), p + _JOIN_VOX + 1) for p in point)] = True
+    seeds = prompted if lesion is None else prompted | lesion
+    return without(probability, mask & ~_connected_to(seeds, mask))
 
 
-def without(chance: Floats, apart: Mask) -> Floats:
+def without(probability: Floats, excluded: Mask) -> Floats:
     """Lower the probability of voxels that are not part of the object to below one half."""
-    return np.asarray(np.where(apart, np.minimum(chance, 0.49), chance), np.float32)
+    return np.asarray(np.where(excluded, np.minimum(probability, 0.49), probability), np.float32)
 
 
 def is_inside(points: Points, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -118,8 +120,10 @@ def marks(points: Points, shape: tuple[int, ...]) -> Mask:
 
 def contradicting(request: PromptRequest, outline: Mask) -> Points:
     """Return the (N, 3) prompts that contradict an outline."""
-    wanted, unwanted = request.foreground, request.background
-    return np.concatenate([wanted[~outline[tuple(wanted.T)]], unwanted[outline[tuple(unwanted.T)]]])
+    foreground, background = request.foreground, request.background
+    return np.concatenate(
+        [foreground[~outline[tuple(foreground.T)]], background[outline[tuple(background.T)]]]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,80 +155,84 @@ def errors(outline: Mask, group: Points, request: PromptRequest) -> tuple[Error,
     request : PromptRequest
         Tells foreground from background prompts.
     """
-    wanted = {tuple(p) for p in request.foreground.tolist()}
-    multiple, found = DEPTHS[request.region], []
+    foreground = {tuple(p) for p in request.foreground.tolist()}
+    multiple, result = DEPTHS[request.region], []
     for belongs in (True, False):
-        prompts = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
-        points, scribbles = _apart(prompts)
+        prompts = np.array([p for p in group if (tuple(p) in foreground) == belongs]).reshape(-1, 3)
+        points, scribbles = _split_scribbles(prompts)
         opposite = request.background if belongs else request.foreground
         opposite = opposite if request.region is not None else opposite[:0]
         if len(points):
             depth = float(_depths(outline, points, belongs).max())
-            found.append(Error(points, belongs, depth, _bounded(multiple * depth), opposite))
+            result.append(Error(points, belongs, depth, _clipped_reach(multiple * depth), opposite))
         for line in scribbles:
             depth = float(np.median(_depths(outline, line, belongs)))
-            shown = max(_SCRIBBLE_SHARE * multiple * depth, float(np.ptp(line, axis=0).max()) / 2)
-            reach = _bounded(min(multiple * depth, shown))
-            found.append(Error(line, belongs, depth, reach, opposite))
-    return tuple(found)
+            scribble_reach = max(
+                _SCRIBBLE_REACH_FACTOR * multiple * depth, float(np.ptp(line, axis=0).max()) / 2
+            )
+            reach = _clipped_reach(min(multiple * depth, scribble_reach))
+            result.append(Error(line, belongs, depth, reach, opposite))
+    return tuple(result)
 
 
-def _bounded(reach: float) -> float:
-    return float(np.clip(reach, _MIN_MM, REACH_MM))
+def _clipped_reach(reach: float) -> float:
+    return float(np.clip(reach, _MIN_REACH_MM, REACH_MM))
 
 
-def _apart(prompts: Points) -> tuple[Points, list[Points]]:
+def _split_scribbles(prompts: Points) -> tuple[Points, list[Points]]:
     """Separate (N, 3) voxels into points and lines, which may have gaps of two voxels."""
     if not len(prompts):
         return prompts, []
-    here = prompts - prompts.min(0) + 1
-    i, j, k = here.max(0) + 2
-    near = ndimage.binary_dilation(marks(here, (i, j, k)), TOUCHING)
-    parts, count = ndimage.label(near, TOUCHING)
-    own = parts[tuple(here.T)]
-    sizes = np.bincount(own, minlength=count + 1)
-    lines = [prompts[own == n] for n in range(1, count + 1) if sizes[n] >= _SCRIBBLE]
-    return prompts[sizes[own] < _SCRIBBLE], lines
+    local = prompts - prompts.min(0) + 1
+    i, j, k = local.max(0) + 2
+    dilated = ndimage.binary_dilation(marks(local, (i, j, k)), TOUCHING)
+    parts, count = ndimage.label(dilated, TOUCHING)
+    labels = parts[tuple(local.T)]
+    sizes = np.bincount(labels, minlength=count + 1)
+    lines = [prompts[labels == n] for n in range(1, count + 1) if sizes[n] >= _MIN_SCRIBBLE_VOX]
+    return prompts[sizes[labels] < _MIN_SCRIBBLE_VOX], lines
 
 
 def _depths(outline: Mask, points: Points, belongs: bool) -> NDArray[np.float64]:
     """Return the distance of each point from the border, at most `REACH_MM`."""
     for margin in (REACH_MM / 8, REACH_MM / 3, REACH_MM):
         box = clipped_box(points.min(0) - margin, points.max(0) + margin, outline.shape)
-        wrong = outline[box] != belongs
-        if not wrong.all():
-            far = ndimage.distance_transform_edt(wrong)
-            depths = far[tuple((points - [side.start for side in box]).T)]
+        differs = outline[box] != belongs
+        if not differs.all():
+            distance = ndimage.distance_transform_edt(differs)
+            depths = distance[tuple((points - [side.start for side in box]).T)]
             if depths.max() <= margin:
                 return np.asarray(depths, np.float64)
     return np.full(len(points), REACH_MM)
 
 
-def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) -> Mask:
+def may_change(
+    probability: Floats, outline: Mask, prompt_errors: Sequence[Error], box: Box
+) -> Mask:
     """Return which voxels of a crop may change: connected to a prompt, of its sign, near it."""
     corner = np.array([side.start for side in box])
     before = outline[box]
-    free = np.zeros_like(before)
-    for error in found:
-        here = marks(error.points - corner, before.shape)
-        far = distances_to(np.argwhere(here), here.shape)
-        least = (0.5 + _SURER * far / error.reach_mm).astype(np.float32)
-        sure = (chance if error.belongs else 1 - chance) - least
-        agreed = sure >= 0 if error.belongs else sure > 0
-        change = (before != error.belongs) & (far <= error.reach_mm) & agreed
+    adjustable = np.zeros_like(before)
+    for error in prompt_errors:
+        seeds = marks(error.points - corner, before.shape)
+        distance = distances_to(np.argwhere(seeds), seeds.shape)
+        min_probability = (0.5 + _EXTRA_CERTAINTY * distance / error.reach_mm).astype(np.float32)
+        margin = (probability if error.belongs else 1 - probability) - min_probability
+        agrees = margin >= 0 if error.belongs else margin > 0
+        change = (before != error.belongs) & (distance <= error.reach_mm) & agrees
         opposite = error.opposite - corner
         opposite = opposite[is_inside(opposite, before.shape)]
         if len(opposite):
-            change &= far <= distances_to(opposite, before.shape)
+            change &= distance <= distances_to(opposite, before.shape)
         if error.belongs:
             change = _limited_to_certain(
-                change, sure, _ADDED * max(_MIN_ADDED, int(np.count_nonzero(outline)))
+                change, margin, _MAX_GROWTH * max(_MIN_GROWTH_VOX, int(np.count_nonzero(outline)))
             )
-        free |= _connected_to(here, change | here, FACES)
-    return free
+        adjustable |= _connected_to(seeds, change | seeds, FACES)
+    return adjustable
 
 
-def _limited_to_certain(change: Mask, sure: Floats, most: int) -> Mask:
-    if np.count_nonzero(change) <= most:
+def _limited_to_certain(change: Mask, margin: Floats, max_voxels: int) -> Mask:
+    if np.count_nonzero(change) <= max_voxels:
         return change
-    return np.asarray(change & (sure >= np.partition(sure[change], -most)[-most]))
+    return np.asarray(change & (margin >= np.partition(margin[change], -max_voxels)[-max_voxels]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.engines.prompting.crop_pass import Answered, PromptPass
+from lesionlens.engines.prompting.crop_pass import CropResult, PromptPass
 from lesionlens.engines.prompting.regions import SMALL
 from lesionlens.engines.prompting.rules import marks, part_of, without
 from lesionlens.engines.prompting.study_features import PromptStudy
@@ -19,36 +19,36 @@ from lesionlens.network.prompt.crop import Crop
 EDGE = 32
 """Voxels of 1 mm along each edge of the crop."""
 _MARGIN = 5  # minimum distance of the foreground prompts from the faces of the crop
-_SMALLEST = 8  # voxels
-_CERTAIN = 0.9
+_MIN_VOX = 8  # voxels
+_MIN_CERTAINTY = 0.9
 """Minimum mean probability of an object; below, the general network answers."""
-_AT_FACES = 0.02
+_MAX_FACE_FRACTION = 0.02
 """Maximum share of an object's voxels at the faces of the crop: it is larger than it seems."""
 
 
 def small_object(
     network: PromptPass, study: PromptStudy, request: PromptRequest
-) -> Answered | None:
+) -> CropResult | None:
     """Return the small object at the prompts; None if there is none.
 
     Nor is there if they name a region of what the analysis flags there.
     """
-    wanted = request.foreground
-    if not len(wanted) or (request.region is not None and study.flags(wanted)):
+    foreground = request.foreground
+    if not len(foreground) or (request.region is not None and study.flags(foreground)):
         return None
-    middle = (wanted.min(0) + wanted.max(0)) // 2 + 0.5  # its voxels are those of the study
-    crop = Crop.straight(middle, 1.0, EDGE)
+    centre = (foreground.min(0) + foreground.max(0)) // 2 + 0.5  # its voxels are those of the study
+    crop = Crop.straight(centre, 1.0, EDGE)
     if not _fits(request, crop):
         return None
-    box, chance, attention = network.at(study, request, crop)
+    box, probability, attention = network.at(study, request, crop)
     corner = [side.start for side in box]
-    drawn = chance >= 0.5
-    drawn[marks(request.background - corner, drawn.shape)] = False
-    drawn[marks(wanted - corner, drawn.shape)] = True
-    part = part_of(drawn, wanted - corner)
-    if not _is_small(part) or chance[part].mean(dtype=np.float64) < _CERTAIN:
+    mask = probability >= 0.5
+    mask[marks(request.background - corner, mask.shape)] = False
+    mask[marks(foreground - corner, mask.shape)] = True
+    part = part_of(mask, foreground - corner)
+    if not _is_small(part) or probability[part].mean(dtype=np.float64) < _MIN_CERTAINTY:
         return None
-    return box, without(chance, drawn & ~part), attention
+    return box, without(probability, mask & ~part), attention
 
 
 def _fits(request: PromptRequest, crop: Crop) -> bool:
@@ -67,4 +67,4 @@ def _fits(request: PromptRequest, crop: Crop) -> bool:
 def _is_small(part: NDArray[np.bool_]) -> bool:
     """Return whether an object is small and not cut off by the crop."""
     size, inner = int(part.sum()), int(part[1:-1, 1:-1, 1:-1].sum())
-    return _SMALLEST <= size <= SMALL and size - inner <= _AT_FACES * size
+    return _MIN_VOX <= size <= SMALL and size - inner <= _MAX_FACE_FRACTION * size

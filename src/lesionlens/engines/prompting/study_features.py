@@ -1,4 +1,4 @@
-"""What the prompt network knows of a study."""
+"""Inputs of the prompt network that do not depend on the prompts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PromptStudy:
 
     def __post_init__(self) -> None:
         coarse = () if self.probability is None else self.probability[:, ::2, ::2, ::2]
-        parts = tuple(ndimage.label(one >= FLAGGED, TOUCHING)[0] for one in coarse)
+        parts = tuple(ndimage.label(probability >= FLAGGED, TOUCHING)[0] for probability in coarse)
         object.__setattr__(self, "flagged", parts)
 
     @cached_property
@@ -44,8 +44,8 @@ class PromptStudy:
         Made for the first correction and kept: it takes 50 MB.
         """
         out = np.empty(self.images.shape, np.float32)
-        for image, made in zip(self.images, out, strict=True):
-            ndimage.gaussian_filter(image, _SMOOTH_MM, output=made)
+        for image, smoothed in zip(self.images, out, strict=True):
+            ndimage.gaussian_filter(image, _SMOOTH_MM, output=smoothed)
         return out
 
     def flags(self, points: Points) -> bool:

@@ -34,7 +34,7 @@ MAX_ANSWER_BYTES = 2**31
 """Maximum size of a response; that of a whole prediction is a small part of it."""
 _CHUNK_BYTES = 2**20
 _PROXY_WITHOUT_SERVER = (502, 503, 504)
-_GONE = frozenset({"session", "study", "trace"})
+_LOST_RESOURCES = frozenset({"session", "study", "trace"})
 WAITING = "waiting for the server"
 _RAISED: dict[str, type[LesionLensError]] = {
     cls.__name__: cls
@@ -49,7 +49,7 @@ _RAISED: dict[str, type[LesionLensError]] = {
 
 
 class About(TypedDict):
-    """What a server says of itself."""
+    """Server information: the response of `/v1/about`."""
 
     protocol: int
     version: str
@@ -57,7 +57,7 @@ class About(TypedDict):
 
 
 class Opened(TypedDict):
-    """A session that was opened."""
+    """Response to the creation of a session."""
 
     session: str
     version: str
@@ -69,7 +69,7 @@ class Opened(TypedDict):
 Fields = TypeVar("Fields")
 
 
-class CutLineError(ServerError):
+class ConnectionLostError(ServerError):
     """No answer: the connection was lost or refused."""
 
 
@@ -96,7 +96,7 @@ class Connection:
 
     def __init__(self, address: ServerAddress, model: str | None) -> None:
         self.address, self._model = address, model
-        self._own = threading.local()
+        self._local = threading.local()
         self._lock = threading.Lock()
         self._secret = _Secret()
         self._open()
@@ -108,9 +108,9 @@ class Connection:
 
     def _open(self) -> None:
         _check_protocol(self._send("GET", "/v1/about"), self.address)
-        wanted = {"model": self._model, "client": version("lesionlens")}
-        answer = self._send("POST", "/v1/sessions", json=wanted)
-        self.about = fields_of(answer, Opened, self.address)
+        request = {"model": self._model, "client": version("lesionlens")}
+        response = self._send("POST", "/v1/sessions", json=request)
+        self.about = fields_of(response, Opened, self.address)
         self._secret.session = self.about["session"]
 
     @property
@@ -118,21 +118,21 @@ class Connection:
         """The session ID, which is secret."""
         return self._secret.session
 
-    def reopen(self, lost: str) -> None:
+    def reopen(self, lost_session: str) -> None:
         """Open a new session in place of one that the server lost."""
         with self._lock:
-            if self.session == lost:
+            if self.session == lost_session:
                 self._open()
 
     def close(self) -> None:
         """End the session: the server deletes its data."""
         self._end()
 
-    def ask(self, method: str, path: str, **how: Any) -> bytes:
+    def ask(self, method: str, path: str, **options: Any) -> bytes:
         """Send one request within the session; returns the body of the response."""
-        return self._send(method, f"/v1/sessions/{self.session}{path}", **how)
+        return self._send(method, f"/v1/sessions/{self.session}{path}", **options)
 
-    def patiently(self, attempt: Callable[[], Any], stage: str, context: RunContext) -> Any:
+    def with_retries(self, attempt: Callable[[], Any], stage: str, context: RunContext) -> Any:
         """Retry while the connection is lost or the server is full, up to the time limit.
 
         Raises
@@ -147,18 +147,20 @@ class Connection:
             context.check(stage)
             try:
                 return attempt()
-            except (CutLineError, FullError) as error:
-                left = end - time.monotonic()
-                if left <= 0:
+            except (ConnectionLostError, FullError) as error:
+                remaining_s = end - time.monotonic()
+                if remaining_s <= 0:
                     raise
-                why = "is full" if isinstance(error, FullError) else "does not answer"
-                context.progress(f"{self.address.name} {why}, trying for {left:.0f} s more", 0.0)
-                context.pause(stage, min(_PAUSE_S, left))
+                reason = "is full" if isinstance(error, FullError) else "does not answer"
+                context.progress(
+                    f"{self.address.name} {reason}, trying for {remaining_s:.0f} s more", 0.0
+                )
+                context.pause(stage, min(_PAUSE_S, remaining_s))
 
-    def _send(self, method: str, path: str, **how: Any) -> bytes:
-        if not hasattr(self._own, "http"):
-            self._own.http = _http(self.address)
-        return _send(self._own.http, self.address, method, path, **how)
+    def _send(self, method: str, path: str, **options: Any) -> bytes:
+        if not hasattr(self._local, "http"):
+            self._local.http = _http(self.address)
+        return _send(self._local.http, self.address, method, path, **options)
 
 
 def models_of(address: ServerAddress) -> tuple[str, ...]:
@@ -170,8 +172,8 @@ def models_of(address: ServerAddress) -> tuple[str, ...]:
         It does not answer, refuses the key or speaks another version.
     """
     with _http(address) as http:
-        about = _check_protocol(_send(http, address, "GET", "/v1/about"), address)
-    return tuple(about["models"])
+        server_info = _check_protocol(_send(http, address, "GET", "/v1/about"), address)
+    return tuple(server_info["models"])
 
 
 def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields:
@@ -190,24 +192,24 @@ def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields
     try:
         return TypeAdapter(kind).validate_python(parse_json(body))
     except (ValidationError, ValueError) as error:
-        raise _stranger(address, "an answer that is none of `lesionlens serve`") from error
+        raise _foreign_server(address, "an answer that is none of `lesionlens serve`") from error
 
 
 def _send(
-    http: requests.Session, address: ServerAddress, method: str, path: str, **how: Any
+    http: requests.Session, address: ServerAddress, method: str, path: str, **options: Any
 ) -> bytes:
     """Send one request; connection problems are raised as LesionLens errors.
 
     No redirection is followed: voxels and keys are sent to the named server only.
     """
-    how |= {"timeout": (_CONNECT_S, _READ_S), "stream": True, "allow_redirects": False}
+    options |= {"timeout": (_CONNECT_S, _READ_S), "stream": True, "allow_redirects": False}
     try:
-        with http.request(method, address.url + path, **how) as answer:
-            status, body = answer.status_code, _body(answer, address)
+        with http.request(method, address.url + path, **options) as response:
+            status, body = response.status_code, _body(response, address)
     except SSLError as error:
         raise _untrusted(address) from error
     except (CutError, Timeout, ChunkedEncodingError) as error:
-        raise _cut(address) from error
+        raise _connection_lost(address) from error
     except RequestException as error:
         raise ServerError(
             found=f"an address that cannot be used ({type(error).__name__})",
@@ -216,17 +218,19 @@ def _send(
             in_window="Check the server's address",
         ) from error
     if not 200 <= status < 300:
-        _refused(status, body, address)
+        _raise_refusal(status, body, address)
     return body
 
 
-def _body(answer: requests.Response, address: ServerAddress) -> bytes:
+def _body(response: requests.Response, address: ServerAddress) -> bytes:
     """Return the body of a response, of limited size."""
     body = bytearray()
-    for piece in answer.iter_content(_CHUNK_BYTES):
-        body += piece
+    for chunk in response.iter_content(_CHUNK_BYTES):
+        body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise _stranger(address, f"an answer of more than {MAX_ANSWER_BYTES / 2**30:.3g} GB")
+            raise _foreign_server(
+                address, f"an answer of more than {MAX_ANSWER_BYTES / 2**30:.3g} GB"
+            )
     return bytes(body)
 
 
@@ -256,19 +260,19 @@ def _close(address: ServerAddress, secret: _Secret) -> None:
 
 
 def _check_protocol(body: bytes, address: ServerAddress) -> About:
-    about = fields_of(body, About, address)
-    if about["protocol"] != PROTOCOL:
+    server_info = fields_of(body, About, address)
+    if server_info["protocol"] != PROTOCOL:
         raise ServerError(
-            found=f"LesionLens {about['version']} on {address.name}, which speaks protocol "
-            f"{about['protocol']}",
+            found=f"LesionLens {server_info['version']} on {address.name}, which speaks protocol "
+            f"{server_info['protocol']}",
             expected=f"protocol {PROTOCOL}, that of LesionLens {version('lesionlens')} here",
             next_step="Bring both sides to the same version",
         )
-    return about
+    return server_info
 
 
-def _cut(address: ServerAddress) -> CutLineError:
-    return CutLineError(
+def _connection_lost(address: ServerAddress) -> ConnectionLostError:
+    return ConnectionLostError(
         found=f"no answer from {address.name}",
         expected="a server of `lesionlens serve` that can be reached from here",
         next_step="Check that it runs, and the network; or analyse here: leave out --server, or "
@@ -286,7 +290,7 @@ def _untrusted(address: ServerAddress) -> ServerError:
     )
 
 
-def _stranger(address: ServerAddress, found: str) -> ServerError:
+def _foreign_server(address: ServerAddress, found: str) -> ServerError:
     return ServerError(
         found=f"{found} at {address.name}",
         expected="a server of `lesionlens serve`",
@@ -295,17 +299,19 @@ def _stranger(address: ServerAddress, found: str) -> ServerError:
     )
 
 
-def _refused(status: int, answer: bytes, address: ServerAddress) -> NoReturn:
+def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) -> NoReturn:
     """Raise the error for an HTTP refusal, or a redirection."""
     if 300 <= status < 400:
-        raise _stranger(address, f"an address that redirects to another one (status {status})")
+        raise _foreign_server(
+            address, f"an address that redirects to another one (status {status})"
+        )
     try:
-        body = dict(parse_json(answer))
+        body = dict(parse_json(response_body))
     except (ValueError, TypeError):
         body = {}
     code = body.get("code")
     if code is None and status in _PROXY_WITHOUT_SERVER:
-        raise _cut(address)
+        raise _connection_lost(address)
     if status == 401:
         raise ServerError(
             found=f"a key that {address.name} does not take"
@@ -315,13 +321,13 @@ def _refused(status: int, answer: bytes, address: ServerAddress) -> NoReturn:
             next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}",
             in_window="Name the file with the key in the settings",
         )
-    words = {
+    fields = {
         "found": str(body.get("found", f"HTTP status {status} from {address.name}")),
         "expected": str(body.get("expected", "an answer of `lesionlens serve`")),
         "next_step": str(body.get("next_step", "Check the address")),
     }
-    if code in _GONE:
-        raise GoneError(str(code), **words)
+    if code in _LOST_RESOURCES:
+        raise GoneError(str(code), **fields)
     if code == "full":
-        raise FullError(**words)
-    raise _RAISED.get(str(code), ServerError)(**words)
+        raise FullError(**fields)
+    raise _RAISED.get(str(code), ServerError)(**fields)

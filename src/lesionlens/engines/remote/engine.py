@@ -63,9 +63,9 @@ class RemoteEngine:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._line = connection
+        self._connection = connection
         self._last: tuple[PreparedStudy, messages.SerialisedStudy] | None = None
-        self._held: set[tuple[str, str]] = set()
+        self._sent_studies: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     @property
@@ -74,41 +74,48 @@ class RemoteEngine:
 
         Prompts are answered locally: see `Result.prompt`.
         """
-        about = messages.info_in(self._line.about["engine"])
-        here = about.capabilities - {Capability.PROMPT}
-        return replace(about, device=self._place(about.device), capabilities=here)
+        server_engine = messages.info_in(self._connection.about["engine"])
+        capabilities = server_engine.capabilities - {Capability.PROMPT}
+        return replace(
+            server_engine, device=self._device_text(server_engine.device), capabilities=capabilities
+        )
 
-    def _place(self, device: str) -> str:
-        return f"{device}, on the server {self._line.address.name}"
+    def _device_text(self, device: str) -> str:
+        return f"{device}, on the server {self._connection.address.name}"
 
     def close(self) -> None:
         """End the session: the server deletes the study."""
-        self._line.close()
+        self._connection.close()
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        header, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), context)
+        header, arrays = self._request(prepared, _RemoteRequest(RequestKind.PREDICT), context)
         with messages.readable():
-            found = messages.prediction_in(
+            prediction = messages.prediction_in(
                 header,
                 arrays,
-                self._place(str(header["engine"]["device"])),
+                self._device_text(str(header["engine"]["device"])),
                 partial(self._probe, prepared),
                 partial(self._layer, prepared),
             )
-        self._check(validation.defects(found, prepared))
-        return replace(found, notices=(*found.notices, *self._notices()))
+        self._check(validation.defects(prediction, prepared))
+        return replace(prediction, notices=(*prediction.notices, *self._notices()))
 
     def _notices(self) -> tuple[str, ...]:
-        there, here = self._line.about["version"], version("lesionlens")
-        if there == here:
+        server_version, client_version = self._connection.about["version"], version("lesionlens")
+        if server_version == client_version:
             return ()
-        return (f"The network ran in LesionLens {there} on the server; here it is {here}",)
+        return (
+            f"The network ran in LesionLens {server_version} on the server; here it is "
+            f"{client_version}",
+        )
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Attribute by a method of the server's engine; see `engines.engine.Engine.attribute`."""
-        about = {"region": target.region.value, "method": method}
-        _, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.ATTRIBUTE, about), SILENT)
+        arguments = {"region": target.region.value, "method": method}
+        _, arrays = self._request(
+            prepared, _RemoteRequest(RequestKind.ATTRIBUTE, arguments), SILENT
+        )
         return Volume(self._weights(arrays, prepared), prepared.working)
 
     def _weights(self, arrays: Arrays, prepared: PreparedStudy) -> Floats:
@@ -119,37 +126,37 @@ class RemoteEngine:
 
     def _check(self, defects: Iterable[tuple[str, str]]) -> None:
         """Refuse a response with defects, however it came about there."""
-        for what, expected in defects:
+        for defect, expected in defects:
             raise ServerError(
-                found=f"an answer of {self._line.address.name} with {what}",
+                found=f"an answer of {self._connection.address.name} with {defect}",
                 expected=expected,
                 next_step="Tell the server's administrator, or analyse on this machine",
             )
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
-        return self._ask_trace(
-            prepared, _RemoteQuestion(RequestKind.PROBE, {"voxel": [int(v) for v in voxel]})
+        return self._request_trace(
+            prepared, _RemoteRequest(RequestKind.PROBE, {"voxel": [int(v) for v in voxel]})
         )
 
     def _layer(
         self, prepared: PreparedStudy, region: Region, layer: int, head: int | None
     ) -> Floats:
-        about = {"region": region.value, "layer": layer, "head": head}
-        return self._ask_trace(prepared, _RemoteQuestion(RequestKind.LAYER, about))
+        arguments = {"region": region.value, "layer": layer, "head": head}
+        return self._request_trace(prepared, _RemoteRequest(RequestKind.LAYER, arguments))
 
-    def _ask_trace(self, prepared: PreparedStudy, question: _RemoteQuestion) -> Floats:
+    def _request_trace(self, prepared: PreparedStudy, request: _RemoteRequest) -> Floats:
         """Request data of the server's trace; if it is gone, the study is predicted again."""
-        patience = _RetryLimit(self._line.address)
+        retry_limit = _RetryLimit(self._connection.address)
         while True:
             try:
-                _, arrays = self._ask(prepared, question, SILENT)
+                _, arrays = self._request(prepared, request, SILENT)
                 return self._weights(arrays, prepared)
             except GoneError:
-                patience.one_more()
-                self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), SILENT)
+                retry_limit.count_loss()
+                self._request(prepared, _RemoteRequest(RequestKind.PREDICT), SILENT)
 
-    def _ask(
-        self, prepared: PreparedStudy, question: _RemoteQuestion, context: RunContext
+    def _request(
+        self, prepared: PreparedStudy, request: _RemoteRequest, context: RunContext
     ) -> tuple[Header, Mapping[str, NDArray[Any]]]:
         """Send one request about a study; if the server lost the study, it is sent again."""
         context.check(SENDING)
@@ -160,25 +167,25 @@ class RemoteEngine:
                 next_step="Look at the brain's outline, or analyse on this machine",
             )
         study = self._serialised(prepared)
-        patience = _RetryLimit(self._line.address)
+        retry_limit = _RetryLimit(self._connection.address)
         while True:
-            session = self._line.session
+            session = self._connection.session
             try:
                 self._send_study(study, context)
-                asked = pack(
-                    {"kind": question.kind.value, "study": study.name, **question.about},
-                    question.arrays,
+                message = pack(
+                    {"kind": request.kind.value, "study": study.name, **request.arguments},
+                    request.arrays,
                 )
-                answer = self._run(asked, context)
-                return unpack(answer, np.asarray(prepared.brain))
+                response = self._run(message, context)
+                return unpack(response, np.asarray(prepared.brain))
             except GoneError as error:
-                self._held.discard((session, study.name))
+                self._sent_studies.discard((session, study.name))
                 if error.what == "trace":
                     raise
-                patience.one_more()
+                retry_limit.count_loss()
                 if error.what == "session":
-                    reopen = partial(self._line.reopen, session)
-                    self._line.patiently(reopen, SENDING, context)
+                    reopen = partial(self._connection.reopen, session)
+                    self._connection.with_retries(reopen, SENDING, context)
 
     def _serialised(self, prepared: PreparedStudy) -> messages.SerialisedStudy:
         """Return a study in its serialised form; the last one is cached."""
@@ -189,68 +196,68 @@ class RemoteEngine:
 
     def _send_study(self, study: messages.SerialisedStudy, context: RunContext) -> None:
         """Send the parts of a study that the server does not have."""
-        held = (self._line.session, study.name)
-        if held in self._held:
+        key = (self._connection.session, study.name)
+        if key in self._sent_studies:
             return
 
-        patiently = partial(self._patiently, SENDING, context)
-        answer = patiently("POST", "/studies", json=study.manifest)
-        missing = fields_of(answer, _Missing, self._line.address)["missing"]
+        send = partial(self._send_with_retries, SENDING, context)
+        response = send("POST", "/studies", json=study.manifest)
+        missing = fields_of(response, _Missing, self._connection.address)["missing"]
         for number, name in enumerate(missing):
             context.progress(SENDING, number / len(missing))
             with messages.readable():
                 part = study.parts[name]
-            patiently("PUT", f"/parts/{name}", data=part)
+            send("PUT", f"/parts/{name}", data=part)
         if missing:
-            patiently("POST", "/studies", json=study.manifest)
+            send("POST", "/studies", json=study.manifest)
             context.progress(SENDING, 1.0)
-        self._held.add(held)
+        self._sent_studies.add(key)
 
-    def _run(self, asked: bytes, context: RunContext) -> bytes:
+    def _run(self, message: bytes, context: RunContext) -> bytes:
         """Run one job on the server and return its response; resumes after a lost connection.
 
         The job ID is chosen by the client, so that it runs once however often the connection is
         lost.
         """
         path = f"/jobs/{uuid.uuid4().hex}"
-        patiently = partial(self._patiently, WAITING, context)
+        send = partial(self._send_with_retries, WAITING, context)
         try:
-            patiently("PUT", path, data=asked)
-            seen = 0
+            send("PUT", path, data=message)
+            seen_reports = 0
             while True:
-                answer = patiently("GET", f"{path}?wait={_POLL_S}&seen={seen}")
-                state = fields_of(answer, _JobState, self._line.address)
+                response = send("GET", f"{path}?wait={_POLL_S}&seen={seen_reports}")
+                state = fields_of(response, _JobState, self._connection.address)
                 if state["done"]:
                     break
-                seen = state["seen"]
+                seen_reports = state["seen"]
                 context.progress(state["stage"], state["fraction"])
                 context.check(state["stage"])
-            answer = patiently("GET", f"{path}/answer")
+            response = send("GET", f"{path}/answer")
             context.progress(state["stage"], 1.0)
-            return answer
+            return response
         finally:
             with contextlib.suppress(ServerError):
-                self._line.ask("DELETE", path)
+                self._connection.ask("DELETE", path)
 
-    def _patiently(
-        self, stage: str, context: RunContext, method: str, path: str, **how: Any
+    def _send_with_retries(
+        self, stage: str, context: RunContext, method: str, path: str, **options: Any
     ) -> bytes:
-        attempt = partial(self._line.ask, method, path, **how)
-        answer: bytes = self._line.patiently(attempt, stage, context)
-        return answer
+        attempt = partial(self._connection.ask, method, path, **options)
+        response: bytes = self._connection.with_retries(attempt, stage, context)
+        return response
 
 
 class _RetryLimit:
     """Limit on how long a server may keep losing the study."""
 
     def __init__(self, address: ServerAddress) -> None:
-        self._address, self._first = address, 0.0
+        self._address, self._first_loss = address, 0.0
 
-    def one_more(self) -> None:
+    def count_loss(self) -> None:
         """Count one more loss; raise if the time limit is reached."""
         now = time.monotonic()
-        self._first = self._first or now
-        if now - self._first > self._address.patience_s:
+        self._first_loss = self._first_loss or now
+        if now - self._first_loss > self._address.patience_s:
             raise ResourceError(
                 found=f"that {self._address.name} repeatedly loses the study",
                 expected="a server that keeps it while it is in use",
@@ -259,11 +266,11 @@ class _RetryLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class _RemoteQuestion:
+class _RemoteRequest:
     """A request about a study: kind, arguments and arrays."""
 
     kind: RequestKind
-    about: Header = field(default_factory=dict)
+    arguments: Header = field(default_factory=dict)
     arrays: Arrays = field(default_factory=dict)
 
 
@@ -272,8 +279,8 @@ class RemotePerturbable(RemoteEngine):
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        question = _RemoteQuestion(RequestKind.GRID)
-        header, _ = self._ask(prepared, question, SILENT)
+        request = _RemoteRequest(RequestKind.GRID)
+        header, _ = self._request(prepared, request, SILENT)
         with messages.readable():
             return messages.grid_in(header["grid"])
 
@@ -285,24 +292,26 @@ class RemotePerturbable(RemoteEngine):
         context: RunContext,
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `engines.engine.SupportsPerturbation`."""
-        about, hidden = messages.perturbations_out(perturbations)
-        answer = self._ask(prepared, _RemoteQuestion(RequestKind.PERTURBED, about, hidden), context)
+        arguments, hidden = messages.perturbations_out(perturbations)
+        response = self._request(
+            prepared, _RemoteRequest(RequestKind.PERTURBED, arguments, hidden), context
+        )
         with messages.readable():
-            found = messages.perturbed_in(*answer)
-        self._check(validation.defects_perturbed(found, len(perturbations)))
-        return found
+            predictions = messages.perturbed_in(*response)
+        self._check(validation.defects_perturbed(predictions, len(perturbations)))
+        return predictions
 
 
-class RemoteQuick(RemotePerturbable):
+class RemoteFirstPass(RemotePerturbable):
     """A remote engine with a first pass."""
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
-        answer = self._ask(prepared, _RemoteQuestion(RequestKind.PRELIMINARY), context)
+        response = self._request(prepared, _RemoteRequest(RequestKind.PRELIMINARY), context)
         with messages.readable():
-            found = messages.first_pass_in(*answer)
-        self._check(validation.defects_perturbed(found.seen, 1))
-        return found
+            result = messages.first_pass_in(*response)
+        self._check(validation.defects_perturbed(result.seen, 1))
+        return result
 
 
 def connect(
@@ -331,7 +340,11 @@ def connect(
             next_step="Name it with --server URL and leave out --device",
             in_window="Name the server in the settings",
         )
-    line = Connection(ServerAddress(server) if isinstance(server, str) else server, model)
-    if Capability.PERTURB not in messages.info_in(line.about["engine"]).capabilities:
-        return RemoteEngine(line)
-    return RemoteQuick(line) if line.about["first_look"] else RemotePerturbable(line)
+    connection = Connection(ServerAddress(server) if isinstance(server, str) else server, model)
+    if Capability.PERTURB not in messages.info_in(connection.about["engine"]).capabilities:
+        return RemoteEngine(connection)
+    return (
+        RemoteFirstPass(connection)
+        if connection.about["first_look"]
+        else RemotePerturbable(connection)
+    )

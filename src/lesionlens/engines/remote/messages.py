@@ -87,8 +87,8 @@ def serialise_study(prepared: PreparedStudy) -> SerialisedStudy:
 
     brain = np.asarray(prepared.brain, dtype=bool)
     channels = [
-        add(np.asarray(channel[brain], np.float32)) if there else None
-        for channel, there in zip(prepared.channels, prepared.present, strict=True)
+        add(np.asarray(channel[brain], np.float32)) if is_present else None
+        for channel, is_present in zip(prepared.channels, prepared.present, strict=True)
     ]
     manifest = {
         "grid": grid_out(prepared.working),
@@ -105,7 +105,7 @@ def parts_named(manifest: Header) -> list[str]:
         names = [manifest["brain"], *(c for c in manifest["channels"] if c is not None)]
         return [str(name) for name in names]
     except _MALFORMED as error:
-        raise _odd("a manifest of a study") from error
+        raise _unreadable("a manifest of a study") from error
 
 
 def deserialise_study(
@@ -121,7 +121,7 @@ def deserialise_study(
     try:
         grid, voxels = grid_in(manifest["grid"]), voxels_of(manifest)
         if voxels * BYTES_PER_VOXEL > limit_bytes:
-            raise _odd("a study too large for the server's memory")
+            raise _unreadable("a study too large for the server's memory")
         brain = _only_array(parts[manifest["brain"]], voxels)
         channels = np.zeros((len(MrSequence), *grid.shape), np.float32)
         present = np.zeros(len(MrSequence), bool)
@@ -132,7 +132,7 @@ def deserialise_study(
         reference = MrSequence(manifest["reference"])
         return PreparedStudy(channels, present, brain, grid, grid, np.eye(4), reference)
     except _MALFORMED as error:
-        raise _odd("parts that make no study") from error
+        raise _unreadable("parts that make no study") from error
 
 
 def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
@@ -142,28 +142,37 @@ def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
 def perturbations_out(perturbations: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
     """Serialise perturbations."""
     fields = [
-        {"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone, "fine": v.fine}
-        for v in perturbations
+        {
+            "keep": perturbation.keep,
+            "mirrored": perturbation.mirrored,
+            "alone": perturbation.alone,
+            "fine": perturbation.fine,
+        }
+        for perturbation in perturbations
     ]
-    hidden = {str(n): v.hidden for n, v in enumerate(perturbations) if v.hidden is not None}
+    hidden = {
+        str(n): perturbation.hidden
+        for n, perturbation in enumerate(perturbations)
+        if perturbation.hidden is not None
+    }
     return {"variants": fields}, hidden
 
 
 def perturbations_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
     """Deserialise perturbations."""
-    found = []
-    for number, fields in enumerate(header["variants"]):
+    perturbations = []
+    for index, fields in enumerate(header["variants"]):
         t1, t1c, t2, flair = (bool(keep) for keep in fields["keep"])
-        found.append(
+        perturbations.append(
             InputPerturbation(
                 (t1, t1c, t2, flair),
                 bool(fields["mirrored"]),
-                arrays.get(str(number)),
+                arrays.get(str(index)),
                 bool(fields["alone"]),
                 bool(fields.get("fine", False)),
             )
         )
-    return found
+    return perturbations
 
 
 def info_out(info: EngineInfo) -> Header:
@@ -178,31 +187,31 @@ def info_in(fields: Any) -> EngineInfo:
     try:
         return _INFO.validate_python(fields)
     except ValidationError as error:
-        raise _odd("an engine's description") from error
+        raise _unreadable("an engine's description") from error
 
 
-def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
+def prediction_out(prediction: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
     """Serialise a prediction; callbacks of its trace stay on the server."""
-    arrays = {f"probability_{region}": values for region, values in found.probability.items()}
+    arrays = {f"probability_{region}": values for region, values in prediction.probability.items()}
     header: Header = {
-        "engine": info_out(found.engine),
-        "notices": found.notices,
-        "thresholds": {region.value: value for region, value in found.thresholds.items()},
-        "slight_enhancement": _SLIGHT.dump_python(found.slight_enhancement),
-        "scoring": _SCORING.dump_python(found.scoring),
-        "question_time": _TIME.dump_python(found.question_time),
+        "engine": info_out(prediction.engine),
+        "notices": prediction.notices,
+        "thresholds": {region.value: value for region, value in prediction.thresholds.items()},
+        "slight_enhancement": _SLIGHT.dump_python(prediction.slight_enhancement),
+        "scoring": _SCORING.dump_python(prediction.scoring),
+        "question_time": _TIME.dump_python(prediction.question_time),
         "trace": None,
     }
-    more = {"uncertainty": found.uncertainty, "cavity": found.cavity}
-    arrays |= {name: values for name, values in more.items() if values is not None}
-    if found.unperturbed is not None:
-        header["unperturbed"], seen = perturbed_out(found.unperturbed)
-        arrays |= {_UNPERTURBED + name: values for name, values in seen.items()}
-    if found.class_probabilities is not None:
-        header["classes"] = grid_out(found.class_probabilities.grid)
-        header["classes_apart"] = found.class_probabilities.apart
-        arrays["classes"] = found.class_probabilities.share
-    trace = found.trace
+    optional_volumes = {"uncertainty": prediction.uncertainty, "cavity": prediction.cavity}
+    arrays |= {name: values for name, values in optional_volumes.items() if values is not None}
+    if prediction.unperturbed is not None:
+        header["unperturbed"], unperturbed_arrays = perturbed_out(prediction.unperturbed)
+        arrays |= {_UNPERTURBED + name: values for name, values in unperturbed_arrays.items()}
+    if prediction.class_probabilities is not None:
+        header["classes"] = grid_out(prediction.class_probabilities.grid)
+        header["classes_apart"] = prediction.class_probabilities.apart
+        arrays["classes"] = prediction.class_probabilities.share
+    trace = prediction.trace
     if trace is not None:
         arrays |= {f"cross_{region}": weights for region, weights in trace.cross.items()}
         header["trace"] = {
@@ -268,7 +277,7 @@ def readable() -> Iterator[None]:
     try:
         yield
     except (*_MALFORMED, GeometryError) as error:
-        raise _odd("an answer") from error
+        raise _unreadable("an answer") from error
 
 
 def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) -> Trace | None:
@@ -289,36 +298,36 @@ def _of_regions(arrays: Arrays, prefix: str) -> dict[Region, NDArray[np.float32]
     return {region: arrays[prefix + region] for region in Region if prefix + region in arrays}
 
 
-def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
+def perturbed_out(predictions: PerturbedPrediction) -> tuple[Header, Arrays]:
     """Serialise perturbed predictions."""
-    arrays = {"probability": found.probability}
-    if found.inner is not None:
-        arrays["inner"] = found.inner
-    if found.lesion_scores is not None:
-        arrays["lesion_scores"] = found.lesion_scores
-    header: Header = {"grid": grid_out(found.grid)}
-    if found.thresholds is not None:
-        header["thresholds"] = list(found.thresholds)
+    arrays = {"probability": predictions.probability}
+    if predictions.inner is not None:
+        arrays["inner"] = predictions.inner
+    if predictions.lesion_scores is not None:
+        arrays["lesion_scores"] = predictions.lesion_scores
+    header: Header = {"grid": grid_out(predictions.grid)}
+    if predictions.thresholds is not None:
+        header["thresholds"] = list(predictions.thresholds)
     return header, arrays
 
 
 def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
     """Deserialise perturbed predictions."""
-    cut_at = header.get("thresholds")
+    thresholds = header.get("thresholds")
     return PerturbedPrediction(
         arrays["probability"],
         grid_in(header["grid"]),
         arrays.get("inner"),
-        None if cut_at is None else tuple(float(one) for one in cut_at),
+        None if thresholds is None else tuple(float(value) for value in thresholds),
         arrays.get("lesion_scores"),
     )
 
 
-def first_pass_out(found: FirstPass) -> tuple[Header, Arrays]:
+def first_pass_out(first_pass: FirstPass) -> tuple[Header, Arrays]:
     """Serialise a first pass."""
-    header, arrays = perturbed_out(found.seen)
-    scoring = _SCORING.dump_python(found.scoring)
-    return header | {"threshold": found.threshold, "scoring": scoring}, arrays
+    header, arrays = perturbed_out(first_pass.seen)
+    scoring = _SCORING.dump_python(first_pass.scoring)
+    return header | {"threshold": first_pass.threshold, "scoring": scoring}, arrays
 
 
 def first_pass_in(header: Header, arrays: Arrays) -> FirstPass:
@@ -327,9 +336,9 @@ def first_pass_in(header: Header, arrays: Arrays) -> FirstPass:
     return FirstPass(perturbed_in(header, arrays), float(header["threshold"]), scoring)
 
 
-def volume_out(found: Volume) -> tuple[Header, Arrays]:
+def volume_out(volume: Volume) -> tuple[Header, Arrays]:
     """Serialise a volume."""
-    return {"grid": grid_out(found.grid)}, {"values": found.data}
+    return {"grid": grid_out(volume.grid)}, {"values": volume.data}
 
 
 def grid_out(grid: Grid) -> Header:
@@ -345,9 +354,9 @@ def grid_in(fields: Any) -> Grid:
     return Grid((i, j, k), np.array(fields["affine"], np.float64))
 
 
-def _odd(what: str) -> ServerError:
+def _unreadable(subject: str) -> ServerError:
     return ServerError(
-        found=f"{what} that cannot be read",
+        found=f"{subject} that cannot be read",
         expected="one as LesionLens sends it",
         next_step="Compare the versions of LesionLens on both sides",
     )
@@ -358,4 +367,4 @@ def voxels_of(manifest: Header) -> int:
     try:
         return int(np.prod(grid_in(manifest["grid"]).shape, dtype=np.int64))
     except (*_MALFORMED, LesionLensError) as error:
-        raise _odd("a manifest of a study") from error
+        raise _unreadable("a manifest of a study") from error

@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 LIMIT_BYTES = 2**33
 """Size limit of an unpacked message."""
 _KEY = "lesionlens"
-_LEVEL = 1
+_COMPRESSION_LEVEL = 1
 _TYPES = ("float16", "float32", "float64", "uint8", "bool")
 
 
@@ -44,15 +44,15 @@ def pack(
         Brain mask, known to the receiver; (…, I, J, K) arrays that are zero outside it are sent as
         its voxels.
     """
-    notes: dict[str, Any] = {}
+    descriptions: dict[str, Any] = {}
     packed: dict[str, Array] = {}
     for name, array in (arrays or {}).items():
-        within = inside is not None and _only(array, inside)
-        notes[name] = {"shape": array.shape, "dtype": array.dtype.name, "inside": within}
-        values = array[..., inside] if within else array
-        packed[name] = np.frombuffer(zlib.compress(_planes(values), _LEVEL), np.uint8)
-    about = json.dumps({"header": header, "arrays": notes})
-    return bytes(save(packed, {_KEY: about}))
+        is_inside = inside is not None and _is_zero_outside(array, inside)
+        descriptions[name] = {"shape": array.shape, "dtype": array.dtype.name, "inside": is_inside}
+        values = array[..., inside] if is_inside else array
+        packed[name] = np.frombuffer(zlib.compress(_planes(values), _COMPRESSION_LEVEL), np.uint8)
+    metadata = json.dumps({"header": header, "arrays": descriptions})
+    return bytes(save(packed, {_KEY: metadata}))
 
 
 def unpack(
@@ -67,13 +67,17 @@ def unpack(
     """
     try:
         packed = load(message)
-        about = parse_json(_metadata(message)[_KEY], infinite=True)
-        header, notes = dict(about["header"]), dict(about["arrays"])
-        sizes = [math.prod(_shape(note)) * _dtype(note).itemsize for note in notes.values()]
+        metadata = parse_json(_metadata(message)[_KEY], infinite=True)
+        header, descriptions = dict(metadata["header"]), dict(metadata["arrays"])
+        sizes = [
+            math.prod(_shape(description)) * _dtype(description).itemsize
+            for description in descriptions.values()
+        ]
         if sum(sizes) > limit_bytes:
             raise _damaged("more than may be unpacked at once")
         arrays = {
-            name: _array(packed[name].tobytes(), note, inside) for name, note in notes.items()
+            name: _array(packed[name].tobytes(), description, inside)
+            for name, description in descriptions.items()
         }
     except (SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
         raise _damaged(f"a damaged message ({type(error).__name__})") from error
@@ -99,42 +103,42 @@ def _metadata(message: bytes) -> dict[str, str]:
     return dict(parse_json(message[8 : 8 + size])["__metadata__"])
 
 
-def _only(array: Array, inside: Mask) -> bool:
-    fits = array.ndim >= 3 and array.shape[-3:] == inside.shape
-    return fits and not array[..., ~inside].any()
+def _is_zero_outside(array: Array, inside: Mask) -> bool:
+    has_volume_shape = array.ndim >= 3 and array.shape[-3:] == inside.shape
+    return has_volume_shape and not array[..., ~inside].any()
 
 
 def _planes(values: Array) -> bytes:
     """Group the bytes of all values by significance, which compresses better."""
     if values.dtype.kind == "b":
         return np.packbits(values).tobytes()
-    flat = np.ascontiguousarray(values).reshape(-1)
-    return flat.view(np.uint8).reshape(-1, flat.itemsize).T.tobytes()
+    flattened = np.ascontiguousarray(values).reshape(-1)
+    return flattened.view(np.uint8).reshape(-1, flattened.itemsize).T.tobytes()
 
 
-def _array(stream: bytes, note: Mapping[str, Any], inside: Mask | None) -> Array:
-    shape, dtype = _shape(note), _dtype(note)
-    if not note["inside"]:
+def _array(stream: bytes, description: Mapping[str, Any], inside: Mask | None) -> Array:
+    shape, dtype = _shape(description), _dtype(description)
+    if not description["inside"]:
         return _values(stream, dtype, shape)
     if inside is None or shape[-3:] != inside.shape:
         raise _damaged("voxels of a brain of another shape")
-    whole = np.zeros(shape, dtype)
-    lead = shape[:-3]
-    whole[..., inside] = _values(stream, dtype, (*lead, int(np.count_nonzero(inside))))
-    return whole
+    array = np.zeros(shape, dtype)
+    leading_shape = shape[:-3]
+    array[..., inside] = _values(stream, dtype, (*leading_shape, int(np.count_nonzero(inside))))
+    return array
 
 
-def _shape(note: Mapping[str, Any]) -> tuple[int, ...]:
-    shape = tuple(int(n) for n in note["shape"])
+def _shape(description: Mapping[str, Any]) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in description["shape"])
     if any(n < 0 for n in shape):
         raise _damaged("an array of an impossible shape")
     return shape
 
 
-def _dtype(note: Mapping[str, Any]) -> np.dtype[Any]:
-    if note["dtype"] not in _TYPES:
+def _dtype(description: Mapping[str, Any]) -> np.dtype[Any]:
+    if description["dtype"] not in _TYPES:
         raise _damaged("an array of an unknown type")
-    return np.dtype(str(note["dtype"]))
+    return np.dtype(str(description["dtype"]))
 
 
 def _values(stream: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
@@ -150,9 +154,9 @@ def _values(stream: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Arra
     return values.view(dtype).reshape(shape)
 
 
-def _damaged(what: str) -> ServerError:
+def _damaged(defect: str) -> ServerError:
     return ServerError(
-        found=what,
+        found=defect,
         expected="a message as LesionLens packs it",
         next_step="Try again; if it stays, compare the versions on both sides",
     )

@@ -45,9 +45,9 @@ class ContractBrokenError(AssertionError):
     """An engine breaks the contract; the message is the broken requirement."""
 
 
-def _require(kept: bool, what: str) -> None:
-    if not kept:
-        raise ContractBrokenError(what)
+def _require(holds: bool, requirement: str) -> None:
+    if not holds:
+        raise ContractBrokenError(requirement)
 
 
 def prepared_head(
@@ -63,12 +63,12 @@ def prepared_head(
         Head to use instead.
     """
     head = patient or make_patient(spacing_mm=4.0)
-    there = np.array([sequence in set(sequences) for sequence in MrSequence])
+    present = np.array([sequence in set(sequences) for sequence in MrSequence])
     channels = np.stack([head.sequences[sequence].data for sequence in MrSequence])
-    channels = (channels * there[:, None, None, None]).astype(np.float32)
-    reference = next(s for s in REFERENCE_ORDER if there[list(MrSequence).index(s)])
+    channels = (channels * present[:, None, None, None]).astype(np.float32)
+    reference = next(s for s in REFERENCE_ORDER if present[list(MrSequence).index(s)])
     grid = head.labels.grid
-    return PreparedStudy(channels, there, head.brain.data, grid, grid, np.eye(4), reference)
+    return PreparedStudy(channels, present, head.brain.data, grid, grid, np.eye(4), reference)
 
 
 @dataclass
@@ -119,31 +119,34 @@ def outputs(trial: Trial) -> None:
     outer = np.ones(trial.study.working.shape, np.float32)
     _require(set(trial.prediction.probability) == set(Region), "a probability of each region")
     for region in Region:
-        found = trial.prediction.probability[region]
-        _require(found.shape == trial.study.working.shape, f"{region} on the working grid")
-        _require(found.dtype == np.float32, f"{region} as float32, not {found.dtype}")
-        _require(bool(np.isfinite(found).all()), f"{region} without NaN or infinity")
+        probability = trial.prediction.probability[region]
+        _require(probability.shape == trial.study.working.shape, f"{region} on the working grid")
+        _require(probability.dtype == np.float32, f"{region} as float32, not {probability.dtype}")
+        _require(bool(np.isfinite(probability).all()), f"{region} without NaN or infinity")
         _require(
-            bool(found.min() >= 0 and (found <= outer + 1e-6).all()), f"{region} nested, 0 to 1"
+            bool(probability.min() >= 0 and (probability <= outer + 1e-6).all()),
+            f"{region} nested, 0 to 1",
         )
-        outer = found
+        outer = probability
 
 
 def positions(trial: Trial) -> None:
     """Check that probabilities are 0 outside the brain, and independent of the head's position."""
-    for region, found in trial.prediction.probability.items():
-        _require(not found[~trial.study.brain].any(), f"{region} zero outside the brain")
-    moved = trial.study.working.affine.copy()
-    moved[:3, 3] += (17.0, -31.0, 44.0)
-    grid = Grid(trial.study.working.shape, moved)
-    elsewhere = trial.predict(replace(trial.study, working=grid, native=grid))
-    _same(elsewhere, trial.prediction, "the same prediction for a shifted head")
+    for region, probability in trial.prediction.probability.items():
+        _require(not probability[~trial.study.brain].any(), f"{region} zero outside the brain")
+    shifted_affine = trial.study.working.affine.copy()
+    shifted_affine[:3, 3] += (17.0, -31.0, 44.0)
+    grid = Grid(trial.study.working.shape, shifted_affine)
+    shifted = trial.predict(replace(trial.study, working=grid, native=grid))
+    _same(shifted, trial.prediction, "the same prediction for a shifted head")
 
 
-def _same(one: Prediction, other: Prediction, what: str) -> None:
+def _same(prediction: Prediction, expected: Prediction, requirement: str) -> None:
     for region in Region:
-        close = np.allclose(one.probability[region], other.probability[region], atol=_CLOSE)
-        _require(close, what)
+        close = np.allclose(
+            prediction.probability[region], expected.probability[region], atol=_CLOSE
+        )
+        _require(close, requirement)
 
 
 def honesty(trial: Trial) -> None:
@@ -192,10 +195,12 @@ def subsets(trial: Trial) -> None:
     """Check that a subset of sequences is predicted, or refused with an UnusableInputError."""
     for present in SUBSETS:
         try:
-            found = trial.predict(prepared_head(present))
+            prediction = trial.predict(prepared_head(present))
         except UnusableInputError:
             continue
-        _require(set(found.probability) == set(Region), f"each region from {', '.join(present)}")
+        _require(
+            set(prediction.probability) == set(Region), f"each region from {', '.join(present)}"
+        )
 
 
 def cancelling(trial: Trial) -> None:
@@ -206,17 +211,17 @@ def cancelling(trial: Trial) -> None:
         _stopped(trial, RunContext(cancel=stop)), "CancelledError if cancelled before the start"
     )
     stop = threading.Event()
-    asked: list[float] = []
+    report_times: list[float] = []
 
-    def ask(stage: str, fraction: float) -> None:
+    def report(stage: str, fraction: float) -> None:
         del stage, fraction
-        asked.append(time.monotonic())
+        report_times.append(time.monotonic())
         stop.set()
 
-    _stopped(trial, RunContext(ask, stop))  # a nearly finished prediction may end normally
-    _require(bool(asked), "progress reports")
-    late = time.monotonic() - asked[0]
-    _require(late < trial.patience_s, f"a stop within {trial.patience_s:g} s, not {late:.1f}")
+    _stopped(trial, RunContext(report, stop))  # a nearly finished prediction may end normally
+    _require(bool(report_times), "progress reports")
+    delay_s = time.monotonic() - report_times[0]
+    _require(delay_s < trial.patience_s, f"a stop within {trial.patience_s:g} s, not {delay_s:.1f}")
 
 
 def _stopped(trial: Trial, context: RunContext) -> bool:
@@ -233,7 +238,7 @@ def progress(trial: Trial) -> None:
     trial.predict(context=RunContext(lambda stage, fraction: reported.append((stage, fraction))))
     _require(bool(reported), "progress reports")
     _require(
-        all(stage and 0 <= share <= 1 for stage, share in reported),
+        all(stage and 0 <= value <= 1 for stage, value in reported),
         "stages with a name and a fraction from 0 to 1",
     )
 
@@ -253,17 +258,17 @@ def perturbing(trial: Trial) -> None:
     if not isinstance(engine, SupportsPerturbation):
         return
     grid = engine.perturbation_grid(trial.study)
-    asked = [InputPerturbation(), InputPerturbation(mirrored=True)]
-    found = engine.predict_perturbed(trial.study, asked, context=SILENT)
-    seen = validated_perturbed(engine, found, len(asked))
+    perturbations = [InputPerturbation(), InputPerturbation(mirrored=True)]
+    predictions = engine.predict_perturbed(trial.study, perturbations, context=SILENT)
+    validated_predictions = validated_perturbed(engine, predictions, len(perturbations))
     _require(
-        seen.probability.shape == (2, *grid.shape),
+        validated_predictions.probability.shape == (2, *grid.shape),
         "a prediction of each input on perturbation_grid",
     )
     first = trial.prediction.unperturbed
     _require(first is not None, "Prediction.unperturbed, from which scores are taken")
     if first is not None:
-        close = np.allclose(seen.probability[0], first.probability[0], atol=1e-4)
+        close = np.allclose(validated_predictions.probability[0], first.probability[0], atol=1e-4)
         _require(close, "unperturbed equal to the prediction of the unchanged input")
 
 
@@ -272,29 +277,31 @@ def prompting(trial: Trial) -> None:
     if not isinstance(trial.engine, SupportsPrompts):
         return
     inside = np.argwhere(trial.study.brain)
-    here, there = inside[len(inside) // 2][None], inside[len(inside) // 3][None]
+    foreground, background = inside[len(inside) // 2][None], inside[len(inside) // 3][None]
     outline = np.zeros(trial.study.brain.shape, bool)
-    outline[tuple(there[0])] = True
-    asked = PromptRequest(here, there, outline)
-    known = trial.prediction.probability
-    found, again = (_prompted(trial.engine, trial.study, asked, known) for _ in range(2))
+    outline[tuple(background[0])] = True
+    request = PromptRequest(foreground, background, outline)
+    probability = trial.prediction.probability
+    response, repeated = (
+        _prompted(trial.engine, trial.study, request, probability) for _ in range(2)
+    )
     shape = trial.study.working.shape
-    part = np.zeros(shape, bool)[found.box].shape
-    for name, array in (("probability", found.probability), ("attention", found.attention)):
+    part = np.zeros(shape, bool)[response.box].shape
+    for name, array in (("probability", response.probability), ("attention", response.attention)):
         _require(array.shape == part and array.dtype == np.float32, f"{name} in a box of the grid")
         _require(bool(np.isfinite(array).all() and array.min() >= 0), f"{name} from 0 on")
-    _require(float(found.probability.max()) <= 1, "a probability of at most 1")
-    mask = found.mask_over(outline, shape)
-    _require(bool(mask[tuple(here[0])]), "a foreground prompt inside the mask")
-    _require(not mask[tuple(there[0])], "a background prompt outside the mask")
+    _require(float(response.probability.max()) <= 1, "a probability of at most 1")
+    mask = response.mask_over(outline, shape)
+    _require(bool(mask[tuple(foreground[0])]), "a foreground prompt inside the mask")
+    _require(not mask[tuple(background[0])], "a background prompt outside the mask")
     _require(
-        np.array_equal(found.probability, again.probability),
+        np.array_equal(response.probability, repeated.probability),
         "the same response to the same prompts",
     )
-    kept = (mask == outline)[found.box] | ~found.settled
-    _require(bool(kept.all()), "an unchanged outline in voxels that are settled")
+    is_allowed = (mask == outline)[response.box] | ~response.settled
+    _require(bool(is_allowed.all()), "an unchanged outline in voxels that are settled")
     try:
-        _prompted(trial.engine, trial.study, PromptRequest(here, here), known)
+        _prompted(trial.engine, trial.study, PromptRequest(foreground, foreground), probability)
     except UnusableInputError:
         return
     _require(False, "an UnusableInputError if a voxel is both foreground and background")
@@ -303,10 +310,10 @@ def prompting(trial: Trial) -> None:
 def _prompted(
     engine: SupportsPrompts,
     study: PreparedStudy,
-    asked: PromptRequest,
-    known: Mapping[Region, NDArray[np.float32]],
+    request: PromptRequest,
+    probability: Mapping[Region, NDArray[np.float32]],
 ) -> PromptResponse:
-    return plugged_in.answer_prompts(engine, study, asked, known, context=SILENT)
+    return plugged_in.answer_prompts(engine, study, request, probability, context=SILENT)
 
 
 def memory(trial: Trial) -> None:
@@ -318,9 +325,9 @@ def memory(trial: Trial) -> None:
         head = make_patient(seed, spacing_mm=4.0)
         trial.predict(prepared_head(patient=head))
         sizes.append(_resident_mib())
-    grown = sizes[3] - sizes[1]
+    growth = sizes[3] - sizes[1]
     _require(
-        grown < trial.growth_mib, f"constant memory, not {grown:.0f} MiB more after two studies"
+        growth < trial.growth_mib, f"constant memory, not {growth:.0f} MiB more after two studies"
     )
 
 
@@ -342,12 +349,12 @@ def name_of(check: Check) -> str:
     return str(getattr(check, "__name__", check))
 
 
-def failures(engine: Engine, **how: Any) -> dict[str, str]:
+def failures(engine: Engine, **trial_fields: Any) -> dict[str, str]:
     """Run all checks.
 
     Parameters
     ----------
-    **how
+    **trial_fields
         Further fields of `Trial`.
 
     Returns
@@ -355,7 +362,7 @@ def failures(engine: Engine, **how: Any) -> dict[str, str]:
     dict of str to str
         The requirement that each failed check states; empty if the engine keeps the contract.
     """
-    trial = Trial(engine, **how)
+    trial = Trial(engine, **trial_fields)
     broken: dict[str, str] = {}
     for check in CHECKS:
         name = name_of(check)

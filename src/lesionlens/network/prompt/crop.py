@@ -40,8 +40,10 @@ class Crop:
 
     def inside(self, points: NDArray[np.generic]) -> NDArray[np.int64]:
         """Map (N, 3) voxels of the volume to crop voxels, rounded; those outside are dropped."""
-        near = (np.asarray(points, float).reshape(-1, 3) - self.centre) @ np.linalg.inv(self.step).T
-        index = np.rint(near + (self.size - 1) / 2).astype(np.int64)
+        offset = (np.asarray(points, float).reshape(-1, 3) - self.centre) @ np.linalg.inv(
+            self.step
+        ).T
+        index = np.rint(offset + (self.size - 1) / 2).astype(np.int64)
         return index[((index >= 0) & (index < self.size)).all(1)]
 
 
@@ -56,32 +58,32 @@ def sample(volume: NDArray[np.generic], crop: Crop, *, nearest: bool = False) ->
     part = torch.from_numpy(np.ascontiguousarray(volume[:, i, j, k], dtype=np.float32))
     if not nearest and np.array_equal(crop.step, np.diag(np.diag(crop.step))):
         edges = np.arange(crop.size) - half
-        at = crop.centre - low + edges[:, None] * np.diag(crop.step)
-        return torch.from_numpy(_along_axes(part.numpy(), at.T))
+        positions = crop.centre - low + edges[:, None] * np.diag(crop.step)
+        return torch.from_numpy(_along_axes(part.numpy(), positions.T))
     unit = 2 / (high - low - 1)
-    turn = np.concatenate(
+    transform = np.concatenate(
         [crop.step * half * unit[:, None], ((crop.centre - low) * unit - 1)[:, None]], 1
     )
-    theta = torch.from_numpy(turn[::-1, [2, 1, 0, 3]].astype(np.float32).copy())[None]
+    theta = torch.from_numpy(transform[::-1, [2, 1, 0, 3]].astype(np.float32).copy())[None]
     n = crop.size
     grid = functional.affine_grid(theta, [1, 1, n, n, n], align_corners=True)
     mode = "nearest" if nearest else "bilinear"
     return functional.grid_sample(part[None], grid, mode=mode, align_corners=True)[0]
 
 
-def _along_axes(values: Floats, at: Iterable[NDArray[np.floating]]) -> Floats:
+def _along_axes(values: Floats, positions: Iterable[NDArray[np.floating]]) -> Floats:
     """Interpolate (C, I, J, K) at coordinates along each axis; zero outside. Single-threaded."""
-    for axis, places in enumerate(at, 1):
+    for axis, position in enumerate(positions, 1):
         length = values.shape[axis]
-        low = np.floor(places).astype(int)
+        low = np.floor(position).astype(int)
         parts = []
-        for index, share in ((low, low + 1 - places), (low + 1, places - low)):
-            counts = np.where((index >= 0) & (index < length), share, 0).astype(np.float32)
-            taken = values.take(np.clip(index, 0, length - 1), axis)
-            taken *= np.expand_dims(counts, tuple(range(1, 4 - axis)))
-            parts.append(taken)
-        values, other = parts
-        values += other
+        for index, weight in ((low, low + 1 - position), (low + 1, position - low)):
+            weights = np.where((index >= 0) & (index < length), weight, 0).astype(np.float32)
+            corner_values = values.take(np.clip(index, 0, length - 1), axis)
+            corner_values *= np.expand_dims(weights, tuple(range(1, 4 - axis)))
+            parts.append(corner_values)
+        values, upper_values = parts
+        values += upper_values
     return values
 
 
@@ -119,9 +121,9 @@ def gaussians(marked: Mask, spacing_mm: float) -> Floats:
     if not marked.any():
         return np.zeros((2, *marked.shape), np.float32)
     voxels = distances_to(np.argwhere(marked), marked.shape)
-    far = voxels.astype(np.float32) * np.float32(spacing_mm)
+    distance_mm = voxels.astype(np.float32) * np.float32(spacing_mm)
     sharp = max(SHARP_MM, 0.9 * spacing_mm)
-    return np.stack([np.exp(-(far**2) / np.float32(2 * mm**2)) for mm in (sharp, WIDE_MM)])
+    return np.stack([np.exp(-(distance_mm**2) / np.float32(2 * mm**2)) for mm in (sharp, WIDE_MM)])
 
 
 def _unlike(images: Tensor, sharp: Tensor, brain: Tensor) -> Tensor:
@@ -130,8 +132,8 @@ def _unlike(images: Tensor, sharp: Tensor, brain: Tensor) -> Tensor:
     total = weight.sum()
     if float(total) < 1e-3:
         return torch.zeros_like(images)
-    here = (images * weight).sum((1, 2, 3)) / total
-    difference = (images - here[:, None, None, None]) * brain
+    reference = (images * weight).sum((1, 2, 3)) / total
+    difference = (images - reference[:, None, None, None]) * brain
     return difference.clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE) / 2
 
 
@@ -141,7 +143,7 @@ def network_input(scene: Scene, question: Question) -> PromptInput:
     maps = torch.zeros(MAPS, n, n, n)
     facts = torch.zeros(FACTS)
     facts[:4] = torch.tensor(scene.present, dtype=torch.float32)
-    there = facts[:4, None, None, None]
+    present = facts[:4, None, None, None]
     maps[0:4] = scene.images
     if question.region is not None:
         facts[4 + question.region] = 1
@@ -153,11 +155,11 @@ def network_input(scene: Scene, question: Question) -> PromptInput:
     if question.outline is not None:
         facts[8] = 1
         maps[8] = 2 * torch.from_numpy(question.outline).float() - 1
-    for number, marked in enumerate((question.foreground, question.background)):
-        drawn = torch.from_numpy(gaussians(marked, scene.spacing_mm))
-        maps[9 + 2 * number : 11 + 2 * number] = _AMPLITUDE * drawn
-        maps[13 + 4 * number : 17 + 4 * number] = (
-            _unlike(scene.images, drawn[0], scene.brain) * there
+    for index, marked in enumerate((question.foreground, question.background)):
+        prompt_maps = torch.from_numpy(gaussians(marked, scene.spacing_mm))
+        maps[9 + 2 * index : 11 + 2 * index] = _AMPLITUDE * prompt_maps
+        maps[13 + 4 * index : 17 + 4 * index] = (
+            _unlike(scene.images, prompt_maps[0], scene.brain) * present
         )
     facts[9] = float(question.background.any())
     facts[10] = float(np.log(scene.spacing_mm))
@@ -177,8 +179,8 @@ def paste(values: Tensor, crop: Crop, shape: tuple[int, ...]) -> tuple[Box, Floa
     half = spacing * (crop.size - 1) / 2
     first, last = np.ceil(crop.centre - half), np.floor(crop.centre + half)
     box = clipped_box(first, np.maximum(last, first - 1), shape)
-    at = [
-        (np.arange(side.start, side.stop) - middle) / spacing + (crop.size - 1) / 2
-        for side, middle in zip(box, crop.centre, strict=True)
+    positions = [
+        (np.arange(side.start, side.stop) - centre) / spacing + (crop.size - 1) / 2
+        for side, centre in zip(box, crop.centre, strict=True)
     ]
-    return box, _along_axes(values.float().numpy()[None], at)[0]
+    return box, _along_axes(values.float().numpy()[None], positions)[0]

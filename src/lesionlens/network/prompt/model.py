@@ -41,9 +41,9 @@ FACTS = 11
 """Values of `PromptInput.facts`: presence of four sequences, the intended region (3), whether there
 are an analysis, an outline, background prompts, and the logarithm of the voxel edge in mm.
 """
-_START = 2.5  # initial logit without other evidence
-_BESIDE = 0.35  # weight of the analysis if there is an outline
-_SHARPEST = 6.0  # limit of the prior's logits, so that it can be overruled
+_INITIAL_LOGIT = 2.5  # initial logit without other evidence
+_ANALYSIS_WEIGHT = 0.35  # weight of the analysis if there is an outline
+_MAX_PRIOR_LOGIT = 6.0  # limit of the prior's logits, so that it can be overruled
 
 
 class PromptInput(NamedTuple):
@@ -55,7 +55,7 @@ class PromptInput(NamedTuple):
     """(B, `FACTS`) float32."""
 
 
-class PromptAnswer(NamedTuple):
+class PromptOutput(NamedTuple):
     """Output of the network."""
 
     logits: Tensor
@@ -104,54 +104,56 @@ class PromptNetwork(nn.Module):
             self.last.weight.mul_(0.3)
 
     @override
-    def forward(self, x: PromptInput, *, trace: bool = False) -> PromptAnswer:
+    def forward(self, x: PromptInput, *, trace: bool = False) -> PromptOutput:
         """Predict; `trace` also returns the attention, by the readable form."""
         maps, facts = x
         code_near, code_middle = self.facts(facts).split(self.config.widths[:2], 1)
         near = self.first(self.stem(fold(maps)) + code_near[..., None, None, None])
         middle = self.down(near) + code_middle[..., None, None, None]
         deep = self.deeper(self.deep(middle))
-        middle = self.up_middle(middle + _larger(self.to_middle(deep)))
-        asked, kept = self._prompt_attention(maps, middle, trace)
-        both = torch.cat([asked.flatten(1), middle.mean((2, 3, 4))], 1)
-        middle = middle + self.gathered(both)[..., None, None, None]
-        near = self.up_near(near + _larger(self.to_near(middle)))
-        mask = (near * self.embedding(asked.flatten(1))[..., None, None, None]).sum(1, keepdim=True)
-        shown = torch.cat([maps[:, SEQUENCES], maps[:, NAMED:PROMPTS.start + 1],
+        middle = self.up_middle(middle + _upsample(self.to_middle(deep)))
+        prompted, attention = self._prompt_attention(maps, middle, trace)
+        summary = torch.cat([prompted.flatten(1), middle.mean((2, 3, 4))], 1)
+        middle = middle + self.gathered(summary)[..., None, None, None]
+        near = self.up_near(near + _upsample(self.to_near(middle)))
+        mask = (near * self.embedding(prompted.flatten(1))[..., None, None, None]).sum(
+            1, keepdim=True
+        )
+        full_inputs = torch.cat([maps[:, SEQUENCES], maps[:, NAMED:PROMPTS.start + 1],
                            maps[:, PROMPTS.start + 2:PROMPTS.start + 3]], 1)  # fmt: skip
-        fine = torch.cat([unfold(self.open(near)), shown], 1)
-        drawn = self.last(functional.silu(self.fine(fine)))
-        logits = drawn.float() + _larger(mask.float() / self.config.widths[0] ** 0.5)
-        return PromptAnswer(logits + self._prior(maps, facts), kept)
+        fine = torch.cat([unfold(self.open(near)), full_inputs], 1)
+        fine_logits = self.last(functional.silu(self.fine(fine)))
+        logits = fine_logits.float() + _upsample(mask.float() / self.config.widths[0] ** 0.5)
+        return PromptOutput(logits + self._prior(maps, facts), attention)
 
     def _prior(self, maps: Tensor, facts: Tensor) -> Tensor:
         """Return prior logits: the current outline, else the predicted probability."""
         outlined = facts[:, 8].view(-1, 1, 1, 1, 1)
         named = facts[:, 4:7].sum(1).view(-1, 1, 1, 1, 1) * facts[:, 7].view(-1, 1, 1, 1, 1)
-        chance = (maps[:, NAMED : NAMED + 1] + 1) / 2
-        analysed = torch.logit(chance, 1e-3).clamp(-_SHARPEST, _SHARPEST)
-        outline = _START * maps[:, OUTLINE : OUTLINE + 1]
-        known = named * (1 - outlined)
-        nothing = -_START * (1 - outlined) * (1 - known)
-        corrected = self.prior[0] * outline + _BESIDE * analysed * named
-        return corrected * outlined + self.prior[1] * analysed * known + nothing
+        probability = (maps[:, NAMED : NAMED + 1] + 1) / 2
+        analysed = torch.logit(probability, 1e-3).clamp(-_MAX_PRIOR_LOGIT, _MAX_PRIOR_LOGIT)
+        outline = _INITIAL_LOGIT * maps[:, OUTLINE : OUTLINE + 1]
+        uses_analysis = named * (1 - outlined)
+        background = -_INITIAL_LOGIT * (1 - outlined) * (1 - uses_analysis)
+        corrected = self.prior[0] * outline + _ANALYSIS_WEIGHT * analysed * named
+        return corrected * outlined + self.prior[1] * analysed * uses_analysis + background
 
     def _prompt_attention(
         self, maps: Tensor, middle: Tensor, trace: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Return (B, 2, middle) features attended by the two kinds of prompts, and the map."""
         sharp = functional.avg_pool3d(maps[:, PROMPTS.start : PROMPTS.stop : 2], TOKEN)
-        share = sharp.flatten(2)
-        share = share / share.sum(2, keepdim=True).clamp_min(1e-6)
+        weights = sharp.flatten(2)
+        weights = weights / weights.sum(2, keepdim=True).clamp_min(1e-6)
         grid = middle.flatten(2).transpose(1, 2)
-        query = share.to(grid.dtype) @ grid
-        free = torch.zeros(*query.shape[:2], grid.shape[1], device=grid.device)
-        asked, kept = self.cross(query, grid, free, trace)
-        if kept is None:
-            return asked, None
+        query = weights.to(grid.dtype) @ grid
+        no_bias = torch.zeros(*query.shape[:2], grid.shape[1], device=grid.device)
+        prompted, attention = self.cross(query, grid, no_bias, trace)
+        if attention is None:
+            return prompted, None
         i, j, k = middle.shape[2:]
-        return asked, kept.mean(1)[:, 0].view(-1, i, j, k)
+        return prompted, attention.mean(1)[:, 0].view(-1, i, j, k)
 
 
-def _larger(x: Tensor) -> Tensor:
+def _upsample(x: Tensor) -> Tensor:
     return functional.interpolate(x.float(), scale_factor=2, mode="trilinear")

@@ -66,9 +66,9 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
             config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]))
         network = PromptNetwork(config)
         network.load_state_dict(state)
-        kept = parse_json(metadata.get("notes", "{}"))
-        notes = PromptNotes(kept.get("version", "?"), kept.get("trained_on", "?"),
-                            int(kept.get("steps", metadata.get("steps", 0))))  # fmt: skip
+        stored_notes = parse_json(metadata.get("notes", "{}"))
+        notes = PromptNotes(stored_notes.get("version", "?"), stored_notes.get("trained_on", "?"),
+                            int(stored_notes.get("steps", metadata.get("steps", 0))))  # fmt: skip
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             found=f"{path.name}, which cannot be used ({' '.join(str(error).split())[:200]})",

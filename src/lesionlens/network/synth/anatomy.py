@@ -27,10 +27,10 @@ class Pose:
 
     def to_patient(self, atlas_mm: Tensor) -> Tensor:
         """Map atlas points (B, N, 3) to patient mm."""
-        moved: Tensor = (atlas_mm - self.shift[:, None]) @ torch.linalg.inv(self.linear).transpose(
-            1, 2
-        )
-        return moved
+        patient_mm: Tensor = (atlas_mm - self.shift[:, None]) @ torch.linalg.inv(
+            self.linear
+        ).transpose(1, 2)
+        return patient_mm
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,16 @@ class Anatomy:
 def rotation(angles: Tensor) -> Tensor:
     """Return rotation matrices (..., 3, 3) from angles (..., 3) in radians about the three axes."""
     c, s = angles.cos().unbind(-1), angles.sin().unbind(-1)
-    one, nil = torch.ones_like(c[0]), torch.zeros_like(c[0])
+    ones, zeros = torch.ones_like(c[0]), torch.zeros_like(c[0])
 
     def matrix(*rows: Tensor) -> Tensor:
         return torch.stack(rows, -1).view(*angles.shape[:-1], 3, 3)
 
-    about_x = matrix(one, nil, nil, nil, c[0], -s[0], nil, s[0], c[0])
-    about_y = matrix(c[1], nil, s[1], nil, one, nil, -s[1], nil, c[1])
-    about_z = matrix(c[2], -s[2], nil, s[2], c[2], nil, nil, nil, one)
-    turned: Tensor = about_x @ about_y @ about_z
-    return turned
+    about_x = matrix(ones, zeros, zeros, zeros, c[0], -s[0], zeros, s[0], c[0])
+    about_y = matrix(c[1], zeros, s[1], zeros, ones, zeros, -s[1], zeros, c[1])
+    about_z = matrix(c[2], -s[2], zeros, s[2], c[2], zeros, zeros, zeros, ones)
+    rotations: Tensor = about_x @ about_y @ about_z
+    return rotations
 
 
 def sample_pose(streams: RandomStreams) -> Pose:
@@ -90,15 +90,15 @@ def warp(streams: RandomStreams, frame: DrawnFrame, pose: Pose, grid_mm: Tensor)
 def _sample(heads: Sequence[int], frame: DrawnFrame, point: Tensor) -> Tensor:
     """Sample each volume's atlas at (B, 3, I, J, K) positions; (B, 8, I, J, K)."""
     sampled = []
-    for head, spacing, place in zip(heads, frame.spacing.cpu().tolist(), point, strict=True):
+    for head, spacing, position in zip(heads, frame.spacing.cpu().tolist(), point, strict=True):
         atlas = load_atlas(head, spacing, point.device)
         size = torch.tensor(atlas.maps.shape[1:], device=point.device).view(3, 1, 1, 1)
-        voxel = torch.einsum("ij,jxyz->ixyz", atlas.to_voxel[:, :3], place)
+        voxel = torch.einsum("ij,jxyz->ixyz", atlas.to_voxel[:, :3], position)
         unit = 2 * (voxel + atlas.to_voxel[:, 3].view(3, 1, 1, 1)) / (size - 1) - 1
-        where = unit.flip(0).movedim(0, -1)[None]
+        sampling_grid = unit.flip(0).movedim(0, -1)[None]
         sampled.append(
             functional.grid_sample(
-                atlas.maps[None], where, padding_mode="border", align_corners=True
+                atlas.maps[None], sampling_grid, padding_mode="border", align_corners=True
             )
         )
     return torch.cat(sampled)
@@ -131,13 +131,13 @@ def grow(streams: RandomStreams, frame: DrawnFrame, heads: Sequence[int], point:
     brain, mask = _masks(streams, frame, maps[:, MASK : MASK + 1])
     finer = (2.0 / frame.spacing).clamp(0.8, 1.5)
     logits = maps[:, :TISSUES].clamp_min(1e-3).log() * spread(streams.uniform(1.0, 1.9) * finer)
-    wide = noise(streams, frame, streams.uniform(13, 20), low=13, channels=5, octaves=2)
+    coarse_noise = noise(streams, frame, streams.uniform(13, 20), low=13, channels=5, octaves=2)
     folds = noise(streams, frame, streams.uniform(6.5, 10), low=6.5, channels=3)
-    logits = logits + wide * spread(streams.uniform(0.1, 0.6))
+    logits = logits + coarse_noise * spread(streams.uniform(0.1, 0.6))
     logits[:, :3] += folds * spread(streams.uniform(0.0, 0.8))
     atrophy = streams.uniform(-0.7, 0.9, 1)
-    wider = torch.cat([atrophy, atrophy + streams.uniform(-0.3, 0.7, 1)], 1)
-    logits[:, SULCUS : VENTRICLE + 1] += spread(wider)
+    fluid_shift = torch.cat([atrophy, atrophy + streams.uniform(-0.3, 0.7, 1)], 1)
+    logits[:, SULCUS : VENTRICLE + 1] += spread(fluid_shift)
     return Anatomy(
         tissue=logits.softmax(1),
         cerebellum=maps[:, CEREBELLUM : CEREBELLUM + 1],

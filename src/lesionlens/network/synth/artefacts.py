@@ -42,9 +42,9 @@ class Damage:
 def shade(streams: RandomStreams, frame: DrawnFrame, image: Tensor, strength: float) -> Tensor:
     """Multiply by a smooth bias field, partly shared by the sequences."""
     shared = noise(streams, frame, streams.uniform(70, 150), low=70)
-    own = noise(streams, frame, streams.uniform(60, 180), low=60, channels=SEQUENCES)
+    separate = noise(streams, frame, streams.uniform(60, 180), low=60, channels=SEQUENCES)
     amplitude = spread(streams.beta(1.2, 2.2, SEQUENCES) * strength)
-    return image * torch.exp(0.5 * amplitude * (own + shared))
+    return image * torch.exp(0.5 * amplitude * (separate + shared))
 
 
 def _one_of_three(streams: RandomStreams) -> Tensor:
@@ -57,11 +57,11 @@ def _protocol(
     streams: RandomStreams, axis: Tensor, thick: Tensor, share: float
 ) -> tuple[Tensor, Tensor]:
     """Give some volumes slices of one direction and similar thickness in every sequence."""
-    alike = streams.chance(share)
+    has_protocol = streams.chance(share)
     common = streams.log_uniform(3.0, 6.5, 1) * streams.uniform(0.85, 1.15, SEQUENCES)
     common[:, 1] = common[:, 1] * streams.chance(0.5)
-    axis = torch.where(alike[:, None, None], axis[:, :1], axis)
-    return axis, torch.where(alike[:, None], common, thick)
+    axis = torch.where(has_protocol[:, None, None], axis[:, :1], axis)
+    return axis, torch.where(has_protocol[:, None], common, thick)
 
 
 def _acquisition(streams: RandomStreams, frame: DrawnFrame, damage: Damage) -> list[Tensor]:
@@ -70,34 +70,38 @@ def _acquisition(streams: RandomStreams, frame: DrawnFrame, damage: Damage) -> l
     axis = _one_of_three(streams)
     thick = streams.log_uniform(1.5, 6.5, SEQUENCES) * streams.chance(damage.thick, SEQUENCES)
     axis, thick = _protocol(streams, axis, thick, damage.protocol)
-    bad = torch.nn.functional.one_hot(streams.uniform(0, 3.9999).long(), SEQUENCES).float()
-    bad = bad * (streams.chance(damage.spoiled) & streams.chance(0.6)).float()[:, None]
+    is_spoiled = torch.nn.functional.one_hot(streams.uniform(0, 3.9999).long(), SEQUENCES).float()
+    is_spoiled = (
+        is_spoiled * (streams.chance(damage.spoiled) & streams.chance(0.6)).float()[:, None]
+    )
     sigma = streams.uniform(0.0, 0.9, SEQUENCES, 1) + 0.3 * thick[..., None] * axis
-    sigma = sigma + (bad * streams.uniform(2.0, 4.5, SEQUENCES))[..., None] * axis.roll(1, -1)
-    moved = streams.normal(SEQUENCES, 3).clamp(-2, 2) / 2 * damage.shift_mm
-    moved = moved * streams.chance(0.4, SEQUENCES, 1)
-    moved[:, 1] = moved[:, 1] * streams.chance(0.5).float()[:, None]
+    sigma = sigma + (is_spoiled * streams.uniform(2.0, 4.5, SEQUENCES))[..., None] * axis.roll(
+        1, -1
+    )
+    shift_mm = streams.normal(SEQUENCES, 3).clamp(-2, 2) / 2 * damage.shift_mm
+    shift_mm = shift_mm * streams.chance(0.4, SEQUENCES, 1)
+    shift_mm[:, 1] = shift_mm[:, 1] * streams.chance(0.5).float()[:, None]
     thickness = thick[..., None] * axis / spacing
     matrices = []
     for k, size in enumerate(frame.shape):
         smooth = blur_matrix((sigma / spacing)[..., k], size)
-        slices = slice_matrix(thickness[..., k], (moved / spacing)[..., k], size)
+        slices = slice_matrix(thickness[..., k], (shift_mm / spacing)[..., k], size)
         matrices.append(slices @ smooth)
     return matrices
 
 
 def _field_of_view(streams: RandomStreams, frame: DrawnFrame, share: float) -> Tensor:
     """Return 1 inside the field of view, cropped on one side in some images; (B, 4, I, J, K)."""
-    cut = torch.nn.functional.one_hot(streams.uniform(0, 3.9999).long(), SEQUENCES).bool()
-    cut = cut & streams.chance(share)[:, None]
+    is_cropped = torch.nn.functional.one_hot(streams.uniform(0, 3.9999).long(), SEQUENCES).bool()
+    is_cropped = is_cropped & streams.chance(share)[:, None]
     axis, side = _one_of_three(streams), streams.chance(0.5, SEQUENCES).float() * 2 - 1
     limit = streams.uniform(35, 72, SEQUENCES)
     keep = torch.ones(len(streams), SEQUENCES, 1, 1, 1, device=streams.device)
-    for k, place in enumerate(frame.axes_mm()):
-        along = place[:, None] * side[..., None] < limit[..., None]
-        along = along | ~cut[..., None] | (axis[..., k, None] == 0)
+    for k, position_mm in enumerate(frame.axes_mm()):
+        along = position_mm[:, None] * side[..., None] < limit[..., None]
+        along = along | ~is_cropped[..., None] | (axis[..., k, None] == 0)
         view = [len(streams), SEQUENCES, 1, 1, 1]
-        view[2 + k] = place.shape[1]
+        view[2 + k] = position_mm.shape[1]
         keep = keep * along.float().view(view)
     return keep
 

@@ -37,12 +37,12 @@ class Atlas(NamedTuple):
     """(3, 4) atlas mm to voxels."""
 
 
-class Seats(NamedTuple):
+class Sites(NamedTuple):
     """Possible positions of tumours in an anatomy."""
 
-    place_mm: Tensor
+    position_mm: Tensor
     """(N, 3) atlas mm."""
-    chance: Tensor
+    cumulative_probability: Tensor
     """(N,) float64, cumulative probability."""
 
 
@@ -58,9 +58,9 @@ def choose(seeds: Sequence[int], individuals: float) -> list[int]:
     """
     chosen = []
     for seed in seeds:
-        streams = np.random.default_rng((int(seed), _STREAM))
-        single = streams.uniform() < individuals
-        chosen.append(int(streams.choice(INDIVIDUALS)) if single else AVERAGE)
+        rng = np.random.default_rng((int(seed), _STREAM))
+        is_individual = rng.uniform() < individuals
+        chosen.append(int(rng.choice(INDIVIDUALS)) if is_individual else AVERAGE)
     return chosen
 
 
@@ -79,21 +79,21 @@ def load_labels(head: int) -> tuple[Tensor, Tensor]:
 def _brain_labels(head: int) -> tuple[Tensor, Tensor]:
     """Return `load_labels` cropped to the brain and a margin."""
     labels, affine = load_labels(head)
-    found = ((labels > 0) & (labels < classes.OUTER_FLUID)).nonzero()
-    low = (found.amin(0) - _MARGIN_MM).clamp_min(0)
-    high = torch.minimum(found.amax(0) + 1 + _MARGIN_MM, torch.tensor(labels.shape))
-    cut = labels[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
-    moved = affine.clone()
-    moved[:3, 3] += affine[:3, :3] @ low.float()
-    return cut.clone(), moved
+    brain_voxels = ((labels > 0) & (labels < classes.OUTER_FLUID)).nonzero()
+    low = (brain_voxels.amin(0) - _MARGIN_MM).clamp_min(0)
+    high = torch.minimum(brain_voxels.amax(0) + 1 + _MARGIN_MM, torch.tensor(labels.shape))
+    cropped = labels[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
+    cropped_affine = affine.clone()
+    cropped_affine[:3, 3] += affine[:3, :3] @ low.float()
+    return cropped.clone(), cropped_affine
 
 
 def _table() -> Tensor:
     """Return the fraction of each channel of `Atlas.maps` in each class, (COUNT, 8)."""
     table = torch.zeros(classes.COUNT, 8)
     table[:, 2] = 1
-    for name, shares in classes.RECIPES.items():
-        table[name, :TISSUES] = torch.tensor(shares, dtype=torch.float32)
+    for name, fractions in classes.RECIPES.items():
+        table[name, :TISSUES] = torch.tensor(fractions, dtype=torch.float32)
         table[name, MASK] = 1
     table[[classes.CEREBELLAR_CORTEX, classes.CEREBELLAR_WHITE], CEREBELLUM] = 1
     table[classes.SINUS, SINUS] = 1
@@ -110,10 +110,10 @@ def _pooled(head: int, factor: int) -> tuple[Tensor, Tensor]:
     if factor > 1:
         maps = functional.avg_pool3d(maps, factor, ceil_mode=True, count_include_pad=False)
     maps[MASK] = _softened(maps[MASK], factor)
-    moved = affine.clone()
-    moved[:3, 3] += affine[:3, :3] @ torch.full((3,), (factor - 1) / 2)
-    moved[:3, :3] *= factor
-    return maps, moved
+    pooled_affine = affine.clone()
+    pooled_affine[:3, 3] += affine[:3, :3] @ torch.full((3,), (factor - 1) / 2)
+    pooled_affine[:3, :3] *= factor
+    return maps, pooled_affine
 
 
 def _softened(mask: Tensor, factor: int) -> Tensor:
@@ -125,7 +125,7 @@ def _softened(mask: Tensor, factor: int) -> Tensor:
 
 
 @lru_cache(maxsize=4 * len(INDIVIDUALS))
-def _kept(head: int, factor: int) -> tuple[Tensor, Tensor]:
+def _cached_maps(head: int, factor: int) -> tuple[Tensor, Tensor]:
     maps, affine = _pooled(head, factor)
     return (maps * 255).round().to(torch.uint8), affine
 
@@ -140,8 +140,8 @@ def _average() -> tuple[Tensor, Tensor]:
         maps = torch.from_numpy(stored["maps"])
         affine = torch.from_numpy(stored["affine"].astype(np.float32))
     inside = (maps[MASK] > 127).nonzero().float()
-    middle = (inside.amin(0) + inside.amax(0)) / 2
-    affine[:3, 3] = -affine[:3, :3] @ middle
+    centre = (inside.amin(0) + inside.amax(0)) / 2
+    affine[:3, 3] = -affine[:3, :3] @ centre
     return torch.cat([maps, torch.zeros_like(maps[:1])]), affine
 
 
@@ -159,35 +159,35 @@ def load_atlas(head: int, spacing_mm: float, device: torch.device) -> Atlas:
     if head == AVERAGE:
         maps, affine = _average()
     else:
-        maps, affine = _pooled(head, 1) if factor == 1 else _kept(head, factor)
+        maps, affine = _pooled(head, 1) if factor == 1 else _cached_maps(head, factor)
     if maps.dtype is torch.uint8:
         maps = maps.to(device).float() / 255
     return Atlas(maps.to(device), torch.linalg.inv(affine)[:3].to(device))
 
 
 @lru_cache(maxsize=1 + len(INDIVIDUALS))
-def seats_of(head: int) -> Seats:
+def sites_of(head: int) -> Sites:
     """Return every second voxel in which a tumour may start, with its probability."""
     if head == AVERAGE:
         maps, affine = _average()
         cortex, white, _, ventricle, deep, mask, cerebellum, _ = maps.float() / 255
         weight = white + 0.5 * cortex + 0.5 * deep + 0.15 * ventricle
         weight = weight * (1 - 0.75 * cerebellum) * (mask > 0.5)
-        keep, step = (weight > 0.12).nonzero(), 1
+        voxels, step = (weight > 0.12).nonzero(), 1
     else:
         labels, affine = _brain_labels(head)
         step = 2
         table = torch.zeros(classes.COUNT)
-        table[list(classes.SEATS)] = torch.tensor(list(classes.SEATS.values()))
+        table[list(classes.SITE_WEIGHTS)] = torch.tensor(list(classes.SITE_WEIGHTS.values()))
         weight = table[labels[::step, ::step, ::step].to(torch.int32)]
-        keep = weight.nonzero()
-    chance = weight[tuple(keep.T)].double().cumsum(0)
-    place = (keep * step).float() @ affine[:3, :3].T + affine[:3, 3]
-    return Seats(place, chance / chance[-1])
+        voxels = weight.nonzero()
+    cumulative = weight[tuple(voxels.T)].double().cumsum(0)
+    position_mm = (voxels * step).float() @ affine[:3, :3].T + affine[:3, 3]
+    return Sites(position_mm, cumulative / cumulative[-1])
 
 
 @lru_cache(maxsize=1 + len(INDIVIDUALS))
-def surface_of(head: int) -> Seats:
+def surface_of(head: int) -> Sites:
     """Return every second voxel of the brain's outermost 2 mm, all equally likely."""
     if head == AVERAGE:
         maps, affine = _average()
@@ -196,6 +196,6 @@ def surface_of(head: int) -> Seats:
         labels, affine = _brain_labels(head)
         inside, step = ((labels > 0) & (labels < classes.OUTER_FLUID))[::2, ::2, ::2], 2
     outside = functional.max_pool3d((~inside)[None].float(), 3, 1, 1)[0] > 0
-    keep = (inside & outside).nonzero()
-    place = (keep * step).float() @ affine[:3, :3].T + affine[:3, 3]
-    return Seats(place, torch.arange(1, len(keep) + 1, dtype=torch.float64) / len(keep))
+    voxels = (inside & outside).nonzero()
+    position_mm = (voxels * step).float() @ affine[:3, :3].T + affine[:3, 3]
+    return Sites(position_mm, torch.arange(1, len(voxels) + 1, dtype=torch.float64) / len(voxels))

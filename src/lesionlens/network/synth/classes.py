@@ -32,7 +32,7 @@ RECIPES: Recipe = MappingProxyType({
 })  # fmt: skip
 """Shares of cortex, white matter, outer CSF, ventricle and deep grey in each class; else CSF."""
 
-SEATS: Mapping[int, float] = MappingProxyType({
+SITE_WEIGHTS: Mapping[int, float] = MappingProxyType({
     CORTEX: 0.5,
     WHITE: 1.0,
     VENTRICLE: 0.15,

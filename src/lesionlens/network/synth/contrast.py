@@ -44,37 +44,37 @@ PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
 """Uniform ranges of intensity."""
 
 Palette = dict[str, Tensor]
-_WATERY, _WATERY_OUTLINED = 0.85, 0.35
+_WATERY_FRACTION, _WATERY_FRACTION_OUTLINED = 0.85, 0.35
 """Share of tumours whose core has more water than its oedema."""
 
 
-def _roll(streams: RandomStreams, sequence: MrSequence) -> Palette:
+def _sample_palette(streams: RandomStreams, sequence: MrSequence) -> Palette:
     """Sample one intensity (B,) for each named tissue."""
     return {name: streams.uniform(*bounds) for name, bounds in PRIORS[sequence].items()}
 
 
-def _choose(chance: Tensor, new: Tensor | float, old: Tensor | float) -> Tensor:
-    return torch.where(chance, new, old)
+def _choose(condition: Tensor, new: Tensor | float, old: Tensor | float) -> Tensor:
+    return torch.where(condition, new, old)
 
 
 def _t1c_like_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> Palette:
     """Derive T1c from T1: the same protocol before and after contrast agent."""
     out = dict(t1c)
-    for name, most in (
+    for name, max_change in (
         ("cortex", 0.08),
         ("csf", 0.08),
         ("oedema", 0.08),
         ("solid", 0.15),
         ("necrosis", 0.2),
     ):
-        out[name] = t1[name] + streams.uniform(0, most)
+        out[name] = t1[name] + streams.uniform(0, max_change)
     return out
 
 
 def _weak_uptake(streams: RandomStreams, palette: Palette) -> Palette:
     """In half of the tumours, make uptake visible only against the surroundings."""
-    around = torch.stack([palette[name] for name in ("oedema", "solid", "necrosis")]).amax(0)
-    weak = around + streams.uniform(0.18, 1.2)
+    surroundings = torch.stack([palette[name] for name in ("oedema", "solid", "necrosis")]).amax(0)
+    weak = surroundings + streams.uniform(0.18, 1.2)
     return palette | {"enhancing": _choose(streams.chance(0.5), weak, palette["enhancing"])}
 
 
@@ -92,11 +92,11 @@ def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
     """Make most tumours isointense with cortex and white matter on T1 and T1c, as in reality."""
     hidden, fluid, mix = streams.chance(0.78), streams.chance(0.5), streams.uniform(-0.2, 1.1)
     for name in ("oedema", "solid", "necrosis"):
-        own = mix + streams.uniform(-0.25, 0.25)
+        tissue_mix = mix + streams.uniform(-0.25, 0.25)
         chosen = hidden & ~fluid if name == "necrosis" else hidden
-        for palette, share in ((t1, 1.0), (t1c, 0.7)):
-            level = palette["cortex"] + own * (palette["white"] - palette["cortex"])
-            palette[name] = _choose(chosen & streams.chance(share), level, palette[name])
+        for palette, probability in ((t1, 1.0), (t1c, 0.7)):
+            level = palette["cortex"] + tissue_mix * (palette["white"] - palette["cortex"])
+            palette[name] = _choose(chosen & streams.chance(probability), level, palette[name])
 
 
 def _watery_cores(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
@@ -107,23 +107,26 @@ def _watery_cores(streams: RandomStreams, palettes: list[Palette], outlined: Ten
     often if uptake outlines the core, because readers then follow the uptake.
     """
     roll = streams.uniform(0, 1)
-    watery, alike = roll < _choose(outlined, _WATERY_OUTLINED, _WATERY), streams.chance(0.55)
+    watery, alike = (
+        roll < _choose(outlined, _WATERY_FRACTION_OUTLINED, _WATERY_FRACTION),
+        streams.chance(0.55),
+    )
     shared, suppressed = streams.uniform(0.05, 0.9), streams.chance(0.25)
-    near, drop = streams.uniform(-0.12, 0.22), streams.uniform(0.2, 0.9)
+    flair_offset, drop = streams.uniform(-0.12, 0.22), streams.uniform(0.2, 0.9)
     t1, t1c, t2, flair = palettes
     for name in ("solid", "necrosis"):
         water = _choose(alike, shared, streams.uniform(0.05, 0.95))
-        for palette, least, most in ((t1, 0.0, 1.0), (t1c, 0.4, 1.1), (t2, 0.4, 1.1)):
-            share = water * streams.uniform(least, most)
-            level = palette["oedema"] + share * (palette["csf"] - palette["oedema"])
+        for palette, low, high in ((t1, 0.0, 1.0), (t1c, 0.4, 1.1), (t2, 0.4, 1.1)):
+            fraction = water * streams.uniform(low, high)
+            level = palette["oedema"] + fraction * (palette["csf"] - palette["oedema"])
             palette[name] = _choose(watery, level, palette[name])
-        level = flair["oedema"] * (1 + near + streams.uniform(-0.05, 0.05))
+        level = flair["oedema"] * (1 + flair_offset + streams.uniform(-0.05, 0.05))
         fluid = flair["oedema"] + drop * (flair["csf"] - flair["oedema"])
         level = _choose(suppressed & (water > 0.35), fluid, level)
         flair[name] = _choose(watery, level, flair[name])
 
 
-def _wet(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
+def _make_oedema_wet(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
     """Give oedema the intensities of the core except on FLAIR, so that only the rim separates them.
 
     Vasogenic oedema may be as dark on T1c and as bright on T2 as necrosis; readers still follow
@@ -138,27 +141,31 @@ def _wet(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> N
 
 def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
     """Return intensities by sequence, with physical constraints between sequences."""
-    t1 = _roll(streams, MrSequence.T1)
+    t1 = _sample_palette(streams, MrSequence.T1)
     blood, spill = streams.chance(0.08), streams.chance(0.5)
     glow = streams.uniform(1.0, 1.4)
     t1["necrosis"] = _choose(blood & spill, glow, t1["necrosis"])
     t1["enhancing"] = _choose(blood & ~spill, glow, t1["enhancing"])
-    t1c = _roll(streams, MrSequence.T1C)
-    tied, same = _t1c_like_t1(streams, t1, t1c), streams.chance(0.5)
-    t1c = {name: _choose(same, tied[name], t1c[name]) for name in t1c}
+    t1c = _sample_palette(streams, MrSequence.T1C)
+    derived, is_derived = _t1c_like_t1(streams, t1, t1c), streams.chance(0.5)
+    t1c = {name: _choose(is_derived, derived[name], t1c[name]) for name in t1c}
     t1c = _weak_uptake(streams, t1c)
     _grey_on_t1(streams, t1, t1c)
-    t2 = _below_fluid(_roll(streams, MrSequence.T2))
-    flair = _roll(streams, MrSequence.FLAIR)
+    t2 = _below_fluid(_sample_palette(streams, MrSequence.T2))
+    flair = _sample_palette(streams, MrSequence.FLAIR)
     flair["solid"] = _choose(streams.chance(0.15), streams.uniform(0.5, 1.1), flair["solid"])
-    both, rare, often = streams.chance(0.12), streams.chance(0.08), streams.chance(0.16)
-    for palette, flat in ((flair, both | rare), (t2, both | often)):
+    both_sequences, flair_only, t2_only = (
+        streams.chance(0.12),
+        streams.chance(0.08),
+        streams.chance(0.16),
+    )
+    for palette, flat in ((flair, both_sequences | flair_only), (t2, both_sequences | t2_only)):
         for name in ("oedema", "solid"):
             faint = 1 + (palette[name] - 1) * 0.4
             palette[name] = _choose(flat, faint, palette[name])
     palettes = [t1, t1c, t2, flair]
     _watery_cores(streams, palettes, outlined)
-    _wet(streams, palettes[:3], outlined)
+    _make_oedema_wet(streams, palettes[:3], outlined)
     fluid = streams.uniform(0.6, 1.0) * streams.chance(0.15)
     for palette in palettes:
         pale = streams.uniform(0.0, 0.3) * (palette["cortex"] - palette["csf"])
@@ -167,7 +174,7 @@ def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
     return palettes
 
 
-def roll_contrast(streams: RandomStreams, outlined: Tensor) -> Tensor:
+def sample_contrast(streams: RandomStreams, outlined: Tensor) -> Tensor:
     """Sample the intensity of each class in each sequence, (B, 4, len(CLASSES)).
 
     `outlined` (B,) bool marks tumours of which enough takes up contrast to outline the core.

@@ -26,7 +26,7 @@ class Distractors:
     bleeds: Tensor
 
 
-def _where(streams: RandomStreams, chance: float, field: Tensor) -> Tensor:
+def _in_fraction_of_volumes(streams: RandomStreams, chance: float, field: Tensor) -> Tensor:
     """Keep a field in a share `chance` of the volumes."""
     return field * streams.chance(chance).float().view(-1, 1, 1, 1, 1)
 
@@ -47,11 +47,11 @@ def carve_cavity(
     size = streams.log_uniform(5, 24, 1) * streams.log_uniform(0.7, 1.4, 3)
     offset = (frame.grid_mm() - spread(centre)) / spread(size)
     ragged = 0.15 * noise(streams, frame, streams.uniform(12, 20), low=12)
-    hole = torch.sigmoid((1 - offset.norm(dim=1, keepdim=True) + ragged) / 0.08)
-    hole = _where(streams, chance, hole)
-    tissue = anatomy.tissue * (1 - hole)
-    tissue[:, SULCUS : SULCUS + 1] += hole
-    return replace(anatomy, tissue=tissue), hole
+    cavity = torch.sigmoid((1 - offset.norm(dim=1, keepdim=True) + ragged) / 0.08)
+    cavity = _in_fraction_of_volumes(streams, chance, cavity)
+    tissue = anatomy.tissue * (1 - cavity)
+    tissue[:, SULCUS : SULCUS + 1] += cavity
+    return replace(anatomy, tissue=tissue), cavity
 
 
 def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor:
@@ -64,7 +64,10 @@ def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor
     falx = torch.exp(-((anatomy.midline_mm / spread(streams.uniform(0.8, 2.0))) ** 2))
     falx = falx * anatomy.tissue[:, SULCUS : SULCUS + 1] * anatomy.mask
     outer = torch.maximum(rim * patch[:, :1], anatomy.sinus * anatomy.mask)
-    return torch.maximum(_where(streams, 0.6, outer), _where(streams, 0.5, falx * patch[:, 1:]))
+    return torch.maximum(
+        _in_fraction_of_volumes(streams, 0.6, outer),
+        _in_fraction_of_volumes(streams, 0.5, falx * patch[:, 1:]),
+    )
 
 
 def scatter(
@@ -79,22 +82,22 @@ def scatter(
     """
     tissue, healthy = anatomy.tissue, (1 - lesion).clamp(0, 1)
     ventricle = tissue[:, VENTRICLE : VENTRICLE + 1]
-    near = blur(ventricle, frame, 7.0)
+    near_ventricle = blur(ventricle, frame, 7.0)
     spots = noise(streams, frame, streams.uniform(5, 14), low=5, octaves=2)
-    spots = spots + spread(streams.uniform(0.0, 6.5)) * near
+    spots = spots + spread(streams.uniform(0.0, 6.5)) * near_ventricle
     spots = torch.sigmoid((spots - spread(streams.uniform(1.0, 2.8))) / 0.12)
-    spots = _where(streams, 0.7, spots * tissue[:, WHITE : WHITE + 1] * healthy)
+    spots = _in_fraction_of_volumes(streams, 0.7, spots * tissue[:, WHITE : WHITE + 1] * healthy)
     pair = noise(streams, frame, streams.uniform(13, 26), low=13, channels=2)
     width = spread(streams.uniform(0.07, 0.2))
     lines = torch.exp(-pair.square().sum(1, keepdim=True) / (2 * width**2))
-    where = 0.25 + tissue[:, SULCUS : SULCUS + 1] + 0.3 * tissue[:, CORTEX : CORTEX + 1]
+    likelihood = 0.25 + tissue[:, SULCUS : SULCUS + 1] + 0.3 * tissue[:, CORTEX : CORTEX + 1]
     tuft = torch.sigmoid((noise(streams, frame, streams.uniform(7, 11), low=7) - 0.8) / 0.15)
     dots = noise(streams, frame, streams.uniform(5, 7), low=5)
     dots = torch.sigmoid((dots - spread(streams.uniform(2.6, 3.4))) / 0.15) * healthy
     return Distractors(
         white_spots=spots,
-        vessels=_where(streams, 0.8, (lines * where * healthy).clamp(0, 1)),
-        plexus=_where(streams, 0.65, tuft * ventricle),
+        vessels=_in_fraction_of_volumes(streams, 0.8, (lines * likelihood * healthy).clamp(0, 1)),
+        plexus=_in_fraction_of_volumes(streams, 0.65, tuft * ventricle),
         dura=_dura(streams, frame, anatomy),
-        bleeds=_where(streams, 0.2, dots * (1 - ventricle)),
+        bleeds=_in_fraction_of_volumes(streams, 0.2, dots * (1 - ventricle)),
     )

@@ -18,8 +18,8 @@ from lesionlens.network.synth import plaques as demyelination
 from lesionlens.network.synth import tumour as lesions
 from lesionlens.network.synth.anatomy import Anatomy, grow, sample_pose, warp
 from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.network.synth.atlas import choose, seats_of
-from lesionlens.network.synth.contrast import roll_contrast
+from lesionlens.network.synth.atlas import choose, sites_of
+from lesionlens.network.synth.contrast import sample_contrast
 from lesionlens.network.synth.distractors import Distractors, carve_cavity, scatter
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 from lesionlens.network.synth.instances import number
@@ -28,7 +28,7 @@ from lesionlens.network.synth.plaques import Plaques
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
 """Texture amplitude of lesions on T1, T1c, T2 and FLAIR, relative to each other."""
-_OUTLINES = 0.12
+_OUTLINING_FRACTION = 0.12
 """Enhancing share of a core at which the uptake outlines it."""
 
 
@@ -78,9 +78,9 @@ class Geometry:
     kind: Tensor
     """(B,) int64, as in `tumour.LesionPlan`."""
     mimics: Mimics | None
-    """Haematomas and infarcts; None where none are drawn."""
+    """Haematomas and infarcts; None if there are none."""
     plaques: Plaques | None = None
-    """Plaques; None where none are drawn."""
+    """Plaques; None if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +108,16 @@ class SyntheticBatch:
 def _membership(anatomy: Anatomy, tumour: lesions.Tumour) -> Tensor:
     core = (tumour.solid + tumour.necrosis + tumour.enhancing).clamp(0, 1)
     normal = anatomy.tissue * (1 - core - tumour.oedema).clamp(0, 1)
-    share = torch.cat([normal, tumour.oedema, tumour.solid, tumour.necrosis, tumour.enhancing], 1)
-    share = share / share.sum(1, keepdim=True).clamp_min(1e-3) * anatomy.brain
-    return torch.cat([share, anatomy.mask - anatomy.brain], 1)
+    fractions = torch.cat(
+        [normal, tumour.oedema, tumour.solid, tumour.necrosis, tumour.enhancing], 1
+    )
+    fractions = fractions / fractions.sum(1, keepdim=True).clamp_min(1e-3) * anatomy.brain
+    return torch.cat([fractions, anatomy.mask - anatomy.brain], 1)
 
 
-def _labels(config: DrawConfig, frame: DrawnFrame, share: Tensor, brain: Tensor) -> Tensor:
+def _labels(config: DrawConfig, frame: DrawnFrame, fractions: Tensor, brain: Tensor) -> Tensor:
     """Return nested labels as readers outline them: including fading borders and thin rims."""
-    oedema, solid, necrosis, enhancing = torch.split(share[:, 5:9], 1, 1)
+    oedema, solid, necrosis, enhancing = torch.split(fractions[:, 5:9], 1, 1)
     core = (solid + necrosis + enhancing).clamp(0, 1)
     soft = blur(torch.cat([core, enhancing], 1), frame, config.reader_margin_mm)
     inside = brain > 0
@@ -128,37 +130,47 @@ def _labels(config: DrawConfig, frame: DrawnFrame, share: Tensor, brain: Tensor)
 @torch.no_grad()
 def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Geometry:
     """Generate anatomy, tumours and distractors; see `draw`."""
-    place = torch.device(device)
-    streams, heads = RandomStreams(seeds, place), choose(seeds, config.individuals)
+    torch_device = torch.device(device)
+    streams, heads = RandomStreams(seeds, torch_device), choose(seeds, config.individuals)
     low, high = config.spacing_mm
     frame = DrawnFrame(config.shape, streams.uniform(low, high))
     grid, pose = frame.grid_mm(), sample_pose(streams)
-    others = RandomStreams(seeds, place, stream=other_lesions.STREAM)
+    other_streams = RandomStreams(seeds, torch_device, stream=other_lesions.STREAM)
     plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
-    plan = other_lesions.replan(others, heads, pose, plan, config.kinds)
+    plan = other_lesions.replan(other_streams, heads, pose, plan, config.kinds)
     point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)
-    anatomy, hole = carve_cavity(streams, frame, grow(streams, frame, heads, point), config.cavity)
+    anatomy, cavity = carve_cavity(
+        streams, frame, grow(streams, frame, heads, point), config.cavity
+    )
     distance = lesions.measure(streams, frame, plan, grid)
-    share = _membership(anatomy, lesions.compose(streams, frame, plan, distance, anatomy))
-    lesion = share[:, 5:9].sum(1, keepdim=True)
-    labels = _labels(config, frame, share, anatomy.brain)
-    extra = scatter(streams, frame, anatomy, lesion)
-    parts = number(labels[:, 0] > 0, distance.nearest[:, 0], extra, hole * anatomy.brain)
+    membership = _membership(anatomy, lesions.compose(streams, frame, plan, distance, anatomy))
+    lesion = membership[:, 5:9].sum(1, keepdim=True)
+    labels = _labels(config, frame, membership, anatomy.brain)
+    distractors = scatter(streams, frame, anatomy, lesion)
+    instances = number(
+        labels[:, 0] > 0, distance.nearest[:, 0], distractors, cavity * anatomy.brain
+    )
     mimics = None
     if config.kinds.mimics:
-        seats = lesions.sample_seats(others, [seats_of(head) for head in heads], pose)
-        mimics = other_lesions.scatter_mimics(others, frame, seats, anatomy, lesion, config.kinds)
+        sites = lesions.sample_sites(other_streams, [sites_of(head) for head in heads], pose)
+        mimics = other_lesions.scatter_mimics(
+            other_streams, frame, sites, anatomy, lesion, config.kinds
+        )
     plaques = None
     if config.kinds.plaques > 0:
-        own = RandomStreams(seeds, place, stream=demyelination.STREAM)
-        plaques = demyelination.scatter_plaques(own, frame, anatomy, lesion, config.kinds.plaques)
-    return Geometry(frame, anatomy, extra, share, labels, parts, plan.kind, mimics, plaques)
+        plaque_streams = RandomStreams(seeds, torch_device, stream=demyelination.STREAM)
+        plaques = demyelination.scatter_plaques(
+            plaque_streams, frame, anatomy, lesion, config.kinds.plaques
+        )
+    return Geometry(
+        frame, anatomy, distractors, membership, labels, instances, plan.kind, mimics, plaques
+    )
 
 
 def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
     """Add texture of tissue, lesions, contrast uptake and remainders around the brain."""
-    frame, share = geometry.frame, geometry.membership
-    core, lesion = share[:, 6:9].sum(1, keepdim=True), share[:, 5:9].sum(1, keepdim=True)
+    frame, membership = geometry.frame, geometry.membership
+    core, lesion = membership[:, 6:9].sum(1, keepdim=True), membership[:, 5:9].sum(1, keepdim=True)
     fine = noise(
         streams,
         frame,
@@ -176,14 +188,16 @@ def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: 
     fat = torch.sigmoid((scraps[:, 1:] - 1.6) / 0.2) * spread(streams.uniform(0.3, 1.6, SEQUENCES))
     fat = fat * streams.chance(0.4).float().view(-1, 1, 1, 1, 1)
     shell = spread(values[:, :, 9])
-    image = image + share[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
+    image = image + membership[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
     sign = torch.where(streams.chance(0.25, SEQUENCES), -1.0, 1.0)
     rough = 0.4 * streams.beta(1, 2, SEQUENCES) + streams.uniform(0.1, 0.4, 1) * streams.chance(
         0.2, 1
     )
     rough = rough * torch.where(streams.chance(0.5), 1.0, streams.uniform(0.2, 0.7))[:, None]
     rough = rough * torch.tensor(_LESION_ROUGHNESS, device=image.device)
-    image = image * (1 + spread(sign * rough) * lumps * (core + 0.5 * share[:, 5:6])).clamp_min(0.1)
+    image = image * (
+        1 + spread(sign * rough) * lumps * (core + 0.5 * membership[:, 5:6])
+    ).clamp_min(0.1)
     image = _dull(streams, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
     grain = (
         spread(streams.uniform(0.012, 0.075, SEQUENCES))
@@ -194,7 +208,7 @@ def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: 
     )
     uptake = streams.uniform(0.04, 0.3, 2) * streams.chance(0.7, 2)
     uneven = (torch.cat([coarse[:, :1], lumps], 1) * spread(uptake)).sum(1, keepdim=True)
-    image[:, 1:2] += share[:, 8:9] * uneven * spread(values[:, 1, 8] - values[:, 1, 0])
+    image[:, 1:2] += membership[:, 8:9] * uneven * spread(values[:, 1, 8] - values[:, 1, 0])
     return image
 
 
@@ -235,29 +249,35 @@ def paint(
 ) -> SyntheticBatch:
     """Render a geometry with contrasts and artefacts; each `round_` simulates another scanner."""
     streams = RandomStreams(seeds, geometry.membership.device, stream=1 + round_)
-    share, frame = geometry.membership, geometry.frame
+    membership, frame = geometry.membership, geometry.frame
     _, core, enhancing = geometry.labels.flatten(2).sum(2).unbind(1)
-    values = roll_contrast(streams, enhancing > _OUTLINES * core)
-    others = RandomStreams(seeds, share.device, stream=other_lesions.STREAM + 1 + round_)
-    values = other_lesions.recolour(others, values, geometry.kind, config.kinds)
-    image = (values @ share.flatten(2)).view(len(seeds), SEQUENCES, *frame.shape)
+    values = sample_contrast(streams, enhancing > _OUTLINING_FRACTION * core)
+    other_streams = RandomStreams(
+        seeds, membership.device, stream=other_lesions.STREAM + 1 + round_
+    )
+    values = other_lesions.recolour(other_streams, values, geometry.kind, config.kinds)
+    image = (values @ membership.flatten(2)).view(len(seeds), SEQUENCES, *frame.shape)
     image = _texture(streams, geometry, image, values)
     image = _overlay(streams, geometry.distractors, image, values)
     if geometry.mimics is not None:
         image = other_lesions.overlay_mimics(
-            others, geometry.mimics, geometry.anatomy, image, values
+            other_streams, geometry.mimics, geometry.anatomy, image, values
         )
     if geometry.plaques is not None:
-        own = RandomStreams(seeds, share.device, stream=demyelination.STREAM + 1 + round_)
-        image = demyelination.overlay_plaques(own, geometry.plaques, image, values)
+        plaque_streams = RandomStreams(
+            seeds, membership.device, stream=demyelination.STREAM + 1 + round_
+        )
+        image = demyelination.overlay_plaques(plaque_streams, geometry.plaques, image, values)
     mask = geometry.anatomy.mask
     if config.head:
         image, mask = add_head(streams, frame, image, mask)
     image = acquire(streams, frame, image, mask, config.damage)
     brain = geometry.anatomy.mask[:, 0] > 0
     scale = spread(streams.log_uniform(200, 1500, SEQUENCES))
-    labels, parts = geometry.labels, geometry.instances
-    return SyntheticBatch(image * scale, zscore(image, brain), labels, parts, brain, frame.spacing)
+    labels, instances = geometry.labels, geometry.instances
+    return SyntheticBatch(
+        image * scale, zscore(image, brain), labels, instances, brain, frame.spacing
+    )
 
 
 def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> SyntheticBatch:

@@ -106,9 +106,9 @@ def along_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 def _spline_basis(position: Tensor, nodes: int) -> Tensor:
     """Return cubic B-spline weights of lattice nodes, with unit variance; (B, N, nodes)."""
     t = (position[..., None] - torch.arange(nodes, device=position.device)).abs()
-    near = 2 / 3 - t**2 + t**3 / 2
-    far = (2 - t).clamp_min(0) ** 3 / 6
-    weight = torch.where(t < 1, near, far)
+    inner = 2 / 3 - t**2 + t**3 / 2
+    outer = (2 - t).clamp_min(0) ** 3 / 6
+    weight = torch.where(t < 1, inner, outer)
     return weight / weight.square().sum(-1, keepdim=True).sqrt()
 
 
@@ -192,12 +192,12 @@ def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
     wide = thickness.clamp_min(1.0)[..., None, None]
     source = (index[:, None] + shift[..., None, None]).expand(*shift.shape, size, 1)
     slice_low = torch.floor(source / wide)
-    share = source / wide - slice_low
+    upper_fraction = source / wide - slice_low
     weight = torch.zeros(*shift.shape, size, size, device=shift.device)
-    for offset, part in ((0.0, 1 - share), (1.0, share)):
+    for offset, fraction in ((0.0, 1 - upper_fraction), (1.0, upper_fraction)):
         centre = (slice_low + offset) * wide
-        cover = (0.5 * wide + 0.5 - (index - centre).abs()).clamp(0, 1)
-        weight = weight + part * cover / cover.sum(-1, keepdim=True).clamp_min(1e-3)
+        coverage = (0.5 * wide + 0.5 - (index - centre).abs()).clamp(0, 1)
+        weight = weight + fraction * coverage / coverage.sum(-1, keepdim=True).clamp_min(1e-3)
     return weight / weight.sum(-1, keepdim=True).clamp_min(1e-3)
 
 

@@ -12,7 +12,7 @@ WHITE_SPOTS, ENHANCEMENT, CAVITY = MAX_LESIONS + 1, MAX_LESIONS + 2, MAX_LESIONS
 """Numbers of all white-matter lesions together, of enhancing vessels, plexus and dura, and of the
 resection cavity.
 """
-_SEEN = 0.5  # voxel fraction at which a distractor is included
+_MIN_FRACTION = 0.5  # voxel fraction at which a distractor is included
 
 
 def number(whole: Tensor, nearest: Tensor, extra: Distractors, hole: Tensor) -> Tensor:
@@ -34,25 +34,27 @@ def number(whole: Tensor, nearest: Tensor, extra: Distractors, hole: Tensor) -> 
         `WHITE_SPOTS`; `ENHANCEMENT`; `CAVITY`, where there is no lesion.
     """
     parts = torch.where(whole, nearest + 1, 0)
-    parts = torch.stack([_together(one)[one] for one in parts])
-    bright = torch.maximum(torch.maximum(extra.vessels, extra.plexus), extra.dura)[:, 0] > _SEEN
+    parts = torch.stack([_merged_numbers(part_numbers)[part_numbers] for part_numbers in parts])
+    bright = (
+        torch.maximum(torch.maximum(extra.vessels, extra.plexus), extra.dura)[:, 0] > _MIN_FRACTION
+    )
     parts = torch.where((parts == 0) & bright, ENHANCEMENT, parts)
-    spots = extra.white_spots[:, 0] > _SEEN
+    spots = extra.white_spots[:, 0] > _MIN_FRACTION
     parts = torch.where((parts % ENHANCEMENT == 0) & spots, WHITE_SPOTS, parts)
-    cavity = ~whole & (hole[:, 0] > _SEEN)
+    cavity = ~whole & (hole[:, 0] > _MIN_FRACTION)
     return torch.where(cavity, CAVITY, parts).to(torch.uint8)
 
 
-def _together(parts: Tensor) -> Tensor:
+def _merged_numbers(parts: Tensor) -> Tensor:
     """Return the lowest number among connected lesions."""
     count = MAX_LESIONS + 1
-    touch = torch.eye(count, dtype=torch.bool, device=parts.device)
+    touches = torch.eye(count, dtype=torch.bool, device=parts.device)
     for axis in range(3):
         length = parts.shape[axis] - 1
-        one, other = parts.narrow(axis, 0, length), parts.narrow(axis, 1, length)
-        meet = (one > 0) & (other > 0) & (one != other)
-        touch[one[meet], other[meet]] = True
-        touch[other[meet], one[meet]] = True
+        lower, upper = parts.narrow(axis, 0, length), parts.narrow(axis, 1, length)
+        meets = (lower > 0) & (upper > 0) & (lower != upper)
+        touches[lower[meets], upper[meets]] = True
+        touches[upper[meets], lower[meets]] = True
     for _ in range(3):  # a chain of eight has seven links
-        touch = (touch.float() @ touch.float()) > 0
-    return touch.float().argmax(1)
+        touches = (touches.float() @ touches.float()) > 0
+    return touches.float().argmax(1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose
-from lesionlens.network.synth.atlas import seats_of, surface_of
+from lesionlens.network.synth.atlas import sites_of, surface_of
 from lesionlens.network.synth.contrast import CLASSES
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 from lesionlens.network.synth.tumour import (
@@ -24,7 +24,7 @@ from lesionlens.network.synth.tumour import (
     RING,
     SOLID,
     LesionPlan,
-    sample_seats,
+    sample_sites,
 )
 
 STREAM = 5_000
@@ -46,7 +46,7 @@ and FLAIR."""
 
 @dataclass(frozen=True, slots=True)
 class KindShares:
-    """How often lesions other than gliomas are drawn."""
+    """How often lesions other than gliomas are generated."""
 
     metastases: float = 0.0
     """Share of the tumours: one to eight, from 0.03 ml, half of them at the brain's surface."""
@@ -63,7 +63,7 @@ class KindShares:
 
     @property
     def mimics(self) -> bool:
-        """Whether haematomas or infarcts are drawn."""
+        """Whether haematomas or infarcts are generated."""
         return self.haematoma + self.infarct > 0
 
 
@@ -93,28 +93,28 @@ def replan(
     tumour = plan.count > 0
     spread_out = tumour & (roll < shares.metastases)
     dural = tumour & ~spread_out & (roll < shares.metastases + shares.meningioma)
-    surface = sample_seats(streams, [surface_of(head) for head in heads], pose)
-    deep = sample_seats(streams, [seats_of(head) for head in heads], pose)
+    surface = sample_sites(streams, [surface_of(head) for head in heads], pose)
+    deep = sample_sites(streams, [sites_of(head) for head in heads], pose)
     inward = -surface / surface.norm(dim=-1, keepdim=True).clamp_min(1.0)
 
     small = streams.log_uniform(1.9, 9, MAX_LESIONS)
-    shallow = surface + inward * (small * streams.uniform(0.2, 2.2, MAX_LESIONS))[..., None]
+    near_surface = surface + inward * (small * streams.uniform(0.2, 2.2, MAX_LESIONS))[..., None]
     at_surface = streams.chance(0.5, MAX_LESIONS)[..., None]
-    many = streams.uniform(1, MAX_LESIONS + 0.999).floor()
+    metastasis_count = streams.uniform(1, MAX_LESIONS + 0.999).floor()
     broad = streams.log_uniform(5, 26, MAX_LESIONS)
     attached = surface + inward * (broad * streams.uniform(-0.1, 0.6, MAX_LESIONS))[..., None]
-    few = 1 + streams.chance(0.12).float()
+    meningioma_count = 1 + streams.chance(0.12).float()
     ring = torch.where(streams.chance(0.35), float(RING), float(SOLID))
 
     def chosen(metastases: Tensor, meningioma: Tensor, other: Tensor) -> Tensor:
-        wide = [1] * (other.ndim - 1)
-        kept = torch.where(dural.view(-1, *wide), meningioma, other)
-        return torch.where(spread_out.view(-1, *wide), metastases, kept)
+        trailing = [1] * (other.ndim - 1)
+        unchanged = torch.where(dural.view(-1, *trailing), meningioma, other)
+        return torch.where(spread_out.view(-1, *trailing), metastases, unchanged)
 
     return dataclasses.replace(
         plan,
-        count=chosen(many, few, plan.count),
-        centre=chosen(torch.where(at_surface, shallow, deep), attached, plan.centre),
+        count=chosen(metastasis_count, meningioma_count, plan.count),
+        centre=chosen(torch.where(at_surface, near_surface, deep), attached, plan.centre),
         radius=chosen(small, broad, plan.radius),
         style=chosen(ring, torch.full_like(ring, SOLID), plan.style),
         kind=chosen(
@@ -140,10 +140,10 @@ def recolour(streams: RandomStreams, values: Tensor, kind: Tensor, shares: KindS
         torch.where(dural, streams.uniform(0.85, 1.45), streams.uniform(0.8, 1.7)),
         torch.where(dural, streams.uniform(0.85, 1.5), streams.uniform(0.85, 1.7)),
     ], 1)  # fmt: skip
-    own = dural | ((kind == METASTASES) & streams.chance(0.8))
-    new[:, :, _ENHANCING] = torch.where(own[:, None], solid, new[:, :, _ENHANCING])
+    has_own_intensity = dural | ((kind == METASTASES) & streams.chance(0.8))
+    new[:, :, _ENHANCING] = torch.where(has_own_intensity[:, None], solid, new[:, :, _ENHANCING])
 
-    alike = (kind == 0) & streams.chance(shares.isointense)
+    is_isointense = (kind == 0) & streams.chance(shares.isointense)
     t1_level = cortex[:, _T1] * streams.uniform(0.9, 1.06)
     levels = torch.stack([
         t1_level,
@@ -151,13 +151,13 @@ def recolour(streams: RandomStreams, values: Tensor, kind: Tensor, shares: KindS
         streams.uniform(0.98, 1.45),
         streams.uniform(0.88, 1.15),
     ], 1)  # fmt: skip
-    new[:, :, _SOLID_CLASS] = torch.where(alike[:, None], levels, new[:, :, _SOLID_CLASS])
-    grey = alike & streams.chance(0.5)
+    new[:, :, _SOLID_CLASS] = torch.where(is_isointense[:, None], levels, new[:, :, _SOLID_CLASS])
+    is_grey = is_isointense & streams.chance(0.5)
     new[:, :, _NECROSIS] = torch.where(
-        grey[:, None], levels * streams.uniform(0.95, 1.05, 1), new[:, :, _NECROSIS]
+        is_grey[:, None], levels * streams.uniform(0.95, 1.05, 1), new[:, :, _NECROSIS]
     )
     level = streams.uniform(0.88, 1.2)
-    new[:, _FLAIR, _ENHANCING] = torch.where(alike, level, new[:, _FLAIR, _ENHANCING])
+    new[:, _FLAIR, _ENHANCING] = torch.where(is_isointense, level, new[:, _FLAIR, _ENHANCING])
     return new
 
 
@@ -178,8 +178,8 @@ def _wedge(streams: RandomStreams, frame: DrawnFrame, grid: Tensor) -> Tensor:
     axis = axis / axis.norm(dim=-1, keepdim=True).clamp_min(1e-3)
     offset = grid - spread(axis * streams.uniform(8, 42, 1))
     along = (offset * spread(axis)).sum(1, keepdim=True)
-    far = offset.norm(dim=1, keepdim=True).clamp_min(1e-3)
-    angle = torch.acos((along / far).clamp(-1, 1))
+    distance = offset.norm(dim=1, keepdim=True).clamp_min(1e-3)
+    angle = torch.acos((along / distance).clamp(-1, 1))
     half = spread(streams.uniform(0.3, 0.75))
     ragged = 0.1 * noise(streams, frame, streams.uniform(10, 18), low=10, octaves=2)
     cone: Tensor = torch.sigmoid((half - angle + ragged) / 0.06)
@@ -189,7 +189,7 @@ def _wedge(streams: RandomStreams, frame: DrawnFrame, grid: Tensor) -> Tensor:
 def scatter_mimics(
     streams: RandomStreams,
     frame: DrawnFrame,
-    seats: Tensor,
+    sites: Tensor,
     anatomy: Anatomy,
     lesion: Tensor,
     shares: KindShares,
@@ -198,7 +198,7 @@ def scatter_mimics(
 
     Parameters
     ----------
-    seats : (B, 2 or more, 3) Tensor
+    sites : (B, 2 or more, 3) Tensor
         Where blood and a lacune may lie, patient mm from the volume's centre.
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue.
@@ -210,18 +210,20 @@ def scatter_mimics(
     free = (1 - 2 * lesion).clamp(0, 1) * anatomy.brain
     edge = spread(torch.maximum(streams.log_uniform(0.5, 1.6), 0.3 * frame.spacing))
     radius = streams.log_uniform(2.5, 22)
-    signed = _blob(streams, frame, grid, seats[:, 0], radius)
-    there = spread(streams.chance(shares.haematoma).float())
-    blood = torch.sigmoid(-signed / edge) * there * free
+    signed = _blob(streams, frame, grid, sites[:, 0], radius)
+    has_haematoma = spread(streams.chance(shares.haematoma).float())
+    blood = torch.sigmoid(-signed / edge) * has_haematoma * free
     rim = torch.sigmoid(-(signed + spread(0.4 + 0.15 * radius).clamp_max(3.0)) / edge)
     extent = spread(streams.uniform(-4, 14).clamp_min(0))
     reach = extent * (0.3 + tissue[:, WHITE : WHITE + 1])
-    swelling = torch.sigmoid((reach - signed) / (1.5 * edge)) * (extent > 0.5) * there * free
+    swelling = (
+        torch.sigmoid((reach - signed) / (1.5 * edge)) * (extent > 0.5) * has_haematoma * free
+    )
     swelling = swelling * (1 - blood) * (1 - fluid).clamp_min(0)
 
     wide = _wedge(streams, frame, grid)
     lacune = torch.sigmoid(
-        -_blob(streams, frame, grid, seats[:, 1], streams.log_uniform(2.0, 8)) / edge
+        -_blob(streams, frame, grid, sites[:, 1], streams.log_uniform(2.0, 8)) / edge
     )
     stroke = torch.where(streams.chance(0.3).view(-1, 1, 1, 1, 1), lacune, wide)
     stroke = stroke * spread(streams.chance(shares.infarct).float()) * free
@@ -252,7 +254,7 @@ def overlay_mimics(
     ], 1)  # fmt: skip
     image = image + mimics.blood_rim * spread(stain)
 
-    old = streams.chance(0.4)
+    is_old = streams.chance(0.4)
     fluid = values[:, :, _SULCUS]
     gain = torch.stack([
         -streams.uniform(0.02, 0.28),
@@ -266,4 +268,4 @@ def overlay_mimics(
     fresh[:, _T1C : _T1C + 1] += mimics.infarct * cortex * gyri
     hole = (mimics.infarct - mimics.infarct_rim) * spread(streams.uniform(0.5, 1.0))
     scar = image + mimics.infarct_rim * spread(gain) + hole * (spread(fluid) - image)
-    return torch.where(old.view(-1, 1, 1, 1, 1), scar, fresh).clamp_min(0)
+    return torch.where(is_old.view(-1, 1, 1, 1, 1), scar, fresh).clamp_min(0)

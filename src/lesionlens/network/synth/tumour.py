@@ -21,7 +21,7 @@ from lesionlens.network.synth.anatomy import (
     Pose,
     rotation,
 )
-from lesionlens.network.synth.atlas import Seats, seats_of
+from lesionlens.network.synth.atlas import Sites, sites_of
 from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
 
 MAX_LESIONS = 8
@@ -67,45 +67,49 @@ def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
 
     The third value is (B,) bool: brains with metastases.
     """
-    kind = streams.uniform(0, 1)
+    roll = streams.uniform(0, 1)
     large = streams.log_uniform(6.5, 42, 1).clamp_max(36)
     satellites = streams.log_uniform(3.5, 16, MAX_LESIONS)
     metastases = streams.log_uniform(2.2, 13, MAX_LESIONS)
-    few = streams.uniform(1, 3.999).floor()
-    many = streams.uniform(1, MAX_LESIONS + 0.999).floor()
-    solitary, multifocal = kind < 0.6, (kind >= 0.6) & (kind < 0.75)
+    few_count = streams.uniform(1, 3.999).floor()
+    many_count = streams.uniform(1, MAX_LESIONS + 0.999).floor()
+    solitary, multifocal = roll < 0.6, (roll >= 0.6) & (roll < 0.75)
     radius = torch.where((solitary | multifocal)[:, None], satellites, metastases)
     radius = torch.where(
         (solitary | multifocal)[:, None] & (torch.arange(MAX_LESIONS, device=streams.device) == 0),
         large,
         radius,
     )
-    count = torch.where(solitary, torch.ones_like(many), torch.where(multifocal, few + 1, many))
+    count = torch.where(
+        solitary, torch.ones_like(many_count), torch.where(multifocal, few_count + 1, many_count)
+    )
     return count, radius, ~(solitary | multifocal)
 
 
-def sample_seats(streams: RandomStreams, seats_by_volume: Sequence[Seats], pose: Pose) -> Tensor:
+def sample_sites(streams: RandomStreams, sites_by_volume: Sequence[Sites], pose: Pose) -> Tensor:
     """Sample MAX_LESIONS of the given positions for each volume, (B, MAX_LESIONS, 3) patient mm."""
-    roll = streams.uniform(0, 1, MAX_LESIONS).cpu().double()  # Apple's GPU has no float64
-    places = []
-    for seats, chance in zip(seats_by_volume, roll, strict=True):
-        pick = torch.searchsorted(seats.chance, chance).clamp_max(len(seats.chance) - 1)
-        places.append(seats.place_mm[pick])
-    return pose.to_patient(torch.stack(places).to(streams.device))
+    rolls = streams.uniform(0, 1, MAX_LESIONS).cpu().double()  # Apple's GPU has no float64
+    positions = []
+    for sites, values in zip(sites_by_volume, rolls, strict=True):
+        pick = torch.searchsorted(sites.cumulative_probability, values).clamp_max(
+            len(sites.cumulative_probability) - 1
+        )
+        positions.append(sites.position_mm[pick])
+    return pose.to_patient(torch.stack(positions).to(streams.device))
 
 
 def plan_lesions(
     streams: RandomStreams, heads: Sequence[int], pose: Pose, tumour_free: float
 ) -> LesionPlan:
     """Sample number, positions, sizes and types of the lesions of each volume."""
-    centre = sample_seats(streams, [seats_of(head) for head in heads], pose)
+    centre = sample_sites(streams, [sites_of(head) for head in heads], pose)
     count, radius, metastatic = _radii(streams)
-    beside = streams.normal(MAX_LESIONS, 3)
-    beside = beside / beside.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    direction = streams.normal(MAX_LESIONS, 3)
+    direction = direction / direction.norm(dim=-1, keepdim=True).clamp_min(1e-3)
     reach = (radius[:, :1] + radius + streams.uniform(-2, 8, MAX_LESIONS))[..., None]
-    near = streams.chance(0.6, MAX_LESIONS) & (count <= 4)[:, None]
-    near[:, 0] = False
-    centre = torch.where(near[..., None], centre[:, :1] + beside * reach, centre)
+    is_satellite = streams.chance(0.6, MAX_LESIONS) & (count <= 4)[:, None]
+    is_satellite[:, 0] = False
+    centre = torch.where(is_satellite[..., None], centre[:, :1] + direction * reach, centre)
     roll = streams.uniform(0, 1)
     style = (roll > 0.46).float() + (roll > 0.57).float() + (roll > 0.75).float()
     style = torch.where(metastatic & (style == 3), torch.ones_like(style), style)  # they enhance
@@ -135,41 +139,41 @@ def measure(
     batch = len(streams)
     lobe_radius = lesions.radius[..., None] * streams.uniform(0.45, 0.85, MAX_LESIONS, _LOBES)
     lobe_radius[..., 0] = lesions.radius
-    away = streams.normal(MAX_LESIONS, _LOBES, 3)
-    away = away / away.norm(dim=-1, keepdim=True).clamp_min(1e-3)
-    away = (
-        away
+    lobe_offset = streams.normal(MAX_LESIONS, _LOBES, 3)
+    lobe_offset = lobe_offset / lobe_offset.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    lobe_offset = (
+        lobe_offset
         * (lesions.radius[..., None] * streams.uniform(0.3, 0.95, MAX_LESIONS, _LOBES))[..., None]
     )
-    away[..., 0, :] = 0
+    lobe_offset[..., 0, :] = 0
     lobes = streams.uniform(1, _LOBES + 0.999, MAX_LESIONS).floor()
     lobes = torch.where(lesions.radius > 5, lobes, torch.ones_like(lobes))
     turn = rotation(streams.uniform(-torch.pi, torch.pi, MAX_LESIONS, _LOBES, 3))
     shape = torch.diag_embed(1 / streams.log_uniform(0.68, 1.4, MAX_LESIONS, _LOBES, 3)) @ turn
-    best = torch.full((batch, 1, *frame.shape), 500.0, device=streams.device)
-    nearest = torch.zeros_like(best, dtype=torch.int64)
+    signed_mm = torch.full((batch, 1, *frame.shape), 500.0, device=streams.device)
+    nearest = torch.zeros_like(signed_mm, dtype=torch.int64)
     for lesion in range(MAX_LESIONS):
         for lobe in range(_LOBES):
             rows = ((lesions.count > lesion) & (lobes[:, lesion] > lobe)).nonzero()[:, 0]
             if not len(rows):
                 continue
-            centre = lesions.centre[rows, lesion] + away[rows, lesion, lobe]
+            centre = lesions.centre[rows, lesion] + lobe_offset[rows, lesion, lobe]
             local = grid_mm[rows] - spread(centre)
             local = torch.einsum("bij,bjxyz->bixyz", shape[rows, lesion, lobe], local)
             distance = local.norm(dim=1, keepdim=True) - spread(lobe_radius[rows, lesion, lobe])
-            closer = distance < best[rows]
-            best[rows] = torch.where(closer, distance, best[rows])
+            closer = distance < signed_mm[rows]
+            signed_mm[rows] = torch.where(closer, distance, signed_mm[rows])
             nearest[rows] = torch.where(closer, lesion, nearest[rows])
-    found = Distance(best, nearest)
+    smooth_distance = Distance(signed_mm, nearest)
     wave = (1.1 * lesions.radius.amax(1)).clamp(8, 30)
     ragged = noise(streams, frame, wave, low=8, octaves=3)
     amount = lesions.radius * streams.uniform(0.06, 0.26, MAX_LESIONS)
-    return Distance(best - found.of(amount) * ragged, nearest)
+    return Distance(signed_mm - smooth_distance.of(amount) * ragged, nearest)
 
 
 def push(streams: RandomStreams, lesions: LesionPlan, pose: Pose, grid_mm: Tensor) -> Tensor:
     """Return the mass effect: displacement of atlas positions, mm, (B, 3, I, J, K)."""
-    moved = torch.zeros_like(grid_mm)
+    displacement = torch.zeros_like(grid_mm)
     strength = streams.uniform(-0.2, 0.75, MAX_LESIONS).clamp_min(0)
     for lesion in range(MAX_LESIONS):
         rows = (lesions.count > lesion).nonzero()[:, 0]
@@ -177,14 +181,14 @@ def push(streams: RandomStreams, lesions: LesionPlan, pose: Pose, grid_mm: Tenso
             break
         offset = grid_mm[rows] - spread(lesions.centre[rows, lesion])
         radius = spread(lesions.radius[rows, lesion])
-        fall = torch.exp(-offset.square().sum(1, keepdim=True) / (1.15 * radius + 6) ** 2)
-        fall = fall * spread(strength[rows, lesion])
-        moved[rows] += torch.einsum("bij,bjxyz->bixyz", pose.linear[rows], offset) * fall
-    return moved
+        falloff = torch.exp(-offset.square().sum(1, keepdim=True) / (1.15 * radius + 6) ** 2)
+        falloff = falloff * spread(strength[rows, lesion])
+        displacement[rows] += torch.einsum("bij,bjxyz->bixyz", pose.linear[rows], offset) * falloff
+    return displacement
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _StyleThresholds:
     """Thresholds that produce ring, solid, patchy, cystic or plain tumours."""
 
     wall_mm: Tensor
@@ -194,7 +198,7 @@ class _Kind:
     cyst: Tensor
 
 
-def _kind(streams: RandomStreams, lesions: LesionPlan) -> _Kind:
+def _style_thresholds(streams: RandomStreams, lesions: LesionPlan) -> _StyleThresholds:
     """Sample the thresholds; styles as in `LesionPlan.style`."""
     style = lesions.style
     ring, solid, patchy = style == 0, style == 1, style == 2
@@ -211,7 +215,7 @@ def _kind(streams: RandomStreams, lesions: LesionPlan) -> _Kind:
     mixed = streams.uniform(-1.5, 1.5)
     mixed = torch.where(streams.chance(0.55), torch.where(ring, -never, never), mixed)
     cyst = torch.where((style == 3) & streams.chance(0.3), streams.uniform(0.1, 0.6), never)
-    return _Kind(wall, gap, nodule, mixed, cyst)
+    return _StyleThresholds(wall, gap, nodule, mixed, cyst)
 
 
 def compose(
@@ -222,7 +226,7 @@ def compose(
     anatomy: Anatomy,
 ) -> Tumour:
     """Fill the lesions with oedema, solid tumour, necrosis and enhancing tissue."""
-    kind, tissue = _kind(streams, lesions), anatomy.tissue
+    thresholds, tissue = _style_thresholds(streams, lesions), anatomy.tissue
     signed = distance.signed_mm
     edge = spread(torch.maximum(streams.log_uniform(0.4, 1.8), 0.3 * frame.spacing))
     core = torch.sigmoid(-signed / edge) * (1 - 0.8 * tissue[:, VENTRICLE : VENTRICLE + 1])
@@ -230,17 +234,21 @@ def compose(
     size = lesions.radius.amax(1)
     fine = noise(streams, frame, (0.7 * size).clamp(4.5, 22), low=4.5, octaves=3)
     patches = noise(streams, frame, (0.9 * size).clamp(6, 26), low=6, channels=2, octaves=2)
-    wall = distance.of(kind.wall_mm) * (1 + 0.55 * fine).clamp_min(0.15)
+    wall = distance.of(thresholds.wall_mm) * (1 + 0.55 * fine).clamp_min(0.15)
     hole = torch.sigmoid(-(signed + wall) / edge)
-    gap = torch.sigmoid((patches[:, :1] - spread(kind.gap)) / 0.15)
-    nodule = torch.sigmoid((fine - spread(kind.nodule)) / 0.15)
+    gap = torch.sigmoid((patches[:, :1] - spread(thresholds.gap)) / 0.15)
+    nodule = torch.sigmoid((fine - spread(thresholds.nodule)) / 0.15)
     enhancing = core * ((1 - hole) * (1 - gap) + hole * nodule)
     inner = (core - enhancing).clamp_min(0)
-    share = torch.sigmoid((patches[:, 1:] - spread(kind.mixed)) / 0.35)
-    depth = distance.of(lesions.radius) * spread(kind.cyst)
-    share = torch.maximum(share, torch.sigmoid(-(signed + depth) / (2 * edge)))
+    necrosis_fraction = torch.sigmoid((patches[:, 1:] - spread(thresholds.mixed)) / 0.35)
+    depth = distance.of(lesions.radius) * spread(thresholds.cyst)
+    necrosis_fraction = torch.maximum(
+        necrosis_fraction, torch.sigmoid(-(signed + depth) / (2 * edge))
+    )
     oedema = _oedema(streams, frame, lesions, distance, anatomy)
-    return Tumour(oedema * (1 - core), inner * (1 - share), inner * share, enhancing)
+    return Tumour(
+        oedema * (1 - core), inner * (1 - necrosis_fraction), inner * necrosis_fraction, enhancing
+    )
 
 
 def _oedema(
@@ -263,11 +271,11 @@ def _oedema(
     wobble = noise(streams, frame, streams.uniform(18, 30), low=18, octaves=2)
     reach = distance.of(extent) * (0.15 + 1.15 * white) * (1 + 0.5 * wobble).clamp_min(0.05)
     width = spread(torch.maximum(streams.log_uniform(0.6, 4.5), 0.3 * frame.spacing))
-    out = torch.sigmoid((reach - distance.signed_mm) / width) * (distance.of(extent) > 0.5)
-    out = (
-        out
+    oedema = torch.sigmoid((reach - distance.signed_mm) / width) * (distance.of(extent) > 0.5)
+    oedema = (
+        oedema
         * (1 - tissue[:, VENTRICLE : VENTRICLE + 1])
         * (1 - 0.9 * tissue[:, SULCUS : SULCUS + 1])
     )
-    out = out * (1 - spread(streams.uniform(0.1, 0.8)) * tissue[:, CORTEX : CORTEX + 1])
-    return out * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)
+    oedema = oedema * (1 - spread(streams.uniform(0.1, 0.8)) * tissue[:, CORTEX : CORTEX + 1])
+    return oedema * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)

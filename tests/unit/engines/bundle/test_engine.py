@@ -240,11 +240,13 @@ def test_no_perturbation_is_predicted_twice(one_window, make_prepared, monkeypat
     """Where perturbed inputs are computed in bfloat16, so is the study as it is, once more."""
     engine, study = patient_engine(one_window), make_prepared(present={"flair", "t2"})
     asked = []
-    shares = engine._shares
+    shares = engine._probabilities
     monkeypatch.setattr(
         engine, "_precision", ComputePrecision.BFLOAT16 if fast else ComputePrecision.FLOAT32
     )
-    monkeypatch.setattr(engine, "_shares", lambda x, fast=False: asked.append(x) or shares(x))
+    monkeypatch.setattr(
+        engine, "_probabilities", lambda x, fast=False: asked.append(x) or shares(x)
+    )
     prediction = engine.predict(study, context=SILENT)
     without_t1 = InputPerturbation.showing(set(MrSequence) - {MrSequence.T1})
     engine.predict_perturbed(study, [InputPerturbation(), without_t1], context=SILENT)

@@ -55,11 +55,11 @@ def test_prompts_return_what_they_freed(monkeypatch):
     for _ in range(2):
         prompts.answer_prompts(study, question, None)
         counts.append(len(given))
-    prompts._returning.cancel()
+    prompts._trim_timer.cancel()
     assert counts == [2, 2]
     monkeypatch.setattr(on_study, "_IDLE_S", 0.0)
     prompts.answer_prompts(study, question, None)
-    prompts._returning.join()
+    prompts._trim_timer.join()
     assert len(given) == 3
 
 

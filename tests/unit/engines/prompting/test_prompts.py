@@ -11,7 +11,7 @@ from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.prompting.prompts import Prompter
 from lesionlens.engines.prompting.rules import DEPTHS, REACH_MM, errors
 from lesionlens.engines.prompting.study_features import PromptStudy
-from lesionlens.network.prompt.model import PromptAnswer
+from lesionlens.network.prompt.model import PromptOutput
 
 SHAPE = (60, 64, 56)
 LESION, OTHER = (slice(14, 26),) * 3, (slice(40, 46),) * 3
@@ -29,7 +29,7 @@ class Brightness(nn.Module):
         bright = x.maps[:, 3:4]
         tokens = x.maps.shape[-1] // 4
         even = torch.full((1, tokens, tokens, tokens), tokens**-3.0)
-        return PromptAnswer(20 * bright - 10 + 0 * self.nothing, even if trace else None)
+        return PromptOutput(20 * bright - 10 + 0 * self.nothing, even if trace else None)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from torch import nn
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.prompting.prompts import Prompter
-from lesionlens.engines.prompting.regions import enclosed_again, enclosed_region
+from lesionlens.engines.prompting.regions import enclosed_region, updated_region
 from lesionlens.engines.prompting.study_features import PromptStudy
-from lesionlens.network.prompt.model import PromptAnswer
+from lesionlens.network.prompt.model import PromptOutput
 
 SHAPE = (80, 70, 60)
 MIDDLE = (36, 34, 30)
@@ -30,7 +30,7 @@ class Unsure(nn.Module):
         tokens = x.maps.shape[-1] // 4
         even = torch.full((1, tokens, tokens, tokens), tokens**-3.0)
         near = x.maps[:, 10:11] > 2.0
-        return PromptAnswer(torch.where(near, self.logit, -self.logit), even if trace else None)
+        return PromptOutput(torch.where(near, self.logit, -self.logit), even if trace else None)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_an_outline_from_elsewhere_is_not_replaced(nucleus):
     study, first, _ = nucleus
     shifted = np.roll(first, 6, axis=1)
     question = asked([MIDDLE], [(36, 50, 30)], shifted)
-    assert enclosed_again(study, question, shifted) is None
+    assert updated_region(study, question, shifted) is None
 
 
 def test_without_a_border_there_is_no_region(nucleus):

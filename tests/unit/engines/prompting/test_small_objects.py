@@ -9,7 +9,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.prompting.prompts import Prompter
 from lesionlens.engines.prompting.study_features import PromptStudy
-from lesionlens.network.prompt.model import PromptAnswer
+from lesionlens.network.prompt.model import PromptOutput
 
 SHAPE = (72, 70, 68)
 SMALL, LARGE = (slice(10, 18),) * 3, (slice(30, 62),) * 3
@@ -28,7 +28,7 @@ class Brightness(nn.Module):
         self.asked += 1
         tokens = x.maps.shape[-1] // 4
         even = torch.full((1, tokens, tokens, tokens), tokens**-3.0)
-        return PromptAnswer(self.logit * (2 * x.maps[:, 3:4] - 1), even if trace else None)
+        return PromptOutput(self.logit * (2 * x.maps[:, 3:4] - 1), even if trace else None)
 
 
 @pytest.fixture

@@ -102,14 +102,14 @@ def test_it_claims_no_more_than_the_engine_there_can(study):
 def test_a_study_is_sent_once_and_one_sequence_when_one_changed(server, study, monkeypatch):
     engine = connect(server=server.url)
     sent = []
-    ask = engine._line.ask
+    ask = engine._connection.ask
 
     def counted(method, path, **how):
         if path.startswith("/parts/"):
             sent.append(path)
         return ask(method, path, **how)
 
-    monkeypatch.setattr(engine._line, "ask", counted)
+    monkeypatch.setattr(engine._connection, "ask", counted)
     predict(engine, study)
     assert len(sent) == 5  # four sequences and the brain
     predict(engine, study)
@@ -174,9 +174,9 @@ def test_one_key_does_not_open_the_session_of_another(study):
     with serving({"quick": QuickEngine()}, keys=(KEY, other)) as server:
         mine = connect(server=ServerAddress(server.url, KEY))
         theirs = connect(server=ServerAddress(server.url, other))
-        theirs._line._secret.session = mine._line.session
+        theirs._connection._secret.session = mine._connection.session
         with pytest.raises(ServerError, match="does not hold"):
-            theirs._line.ask("POST", "/heartbeat")
+            theirs._connection.ask("POST", "/heartbeat")
         mine.close()
 
 
@@ -200,7 +200,7 @@ def test_another_protocol_is_explained(server, monkeypatch):
 
 def test_another_version_that_speaks_the_same_is_reported_to_the_reader(server, study):
     engine = connect(server=server.url)
-    engine._line.about["version"] = "9.9.9"
+    engine._connection.about["version"] = "9.9.9"
     assert any("9.9.9" in notice for notice in predict(engine, study).notices)
     engine.close()
 
@@ -328,7 +328,9 @@ def test_a_server_that_was_started_again_is_sent_the_study_again(study):
         here = predict(QuickEngine(), study)
         there = predict(engine, study)
         assert np.array_equal(here.probability[Region.WT], there.probability[Region.WT])
-        engine._line.reopen(engine._line.session)  # and once more, before an old map is asked
+        engine._connection.reopen(
+            engine._connection.session
+        )  # and once more, before an old map is asked
         assert np.array_equal(trace.probe_row((1, 2, 3)), here.trace.probe_row((1, 2, 3)))
         engine.close()
 

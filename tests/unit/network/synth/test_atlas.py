@@ -88,7 +88,7 @@ def test_tumours_sit_in_stem_thalamus_cerebellum_and_chiasm_too():
     assert counts[classes.THALAMUS] >= 2
     assert cerebellum >= 6
     assert counts[classes.WHITE] > 60
-    assert float(counts[list(classes.SEATS)].sum()) == len(found)
+    assert float(counts[list(classes.SITE_WEIGHTS)].sum()) == len(found)
 
 
 def test_individuals_differ_from_the_average():

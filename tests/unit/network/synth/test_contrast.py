@@ -2,7 +2,7 @@
 
 import torch
 
-from lesionlens.network.synth.contrast import CLASSES, roll_contrast
+from lesionlens.network.synth.contrast import CLASSES, sample_contrast
 from lesionlens.network.synth.fields import RandomStreams
 
 T1C, T2 = 1, 2
@@ -11,7 +11,7 @@ T1C, T2 = 1, 2
 def share_of_wet_cores(outlined):
     """Share of 400 drawn tumours whose core is darker than its oedema on T1c, brighter on T2."""
     streams = RandomStreams(range(400), torch.device("cpu"))
-    levels = roll_contrast(streams, torch.full((400,), outlined))
+    levels = sample_contrast(streams, torch.full((400,), outlined))
     core, oedema = levels[..., CLASSES.index("solid")], levels[..., CLASSES.index("oedema")]
     wet = (core[:, T1C] < oedema[:, T1C]) & (core[:, T2] > oedema[:, T2])
     return float(wet.float().mean())
@@ -27,6 +27,6 @@ def test_where_uptake_outlines_the_core_its_water_tells_little():
 
 def test_one_seed_draws_one_contrast():
     first, second = (
-        roll_contrast(RandomStreams([7], torch.device("cpu")), torch.tensor([True])) for _ in "ab"
+        sample_contrast(RandomStreams([7], torch.device("cpu")), torch.tensor([True])) for _ in "ab"
     )
     torch.testing.assert_close(first, second)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from lesionlens.network.synth.atlas import AVERAGE, seats_of, surface_of
+from lesionlens.network.synth.atlas import AVERAGE, sites_of, surface_of
 from lesionlens.network.synth.draw import DrawConfig, draw, draw_geometry, paint
 from lesionlens.network.synth.kinds import KindShares
 from lesionlens.network.synth.tumour import MENINGIOMA, METASTASES
@@ -26,11 +26,11 @@ def test_without_other_kinds_a_seed_gives_the_same_patient_as_with_rare_ones():
 
 @pytest.mark.parametrize("head", [AVERAGE, 3])
 def test_the_surface_lies_further_out_than_the_seats_of_gliomas(head):
-    surface, seats = surface_of(head), seats_of(head)
-    assert len(surface.place_mm) > 1000
-    middle = seats.place_mm.mean(0)
-    out = (surface.place_mm - middle).norm(dim=1).mean()
-    assert out > 1.15 * (seats.place_mm - middle).norm(dim=1).mean()
+    surface, sites = surface_of(head), sites_of(head)
+    assert len(surface.position_mm) > 1000
+    middle = sites.position_mm.mean(0)
+    out = (surface.position_mm - middle).norm(dim=1).mean()
+    assert out > 1.15 * (sites.position_mm - middle).norm(dim=1).mean()
 
 
 def test_meningiomas_are_solid_enhance_and_touch_the_surface():
