@@ -200,7 +200,7 @@ def test_a_box_is_a_prompt_and_a_session_is_pointed_into_until_it_is_removed(
     roi = [v + side * 8 * (axis < 2) for axis, v in enumerate(at) for side in (-1, 1)]
     file, _ = client.infer("quick-points", "", {"roi": roi}, session_id=name)
     assert labels_in(file)[tuple(at)]
-    kept = server.app.state.monailabel.pointed
+    kept = server.app.state.monailabel.prompted_studies
     assert kept.bytes > 0
     client.remove_session(name)
     assert kept.bytes == 0
@@ -238,7 +238,7 @@ def test_an_upload_goes_when_its_time_is_over_though_nobody_asks(
         answer = requests.put(f"{server.url}/session/?expiry=2", files={"files": file}, timeout=60)
     name = answer.json()["session_id"]
     client.infer("quick-points", "", {"foreground": [at]}, session_id=name)
-    kept = server.app.state.monailabel.pointed
+    kept = server.app.state.monailabel.prompted_studies
     assert soon(lambda: kept.bytes == 0)
     assert soon(lambda: server.sessions.models["quick"].forgot == 1)
     assert not list(temporary.rglob("two.zip"))
@@ -247,7 +247,7 @@ def test_an_upload_goes_when_its_time_is_over_though_nobody_asks(
 def test_an_image_that_is_deleted_from_the_datastore_is_not_kept(server, client, bright, folder):
     at, _ = bright
     client.infer("quick-points", "one", {"foreground": [at]})
-    kept = server.app.state.monailabel.pointed
+    kept = server.app.state.monailabel.prompted_studies
     assert kept.bytes > 0
     shutil.rmtree(folder / "one")
     assert soon(lambda: kept.bytes == 0)
