@@ -115,7 +115,7 @@ def test_a_head_without_tissue_is_none_of_the_four(patient):
 @pytest.fixture(scope="module")
 def drawn():
     """The four images of a synthetic brain, each measured once, and their grid."""
-    known, measured = {}, sequence_from_image.measured
+    known, measured = {}, sequence_from_image.measure_contrast
 
     def once(values, grid):
         key = values.tobytes()
@@ -127,7 +127,7 @@ def drawn():
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = -1.5 * (np.asarray(config.shape) - 1)
     with pytest.MonkeyPatch.context() as change:
-        change.setattr(sequence_from_image, "measured", once)
+        change.setattr(sequence_from_image, "measure_contrast", once)
         yield draw(config, [42]).channels[0].numpy(), Grid(config.shape, affine)
 
 
@@ -148,7 +148,7 @@ def test_a_drawn_brain_is_recognised_or_left_open_never_mistaken(drawn):
 )
 def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances, distance, doubted):
     found = TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
-    monkeypatch.setattr(sequence_from_image, "measured", lambda *_: found)
+    monkeypatch.setattr(sequence_from_image, "measure_contrast", lambda *_: found)
     monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), distance))
     named = replace(SILENT, sequence=T2, witness=EvidenceKind.TEXT)
     check = sequence_from_image.named_check(named)
