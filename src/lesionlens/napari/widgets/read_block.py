@@ -112,12 +112,12 @@ class ReadBlock(Section):
 
 
 def words_of(number: int, mark: Mark, *, with_phase: bool) -> str:
-    """Write one mark in a line: its place, how sure, before or after.
+    """Write one mark in a line: its location, how sure, before or after.
 
     Examples
     --------
     >>> from lesionlens.base.labels import Phase
-    >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), apart=True)
+    >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), with_phase=True)
     '1 · x -30  y 8  z -2 mm · 70 % · unaided'
     """
     parts = [str(number), place_words(mark.at_mm)]
