@@ -363,9 +363,8 @@ class ReadController:
         return True
 
     def _report_unsaved(self, error: LesionLensError, next_step: str) -> None:
-        problem = Problem("This action was not saved", error.found, error.expected)
-        advice = f"{error.in_window}; {next_step}"
-        self.session.refused(replace(problem, next_step=advice, cause=SAVING))
+        title, advice = "This action was not saved", f"{error.in_window}; {next_step}"
+        self.session.refused(Problem(title, error.found, error.expected, advice, cause=SAVING))
 
     def _show_marks(self) -> None:
         self.session.show_marks(tuple(mark.at_mm for mark in self.marks))
