@@ -179,9 +179,7 @@ class Peer:
             first request mostly does not know the local AE title; Orthanc and DCMTK do so.
         """
         if n_responses:
-            return unreachable(
-                self.address, "the connection connection_lost", "Try again; nothing was kept"
-            )
+            return unreachable(self.address, "the connection broke", "Try again; nothing was kept")
         own_title, port = self.access.title, self.access.port
         return unreachable(
             self.address,

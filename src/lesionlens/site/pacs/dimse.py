@@ -150,12 +150,12 @@ class DimsePacs(Pacs):
             if assoc.is_established:
                 ledger.refuse(item, f"it cannot be sent as it is ({type(error).__name__})")
                 return
-            raise BrokenOffError(self.address, "the connection connection_lost") from error
+            raise BrokenOffError(self.address, "the connection broke") from error
         raise_if_stopped(context.cancel, "sending")
         if not status and not ledger.count and not ledger.has_listing:
             raise self._peer.connection_lost(0)
         if not status:
-            raise BrokenOffError(self.address, "the connection connection_lost")
+            raise BrokenOffError(self.address, "the connection broke")
         if status.Status in _STORED:
             ledger.store(item)
         elif status.Status & 0xFF00 == _NO_RESOURCES:

@@ -276,3 +276,8 @@ def test_an_archive_that_ends_the_first_request_is_asked_to_enter_our_title(
                 archive.get(STUDY, tmp_path / "got")
     assert "--aet" in error.value.next_step
     assert "Try again" not in str(error.value)
+
+
+def test_a_connection_lost_after_a_response_is_reported_as_such():
+    error = association.Peer("dicom://ARCHIVE@127.0.0.1:104", Access()).connection_lost(1)
+    assert "the connection broke" in str(error)
