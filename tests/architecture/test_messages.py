@@ -33,15 +33,18 @@ def test_the_search_finds_messages_of_every_kind():
         "{} side ({} cm2)",  # a part of one
         "Oedema and infiltration are harder to outline without FLAIR.",  # from a table
         "Registered to the reference; moved: {}.",
-        "Moved by {} mm and {} degrees; mutual information {}, {} above that of 10 mm off.",
-        "N4: shading of {} to 1 within the brain taken out; coefficient of variation {} before, "
+        "Moved by {} mm and {} degrees; mutual information {}, {} above that at an offset of 10 "
+        "mm.",
+        "N4: shading of {} to 1 within the brain removed; coefficient of variation {} before, "
         "{} after.",  # a property
         'Series "{}" was set aside: {}.',  # in a pair
         "no usable PixelSpacing (two lengths above zero): its geometry is unknown",  # by a counter
         "The weights were trained on this study ({}): {}",  # from a function of another module
         "part of the file name",  # evidence
+        "{} region(s) were added by the search for small enhancing lesions at finer voxels; the "
+        "attention maps are from another network and may not show them",
         "Is this a brain? The scan shows {}. Check it by eye.",  # by way of a thread
-        "A mask gives no score",  # in a list that may be empty
+        "A mask contains no score",  # in a list that may be empty
         "find the brain",  # the name of a stage
     ):
         assert known in found

@@ -146,5 +146,5 @@ class EngineChoice:
         except ServerError as error:
             if not self.fall_back:
                 raise
-            notice = f"Analysed on this machine, as --fall-back says: found {error.found}"
+            notice = f"Analysed on this machine because of --fall-back: found {error.found}"
             return work(self.here), (notice,)

@@ -302,7 +302,9 @@ def _limited_to_brain(prediction: Prediction, prepared: PreparedStudy) -> Predic
     """Remove voxels outside the brain, with a notice about their volume."""
     whole = prediction.probability[Region.WT] >= prediction.thresholds[Region.WT]
     outside_ml = prepared.working.volume_ml(whole & ~prepared.brain)
-    notice = f"{millilitres(outside_ml)} ml that the engine drew outside the brain were left out."
+    notice = (
+        f"{millilitres(outside_ml)} ml that the engine outlined outside the brain were omitted."
+    )
     return replace(
         prediction,
         probability={region: p * prepared.brain for region, p in prediction.probability.items()},

@@ -39,7 +39,9 @@ from lesionlens.network.forked import works_when_forked
 from lesionlens.results.result import Result
 
 Floats = NDArray[np.float32]
-_ENGINE_HINT = "`lesionlens doctor` lists the installed ones; an own one has `info` and `predict`"
+_ENGINE_HINT = (
+    "`lesionlens doctor` lists the installed ones; an engine object has `info` and `predict`"
+)
 
 
 class Lens:

@@ -207,8 +207,8 @@ def _truth_on_grid(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArra
     outside_fraction = share_beyond(truth.labels > 0, truth.grid, grid)
     if outside_fraction > _MAX_OUTSIDE_FRACTION:
         raise UnscorableError(
-            f"{outside_fraction:.0%} of the reference lesions lie outside {SEGMENTATION}: of other "
-            "images?"
+            f"{outside_fraction:.0%} of the reference lesions lie outside {SEGMENTATION}: is the "
+            f"reference of other images?"
         )
     if outside_fraction > MIN_SHARE_BEYOND:
         score.problems.append(
@@ -235,7 +235,8 @@ def _note_outside(
     outside_fraction = 0.0 if truth is None else share_beyond(flagged, grid, truth.grid)
     if outside_fraction > MIN_SHARE_BEYOND:
         score.problems.append(
-            f"{outside_fraction:.1%} of what is flagged lies outside the reference: false there"
+            f"{outside_fraction:.1%} of what is flagged lies outside the reference and counts as "
+            f"false"
         )
 
 
@@ -271,7 +272,9 @@ def _score_calibration(
         head = metrics.scored_head(image)
         predicted = volume_on(path, grid)[head]
         if not (np.abs(predicted - 0.5) <= 0.5 + _PROBABILITY_TOLERANCE).all():
-            score.problems.append(f"{path.name} leaves 0 to 1: calibration was not measured")
+            score.problems.append(
+                f"{path.name} has values outside 0 to 1: calibration was not measured"
+            )
         else:
             positive = region_mask(truth, Region.WT)[head]
             score.bins = metrics.reliability(np.clip(predicted, 0, 1), positive)

@@ -112,7 +112,7 @@ def of_tumour(labels: NDArray[Any]) -> NDArray[np.uint8]:
 def volume_of(path: Path) -> tuple[NDArray[Any], Grid]:
     """Return the voxels of a result's NIfTI file, (I, J, K), and their grid."""
     if not path.is_file():
-        raise UnscorableError(f"no result: {path.name} is not there")
+        raise UnscorableError(f"no result: {path.name} is missing")
     try:
         voxels, header = read_volume(path)
         check_shear(header.grid, path.name)

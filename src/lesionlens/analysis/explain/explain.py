@@ -63,10 +63,10 @@ def explain(
     attention = native.resample_regions(regions, prepared, nested=False)
     notices = []
     if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
-        notices.append("This engine gives no attention map")
+        notices.append("This engine provides no attention maps")
     by_sequence = None
     if questions is None:
-        notices.append("This engine cannot tell which sequence mattered")
+        notices.append("This engine cannot compute the contribution of each sequence")
         scores = plain_scores(flagged.marked, prediction, probability)
         values, grid = prediction.uncertainty, None
     else:

@@ -57,7 +57,7 @@ def lesion_at(
     if not working.contains(seed) or not free[i, j, k]:
         raise refused(
             "a point outside the head, in the resection cavity or inside an existing candidate",
-            "a point in tissue that nothing else holds",
+            "a point in tissue that belongs to no other candidate",
             _DRAWING_HINT,
         )
     prompt_round = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)
@@ -66,7 +66,7 @@ def lesion_at(
     labels = redrawn(empty, response, prompt_round, free, parts_in(analysis, response))
     if np.count_nonzero(labels) < _MIN_VOXELS:
         raise refused(
-            "nothing around this point that looks like it", "a point inside a lesion", _DRAWING_HINT
+            "no similar tissue around this point", "a point inside a lesion", _DRAWING_HINT
         )
     return labels, replace(prompt_round, made_by=response.made_by)
 

@@ -41,15 +41,20 @@ Labels = NDArray[np.uint8]
 _TIE_BREAK_VOX = 1e-6
 """Offset that keeps a position off the midpoint of two voxels, where rounding is arbitrary."""
 _ADDED_NOTICE = (
-    "What a reader added has no score, and no sequence's share in it: the network did not flag it"
+    "A region that a reader added has no score and no contributions of the sequences: the "
+    "network did not flag it"
 )
 _NO_LOCATION_NOTICE = (
-    "Where a redrawn or added outline lies is not named: the brain of the reopened study was not "
-    "outlined"
+    "The location of a redrawn or added outline is not named: the brain of the reopened study "
+    "was not segmented"
 )
 
 
-_REDRAWN_NOTICE = re.compile(r"Candidate \d+ was redrawn by a reader: ")
+_REDRAWN_NOTICE = re.compile(
+    r"Candidate \d+ was redrawn by a reader: "
+    r"|What a reader added has no score, |Where a redrawn or added outline lies "
+)
+"""Notices about readers' outlines; the last two are those of earlier versions."""
 
 
 def is_of_edits(notice: str) -> bool:
@@ -153,14 +158,16 @@ def _without_covered(
             del retained[number]
             notices.append(
                 f"Candidate {number} keeps the outline of this analysis: the one that a reader "
-                "drew lies wholly in other candidates"
+                f"drew lies entirely within other candidates"
                 if number in network_ids
-                else "A lesion that a reader added lies wholly in other candidates of this "
-                "analysis: it is not listed by itself"
+                else (
+                    "A lesion that a reader added lies entirely within other candidates of this "
+                    "analysis: it is not listed separately"
+                )
             )
     notices += [
         f"{millilitres(count * voxel_ml)} ml of the outline that a reader "
-        f"drew of candidate {number} lie in other candidates of this analysis, and count there"
+        f"drew of candidate {number} lie in other candidates of this analysis and are counted there"
         for number, count in covered.items()
         if count
     ]
@@ -289,8 +296,8 @@ def _redrawn_notice(candidate: Candidate, review: Review) -> str:
     volume_text = "" if volume is None else f", {millilitres(volume)} ml"
     if candidate.source is not Source.NETWORK:
         return (
-            f"Candidate {candidate.id} was redrawn by a reader: size, place and volumes are of the "
-            f"redrawn outline, not of the one that was opened{volume_text}"
+            f"Candidate {candidate.id} was redrawn by a reader: size, location and volumes are "
+            f"of the redrawn outline, not of the one that was opened{volume_text}"
         )
     events = (e for e in review.events if e.tracking_uid == candidate.tracking_uid)
     if any(e.state is ReviewState.EDITED and e.outline is None for e in events):
@@ -298,8 +305,8 @@ def _redrawn_notice(candidate: Candidate, review: Review) -> str:
             ""  # the volume before the edit is unknown: it was made before import from an archive
         )
     return (
-        f"Candidate {candidate.id} was redrawn by a reader: size, place and volumes are of the "
-        f"redrawn outline; score and sequences are of what the network drew{volume_text}"
+        f"Candidate {candidate.id} was redrawn by a reader: size, location and volumes are of "
+        f"the redrawn outline; score and sequences are of the network's outline{volume_text}"
     )
 
 
@@ -439,7 +446,7 @@ def _cropped_outline(tracking_uid: str, labels: Labels, origin: NDArray[np.intp]
 
 def _empty_outline_error() -> UnusableInputError:
     return UnusableInputError(
-        found="an outline from which everything was erased, or that lies in others alone",
+        found="an outline that is empty, or lies only within other candidates",
         expected="at least one voxel of the candidate",
         next_step="Discard the edit, and reject the candidate if there is nothing",
     )

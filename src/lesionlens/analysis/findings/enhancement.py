@@ -152,7 +152,7 @@ def _hyperintensity_notices(bright: Mask, removed: Mask, grid: Grid) -> tuple[st
     if retained_ml >= _MIN_KEPT_ML:
         notices.append(
             f"{retained_ml:.1f} ml of the enhancing part are bright on T1 already (blood, melanin, "
-            "fat or protein); they count as enhancing, for the rest of that core enhances"
+            "fat or protein); they count as enhancing, because the rest of that core enhances"
         )
     return tuple(notices)
 

@@ -80,8 +80,8 @@ def find(
     if not volume_ml:
         return flagged
     notice = (
-        f"{millilitres(volume_ml)} ml of the tumour core may enhance, too doubtful to be outlined: "
-        "look at T1c and at the probability of enhancing tumour"
+        f"{millilitres(volume_ml)} ml of the tumour core may enhance, but too doubtfully to be "
+        f"outlined: check T1c and the probability of enhancing tumour"
     )
     return replace(flagged, notices=(notice,))
 

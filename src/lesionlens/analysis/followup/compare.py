@@ -31,7 +31,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import Registration
 
 PATIENT_UNKNOWN = (
-    "Neither names nor headers say that the earlier examination is of the same patient: make sure"
+    "Neither names nor headers show that the earlier examination is of the same patient: check this"
 )
 
 PRIOR_WAS_COMPARED = (

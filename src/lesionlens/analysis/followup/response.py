@@ -184,7 +184,7 @@ def sign(
     if not reader.strip():
         raise UnusableInputError(
             found="no reader's name",
-            expected="who assesses the response: a proposal has no reader",
+            expected="the name of the reader who assesses the response",
             next_step="Name the reader",
         )
     choices, points = draft.choices, comparison.points

@@ -31,7 +31,8 @@ STEPS = {
     "makers": "outlined by different networks, weights or releases, part of a change may come from "
     "that: {makers}",
     "blind": "enhancing disease was not judged on {days}: no T1c there",
-    "untold": "enhancing disease was not judged on {days}: an outline there does not tell it apart",
+    "untold": "enhancing disease was not judged on {days}: an outline there does not distinguish "
+    "it",
     "enhancing_part": "the sum is unknown: the diameters are of the enhancing part on {day}",
     "parts": "the sum is unknown: the diameters of a target are of another part of the lesion then",
     "tangled": "the sum is unknown: {place} merged with another region or split",
@@ -72,7 +73,7 @@ STEPS = {
     "unmeasured": "without measurable disease no response can be shown: stable at best",
     "minor": "smaller by {change} % or more: it may be a minor response of non-enhancing disease, "
     "which is not proposed here",
-    "gone": "nothing of it is flagged now, which a reader must see",
+    "gone": "nothing of it is flagged now: a reader must confirm this on the images",
     "more": "more steroids: neither response nor stable disease can be shown",
     "surgery": "a resection cavity is outlined now and not on {day}: what is gone may have been "
     "removed; choose a baseline after surgery",

@@ -191,10 +191,10 @@ def trained_on_warning(sequences: Iterable[MrSequence]) -> str:
     Examples
     --------
     >>> trained_on_warning([MrSequence.T1, MrSequence.FLAIR])
-    'The weights were trained on this study (T1, FLAIR): its results are better than on a new one'
+    'The weights were trained on this study (T1, FLAIR): results here are better than on a new one'
     """
     names = ", ".join(sequence.display_name for sequence in sequences)
-    consequence = "its results are better than on a new one"
+    consequence = "results here are better than on a new one"
     return f"The weights were trained on this study ({names}): {consequence}"
 
 

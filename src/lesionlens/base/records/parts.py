@@ -22,9 +22,9 @@ from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, RunFile
 ORIGINAL = "review_edits/original"
 """The network's own outlines, if readers edited some of them."""
 UNLISTED = (
-    "This result was written by a version that kept no digests of its files. Its measures fit its "
-    "outlines, but whether all its files belong together cannot be checked: look at them before "
-    "you rely on them, or analyse the study again"
+    "This result was written by a version that stored no digests of its files. Its measurements "
+    "agree with its outlines, but it cannot be checked whether all its files belong together: "
+    "inspect them before you rely on them, or analyse the study again"
 )
 MEASURED = (
     "findings.json",
@@ -64,11 +64,13 @@ class AlteredResultError(ReadError):
         super().__init__(
             found=f"{found}: {', '.join(names)}",
             expected="the files of one result as they were written together",
-            next_step="Restore them from a backup or analyse the study again. An outline that was "
-            "edited elsewhere is opened, and measured anew, by itself: lesionlens review "
+            next_step="Restore them from a backup or analyse the study again. To use an outline "
+            "that was edited in another program, open it by itself; it is measured again: "
+            "lesionlens review "
             "MASK.nii.gz STUDY",
-            in_window="Restore them from a backup or analyse the study again. An outline that was "
-            "edited elsewhere is opened, and measured anew, by itself: open that file",
+            in_window="Restore them from a backup or analyse the study again. To use an outline "
+            "that was edited in another program, open it by itself; it is measured again: open "
+            "that file",
         )
 
 
@@ -187,10 +189,10 @@ def _file_notices(folder: Path, digests: Mapping[str, str], used: Collection[str
     altered = sorted(_changed(folder, digests, unused))
     notices = []
     if missing:
-        notices.append(f"Files of the result are no longer there: {', '.join(missing)}")
+        notices.append(f"Files of the result are missing: {', '.join(missing)}")
     if altered:
         notices.append(
-            f"Changed since the result was written, and not used: {', '.join(altered)}. They may "
-            "not say what was measured; export the result again"
+            f"Changed since the result was written, therefore not used: {', '.join(altered)}. "
+            f"They may not match the measurements; export the result again"
         )
     return notices

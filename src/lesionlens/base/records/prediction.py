@@ -226,8 +226,8 @@ class QuestionTime:
     def left_out(names: Sequence[str]) -> str:
         """Return the notice that predictions were skipped for lack of time."""
         return (
-            f"Left out, as the time for asking this network did not suffice: {', '.join(names)}. "
-            "Allow more with --patience (that of `serve`, where a server was asked), or with "
+            f"Omitted, because the time limit for this network was too short: {', '.join(names)}. "
+            "Set a longer one with --patience (on a server, that of `serve`), or with "
             "BundleEngine(..., patience_s=...)"
         )
 

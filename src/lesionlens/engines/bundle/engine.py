@@ -60,7 +60,7 @@ _STRIDES = 32  # window sizes are multiples of this, which suits all of MONAI's 
 _CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
 METHODS = {
     GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
-    "but which features made it draw the region",
+    "but the features that led it to segment the region",
     ATTENTION: "self-attention of the bundle's network: rolled out through the blocks of each "
     "stage from the tokens that lie in the region, heads and stages averaged",
 }

@@ -79,11 +79,11 @@ class Bundle:
         notices = []
         if missing:
             notices.append(
-                f"The bundle expects {', '.join(missing)}, which this study lacks: it was shown "
-                "an empty image instead, and its answer may be wrong"
+                f"The bundle expects {', '.join(missing)}, which this study lacks: it received "
+                f"an empty image instead, and its result may be wrong"
             )
         if lacking:
-            notices.append(f"The bundle does not draw the {' or the '.join(lacking)}")
+            notices.append(f"The bundle does not segment the {' or the '.join(lacking)}")
         return tuple(notices)
 
 

@@ -59,7 +59,7 @@ from lesionlens.engines.lens import (
 from lesionlens.engines.lens.attention import METHOD, REFINED_METHOD, coarser, trace_of
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.pass_output import PassOutput
-from lesionlens.engines.lens.small_lesions import T1C, SmallLesions
+from lesionlens.engines.lens.small_lesions import T1C, SmallLesions, search_notice
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
@@ -286,7 +286,7 @@ class LensMethod(ABC):
         notices = self._notices if cavity_probability is None else (*self._notices, cavity.NOTICE)
         if search_result is not None:
             probability = search_result.added_to(probability, cut, prepared.channels[T1C][box])
-            notices = (*notices, search_result.notice)
+            notices = (*notices, search_notice(len(search_result.lesions)))
         smoothed = separable.smooth(out.attention[0, : len(Region)], _ATTENTION_BLUR_VOX)
         attention = separable.normalise_sums(separable.apply(smoothed, matrices) * brain)
         if refined is not None:

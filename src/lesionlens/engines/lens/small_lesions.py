@@ -47,10 +47,6 @@ _MAX_CORE_OVERLAP = 0.05
 """Share of such a core in what the search finds, above which the outline stays as it is."""
 FLOOR = 0.4
 """Lesions that score lower are not added."""
-_NOTICE = (
-    "{} by the search for small enhancing lesions at finer voxels; the attention maps are of "
-    "another network and need not show what it finds"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,12 +79,6 @@ class SmallLesions:
     probability: Floats
     """(I, J, K) float32: 0 to 1 in the lesions, 0 elsewhere."""
     lesions: Sequence[SmallLesion]
-
-    @property
-    def notice(self) -> str:
-        """Notice for the reader."""
-        count = len(self.lesions)
-        return _NOTICE.format("One place was added" if count == 1 else f"{count} places were added")
 
     def added_to(self, regions: Floats, target: Grid, channel: Floats) -> Floats:
         """Add the lesions to probabilities of the three regions.
@@ -169,6 +159,14 @@ class SmallLesions:
         matrices = separable.matrices(self.study.grid, target, antialias=coarser)
         i, j, k = (m[:, side] for m, side in zip(matrices, lesion.box, strict=True))
         return to_numpy(separable.apply(np.ascontiguousarray(values), (i, j, k)))
+
+
+def search_notice(count: int) -> str:
+    """Return the notice of a result to which the search added `count` lesions."""
+    return (
+        f"{count} region(s) were added by the search for small enhancing lesions at finer voxels; "
+        "the attention maps are from another network and may not show them"
+    )
 
 
 def search(study: NetworkInput, first_pass_logits: Floats) -> SmallLesions | None:

@@ -29,16 +29,16 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 FACES_REMAIN = (
-    "Faces remain: a surface of the head can be drawn from the images, and a person known by it. "
-    "No face was taken off (Clean Recognizable Visual Features, 113102, was not done)"
+    "Faces remain: the surface of the head can be rendered from the images and may identify the "
+    "person. No face was removed (Clean Recognizable Visual Features, 113102, was not applied)"
 )
 SOME_FACES_REMAIN = (
-    "Faces remain in some images: no brain, or no place of the pixels in the patient, was found "
-    "there by which to take them off (113102)"
+    "Faces remain in some images: without a brain or a position in the patient they could not be "
+    "removed (113102)"
 )
 FACE_REMOVED = (
-    "with the face taken off by a template: eyes, nose, mouth, brow and ears (113102). Draw the "
-    "surface of the head and look before you hand it on"
+    "with the face removed by a template: eyes, nose, mouth, brow and ears (113102). Render the "
+    "surface of the head and check it before you share the data"
 )
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _ENCAPSULATED_DOCUMENTS = "1.2.840.10008.5.1.4.1.1.104."
@@ -122,7 +122,7 @@ def deidentify_folder(
             raise UnusableInputError(
                 found="only files that cannot be de-identified: " + "; ".join(counts),
                 expected="images or structured reports",
-                next_step="Look at them; --burned-in takes pictures with text along",
+                next_step="Check them; --burned-in includes images with text in their pixels",
             )
         if finish is not None:
             finish()
@@ -175,7 +175,7 @@ def _face_notices(outcomes: Counter[DefacingOutcome]) -> list[str]:
     if outcomes[DefacingOutcome.REMOVED]:
         notices.append(f"{outcomes[DefacingOutcome.REMOVED]} × {FACE_REMOVED}")
     if stripped := outcomes[DefacingOutcome.SKULL_STRIPPED]:
-        notices.append(f"{stripped} × a brain without its head: no face to take off")
+        notices.append(f"{stripped} × a skull-stripped brain: no face to remove")
     if outcomes[DefacingOutcome.REMAINS]:
         any_removed = outcomes[DefacingOutcome.REMOVED] or outcomes[DefacingOutcome.SKULL_STRIPPED]
         notices.append(
@@ -221,7 +221,7 @@ def _write_copy(
             "PatientID"
         )
         owner = (
-            "another patient's file: de-identify each patient apart"
+            "another patient's file: de-identify each patient separately"
             if is_other_patient
             else "another file"
         )
@@ -250,7 +250,7 @@ def exclusion_reason(dataset: Any, *, burned_in: bool) -> str | None:
     captured = sop_class.startswith(_SECONDARY_CAPTURE) or "SCREEN SAVE" in image_types
     rules = (
         (sop_class == _DICOMDIR, "a DICOMDIR, which names the files of the source"),
-        (not sop_class or not has_uids, "no object of DICOM: its UIDs are missing"),
+        (not sop_class or not has_uids, "not a DICOM object: its UIDs are missing"),
         (
             sop_class.startswith(_ENCAPSULATED_DOCUMENTS),
             "an encapsulated document, whose text cannot be cleaned",
@@ -288,7 +288,7 @@ def _reporting_damage(path: Path) -> Iterator[None]:
         raise
     except DAMAGED as error:
         raise ReadError(
-            found=f"a DICOM file that cannot be read and written whole: {path.name}",
+            found=f"a DICOM file that cannot be read and written completely: {path.name}",
             expected="files without damage",
             next_step="Take it out of the folder, then start again",
         ) from error

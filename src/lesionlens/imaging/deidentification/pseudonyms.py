@@ -53,7 +53,7 @@ def key_at(path: Path) -> bytes:
         raise UnusableInputError(
             found=f"no key in {path.name!r}",
             expected="at least 32 hexadecimal digits",
-            next_step="Name another file with --key; one that is not there is made",
+            next_step="Name another file with --key; one that does not exist is created",
         )
     return key
 

@@ -45,7 +45,7 @@ class BiasField:
         """The figures in one sentence."""
         before, after = self.variation
         return (
-            f"N4: shading of {self.strength:.2f} to 1 within the brain taken out; coefficient of "
+            f"N4: shading of {self.strength:.2f} to 1 within the brain removed; coefficient of "
             f"variation {before:.2f} before, {after:.2f} after."
         )
 
@@ -141,7 +141,7 @@ def correct_bias(draft: Draft, context: RunContext) -> None:
         context.check(StepName.BIAS)
         field = _cached_field(draft, values)
         if field is None:
-            message = "Left out: too little of the brain is shown."
+            message = "Skipped: too little of the brain is visible."
             draft.steps.append(PreparationStep(StepName.BIAS, sequence, False, message))
         else:
             values[...] = corrected(values, draft.working, field)

@@ -28,7 +28,7 @@ from lesionlens.imaging.preparation.resampling import HALF, block_means, cut_gri
 from lesionlens.network.brain import SPACING_MM, brain_logits, scaled
 from lesionlens.network.shipped_unet import MULTIPLE
 
-METHOD = "own network"
+METHOD = "built-in network"
 FINER = 2
 """The outline is computed on voxels of this fraction of the network's voxel edge."""
 SURE_LOGIT = 2.0

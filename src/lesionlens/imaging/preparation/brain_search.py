@@ -31,7 +31,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
         draft.mask = brains.mask_of_stripped(images, chosen.series.grid)
         if draft.options.strip and draft.options.checks:
             draft.doubt = draft.executor.submit(_doubt_about_brain, draft, chosen, draft.mask)
-        message = "Already without skull: its outline was taken."
+        message = "Already skull-stripped: its outline was used."
         draft.steps.append(PreparationStep(StepName.BRAIN, stripped, False, message))
         draft.mask_grid = chosen.moved_grid()
         return
@@ -45,7 +45,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     if cached is not None and cached.mask.any():
         _use_mask(draft, cached)
         return
-    draft.steps.append(PreparationStep(StepName.BRAIN, None, False, "Left out on request."))
+    draft.steps.append(PreparationStep(StepName.BRAIN, None, False, "Skipped on request."))
     draft.mask, draft.mask_grid = loaded[reference].values > 0, draft.native
 
 
@@ -74,7 +74,9 @@ def _choose_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
     except ResourceError as error:
         draft.notices.append(f"The brain mask is doubtful, and {programs[0]} did not help: {error}")
         return own
-    method = f"{alternative.method}, because the own mask was doubtful ({own.doubtful})"
+    method = (
+        f"{alternative.method}, because the built-in method's mask was doubtful ({own.doubtful})"
+    )
     return replace(alternative, method=method)
 
 

@@ -38,9 +38,9 @@ def register_sequences(draft: Draft, context: RunContext) -> None:
         s for s, item in loaded.items() if item is not fixed and _may_be_misaligned(fixed, item)
     ]
     if not misaligned or not options.register:
-        message = "Left out on request."
+        message = "Skipped on request."
         if not misaligned:
-            message = "The sequences were brought together before: left as they are."
+            message = "The sequences were already registered: left unchanged."
         if misaligned or len(loaded) > 1:
             draft.steps.append(PreparationStep(StepName.REGISTER, None, False, message))
         return
@@ -131,7 +131,7 @@ def _record(draft: Draft, sequence: MrSequence, registration: Registration) -> N
             True,
             f"Moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f} degrees; "
             f"mutual information {registration.information:.2f}, {registration.pronounced:.0%} "
-            "above that of 10 mm off.",
+            f"above that at an offset of 10 mm.",
             registration.pronounced,
         )
     )

@@ -93,6 +93,6 @@ def interpolate_gaps(
             lines[position] = (1 - weight) * first + weight * last
     count = sum(gap.stop - gap.start for gap in short_gaps)
     return result, (
-        f"{label}: {count} blank slice(s) within the head were interpolated; nothing was seen "
-        "there."
+        f"{label}: {count} blank slice(s) within the head were interpolated; nothing was imaged "
+        f"there."
     )

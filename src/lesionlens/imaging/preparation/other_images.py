@@ -101,7 +101,7 @@ def align_other_series(
     frames_known = all(frames)
     if frames[0] == frames[1] if frames_known else series.grid.matches(prepared.native, 1e-2):
         return OtherImage(name, kind.value, Volume(values, series.grid), "placed by its header")
-    context.progress("laying it beside the sequences", 0.3)
+    context.progress("registering it to the sequences", 0.3)
     fixed = prepared.images[prepared.reference]
     moving = pyramid(np.nan_to_num(values), series.grid)
     registration = register(pyramid(fixed, prepared.working), moving, context=context)

@@ -54,10 +54,10 @@ def _correct_shading(draft: Draft) -> None:
         values = draft.images[sequence]
         values[...] = remove_shading(values, shading)
         percent = f"{shading.corrected_fraction:.0%}"
-        text = f"Shading of {shading.ratio:.1f} to 1 within the brain, {percent} taken out."
+        text = f"Shading of {shading.ratio:.1f} to 1 within the brain, {percent} of it removed."
         draft.steps.append(PreparationStep(StepName.BIAS, sequence, True, text, shading.ratio))
         draft.notices.append(
             f"{sequence.display_name} is shaded {shading.ratio:.1f} to 1 within the brain, as by a "
-            f"surface coil. {percent} of that was taken out; check candidates on the bright side "
-            "by eye."
+            f"surface coil. {percent} of that was removed; check candidates on the bright side "
+            f"by eye."
         )

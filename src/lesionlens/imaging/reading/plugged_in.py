@@ -45,7 +45,7 @@ def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
             continue
         if certainty > surest:
             surest, chosen = certainty, reader
-    return chosen, tuple(f"Not asked to read: {error.brief}" for error in failed.values())
+    return chosen, tuple(f"Reader not used: {error.brief}" for error in failed.values())
 
 
 def read_with(

@@ -24,7 +24,9 @@ from lesionlens.imaging.reading import remembered_series
 from lesionlens.imaging.reading.plugged_in import choose_reader, read_with
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
 
-RECALLED = "The sequences are those that you chose for this study before; name them anew to change."
+RECALLED = (
+    "The sequences are those that you chose for this study earlier; choose again to change them."
+)
 """Notice on a study whose series were chosen by the user earlier."""
 
 

@@ -68,16 +68,18 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     """
     contrast = measure_contrast(values, grid)
     if contrast is None:
-        return Guess(None, "nothing tells the sequence, and no brain is found in the image", 0.0)
+        return Guess(
+            None, "nothing identifies the sequence, and no brain is found in the image", 0.0
+        )
     probability_of = probabilities(contrast)
     if probability_of is None:
-        reason = "nothing tells the sequence, and the image looks like none of the four"
+        reason = "nothing identifies the sequence, and the image looks like none of the four"
         return Guess(None, reason, 0.0)
     first, second, *_ = sorted(probability_of, key=probability_of.__getitem__, reverse=True)
     probability = probability_of[first]
     if probability < SURE:
         alternatives = f"{first.display_name} or {second.display_name}"
-        reason = f"nothing tells the sequence; by the image {alternatives}"
+        reason = f"nothing identifies the sequence; from the image {alternatives}"
         ranked = ((first, probability), (second, probability_of[second]))
         return Guess(None, f"{reason} ({probability:.0%}), too unsure", 0.0, likeliest=ranked)
     low, high = contrast.fluid

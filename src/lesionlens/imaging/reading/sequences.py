@@ -34,7 +34,7 @@ class Guess:
     """For an inconclusive image: the two most likely sequences with their probability."""
 
 
-UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, EvidenceKind.NOTHING)
+UNKNOWN = Guess(None, "nothing identifies the sequence", 0.0, EvidenceKind.NOTHING)
 
 _FLAIR_WORDS = frozenset({"flair", "t2f"})
 _T1C_WORDS = frozenset({"t1c", "t1ce", "t1gd", "t1post"})

@@ -63,7 +63,8 @@ def choose(
             alternatives = ", ".join(f'"{s.description}"' for s in candidates[1:])
             notices.append(
                 f"More than one {sequence.display_name} series: "
-                f'"{candidates[0].description}" was taken (the surest, fullest and finest), '
+                f'"{candidates[0].description}" was used (the most certain name, the best '
+                "coverage, the finest resolution), "
                 f"{alternatives} set aside. "
                 f"To use another, {how_to_name(sequence)}."
             )

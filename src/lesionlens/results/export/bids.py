@@ -50,7 +50,7 @@ _DATASET_FILES = (_TABLE, _SIDECAR, _IGNORE)
 _IGNORED = f"/{bids.RESULTS}\n*_map.nii.gz\n*_map.json\n"
 _DESCRIPTIONS = (
     ("desc-candidates", "the candidate that each voxel belongs to, by its index"),
-    ("desc-attention", "what the network weighed for a region, 0 to 1; no probability"),
+    ("desc-attention", "what the network weighted for a region, 0 to 1; not a probability"),
     ("desc-uncertainty", "how near undecided the engine stays, 0 to 1"),
 )
 _MASK = (
@@ -251,8 +251,8 @@ def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
 
 def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
     sidecar: dict[str, Any] = {
-        "Description": f"The network's attention for {region.display_name}, 0 to 1. It shows what "
-        "the network weighed, not why a region is what it is; it is no probability.",
+        "Description": f"The network's attention for {region.display_name}, 0 to 1. It shows "
+        f"what the network weighted, not why a region resembles tumour; it is not a probability.",
     }
     maps = analysis.maps
     if maps is not None:

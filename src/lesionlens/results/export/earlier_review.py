@@ -53,8 +53,9 @@ class EarlierReview:
             elif source.is_file():
                 shutil.copy2(source, target / name)
         return (
-            "The review in this folder is not, or not all, of this result: it is kept whole in "
-            f"{KEPT}/{target.name}, with the findings and outlines that it speaks of",
+            "The review in this folder belongs only in part, or not at all, to this result: it "
+            "is kept unchanged in "
+            f"{KEPT}/{target.name}, with its findings and outlines",
         )
 
     def check_unchanged(self) -> None:

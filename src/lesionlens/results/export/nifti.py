@@ -34,7 +34,7 @@ file. Labels are computed before.
 """
 SCANNER = (1, 1)
 """sform and qform codes for scanner coordinates, as in DICOM."""
-NO_EVIDENCE = "nothing was flagged, or the engine cannot be asked without single sequences"
+NO_EVIDENCE = "nothing was flagged, or the engine cannot predict without single sequences"
 SHEAR_LIMIT = 1e-4
 """Largest cosine between axes that a quaternion can represent."""
 

@@ -44,7 +44,7 @@ class SurfacesExporter:
         if importlib.util.find_spec("trimesh") is None:
             return "surfaces need the extra mesh: pip install 'lesionlens[mesh]'"
         if not analysis.volumes.labels.data.any():
-            return "there is no candidate with an outline, and so no surface"
+            return "there is no candidate with an outline, so there is no surface"
         return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:

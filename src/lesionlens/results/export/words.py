@@ -340,7 +340,7 @@ class Words:
         Examples
         --------
         >>> load("en").verdict(MapChecks(False, 0.6, 0.02))
-        'not reliable here: its peak lies outside what is flagged'
+        'not reliable here: its peak lies outside the flagged region'
         """
         if checks.peak_inside is None:
             return self("map_unchecked")

@@ -127,7 +127,7 @@ def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
     try:
         _draft_path(analysis, reader).unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("strokes that are kept cannot be taken away: %s", error.strerror)
+        logger.warning("stored strokes cannot be removed: %s", error.strerror)
 
 
 def assign_draft(analysis: Analysis, reader: str) -> None:
@@ -137,7 +137,7 @@ def assign_draft(analysis: Analysis, reader: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        logger.warning("strokes that were interrupted stay unnamed: %s", error.strerror)
+        logger.warning("the list of interrupted strokes cannot be saved: %s", error.strerror)
 
 
 def _draft_path(analysis: Analysis, reader: str | None) -> Path:

@@ -207,18 +207,18 @@ def _notices(before: Review, after: Review, redrawn: set[str]) -> list[str]:
     notices = []
     if retained:
         notices.append(
-            f"Readers' decisions of the earlier result in this folder stay with {len(retained)} "
+            f"Readers' decisions on the earlier result in this folder were kept for "
+            f"{len(retained)} "
             "candidate(s)"
         )
     if redrawn_decided:
         notices.append(
-            f"{len(redrawn_decided)} of these candidates were drawn anew with another outline: "
-            "check them"
+            f"{len(redrawn_decided)} of these candidates now have another outline: check them"
         )
     if missing_count:
         notices.append(
-            f"Decisions on {missing_count} candidate(s) that are no longer found do not fit"
+            f"Decisions on {missing_count} candidate(s) that are no longer flagged do not apply"
         )
     if before.signed and not after.signed:
-        notices.append("The candidates have changed: the study is to be signed again")
+        notices.append("The candidates have changed: the study must be signed again")
     return notices

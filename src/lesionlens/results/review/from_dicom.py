@@ -118,12 +118,12 @@ def _select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], lis
     lesions = [s for s in segments if s.lesion and not s.organ]
     if segments and not lesions:
         lesions = [s for s in segments if not s.organ] or segments
-        notices.append(f"No segment says that it is a lesion: {len(lesions)} taken as candidates")
+        notices.append(f"No segment is labelled as a lesion: {len(lesions)} used as candidates")
     skipped = [s.label for s in segments if s not in lesions]
     if skipped:
-        notices.append(f"Segments of anatomy are not taken: {', '.join(skipped)[:200]}")
+        notices.append(f"Segments of anatomy were omitted: {', '.join(skipped)[:200]}")
     if any(s.resampled for s in lesions):
-        notices.append("The Segmentation lies on other voxels than the reference: resampled")
+        notices.append("The Segmentation is on another grid than the reference: it was resampled")
     max_beyond = max((s.beyond for s in lesions), default=0.0)
     if max_beyond > MIN_SHARE_BEYOND:
         notices.append(
@@ -150,7 +150,7 @@ def _identity_notices(
             f"Segments without a marked pixel (of fractions, at least one half): {empty_count}"
         )
     if objects.others:
-        notices.append(f"The newest Segmentation is taken, not the others ({objects.others})")
+        notices.append(f"The newest Segmentation is used, not the others ({objects.others})")
     if fields:
         field_names = in_words(f for f in PatientField if f in fields)
         notices.append(
@@ -164,7 +164,7 @@ def _identity_notices(
     if seg is not None and differs and not images & referenced(seg):
         notices.append(
             "The Segmentation has another frame of reference than the reference: it was not "
-            "registered to it. Check its place"
+            "registered to it. Check its position"
         )
     return notices
 
@@ -176,13 +176,15 @@ def _omission_notices(
     statements = [reported[u] for u in uids if u is not None and u in reported]
     scored = any(statement.score is not None for statement in statements)
     by_readers = sum(statement.source is Source.READER for statement in statements)
-    notices = [] if scored or by_readers == len(uids) else ["The objects give no score"]
+    notices = [] if scored or by_readers == len(uids) else ["The objects contain no score"]
     notices.append(
-        "Reopened from DICOM objects: probabilities, doubtful parts and which sequence mattered "
-        "were not sent"
+        "Reopened from DICOM objects: they contain no probabilities, doubtful parts or "
+        "contributions of sequences"
     )
     if report is not None and report_items.has(report, report_items.TIME_POINT):
-        notices.append("The comparison with an earlier examination was not sent: compare again")
+        notices.append(
+            "The objects contain no comparison with an earlier examination: compare again"
+        )
     return notices
 
 
@@ -198,7 +200,9 @@ def _overlap_notices(segments: list[ReadSegment]) -> list[str]:
         occupied = mask if occupied is None else occupied | mask
     notices = []
     if overlapping:
-        notices.append("Segments of several lesions overlap: each voxel is of the first of them")
+        notices.append(
+            "Segments of several lesions overlap: each voxel belongs to the first of them"
+        )
     if covered_labels:
         labels = ", ".join(covered_labels)[:200]
         notices.append(f"Segments that lie within others are no candidates of their own: {labels}")
@@ -380,7 +384,7 @@ def _attention_maps(
     names = ", ".join(omitted)
     if not names:
         return attention, []
-    return attention, [f"Attention maps on other voxels than the reference are not shown: {names}"]
+    return attention, [f"Attention maps on another grid than the reference are not shown: {names}"]
 
 
 def _map_on_grid(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:

@@ -42,17 +42,17 @@ from lesionlens.results.review.log import now
 
 MAX_NUMBERS = 255
 _NO_PARTS_NOTICE = (
-    "The outlines do not tell core and enhancing part from the rest: their volumes and the RANO "
-    "rule are left empty"
+    "The outlines do not distinguish core and enhancing part from the rest: their volumes and "
+    "the RANO rule are left empty"
 )
 _STANDARD_SPACE_CODES = frozenset({3, 4, 5})
 """NIfTI's codes of Talairach, MNI and other template spaces."""
 _MIXED_SPACES_NOTICE = (
-    "By their headers one of mask and reference lies in a standard space (Talairach, MNI or "
-    "another template), the other does not. Do the marks lie on the lesions?"
+    "By their headers either the mask or the reference is in a standard space (Talairach, MNI or "
+    "another template), and the other is not. Do the outlines lie on the lesions?"
 )
 _OTHER_STUDY_NOTICE = (
-    "The mask lies in a result that was made of other images. Is it a mask of this study?"
+    "The mask is in the folder of a result of other images. Is it a mask of this study?"
 )
 _TIE_TOLERANCE = np.float32(1 - 2 * HALF)
 """If two labels' fractions of a voxel differ by less, the larger label wins."""
@@ -135,8 +135,8 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     if off_grid:
         codes = header.codes, study.series[prepared.reference].nifti_codes
         notices += _standard_space_notice(*codes)
-        notices.append("The mask lies on other voxels than the reference: resampled")
-    notices += ["A mask gives no score"] * bool(components.count)
+        notices.append("The mask is on another grid than the reference: it was resampled")
+    notices += ["A mask contains no score"] * bool(components.count)
     return Analysis(
         study=study,
         prepared=prepared,
@@ -219,7 +219,7 @@ def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
     elif (values != np.rint(values)).any():
         problem = "fractions, as in an image or a probability map"
     elif values.min(initial=0.0) < 0 or values.max(initial=0.0) > np.iinfo(np.int32).max:
-        problem = "numbers below 0 or beyond counting"
+        problem = "negative or excessively large numbers"
     elif len(np.unique(values)) - 1 > MAX_NUMBERS:
         problem = f"more than {MAX_NUMBERS} different numbers, as in an image"
     if problem is not None:

@@ -154,10 +154,10 @@ def find_prior(
         raise UnusableInputError(
             found="this very examination, or a copy of it, in place of an earlier one",
             expected="an earlier examination of the patient, with images of its own",
-            next_step="Name the earlier one; what two readers drew in one examination is compared "
-            "in the window (Second result of this study)",
-            in_window="Choose the earlier one; what two readers drew in one examination is "
-            "compared by Open…, Second result of this study",
+            next_step="Name the earlier one; to compare two readers' outlines of one "
+            "examination, use Second result of this study in the window",
+            in_window="Choose the earlier one; to compare two readers' outlines of one "
+            "examination, use Open…, Second result of this study",
         )
     confirmed = check_same_patient(current_visit, prior_visit, same_patient=same_patient)
     if result is not None:
@@ -260,7 +260,7 @@ def _study_of(result: Path, moved_to: Path | None, *, same_patient: bool) -> Stu
             found="a prior result whose study is not where it was analysed, or was analysed "
             "elsewhere",
             expected="its images, which a result does not hold",
-            next_step="Say where they are: --prior-study STUDY",
+            next_step="Name their folder: --prior-study STUDY",
             in_window="Compare again, and choose the folder of that examination's images",
         )
     with _about_prior(_NAME_PRIOR_STUDY):

@@ -51,12 +51,12 @@ def check_measures(
     )
     ids, parts = components.data, labels.data
     if not components.grid.matches(labels.grid) or ((ids != 0) != (parts != 0)).any():
-        raise AlteredResultError((components_file, labels_file), "files that do not fit each other")
+        raise AlteredResultError(
+            (components_file, labels_file), "files that do not belong together"
+        )
     in_range = ids.min(initial=0) >= 0 and ids.max(initial=0) <= _MAX_CANDIDATES
     if not in_range or parts.max(initial=0) > max(TUMOUR_LABELS):
-        raise AlteredResultError(
-            (components_file, labels_file), "files with numbers that mean nothing"
-        )
+        raise AlteredResultError((components_file, labels_file), "files with invalid numbers")
     boxes = boxes_of(ids)
     if set(boxes) != {c.id for c in candidates}:
         raise AlteredResultError(
@@ -68,7 +68,7 @@ def check_measures(
             raise AlteredResultError(
                 (findings_file, components_file, labels_file),
                 f"candidate {candidate.id}, whose volume or place is not that of its voxels, in "
-                "files that do not fit each other",
+                "files that do not belong together",
             )
 
 

@@ -197,7 +197,10 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     passed = report_html(analysis)
     assert "passed its checks" in passed
     assert "failed its check" not in passed
-    words = "not reliable here: what it shows is not enough for the network to find the region"
+    words = (
+        "not reliable here: the voxels that it highlights do not suffice for the network to "
+        "find the region"
+    )
     shown = {"kept": 0.3, "kept_random": 0.1, "kept_centre": 0.0, "deletion": 0.8}
     failed = MapChecks(True, 0.9, 0.1, **shown, reliable=False, verdict=words)
     maps = replace(analysis.maps, checks={Region.WT: failed})
@@ -564,7 +567,7 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
     aside = 'Series "T2 and 1.5 mm" was set aside: only 2 slice(s): not a volume.'
     findings = replace(analysis.findings, quality=(quality.missing(analysis.study.series), noisy))
     stripped = PreparationStep(
-        StepName.BRAIN, None, False, "Already without skull: its outline was taken."
+        StepName.BRAIN, None, False, "Already skull-stripped: its outline was used."
     )
     prepared = replace(analysis.prepared, steps=(stripped,))
     flair = replace(analysis.study.series[MrSequence.FLAIR], detected_by="part of the file name")
@@ -629,9 +632,9 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         ("The brain mask is doubtful: the network is unsure of 7% of it. Check it by eye.",
          "Die Gehirnmaske ist zweifelhaft: das Netz ist sich bei 7 % davon unsicher. Bitte visuell "
          "prüfen."),
-        ("hd-bet, because the own mask was doubtful (it measures 2100 ml): 1400 ml.",
+        ("hd-bet, because the built-in method's mask was doubtful (it measures 2100 ml): 1400 ml.",
          "hd-bet, weil die eigene Maske zweifelhaft war (sie misst 2100 ml): 1400 ml."),
-        ("nothing tells the sequence; by the image T1 or T1c (55%), too unsure",
+        ("nothing identifies the sequence; from the image T1 or T1c (55%), too unsure",
          "nichts benennt die Sequenz; nach dem Bild T1 oder T1c (55 %), zu unsicher"),
         ("Moved over the wall: 1.5", "Moved over the wall: 1.5"),
         ("T1/S02 (54 files)", "T1/S02 (54 Dateien)"),

@@ -497,7 +497,7 @@ def test_a_map_on_other_voxels_is_named_as_not_shown(analysed, tmp_path):
     ds.save_as(folder / "attention_tc.dcm")
     again = reopen_folder(folder, analysis.study, analysis.prepared)
     assert set(again.volumes.attention) == set(analysis.volumes.attention) - {Region.TC}
-    said = "Attention maps on other voxels than the reference are not shown: tumour core"
+    said = "Attention maps on another grid than the reference are not shown: tumour core"
     assert said in again.run.notices
 
 

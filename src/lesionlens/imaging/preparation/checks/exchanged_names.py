@@ -77,8 +77,8 @@ def check(
     pair = one_image.copies(channels, brain)
     if pair is not None:
         message = (
-            f"{listed(pair)} show the same detail: one seems a processed copy of the other. Check "
-            "that each is a scan of its own before you trust any result."
+            f"{listed(pair)} show the same detail: one seems to be a processed copy of the "
+            f"other. Check that each is a separate scan before you trust any result."
         )
         return QualityCheck("names", False, message)
     return _check_of(judge(channels, brain, grid))
@@ -96,7 +96,7 @@ def _check_of(result: NameVerdict | None) -> QualityCheck:
             f"{listed(result.undecided)}. Make sure that they are right."
         )
         return QualityCheck("names", True, message, undecided=True)
-    return QualityCheck("names", True, "Each sequence looks like what it is called.")
+    return QualityCheck("names", True, "Each image looks like the sequence that it is named after.")
 
 
 TOO_LITTLE_VISIBLE = (

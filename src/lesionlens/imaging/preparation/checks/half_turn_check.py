@@ -60,7 +60,8 @@ def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
         "orientation",
         False,
         f"The head seems to lie half a turn away from what the headers say ({_TURNS[best]} "
-        "exchanged), as after saving with a made-up affine. Check the sides before you trust any.",
+        f"exchanged), as after saving with an arbitrary affine. Check the sides before you rely "
+        f"on them.",
     )
 
 

@@ -82,7 +82,7 @@ def sides(
         "sides",
         False,
         f"{names} seems mirrored, left and right swapped, against the other sequences (mirrored "
-        f"they fit {reference.display_name}: {listed}). Check the sides before you trust any.",
+        f"they fit {reference.display_name}: {listed}). Check the sides before you rely on them.",
     )
 
 

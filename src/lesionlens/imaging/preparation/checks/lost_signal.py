@@ -67,8 +67,8 @@ def replace_nonfinite(
         )
     darkest = np.float32(values[~invalid].min())
     return np.where(invalid, darkest, values), (
-        f"{label}: {fraction:.1%} of the voxels were NaN and count as background; nothing is said "
-        "of what lies there."
+        f"{label}: {fraction:.1%} of the voxels were NaN and count as background; they were not "
+        f"analysed."
     )
 
 
@@ -190,5 +190,5 @@ def check(
         "signal",
         False,
         f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies beyond "
-        "was not seen, and nothing is said of it.",
+        f"it was not imaged and not analysed.",
     )

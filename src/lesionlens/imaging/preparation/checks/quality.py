@@ -107,7 +107,8 @@ def coverage(
         return QualityCheck(
             "coverage",
             False,
-            f"The brain that was found measures {volume_ml:.0f} ml: parts may be cut off or added.",
+            f"The brain mask measures {volume_ml:.0f} ml: parts of the brain may be missing, or "
+            f"other tissue included.",
         )
     return QualityCheck("coverage", True, f"The whole brain is covered ({volume_ml:.0f} ml).")
 
@@ -145,7 +146,7 @@ def stripped_off(
         "coverage",
         False,
         f"Blank in one sequence alone, though the others show tissue there: {', '.join(listed)}. "
-        "A tumour may have been taken off with the skull.",
+        "A tumour may have been removed with the skull.",
     )
 
 
@@ -169,8 +170,8 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
     return QualityCheck(
         "coverage",
         False,
-        f"The brain ends in a flat face at its {listed}: part of it is cut off or lies "
-        "outside of the field of view, and nothing is said of that part.",
+        f"The brain ends in a flat face at its {listed}: part of it is cut off or lies outside "
+        f"the field of view, and was not analysed.",
     )
 
 
@@ -221,10 +222,10 @@ def saturation(
         return QualityCheck(
             "saturation",
             False,
-            f"Bright tissue was cut off at one value (share of the tissue: {', '.join(bad)}): "
-            "enhancement and oedema that reach it cannot be told apart.",
+            f"Bright tissue is saturated at one value (fraction of the tissue: {', '.join(bad)}): "
+            "enhancement and oedema at that value cannot be distinguished.",
         )
-    return QualityCheck("saturation", True, "No sequence is cut off at its bright end.")
+    return QualityCheck("saturation", True, "No sequence is saturated.")
 
 
 def contrast_agent(
@@ -360,7 +361,7 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
         Result for each registered sequence.
     """
     if not registrations:
-        sentence = "The sequences were brought together before, and left as they are."
+        sentence = "The sequences were already registered and were left unchanged."
         return QualityCheck("registration", True, sentence)
     listed = ", ".join(
         f"{s.display_name} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees"
@@ -372,8 +373,8 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
     ]
     if far:
         message = (
-            f"The headers of {', '.join(far)} lie far from the reference: they were aligned by "
-            f"what the images show. Check that they are of one patient. Moved: {listed}."
+            f"The headers place {', '.join(far)} far from the reference: registration used the "
+            f"image content. Check that all sequences are of one patient. Moved: {listed}."
         )
         return QualityCheck("registration", False, message)
     if bad:

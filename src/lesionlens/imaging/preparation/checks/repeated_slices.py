@@ -37,8 +37,8 @@ def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qua
     return QualityCheck(
         "slices",
         False,
-        f"Slices that equal the slice before: {listed}. Copies may stand where slices were lost: "
-        "lesions there are not seen, and sizes across slices are wrong.",
+        f"Slices that are identical to the previous one: {listed}. Copies may replace lost "
+        f"slices: lesions there are missed, and sizes across slices are wrong.",
     )
 
 

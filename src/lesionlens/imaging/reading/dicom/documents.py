@@ -110,8 +110,9 @@ def record_sent(
     if damaged is None:
         return ()
     return (
-        f"The note of what was sent before, {SENT}, was damaged and is kept as {damaged.name}: "
-        "what it said is not known here. Look in the archive for earlier reports of this study.",
+        f"The record of earlier deliveries, {SENT}, is damaged and was renamed to "
+        f"{damaged.name}: what was sent before is unknown. Check the archive for earlier reports "
+        f"of this study.",
     )
 
 

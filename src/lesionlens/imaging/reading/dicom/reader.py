@@ -436,6 +436,6 @@ def _other_content_notices(content: Scan) -> list[str]:
         )
     if content.nifti:
         notices.append(
-            f"Both DICOM and {content.nifti} NIfTI file(s) were found: the DICOM images were taken."
+            f"Both DICOM and {content.nifti} NIfTI file(s) were found: the DICOM images were used."
         )
     return notices

@@ -335,7 +335,7 @@ def _problem(item: DicomSlice, kind: str) -> str | None:
     for keyword, problem in (
         ("SeriesInstanceUID", "no SeriesInstanceUID: its series is unknown"),
         ("StudyInstanceUID", "no StudyInstanceUID: its study is unknown"),
-        ("SOPInstanceUID", "no SOPInstanceUID: the image has no identity"),
+        ("SOPInstanceUID", "no SOPInstanceUID: the image cannot be identified"),
     ):
         if not item.text(keyword):
             return problem
@@ -346,7 +346,7 @@ def _problem(item: DicomSlice, kind: str) -> str | None:
         return coding
     frames = item.number("NumberOfFrames") or 0
     if kind == CLASSIC_MR:
-        several = f"{frames:.0f} frames in an MR image of the single-frame kind"
+        several = f"{frames:.0f} frames in a single-frame MR image"
         return several if frames > 1 else None
     positions = len(item.header.get("PerFrameFunctionalGroupsSequence") or ())
     mismatch = f"{frames:.0f} frames, but {positions} positions (NumberOfFrames is wrong)"

@@ -69,7 +69,7 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
     counts.pop("", None)
     if len(counts) > 1 and max(counts.values()) > 1:
         return (
-            f"The names of the files begin with different figures ({', '.join(sorted(counts))}): "
+            f"The names of the files begin with different numbers ({', '.join(sorted(counts))}): "
             "check that they are of one patient."
         )
     return None

@@ -101,8 +101,8 @@ def _other_format_notices(folders: Iterable[Path], chosen: Collection[MrSequence
         if path.suffix.lower() in _OTHER_FORMATS
     )
     return [
-        f"{writable(path.name)!r} was not read, only NIfTI (.nii, .nii.gz) is: convert it to use "
-        f"it as {sequence.display_name}."
+        f"{writable(path.name)!r} was not read, because only NIfTI (.nii, .nii.gz) is supported: "
+        f"convert it to use it as {sequence.display_name}."
         for path, sequence in sequence_by_name
         if sequence is not None and sequence not in chosen
     ]
@@ -120,8 +120,8 @@ def _deeper_file_notices(
         if path.parent != root and sequence is not None and sequence not in chosen:
             first_paths.setdefault(sequence, path)
     return [
-        f"{relative_name(path, root)!r} was not read, since the folder itself has images: if it is "
-        f"of this study, {how_to_name(sequence)}."
+        f"{relative_name(path, root)!r} was not read, because the folder itself contains images: "
+        f"if it belongs to this study, {how_to_name(sequence)}."
         for sequence, path in first_paths.items()
     ]
 
@@ -224,8 +224,8 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
     if by_sidecar.sequence not in (None, by_name.sequence):
         notices.append(
             f"The JSON sidecar of {path.name!r} says {by_sidecar.sequence.display_name}, its name "
-            f"{by_name.sequence.display_name}: the name was followed. "
-            f"If that is wrong, {how_to_name(by_sidecar.sequence)}."
+            f"{by_name.sequence.display_name}: the name was used. If that is wrong, "
+            f"{how_to_name(by_sidecar.sequence)}."
         )
         return replace(by_name, confidence=0.6)
     doubt = None if by_sidecar.sequence else _name_doubt(path, by_name.sequence)
@@ -308,7 +308,7 @@ def _confirm_one_patient(files: Sequence[Path], options: ReadOptions) -> tuple[s
         conflict_among(patients, gaps=False),
         "these scans (by their sidecars or BIDS names)",
         confirmed=options.same_patient,
-        advice="Open each patient's folder for itself",
+        advice="Open each patient's folder separately",
         patients=patients,
     )
     return (notice,) if notice else ()

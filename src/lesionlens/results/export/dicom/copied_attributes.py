@@ -271,12 +271,12 @@ def _notices(copier: _AttributeCopier) -> Iterator[str]:
     ]
     if parts:
         yield (
-            "The DICOM objects do not repeat what DICOM does not allow in the source's header "
-            f"({'; '.join(parts)})"
+            "The DICOM objects correct or omit values of the source's header that DICOM does not "
+            f"allow ({'; '.join(parts)})"
         )
     changed = [k for k in (*UIDS, "PatientID") if k in {**copier.corrected, **copier.left_out}]
     if changed:
         yield (
-            f"The source's {' and '.join(changed)} cannot be written as it stands: archives and "
-            "viewers may keep the DICOM objects apart from the images"
+            f"The source's {' and '.join(changed)} cannot be written as it is: archives and "
+            f"viewers may not link the DICOM objects with the images"
         )

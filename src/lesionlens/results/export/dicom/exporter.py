@@ -26,13 +26,13 @@ class DicomExporter:
     def missing(self, analysis: Analysis) -> str | None:
         """Return why no object can be written: there are no source instances to refer to."""
         if analysis.study.kind is not StudyKind.DICOM:
-            return "the study is not DICOM: there are no source images to point at"
+            return "the study is not DICOM: there are no source images to refer to"
         if not analysis.prepared.native.frame_uid:
             return "the reference series names no Frame of Reference"
         series = analysis.study.series[analysis.prepared.reference]
         single = len({file.path for file in series.files}) == 1
         if single and min(series.grid.shape) > 1 and series.files[0].sop_class_uid == MR_IMAGE:
-            return "one image holds all slices (a mosaic), and its parts cannot be pointed at"
+            return "one image holds all slices (a mosaic), and its parts cannot be referenced"
         return None
 
     def write(self, analysis: Analysis, staged: Path) -> Written:
