@@ -86,6 +86,8 @@ def test_every_command_explains_itself_with_an_example(command):
     done = CliRunner().invoke(app, [command, "--help"])
     assert done.exit_code == 0
     assert "Example: lesionlens " + command in " ".join(done.stdout.split())
+    assert "<bool>" not in done.stdout, "an option without a value seems to take one"
+    assert "sample_data/study" not in done.stdout.split("Example:")[0], "a path of this machine"
 
 
 def test_version_is_that_of_the_package():

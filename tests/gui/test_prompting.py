@@ -104,7 +104,7 @@ def test_what_was_said_of_a_prompt_goes_with_its_stroke(reviewed, qtbot):
     reviewed.actions_.show_layout(Layout.SINGLE)
     for held in (Qt.KeyboardModifier.ControlModifier, again):
         before = drawn(reviewed).copy()
-        reviewed.session.notify("This changes nothing: the outline agrees already.")
+        reviewed.session.notify("Nothing changed: the outline already agrees with this prompt.")
         qtbot.keyClick(canvas(), Qt.Key.Key_Z, held)
         assert not np.array_equal(drawn(reviewed), before)
         assert reviewed.session.state.message == ""

@@ -107,7 +107,8 @@ def load(group: str, name: str) -> Any:
     raise MissingPluginError(
         found=f"no {_kind(group)} named {name!r}; installed: {', '.join(names(group)) or 'none'}",
         expected=f"an entry point in the group {group}",
-        next_step="Install the package that provides it; `lesionlens doctor` lists what is there",
+        next_step="Install the package that provides it; `lesionlens doctor` lists what is "
+        "installed",
         in_window="Install the package that provides it",
     )
 

@@ -41,7 +41,8 @@ _CPUINFO = Path("/proc/cpuinfo")
 @with_option_groups(network=ComputeOptions)
 def bench(
     study: Annotated[
-        Path, typer.Argument(help="A study; the sample patient if none is given.", metavar="STUDY")
+        Path,
+        typer.Argument(help="A study.", metavar="STUDY", show_default="the sample patient"),
     ] = STUDY,
     repeat: Annotated[int, typer.Option(help="Warm runs after the first, cold run.", min=1)] = 3,
     out: Annotated[

@@ -53,7 +53,10 @@ def deidentify(
     out: options.Out,
     dates: Annotated[
         Dates,
-        typer.Option(help="shifted (all dates of a patient by the same number of days) or full."),
+        typer.Option(
+            help="Shift all dates of a patient by the same number of days (shifted), or "
+            "keep them (full)."
+        ),
     ] = Dates.SHIFTED,
     keep_uids: Annotated[
         bool,

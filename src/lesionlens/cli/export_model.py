@@ -76,7 +76,7 @@ def _export_prompts(out: Path | None) -> CommandOutput:
         (
             f"Wrote {plain(str(out))}: general prompt network, weights {info.version}, "
             f"{size:.1f} MB",
-            "The network for small objects, which LesionLens asks first where no region is named, "
-            "is not in it",
+            "The network for small objects, which is used first if no region is named, is not "
+            "included",
         )
     )

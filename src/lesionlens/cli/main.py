@@ -21,6 +21,7 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from lesionlens.base.errors import (
     INTERRUPTED,
@@ -60,15 +61,37 @@ from lesionlens.cli.console import STOP, CommandOutput, plain
 from lesionlens.cli.verbosity import add_options, error_fields, logging_with, pop_verbosity
 
 _NO_MEMORY = (
-    "Found too little memory for this. Expected a few GB that are free. "
-    "Close other programs and start it again; nothing was changed."
+    "Found too little free memory. Expected a few GB. Close other programs and try again; "
+    "nothing was changed."
 )
 
 _DASHED_PATH = re.compile(r"-(?!-|[hqv]+$).")
 
 logger = logging.getLogger(__name__)
+
+
+class _Help:
+    """Mixin of commands and groups whose help shows no value for an option that takes none."""
+
+    def get_params(self, ctx: Any) -> Any:
+        parameters = super().get_params(ctx)  # type: ignore[misc]
+        for option in parameters:
+            if getattr(option, "is_flag", False) or getattr(option, "count", False):
+                option.metavar = ""
+        return parameters
+
+
+class _Command(_Help, TyperCommand):
+    pass
+
+
+class _Group(_Help, TyperGroup):
+    pass
+
+
 app = typer.Typer(
     name="lesionlens",
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -224,7 +247,7 @@ def _output_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushed at the end
         raise ResourceError(
             found=f"that stdout cannot be written: {error.strerror or type(error).__name__}",
-            expected="a terminal, pipe or file with room for the output",
+            expected="a terminal, pipe or file with free space for the output",
             next_step="Redirect it elsewhere; only the output is missing, files that the command "
             "wrote are complete",
         ) from error
@@ -310,8 +333,8 @@ def _unexpected_error_text(error: BaseException) -> str:
     if isinstance(error, OSError):
         reason = of_system(error).strerror or type(error).__name__
         return (
-            f"Found the system's refusal: {reason}. Expected files that can be read and written. "
-            "Check the disk and permissions; nothing was changed."
+            f"Found a system error: {reason}. Expected files that can be read and written. Check "
+            f"the disk and permissions; nothing was changed."
         )
     message_lines = str(error).strip().splitlines() or ["no message"]
     return (
@@ -363,6 +386,7 @@ def _add(
     """Add a command, named by the word of its example at `name_at`."""
     parent.command(
         example.split()[name_at],
+        cls=_Command,
         help=_joined_paragraphs(command.__doc__),
         epilog=f"Example: lesionlens {example}",
     )(_guarded(command))
@@ -392,11 +416,11 @@ for _command, _example in (
 
 _GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., CommandOutput], str], ...]]] = {
     "pacs": (
-        "Find, fetch and send studies: an archive by DICOMweb or DIMSE.",
+        "Find studies in an archive, fetch and send them, by DICOMweb or DIMSE.",
         (
             (pacs.find, "pacs find http://127.0.0.1:8042/dicom-web --date 20260105"),
             (pacs.get, "pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
-            (pacs.send, "pacs send http://127.0.0.1:8042/dicom-web out/demo"),
+            (pacs.send, "pacs send http://127.0.0.1:8042/dicom-web out/dicom"),
         ),
     ),
     "weights": (
@@ -427,7 +451,7 @@ _GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., CommandOutput], str], ..
     ),
 }
 for _group, (_help, _verbs) in _GROUPS.items():
-    _app = typer.Typer(no_args_is_help=True, help=_help)
+    _app = typer.Typer(cls=_Group, no_args_is_help=True, help=_help)
     for _command, _example in _verbs:
         _add(_app, _command, _example, name_at=1)
     app.add_typer(_app, name=_group)

@@ -34,8 +34,11 @@ def response(
         int | None,
         typer.Option(help="Number of the nadir examination; default: the smallest sum since."),
     ] = None,
-    criterion: Annotated[Criterion, typer.Option(help="What is summed.")] = Criterion.BIDIMENSIONAL,
-    disease: Annotated[Disease, typer.Option(help="Which disease.")] = Disease.ENHANCING,
+    criterion: Annotated[
+        Criterion,
+        typer.Option(help="Sum products of diameters (bidimensional) or volumes (volumetric)."),
+    ] = Criterion.BIDIMENSIONAL,
+    disease: Annotated[Disease, typer.Option(help="Disease that is measured.")] = Disease.ENHANCING,
     steroids: Annotated[
         Steroids, typer.Option(help="Steroid dose now, relative to the examination compared with.")
     ] = Steroids.UNKNOWN,

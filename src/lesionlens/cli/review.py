@@ -52,8 +52,8 @@ def review(
     """Open a segmentation for review, with measurements, together with its study.
 
     Opens napari, or with --out writes a result folder with measurements, tables and report. No
-    network is used. Lobes are named only if the scan is skull-stripped, or its brain mask is
-    known from before.
+    network is used. Lobes are named only if the scan is skull-stripped, or its brain mask was
+    computed before.
     """
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)

@@ -74,7 +74,8 @@ def choose(requested: str = "auto") -> torch.device:
         raise ResourceError(
             found=f"{count or 'no'} {kind} device{'' if count == 1 else 's'} here",
             expected=f"the device {name}",
-            next_step="Use --device cpu or --device auto; `lesionlens doctor` lists what is there",
+            next_step="Use --device cpu or --device auto; `lesionlens doctor` lists what is "
+            "installed",
             in_window="Choose cpu or auto in Preferences → LesionLens",
         )
     return device

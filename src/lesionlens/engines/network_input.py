@@ -74,7 +74,7 @@ def brain_box(prepared: PreparedStudy) -> Box:
         raise UnusableInputError(
             found="no brain in this study",
             expected="an MRI of the head in which a brain can be found",
-            next_step="Look at the images: is this a head, and does it hold the brain?",
+            next_step="Check the images: do they show a head, with the brain?",
         )
     return geometry.grown(prepared.brain_box, _MARGIN_VOX, prepared.brain.shape)
 

@@ -94,7 +94,7 @@ def answer_prompts(
         raise UnusableInputError(
             found=f"a prompt for the {question.region.display_name} of a study without T1c",
             expected="a region that its sequences can show",
-            next_step="Point at the whole tumour, at its core or at a thing without a name",
+            next_step="Choose the whole tumour or its core, or no region",
         )
     if plugins.is_builtin(engine):
         return engine.answer_prompts(prepared, question, probability, context=context)

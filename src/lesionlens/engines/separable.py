@@ -43,7 +43,7 @@ def matrices(source: Grid, target: Grid, *, antialias: bool) -> Matrices:
     steps = np.diag(index)[:3]
     if not np.allclose(index[:3, :3], np.diag(steps), atol=1e-6) or (steps <= 0).any():
         raise GeometryError(
-            found="two grids that are turned against each other",
+            found="two grids that are rotated relative to each other",
             expected="axis-aligned grids of the same orientation",
             next_step="Report this as a defect of the preparation",
         )

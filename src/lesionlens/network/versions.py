@@ -168,7 +168,7 @@ class WeightsStore:
         existing = next((version for version in log.versions if version.sha256 == digest), None)
         if existing is not None:
             raise WeightsError(
-                found=f"weights that were accepted before, as {existing.name}",
+                found=f"weights that were already accepted, as {existing.name}",
                 expected="new ones",
                 next_step=f"To use them: lesionlens weights use {existing.name} --by NAME",
                 in_window=f"Use {existing.name}",
@@ -313,7 +313,7 @@ def _reason(action: str, why: str) -> str:
 
 def _write_failed(error: OSError) -> ResourceError:
     return ResourceError(
-        found=f"accepted weights that could not be kept ({error.strerror or error})",
-        expected="room and permission in your data folder",
-        next_step="Free some space and try again; what was in use still is",
+        found=f"accepted weights that could not be stored ({error.strerror or error})",
+        expected="free space and permission in your data folder",
+        next_step="Free some space and try again; the weights in use have not changed",
     )

@@ -83,7 +83,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
         shutil.rmtree(partial, ignore_errors=True)
         raise ResourceError(
             found=f"a checkpoint that could not be written ({error})",
-            expected=f"room in {folder.name}",
+            expected=f"free space in {folder.name}",
             next_step="Free some space and start again; the last checkpoint is intact",
         ) from error
     for old in folder.glob("step-*"):

@@ -65,7 +65,7 @@ class ProcessGroup:
             raise ResourceError(
                 found=f"processes at step {first:.0f} and at step {last:.0f}",
                 expected="one checkpoint for all",
-                next_step="Give --out a folder that all machines share",
+                next_step="Name a folder that all machines share with --out",
             )
 
     @contextmanager
@@ -132,9 +132,9 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     except RuntimeError as error:
         if isinstance(error, distributed.DistError) or "gloo/transport" in str(error):
             raise ResourceError(
-                found="that another process of this training ended, or answers no more",
+                found="that another process of this training ended or no longer responds",
                 expected="all of them until the last step",
-                next_step="See what that one said; the same command continues from the last "
+                next_step="Check its error message; the same command continues from the last "
                 "checkpoint",
             ) from error
         raise

@@ -232,7 +232,7 @@ def _append_row(file: Path, row: Mapping[str, Any]) -> None:
     except OSError as error:
         raise ResourceError(
             found=f"{file.name}, which could not be written ({error.strerror})",
-            expected="room for it",
+            expected="free space for it",
             next_step="Free some space and start again; the last checkpoint is intact",
         ) from error
 

@@ -39,7 +39,7 @@ def _disk_errors_named() -> Iterator[None]:
     except OSError as error:
         raise ResourceError(
             found=f"a TensorBoard log that could not be written ({error.strerror})",
-            expected="room for it",
+            expected="free space for it",
             next_step="Free some space and start again; the last checkpoint is intact",
         ) from error
 

@@ -153,8 +153,8 @@ class TrainingRun:
         raise WeightsError(
             found=f"other initial weights than this run started with (SHA-256 {hashes[1]})",
             expected=f"those with SHA-256 {hashes[0]}",
-            next_step="Choose another --out, restore the initial weights, or begin anew with "
-            "--fresh",
+            next_step="Choose another --out, restore the initial weights, or start from scratch "
+            "with --fresh",
         )
 
     def restore(self) -> None:
@@ -166,7 +166,7 @@ class TrainingRun:
             raise WeightsError(
                 found=f'a checkpoint of network "{checkpoint.meta["network"]}"',
                 expected=f'"{name_of(self.config)}" as in the recipe',
-                next_step="Choose another output folder, or start again with --fresh",
+                next_step="Choose another output folder, or start from scratch with --fresh",
             )
         check_same_recipe(checkpoint.meta["recipe"], self.config, int(checkpoint.meta["step"]))
         self._check_parent(checkpoint.meta["parent_sha256"])
@@ -177,7 +177,7 @@ class TrainingRun:
             raise WeightsError(
                 found=f'a checkpoint of another "{name_of(self.config)}" than today\'s',
                 expected="the tensors of the network in the recipe",
-                next_step="Choose another output folder, or start again with --fresh",
+                next_step="Choose another output folder, or start from scratch with --fresh",
             ) from error
         self.step, self.session = int(checkpoint.meta["step"]), int(checkpoint.meta["session"]) + 1
         self.began_at = self.step
@@ -248,7 +248,8 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     raise WeightsError(
         found=f"a changed recipe: {first_few(differences, _MAX_LISTED, '; ')}",
         expected=f"the recipe that this run started with, which is at step {step}",
-        next_step="Choose another --out, change the recipe back, or start again with --fresh",
+        next_step="Choose another --out, change the recipe back, or start from scratch with "
+        "--fresh",
     )
 
 

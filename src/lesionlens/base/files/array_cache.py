@@ -65,5 +65,5 @@ def _body(path: Path) -> bytes | None:
     head, payload = content[:_HEAD], content[_HEAD:]
     if head == _MAGIC + hashlib.sha256(payload).digest():
         return payload
-    logger.warning("an entry of the cache is damaged and is made anew")
+    logger.warning("a damaged entry of the cache is computed again")
     return None

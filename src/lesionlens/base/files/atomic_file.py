@@ -46,6 +46,6 @@ def write_error(what: str, path: Path, error: Exception) -> ResourceError:
     """Return the error for a file that could not be written while the earlier one is intact."""
     return ResourceError(
         found=f"{what} that could not be written ({getattr(error, 'strerror', None) or error})",
-        expected=f"room and permission to write {path.name}",
-        next_step="Free some space and start again; what was there before is intact",
+        expected=f"free space and permission to write {path.name}",
+        next_step="Free some space and start again; any earlier file is unchanged",
     )

@@ -103,7 +103,7 @@ def database_errors(folder: Path, name: str) -> Iterator[None]:
 def _unwritable(folder: Path, error: Exception) -> ResourceError:
     return ResourceError(
         found=f"that {folder.name!r} cannot be written ({error})",
-        expected="a folder on a disk of this machine, with room, that you may write",
+        expected="a writable folder with free space on a disk of this machine",
         next_step="Free some space, or choose another folder",
     )
 

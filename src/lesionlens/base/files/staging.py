@@ -261,7 +261,7 @@ def _as_user_error(error: OSError, target: Path) -> ResourceError | UnusableInpu
     if is_full_disk(error):
         return ResourceError(
             found="a full disk while writing the result",
-            expected=f"room in {target.name}",
+            expected=f"free space in {target.name}",
             next_step="Free some space or choose another folder with --out; nothing was changed",
             in_window="Free some space or choose another folder; nothing was changed",
         )

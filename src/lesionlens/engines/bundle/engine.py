@@ -298,7 +298,7 @@ class BundleEngine:
         if target.region not in self._channels():
             raise UnusableInputError(
                 found=f"no output of the bundle for the {target.region.display_name}",
-                expected="a region that it draws",
+                expected="a region that it outlines",
                 next_step="Choose the whole tumour",
             )
         limit = TimeLimit(self._patience_s)
@@ -309,7 +309,7 @@ class BundleEngine:
             return Volume(cross[target.region], prepared.working)
         raise ResourceError(
             found=f"more than {self._patience_s:.0f} s for {method}",
-            expected="an answer within the time that was allowed",
+            expected="an answer within the time limit",
             next_step="Allow more with BundleEngine(..., patience_s=...), or use a faster device",
         )
 

@@ -45,7 +45,7 @@ class ServerAddress:
             raise UnusableInputError(
                 found=f"http to {host}: scans would be sent unencrypted",
                 expected="https, or http to this machine alone",
-                next_step="Use https; or allow it with --plain-http on a network that is yours",
+                next_step="Use https; or allow it with --plain-http on a private network",
                 in_window="Use the server's https address",
             )
         object.__setattr__(self, "url", self.url.rstrip("/"))

@@ -192,7 +192,7 @@ def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields
     try:
         return TypeAdapter(kind).validate_python(parse_json(body))
     except (ValidationError, ValueError) as error:
-        raise _foreign_server(address, "an answer that is none of `lesionlens serve`") from error
+        raise _foreign_server(address, "an answer that is not from `lesionlens serve`") from error
 
 
 def _send(
@@ -266,7 +266,7 @@ def _check_protocol(body: bytes, address: ServerAddress) -> About:
             found=f"LesionLens {server_info['version']} on {address.name}, which speaks protocol "
             f"{server_info['protocol']}",
             expected=f"protocol {PROTOCOL}, that of LesionLens {version('lesionlens')} here",
-            next_step="Bring both sides to the same version",
+            next_step="Install the same version on both sides",
         )
     return server_info
 
@@ -275,9 +275,9 @@ def _connection_lost(address: ServerAddress) -> ConnectionLostError:
     return ConnectionLostError(
         found=f"no answer from {address.name}",
         expected="a server of `lesionlens serve` that can be reached from here",
-        next_step="Check that it runs, and the network; or analyse here: leave out --server, or "
-        "add --fall-back",
-        in_window="Check that it runs, and the network; or analyse on this machine",
+        next_step="Check the server and the network; or analyse on this machine: omit --server, "
+        "or add --fall-back",
+        in_window="Check the server and the network; or analyse on this machine",
     )
 
 
@@ -314,9 +314,9 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
         raise _connection_lost(address)
     if status == 401:
         raise ServerError(
-            found=f"a key that {address.name} does not take"
+            found=f"a key that {address.name} does not accept"
             if address.api_key
-            else f"no key for {address.name}, which wants one",
+            else f"no key for {address.name}, which requires one",
             expected="one of the keys in its file of keys",
             next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}",
             in_window="Name the file with the key in the settings",

@@ -162,9 +162,9 @@ class RemoteEngine:
         context.check(SENDING)
         if not prepared.knows_brain:
             raise UnusableInputError(
-                found="a head whose brain could not be outlined",
-                expected="a brain: nothing else leaves this machine",
-                next_step="Look at the brain's outline, or analyse on this machine",
+                found="a head in which no brain was found",
+                expected="a brain mask: only voxels of the brain leave this machine",
+                next_step="Check the images and the brain mask, or analyse on this machine",
             )
         study = self._serialised(prepared)
         retry_limit = _RetryLimit(self._connection.address)

@@ -131,7 +131,7 @@ def _array(stream: bytes, description: Mapping[str, Any], inside: Mask | None) -
 def _shape(description: Mapping[str, Any]) -> tuple[int, ...]:
     shape = tuple(int(n) for n in description["shape"])
     if any(n < 0 for n in shape):
-        raise _damaged("an array of an impossible shape")
+        raise _damaged("an array of an invalid shape")
     return shape
 
 
@@ -158,5 +158,5 @@ def _damaged(defect: str) -> ServerError:
     return ServerError(
         found=defect,
         expected="a message as LesionLens packs it",
-        next_step="Try again; if it stays, compare the versions on both sides",
+        next_step="Try again; if it happens again, compare the versions on both sides",
     )

@@ -26,7 +26,7 @@ COMMANDS = (
     ),
     Command(
         "discard_edit",
-        "leave the outline as it was",
+        "discard the edit of the outline",
         unavailable=lambda screen: "" if screen.draft_words else _not_editing(screen),
         run=lambda acts: acts.review_controller.discard_edit(),
     ),
@@ -45,7 +45,7 @@ COMMANDS = (
     ),
     Command(
         "draw_cavity",
-        "draw the resection cavity, which is no tumour",
+        "draw the resection cavity, which is not tumour",
         "Control-Shift-V",
         unavailable=lambda screen: screen.not_added,
         run=lambda acts: acts.adder.draw_cavity(),

@@ -50,7 +50,7 @@ from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import is_mask, result_of
 
-_DECIDED_SINCE = "What you decided since is not in it: export again."
+_DECIDED_SINCE = "It does not contain what you decided since: export again."
 
 
 class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs):

@@ -44,15 +44,15 @@ _HELP = (
 )
 _HELP_EXCLUDING = "Click: exclude; with Alt: include (F5 switches). Drag: scribble. Enter: done."
 _SWITCHED = ("Prompts include again.", "Prompts exclude now: hold F2 and point.")
-_NOTHING = "This changes nothing: the outline agrees already."
+_NOTHING = "Nothing changed: the outline already agrees with this prompt."
 _BY_HAND = (
-    "This changes nothing: what you painted or erased stays. Point into it, or use the brush there."
+    "Nothing changed: what you painted or erased is kept. Point into it, or use the brush there."
 )
 _OTHER_CANDIDATE = (
     "Candidate {} lies there too and stays as it is. To join them: Enter, then *merge* (Shift+K)."
 )
 _ONLY_PROMPTED = (
-    "Only the place itself was added: nothing around it looks alike. Scribble or paint more."
+    "Only the point itself was added: no similar tissue around it. Scribble or paint more."
 )
 _NEW_BESIDE = (
     "This is a new candidate, beside {0}. To correct {0} instead: *discard*, go to it, then Edit "
@@ -286,8 +286,8 @@ class Prompting:
         if not editor.allowed[tuple(voxels.T)].any():
             raise refused(
                 "a prompt on air, in the resection cavity or on another candidate",
-                "a place that nothing else holds",
-                "What lies there is not changed: redraw or merge that one",
+                "a position in tissue of the brain, outside other candidates and the cavity",
+                "Point elsewhere, or redraw or merge that candidate",
             )
         before = editor.rounds[-1] if editor.rounds else None
         sides = prompts_that_hold(editor.rounds, labels, queued.region)
@@ -334,7 +334,7 @@ class Prompting:
             (_NO_VOXELS, _NO_VOXELS) if overlays is None else voxels_of(gesture, overlays.grid)
         )
         if not len(foreground if gesture.belongs else background):
-            raise refused("a prompt outside the images", "a place in the brain")
+            raise refused("a prompt outside the images", "a position in the brain")
         return foreground, background
 
 

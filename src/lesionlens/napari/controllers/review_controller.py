@@ -25,10 +25,10 @@ from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.seen import on_another_outline, signed_on_others
 
-_SAVING_OUTLINE, _REMEASURING = "Keeping the outline", "Measuring anew"
+_SAVING_OUTLINE, _REMEASURING = "Keeping the outline", "Measuring again"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
 _SHOWN_AFTERWARDS = "An outline is being measured: the candidate is shown once that has ended."
-_DELETED = "The layer of the outline was deleted, and the edit has ended."
+_DELETED = "The layer of the outline was deleted: the edit has ended."
 _OTHER_OUTLINE = "Decided on another outline, before the study was analysed again: {}. Check it."
 _DECIDED_ELSEWHERE = (
     "Another window decided on this study too: open it again to see all, then sign."
@@ -293,7 +293,7 @@ class ReviewController:
         def task(context: RunContext) -> Any:
             context.progress("measure", 0.1)
             updated = reviewed(analysis, state.overlays, log.review)
-            context.check("measuring anew")
+            context.check("measuring again")
             return updated
 
         self._change_log(_REMEASURING, log, task, lambda: self._go_to_any(changed_uids))

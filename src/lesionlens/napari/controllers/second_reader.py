@@ -40,7 +40,7 @@ _NO_SECOND_RESULT = (
     "There is no second result yet: open one with the menu entry Second result of this study."
 )
 _READ_STAGE = "read the second result"
-_AGREE = "Both results agree: no part is outlined in only one of them."
+_AGREE = "Both results agree: no part is outlined in one of them only."
 _SMALL_DIFFERENCES = "No part is listed, but the outlines differ: {}."
 
 
@@ -182,7 +182,9 @@ class SecondReader:
             self._session.decline(f"It was out of view. {self._show(part)}. F8 adopts it now.")
             return False
         if state.choices.overlay is Overlay.OFF:
-            self._session.decline("The outlines are not shown: press T, look at both, then F8.")
+            self._session.decline(
+                "The outlines are not shown: press T, compare both, then press F8."
+            )
             return False
         inside = second.agreement.parts == part.number
         candidate = _candidate_of(analysis, part, inside)

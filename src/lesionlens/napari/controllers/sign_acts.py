@@ -14,7 +14,7 @@ from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import keep_reader
 
 _STUDY_CHANGED = "Another study is open now: nothing was signed."
-_RESULT_CHANGED = "The result has changed while you were asked: nothing was signed. Sign again."
+_RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
 
 
 @dataclass(frozen=True, slots=True)

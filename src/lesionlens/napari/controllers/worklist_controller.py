@@ -44,8 +44,8 @@ from lesionlens.site.worklist.table import WrittenTables, tables_of
 
 _POLL_MS = 1000
 _NO_RESULT = (
-    "This study was analysed, but its result is no longer in the list's folder: bring the folder "
-    "{!r} back, or analyse the study again."
+    "This study was analysed, but its result is no longer in the list's folder: restore the "
+    "folder {!r}, or analyse the study again."
 )
 _OPENING = "opening a row"
 """Cause of a refusal that ends as soon as a row may be opened."""

@@ -144,7 +144,7 @@ class AddRow(QWidget):
         tip = "Add the lesion at the crosshair or pointer"
         self._add = commands.add(flat_button(""), "add_lesion", "+ add", tip)
         self._draw = commands.add(flat_button(""), "draw_lesion", "draw")
-        tip = "Draw the resection cavity after surgery, or correct it; it is no tumour"
+        tip = "Draw the resection cavity after surgery, or correct it; it is not tumour"
         # without its long key, for which a large font has no room
         self._cavity = commands.add(flat_button("cavity"), "draw_cavity", tip=tip)
         merge = BY_NAME["merge"]

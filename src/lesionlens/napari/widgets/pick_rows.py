@@ -53,7 +53,7 @@ class PickRows(QWidget):
         inner = stack(self._inside, spacing=2)
         for value, head, text in lines:
             button = flat_button(head)
-            button.setToolTip("Show this place")
+            button.setToolTip("Go to this position")
             button.setEnabled(value is not None)
             button.clicked.connect(lambda _=False, value=value: self.picked.emit(value))
             inner.addWidget(_Line(button, text))

@@ -82,7 +82,7 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
     except OSError as error:
         raise ResourceError(
             found=f"that strokes cannot be saved ({error.strerror or error})",
-            expected="room and permission in your own data folder",
+            expected="free space and permission in your own data folder",
             next_step="Free some space, then press Done; nothing was lost yet",
         ) from error
 

@@ -11,9 +11,9 @@ from lesionlens.results.export.html import environment, number
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 
 _LIMITS = (
-    "A test on these cases says nothing of scanners, protocols or patients that are not among "
-    "them, and nothing of how readers use what is flagged. Groups overlap and are small; of many "
-    "bounds one may be missed by chance. Test again after a change of weights, scanner or protocol."
+    "This test does not cover scanners, protocols or patients that are not among these cases, "
+    "nor how readers use what is flagged. Groups overlap and are small; with many bounds, one "
+    "may be missed by chance. Test again after a change of weights, scanner or protocol."
 )
 _NOT_SIGNED = "not signed yet"
 

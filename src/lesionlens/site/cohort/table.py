@@ -63,7 +63,7 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
     except OSError as error:
         raise ResourceError(
             found=f"that {CSV_NAME} cannot be written: {error.strerror or error}",
-            expected=f"room and permission to write into {out.name!r}",
+            expected=f"free space and permission to write into {out.name!r}",
             next_step="Free some space, then run it with --resume: the results of the studies "
             "are kept",
         ) from error

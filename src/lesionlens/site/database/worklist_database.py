@@ -113,7 +113,7 @@ class WorklistDatabase:
             raise ResourceError(
                 found=f"that the folder {self.folder.name!r} has vanished",
                 expected="the folder in which decisions are kept",
-                next_step="Bring it back, then open the study again",
+                next_step="Restore the folder, then open the study again",
             )
 
     # --- studies --------------------------------------------------------------------------

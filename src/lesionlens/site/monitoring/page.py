@@ -10,12 +10,12 @@ from lesionlens.site.monitoring.figures import Drift, Group, Rate, ScoreReliabil
 from lesionlens.site.monitoring.records import MonitoredStudy
 
 LIMITS = (
-    "A shift of inputs or scores does not prove that the network became worse, and no shift does "
-    "not prove that it did not (arXiv 2410.13174): look at cases. Verdicts are of readers who saw "
-    "the candidates, so that what the network missed counts only where a reader added it. "
+    "A shift of inputs or scores does not prove that the network became worse, and the absence "
+    "of a shift does not prove that it did not (arXiv 2410.13174): look at cases. Readers saw "
+    "the candidates before they decided, so that missed lesions count only if a reader added them. "
     "Other findings, probably not tumour, are listed apart and counted nowhere else. "
-    "Contrast, noise and voxels of the images are compared only where the studies were named "
-    "(--studies): results do not hold them."
+    "Contrast, noise and voxels of the images are compared only if the studies were named "
+    "(--studies), because results contain no images."
 )
 _GROUP = ("studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
           "edit rate", "pointed at", "prompts", "seconds", "other findings",

@@ -245,7 +245,8 @@ class Pacs(ABC):
             [field for field in PatientField if field in fields],
             "these files and their study in the archive",
             confirmed=confirmed,
-            advice="Find out which is right: stored as they are, the files split the study",
+            advice="Find out which is right: if the files are stored as they are, the study is "
+            "split",
             patients=conflicting_patients,
         )
         return (*unchecked, *filter(None, [notice]))

@@ -143,7 +143,7 @@ def check_address(address: str) -> str:
         parts = urlsplit(address)
         _ = parts.port
     except ValueError:
-        raise _address_error("an address with an impossible host or port") from None
+        raise _address_error("an address with an invalid host or port") from None
     is_web = parts.scheme in WEB
     if parts.password is not None or (is_web and (parts.username or parts.query)):
         raise UnusableInputError(

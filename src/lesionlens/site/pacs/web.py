@@ -283,7 +283,7 @@ def _check_response(response: Response, *_: Any, **__: Any) -> None:
         raise UnusableInputError(
             found=f"an address that redirects to another one (status {response.status_code})",
             expected="the archive's own address",
-            next_step="Use the final address: images and passwords go nowhere else",
+            next_step="Use the final address: images and passwords are sent to no other address",
         )
     kind = response.headers.get("Content-Type", "")
     if "json" in kind:

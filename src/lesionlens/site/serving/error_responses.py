@@ -47,7 +47,7 @@ def system_error(error: OSError) -> ResourceError:
     reason = "a full disk" if is_full_disk(error) else error.strerror or type(error).__name__
     return ResourceError(
         found=f"that the server cannot read or write its files: {reason}",
-        expected="room for temporary files, and a datastore that can be read and written",
+        expected="free space for temporary files, and a datastore that can be read and written",
         next_step="Tell the server's administrator",
     )
 

@@ -396,7 +396,7 @@ def cautions(
     for `differing` see `training.loop.TrainSummary`.
     """
     lines = [
-        f"{change.title}: surely worse {evidence}"
+        f"{change.title}: significantly worse {evidence}"
         for rows, evidence in (
             (patients, "on held-out patients"),
             (synthetic, "on synthetic brains"),
@@ -405,8 +405,8 @@ def cautions(
         if change.figure.surely(change.better) < 0
     ]
     lines += [
-        f"{change.title}: {-change.figure.difference:.3f} lower on synthetic brains, though not "
-        "surely"
+        f"{change.title}: {-change.figure.difference:.3f} lower on synthetic brains, but not "
+        f"significantly"
         for change in synthetic
         if change.better > 0
         and change.figure.difference < -_MAX_DROP
@@ -414,7 +414,7 @@ def cautions(
     ]
     count = len({review.case.patient for review in reviews})
     if count < _MIN_HELD_OUT:
-        lines.append(f"Few patients were held out: {count}. Intervals of so few say little")
+        lines.append(f"Few patients were held out: {count}. Intervals from so few are wide")
     unchanged = [r for r in reviews if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
     if unchanged:
         lines.append(

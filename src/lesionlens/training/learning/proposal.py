@@ -110,7 +110,7 @@ def read_proposal(folder: Path) -> Proposal:
     file = folder / WEIGHTS
     if not file.is_file() or sha256_of(file) != proposal.proposed.sha256:
         raise WeightsError(
-            found=f"{WEIGHTS}, missing or others than those that were compared",
+            found=f"{WEIGHTS}, which is missing or not the file that was compared",
             expected=f"SHA-256 {proposal.proposed.sha256[:12]}…",
             next_step="Fine-tune again with another --out",
         )

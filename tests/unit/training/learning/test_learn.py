@@ -793,9 +793,9 @@ def test_cautions_name_what_is_surely_worse_and_what_was_likely_forgotten():
     more_false = figure(-1, 0.1, 0.6, (0.2, 0.8), "false candidates")
     wide = figure(1, 0.8, 0.77, (-0.09, 0.03))
     assert cautions((worse, better, more_false), (wide,), [], "")[:3] == (
-        "Dice: surely worse on held-out patients",
-        "false candidates: surely worse on held-out patients",
-        "Dice: 0.030 lower on synthetic brains, though not surely",
+        "Dice: significantly worse on held-out patients",
+        "false candidates: significantly worse on held-out patients",
+        "Dice: 0.030 lower on synthetic brains, but not significantly",
     )
     assert [x for x in cautions((better,), (better,), [], "") if "worse" in x] == []
 

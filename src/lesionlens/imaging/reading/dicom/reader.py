@@ -400,10 +400,10 @@ def _refuse_uneven_reference(
     reference = next(chosen[s] for s in REFERENCE_ORDER if s in chosen)
     if not reference.even:
         raise UnusableInputError(
-            found="a reference series, on whose images the results must lie, that is not whole: "
+            found="an incomplete reference series, whose slices the results must match: "
             + " ".join(text for uid, text in notices if uid == reference.uid),
             expected="every slice, evenly spaced",
-            next_step="Fetch the series again, or leave it out by opening the other series alone",
+            next_step="Fetch the series again, or open the other series without it",
         )
 
 

@@ -28,15 +28,15 @@ from lesionlens.napari.model.wording.edits import awaited, why_not_measured
 
 _ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _OUTLINE_IN_PROGRESS = "An outline is being redrawn. End that first (Shift+E)."
-_NO_PRIOR = "No earlier examination is open: Open…, Compare with an earlier result… shows one."
+_NO_PRIOR = "No earlier examination is open: choose Open…, Compare with an earlier result…."
 _NO_EVIDENCE = (
     "The contributions of the sequences were not saved with this result. Analyse again to see them."
 )
-_ONE_SEQUENCE = "One sequence alone: what it adds is all there is, and no map says more."
-_NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
-_ALONG_AXES = (
-    "Along the patient's axes, in which diameters are measured: no acquired slice holds them."
+_ONE_SEQUENCE = (
+    "There is only one sequence: it contributes everything, so a map would show nothing more."
 )
+_NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
+_ALONG_AXES = "Shown along the patient's axes: the diameters lie in no acquired slice."
 _MAX_SLICES = 1_000_000
 
 

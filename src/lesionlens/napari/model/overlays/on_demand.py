@@ -105,7 +105,7 @@ def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
 def _attended_text(source: str, attended: Attended) -> str:
     parts = [f"{attended.candidates:.0%} in candidates", f"{attended.opposite:.0%} opposite them"]
     if attended.dismissed is not None:
-        parts.append(f"{attended.dismissed:.0%} in places also considered")
+        parts.append(f"{attended.dismissed:.0%} in regions also considered")
     return f"{source}: {', '.join(parts)}."
 
 

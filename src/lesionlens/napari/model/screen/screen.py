@@ -373,8 +373,10 @@ def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, .
         evidence = (
             f"{sequence.display_name}: not in this study"
             if series is None
-            else f"{sequence.display_name}: {series.description or 'unnamed'}, known by "
-            f"{series.detected_by}; {' × '.join(f'{e:.3g}' for e in series.grid.spacing_mm)} mm"
+            else (
+                f"{sequence.display_name}: {series.description or 'unnamed'}, recognised by "
+                f"{series.detected_by}; {' × '.join(f'{e:.3g}' for e in series.grid.spacing_mm)} mm"
+            )
         )
         rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))
     return tuple(rows)

@@ -90,7 +90,7 @@ def identity_of(study: Study, listed: StudyIdentity = UNKNOWN_IDENTITY) -> Study
         if not is_of(file.sop_instance_uid, header):
             raise replaced(file.name)
     except (OSError, *DAMAGED):
-        logger.warning("the patient could not be read from the files")
+        logger.warning("the patient could not be identified from the files")
         return fallback
     values = {tag: str(getattr(header, tag, "") or "").strip() for tag in _TAGS}
     born, sex = _date(values["PatientBirthDate"]), values["PatientSex"]

@@ -14,7 +14,7 @@ _PRELIMINARY = "Preliminary, from a first pass: wait for the final candidates, t
 SIGNED = "The study is signed: withdraw the signature before you change anything"
 _EDIT_PROMPTS = {
     NEW: "A new candidate: paint it with napari's tools, then press Done.",
-    DRAWN_CAVITY: "The resection cavity: paint or erase it, then press Done. It is no tumour.",
+    DRAWN_CAVITY: "The resection cavity: paint or erase it, then press Done. It is not tumour.",
 }
 _ORIGINAL_LEGENDS = {
     Source.NETWORK: " White: the network's outline.",
