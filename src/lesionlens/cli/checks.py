@@ -71,10 +71,10 @@ def check_readable(arguments: Iterable[object]) -> None:
     """
     for path in (value for value in arguments if isinstance(value, Path)):
         path_of(path, "an existing file or folder, or a name that can be created")
-        if os.path.lexists(path) and not os.access(path, os.R_OK):
+        if os.path.exists(path) and not os.access(path, os.R_OK):
             raise UnusableInputError(
-                found=f"{path.name!r}, which you may not read",
-                expected="a file or folder that you may read",
+                found=f"no permission to read {path.name!r}",
+                expected="a readable file or folder",
                 next_step=f"Ask its owner, or allow it yourself: chmod -R u+rX {path.name!r}",
             )
 

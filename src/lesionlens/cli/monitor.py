@@ -40,7 +40,8 @@ def monitor(
 
     Reads findings.json, run.json and review.json of every result, with --studies also the
     images; writes a page, a table and a Prometheus text file. The exit status is 0 even if a stop
-    rule is broken: the output says so, and the napari panel warns until a later run finds none broken.
+    rule is broken: the output says so, and the napari panel warns until a later run finds none
+    broken.
     """
     from lesionlens.site.monitoring import monitor_warning
     from lesionlens.site.monitoring.stop_rules import StopBounds

@@ -175,8 +175,17 @@ def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monke
     (tmp_path / "secret").mkdir()
     outcome = CliRunner().invoke(app, ["evaluate", str(tmp_path / "secret"), str(tmp_path)])
     assert outcome.exit_code == 2
-    assert "'secret', which you may not read" in outcome.stderr
+    assert "no permission to read 'secret'" in outcome.stderr
     assert "chmod" in outcome.stderr
+
+
+def test_a_link_that_leads_nowhere_is_not_called_unreadable(tmp_path):
+    """The advice was to change the permissions of a file that does not exist."""
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    outcome = CliRunner().invoke(app, ["analyze", str(tmp_path / "link"), "--out", "out"])
+    assert outcome.exit_code == 2
+    assert "'link' does not exist" in outcome.stderr
+    assert "permission" not in outcome.stderr
 
 
 @pytest.fixture
