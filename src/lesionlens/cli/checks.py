@@ -71,7 +71,7 @@ def check_readable(arguments: Iterable[object]) -> None:
     """
     for path in (value for value in arguments if isinstance(value, Path)):
         path_of(path, "an existing file or folder, or a name that can be created")
-        if os.path.exists(path) and not os.access(path, os.R_OK):
+        if os.access(path, os.F_OK) and not os.access(path, os.R_OK):
             raise UnusableInputError(
                 found=f"no permission to read {path.name!r}",
                 expected="a readable file or folder",

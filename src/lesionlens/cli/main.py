@@ -61,7 +61,7 @@ from lesionlens.cli.console import STOP, CommandOutput, plain
 from lesionlens.cli.verbosity import add_options, error_fields, logging_with, pop_verbosity
 
 _NO_MEMORY = (
-    "Found too little free memory. Expected a few GB. Close other programs and try again; "
+    "Found too little memory. Expected a few GB of free memory. Close other programs and try again; "
     "nothing was changed."
 )
 

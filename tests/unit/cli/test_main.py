@@ -171,7 +171,8 @@ sys.exit(run())
 
 def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monkeypatch):
     """In our words, before the command begins: not in a box that names no next step."""
-    monkeypatch.setattr(checks.os, "access", lambda path, how: path != tmp_path / "secret")
+    secret = tmp_path / "secret"
+    monkeypatch.setattr(checks.os, "access", lambda path, how: how == os.F_OK or path != secret)
     (tmp_path / "secret").mkdir()
     outcome = CliRunner().invoke(app, ["evaluate", str(tmp_path / "secret"), str(tmp_path)])
     assert outcome.exit_code == 2
