@@ -61,8 +61,8 @@ from lesionlens.cli.console import STOP, CommandOutput, plain
 from lesionlens.cli.verbosity import add_options, error_fields, logging_with, pop_verbosity
 
 _NO_MEMORY = (
-    "Found too little memory. Expected a few GB of free memory. Close other programs and try again; "
-    "nothing was changed."
+    "Found too little memory. Expected a few GB of free memory. Close other programs and try "
+    "again; nothing was changed."
 )
 
 _DASHED_PATH = re.compile(r"-(?!-|[hqv]+$).")
