@@ -333,7 +333,7 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     assert reviewed.actions_.export(tmp_path / "out")
     reviewed.commands.run("reject")
     wait(qtbot, reviewed)
-    assert "decided since is not in it" in reviewed.session.state.message
+    assert "does not contain what you decided since" in reviewed.session.state.message
     assert reviewed.actions_.export(tmp_path / "out")
     wait(qtbot, reviewed)
     assert reviewed.session.state.message == "Saved in out."

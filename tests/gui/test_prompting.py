@@ -518,7 +518,7 @@ def test_a_prompt_that_only_strokes_block_is_said_to_be_blocked_by_them(missed, 
     point(missed, qtbot, RIGHT)
     for _ in range(2):
         point(missed, qtbot, RIGHT)
-    assert "the outline agrees already" in reads(missed)
+    assert "the outline already agrees" in reads(missed)
     erased = brush(missed, beside(RIGHT), 0, half=0)
     point(missed, qtbot, RIGHT)
     assert drawn(missed)[erased] == 0

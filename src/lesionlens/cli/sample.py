@@ -25,13 +25,14 @@ def sample(
     segmentation, a synthetic one as DICOM, and the recipes of `train`. Existing files are not
     replaced.
     """
-    check_target(out)
     from lesionlens.imaging.samples import FOLDER
     from lesionlens.training.config import RECIPES
 
-    with staged(out) as folder:
-        shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
-        shutil.copytree(RECIPES, folder / "recipes")
+    if out.resolve() != FOLDER.resolve():  # `sample_data` of a clone is that folder
+        check_target(out)
+        with staged(out) as folder:
+            shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+            shutil.copytree(RECIPES, folder / "recipes")
     study = plain(_quoted(str(out / "study")))
     return CommandOutput(
         (f"Try it: lesionlens analyze {study} --out out/demo", RESEARCH_USE_NOTICE)

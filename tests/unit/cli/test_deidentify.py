@@ -27,7 +27,7 @@ def test_a_study_is_copied_without_names(patient, tmp_path, places):
     reported = json.loads(answer.output[0])
     files = list((tmp_path / "out").rglob("*.dcm"))
     assert reported["files"] == len(files) == sum(len(s.files) for s in study.series.values())
-    assert any("a brain without its head" in notice for notice in reported["notices"])
+    assert any("a skull-stripped brain" in notice for notice in reported["notices"])
     first = pydicom.dcmread(files[0])
     assert first.PatientID.startswith("LL-")
     assert first.StudyDate != "20260105"

@@ -14,6 +14,7 @@ from lesionlens.base.process.host_process import TUNE
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.samples import FOLDER
 from lesionlens.training.config import RECIPES, read_config
 
 
@@ -28,6 +29,15 @@ def test_the_sample_and_the_recipes_become_files_and_replace_none(tmp_path):
     with pytest.raises(UnusableInputError, match=r"README\.md"):
         sample(out)
     assert (out / "README.md").read_text() == "mine"
+
+
+def test_a_link_to_the_sample_itself_is_left_as_it_is(tmp_path):
+    """In a clone, the first command of the README was refused: its files would be overwritten."""
+    link = tmp_path / "sample_data"
+    link.symlink_to(FOLDER)
+    first, *_ = sample(link).output
+    assert first.startswith("Try it: ")
+    assert not (FOLDER / "recipes").exists()
 
 
 def test_the_command_to_try_works_as_pasted_for_any_folder(tmp_path):

@@ -68,7 +68,7 @@ def test_what_lies_outside_the_brain_is_left_out_and_told_where_it_would_be_draw
     assert found.probability[Region.WT][HEAD.brain].min() == np.float32(0.9)
     assert len(found.notices) == told
     ml = (~HEAD.brain).sum() * HEAD.working.voxel_ml
-    assert all(words.startswith(f"{ml:.1f} ml that the engine drew") for words in found.notices)
+    assert all(words.startswith(f"{ml:.1f} ml that the engine outlined") for words in found.notices)
 
 
 def with_nan(values):

@@ -61,5 +61,5 @@ def test_a_ramp_keeps_its_place_there_and_back():
 
 def test_turned_grids_are_refused():
     turned = np.eye(4)[[1, 0, 2, 3]]
-    with pytest.raises(GeometryError, match="turned"):
+    with pytest.raises(GeometryError, match="rotated"):
         separable.matrices(FINE, Grid(SHAPE, turned), antialias=False)

@@ -90,7 +90,7 @@ def test_a_damaged_record_is_refused(store, random_weights, tmp_path):
 
 def test_the_same_weights_are_accepted_once(store, random_weights, tmp_path):
     accepted(store, random_weights, tmp_path)
-    with pytest.raises(WeightsError, match="accepted before, as v1"):
+    with pytest.raises(WeightsError, match="already accepted, as v1"):
         store.accept(random_weights, Lineage("x", SHIPPED_SHA), by="A. Reader")
 
 

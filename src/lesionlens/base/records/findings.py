@@ -91,7 +91,7 @@ class Location:
         'left temporal and parietal lobes'
         """
         if self.region is None:
-            return self.side or "place unknown"
+            return self.side or "location unknown"
         if self.region == OUTSIDE_BRAIN and self.side is not None:
             return f"{self.region}, {self.side}"
         if self.side != BOTH_SIDES:

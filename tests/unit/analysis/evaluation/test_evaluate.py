@@ -398,7 +398,7 @@ def test_a_reviewed_result_that_lost_the_outlines_of_the_network_fails(cohort, r
     case = next(c for c in find_cases(cohort[1]) if c.name == "b")
     score = score_case(case, tmp_path / "b", None)
     assert score.failed
-    assert "segmentation.nii.gz is not there" in score.problems[0]
+    assert "segmentation.nii.gz is missing" in score.problems[0]
 
 
 @pytest.mark.parametrize("name", ["segmentation", "candidates", "probability_wt", "attention_wt"])

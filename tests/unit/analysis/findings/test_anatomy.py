@@ -210,7 +210,7 @@ def test_every_place_reads_naturally(region):
 def test_without_a_brain_the_place_is_unknown():
     brain, grid = brain_at((0.0, 0.0, 0.0))
     assert anatomy.find_head(np.zeros_like(brain), grid) is None
-    assert anatomy.locate(np.zeros((1, 3)), None).text == "place unknown"
+    assert anatomy.locate(np.zeros((1, 3)), None).text == "location unknown"
 
 
 def test_the_head_of_a_study_is_fitted_once_and_goes_with_it(monkeypatch):

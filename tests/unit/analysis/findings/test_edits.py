@@ -198,7 +198,7 @@ def test_a_lesion_added_at_a_point_is_the_answer_to_one_prompt_where_it_may_be(a
     with pytest.raises(UnusableInputError, match="existing candidate"):
         lesion_at(analysis, not_asked, far > 3, SECOND)
     only = (far == 0) | (far > 30)
-    with pytest.raises(UnusableInputError, match="nothing around this point"):
+    with pytest.raises(UnusableInputError, match="no similar tissue around this point"):
         lesion_at(analysis, answer, only, SECOND)
 
 

@@ -430,7 +430,7 @@ def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
     compared, before, now, laid_before, monkeypatch
 ):
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
-    told = "Neither names nor headers say that the earlier examination is of the same patient"
+    told = "Neither names nor headers show that the earlier examination is of the same patient"
     assert not any(told in one for one in warnings_of(compared))
     untold = compare(now, Examination(SOMEBODY, "2026-03-05"), Prior(Examination(), before))
     again = compare(untold, Examination(), Prior(Examination(SOMEBODY), before))
@@ -592,7 +592,7 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert "Comparison with earlier examinations" in page
     assert "2026-01-05" in page
     assert "<polyline" in page
-    assert "the category is the reader" in page
+    assert "the reader decides on the category" in page
     at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)

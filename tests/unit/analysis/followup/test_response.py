@@ -543,7 +543,7 @@ def test_an_outline_without_parts_is_not_said_to_lack_t1c() -> None:
     draft = propose(found, ENTERED)
     assert draft.category is R.NOT_ASSESSABLE
     assert "no T1c" not in draft.steps[0]
-    assert "does not tell it apart" in draft.steps[0]
+    assert "does not distinguish it" in draft.steps[0]
 
 
 @pytest.mark.parametrize(("mirrored", "words"), [(True, "seems mirrored"), (False, "is doubtful")])

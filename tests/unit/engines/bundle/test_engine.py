@@ -310,7 +310,7 @@ def clock(monkeypatch):
 
 
 def said_of_time(result):
-    return " ".join(n for n in result.analysis.run.notices if n.startswith("Left out"))
+    return " ".join(n for n in result.analysis.run.notices if n.startswith("Omitted"))
 
 
 def test_without_patience_nothing_is_asked_and_that_is_reported(keen_bundle, make_study):

@@ -135,7 +135,7 @@ def test_nothing_outside_the_brain_and_no_uid_travels(study):
 
 def test_a_head_without_a_known_brain_stays_here(remote, study):
     step = PreparationStep(StepName.BRAIN, None, False, "no brain found")
-    with pytest.raises(UnusableInputError, match="leaves this machine"):
+    with pytest.raises(UnusableInputError, match="leave this machine"):
         predict(remote, replace(study, steps=(step,)))
 
 
@@ -164,7 +164,7 @@ def test_a_wrong_or_no_key_is_explained():
     with serving({"quick": QuickEngine()}, keys=(KEY,)) as server:
         with pytest.raises(ServerError, match="a key that"):
             connect(server=ServerAddress(server.url, "wrong-key-of-some-length"))
-        with pytest.raises(ServerError, match="wants one"):
+        with pytest.raises(ServerError, match="requires one"):
             connect(server=server.url)
         connect(server=ServerAddress(server.url, KEY)).close()
 

@@ -102,12 +102,12 @@ def ask(url, study):
 def test_another_program_at_the_address_is_named(body):
     with answering(wrong("/v1/about", body)) as (url, _):
         for asking in (connect, lambda server: models_of(ServerAddress(server))):
-            with pytest.raises(ServerError, match="none of `lesionlens serve` at 127"):
+            with pytest.raises(ServerError, match="not from `lesionlens serve` at 127"):
                 asking(server=url)
         choice = EngineChoice(server=ServerAddress(url), fall_back=True)
         found, notices = choice.run(lambda one: one.load() if one.server else "here")
         assert found == "here"
-        assert "none of `lesionlens serve`" in notices[0]
+        assert "not from `lesionlens serve`" in notices[0]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_another_program_at_the_address_is_named(body):
 def test_a_reply_that_is_none_of_ours_is_refused(study, path, body):
     with (
         answering(wrong(path, body)) as (url, _),
-        pytest.raises(ServerError, match=r"none of `lesionlens serve`|cannot be read|damaged"),
+        pytest.raises(ServerError, match=r"not from `lesionlens serve`|cannot be read|damaged"),
     ):
         ask(url, study)
 

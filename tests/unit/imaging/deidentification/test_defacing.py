@@ -118,7 +118,7 @@ def test_eyes_and_nose_go_and_the_brain_stays(person, tmp_path, orientation, com
         methods = [item.CodeValue for item in there.DeidentificationMethodCodeSequence]
         assert "113102" in methods
     assert gone >= 0.98 * eyes > 50
-    assert any("face taken off" in notice for notice in done.notices)
+    assert any("face removed" in notice for notice in done.notices)
     assert not any("Faces remain" in notice for notice in done.notices)
 
 
@@ -141,7 +141,7 @@ def test_an_image_without_a_place_keeps_its_face_and_it_is_reported(person, tmp_
     dataset.save_as(paths[0])
     done = deidentify_folder(tmp_path / "in", tmp_path / "out", NAMES, Options())
     assert any(notice.startswith("1 × Faces remain in some images") for notice in done.notices)
-    assert any("face taken off" in notice for notice in done.notices)
+    assert any("face removed" in notice for notice in done.notices)
 
 
 def test_a_stripped_brain_has_no_face_to_take_off(tmp_path):

@@ -279,7 +279,7 @@ def test_a_result_points_at_the_deidentified_study(pair, tmp_path):
     files = [path for path in out.rglob("*") if path.is_file()]
     assert done.files == len(files) == sum(1 for p in pair.rglob("*") if p.is_file()) - 1
     assert "1 × not DICOM and not copied" in done.notices
-    assert any("a brain without its head" in notice for notice in done.notices)
+    assert any("a skull-stripped brain" in notice for notice in done.notices)
     assert not any(found(path.read_bytes() + str(path.relative_to(out)).encode()) for path in files)
     sets = [pydicom.dcmread(path) for path in files]
     by_uid = {d.SOPInstanceUID: d for d in sets}

@@ -27,7 +27,7 @@ def test_a_choice_is_met_again(make_study, dicom):
     remembered_series.remember(open_study(folder, named={T2: name}))
     again = open_study(folder, recall=True)
     assert set(again.series) == {T2, MrSequence.T1}
-    assert any("before" in notice for notice in again.notices)
+    assert any("earlier" in notice for notice in again.notices)
     assert set(open_study(folder).series) == {FLAIR, MrSequence.T1}
 
 

@@ -51,5 +51,5 @@ def test_the_command_says_that_the_network_for_small_objects_is_not_in_the_file(
     words = " ".join(export_model(prompts=True, out=out).output)
     _, notes, _ = load_shipped()
     assert f"general prompt network, weights {notes.version}" in words
-    assert "small objects, which LesionLens asks first" in words
+    assert "small objects, which is used first" in words
     assert "is not in it" in words

@@ -135,7 +135,7 @@ def test_analysing_again_keeps_every_decision_and_the_signature(analysis, review
     save(reviewed, tmp_path / "out")
     _, notices = save(analysis, tmp_path / "out")
     assert store.load(tmp_path / "out") == reviewed.review
-    assert any("stay with 2 candidate(s)" in words for words in notices)
+    assert any("were kept for 2 candidate(s)" in words for words in notices)
     assert not (tmp_path / "out" / KEPT).exists()
 
 
@@ -147,7 +147,7 @@ def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, revie
     assert review.state_of("2.25.11") is ReviewState.ACCEPTED
     assert review.state_of("2.25.12") is ReviewState.EDITED
     assert review.outline_of("2.25.12") is not None
-    assert any("1 of these candidates were drawn anew" in words for words in notices)
+    assert any("1 of these candidates now have another outline" in words for words in notices)
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept) == reviewed.review
 
@@ -160,8 +160,8 @@ def test_a_signature_vouches_for_the_outlines_that_were_seen(analysis, reviewed,
     first = analysis.findings.candidates[0].tracking_uid
     assert review.state_of(first) is ReviewState.ACCEPTED
     assert not review.signed
-    assert any("to be signed again" in words for words in notices)
-    assert any("drawn anew" in words for words in notices)
+    assert any("must be signed again" in words for words in notices)
+    assert any("another outline" in words for words in notices)
 
 
 def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, tmp_path):
@@ -170,7 +170,7 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
     first, second = (one.tracking_uid for one in analysis.findings.candidates)
     for started in ("2098-01-05T10:00:00+00:00", "2099-01-05T10:00:00+00:00"):
         _, notices = save(parts_exchanged(analysis, started), tmp_path / "out")
-        assert any("drawn anew" in words for words in notices)
+        assert any("another outline" in words for words in notices)
         saved = read_result(tmp_path / "out")
         assert is_unseen(saved, first, outlines_of(saved))
         assert not is_unseen(saved, second, outlines_of(saved)), (
@@ -248,6 +248,9 @@ def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
     path = tmp_path / "out" / "run.json"
     content = json.loads(path.read_text())
     del content["redrawn"]
+    content["warnings"].append(
+        "1 of these candidates were drawn anew with another outline: check them"
+    )
     path.write_text(json.dumps(content))
     first = analysis.findings.candidates[0].tracking_uid
     saved = read_result(tmp_path / "out")
@@ -270,7 +273,7 @@ def test_an_outline_of_the_reader_is_not_drawn_anew(analysis, reviewed, tmp_path
     save(reviewed, tmp_path / "out")
     _, notices = save(drawn_smaller(analysis, 2), tmp_path / "out")
     assert store.load(tmp_path / "out").signed
-    assert not any("drawn anew" in words for words in notices)
+    assert not any("another outline" in words for words in notices)
 
 
 def test_what_does_not_fit_is_kept_beside_and_named(analysis, reviewed, tmp_path):
@@ -282,8 +285,8 @@ def test_what_does_not_fit_is_kept_beside_and_named(analysis, reviewed, tmp_path
     assert review.unaided == (ALONE,)
     assert not review.signed
     assert "Decisions on 1 candidate(s)" in notices
-    assert "to be signed again" in notices
-    assert f"kept whole in {KEPT}/" in notices
+    assert "must be signed again" in notices
+    assert f"kept unchanged in {KEPT}/" in notices
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept) == reviewed.review
 
@@ -307,7 +310,7 @@ def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(
     other = replace(analysis, run=replace(analysis.run, inputs=(("t1c.nii.gz", "f" * 64),)))
     notices = " ".join(save(other, tmp_path / "out")[1])
     assert store.load(tmp_path / "out") == Review()
-    assert f"kept whole in {KEPT}/" in notices
+    assert f"kept unchanged in {KEPT}/" in notices
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept) == reviewed.review
 
@@ -316,7 +319,7 @@ def test_a_damaged_review_is_kept_beside_and_named(analysis, reviewed, tmp_path)
     save(reviewed, tmp_path / "out")
     (tmp_path / "out" / "review.json").write_text("{")
     notices = " ".join(save(analysis, tmp_path / "out")[1])
-    assert f"kept whole in {KEPT}/" in notices
+    assert f"kept unchanged in {KEPT}/" in notices
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert (kept / "review.json").read_text() == "{"
 
@@ -333,7 +336,7 @@ def test_a_review_that_goes_on_is_not_copied(analysis, reviewed, tmp_path):
 @pytest.mark.parametrize(
     ("beyond", "listed", "said"),
     [
-        (0, 2, "A lesion that a reader added lies wholly"),
+        (0, 2, "A lesion that a reader added lies entirely"),
         (1, 3, "drew of candidate 3 lie in other"),
     ],
 )

@@ -481,7 +481,7 @@ def test_a_comparison_that_was_not_sent_is_missed_in_words(analysed, tmp_path):
     sent = _sent(replace(analysis, followup=compared), tmp_path)
     again = reopen_folder(sent, analysis.study, analysis.prepared)
     assert any(
-        "comparison with an earlier examination was not" in text for text in again.run.notices
+        "contain no comparison with an earlier examination" in text for text in again.run.notices
     )
 
 
@@ -524,7 +524,7 @@ def test_segments_that_do_not_say_what_they_are_are_taken_as_drawn(analysed, tmp
     _other(analysis, segments, [first, second], tmp_path / "study" / "other.dcm")
     again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
     assert len(again.findings.candidates) == 2
-    assert any("No segment says" in text for text in again.run.notices)
+    assert any("No segment is labelled" in text for text in again.run.notices)
 
 
 def test_a_segmentation_of_another_series_is_brought_onto_the_reference(patient, tmp_path):

@@ -120,7 +120,9 @@ def test_one_number_is_lesions_as_a_whole_and_tells_nothing_of_enhancement(
     assert len(found.findings.candidates) == 2
     sizes = [c.volume_ml for c in found.findings.candidates]
     assert {(one[Region.TC], one[Region.ET]) for one in sizes} == {(None, None)}
-    assert any("not tell core and enhancing part" in words for words in found.findings.notices)
+    assert any(
+        "not distinguish core and enhancing part" in words for words in found.findings.notices
+    )
 
 
 def test_a_mask_has_no_peak_of_the_probability(analysed, patient, tmp_path):
@@ -199,7 +201,7 @@ def test_what_is_no_mask_of_this_study_is_refused_in_words(analysed, patient, tm
     images = {
         "fractions": noise.random(shape, np.float32),
         "different numbers": noise.integers(0, 2000, shape).astype(np.int16),
-        "below 0": np.full(shape, -1, np.int16),
+        "negative": np.full(shape, -1, np.int16),
     }
     for words, data in images.items():
         with pytest.raises(ReadError, match=words):
@@ -247,7 +249,7 @@ def test_a_mask_from_a_result_of_other_images_is_said_to_be_one(patient, tmp_pat
         another = replace(another, run=replace(another.run, inputs=(("t1c.nii", "0" * 64),)))
     save(another, tmp_path / "result")
     found = opened(tmp_path / "result" / "segmentation.nii.gz", made)
-    assert any("made of other images" in one for one in found.run.notices) is not own
+    assert any("result of other images" in one for one in found.run.notices) is not own
 
 
 def test_a_review_of_a_head_with_its_skull_loads_no_network(tmp_path):

@@ -168,14 +168,17 @@ def test_what_was_changed_is_refused_by_name(result, what, listed):
 
 
 ALONE = {
-    "a part without a number": (lambda ids, parts: parts.put(0, 2), "do not fit each other"),
-    "a number without a part": (lambda ids, parts: parts.put(ids.argmax(), 0), "do not fit each"),
-    "a number below 0": (lambda ids, parts: (ids.put(0, -1), parts.put(0, 2)), "mean nothing"),
+    "a part without a number": (lambda ids, parts: parts.put(0, 2), "do not belong together"),
+    "a number without a part": (
+        lambda ids, parts: parts.put(ids.argmax(), 0),
+        "do not belong together",
+    ),
+    "a number below 0": (lambda ids, parts: (ids.put(0, -1), parts.put(0, 2)), "invalid numbers"),
     "a number beyond": (
         lambda ids, parts: ids.put(np.flatnonzero(ids == ids.max()), 65_536),
-        "mean nothing",
+        "invalid numbers",
     ),
-    "a part beyond": (lambda ids, parts: parts.put(ids.argmax(), 4), "mean nothing"),
+    "a part beyond": (lambda ids, parts: parts.put(ids.argmax(), 4), "invalid numbers"),
 }
 
 
@@ -212,7 +215,7 @@ def test_masks_on_two_grids_are_refused(results):
     check_measures(saved.findings.candidates, Volume(ids, labels.grid), labels)
     moved = labels.grid.affine.copy()
     moved[0, 3] += 1
-    with pytest.raises(AlteredResultError, match="do not fit each other"):
+    with pytest.raises(AlteredResultError, match="do not belong together"):
         check_measures(
             saved.findings.candidates, Volume(ids, Grid(labels.grid.shape, moved)), labels
         )

@@ -103,7 +103,8 @@ def test_other_diameters_put_a_signed_response_out_of_date(
     report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
     assert report_items.response_of(report) is None
     assert (
-        b"left out: it was signed on other measures" in (tmp_path / "dicom" / "sr.dcm").read_bytes()
+        b"omitted: it was signed on other measurements"
+        in (tmp_path / "dicom" / "sr.dcm").read_bytes()
     )
 
 

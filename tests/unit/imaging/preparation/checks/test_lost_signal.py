@@ -86,7 +86,7 @@ def test_nan_that_is_background_counts_as_such_and_is_not_called_outside(bare):
     assert np.isfinite(found).all()
     assert notice is not None
     assert "outside" not in notice
-    assert "nothing is said" in notice
+    assert "were not analysed" in notice
 
 
 def test_nan_in_a_corner_of_the_air_is_taken(noisy):
