@@ -29,7 +29,8 @@ from lesionlens.imaging.preparation.resampling import HALF, block_means, resampl
 CHANGED_MM = 6.0
 """Voxels this close to a lesion are excluded: they change or are displaced."""
 MIRRORED = (
-    "The earlier examination seems mirrored, left and right swapped, against this one: check the "
+    "The earlier examination seems mirrored, left and right swapped, relative to this one: check "
+    "the "
     "sides of both before you trust any change"
 )
 _GRID_MM = 3.0

@@ -52,4 +52,4 @@ def test_the_command_says_that_the_network_for_small_objects_is_not_in_the_file(
     _, notes, _ = load_shipped()
     assert f"general prompt network, weights {notes.version}" in words
     assert "small objects, which is used first" in words
-    assert "is not in it" in words
+    assert "is not included" in words

@@ -192,7 +192,7 @@ def test_a_case_that_fails_fails_the_test(site, tmp_path, monkeypatch):
     report = accept(SiteTest(site, tmp_path, AcceptanceBounds(least_cases_in_all=1)))
     assert not report.passed
     assert "cases without a result (share) 1.000, at most 0 required" in report.broken[0]
-    assert "Bounds that are not kept" in html(report)
+    assert "Bounds that are not met" in html(report)
 
 
 def test_a_result_of_earlier_weights_is_not_scored_where_these_failed(site, tmp_path, monkeypatch):

@@ -74,15 +74,18 @@ def sides(
     swapped = mirrored(order, gains)
     listed = ", ".join(_gain_text(s, order, gains, swapped) for s in order[1:])
     if not swapped:
-        message = f"Left and right agree between the sequences (mirrored they fit: {listed})."
+        message = (
+            f"Left and right agree between the sequences (change of fit if mirrored: {listed})."
+        )
         return QualityCheck("sides", True, message)
     most_swapped = 2 * len(swapped) > len(order)
     names = ", ".join(s.display_name for s in order if (s in swapped) is not most_swapped)
     return QualityCheck(
         "sides",
         False,
-        f"{names} seems mirrored, left and right swapped, against the other sequences (mirrored "
-        f"they fit {reference.display_name}: {listed}). Check the sides before you rely on them.",
+        f"{names} seems mirrored, left and right swapped, relative to the other sequences "
+        f"(change of fit if mirrored, with {reference.display_name}: {listed}). Check the sides "
+        f"before you rely on them.",
     )
 
 

@@ -15,8 +15,9 @@ from lesionlens.imaging.preparation.brain import may_be_whole
 from lesionlens.imaging.preparation.registration import Registration
 
 COST_WITHOUT = {
-    MrSequence.T1C: "Published drop without T1c, for networks trained with missing sequences: "
-    "Dice of enhancing / core / whole tumour .49 / .68 / .90. Enhancement is not measured.",
+    MrSequence.T1C: "Without T1c, published networks that were trained with missing sequences "
+    "reach a Dice of .49 / .68 / .90 for enhancing / core / whole tumour. Enhancement is not "
+    "measured.",
     MrSequence.FLAIR: "Oedema and infiltration are harder to outline without FLAIR.",
     MrSequence.T2: "Cysts and oedema are harder to tell apart without T2.",
     MrSequence.T1: "Enhancement is harder to tell from blood or fat without native T1.",
