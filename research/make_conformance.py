@@ -54,14 +54,14 @@ BY_HIGHDICOM = (
 """Terms of the reports that highdicom adds."""
 HEAD = """# DICOM Conformance Statement
 
-LesionLens is research software. The order is that of DICOM PS3.2; what does not apply is left out.
-Made from the code by `python research/make_conformance.py`; a test compares the two.
+LesionLens is research software. The order is that of DICOM PS3.2; sections that do not apply are
+omitted. Made from the code by `python research/make_conformance.py`; a test compares the two.
 
 ## 1 Overview
 LesionLens reads MR images of the head from files or an archive, and writes Segmentation,
-Comprehensive 3D SR, Parametric Map and Key Object Selection, which it sends when a user says so.
-Nothing is sent or fetched on its own. Sections 4 and 5, what each object holds, are pages of their
-own: [attributes](conformance_attributes.md) and [coded terms](conformance_terms.md).
+Comprehensive 3D SR, Parametric Map and Key Object Selection, which it sends at a user's request.
+Nothing is sent or fetched automatically. Sections 4 and 5, the content of each object, are pages of
+their own: [attributes](conformance_attributes.md) and [coded terms](conformance_terms.md).
 """
 SECOND_HEAD = """# DICOM conformance: attributes
 
@@ -141,12 +141,12 @@ def network() -> str:
     usual = Access()
     figures = [
         ("local AE title", f"{usual.title}, or `--aet`"),
-        ("port for C-MOVE", f"{usual.port}, or `--port`; open while a study comes"),
+        ("port for C-MOVE", f"{usual.port}, or `--port`; open while a study is received"),
         ("largest PDU", f"{association.MAX_PDU_BYTES} bytes"),
         ("presentation contexts", f"at most {association.MAX_CONTEXTS}"),
         ("time to connect", f"{association.CONNECT_SECONDS} s"),
         ("time to answer", f"{association.ANSWER_SECONDS} s"),
-        ("associations", "one at a time, ended by us; asynchronous operations are not used"),
+        ("associations", "one at a time, released by LesionLens; no asynchronous operations"),
         ("security", "TLS for DIMSE and DICOMweb, client certificates, basic authentication"),
         ("character set of queries", "ISO_IR 192"),
     ]  # fmt: skip
