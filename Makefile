@@ -21,7 +21,7 @@ QUICK := tests/unit tests/property tests/architecture -m "not slow and not gui" 
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
-	@echo "make quick     unit tests, laws and architecture without window and whole analyses, in about two minutes"
+	@echo "make quick     unit, property and architecture tests without window and whole analyses, in about two minutes"
 	@echo "make test      lint, types and the default tests (one of them holds the layers)"
 	@echo "make test-all  the same with the slow tests, types as on Windows, and which lines they reach"
 	@echo "make audit     known weaknesses of the pinned dependencies, by pip-audit (asks the network)"

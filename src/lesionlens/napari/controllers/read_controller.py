@@ -39,10 +39,7 @@ _UNNAMED_DECISIONS = (
 )
 _ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
 _SAVED_LATER = "it is saved with your next decision, or when you leave the study"
-_UNSAVED = (
-    "Unsaved decisions would be lost: free some disk space first, or leave once more to "
-    "discard them."
-)
+_UNSAVED = "Unsaved decisions would be lost: free some space, or leave once more to discard them."
 _DECIDE_AGAIN = "decide again on what was left"
 _UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 

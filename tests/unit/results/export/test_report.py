@@ -237,7 +237,7 @@ def test_reasons_of_the_window_are_translated_and_a_reader_s_own_are_not(make):
     assert reason in report_html(reviewed)
     german = report_html(replace(reviewed, options=ExportOptions(language="de")))
     own = "network, 3.5 mm and vessel"
-    assert f"abgeteilt von Kandidat 2; {own}; 1,5 ml wie in Dr. A. Berg" in german
+    assert f"abgespalten von Kandidat 2; {own}; 1,5 ml wie in Dr. A. Berg" in german
     for made in ("merged with candidate 3", "merged into candidate 1"):
         assert load("de").reason(f"{made}; {made}") != f"{made}; {made}"
     assert load("de").reason("doubtful part of 0.3 ml left out").startswith("zweifelhafter Teil")
@@ -584,7 +584,7 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         "Geringes Signal-Rausch-Verhältnis: FLAIR 6.",
         "Serie „T2 and 1.5 mm“ wurde beiseitegelegt: nur 2 Schicht(en): kein Volumen.",
         "Something of a reader of others: 1.5",
-        "Schon ohne Schädel: Sein Umriss wurde übernommen.",
+        "Bereits ohne Schädel: Der vorhandene Umriss wurde verwendet.",
         "Teil des Dateinamens",
     ):
         assert words in text, words
@@ -628,12 +628,13 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         ("T1 by TE 10 ms, TR 500 ms; there is another",
          "T1, erkannt an: TE 10 ms, TR 500 ms; es gibt eine andere"),
         ('SeriesDescription "T1 SE", although the timing is that of none of the four',
-         'SeriesDescription "T1 SE", obwohl die Zeiten zu keine der vier passen'),
+         'SeriesDescription "T1 SE", obwohl die Zeiten hierzu passen: keine der vier'),
         ("The brain mask is doubtful: the network is unsure of 7% of it. Check it by eye.",
          "Die Gehirnmaske ist zweifelhaft: das Netz ist sich bei 7 % davon unsicher. Bitte visuell "
          "prüfen."),
         ("hd-bet, because the built-in method's mask was doubtful (it measures 2100 ml): 1400 ml.",
-         "hd-bet, weil die eigene Maske zweifelhaft war (sie misst 2100 ml): 1400 ml."),
+         "hd-bet, weil die Maske des eingebauten Verfahrens zweifelhaft war (sie misst 2100 ml): "
+         "1400 ml."),
         ("nothing identifies the sequence; from the image T1 or T1c (55%), too unsure",
          "nichts benennt die Sequenz; nach dem Bild T1 oder T1c (55 %), zu unsicher"),
         ("Moved over the wall: 1.5", "Moved over the wall: 1.5"),
