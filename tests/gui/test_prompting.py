@@ -522,7 +522,7 @@ def test_a_prompt_that_only_strokes_block_is_said_to_be_blocked_by_them(missed, 
     erased = brush(missed, beside(RIGHT), 0, half=0)
     point(missed, qtbot, RIGHT)
     assert drawn(missed)[erased] == 0
-    assert "what you painted or erased stays" in reads(missed)
+    assert "what you painted or erased is kept" in reads(missed)
 
 
 def test_an_erased_prompt_is_not_asked_again(missed, qtbot):

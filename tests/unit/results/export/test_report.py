@@ -588,7 +588,13 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
         "Teil des Dateinamens",
     ):
         assert words in text, words
-    for english in ("not in this study", "Low signal", "set aside", "Already without", "file name"):
+    for english in (
+        "Missing from this study",
+        "Low signal",
+        "set aside",
+        "Already skull-stripped",
+        "file name",
+    ):
         assert english not in text, english
     content = findings_file(german)
     assert noisy in content.quality
