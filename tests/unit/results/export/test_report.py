@@ -580,7 +580,7 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
     german = replace(analysis, findings=findings, prepared=prepared, study=study, options=options)
     text = " ".join(" ".join(_parsed(report_html(german)).text).split())
     for words in (
-        "T1c, T2, T1: nicht in dieser Studie.",
+        "In dieser Studie fehlen: T1c, T2, T1.",
         "Geringes Signal-Rausch-Verhältnis: FLAIR 6.",
         "Serie „T2 and 1.5 mm“ wurde beiseitegelegt: nur 2 Schicht(en): kein Volumen.",
         "Something of a reader of others: 1.5",
