@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Many studies and their scores
-# Analyse a folder of studies, read the table of all, and score results against references. The two patients here are
-# synthetic, and small: their figures say nothing about how good the network is. For that, read the model card, and test it
-# on cases of your own.
+# Analyse a folder of studies, read the table of all results, and score them against references. The two patients here are
+# synthetic and small: their figures do not show how good the network is. For that, read the model card, and test it on
+# cases of your own.
 
 # %%
 import shutil
@@ -29,8 +29,8 @@ sorted(str(path.relative_to(place)) for path in (place / "cases").rglob("*.nii.g
 
 # %% [markdown]
 # ## Analyse all
-# `batch` writes a result folder for each study and one table. A study that fails is recorded and stops nothing;
-# `resume=True` leaves out what is complete.
+# `batch` writes a result folder for each study and one table. A study that fails is recorded and does not stop
+# the others; `resume=True` skips complete results.
 
 # %%
 done = lesionlens.batch(place / "cases", place / "results", device="cpu")
@@ -42,8 +42,8 @@ table[["study", "status", "score", "volume_ml_wt", "location_region"]]
 
 # %% [markdown]
 # ## Score against references
-# The truth of each case lies beside it, as in BraTS. `evaluate` measures Dice, distances, lesions found and missed,
-# calibration, and whether the attention lies in the tumour. Intervals are bootstrapped over cases: with two they mean little.
+# The reference segmentation of each case lies beside it, as in BraTS. `evaluate` measures Dice, distances, lesions found and missed,
+# calibration, and whether the attention lies in the tumour. Intervals are bootstrapped over cases: with two cases they mean little.
 
 # %%
 scores = lesionlens.evaluate(place / "results", place / "cases")

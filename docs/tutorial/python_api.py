@@ -1,6 +1,6 @@
 # %% [markdown]
 # # From Python
-# Open a study, analyse it, look at what was flagged and at what the network looked. Every cell was run when this page was
+# Open a study, analyse it, examine the candidates and the attention of the network. Every cell was run when this page was
 # built. LesionLens is for research: it flags regions and does not exclude disease.
 
 # %%
@@ -14,20 +14,21 @@ study = open_study(STUDY)
 study
 
 # %% [markdown]
-# A study holds at most one series for each sequence. `study["t1c"].load()` gives the voxels, `.grid` says where they lie.
+# A study holds at most one series for each sequence. `study["t1c"].load()` returns the voxels, `.grid` their
+# position in the patient.
 
 # %%
 study["t1c"].grid
 
 # %% [markdown]
-# `Lens` loads the network once and analyses any number of studies. `Lens("cuda")` takes a GPU.
+# `Lens` loads the network once and analyses any number of studies. `Lens("cuda")` uses a GPU.
 
 # %%
 result = Lens("cpu")(study)
 result
 
 # %% [markdown]
-# Candidates are plain records: measures in millimetres and millilitres, in the patient's RAS+ frame.
+# Candidates are plain records: measurements in millimetres and millilitres, in the patient's RAS+ frame.
 
 # %%
 candidate = result.candidates[0]
@@ -57,7 +58,7 @@ for axis, (title, volume) in zip(axes, shown.items(), strict=True):
 
 # %% [markdown]
 # ## Ask the network
-# Where does one voxel attend? Which sequence mattered? What does pointing at a voxel outline?
+# Where does one voxel attend? How much did each sequence contribute? What is outlined from a prompt at one voxel?
 
 # %%
 i, j, k = (int(v) for v in np.rint(result.labels.grid.to_voxel(candidate.peak_mm)))
@@ -70,7 +71,7 @@ float((outline.data >= 0.5).sum() * result.labels.grid.voxel_ml)
 
 # %% [markdown]
 # ## Save, and open again
-# A folder alone gives candidates, maps and what readers decided; with the study, everything.
+# From the folder alone you get candidates, maps and readers' decisions; with the study, everything.
 
 # %%
 folder = result.save(Path(mkdtemp()) / "demo")
