@@ -196,8 +196,8 @@ class PluginError(LesionLensError):
         super().__init__(
             found=f"that {self.brief}{f': {message}' * bool(message)}",
             expected=expected,
-            next_step="Update or uninstall that package, or tell its authors what --debug shows",
-            in_window="Update or uninstall that package, or tell its authors",
+            next_step="Update or uninstall that package, or send its authors the output of --debug",
+            in_window="Update or uninstall that package, or report this to its authors",
         )
 
 

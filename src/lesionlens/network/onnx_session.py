@@ -106,7 +106,7 @@ class OnnxSession:
                 found=f"no file {path.name}",
                 expected="a network in the ONNX format",
                 next_step="Write one with: lesionlens export-model; or name yours with --weights",
-                in_window="Export the network first, as the page on ONNX says",
+                in_window="Export the network first, as described on the page on ONNX",
             )
         if not is_writable(str(path)):
             raise WeightsError(
@@ -132,7 +132,7 @@ class OnnxSession:
                 found=f"{path.name}, which onnxruntime cannot use ({str(error)[:200]})",
                 expected="a network in the ONNX format",
                 next_step="Write it again with: lesionlens export-model",
-                in_window="Export the network again, as the page on ONNX says",
+                in_window="Export the network again, as described on the page on ONNX",
             ) from error
 
     @property

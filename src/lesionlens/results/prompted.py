@@ -203,7 +203,7 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) ->
     start_grid = start.grid if isinstance(start, Volume) else grid
     if start_grid.shape == grid.shape and not start_grid.matches(grid):
         raise UnusableInputError(
-            found="an outline to start from that lies elsewhere in the patient",
+            found="an outline to start from at another position in the patient",
             expected="voxels at the positions of the reference sequence's",
             next_step="Bring it to the grid of the reference sequence first",
         )

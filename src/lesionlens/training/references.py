@@ -341,7 +341,7 @@ def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMar
                 found=f"a mark of its reader at ({at}) mm in case {name!r}, where no candidate is",
                 expected="an outline of every lesion that a reader marked: all else is trained as "
                 "background",
-                next_step="Make the mark a candidate, reject that if it is no lesion, and sign "
+                next_step="Make the mark a candidate (reject it if it is not a lesion) and sign "
                 "again; or move the result out of the folder",
             )
 
@@ -395,6 +395,6 @@ def split(
         raise ConfigError(
             found=f"every patient on the side of {side}",
             expected="both sides, as split.json of the earlier run has it",
-            next_step="Choose another output folder, or bring the earlier cases back",
+            next_step="Choose another output folder, or restore the earlier cases",
         )
     return is_held_out

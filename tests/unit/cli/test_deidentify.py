@@ -53,7 +53,7 @@ def test_a_file_that_is_no_map_is_refused_before_any_work_and_stays_as_it_is(
     write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
     other = tmp_path / "patients.csv"
     other.write_text("name,city\nDoe,Xanadu")
-    with pytest.raises(UnusableInputError, match=r"'patients.csv', which is no table"):
+    with pytest.raises(UnusableInputError, match=r"'patients.csv', which is not a table"):
         deidentify(tmp_path / "study", tmp_path / "out", **{**places, "map_file": other})
     assert other.read_text() == "name,city\nDoe,Xanadu"
     assert not (tmp_path / "out").exists()

@@ -196,7 +196,7 @@ def test_a_start_of_another_patient_space_is_refused_though_its_shape_fits(prepa
     """A result of a mirrored copy of the study has its shape; by index it lay on the wrong side."""
     point, mask = Prompts.of([((20, 10, 4), True)]), np.zeros(NATIVE, bool)
     mirrored = prepared.native.affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
-    with pytest.raises(UnusableInputError, match="elsewhere in the patient"):
+    with pytest.raises(UnusableInputError, match="at another position in the patient"):
         segment_prompts(point, prepared, cube_round, Volume(mask, Grid(NATIVE, mirrored)))
     mask[30, 30, 2] = True
     assert segment_prompts(point, prepared, cube_round, Volume(mask, prepared.native)).mask[

@@ -65,7 +65,7 @@ def test_a_result_is_never_saved_into_its_study_or_into_an_unnamed_folder(saved)
 
 
 def test_a_fraction_of_a_voxel_is_not_probed(saved):
-    with pytest.raises(UnusableInputError, match="is no voxel"):
+    with pytest.raises(UnusableInputError, match="is not a voxel"):
         saved[0].probe((1.7, 2, 3))
 
 

@@ -222,7 +222,7 @@ def split_between(
     inside = labels > 0
     seeds = [_nearest_voxel(inside, voxel, spacing_mm) for voxel in (first, second)]
     if seeds[0] == seeds[1]:
-        raise _split_error("two points in the same place of the outline")
+        raise _split_error("two points at the same position in the outline")
     box = _grown_box(labels, np.ones(3, int))
     box_seeds = np.array(seeds) - [side.start for side in box]
     part = np.pad(inside[box], 1)

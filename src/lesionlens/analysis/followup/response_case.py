@@ -57,7 +57,7 @@ STEPS = {
     "new_part": "new: {place}; the diameters are of its enhancing part: to be followed",
     "since_part": "not flagged as tumour on {day}: {place}; the diameters are of its enhancing "
     "part: to be followed",
-    "other_grown": "no target: {place}; larger by {mm} mm or more: progression",
+    "other_grown": "not a target: {place}; larger by {mm} mm or more: progression",
     "enhances": "enhances now and not on {day}: {place}; progression",
     "enhances_small": "enhances now and not on {day}: {place}; too small to be measured: to be "
     "followed",
@@ -65,8 +65,8 @@ STEPS = {
     "other_part": "{place}: its diameters were of another part of it before, its growth is unknown",
     "other_merged": "{place}: it merged with another region or split, its growth is unknown",
     "split_off": "split off: {place}; part of an earlier lesion, not new",
-    "grown": "could not be measured before: {place}; progression",
-    "little": "could not be measured before: {place}; by less than {mm} mm",
+    "grown": "not measurable before: {place}; progression",
+    "little": "not measurable before: {place}; grown by less than {mm} mm",
     "worse": "the patient is worse and nothing else explains it: progression",
     "fewer": "fewer steroids: growth may be due to that; repeat at a stable dose",
     "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",

@@ -154,7 +154,7 @@ def _unreadable(reason: str) -> UnusableInputError:
 def _voxel(index: Sequence[int]) -> Voxel:
     i, j, k = index
     if any(int(v) != v for v in (i, j, k)):
-        raise ValueError(f"{tuple(index)} is no voxel")
+        raise ValueError(f"{tuple(index)} is not a voxel")
     return int(i), int(j), int(k)
 
 

@@ -121,5 +121,5 @@ def _without(voxels: Voxels, removed: Any) -> Voxels:
     try:
         excluded = {tuple(voxel) for voxel in removed}
     except TypeError as error:
-        raise ValueError("voxels that do not count any more, which are no voxels") from error
+        raise ValueError("voxels that do not count any more, which are not voxels") from error
     return tuple(voxel for voxel in voxels if voxel not in excluded)

@@ -209,5 +209,5 @@ def _unusable_file(path: Path, defect: str) -> WeightsError:
         found=f"{path.name}, an ONNX file {defect}",
         expected="one that `lesionlens export-model` wrote",
         next_step="Write it with: lesionlens export-model",
-        in_window="Export the network, as the page on ONNX says",
+        in_window="Export the network as described on the page on ONNX",
     )

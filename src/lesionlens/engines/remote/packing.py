@@ -146,7 +146,7 @@ def _values(stream: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Arra
     expected = -(-count // 8) if dtype.kind == "b" else count * dtype.itemsize
     raw = zlib.decompressobj().decompress(stream, expected + 1)
     if len(raw) != expected:
-        raise _damaged("another number of values than a shape says")
+        raise _damaged("a number of values that does not fit the shape")
     octets = np.frombuffer(raw, np.uint8)
     if dtype.kind == "b":
         return np.unpackbits(octets, count=count).astype(bool).reshape(shape)

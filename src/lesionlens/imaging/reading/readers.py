@@ -302,7 +302,9 @@ def _describe_content(path: Path) -> str:
         return f"no image: the folder {path.name!r} is empty, no file in it{details}"
     parts = [f"no image among the {irregularities.total()} file(s) found in {path.name!r}"]
     pairs = sum(name.lower().endswith((".hdr", ".img")) for name in file_names)
-    parts += [f"{pairs} of them of a pair (.hdr, .img), which is to be one .nii.gz"] * bool(pairs)
+    parts += [
+        f"{pairs} of them of a pair (.hdr, .img), which must be converted to one .nii.gz"
+    ] * bool(pairs)
     parts += [
         f"{count} of them {irregularity}"
         for irregularity, count in irregularities.items()
@@ -322,7 +324,7 @@ def _irregularity(path: Path) -> str:
 
 def _kind_of(path: Path) -> str:
     if path.suffix.lower() in (".hdr", ".img"):
-        return "half of a pair (.hdr, .img), which is to be one .nii.gz,"
+        return "half of a pair (.hdr, .img), which must be converted to one .nii.gz,"
     with path.open("rb") as stream:
         head = stream.read(8)
     if not head:

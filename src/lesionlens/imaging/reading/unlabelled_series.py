@@ -51,7 +51,7 @@ def judge_by_image(
             )
         if guess.sequence is not None:
             notices.append(
-                f"Nothing identifies the sequence of {item.description!r}: it was taken for "
+                f"Nothing identifies the sequence of {item.description!r}: it was read as "
                 f"{guess.sequence.display_name} by {guess.evidence}. If that is wrong, "
                 f"{how_to_name(guess.sequence)}."
             )

@@ -82,7 +82,9 @@ def write_by(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Wri
                     expected="files in that folder",
                 )
             written = _checked_output(exporter, label, returned)
-            with plugins.plugin_errors(exporter, label, "when its files were taken over"):
+            with plugins.plugin_errors(
+                exporter, label, "when its files were moved into the result"
+            ):
                 return replace(written, files=_move_files(exporter, label, output, staging))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})

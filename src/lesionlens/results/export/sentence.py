@@ -352,7 +352,9 @@ def _compile(template: str, words: Words, name: str) -> Template:
             )
         return environment.from_string(source)
     except TemplateSyntaxError as error:
-        _refuse(f"whose line {error.lineno} is no Jinja ({error.message})", "a template of Jinja")
+        _refuse(
+            f"whose line {error.lineno} is not valid Jinja ({error.message})", "a template of Jinja"
+        )
 
 
 def _literal(tree: nodes.Template) -> str:

@@ -406,7 +406,7 @@ def load(language: str) -> Words:
     try:
         table = read_toml(path)
     except (OSError, ValueError) as error:
-        raise _unusable(path, f"that is no TOML file ({error})") from error
+        raise _unusable(path, f"that is not a TOML file ({error})") from error
     problems = differences(table, _builtin_table("en"))
     if problems:
         raise _unusable(path, f"without, or with other {{places}} in: {', '.join(problems[:5])}")

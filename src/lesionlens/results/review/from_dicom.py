@@ -205,7 +205,7 @@ def _overlap_notices(segments: list[ReadSegment]) -> list[str]:
         )
     if covered_labels:
         labels = ", ".join(covered_labels)[:200]
-        notices.append(f"Segments that lie within others are no candidates of their own: {labels}")
+        notices.append(f"Segments within other segments are not separate candidates: {labels}")
     return notices
 
 
@@ -393,7 +393,7 @@ def _map_on_grid(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
     slope = float(shared.RealWorldValueMappingSequence[0].RealWorldValueSlope)
     frames = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns) * slope
     if not np.isfinite(frames).all():
-        raise ValueError("values that are no numbers")
+        raise ValueError("values that are not numbers")
     volume = np.zeros(grid.shape, np.float32)
     for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
         voxels = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)

@@ -215,7 +215,7 @@ def without_parts(findings: Findings) -> Findings:
 def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
     problem = None
     if not np.isfinite(values).all():
-        problem = "values that are no numbers"
+        problem = "values that are not numbers"
     elif (values != np.rint(values)).any():
         problem = "fractions, as in an image or a probability map"
     elif values.min(initial=0.0) < 0 or values.max(initial=0.0) > np.iinfo(np.int32).max:

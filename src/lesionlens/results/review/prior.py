@@ -144,7 +144,7 @@ def find_prior(
             opened = open_study(path, recall=True, same_patient=same_patient)
     else:
         raise UnusableInputError(
-            found="a prior that is no saved result, and a study of it",
+            found="a prior that is not a saved result, and a study of it",
             expected="a saved result and its study, or a study alone",
             next_step="Give the study with --prior, without --prior-study",
             in_window="Choose the folder of that examination's result",
@@ -152,7 +152,7 @@ def find_prior(
     prior_visit = visit_of(opened)
     if is_same_examination(current, opened):
         raise UnusableInputError(
-            found="this very examination, or a copy of it, in place of an earlier one",
+            found="this same examination, or a copy of it, instead of an earlier one",
             expected="an earlier examination of the patient, with images of its own",
             next_step="Name the earlier one; to compare two readers' outlines of one "
             "examination, use Second result of this study in the window",

@@ -67,8 +67,8 @@ def check_measures(
         if not _matches_voxels(candidate, ids[box] == candidate.id, parts[box], labels, box):
             raise AlteredResultError(
                 (findings_file, components_file, labels_file),
-                f"candidate {candidate.id}, whose volume or place is not that of its voxels, in "
-                "files that do not belong together",
+                f"candidate {candidate.id}, whose volume or position differs from that of its "
+                f"voxels, in files that do not belong together",
             )
 
 

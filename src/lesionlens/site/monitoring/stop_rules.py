@@ -41,8 +41,8 @@ def violated_rules(
         _, high = last.acceptance.interval
         if last.verdicts >= MIN_COUNT and high < bounds.least_acceptance:
             sentences.append(
-                f"{last.name}: {last.acceptance.count} of {last.acceptance.total} candidates were "
-                f"accepted or edited; surely fewer than {bounds.least_acceptance:.0%}"
+                f"{last.name}: {last.acceptance.count} of {last.acceptance.total} candidates "
+                f"were accepted or edited; significantly fewer than {bounds.least_acceptance:.0%}"
             )
         mean = last.candidates / max(last.studies, 1)
         if last.studies >= MIN_COUNT and mean > bounds.most_candidates:

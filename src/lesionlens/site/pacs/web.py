@@ -212,7 +212,7 @@ class WebPacs(Pacs):
             return
         except _MALFORMED_RESPONSE as error:
             raise BrokenOffError(
-                self.address, f"it is no DICOMweb answer ({type(error).__name__})"
+                self.address, f"it is not a DICOMweb response ({type(error).__name__})"
             ) from error
         for item in batch:
             if item.sop_instance in failed:
@@ -239,7 +239,7 @@ class WebPacs(Pacs):
         except _MALFORMED_RESPONSE as error:
             raise unreachable(
                 self.address,
-                f"it is no DICOMweb answer ({type(error).__name__})",
+                f"it is not a DICOMweb response ({type(error).__name__})",
                 "Check the address: it often ends in /dicom-web or /rs",
             ) from error
 

@@ -655,7 +655,7 @@ def test_no_examination_is_its_own_prior(before, now, tmp_path, monkeypatch):
     save(now, out)
     study_locations.remember(now.run.inputs, now.study.root, None)
     for place in (out, now.study.root):
-        with pytest.raises(UnusableInputError, match="this very examination"):
+        with pytest.raises(UnusableInputError, match="this same examination"):
             find_prior(place, now.study, same_patient=True)
     assert find_prior(before.study.root, now.study).study.root == before.study.root
 

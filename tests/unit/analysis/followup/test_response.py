@@ -216,7 +216,7 @@ def split_off(found: Comparison, uid: str, parent: int) -> Comparison:
     [
         (lesion("b", 12, 12), (12, 12), R.STABLE, "split off: place c"),
         (lesion("b", 9, 9), (12, 12), R.STABLE, "by less than 5 mm"),
-        (lesion("b", 9, 9), (15, 15), R.PROGRESSION, "could not be measured before: place c"),
+        (lesion("b", 9, 9), (15, 15), R.PROGRESSION, "not measurable before: place c"),
         (lesion("b", 9, 9), (8, 8), R.STABLE, "split off: place c"),
         (lesion("b", 30, 30, 0.0), (12, 12), R.PROGRESSION, "new: place c"),
     ],
@@ -451,7 +451,7 @@ def test_a_measurable_lesion_that_is_no_target_progresses_by_clear_growth(
     found = compared((*TARGETS_OF_THREE, before), (*TARGETS_OF_THREE, after))
     draft = propose(found, ENTERED)
     assert draft.category is category
-    assert any("no target: place x" in s for s in draft.steps) is (category is R.PROGRESSION)
+    assert any("not a target: place x" in s for s in draft.steps) is (category is R.PROGRESSION)
 
 
 A, SMALLER = lesion("a", 40, 40), lesion("a", 20, 20)

@@ -84,7 +84,7 @@ def test_a_copy_is_refused_as_a_prior(study, change):
     """Before, "unchanged" was said of a tumour that was compared with itself."""
     copy = copied(study, change)
     assert is_same_examination(study, copy)
-    with pytest.raises(UnusableInputError, match="this very examination"):
+    with pytest.raises(UnusableInputError, match="this same examination"):
         find_prior(copy.root, study, same_patient=True)
 
 
@@ -154,7 +154,7 @@ def test_an_anonymised_copy_is_recognised_by_its_voxels(dicom):
 
     copy = rewritten(dicom, anonymous)
     assert copy.uid != dicom.uid
-    with pytest.raises(UnusableInputError, match="this very examination"):
+    with pytest.raises(UnusableInputError, match="this same examination"):
         find_prior(copy.root, dicom, same_patient=True)
 
 

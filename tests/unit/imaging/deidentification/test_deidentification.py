@@ -522,7 +522,7 @@ def test_no_line_of_another_table_is_to_be_deleted(tmp_path):
     """A damaged table of somebody else was taken for a map that was cut off."""
     path = tmp_path / "budget.csv"
     path.write_text('item,cost\n"rent,100\n')
-    with pytest.raises(UnusableInputError, match="no table of pseudonyms") as refused:
+    with pytest.raises(UnusableInputError, match="not a table of pseudonyms") as refused:
         check_map(path)
     assert "Delete" not in str(refused.value)
 

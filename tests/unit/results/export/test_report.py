@@ -589,7 +589,7 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
     ):
         assert words in text, words
     for english in (
-        "Missing from this study",
+        "This study lacks",
         "Low signal",
         "set aside",
         "Already skull-stripped",
@@ -623,7 +623,7 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
          "same patient (--same-patient).",
          "Name: unterschiedlich in dieser Untersuchung und der Voruntersuchung; es wurde von Hand "
          "bestätigt, dass es dieselbe Person ist (--same-patient)."),
-        ("Nothing identifies the sequence of 'a 1.5 b.nii\': it was taken for T2 by the image "
+        ("Nothing identifies the sequence of 'a 1.5 b.nii\': it was read as T2 by the image "
          "itself, 93%: grey matter 1.20, fluid 1.50 to 2.00, brightest 2.10 times as bright as "
          "white matter. If that is wrong, name it with --t2 FILE or in the sequence list of the "
          "panel.",

@@ -61,7 +61,7 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
         return QualityCheck("missing", True, "All four sequences are present.")
     names = ", ".join(s.display_name for s in absent)
     costs = " ".join(COST_WITHOUT[s] for s in absent)
-    return QualityCheck("missing", False, f"Missing from this study: {names}. {costs}")
+    return QualityCheck("missing", False, f"This study lacks {names}. {costs}")
 
 
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:

@@ -153,7 +153,7 @@ def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> 
     if plane.shape != shape:
         raise ReadError(
             found=f"pixel data of size {plane.shape}, not {shape}, in {item.path.name!r}",
-            expected="as many rows and columns as the header says",
+            expected="as many rows and columns as in the header",
             next_step="Export the series again",
         )
     slope, intercept = item.number("RescaleSlope"), item.number("RescaleIntercept")

@@ -137,7 +137,7 @@ def geometry_problem(item: DicomSlice) -> str | None:
     row, column = orientation[:3], orientation[3:]
     lengths = (float(row @ row), float(column @ column))
     if max(abs(lengths[0] - 1.0), abs(lengths[1] - 1.0), abs(float(row @ column))) > 0.02:
-        return "an ImageOrientationPatient that is no pair of unit directions at right angles"
+        return "an ImageOrientationPatient that is not a pair of perpendicular unit vectors"
     if spacing is None or (spacing <= 0).any():
         return "no usable PixelSpacing (two lengths above zero): its geometry is unknown"
     return None

@@ -159,7 +159,7 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
     if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
         raise GeometryError(
             found=f"no orientation in {name!r}: the codes of sform and qform are both 0",
-            expected="an affine that says which side is left",
+            expected="an affine that states which side is left",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )
     scale = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
@@ -169,7 +169,7 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
     except (ValueError, HeaderDataError) as error:
         raise GeometryError(
             found=f"a damaged orientation (qform) in {name!r}: {first_line(error)}",
-            expected="an affine that says which side is left",
+            expected="an affine that states which side is left",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         ) from error
     return affine, (f"{name!r}: {notice}",) if notice else ()

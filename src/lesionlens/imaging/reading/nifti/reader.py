@@ -240,12 +240,13 @@ def _name_doubt(path: Path, assigned: MrSequence) -> str | None:
     other, is_other_kind = sequences.other_reading(path.name, assigned)
     if is_other_kind:
         return (
-            f"The name of {path.name!r} has words of an image that is none of the four: it was "
-            f"taken for {assigned.display_name}. If that is wrong, take it out of the folder."
+            f"The name of {path.name!r} contains words for an image that is none of the four: it "
+            f"was read as {assigned.display_name}. If that is wrong, remove it from the folder."
         )
     if other is not None:
         return (
-            f"The name of {path.name!r} has words of {other.display_name} too: it was taken for "
+            f"The name of {path.name!r} also contains words for {other.display_name}: it was "
+            f"read as "
             f"{assigned.display_name}. If that is wrong, {how_to_name(other)}."
         )
     return None
