@@ -158,7 +158,7 @@ def test_a_plane_splits_and_a_cut_beside_it_is_refused():
     for place in (0, 19):
         with pytest.raises(UnusableInputError, match="half"):
             edit_tools.split_at(labels, 2, place)
-    with pytest.raises(UnusableInputError, match="same place"):
+    with pytest.raises(UnusableInputError, match="same position"):
         edit_tools.split_between(labels, (18, 12, 10), (18, 12, 10), SPACING)
 
 

@@ -101,7 +101,8 @@ def test_name_wins_over_a_sidecar_that_contradicts_with_a_notice(save, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("t1_nach_km.nii.gz", "T1c too"), ("t2_star.nii.gz", "none of the four")]
+    ("name", "words"),
+    [("t1_nach_km.nii.gz", "words for T1c"), ("t2_star.nii.gz", "none of the four")],
 )
 def test_a_name_that_says_more_is_noticed(save, tmp_path, name, words):
     save(name)
