@@ -16,8 +16,9 @@ from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
 
+from lesionlens.analysis.findings import edit_tools
 from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
-from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region
+from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region, ReviewState
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
@@ -394,7 +395,7 @@ def test_an_answer_is_drawn_into_no_other_outline(reviewed, qtbot):
     assert drawn(reviewed)[overlays.components == right].any()
 
 
-@pytest.mark.parametrize("leave", ["finish_outline", "next_candidate", "accept", "undo"])
+@pytest.mark.parametrize("leave", ["finish_outline", "accept", "undo"])
 def test_an_outline_is_not_left_before_its_prompt_is_answered(missed, qtbot, leave):
     ask(missed, RIGHT)
     missed.commands.run(leave)
@@ -406,6 +407,55 @@ def test_an_outline_is_not_left_before_its_prompt_is_answered(missed, qtbot, lea
     missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
+
+
+def test_the_next_candidate_is_shown_once_the_prompts_are_answered(reviewed, qtbot):
+    """N was refused, and the R typed after it rejected the candidate that was being drawn."""
+    left, right = (reviewed.session.state.overlays.candidate_at(at) for at in (LEFT, RIGHT))
+    prompted, other = (
+        next(c.tracking_uid for c in rows(reviewed) if c.id == one) for one in (left, right)
+    )
+    ask(reviewed, LEFT, belongs=False)
+    ask(reviewed, beside(LEFT), belongs=False)
+    reviewed.commands.run("next_candidate")
+    assert "the candidate is shown once it is drawn" in reads(reviewed)
+    reviewed.commands.run("reject")
+    answered(reviewed, qtbot)
+    settled(reviewed, qtbot)
+    assert reviewed.session.state.editing is None
+    assert reviewed.session.candidate().tracking_uid == other
+    reviewed.commands.run("reject")
+    states = [reviewed.session.state.review.state_of(uid) for uid in (prompted, other)]
+    assert states == [ReviewState.EDITED, ReviewState.REJECTED]
+
+
+def test_a_row_clicked_during_an_answer_is_shown_afterwards_unless_the_edit_is_discarded(
+    reviewed, qtbot
+):
+    left, right = (reviewed.session.state.overlays.candidate_at(at) for at in (LEFT, RIGHT))
+    other = next(c.tracking_uid for c in rows(reviewed) if c.id == right)
+    ask(reviewed, LEFT, belongs=False)
+    reviewed.actions_.go_to(right)
+    reviewed.commands.run("discard_edit")
+    assert "is shown once" not in reads(reviewed)
+    answered(reviewed, qtbot)
+    assert reviewed.session.candidate().id == left
+    ask(reviewed, LEFT, belongs=False)
+    reviewed.actions_.go_to(right)
+    answered(reviewed, qtbot)
+    settled(reviewed, qtbot)
+    assert reviewed.session.candidate().tracking_uid == other
+
+
+def test_a_refused_prompt_holds_the_reader_where_it_is_seen(reviewed, qtbot):
+    ask(reviewed, LEFT, belongs=False)
+    editing = reviewed.session.state.editing
+    ask(reviewed, RIGHT)
+    reviewed.commands.run("next_candidate")
+    answered(reviewed, qtbot)
+    assert "on another candidate" in reads(reviewed)
+    assert "is shown once" not in reads(reviewed)
+    assert reviewed.session.state.editing == editing
 
 
 def test_a_prompt_while_an_outline_is_measured_is_declined(missed, qtbot):
@@ -513,6 +563,40 @@ def test_what_was_erased_or_painted_by_hand_stays_when_another_place_is_pointed_
     assert drawn(missed)[painted] == 0
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_a_tool_removed_stays_when_another_place_is_pointed_at(missed, qtbot, killed):
+    """The network brought back the island that the reader had just had removed."""
+    point(missed, qtbot, RIGHT)
+    editor, before = missed.actions_.editor, drawn(missed).copy()
+    at = missed.session.state.overlays.grid.nearest_voxel(beside(RIGHT))
+    removed = tuple(np.array([i]) for i in at)
+    assert before[removed] > 0
+    changed = before.copy()
+    changed[removed] = 0
+    missed.actions_.adder.apply(lambda _: changed, "")
+    assert np.argwhere(editor.by_hand).tolist() == np.transpose(removed).tolist()
+    missed.commands.run("undo")
+    assert np.array_equal(drawn(missed), before)
+    assert not editor.by_hand.any()
+    missed.commands.run("redo")
+    if killed:
+        reopened(missed)
+    point(missed, qtbot, beside(RIGHT, 1, 4.0))
+    assert drawn(missed)[removed] == 0
+    point(missed, qtbot, beside(RIGHT))
+    assert drawn(missed)[removed] > 0, "the reader pointed into it: the last act counts"
+
+
+def test_a_smoothed_border_may_be_moved_by_the_next_prompt(missed, qtbot, monkeypatch):
+    point(missed, qtbot, RIGHT)
+    smoothed = drawn(missed).copy()
+    smoothed[tuple(np.argwhere(smoothed > 0)[0])] = 0
+    monkeypatch.setattr(edit_tools, "smoothed", lambda *_: smoothed)
+    missed.commands.run("smooth")
+    assert np.array_equal(drawn(missed), smoothed)
+    assert not missed.actions_.editor.by_hand.any()
+
+
 def test_a_prompt_that_only_strokes_block_is_said_to_be_blocked_by_them(missed, qtbot):
     """The window said that the outline agrees already; the reader saw that it did not."""
     point(missed, qtbot, RIGHT)
@@ -522,7 +606,7 @@ def test_a_prompt_that_only_strokes_block_is_said_to_be_blocked_by_them(missed, 
     erased = brush(missed, beside(RIGHT), 0, half=0)
     point(missed, qtbot, RIGHT)
     assert drawn(missed)[erased] == 0
-    assert "what you painted or erased is kept" in reads(missed)
+    assert "what you painted or erased, also by a tool, is kept" in reads(missed)
 
 
 def test_an_erased_prompt_is_not_asked_again(missed, qtbot):

@@ -113,5 +113,5 @@ def _signed_lines(signed: SignedResponse | None, comparison: Comparison) -> tupl
         return ()
     text = f"Signed by {plain(signed.reader)}: {signed.category} ({signed.category.display_name})"
     if is_outdated(signed, comparison.points):
-        text += ", based on other measurements: sign it again or withdraw it"
+        text += ", based on other measurements or decisions: sign it again or withdraw it"
     return (text,)

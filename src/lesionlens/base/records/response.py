@@ -156,10 +156,14 @@ class SignedMeasure:
     enhancing_ml: float | None
     longest_mm: float | None
     perpendicular_mm: float | None
+    decided: bool | None = None
+    """Whether a reader had accepted or edited the lesion; None of a cavity, or if not stored."""
 
     def same(self, other: SignedMeasure) -> bool:
-        """Return whether both are of the same lesion with the same figures."""
+        """Return whether both are of the same lesion with the same figures, decided alike."""
         if (self.ago, self.tracking_uid) != (other.ago, other.tracking_uid):
+            return False
+        if None not in (self.decided, other.decided) and self.decided is not other.decided:
             return False
         return all(
             a == b if a is None or b is None else abs(a - b) <= SAME_WITHIN

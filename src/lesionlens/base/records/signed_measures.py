@@ -20,6 +20,7 @@ def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
             lesion.volume_ml.get(Region.ET),
             lesion.longest_mm,
             lesion.perpendicular_mm,
+            lesion.state.decided,
         )
         for index, point in enumerate(points)
         for lesion in point.lesions

@@ -350,17 +350,23 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
     def go_to(self, candidate_id: int) -> None:
         """Go to a candidate; an outline of another one being drawn is kept first."""
         state, controller = self.session.state, self.review_controller
-        if controller.busy and state.analysis is not None:  # which may renumber them
+        if controller.holds_focus and state.analysis is not None:  # which may renumber them
             candidates = state.analysis.findings.candidates
             for uid in (c.tracking_uid for c in candidates if c.id == candidate_id):
-                controller.once_measured(partial(controller.go_to_uid, uid))
+                controller.once_ready(partial(self._go_to_uid, uid))
         elif candidate_id != state.editing:
             self.leave_for(lambda: self.session.go_to(candidate_id))
 
+    def _go_to_uid(self, tracking_uid: str) -> None:
+        analysis = self.session.state.analysis
+        for candidate in () if analysis is None else analysis.findings.candidates:
+            if candidate.tracking_uid == tracking_uid:
+                self.go_to(candidate.id)
+
     def step_candidate(self, by: int) -> None:
         """Go forward or back by a number of candidates."""
-        if self.review_controller.busy:
-            self.review_controller.once_measured(partial(self.session.step, by))
+        if self.review_controller.holds_focus:
+            self.review_controller.once_ready(partial(self.step_candidate, by))
         else:
             self.leave_for(lambda: self.session.step(by))
 

@@ -116,13 +116,17 @@ class OutlineEditor:
         """Mask of the voxels that a stroke painted or erased, on the working grid."""
         return np.asarray(np.asarray(self._layer.data) != self._computed)
 
-    def change(self, changed: Labelled, prompt: PromptRound | None = None) -> bool:
+    def change(
+        self, changed: Labelled, prompt: PromptRound | None = None, *, by_hand: bool = False
+    ) -> bool:
         """Replace the labels, as one stroke; False if nothing changes.
 
         Parameters
         ----------
         prompt : PromptRound or None
             The prompt that this is the response to; None for a tool.
+        by_hand : bool
+            Whether later prompts leave the changed voxels alone, as they do those of a brush.
         """
         if not self._is_open():
             return False
@@ -131,12 +135,14 @@ class OutlineEditor:
         if not indices[0].size:
             return False
         self.assisted = True
-        computed_before, self._computed[indices] = self._computed[indices], changed[indices]
+        computed_before = self._computed[indices]
+        computed_after = computed_before if by_hand else changed[indices]
+        self._computed[indices] = computed_after
         self.rounds = self.rounds if prompt is None else [*self.rounds, prompt]
         with self._layer.block_history():  # one event at the end
             self._layer.data_setitem(indices, changed[indices].tolist())
         self._steps.append(
-            _Step(prompt, before, self._digest(), indices, computed_before, changed[indices])
+            _Step(prompt, before, self._digest(), indices, computed_before, computed_after)
         )
         self._undone_steps.clear()
         return True

@@ -197,13 +197,18 @@ class LesionAdder:
 
     # --- tools ----------------------------------------------------------------------------
 
-    def apply(self, tool: Callable[[Labels], Labels], unchanged_message: str) -> None:
-        """Apply a tool to the outline, as one stroke; notify if it changes nothing."""
+    def apply(
+        self, tool: Callable[[Labels], Labels], unchanged_message: str, *, by_hand: bool = True
+    ) -> None:
+        """Apply a tool to the outline, as one stroke; notify if it changes nothing.
+
+        Later prompts leave what it changed alone, unless `by_hand` is False.
+        """
         sides = self._drawn_sides()
         if sides is None:
             return
         try:
-            changed = self.editor.change(tool(sides[1]))
+            changed = self.editor.change(tool(sides[1]), by_hand=by_hand)
         except LesionLensError as error:
             self.session.refused(replace(problem_of(error), cause=OUTLINE))
         else:
@@ -217,10 +222,12 @@ class LesionAdder:
         return sides
 
     def smooth(self) -> None:
-        """Smooth the outline."""
+        """Smooth the outline; a later prompt may move its border again."""
         spacing, free = self._spacing(), self.editor.allowed
         self.apply(
-            lambda x: edit_tools.smoothed(x, spacing, free), "The outline is already smooth."
+            lambda x: edit_tools.smoothed(x, spacing, free),
+            "The outline is already smooth.",
+            by_hand=False,
         )
 
     def fill_holes(self) -> None:

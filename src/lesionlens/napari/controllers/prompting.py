@@ -25,7 +25,7 @@ from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.prompting.rules import part_of, refused
-from lesionlens.napari.controllers.review_controller import ANSWERED, ReviewController
+from lesionlens.napari.controllers.review_controller import PROMPT_MESSAGES, ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.gestures import Gesture
@@ -46,7 +46,8 @@ _HELP_EXCLUDING = "Click: exclude; with Alt: include (F5 switches). Drag: scribb
 _SWITCHED = ("Prompts include again.", "Prompts exclude now: hold F2 and point.")
 _NOTHING = "Nothing changed: the outline already agrees with this prompt."
 _BY_HAND = (
-    "Nothing changed: what you painted or erased is kept. Point into it, or use the brush there."
+    "Nothing changed: what you painted or erased, also by a tool, is kept. Point into it, or "
+    "use the brush there."
 )
 _OTHER_CANDIDATE = (
     "Candidate {} lies there too and stays as it is. To join them: Enter, then *merge* (Shift+K)."
@@ -199,18 +200,25 @@ class Prompting:
             self._answering_outline = None
             if outline == self._outline_number:
                 self._draw(queued.gesture, outcome[0], labels, *outcome[1:])
-            self._next()
+            self._proceed()
 
         def on_error(error: BaseException) -> None:
             self._answering_outline = None
             if outline == self._outline_number:
                 self._show_refusal(error)
-            self._next()
+            self._proceed()
 
         self._answering_outline = outline
         if not editor.rounds:
             self.session.notify(_FIRST)
         self.questions.ask((id(result), "prompt", time.monotonic()), task, on_result, on_error)
+
+    def _proceed(self) -> None:
+        """Answer the next prompt; after the last, go where the reader wanted to go meanwhile."""
+        self._next()
+        controller = self.review_controller
+        if not controller.holds_focus:
+            controller.make_moves(controller.take_pending_moves())
 
     def _draw(
         self,
@@ -235,6 +243,8 @@ class Prompting:
         """Drop the prompts of an outline that is no longer drawn."""
         if new.edited_uid != old.edited_uid:
             self._queue.clear()
+            if not self.review_controller.busy:
+                self.review_controller.take_pending_moves()
             self._outline_number += 1
             self._just_begun, self._neighbour = False, 0
 
@@ -256,13 +266,16 @@ class Prompting:
             only_prompted = not others and added.any() and added.sum() == added[prompted].sum()
             message = _ONLY_PROMPTED if only_prompted else message
             message = _OTHER_CANDIDATE.format(min(others)) if others else message
-        self.session.notify("" if message in (_FIRST, ANSWERED) else message)
+        self.session.notify("" if message in (_FIRST, *PROMPT_MESSAGES) else message)
 
     def _show_refusal(self, error: BaseException) -> None:
         sides = self.review_controller.editor.drawn()
         if self._just_begun and sides is not None and not (sides[0] != sides[1]).any():
             self.session.end_edit()
         self._just_begun = False
+        self.review_controller.take_pending_moves()  # the reader must see the refusal first
+        if self.session.state.message in PROMPT_MESSAGES:
+            self.session.notify("")
         self.session.refused(replace(problem_of(error), cause=OUTLINE))
 
     def _protected_strokes(

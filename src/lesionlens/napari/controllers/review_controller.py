@@ -28,14 +28,16 @@ from lesionlens.results.review.seen import on_another_outline, signed_on_others
 _SAVING_OUTLINE, _REMEASURING = "Keeping the outline", "Measuring again"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
 _SHOWN_AFTERWARDS = "An outline is being measured: the candidate is shown once that has ended."
+_SHOWN_ONCE_ANSWERED = "A prompt is being answered: the candidate is shown once it is drawn."
 _DELETED = "The layer of the outline was deleted: the edit has ended."
 _OTHER_OUTLINE = "Decided on another outline, before the study was analysed again: {}. Check it."
 _DECIDED_ELSEWHERE = (
     "Another window decided on this study too: open it again to see all, then sign."
 )
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
-ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
-"""Message that is cleared by the answer."""
+_ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
+PROMPT_MESSAGES = (_ANSWERED, _SHOWN_ONCE_ANSWERED)
+"""Messages that are cleared by the answer."""
 
 
 class ReviewController:
@@ -193,6 +195,8 @@ class ReviewController:
         if not self._changing:
             self._forget_draft()
             self.session.end_edit()
+            if self.session.state.message in PROMPT_MESSAGES:
+                self.session.notify("")
 
     def after_edit(self, act: Callable[[], bool]) -> bool:
         """Store the outline being drawn, then act; False if that is not possible now."""
@@ -313,7 +317,7 @@ class ReviewController:
 
         def on_result(updated: Any) -> None:
             self._set_busy(False)
-            pending_moves, self._pending_moves = self._pending_moves, []
+            pending_moves = self.take_pending_moves()
             if self.session.state.study is not updated[0].study:
                 return  # opened by napari meanwhile; the strokes are in the draft
             was_editing = self.session.state.editing is not None
@@ -321,14 +325,11 @@ class ReviewController:
             if self._read_controller.all_saved and was_editing:
                 self._forget_draft()
             then()
-            if pending_moves:
-                self.session.notify("")
-            for act in pending_moves:
-                act()
+            self.make_moves(pending_moves)
 
         def on_error(error: BaseException) -> None:
             self._set_busy(False)
-            self._pending_moves = []
+            self.take_pending_moves()
             if not isinstance(error, CancelledError):
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
@@ -355,7 +356,7 @@ class ReviewController:
     def _is_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""
         if not self.measuring() and self.answering():
-            self.session.decline(ANSWERED)
+            self.session.decline(_ANSWERED)
             return True
         return self._changing
 
@@ -365,13 +366,25 @@ class ReviewController:
             self.session.decline(_MEASURED)
         return self._changing
 
-    def once_measured(self, move: Callable[[], object]) -> None:
-        """Go to another candidate when the outline that is being measured is stored.
+    def once_ready(self, move: Callable[[], object]) -> None:
+        """Go to another candidate when the outline is stored, or its prompts are answered.
 
         If that were refused, the next decision would be on the candidate that the reader left.
         """
         self._pending_moves.append(move)
-        self.session.notify(_SHOWN_AFTERWARDS)
+        self.session.notify(_SHOWN_AFTERWARDS if self._changing else _SHOWN_ONCE_ANSWERED)
+
+    def take_pending_moves(self) -> list[Callable[[], object]]:
+        """Return the moves that waited, oldest first, which wait no longer."""
+        pending_moves, self._pending_moves = self._pending_moves, []
+        return pending_moves
+
+    def make_moves(self, moves: list[Callable[[], object]]) -> None:
+        """Make the moves that waited."""
+        if moves:
+            self.session.notify("")
+        for move in moves:
+            move()
 
     def _set_busy(self, held: bool) -> None:
         self._changing = held
@@ -381,6 +394,11 @@ class ReviewController:
     def busy(self) -> bool:
         """Whether outlines are being changed in a thread."""
         return self._changing
+
+    @property
+    def holds_focus(self) -> bool:
+        """Whether an outline is being measured or prompted, so that no other one is shown yet."""
+        return self._changing or self.answering()
 
     def _keep_draft(self, draft: OutlineDraft) -> None:
         """Store the draft after each stroke, so that a crash loses none."""

@@ -248,8 +248,8 @@ def test_the_command_says_which_response_is_signed_and_whether_it_is_out_of_date
     log.mark(grown.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
     store.save(replace(compared, review=log.review), out)
     said = next(line for line in command(out).output if "Signed by" in line)
-    assert said.endswith("SD (stable disease), based on other measurements: sign it again or "
-                         "withdraw it")  # fmt: skip
+    basis = "based on other measurements or decisions"
+    assert said.endswith(f"SD (stable disease), {basis}: sign it again or withdraw it")
 
 
 def test_growth_is_measured_by_one_criterion_too_and_written(compared):

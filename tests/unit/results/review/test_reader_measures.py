@@ -98,7 +98,7 @@ def test_other_diameters_put_a_signed_response_out_of_date(
     assert later.response_outdated
     assert "based on other measurements" in report_html(later)
     assert "more steroids" not in report_html(later)
-    assert "based on other measurements: sign it again" in shown_followup(later).sums
+    assert "based on other measurements or decisions: sign it again" in shown_followup(later).sums
     DicomExporter().write(later, tmp_path)
     report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
     assert report_items.response_of(report) is None
@@ -106,6 +106,29 @@ def test_other_diameters_put_a_signed_response_out_of_date(
         b"omitted: it was signed on other measurements"
         in (tmp_path / "dicom" / "sr.dcm").read_bytes()
     )
+
+
+def test_a_decision_made_later_puts_a_signed_response_out_of_date(
+    plain: Analysis, measured: Analysis, tmp_path: Path
+) -> None:
+    """The lesion was undecided when the response was signed, of which the proposal depends."""
+    uid = plain.findings.candidates[0].tracking_uid
+    log = ReviewLog(measured.review)
+    log.mark(uid, ReviewState.ACCEPTED, reader="A. Reader")
+    accepted = applied(replace(plain, review=log.review))
+    assert accepted.response_outdated
+    lesions = tuple(Measured.of(c, ReviewState.ACCEPTED) for c in accepted.findings.candidates)
+    log.sign_response(replace(SIGNED, measures=measures_of((TimePoint("", None, lesions),))))
+    again = applied(replace(plain, review=log.review))
+    assert not again.response_outdated
+    DicomExporter().write(again, tmp_path)
+    report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
+    assert report_items.response_of(report) == again.review.response
+    signed = again.review.response
+    assert signed is not None
+    earlier_release = tuple(replace(one, decided=None) for one in signed.measures)
+    review = replace(again.review, responses=(replace(signed, measures=earlier_release),))
+    assert not replace(again, review=review).response_outdated
 
 
 def test_a_cavity_outlined_later_puts_a_signed_response_out_of_date(

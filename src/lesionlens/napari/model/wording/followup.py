@@ -50,7 +50,8 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
         return None
     signature = "" if signed is None else f"Response signed by {signed.reader}: {signed.category}."
     if analysis.response_outdated:
-        signature = f"{signature[:-1]}, based on other measurements: sign it again or withdraw it."
+        basis = "based on other measurements or decisions"
+        signature = f"{signature[:-1]}, {basis}: sign it again or withdraw it."
     comparison = analysis.compared
     sums = f"{signature} {sums_of(comparison)}"
     curves = None if comparison is None else curves_of(comparison, load("en"))
