@@ -11,13 +11,14 @@ import http.server
 import json
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
 import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+from tests.ports import free_port
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 CONFIG = """window.config = {routerBasename: '/', extensions: [], modes: [],
@@ -38,12 +39,6 @@ def missing():
     lacks += [] if PLUGIN.exists() else ["orthanc-dicomweb"]
     lacks += [] if (dist / "index.html").exists() else ["OHIF_DIST"]
     return ", ".join(lacks)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager

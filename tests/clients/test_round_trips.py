@@ -18,6 +18,7 @@ from tests.files_below import files_below
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom
+from tests.ports import free_port
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
@@ -45,7 +46,7 @@ KINDS = {
 def archive(tmp_path_factory):
     """Addresses of one archive, by the way in which it is asked."""
     folder = tmp_path_factory.mktemp("orthanc")
-    dicom, ours = ohif.free_port(), ohif.free_port()
+    dicom, ours = free_port(), free_port()
     more = {
         "DicomServerEnabled": True,
         "DicomAet": "ORTHANC",

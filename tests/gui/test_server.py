@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from napari.settings import get_plugin_settings
 
 pytest.importorskip("fastapi")
 
 from tests.gui.window import PATIENCE_MS, control, reads, wait
+from tests.ports import closed_port
 from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.records.prediction import Capability
@@ -59,10 +58,16 @@ def test_one_of_the_servers_models_is_chosen(loaded, qtbot, monkeypatch):
     assert read_preferences().server_model == ""
 
 
-def test_a_dead_server_is_explained_and_this_machine_offered(loaded, qtbot, result, monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+@pytest.fixture
+def dead_port():
+    with closed_port() as port:
+        yield port
+
+
+def test_a_dead_server_is_explained_and_this_machine_offered(
+    loaded, qtbot, result, monkeypatch, dead_port
+):
+    port = dead_port
     choose(loaded, f"http://127.0.0.1:{port}")
     assert not control(loaded.problem, "Analyse on this machine").isVisibleTo(loaded)
     loaded.run.analyse.emit()

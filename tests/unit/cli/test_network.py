@@ -1,11 +1,11 @@
 """Which network decides: the server's, and this machine's only where the user said so."""
 
 import inspect
-import socket
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from tests.ports import closed_port
 
 from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.cli.acceptance import acceptance
@@ -78,12 +78,8 @@ def test_the_key_comes_from_its_file_or_the_environment(tmp_path, monkeypatch):
 
 
 def test_nobody_listens_where_nobody_does():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    choice = EngineOptions(server=f"http://127.0.0.1:{port}").choice()
-    with pytest.raises(ServerError, match="no answer from"):
-        choice.run(EngineChoice.load)
+    with closed_port() as port, pytest.raises(ServerError, match="no answer from"):
+        EngineOptions(server=f"http://127.0.0.1:{port}").choice().run(EngineChoice.load)
 
 
 @pytest.mark.parametrize("command", [bench, learn, serve, train])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 import torch
+from tests.ports import free_port
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.training.config import parse_config
@@ -34,12 +34,6 @@ batch = 1
 """
 
 
-def _port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
 TRAIN = "from lesionlens.cli.main import run; run()"
 
 
@@ -47,7 +41,7 @@ def _together(code, arguments, size=2, timeout=900):
     """Run code in several processes, as torchrun would; their outputs and statuses."""
     shared = os.environ | {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": _port(),
+        "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(size),
         "OMP_NUM_THREADS": "1",
     }

@@ -34,7 +34,8 @@ def load(draft: Draft, context: RunContext) -> None:
 
 
 def _label(sequence: MrSequence, series: Series) -> str:
-    return f"{sequence.display_name} ({series.description!r})"
+    name = f" ({series.description!r})" if series.description else ""
+    return sequence.display_name + name
 
 
 def _load_sequence(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+from tests.ports import closed_port
 from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.errors import CancelledError, ServerError, UnusableInputError
@@ -181,10 +182,10 @@ def test_one_key_does_not_open_the_session_of_another(study):
 
 
 def test_a_dead_server_is_explained():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(ServerError, match="no answer from") as caught:
+    with (
+        closed_port() as port,
+        pytest.raises(ServerError, match="no answer from") as caught,
+    ):
         connect(server=f"http://127.0.0.1:{port}")
     assert "--fall-back" in str(caught.value)
     assert "--" not in caught.value.in_window

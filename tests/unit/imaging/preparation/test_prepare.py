@@ -252,6 +252,16 @@ def test_what_is_no_head_is_refused_by_name(ball, kind, words):
     assert "x.nii.gz" in caught.value.found
 
 
+def test_a_series_without_a_description_is_named_by_its_sequence_alone(ball):
+    study = study_of(spoiled(ball, "nan"))
+    study = replace(
+        study, series={s: replace(one, description="") for s, one in study.series.items()}
+    )
+    with pytest.raises(ReadError) as caught:
+        prepare(study, RunContext(), COARSE)
+    assert f" in {next(iter(study.series)).display_name}: " in caught.value.found
+
+
 def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):
     values = np.where(bare == 0, np.nan, bare).astype(np.float32)
     prepared = prepare(study_of(values), RunContext(), PLACED)

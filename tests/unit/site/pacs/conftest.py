@@ -25,6 +25,7 @@ pytest.importorskip("pynetdicom")
 
 from tests.phantoms.files import write_dicom
 from tests.phantoms.headers import NOBODY
+from tests.ports import free_port
 
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.connect import connect
@@ -42,12 +43,6 @@ def sockets_end_here() -> Iterator[None]:
     yield
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import pytest
 from pynetdicom import build_context, evt
 from pynetdicom.sop_class import Verification
 from tests.phantoms.files import write_dicom
-from tests.unit.site.pacs.conftest import STUDY, free_port
+from tests.ports import free_port
+from tests.unit.site.pacs.conftest import STUDY
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.engines.testing.simple import make_patient

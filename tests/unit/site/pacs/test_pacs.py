@@ -9,13 +9,13 @@ from dataclasses import replace
 import pydicom
 import pytest
 from tests.phantoms.headers import NOBODY
+from tests.ports import free_port
 from tests.unit.site.pacs.conftest import (
     PASSWORD,
     STUDY,
     USER,
     archive_at,
     files_of,
-    free_port,
     running,
     wire,
 )

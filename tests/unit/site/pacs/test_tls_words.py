@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
+from tests.ports import closed_port
 from tests.unit.site.pacs.conftest import Certificates, archive_at
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
@@ -69,9 +70,7 @@ def test_an_archive_that_we_do_not_trust_says_so(certificates):
 
 
 def test_an_archive_that_hears_nobody_is_not_a_matter_of_tls(certificates):
-    with socket.create_server(("localhost", 0)) as closed:
-        port = closed.getsockname()[1]
-    with pytest.raises(ResourceError, match="no connection") as error:
+    with closed_port() as port, pytest.raises(ResourceError, match="no connection") as error:
         _find(f"dicoms://ARCHIVE@localhost:{port}", ca=certificates.authority)
     assert "port" in error.value.next_step
     assert "--c" not in error.value.next_step

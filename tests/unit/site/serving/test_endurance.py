@@ -3,7 +3,6 @@
 import mmap
 import multiprocessing
 import random
-import socket
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import requests
+from tests.ports import free_port
 from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.labels import Region
@@ -51,12 +51,6 @@ def processes():
 def serve_at(port, limits):
     with serving({"quick": QuickEngine()}, limits, where=Listening(port=port)):
         time.sleep(3600)
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def started(port, limits=None):
