@@ -408,11 +408,23 @@ def test_of_two_files_with_one_uid_the_second_is_left_out_with_a_word(tmp_path):
     assert any("same SOP Instance UID" in notice for notice in done.notices)
     (path,) = (p for p in files_below(tmp_path / "out") if p.suffix == ".dcm")
     assert pydicom.dcmread(path).PixelData == b"\x01\x00"
-    assert not any("another patient" in notice for notice in done.notices)
-    dataset.PatientID = "of another site"
-    dataset.save_as(folder / "b")
-    done = deidentify_folder(folder, tmp_path / "two", NAMES, Options())
-    assert any("another patient's file: de-identify each" in notice for notice in done.notices)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "other"), [("PatientID", "of another site"), ("PatientName", "Roe^Jane")]
+)
+def test_one_uid_for_two_patients_is_refused(tmp_path, keyword, other):
+    """The second patient's file was left out, with a notice and exit status 0."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    dataset = image()
+    for name, series in (("a", "1"), ("b", "2")):  # as a file would have been copied for each
+        dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[series])
+        dataset.save_as(folder / name)
+        setattr(dataset, keyword, other)
+    with pytest.raises(UnusableInputError, match="different patients under one SOP Instance UID"):
+        deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.filterwarnings("ignore")
