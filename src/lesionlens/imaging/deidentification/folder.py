@@ -93,7 +93,7 @@ def deidentify_folder(
             expected="DICOM files",
             next_step="Name the folder of the study, or of a result that holds `dicom`",
         )
-    identifying, patients = _headers_of(files, context)
+    identifying, patients = _headers_of(files, source, context)
     id_by_study = _patient_ids_by_study(patients)
     cleaner = Cleaner(options, pseudonyms, identifying, of_study=id_by_study)
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
@@ -124,7 +124,9 @@ def deidentify_folder(
     )
 
 
-def _headers_of(files: list[Path], context: RunContext) -> tuple[frozenset[str], list[_PatientRow]]:
+def _headers_of(
+    files: list[Path], source: Path, context: RunContext
+) -> tuple[frozenset[str], list[_PatientRow]]:
     """Return the identifying words of all files, and the patient of each."""
     identifying: set[str] = set()
     patients: list[_PatientRow] = []
@@ -140,7 +142,7 @@ def _headers_of(files: list[Path], context: RunContext) -> tuple[frozenset[str],
                 for tag in ("PatientID", "StudyInstanceUID", "SOPInstanceUID")
             )
             patients.append((patient_id, study, Patient.of(header.get)))
-            paths_by_uid[uid].setdefault(patients[-1][2], path)
+            paths_by_uid[uid].setdefault(patients[-1][2], path.relative_to(source))
     paths_by_uid.pop("", None)
     _refuse_shared_uids(paths_by_uid.values())
     return frozenset(identifying), patients
@@ -150,7 +152,7 @@ def _refuse_shared_uids(groups: Iterable[Mapping[Patient, Path]]) -> None:
     """Refuse files of one SOP Instance UID whose patients differ: only one could be copied."""
     for paths in groups:
         if fields := conflict_among(paths, gaps=False):
-            names = first_few([repr(path.name) for path in paths.values()], _MAX_NAMED_FILES)
+            names = first_few([repr(path.as_posix()) for path in paths.values()], _MAX_NAMED_FILES)
             raise UnusableInputError(
                 found=f"files of different patients under one SOP Instance UID: {names}, which "
                 f"differ in {in_words(fields)}",
@@ -161,15 +163,19 @@ def _refuse_shared_uids(groups: Iterable[Mapping[Patient, Path]]) -> None:
 
 
 def _earlier_copies(out: Path, staging: Path) -> OwnedFiles:
-    """Return the files that may be overwritten: earlier copies of the same objects."""
+    """Return the files that may be overwritten: earlier copies of a patient's same objects."""
     copies: dict[str, str | None] = {}
     for path in staging.rglob("*.dcm"):
         name = path.relative_to(staging)
         if not (out / name).is_file():
             continue
         with suppress(OSError, *DAMAGED):
-            header = read_dicom(out / name, stop_before_pixels=True)
-            if (header.SOPInstanceUID, header.PatientIdentityRemoved) == (name.stem, "YES"):
+            earlier, new = (read_dicom(at / name, stop_before_pixels=True) for at in (out, staging))
+            same = (earlier.SOPInstanceUID, earlier.PatientID) == (
+                new.SOPInstanceUID,
+                new.PatientID,
+            )
+            if same and earlier.PatientIdentityRemoved == "YES":
                 copies[name.as_posix()] = None
     return copies
 
