@@ -83,6 +83,11 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted({point.name for point in _points(group)}))
 
 
+def has_third_party(group: str) -> bool:
+    """Return whether another package has a plug-in in a group."""
+    return any(not _is_own_module(point.module) for point in _points(group))
+
+
 def load(group: str, name: str) -> Any:
     """Return the object of an entry point.
 

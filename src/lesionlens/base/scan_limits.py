@@ -173,8 +173,10 @@ def _is_ct(values: NDArray[np.float32]) -> bool:
     air, others = values[values < AIR_BELOW_HU], values[values > AIR_BELOW_HU]
     if air.size < 0.05 * values.size or not others.size:
         return False
-    padding = air == air.min()
-    if float((padding | (np.abs(air - AIR_HU) < AIR_WITHIN_HU)).mean()) < 0.8:
+    padding, near_air = air == air.min(), np.abs(air - AIR_HU) < AIR_WITHIN_HU
+    if not near_air.any():
+        return False  # an MR scan on padding, such as -32768, around zero
+    if float((padding | near_air).mean()) < 0.8:
         return False  # a brain's own dark voxels, as after z-scoring in large units
     return float((np.abs(others) < 150).mean()) > 0.5
 

@@ -12,6 +12,20 @@ DIRECTION_CONTROLS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]"
 LINE_BREAKS = str.maketrans("\t\n\v\f\r", " " * 5)
 """Table for `str.translate`: text of others stays on its line, and adds none to a message."""
 
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""The start of what a spreadsheet may execute; some take full-width signs as the plain ones."""
+
+
+def safe_cell(text: str) -> str:
+    """Prefix text of a table that a spreadsheet would execute as a formula with an apostrophe.
+
+    Examples
+    --------
+    >>> safe_cell("=1+1"), safe_cell("T1 = 5")
+    ("'=1+1", 'T1 = 5')
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
 
 def writable(name: str) -> str:
     r"""Return a file name as text that can be encoded as UTF-8.

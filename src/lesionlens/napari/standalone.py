@@ -13,7 +13,7 @@ from typing import Any
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.text import writable
-from lesionlens.napari.loading import study_paths
+from lesionlens.napari.loading import read_by_plugin, study_paths
 
 
 def main() -> int:
@@ -46,12 +46,13 @@ def main() -> int:
 
 
 def _check_study() -> None:
-    """Refuse a path that napari does not offer to its reader; a DICOM file stands for its folder.
+    """Refuse a path that no reader opens; a DICOM file stands for its folder.
 
     Raises
     ------
     UnusableInputError
-        There is no NIfTI or DICOM file at the path, which is the last argument.
+        There is no NIfTI or DICOM file at the path, which is the last argument, and no plug-in
+        reads it.
     """
     if len(sys.argv) < 2:
         return
@@ -61,12 +62,27 @@ def _check_study() -> None:
         raise UnusableInputError(
             found=f"no scan in {path.name!r} that the window opens",
             expected="a folder of NIfTI or DICOM files, a NIfTI file, or a result folder",
-            next_step="What only a plug-in reads is analysed by `lesionlens analyze`; then open "
-            "the result",
-            in_window="Choose such a folder or file",
+            next_step="Choose the folder that holds the scans",
         )
-    nifti = paths[0].name.lower().endswith((".nii", ".nii.gz"))
-    sys.argv[-1] = str(paths[0] if paths[0].is_dir() or nifti else paths[0].parent)
+    chosen = paths[0]
+    if chosen.is_file() and read_by_plugin(paths):
+        _accept_files_like(chosen)
+    elif chosen.is_file() and not chosen.name.lower().endswith((".nii", ".nii.gz")):
+        chosen = chosen.parent
+    sys.argv[-1] = str(chosen)
+
+
+def _accept_files_like(path: Path) -> None:
+    """Let napari offer files of this type to our reader, in this process: its manifest cannot."""
+    from npe2 import PluginManager  # noqa: PLC0415
+
+    plugins = PluginManager.instance()
+    plugins.discover()
+    manifest = plugins.get_manifest("lesionlens")
+    for reader in manifest.contributions.readers or ():
+        reader.filename_patterns.append(f"*{path.suffix}")
+    plugins.unregister("lesionlens")
+    plugins.register(manifest)
 
 
 def keep_no_sources() -> None:

@@ -47,6 +47,14 @@ def test_air_near_minus_1000_is_a_ct(head, padding):
         scan_limits.check_voxels(scan, "x")
 
 
+@pytest.mark.parametrize("padding", [-2000, -32768])
+def test_an_mr_scan_within_padding_is_no_ct(head, padding):
+    """A scan whose header declares padding of -32768 was refused as CT."""
+    scan = head.copy()
+    scan[:8] = padding
+    scan_limits.check_voxels(scan, "x")
+
+
 @pytest.mark.parametrize("unit", [500, 1000, 5000])
 def test_a_brain_that_was_z_scored_in_large_units_is_no_ct(head, unit):
     inside = head > 0

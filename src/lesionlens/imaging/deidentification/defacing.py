@@ -7,9 +7,10 @@ face remains. Removed voxels get one constant value, so that the removal is visi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pydicom.uid import UID
 from lesionlens.base import geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.patient import Patient, conflict_among
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.deidentification.face import Face, find_face
 from lesionlens.imaging.preparation.brain import is_stripped
@@ -68,10 +70,12 @@ class DefacingOutcome(Enum):
 class Faces:
     """Faces located in a folder."""
 
-    by_frame: Mapping[str, Face]
-    """By study and Frame of Reference UID, or by study and series if an image has none."""
-    stripped_series: frozenset[str]
-    """Series Instance UIDs of skull-stripped images."""
+    by_frame: Mapping[tuple[str, Patient], Face]
+    """By study and Frame of Reference UID, or by study and series if an image has none; and by the
+    patient as the headers state it.
+    """
+    stripped_series: frozenset[tuple[str, Patient]]
+    """Series Instance UIDs of skull-stripped images, and their patients."""
 
 
 def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
@@ -82,29 +86,42 @@ def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
     files : list of Path
         Of any kind; files that are not MR images are skipped.
     """
-    frames: dict[str, list[Stack]] = defaultdict(list)
-    series: dict[str, list[DicomSlice]] = defaultdict(list)
-    for item in scan(files, context).slices:
-        series[item.text("SeriesInstanceUID")].append(item)
-    for items in series.values():
-        for stack in sort_series(items).stacks:
-            if component(stack.first) == "M":
-                frames[_frame_key(stack.first)].append(stack)
-    face_by_frame: dict[str, Face] = {}
-    stripped_series: set[str] = set()
-    for frame, stacks in frames.items():
+    face_by_frame: dict[tuple[str, Patient], Face] = {}
+    stripped_series: set[tuple[str, Patient]] = set()
+    for frame, slices in _slices_by_frame(scan(files, context).slices):
         context.check("finding faces")
-        stacks.sort(key=_coverage_key, reverse=True)
+        patients = {item.patient for item in slices}
+        stacks = sorted(_magnitude_stacks(slices), key=_coverage_key, reverse=True)
         for stack in [s for s in stacks if _is_large_enough(s)][:MAX_SERIES_PER_FRAME]:
             face = _locate_face(stack, context)
             if face is not None:
-                face_by_frame[frame] = face
+                face_by_frame.update(((frame, patient), face) for patient in patients)
                 break
         else:
-            stripped_series |= {
-                s.first.text("SeriesInstanceUID") for s in stacks if _is_stripped_series(s)
-            }
+            stripped = {s.first.text("SeriesInstanceUID") for s in stacks if _is_stripped_series(s)}
+            stripped_series.update(product(stripped, patients))
     return Faces(face_by_frame, frozenset(stripped_series))
+
+
+def _slices_by_frame(slices: Iterable[DicomSlice]) -> Iterator[tuple[str, list[DicomSlice]]]:
+    """Yield each frame of reference and its slices: of one patient, even if two have its UIDs."""
+    by_frame: dict[str, dict[Patient, list[DicomSlice]]] = defaultdict(lambda: defaultdict(list))
+    for item in slices:
+        by_frame[_frame_key(item)][item.patient].append(item)
+    for frame, by_patient in by_frame.items():
+        if conflict_among(by_patient, gaps=False):
+            yield from ((frame, own) for own in by_patient.values())
+        else:
+            yield frame, list(chain.from_iterable(by_patient.values()))
+
+
+def _magnitude_stacks(slices: Iterable[DicomSlice]) -> list[Stack]:
+    """Return the magnitude volumes of all series among slices."""
+    series: dict[str, list[DicomSlice]] = defaultdict(list)
+    for item in slices:
+        series[item.text("SeriesInstanceUID")].append(item)
+    stacks = chain.from_iterable(sort_series(items).stacks for items in series.values())
+    return [stack for stack in stacks if component(stack.first) == "M"]
 
 
 def _frame_key(image: DicomSlice) -> str:
@@ -159,11 +176,12 @@ def remove_face(dataset: Dataset, path: Path, faces: Faces) -> DefacingOutcome:
     sop_class = str(dataset.get("SOPClassUID") or "")
     if "PixelData" not in dataset or sop_class in _DERIVED_SOP_CLASSES:
         return DefacingOutcome.NO_IMAGE
-    if str(dataset.get("SeriesInstanceUID") or "") in faces.stripped_series:
+    image = DicomSlice(path, dataset)
+    if (image.text("SeriesInstanceUID"), image.patient) in faces.stripped_series:
         dataset.RecognizableVisualFeatures = "NO"
         return DefacingOutcome.SKULL_STRIPPED
-    planes = frames_of(path, dataset) or [DicomSlice(path, dataset)]
-    face = faces.by_frame.get(_frame_key(planes[0]))
+    planes = frames_of(path, dataset) or [image]
+    face = faces.by_frame.get((_frame_key(planes[0]), image.patient))
     if face is None or not _is_editable(dataset, planes):
         dataset.RecognizableVisualFeatures = "YES"
         return DefacingOutcome.REMAINS

@@ -15,6 +15,7 @@ from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.staging import staged
 from lesionlens.base.records.patient import Patient, conflict_among, in_words
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import first_few
 from lesionlens.imaging.deidentification.clean import Cleaner, code_item, identifying_words
 from lesionlens.imaging.deidentification.defacing import (
     METHOD,
@@ -45,6 +46,7 @@ _ENCAPSULATED_DOCUMENTS = "1.2.840.10008.5.1.4.1.1.104."
 _OVERLAY_ROWS, _OVERLAY_DATA = 0x0010, 0x3000
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _PatientRow = tuple[str, str, Patient]  # Patient ID, Study Instance UID and demographics
+_MAX_NAMED_FILES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def deidentify_folder(
     Raises
     ------
     UnusableInputError
-        There is no DICOM file that can be de-identified.
+        There is no DICOM file that can be de-identified, or files of different patients have one
+        SOP Instance UID.
     ReadError
         A file is damaged.
     """
@@ -90,20 +93,9 @@ def deidentify_folder(
             expected="DICOM files",
             next_step="Name the folder of the study, or of a result that holds `dicom`",
         )
-    identifying: set[str] = set()
-    patients: list[_PatientRow] = []
-    for index, path in enumerate(files):
-        context.check("reading the headers")
-        context.progress("reading the headers", 0.5 * index / len(files))
-        header = _read(path, stop_before_pixels=True)
-        with _reporting_damage(path):
-            identifying |= identifying_words(header)
-            patient_id, study = (
-                str(header.get(tag) or "") for tag in ("PatientID", "StudyInstanceUID")
-            )
-            patients.append((patient_id, study, Patient.of(header.get)))
+    identifying, patients = _headers_of(files, source, context)
     id_by_study = _patient_ids_by_study(patients)
-    cleaner = Cleaner(options, pseudonyms, frozenset(identifying), of_study=id_by_study)
+    cleaner = Cleaner(options, pseudonyms, identifying, of_study=id_by_study)
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
     outcomes: Counter[DefacingOutcome] = Counter()
@@ -132,16 +124,58 @@ def deidentify_folder(
     )
 
 
+def _headers_of(
+    files: list[Path], source: Path, context: RunContext
+) -> tuple[frozenset[str], list[_PatientRow]]:
+    """Return the identifying words of all files, and the patient of each."""
+    identifying: set[str] = set()
+    patients: list[_PatientRow] = []
+    paths_by_uid: dict[str, dict[Patient, Path]] = defaultdict(dict)
+    for index, path in enumerate(files):
+        context.check("reading the headers")
+        context.progress("reading the headers", 0.5 * index / len(files))
+        header = _read(path, stop_before_pixels=True)
+        with _reporting_damage(path):
+            identifying |= identifying_words(header)
+            patient_id, study, uid = (
+                str(header.get(tag) or "")
+                for tag in ("PatientID", "StudyInstanceUID", "SOPInstanceUID")
+            )
+            patients.append((patient_id, study, Patient.of(header.get)))
+            paths_by_uid[uid].setdefault(patients[-1][2], path.relative_to(source))
+    paths_by_uid.pop("", None)
+    _refuse_shared_uids(paths_by_uid.values())
+    return frozenset(identifying), patients
+
+
+def _refuse_shared_uids(groups: Iterable[Mapping[Patient, Path]]) -> None:
+    """Refuse files of one SOP Instance UID whose patients differ: only one could be copied."""
+    for paths in groups:
+        if fields := conflict_among(paths, gaps=False):
+            names = first_few([repr(path.as_posix()) for path in paths.values()], _MAX_NAMED_FILES)
+            raise UnusableInputError(
+                found=f"files of different patients under one SOP Instance UID: {names}, which "
+                f"differ in {in_words(fields)}",
+                expected="one patient for each image",
+                next_step="De-identify each patient in a folder and with a key of its own; if an "
+                "archive corrected the patient, take the outdated file out",
+            )
+
+
 def _earlier_copies(out: Path, staging: Path) -> OwnedFiles:
-    """Return the files that may be overwritten: earlier copies of the same objects."""
+    """Return the files that may be overwritten: earlier copies of a patient's same objects."""
     copies: dict[str, str | None] = {}
     for path in staging.rglob("*.dcm"):
         name = path.relative_to(staging)
         if not (out / name).is_file():
             continue
         with suppress(OSError, *DAMAGED):
-            header = read_dicom(out / name, stop_before_pixels=True)
-            if (header.SOPInstanceUID, header.PatientIdentityRemoved) == (name.stem, "YES"):
+            earlier, new = (read_dicom(at / name, stop_before_pixels=True) for at in (out, staging))
+            same = (earlier.SOPInstanceUID, earlier.PatientID) == (
+                new.SOPInstanceUID,
+                new.PatientID,
+            )
+            if same and earlier.PatientIdentityRemoved == "YES":
                 copies[name.as_posix()] = None
     return copies
 
@@ -217,15 +251,7 @@ def _write_copy(
     folder = staging / dataset.SeriesInstanceUID
     target = folder / f"{dataset.SOPInstanceUID}.dcm"
     if target.exists():
-        is_other_patient = _read(target, stop_before_pixels=True).get("PatientID") != dataset.get(
-            "PatientID"
-        )
-        owner = (
-            "another patient's file: de-identify each patient separately"
-            if is_other_patient
-            else "another file"
-        )
-        counts[f"left out: the same SOP Instance UID as {owner}"] += 1
+        counts["left out: the same SOP Instance UID as another file"] += 1
         return False
     outcomes[outcome] += 1
     folder.mkdir(exist_ok=True)

@@ -17,6 +17,7 @@ from lesionlens.base.files import access, user_folders
 from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.files.bounded_read import MIB, read_text
 from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.text import safe_cell
 from lesionlens.base.uids import is_uid
 
 _REGISTERED = "1.2.840.10008."
@@ -119,7 +120,7 @@ class Pseudonyms:
             )  # after a truncated row
             addition.seek(0, os.SEEK_END)
             rows = [
-                (kind, original, replacement)
+                (kind, safe_cell(original), replacement)
                 for (kind, original), replacement in self._replacements.items()
             ]
             writer = csv.writer(addition, lineterminator="\n")
@@ -143,7 +144,7 @@ class Pseudonyms:
 def _text_of(path: Path) -> str:
     """Return the content of a mapping table; empty if it is missing."""
     try:
-        return read_text(path, _MAX_MAP_BYTES) if path.exists() else ""
+        return read_text(path, _MAX_MAP_BYTES).removeprefix("\ufeff") if path.exists() else ""
     except (ValueError, ReadError) as error:
         raise _not_a_table(path) from error
 

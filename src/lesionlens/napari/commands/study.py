@@ -14,7 +14,7 @@ def _no_result(screen: Screen) -> str:
 
 OPENERS = (
     Command("open_folder", "Open a folder…", run=lambda acts: acts.dialogs.ask_folder()),
-    Command("open_file", "Open a NIfTI file…", run=lambda acts: acts.dialogs.ask_file()),
+    Command("open_file", "Open a file…", run=lambda acts: acts.dialogs.ask_file()),
     Command("archive", "From the archive (PACS)…", run=lambda acts: acts.dialogs.ask_archive()),
     Command("reopen_result", "Reopen a saved result…", run=lambda acts: acts.dialogs.ask_result()),
     Command("compare", "Compare with an earlier result…", run=lambda acts: acts.ask_prior()),

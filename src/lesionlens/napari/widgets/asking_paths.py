@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.loading import study_paths
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.widgets.asking import ask_path
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
@@ -22,8 +23,12 @@ class AskingPaths:
         ask_path(self, self.actions_.open, "Open a folder of NIfTI or DICOM files")
 
     def ask_file(self) -> None:
-        """Ask for a NIfTI file and open it."""
-        ask_path(self, self.actions_.open, "Open a NIfTI file", "NIfTI (*.nii *.nii.gz)")
+        """Ask for a NIfTI file, or one of another kind, and open it."""
+
+        def open_file(path: Path) -> None:
+            self.actions_.open(study_paths((path,)) or (path,))
+
+        ask_path(self, open_file, "Open a file", "NIfTI (*.nii *.nii.gz);;All (*)")
 
     def ask_result(self) -> None:
         """Ask for a result folder of the open study and show it again."""

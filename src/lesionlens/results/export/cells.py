@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")  # characters that a spreadsheet may execute
-
-
-def safe_text(text: str) -> str:
-    """Prefix text that a spreadsheet would execute as a formula with an apostrophe."""
-    return f"'{text}" if _FORMULA.match(text) else text
+from lesionlens.base.text import safe_cell
 
 
 def cell(value: Any) -> str | int | float:
@@ -29,7 +23,7 @@ def cell(value: Any) -> str | int | float:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return safe_text(value)
+        return safe_cell(value)
     number: int | float = value
     return number
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_rows
 from lesionlens.base.files.manifest import check_free, listed, write_listed
-from lesionlens.results.export.cells import csv_text, safe_text
+from lesionlens.base.text import safe_cell
+from lesionlens.results.export.cells import csv_text
 from lesionlens.results.export.tables import columns
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.worklist_database import NAME as DATABASE
@@ -100,9 +101,9 @@ def check_names(studies: Iterable[str]) -> None:
 def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | float]]:
     analysed = outcome.status is Status.ANALYSED
     study_cells: dict[str, str | int | float] = {
-        "study": safe_text(outcome.name),
+        "study": safe_cell(outcome.name),
         "status": outcome.status.value,
-        "message": safe_text(outcome.message),
+        "message": safe_cell(outcome.message),
         "seconds": round(outcome.seconds, 2),
         "candidates": outcome.candidates if analysed else "",
         "other_findings": outcome.other_findings if analysed else "",

@@ -13,6 +13,7 @@ import re
 from collections.abc import Container, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from lesionlens.base.records.findings import Point
 from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import Study
+from lesionlens.imaging.reading import remembered_series
 from lesionlens.results.review import store
 from lesionlens.results.review.log import now
 from lesionlens.site.database.reads import as_stored
@@ -44,8 +46,19 @@ def own_folder() -> Path:
 
 def own_key(study: Study, reader: str) -> ReadKey:
     """Return the key of a read of a study opened without a worklist."""
-    identity = study.uid or str(study.root.resolve())
-    return ReadKey(hashlib.sha256(identity.encode()).hexdigest()[:32], reader)
+    return ReadKey(hashlib.sha256(_identity(study).encode()).hexdigest()[:32], reader)
+
+
+@lru_cache(maxsize=8)
+def _identity(study: Study) -> str:
+    """Return what tells a study from all others: without a UID its images.
+
+    Its folder may hold another patient's the next day.
+    """
+    try:
+        return study.uid or remembered_series.key_of(study)
+    except (OSError, LesionLensError):  # a file is gone by now
+        return str(study.root.resolve())
 
 
 def as_logged(analysis: Analysis, review: Review) -> Review:

@@ -13,7 +13,8 @@ from lesionlens.base.files.manifest import write_listed
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.results.export.cells import csv_text, safe_text
+from lesionlens.base.text import safe_cell
+from lesionlens.results.export.cells import csv_text
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.describing import RESULT
 from lesionlens.site.database.records import Read
@@ -137,9 +138,9 @@ def scores_in(
 def _key_columns(read: Read) -> dict[str, str | int]:
     key = read.key
     return {
-        "reader": safe_text(key.reader),
+        "reader": safe_cell(key.reader),
         "session": key.session,
-        "case": safe_text(key.study),
+        "case": safe_cell(key.study),
         "arm": key.arm.value,
     }
 
@@ -149,8 +150,8 @@ def _read_row(read: Read) -> dict[str, str | int | float]:
     return {
         **_key_columns(read),
         "complete": str(read.complete).lower(),
-        "signed_unaided": safe_text(read.unaided or ""),
-        "signed": safe_text(read.signed or ""),
+        "signed_unaided": safe_cell(read.unaided or ""),
+        "signed": safe_cell(read.signed or ""),
         "marks_unaided": len(read.marks_of(Phase.UNAIDED)),
         "marks_aided": len(read.marks_of(Phase.AIDED)),
         **{s.value: states.count(s) for s in ReviewState if s is not ReviewState.UNREVIEWED},
@@ -180,7 +181,7 @@ def _mark_rows(
                 "rating": verdict.confidence if is_rated and verdict.confidence is not None else "",
                 "verdict": verdict.state.value,
                 "score": scores.get((read.key.study, verdict.tracking_uid), ""),
-                "reason": safe_text(verdict.reason or ""),
+                "reason": safe_cell(verdict.reason or ""),
                 **_position_columns(verdict.at_mm),
             }
         )

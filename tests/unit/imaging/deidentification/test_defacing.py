@@ -172,6 +172,27 @@ def test_two_studies_with_one_frame_of_reference_have_a_face_each(tmp_path, monk
     assert len(found) == len(seen) == 2
 
 
+@pytest.mark.parametrize(("other", "faces"), [("B2", 2), ("", 1)])
+def test_two_patients_with_the_same_uids_have_a_face_each(tmp_path, monkeypatch, other, faces):
+    """A second patient's face stayed: the template lay where the first one's is."""
+    patient = make_patient(spacing_mm=4.0, noise=0.0)
+    for patient_id in ("A1", other):
+        folder = tmp_path / f"p{patient_id}"
+        for path in write_dicom(patient, folder, sequences=(MrSequence.T1,))[MrSequence.T1]:
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID = patient_id
+            uid = generate_uid(entropy_srcs=[patient_id, dataset.SOPInstanceUID])
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+            dataset.save_as(path)
+    seen = []
+    monkeypatch.setattr(defacing, "_locate_face", lambda stack, _: seen.append(stack) or stack)
+    located = defacing.find_faces(files_below(tmp_path)).by_frame
+    assert len(located) == 2
+    assert len(seen) == len({id(stack) for stack in located.values()}) == faces
+    for (_, owner), stack in located.items():
+        assert faces == 1 or {item.patient for item in stack.slices} == {owner}
+
+
 @pytest.mark.parametrize("number", [1, 5, 11, 14, 20])
 def test_the_template_fits_heads_however_they_nod(number):
     labels, grid = head(number)

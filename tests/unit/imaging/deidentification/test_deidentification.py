@@ -408,11 +408,40 @@ def test_of_two_files_with_one_uid_the_second_is_left_out_with_a_word(tmp_path):
     assert any("same SOP Instance UID" in notice for notice in done.notices)
     (path,) = (p for p in files_below(tmp_path / "out") if p.suffix == ".dcm")
     assert pydicom.dcmread(path).PixelData == b"\x01\x00"
-    assert not any("another patient" in notice for notice in done.notices)
-    dataset.PatientID = "of another site"
-    dataset.save_as(folder / "b")
-    done = deidentify_folder(folder, tmp_path / "two", NAMES, Options())
-    assert any("another patient's file: de-identify each" in notice for notice in done.notices)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "other"), [("PatientID", "of another site"), ("PatientName", "Roe^Jane")]
+)
+def test_one_uid_for_two_patients_is_refused(tmp_path, keyword, other):
+    """The second patient's file was left out, with a notice and exit status 0."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    dataset = image()
+    for name, series in (("a", "1"), ("b", "2")):  # as a file would have been copied for each
+        dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[series])
+        dataset.save_as(folder / name)
+        setattr(dataset, keyword, other)
+    with pytest.raises(UnusableInputError, match="one SOP Instance UID: 'a', 'b'"):
+        deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_copy_of_another_patient_with_the_same_uids_is_not_overwritten(tmp_path):
+    """A second run, with the second patient's folder, replaced the first one's copy in silence."""
+    out, copies = tmp_path / "out", []
+    for patient in ("A1", "A1", "B2"):
+        dataset, folder = image(), tmp_path / patient
+        dataset.PatientID = patient
+        folder.mkdir(exist_ok=True)
+        dataset.save_as(folder / "a")
+        if patient == "B2":
+            with pytest.raises(UnusableInputError, match="dcm"):
+                deidentify_folder(folder, out, NAMES, Options(keep_faces=True))
+        else:
+            deidentify_folder(folder, out, NAMES, Options(keep_faces=True))
+        copies.append({path: path.read_bytes() for path in files_below(out) if path.is_file()})
+    assert copies[0] == copies[1] == copies[2]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -501,6 +530,21 @@ def test_key_and_map_are_their_owner_s_alone(tmp_path):
     (tmp_path / "bad").write_text("secret")
     with pytest.raises(UnusableInputError, match="no key"):
         key_at(tmp_path / "bad")
+
+
+def test_no_original_in_the_map_is_executed_and_a_spreadsheet_may_save_it(tmp_path):
+    """A patient ID of an archive could begin with a formula; a byte order mark was refused."""
+    names, path = Pseudonyms(b"k" * 32), tmp_path / "map.csv"
+    names.patient("=HYPERLINK(1)")
+    names.write_map(path)
+    text = path.read_text(encoding="utf-8")
+    assert ",=" not in text
+    path.write_text("\ufeff" + text, encoding="utf-8")
+    names.patient("Müller")
+    names.write_map(path)
+    assert path.read_text(encoding="utf-8").splitlines()[1:] == [
+        *text.splitlines()[1:], f"patient,Müller,{names.patient('Müller')}"
+    ]  # fmt: skip
 
 
 def test_a_row_of_the_map_that_was_cut_off_is_named_by_its_line(tmp_path):

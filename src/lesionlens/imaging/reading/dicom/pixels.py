@@ -68,6 +68,8 @@ def _fill(
 def decode(path: Path, uid: str) -> NDArray[Any]:
     """Return the stored pixel values of a file: (rows, columns) or (frames, rows, columns).
 
+    Padding that the header declares is replaced by zero, or by the value nearest to it.
+
     Parameters
     ----------
     uid : str
@@ -87,7 +89,7 @@ def decode(path: Path, uid: str) -> NDArray[Any]:
         contradiction = _size_problem(data) or _contradiction(data)
         if contradiction:
             raise _undecodable(path, contradiction)
-        return np.asarray(data.pixel_array)
+        return _without_padding(np.asarray(data.pixel_array), data)
     except ReadError:
         raise
     except MemoryError as error:
@@ -97,6 +99,24 @@ def decode(path: Path, uid: str) -> NDArray[Any]:
             raise unreadable(error, path.name) from error
         text = " ".join(str(error).split())
         raise _undecodable(path, text[:160] or type(error).__name__) from error
+
+
+def _without_padding(pixels: NDArray[Any], data: pydicom.Dataset) -> NDArray[Any]:
+    """Replace declared padding below or above all other pixels, which interpolation would mix in.
+
+    Some scanners write a negative value under the VR of unsigned numbers: 63536 for -2000.
+    """
+    declared = (data.get("PixelPaddingValue"), data.get("PixelPaddingRangeLimit"))
+    limits = [int(value) for value in declared if isinstance(value, int)]
+    if not limits or not any(limits) or pixels.dtype.kind not in "iu":
+        return pixels
+    low, high = sorted(np.array(limits).astype(pixels.dtype)[[0, -1]])
+    padding = (pixels >= low) & (pixels <= high)
+    others = pixels[~padding]
+    if not padding.any() or (others.size and others.min() < low and others.max() > high):
+        return pixels
+    zero = np.clip(0, others.min(), others.max()) if others.size else 0
+    return np.where(padding, pixels.dtype.type(zero), pixels)
 
 
 def _size_problem(data: pydicom.Dataset) -> str | None:

@@ -86,6 +86,27 @@ def test_names_and_numbers_decide_nothing(make_study):
     np.testing.assert_array_equal(shuffled.load(), plain.load())
 
 
+@pytest.mark.parametrize(
+    ("stored", "declared", "vr"),
+    [(-32768, -32768, "SS"), (-2000, 63536, "US"), (30000, 30000, "US"), (-5, 1, "SS")],
+)
+def test_declared_padding_is_read_as_zero(one, stored, declared, vr):
+    """The padding of a tilted series was mixed into the head's edge, and dimmed the display."""
+    before = open_study(one).series[T1C].load()
+
+    def pad(ds):
+        values = ds.pixel_array.astype("<i2")
+        values[:5] = stored
+        ds.PixelData, ds.PixelRepresentation = values.tobytes(), 1
+        ds.BitsStored, ds.HighBit = 16, 15
+        ds.add_new("PixelPaddingValue", vr, declared)
+
+    rewrite(one, pad)
+    after = open_study(one).series[T1C].load()
+    np.testing.assert_array_equal(after[:, 5:], before[:, 5:])
+    assert (after[:, :5] == (stored if stored == -5 else 0)).all()
+
+
 @pytest.mark.parametrize("orientation", ["LPS", "PIR", "LIP", "RAI", "ASL"])
 def test_left_stays_left_in_every_plane(make_study, patient, orientation):
     folder = make_study(dicom=True, sequences={"t1c"}, orientation=orientation, tilt_deg=7)
