@@ -158,7 +158,7 @@ def _response_items(analysis: Analysis) -> list[Any]:
         return []
     if not analysis.response_outdated:
         return [_response_item(signed)]
-    basis = "other measures or decisions"
+    basis = "other measurements or decisions"
     text = f"A response signed by {signed.reader} is omitted: it was signed on {basis}"
     contains = RelationshipTypeValues.CONTAINS
     return [TextContentItem(identity.concept(codes.LIMIT), text, contains)]
