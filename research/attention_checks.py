@@ -44,11 +44,11 @@ from lesionlens.network import weights as weight_files
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.synth.draw import SyntheticBatch, draw
+from lesionlens.network.synth.generator import SyntheticBatch, draw
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
-from lesionlens.training.data import VALIDATION_SEED, SynthSource
+from lesionlens.training.data import FIRST_VALIDATION_SEED, SynthSource
 from lesionlens.training.loop import TrainOptions, train
 
 CPU = torch.device("cpu")
@@ -155,7 +155,7 @@ def top_hurts_most(result: Result) -> list[dict[str, bool]]:
             continue
         top = max(present, key=lambda s: relevance[s])
         hurts = score_left_out[top] <= min(score_left_out[s] for s in present) + 1e-6
-        rows.append({"hurts": hurts, "named": shapley.deciding(relevance) is not None})
+        rows.append({"hurts": hurts, "named": shapley.deciding_sequence(relevance) is not None})
     return rows
 
 
@@ -284,7 +284,7 @@ def label_randomisation(steps: int) -> dict[str, Any]:
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
     rows = [
         row
-        for seed in range(VALIDATION_SEED, VALIDATION_SEED + _HELD_OUT)
+        for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + _HELD_OUT)
         if (row := _held_out(networks, draw(grid, [seed])))
     ]
     return {

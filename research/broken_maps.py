@@ -24,7 +24,7 @@ from cases import sequence_files
 
 from lesionlens.analysis.explain import maps as attention_maps
 from lesionlens.analysis.explain.explain import check_maps
-from lesionlens.analysis.explain.questions import questions_to
+from lesionlens.analysis.explain.perturbation_runner import perturbation_runner
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.find import find
 from lesionlens.base.labels import Region
@@ -32,7 +32,7 @@ from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.readers import open_study
@@ -75,8 +75,8 @@ def networks_of(engine: Exchangeable) -> dict[str, LensNetwork]:
 
 def outlined(prediction: Prediction, prepared: PreparedStudy) -> ComponentMask:
     """Return what an analysis flags by a prediction."""
-    probability = native.resample_regions(prediction.probability, prepared, nested=True)
-    return find(prediction, probability, prepared.native).marked
+    probability = native_grid.resample_regions(prediction.probability, prepared, nested=True)
+    return find(prediction, probability, prepared.native).components
 
 
 def judged(
@@ -84,8 +84,8 @@ def judged(
 ) -> Mapping[Region, MapChecks]:
     """Return the checks of a prediction's maps, asked of the network in use."""
     maps = attention_maps.draw(prediction.trace, prepared.brain).maps
-    attention = native.resample_regions(maps, prepared, nested=False)
-    questions = questions_to(engine, prepared, prediction, SILENT)
+    attention = native_grid.resample_regions(maps, prepared, nested=False)
+    questions = perturbation_runner(engine, prepared, prediction, SILENT)
     return check_maps(prepared, prediction, marked, attention, questions)
 
 

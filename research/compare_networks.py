@@ -25,7 +25,7 @@ import profiler
 from lesionlens.base.errors import LesionLensError, ResourceError
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.cli.bench import busy_warning, circumstances, machine_line
+from lesionlens.cli.bench import benchmark_conditions, busy_warning, machine_line
 from lesionlens.engines import device as devices
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.readers import open_study
@@ -150,7 +150,9 @@ def main() -> int:
     options = parser.parse_args()
     try:
         prepared = prepare(open_study(options.study), RunContext())
-        about = circumstances(devices.describe(devices.choose(options.device)), options.study)
+        about = benchmark_conditions(
+            devices.describe(devices.choose(options.device)), options.study
+        )
         busy = busy_warning(about["machine"])
         patience = profiler.Patience(1 if options.quick else options.repeat, estimate=options.quick)
         rows, notes = time_networks(prepared, options.device, patience)

@@ -35,13 +35,19 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.perturbation_order import subsets_of
 from lesionlens.network.normalise import zscore
-from lesionlens.network.synth import draw as drawing
+from lesionlens.network.synth import generator as drawing
 from lesionlens.network.synth import tumour
-from lesionlens.network.synth.draw import DrawConfig, Geometry, SyntheticBatch, draw_geometry, paint
-from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.network.synth.generator import (
+    GeneratorConfig,
+    Geometry,
+    SyntheticBatch,
+    generate_geometry,
+    paint,
+)
+from lesionlens.training.data import FIRST_VALIDATION_SEED
 
-FIRST_SEED = VALIDATION_SEED + 830_000_000
-GRID = DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.0, cavity=0.0)
+FIRST_SEED = FIRST_VALIDATION_SEED + 830_000_000
+GRID = GeneratorConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.0, cavity=0.0)
 ML = 0.008
 SEEN, MIN_CALLED = 0.5, 0.05
 GAINS = (2.0, 4.0, 7.0)
@@ -72,7 +78,7 @@ def without_tumour(geometry: Geometry) -> Geometry:
 
 def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
     """Draw a patient whose tumour shows in one sequence alone, for each; None of a small one."""
-    geometry = draw_geometry(GRID, [seed])
+    geometry = generate_geometry(GRID, [seed])
     if float(geometry.labels[0, 0].sum()) * ML < MIN_ML:
         return None
     with_tumour, without = (
@@ -116,7 +122,7 @@ def healthy(seed: int) -> Healthy:
 
     drawing.lesions.plan_lesions = single  # type: ignore[assignment]
     try:
-        geometry = draw_geometry(GRID, [seed])
+        geometry = generate_geometry(GRID, [seed])
     finally:
         drawing.lesions.plan_lesions = plan
     batch = paint(GRID, without_tumour(geometry), [seed])

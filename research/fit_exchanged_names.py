@@ -26,7 +26,7 @@ from lesionlens.imaging.preparation.checks import exchanged_names as names
 from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 
 FIRST_SEED, BRAINS = 500, 30
 FRESH = (*range(700, 740), *range(800, 860))
@@ -102,7 +102,7 @@ def _real(study: Path) -> Case | None:
 
 
 def _synthetic(seed: int) -> Case:
-    batch = draw(DrawConfig(), [seed])
+    batch = draw(GeneratorConfig(), [seed])
     images = dict(zip(MrSequence, batch.channels[0].numpy(), strict=True))
     affine = np.diag([*[float(batch.spacing_mm[0])] * 3, 1.0])
     case = _case(images, batch.brain[0].numpy(), Grid(images[MrSequence.T1].shape, affine))

@@ -197,11 +197,14 @@ def _min_probability_of(samples: Samples, held_out: Floats, number: int) -> floa
 
 def offered(fits: dict[str, Fitted]) -> dict[str, Fitted]:
     """Return the fits without kinds that not even all four sequences tell apart."""
-    never = fits[kinds.key_of(MrSequence)].model.least > 1
+    never = fits[kinds.key_of(MrSequence)].model.min_probability > 1
     return {
         name: replace(
             fitted_kind,
-            model=replace(fitted_kind.model, least=np.where(never, NEVER, fitted_kind.model.least)),
+            model=replace(
+                fitted_kind.model,
+                min_probability=np.where(never, NEVER, fitted_kind.model.min_probability),
+            ),
         )
         for name, fitted_kind in fits.items()
     }
@@ -210,7 +213,7 @@ def offered(fits: dict[str, Fitted]) -> dict[str, Fitted]:
 def labels_of(fitted_kind: Fitted) -> NDArray[np.intp]:
     """Return the kind that is shown of each candidate; their number where none stands out."""
     likeliest = fitted_kind.held_out.argmax(1)
-    is_shown = fitted_kind.held_out.max(1) >= fitted_kind.model.least[likeliest]
+    is_shown = fitted_kind.held_out.max(1) >= fitted_kind.model.min_probability[likeliest]
     return np.where(is_shown, likeliest, len(KINDS))
 
 
@@ -225,7 +228,7 @@ def as_json(fits: dict[str, Fitted]) -> str:
                 "mean": [float(f"{v:.5g}") for v in fitted_kind.model.mean],
                 "scale": [float(f"{v:.5g}") for v in fitted_kind.model.scale],
                 "weights": [[float(f"{v:.4g}") for v in row] for row in fitted_kind.model.weights],
-                "least": fitted_kind.model.least.tolist(),
+                "least": fitted_kind.model.min_probability.tolist(),
             }
             for name, fitted_kind in fits.items()
         },
@@ -262,7 +265,7 @@ def report_held_out(samples: Samples, fits: dict[str, Fitted]) -> Iterator[str]:
         )
         bounds = " | ".join(
             "not offered" if min_probability > 1 else f"{min_probability:.2f}"
-            for kind, min_probability in zip(KINDS, fitted_kind.model.least, strict=True)
+            for kind, min_probability in zip(KINDS, fitted_kind.model.min_probability, strict=True)
             if kind in offered_kinds
         )
         yield (

@@ -23,7 +23,7 @@ from lesionlens.imaging.preparation.checks import tissue_contrast
 from lesionlens.imaging.preparation.tissue_template import load_template
 from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 
 FIRST_SEED = 7_000_000
 
@@ -31,7 +31,7 @@ FIRST_SEED = 7_000_000
 def drawn(brains: int) -> np.ndarray:
     """Return the features of synthetic brains, (brains, 4, 5)."""
     template = load_template()
-    config = DrawConfig(
+    config = GeneratorConfig(
         shape=(56, 68, 56), spacing_mm=(tissue_contrast.EDGE_MM, tissue_contrast.EDGE_MM)
     )
     edge = config.spacing_mm[0]

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.synth import anatomy, atlas
-from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import Batch, collate, padded_shape, window_in
-from lesionlens.training.kept_volumes import read
+from lesionlens.training.stored_volumes import read
 
 _STRIDE = 8
 _RECENT = 0.6  # of what is shown belongs to what was drawn last
@@ -79,7 +79,7 @@ class Drawn:
     """Volumes drawn on the device, each shown about `shows` times."""
 
     def __init__(
-        self, draw: DrawConfig, grid: Grid, seed: int, device: torch.device, shows: float = 2.0
+        self, draw: GeneratorConfig, grid: Grid, seed: int, device: torch.device, shows: float = 2.0
     ) -> None:
         self._draw = replace(draw, shape=grid.shape, spacing_mm=grid.spacing_mm)
         self._grid, self._seed, self._device, self._shows = grid, seed, device, shows
@@ -103,7 +103,7 @@ class Drawn:
         grid, previous_count = self._grid, self.drawn
         seeds = list(range(self._seed, self._seed + grid.geometries))
         self._seed += grid.geometries
-        geometry = draw_geometry(self._draw, seeds, str(self._device))
+        geometry = generate_geometry(self._draw, seeds, str(self._device))
         for round_ in range(grid.paintings):
             batch = paint(self._draw, geometry, seeds, round_)
             code = batch.brain.to(torch.uint8)

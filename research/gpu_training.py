@@ -39,16 +39,16 @@ from lesionlens.network import weights
 from lesionlens.network.lesion_queries import LesionOutput
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.notes import WeightsNotes, notes_of
-from lesionlens.network.synth.draw import DrawConfig
-from lesionlens.network.synth.kinds import KindShares
+from lesionlens.network.synth.generator import GeneratorConfig
+from lesionlens.network.synth.other_lesions import LesionFrequencies
+from lesionlens.network.weights_metadata import WeightsNotes, notes_of
 from lesionlens.training import losses
+from lesionlens.training.augmentation import augment
 from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig
-from lesionlens.training.data import VALIDATION_SEED, Batch, first_seed
-from lesionlens.training.kept_volumes import keep, read
+from lesionlens.training.data import FIRST_VALIDATION_SEED, Batch, stage_seed
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.set_loss import set_loss
-from lesionlens.training.variation import varied
+from lesionlens.training.stored_volumes import keep, read
 
 NUMBERS = (
     *("00006", "01476", "01478", "01479", "01480", "01481"),
@@ -58,7 +58,9 @@ MAY_BE_TRAINED_ON = tuple(f"BraTS2021_{number}" for number in NUMBERS)
 """Patients under CC BY 4.0; see the model card."""
 SPACING_MM, FOLDS, PACK_BYTES = 2.0, 4, 20_000_000
 MANIFEST = "manifest.json"
-KINDS = KindShares(metastases=0.12, meningioma=0.06, haematoma=0.05, infarct=0.05, plaques=0.04)
+KINDS = LesionFrequencies(
+    metastases=0.12, meningioma=0.06, haematoma=0.05, infarct=0.05, plaques=0.04
+)
 DATA = DataConfig(complete=0.5, single=(0.04, 0.07, 0.05, 0.08), without_t1=0.2, without_t1c=0.08)
 _KEEP_S, _SEED = 120.0, 91
 _REGIONS = ("WT", "TC", "ET")
@@ -119,7 +121,7 @@ def vary(options: argparse.Namespace) -> None:
             if file.is_file():
                 continue
             rng = np.random.default_rng((_SEED, index, int(row["case"][-5:])))
-            packed = varied(read(options.pack / row["file"]), SPACING_MM, None, rng)
+            packed = augment(read(options.pack / row["file"]), SPACING_MM, None, rng)
             file.parent.mkdir(parents=True, exist_ok=True)
             keep(packed, file)
 
@@ -151,14 +153,14 @@ class TrainingRun:
         self._batches = self._mixture()
 
     def _mixture(self) -> Mixture:
-        draw = DrawConfig(kinds=KINDS)
+        draw = GeneratorConfig(kinds=KINDS)
         whole, fine = (
             dataclasses.replace(g, shape=tuple(n // 3 for n in g.shape), geometries=1,
                                 spacing_mm=tuple(3 * s for s in g.spacing_mm),
                                 window=g.window and (32, 32, 32))
             if self._options.tiny else g for g in (WHOLE, FINE)
         )  # fmt: skip
-        first = first_seed(_SEED + (self._options.fold or 0), self.step, 0)
+        first = stage_seed(_SEED + (self._options.fold or 0), self.step, 0)
         synthetic = Drawn(draw, whole, first, self._device)
         fine_synthetic = Drawn(draw, fine, first + 500_000, self._device)
         if self._rows:
@@ -241,7 +243,7 @@ def dice_of(network: LensNetwork, pieces: Sequence[Piece]) -> list[list[float]]:
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, torch.bfloat16):
-            logits = network(x, place=batch.place, lesions=False).logits
+            logits = network(x, place=batch.position_range, lesions=False).logits
         masks = ((logits > logit_thresholds) & batch.brain[:, None])[0].flatten(1)
         truth = batch.labels[0].flatten(1) > 0
         overlap, total = (masks & truth).sum(1), masks.sum(1) + truth.sum(1)
@@ -261,7 +263,7 @@ def judge(options: argparse.Namespace) -> None:
     network = channels_last(network.to(device)).eval()
     rng = np.random.default_rng(7)
     grid = dataclasses.replace(WHOLE, geometries=8, paintings=1)
-    synthetic = Drawn(DrawConfig(kinds=KINDS), grid, VALIDATION_SEED + 70_000, device)
+    synthetic = Drawn(GeneratorConfig(kinds=KINDS), grid, FIRST_VALIDATION_SEED + 70_000, device)
     if not options.tiny:
         pieces = [piece for _ in range(5) for piece in synthetic.more(rng)]
         print("drawn", len(pieces), np.round(np.mean(dice_of(network, pieces), 0), 4), flush=True)

@@ -19,39 +19,44 @@ from calibration.calibrate import FIRST_SEED, prepared_of
 from kind_rows import DISMISSED, SPACING_MM
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.components import CandidateCriteria, draw_components
-from lesionlens.analysis.findings.find import judged
+from lesionlens.analysis.findings.components import CandidateCriteria, segment_components
+from lesionlens.analysis.findings.find import split_by_score
 from lesionlens.base.labels import LesionKind, Region
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.network.synth import tumour as lesions
 from lesionlens.network.synth.anatomy import sample_pose
 from lesionlens.network.synth.atlas import choose
-from lesionlens.network.synth.draw import (
-    DrawConfig,
+from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.network.synth.generator import (
+    GeneratorConfig,
     Geometry,
     SyntheticBatch,
-    draw_geometry,
+    generate_geometry,
     paint,
 )
-from lesionlens.network.synth.fields import RandomStreams
 from lesionlens.network.synth.instances import CAVITY, ENHANCEMENT, WHITE_SPOTS
-from lesionlens.network.synth.kinds import KindShares
+from lesionlens.network.synth.other_lesions import LesionFrequencies
 
-CONFIG = DrawConfig(
+CONFIG = GeneratorConfig(
     shape=(92, 112, 88),
     spacing_mm=(SPACING_MM, SPACING_MM),
     tumour_free=0.3,
     cavity=0.3,
-    kinds=KindShares(metastases=0.3, meningioma=0.3, isointense=0.2, haematoma=0.35, infarct=0.35),
+    kinds=LesionFrequencies(
+        metastases=0.3, meningioma=0.3, isointense=0.2, haematoma=0.35, infarct=0.35
+    ),
 )
 TUMOURS = dataclasses.replace(
-    CONFIG, tumour_free=0.0, cavity=0.0, kinds=KindShares(metastases=0.1, meningioma=0.2)
+    CONFIG, tumour_free=0.0, cavity=0.0, kinds=LesionFrequencies(metastases=0.1, meningioma=0.2)
 )
 """Of the patients from `FIRST_TUMOUR` on: half of them gliomas, which `CONFIG` draws seldom."""
 MIMICS = dataclasses.replace(
-    CONFIG, tumour_free=0.7, cavity=0.35, kinds=KindShares(haematoma=0.4, infarct=0.5, plaques=0.6)
+    CONFIG,
+    tumour_free=0.7,
+    cavity=0.35,
+    kinds=LesionFrequencies(haematoma=0.4, infarct=0.5, plaques=0.6),
 )
 """Of those from `FIRST_MIMIC` on."""
 FIRST_TUMOUR, FIRST_MIMIC = 1000, 2000
@@ -72,14 +77,14 @@ _SATELLITE_MM = 3.5
 _LARGE_MM = 6.5
 
 
-def config_of(number: int) -> DrawConfig:
+def config_of(number: int) -> GeneratorConfig:
     """Return how a patient is drawn."""
     if number >= FIRST_MIMIC:
         return MIMICS
     return CONFIG if number < FIRST_TUMOUR else TUMOURS
 
 
-def metastatic(seed: int, config: DrawConfig) -> bool:
+def metastatic(seed: int, config: GeneratorConfig) -> bool:
     """Whether the generator's own tumours of this seed have the sizes of metastases."""
     streams, heads = RandomStreams([seed], torch.device("cpu")), choose([seed], config.individuals)
     streams.uniform(*config.spacing_mm)
@@ -87,7 +92,7 @@ def metastatic(seed: int, config: DrawConfig) -> bool:
     return bool(radius[0, 0] < _LARGE_MM or radius[0, 1:].min() < _SATELLITE_MM)
 
 
-def tumour_kind(seed: int, geometry: Geometry, config: DrawConfig) -> LesionKind:
+def tumour_kind(seed: int, geometry: Geometry, config: GeneratorConfig) -> LesionKind:
     """Return the kind of a patient's tumours."""
     kind = int(geometry.kind[0])
     if kind == lesions.MENINGIOMA:
@@ -121,14 +126,14 @@ def found_outlines(
     """Return the components of the engine's first pass on some of the sequences."""
     study = prepared_of(batch, np.array(present))
     first_pass = engine.first_pass(study, context=SILENT)
-    whole = native.resample_map(first_pass.seen.probability[0], study, first_pass.seen.grid)
+    whole = native_grid.resample_map(first_pass.seen.probability[0], study, first_pass.seen.grid)
     core = np.zeros(whole.shape, np.float32)
     rules = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: first_pass.threshold})
     regions = {Region.WT: whole, Region.TC: core, Region.ET: core}
-    marked = judged(
-        draw_components(regions, study.native, rules), first_pass.seen, first_pass.scoring
+    marked = split_by_score(
+        segment_components(regions, study.native, rules), first_pass.seen, first_pass.scoring
     )
-    numbers = marked.marked.components.copy()
+    numbers = marked.components.components.copy()
     if marked.dismissed is not None:
         below = marked.dismissed.components
         numbers[below > 0] = below[below > 0] + DISMISSED
@@ -138,7 +143,7 @@ def found_outlines(
 def keep(engine: LensEngine, number: int, file: Path) -> None:
     """Draw a patient and keep it."""
     seed, config = SEED + number, config_of(number)
-    geometry, rng = draw_geometry(config, [seed]), np.random.default_rng(seed)
+    geometry, rng = generate_geometry(config, [seed]), np.random.default_rng(seed)
     scans, components, subsets = [], [], []
     for scanner in range(SCANNERS):
         batch = paint(config, geometry, [seed], scanner)

@@ -31,17 +31,17 @@ from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     component_voxels,
     components_of,
-    draw_components,
+    segment_components,
 )
 from lesionlens.base.labels import LesionClass, MrSequence
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import sample_presence
 from lesionlens.training.references import find_real_cases
@@ -58,8 +58,8 @@ Scan = tuple[str, Callable[[], Rows]]
 def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Rows:
     """Return a row a candidate, flagged or not."""
     prediction = engine.predict(study, context=SILENT)
-    probability = native.resample_regions(prediction.probability, study, nested=True)
-    marked = draw_components(probability, study.native, CandidateCriteria(prediction.thresholds))
+    probability = native_grid.resample_regions(prediction.probability, study, nested=True)
+    marked = segment_components(probability, study.native, CandidateCriteria(prediction.thresholds))
     unperturbed = prediction.unperturbed
     if unperturbed is None or not marked.count:
         return []
@@ -85,7 +85,7 @@ def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_
 def of_head(engine: LensEngine, number: int) -> Rows:
     """Return the rows of a synthetic head."""
     seed = FIRST_SEED + 10_000 + number
-    batch = draw(DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.3), [seed])
+    batch = draw(GeneratorConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.3), [seed])
     present = sample_presence(np.random.default_rng(seed), DataConfig())
     truth = batch.labels[0, 0].cpu().numpy() > 0
     return candidates(engine, prepared_of(batch, present), truth)

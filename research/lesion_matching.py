@@ -30,19 +30,19 @@ from prior_pairs import movement
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.phantoms.acquire import Acquisition, acquire
 
-from lesionlens.analysis.findings.components import draw_components
+from lesionlens.analysis.findings.components import segment_components
 from lesionlens.analysis.followup.matching import match
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.network.synth import draw as drawing
+from lesionlens.network.synth import generator as drawing
 from lesionlens.network.synth import tumour
-from lesionlens.network.synth.draw import DrawConfig, draw_geometry
-from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry
+from lesionlens.training.data import FIRST_VALIDATION_SEED
 
-FIRST_SEED = VALIDATION_SEED + 850_000_000
+FIRST_SEED = FIRST_VALIDATION_SEED + 850_000_000
 EDGE_MM = 3.0
-GRID = DrawConfig((64, 76, 60), (EDGE_MM, EDGE_MM), tumour_free=0.0, cavity=0.0)
+GRID = GeneratorConfig((64, 76, 60), (EDGE_MM, EDGE_MM), tumour_free=0.0, cavity=0.0)
 NOW, THEN = Acquisition("LPS", (1.0, 1.0, 2.0)), Acquisition("LPS", (1.0, 1.0, 3.0))
 MIN_SHARE = 0.1
 """Of a drawn lesion's voxels, from which a candidate holds it."""
@@ -77,7 +77,7 @@ def marked(
     drawing.lesions.plan_lesions = scaled  # type: ignore[assignment]
     drawing.lesions.measure = measured  # type: ignore[assignment]
     try:
-        geometry = draw_geometry(GRID, [seed])
+        geometry = generate_geometry(GRID, [seed])
     finally:
         drawing.lesions.plan_lesions, drawing.lesions.measure = plan, measure
     affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
@@ -86,7 +86,9 @@ def marked(
     nested = geometry.labels[0].numpy()
     regions = {r: acquire(Volume(nested[n], drawn_grid), acquisition) for n, r in enumerate(Region)}
     grid = next(iter(regions.values())).grid
-    components = draw_components({r: v.data.astype(np.float32) for r, v in regions.items()}, grid)
+    components = segment_components(
+        {r: v.data.astype(np.float32) for r, v in regions.items()}, grid
+    )
     lesion_index = np.where(nested[0] > 0, distances[0].nearest[0, 0].numpy() + 1, 0)
     return Marked(
         components.components,

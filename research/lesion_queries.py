@@ -21,11 +21,11 @@ from lesionlens.base.labels import LesionClass
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.synth.draw import DrawConfig, draw
-from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.network.synth.generator import GeneratorConfig, draw
+from lesionlens.training.data import FIRST_VALIDATION_SEED
 from lesionlens.training.set_loss import instance_targets
 
-FIRST_SEED = VALIDATION_SEED + 700_000_000
+FIRST_SEED = FIRST_VALIDATION_SEED + 700_000_000
 SMALL_ML = 1.0
 
 
@@ -41,7 +41,7 @@ def examine(
     network: LensNetwork, seed: int, spacing_mm: float, counts: Counter[str]
 ) -> list[float]:
     """Add one patient to the counts; the Dice of every tumour that was found."""
-    config = DrawConfig((92, 112, 88), (spacing_mm, spacing_mm))
+    config = GeneratorConfig((92, 112, 88), (spacing_mm, spacing_mm))
     batch = draw(config, [seed])
     present = torch.ones(1, 4)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):

@@ -152,15 +152,15 @@ def linked(studio: Studio, panel: LesionLens) -> None:
     session, acts = panel.session, panel.actions_
     session.choose_overlay(Overlay.CONTOUR)
     acts.show_layout(Layout.FOUR)
-    acts.go_to(1)
+    acts.go_to_candidate(1)
     studio.window("pictures/four-views.png")
     session.choose_overlay(Overlay.MAP)
     acts.show_layout(Layout.PLANES)
-    acts.go_to(1)
+    acts.go_to_candidate(1)
     studio.window("pictures/three-planes.png")
     session.choose_overlay(Overlay.CONTOUR)
     acts.show_layout(Layout.SINGLE)
-    acts.go_to(1)
+    acts.go_to_candidate(1)
 
 
 def maps(studio: Studio, panel: LesionLens) -> None:

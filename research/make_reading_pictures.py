@@ -94,7 +94,7 @@ def day(studio: Studio, panel: LesionLens, folder: Path, place: Place) -> None:
     panel.actions_.sign()
     settle(studio, dock)
     panel.session.choose_overlay(Overlay.CONTOUR)
-    panel.actions_.go_to(1)
+    panel.actions_.go_to_candidate(1)
     settle(studio, dock)
     panel.findChild(QScrollArea).ensureWidgetVisible(panel.candidates)
     studio.window("pictures/unaided.png")
@@ -110,7 +110,7 @@ def prior(studio: Studio, panel: LesionLens, now: Path, earlier: Path) -> None:
     panel.actions_.compare(earlier, STUDY)
     settle(studio)
     panel.session.choose_overlay(Overlay.CONTOUR)
-    panel.actions_.go_to(1)
+    panel.actions_.go_to_candidate(1)
     studio.window("pictures/prior.png")
 
 

@@ -27,17 +27,17 @@ from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     component_voxels,
-    draw_components,
+    segment_components,
 )
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
-from lesionlens.network.synth.draw import DrawConfig, draw
-from lesionlens.network.synth.kinds import KindShares
-from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.network.synth.generator import GeneratorConfig, draw
+from lesionlens.network.synth.other_lesions import LesionFrequencies
+from lesionlens.training.data import FIRST_VALIDATION_SEED
 
-FIRST_SEED = VALIDATION_SEED + 900_000_000
+FIRST_SEED = FIRST_VALIDATION_SEED + 900_000_000
 EDGES_ML = (0.05, 0.3, 1.0, 3.0, 1000.0)
 ALL, NO_T1C, T1C = (1, 1, 1, 1), (1, 0, 1, 1), (0, 1, 0, 0)
 NEIGHBOURS = np.ones((3, 3, 3))
@@ -48,26 +48,26 @@ FOUND = 0.1
 class LesionSet(NamedTuple):
     """One kind of patients."""
 
-    kinds: KindShares
+    kinds: LesionFrequencies
     present: tuple[int, int, int, int] = ALL
     tumour_free: float = 0.0
 
 
 SETS = {
-    "glioma": LesionSet(KindShares()),
-    "metastases": LesionSet(KindShares(metastases=1.0)),
-    "meningioma": LesionSet(KindShares(meningioma=1.0)),
-    "meningioma, T1c": LesionSet(KindShares(meningioma=1.0), T1C),
-    "isointense, no T1c": LesionSet(KindShares(isointense=1.0), NO_T1C),
-    "haematoma": LesionSet(KindShares(haematoma=1.0), ALL, 1.0),
-    "infarct": LesionSet(KindShares(infarct=1.0), ALL, 1.0),
+    "glioma": LesionSet(LesionFrequencies()),
+    "metastases": LesionSet(LesionFrequencies(metastases=1.0)),
+    "meningioma": LesionSet(LesionFrequencies(meningioma=1.0)),
+    "meningioma, T1c": LesionSet(LesionFrequencies(meningioma=1.0), T1C),
+    "isointense, no T1c": LesionSet(LesionFrequencies(isointense=1.0), NO_T1C),
+    "haematoma": LesionSet(LesionFrequencies(haematoma=1.0), ALL, 1.0),
+    "infarct": LesionSet(LesionFrequencies(infarct=1.0), ALL, 1.0),
 }
 
 
 def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray, NDArray]:
     """Return labels and numbers of the candidates above the threshold, both (I, J, K)."""
     prediction = engine.predict(study, context=SILENT)
-    marked = draw_components(
+    marked = segment_components(
         prediction.probability or {}, study.working, CandidateCriteria(prediction.thresholds)
     )
     unperturbed = prediction.unperturbed
@@ -84,7 +84,7 @@ def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray, NDArray]
 def measure(engine: LensEngine, name: str, number: int) -> tuple[list[float], int, list]:
     """Return Dice of WT, TC, ET, false candidates, and (ml, found) of each piece of core."""
     lesion_set = SETS[name]
-    config = DrawConfig(
+    config = GeneratorConfig(
         (92, 112, 88),
         (2.0, 2.0),
         tumour_free=lesion_set.tumour_free,

@@ -23,7 +23,7 @@ from lesionlens.imaging.preparation.checks import ghosts, quality
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.shading import shading_of
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 
 MARKER = "poor scans"
 FIRST_SEED = 900
@@ -126,7 +126,7 @@ def real(folder: Path) -> tuple[Images, np.ndarray, Grid]:
 
 def drawn(seed: int) -> tuple[Images, np.ndarray, Grid]:
     """Return a synthetic head's."""
-    batch = draw(DrawConfig(), [seed])
+    batch = draw(GeneratorConfig(), [seed])
     brain = batch.brain[0].numpy()
     images = {s: v * brain for s, v in zip(MrSequence, batch.channels[0].numpy(), strict=True)}
     return images, brain, Grid(brain.shape, np.eye(4))

@@ -21,12 +21,12 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from lesionlens.analysis.findings.components import CandidateCriteria, draw_components
+from lesionlens.analysis.findings.components import CandidateCriteria, segment_components
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.study import PreparedStudy, Series, Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 from lesionlens.imaging.preparation import co_registration
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration, ResolutionPyramid, register
@@ -101,8 +101,8 @@ def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence
 def labels_of(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
     """Segment a prepared study; labels on its native grid."""
     prediction = lens.engine.predict(prepared, context=SILENT)
-    probability = native.resample_regions(prediction.probability or {}, prepared, nested=True)
-    marked = draw_components(
+    probability = native_grid.resample_regions(prediction.probability or {}, prepared, nested=True)
+    marked = segment_components(
         {r: probability[r] for r in Region},
         prepared.native,
         CandidateCriteria(prediction.thresholds),
@@ -128,7 +128,7 @@ def watched(motions: list[np.ndarray]) -> Callable[..., Registration]:
 
     def register_and_record(*pair: ResolutionPyramid, context: RunContext) -> Registration:
         result = register(*pair, context=context)
-        motions.append(result.moved)
+        motions.append(result.reference_to_sequence)
         return result
 
     return register_and_record

@@ -30,7 +30,7 @@ from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.findings.candidates import Context, Evidence, describe
-from lesionlens.analysis.findings.components import draw_components
+from lesionlens.analysis.findings.components import segment_components
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.patient import Examination
 from lesionlens.base.grid import Grid
@@ -42,18 +42,18 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import SyntheticPatient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.network.synth import draw as drawing
+from lesionlens.network.synth import generator as drawing
 from lesionlens.network.synth import tumour
 from lesionlens.network.synth.artefacts import Damage
-from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.prior import Prior
-from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.training.data import FIRST_VALIDATION_SEED
 
-FIRST_SEED = VALIDATION_SEED + 840_000_000
+FIRST_SEED = FIRST_VALIDATION_SEED + 840_000_000
 EDGE_MM = 2.0
-GRID = DrawConfig(
+GRID = GeneratorConfig(
     (96, 114, 90), (EDGE_MM, EDGE_MM), tumour_free=0.0, cavity=0.0, damage=Damage(shift_mm=0.0)
 )
 """No sequence lies beside the anatomy that was drawn: the alignment is held to its place."""
@@ -85,7 +85,7 @@ def drawn(
 
     drawing.lesions.plan_lesions = scaled_plan  # type: ignore[assignment]
     try:
-        geometry = draw_geometry(GRID, [seed])
+        geometry = generate_geometry(GRID, [seed])
     finally:
         drawing.lesions.plan_lesions = plan
     if one_scanner:
@@ -142,7 +142,7 @@ def with_truth(batch: SyntheticBatch, folder: Path, acquisition: Acquisition) ->
     prepared = prepare(study, RunContext(), PrepareOptions(sides=False))
     truth = acquire(batch.patient.labels, acquisition).data
     regions = {r: np.isin(truth, r.labels).astype(np.float32) for r in Region}
-    marked = draw_components(regions, prepared.native)
+    marked = segment_components(regions, prepared.native)
     context = Context(regions[Region.WT], None, has_t1c=True, identity=str(folder))
     findings = describe(marked, Evidence([0.9] * marked.count), context)
     volumes = Volumes(Volume(marked.labels, prepared.native), {}, {})

@@ -28,18 +28,19 @@ from torch.nn import functional
 
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
-from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
-from lesionlens.network.synth.kinds import KindShares
+from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
+from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights import load_chosen
 
 FIRST_SEED = 1_700_000_000
-CONFIG = DrawConfig(shape=(144, 176, 144), spacing_mm=(1.0, 1.0), tumour_free=0.1)
+CONFIG = GeneratorConfig(shape=(144, 176, 144), spacing_mm=(1.0, 1.0), tumour_free=0.1)
 KINDS = {
     "gliomas": CONFIG,
     "mixed": replace(
-        CONFIG, kinds=KindShares(metastases=0.3, meningioma=0.15, isointense=0.3, plaques=0.4)
+        CONFIG,
+        kinds=LesionFrequencies(metastases=0.3, meningioma=0.15, isointense=0.3, plaques=0.4),
     ),
-    "metastases": replace(CONFIG, tumour_free=0.0, kinds=KindShares(metastases=1.0)),
+    "metastases": replace(CONFIG, tumour_free=0.0, kinds=LesionFrequencies(metastases=1.0)),
 }
 SUBSETS = ((1, 1, 1, 1), (0, 1, 0, 1), (0, 0, 0, 1), (0, 1, 0, 0), (1, 0, 1, 1), (0, 0, 1, 0))
 _CPU = torch.device("cpu")
@@ -82,13 +83,15 @@ def _even_box(inside: Tensor) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def add_synthetic(pool: Path, seed: int, network: LensNetwork, config: DrawConfig = CONFIG) -> None:
+def add_synthetic(
+    pool: Path, seed: int, network: LensNetwork, config: GeneratorConfig = CONFIG
+) -> None:
     """Draw one head and what the analysis network makes of it."""
     folder = pool / f"synthetic-{seed}"
     if folder.is_dir():
         return
     rng = np.random.default_rng(seed)
-    geometry = draw_geometry(config, [seed])
+    geometry = generate_geometry(config, [seed])
     batch = paint(config, geometry, [seed])
     box = _even_box(batch.brain[0])
     brain = batch.brain[0][box]
@@ -126,7 +129,7 @@ def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> No
     from lesionlens.base.labels import Region  # noqa: PLC0415  (readers: see `prompt_anatomies`)
     from lesionlens.base.run_context import SILENT, RunContext  # noqa: PLC0415
     from lesionlens.engines.network_input import make_network_input  # noqa: PLC0415
-    from lesionlens.engines.plugged_in import make_engine  # noqa: PLC0415
+    from lesionlens.engines.plugin_engines import make_engine  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
     from lesionlens.imaging.preparation.resampling import resample  # noqa: PLC0415
     from lesionlens.training.real_cases import lesions  # noqa: PLC0415

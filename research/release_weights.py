@@ -48,8 +48,8 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.run_context import RunContext
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.notes import WeightsNotes
-from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.generator import GeneratorConfig
+from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training.references import RealCase, find_real_cases
 from lesionlens.training.release import mean_of, release
 
@@ -154,11 +154,11 @@ def workplace(runs: list[Path], arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def drawn_for(arguments: argparse.Namespace) -> DrawConfig:
+def drawn_for(arguments: argparse.Namespace) -> GeneratorConfig:
     """Return the grid on which patients are drawn: as fine as the finest grid."""
     spacing = arguments.drawn_mm or min(arguments.spacing, arguments.focus or arguments.spacing)
     nodes = [round(mm / spacing) for mm in _FIELD_MM]
-    return DrawConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))
+    return GeneratorConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))
 
 
 def folds_of(arguments: argparse.Namespace, temperature: tuple[float, float, float]) -> list[Fold]:

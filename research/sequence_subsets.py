@@ -26,8 +26,8 @@ from scipy.stats import spearmanr
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
 from lesionlens.analysis.evaluation.metrics import dice
-from lesionlens.analysis.explain.perturbations import detects_flagged_regions, shown_of
-from lesionlens.analysis.explain.questions import questions_to
+from lesionlens.analysis.explain.perturbation_runner import perturbation_runner
+from lesionlens.analysis.explain.perturbations import pass_detects_flagged_regions, subset_overlap
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
@@ -65,14 +65,14 @@ def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]
         prediction = engine.predict(visible, context=SILENT)
         marked = outlined(prediction, visible)
         labels[subset], components[subset] = marked.labels, marked.components
-    questions = questions_to(engine, prepared, prediction, SILENT)
-    fine = questions is not None and not detects_flagged_regions(questions, marked)
+    questions = perturbation_runner(engine, prepared, prediction, SILENT)
+    fine = questions is not None and not pass_detects_flagged_regions(questions, marked)
     perturbations = [InputPerturbation.showing(subset, fine=fine) for subset in subsets]
     predictions = engine.predict_perturbed(prepared, perturbations, context=SILENT)
     pairs = zip(predictions.probability, predictions.thresholds or (), strict=True)
     masks = [probability >= cut for probability, cut in pairs]  # of all: the last one
     owner = np.zeros(predictions.grid.shape, np.intp)
-    predicted = [float(shown_of(mask, masks[-1], owner, 1)[0]) for mask in masks]
+    predicted = [float(subset_overlap(mask, masks[-1], owner, 1)[0]) for mask in masks]
     values, grid = case.truth()
     resampled = resample(values.astype(np.float32), grid, prepared.native, nearest=True)
     truth = resampled.astype(np.uint8)

@@ -15,7 +15,7 @@ from pathlib import Path
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import EvidenceKind
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.imaging.reading.sequence_from_image import named_check
+from lesionlens.imaging.reading.sequence_from_image import check_single_name
 
 
 def main(groups: list[str]) -> None:
@@ -28,7 +28,7 @@ def main(groups: list[str]) -> None:
             images[sequence] += 1
             for name in MrSequence:
                 called = replace(series, sequence=name, witness=EvidenceKind.USER)
-                doubted[sequence, name] += named_check(called) is not None
+                doubted[sequence, name] += check_single_name(called) is not None
     for sequence, name in ((s, n) for s in MrSequence for n in MrSequence):
         print(
             f"{sequence.display_name} called {name.display_name}: "

@@ -22,8 +22,8 @@ from calibration.scoring import fit_logistic
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.components import CandidateCriteria, draw_components
-from lesionlens.analysis.findings.find import judged
+from lesionlens.analysis.findings.components import CandidateCriteria, segment_components
+from lesionlens.analysis.findings.find import split_by_score
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -79,10 +79,13 @@ def read(engine: LensEngine, folder: Path) -> Read:
     study, code = study_of(folder)
     small_lesions.FLOOR = 2.0  # adds nothing
     prediction = engine.predict(study, context=SILENT)
-    components = draw_components(
+    components = segment_components(
         prediction.probability, study.working, CandidateCriteria(prediction.thresholds)
     )
-    flagged = judged(components, prediction.unperturbed, prediction.scoring).marked.components > 0
+    flagged = (
+        split_by_score(components, prediction.unperturbed, prediction.scoring).components.components
+        > 0
+    )
     engine.forget()
     small_lesions.FLOOR = 0.0
     cores, count = ndimage.label(code >= 3, TOUCHING)

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.evaluation.metrics import dice
-from lesionlens.analysis.findings.components import draw_components
+from lesionlens.analysis.findings.components import segment_components
 from lesionlens.base.labels import Region
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
-from lesionlens.network.synth.draw import DrawConfig, SyntheticBatch, draw
-from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.network.synth.generator import GeneratorConfig, SyntheticBatch, draw
+from lesionlens.training.data import FIRST_VALIDATION_SEED
 
-FIRST_SEED = VALIDATION_SEED + 800_000_000
+FIRST_SEED = FIRST_VALIDATION_SEED + 800_000_000
 EDGES_ML = (0.05, 0.3, 1.0, 3.0, 10.0, 1000.0)
 MIN_PIECES = 3
 NEIGHBOURS = np.ones((3, 3, 3))
@@ -53,7 +53,7 @@ def examine(engine: LensEngine, batch: SyntheticBatch) -> tuple[list[Row], int]:
         ml = float(piece_mask.sum()) * study.working.voxel_ml
         drawn_region, true_region = enhancing[box] & piece_mask, truth[2][box] & piece_mask
         rows.append((ml, float(whole[box][piece_mask].mean()), dice(drawn_region, true_region)))
-    marked = draw_components(probability, study.working)
+    marked = segment_components(probability, study.working)
     is_true = [truth[0][marked.components == n].any() for n in range(1, marked.count + 1)]
     return rows, len(is_true) - sum(is_true)
 
@@ -67,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     engine = LensEngine("cpu", options.weights)
     shape = [int(np.ceil(2.0 * n / options.spacing)) for n in (92, 112, 88)]
-    grid = DrawConfig(
+    grid = GeneratorConfig(
         (shape[0], shape[1], shape[2]), (options.spacing, options.spacing), tumour_free=0.0
     )
     rows: list[Row] = []

@@ -19,7 +19,7 @@ from dev_eval import SEQUENCES, load_case, prepared, to_grid
 from scipy import ndimage
 
 from lesionlens.network.synth.atlas import AVERAGE, load_atlas
-from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 
 SPACING = 2.0
 LESIONS = {"oedema": (1, 0), "core without uptake": (1, 1), "enhancing": (1, 1, 1)}
@@ -86,8 +86,8 @@ def real(folder: Path) -> dict[str, np.ndarray]:
 
 def drawn(seed: int) -> dict[str, np.ndarray]:
     """Of one drawn volume."""
-    config = DrawConfig(shape=(84, 104, 84), spacing_mm=(SPACING, SPACING), tumour_free=0)
-    geometry = draw_geometry(config, [seed])
+    config = GeneratorConfig(shape=(84, 104, 84), spacing_mm=(SPACING, SPACING), tumour_free=0)
+    geometry = generate_geometry(config, [seed])
     batch = paint(config, geometry, [seed])
     membership = geometry.membership[0].numpy()
     return measure(

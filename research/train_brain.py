@@ -26,7 +26,7 @@ from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.synth.atlas import INDIVIDUALS
 
 SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))
-VALIDATION_SEED = 1_000_000
+FIRST_VALIDATION_SEED = 1_000_000
 
 
 def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
 def validate(network: FoldedUNet, heads: list[int], images: int = 24) -> dict[str, float]:
     """Dice over drawn images of held-out heads, and brain found where there is none."""
     dice, false = [], []
-    for seed in range(VALIDATION_SEED, VALIDATION_SEED + images):
+    for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + images):
         batch = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
         with torch.autocast("cpu", torch.bfloat16):
             logit = network(scaled(batch.image)).float()

@@ -29,7 +29,7 @@ from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     component_voxels,
-    draw_components,
+    segment_components,
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
@@ -41,7 +41,7 @@ from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import sample_presence
 from lesionlens.training.references import find_real_cases
@@ -70,7 +70,7 @@ def rows_of(
         other_views = [by_subset[subset - {s}] >= threshold for s in subset if len(subset) > 1]
         for level in (threshold, threshold / 2):
             criteria = CandidateCriteria({**dict.fromkeys(Region, 2.0), Region.WT: level})
-            marked = draw_components(dict.fromkeys(Region, by_subset[subset]), grid, criteria)
+            marked = segment_components(dict.fromkeys(Region, by_subset[subset]), grid, criteria)
             spots = component_voxels(marked, grid)
             subset_prediction = PerturbedPrediction(by_subset[subset][None], grid)
             scores = score_components(subset_prediction, spots, scoring)[0]
@@ -125,7 +125,7 @@ def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         ):
             for row in rows_of(engine, variant, truth, every=not variant_index):
                 yield {"patient": name, **row}
-    config = dataclasses.replace(DrawConfig(), tumour_free=0.35)
+    config = dataclasses.replace(GeneratorConfig(), tumour_free=0.35)
     for number in range(options.drawn):
         seed = FIRST_SEED + number
         head = draw(config, [seed], "cpu")

@@ -18,8 +18,8 @@ from lesionlens.network.synth import classes as c
 from lesionlens.network.synth.anatomy import rotation
 from lesionlens.network.synth.atlas import INDIVIDUALS, load_labels
 from lesionlens.network.synth.fields import (
-    DrawnFrame,
     RandomStreams,
+    SyntheticFrame,
     along_axes,
     blur,
     blur_matrix,
@@ -94,7 +94,7 @@ def _palette(streams: RandomStreams) -> Tensor:
     return table
 
 
-def _place(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+def _place(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
     """Atlas position of every voxel, mm, (B, 3, I, J, K)."""
     scale = streams.uniform(0.82, 1.14, 1) * streams.uniform(0.93, 1.07, 3)
     rotation_matrix = rotation(torch.deg2rad(streams.normal(3).clamp(-2.5, 2.5) * 11))
@@ -130,7 +130,7 @@ def _painted(shares: Tensor, table: Tensor, rough: Tensor) -> Tensor:
     return (class_values @ shares.flatten(1).float()).view(4, *shares.shape[1:])
 
 
-def _lesions(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: Tensor) -> Tensor:
+def _lesions(streams: RandomStreams, frame: SyntheticFrame, image: Tensor, brain: Tensor) -> Tensor:
     """Up to three tumours, cavities or patches of oedema of any brightness."""
     for _ in range(3):
         if not streams.chance(0.25).any():
@@ -148,7 +148,9 @@ def _lesions(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: Te
     return image
 
 
-def _taken_off(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: Tensor) -> Tensor:
+def _taken_off(
+    streams: RandomStreams, frame: SyntheticFrame, image: Tensor, brain: Tensor
+) -> Tensor:
     """Take off some faces, and skull and scalp of some."""
     if streams.chance(0.12).any():
         _, y, z = torch.split(frame.grid_mm(), 1, 1)
@@ -161,7 +163,7 @@ def _taken_off(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: 
     return image
 
 
-def _imaged(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+def _imaged(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
     """Where an image has data: fields of view end within the head, some are thin slabs."""
     keep = torch.ones(len(streams), 1, *frame.shape, dtype=torch.bool)
     centre, half = spread(streams.uniform(-45, 45)), spread(streams.uniform(8, 40))
@@ -173,7 +175,7 @@ def _imaged(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
     return keep
 
 
-def _acquired(streams: RandomStreams, frame: DrawnFrame, image: Tensor) -> Tensor:
+def _acquired(streams: RandomStreams, frame: SyntheticFrame, image: Tensor) -> Tensor:
     """Coil field, wrap, slices, blur, lost slices, noise and gamma."""
     field = noise(streams, frame, streams.uniform(60, 180), low=60)
     image = image * torch.exp(field * spread(streams.beta(1, 2) * 0.7))
@@ -199,7 +201,7 @@ def _acquired(streams: RandomStreams, frame: DrawnFrame, image: Tensor) -> Tenso
     return grain * cleaned
 
 
-def _other_things(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+def _other_things(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
     """Draw what is no head: phantoms, limbs, trunks, noise and nothing, (B, 1, I, J, K)."""
     grid = frame.grid_mm() - spread(streams.uniform(-25, 25, 3))
     rotation_matrix = rotation(
@@ -238,7 +240,7 @@ def _other_things(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
     return value * (distance < 1) * spread(streams.chance(0.93).float())
 
 
-def _crude_head(streams: RandomStreams, frame: DrawnFrame) -> tuple[Tensor, Tensor]:
+def _crude_head(streams: RandomStreams, frame: SyntheticFrame) -> tuple[Tensor, Tensor]:
     """Draw an ellipsoid of two tissues with a pair of ventricles, bare or under a skull."""
     grid = frame.grid_mm() - spread(streams.uniform(-15, 15, 3))
     size = spread(torch.tensor([64.0, 80.0, 62.0]) * streams.uniform(0.85, 1.15, 3))
@@ -260,7 +262,7 @@ def _crude_head(streams: RandomStreams, frame: DrawnFrame) -> tuple[Tensor, Tens
     return image * brain + (1 - brain) * shells * spread(streams.chance(0.5).float()), brain
 
 
-def _head(streams: RandomStreams, frame: DrawnFrame, head: int) -> tuple[Tensor, Tensor]:
+def _head(streams: RandomStreams, frame: SyntheticFrame, head: int) -> tuple[Tensor, Tensor]:
     """One head in any contrast, and its brain."""
     point, table = _place(streams, frame), _palette(streams)
     shares, to_cell = _cells(head)
@@ -300,7 +302,7 @@ def _draw_one(
     shape: tuple[int, int, int], spacing_mm: float, seed: int, heads: Sequence[int]
 ) -> DrawnHeads:
     streams = RandomStreams([seed], torch.device("cpu"), stream=40)
-    frame = DrawnFrame(shape, torch.full((1,), spacing_mm))
+    frame = SyntheticFrame(shape, torch.full((1,), spacing_mm))
     if streams.chance(0.2).any():
         image = _other_things(streams, frame)
         brain = torch.zeros_like(image)

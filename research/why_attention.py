@@ -29,9 +29,9 @@ from lesionlens.analysis.evaluation.summary import interval
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.training.config import TrainConfig, parse_config
-from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.training.data import FIRST_VALIDATION_SEED
 from lesionlens.training.loop import train
 from lesionlens.training.validate import dice
 
@@ -39,7 +39,7 @@ NETWORKS = ("base", CNN_ONLY, TRANSFORMER_ONLY)
 REGIONS = ("wt", "tc", "et")
 MARKER = "why attention"
 _SUBSETS = ("all", "flair", "t1c")
-_FIRST = VALIDATION_SEED + 100_000
+_FIRST = FIRST_VALIDATION_SEED + 100_000
 _SPACING = 3.0
 _SHAPE = (56, 70, 56)
 
@@ -83,7 +83,7 @@ def print_line(text: str) -> None:
 @torch.no_grad()
 def judge(network: LensNetwork, volumes: int) -> dict[str, list[float]]:
     """Return the Dice of each region on drawn volumes with tumour that no step has seen."""
-    grid = DrawConfig(shape=_SHAPE, spacing_mm=(_SPACING, _SPACING), tumour_free=0.0)
+    grid = GeneratorConfig(shape=_SHAPE, spacing_mm=(_SPACING, _SPACING), tumour_free=0.0)
     scores: dict[str, list[float]] = {region: [] for region in REGIONS}
     for index in range(volumes):
         batch = draw(grid, [_FIRST + index])

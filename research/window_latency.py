@@ -124,7 +124,7 @@ def until(done: Callable[[], bool]) -> None:
 def opened(panel: LesionLens, study: Path) -> None:
     """Drop a study: until its first picture, then until all sequences are there."""
     watch = Watch()
-    panel.take_dropped([study])
+    panel.open_dropped([study])
     until(lambda: len(panel.viewer.layers) > 0)
     painted()
     print_line("drop → picture", [watch.read()], "2000")

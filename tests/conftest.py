@@ -214,7 +214,7 @@ def _untrained(path: Path, **notes: float) -> Path:
     from lesionlens.network import weights
     from lesionlens.network.build import build
     from lesionlens.network.config import preset
-    from lesionlens.network.notes import WeightsNotes
+    from lesionlens.network.weights_metadata import WeightsNotes
 
     torch.manual_seed(3)
     about = WeightsNotes(version="test", **notes)

@@ -23,7 +23,7 @@ from lesionlens.base.records.prediction import (
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.serving.admission import Admission
 from lesionlens.site.serving.app import make_app
-from lesionlens.site.serving.listen import Listening, listen
+from lesionlens.site.serving.listen import BoundAddress, listen
 from lesionlens.site.serving.sessions import Limits, Sessions
 
 
@@ -35,7 +35,7 @@ class Server:
         models: Mapping[str, Any],
         limits: Limits,
         keys: tuple[str, ...],
-        where: Listening,
+        where: BoundAddress,
         datastore: Path | None,
     ) -> None:
         self.sessions = Sessions(models, limits)
@@ -63,11 +63,11 @@ def serving(
     models: Mapping[str, Any],
     limits: Limits | None = None,
     keys: tuple[str, ...] = (),
-    where: Listening | None = None,
+    where: BoundAddress | None = None,
     datastore: Path | None = None,
 ) -> Iterator[Server]:
     """Serve models at a free port while the block runs."""
-    server = Server(models, limits or Limits(), keys, where or Listening(port=0), datastore)
+    server = Server(models, limits or Limits(), keys, where or BoundAddress(port=0), datastore)
     try:
         yield server
     finally:

@@ -29,7 +29,7 @@ from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
     components_of,
-    draw_components,
+    segment_components,
 )
 from lesionlens.base import array_ops
 from lesionlens.base.grid import Grid
@@ -39,14 +39,14 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.component_score import component_score
 from lesionlens.engines.lens.engine import LensEngine
-from lesionlens.network.synth.draw import DrawConfig, SyntheticBatch, draw
+from lesionlens.network.synth.generator import GeneratorConfig, SyntheticBatch, draw
 from lesionlens.training.config import DataConfig
-from lesionlens.training.data import VALIDATION_SEED, sample_presence
+from lesionlens.training.data import FIRST_VALIDATION_SEED, sample_presence
 
 Floats = NDArray[np.float64]
 Voxels = tuple[Floats, NDArray[np.bool_]]
 """(3, n) logits of WT, TC and ET, and whether they are there."""
-FIRST_SEED = VALIDATION_SEED + 500_000_000
+FIRST_SEED = FIRST_VALIDATION_SEED + 500_000_000
 """Of the patients that scores are fitted on; temperatures take those `_APART` further."""
 FIRST_REAL, REAL_APART = 1_000_000, 1000
 """Number of the first real patient among those that scores are fitted on, and between the numbers
@@ -67,7 +67,7 @@ class CalibrationScan:
 
     weights: Path
     """For temperatures, with temperatures of one; for scores, with the fitted ones."""
-    draw: DrawConfig
+    draw: GeneratorConfig
     """Its spacing is the working grid."""
     device: str = "cpu"
     """As `engines.device.choose` reads it."""
@@ -146,7 +146,7 @@ def logit(probability: NDArray[np.floating]) -> Floats:
 
 def _truth(drawn: SyntheticBatch, grid: Grid) -> ComponentMask:
     labels = drawn.labels[0].cpu().numpy().astype(np.float32)
-    return draw_components(dict(zip(Region, labels, strict=True)), grid)
+    return segment_components(dict(zip(Region, labels, strict=True)), grid)
 
 
 def candidates_of(
@@ -168,7 +168,7 @@ def candidates_of(
     """
     if prediction.unperturbed is None:
         return ()
-    marked = draw_components(known, grid, CandidateCriteria(prediction.thresholds))
+    marked = segment_components(known, grid, CandidateCriteria(prediction.thresholds))
     flat = prediction.unperturbed.probability[0].reshape(-1)
     out = []
     for part in components_of(marked):

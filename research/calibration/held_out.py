@@ -25,14 +25,14 @@ from calibration.calibrate import (
 )
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.analysis.evaluation.metrics import reliability
-from lesionlens.analysis.findings.components import draw_components
+from lesionlens.analysis.findings.components import segment_components
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens.engine import LensEngine
-from lesionlens.engines.native import resample_regions
+from lesionlens.engines.native_grid import resample_regions
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.training.references import RealCase, Truth
@@ -91,7 +91,7 @@ def _examine(
     known = prediction.probability or {}
     native = resample_regions(known, study, nested=True)
     labels = _labels(truth, study.native).astype(np.float32)
-    lesions = draw_components(dict(zip(Region, labels, strict=True)), study.native)
+    lesions = segment_components(dict(zip(Region, labels, strict=True)), study.native)
     found = candidates_of(prediction, native, lesions, study.native, number)
     voxels = _voxels(prediction, study, truth, number)
     probability = 1 / (1 + np.exp(-voxels[0][0]))

@@ -105,7 +105,7 @@ def test_training_on_synthetic_brains_needs_only_torch_numpy_scipy_and_safetenso
         f"        if name.split('.')[0] in {NOT_FOR_TRAINING}:\n"
         "            raise ImportError(f'{name} is not there')\n"
         "sys.meta_path.insert(0, Block())\n"
-        "import lesionlens.cli.main, lesionlens.training.loop, lesionlens.network.synth.draw\n"
+        "import lesionlens.cli.main, lesionlens.training.loop, lesionlens.network.synth.generator\n"
         "import lesionlens.network.prompt.crop, lesionlens.network.prompt.model\n"
     )
     loaded_by(blocked)
@@ -142,7 +142,7 @@ def test_the_host_process_is_set_in_few_places_that_ask_first():
     )
     files = files_below(REPOSITORY / "src" / "lesionlens", "*.py")
     found = {path.name for path in files if sets.search(path.read_text(encoding="utf-8"))}
-    assert found == {"actions.py", "kept_memory.py", "memory.py", "units.py", "main.py"}
+    assert found == {"actions.py", "retained_memory.py", "memory.py", "units.py", "main.py"}
 
 
 def test_what_is_painted_comes_from_the_view_model():

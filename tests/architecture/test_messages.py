@@ -9,7 +9,7 @@ import pytest
 from tests.architecture.message_sources import check_names, messages
 from tests.architecture.sources import MODULES, SOURCE, name_of, nodes_of
 
-from lesionlens.results.export.words import LANGUAGES, load
+from lesionlens.results.export.report_texts import LANGUAGES, load
 
 OTHERS = [language for language in LANGUAGES if language != "en"]
 FEWEST = 150

@@ -510,7 +510,7 @@ def test_a_volume_whose_sequence_nothing_tells_is_refused_with_the_word_to_send(
 
 def judged(monkeypatch, *likeliest):
     """Let the classifier of images be unsure."""
-    unsure = Guess(None, "nothing identifies the sequence", 0.0, likeliest=likeliest)
+    unsure = Guess(None, "nothing identifies the sequence", 0.0, ranked=likeliest)
     monkeypatch.setattr(sequence_from_image, "judge", lambda series: unsure)
 
 

@@ -152,15 +152,15 @@ def panel(
     monkeypatch.setattr(
         "lesionlens.results.review.store.sessions_folder", lambda: tmp_path / "reviews"
     )
-    monkeypatch.setattr("lesionlens.site.worklist.own_log.own_folder", lambda: tmp_path / "own")
+    monkeypatch.setattr("lesionlens.site.worklist.reader_log.own_folder", lambda: tmp_path / "own")
     monkeypatch.setattr(
-        "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
+        "lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path / "kept"
     )
     monkeypatch.setattr(
         "lesionlens.napari.model.acts.hanging.place", lambda: tmp_path / "views.json"
     )
     monkeypatch.setattr(
-        "lesionlens.napari.model.studies.recent.place", lambda: tmp_path / "recent.json"
+        "lesionlens.napari.model.studies.recent_paths.place", lambda: tmp_path / "recent.json"
     )
     widget = LesionLens(viewer)
     viewer.window.add_dock_widget(widget, name="LesionLens")

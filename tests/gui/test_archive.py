@@ -24,7 +24,7 @@ from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, SENT
 from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.site.pacs import outbox
+from lesionlens.site.pacs import send_result
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
@@ -199,7 +199,7 @@ def test_the_password_goes_to_the_keyring_and_nowhere_else(
     for path in files_below(tmp_path):
         assert not path.is_file() or b"hunter2" not in path.read_bytes()
     assert "hunter2" not in caplog.text + repr(peer.connected)
-    assert model.kept_servers() == [Server(ADDRESS, user="reader")]
+    assert model.stored_servers() == [Server(ADDRESS, user="reader")]
 
 
 def test_an_address_with_a_secret_is_neither_used_nor_kept(dialog, peer, qtbot, tmp_path):
@@ -214,7 +214,7 @@ def test_a_damaged_list_of_servers_is_not_used(peer, tmp_path):
     model.keep_server(Server(ADDRESS))
     assert json.loads(model.servers_file().read_text())[0]["address"] == ADDRESS
     model.servers_file().write_text('[{"address": 1, "secret": 2}]')
-    assert model.kept_servers() == []
+    assert model.stored_servers() == []
 
 
 def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_path, monkeypatch):
@@ -279,7 +279,7 @@ def test_another_patient_in_the_archive_is_confirmed_and_noted(
             data = pydicom.dcmread(path)
             data.Manufacturer = MANUFACTURER
             data.save_as(path)
-    monkeypatch.setattr(outbox, "check_objects", lambda _: None)
+    monkeypatch.setattr(send_result, "check_objects", lambda _: None)
     monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
     dialog.send(result)
     _answered(dialog, qtbot, "Cancel")

@@ -227,7 +227,7 @@ def test_napari_opens_a_dropped_folder_without_the_panel(
 ):
     """With the preference that the panel offers, napari's own drop asks nothing either."""
     monkeypatch.setattr(
-        "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
+        "lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path / "kept"
     )
     use_for_folders(True)
     assert get_settings().plugins.extension2reader[FOLDERS] == "lesionlens"
@@ -304,7 +304,7 @@ def test_napari_itself_leaves_the_choice_to_the_panel(
     viewer, make_study, qtbot, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(
-        "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
+        "lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path / "kept"
     )
     assert viewer.open(str(two_dates(make_study)), plugin="lesionlens") == []
     qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=PATIENCE_MS)

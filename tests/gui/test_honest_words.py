@@ -30,7 +30,7 @@ def reader(monkeypatch):
         lambda: Preferences(reader_name=kept["name"]),
     )
     monkeypatch.setattr(
-        "lesionlens.napari.controllers.sign_acts.keep_reader",
+        "lesionlens.napari.controllers.sign_acts.store_reader",
         lambda name: kept.update(name=name),
     )
     return kept

@@ -9,9 +9,9 @@ from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 
 from lesionlens.base.labels import ReviewState
-from lesionlens.napari.commands.table import KEYED
-from lesionlens.napari.qt.clashes import napari_key
-from lesionlens.napari.widgets import asking_paths
+from lesionlens.napari.commands.table import KEY_COMMANDS
+from lesionlens.napari.qt.key_conflicts import napari_key
+from lesionlens.napari.widgets import path_dialogs
 
 
 def test_no_key_takes_one_of_naparis():
@@ -19,8 +19,8 @@ def test_no_key_takes_one_of_naparis():
     taken = {str(key) for keys in default_shortcuts.values() for key in keys}
     assert {"Ctrl+Y", "Shift+A"} <= taken
     of_shapes_and_points = {"A", "R", "D", "T", "S", "I", "Shift+A", "Shift+L", "Shift+P"}
-    ours = {napari_key(command) for command in KEYED}
-    assert len(ours) == len({command.shown_key for command in KEYED})
+    ours = {napari_key(command) for command in KEY_COMMANDS}
+    assert len(ours) == len({command.shown_key for command in KEY_COMMANDS})
     assert "" not in ours
     within_an_edit = {"Enter"}
     assert ours & taken == of_shapes_and_points | within_an_edit
@@ -33,7 +33,7 @@ def test_all_keys_are_read_at_once_on_a_small_screen(panel):
     dialogs = [one for one in panel.findChildren(QDialog) if one.windowTitle() == "LesionLens keys"]
     (dialog,) = dialogs
     table = dialog.findChild(QLabel)
-    assert all(escape(key.description) in table.text() for key in KEYED)
+    assert all(escape(key.description) in table.text() for key in KEY_COMMANDS)
     assert table.heightForWidth(table.width()) <= table.height() < 0.9 * 1000
     assert table.width() < 0.9 * 1280
     scroll = dialog.findChild(QScrollArea)
@@ -101,11 +101,11 @@ def test_a_key_that_stays_down_goes_on_where_a_repeat_came_late(reviewed, qtbot)
     QApplication.instance().focusChanged.emit(None, target)
     qtbot.keyPress(target, Qt.Key.Key_F2)
     qtbot.keyRelease(target, Qt.Key.Key_F2)  # as X11 begins a repeat
-    qtbot.waitUntil(lambda: not prompting.held, timeout=10_000)
+    qtbot.waitUntil(lambda: not prompting.active, timeout=10_000)
     QApplication.sendEvent(target, repeated(Qt.Key.Key_F2))
-    assert prompting.held
+    assert prompting.active
     qtbot.keyRelease(target, Qt.Key.Key_F2)
-    qtbot.waitUntil(lambda: not prompting.held, timeout=10_000)
+    qtbot.waitUntil(lambda: not prompting.active, timeout=10_000)
 
 
 def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):
@@ -153,7 +153,7 @@ def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
 
 def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
     asked = []
-    monkeypatch.setattr(asking_paths, "ask_path", lambda *words: asked.append(words))
+    monkeypatch.setattr(path_dialogs, "ask_path", lambda *words: asked.append(words))
     loaded.commands.run("export")
     assert not asked
     assert loaded.session.state.message == "Analyse the study first."

@@ -62,7 +62,7 @@ def test_a_stroke_on_a_linked_view_lies_there_in_the_patient_and_is_one_step(edi
     assert {view.tile.plane for view in edited.views.linked.tiles} == set(Plane)
     for view in edited.views.linked.tiles:
         plane = view.tile.plane
-        start = edited.actions_.viewpoint.now.point_mm
+        start = edited.actions_.viewpoint.current.point_mm
         end = tuple(np.add(start, OUTWARD[plane]))
         stroke(qtbot, view, start, end)
         painted = changed(edited)
@@ -84,7 +84,7 @@ def test_a_stroke_on_a_linked_view_lies_there_in_the_patient_and_is_one_step(edi
 def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
     linked = edited.views.linked
     view = linked.tiles[0]
-    here = edited.actions_.viewpoint.now.point_mm
+    here = edited.actions_.viewpoint.current.point_mm
     lines = sum(len(line) for _, found in linked.drawing(view.tile).outlines for line in found)
     layer_of(edited).mode = "erase"
     layer_of(edited).brush_size = 60
@@ -97,7 +97,7 @@ def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
     layer_of(edited).brush_size = 6
     before = edited.session.candidate()
     layer_of(edited).mode = "erase"
-    stroke(qtbot, edited.views.linked.tiles[0], edited.actions_.viewpoint.now.point_mm)
+    stroke(qtbot, edited.views.linked.tiles[0], edited.actions_.viewpoint.current.point_mm)
     erased = changed(edited)
     assert len(erased)
     edited.commands.run("edit_outline")
@@ -111,10 +111,10 @@ def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
 
 def test_the_pointer_travels_where_no_brush_is_in_the_hand(edited, qtbot):
     layer_of(edited).mode = "pan_zoom"
-    place = tuple(np.add(edited.actions_.viewpoint.now.point_mm, (6.0, 0.0, 0.0)))
+    place = tuple(np.add(edited.actions_.viewpoint.current.point_mm, (6.0, 0.0, 0.0)))
     stroke(qtbot, edited.views.linked.tiles[0], place)
     assert len(changed(edited)) == 0
-    np.testing.assert_allclose(edited.actions_.viewpoint.now.point_mm, place, atol=1.0)
+    np.testing.assert_allclose(edited.actions_.viewpoint.current.point_mm, place, atol=1.0)
     layer_of(edited).mode = "fill"
     stroke(qtbot, edited.views.linked.tiles[0], place)
     assert len(changed(edited)) == 0

@@ -21,7 +21,7 @@ from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import PATIENCE_MS, wait
 
 from lesionlens.base.process.memory import release_memory
-from lesionlens.napari.loading import own_type
+from lesionlens.napari.loading import smallest_dtype
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of
 
@@ -164,13 +164,13 @@ def test_fifty_studies_in_one_window_leave_nothing_in_use(panel, qtbot, analysis
 def test_layers_use_the_voxels_own_type():
     """Exactly, or not at all."""
     small = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
-    assert own_type(small).dtype == np.uint8
-    assert own_type(small - 1000).dtype == np.int16
-    assert own_type(small * 1000).dtype == np.uint16
+    assert smallest_dtype(small).dtype == np.uint8
+    assert smallest_dtype(small - 1000).dtype == np.int16
+    assert smallest_dtype(small * 1000).dtype == np.uint16
     for data in (small + 0.5, small * 1e6, np.full((2, 2, 2), np.nan, np.float32)):
-        assert own_type(data) is data
+        assert smallest_dtype(data) is data
     for shifted in (small, small - 1000, small * 1000):
-        np.testing.assert_array_equal(own_type(shifted), shifted)
+        np.testing.assert_array_equal(smallest_dtype(shifted), shifted)
 
 
 def test_the_script_that_measures_it_reads_a_study(panel, one, monkeypatch, tmp_path):

@@ -40,8 +40,8 @@ from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.qt import dock_layout
 from lesionlens.napari.qt.candidate_model import cells_of
-from lesionlens.napari.qt.clashes import clashes
 from lesionlens.napari.qt.jobs import problem_of
+from lesionlens.napari.qt.key_conflicts import clashes
 from lesionlens.napari.widgets.parts import AnchoredScroll, Bars
 from lesionlens.results.export.exporter import save
 from lesionlens.site.database.worklist_database import WorklistDatabase
@@ -138,9 +138,9 @@ def test_a_held_key_stays_held_when_another_is_pressed_with_it(missed, qtbot):
     qtbot.keyRelease(native, key_2)
     qtbot.keyPress(native, key_2, Qt.KeyboardModifier.ShiftModifier)
     qtbot.wait(300)
-    assert missed.actions_.prompting.held
+    assert missed.actions_.prompting.active
     qtbot.keyRelease(native, key_2, Qt.KeyboardModifier.ShiftModifier)
-    qtbot.waitUntil(lambda: not missed.actions_.prompting.held, timeout=10_000)
+    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=10_000)
 
 
 def test_what_is_held_ends_when_the_focus_goes_elsewhere(reviewed, qtbot):
@@ -228,7 +228,7 @@ def test_a_failure_goes_when_its_cause_goes(reviewed, qtbot, monkeypatch):
 
     reviewed.session.go_to(1)
     with monkeypatch.context() as broken:
-        broken.setattr(WorklistDatabase, "add", full)
+        broken.setattr(WorklistDatabase, "add_acts", full)
         reviewed.commands.run("accept")
     assert "full disk" in reviewed.session.state.problem.found
     reviewed.commands.run("reject")
@@ -284,7 +284,7 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
     window = reviewed.window()
     try:
         settings.font_size = 14
-        qtbot.waitUntil(lambda: not reviewed.dock_layout.keeps, timeout=10_000)
+        qtbot.waitUntil(lambda: not reviewed.dock_layout.is_width_held, timeout=10_000)
         reviewed.session.go_to(1)
         reviewed.session.choose_overlay(Overlay.MAP)
         window.resize(1280, 800)

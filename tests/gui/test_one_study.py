@@ -249,7 +249,7 @@ def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbo
     assert "Click the position to mark" in reads(panel)
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    assert not panel.actions_.place_mark(panel.actions_.viewpoint.now.point_mm)
+    assert not panel.actions_.place_mark(panel.actions_.viewpoint.current.point_mm)
     assert panel.actions_.read_controller.marks == ()
 
 

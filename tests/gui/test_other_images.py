@@ -13,7 +13,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.choices import Overlay
-from lesionlens.napari.model.choices.views import ComparedPictures, Layout
+from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.screen.drawing import PRIOR_COLOUR
 from lesionlens.napari.viewer.colours import ATTENTION
@@ -35,12 +35,12 @@ def compared(panel):
 
 
 def test_other_series_come_one_after_the_other_and_the_prior_comes_back(shown, qtbot):
-    before = ComparedPictures("prior of 2024-03-01", "prior", {})
+    before = ComparisonImages("prior of 2024-03-01", "prior", {})
     shown.session.choose_views(compared=before)
     shown.commands.run("next_other")
     qtbot.waitUntil(lambda: compared(shown) is not before, timeout=20_000)
     now = compared(shown)
-    assert (now.description, now.how) == ("ADC (ep2d_ADC)", "placed by its header")
+    assert (now.description, now.registration) == ("ADC (ep2d_ADC)", "placed by its header")
     assert shown.session.state.choices.views.layout is Layout.PRIOR
     assert np.ptp(now.volumes[MrSequence.T1C].data) > 0
     shown.commands.run("next_other")
@@ -79,7 +79,7 @@ def doubled(reviewed):
     data = 2 * np.asarray(series.load(), np.float32)
     adc = dict.fromkeys(session.state.study.series, Volume(data, series.grid))
     views = {
-        "compared": ComparedPictures("ADC (ep2d of Doe)", "ADC", adc, other_image="0 adc"),
+        "compared": ComparisonImages("ADC (ep2d of Doe)", "ADC", adc, other_image="0 adc"),
         "layout": Layout.PRIOR,
     }
     session.choose_views(**views)
@@ -96,9 +96,9 @@ def test_the_value_under_the_pointer_is_that_of_the_image_shown_there(doubled):
     _, linked, adc, t1c = doubled
     for at in ((10.0, 5.0), (-14.0, 3.0)):
         linked.hovered(adc, at)
-        there = linked.foot(adc)
+        there = linked.footer(adc)
         linked.hovered(t1c, at)
-        assert number(there) == pytest.approx(2 * number(linked.foot(t1c)), rel=1e-3)
+        assert number(there) == pytest.approx(2 * number(linked.footer(t1c)), rel=1e-3)
 
 
 def test_intensities_of_a_region_are_named_after_the_image_they_are_of(doubled):
@@ -155,7 +155,7 @@ def test_the_name_of_a_series_is_hidden_with_the_patients(doubled):
     assert linked.drawing(adc).lines[0] == "ADC (ep2d of Doe) · axial"
     panel.commands.run("toggle_names")
     assert linked.drawing(adc).lines[0] == "ADC · axial"
-    prior = ComparedPictures(
+    prior = ComparisonImages(
         "prior of 2024-03-01", "prior", panel.session.state.choices.views.compared.volumes
     )
     panel.session.choose_views(compared=prior)
@@ -171,7 +171,7 @@ def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled
     panel.session.choose_overlay(Overlay.MAP)
     shown = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
     assert ATTENTION in shown
-    panel.actions_.hold_comparison(True)
+    panel.actions_.compare_while_held(True)
     caption = panel.viewer.canvas.overlays["lesionlens_caption"]
     assert panel.views.lines.strokes is None
     roles = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
@@ -186,5 +186,5 @@ def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled
     assert caption.text == "prior of 2024 · T1c · axial"
     panel.commands.run("toggle_names")
     assert caption.text == "prior · T1c · axial"
-    panel.actions_.hold_comparison(False)
+    panel.actions_.compare_while_held(False)
     assert not np.allclose(panel.views.lines.strokes.colours, blue)

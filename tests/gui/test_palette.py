@@ -3,7 +3,7 @@
 from qtpy.QtWidgets import QApplication
 
 from lesionlens.napari.commands.study import OPENERS
-from lesionlens.napari.palette import OFFERED
+from lesionlens.napari.palette import PALETTE_COMMANDS
 
 STILL_THERE = {command.name for command in OPENERS} - {"compare", "open_second"} | {
     "show_keys",
@@ -13,7 +13,7 @@ STILL_THERE = {command.name for command in OPENERS} - {"compare", "open_second"}
 
 
 def test_with_nothing_open_every_command_says_why_it_cannot_run(panel):
-    for command in OFFERED:
+    for command in PALETTE_COMMANDS:
         if command.name not in STILL_THERE:
             panel.session.notify("")
             panel.commands.run(command.name)

@@ -29,7 +29,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.napari.commands.table import KEYED
+from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
@@ -387,7 +387,7 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
     )
     save(analysis, tmp_path / "out")
     study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
-    panel.take_dropped([tmp_path / "out"])
+    panel.open_dropped([tmp_path / "out"])
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert panel.session.state.problem is None
     assert panel.session.state.reopened
@@ -409,7 +409,7 @@ def test_dropped_files_of_a_result_open_the_result(
     )
     save(analysis, tmp_path / "out")
     study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
-    panel.take_dropped([tmp_path / "out" / f"{name}.nii.gz" for name in names])
+    panel.open_dropped([tmp_path / "out" / f"{name}.nii.gz" for name in names])
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert (panel.session.state.problem, panel.session.state.query) == (None, None)
     assert panel.session.state.reopened
@@ -462,7 +462,7 @@ def test_opening_through_napari_shows_layers_and_the_panel(
     viewer, make_study, qtbot, monkeypatch, tmp_path
 ):
     """`viewer.open` returns the layers themselves; the panel follows when the window is idle."""
-    monkeypatch.setattr("lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path)
+    monkeypatch.setattr("lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path)
     layers = viewer.open(str(make_study(dicom=True)), plugin="lesionlens")
     assert {layer.name for layer in layers} == {"T1", "T1c", "T2", "FLAIR"}
     qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=PATIENCE_MS)
@@ -492,7 +492,7 @@ def test_closing_the_panel_leaves_the_viewer_as_a_plain_one(reviewed):
     viewer.window.remove_dock_widget(reviewed)
     ours = [c for c in viewer.mouse_drag_callbacks if c.__module__.startswith("lesionlens")]
     assert not ours
-    assert not {str(key) for key in viewer.keymap} & {key.shown_key for key in KEYED}
+    assert not {str(key) for key in viewer.keymap} & {key.shown_key for key in KEY_COMMANDS}
     viewer.layers.clear()
 
 
@@ -543,8 +543,8 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
 def test_plain_layers_of_a_study_that_was_left_are_hidden_and_say_so(reviewed, analysis):
     """The segmentation of one patient lay beside the images of another, as *segmentation*."""
     reviewed.actions_.add_layers()
-    reviewed.session.set_aside()
-    reviewed.session.bring_back()
+    reviewed.session.suspend()
+    reviewed.session.restore_suspended()
     assert "segmentation" in visible()
     for data in layers_of(replace(analysis.study, name="another"), SILENT):
         current_viewer().layers.append(Layer.create(*data))
@@ -882,7 +882,7 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     reviewed, result, monkeypatch
 ):
     monkeypatch.setattr(
-        "lesionlens.site.worklist.own_log.recovered", lambda *_: pytest.fail("not needed")
+        "lesionlens.site.worklist.reader_log.recovered", lambda *_: pytest.fail("not needed")
     )
     reviewed.session.go_to(2)
     reviewed.session.mark(ReviewState.REJECTED)

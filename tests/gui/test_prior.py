@@ -18,7 +18,7 @@ from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.prior import PriorImagesError
-from lesionlens.site.worklist import own_log
+from lesionlens.site.worklist import reader_log
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def start_comparing(reviewed, analysis, monkeypatch):
     prior = Prior(Examination(Patient("x"), "2026-01-05"), before)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_, **__: None)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
-    laid = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    laid = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(compare, "align", lambda *_, **__: (laid, MrSequence.T1C))
 
     def start():
@@ -81,7 +81,7 @@ def test_decisions_on_the_prior_count_that_its_result_does_not_hold(
     def recovered(analysis, key, _):
         asked.append(key.reader)
         event = ReviewEvent("2.25.1", ReviewState.REJECTED, "A. Reader", "2026-01-06T10:00:00Z")
-        return own_log.Recovered(replace(analysis.review, events=(event,)))
+        return reader_log.Recovered(replace(analysis.review, events=(event,)))
 
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.own_log.recovered", recovered)
     panel, _ = start_comparing()
@@ -210,7 +210,7 @@ def test_where_the_earlier_images_lie_is_asked_in_the_window(
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", find)
     answers = [str(tmp_path), ""]
     monkeypatch.setattr(
-        "lesionlens.napari.widgets.asking.QFileDialog.getExistingDirectory",
+        "lesionlens.napari.widgets.dialogs.QFileDialog.getExistingDirectory",
         lambda *_: answers.pop(0),
     )
     assert reviewed.actions_.compare(analysis.study.root)

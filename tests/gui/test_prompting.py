@@ -17,7 +17,7 @@ from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
 
 from lesionlens.analysis.findings import edit_tools
-from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
+from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
 from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region, ReviewState
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
@@ -34,7 +34,7 @@ def answered(panel, qtbot):
 
 def point(panel, qtbot, at_mm, belongs=True, kind=PromptKind.POINT):
     path = at_mm if kind is not PromptKind.POINT else [at_mm]
-    panel.actions_.prompting.take(Gesture(kind, belongs, path))
+    panel.actions_.prompting.add_gesture(Gesture(kind, belongs, path))
     answered(panel, qtbot)
 
 
@@ -73,8 +73,8 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
     assert kept.prompts == missed.session.state.review.events[-1].prompts
     again = np.zeros(grid.shape, np.uint8)
     for one in kept.prompts:
-        found = result.answer_prompts(question_of(again, one))
-        again = redrawn(again, found, one, free, parts_in(result.analysis, found))
+        found = result.answer_prompts(prompt_request(again, one))
+        again = redrawn(again, found, one, free, predicted_parts(result.analysis, found))
     np.testing.assert_array_equal(again, second)
 
 
@@ -216,13 +216,13 @@ def test_beside_a_volume_over_time_the_pointer_prompts_and_probes(missed, qtbot)
     qtbot.mouseClick(native, Qt.MouseButton.LeftButton, shift, middle)
     ((_, _, z),) = probed
     assert z == pytest.approx(RIGHT[2], abs=3.0)
-    missed.actions_.prompting.hold(True)
+    missed.actions_.prompting.set_active(True)
     dragged(qtbot, native, shift)
     assert len(missed.viewer.scene.overlays["lesionlens_trail"].strokes.points) == 5
     qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=middle)
     answered(missed, qtbot)
     assert [one.kind for one in missed.actions_.editor.rounds] == [PromptKind.BOX]
-    missed.actions_.prompting.hold(False)
+    missed.actions_.prompting.set_active(False)
 
 
 def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
@@ -258,7 +258,7 @@ def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
     assert pixels_of(view, PROMPT_COLOURS[False]) > before + 20
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle)
     answered(missed, qtbot)
-    assert [(one.kind, one.belongs) for one in made] == [(PromptKind.SCRIBBLE, False)]
+    assert [(one.kind, one.foreground) for one in made] == [(PromptKind.SCRIBBLE, False)]
     missed.commands.run("discard_edit")
     assert not missed.session.state.tools.excluding
 
@@ -274,7 +274,7 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)
     answered(missed, qtbot)
     qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds))
-    assert missed.actions_.prompting.held
+    assert missed.actions_.prompting.active
     layer = edit_layer(missed)
     assert layer.mode == "pan_zoom"
     assert not missed.views.linked.isHidden()  # an outline goes on where the reader looks
@@ -287,7 +287,7 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     assert len(missed.actions_.editor.rounds) == 2
     assert (drawn(missed) != before).any()
     qtbot.keyRelease(native, Qt.Key.Key_F2)
-    qtbot.waitUntil(lambda: not missed.actions_.prompting.held, timeout=10_000)
+    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=10_000)
     assert layer.mode == "paint"
 
 
@@ -339,7 +339,7 @@ def test_the_second_window_takes_prompts_too(missed, qtbot):
     missed.commands.run("second_window")
     missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
     view = missed.views.second_window.view.tiles[0]
-    missed.actions_.prompting.hold(True)
+    missed.actions_.prompting.set_active(True)
     at = QPoint(view.width() // 2, view.height() // 2)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, at)
     answered(missed, qtbot)
@@ -372,7 +372,7 @@ def test_the_picture_stays_in_its_place_while_the_key_is_held(missed, qtbot):
 
 def ask(panel, at_mm, belongs=True):
     """Point, and do not wait for the answer."""
-    panel.actions_.prompting.take(Gesture(PromptKind.POINT, belongs, [at_mm]))
+    panel.actions_.prompting.add_gesture(Gesture(PromptKind.POINT, belongs, [at_mm]))
 
 
 def test_an_answer_is_drawn_into_no_other_outline(reviewed, qtbot):

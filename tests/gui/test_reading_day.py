@@ -17,11 +17,17 @@ from tests.reviewed_head import without_right
 
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence, Phase, ReviewState, Source
-from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    LesionMeasurement,
+    TimePoint,
+)
 from lesionlens.base.records.patient import Patient
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
-from lesionlens.napari.widgets import asking_paths
+from lesionlens.napari.widgets import path_dialogs
 from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import open_worklist_database
 
@@ -334,7 +340,7 @@ def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
 
 def unchanged(now, visit, prior, *, context):
     """Compare an examination with itself: at rest, every lesion as it was; no search, no sums."""
-    lesions = tuple(Measured.of(one) for one in now.findings.candidates)
+    lesions = tuple(LesionMeasurement.of(one) for one in now.findings.candidates)
     points = (TimePoint(prior.visit.date, None, lesions), TimePoint(visit.date, None, lesions))
     at_rest = tuple(tuple(row) for row in np.eye(4).tolist())
     found = Comparison(
@@ -355,7 +361,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     )
     acts, session = panel.actions_, panel.session
     study = session.state.study
-    monkeypatch.setattr(asking_paths, "ask_path", lambda _, then, __: then(study.root))
+    monkeypatch.setattr(path_dialogs, "ask_path", lambda _, then, __: then(study.root))
     session.close()
     session.open(study)
     assert not acts.compare(study.root)
@@ -496,7 +502,7 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
     panel.commands.run("accept")
     out = tmp_path / "tables"
     monkeypatch.setattr(
-        "lesionlens.napari.widgets.asking.QFileDialog.getExistingDirectory",
+        "lesionlens.napari.widgets.dialogs.QFileDialog.getExistingDirectory",
         lambda *_: str(out),
     )
     entry.trigger()

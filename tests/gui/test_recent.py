@@ -13,7 +13,7 @@ from tests.gui.window import control, wait
 from lesionlens.base.labels import Label, ReviewState
 from lesionlens.napari.controllers import reopening
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.studies import recent
+from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 from lesionlens.results.review.log import ReviewLog
 
@@ -33,17 +33,17 @@ def test_the_list_is_there_again_after_a_crash(panel, listed, qtbot):
 def test_places_are_remembered_newest_first_and_gone_ones_left_out(panel, tmp_path):
     for name in "abc":
         (tmp_path / name).mkdir()
-        recent.remember(recent.STUDIES, tmp_path / name)
-    recent.remember(recent.STUDIES, tmp_path / "a")
+        recent_paths.remember(recent_paths.STUDIES, tmp_path / name)
+    recent_paths.remember(recent_paths.STUDIES, tmp_path / "a")
     (tmp_path / "b").rmdir()
-    assert [path.name for path in recent.recall(recent.STUDIES)] == ["a", "c"]
-    assert recent.recall(recent.LISTS) == ()
-    recent.place().write_text("{ damaged")
-    assert recent.recall(recent.STUDIES) == ()
+    assert [path.name for path in recent_paths.recall(recent_paths.STUDIES)] == ["a", "c"]
+    assert recent_paths.recall(recent_paths.LISTS) == ()
+    recent_paths.place().write_text("{ damaged")
+    assert recent_paths.recall(recent_paths.STUDIES) == ()
 
 
 def test_a_study_that_napari_opened_by_itself_is_remembered(loaded):
-    assert recent.recall(recent.STUDIES) == (loaded.session.state.study.root.resolve(),)
+    assert recent_paths.recall(recent_paths.STUDIES) == (loaded.session.state.study.root.resolve(),)
 
 
 def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkeypatch, tmp_path):

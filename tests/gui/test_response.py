@@ -12,9 +12,15 @@ from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton
 from tests.gui.window import answer, wait
 
 from lesionlens.base.labels import Label, ReviewAct, ReviewState
-from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    LesionMeasurement,
+    TimePoint,
+)
 from lesionlens.base.records.response import Response, Steroids
-from lesionlens.napari.preferences import Preferences, keep_reader
+from lesionlens.napari.preferences import Preferences, store_reader
 from lesionlens.napari.widgets.parts import small_font
 
 LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
@@ -25,7 +31,7 @@ def compared(reviewed):
     """The analysed study beside an examination at which the first lesion was half as large."""
     session = reviewed.session
     analysis = session.state.analysis
-    now = tuple(Measured.of(one) for one in analysis.findings.candidates)
+    now = tuple(LesionMeasurement.of(one) for one in analysis.findings.candidates)
     before = tuple(replace(one, perpendicular_mm=one.perpendicular_mm / 2) for one in now)
     found = Comparison(
         (TimePoint("2025-01-01", None, before, True), TimePoint("2025-06-01", None, now, True)),
@@ -161,11 +167,11 @@ def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
     boxes["Your category"].setCurrentText("SD")
     compared.response.findChildren(QLineEdit)[-1].setText("A. Reader")
     compared.response.accept()
-    keep_reader("")
+    store_reader("")
     compared.commands.run("withdraw_response")
     assert "Enter your name in the preferences first" in session.state.message
     assert session.state.review.response is not None
-    keep_reader("B. Reader")
+    store_reader("B. Reader")
     compared.commands.run("withdraw_response")
     answer(compared, "wrong baseline")
     last = session.state.review.events[-1]

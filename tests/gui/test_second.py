@@ -178,7 +178,7 @@ def test_the_disagreement_at_the_crosshair_is_adopted(second, qtbot):
 
 def here(panel):
     grid = panel.session.state.analysis.volumes.labels.grid
-    return tuple(np.rint(grid.to_voxel(panel.actions_.viewpoint.now.point_mm)).astype(int))
+    return tuple(np.rint(grid.to_voxel(panel.actions_.viewpoint.current.point_mm)).astype(int))
 
 
 def test_the_second_result_goes_by_a_click_and_with_its_study(second):
@@ -191,12 +191,12 @@ def test_a_stroke_on_one_slice_is_no_agreement(second):
     """Both were said to agree, with the stroke in sight."""
     shown = second.session.state.second
     thin = replace(shown.agreement, disagreements=(), unlisted_ml=0.42)
-    second.session.take_second(replace(shown, agreement=thin))
+    second.session.show_second_result(replace(shown, agreement=thin))
     second.commands.run("next_disagreement")
     assert "outlines differ: 0.4 ml in parts" in second.session.state.message
     assert "0.4 ml in parts that are one voxel thick" in reads(second.second)
     whole = replace(thin, unlisted_ml=0.0)
-    second.session.take_second(replace(shown, agreement=whole))
+    second.session.show_second_result(replace(shown, agreement=whole))
     second.commands.run("next_disagreement")
     assert "Both results agree" in second.session.state.message
 

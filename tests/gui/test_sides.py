@@ -200,7 +200,7 @@ def test_a_picture_that_the_analysis_moved_is_not_called_turned(loaded, result):
     affine = overlays.grid.affine.copy()
     affine[:3, 3] += 4
     elsewhere = replace(
-        overlays, moved=frozenset(overlays.images), grid=Grid(overlays.grid.shape, affine)
+        overlays, registered=frozenset(overlays.images), grid=Grid(overlays.grid.shape, affine)
     )
     loaded.actions_.show_result(result, elsewhere)
     assert np.allclose(current_viewer().layers["T1c"].translate, affine[:3, 3])

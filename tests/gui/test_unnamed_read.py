@@ -34,7 +34,7 @@ def name(monkeypatch):
             module, "read_preferences", lambda: Preferences(reader_name=kept["reader"])
         )
     for module in (sign_acts, unnamed_read_acts, preferences):
-        monkeypatch.setattr(module, "keep_reader", lambda reader: kept.update(reader=reader))
+        monkeypatch.setattr(module, "store_reader", lambda reader: kept.update(reader=reader))
     return kept
 
 

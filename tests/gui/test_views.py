@@ -34,7 +34,7 @@ from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts import hanging, views
 from lesionlens.napari.model.choices.choices import Overlay
-from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
+from lesionlens.napari.model.choices.views import ComparisonImages, Layout, Window
 from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import rulers_of
@@ -183,7 +183,7 @@ def test_a_candidate_is_centred_outlined_and_fits_in_every_view_zoomed_in_or_not
         for view in tiles(shown):
             seen = drawn(shown, view)
             to = view.projection(seen)
-            place = shown.actions_.viewpoint.now
+            place = shown.actions_.viewpoint.current
             assert place.point_mm == place.centre_mm == second.centroid_mm
             middle = to.point(*seen.crosshair)
             assert middle.x() == pytest.approx(view.width() / 2, abs=1)
@@ -218,7 +218,7 @@ def test_a_click_puts_the_crosshair_there_and_two_show_one_view_alone(shown, qtb
     at = QPoint(axial.width() // 2 + 30, axial.height() // 2 - 20)
     x, y = axial.projection(drawn(shown, axial)).at(QPointF(at))
     qtbot.mouseClick(axial, Qt.MouseButton.LeftButton, pos=at)
-    place = shown.actions_.viewpoint.now
+    place = shown.actions_.viewpoint.current
     np.testing.assert_allclose(place.point_mm[:2], (-x, -y), atol=0.6)
     assert drawn(shown, coronal).crosshair[0] == pytest.approx(x, abs=0.6)
     shown.views.settle()
@@ -236,7 +236,7 @@ def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(sh
         shown.actions_.go_to(1)
         qtbot.wait(200)
         linked = shown.views.linked
-        assert shown.actions_.viewpoint.now.zoom >= 0.98 * linked.whole_zoom()
+        assert shown.actions_.viewpoint.current.zoom >= 0.98 * linked.fit_zoom()
 
 
 def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(shown):
@@ -252,14 +252,16 @@ def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(sho
     assert drawn(shown, view).image.number == before + 1
     viewer = shown.viewer
     viewer.dims.set_point(2, 20.0)  # napari's slider
-    assert shown.actions_.viewpoint.now.point_mm[2] == pytest.approx(viewer.dims.point[2])
+    assert shown.actions_.viewpoint.current.point_mm[2] == pytest.approx(viewer.dims.point[2])
     shown.commands.run("next_slice")
     shown.views.settle()
-    assert viewer.dims.point[2] == pytest.approx(shown.actions_.viewpoint.now.point_mm[2], abs=2.1)
+    assert viewer.dims.point[2] == pytest.approx(
+        shown.actions_.viewpoint.current.point_mm[2], abs=2.1
+    )
     get_plugin_settings("lesionlens").review.wheel = "zoom"
-    zoom = shown.actions_.viewpoint.now.zoom
+    zoom = shown.actions_.viewpoint.current.zoom
     wheel(view, 1)
-    assert shown.actions_.viewpoint.now.zoom > zoom
+    assert shown.actions_.viewpoint.current.zoom > zoom
 
 
 def test_a_right_drag_changes_brightness_of_that_sequence_alone(shown, qtbot):
@@ -336,9 +338,9 @@ def test_the_next_study_of_the_kind_opens_in_linked_views_at_once(shown, analysi
 def test_the_other_sequence_is_shown_while_its_key_is_held(shown):
     shown.session.choose_sequence(MrSequence.FLAIR)
     shown.actions_.show_layout(Layout.ONE)
-    shown.actions_.hold_comparison(True)
+    shown.actions_.compare_while_held(True)
     assert tiles(shown)[0].tile.sequence is MrSequence.T1C
-    shown.actions_.hold_comparison(False)
+    shown.actions_.compare_while_held(False)
     assert tiles(shown)[0].tile.sequence is MrSequence.FLAIR
 
 
@@ -533,9 +535,9 @@ def test_another_plane_keeps_place_and_zoom(shown):
     assert viewer.scene.camera.center[-1] == pytest.approx(point[viewer.dims.order[-1]])
     shown.commands.run("four_views")
     shown.session.go_to(2)
-    place = shown.actions_.viewpoint.now
+    place = shown.actions_.viewpoint.current
     shown.actions_.next_plane()
-    assert shown.actions_.viewpoint.now == place
+    assert shown.actions_.viewpoint.current == place
 
 
 def test_strokes_are_kept_before_dragged_diameters(shown, analysis, qtbot):
@@ -667,7 +669,7 @@ def prior_of(panel):
     volume = Volume(data, Grid(shape, affine))
     pictures = {MrSequence.T1C: volume, MrSequence.FLAIR: volume}
     resampled = {MrSequence.FLAIR: "interpolated from 5 mm slices"}
-    return ComparedPictures("prior", "prior", pictures, resampled=resampled)
+    return ComparisonImages("prior", "prior", pictures, resampled=resampled)
 
 
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):
@@ -675,7 +677,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     shown.session.choose_views(compared=prior_of(shown))
     shown.commands.run("four_views")
     now = {view.tile.sequence: drawn(shown, view).image.data.max() for view in tiles(shown)}
-    acts.hold_comparison(True)
+    acts.compare_while_held(True)
     held = {view.tile.sequence: drawn(shown, view) for view in tiles(shown)}
     assert list(held) == list(now)  # no other sequence takes a place
     for sequence, drawing in held.items():
@@ -686,16 +688,16 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
         assert (drawing.image.data.max() == now[sequence]) is not swapped
     low, high = shown.views.linked.limits(tiles(shown)[1].tile)
     assert 450 < low < high < 950
-    acts.hold_comparison(False)
+    acts.compare_while_held(False)
     assert all(not drawn(shown, v).lines[0].startswith("prior") for v in tiles(shown))
     shown.commands.run("four_views")
-    acts.hold_comparison(True)
+    acts.compare_while_held(True)
     assert shown.viewer.layers["prior"].visible
     assert shown.viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
-    acts.hold_comparison(False)
+    acts.compare_while_held(False)
     assert not shown.viewer.layers["prior"].visible
     shown.session.choose_views(compared=None)
-    acts.hold_comparison(True)
+    acts.compare_while_held(True)
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
 
 
@@ -739,7 +741,7 @@ def test_in_a_narrow_window_every_button_is_in_the_row_or_in_its_menu(shown, qtb
         assert not one.isEnabled() or (one.toolTip() in offered) is one.isHidden()
     assert any("angle" in words for words in offered) is toolbar.measure.isHidden()
     offered[toolbar.switches["toggle_names"].toolTip()].trigger()
-    assert not shown.session.state.choices.views.named
+    assert not shown.session.state.choices.views.shows_identity
     toolbar.overflow.menu().aboutToShow.emit()
     again = {act.text(): act for act in toolbar.overflow.menu().actions()}
     assert not again[toolbar.switches["toggle_names"].toolTip()].isChecked()
@@ -795,7 +797,7 @@ def test_two_measurements_at_one_place_are_written_apart(shown):
     acts = shown.actions_
     acts.show_layout(Layout.ONE)
     (view,) = tiles(shown)
-    x, y, z = acts.viewpoint.now.point_mm
+    x, y, z = acts.viewpoint.current.point_mm
     acts.choose_measure(MeasureKind.REGION)
     for number in range(2):
         acts.begin_measure((x - 9.0, y - 9.0, z))
@@ -876,10 +878,10 @@ def test_the_canvas_comes_back_as_high_as_the_linked_views_were(shown):
 
 def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, monkeypatch):
     """Layers of an analysis have steps of their own, to which napari went; the slice changed."""
-    viewer, take = shown.viewer, shown.layers.take
+    viewer, take = shown.viewer, shown.layers.show_overlays
     viewer.dims.set_point((0, 1, 2), (6.0, -4.0, 2.0))
     QApplication.processEvents()
-    before = shown.actions_.viewpoint.now.point_mm
+    before = shown.actions_.viewpoint.current.point_mm
     finer = Layer.create(np.zeros((9, 9, 9)), {"scale": (1.7, 1.7, 1.7)}, "image")
 
     def come(overlays, study):
@@ -894,7 +896,7 @@ def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, 
         monkeypatch.setattr(shown.layers, "take", change)
         shown.session.layer_arrived(replace(shown.session.state.overlays))
         QApplication.processEvents()
-        assert shown.actions_.viewpoint.now.point_mm == before
+        assert shown.actions_.viewpoint.current.point_mm == before
     assert viewer.dims.point == pytest.approx(before)
 
 
@@ -905,7 +907,7 @@ def test_outlines_are_a_layer_where_napari_draws_no_overlays_of_ours(shown, monk
     shown.session.choose_overlay(Overlay.CONTOUR)
     shown.session.go_to(1)
     board = shown.views._board
-    lines.show(board, shown.actions_.viewpoint.now)
+    lines.show(board, shown.actions_.viewpoint.current)
     (layer,) = [one for one in shown.viewer.layers if one.name == "LesionLens lines"]
     strokes = shown.views.lines.strokes
     assert len(layer.data) == len(strokes.pieces) > 20
@@ -938,7 +940,7 @@ def test_a_ruler_is_drawn_by_a_drag_and_its_end_is_moved(shown, qtbot):
     def lengths():
         return [one.text for one in shown.session.state.choices.views.measures]
 
-    zoom = shown.actions_.viewpoint.now.zoom
+    zoom = shown.actions_.viewpoint.current.zoom
     drag(middle, middle + QPoint(60, 0))
     assert lengths() == [f"{60 / zoom:.1f} mm"]
     drag(middle + QPoint(60, 0), middle + QPoint(90, 0))
@@ -951,12 +953,12 @@ def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
     shown.actions_.show_layout(Layout.FOUR)
     tiles(shown)
     shown.session.go_to(1)
-    shown.views.linked.turned(tiles(shown)[0].tile, 6.0, (0.0, 0.0), control=True)
-    before = shown.actions_.viewpoint.now
+    shown.views.linked.wheel_turned(tiles(shown)[0].tile, 6.0, (0.0, 0.0), control=True)
+    before = shown.actions_.viewpoint.current
     assert shown.views.linked.zoomed
     shown.commands.run("edit_outline")
     assert shown.session.state.editing == 1
-    assert shown.actions_.viewpoint.now == before
+    assert shown.actions_.viewpoint.current == before
     shown.actions_.show_layout(Layout.SINGLE)
     camera = shown.viewer.scene.camera
     assert camera.zoom == pytest.approx(before.zoom)
@@ -964,7 +966,7 @@ def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
     shown.actions_.show_layout(Layout.FOUR)
     shown.commands.run("discard_edit")
     tiles(shown)
-    assert shown.actions_.viewpoint.now.zoom == pytest.approx(before.zoom)
+    assert shown.actions_.viewpoint.current.zoom == pytest.approx(before.zoom)
 
 
 @pytest.mark.parametrize("every", [False, True])
@@ -1014,10 +1016,10 @@ def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     four = beside.view.tiles
     assert {view.tile.sequence for view in four} == set(shown.session.state.study.series)
     middle = QPointF(four[0].rect().center() + QPoint(20, 10))
-    before = shown.actions_.viewpoint.now
+    before = shown.actions_.viewpoint.current
     qtbot.mousePress(four[0], Qt.MouseButton.LeftButton, pos=middle.toPoint())
     qtbot.mouseRelease(four[0], Qt.MouseButton.LeftButton, pos=middle.toPoint())
-    place = shown.actions_.viewpoint.now
+    place = shown.actions_.viewpoint.current
     assert place.point_mm[:2] != before.point_mm[:2]
     assert place.zoom == before.zoom, "the second window changes no zoom to fit"
     shown.actions_.show_layout(Layout.FOUR)
@@ -1049,13 +1051,13 @@ def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(s
         shown.views.second_window.view,
         shown.session.state.study.series[MrSequence.T1C].grid,
     )
-    place = shown.actions_.viewpoint.now
+    place = shown.actions_.viewpoint.current
     middle = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
     np.testing.assert_allclose(place.centre_mm, middle, atol=grid.spacing_mm.max())
-    assert place.zoom == pytest.approx(view.whole_zoom())
+    assert place.zoom == pytest.approx(view.fit_zoom())
     shown.session.step(1)
     at = shown.session.candidate().centroid_mm
-    np.testing.assert_allclose(shown.actions_.viewpoint.now.centre_mm, at)
+    np.testing.assert_allclose(shown.actions_.viewpoint.current.centre_mm, at)
 
 
 def test_the_palette_opens_from_the_second_window_too(shown):
@@ -1067,19 +1069,19 @@ def test_the_palette_opens_from_the_second_window_too(shown):
 
 def test_the_second_window_takes_nothing_while_a_dialog_waits_for_an_answer(shown, qtbot):
     shown.commands.run("second_window")
-    beside, before = shown.views.second_window, shown.actions_.viewpoint.now
+    beside, before = shown.views.second_window, shown.actions_.viewpoint.current
     view = beside.view.tiles[0]
     shown.actions_.confirm("Close the study?", "Close", lambda: None)
     (box,) = shown.findChildren(QMessageBox)
     qtbot.waitUntil(box.isVisible, timeout=60_000)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
     assert not beside.isEnabled()
-    assert shown.actions_.viewpoint.now == before
+    assert shown.actions_.viewpoint.current == before
     box.reject()
     qtbot.waitUntil(beside.isEnabled, timeout=60_000)
     assert beside.focusWidget() is beside.view, "it takes keys again before it is clicked"
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=view.rect().center() + QPoint(20, 10))
-    assert shown.actions_.viewpoint.now != before
+    assert shown.actions_.viewpoint.current != before
 
 
 def test_keys_find_the_pointer_on_the_second_window(shown, monkeypatch):
@@ -1089,7 +1091,7 @@ def test_keys_find_the_pointer_on_the_second_window(shown, monkeypatch):
     at = view.mapToGlobal(view.rect().center())
     monkeypatch.setattr(QCursor, "pos", lambda: at)
     monkeypatch.setattr(QApplication, "widgetAt", lambda _: view)
-    assert shown.views.renew_pointer()
+    assert shown.views.update_pointer()
 
 
 def rings(panel):

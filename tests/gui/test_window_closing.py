@@ -82,7 +82,7 @@ def test_tasks_are_cancelled_with_their_window_and_log_nothing(qtbot, caplog):
 
     window = QObject()
     assert Jobs(Mock(), window).start("work", task, Mock())
-    LatestRequest(Mock(), window).ask("key", task, Mock())
+    LatestRequest(Mock(), window).submit("key", task, Mock())
     began.wait(10)
     window.deleteLater()
     QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete.value)

@@ -23,23 +23,23 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files import user_folders
 from lesionlens.base.files.bounded_read import JSON_BYTES
 from lesionlens.engines.remote.address import read_keys
-from lesionlens.imaging.deidentification.pseudonyms import key_at
+from lesionlens.imaging.deidentification.pseudonyms import read_or_create_key
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.napari.model.acts import hanging
-from lesionlens.napari.model.studies.archive import kept_servers
-from lesionlens.results.export import words
+from lesionlens.napari.model.studies.archive import stored_servers
+from lesionlens.results.export import report_texts
 from lesionlens.results.export.run import read_run_json
 from lesionlens.results.review import prior
 from lesionlens.site.acceptance import accept
 from lesionlens.site.acceptance.bounds import read_bounds
-from lesionlens.site.database.describing import with_result
+from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import StudyEntry
-from lesionlens.site.monitoring import gather, monitor_warning
+from lesionlens.site.monitoring import monitor_warning, read_results
 from lesionlens.site.worklist import protocol
-from lesionlens.site.worklist.site import unaided_first_required
-from lesionlens.site.worklist.table import scores_in
+from lesionlens.site.worklist.site_policy import unaided_first_required
+from lesionlens.site.worklist.table import network_scores
 from lesionlens.training.config import read_config
 from lesionlens.training.real_cases import split_recorded
 
@@ -69,7 +69,7 @@ def _kept(folder: Path) -> list[str]:
 
 
 READERS = {
-    "servers": Reader("archives.json", [{"address": "a"}], lambda _: kept_servers()),
+    "servers": Reader("archives.json", [{"address": "a"}], lambda _: stored_servers()),
     "views": Reader("views.json", {"a": "b"}, lambda _: hanging._stored_layouts()),
     "study_locations": Reader(
         "studies.json", {"a": "b"}, lambda _: study_locations._load_locations()
@@ -82,7 +82,7 @@ READERS = {
         lambda d: read_config(d / "a.toml"),
     ),
     "keys": Reader("keys", "k" * 20 + "\n", lambda d: read_keys(d / "keys")),
-    "pseudonyms": Reader("key", "ab" * 32 + "\n", lambda d: key_at(d / "key")),
+    "pseudonyms": Reader("key", "ab" * 32 + "\n", lambda d: read_or_create_key(d / "key")),
     "sent": Reader(SENT, {"sent": [{"document": DOCUMENT}]}, sent_documents),
     "sidecar": Reader("a.json", {"PatientID": "1"}, lambda d: read_sidecar(d / "a.nii.gz", [])),
     "dataset": Reader("dataset_description.json", {"BIDSVersion": "1"}, bids.is_dataset),
@@ -90,12 +90,12 @@ READERS = {
     "run": Reader("run.json", {"study_uid": "1"}, read_run_json),
     "language": Reader(
         "a.toml", LANGUAGE.read_text("utf-8"),
-        lambda d: type(words.load.__wrapped__(str(d / "a.toml"))),
+        lambda d: type(report_texts.load.__wrapped__(str(d / "a.toml"))),
     ),
     "record": Reader(accept.RECORD, {"signed_by": "A", "made": "2026"}, _kept),
     "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._previous_files),
     "bounds": Reader("a.toml", "least_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
-    "monitored": Reader("run.json", {"a": 1}, lambda d: gather.read_json(d / "run.json")),
+    "monitored": Reader("run.json", {"a": 1}, lambda d: read_results.read_json(d / "run.json")),
     "warning": Reader("monitor.json", {"time": "", "stops": [], "page": ""},
                       lambda _: monitor_warning.current()),
     "site": Reader("settings.toml", "[reading]\nunaided_first = true\n",
@@ -104,7 +104,7 @@ READERS = {
         protocol.FILE, 'title = "t"\nseed = 1\nreaders = ["a"]\n', protocol.read_protocol
     ),
     "row": Reader("findings.json", FINDINGS, lambda d: with_result(StudyEntry("one", str(d)), d)),
-    "scores": Reader("findings.json", FINDINGS, lambda d: scores_in(d.parent, [d.name])),
+    "scores": Reader("findings.json", FINDINGS, lambda d: network_scores(d.parent, [d.name])),
     "decathlon": Reader("dataset.json", DATASET, _cases_of_dataset),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files import bounded_read, databases
 from lesionlens.base.files.bounded_read import JSON_BYTES
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
-from lesionlens.site.acceptance.facts import scanners_table
+from lesionlens.site.acceptance.case_attributes import scanners_table
 from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database import worklist_database
 from lesionlens.site.database.records import StudyEntry

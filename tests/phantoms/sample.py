@@ -23,7 +23,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.engines.testing.simple import SyntheticPatient
 from lesionlens.network.synth.artefacts import Damage
-from lesionlens.network.synth.draw import DrawConfig, SyntheticBatch, draw
+from lesionlens.network.synth.generator import GeneratorConfig, SyntheticBatch, draw
 
 SEED = 3_000_000_056
 """Never used in training, which keeps seeds from 3 000 000 000 for samples."""
@@ -38,7 +38,7 @@ PROTOCOL = {
 }
 """Four planes and slice thicknesses, one of them oblique, as in a routine examination; viewers that
 misread one-bit frames of other sizes show what lies on these."""
-CONFIG = DrawConfig(
+CONFIG = GeneratorConfig(
     shape=(192, 224, 192),
     spacing_mm=(1.0, 1.0),
     individuals=0.0,
@@ -66,14 +66,14 @@ is another head.
 """
 
 
-def draw_patient(seed: int = SEED, config: DrawConfig = CONFIG) -> SyntheticPatient:
+def draw_patient(seed: int = SEED, config: GeneratorConfig = CONFIG) -> SyntheticPatient:
     """Draw one patient with the generator.
 
     Parameters
     ----------
     seed : int
         Of the generator.
-    config : DrawConfig
+    config : GeneratorConfig
         Grid and artefacts.
 
     Returns

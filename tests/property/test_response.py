@@ -11,7 +11,7 @@ from tests.unit.analysis.followup.test_response import compared
 
 from lesionlens.analysis.followup.response import propose
 from lesionlens.base.labels import Region
-from lesionlens.base.records.followup import Measured
+from lesionlens.base.records.followup import LesionMeasurement
 from lesionlens.base.records.response import (
     Clinical,
     Criterion,
@@ -25,18 +25,18 @@ WORSE_LAST = (Response.COMPLETE, Response.PARTIAL, Response.STABLE, Response.PRO
 SIZES_MM = (6, 9, 10, 12, 15, 20, 25, 30, 40)
 
 
-def ball(uid: str, size_mm: float, *, enhances: bool) -> Measured:
+def ball(uid: str, size_mm: float, *, enhances: bool) -> LesionMeasurement:
     """A ball; one that enhances is within a larger one of oedema."""
     whole, inner = (math.pi / 6 * (mm / 10) ** 3 for mm in (size_mm + 12, size_mm))
     volumes = {Region.WT: inner, Region.TC: 0.0, Region.ET: 0.0}
     if enhances:
         volumes = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
     measurable = enhances and size_mm >= 10
-    return Measured(uid, ord(uid), f"place {uid}", volumes, size_mm, size_mm, measurable)
+    return LesionMeasurement(uid, ord(uid), f"place {uid}", volumes, size_mm, size_mm, measurable)
 
 
 @st.composite
-def examinations(draw: st.DrawFn) -> list[tuple[Measured, ...]]:
+def examinations(draw: st.DrawFn) -> list[tuple[LesionMeasurement, ...]]:
     """Two to four examinations of up to four lesions, each there or not, of any size."""
     kinds = draw(st.lists(st.booleans(), min_size=1, max_size=4))
     size = st.none() | st.sampled_from(SIZES_MM)
@@ -59,7 +59,7 @@ choices = st.builds(
 
 @given(examinations(), choices, st.data())
 def test_growth_never_improves_a_response(
-    points: list[tuple[Measured, ...]], chosen: ResponseChoices, data: st.DataObject
+    points: list[tuple[LesionMeasurement, ...]], chosen: ResponseChoices, data: st.DataObject
 ) -> None:
     *earlier, last = points
     before = propose(compared(*points), chosen).category
@@ -76,7 +76,7 @@ def test_growth_never_improves_a_response(
 
 @given(examinations(), choices)
 def test_new_measurable_enhancement_is_progression_of_any_disease(
-    points: list[tuple[Measured, ...]], chosen: ResponseChoices
+    points: list[tuple[LesionMeasurement, ...]], chosen: ResponseChoices
 ) -> None:
     new = (*points[-1], ball("z", 20, enhances=True))
     draft = propose(compared(*points[:-1], new), chosen)
@@ -85,7 +85,7 @@ def test_new_measurable_enhancement_is_progression_of_any_disease(
 
 @given(examinations(), choices)
 def test_an_examination_like_the_baseline_changes_nothing(
-    points: list[tuple[Measured, ...]], chosen: ResponseChoices
+    points: list[tuple[LesionMeasurement, ...]], chosen: ResponseChoices
 ) -> None:
     once, twice = (propose(compared(*of), chosen) for of in (points, [points[0], *points]))
     assert replace(once, steps=(), nadir=None) == replace(twice, steps=(), nadir=None)

@@ -17,12 +17,12 @@ _MEMORY_WORDS = (
 )
 
 
-def is_lack_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means lack of memory, whichever library raised it.
 
     Examples
     --------
-    >>> is_lack_of_memory(MemoryError()), is_lack_of_memory(RuntimeError("std::bad_alloc"))
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("std::bad_alloc"))
     (True, True)
     """
     text = str(error).lower()
@@ -38,17 +38,17 @@ def is_full_disk(error: BaseException) -> bool:
     (True, False)
     """
     full = (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, OSError) and of_system(error).errno in full
+    return isinstance(error, OSError) and root_os_error(error).errno in full
 
 
-def of_system(error: OSError) -> OSError:
+def root_os_error(error: OSError) -> OSError:
     """Return the system's error that a library re-raised without its number.
 
     Examples
     --------
     >>> again = OSError("With tag (7FE0,0010) got exception: ...")
     >>> again.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    >>> of_system(again).strerror
+    >>> root_os_error(again).strerror
     'No space left on device'
     """
     while error.errno is None and isinstance(error.__cause__, OSError):
@@ -222,7 +222,7 @@ class GoneError(ServerError):
         expected: str = "one that was opened here and is kept alive",
         next_step: str = "Send it again",
     ) -> None:
-        self.what = what
+        self.kind = what
         found = found or f"a {what} that this server does not hold"
         super().__init__(found=found, expected=expected, next_step=next_step)
 

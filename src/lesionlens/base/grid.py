@@ -153,11 +153,11 @@ class Grid:
         return (first, second, third), mirrored
 
 
-MIN_SHARE_BEYOND = 0.01
+MIN_FRACTION_BEYOND = 0.01
 """Minimum share of an outline outside the images that a notice reports."""
 
 
-def share_beyond(marked: NDArray[np.bool_], source: Grid, target: Grid) -> float:
+def fraction_beyond(marked: NDArray[np.bool_], source: Grid, target: Grid) -> float:
     """Return the share of marked voxels with centres outside another grid; 0 if none is marked.
 
     Parameters
@@ -170,7 +170,7 @@ def share_beyond(marked: NDArray[np.bool_], source: Grid, target: Grid) -> float
     >>> everywhere = np.ones((4, 1, 1), bool)
     >>> here, aside = np.eye(4), np.eye(4)
     >>> aside[0, 3] = 3.0
-    >>> share_beyond(everywhere, Grid((4, 1, 1), here), Grid((4, 1, 1), aside))
+    >>> fraction_beyond(everywhere, Grid((4, 1, 1), here), Grid((4, 1, 1), aside))
     0.75
     """
     voxels = np.argwhere(marked)

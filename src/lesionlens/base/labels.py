@@ -35,12 +35,12 @@ SequenceKey = Literal["t1", "t1c", "t2", "flair"]
 """A sequence by its key, as code may also write it."""
 
 
-def how_to_name(sequence: MrSequence = MrSequence.FLAIR) -> str:
+def naming_advice(sequence: MrSequence = MrSequence.FLAIR) -> str:
     """Return the advice how to name a sequence, on the command line and in the panel.
 
     Examples
     --------
-    >>> how_to_name(MrSequence.T1C)
+    >>> naming_advice(MrSequence.T1C)
     'name it with --t1c FILE or in the sequence list of the panel'
     """
     return f"name it with --{sequence.value} FILE or in the sequence list of the panel"

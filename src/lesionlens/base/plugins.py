@@ -23,7 +23,7 @@ from lesionlens.base.errors import (
     PluginError,
     ResourceError,
     is_full_disk,
-    is_lack_of_memory,
+    is_out_of_memory,
 )
 
 READERS = "lesionlens.readers"
@@ -203,7 +203,7 @@ def plugin_errors(
         raise
     except BaseException as error:  # sys.exit, or asyncio's cancellation, which is no Exception
         passes_through = isinstance(error, LesionLensError if may_refuse else CancelledError)
-        if passes_through or is_lack_of_memory(error) or is_full_disk(error) or is_builtin(plugin):
+        if passes_through or is_out_of_memory(error) or is_full_disk(error) or is_builtin(plugin):
             raise
         first_line = next(iter(str(error).strip().splitlines()), "")
         reason = f"failed {when} ({type(error).__name__})"

@@ -27,7 +27,7 @@ def safe_cell(text: str) -> str:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def writable(name: str) -> str:
+def encodable(name: str) -> str:
     r"""Return a file name as text that can be encoded as UTF-8.
 
     A name that is not UTF-8 on disk (umlauts from another system's archive) reaches Python with
@@ -35,7 +35,7 @@ def writable(name: str) -> str:
 
     Examples
     --------
-    >>> writable("Müller"), writable(b"M\xfcller".decode("utf-8", "surrogateescape"))
+    >>> encodable("Müller"), encodable(b"M\xfcller".decode("utf-8", "surrogateescape"))
     ('Müller', 'M\\udcfcller')
     """
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -49,7 +49,7 @@ def is_writable(name: str) -> bool:
     >>> is_writable("Müller"), is_writable(b"M\xfcller".decode("utf-8", "surrogateescape"))
     (True, False)
     """
-    return writable(name) == name
+    return encodable(name) == name
 
 
 def isolated(text: str) -> str:
@@ -97,12 +97,12 @@ def joined_with_and(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def first_few(texts: Sequence[str], count: int, separator: str = ", ") -> str:
+def abbreviated_list(texts: Sequence[str], count: int, separator: str = ", ") -> str:
     """Return the first texts, and the number of the others if there are more than `count`.
 
     Examples
     --------
-    >>> first_few(["a", "b", "c"], 2), first_few(["a", "b"], 2)
+    >>> abbreviated_list(["a", "b", "c"], 2), abbreviated_list(["a", "b"], 2)
     ('a, b and 1 more', 'a, b')
     """
     suffix = f" and {len(texts) - count} more" if len(texts) > count else ""

@@ -13,7 +13,7 @@ from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
     from rich.table import Table

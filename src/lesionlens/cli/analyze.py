@@ -21,8 +21,8 @@ from lesionlens.cli.option_groups import (
     SourceOptions,
     with_option_groups,
 )
-from lesionlens.engines.choice import EngineChoice
-from lesionlens.engines.kept_memory import all_memory_kept
+from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.engines.retained_memory import all_memory_retained
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +56,7 @@ def analyze(
     """
     options.check_layout(out, layout)
     check_outside(study, out)
-    with all_memory_kept(), progress_bar() as context:
+    with all_memory_retained(), progress_bar() as context:
         context.progress("opening the study", 0.0)
         opened_study = source.open(study, context)
         located_prior = comparison.find(
@@ -64,7 +64,7 @@ def analyze(
         )
         documents = options.superseded(supersedes, opened_study)
         prepare = options.preparation(brain_extraction, bias_correction)
-        from lesionlens.imaging.reading.remembered_series import remember
+        from lesionlens.imaging.reading.series_choices import remember
         from lesionlens.results.lens import Lens
 
         def analyse(choice: EngineChoice) -> Analysis:

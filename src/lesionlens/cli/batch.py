@@ -17,7 +17,7 @@ from lesionlens.cli import options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import FILES, FileOptions, with_option_groups
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,8 +75,8 @@ def batch(
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-        from lesionlens.site.cohort.studies import Shard, find_jobs, left_out, repeated_scans
-        from lesionlens.site.cohort.study_table import unread_columns
+        from lesionlens.site.cohort.studies import Shard, duplicate_scan_notes, find_jobs, left_out
+        from lesionlens.site.cohort.study_table import ignored_column_notes
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
@@ -85,7 +85,7 @@ def batch(
         selected_shard = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(selected_shard.part(find_jobs(studies, results)))
-        notes = [*unread_columns(studies), *left_out(studies, results)]
+        notes = [*ignored_column_notes(studies), *left_out(studies, results)]
         processes = min(workers or max(1, usable_processors() // 2), count)
         STOP.record_only()
         cohort_run = run_cohort(
@@ -94,7 +94,7 @@ def batch(
             WorkerOptions(processes, scheduler),
             context=context,
         )
-        notes += repeated_scans(results, cohort_run.outcomes)
+        notes += duplicate_scan_notes(results, cohort_run.outcomes)
         table_files = () if selected_shard.count > 1 else write_table(results, cohort_run.outcomes)
     return _output(cohort_run, notes, table_files, json=json)
 
@@ -123,8 +123,8 @@ def _counts(cohort_run: CohortRun) -> str:
 
     by_status = {s: sum(o.status is s for o in cohort_run.outcomes) for s in Status}
     parts = [f"{by_status[Status.ANALYSED]} of {len(cohort_run.outcomes)} studies analysed"]
-    if cohort_run.kept:
-        parts.append(f"{cohort_run.kept} of them before")
+    if cohort_run.n_skipped:
+        parts.append(f"{cohort_run.n_skipped} of them before")
     if by_status[Status.FAILED]:
         parts.append(f"{by_status[Status.FAILED]} failed")
     if by_status[Status.STOPPED]:
@@ -157,4 +157,4 @@ def _json_content(cohort_run: CohortRun) -> dict[str, Any]:
         }
         for outcome in cohort_run.outcomes
     ]
-    return {"studies": rows, "kept": cohort_run.kept}
+    return {"studies": rows, "kept": cohort_run.n_skipped}

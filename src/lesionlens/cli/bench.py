@@ -24,7 +24,7 @@ from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
 from lesionlens.cli.option_groups import SOURCE, with_option_groups
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.samples import STUDY
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def bench(
         use_threads(network.threads, network.engine)
         chosen_device = devices.choose(network.device)
         precision = devices.choose_precision(chosen_device, network.precision)
-        report = circumstances(devices.describe(chosen_device, precision), study)
+        report = benchmark_conditions(devices.describe(chosen_device, precision), study)
         warning = busy_warning(report["machine"])
         report |= _time_analysis(study, repeat, network, context)
     return _output(report, out, () if warning is None else (warning,), json=json)
@@ -129,7 +129,7 @@ def _report(loading_seconds: float, runs: list[tuple[float, Any]]) -> dict[str, 
     }
 
 
-def circumstances(device: str, study: Path) -> dict[str, Any]:
+def benchmark_conditions(device: str, study: Path) -> dict[str, Any]:
     """Return the study, the machine, and its load before the run."""
     import torch
 

@@ -49,7 +49,7 @@ class StopRequest(threading.Event):
     def __init__(self) -> None:
         super().__init__()
         self._raise_interrupt = True
-        self.answered = False
+        self.output_printed = False
         """Whether the outcome was printed."""
 
     def record_only(self) -> None:

@@ -100,10 +100,10 @@ def deidentify(
             source, out, pseudonyms, profile_options, finish=write_map, context=context
         )
     if json:
-        summary = {"files": outcome.files, "map": str(map_path), "notices": outcome.notices}
+        summary = {"files": outcome.file_count, "map": str(map_path), "notices": outcome.notices}
         return CommandOutput.of_json(summary)
     lines = (
-        f"{outcome.files} files in {plain(str(out))}",
+        f"{outcome.file_count} files in {plain(str(out))}",
         f"Map to the originals, to be kept separate: {plain(str(map_path))}",
     )
     return CommandOutput(lines, outcome.notices)
@@ -118,7 +118,12 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
         Key or map lie in the output folder, or cannot be used.
     """
     from lesionlens.base.errors import UnusableInputError
-    from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, check_map, home, key_at
+    from lesionlens.imaging.deidentification.pseudonyms import (
+        Pseudonyms,
+        create_or_check_map,
+        home,
+        read_or_create_key,
+    )
 
     paths = key or home() / "key", map_path or home() / "map.csv"
     for path in paths:
@@ -128,6 +133,6 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
                 expected="key and map in another folder: they identify the patient",
                 next_step="Choose other paths with --key and --map",
             )
-    pseudonyms = Pseudonyms(key_at(paths[0]))
-    check_map(paths[1])
+    pseudonyms = Pseudonyms(read_or_create_key(paths[0]))
+    create_or_check_map(paths[1])
     return pseudonyms, paths[1]

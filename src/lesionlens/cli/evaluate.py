@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.files.atomic_file import write_atomically
-from lesionlens.base.text import first_few
+from lesionlens.base.text import abbreviated_list
 from lesionlens.cli import checks
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 
@@ -90,8 +90,8 @@ def evaluate(
         if plot is not None:
             evaluation.plot(plot)
     notes = [f"{s.case}: {problem}" for s in evaluation.scores for problem in s.problems]
-    if evaluation.left_out:
-        names = first_few([*map(plain, evaluation.left_out)], 5)
+    if evaluation.unreferenced:
+        names = abbreviated_list([*map(plain, evaluation.unreferenced)], 5)
         notes.append(f"No reference case is named {names}: skipped")
     if len(evaluation.engines) > 1:
         notes.append(f"Results of {len(evaluation.engines)} engines or weights are scored together")

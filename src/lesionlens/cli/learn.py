@@ -12,7 +12,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
 from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -27,9 +27,9 @@ from lesionlens.base.errors import (
     INTERRUPTED,
     LesionLensError,
     ResourceError,
-    is_lack_of_memory,
+    is_out_of_memory,
     missing_package,
-    of_system,
+    root_os_error,
 )
 from lesionlens.base.files import access
 from lesionlens.cli import (
@@ -115,7 +115,7 @@ def run() -> int:
     except KeyboardInterrupt:
         pass
     except (Exception, SystemExit):  # an import may turn the interrupt into an error of its own
-        if STOP.answered or not STOP.is_set():
+        if STOP.output_printed or not STOP.is_set():
             raise
     finally:
         gc.freeze()  # the process ends: skip the final garbage collection
@@ -228,7 +228,7 @@ def _guarded(command: Callable[..., CommandOutput]) -> Callable[..., None]:
                 traceback.print_exc()
             raise typer.Exit(_report(error, in_json=in_json)) from None
         finally:
-            STOP.answered = True
+            STOP.output_printed = True
         raise typer.Exit(output.status)
 
     add_options(run_guarded, command)
@@ -316,7 +316,7 @@ def explain(error: BaseException) -> tuple[int, str]:
         return error.exit_status, str(error)
     if isinstance(error, KeyboardInterrupt) or STOP.is_set():
         return 130, INTERRUPTED
-    if is_lack_of_memory(error):
+    if is_out_of_memory(error):
         return 1, _NO_MEMORY
     return 1, _unexpected_error_text(error)
 
@@ -331,7 +331,7 @@ def _unexpected_error_text(error: BaseException) -> str:
             "`analyze --engine onnx` and `--server` need no torch."
         )
     if isinstance(error, OSError):
-        reason = of_system(error).strerror or type(error).__name__
+        reason = root_os_error(error).strerror or type(error).__name__
         return (
             f"Found a system error: {reason}. Expected files that can be read and written. Check "
             f"the disk and permissions; nothing was changed."

@@ -51,14 +51,14 @@ def monitor(
     with progress_bar() as context:
         monitoring = watch(results, bounds, baseline_weeks, images=studies, context=context)
     write(monitoring, out)
-    monitor_warning.keep(monitoring.stops, out / PAGE)
+    monitor_warning.keep(monitoring.violated_rules, out / PAGE)
     verdicts = sum(group.verdicts for group in monitoring.weeks)
     counts = (
         f"{count_of_studies(len(monitoring.studies))}, {verdicts} verdict{'s' * (verdicts != 1)}"
     )
     week_count = len(monitoring.weeks)
     lines = [f"{counts} in {week_count} week{'s' * (week_count != 1)}"]
-    lines += [f"STOP AND LOOK  {plain(stop)}" for stop in monitoring.stops]
+    lines += [f"STOP AND LOOK  {plain(stop)}" for stop in monitoring.violated_rules]
     if monitoring.not_evaluated:
         lines.append(f"Not evaluated yet: {'; '.join(monitoring.not_evaluated)}")
     lines.append(f"Page: {plain(str(out / PAGE))}")

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.cli import options
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
 """Options of a remote server."""

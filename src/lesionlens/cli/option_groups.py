@@ -181,8 +181,8 @@ class FileOptions:
         from importlib.util import find_spec
 
         from lesionlens.base.errors import MissingPluginError
+        from lesionlens.results.export.report_texts import load
         from lesionlens.results.export.sentence import read_template
-        from lesionlens.results.export.words import load
 
         load(self.language)
         if self.surfaces and find_spec("trimesh") is None:

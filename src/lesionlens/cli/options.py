@@ -177,7 +177,7 @@ def save(
         return out, *exporter.save(analysis, out, context=context)
     from lesionlens.imaging.reading.bids import RESULTS
     from lesionlens.results.export.bids import save_bids
-    from lesionlens.results.review.earlier import check_own_name
+    from lesionlens.results.review.earlier import check_result_name
 
-    check_own_name(analysis.run.inputs, result_folder := out / RESULTS / analysis.study.name)
+    check_result_name(analysis.run.inputs, result_folder := out / RESULTS / analysis.study.name)
     return result_folder, *save_bids(analysis, out, context=context)

@@ -164,7 +164,7 @@ def send(
         )
     archive = connect(address, access)
     from lesionlens.site.pacs import files as dicom_files
-    from lesionlens.site.pacs.outbox import SendOptions, files_to_send, send_result
+    from lesionlens.site.pacs.send_result import SendOptions, files_to_send, send_result
 
     kinds = dicom_files.kinds_in(only)
     with TemporaryDirectory(prefix="lesionlens-") as temporary, progress_bar() as context:
@@ -183,7 +183,7 @@ def send(
                 context=context,
             )
         outcome.check()
-    sent_before = f", {outcome.before} of them before" if outcome.before else ""
+    sent_before = f", {outcome.n_present} of them before" if outcome.n_present else ""
     return CommandOutput((f"{len(outcome.stored)} files stored{sent_before}",), notices)
 
 
@@ -193,7 +193,7 @@ def _deidentified_copy(
     """Return a de-identified copy of the objects to send, and notes about it."""
     from lesionlens.imaging.deidentification.folder import deidentify_folder
     from lesionlens.imaging.deidentification.profile import Options
-    from lesionlens.site.pacs.outbox import files_to_send, folder_to_send
+    from lesionlens.site.pacs.send_result import files_to_send, folder_to_send
 
     pseudonyms, map_path = replacement(key, map_file, path)
     outcome = deidentify_folder(folder_to_send(result), path / "out", pseudonyms, Options())

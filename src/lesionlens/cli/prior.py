@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from lesionlens.base.records.study import Study
     from lesionlens.imaging.preparation.prepare import PrepareOptions
     from lesionlens.results.lens import Lens
-    from lesionlens.results.review.prior import Located
+    from lesionlens.results.review.prior import LocatedPrior
 
 
 def find(
     prior: Path | None, study: Path | None, now: Study, *, same_patient: bool = False
-) -> Located | None:
+) -> LocatedPrior | None:
     """Find the prior examination before the analysis begins; None if none was requested.
 
     Raises
@@ -43,7 +43,7 @@ def find(
 
 def compare(
     analysis: Analysis,
-    located_prior: Located | None,
+    located_prior: LocatedPrior | None,
     lens: Lens,
     options: PrepareOptions,
     context: RunContext,
@@ -71,8 +71,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     if comparison is None:
         return ()
     from lesionlens.base.records.followup import ChangeKind
-    from lesionlens.results.export.followup import doubt_words
-    from lesionlens.results.export.words import load
+    from lesionlens.results.export.followup import alignment_caveat
+    from lesionlens.results.export.report_texts import load
 
     prior_date = comparison.points[-2].date or "an earlier day"
     headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
@@ -89,7 +89,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _percent(change.product_percent) if matched else "",
             change.joint.text if change.joint else "",
         )
-    caveat = doubt_words(comparison, load("en"))
+    caveat = alignment_caveat(comparison, load("en"))
     return (f"Compared with the examination of {prior_date}{caveat and '. '}{caveat}", table)
 
 

@@ -15,7 +15,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.network import NETWORK, SERVER, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
     from lesionlens.engines.engine import Engine
@@ -82,11 +82,11 @@ def serve(
     from lesionlens.engines.remote.address import read_keys
     from lesionlens.site.serving.admission import Admission
     from lesionlens.site.serving.app import make_app
-    from lesionlens.site.serving.listen import Listening, listen
+    from lesionlens.site.serving.listen import BoundAddress, listen
     from lesionlens.site.serving.sessions import Limits, Sessions
 
     keys = () if api_key_file is None else read_keys(api_key_file)
-    listening = Listening(host, port, certificate, certificate_key, plain_http)
+    listening = BoundAddress(host, port, certificate, certificate_key, plain_http)
     listening.check(keys)
     if datastore is not None and not datastore.is_dir():
         raise UnusableInputError(
@@ -111,7 +111,7 @@ def serve(
 
 def log_requests() -> None:
     """Write one line per request to stderr: route, status, time, bytes; no patient data."""
-    from lesionlens.site.serving.gate import requests
+    from lesionlens.site.serving.middleware import requests
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))

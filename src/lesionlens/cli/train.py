@@ -13,7 +13,7 @@ from lesionlens.cli import options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
 from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 
 if TYPE_CHECKING:
     from lesionlens.base.run_context import RunContext
@@ -69,7 +69,7 @@ def train(
         context.progress("loading", 0.0)
         from lesionlens.engines.threads import use_threads
         from lesionlens.training.config import read_config
-        from lesionlens.training.distributed import joined
+        from lesionlens.training.distributed import connected_component
         from lesionlens.training.loop import TrainOptions
         from lesionlens.training.loop import train as run
 
@@ -78,9 +78,9 @@ def train(
 
         recipe, cases = read_config(config), None
         use_threads(network.threads, network.engine)
-        with joined(network.device) as processes:
+        with connected_component(network.device) as processes:
             if finetune is not None:
-                with processes.first_alone():
+                with processes.leader_first():
                     recipe, cases = _real_cases(recipe, out, finetune, studies, convention, context)
             summary = run(
                 recipe,
@@ -89,7 +89,7 @@ def train(
                 on_step=report,
                 context=context,
             )
-    return _output(summary, is_leader=processes.leads)
+    return _output(summary, is_leader=processes.is_leader)
 
 
 def _real_cases(
@@ -103,22 +103,24 @@ def _real_cases(
     """Find the training cases; the recipe then starts from existing weights."""
     from lesionlens.analysis.evaluation.label_conventions import read_conventions
     from lesionlens.training.initial_network import initial_network
-    from lesionlens.training.real_cases import RealCases, for_cases
+    from lesionlens.training.real_cases import RealCases, config_for_cases
     from lesionlens.training.references import find_real_cases
 
-    initial_network(for_cases(recipe, ()))  # weights that do not fit are refused before any reading
+    initial_network(
+        config_for_cases(recipe, ())
+    )  # weights that do not fit are refused before any reading
     conventions = read_conventions(convention, folder)
     cases = find_real_cases(folder, studies=studies, convention=conventions.of)
     conventions.check(case.name for case in cases)
-    return for_cases(recipe, cases), RealCases(cases, out, recipe, context)
+    return config_for_cases(recipe, cases), RealCases(cases, out, recipe, context)
 
 
 def _output(summary: TrainSummary, *, is_leader: bool = True) -> CommandOutput:
     if not is_leader:
         return CommandOutput(status=130 if STOP.is_set() else 0)
     progress_text = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
-    if summary.began_at:
-        progress_text += f" (resumed from step {summary.began_at})"
+    if summary.resumed_at:
+        progress_text += f" (resumed from step {summary.resumed_at})"
     if not math.isnan(summary.loss):  # else no step was done yet
         progress_text += f", loss {summary.loss:.3f}"
     lines = (progress_text, f"Weights: {summary.weights}")

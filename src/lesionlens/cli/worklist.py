@@ -23,7 +23,7 @@ from lesionlens.cli.console import (
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.cli.pacs import ACCESS, AccessOptions
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.pacs.peer import Access, StudyQuery
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ def scan(
     no names. Studies of an archive are fetched when needed.
     """
     from lesionlens.site.cohort.studies import left_out
-    from lesionlens.site.cohort.study_table import unread_columns
-    from lesionlens.site.database.describing import describe_all
+    from lesionlens.site.cohort.study_table import ignored_column_notes
+    from lesionlens.site.database.descriptions import describe_studies
     from lesionlens.site.database.worklist_database import open_worklist_database
     from lesionlens.site.pacs.server import Server
-    from lesionlens.site.worklist.ahead import ARCHIVE
-    from lesionlens.site.worklist.extend import extend
+    from lesionlens.site.worklist.add_studies import extend
+    from lesionlens.site.worklist.background_analysis import ARCHIVE
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
     with progress_bar() as context:
@@ -79,7 +79,7 @@ def scan(
             new_count = extend(database, studies)
             if archive is not None:
                 database.write_note(ARCHIVE, archive.note())
-            describe_all(database, context=context, force=again)
+            describe_studies(database, context=context, force=again)
             entries = database.entries()
         finally:
             database.close()
@@ -89,7 +89,7 @@ def scan(
     notes = (
         ()
         if archive is not None
-        else (*unread_columns(source_path), *left_out(source_path, folder))
+        else (*ignored_column_notes(source_path), *left_out(source_path, folder))
     )
     return CommandOutput(
         (f"{summary}, {new_count} of them new, {warned_count} with warnings",), notes
@@ -109,7 +109,7 @@ def show(
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.protocol import read_protocol
     from lesionlens.site.worklist.rows import matching, rows_of
-    from lesionlens.site.worklist.site import unaided_first_required
+    from lesionlens.site.worklist.site_policy import unaided_first_required
 
     with existing_worklist_database(folder, reading=True) as database:
         protocol = read_protocol(folder)
@@ -127,7 +127,7 @@ def show(
 def _cells(row: WorklistRow) -> tuple[str, ...]:
     entry: StudyEntry = row.entry
     arm = f"{row.session}: {row.arm.value}, " if row.session else ""
-    other_states = "".join(f"; {name}: {state.value}" for name, state in row.others)
+    other_states = "".join(f"; {name}: {state.value}" for name, state in row.other_states)
     return (
         entry.name,
         entry.patient,
@@ -141,7 +141,7 @@ def _cells(row: WorklistRow) -> tuple[str, ...]:
 
 
 def _row(row: WorklistRow) -> dict[str, object]:
-    other_states = {name: state.value for name, state in row.others}
+    other_states = {name: state.value for name, state in row.other_states}
     state_fields: dict[str, object] = {"state": row.state.value, "others": other_states}
     if row.session:
         state_fields |= {"session": row.session, "arm": row.arm.value}
@@ -169,7 +169,7 @@ def ahead(
     from lesionlens.site.cohort.work import CohortChoice
     from lesionlens.site.database.records import Status
     from lesionlens.site.database.worklist_database import existing_worklist_database
-    from lesionlens.site.worklist.ahead import lower_priority, run_ahead
+    from lesionlens.site.worklist.background_analysis import lower_priority, run_ahead
 
     options.preparation(brain_extraction, bias_correction)
     choice = CohortChoice(network, brain_extraction.value, bias_correction)
@@ -212,8 +212,8 @@ def compare(folder: List, json: options.Json = False) -> CommandOutput:
                 "study": agreement.study,
                 "readers": [agreement.first.key.reader, agreement.second.key.reader],
                 "signed": [agreement.first.signed, agreement.second.signed],
-                "agreed": agreement.agreed,
-                "differing": list(agreement.differing),
+                "agreed": agreement.n_agreed,
+                "differing": list(agreement.differences),
             }
             for agreement in agreements
         ]
@@ -223,6 +223,6 @@ def compare(folder: List, json: options.Json = False) -> CommandOutput:
         names = " and ".join(
             plain(r.key.reader or "unnamed") for r in (agreement.first, agreement.second)
         )
-        lines.append(f"{plain(agreement.study)}: {names} agree on {agreement.agreed}")
-        lines += [f"  {plain(difference)}" for difference in agreement.differing]
+        lines.append(f"{plain(agreement.study)}: {names} agree on {agreement.n_agreed}")
+        lines += [f"  {plain(difference)}" for difference in agreement.differences]
     return CommandOutput((*lines, f"{len(agreements)} comparisons"))

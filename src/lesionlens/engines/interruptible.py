@@ -8,7 +8,7 @@ from threading import Lock, local
 
 from torch import nn
 
-from lesionlens.base.errors import ResourceError, is_lack_of_memory
+from lesionlens.base.errors import ResourceError, is_out_of_memory
 from lesionlens.base.run_context import RunContext
 
 
@@ -68,7 +68,7 @@ def interruptible(
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # PyTorch's own error is a RuntimeError
-        if not is_lack_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise ResourceError(
             found=f"too little memory during {stage}",

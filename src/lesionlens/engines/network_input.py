@@ -44,7 +44,7 @@ class NetworkInput:
     grid: Grid
     box: Box
     """(3,) slices: the box of the working grid that they cover: the brain and a small margin."""
-    cut: Grid
+    box_grid: Grid
 
     def within(self, window: Box) -> NetworkInput:
         """Return the arrays within a window of the grid; grid and box stay those of the whole."""

@@ -34,14 +34,14 @@ class PassCache:
         self._last: tuple[PreparedStudy, network_input.NetworkInput] | None = None
         self._predictions: dict[Key, Floats] = {}
 
-    def of(self, prepared: PreparedStudy) -> network_input.NetworkInput:
+    def input_for(self, prepared: PreparedStudy) -> network_input.NetworkInput:
         """Return the network input of a study; computed if it is not the last study."""
         if self._last is None or self._last[0] is not prepared:
             study = network_input.make_network_input(prepared, self._spacing_mm, self._device)
             self._last, self._predictions = (prepared, study), {}
         return self._last[1]
 
-    def note(self, perturbation: InputPerturbation, probability: Array) -> None:
+    def store(self, perturbation: InputPerturbation, probability: Array) -> None:
         """Store the (R, I, J, K) probability of an input that was predicted elsewhere."""
         self._predictions[_key(perturbation)] = to_numpy(probability)
 
@@ -63,7 +63,7 @@ class PassCache:
             Yields for each input its (R, I, J, K) probability, whole tumour first, mirrored if the
             input is. Results before a cancellation are cached.
         """
-        study = self.of(prepared)
+        study = self.input_for(prepared)
         missing = {_key(perturbation): perturbation for group in groups for perturbation in group}
         missing = {
             key: perturbation

@@ -30,7 +30,7 @@ def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
     ]
 
 
-def all_but_one(present: Sequence[MrSequence]) -> list[Subset]:
+def leave_one_out_subsets(present: Sequence[MrSequence]) -> list[Subset]:
     """Return the subsets that lack one sequence; none for a single sequence."""
     return [s for s in subsets_of(present) if len(s) == len(present) - 1 and s]
 
@@ -38,12 +38,12 @@ def all_but_one(present: Sequence[MrSequence]) -> list[Subset]:
 def for_uncertainty(present: Sequence[MrSequence]) -> list[InputPerturbation]:
     """Return the mirrored input, and those that lack one sequence."""
     mirrored = InputPerturbation(mirrored=True, alone=True)
-    return [mirrored, *map(InputPerturbation.showing, all_but_one(present))]
+    return [mirrored, *map(InputPerturbation.showing, leave_one_out_subsets(present))]
 
 
 def for_relevance(present: Sequence[MrSequence]) -> list[InputPerturbation]:
     """Return the other subsets of the sequences, except all of them."""
-    predicted_elsewhere = {frozenset(present), *all_but_one(present)}
+    predicted_elsewhere = {frozenset(present), *leave_one_out_subsets(present)}
     return [
         InputPerturbation.showing(s) for s in subsets_of(present) if s not in predicted_elsewhere
     ]

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
-from lesionlens.base.declared import as_declared
 from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import LesionClass, Region, without_enhancing
+from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -55,7 +55,7 @@ def validated(engine: Engine, prediction: Any, prepared: PreparedStudy) -> Predi
     if info.name != engine_name:
         expected_name = f"its own, {engine_name!r:.100}: results name the engine that made them"
         raise _refusal(engine, f"a prediction by the name of {info.name!r:.100}", expected_name)
-    prediction = as_declared(prediction, Prediction, _engine_label(engine))
+    prediction = validated_record(prediction, Prediction, _engine_label(engine))
     if set(prediction.probability) != set(Region):
         regions = ", ".join(str(region) for region in prediction.probability) or "none"
         raise _refusal(engine, f"the regions {regions}", ", ".join(Region))
@@ -110,7 +110,7 @@ def validated_perturbed(engine: object, predictions: Any, count: int) -> Perturb
     if not isinstance(predictions, PerturbedPrediction):
         requirement = "a lesionlens.base.records.prediction.PerturbedPrediction"
         raise _refusal(engine, f"{type(predictions).__name__} for perturbed inputs", requirement)
-    checked = as_declared(predictions, PerturbedPrediction, _engine_label(engine))
+    checked = validated_record(predictions, PerturbedPrediction, _engine_label(engine))
     for defect, expected in defects_perturbed(checked, count):
         raise _refusal(engine, defect, expected)
     return checked
@@ -124,7 +124,7 @@ def validated_first_pass(engine: object, first_pass: Any) -> FirstPass:
     PluginError
         It is something else, or holds values that are no probabilities.
     """
-    checked = as_declared(first_pass, FirstPass, _engine_label(engine))
+    checked = validated_record(first_pass, FirstPass, _engine_label(engine))
     for defect, expected in defects_perturbed(checked.seen, 1):
         raise _refusal(engine, defect, expected)
     if not (0 < checked.threshold <= 1 and _is_finite(asdict(checked.scoring))):
@@ -165,7 +165,7 @@ def validated_response(engine: object, response: Any, shape: tuple[int, ...]) ->
     if not isinstance(response, PromptResponse):
         requirement = "a lesionlens.base.records.prompts.PromptResponse"
         raise _refusal(engine, f"{type(response).__name__} for prompts", requirement)
-    checked = as_declared(response, PromptResponse, _engine_label(engine))
+    checked = validated_record(response, PromptResponse, _engine_label(engine))
     if not _is_box(checked.box, shape):
         raise _refusal(engine, f"the box {checked.box}", f"slices with start and stop in {shape}")
     box_shape = tuple(side.stop - side.start for side in checked.box)
@@ -288,7 +288,7 @@ def _are_thresholds(values: Any) -> bool:
     )
 
 
-def visible_only(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
+def without_invisible_regions(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
     """Remove enhancing tumour if T1c, the only sequence that shows it, is missing."""
     if prepared.has_t1c:
         return prediction
@@ -345,7 +345,7 @@ def _probability_defect(values: Floats, enclosing: dict[Region, Floats]) -> tupl
 
 
 @contextmanager
-def images_kept(engine: object, prepared: PreparedStudy) -> Iterator[None]:
+def images_unchanged(engine: object, prepared: PreparedStudy) -> Iterator[None]:
     """Refuse a third-party engine that changes the images: torch writes to read-only arrays too.
 
     Raises

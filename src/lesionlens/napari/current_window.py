@@ -23,7 +23,7 @@ def ask_in_panel(paths: tuple[Path, ...], error: UnusableInputError) -> bool:
     bool
         False if there is no window.
     """
-    return _in_panel(lambda panel: panel.actions_.opener.refused(Request.of(paths), error))
+    return _in_panel(lambda panel: panel.actions_.opener.handle_error(Request.of(paths), error))
 
 
 def reopen_in_panel(result: Path) -> bool:

@@ -21,7 +21,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.process import host_process
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import FINISH
-from lesionlens.napari.commands.table import KEYED
+from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
 from lesionlens.napari.controllers.linked_brush import LinkedBrush
 from lesionlens.napari.controllers.update_loop import UpdateLoop
@@ -31,12 +31,12 @@ from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
-from lesionlens.napari.model.studies import recent
+from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.painter import WindowPainter
 from lesionlens.napari.preferences import preference_events, read_preferences
-from lesionlens.napari.qt.clashes import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.dock_layout import DockLayout
-from lesionlens.napari.qt.drops import Drops, canvas_of
+from lesionlens.napari.qt.drops import Drops, drop_targets
+from lesionlens.napari.qt.key_conflicts import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
@@ -84,23 +84,26 @@ class LesionLens(Panel):
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor, adder = self.actions_.editor, self.actions_.adder
-        self.views.brush = LinkedBrush(editor, adder.point, session.decline)
-        editor.repaint, editor.added = self.views.repaint, self.layers.hold
-        self.layers.revealed = session.choose_sequence
-        self.layers.moved = lambda: session.notify(_LAYER_RESTORED)
-        self.views.single.turned = self._on_turned
-        self.actions_.renew_pointer = self.views.renew_pointer
-        self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
+        self.views.brush = LinkedBrush(editor, adder.add_split_point, session.decline)
+        editor.on_labels_changed, editor.on_layer_added = (
+            self.views.repaint,
+            self.layers.lock_transform,
+        )
+        self.layers.sequence_revealed = session.choose_sequence
+        self.layers.transform_restored = lambda: session.notify(_LAYER_RESTORED)
+        self.views.single.orientation_restored = self._on_turned
+        self.actions_.renew_pointer = self.views.update_pointer
+        self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains_point
         self.actions_.second.in_sight = self.views.in_sight
         docks_due = once_idle(self._lay_out_docks, self)
         self.painter = WindowPainter(viewer, self.layers, self.views, self, docks_due.start)
         self.gestures = CanvasGestures(viewer, self.actions_)
         acts: dict[Command, Callable[..., Any]] = {
-            command: partial(self.commands.run, command.name) for command in KEYED
+            command: partial(self.commands.run, command.name) for command in KEY_COMMANDS
         }
         self.keyboard = Keyboard(self, acts, self._is_left_to_napari)
         self.loop = UpdateLoop(
-            session, editor, self.actions_.hang, self._paint, self._finish, self.views.take
+            session, editor, self.actions_.hang, self._paint, self._finish, self.views.handle
         )
         self.here = True
         self.drops: Drops | None = None
@@ -119,7 +122,7 @@ class LesionLens(Panel):
         self.worklist_requested.connect(open_worklist)
         self.views.lesion_requested.connect(self.actions_.adder.add)
         self.views.board_created.connect(self._on_board_created)
-        self.views.layout_changed.connect(self.lead_tabs)
+        self.views.layout_changed.connect(self.set_tab_order)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
         for event, act in self._events():
             event.connect(act)
@@ -142,7 +145,7 @@ class LesionLens(Panel):
     def _paint(self, before: ViewModel, model: ViewModel) -> None:
         self.model = model
         if self.dock_layout is not None:
-            self.dock_layout.draw(model.board.editing, wait=self.actions_.prompting.held)
+            self.dock_layout.set_drawing(model.board.editing, wait=self.actions_.prompting.active)
         if model.board is before.board:  # only the progress of a job changed
             return
         self.painter.paint(before, model)
@@ -163,9 +166,9 @@ class LesionLens(Panel):
     def _make_ready(self) -> None:
         """Remember the study, and load the network soon, as the reader may request an analysis."""
         if self.model.study is not None:
-            recent.remember(recent.STUDIES, self.model.study.root)
+            recent_paths.remember(recent_paths.STUDIES, self.model.study.root)
         if self.window().isVisible():
-            when_idle(self.actions_.make_ready, _DELAY_MS)
+            when_idle(self.actions_.preload_network, _DELAY_MS)
 
     # --- viewer → session -----------------------------------------------------------------
 
@@ -179,7 +182,7 @@ class LesionLens(Panel):
         if "of" in metadata and metadata["of"]() is not layer:
             return  # a copy made in napari, with the metadata of its image
         if metadata["study"] is not self.model.study:
-            self.actions_.review_controller.settle_reason()
+            self.actions_.review_controller.store_reason()
             self.jobs.stop()
             self.session.open(metadata["study"])
         self.layers.adopt(layer)
@@ -194,7 +197,7 @@ class LesionLens(Panel):
 
     def _on_removed(self, event: Any) -> None:
         layer, index = event.value, event.index
-        if self.layers.has_made(layer):
+        if self.layers.owns(layer):
             when_idle(lambda: self._restore_image(layer, index))
 
     def _restore_image(self, layer: Any, index: int) -> None:
@@ -215,8 +218,8 @@ class LesionLens(Panel):
         window = main_window(self) if self.here and self.drops is None else None
         if window is None:
             return
-        canvas = canvas_of(window)
-        self.drops = Drops(canvas, self.take_dropped, self)
+        canvas = drop_targets(window)
+        self.drops = Drops(canvas, self.open_dropped, self)
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.dock_layout = DockLayout(window, self)
@@ -228,11 +231,11 @@ class LesionLens(Panel):
     def _lay_out_docks(self) -> None:
         """Lay out the docks so that the image keeps its fraction of the window."""
         if self.dock_layout is not None:
-            self.dock_layout.make()
+            self.dock_layout.update()
 
     def _on_theme(self) -> None:
         if self.dock_layout is not None:
-            self.dock_layout.keep()
+            self.dock_layout.hold_width()
         self.show_theme(self.viewer.theme)
         self._lay_out_docks()
 
@@ -249,9 +252,9 @@ class LesionLens(Panel):
 
     def _on_board_created(self, linked: BoardView) -> None:
         prompting = self.actions_.prompting
-        linked.prompting = lambda: prompting.held
+        linked.prompting = lambda: prompting.active
         linked.excluding = lambda: prompting.excluding
-        linked.prompted.connect(prompting.take)
+        linked.prompted.connect(prompting.add_gesture)
 
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane
@@ -280,7 +283,7 @@ class LesionLens(Panel):
     def _on_closing(self) -> None:
         """Store a typed reason and the time of leaving the study, and cancel the running job."""
         if self.here:
-            self.actions_.review_controller.settle_reason()
+            self.actions_.review_controller.store_reason()
             self.actions_.read_controller.leave()
             self.jobs.stop()
 
@@ -288,7 +291,7 @@ class LesionLens(Panel):
         """Disconnect from the viewer and unbind all keys; further calls do nothing."""
         if not self.here:
             return
-        self.actions_.review_controller.settle_reason()
+        self.actions_.review_controller.store_reason()
         self.here = False
         self.jobs.abandon()
         self.questions.abandon()

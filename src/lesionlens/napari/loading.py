@@ -75,7 +75,7 @@ def read_study(
     list of (data, keywords, "image")
         On axis-aligned RAS+ grids in mm; the first sequence in reference order is last, on top.
     """
-    from lesionlens.imaging.reading import remembered_series  # noqa: PLC0415
+    from lesionlens.imaging.reading import series_choices  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
 
     study = open_study(
@@ -87,7 +87,7 @@ def read_study(
         context=context,
     )
     if named:
-        remembered_series.remember(study)
+        series_choices.remember(study)
     if result is not None:
         study = _as_analysed(study, result)
     return layers_of(study, context)
@@ -173,10 +173,10 @@ def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> 
             }
         },
     }
-    return own_type(volume.data), keywords, "image"
+    return smallest_dtype(volume.data), keywords, "image"
 
 
-def own_type(data: Any) -> Any:
+def smallest_dtype(data: Any) -> Any:
     """Return voxels in the smallest exact integer type, otherwise unchanged.
 
     Scanners write integers, which take half the memory of floats.
@@ -210,9 +210,9 @@ def read_by_plugin(paths: Sequence[Path]) -> bool:
     """Return whether the surest reader of existing files and folders is a third party's."""
     if not plugins.has_third_party(plugins.READERS) or not all(path.exists() for path in paths):
         return False
-    from lesionlens.imaging.reading.plugged_in import choose_reader  # noqa: PLC0415
+    from lesionlens.imaging.reading.third_party_readers import select_reader  # noqa: PLC0415
 
-    reader, _ = choose_reader(paths)
+    reader, _ = select_reader(paths)
     return reader is not None and not plugins.is_builtin(reader)
 
 

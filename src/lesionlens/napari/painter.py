@@ -42,7 +42,9 @@ class WindowPainter:
         """Paint the differences between two models."""
         views, layers = self._views, self._layers
         if model.study is not before.study:
-            views.without_events(lambda: layers.forget_others(model.study, model.aside))
+            views.keep_position(
+                lambda: layers.remove_other_studies(model.study, model.suspended_study)
+            )
             if model.study is not None:
                 views.set_up()
         if model.overlays is not before.overlays:
@@ -53,7 +55,7 @@ class WindowPainter:
 
     def _apply_overlays(self, before: ViewModel, model: ViewModel) -> None:
         is_empty = not any(KEY in layer.metadata for layer in self._viewer.layers)
-        self._views.without_events(lambda: self._layers.take(model.overlays, model.study))
+        self._views.keep_position(lambda: self._layers.show_overlays(model.overlays, model.study))
         self._laid_out()
         if before.overlays is None or model.overlays is None:
             self._collection.start(0)

@@ -9,12 +9,12 @@ import napari
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.dock import open_panel
 
-OFFERED = tuple(command for command in COMMANDS if not command.hold)
+PALETTE_COMMANDS = tuple(command for command in COMMANDS if not command.hold)
 """Commands that do not need a held key."""
 
 
 def __getattr__(name: str) -> Callable[[], None]:
-    if name not in {command.name for command in OFFERED}:
+    if name not in {command.name for command in PALETTE_COMMANDS}:
         raise AttributeError(name)
 
     def run() -> None:

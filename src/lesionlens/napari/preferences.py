@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress, read_key
 from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.imaging.preparation.prepare import PrepareOptions
 from lesionlens.napari.model.choices.choices import Overlay
-from lesionlens.site.worklist.site import unaided_first_required
+from lesionlens.site.worklist.site_policy import unaided_first_required
 
 if TYPE_CHECKING:
     from napari.utils.events import EmitterGroup
@@ -102,7 +102,7 @@ class Preferences:
                  "--api-key-file": self.server_key_file, "--server-ca": self.server_ca}  # fmt: skip
         return [argument for name, value in options.items() if value for argument in (name, value)]
 
-    def asked_of_report(self, options: ExportOptions) -> ExportOptions:
+    def with_report_settings(self, options: ExportOptions) -> ExportOptions:
         """Return export options with the language and sentence template of these settings.
 
         Raises
@@ -176,7 +176,7 @@ def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
     settings.bias_correction = bias_correction
 
 
-def keep_reader(name: str) -> None:
+def store_reader(name: str) -> None:
     """Store the reader's name."""
     _settings().review.reader_name = name
 

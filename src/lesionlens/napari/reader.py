@@ -48,14 +48,14 @@ def read(path: str | list[str]) -> list[LayerData]:
         NothingRecognisedError,
         SeveralStudiesError,
     )
-    from lesionlens.napari.qt.waiting import painted, when_idle  # noqa: PLC0415
+    from lesionlens.napari.qt.waiting import run_while_painting, when_idle  # noqa: PLC0415
     from lesionlens.results.review.reopen import result_of  # noqa: PLC0415
 
     result = result_of([Path(item) for item in requested])
     if result is not None and _window().reopen_in_panel(result):
         return NO_LAYERS
     try:
-        layers = painted(lambda: read_study(paths))
+        layers = run_while_painting(lambda: read_study(paths))
     except (SeveralStudiesError, NothingRecognisedError) as error:
         if not _window().ask_in_panel(paths, error):
             raise

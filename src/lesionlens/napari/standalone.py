@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
-from lesionlens.base.text import writable
+from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
 
 
@@ -37,7 +37,7 @@ def main() -> int:
             return 130
         raise
     except LesionLensError as error:  # the study cannot be read; napari shows no window then
-        sys.stderr.write(f"lesionlens: {writable(str(error))}\n")
+        sys.stderr.write(f"lesionlens: {encodable(str(error))}\n")
         return error.exit_status
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):

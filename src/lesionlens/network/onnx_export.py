@@ -29,11 +29,11 @@ from lesionlens.network.attention import Form
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.model import LensNetwork, LensOutput
-from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, notes_of
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput, PromptNetwork
 from lesionlens.network.prompt.model import MULTIPLE as PROMPT_MULTIPLE
 from lesionlens.network.prompt.weights import PromptNotes
 from lesionlens.network.shipped_unet import MULTIPLE
+from lesionlens.network.weights_metadata import ONNX_FORMAT, WeightsInfo, notes_of
 
 OPSET = 18
 PROMPT_FORMAT = "lesionlens-prompt-onnx-1"

@@ -19,7 +19,7 @@ from lesionlens.base.errors import (
     ResourceError,
     UnusableInputError,
     WeightsError,
-    is_lack_of_memory,
+    is_out_of_memory,
 )
 from lesionlens.base.run_context import NEVER, SILENT, RunContext
 from lesionlens.base.text import is_writable
@@ -185,7 +185,7 @@ class OnnxSession:
                 )
         except Exception as error:
             context.check(stage)
-            if not is_lack_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise ResourceError(
                 found=f"too little memory during {stage}",

@@ -82,8 +82,8 @@ def by_torch(name: str, channels: int) -> UNet:
     """Load a shipped U-Net with torch; see `load_shipped_unet`."""
     import torch  # noqa: PLC0415  loaded only where it takes part
 
+    from lesionlens.network.concurrent_passes import side_by_side  # noqa: PLC0415
     from lesionlens.network.folded_unet import load_folded_unet  # noqa: PLC0415
-    from lesionlens.network.side_by_side import side_by_side  # noqa: PLC0415
 
     network = load_folded_unet(shipped_file(f"{name}.safetensors", "sha256"), channels)
 

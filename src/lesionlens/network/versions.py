@@ -22,7 +22,7 @@ from lesionlens.base.files import access, user_folders
 from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.files.file_model import FileModel, schema_field
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.provenance import sha256_of, utc_now
 
 SHIPPED_NAME = "default"
@@ -279,7 +279,7 @@ class WeightsStore:
             access.make_folder(self.folder)
         except OSError as error:
             raise _write_failed(error) from error
-        with alone_in(self.folder):
+        with folder_lock(self.folder):
             yield self._log()
 
     def _activation(self, name: str, by: str, why: str) -> UseAct:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from lesionlens.analysis.explain.explain import Explained, explain
+from lesionlens.analysis.explain.explain import Explanations, explain
 from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.enhancement import without_t1_hyperintensity
 from lesionlens.analysis.findings.find import Flagged, find, find_cavity
@@ -26,16 +26,16 @@ from lesionlens.base.records.files import trained_on_warning
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
 from lesionlens.base.run_context import SILENT, CancelWhen, RunContext
-from lesionlens.engines import native
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines import native_grid
 from lesionlens.engines.engine import Engine
-from lesionlens.engines.kept_memory import kept_memory, trim_memory
-from lesionlens.engines.plugged_in import predict
+from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.engines.exclusive_use import exclusive_use
+from lesionlens.engines.plugin_engines import predict
 from lesionlens.engines.remote.address import ServerAddress
-from lesionlens.engines.turns import turn_of
+from lesionlens.engines.retained_memory import retained_memory, trim_memory
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import identity_of, inputs_of, unchanged
-from lesionlens.network.forked import works_when_forked
+from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results.result import Result
 
 Floats = NDArray[np.float32]
@@ -127,7 +127,7 @@ class Lens:
             self._engine = self._engine.result()
         return self._engine
 
-    @works_when_forked
+    @fork_safe
     def __call__(
         self,
         study: Study,
@@ -158,14 +158,14 @@ class Lens:
         _check_arguments(study, options, context, first)
         started = utc_now()
         context = context.timed()
-        with unchanged(study), ThreadPoolExecutor(1) as executor, kept_memory():
+        with unchanged(study), ThreadPoolExecutor(1) as executor, retained_memory():
             inputs = executor.submit(inputs_of, study)
             name_check = executor.submit(_name_quality_check, study)
             prepared = self._prepare_study(study, context, options)
             engine = self.engine
             if (quality_check := name_check.result()) is not None:
                 prepared = replace(prepared, quality=(*prepared.quality, quality_check))
-            with turn_of(engine, context):
+            with exclusive_use(engine, context):
                 prediction, probability, cavity, flagged, explained = _run_engine(
                     engine, prepared, context, first
                 )
@@ -220,7 +220,7 @@ def _run_engine(
     prepared: PreparedStudy,
     context: RunContext,
     first: preliminary.Listener | None,
-) -> tuple[Prediction, dict[Region, Floats], Volume | None, Flagged, Explained]:
+) -> tuple[Prediction, dict[Region, Floats], Volume | None, Flagged, Explanations]:
     """Run all steps that use the engine."""
     preliminary.notify(engine, prepared, context, first)
     with context.stage("network"):
@@ -228,7 +228,7 @@ def _run_engine(
         prediction = without_t1_hyperintensity(prediction, prepared)
         trim_memory()
     with context.stage("native grid"):
-        probability = native.resample_regions(prediction.probability, prepared, nested=True)
+        probability = native_grid.resample_regions(prediction.probability, prepared, nested=True)
     with context.stage("candidates"):
         cavity = find_cavity(prediction, probability, prepared)
         flagged = find(prediction, probability, prepared.native, cavity)
@@ -262,7 +262,7 @@ def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence
 def _volumes(
     prepared: PreparedStudy,
     flagged: Flagged,
-    explained: Explained,
+    explained: Explanations,
     probability: Mapping[Region, Floats],
     doubtful: NDArray[np.uint16] | None,
     cavity: Volume | None,
@@ -270,7 +270,7 @@ def _volumes(
     grid, evidence = prepared.native, explained.evidence
     uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
     return Volumes(
-        labels=Volume(flagged.marked.labels, grid),
+        labels=Volume(flagged.components.labels, grid),
         probability={r: Volume(p, grid) for r, p in probability.items()},
         attention={r: Volume(a, grid) for r, a in explained.attention.items()},
         uncertainty=None if uncertainty is None else Volume(uncertainty, grid),
@@ -285,7 +285,7 @@ def _name_quality_check(study: Study) -> QualityCheck | None:
     if len(study.series) != 1:
         return None
     from lesionlens.imaging.reading.sequence_from_image import (  # noqa: PLC0415  slow to import
-        named_check,
+        check_single_name,
     )
 
-    return named_check(next(iter(study.series.values())))
+    return check_single_name(next(iter(study.series.values())))

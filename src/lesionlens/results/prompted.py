@@ -15,7 +15,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import (
-    LOOK_MM,
+    CORRECTION_RADIUS_MM,
     Points,
     PromptedVolume,
     PromptRequest,
@@ -23,7 +23,7 @@ from lesionlens.base.records.prompts import (
     Prompts,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 from lesionlens.imaging.preparation.resampling import resample, resample_mask_near
 from lesionlens.results.export.nifti import rounded
 
@@ -55,7 +55,7 @@ class AnalysedProbability(Mapping[Region, Floats]):
     @override
     def __getitem__(self, region: Region) -> Floats:
         prepared, probability = self._prepared, rounded(self._probability[region])
-        return resample(probability, prepared.native, native.source_grid(prepared))
+        return resample(probability, prepared.native, native_grid.source_grid(prepared))
 
     @override
     def __contains__(self, region: object) -> bool:
@@ -102,19 +102,21 @@ def segment_prompts(
     if start_outline is not None and not start_outline.any():
         start_outline = None
     foreground, background = (
-        native.working_voxels(v, prepared) for v in (foreground_voxels, background_voxels)
+        native_grid.working_voxels(v, prepared) for v in (foreground_voxels, background_voxels)
     )
     start_mask = None
     if start_outline is not None:
-        source = native.source_grid(prepared)
+        source = native_grid.source_grid(prepared)
         prompted = np.concatenate([foreground, background])
-        start_mask = resample_mask_near(start_outline, prepared.native, source, prompted, LOOK_MM)
+        start_mask = resample_mask_near(
+            start_outline, prepared.native, source, prompted, CORRECTION_RADIUS_MM
+        )
     response = segment(PromptRequest(foreground, background, start_mask, prompts.region))
-    box, part = native.resample_part(response.probability, prepared, response.box)
+    box, part = native_grid.resample_part(response.probability, prepared, response.box)
     probability = np.zeros(prepared.native.shape, np.float32)
     if start_outline is not None:
         probability[...] = start_outline
-        _, unsettled = native.resample_part(
+        _, unsettled = native_grid.resample_part(
             (~response.settled).astype(np.float32), prepared, response.box
         )
         part = np.where(unsettled > 0, part, start_outline[box])
@@ -226,7 +228,7 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) ->
 def _normalised_attention(response: PromptResponse, prepared: PreparedStudy) -> Volume:
     maximum = float(response.attention.max(initial=0.0))
     scaled = response.attention / np.float32(maximum) if maximum else response.attention
-    box, part = native.resample_part(scaled, prepared, response.box)
+    box, part = native_grid.resample_part(scaled, prepared, response.box)
     volume = np.zeros(prepared.native.shape, np.float32)
     volume[box] = part
     return Volume(volume, prepared.native)

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from lesionlens.analysis.explain import counterfactual
 from lesionlens.analysis.explain import probe as probes
-from lesionlens.analysis.explain.counterfactual import WhatIf
+from lesionlens.analysis.explain.counterfactual import Counterfactual
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
 from lesionlens.base import plugins
 from lesionlens.base.arguments import check_kind, member_of, path_of, whole_number
@@ -33,10 +33,10 @@ from lesionlens.base.records.prompts import (
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines import plugged_in
+from lesionlens.engines import plugin_engines
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
-from lesionlens.engines.turns import turn_of
-from lesionlens.network.forked import works_when_forked
+from lesionlens.engines.exclusive_use import exclusive_use
+from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
 from lesionlens.results.prompted import AnalysedProbability
@@ -160,7 +160,7 @@ class Result:
             for candidate in self._record.findings.candidates
             if candidate.tracking_uid == tracking_uid
         ]
-        return as_notebook.pictures_of(self._record, candidates)
+        return as_notebook.prior_pictures(self._record, candidates)
 
     @property
     def trace(self) -> Trace | None:
@@ -188,8 +188,8 @@ class Result:
             self.trace, self.analysis.prepared, chosen_region, layer_index, head_index
         )
 
-    @works_when_forked
-    def what_if(self, candidate: int, *, context: RunContext = SILENT) -> WhatIf:
+    @fork_safe
+    def what_if(self, candidate: int, *, context: RunContext = SILENT) -> Counterfactual:
         """Occlude one candidate, by its id, and predict again.
 
         See `explain.counterfactual.without_candidate`.
@@ -207,7 +207,7 @@ class Result:
         prepared = self.analysis.prepared
         components = component_mask_of(self.analysis.findings, prepared.native)
         voxels = component_voxels(components, unperturbed.grid)
-        with turn_of(engine, context):
+        with exclusive_use(engine, context):
             return counterfactual.without_candidate(
                 engine, prepared, prediction, voxels, index, context
             )
@@ -261,7 +261,7 @@ class Result:
         check_kind(prompts, Prompts, "stored `Prompts`", "Read them with Prompts.from_json")
         return prompted.segment_prompts(prompts, self.analysis.prepared, self.answer_prompts, start)
 
-    @works_when_forked
+    @fork_safe
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 
@@ -270,7 +270,9 @@ class Result:
         prompter = as_promptable(self._engine) or self._prompter or _local_prompts()
         self._prompter = prompter
         prepared, probability = self.analysis.prepared, self._analysed_probability
-        return plugged_in.answer_prompts(prompter, prepared, question, probability, context=SILENT)
+        return plugin_engines.answer_prompts(
+            prompter, prepared, question, probability, context=SILENT
+        )
 
     @cached_property
     def _analysed_probability(self) -> AnalysedProbability | None:
@@ -354,6 +356,6 @@ class Result:
 
 
 def _local_prompts() -> SupportsPrompts:
-    from lesionlens.engines.prompting.on_study import StudyPrompts  # noqa: PLC0415  (loads torch)
+    from lesionlens.engines.prompting.study_prompts import StudyPrompts  # noqa: PLC0415  (loads torch)
 
     return StudyPrompts()

@@ -14,7 +14,7 @@ from typing import Any
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.network.config import PRESETS
-from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.generator import GeneratorConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 _BOUNDS: dict[str, tuple[float, float]] = {
@@ -153,7 +153,7 @@ class TrainConfig:
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    draw: DrawConfig = field(default_factory=DrawConfig)
+    draw: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     @property
     def steps(self) -> int:

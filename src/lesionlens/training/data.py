@@ -25,12 +25,12 @@ from lesionlens.base.process.worker_processes import (
     interrupts_blocked,
     leave_interrupts_to_parent,
 )
-from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.training.config import DataConfig, StageConfig
 
-FIRST_KEPT = 1_500_000_000
+FIRST_STORED_SEED = 1_500_000_000
 """Seed of the first synthetic brain that is mixed with real ones."""
-VALIDATION_SEED = 2_000_000_000
+FIRST_VALIDATION_SEED = 2_000_000_000
 """First seed for validation, and (`SAMPLE_SEED`) for sample data."""
 SAMPLE_SEED = 3_000_000_000
 _SEEDS_AFTER_RESERVED = 4_000_000_000
@@ -44,7 +44,7 @@ _WINDOWS_PER_VOLUME = 2
 _SEEDS_PER_RUN, _STAGES = 50_000_000, 16
 
 
-def first_seed(seed: int, session: int, stage: int) -> int:
+def stage_seed(seed: int, session: int, stage: int) -> int:
     """Return the first seed of a stage's volumes, outside the reserved ranges.
 
     Parameters
@@ -56,13 +56,13 @@ def first_seed(seed: int, session: int, stage: int) -> int:
 
     Examples
     --------
-    >>> first_seed(1, 0, 0), first_seed(40, 0, 0)
+    >>> stage_seed(1, 0, 0), stage_seed(40, 0, 0)
     (50000000, 4500000000)
     """
     first = seed * _SEEDS_PER_RUN + (session * _STAGES + stage) * SEEDS_PER_SOURCE
-    if first < FIRST_KEPT - _STAGES * SEEDS_PER_SOURCE:
+    if first < FIRST_STORED_SEED - _STAGES * SEEDS_PER_SOURCE:
         return first
-    return first - FIRST_KEPT + _SEEDS_AFTER_RESERVED
+    return first - FIRST_STORED_SEED + _SEEDS_AFTER_RESERVED
 
 
 class Batch(NamedTuple):
@@ -78,7 +78,7 @@ class Batch(NamedTuple):
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
     """(B, I, J, K) uint8: number of the lesion or distractor, from `synth.instances.number`."""
-    place: Tensor
+    position_range: Tensor
     """(B, 3, 2) float32: position of each volume relative to its brain, -1 to 1."""
 
 
@@ -127,9 +127,9 @@ def pack(channels: Tensor, labels: Tensor, parts: Tensor, brain: Tensor) -> Pack
     return Packed(cropped, code[box].numpy(), parts[box].numpy())
 
 
-def draw_packed(config: DrawConfig, seed: int, paintings: int) -> Iterator[Packed]:
+def draw_packed(config: GeneratorConfig, seed: int, paintings: int) -> Iterator[Packed]:
     """Generate one geometry with several contrasts."""
-    geometry = draw_geometry(config, [seed])
+    geometry = generate_geometry(config, [seed])
     for painting in range(paintings):
         volume = paint(config, geometry, [seed], painting)
         if bool(volume.brain.any()):
@@ -148,7 +148,7 @@ def windows_of(
 
 
 def _generate_volumes(
-    out: Any, config: DrawConfig, stage: StageConfig, seeds: range, paintings: int
+    out: Any, config: GeneratorConfig, stage: StageConfig, seeds: range, paintings: int
 ) -> None:
     """Generate volumes in a worker until stopped."""
     leave_interrupts_to_parent()
@@ -294,7 +294,7 @@ class SynthSource:
 
     Parameters
     ----------
-    draw : DrawConfig
+    draw : GeneratorConfig
         Generator configuration; the grid is taken from the stage.
     seed : int
         Seed of the first volume; with workers the caller passes another one after every restart.
@@ -305,7 +305,7 @@ class SynthSource:
 
     def __init__(
         self,
-        draw: DrawConfig,
+        draw: GeneratorConfig,
         stage: StageConfig,
         config: DataConfig,
         seed: int,

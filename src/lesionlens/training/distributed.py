@@ -30,7 +30,7 @@ class ProcessGroup:
     """Rank, from 0, and number of processes."""
 
     @property
-    def leads(self) -> bool:
+    def is_leader(self) -> bool:
         """Whether this process writes files and logs."""
         return self.rank == 0
 
@@ -45,7 +45,7 @@ class ProcessGroup:
         distributed.all_reduce(reduced, distributed.ReduceOp.MAX)
         return float(reduced)
 
-    def share(self, network: nn.Module) -> nn.Module:
+    def distribute(self, network: nn.Module) -> nn.Module:
         """Return the module for training steps: synchronised weights, averaged gradients."""
         if self.size == 1:
             return network
@@ -69,12 +69,12 @@ class ProcessGroup:
             )
 
     @contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def leader_first(self) -> Iterator[None]:
         """Run the block in the first process, then in the others, which find its files."""
-        if self.size > 1 and not self.leads:
+        if self.size > 1 and not self.is_leader:
             distributed.barrier()
         yield
-        if self.size > 1 and self.leads:
+        if self.size > 1 and self.is_leader:
             distributed.barrier()
 
 
@@ -102,7 +102,7 @@ def _own_device(requested: str, local: int) -> torch.device:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[ProcessGroup]:
+def connected_component(device: str) -> Iterator[ProcessGroup]:
     """Join the process group started by torchrun; without it, a group of one.
 
     Parameters

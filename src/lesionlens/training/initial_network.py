@@ -12,7 +12,7 @@ from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.notes import WeightsNotes, notes_of
+from lesionlens.network.weights_metadata import WeightsNotes, notes_of
 from lesionlens.training.config import TrainConfig
 
 _REGION_TENSORS = ("queries.query", "refine.weight", "refine.bias")

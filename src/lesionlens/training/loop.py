@@ -18,7 +18,7 @@ import torch
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.files.access import make_folder
 from lesionlens.base.files.atomic_file import write_atomically
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.manifest import claim_names
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import ComputePrecision
@@ -34,9 +34,9 @@ from lesionlens.training.data import (
     Batch,
     BatchSource,
     SynthSource,
-    first_seed,
     mixed,
     patch_stage,
+    stage_seed,
 )
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import initial_network
@@ -78,7 +78,7 @@ class TrainSummary:
     """Running mean."""
     weights: Path
     """Averaged weights, safetensors."""
-    began_at: int = 0
+    resumed_at: int = 0
     """Step of the checkpoint that this session resumed from."""
     trained_before: tuple[str, ...] = ()
     """Validation cases that were in the training data of the initial weights."""
@@ -128,7 +128,7 @@ def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> Traini
         config, out, processes, network, optimiser, precision, options.cases, notes, parent
     )
     check_target(out)
-    if processes.leads:
+    if processes.is_leader:
         claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
     return run
 
@@ -137,11 +137,11 @@ def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> Traini
 def _exclusive(run: TrainingRun) -> Iterator[None]:
     """Refuse a second training in the folder: each would delete the other's checkpoint."""
     checkpoints = run.out / "checkpoint"
-    if not run.processes.leads:
+    if not run.processes.is_leader:
         yield
         return
     make_folder(checkpoints)
-    with alone_in(checkpoints, busy=f"another training running in {run.out.name!r}"):
+    with folder_lock(checkpoints, busy=f"another training running in {run.out.name!r}"):
         yield
 
 
@@ -150,10 +150,10 @@ def _resume(run: TrainingRun, *, resume: bool) -> None:
     if resume:
         run.restore()
         run.check_held_out()
-    if run.processes.leads:
+    if run.processes.is_leader:
         _drop_later_rows(run)
     run.processes.check_step(run.step)
-    run.shared = run.processes.share(run.network)
+    run.training_module = run.processes.distribute(run.network)
 
 
 def _drop_later_rows(run: TrainingRun) -> None:
@@ -189,7 +189,7 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
     x = with_presence(on_device.channels, on_device.present, on_device.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
     with autocast(device, run.precision):
-        output = run.shared(x, place=on_device.place)
+        output = run.training_module(x, place=on_device.position_range)
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
     if run.processes.any(not math.isfinite(value)):
@@ -206,11 +206,11 @@ def _stage_source(run: TrainingRun, stage: int) -> BatchSource:
     """Create the source of a stage; seeds differ between stages, processes and sessions."""
     config, rank = run.config, run.processes.rank
     session = 0 if config.data.workers == 0 else run.session
-    first_volume_seed = first_seed(config.seed, session, stage) + rank * _SEEDS_PER_PROCESS
+    first_volume_seed = stage_seed(config.seed, session, stage) + rank * _SEEDS_PER_PROCESS
     completed = config.stage_at(run.step)[1]
     stage_config = config.stages[stage]
     if run.cases is not None:
-        with run.processes.first_alone():
+        with run.processes.leader_first():
             seed = config.seed + stage + 1000 * rank
             return run.cases.source(stage_config, config.data, seed, completed)
     if stage_config.patches is None:
@@ -250,7 +250,7 @@ def _report(
 def _validate(run: TrainingRun, board: Any) -> None:
     """Validate on held-out seeds and patients; one process writes a log line."""
     config, device = run.config, run.processes.device
-    if not run.processes.leads or (not config.validation_volumes and run.cases is None):
+    if not run.processes.is_leader or (not config.validation_volumes and run.cases is None):
         return
     model = channels_last(build(run.network.config).to(device))
     model.load_state_dict(run.optimiser.average)
@@ -268,7 +268,7 @@ def _run_session(
     run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext
 ) -> None:
     """Train until all steps or the time are used up, or the user cancels."""
-    config, leads = run.config, run.processes.leads
+    config, leads = run.config, run.processes.is_leader
     board = open_event_writer(run.out if leads else None)
     started, spent_before = time.monotonic(), run.spent_s
     stage, source = -1, None
@@ -333,8 +333,8 @@ def train(
     run = _create_run(config, out, options)
     with _exclusive(run):
         _resume(run, resume=options.resume)
-        if run.began_at and run.processes.leads:
-            logger.log(REPORT, "continuing from step %d of %d", run.began_at, config.steps)
+        if run.resumed_at and run.processes.is_leader:
+            logger.log(REPORT, "continuing from step %d of %d", run.resumed_at, config.steps)
         limit_s = math.inf if options.minutes is None else 60 * options.minutes
         _run_session(run, limit_s, on_step, context)
         return _summary(run, run.save())
@@ -345,6 +345,6 @@ def _summary(run: TrainingRun, weights: Path) -> TrainSummary:
     trained_before = run.cases.in_training_data(run.notes.trained_on) if run.cases else ()
     differing_cases = differing(trained, run.cases.training) if run.cases else ()
     return TrainSummary(
-        run.step, steps, run.step >= steps, minutes, run.loss, weights, run.began_at,
+        run.step, steps, run.step >= steps, minutes, run.loss, weights, run.resumed_at,
         trained_before, trained, differing_cases,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from lesionlens.base.files import array_cache
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.geometry import TOUCHING
-from lesionlens.base.grid import share_beyond
+from lesionlens.base.grid import fraction_beyond
 from lesionlens.base.labels import ComputePrecision, Label, Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
@@ -34,12 +34,12 @@ from lesionlens.imaging.preparation.scan_digest import intensity_digest, scan_di
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.synth.instances import CAVITY
 from lesionlens.network.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
-    FIRST_KEPT,
+    FIRST_STORED_SEED,
     BatchSource,
     Packed,
     draw_packed,
@@ -48,8 +48,8 @@ from lesionlens.training.data import (
     patch_stage,
     windows_of,
 )
-from lesionlens.training.kept_volumes import FolderSource, Start, keep, read
 from lesionlens.training.references import RealCase, Truth, naming_case, split
+from lesionlens.training.stored_volumes import FolderSource, Start, keep, read
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 from lesionlens.training.validate import cavity_dice, dice
 
@@ -68,7 +68,7 @@ class Parts:
     validation: tuple[RealCase, ...]
 
 
-def for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainConfig:
+def config_for_cases(config: TrainConfig, cases: Iterable[RealCase]) -> TrainConfig:
     """Return a configuration for real cases.
 
     It starts from the default weights if it names none, and outlines the resection cavity if the
@@ -220,12 +220,12 @@ class RealCases:
         return [file for f in folders for file in sorted(f.glob(f"*{array_cache.SUFFIX}"))]
 
 
-def _generate_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:
+def _generate_once(folder: Path, draw: GeneratorConfig, stage: StageConfig, paintings: int) -> None:
     """Generate the brain with the folder's number, with all contrasts, or windows of it."""
     if folder.is_dir() and all(map(array_cache.is_whole, folder.iterdir())):
         return
     shutil.rmtree(folder, ignore_errors=True)
-    seed = FIRST_KEPT + int(folder.name)
+    seed = FIRST_STORED_SEED + int(folder.name)
     rng = np.random.default_rng(seed)
     partial = folder.with_name(f".{folder.name}")
     partial.mkdir(parents=True, exist_ok=True)
@@ -323,7 +323,7 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
     """
     study = make_network_input(prepared, spacing_mm, _CPU)
     values, grid = truth
-    outside_fraction = share_beyond(values > 0, grid, study.grid)
+    outside_fraction = fraction_beyond(values > 0, grid, study.grid)
     if outside_fraction > _MAX_OUTSIDE_FRACTION:
         raise UnusableInputError(
             found=f"a reference of which {outside_fraction:.0%} lies outside the images",

@@ -35,12 +35,12 @@ from lesionlens.base.records.review import CAVITY, NO_CANDIDATE, UnaidedMark
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.results.review.earlier import is_unseen
+from lesionlens.results.review.earlier import is_outline_unconfirmed
+from lesionlens.results.review.outline_digests import outlines_of
 from lesionlens.results.review.pairing import OtherStudyError, paired
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
-from lesionlens.results.review.seen import outlines_of
-from lesionlens.site.cohort.studies import places_of
+from lesionlens.site.cohort.studies import study_paths_by_name
 
 _READ_RESULT = partial(read_result, maps=False)
 Truth = tuple[NDArray[np.uint8], Grid]
@@ -100,7 +100,7 @@ def find_real_cases(
                 next_step="Name it with --studies",
             )
         patients = _read_patients(root, [folder.name for folder in results])
-        study_paths = places_of(studies)
+        study_paths = study_paths_by_name(studies)
         return tuple(
             reviewed_case(f, study_paths.get(f.name, studies / f.name), patients.get(f.name))
             for f in results
@@ -117,18 +117,18 @@ def _read_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
 
 
 def _dataset_case(case: Case, convention: str | None) -> RealCase:
-    if case.truth is None or not case.images:
+    if case.reference_path is None or not case.images:
         raise UnusableInputError(
             found=f"case {case.name!r} of patient {case.patient!r} without "
-            + ("a reference" if case.truth is None else "an image"),
+            + ("a reference" if case.reference_path is None else "an image"),
             expected="a segmentation beside the images of every case; an empty one where there is "
             "nothing",
             next_step="Add it, or move the case out of the folder",
         )
-    if case.several:
+    if case.alternatives:
         raise UnusableInputError(
             found=f"several images of one sequence in case {case.name!r}: "
-            + ", ".join(path.name for path in next(iter(case.several.values()))),
+            + ", ".join(path.name for path in next(iter(case.alternatives.values()))),
             expected="one image of each sequence",
             next_step="Move the others out of the folder",
         )
@@ -138,7 +138,7 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
             expected="a reference of all three regions",
             next_step="Omit such cases",
         )
-    truth = case.truth
+    truth = case.reference_path
 
     def read() -> Truth:
         voxels, header = read_volume(truth)
@@ -291,7 +291,7 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
             )
         if outline is None:
             is_kept[number] = state is not ReviewState.REJECTED
-            if is_kept[number] and is_unseen(saved, uid, outlines):
+            if is_kept[number] and is_outline_unconfirmed(saved, uid, outlines):
                 raise UnusableInputError(
                     found=f"candidate {number} of case {name!r}, whose outline has changed "
                     "since it was accepted",

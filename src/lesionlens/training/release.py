@@ -12,7 +12,7 @@ from torch import Tensor
 from lesionlens.base.errors import WeightsError
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 
 
 def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:

@@ -14,10 +14,10 @@ from torch import nn
 
 from lesionlens.base.errors import ConfigError, WeightsError
 from lesionlens.base.labels import ComputePrecision
-from lesionlens.base.text import first_few
+from lesionlens.base.text import abbreviated_list
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import BatchSource
@@ -79,31 +79,31 @@ class TrainingRun:
     parent_sha256: str | None = None
     """SHA-256 of the initial weights; None without any."""
     step: int = 0
-    began_at: int = 0
+    resumed_at: int = 0
     """Step of the checkpoint that this session resumed from."""
-    earlier: TrainedCases | None = None
+    earlier_cases: TrainedCases | None = None
     """Cases of earlier sessions; None without a step."""
     spent_s: float = 0.0
     session: int = 0
     loss: float = float("nan")
-    shared: nn.Module = field(init=False)
+    training_module: nn.Module = field(init=False)
     """The network for training steps, possibly distributed."""
 
     @property
     def trained(self) -> TrainedCases:
         """Cases that the weights were trained on, in this session or an earlier one."""
         if self.cases is None:
-            return self.earlier or {}
-        if self.earlier is None:
+            return self.earlier_cases or {}
+        if self.earlier_cases is None:
             return self.cases.training
-        if self.step == self.began_at:
-            return self.earlier
-        return merged(self.earlier, self.cases.training)
+        if self.step == self.resumed_at:
+            return self.earlier_cases
+        return merged(self.earlier_cases, self.cases.training)
 
     def save(self) -> Path:
         """Write checkpoint and averaged weights in one process; return the weights' path."""
         path = self.out / "weights.safetensors"
-        if not self.processes.leads:
+        if not self.processes.is_leader:
             return path
         tensors = {f"network/{n}": p for n, p in self.network.state_dict().items()}
         tensors |= self.optimiser.state()
@@ -180,9 +180,9 @@ class TrainingRun:
                 next_step="Choose another output folder, or start from scratch with --fresh",
             ) from error
         self.step, self.session = int(checkpoint.meta["step"]), int(checkpoint.meta["session"]) + 1
-        self.began_at = self.step
+        self.resumed_at = self.step
         if self.step:
-            self.earlier = from_record(checkpoint.meta["cases"])
+            self.earlier_cases = from_record(checkpoint.meta["cases"])
         self.spent_s = float(checkpoint.meta["minutes"]) * 60
         self.loss = float(checkpoint.meta["loss"])
 
@@ -194,7 +194,7 @@ class TrainingRun:
         ConfigError
             Its name or its patient was changed since.
         """
-        scans = {scan for case in (self.earlier or {}).values() for scan in case.scans}
+        scans = {scan for case in (self.earlier_cases or {}).values() for scan in case.scans}
         leaked = self.cases.in_training_data(scans) if self.cases else ()
         if leaked:
             raise ConfigError(
@@ -246,7 +246,7 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
         return
     differences = [f"{name} was {earlier.get(name)} and is {now.get(name)}" for name in changed]
     raise WeightsError(
-        found=f"a changed recipe: {first_few(differences, _MAX_LISTED, '; ')}",
+        found=f"a changed recipe: {abbreviated_list(differences, _MAX_LISTED, '; ')}",
         expected=f"the recipe that this run started with, which is at step {step}",
         next_step="Choose another --out, change the recipe back, or start from scratch with "
         "--fresh",

@@ -11,9 +11,9 @@ from lesionlens.base.labels import ComputePrecision
 from lesionlens.engines.device import autocast
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.network.synth.instances import CAVITY
-from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.training.data import FIRST_VALIDATION_SEED
 
 _REGIONS, _CAVITY = ("wt", "tc", "et"), "cavity"
 
@@ -48,7 +48,7 @@ def _picture(channels: Tensor, truth: Tensor, predicted: Tensor) -> Tensor:
 @torch.no_grad()
 def validate_each(
     network: LensNetwork,
-    config: DrawConfig,
+    config: GeneratorConfig,
     volumes: Sequence[int],
     device: torch.device,
     precision: ComputePrecision = ComputePrecision.AUTO,
@@ -75,7 +75,7 @@ def validate_each(
     """
     network.eval()
     for index in volumes:
-        volume = draw(config, [VALIDATION_SEED + index], str(device))
+        volume = draw(config, [FIRST_VALIDATION_SEED + index], str(device))
         x = with_presence(volume.zscored, torch.ones(1, 4, device=device), volume.brain)
         with autocast(device, precision):
             output = network(x.contiguous(memory_format=torch.channels_last_3d))
@@ -92,7 +92,7 @@ def validate_each(
 
 def validate(
     network: LensNetwork,
-    config: DrawConfig,
+    config: GeneratorConfig,
     volumes: int,
     device: torch.device,
     precision: ComputePrecision = ComputePrecision.AUTO,

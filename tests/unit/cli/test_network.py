@@ -17,8 +17,8 @@ from lesionlens.cli.network import EngineOptions
 from lesionlens.cli.serve import serve
 from lesionlens.cli.train import train
 from lesionlens.cli.worklist import ahead
-from lesionlens.engines import plugged_in
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines import plugin_engines
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.remote.address import KEY_VARIABLE
 
 AT_A_SERVER = EngineOptions(server="http://127.0.0.1:9")
@@ -35,7 +35,7 @@ def made(monkeypatch):
             raise ServerError(found="no answer", expected="one", next_step="Wait")
         return "here"
 
-    monkeypatch.setattr(plugged_in, "make_engine", make)
+    monkeypatch.setattr(plugin_engines, "make_engine", make)
     return names
 
 

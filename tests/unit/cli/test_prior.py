@@ -8,7 +8,13 @@ from typing import Any, cast
 from rich.console import Console
 
 from lesionlens.base.labels import Region
-from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    LesionMeasurement,
+    TimePoint,
+)
 from lesionlens.base.records.joint_change import JointChange, Unmeasurable
 from lesionlens.cli.prior import table_of
 
@@ -21,7 +27,7 @@ def test_figures_are_not_cut_by_the_reason_why_one_is_missing():
     volumes = ((107.43, 117.94), (0.03, 0.04))  # it is there: no "0.0"
     sides = [
         [
-            Measured(place, n, place, dict.fromkeys(Region, ml), 20.5, 10.5 * ml, True)
+            LesionMeasurement(place, n, place, dict.fromkeys(Region, ml), 20.5, 10.5 * ml, True)
             for n, (place, ml) in enumerate(zip(places, of, strict=True), 1)
         ]
         for of in zip(*volumes, strict=True)

@@ -19,7 +19,7 @@ from lesionlens.engines.engine import Target
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.network.build import build
-from lesionlens.network.synth import draw as synth
+from lesionlens.network.synth import generator as synth
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
 from lesionlens.training.distributed import ProcessGroup
@@ -93,7 +93,7 @@ def test_the_lens_engine_computes_the_same_on_every_device(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_generator_draws_the_same_on_every_device(kind):
-    config = synth.DrawConfig(shape=(40, 44, 36), spacing_mm=(4.0, 4.4))
+    config = synth.GeneratorConfig(shape=(40, 44, 36), spacing_mm=(4.0, 4.4))
     expected = synth.draw(config, [7], "cpu")
     with pretended(torch.device(kind, 0)):
         found = synth.draw(config, [7], f"{kind}:0")

@@ -10,7 +10,7 @@ import pytest
 from tests.third_party import install
 
 from lesionlens.analysis.explain import probe
-from lesionlens.analysis.explain.questions import Questions
+from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.base.errors import CancelledError, PluginError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import (
@@ -27,7 +27,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.plugged_in import answer_prompts, make_engine, predict
+from lesionlens.engines.plugin_engines import answer_prompts, make_engine, predict
 from lesionlens.engines.testing.engine_contract import prepared_head
 
 INFO = EngineInfo("mine", "0.1", None, frozenset({Capability.SEGMENT}))
@@ -265,7 +265,7 @@ def test_what_would_become_wrong_evidence_is_refused(words):
     engine = SimpleNamespace(predict_perturbed=lambda *_, **__: CROOKED_PERTURBED[words])
     perturbed = [InputPerturbation.showing([]), InputPerturbation.showing([MrSequence.FLAIR])]
     with pytest.raises(PluginError, match=words):
-        Questions(engine, HEAD).ask("the test", perturbed)
+        PerturbationRunner(engine, HEAD).predict("the test", perturbed)
 
 
 BOX = (slice(0, 2), slice(3, 5), slice(1, 4))
@@ -347,7 +347,7 @@ def test_images_that_are_changed_after_the_prediction_are_noticed(asks):
         if asks == "prompts":
             answer_prompts(engine, study, request, None, context=SILENT)
         else:
-            Questions(engine, study).ask("the test", [InputPerturbation.showing([])])
+            PerturbationRunner(engine, study).predict("the test", [InputPerturbation.showing([])])
 
 
 @pytest.mark.parametrize("own", ["", "network 7"])

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.threads import use_threads
 
 LATER = """

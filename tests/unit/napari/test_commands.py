@@ -11,7 +11,7 @@ from tests.files_below import files_below
 
 import lesionlens.napari
 from lesionlens.napari.commands.command import Command, Commands
-from lesionlens.napari.commands.table import BY_NAME, COMMANDS, KEYED
+from lesionlens.napari.commands.table import BY_NAME, COMMANDS, KEY_COMMANDS
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen, resolve
 from lesionlens.napari.model.state.state import Activity, State
@@ -22,7 +22,7 @@ MANIFEST = Path(lesionlens.napari.__file__).with_name("napari.yaml")
 
 def test_names_and_keys_are_unique():
     assert len({command.name for command in COMMANDS}) == len(COMMANDS)
-    assert len({command.key for command in KEYED}) == len(KEYED) > 50
+    assert len({command.key for command in KEY_COMMANDS}) == len(KEY_COMMANDS) > 50
 
 
 def test_every_command_has_an_act():
@@ -35,7 +35,7 @@ def test_every_command_has_an_act():
 
 def test_the_manual_lists_every_key():
     manual = (REPOSITORY / "docs" / "reference" / "window.md").read_text(encoding="utf-8")
-    for command in KEYED:
+    for command in KEY_COMMANDS:
         assert f"| {command.shown_key} | {command.description} |" in manual
 
 
@@ -75,7 +75,7 @@ def test_the_answer_to_an_act_goes_when_the_next_one_begins():
 def test_keys_on_buttons_come_from_the_commands_and_messages_name_real_ones():
     """A key that is written by hand stays behind when the command gets another one."""
     named = re.compile(r"\(((?:(?:Ctrl|Control|Shift|Alt)\+)+\w+)\)|(⇧\w)")
-    real = {command.shown_key.replace("Control", "Ctrl") for command in KEYED}
+    real = {command.shown_key.replace("Control", "Ctrl") for command in KEY_COMMANDS}
     place, found = MANIFEST.parent, set()
     for path in files_below(place, "*.py"):
         room = path.relative_to(place).parts[0]

@@ -5,13 +5,13 @@ import threading
 
 import pytest
 
-from lesionlens.network.forked import works_when_forked
+from lesionlens.network.fork_safety import fork_safe
 
 FORKS = """
 import multiprocessing, torch
-from lesionlens.network.forked import works_when_forked
+from lesionlens.network.fork_safety import fork_safe
 
-@works_when_forked
+@fork_safe
 def compute(count):
     return float(torch.ones(count).sum())  # long enough for torch to share it among threads
 
@@ -31,4 +31,4 @@ def test_torch_computes_in_a_process_forked_after_it_had_computed():
 
 
 def test_where_nothing_forked_the_function_runs_where_it_is_called():
-    assert works_when_forked(threading.get_ident)() == threading.get_ident()
+    assert fork_safe(threading.get_ident)() == threading.get_ident()

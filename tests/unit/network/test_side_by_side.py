@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
+from lesionlens.network.concurrent_passes import side_by_side
 from lesionlens.network.deterministic import fixed_threads
-from lesionlens.network.side_by_side import side_by_side
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.imaging.preparation.scan_digest import INTENSITIES
 from lesionlens.network import weights
 from lesionlens.network.build import build
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from torch import nn
 
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.run_context import RunContext
-from lesionlens.cli.bench import circumstances
+from lesionlens.cli.bench import benchmark_conditions
 from lesionlens.imaging.samples import STUDY
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "research"))
 import baselines
@@ -141,7 +141,7 @@ def test_the_table_sets_monai_against_ours():
     ours = replace(one, form="flash, fp32", seconds=2.0)
     theirs = replace(two, name="MONAI it", form="fp32", seconds=6.2)
     rows = [compare_networks.row(cost, ours) for cost in (ours, theirs)]
-    about = circumstances("cpu", STUDY)
+    about = benchmark_conditions("cpu", STUDY)
     page = compare_networks.markdown(rows, ["one was left out"], about)
     assert "| MONAI it | fp32 |" in page
     assert "- MONAI it, fp32: 3.1 times one pass of one" in page

@@ -11,14 +11,14 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
-from lesionlens.network.notes import WeightsNotes
 from lesionlens.network.synth import anatomy
-from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.network.synth.generator import GeneratorConfig
+from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training import losses
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import draw_packed
-from lesionlens.training.kept_volumes import keep, read
+from lesionlens.training.stored_volumes import keep, read
 
 CPU = torch.device("cpu")
 SEED = 1234
@@ -36,7 +36,7 @@ def gpu(script):
 
 @pytest.fixture(scope="module")
 def packed():
-    return next(draw_packed(DrawConfig(shape=(44, 54, 43), spacing_mm=(4.0, 4.0)), SEED, 1))
+    return next(draw_packed(GeneratorConfig(shape=(44, 54, 43), spacing_mm=(4.0, 4.0)), SEED, 1))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_case_that_may_not_be_trained_on_is_never_packed(gpu, tmp_path):
 def test_the_device_draws_what_the_generator_draws(gpu, packed):
     batches = sys.modules["gpu_batches"]
     grid = batches.Grid((44, 54, 43), (4.0, 4.0), geometries=1, paintings=1)
-    piece = batches.Drawn(DrawConfig(), grid, SEED, CPU).pieces(1, np.random.default_rng(0))[0]
+    piece = batches.Drawn(GeneratorConfig(), grid, SEED, CPU).pieces(1, np.random.default_rng(0))[0]
     np.testing.assert_array_equal(piece.channels, packed.channels)
     np.testing.assert_array_equal(piece.code, packed.code)
     np.testing.assert_array_equal(piece.instances, packed.instances)

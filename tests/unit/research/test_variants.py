@@ -14,7 +14,7 @@ from lesionlens.network.build import build
 from lesionlens.network.config import preset
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "research"))
 from variants import CNN_ONLY, TRANSFORMER_ONLY

@@ -11,11 +11,11 @@ import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.findings.prompt_response import question_of, redrawn
+from lesionlens.analysis.findings.prompt_response import prompt_request, redrawn
 from lesionlens.base import codes
 from lesionlens.base.labels import Label, PromptKind, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.followup import Alignment, Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import Alignment, Comparison, LesionMeasurement, TimePoint
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.prompts import PromptResponse, PromptRound
 from lesionlens.base.records.study import StudyKind
@@ -25,10 +25,10 @@ from lesionlens.napari.model.wording.candidates import cavity_words
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
-from lesionlens.results.export.followup import followup_json, resection_words
+from lesionlens.results.export.followup import followup_json, resection_text
 from lesionlens.results.export.report import report_html
+from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.slicer import SlicerExporter
-from lesionlens.results.export.words import load
 from lesionlens.results.lens import Lens
 from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
 from lesionlens.results.review.segments import read_segments
@@ -159,12 +159,12 @@ def test_prompts_add_to_it_whatever_the_network_calls_the_place():
     parts = np.full((3, 3, 3), Label.CORE, np.uint8)
     now = redrawn(labels, found, asked, free, parts)
     np.testing.assert_array_equal(now, np.where(mask > 0, 4, 0))
-    assert question_of(now, asked).outline.sum() == mask.sum()
+    assert prompt_request(now, asked).outline.sum() == mask.sum()
 
 
 def point(date, et, cavity, contrast=True):
     volumes = {Region.WT: 30.0, Region.TC: 20.0, Region.ET: et}
-    lesion = Measured("2.25.1", 1, "left frontal lobe", volumes, 30.0, 20.0, True)
+    lesion = LesionMeasurement("2.25.1", 1, "left frontal lobe", volumes, 30.0, 20.0, True)
     return TimePoint(date, None, (lesion,), contrast, cavity)
 
 
@@ -190,9 +190,9 @@ def test_the_extent_of_resection_is_of_the_enhancing_volume_before_surgery():
 def test_the_extent_of_resection_reads_100_only_where_nothing_is_left(left, shown):
     """0.03 of 30 ml were left beside an extent of 100 %: complete resection."""
     found = compared(point("2026-02-01", 30.0, None), point("2026-03-01", left, 22.0)).resection
-    assert resection_words(found, load("en")).endswith(f"extent of resection {shown}.")
+    assert resection_text(found, load("en")).endswith(f"extent of resection {shown}.")
     german = f"Resektionsausmaß {shown.replace('.', ',')}."
-    assert resection_words(found, load("de")).endswith(german)
+    assert resection_text(found, load("de")).endswith(german)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from lesionlens.base.records.prediction import (
     Prediction,
 )
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.engines.turns import turn_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 
@@ -100,7 +100,7 @@ def test_a_question_waits_for_the_analysis_of_another_study(studies):
 
 def test_who_waits_can_stop(studies):
     engine, stopped = Caching(), threading.Event()
-    with turn_of(engine, SILENT):
+    with exclusive_use(engine, SILENT):
         wait = ThreadPoolExecutor(1).submit(
             Lens(engine=engine), studies[0], context=RunContext(cancel=stopped)
         )
@@ -114,10 +114,14 @@ def test_who_waits_can_stop(studies):
 
 def test_the_same_thread_may_nest_and_other_engines_need_not_wait():
     engine, other = Caching(), Caching()
-    with turn_of(engine, SILENT), turn_of(engine, SILENT), ThreadPoolExecutor(1) as thread:
+    with (
+        exclusive_use(engine, SILENT),
+        exclusive_use(engine, SILENT),
+        ThreadPoolExecutor(1) as thread,
+    ):
 
         def use():
-            with turn_of(other, SILENT):
+            with exclusive_use(other, SILENT):
                 return True
 
         assert thread.submit(use).result(timeout=60)

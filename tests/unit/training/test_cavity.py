@@ -18,9 +18,9 @@ from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.notes import WeightsNotes
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.network.synth.instances import CAVITY
+from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training.config import DataConfig, LossConfig, OptimiserConfig, TrainConfig
 from lesionlens.training.data import Packed, collate
 from lesionlens.training.initial_network import initial_network
@@ -30,7 +30,7 @@ from lesionlens.training.set_loss import instance_targets
 from lesionlens.training.validate import cavity_dice, validate_each
 
 pytestmark = pytest.mark.usefixtures("coarse")
-TREATED = DrawConfig(shape=(32, 40, 32), spacing_mm=(5.0, 5.0), cavity=1.0)
+TREATED = GeneratorConfig(shape=(32, 40, 32), spacing_mm=(5.0, 5.0), cavity=1.0)
 NAMES = ("BraTS-GLI-00001-000", "BraTS-GLI-00002-000")
 MORE = len(Region)
 

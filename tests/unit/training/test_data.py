@@ -11,21 +11,21 @@ import pytest
 import torch
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import (
-    FIRST_KEPT,
+    FIRST_STORED_SEED,
+    FIRST_VALIDATION_SEED,
     SAMPLE_SEED,
     SEEDS_PER_SOURCE,
-    VALIDATION_SEED,
     MixedSource,
     Packed,
     SynthSource,
     collate,
     cut_window,
-    first_seed,
     pack,
     sample_presence,
+    stage_seed,
     uses_second_source,
 )
 
@@ -70,7 +70,7 @@ def test_pack_cuts_to_the_brain():
 @pytest.mark.parametrize("window", [None, (16, 24, 16)])
 def test_batches_without_workers_repeat(window):
     stage = StageConfig(1, (32, 40, 32), (5.0, 5.0), batch=2, window=window)
-    sources = [SynthSource(DrawConfig(), stage, DataConfig(workers=0), 40) for _ in range(2)]
+    sources = [SynthSource(GeneratorConfig(), stage, DataConfig(workers=0), 40) for _ in range(2)]
     one, two = (source.batch(2) for source in sources)
     assert torch.equal(one.channels, two.channels)
     if window is not None:
@@ -91,7 +91,7 @@ def test_a_window_knows_where_in_the_brain_it_lies_also_when_mirrored(seed):
     mirrored = Packed(window.channels, window.code, window.instances, window.present, window.place)
     batch = collate([mirrored], rng, DataConfig(complete=1.0))
     rises = batch.channels[0, 0, -1, 0, 0] > batch.channels[0, 0, 0, 0, 0]
-    low, high = batch.place[0, 0].tolist()
+    low, high = batch.position_range[0, 0].tolist()
     assert (low, high) == pytest.approx(
         window.place[0].tolist() if rises else (-window.place[0][::-1]).tolist()
     )
@@ -138,10 +138,10 @@ def test_patches_come_in_their_share_and_in_the_same_order_after_a_stop():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 29, 30, 39, 40, 59, 60, 10**9])
 def test_no_run_trains_on_the_brains_that_it_is_validated_on(seed):
-    reserved = (FIRST_KEPT, VALIDATION_SEED, SAMPLE_SEED)
+    reserved = (FIRST_STORED_SEED, FIRST_VALIDATION_SEED, SAMPLE_SEED)
     for session in range(200):
         for stage in range(6):
-            first = first_seed(seed, session, stage)
+            first = stage_seed(seed, session, stage)
             end = first + 9 * SEEDS_PER_SOURCE  # its patches come from the ninth million
             assert first >= 0
             assert not any(first < kept + SEEDS_PER_SOURCE and kept < end for kept in reserved)
@@ -149,7 +149,7 @@ def test_no_run_trains_on_the_brains_that_it_is_validated_on(seed):
 
 def test_a_worker_feeds_and_stops():
     stage = StageConfig(1, (24, 32, 24), (6.0, 6.0))
-    source = SynthSource(DrawConfig(), stage, DataConfig(workers=1, pool=8, paintings=2), 1)
+    source = SynthSource(GeneratorConfig(), stage, DataConfig(workers=1, pool=8, paintings=2), 1)
     try:
         assert source.batch(3).channels.shape[0] == 3
     finally:
@@ -158,7 +158,7 @@ def test_a_worker_feeds_and_stops():
 
 def _workers():
     stage = StageConfig(steps=1, shape=(32, 40, 32), spacing_mm=(5.0, 6.0), batch=1)
-    return SynthSource(DrawConfig(), stage, DataConfig(workers=1, pool=2), 1)
+    return SynthSource(GeneratorConfig(), stage, DataConfig(workers=1, pool=2), 1)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")

@@ -14,7 +14,7 @@ from tests.ports import free_port
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.training.config import parse_config
-from lesionlens.training.distributed import ProcessGroup, joined
+from lesionlens.training.distributed import ProcessGroup, connected_component
 from lesionlens.training.loop import TrainOptions, train
 
 from .runs import average_of
@@ -65,21 +65,21 @@ def _together(code, arguments, size=2, timeout=900):
 
 def test_one_process_is_a_team_of_its_own(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined("cpu") as processes:
-        assert (processes.rank, processes.size, processes.leads) == (0, 1, True)
+    with connected_component("cpu") as processes:
+        assert (processes.rank, processes.size, processes.is_leader) == (0, 1, True)
         assert processes.any(True)
         assert not processes.any(False)
         network = torch.nn.Linear(2, 2)
-        assert processes.share(network) is network
+        assert processes.distribute(network) is network
         processes.check_step(7)
-        with processes.first_alone():
+        with processes.leader_first():
             pass
 
 
 def test_several_processes_want_a_device_each(monkeypatch):
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="the one device cuda:1"), joined("cuda:1"):
+    with pytest.raises(ConfigError, match="the one device cuda:1"), connected_component("cuda:1"):
         pass
 
 

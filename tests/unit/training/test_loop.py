@@ -12,7 +12,7 @@ from lesionlens.base.labels import ComputePrecision
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
 from lesionlens.training.data import SynthSource
@@ -237,5 +237,5 @@ def test_a_changed_recipe_is_refused_by_name_and_later_stages_may_change(uninter
     summary = train(
         dataclasses.replace(RECIPE, stages=(*RECIPE.stages, RECIPE.stages[0])), out, AT_ONCE
     )
-    assert summary.began_at == RECIPE.steps
+    assert summary.resumed_at == RECIPE.steps
     assert f"continuing from step {RECIPE.steps} of" in caplog.text

@@ -38,10 +38,10 @@ from lesionlens.training.config import (
     StageConfig,
     read_config,
 )
-from lesionlens.training.kept_volumes import FolderSource, Start, read
 from lesionlens.training.loop import TrainOptions, train
-from lesionlens.training.real_cases import RealCases, for_cases, pack_case, split_recorded
+from lesionlens.training.real_cases import RealCases, config_for_cases, pack_case, split_recorded
 from lesionlens.training.references import find_real_cases, split
+from lesionlens.training.stored_volumes import FolderSource, Start, read
 
 from .runs import small_recipe
 
@@ -359,7 +359,7 @@ def test_weights_of_another_network_are_refused(tmp_path, random_weights):
 
 
 def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, out):
-    recipe = for_cases(read_config("finetune"), ())
+    recipe = config_for_cases(read_config("finetune"), ())
     small = dataclasses.replace(RECIPE.stages[0], steps=2)
     recipe = dataclasses.replace(recipe, stages=(small,))
     shipped, about = weights.load_shipped()

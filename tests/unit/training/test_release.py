@@ -10,7 +10,7 @@ from lesionlens.base.errors import WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training.release import mean_of, release
 
 

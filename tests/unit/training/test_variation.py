@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from lesionlens.training.augmentation import augment
 from lesionlens.training.data import Packed
-from lesionlens.training.variation import varied
 
 SHAPE = (40, 48, 40)
 TUMOUR = (slice(8, 18), slice(20, 32), slice(16, 26))
@@ -28,14 +28,14 @@ def brain():
 
 
 def test_it_looks_new_each_time_and_the_same_for_the_same_seed(brain):
-    first, again, other = (varied(brain, 4.0, None, np.random.default_rng(n)) for n in (1, 1, 2))
+    first, again, other = (augment(brain, 4.0, None, np.random.default_rng(n)) for n in (1, 1, 2))
     np.testing.assert_array_equal(first.channels, again.channels)
     assert first.code.shape != other.code.shape or not np.array_equal(first.code, other.code)
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_labels_move_with_the_image_and_scores_stay_scores(brain, seed):
-    new = varied(brain, 4.0, None, np.random.default_rng(seed))
+    new = augment(brain, 4.0, None, np.random.default_rng(seed))
     inside, tumour = new.code > 0, new.code > 1
     assert 0.4 < tumour.sum() / (brain.code > 1).sum() < 2.2
     np.testing.assert_array_equal(new.instances > 0, tumour)
@@ -50,13 +50,13 @@ def test_labels_move_with_the_image_and_scores_stay_scores(brain, seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_sides_are_not_swapped(brain, seed):
-    new = varied(brain, 4.0, None, np.random.default_rng(seed))
+    new = augment(brain, 4.0, None, np.random.default_rng(seed))
     centre = np.argwhere(new.code > 1).mean(0) / np.array(new.code.shape)
     assert centre[0] < 0.45
 
 
 def test_a_window_knows_its_place(brain):
-    new = varied(brain, 4.0, (16, 16, 16), np.random.default_rng(0))
+    new = augment(brain, 4.0, (16, 16, 16), np.random.default_rng(0))
     assert new.code.shape == (16, 16, 16)
     width = (new.place[:, 1] - new.place[:, 0]) / 2
     np.testing.assert_allclose(width, 16 / np.array(SHAPE), atol=0.02)

@@ -59,7 +59,7 @@ class Agreement:
     """Volume that only one of them outlined in parts that are not listed, as they are too thin."""
 
 
-def outlined(analysis: Analysis) -> Labels:
+def accepted_labels(analysis: Analysis) -> Labels:
     """Return the labels of a result without rejected candidates."""
     rejected = [
         candidate.id

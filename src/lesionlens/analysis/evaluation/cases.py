@@ -56,21 +56,21 @@ class Case:
     """Patient; all examinations of one patient are on the same side of a split."""
     images: Mapping[MrSequence, ImageFile]
     """At least one, unless there is only a reference."""
-    truth: Path | None
+    reference_path: Path | None
     """Reference segmentation."""
     convention: str | None = None
     """Label convention, if the collection states it."""
-    several: Mapping[MrSequence, tuple[Path, ...]] = field(default_factory=dict)
+    alternatives: Mapping[MrSequence, tuple[Path, ...]] = field(default_factory=dict)
     """All images of a sequence that has several; the first is in `images`."""
 
     @property
-    def reference(self) -> MrSequence | None:
+    def reference_sequence(self) -> MrSequence | None:
         """The first available of T1c, FLAIR, T2, T1."""
         return next((s for s in REFERENCE_ORDER if s in self.images), None)
 
     def analysed(self, sequence: MrSequence, inputs: Container[str]) -> ImageFile:
         """Return the image of a sequence; of several, one whose SHA-256 is among `inputs`."""
-        files = self.several.get(sequence, ())
+        files = self.alternatives.get(sequence, ())
         analysed_path = next((path for path in files if sha256_of(path) in inputs), None)
         return self.images[sequence] if analysed_path is None else ImageFile(analysed_path)
 
@@ -151,7 +151,7 @@ def _case_in_folder(folder: Path) -> Case | None:
         _check_single_segmentation(f"in the case {folder.name!r}", segmentations)
     several = {s: tuple(paths) for s, paths in paths_by_sequence.items() if _are_distinct(paths)}
     truth = next(iter(segmentations), None)
-    return Case(folder.name, patient_of(folder.name), images, truth, several=several)
+    return Case(folder.name, patient_of(folder.name), images, truth, alternatives=several)
 
 
 def _are_distinct(files: Sequence[Path]) -> bool:
@@ -258,7 +258,7 @@ def _dataset_images(
 
 
 def _folder_of(case: Case) -> Path:
-    return (case.truth or next(iter(case.images.values())).path).parent
+    return (case.reference_path or next(iter(case.images.values())).path).parent
 
 
 def _with_unique_names(root: Path, cases: list[Case]) -> list[Case]:

@@ -73,9 +73,9 @@ def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
     """Report cases whose image was analysed for the result of another case, not for their own."""
     case_by_digest = {digest: score.case for score in scores for digest in score.inputs}
     for score, case in zip(scores, cases, strict=True):
-        if case.reference is None or not score.inputs:
+        if case.reference_sequence is None or not score.inputs:
             continue
-        digest = sha256_of(case.analysed(case.reference, score.inputs).path)
+        digest = sha256_of(case.analysed(case.reference_sequence, score.inputs).path)
         if digest in case_by_digest and digest not in score.inputs:
             score.problems.append(
                 f"its image was analysed for the result of {case_by_digest[digest]}, not for its "

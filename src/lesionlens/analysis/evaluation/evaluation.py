@@ -34,13 +34,13 @@ class Evaluation:
     """One per case."""
     summary: Summary
     """Means, medians, intervals, FROC, calibration."""
-    left_out: tuple[str, ...]
+    unreferenced: tuple[str, ...]
     """Results without a reference case."""
 
     @property
     def engines(self) -> Counter[str]:
         """Number of cases per engine and weights."""
-        return Counter(s.made_by for s in self.scores if s.made_by)
+        return Counter(s.engine for s in self.scores if s.engine)
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return one row per case and one column per metric (needs pandas)."""
@@ -156,7 +156,7 @@ def _case_record(score: CaseScore) -> dict[str, Any]:
         "hits": [asdict(hit) for hit in score.hits],
         "problems": score.problems,
         "failed": score.failed,
-        "made_by": score.made_by or None,
+        "made_by": score.engine or None,
         "reviewed": score.reviewed,
     }
 

@@ -51,4 +51,4 @@ def _top_sequence(row: CandidateRow) -> tuple[bool, bool] | None:
         return None
     top = max(score_without, key=lambda sequence: relevance[sequence] or 0.0)
     lowers_most = score_without[top] <= min(score_without.values()) + _TOLERANCE
-    return lowers_most, shapley.deciding(relevance) is not None
+    return lowers_most, shapley.deciding_sequence(relevance) is not None

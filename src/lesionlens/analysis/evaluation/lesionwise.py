@@ -33,7 +33,7 @@ class LesionWise:
     dice: float
     hd95_mm: float
     """Means over lesions and false positives; 1 and 0 if there are neither."""
-    found: int
+    detected: int
     missed: int
     false: int
     """Numbers of lesions and predicted components."""
@@ -41,8 +41,8 @@ class LesionWise:
     @property
     def f1(self) -> float | None:
         """Harmonic mean of lesion-wise sensitivity and precision; None if there is nothing."""
-        total = 2 * self.found + self.missed + self.false
-        return 2 * self.found / total if total else None
+        total = 2 * self.detected + self.missed + self.false
+        return 2 * self.detected / total if total else None
 
 
 def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:

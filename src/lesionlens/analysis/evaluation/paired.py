@@ -35,7 +35,7 @@ class PairedFigure:
         """Mean of after - before."""
         return self.after - self.before
 
-    def surely(self, better: int) -> int:
+    def verdict(self, better: int) -> int:
         """Return 1 if the whole interval is better, -1 if worse, 0 if neither or too few cases.
 
         Parameters

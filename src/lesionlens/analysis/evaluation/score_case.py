@@ -32,7 +32,7 @@ from lesionlens.analysis.evaluation.scored_result import (
 )
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid, share_beyond
+from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
@@ -88,9 +88,9 @@ class _Truth:
 
 
 def _read_truth(case: Case, convention: str | None) -> _Truth | None:
-    if case.truth is None:
+    if case.reference_path is None:
         return None
-    voxels, header = read_volume(case.truth)
+    voxels, header = read_volume(case.reference_path)
     labels = translate(voxels, convention, f"the reference of case {case.name}")
     return _Truth(of_tumour(labels), header.grid, header.notices)
 
@@ -109,7 +109,7 @@ def _score_result(score: CaseScore, case: Case, result: Path, reference: _Truth 
     if not has_t1c:  # earlier releases kept it
         labels = enhancing_as_core(labels)
     if run is not None:
-        score.made_by = " ".join(
+        score.engine = " ".join(
             part for part in (run.engine, run.engine_version, run.weights_sha256) if part
         )
         score.inputs = frozenset(row.sha256 for row in run.inputs)
@@ -177,13 +177,13 @@ def _reference_image(
 
     If the result was made without it, the case's image is used.
     """
-    sequence = findings.reference if findings.reference in case.images else case.reference
+    sequence = findings.reference if findings.reference in case.images else case.reference_sequence
     if sequence is None:
         score.problems.append(_NO_IMAGE)
         return None
     image_file = case.analysed(sequence, score.inputs)
-    if sequence in case.several and sha256_of(image_file.path) not in score.inputs:
-        names = ", ".join(path.name for path in case.several[sequence])
+    if sequence in case.alternatives and sha256_of(image_file.path) not in score.inputs:
+        names = ", ".join(path.name for path in case.alternatives[sequence])
         score.problems.append(
             f"several images of {sequence.display_name} ({names}), and the result names none of "
             f"them: calibration was measured on {image_file.path.name}"
@@ -204,13 +204,13 @@ def _truth_on_grid(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArra
         return np.zeros(grid.shape, np.uint8)
     if truth.grid.matches(grid, SAME_MM):
         return truth.labels
-    outside_fraction = share_beyond(truth.labels > 0, truth.grid, grid)
+    outside_fraction = fraction_beyond(truth.labels > 0, truth.grid, grid)
     if outside_fraction > _MAX_OUTSIDE_FRACTION:
         raise UnscorableError(
             f"{outside_fraction:.0%} of the reference lesions lie outside {SEGMENTATION}: is the "
             f"reference of other images?"
         )
-    if outside_fraction > MIN_SHARE_BEYOND:
+    if outside_fraction > MIN_FRACTION_BEYOND:
         score.problems.append(
             f"{outside_fraction:.1%} of reference lesions lie outside the result: ignored"
         )
@@ -232,8 +232,8 @@ def _note_outside(
     score: CaseScore, flagged: metrics.Mask, grid: Grid, truth: _Truth | None
 ) -> None:
     """Report if a part of the flagged region lies outside the reference, such as a slab."""
-    outside_fraction = 0.0 if truth is None else share_beyond(flagged, grid, truth.grid)
-    if outside_fraction > MIN_SHARE_BEYOND:
+    outside_fraction = 0.0 if truth is None else fraction_beyond(flagged, grid, truth.grid)
+    if outside_fraction > MIN_FRACTION_BEYOND:
         score.problems.append(
             f"{outside_fraction:.1%} of what is flagged lies outside the reference and counts as "
             f"false"

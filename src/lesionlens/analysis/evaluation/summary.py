@@ -37,7 +37,7 @@ class CaseScore:
     """Whether there is no usable result; counts as Dice 0 and sensitivity 0."""
     ranked: bool = True
     """Whether candidates have scores; plain segmentations have none and are not in the FROC."""
-    made_by: str = ""
+    engine: str = ""
     """Engine name, version and SHA-256 of its weights; empty if unknown."""
     inputs: frozenset[str] = frozenset()
     """SHA-256 of the analysed files; empty if unknown."""

@@ -26,7 +26,7 @@ _MARGIN_MM = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class WhatIf:
+class Counterfactual:
     """Scores with one region occluded."""
 
     before: tuple[float, ...]
@@ -49,7 +49,7 @@ def without_candidate(
     components: Sequence[ComponentVoxels],
     index: int,
     context: RunContext,
-) -> WhatIf:
+) -> Counterfactual:
     """Occlude one candidate and predict again.
 
     Its voxels and a margin of 3 mm are set to the brain's mean in every sequence, so that no tissue
@@ -87,7 +87,9 @@ def without_candidate(
     threshold = prediction.thresholds[Region.WT]
     after, base = score_segmented(perturbed, components, prediction.scoring, threshold)
     text = _result_text(before, after, index, float(base[index]))
-    return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, text, float(base[index]))
+    return Counterfactual(
+        tuple(before.tolist()), tuple(after.tolist()), index, text, float(base[index])
+    )
 
 
 def _result_text(

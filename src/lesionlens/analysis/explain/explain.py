@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.explain import faithfulness, maps, perturbations
-from lesionlens.analysis.explain.questions import Questions, questions_to
+from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner, perturbation_runner
 from lesionlens.analysis.findings.candidates import Evidence
 from lesionlens.analysis.findings.component_scores import score_by_all_views
 from lesionlens.analysis.findings.components import ComponentMask, plain_scores
@@ -19,13 +19,13 @@ from lesionlens.base.records.attention import AttentionMaps, MapChecks
 from lesionlens.base.records.prediction import Capability, Prediction, QuestionTime
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Explained:
+class Explanations:
     """Explanations of the flagged components."""
 
     evidence: Evidence
@@ -45,7 +45,7 @@ def explain(
     probability: Mapping[Region, Floats],
     *,
     context: RunContext,
-) -> Explained:
+) -> Explanations:
     """Compute sequence contributions and uncertainty, and check the attention maps.
 
     Parameters
@@ -57,37 +57,37 @@ def explain(
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     """
-    trace, questions = prediction.trace, questions_to(engine, prepared, prediction, context)
+    trace, questions = prediction.trace, perturbation_runner(engine, prepared, prediction, context)
     attention_maps = None if trace is None else maps.draw(trace, prepared.brain)
     regions = attention_maps.maps if attention_maps else {}
-    attention = native.resample_regions(regions, prepared, nested=False)
+    attention = native_grid.resample_regions(regions, prepared, nested=False)
     notices = []
     if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
         notices.append("This engine provides no attention maps")
     by_sequence = None
     if questions is None:
         notices.append("This engine cannot compute the contribution of each sequence")
-        scores = plain_scores(flagged.marked, prediction, probability)
+        scores = plain_scores(flagged.components, prediction, probability)
         values, grid = prediction.uncertainty, None
     else:
-        detected = perturbations.detects_flagged_regions(questions, flagged.marked)
-        fine_components = None if detected else flagged.marked
+        detected = perturbations.pass_detects_flagged_regions(questions, flagged.components)
+        fine_components = None if detected else flagged.components
         results = perturbations.predict_subsets(
-            questions, prediction, flagged.spots, fine_components
+            questions, prediction, flagged.first_pass_voxels, fine_components
         )
         by_sequence, volume = results.by_sequence, results.uncertainty
         values, grid = (None, None) if volume is None else (volume.data, volume.grid)
-        scores = score_by_all_views(flagged.scores, results.views, prediction.scoring)
-    uncertainty = None if values is None else native.resample_map(values, prepared, grid)
+        scores = score_by_all_views(flagged.scores, results.leave_one_out, prediction.scoring)
+    uncertainty = None if values is None else native_grid.resample_map(values, prepared, grid)
     if attention_maps is not None:
-        checks = check_maps(prepared, prediction, flagged.marked, attention, questions)
+        checks = check_maps(prepared, prediction, flagged.components, attention, questions)
         attention_maps = replace(attention_maps, checks=checks)
-    if questions is not None and questions.unanswered:
-        notices.append(QuestionTime.left_out(questions.unanswered))
+    if questions is not None and questions.skipped:
+        notices.append(QuestionTime.left_out(questions.skipped))
     evidence = Evidence(
         scores, by_sequence, uncertainty, attention.get(Region.WT), probability.get(Region.ET)
     )
-    return Explained(evidence, attention_maps, attention, tuple(notices))
+    return Explanations(evidence, attention_maps, attention, tuple(notices))
 
 
 def check_maps(
@@ -95,7 +95,7 @@ def check_maps(
     prediction: Prediction,
     marked: ComponentMask,
     attention: Mapping[Region, Floats],
-    questions: Questions | None,
+    questions: PerturbationRunner | None,
 ) -> dict[Region, MapChecks]:
     """Check each map's position, and whether the prediction depends on the attended voxels.
 
@@ -105,7 +105,7 @@ def check_maps(
         The prediction with the trace of the maps.
     attention : mapping of Region to (I, J, K) float32
         The maps, on the native grid.
-    questions : Questions or None
+    questions : PerturbationRunner or None
         Perturbed predictions; None if not supported: only the position is checked.
     """
     brain_ml = prepared.working.volume_ml(prepared.brain)

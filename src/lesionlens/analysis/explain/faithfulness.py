@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.explain import perturbations
-from lesionlens.analysis.explain.questions import Questions
+from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
@@ -142,7 +142,7 @@ class TestedMap:
 
 def insertion_test(
     checks: Mapping[Region, MapChecks],
-    questions: Questions,
+    questions: PerturbationRunner,
     trials: Mapping[Region, TestedMap],
     brain: Mask,
 ) -> dict[Region, MapChecks]:
@@ -180,12 +180,12 @@ def insertion_test(
     blocks, size = _random_blocks(brain.shape), trials[Region.WT].flagged.size
     all_but_random = brain & ~_top_voxels(blocks, brain, size)
     masks = [None, all_but_random, brain & ~all_but_attended, all_but_centre, all_but_attended]
-    first = questions.ask(CHECKED, _with_hidden(masks))
+    first = questions.predict(CHECKED, _with_hidden(masks))
     if first is None:
         return tested
     inner_masks = [mask for pair in hidden.values() for mask in pair]
     needs_second = bool(inner_masks) and first.inner is not None
-    second = questions.ask(CHECKED, _with_hidden(inner_masks)) if needs_second else None
+    second = questions.predict(CHECKED, _with_hidden(inner_masks)) if needs_second else None
     for number, (region, trial) in enumerate(trials.items()):
         probabilities = first.of(region)
         inner_probabilities = None if second is None else second.of(region)

@@ -2,9 +2,9 @@
 
 They give each candidate's Shapley values (contribution of each sequence) and the uncertainty map
 (variation of the prediction under perturbation). Quick passes are coarser than the prediction.
-Where they miss a flagged region (`detects_flagged_regions`), they do not predict what an analysis
-of a subset of the sequences would flag; sequences are then compared at the prediction's own voxel
-size.
+Where they miss a flagged region (`pass_detects_flagged_regions`), they do not predict what an
+analysis of a subset of the sequences would flag; sequences are then compared at the prediction's
+own voxel size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.explain import shapley
-from lesionlens.analysis.explain.questions import Questions
+from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask, component_voxels
 from lesionlens.base.errors import UnusableInputError
@@ -64,7 +64,7 @@ def undecided(probability: Floats) -> Floats:
     return np.asarray(1.0 - np.abs(2.0 * mean - 1.0), dtype=np.float32)
 
 
-def detects_flagged_regions(questions: Questions, marked: ComponentMask) -> bool:
+def pass_detects_flagged_regions(questions: PerturbationRunner, marked: ComponentMask) -> bool:
     """Return whether the quick pass, whose attention is shown, detects each flagged region.
 
     Returns
@@ -73,7 +73,9 @@ def detects_flagged_regions(questions: Questions, marked: ComponentMask) -> bool
         True also if nothing is flagged, if the pass does not predict a region, or if the time
         was up.
     """
-    prediction = questions.ask(RELEVANCE, [InputPerturbation(alone=True)]) if marked.count else None
+    prediction = (
+        questions.predict(RELEVANCE, [InputPerturbation(alone=True)]) if marked.count else None
+    )
     if prediction is None:
         return True
     for region in Region:
@@ -96,17 +98,17 @@ class PerturbationResults(NamedTuple):
     """Sequence contributions and uncertainty from the perturbed predictions."""
 
     by_sequence: SequenceScores | None
-    """Contribution of each sequence to the overlap (`shown_of`) of each component; None without
-    components, or if the time was up."""
+    """Contribution of each sequence to the overlap (`subset_overlap`) of each component; None
+    without components, or if the time was up."""
     uncertainty: Volume | None
     """0 to 1, on the grid of `unperturbed`; None if the time was up."""
-    views: Sequence[Mapping[str, float | None]] | None
+    leave_one_out: Sequence[Mapping[str, float | None]] | None
     """Overlap of each component without one sequence, in quick passes and at the threshold of the
     study, as in the fit of the scores."""
 
 
 def predict_subsets(
-    questions: Questions,
+    questions: PerturbationRunner,
     prediction: Prediction,
     components: Sequence[ComponentVoxels],
     fine_components: ComponentMask | None = None,
@@ -139,8 +141,8 @@ def predict_subsets(
         )
     present = questions.prepared.sequences
     all_sequences = frozenset(present)
-    leave_one_out = perturbation_order.all_but_one(present)
-    perturbed = questions.ask(UNCERTAINTY, perturbation_order.for_uncertainty(present))
+    leave_one_out = perturbation_order.leave_one_out_subsets(present)
+    perturbed = questions.predict(UNCERTAINTY, perturbation_order.for_uncertainty(present))
     threshold = prediction.thresholds[Region.WT]
     quick = _SubsetMaps(
         first_pass.grid,
@@ -160,7 +162,7 @@ def predict_subsets(
 
 
 def _compare_sequences(
-    questions: Questions,
+    questions: PerturbationRunner,
     quick: _SubsetMaps,
     threshold: float,
     fine_components: ComponentMask | None,
@@ -172,7 +174,7 @@ def _compare_sequences(
     required = subsets if fine_components is None else without.values()
     missing = [s for s in required if s not in quick.by_subset]
     inputs = [InputPerturbation.showing(subset) for subset in missing]
-    perturbed = questions.ask(RELEVANCE, inputs) if missing else None
+    perturbed = questions.predict(RELEVANCE, inputs) if missing else None
     if perturbed is not None:
         quick.add(missing, perturbed, threshold)
     elif missing:
@@ -181,7 +183,7 @@ def _compare_sequences(
     subset_maps = quick
     if fine_components is not None:
         fine_inputs = [InputPerturbation.showing(subset, fine=True) for subset in subsets]
-        if (fine_prediction := questions.ask(RELEVANCE, fine_inputs)) is None:
+        if (fine_prediction := questions.predict(RELEVANCE, fine_inputs)) is None:
             return None, views
         subset_maps = _SubsetMaps(
             fine_prediction.grid, component_voxels(fine_components, fine_prediction.grid), {}, {}
@@ -221,7 +223,7 @@ class _SubsetMaps(NamedTuple):
                 self.by_subset[subset], self.thresholds[subset] = probability, threshold
 
     def table(self, threshold: float | None = None) -> dict[Subset, NDArray[np.float64]]:
-        """Return `shown_of` by subset, each at its own threshold unless one is given."""
+        """Return `subset_overlap` by subset, each at its own threshold unless one is given."""
         nearest = _nearest_component(self.components, self.grid.shape)
         masks = {
             subset: probability >= (self.thresholds[subset] if threshold is None else threshold)
@@ -229,11 +231,12 @@ class _SubsetMaps(NamedTuple):
         }
         full_mask = masks[max(masks, key=len)]
         return {
-            s: shown_of(mask, full_mask, nearest, len(self.components)) for s, mask in masks.items()
+            s: subset_overlap(mask, full_mask, nearest, len(self.components))
+            for s, mask in masks.items()
         }
 
 
-def shown_of(
+def subset_overlap(
     by_subset: NDArray[np.bool_], by_all: NDArray[np.bool_], nearest: NDArray[np.intp], count: int
 ) -> NDArray[np.float64]:
     """Return the Dice of each component between a subset's and the full prediction.
@@ -258,7 +261,7 @@ def shown_of(
     --------
     >>> by_subset, by_all = np.zeros((4, 1, 1), bool), np.zeros((4, 1, 1), bool)
     >>> by_subset[1:3], by_all[:3] = True, True
-    >>> shown_of(by_subset, by_all, np.zeros((4, 1, 1), np.intp), 1).tolist()
+    >>> subset_overlap(by_subset, by_all, np.zeros((4, 1, 1), np.intp), 1).tolist()
     [0.8]
     """
 

@@ -15,7 +15,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 from lesionlens.engines.validation import check_weights
 
 REACH_VOX = 3
@@ -71,7 +71,7 @@ def voxel_attention(
         support probes.
     """
     weights = _voxel_weights(trace, prepared, voxel)
-    return Volume(native.resample_map(weights, prepared), prepared.native)
+    return Volume(native_grid.resample_map(weights, prepared), prepared.native)
 
 
 def voxel_attention_raw(
@@ -103,7 +103,7 @@ def _voxel_weights(
             expected=f"an index within {shape}, the shape of the reference sequence",
             next_step="Count voxels from 0 along the axes of the reference sequence",
         )
-    brain_voxel = _nearest_in_brain(native.to_working(voxel, prepared), prepared.brain)
+    brain_voxel = _nearest_in_brain(native_grid.to_working(voxel, prepared), prepared.brain)
     if brain_voxel is None:
         raise UnusableInputError(
             found="a voxel outside the brain",
@@ -170,7 +170,8 @@ def layer_attention(
     raw = layer_attention_raw(trace, prepared, region, layer, head)
     scale = np.float32(maps.full_scale(raw[prepared.brain]))
     return Volume(
-        native.resample_map(np.minimum(raw / scale, np.float32(1.0)), prepared), prepared.native
+        native_grid.resample_map(np.minimum(raw / scale, np.float32(1.0)), prepared),
+        prepared.native,
     )
 
 

@@ -27,11 +27,11 @@ class StudyMasks:
 
 
 @dataclass(frozen=True, slots=True)
-class Attended:
+class AttentionFractions:
     """Shares of all attention in the brain, 0 to 1; None if there is no such region."""
 
     candidates: float
-    opposite: float
+    contralateral: float
     dismissed: float | None
 
 
@@ -65,7 +65,7 @@ def _mirrored(mask: Mask, prepared: PreparedStudy) -> Mask:
     return out
 
 
-def shares(weights: NDArray[np.float32], masks: StudyMasks) -> Attended:
+def shares(weights: NDArray[np.float32], masks: StudyMasks) -> AttentionFractions:
     """Return the share of attention in each mask.
 
     Parameters
@@ -79,4 +79,4 @@ def shares(weights: NDArray[np.float32], masks: StudyMasks) -> Attended:
         return float(weights[mask].sum(dtype=np.float64)) / total
 
     dismissed = fraction(masks.dismissed) if masks.dismissed.any() else None
-    return Attended(fraction(masks.candidates), fraction(masks.opposite), dismissed)
+    return AttentionFractions(fraction(masks.candidates), fraction(masks.opposite), dismissed)

@@ -130,7 +130,7 @@ def values_by_subset(
     ]
 
 
-def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
+def deciding_sequence(relevance: Mapping[str, float | None]) -> MrSequence | None:
     """Return the sequence that contributes most; None if it leads by less than `CLEAR`.
 
     Parameters
@@ -140,9 +140,9 @@ def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
 
     Examples
     --------
-    >>> deciding({"t1": 0.10, "t1c": 0.51, "t2": None, "flair": 0.20, "none": 0.1})
+    >>> deciding_sequence({"t1": 0.10, "t1c": 0.51, "t2": None, "flair": 0.20, "none": 0.1})
     <MrSequence.T1C: 't1c'>
-    >>> deciding({"t1": 0.21, "t1c": 0.22, "t2": 0.20, "flair": None, "none": 0.3}) is None
+    >>> deciding_sequence({"t1": 0.21, "t1c": 0.22, "t2": 0.20, "flair": None, "none": 0.3}) is None
     True
     """
     values = sorted(
@@ -169,17 +169,17 @@ def is_uninformative(relevance: Mapping[str, float | None] | None) -> bool:
     return len(values) < 2 or max(values) - min(values) < CLEAR
 
 
-def deciding_words(relevance: Mapping[str, float | None] | None) -> str:
+def deciding_text(relevance: Mapping[str, float | None] | None) -> str:
     """Return which sequence decides, in words; empty if fewer than two were compared.
 
     Examples
     --------
-    >>> deciding_words({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
+    >>> deciding_text({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
     'no single sequence decides'
-    >>> deciding_words({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
+    >>> deciding_text({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
     ''
     """
     if relevance is None or sum(relevance.get(s.value) is not None for s in MrSequence) < 2:
         return ""
-    first = deciding(relevance)
+    first = deciding_sequence(relevance)
     return "no single sequence decides" if first is None else f"{first.display_name} decides most"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edits import Labels, outline_of
-from lesionlens.analysis.findings.prompt_response import parts_in, question_of, redrawn
+from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, PromptKind, ReviewState
@@ -62,8 +62,8 @@ def lesion_at(
         )
     prompt_round = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)
     empty = np.zeros(free.shape, np.uint8)
-    response = respond(question_of(empty, prompt_round))
-    labels = redrawn(empty, response, prompt_round, free, parts_in(analysis, response))
+    response = respond(prompt_request(empty, prompt_round))
+    labels = redrawn(empty, response, prompt_round, free, predicted_parts(analysis, response))
     if np.count_nonzero(labels) < _MIN_VOXELS:
         raise refused(
             "no similar tissue around this point", "a point inside a lesion", _DRAWING_HINT

@@ -56,7 +56,7 @@ class ComponentMask:
     """Native."""
 
 
-def draw_components(
+def segment_components(
     probability: Mapping[Region, Floats],
     grid: Grid,
     rules: CandidateCriteria | None = None,
@@ -111,7 +111,7 @@ def doubtful_ml(marked: ComponentMask, enhancing: Floats, rules: CandidateCriter
     Parameters
     ----------
     marked : ComponentMask
-        From `draw_components`, or some of its components.
+        From `segment_components`, or some of its components.
     enhancing : (I, J, K) float32 array
         Probability of enhancing tumour on the same grid.
 

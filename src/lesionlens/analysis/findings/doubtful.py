@@ -15,7 +15,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.evidence import MIN_SHARE, SequenceEvidence
-from lesionlens.base.records.findings import UNSURE, Candidate, DoubtfulPart
+from lesionlens.base.records.findings import HIGH_UNCERTAINTY, Candidate, DoubtfulPart
 
 Numbers = NDArray[np.uint16]
 MIN_ML = 0.3
@@ -31,8 +31,9 @@ def doubtful_parts(
 ) -> tuple[tuple[DoubtfulPart, ...], Numbers]:
     """Find the connected doubtful parts of outlines.
 
-    A voxel is doubtful where the uncertainty is high (`UNSURE`) and at most one sequence adds
-    `MIN_SHARE` to the probability: predictions disagree, and no two sequences support each other.
+    A voxel is doubtful where the uncertainty is high (`HIGH_UNCERTAINTY`) and at most one sequence
+    adds `MIN_SHARE` to the probability: predictions disagree, and no two sequences support each
+    other.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def doubtful_parts(
     doubtful: list[DoubtfulPart] = []
     for candidate in candidates:
         box = boxes[candidate.id]
-        is_uncertain = (components[box] == candidate.id) & (uncertainty[box] >= UNSURE)
+        is_uncertain = (components[box] == candidate.id) & (uncertainty[box] >= HIGH_UNCERTAINTY)
         voxels, start = np.argwhere(is_uncertain), np.array([side.start for side in box])
         evidence_voxels = evidence.grid.nearest_voxel(grid.to_mm(voxels + start), clip=True)
         at_voxels = tuple(evidence_voxels.T)

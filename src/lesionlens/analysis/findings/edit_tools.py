@@ -44,7 +44,7 @@ _NESTED_LABELS = (
 """Labels within each region, and the label of the region's outermost part."""
 
 
-def free_tissue(prepared: PreparedStudy, others: Mask) -> Mask:
+def editable_tissue(prepared: PreparedStudy, others: Mask) -> Mask:
     """Return the mask of voxels of the working grid that a reader may label.
 
     They are the brain, and tissue in any sequence: below 15 % of the brain's median there is air.

@@ -64,7 +64,7 @@ def is_of_edits(notice: str) -> bool:
     return _REDRAWN_NOTICE.match(notice) is not None
 
 
-def unedited(analysis: Analysis) -> Analysis:
+def without_edits(analysis: Analysis) -> Analysis:
     """Return the analysis with the network's outlines, and the same review."""
     original = analysis.original
     if original is None:
@@ -84,7 +84,7 @@ def applied(analysis: Analysis) -> Analysis:
     Scores and sequence contributions remain those of the network's outline, with a notice; added
     candidates have none. A candidate with an empty outline was merged into another one.
     """
-    network_analysis = unedited(analysis)
+    network_analysis = without_edits(analysis)
     return _with_diameters(_with_outlines(network_analysis), network_analysis)
 
 

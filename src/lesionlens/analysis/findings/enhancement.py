@@ -18,7 +18,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.imaging.preparation.other_images import matched
+from lesionlens.imaging.preparation.display_images import match_intensities
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -122,7 +122,7 @@ def enhancing_in(lesion: Mask, prepared: PreparedStudy) -> Mask:
     added = t1c
     if MrSequence.T1 in images:
         t1 = ndimage.gaussian_filter(images[MrSequence.T1][box], sigma)
-        added = t1c - np.float32(matched(t1[surroundings], t1c[surroundings])[0]) * t1
+        added = t1c - np.float32(match_intensities(t1[surroundings], t1c[surroundings])[0]) * t1
     median = float(np.median(t1c[surroundings]))
     excess = added - np.float32(np.median(added[surroundings]))
     spread = max(robust_spread(added[surroundings]), _MIN_SPREAD * median)
@@ -175,7 +175,7 @@ def _bright_on_t1(normal_t1: Floats, normal_t1c: Floats, t1: Floats, t1c: Floats
     """
     if normal_t1.size < 2:
         return np.zeros(t1.shape, bool)
-    scale, _ = matched(normal_t1, normal_t1c)
+    scale, _ = match_intensities(normal_t1, normal_t1c)
     median_t1 = float(np.median(normal_t1))
     spread = robust_spread(normal_t1)
     t1_excess, t1c_excess = t1 - median_t1, t1c - float(np.median(normal_t1c))

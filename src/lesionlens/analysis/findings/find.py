@@ -14,8 +14,8 @@ from lesionlens.analysis.findings.components import (
     ComponentMask,
     component_voxels,
     doubtful_ml,
-    draw_components,
     keep,
+    segment_components,
     without_specks,
 )
 from lesionlens.base.grid import Grid
@@ -24,7 +24,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import PerturbedPrediction, Prediction, Scoring
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 
 Floats = NDArray[np.float32]
 
@@ -33,10 +33,10 @@ Floats = NDArray[np.float32]
 class Flagged:
     """The flagged components of a prediction, and the dismissed ones."""
 
-    marked: ComponentMask
+    components: ComponentMask
     scores: Sequence[float] = ()
     """Score of each component of `marked`, 0 to 1, from the first pass; empty without one."""
-    spots: Sequence[ComponentVoxels] = ()
+    first_pass_voxels: Sequence[ComponentVoxels] = ()
     """Each component on the first pass's grid; empty without one."""
     dismissed: ComponentMask | None = None
     """Components below the score threshold; None without a first pass."""
@@ -68,15 +68,15 @@ def find(
         prediction.thresholds, slight_enhancement=prediction.slight_enhancement
     )
     cavity_mask = None if cavity is None else cavity.data
-    components = draw_components(probability, grid, criteria, cavity_mask)
+    components = segment_components(probability, grid, criteria, cavity_mask)
     first_pass = prediction.unperturbed
     flagged = (
         Flagged(components)
         if first_pass is None
-        else judged(components, first_pass, prediction.scoring)
+        else split_by_score(components, first_pass, prediction.scoring)
     )
     enhancing = probability.get(Region.ET)
-    volume_ml = 0.0 if enhancing is None else doubtful_ml(flagged.marked, enhancing, criteria)
+    volume_ml = 0.0 if enhancing is None else doubtful_ml(flagged.components, enhancing, criteria)
     if not volume_ml:
         return flagged
     notice = (
@@ -86,15 +86,17 @@ def find(
     return replace(flagged, notices=(notice,))
 
 
-def judged(components: ComponentMask, first_pass: PerturbedPrediction, scoring: Scoring) -> Flagged:
+def split_by_score(
+    components: ComponentMask, first_pass: PerturbedPrediction, scoring: Scoring
+) -> Flagged:
     """Split components by whether their first-pass score reaches the threshold."""
     first_pass_voxels = component_voxels(components, first_pass.grid)
     scores = score_components(first_pass, first_pass_voxels, scoring)[0]
     is_flagged = scores >= scoring.floor
     return Flagged(
-        marked=keep(components, is_flagged.tolist()),
+        components=keep(components, is_flagged.tolist()),
         scores=scores[is_flagged].tolist(),
-        spots=[
+        first_pass_voxels=[
             voxels
             for voxels, selected in zip(first_pass_voxels, is_flagged, strict=True)
             if selected
@@ -127,7 +129,7 @@ def find_cavity(
     """
     if prediction.cavity is None:
         return None
-    cavity_probability = native.resample_map(prediction.cavity, prepared)
+    cavity_probability = native_grid.resample_map(prediction.cavity, prepared)
     inside = (cavity_probability >= THRESHOLD) & (cavity_probability > probability[Region.WT])
     smallest = CandidateCriteria().smallest_vox(prepared.native)
     return Volume(without_specks(inside, smallest), prepared.native)

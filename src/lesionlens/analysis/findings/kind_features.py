@@ -20,7 +20,7 @@ from lesionlens.base.geometry import TOUCHING, Affine, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.imaging.preparation.other_images import matched
+from lesionlens.imaging.preparation.display_images import match_intensities
 from lesionlens.imaging.preparation.resampling import cube_means
 
 Floats = NDArray[np.float32]
@@ -137,7 +137,7 @@ def lattice_of(coarse: Coarse, numbers: NDArray[np.int32]) -> Lattice:
     matching = None
     if MrSequence.T1 in values and MrSequence.T1C in values:
         before, after = values[MrSequence.T1], values[MrSequence.T1C]
-        scale, offset = matched(before, after)
+        scale, offset = match_intensities(before, after)
         spread = max(robust_spread(after - (scale * before + offset)), 1e-6)
         matching = scale, offset, spread
     return Lattice(coarse, numbers, usual, matching)

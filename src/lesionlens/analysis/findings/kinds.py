@@ -34,7 +34,7 @@ class KindModel:
     """(N,) each."""
     weights: NDArray[np.float64]
     """(1 + 2 N, kinds): of the constant, the scaled features and their squares."""
-    least: NDArray[np.float64]
+    min_probability: NDArray[np.float64]
     """(kinds,): probability from which each kind stands out; above 1 if it is not offered."""
 
     def design(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,7 +75,7 @@ def models_of(content: Mapping[str, Any]) -> Mapping[str, KindModel]:
             mean=np.array(model["mean"]),
             scale=np.array(model["scale"]),
             weights=np.array(model["weights"]),
-            least=np.array(model["least"]),
+            min_probability=np.array(model["least"]),
         )
         for name, model in content["models"].items()
     }
@@ -86,7 +86,7 @@ def appearance_of(features: Mapping[str, float], model: KindModel) -> Appearance
     probabilities = model.probabilities(np.array([features[name] for name in model.names]))
     by_kind = dict(zip(LesionKind, probabilities.tolist(), strict=True))
     best = int(probabilities.argmax())
-    stands_out = probabilities[best] >= model.least[best]
+    stands_out = probabilities[best] >= model.min_probability[best]
     return Appearance(list(LesionKind)[best] if stands_out else None, by_kind)
 
 

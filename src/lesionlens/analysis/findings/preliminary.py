@@ -11,17 +11,17 @@ from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     Component,
     components_of,
-    draw_components,
+    segment_components,
 )
-from lesionlens.analysis.findings.find import judged
+from lesionlens.analysis.findings.find import split_by_score
 from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import Region
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 from lesionlens.engines.engine import Engine, SupportsFirstPass
-from lesionlens.engines.plugged_in import first_pass
+from lesionlens.engines.plugin_engines import first_pass
 
 Listener = Callable[[PreliminaryFindings], None]
 """Called once, from the analysis thread; must return quickly."""
@@ -47,19 +47,19 @@ def flag(
         On the native grid; scored like final candidates, segmented from the coarse pass.
     """
     coarse = first_pass(engine, prepared, context=context)
-    whole = native.resample_map(coarse.seen.probability[0], prepared, coarse.seen.grid)
+    whole = native_grid.resample_map(coarse.seen.probability[0], prepared, coarse.seen.grid)
     empty = np.zeros(whole.shape, np.float32)
     criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: coarse.threshold})
     regions = {Region.WT: whole, Region.TC: empty, Region.ET: empty}
-    marked = draw_components(regions, prepared.native, criteria)
-    flagged = judged(marked, coarse.seen, coarse.scoring)
-    parts = tuple(components_of(flagged.marked))
+    marked = segment_components(regions, prepared.native, criteria)
+    flagged = split_by_score(marked, coarse.seen, coarse.scoring)
+    parts = tuple(components_of(flagged.components))
     scores = score_by_all_views(flagged.scores, None, coarse.scoring)
     order = np.argsort(-np.array(flagged.scores), kind="stable")
     candidates = tuple(_candidate(n, scores[i], parts[i]) for n, i in enumerate(order, start=1))
     numbers = np.zeros(len(parts) + 1, np.int32)
     numbers[order + 1] = np.arange(1, len(parts) + 1)
-    return PreliminaryFindings(candidates, numbers[flagged.marked.components], prepared.native)
+    return PreliminaryFindings(candidates, numbers[flagged.components.components], prepared.native)
 
 
 def _candidate(number: int, score: float, part: Component) -> PreliminaryCandidate:

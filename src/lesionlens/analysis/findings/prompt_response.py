@@ -26,7 +26,7 @@ def region_of(labels: Labels, region: Region | None) -> Mask:
     return labels > 0 if region is None else np.isin(labels, region.labels)
 
 
-def question_of(labels: Labels, prompt_round: PromptRound) -> PromptRequest:
+def prompt_request(labels: Labels, prompt_round: PromptRound) -> PromptRequest:
     """Build the request about an outline, which may be empty."""
     outline = region_of(labels, prompt_round.region)
     foreground, background = (
@@ -37,7 +37,7 @@ def question_of(labels: Labels, prompt_round: PromptRound) -> PromptRequest:
     return PromptRequest(foreground, background, known_outline, prompt_round.region)
 
 
-def prompts_that_hold(
+def valid_prompts(
     rounds: Sequence[PromptRound], labels: Labels, region: Region | None
 ) -> tuple[tuple[Voxel, ...], tuple[Voxel, ...]]:
     """Return the foreground and background voxels of earlier rounds that hold for a region.
@@ -87,7 +87,7 @@ def redrawn(
     return out
 
 
-def parts_in(analysis: Analysis, response: PromptResponse) -> Labels:
+def predicted_parts(analysis: Analysis, response: PromptResponse) -> Labels:
     """Return core and enhancing labels in a response's box; 0 elsewhere.
 
     They are predicted labels. For a lesion that the engine did not flag, voxels that enhance more

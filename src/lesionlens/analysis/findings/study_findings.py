@@ -49,7 +49,7 @@ def study_findings(
     numbers : (I, J, K) uint16 or None
         Number of the doubtful part at each native voxel; None if there are none.
     """
-    engine, marked = prediction.engine, flagged.marked
+    engine, marked = prediction.engine, flagged.components
     context = Context(
         whole_tumour=probability[Region.WT],
         head=anatomy.head_of(prepared),

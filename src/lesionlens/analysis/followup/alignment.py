@@ -14,7 +14,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.checks.laterality_check import (
     BLOCK,
     MIRRORED_ABOVE,
-    gain_of_mirror,
+    mirror_gain,
     symmetry,
 )
 from lesionlens.imaging.preparation.registration import (
@@ -115,4 +115,4 @@ def seems_mirrored(
     inside = block_means(now.brain.astype(np.float32), now.working, BLOCK)[0] > HALF
     moving = resample(prior.images[sequence], prior.working, grid, moved=moved)
     reflection = symmetry(fixed, grid, context=context)
-    return gain_of_mirror(fixed, moving, inside, grid, reflection) > MIRRORED_ABOVE
+    return mirror_gain(fixed, moving, inside, grid, reflection) > MIRRORED_ABOVE

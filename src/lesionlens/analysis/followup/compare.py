@@ -20,13 +20,13 @@ from lesionlens.base.records.followup import (
     Change,
     ChangeKind,
     Comparison,
-    Measured,
+    LesionMeasurement,
     TimePoint,
     compared_uids,
     own_uids,
 )
-from lesionlens.base.records.gone_lesion import GoneLesion
 from lesionlens.base.records.patient import IdentityMatch
+from lesionlens.base.records.vanished_lesion import VanishedLesion
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import Registration
 
@@ -76,19 +76,19 @@ def compare(
     now, before = applied(now), applied(prior.analysis)
     registration, sequence = align(now, before, context=context)
     is_mirrored = seems_mirrored(
-        now.prepared, before.prepared, registration.moved, sequence, context=context
+        now.prepared, before.prepared, registration.reference_to_sequence, sequence, context=context
     )
     matches = match(
         before.findings.components,
         before.prepared.native,
         now.findings.components,
         now.prepared.native,
-        registration.moved,
+        registration.reference_to_sequence,
     )
     prior_comparison = before.compared
     is_repeated = prior_comparison is not None and _is_earlier_examination(prior_comparison, now)
     returned_uids, vanished = _returned_and_vanished(
-        now, before, matches, registration.moved, includes_earlier=not is_repeated
+        now, before, matches, registration.reference_to_sequence, includes_earlier=not is_repeated
     )
     prior_uids, current_uids = (
         {c.id: c.tracking_uid for c in analysis.findings.candidates} for analysis in (before, now)
@@ -181,10 +181,12 @@ def _with_joint_change(
     first, second = (
         Side(side, frozenset(lesion.id for lesion in members)) for side, members in pairs
     )
-    return replace(change, joint=joint_change(first, second, np.asarray(registration.moved)))
+    return replace(
+        change, joint=joint_change(first, second, np.asarray(registration.reference_to_sequence))
+    )
 
 
-def renamed_uids(before: Analysis, after: Analysis) -> dict[str, str]:
+def uids_after_comparison(before: Analysis, after: Analysis) -> dict[str, str]:
     """Return the tracking UID of each candidate after a comparison by the one shown before it.
 
     Removed candidates are included, because a review may still name them.
@@ -204,7 +206,7 @@ def _own_uid_by_current(now: Analysis) -> dict[str, str]:
 
 def _returned_and_vanished(
     now: Analysis, before: Analysis, matches: Matches, moved: Affine, *, includes_earlier: bool
-) -> tuple[dict[str, str], tuple[GoneLesion, ...]]:
+) -> tuple[dict[str, str], tuple[VanishedLesion, ...]]:
     """Return the earlier tracking UIDs of returned candidates, and the lesions no longer flagged.
 
     `includes_earlier` is False if this examination is itself among those before the prior, so that
@@ -274,7 +276,7 @@ def _findings_with_uids(findings: Findings, names: Mapping[str, str]) -> Finding
 
 def _time_point(analysis: Analysis, visit: Examination) -> TimePoint:
     lesions = tuple(
-        Measured.of(c, analysis.review.state_of(c.tracking_uid))
+        LesionMeasurement.of(c, analysis.review.state_of(c.tracking_uid))
         for c in analysis.findings.candidates
     )
     contrast = analysis.prepared.has_t1c
@@ -306,7 +308,7 @@ def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Chang
 def _alignment(registration: Registration, sequence: str, swapped: bool) -> Alignment:
     rows = tuple(
         (float(a), float(b), float(c), float(d))
-        for a, b, c, d in np.asarray(registration.moved).tolist()
+        for a, b, c, d in np.asarray(registration.reference_to_sequence).tolist()
     )
     doubtful = registration.doubtful or swapped
     return Alignment(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.linalg import sqrtm
 
-from lesionlens.analysis.followup.lesion_likeness import likeness
+from lesionlens.analysis.followup.lesion_probability import likeness
 from lesionlens.analysis.followup.matched_intensity import match_intensities
 from lesionlens.base.geometry import Affine, Shape3
 from lesionlens.base.grid import Grid

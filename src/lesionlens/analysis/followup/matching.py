@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from lesionlens.base.geometry import Affine, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.gone_lesion import GoneLesion, ball_mm
+from lesionlens.base.records.vanished_lesion import VanishedLesion, ball_mm
 
 Points = NDArray[np.float64]
 NEAR_MM = 5.0
@@ -81,13 +81,13 @@ def match(
 
 
 def returned(
-    vanished: Sequence[GoneLesion], now: NDArray[np.int32], grid: Grid, matches: Matches
+    vanished: Sequence[VanishedLesion], now: NDArray[np.int32], grid: Grid, matches: Matches
 ) -> dict[int, str]:
     """Match current candidates with lesions of earlier examinations that the prior did not show.
 
     Parameters
     ----------
-    vanished : sequence of GoneLesion
+    vanished : sequence of VanishedLesion
         In the grid's RAS+ mm.
     now, grid, matches
         As in `match`, and what it returned.
@@ -114,12 +114,12 @@ def returned(
 
 def gone_lesions(
     candidates: Sequence[Candidate], prior: NDArray[np.int32], prior_grid: Grid, matches: Matches
-) -> tuple[GoneLesion, ...]:
+) -> tuple[VanishedLesion, ...]:
     """Return the candidates of the prior, on its own grid, that are not flagged now."""
     matched = {number for number, _ in (*matches.pairs, *matches.further)}
     lesions = dict(_lesions(prior, prior_grid))
     return tuple(
-        GoneLesion(c.tracking_uid, c.centroid_mm, ball_mm(lesions[c.id].ml) / 2)
+        VanishedLesion(c.tracking_uid, c.centroid_mm, ball_mm(lesions[c.id].ml) / 2)
         for c in candidates
         if c.id in lesions and c.id not in matched
     )

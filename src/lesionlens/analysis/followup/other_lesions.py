@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.labels import Region
-from lesionlens.base.records.followup import ChangeKind, Comparison, Measured, enhancing_ml
-from lesionlens.base.records.gone_lesion import ball_mm
+from lesionlens.base.records.followup import ChangeKind, Comparison, LesionMeasurement, enhancing_ml
+from lesionlens.base.records.vanished_lesion import ball_mm
 
 CLEAR_GROWTH_MM = 5.0
 """Minimum growth of both diameters of a lesion that is no target."""
 
 
 def progressed(
-    comparison: Comparison, case: ResponseCase, lesion: Measured, nadir: int
+    comparison: Comparison, case: ResponseCase, lesion: LesionMeasurement, nadir: int
 ) -> tuple[bool, str]:
     """Return whether a lesion of this examination that is no target progressed.
 
@@ -25,8 +25,8 @@ def progressed(
         The line that explains it; empty if there is nothing to say.
     """
     points = (case.choices.baseline, nadir)
-    absent = next((n for n in points if lesion.tracking_uid not in case.there(n)), None)
-    before = case.there(nadir).get(lesion.tracking_uid)
+    absent = next((n for n in points if lesion.tracking_uid not in case.lesions_at(n)), None)
+    before = case.lesions_at(nadir).get(lesion.tracking_uid)
     if absent is not None:
         is_part, before = _split_from(comparison, case, lesion.tracking_uid, absent)
         if before is None:
@@ -62,7 +62,7 @@ def transformed(comparison: Comparison, case: ResponseCase, nadir: int) -> tuple
     if case.part is Region.ET or case.mixed:
         return False, []
     lines = []
-    for lesion in case.there(len(case.points) - 1).values():
+    for lesion in case.lesions_at(len(case.points) - 1).values():
         step, index = "", nadir
         if lesion.measurable:
             step, index = _enhances(comparison, case, lesion, nadir)
@@ -71,13 +71,13 @@ def transformed(comparison: Comparison, case: ResponseCase, nadir: int) -> tuple
 
 
 def _enhances(
-    comparison: Comparison, case: ResponseCase, now: Measured, nadir: int
+    comparison: Comparison, case: ResponseCase, now: LesionMeasurement, nadir: int
 ) -> tuple[str, int]:
     """Return the step for new or more enhancement and the compared examination; "" if neither."""
     if now.measured_part is not Region.ET:
         return "", nadir
     for index in (case.choices.baseline, nadir):
-        before, step = case.there(index).get(now.tracking_uid), ""
+        before, step = case.lesions_at(index).get(now.tracking_uid), ""
         if before is not None and before.volume_ml.get(Region.ET) == 0:
             step = "enhances"
         elif before is not None and before.measured_part is Region.ET and _larger(before, now):
@@ -92,7 +92,7 @@ _PROGRESSION = frozenset({"new", "since", "grown", "other_grown", "enhances", "e
 _PARTS = {"new_small": "new_part", "since_small": "since_part"}
 
 
-def _line(step: str, lesion: Measured, day: str = "") -> tuple[bool, str]:
+def _line(step: str, lesion: LesionMeasurement, day: str = "") -> tuple[bool, str]:
     if not step:
         return False, ""
     location = lesion.place
@@ -102,14 +102,16 @@ def _line(step: str, lesion: Measured, day: str = "") -> tuple[bool, str]:
     return step in _PROGRESSION, text
 
 
-def _new_lesion_line(case: ResponseCase, lesion: Measured, absent: int) -> str:
+def _new_lesion_line(case: ResponseCase, lesion: LesionMeasurement, absent: int) -> str:
     """Return the line for a lesion that was absent at an examination and split from none."""
     numbers = range(case.choices.baseline, len(case.points) - 1)
     uid = lesion.tracking_uid
     earlier = case.points[absent].lesion(uid)
     if case.part is Region.ET and earlier is not None and earlier.counts:  # flagged, not enhancing
         return "enhances" if case.newly_measurable(lesion) else "enhances_small"
-    was_flagged = uid in case.uncounted(absent) or any(uid in case.there(n) for n in numbers)
+    was_flagged = uid in case.uncounted_at(absent) or any(
+        uid in case.lesions_at(n) for n in numbers
+    )
     if case.newly_measurable(lesion):
         return "since" if was_flagged else "new"
     small = "since_small" if was_flagged else "new_small"
@@ -118,14 +120,14 @@ def _new_lesion_line(case: ResponseCase, lesion: Measured, absent: int) -> str:
 
 def _split_from(
     comparison: Comparison, case: ResponseCase, uid: str, absent: int
-) -> tuple[bool, Measured | None]:
+) -> tuple[bool, LesionMeasurement | None]:
     """Return whether a lesion is part of an earlier one, and the largest such lesion of the prior.
 
     Only of a lesion that split since the prior is the earlier one known, and only if it had this
     disease.
     """
     last = len(case.points) - 1
-    first = next(n for n in range(absent + 1, last + 1) if uid in case.there(n))
+    first = next(n for n in range(absent + 1, last + 1) if uid in case.lesions_at(n))
     if first < last:
         return uid in case.points[first].tangled, None
     ids = {
@@ -134,12 +136,14 @@ def _split_from(
         if change.kind is ChangeKind.SPLIT and change.now and change.now.tracking_uid == uid
         for number in change.beside
     }
-    parents = [lesion for lesion in case.there(last - 1).values() if lesion.id in ids]
+    parents = [lesion for lesion in case.lesions_at(last - 1).values() if lesion.id in ids]
     largest = max(parents, key=lambda lesion: case.size(lesion) or 0.0, default=None)
     return largest is not None, largest
 
 
-def _has_grown(case: ResponseCase, before: Measured, now: Measured) -> bool | None:
+def _has_grown(
+    case: ResponseCase, before: LesionMeasurement, now: LesionMeasurement
+) -> bool | None:
     """Return whether a lesion clearly grew; None if its diameters are of different parts.
 
     By volume, where diameters measure another part: as the diameters of balls.
@@ -152,7 +156,7 @@ def _has_grown(case: ResponseCase, before: Measured, now: Measured) -> bool | No
     return _clearly_grew(*(None if volume is None else ball_mm(volume) for volume in volumes))
 
 
-def _larger(before: Measured, now: Measured) -> bool:
+def _larger(before: LesionMeasurement, now: LesionMeasurement) -> bool:
     """Return whether both diameters clearly grew."""
     return _clearly_grew(before.longest_mm, now.longest_mm) and _clearly_grew(
         before.perpendicular_mm, now.perpendicular_mm

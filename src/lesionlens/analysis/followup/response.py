@@ -23,7 +23,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import (
     Comparison,
-    changed_words,
+    change_text,
     percent,
     reached,
 )
@@ -233,7 +233,7 @@ def _unjudged_line(case: ResponseCase) -> str:
 def _enhancing_part_line(case: ResponseCase) -> str:
     """Return the line for a baseline without diameters of this kind of disease; else ""."""
     baseline = case.choices.baseline
-    lesions = case.there(baseline).values()
+    lesions = case.lesions_at(baseline).values()
     if case.mixed or any(map(case.measurable, lesions)):
         return ""
     if not any(map(case.by_other_part, lesions)):
@@ -245,10 +245,10 @@ def _targets(case: ResponseCase) -> tuple[str, ...]:
     """Return the targets: the largest measurable lesions of the baseline."""
     sizes = {
         uid: case.size(lesion) or 0.0
-        for uid, lesion in case.there(case.choices.baseline).items()
+        for uid, lesion in case.lesions_at(case.choices.baseline).items()
         if case.measurable(lesion)
     }
-    return tuple(sorted(sizes, key=lambda uid: (-sizes[uid], uid))[: case.most])
+    return tuple(sorted(sizes, key=lambda uid: (-sizes[uid], uid))[: case.max_targets])
 
 
 def _merged_or_split_line(
@@ -256,7 +256,7 @@ def _merged_or_split_line(
 ) -> str:
     """Return the line that names a target that merged or split since the baseline; "" if none."""
     baseline = case.choices.baseline
-    uids, lesions = comparison.tangled_since(baseline, case.volume), case.there(baseline)
+    uids, lesions = comparison.tangled_since(baseline, case.volume), case.lesions_at(baseline)
     location = next((lesions[uid].place for uid in targets if uid in uids), "")
     return STEPS["tangled"].format(place=location) if location else ""
 
@@ -268,9 +268,9 @@ def _uncounted_target_line(
 
     A lesion that a reader rejected was flagged there: its sum is unknown, not 0.
     """
-    lesions = case.there(case.choices.baseline)
+    lesions = case.lesions_at(case.choices.baseline)
     for uid in targets:
-        days = [name_of(case.points, n) for n in assessed if uid in case.uncounted(n)]
+        days = [name_of(case.points, n) for n in assessed if uid in case.uncounted_at(n)]
         if days:
             return STEPS["uncounted"].format(place=lesions[uid].place, days=", ".join(days))
     return ""
@@ -282,20 +282,20 @@ def _rejected_earlier_line(case: ResponseCase, targets: tuple[str, ...]) -> str:
     It was flagged before but rejected or listed apart, and is undecided now.
     """
     first, last = case.choices.baseline, len(case.points) - 1
-    for uid, lesion in case.there(last).items():
+    for uid, lesion in case.lesions_at(last).items():
         undecided = lesion.state is ReviewState.UNREVIEWED and case.newly_measurable(lesion)
-        if not undecided or uid in targets or uid in case.there(first):
+        if not undecided or uid in targets or uid in case.lesions_at(first):
             continue
-        days = [name_of(case.points, n) for n in range(last) if uid in case.uncounted(n)]
+        days = [name_of(case.points, n) for n in range(last) if uid in case.uncounted_at(n)]
         if days:
             return STEPS["rejected_then"].format(place=lesion.place, days=", ".join(days))
     return ""
 
 
 def _sum(case: ResponseCase, targets: tuple[str, ...], number: int) -> float | None:
-    lesions = case.there(number)
+    lesions = case.lesions_at(number)
     sizes = [case.size(lesions[uid]) for uid in targets if uid in lesions]
-    unknown = None in sizes or not case.uncounted(number).isdisjoint(targets)
+    unknown = None in sizes or not case.uncounted_at(number).isdisjoint(targets)
     return None if unknown else sum(size for size in sizes if size is not None)
 
 
@@ -347,7 +347,7 @@ def _sum_lines(
         if changed is None:
             rows.append(STEPS[f"{name}_zero"].format(**values))
         else:
-            change = {"change": changed_words(changed, limit), "limit": f"{limit:+z.0f}"}
+            change = {"change": change_text(changed, limit), "limit": f"{limit:+z.0f}"}
             rows.append(STEPS[name].format(**values, **change))
     return rows
 
@@ -376,7 +376,7 @@ def _other_progression(
     A target that is absent at the nadir and present now has returned.
     """
     known_targets = {uid for uid in targets if case.points[nadir].lesion(uid) is not None}
-    others = case.there(len(case.points) - 1).items()
+    others = case.lesions_at(len(case.points) - 1).items()
     lesions = [lesion for uid, lesion in others if uid not in known_targets]
     lines = [progressed(comparison, case, lesion, nadir) for lesion in lesions]
     enhancing, enhancement_lines = transformed(comparison, case, nadir)
@@ -409,7 +409,7 @@ def _response_by_sum(
         changed = percent(sums[choices.baseline], sums[last])
         smaller = changed is not None and reached(changed, case.limits[0])
         best = Response.PARTIAL if smaller else Response.STABLE
-        if not case.there(last):
+        if not case.lesions_at(last):
             best = Response.COMPLETE
             steps.append(STEPS["gone"])
         minor = case.part is Region.WT and changed is not None and changed <= _MINOR_PERCENT

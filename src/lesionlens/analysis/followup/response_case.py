@@ -12,7 +12,7 @@ from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     TARGETS,
     VOLUME_LIMITS,
-    Measured,
+    LesionMeasurement,
     TimePoint,
 )
 from lesionlens.base.records.response import Criterion, Disease, ResponseChoices
@@ -106,7 +106,7 @@ class ResponseCase:
     """Whether the other kind of disease is measured too."""
 
     @property
-    def most(self) -> int:
+    def max_targets(self) -> int:
         """Maximum number of targets."""
         return MIXED_TARGETS if self.mixed else TARGETS
 
@@ -130,7 +130,7 @@ class ResponseCase:
         """Region that shows this disease."""
         return Region.ET if self.choices.disease is Disease.ENHANCING else Region.WT
 
-    def volume(self, lesion: Measured) -> float | None:
+    def volume(self, lesion: LesionMeasurement) -> float | None:
         """Return the volume of the relevant part: the non-enhancing part in mixed disease."""
         volume = lesion.volume_ml.get(self.part)
         if not self.mixed or self.part is Region.ET or volume is None:
@@ -138,14 +138,14 @@ class ResponseCase:
         enhancing = lesion.volume_ml.get(Region.ET)
         return None if enhancing is None else max(round(volume - enhancing, _VOLUME_DIGITS), 0.0)
 
-    def size(self, lesion: Measured) -> float | None:
+    def size(self, lesion: LesionMeasurement) -> float | None:
         """Return product or volume of the relevant part; None if not measured."""
         volume = self.volume(lesion)
         if self.volumetric or volume == 0 or volume is None:
             return volume
         return lesion.product_mm2 if lesion.measured_part is self.part else None
 
-    def measurable(self, lesion: Measured) -> bool:
+    def measurable(self, lesion: LesionMeasurement) -> bool:
         """Return whether a lesion may be a target."""
         if self.part is Region.ET:
             return bool(lesion.measurable)
@@ -153,16 +153,16 @@ class ResponseCase:
             return self.volumetric and (self.volume(lesion) or 0.0) >= RANO_SMALLEST_ML
         return min(lesion.longest_mm or 0.0, lesion.perpendicular_mm or 0.0) >= MEASURABLE_MM
 
-    def newly_measurable(self, lesion: Measured) -> bool:
+    def newly_measurable(self, lesion: LesionMeasurement) -> bool:
         """Return whether a new lesion counts: of non-enhancing disease also one that enhances."""
         enhances = self.part is Region.WT and not self.mixed and bool(lesion.measurable)
         return self.measurable(lesion) or enhances
 
-    def by_other_part(self, lesion: Measured) -> bool:
+    def by_other_part(self, lesion: LesionMeasurement) -> bool:
         """Return whether products cannot be computed: the diameters are of the enhancing part."""
         return not self.volumetric and lesion.measured_part is not self.part
 
-    def there(self, number: int) -> dict[str, Measured]:
+    def lesions_at(self, number: int) -> dict[str, LesionMeasurement]:
         """Return the lesions of one examination with this kind of disease, by tracking UID."""
         return {
             lesion.tracking_uid: lesion
@@ -170,7 +170,7 @@ class ResponseCase:
             if lesion.counts and self.volume(lesion) != 0
         }
 
-    def uncounted(self, number: int) -> frozenset[str]:
+    def uncounted_at(self, number: int) -> frozenset[str]:
         """Return the lesions of one examination that do not count: rejected, or listed apart."""
         lesions = self.points[number].lesions
         return frozenset(lesion.tracking_uid for lesion in lesions if not lesion.counts)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.files import access
-from lesionlens.base.text import writable
+from lesionlens.base.text import encodable
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content atomically; text is written as UTF-8 (`base.text.writable`)."""
     with atomic_file(path) as temporary:
-        temporary.write_bytes(writable(content).encode() if isinstance(content, str) else content)
+        temporary.write_bytes(encodable(content).encode() if isinstance(content, str) else content)
 
 
 def write_error(what: str, path: Path, error: Exception) -> ResourceError:

@@ -90,7 +90,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def set_aside_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
+def quarantine_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
     """Rename a damaged JSON file that is about to be replaced, so that its content is not lost.
 
     Parameters

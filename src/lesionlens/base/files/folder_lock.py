@@ -12,7 +12,7 @@ from lesionlens.base.errors import UnusableInputError
 
 
 @contextmanager
-def alone_in(folder: Path, *, busy: str | None = None) -> Iterator[None]:
+def folder_lock(folder: Path, *, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of a folder, after waiting for the process that holds it.
 
     The lock is the folder itself, so that no file is left behind, and ends with the process. Where

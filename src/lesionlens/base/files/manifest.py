@@ -15,7 +15,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.text import first_few
+from lesionlens.base.text import abbreviated_list
 
 SCHEMA = "lesionlens/files/1"
 OwnedFiles = Mapping[str, str | None]
@@ -151,10 +151,10 @@ def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:
             changed.append(name)
     if foreign:
         raise _refused(
-            f"not of an earlier result: {first_few(sorted(foreign), _MAX_LISTED)}", folder
+            f"not of an earlier result: {abbreviated_list(sorted(foreign), _MAX_LISTED)}", folder
         )
     if changed:
-        listing = first_few(sorted(changed), _MAX_LISTED)
+        listing = abbreviated_list(sorted(changed), _MAX_LISTED)
         raise _refused(f"changed since the earlier result was written: {listing}", folder)
 
 

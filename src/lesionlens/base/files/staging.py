@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk, of_system
+from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk, root_os_error
 from lesionlens.base.files import access
 from lesionlens.base.files.exchange import (
     can_exchange,
@@ -26,7 +26,7 @@ from lesionlens.base.files.exchange import (
     hard_link,
     move_late_files,
 )
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.journal import WorkFolder, recover, work_folder
 from lesionlens.base.files.manifest import OwnedFiles, check_free
 
@@ -123,7 +123,7 @@ def staged(
         with work_folder(folder.parent if whole else folder, folder) as work:
             yield work.new
             access.restrict_tree(work.new)
-            with alone_in(folder.parent):
+            with folder_lock(folder.parent):
                 files, obsolete = _plan(work, folder, ours(folder))
                 with _uninterrupted():
                     _commit(work, folder, files, obsolete, whole=whole)
@@ -257,7 +257,7 @@ def _remove(created: tuple[Path, ...]) -> None:
 
 
 def _as_user_error(error: OSError, target: Path) -> ResourceError | UnusableInputError:
-    error = of_system(error)
+    error = root_os_error(error)
     if is_full_disk(error):
         return ResourceError(
             found="a full disk while writing the result",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.files.atomic_file import write_atomically
-from lesionlens.base.files.bounded_read import set_aside_damaged
+from lesionlens.base.files.bounded_read import quarantine_damaged
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def store(
         Returns whether the earlier content is valid; a damaged file is renamed, not replaced.
     """
     try:
-        if set_aside_damaged(path, is_whole):
+        if quarantine_damaged(path, is_whole):
             logger.warning("%s: the file was damaged and is kept under another name", what)
         write_atomically(path, json.dumps(content, indent=1))
     except OSError as error:

@@ -68,7 +68,7 @@ def unfreeze() -> None:
 
 
 @contextmanager
-def passing_over() -> Iterator[None]:
+def existing_objects_excluded() -> Iterator[None]:
     """Exclude objects that exist already from garbage collection within the block.
 
     napari collects at each removed layer: .4 s a layer where nothing is frozen. Afterwards the

@@ -15,7 +15,7 @@ from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.followup import Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import Comparison, LesionMeasurement, TimePoint
 from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
@@ -192,7 +192,7 @@ class Analysis:
         if comparison is not None:
             return is_outdated(signed, comparison.points)
         state = self.review.state_of
-        lesions = (Measured.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
+        lesions = (LesionMeasurement.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
         current = measures_of(
             (TimePoint("", None, tuple(lesions), cavity_ml=self.volumes.cavity_ml),)
         )

@@ -28,12 +28,12 @@ from lesionlens.base.text import joined_with_and, millilitres
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
-FARTHEST_MM = 10_000.0
+MAX_DISTANCE_MM = 10_000.0
 """Upper limit of the distance from a scanner's origin."""
 MAX_VOLUME_ML = 20_000.0
 """Upper limit of a volume; more than a head has."""
-Mm = Annotated[float, Decimals(3, -FARTHEST_MM, FARTHEST_MM)]
-Length = Annotated[float, Decimals(3, 0, FARTHEST_MM)]
+Mm = Annotated[float, Decimals(3, -MAX_DISTANCE_MM, MAX_DISTANCE_MM)]
+Length = Annotated[float, Decimals(3, 0, MAX_DISTANCE_MM)]
 Millilitres = Annotated[float, Decimals(4, 0, MAX_VOLUME_ML)]
 Share = Annotated[float, Decimals(4, 0, 1)]
 Score = Annotated[float, Decimals(6, 0, 1)]
@@ -44,9 +44,9 @@ ScoreBySequence = Annotated[Mapping[str, Signed | None], Keys(SEQUENCE_KEYS)]
 Relevance = Annotated[Mapping[str, Signed | None], Keys((*SEQUENCE_KEYS, "none"))]
 MEASURABLE_MM = 10.0
 """Both diameters of a measurable lesion reach this (RANO, Wen 2010)."""
-UNSURE = 0.5
+HIGH_UNCERTAINTY = 0.5
 """Uncertainty that is called high."""
-MENTIONED = 0.1
+MIN_MENTIONED_PROBABILITY = 0.1
 """Probability from which a kind is named."""
 OTHER_FINDINGS = "Other findings, probably not tumour"
 """Heading of the candidates that are listed apart."""
@@ -423,13 +423,13 @@ def conclusion_of(candidates: Collection[Candidate]) -> str:
     return f"{count} candidate region{'s' if count > 1 else ''}{suffix}"
 
 
-def resemblance_words(probabilities: Mapping[LesionClass, float]) -> str:
+def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:
     """Return the class probabilities in words, highest first.
 
     Examples
     --------
     >>> LC = LesionClass
-    >>> resemblance_words({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
+    >>> class_probabilities_text({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
     'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
     """
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
@@ -438,19 +438,19 @@ def resemblance_words(probabilities: Mapping[LesionClass, float]) -> str:
     )
 
 
-def appearance_words(appearance: Appearance) -> str:
+def appearance_text(appearance: Appearance) -> str:
     """Return the likeliest kinds in words, highest first, with a caution.
 
     Examples
     --------
     >>> shares = {kind: 0.01 for kind in LesionKind}
     >>> shares |= {LesionKind.GLIOMA: 0.55, LesionKind.METASTASIS: 0.4}
-    >>> appearance_words(Appearance(None, shares))
+    >>> appearance_text(Appearance(None, shares))
     'by measured features, research use, not a diagnosis: glioma 55 %, metastasis 40 %'
     """
     listed = ", ".join(
         f"{lesion_kind.display_name} {100 * probability:.0f} %"
         for lesion_kind, probability in appearance.ranked
-        if probability >= MENTIONED
+        if probability >= MIN_MENTIONED_PROBABILITY
     )
     return f"by measured features, research use, not a diagnosis: {listed}"

@@ -12,10 +12,10 @@ from typing import Annotated, ClassVar
 from lesionlens.base.files.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
-from lesionlens.base.records.gone_lesion import GoneLesion
 from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
 from lesionlens.base.records.review import Review
+from lesionlens.base.records.vanished_lesion import VanishedLesion
 
 
 class ChangeKind(StrEnum):
@@ -56,12 +56,12 @@ def reached(change: float, limit: float) -> bool:
     return change >= limit - _ROUNDED_PERCENT if limit > 0 else change <= limit + _ROUNDED_PERCENT
 
 
-def changed_words(change: float, limit: float) -> str:
+def change_text(change: float, limit: float) -> str:
     """Return a change in percent with as many decimals as show whether it reaches a limit.
 
     Examples
     --------
-    >>> [changed_words(value, 25) for value in (24.6, 24.96, 25.0, 25.04)]
+    >>> [change_text(value, 25) for value in (24.6, 24.96, 25.0, 25.04)]
     ['+24.6', '+24.96', '+25.0', '+25.0']
     """
     texts = (f"{change:+z.{digits}f}" for digits in range(1, _DECIMALS))
@@ -70,7 +70,7 @@ def changed_words(change: float, limit: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class LesionMeasurement:
     """Measurements of one candidate at one examination; ml and mm."""
 
     __pydantic_config__: ClassVar = STRICT
@@ -94,7 +94,9 @@ class Measured:
     """Whether it counts as tumour (`counts_as_tumour`)."""
 
     @classmethod
-    def of(cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> Measured:
+    def of(
+        cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED
+    ) -> LesionMeasurement:
         """Build the measurements of a candidate."""
         tumour = counts_as_tumour(candidate, state)
         return cls(
@@ -140,7 +142,7 @@ class TimePoint:
 
     date: str
     study_uid: str | None
-    lesions: tuple[Measured, ...]
+    lesions: tuple[LesionMeasurement, ...]
     contrast: bool | None = None
     """Whether T1c was available; None in results of earlier releases."""
     cavity_ml: Millilitres | None = None
@@ -162,7 +164,7 @@ class TimePoint:
             return None
         return _total([enhancing_ml(lesion) for lesion in self.lesions if lesion.counts])
 
-    def lesion(self, tracking_uid: str) -> Measured | None:
+    def lesion(self, tracking_uid: str) -> LesionMeasurement | None:
         """Return the measurements of a lesion; None if it was not found."""
         matches = (lesion for lesion in self.lesions if lesion.tracking_uid == tracking_uid)
         return next(matches, None)
@@ -198,14 +200,14 @@ class Change:
 
     __pydantic_config__: ClassVar = STRICT
 
-    before: Measured | None
-    now: Measured | None
+    before: LesionMeasurement | None
+    now: LesionMeasurement | None
     beside: tuple[int, ...] = ()
     joint: JointChange | None = None
     """None if a person drew an outline of it, which then counts alone, and unless matched."""
 
     @property
-    def shown(self) -> Measured:
+    def shown(self) -> LesionMeasurement:
         """The lesion as it is now, or was before if it is no longer flagged."""
         lesion = self.now or self.before
         if lesion is None:
@@ -254,7 +256,7 @@ class Comparison:
 
     Files stored outside the result, such as a reader's log, use the replaced ones.
     """
-    gone: tuple[GoneLesion, ...] = ()
+    gone: tuple[VanishedLesion, ...] = ()
     """Lesions of earlier examinations that are not flagged now, in this one's RAS+ mm."""
 
     def at(
@@ -264,7 +266,9 @@ class Comparison:
 
         `cavity_ml` is the current volume of the resection cavity.
         """
-        lesions = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
+        lesions = tuple(
+            LesionMeasurement.of(c, review.state_of(c.tracking_uid)) for c in candidates
+        )
         by_uid = {lesion.tracking_uid: lesion for lesion in lesions}
         last = replace(self.points[-1], lesions=lesions, cavity_ml=cavity_ml)
         redrawn_ids = frozenset(
@@ -286,7 +290,7 @@ class Comparison:
     def _of_now(
         self,
         change: Change,
-        by_uid: Mapping[str, Measured],
+        by_uid: Mapping[str, LesionMeasurement],
         review: Review,
         redrawn_ids: frozenset[int],
     ) -> Change:
@@ -336,7 +340,7 @@ class Comparison:
         return tuple(sorted({lesion.tracking_uid for lesion in lesions if lesion is not None}))
 
     def tangled_since(
-        self, number: int, volume: Callable[[Measured], float | None]
+        self, number: int, volume: Callable[[LesionMeasurement], float | None]
     ) -> frozenset[str]:
         """Return the tracking UIDs of lesions that merged or split after an examination.
 
@@ -457,7 +461,7 @@ class Comparison:
         return tuple(float(ordinal - ordinals[0]) for ordinal in ordinals)
 
 
-def _added(lesion: Measured, origin: Change | None) -> Change:
+def _added(lesion: LesionMeasurement, origin: Change | None) -> Change:
     """Return the change of a lesion that a reader added or split from another change's lesion."""
     if origin is None:
         return Change(None, lesion)
@@ -465,7 +469,7 @@ def _added(lesion: Measured, origin: Change | None) -> Change:
     return Change(None, lesion, (*before, *origin.beside))
 
 
-def _redrawn(before: Measured, now: Measured | None) -> bool:
+def _redrawn(before: LesionMeasurement, now: LesionMeasurement | None) -> bool:
     """Return whether a lesion's volume changed by more than rounding."""
     volumes = [0.0 if lesion is None else lesion.whole_ml or 0.0 for lesion in (before, now)]
     return abs(volumes[0] - volumes[1]) > _ROUNDED_ML
@@ -479,7 +483,7 @@ def _sides(change: Change) -> frozenset[tuple[str, int]]:
     return frozenset(lesions | {(other_side, n) for n in change.beside})
 
 
-def enhancing_ml(lesion: Measured) -> float | None:
+def enhancing_ml(lesion: LesionMeasurement) -> float | None:
     """Return the enhancing volume of a lesion; None if unknown."""
     return lesion.volume_ml.get(Region.ET)
 

@@ -20,7 +20,7 @@ from lesionlens.base.records.arrays import Volume, frozen
 
 Voxel = tuple[int, int, int]
 Points = NDArray[np.int64]
-LOOK_MM = 48.0
+CORRECTION_RADIUS_MM = 48.0
 """A correction changes voxels within this distance of its prompts, along each axis."""
 _MIN_CORNERS, _LASSO_POINTS, _MEDIAL_FRACTION, _RING_DISTANCE_VOX = 3, 24, 0.7, 3
 _MAX_VOXELS = 20_000

@@ -135,7 +135,7 @@ RESPONSE_BASIS_FIELDS = (
 """Fields of a signed response that a report states."""
 
 
-SAME_WITHIN = 0.002
+TOLERANCE = 0.002
 """Tolerance for rounding in files, ml or mm."""
 
 
@@ -166,7 +166,7 @@ class SignedMeasure:
         if None not in (self.decided, other.decided) and self.decided is not other.decided:
             return False
         return all(
-            a == b if a is None or b is None else abs(a - b) <= SAME_WITHIN
+            a == b if a is None or b is None else abs(a - b) <= TOLERANCE
             for a, b in zip(self.figures, other.figures, strict=True)
         )
 

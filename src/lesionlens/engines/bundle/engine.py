@@ -34,12 +34,12 @@ from lesionlens.engines import gradcam, network_input
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle import maps as bundle_maps
+from lesionlens.engines.bundle.attention_queries import AttentionQueries, window_about_peak
 from lesionlens.engines.bundle.maps import Reader
-from lesionlens.engines.bundle.questions import AttentionQueries, window_about_peak
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.kept_memory import kept_memory
 from lesionlens.engines.pass_cache import PassCache
+from lesionlens.engines.retained_memory import retained_memory
 from lesionlens.network.deterministic import with_threads
 
 Floats = NDArray[np.float32]
@@ -152,7 +152,7 @@ class BundleEngine:
     @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        with kept_memory():
+        with retained_memory():
             started = time.perf_counter()
             examined = self._examine(prepared, context)
             pass_s = time.perf_counter() - started
@@ -182,7 +182,7 @@ class BundleEngine:
     def _examine(self, prepared: PreparedStudy, context: RunContext) -> _Examined:
         """Run the network once on the whole study, as MONAI would; the last study is cached."""
         if self._last is None or self._last.prepared is not prepared:
-            study = self._cache.of(prepared)
+            study = self._cache.input_for(prepared)
             passes = self._windows(study.grid)
             with interruptible(self._network, RUN, context, passes=passes):
                 self._last = _Examined(prepared, study, self._probabilities(self._input(study)))
@@ -198,7 +198,7 @@ class BundleEngine:
         """
         whole_tumour, study = examined.probabilities[self._whole_tumour_channel], examined.study
         if self._precision is ComputePrecision.FLOAT32:
-            self._cache.note(
+            self._cache.store(
                 self._reduced_perturbation(InputPerturbation(), study), whole_tumour[None]
             )
         elif pass_s <= limit.seconds_left:
@@ -229,7 +229,7 @@ class BundleEngine:
         }
         queries = AttentionQueries(
             self._reader,
-            lambda: self._input(self._cache.of(examined.prepared)),
+            lambda: self._input(self._cache.input_for(examined.prepared)),
             probabilities,
             examined.study.grid,
             examined.prepared,
@@ -261,7 +261,7 @@ class BundleEngine:
         context: RunContext,
     ) -> PerturbedPrediction:
         """Run the network on each perturbation; see `engines.engine.SupportsPerturbation`."""
-        study = self._cache.of(prepared)
+        study = self._cache.input_for(prepared)
         groups = [
             [self._reduced_perturbation(perturbation, study)] for perturbation in perturbations
         ]
@@ -274,7 +274,7 @@ class BundleEngine:
                         self._whole_tumour_channel
                     ][None]
 
-        with kept_memory():
+        with retained_memory():
             return self._cache.predict_perturbed(prepared, groups, predict_missing)
 
     @devices.on_placement_device
@@ -302,7 +302,7 @@ class BundleEngine:
                 next_step="Choose the whole tumour",
             )
         limit = TimeLimit(self._patience_s)
-        with limit, kept_memory():
+        with limit, retained_memory():
             examined = self._examine(prepared, limit.context)
             with interruptible(self._network, RUN, limit.context):
                 cross, _ = self._explain(examined, method, (target.region,), limit.context)

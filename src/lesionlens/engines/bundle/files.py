@@ -23,7 +23,7 @@ from lesionlens.base.errors import (
     MissingPluginError,
     UnusableInputError,
     WeightsError,
-    is_lack_of_memory,
+    is_out_of_memory,
 )
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
@@ -211,7 +211,7 @@ def _build(definition: Mapping[str, Any]) -> nn.Module:
         TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError,
         RuntimeError,
     ) as error:  # fmt: skip
-        if is_lack_of_memory(error):
+        if is_out_of_memory(error):
             raise
         raise UnusableInputError(
             found=f"a definition of {parts[2]} that it does not accept ({error})",

@@ -23,14 +23,14 @@ from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam, network_input, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import exclude_from_progress, interruptible
-from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod
-from lesionlens.engines.prompting.on_study import StudyPrompts
+from lesionlens.engines.prompting.study_prompts import StudyPrompts
+from lesionlens.engines.retained_memory import trim_memory
 from lesionlens.network import weights as weight_files
+from lesionlens.network.concurrent_passes import R, T, side_by_side
 from lesionlens.network.deterministic import thread_count, with_threads
 from lesionlens.network.model import LensNetwork, LensOutput
-from lesionlens.network.side_by_side import R, T, side_by_side
 
 
 class LensEngine(LensMethod):
@@ -160,12 +160,12 @@ class LensEngine(LensMethod):
                 "grad-cam; attention is in every result",
                 "Ask for grad-cam, or use the attention maps of the result",
             )
-        study = self._fine_cache.of(prepared)
+        study = self._fine_cache.input_for(prepared)
         x = study.input_of(EVERYTHING).to(memory_format=torch.channels_last_3d)
         channels = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
         cam = gradcam.maps(_logits_of(self._network), layer, x, channels)[target.region]
-        matrices = separable.matrices(study.grid, study.cut, antialias=False)
+        matrices = separable.matrices(study.grid, study.box_grid, antialias=False)
         weights = (
             network_input.paste_box(separable.apply(cam[None], matrices), prepared, study.box)[0]
             * prepared.brain

@@ -64,7 +64,7 @@ from lesionlens.engines.network_input import NetworkInput
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
 from lesionlens.network import small_lesions as small_lesion_network
-from lesionlens.network.notes import WeightsInfo
+from lesionlens.network.weights_metadata import WeightsInfo
 
 Floats = NDArray[np.float32]
 _T = TypeVar("_T")
@@ -203,7 +203,7 @@ class LensMethod(ABC):
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        study = self._fine_cache.of(prepared)
+        study = self._fine_cache.input_for(prepared)
         first = self._first_pass(study, context)
         may_flag: Future[bool] = Future()
         with self._in_background(
@@ -228,7 +228,7 @@ class LensMethod(ABC):
         if self._last_search is None or self._last_search[0] is not prepared:
             if not self._searches or not prepared.has_t1c:
                 return None
-            study = self._fine_cache.of(prepared)
+            study = self._fine_cache.input_for(prepared)
             self._search(prepared, study, self._first_pass(study, context)[1], context)
             self._finer_input = None
         return self._last_search[1] if self._last_search else None
@@ -267,7 +267,7 @@ class LensMethod(ABC):
     ) -> Prediction:
         """Refine the first pass; return the prediction, still without `unperturbed`."""
         out, logits, cavity_probability = first_pass
-        box, cut = study.box, study.cut
+        box, cut = study.box, study.box_grid
         brain = to_device(prepared.brain[box].copy(), self._device)
         matrices = separable.matrices(study.grid, cut, antialias=False)
         fine_logits = separable.apply(logits, matrices)
@@ -328,7 +328,7 @@ class LensMethod(ABC):
         all_sequences = InputPerturbation.showing(ensemble.sequence_set(study.present))
         averaged = (all_sequences, *inputs[2:])
         for perturbation, output in zip(averaged, (out, *other_outputs), strict=True):
-            self._fine_cache.note(perturbation, sigmoid(self._calibrated(output.logits))[0])
+            self._fine_cache.store(perturbation, sigmoid(self._calibrated(output.logits))[0])
         xp = namespace(out.logits)
         pair = out, mirrored
         original, reflected = (sigmoid(self._calibrated(output.logits)[0]) for output in pair)
@@ -391,7 +391,7 @@ class LensMethod(ABC):
     ) -> PerturbedPrediction:
         fine = any(perturbation.fine for perturbation in perturbations)
         cache = self._fine_cache if fine else self._coarse_cache
-        study = cache.of(prepared)
+        study = cache.input_for(prepared)
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
@@ -472,7 +472,7 @@ class LensMethod(ABC):
                 outputs += [next(iter(self._map_passes(run, [window]))) for window in remaining]
         correction, attention = patch_refinement.refine(plan, logits[-1], study, outputs)
         maps = [correction, separable.smooth(attention, _ATTENTION_BLUR_VOX)]
-        matrices = separable.matrices(study.grid, first.cut, antialias=False)
+        matrices = separable.matrices(study.grid, first.box_grid, antialias=False)
         return separable.apply(namespace(correction).stack(maps), matrices)
 
 

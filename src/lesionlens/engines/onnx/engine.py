@@ -19,7 +19,8 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.lens.method import LensMethod
-from lesionlens.network.notes import (
+from lesionlens.network.onnx_session import OnnxSession
+from lesionlens.network.weights_metadata import (
     ONNX_FORMAT,
     WeightsInfo,
     WeightsNotes,
@@ -27,7 +28,6 @@ from lesionlens.network.notes import (
     notes_of,
     sizes_from_json,
 )
-from lesionlens.network.onnx_session import OnnxSession
 
 Floats = NDArray[np.float32]
 _STRIDE, _MIN_VOX = 8, 16

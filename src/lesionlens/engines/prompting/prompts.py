@@ -17,9 +17,13 @@ from scipy import ndimage
 from lesionlens.base.array_ops import logit, sigmoid
 from lesionlens.base.geometry import Box, clipped_box, covering, overlap, relative
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
+from lesionlens.base.records.prompts import (
+    CORRECTION_RADIUS_MM,
+    Points,
+    PromptRequest,
+    PromptResponse,
+)
 from lesionlens.engines.prompting.crop_pass import CropResult, PromptPass, region_index
-from lesionlens.engines.prompting.likeness import carried_on, shifted_logits
 from lesionlens.engines.prompting.regions import (
     SMALL,
     enclosed_region,
@@ -27,17 +31,18 @@ from lesionlens.engines.prompting.regions import (
 )
 from lesionlens.engines.prompting.rules import (
     Error,
-    contradicting,
+    changeable_voxels,
+    components_at,
+    connected_component,
+    contradicting_prompts,
     errors,
     is_inside,
-    joined,
     lowered_threshold,
-    marks,
-    may_change,
+    mark_voxels,
     outside_brain,
-    part_of,
     refused,
 )
+from lesionlens.engines.prompting.similarity import propagated_corrections, shifted_logits
 from lesionlens.engines.prompting.small_objects import small_object
 from lesionlens.engines.prompting.study_features import FLAGGED, PromptStudy
 from lesionlens.network.prompt.crop import Crop
@@ -114,7 +119,7 @@ class Prompter:
             if enclosed is not None:
                 return _region_response(box, probability, attention, *enclosed, request)
         foreground = request.foreground - [side.start for side in box]
-        probability = joined(
+        probability = connected_component(
             lowered_threshold(probability, foreground),
             foreground,
             _flagged_lesion(study, request, box),
@@ -136,7 +141,11 @@ class Prompter:
             return _region_response(*crop_result, *enclosed, request)
         groups = list(_groups(request, outline))
         points = np.concatenate([request.foreground, request.background])
-        region_box = clipped_box(points.min(0) - LOOK_MM, points.max(0) + LOOK_MM, outline.shape)
+        region_box = clipped_box(
+            points.min(0) - CORRECTION_RADIUS_MM,
+            points.max(0) + CORRECTION_RADIUS_MM,
+            outline.shape,
+        )
         current, combined = outline.copy(), outline[region_box].astype(np.float32)
         attention, settled = np.zeros(combined.shape, np.float32), np.ones(combined.shape, bool)
         for group in groups:
@@ -153,7 +162,7 @@ class Prompter:
             ):
                 probability = _with_similarity(study, request, current, box, probability)
             probability = _carried_on(study, request, current, prompt_errors, box, probability)
-            adjustable = may_change(probability, current, prompt_errors, box)
+            adjustable = changeable_voxels(probability, current, prompt_errors, box)
             local_box = relative(box, region_box)
             attention[local_box] += crop_attention / len(groups)
             combined[local_box] = np.where(adjustable, probability, combined[local_box])
@@ -217,7 +226,7 @@ def _carried_on(
     probability: Floats,
 ) -> Floats:
     """Carry the correction on to similar voxels within the error."""
-    logits = carried_on(
+    logits = propagated_corrections(
         logit(probability, _MIN_PROBABILITY),
         study.smooth[(slice(None), *box)],
         outline[box],
@@ -238,8 +247,8 @@ def _small_correction(
     box: Box, probability: Floats, attention: Floats, request: PromptRequest, outline: Mask
 ) -> PromptResponse:
     """Correct a small outline: what is added is added as a whole, what is removed by the rules."""
-    prompt_errors = errors(outline, contradicting(request, outline), request)
-    adjustable = may_change(
+    prompt_errors = errors(outline, contradicting_prompts(request, outline), request)
+    adjustable = changeable_voxels(
         probability, outline, [error for error in prompt_errors if not error.belongs], box
     )
     if any(error.belongs for error in prompt_errors):
@@ -290,7 +299,7 @@ def _flagged_lesion(study: PromptStudy, request: PromptRequest, box: Box) -> Mas
     if study.probability is None or not region_index(request):
         return None
     lesion = study.probability[0][box] >= FLAGGED
-    return part_of(lesion, request.foreground - [side.start for side in box])
+    return components_at(lesion, request.foreground - [side.start for side in box])
 
 
 def _check(study: PromptStudy, request: PromptRequest) -> None:
@@ -320,7 +329,7 @@ def _check(study: PromptStudy, request: PromptRequest) -> None:
 
 def _groups(request: PromptRequest, outline: Mask) -> Iterator[Points]:
     """Group the prompts that contradict an outline by the crop they fit into."""
-    points = list(contradicting(request, outline))
+    points = list(contradicting_prompts(request, outline))
     while points:
         group = [p for p in points if np.abs(p - points[0]).max() <= _MAX_GROUP_MM / 2]
         points = [p for p in points if np.abs(p - points[0]).max() > _MAX_GROUP_MM / 2]
@@ -366,7 +375,7 @@ def _better_crop(probability: Floats, box: Box, crop: Crop, foreground: Points) 
     corner = np.array([side.start for side in box])
     if not mask.any():
         return None
-    mask = part_of(mask, foreground - corner)
+    mask = components_at(mask, foreground - corner)
     if not mask.any():
         return None
     faces = [mask.take(end, axis).mean() for axis in range(3) for end in (0, -1)]
@@ -385,5 +394,5 @@ def _response(
 ) -> PromptResponse:
     """Build the response; prompts override the network."""
     for points, value in ((request.foreground, 1.0), (request.background, 0.0)):
-        probability[marks(points - [side.start for side in box], probability.shape)] = value
+        probability[mark_voxels(points - [side.start for side in box], probability.shape)] = value
     return PromptResponse(box, probability, attention, settled)

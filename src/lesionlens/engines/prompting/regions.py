@@ -15,7 +15,7 @@ from skimage.segmentation import watershed
 
 from lesionlens.base.geometry import Box, clipped_box, covering, relative
 from lesionlens.base.records.prompts import PromptRequest
-from lesionlens.engines.prompting.rules import contradicting, marks, part_of
+from lesionlens.engines.prompting.rules import components_at, contradicting_prompts, mark_voxels
 from lesionlens.engines.prompting.study_features import PromptStudy
 
 Floats = NDArray[np.float32]
@@ -96,9 +96,9 @@ def _updated_outline(
         target[relative(part, box)] = mask
     corner = [side.start for side in box]
     for points, belongs in ((request.foreground, True), (request.background, False)):
-        new[marks(points - corner, new.shape)] = belongs
-    wrong = contradicting(request, outline) - corner
-    return box, np.where((old != new) | part_of(current != new, wrong), new, current)
+        new[mark_voxels(points - corner, new.shape)] = belongs
+    wrong = contradicting_prompts(request, outline) - corner
+    return box, np.where((old != new) | components_at(current != new, wrong), new, current)
 
 
 def _seeds(brain: Mask, box: Box, request: PromptRequest) -> NDArray[np.int32]:
@@ -107,7 +107,7 @@ def _seeds(brain: Mask, box: Box, request: PromptRequest) -> NDArray[np.int32]:
     seeds = np.full(brain.shape, _OUTSIDE, np.int32)
     seeds[1:-1, 1:-1, 1:-1] = np.where(brain[1:-1, 1:-1, 1:-1], 0, _OUTSIDE)
     for points, value in ((request.background, _OUTSIDE), (request.foreground, _INSIDE)):
-        seeds[ndimage.binary_dilation(marks(points - corner, brain.shape)) & brain] = value
+        seeds[ndimage.binary_dilation(mark_voxels(points - corner, brain.shape)) & brain] = value
     return seeds
 
 

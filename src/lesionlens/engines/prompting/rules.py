@@ -59,9 +59,9 @@ def outside_brain() -> UnusableInputError:
     )
 
 
-def part_of(mask: Mask, points: Points) -> Mask:
+def components_at(mask: Mask, points: Points) -> Mask:
     """Return the components of a mask that contain one of the points."""
-    return _connected_to(marks(points, mask.shape), mask)
+    return _connected_to(mark_voxels(points, mask.shape), mask)
 
 
 def _connected_to(seeds: Mask, mask: Mask, structure: Mask = TOUCHING) -> Mask:
@@ -91,17 +91,17 @@ def lowered_threshold(probability: Floats, foreground: Points) -> Floats:
     return np.asarray(np.where(probability > 0, odds / (1 + odds), 0), np.float32)
 
 
-def joined(probability: Floats, foreground: Points, lesion: Mask | None) -> Floats:
+def connected_component(probability: Floats, foreground: Points, lesion: Mask | None) -> Floats:
     """Keep the component connected to the prompts, with its soft border."""
     mask = probability >= 0.5
-    prompted = marks(foreground, probability.shape)
+    prompted = mark_voxels(foreground, probability.shape)
     for point in foreground[is_inside(foreground, probability.shape)]:
         prompted[tuple(slice(max(0, p - _JOIN_VOX), p + _JOIN_VOX + 1) for p in point)] = True
     seeds = prompted if lesion is None else prompted | lesion
-    return without(probability, mask & ~_connected_to(seeds, mask))
+    return suppressed(probability, mask & ~_connected_to(seeds, mask))
 
 
-def without(probability: Floats, excluded: Mask) -> Floats:
+def suppressed(probability: Floats, excluded: Mask) -> Floats:
     """Lower the probability of voxels that are not part of the object to below one half."""
     return np.asarray(np.where(excluded, np.minimum(probability, 0.49), probability), np.float32)
 
@@ -111,14 +111,14 @@ def is_inside(points: Points, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     return np.asarray(((points >= 0) & (points < np.array(shape))).all(1))
 
 
-def marks(points: Points, shape: tuple[int, ...]) -> Mask:
+def mark_voxels(points: Points, shape: tuple[int, ...]) -> Mask:
     """Mark (N, 3) voxels in an array of this shape; points outside are ignored."""
     out = np.zeros(shape, bool)
     out[tuple(points[is_inside(points, shape)].T)] = True
     return out
 
 
-def contradicting(request: PromptRequest, outline: Mask) -> Points:
+def contradicting_prompts(request: PromptRequest, outline: Mask) -> Points:
     """Return the (N, 3) prompts that contradict an outline."""
     foreground, background = request.foreground, request.background
     return np.concatenate(
@@ -185,7 +185,7 @@ def _split_scribbles(prompts: Points) -> tuple[Points, list[Points]]:
         return prompts, []
     local = prompts - prompts.min(0) + 1
     i, j, k = local.max(0) + 2
-    dilated = ndimage.binary_dilation(marks(local, (i, j, k)), TOUCHING)
+    dilated = ndimage.binary_dilation(mark_voxels(local, (i, j, k)), TOUCHING)
     parts, count = ndimage.label(dilated, TOUCHING)
     labels = parts[tuple(local.T)]
     sizes = np.bincount(labels, minlength=count + 1)
@@ -206,7 +206,7 @@ def _depths(outline: Mask, points: Points, belongs: bool) -> NDArray[np.float64]
     return np.full(len(points), REACH_MM)
 
 
-def may_change(
+def changeable_voxels(
     probability: Floats, outline: Mask, prompt_errors: Sequence[Error], box: Box
 ) -> Mask:
     """Return which voxels of a crop may change: connected to a prompt, of its sign, near it."""
@@ -214,7 +214,7 @@ def may_change(
     before = outline[box]
     adjustable = np.zeros_like(before)
     for error in prompt_errors:
-        seeds = marks(error.points - corner, before.shape)
+        seeds = mark_voxels(error.points - corner, before.shape)
         distance = distances_to(np.argwhere(seeds), seeds.shape)
         min_probability = (0.5 + _EXTRA_CERTAINTY * distance / error.reach_mm).astype(np.float32)
         margin = (probability if error.belongs else 1 - probability) - min_probability

@@ -12,7 +12,7 @@ from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.prompting.crop_pass import CropResult, PromptPass
 from lesionlens.engines.prompting.regions import SMALL
-from lesionlens.engines.prompting.rules import marks, part_of, without
+from lesionlens.engines.prompting.rules import components_at, mark_voxels, suppressed
 from lesionlens.engines.prompting.study_features import PromptStudy
 from lesionlens.network.prompt.crop import Crop
 
@@ -43,12 +43,12 @@ def small_object(
     box, probability, attention = network.at(study, request, crop)
     corner = [side.start for side in box]
     mask = probability >= 0.5
-    mask[marks(request.background - corner, mask.shape)] = False
-    mask[marks(foreground - corner, mask.shape)] = True
-    part = part_of(mask, foreground - corner)
+    mask[mark_voxels(request.background - corner, mask.shape)] = False
+    mask[mark_voxels(foreground - corner, mask.shape)] = True
+    part = components_at(mask, foreground - corner)
     if not _is_small(part) or probability[part].mean(dtype=np.float64) < _MIN_CERTAINTY:
         return None
-    return box, without(probability, mask & ~part), attention
+    return box, suppressed(probability, mask & ~part), attention
 
 
 def _fits(request: PromptRequest, crop: Crop) -> bool:

@@ -74,7 +74,7 @@ class RemoteEngine:
 
         Prompts are answered locally: see `Result.prompt`.
         """
-        server_engine = messages.info_in(self._connection.about["engine"])
+        server_engine = messages.deserialise_info(self._connection.about["engine"])
         capabilities = server_engine.capabilities - {Capability.PROMPT}
         return replace(
             server_engine, device=self._device_text(server_engine.device), capabilities=capabilities
@@ -91,7 +91,7 @@ class RemoteEngine:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         header, arrays = self._request(prepared, _RemoteRequest(RequestKind.PREDICT), context)
         with messages.readable():
-            prediction = messages.prediction_in(
+            prediction = messages.deserialise_prediction(
                 header,
                 arrays,
                 self._device_text(str(header["engine"]["device"])),
@@ -180,10 +180,10 @@ class RemoteEngine:
                 return unpack(response, np.asarray(prepared.brain))
             except GoneError as error:
                 self._sent_studies.discard((session, study.name))
-                if error.what == "trace":
+                if error.kind == "trace":
                     raise
                 retry_limit.count_loss()
-                if error.what == "session":
+                if error.kind == "session":
                     reopen = partial(self._connection.reopen, session)
                     self._connection.with_retries(reopen, SENDING, context)
 
@@ -282,7 +282,7 @@ class RemotePerturbable(RemoteEngine):
         request = _RemoteRequest(RequestKind.GRID)
         header, _ = self._request(prepared, request, SILENT)
         with messages.readable():
-            return messages.grid_in(header["grid"])
+            return messages.deserialise_grid(header["grid"])
 
     def predict_perturbed(
         self,
@@ -292,12 +292,12 @@ class RemotePerturbable(RemoteEngine):
         context: RunContext,
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `engines.engine.SupportsPerturbation`."""
-        arguments, hidden = messages.perturbations_out(perturbations)
+        arguments, hidden = messages.serialise_perturbations(perturbations)
         response = self._request(
             prepared, _RemoteRequest(RequestKind.PERTURBED, arguments, hidden), context
         )
         with messages.readable():
-            predictions = messages.perturbed_in(*response)
+            predictions = messages.deserialise_perturbed(*response)
         self._check(validation.defects_perturbed(predictions, len(perturbations)))
         return predictions
 
@@ -309,7 +309,7 @@ class RemoteFirstPass(RemotePerturbable):
         """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
         response = self._request(prepared, _RemoteRequest(RequestKind.PRELIMINARY), context)
         with messages.readable():
-            result = messages.first_pass_in(*response)
+            result = messages.deserialise_first_pass(*response)
         self._check(validation.defects_perturbed(result.seen, 1))
         return result
 
@@ -341,7 +341,7 @@ def connect(
             in_window="Name the server in the settings",
         )
     connection = Connection(ServerAddress(server) if isinstance(server, str) else server, model)
-    if Capability.PERTURB not in messages.info_in(connection.about["engine"]).capabilities:
+    if Capability.PERTURB not in messages.deserialise_info(connection.about["engine"]).capabilities:
         return RemoteEngine(connection)
     return (
         RemoteFirstPass(connection)

@@ -34,7 +34,7 @@ from lesionlens.base.records.prediction import (
     Trace,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.text import writable
+from lesionlens.base.text import encodable
 from lesionlens.engines.remote.packing import pack, unpack
 
 Header = dict[str, Any]
@@ -91,7 +91,7 @@ def serialise_study(prepared: PreparedStudy) -> SerialisedStudy:
         for channel, is_present in zip(prepared.channels, prepared.present, strict=True)
     ]
     manifest = {
-        "grid": grid_out(prepared.working),
+        "grid": serialise_grid(prepared.working),
         "reference": prepared.reference.value,
         "brain": add(brain),
         "channels": channels,
@@ -99,7 +99,7 @@ def serialise_study(prepared: PreparedStudy) -> SerialisedStudy:
     return SerialisedStudy(manifest, parts)
 
 
-def parts_named(manifest: Header) -> list[str]:
+def part_digests(manifest: Header) -> list[str]:
     """Return the digests of the parts in a manifest."""
     try:
         names = [manifest["brain"], *(c for c in manifest["channels"] if c is not None)]
@@ -119,7 +119,7 @@ def deserialise_study(
         The parts are inconsistent, or the study would exceed `limit_bytes`.
     """
     try:
-        grid, voxels = grid_in(manifest["grid"]), voxels_of(manifest)
+        grid, voxels = deserialise_grid(manifest["grid"]), voxels_of(manifest)
         if voxels * BYTES_PER_VOXEL > limit_bytes:
             raise _unreadable("a study too large for the server's memory")
         brain = _only_array(parts[manifest["brain"]], voxels)
@@ -139,7 +139,7 @@ def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
     return unpack(part, limit_bytes=limit_bytes)[1]["values"]
 
 
-def perturbations_out(perturbations: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
+def serialise_perturbations(perturbations: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
     """Serialise perturbations."""
     fields = [
         {
@@ -158,7 +158,7 @@ def perturbations_out(perturbations: Sequence[InputPerturbation]) -> tuple[Heade
     return {"variants": fields}, hidden
 
 
-def perturbations_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
+def deserialise_perturbations(header: Header, arrays: Arrays) -> list[InputPerturbation]:
     """Deserialise perturbations."""
     perturbations = []
     for index, fields in enumerate(header["variants"]):
@@ -175,14 +175,14 @@ def perturbations_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
     return perturbations
 
 
-def info_out(info: EngineInfo) -> Header:
+def serialise_info(info: EngineInfo) -> Header:
     """Serialise an engine's identity as JSON fields."""
     fields = _INFO.dump_python(info, mode="json")
     fields["capabilities"].sort()
     return dict(fields)
 
 
-def info_in(fields: Any) -> EngineInfo:
+def deserialise_info(fields: Any) -> EngineInfo:
     """Deserialise an engine's identity."""
     try:
         return _INFO.validate_python(fields)
@@ -190,11 +190,11 @@ def info_in(fields: Any) -> EngineInfo:
         raise _unreadable("an engine's description") from error
 
 
-def prediction_out(prediction: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
+def serialise_prediction(prediction: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
     """Serialise a prediction; callbacks of its trace stay on the server."""
     arrays = {f"probability_{region}": values for region, values in prediction.probability.items()}
     header: Header = {
-        "engine": info_out(prediction.engine),
+        "engine": serialise_info(prediction.engine),
         "notices": prediction.notices,
         "thresholds": {region.value: value for region, value in prediction.thresholds.items()},
         "slight_enhancement": _SLIGHT.dump_python(prediction.slight_enhancement),
@@ -205,10 +205,10 @@ def prediction_out(prediction: Prediction) -> tuple[Header, dict[str, NDArray[An
     optional_volumes = {"uncertainty": prediction.uncertainty, "cavity": prediction.cavity}
     arrays |= {name: values for name, values in optional_volumes.items() if values is not None}
     if prediction.unperturbed is not None:
-        header["unperturbed"], unperturbed_arrays = perturbed_out(prediction.unperturbed)
+        header["unperturbed"], unperturbed_arrays = serialise_perturbed(prediction.unperturbed)
         arrays |= {_UNPERTURBED + name: values for name, values in unperturbed_arrays.items()}
     if prediction.class_probabilities is not None:
-        header["classes"] = grid_out(prediction.class_probabilities.grid)
+        header["classes"] = serialise_grid(prediction.class_probabilities.grid)
         header["classes_apart"] = prediction.class_probabilities.apart
         arrays["classes"] = prediction.class_probabilities.share
     trace = prediction.trace
@@ -229,7 +229,7 @@ Probe = Callable[[tuple[int, int, int]], NDArray[np.float32]]
 LayerAttention = Callable[[Region, int, int | None], NDArray[np.float32]]
 
 
-def prediction_in(
+def deserialise_prediction(
     header: Header, arrays: Arrays, device: str, probe: Probe, layer: LayerAttention
 ) -> Prediction:
     """Deserialise a prediction.
@@ -244,14 +244,14 @@ def prediction_in(
     unperturbed, classes = header.get("unperturbed"), header.get("classes")
     return Prediction(
         probability=_of_regions(arrays, "probability_"),
-        engine=info_in(header["engine"] | {"device": device}),
+        engine=deserialise_info(header["engine"] | {"device": device}),
         uncertainty=arrays.get("uncertainty"),
         cavity=arrays.get("cavity"),
         trace=_trace_in(header["trace"], arrays, probe, layer),
-        notices=tuple(writable(str(notice)) for notice in header["notices"]),
+        notices=tuple(encodable(str(notice)) for notice in header["notices"]),
         unperturbed=None
         if unperturbed is None
-        else perturbed_in(
+        else deserialise_perturbed(
             unperturbed,
             {
                 name.removeprefix(_UNPERTURBED): values
@@ -265,7 +265,7 @@ def prediction_in(
         class_probabilities=None
         if classes is None
         else ClassProbabilities(
-            arrays["classes"], grid_in(classes), float(header.get("classes_apart", 0.0))
+            arrays["classes"], deserialise_grid(classes), float(header.get("classes_apart", 0.0))
         ),
         question_time=_TIME.validate_python(header["question_time"]),
     )
@@ -285,10 +285,10 @@ def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) 
         return None
     return Trace(
         _of_regions(arrays, "cross_"),
-        writable(str(fields["method"])),
-        tuple(writable(str(name)) for name in fields["layers"]),
+        encodable(str(fields["method"])),
+        tuple(encodable(str(name)) for name in fields["layers"]),
         probe if fields["probes"] else None,
-        tuple((writable(str(name)), int(heads)) for name, heads in fields["attention_layers"]),
+        tuple((encodable(str(name)), int(heads)) for name, heads in fields["attention_layers"]),
         layer if fields["shows_layers"] else None,
         float(fields.get("spacing_mm", 0.0)),
     )
@@ -298,55 +298,55 @@ def _of_regions(arrays: Arrays, prefix: str) -> dict[Region, NDArray[np.float32]
     return {region: arrays[prefix + region] for region in Region if prefix + region in arrays}
 
 
-def perturbed_out(predictions: PerturbedPrediction) -> tuple[Header, Arrays]:
+def serialise_perturbed(predictions: PerturbedPrediction) -> tuple[Header, Arrays]:
     """Serialise perturbed predictions."""
     arrays = {"probability": predictions.probability}
     if predictions.inner is not None:
         arrays["inner"] = predictions.inner
     if predictions.lesion_scores is not None:
         arrays["lesion_scores"] = predictions.lesion_scores
-    header: Header = {"grid": grid_out(predictions.grid)}
+    header: Header = {"grid": serialise_grid(predictions.grid)}
     if predictions.thresholds is not None:
         header["thresholds"] = list(predictions.thresholds)
     return header, arrays
 
 
-def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
+def deserialise_perturbed(header: Header, arrays: Arrays) -> PerturbedPrediction:
     """Deserialise perturbed predictions."""
     thresholds = header.get("thresholds")
     return PerturbedPrediction(
         arrays["probability"],
-        grid_in(header["grid"]),
+        deserialise_grid(header["grid"]),
         arrays.get("inner"),
         None if thresholds is None else tuple(float(value) for value in thresholds),
         arrays.get("lesion_scores"),
     )
 
 
-def first_pass_out(first_pass: FirstPass) -> tuple[Header, Arrays]:
+def serialise_first_pass(first_pass: FirstPass) -> tuple[Header, Arrays]:
     """Serialise a first pass."""
-    header, arrays = perturbed_out(first_pass.seen)
+    header, arrays = serialise_perturbed(first_pass.seen)
     scoring = _SCORING.dump_python(first_pass.scoring)
     return header | {"threshold": first_pass.threshold, "scoring": scoring}, arrays
 
 
-def first_pass_in(header: Header, arrays: Arrays) -> FirstPass:
+def deserialise_first_pass(header: Header, arrays: Arrays) -> FirstPass:
     """Deserialise a first pass."""
     scoring = _SCORING.validate_python(header["scoring"])
-    return FirstPass(perturbed_in(header, arrays), float(header["threshold"]), scoring)
+    return FirstPass(deserialise_perturbed(header, arrays), float(header["threshold"]), scoring)
 
 
-def volume_out(volume: Volume) -> tuple[Header, Arrays]:
+def serialise_volume(volume: Volume) -> tuple[Header, Arrays]:
     """Serialise a volume."""
-    return {"grid": grid_out(volume.grid)}, {"values": volume.data}
+    return {"grid": serialise_grid(volume.grid)}, {"values": volume.data}
 
 
-def grid_out(grid: Grid) -> Header:
+def serialise_grid(grid: Grid) -> Header:
     """Serialise a grid as header fields."""
     return {"shape": grid.shape, "affine": np.asarray(grid.affine, np.float64).tolist()}
 
 
-def grid_in(fields: Any) -> Grid:
+def deserialise_grid(fields: Any) -> Grid:
     """Deserialise a grid."""
     i, j, k = (int(n) for n in fields["shape"])
     if min(i, j, k) < 1:
@@ -365,6 +365,6 @@ def _unreadable(subject: str) -> ServerError:
 def voxels_of(manifest: Header) -> int:
     """Return the number of voxels in the grid of a study."""
     try:
-        return int(np.prod(grid_in(manifest["grid"]).shape, dtype=np.int64))
+        return int(np.prod(deserialise_grid(manifest["grid"]).shape, dtype=np.int64))
     except (*_MALFORMED, LesionLensError) as error:
         raise _unreadable("a manifest of a study") from error

@@ -32,7 +32,7 @@ from lesionlens.base.records.prediction import Capability, InputPerturbation, Pr
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines import plugged_in
+from lesionlens.engines import plugin_engines
 from lesionlens.engines.engine import Engine, SupportsPerturbation, SupportsPrompts, Target
 from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
 from lesionlens.engines.validation import validated, validated_perturbed
@@ -313,7 +313,7 @@ def _prompted(
     request: PromptRequest,
     probability: Mapping[Region, NDArray[np.float32]],
 ) -> PromptResponse:
-    return plugged_in.answer_prompts(engine, study, request, probability, context=SILENT)
+    return plugin_engines.answer_prompts(engine, study, request, probability, context=SILENT)
 
 
 def memory(trial: Trial) -> None:

@@ -52,7 +52,7 @@ class Cleaner:
     """Identifying words in lower case (`identifying_words`); text that contains one is removed."""
     replaced_uids: frozenset[str] = frozenset()
     """UIDs that are pseudonyms already, and are kept."""
-    of_study: Mapping[str, str] = field(default_factory=dict)
+    patient_id_by_study: Mapping[str, str] = field(default_factory=dict)
     """Study Instance UID to Patient ID, for files of the study that have none."""
 
     def clean(self, dataset: Dataset) -> None:
@@ -64,7 +64,7 @@ class Cleaner:
             As read from a file; its file meta information is replaced.
         """
         patient = self._patient_key(dataset)
-        pseudonym, days = self.pseudonyms.patient(patient), self.pseudonyms.days(patient)
+        pseudonym, days = self.pseudonyms.patient(patient), self.pseudonyms.date_shift_days(patient)
         self._clean_items(dataset, days)
         dataset.PatientName = dataset.PatientID = pseudonym
         dataset.PatientIdentityRemoved = "YES"
@@ -80,7 +80,7 @@ class Cleaner:
     def _patient_key(self, dataset: Dataset) -> str:
         """Return the Patient ID, else that of the study, from which the pseudonym is derived."""
         study = str(dataset.get("StudyInstanceUID") or "")
-        return str(dataset.get("PatientID") or "") or self.of_study.get(study, study)
+        return str(dataset.get("PatientID") or "") or self.patient_id_by_study.get(study, study)
 
     def _clean_items(self, dataset: Dataset, days: int) -> None:
         """Clean every element of a data set or sequence item, recursively."""

@@ -160,7 +160,7 @@ def _locate_face(stack: Stack, context: RunContext) -> Face | None:
     grid = reading_grid(stack.grid)
     image = resample(values, stack.grid, grid)
     brain = find_brain({MrSequence.T1: image}, grid, context=context)
-    if not brain.mask.any() or brain.doubtful is not None:
+    if not brain.mask.any() or brain.doubt is not None:
         return None
     return find_face(brain.mask, brain.grid)
 
@@ -232,6 +232,6 @@ def _face_mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray
     row_offsets = row[:, None, None] * spacing[0] * orientation[3:]
     column_offsets = column[None, :, None] * spacing[1] * orientation[:3]
     points = geometry.points_lps_from_ras((origin + row_offsets + column_offsets).reshape(-1, 3))
-    in_face = face.at(points).reshape(len(row), len(column))
+    in_face = face.contains(points).reshape(len(row), len(column))
     mask = in_face.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
     return np.asarray(mask[: shape[0], : shape[1]])

@@ -58,7 +58,7 @@ class Face:
     grid: Grid
     """Grid of `protected`."""
 
-    def at(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def contains(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which points, (N, 3) RAS+ mm, are in the face."""
         template = load_template()
         voxels = template.grid.nearest_voxel(apply(self.to_template, points_mm), clip=True)

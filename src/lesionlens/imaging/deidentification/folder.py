@@ -15,7 +15,7 @@ from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.staging import staged
 from lesionlens.base.records.patient import Patient, conflict_among, in_words
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import first_few
+from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.deidentification.clean import Cleaner, code_item, identifying_words
 from lesionlens.imaging.deidentification.defacing import (
     METHOD,
@@ -53,7 +53,7 @@ _MAX_NAMED_FILES = 4
 class DeidentifiedFolder:
     """The outcome: number of files written, and notices for the user."""
 
-    files: int
+    file_count: int
     notices: tuple[str, ...]
 
 
@@ -95,7 +95,7 @@ def deidentify_folder(
         )
     identifying, patients = _headers_of(files, source, context)
     id_by_study = _patient_ids_by_study(patients)
-    cleaner = Cleaner(options, pseudonyms, identifying, of_study=id_by_study)
+    cleaner = Cleaner(options, pseudonyms, identifying, patient_id_by_study=id_by_study)
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
     outcomes: Counter[DefacingOutcome] = Counter()
@@ -152,7 +152,9 @@ def _refuse_shared_uids(groups: Iterable[Mapping[Patient, Path]]) -> None:
     """Refuse files of one SOP Instance UID whose patients differ: only one could be copied."""
     for paths in groups:
         if fields := conflict_among(paths, gaps=False):
-            names = first_few([repr(path.as_posix()) for path in paths.values()], _MAX_NAMED_FILES)
+            names = abbreviated_list(
+                [repr(path.as_posix()) for path in paths.values()], _MAX_NAMED_FILES
+            )
             raise UnusableInputError(
                 found=f"files of different patients under one SOP Instance UID: {names}, which "
                 f"differ in {in_words(fields)}",

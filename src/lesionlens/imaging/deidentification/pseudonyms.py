@@ -16,7 +16,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files import access, user_folders
 from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.files.bounded_read import MIB, read_text
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.text import safe_cell
 from lesionlens.base.uids import is_uid
 
@@ -32,7 +32,7 @@ def home() -> Path:
     return user_folders.data() / "deidentification"
 
 
-def key_at(path: Path) -> bytes:
+def read_or_create_key(path: Path) -> bytes:
     """Return the secret key in a file; a missing file is created with a new key, owner only.
 
     Raises
@@ -42,7 +42,7 @@ def key_at(path: Path) -> bytes:
     """
     if not os.path.lexists(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with alone_in(path.parent):
+        with folder_lock(path.parent):
             if not os.path.lexists(path):  # no other process has created one meanwhile
                 write_atomically(path, secrets.token_hex(32) + "\n")
                 path.chmod(0o600)  # regardless of LESIONLENS_UMASK
@@ -59,7 +59,7 @@ def key_at(path: Path) -> bytes:
     return key
 
 
-def check_map(path: Path) -> None:
+def create_or_check_map(path: Path) -> None:
     """Create a mapping table if it is missing, so that a run fails early if it is not writable.
 
     A table that others could read becomes the owner's alone.
@@ -95,7 +95,7 @@ class Pseudonyms:
         number = self._keyed_number("patient", original) % 16**12
         return self._remember("patient", original, f"LL-{number:012X}")
 
-    def days(self, patient: str) -> int:
+    def date_shift_days(self, patient: str) -> int:
         """Return the number of days by which a patient's dates are shifted back, 1 to 3650."""
         days = 1 + self._keyed_number("days", patient) % _MAX_SHIFT_DAYS
         self._remember("days", patient, str(-days))
@@ -111,8 +111,8 @@ class Pseudonyms:
         ResourceError
             The disk is full; the file is as it was.
         """
-        check_map(path)
-        with alone_in(path.parent):
+        create_or_check_map(path)
+        with folder_lock(path.parent):
             text = _text_of(path)
             existing_rows = _parse_rows(text, path)
             addition = io.StringIO(

@@ -50,7 +50,7 @@ class BrainMask:
     """(I, J, K) bool: brain; empty if none was found."""
     grid: Grid
     method: str
-    doubtful: str | None = None
+    doubt: str | None = None
     """Why it should be checked, or None."""
 
     @property
@@ -80,7 +80,7 @@ def form(frame_uid: str | None) -> ArrayForm[BrainMask]:
             "mask": np.packbits(brain.mask),
             "shape": np.array(brain.grid.shape),
             "affine": brain.grid.affine,
-            "words": np.array([brain.method, brain.doubtful or ""]),
+            "words": np.array([brain.method, brain.doubt or ""]),
         }
 
     return ArrayForm(frozenset({"mask", "shape", "affine", "words"}), read, write)
@@ -103,7 +103,7 @@ def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
     return fraction < 0.8 and MIN_BRAIN_ML < volume_ml < MAX_BRAIN_ML and empty_faces >= 3
 
 
-def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np.bool_]:
+def stripped_brain_mask(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np.bool_]:
     """Return the filled object of stripped images, (I, J, K), without its interpolated rim.
 
     The outermost voxels of thick slices, and of images resampled or smoothed after stripping, are

@@ -25,12 +25,16 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     stripped = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if stripped is not None:
         chosen = loaded[stripped]
-        others = (scan for scan in loaded.values() if scan is not chosen and scan.moved is None)
+        others = (
+            scan
+            for scan in loaded.values()
+            if scan is not chosen and scan.reference_to_sequence is None
+        )
         reordered = (scan.values_as_in(chosen) for scan in others)
         images = [chosen.values, *(values for values in reordered if values is not None)]
-        draft.mask = brains.mask_of_stripped(images, chosen.series.grid)
+        draft.mask = brains.stripped_brain_mask(images, chosen.series.grid)
         if draft.options.strip and draft.options.checks:
-            draft.doubt = draft.executor.submit(_doubt_about_brain, draft, chosen, draft.mask)
+            draft.brain_doubt = draft.executor.submit(_doubt_about_brain, draft, chosen, draft.mask)
         message = "Already skull-stripped: its outline was used."
         draft.steps.append(PreparationStep(StepName.BRAIN, stripped, False, message))
         draft.mask_grid = chosen.moved_grid()
@@ -66,7 +70,7 @@ def _choose_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
     auto = draft.options.stripper == skull_stripping.AUTO
     own_method = skull_stripping.OWN if auto else draft.options.stripper
     own = _cached_brain(draft, own_method, context)
-    programs = skull_stripping.installed() if auto and own.doubtful else ()
+    programs = skull_stripping.installed() if auto and own.doubt else ()
     if not programs:
         return own
     try:
@@ -74,9 +78,7 @@ def _choose_brain(draft: Draft, context: RunContext) -> brains.BrainMask:
     except ResourceError as error:
         draft.notices.append(f"The brain mask is doubtful, and {programs[0]} did not help: {error}")
         return own
-    method = (
-        f"{alternative.method}, because the built-in method's mask was doubtful ({own.doubtful})"
-    )
+    method = f"{alternative.method}, because the built-in method's mask was doubtful ({own.doubt})"
     return replace(alternative, method=method)
 
 
@@ -99,7 +101,7 @@ def _extract_brain(draft: Draft, method: str, context: RunContext) -> brains.Bra
         return skull_stripping.strip(method, values, draft.native, context=context)
     grid = brain_extraction.reading_grid(draft.native)
     images = {
-        s: resample(scan.values, scan.series.grid, grid, moved=scan.moved)
+        s: resample(scan.values, scan.series.grid, grid, moved=scan.reference_to_sequence)
         for s, scan in draft.loaded.items()
     }
     return brain_extraction.find_brain(images, grid, context=context)
@@ -107,7 +109,7 @@ def _extract_brain(draft: Draft, method: str, context: RunContext) -> brains.Bra
 
 def _use_mask(draft: Draft, brain: brains.BrainMask) -> None:
     if not brain.mask.any():
-        raise _no_brain_error(f"{brain.method}: {brain.doubtful}", draft)
+        raise _no_brain_error(f"{brain.method}: {brain.doubt}", draft)
     message = f"{brain.method}: {brain.volume_ml:.0f} ml."
     on_request = draft.options.strip and draft.options.stripper in skull_stripping.PROGRAMS
     draft.steps.append(
@@ -115,8 +117,8 @@ def _use_mask(draft: Draft, brain: brains.BrainMask) -> None:
             StepName.BRAIN, draft.reference, True, message, brain.volume_ml, on_request=on_request
         )
     )
-    if brain.doubtful:
-        draft.notices.append(f"The brain mask is doubtful: {brain.doubtful}. Check it by eye.")
+    if brain.doubt:
+        draft.notices.append(f"The brain mask is doubtful: {brain.doubt}. Check it by eye.")
     draft.mask, draft.mask_grid = brain.mask, brain.grid
 
 

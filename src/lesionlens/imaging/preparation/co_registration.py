@@ -56,9 +56,11 @@ def register_sequences(draft: Draft, context: RunContext) -> None:
             moving = loaded[sequence]
             registration = replace(job.result(), one_stripped=fixed.stripped != moving.stripped)
             if _is_aligned_by_header(fixed, moving, registration):
-                registration = replace(registration, moved=np.eye(4), shift_mm=0.0, angle_deg=0.0)
+                registration = replace(
+                    registration, reference_to_sequence=np.eye(4), shift_mm=0.0, angle_deg=0.0
+                )
             else:
-                moving.moved = registration.moved
+                moving.reference_to_sequence = registration.reference_to_sequence
             _record(draft, sequence, registration)
             context.progress("register", number / len(misaligned))
 
@@ -130,9 +132,9 @@ def _record(draft: Draft, sequence: MrSequence, registration: Registration) -> N
             sequence,
             True,
             f"Moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f} degrees; "
-            f"mutual information {registration.information:.2f}, {registration.pronounced:.0%} "
+            f"mutual information {registration.information:.2f}, {registration.peak_height:.0%} "
             f"above that at an offset of 10 mm.",
-            registration.pronounced,
+            registration.peak_height,
         )
     )
     if registration.doubtful:

@@ -55,10 +55,10 @@ class Loaded:
     series: Series
     values: NDArray[np.float32]
     stripped: bool = False
-    moved: Affine | None = None
-    scan: str = ""
+    reference_to_sequence: Affine | None = None
+    scan_digest: str = ""
     """Digest that identifies the scan; see `scan_digest`."""
-    intensities: str = ""
+    intensity_digest: str = ""
     """Digest that its reoriented copies share; see `intensity_digest`."""
     _digest: str = ""
 
@@ -82,9 +82,13 @@ class Loaded:
     def moved_grid(self) -> Grid:
         """Return the grid after registration, in the reference's frame."""
         grid = self.series.grid
-        if self.moved is None:
+        if self.reference_to_sequence is None:
             return grid
-        return Grid(grid.shape, np.asarray(np.linalg.inv(self.moved) @ grid.affine), grid.frame_uid)
+        return Grid(
+            grid.shape,
+            np.asarray(np.linalg.inv(self.reference_to_sequence) @ grid.affine),
+            grid.frame_uid,
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -102,7 +106,7 @@ class Draft:
     registered: dict[MrSequence, Registration] = field(default_factory=dict)
     mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
     """(I, J, K) bool: brain mask on `mask_grid`."""
-    doubt: Future[str | None] | None = None
+    brain_doubt: Future[str | None] | None = None
     """Whether a stripped image shows a brain: a notice if that is doubtful. No later stage needs
     it, so its network runs concurrently.
     """

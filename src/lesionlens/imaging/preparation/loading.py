@@ -54,7 +54,7 @@ def _load_sequence(sequence: MrSequence, series: Series) -> tuple[Loaded, list[s
     if capped_count:
         notices.append(f"{label}: {capped_count} voxels far brighter than all others were capped.")
     stripped = brain.is_stripped(capped, series.grid)
-    return Loaded(series, capped, stripped, scan=scan, intensities=intensities), notices
+    return Loaded(series, capped, stripped, scan_digest=scan, intensity_digest=intensities), notices
 
 
 def _cap_outliers(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.bias_field import correct_bias
@@ -33,7 +33,7 @@ from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.loading import load
 from lesionlens.imaging.preparation.resampling import resample_mask
 from lesionlens.imaging.preparation.working_grid import resample_all
-from lesionlens.network.forked import works_when_forked
+from lesionlens.network.fork_safety import fork_safe
 
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
 
@@ -42,7 +42,7 @@ Acquired = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
 """Voxels as acquired, (I, J, K), with their grid."""
 
 
-@works_when_forked
+@fork_safe
 def prepare(
     study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> PreparedStudy:
@@ -77,7 +77,7 @@ def prepare(
         if options.checks:
             with context.stage("check quality"):
                 checks = _run_checks(draft, context)
-        if draft.doubt is not None and (notice := draft.doubt.result()):
+        if draft.brain_doubt is not None and (notice := draft.brain_doubt.result()):
             draft.notices.append(notice)
     return PreparedStudy(
         channels=draft.channels,
@@ -90,8 +90,8 @@ def prepare(
         steps=tuple(draft.steps),
         quality=checks,
         notices=tuple(draft.notices),
-        scans={sequence: item.scan for sequence, item in draft.loaded.items()},
-        intensities={sequence: item.intensities for sequence, item in draft.loaded.items()},
+        scans={sequence: item.scan_digest for sequence, item in draft.loaded.items()},
+        intensities={sequence: item.intensity_digest for sequence, item in draft.loaded.items()},
     )
 
 
@@ -119,7 +119,7 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
     raise UnusableInputError(
         found="a study without any sequence",
         expected="at least one of T1, T1c, T2 and FLAIR",
-        next_step=f"Where you know a sequence, {how_to_name()}",
+        next_step=f"Where you know a sequence, {naming_advice()}",
         in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",
     )
 

@@ -46,14 +46,14 @@ Measured: 0.47 to 1.2 between sequences of one patient, 0.005 between a head and
 class Registration:
     """The rigid transform of a sequence to the reference's frame."""
 
-    moved: Affine
+    reference_to_sequence: Affine
     """(4, 4) float64: reference RAS+ mm to the sequence's own RAS+ mm; rigid."""
     shift_mm: float
     angle_deg: float
     """Displacement of the head's centre, and the rotation angle."""
     information: float
     """Mutual information (nats) of the aligned images."""
-    pronounced: float
+    peak_height: float
     """Height of the peak relative to 10 mm off: 1 - I(off) / I(aligned); near 0 is doubtful."""
     one_stripped: bool = False
     """Whether one of the two images alone is stripped."""
@@ -62,7 +62,7 @@ class Registration:
     def doubtful(self) -> bool:
         """Whether the alignment should be checked visually."""
         minimum = DOUBTFUL_ONE_STRIPPED if self.one_stripped else DOUBTFUL_BELOW
-        return self.information < MIN_INFORMATION_NATS or self.pronounced < minimum
+        return self.information < MIN_INFORMATION_NATS or self.peak_height < minimum
 
 
 def _from_arrays(arrays: Arrays) -> Registration:
@@ -75,9 +75,9 @@ def _to_arrays(registration: Registration) -> Arrays:
         registration.shift_mm,
         registration.angle_deg,
         registration.information,
-        registration.pronounced,
+        registration.peak_height,
     )
-    return {"moved": registration.moved, "figures": np.array(figures)}
+    return {"moved": registration.reference_to_sequence, "figures": np.array(figures)}
 
 
 FORM = ArrayForm(frozenset({"moved", "figures"}), _from_arrays, _to_arrays)

@@ -28,7 +28,7 @@ def resample_all(draft: Draft, context: RunContext) -> None:
     for sequence, channel in draft.images.items():
         loaded = draft.loaded[sequence]
         values, grid = divide_slices(loaded.values, loaded.series.grid, min(working.spacing_mm))
-        channel[...] = resample(values, grid, working, moved=loaded.moved)
+        channel[...] = resample(values, grid, working, moved=loaded.reference_to_sequence)
         context.check("resample")
     _correct_shading(draft)
 

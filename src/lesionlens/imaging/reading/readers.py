@@ -19,10 +19,10 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.study import Series, Study
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import first_few
-from lesionlens.imaging.reading import remembered_series
-from lesionlens.imaging.reading.plugged_in import choose_reader, read_with
+from lesionlens.base.text import abbreviated_list
+from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
+from lesionlens.imaging.reading.third_party_readers import read_with, select_reader
 
 RECALLED = (
     "The sequences are those that you chose for this study earlier; choose again to change them."
@@ -40,7 +40,7 @@ class ReadOptions:
     """
     context: RunContext = SILENT
     """Progress and cancellation between files."""
-    among: tuple[Path, ...] = ()
+    selected_paths: tuple[Path, ...] = ()
     """Selected files and folders below the path; empty for all."""
     same_patient: bool = False
     """Whether the user confirmed that contradicting identities are one patient."""
@@ -48,7 +48,7 @@ class ReadOptions:
     def files(self, root: Path, walk: Callable[[Path], Iterator[Path]]) -> list[Path]:
         """Return the selected files, each once, with folders expanded by `walk`."""
         selected: dict[Path, None] = {}
-        for path in self.among or (root,):
+        for path in self.selected_paths or (root,):
             selected.update(dict.fromkeys(walk(path) if path.is_dir() else (path,)))
         return list(selected)
 
@@ -121,7 +121,7 @@ def open_study(
     requested = {
         member_of(MrSequence, key, "a sequence"): str(value) for key, value in (named or {}).items()
     }
-    reader, notices = choose_reader(paths)
+    reader, notices = select_reader(paths)
     if reader is None:
         raise UnusableInputError(
             found=". ".join((_describe_content(root), *notices)),
@@ -148,11 +148,11 @@ def _read(
             reader, partial(reader.read, root, requested, options), requested, options.study_uid
         )
     except NothingRecognisedError as error:
-        earlier = remembered_series.recall(error.study) if recall else {}
+        earlier = series_choices.recall(error.study) if recall else {}
         if not earlier:
             raise
     else:
-        earlier = remembered_series.recall(study) if recall else {}
+        earlier = series_choices.recall(study) if recall else {}
         if not earlier:
             return study
     reread = read_with(
@@ -227,7 +227,7 @@ def unchanged(study: Study) -> Iterator[None]:
     if changed:
         raise ReadError(
             found=f"files that another program changed during the analysis: "
-            f"{first_few([repr(name) for name in changed], 3)}",
+            f"{abbreviated_list([repr(name) for name in changed], 3)}",
             expected="the same images from start to end",
             next_step="Wait until the study is complete, then analyse it again",
         )

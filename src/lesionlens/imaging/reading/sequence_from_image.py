@@ -28,7 +28,7 @@ CONFIDENCE = 0.5
 """Maximum confidence of image-based evidence; all other evidence has more."""
 
 
-def named_check(series: Series) -> QualityCheck | None:
+def check_single_name(series: Series) -> QualityCheck | None:
     """Check whether the only image of a study contradicts its name; None if not.
 
     T2 is distinguished reliably from the others; T1, T1c and FLAIR seldom from each other
@@ -81,7 +81,7 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
         alternatives = f"{first.display_name} or {second.display_name}"
         reason = f"nothing identifies the sequence; from the image {alternatives}"
         ranked = ((first, probability), (second, probability_of[second]))
-        return Guess(None, f"{reason} ({probability:.0%}), too unsure", 0.0, likeliest=ranked)
+        return Guess(None, f"{reason} ({probability:.0%}), too unsure", 0.0, ranked=ranked)
     low, high = contrast.fluid
     evidence = (
         f"the image itself, {probability:.0%}: grey matter {contrast.grey:.2f}, fluid {low:.2f} to "

@@ -30,7 +30,7 @@ class Guess:
     evidence: str
     confidence: float
     witness: EvidenceKind = EvidenceKind.TEXT
-    likeliest: tuple[tuple[MrSequence, float], ...] = ()
+    ranked: tuple[tuple[MrSequence, float], ...] = ()
     """For an inconclusive image: the two most likely sequences with their probability."""
 
 
@@ -198,7 +198,7 @@ def from_name(name: str) -> Guess:
     return Guess(sequence, "file name", 0.95) if sequence else UNKNOWN
 
 
-def from_name_loosely(name: str) -> Guess:
+def from_partial_name(name: str) -> Guess:
     """Identify by parts of words, for names such as AxT2FLAIR; less certain."""
     text = _stem(name).replace("_", " ")
     if is_label_name(name) or OTHER_KINDS.search(text):
@@ -207,7 +207,7 @@ def from_name_loosely(name: str) -> Guess:
     return Guess(sequence, "part of the file name", 0.6) if sequence else UNKNOWN
 
 
-def other_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | None, bool]:
+def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | None, bool]:
     """Return what else the words of a file name say, beside the sequence it was taken for.
 
     Returns
@@ -241,7 +241,7 @@ class AcquisitionParameters:
 
     description: str = ""
     protocol: str = ""
-    scanning: tuple[str, ...] = ()
+    scanning_sequence: tuple[str, ...] = ()
     te_ms: float | None = None
     tr_ms: float | None = None
     ti_ms: float | None = None
@@ -289,7 +289,7 @@ def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> AcquisitionParameters:
     return AcquisitionParameters(
         description=str(sidecar.get("SeriesDescription") or ""),
         protocol=str(sidecar.get("ProtocolName") or ""),
-        scanning=tuple(scanning),
+        scanning_sequence=tuple(scanning),
         te_ms=_ms(sidecar.get("EchoTime")),
         tr_ms=_ms(sidecar.get("RepetitionTime")),
         ti_ms=_ms(sidecar.get("InversionTime")),
@@ -343,11 +343,11 @@ def _agent_recorded(parameters: AcquisitionParameters) -> bool:
 
 def _by_timing(parameters: AcquisitionParameters) -> Guess:
     te, tr, ti = parameters.te_ms, parameters.tr_ms, parameters.ti_ms
-    if te is None or tr is None or "EP" in parameters.scanning:
+    if te is None or tr is None or "EP" in parameters.scanning_sequence:
         planar = Guess(None, "echo-planar, as for diffusion or function: none of the four", 0.4)
-        return planar if "EP" in parameters.scanning else UNKNOWN
+        return planar if "EP" in parameters.scanning_sequence else UNKNOWN
     evidence = f"TE {te:.0f} ms, TR {tr:.0f} ms" + (f", TI {ti:.0f} ms" if ti else "")
-    gradient = "GR" in parameters.scanning and "SE" not in parameters.scanning
+    gradient = "GR" in parameters.scanning_sequence and "SE" not in parameters.scanning_sequence
     if ti and 1500 <= ti <= 3200 and te >= 60:
         return Guess(FLAIR, evidence, 0.7)
     if te >= 60 and tr >= 2000 and not gradient and not ti:

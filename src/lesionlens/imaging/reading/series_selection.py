@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, how_to_name
+from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, naming_advice
 from lesionlens.base.records.study import Series, Study, StudyKind
-from lesionlens.base.text import first_few
+from lesionlens.base.text import abbreviated_list
 
 
 def _rank(series: Series) -> tuple[float, ...]:
@@ -66,7 +66,7 @@ def choose(
                 f'"{candidates[0].description}" was used (the most certain name, the best '
                 "coverage, the finest resolution), "
                 f"{alternatives} set aside. "
-                f"To use another, {how_to_name(sequence)}."
+                f"To use another, {naming_advice(sequence)}."
             )
     chosen_ids = {id(series) for series in chosen.values()}
     return chosen, tuple(s for s in unnamed if id(s) not in chosen_ids), tuple(notices)
@@ -119,7 +119,9 @@ def several_studies(
 ) -> SeveralStudiesError:
     """Return the error for a folder with several studies, or without the selected one."""
     ordered = tuple(sorted(studies, key=lambda s: (s.date, s.uid)))
-    descriptions = first_few([_describe(study) for study in ordered], _MAX_LISTED_STUDIES, "; ")
+    descriptions = abbreviated_list(
+        [_describe(study) for study in ordered], _MAX_LISTED_STUDIES, "; "
+    )
     prefix = "" if requested_uid is None else f"no study {requested_uid!r} among "
     is_dicom = ordered[0].kind is StudyKind.DICOM
     noun = "studies" if is_dicom else "studies or patients"
@@ -170,8 +172,8 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
     return NothingRecognisedError(
         study,
         found=f"{len(descriptions)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: "
-        + first_few(descriptions, _MAX_LISTED_SERIES),
+        + abbreviated_list(descriptions, _MAX_LISTED_SERIES),
         expected="at least one of the four, by its name, a sidecar or the DICOM description",
-        next_step=f"Where you know a sequence, {how_to_name()}",
+        next_step=f"Where you know a sequence, {naming_advice()}",
         in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",
     )

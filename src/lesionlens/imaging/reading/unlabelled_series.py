@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from lesionlens.base.labels import MrSequence, how_to_name
+from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.records.study import EvidenceKind, Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.sequences import Guess
@@ -14,7 +14,7 @@ MAX_IMAGES = 8
 """Maximum number of images analysed per study; each takes about a second."""
 
 
-def judge_by_image(
+def identify_by_image(
     series: Sequence[Series], named: Collection[MrSequence], *, context: RunContext = SILENT
 ) -> tuple[list[Series], list[str]]:
     """Identify by image contrast the series that nothing else identifies.
@@ -53,7 +53,7 @@ def judge_by_image(
             notices.append(
                 f"Nothing identifies the sequence of {item.description!r}: it was read as "
                 f"{guess.sequence.display_name} by {guess.evidence}. If that is wrong, "
-                f"{how_to_name(guess.sequence)}."
+                f"{naming_advice(guess.sequence)}."
             )
         judged.append(
             replace(

@@ -20,7 +20,7 @@ COMMANDS = (
         "redraw the candidate's outline, or finish and keep it",
         "Shift-E",
         unavailable=lambda screen: (
-            "" if screen.editing or screen.draft_words else screen.not_marked
+            "" if screen.editing or screen.draft_words else screen.decision_obstacle
         ),
         run=lambda acts: acts.review_controller.edit_outline(),
     ),
@@ -63,7 +63,7 @@ COMMANDS = (
         "a box, with Ctrl for a lasso",
         "F2",
         hold=True,
-        run=lambda acts, held: acts.prompting.hold(held),
+        run=lambda acts, held: acts.prompting.set_active(held),
     ),
     Command(
         "prompts_exclude",
@@ -71,7 +71,7 @@ COMMANDS = (
         "F5",
         "let prompts exclude, or include again",
         unavailable=lambda screen: screen.not_added,
-        run=lambda acts: acts.prompting.switch(),
+        run=lambda acts: acts.prompting.toggle_excluding(),
     ),
     Command(
         FINISH,
@@ -113,6 +113,6 @@ COMMANDS = (
         "split_here",
         "edit: split at the slice shown",
         "Shift-H",
-        run=lambda acts: acts.adder.split_at(acts.viewpoint.now.point_mm),
+        run=lambda acts: acts.adder.split_at(acts.viewpoint.current.point_mm),
     ),
 )

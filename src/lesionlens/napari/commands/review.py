@@ -9,7 +9,7 @@ from lesionlens.napari.model.screen.screen import Screen
 
 def not_marked(screen: Screen) -> str:
     """Return why no decision is possible; while an outline is drawn, it is kept first."""
-    return "" if screen.editing else screen.not_marked
+    return "" if screen.editing else screen.decision_obstacle
 
 
 def _no_candidate(screen: Screen) -> str:
@@ -72,7 +72,7 @@ COMMANDS = (
         "adopt the second result here",
         "F8",
         unavailable=lambda screen: screen.not_added,
-        run=lambda acts: acts.second.take(),
+        run=lambda acts: acts.second.adopt(),
     ),
     Command("close_second", "close the second result", run=lambda acts: acts.second.close()),
     Command(

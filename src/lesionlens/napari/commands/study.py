@@ -33,7 +33,7 @@ OPENERS = (
     Command("open_sample", "Try the sample"),
 )
 """Entries of the menu that open a study."""
-OF_AN_OPEN_STUDY = ("compare", "open_second")
+RESULT_OPENERS = ("compare", "open_second")
 """Openers that need a result first."""
 
 COMMANDS = (

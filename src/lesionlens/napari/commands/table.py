@@ -12,4 +12,4 @@ COMMANDS = (*review.COMMANDS, *editing.COMMANDS, *viewing.COMMANDS, *study.COMMA
 """Every command; names and keys are unique."""
 
 BY_NAME = {command.name: command for command in COMMANDS}
-KEYED = tuple(command for command in COMMANDS if command.key)
+KEY_COMMANDS = tuple(command for command in COMMANDS if command.key)

@@ -22,7 +22,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import SupportsForgetting
 from lesionlens.imaging import samples
-from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with
+from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with_prior
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
@@ -43,7 +43,7 @@ from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import ANALYSING, Request, State
-from lesionlens.napari.model.wording.edits import awaited
+from lesionlens.napari.model.wording.edits import missing_analysis_reason
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -95,7 +95,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""
-        return self.leave_study(lambda: self.opener.name(named))
+        return self.leave_study(lambda: self.opener.assign_sequences(named))
 
     def open_sample(self) -> bool:
         """Open the real sample patient."""
@@ -172,9 +172,11 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             self.show_result(*arguments)
 
         arguments = (result, overlays, preferences)
-        if self.withheld(result.analysis, retry) or self.read_controller.withhold(result, overlays):
+        if self.withhold_until_answered(result.analysis, retry) or self.read_controller.withhold(
+            result, overlays
+        ):
             return
-        result, overlays = self.read_controller.as_shown(result, overlays)
+        result, overlays = self.read_controller.limited_to_arm(result, overlays)
         analysis, review = result.analysis, self.session.state.review
         uids = {c.tracking_uid for c in analysis.findings.candidates}
         same_candidates = review.events and review.restricted_to(uids).events == review.events
@@ -186,7 +188,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         def show() -> None:
             self._show_with_decisions(review_to_show, message, result, overlays, preferences)
 
-        if not message or not self.asked_for_owner(analysis, review_to_show, show, retry):
+        if not message or not self.ask_for_owner(analysis, review_to_show, show, retry):
             show()
 
     def _show_with_decisions(
@@ -209,10 +211,10 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             self.session.ended(message)
         self.session.offer(drafts.read_draft(analysis, self.read_controller.decision_owner()))
 
-    def make_ready(self) -> None:
+    def preload_network(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""
         if host_process.tunable():
-            self.questions.ask("units", lambda *_: read_units(), install_units)
+            self.questions.submit("units", lambda *_: read_units(), install_units)
         # importing torch cannot be interrupted, so that the process waits for it at its end
         is_daemon = read_preferences().engine.server is not None
         threading.Thread(
@@ -242,7 +244,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         if isinstance(engine, SupportsForgetting):
             engine.forget()
 
-    def name_models(self, on_names: Callable[[str, Sequence[str]], None]) -> None:
+    def query_models(self, on_names: Callable[[str, Sequence[str]], None]) -> None:
         """Query the models of the selected server; none if it does not respond."""
         preferences = read_preferences()
         try:
@@ -257,7 +259,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
             return models_of(address)
 
-        self.questions.ask(
+        self.questions.submit(
             ("models", address),
             task,
             lambda names: on_names(preferences.server, names),
@@ -280,7 +282,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
             check_outside(analysis.study.root, folder)
             earlier_warnings = set(warnings_of(analysis))
-            options = preferences.asked_of_report(analysis.options)
+            options = preferences.with_report_settings(analysis.options)
             _, warnings = save(replace(analysis, options=options), folder, context=context)
             return tuple(warning for warning in warnings if warning not in earlier_warnings)
 
@@ -325,7 +327,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         """Ask for an earlier result to compare with, also while this study's result is withheld."""
         state = self.session.state
         if state.analysis is None and self.read_controller.withheld is None:
-            self.session.decline(f"{awaited(state, 'compare')}.")
+            self.session.decline(f"{missing_analysis_reason(state, 'compare')}.")
         elif self.jobs.running:
             self.session.decline(self.jobs.busy_reason)
         else:
@@ -339,7 +341,9 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         dialogs = PriorDialogs(self.ask_prior_images, self.opener.ask_patient)
         read_controller = self.read_controller
         choice = PriorChoice(path, study, reader=read_controller.reader or "")
-        return compare_with(self.session, self.jobs, choice, read_controller.withheld, dialogs)
+        return compare_with_prior(
+            self.session, self.jobs, choice, read_controller.withheld, dialogs
+        )
 
     def stop(self) -> None:
         """Request cancellation of the running job."""
@@ -347,7 +351,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     # --- candidates and overlays ----------------------------------------------------------
 
-    def go_to(self, candidate_id: int) -> None:
+    def go_to_candidate(self, candidate_id: int) -> None:
         """Go to a candidate; an outline of another one being drawn is kept first."""
         state, controller = self.session.state, self.review_controller
         if controller.holds_focus and state.analysis is not None:  # which may renumber them
@@ -361,7 +365,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         analysis = self.session.state.analysis
         for candidate in () if analysis is None else analysis.findings.candidates:
             if candidate.tracking_uid == tracking_uid:
-                self.go_to(candidate.id)
+                self.go_to_candidate(candidate.id)
 
     def step_candidate(self, by: int) -> None:
         """Go forward or back by a number of candidates."""
@@ -373,7 +377,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
     @override
     def leave_for(self, act: Callable[[], object]) -> bool:
         """Store a typed reason and an outline being drawn, then act."""
-        self.review_controller.settle_reason()
+        self.review_controller.store_reason()
         return self.review_controller.after_edit(lambda: act() is not False)
 
     def leave_study(self, act: Callable[[], object]) -> bool:

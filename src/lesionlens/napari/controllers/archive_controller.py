@@ -89,7 +89,7 @@ class ArchiveController:
         """Send the DICOM objects of a result."""
 
         def task(context: RunContext, same_patient: bool) -> str:
-            from lesionlens.site.pacs.outbox import (  # noqa: PLC0415  slow: pydicom
+            from lesionlens.site.pacs.send_result import (  # noqa: PLC0415  slow: pydicom
                 SendOptions,
                 send_result,
             )
@@ -100,7 +100,9 @@ class ArchiveController:
                 peer, result, server.address, options=options, context=context
             )
             report.check()
-            already_stored = f", {report.before} of them there before" if report.before else ""
+            already_stored = (
+                f", {report.n_present} of them there before" if report.n_present else ""
+            )
             summary = f"{len(report.stored)} objects stored in {server.address}{already_stored}."
             return "\n".join((summary, *notices))
 

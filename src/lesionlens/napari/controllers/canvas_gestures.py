@@ -22,7 +22,7 @@ class CanvasGestures:
         viewer.mouse_move_callbacks.append(self._on_move)
         prompting = acts.prompting
         self._prompt_mouse = PromptMouse(
-            viewer, lambda: prompting.held, lambda: prompting.excluding, prompting.take
+            viewer, lambda: prompting.active, lambda: prompting.excluding, prompting.add_gesture
         )
 
     def release(self) -> None:
@@ -37,7 +37,7 @@ class CanvasGestures:
 
     def _on_click(self, _: Any, event: Any) -> None:
         """Place a pending mark or split point; Shift probes, Ctrl adds a lesion."""
-        if event.button != 1 or len(event.position) < 3 or self._acts.prompting.held:
+        if event.button != 1 or len(event.position) < 3 or self._acts.prompting.active:
             return
         if self._viewer.dims.ndisplay != 2:
             if "Control" in event.modifiers or self._acts.placing:
@@ -49,7 +49,7 @@ class CanvasGestures:
         if "Shift" in event.modifiers:
             self._acts.probe(point)
         elif self._acts.session.state.editing is not None:
-            self._acts.adder.point(point)
+            self._acts.adder.add_split_point(point)
         elif "Control" in event.modifiers:
             self._acts.adder.add(point)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.analysis.followup.compare import compare, renamed_uids
+from lesionlens.analysis.followup.compare import compare, uids_after_comparison
 from lesionlens.analysis.followup.patient import Prior, visit_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
@@ -22,14 +22,14 @@ from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.views import ComparedPictures, Layout
+from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.slices import plane_of_acquisition
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.outline_digests import cached_outline_digests
 from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
-from lesionlens.results.review.seen import looked_up
-from lesionlens.site.worklist import own_log
+from lesionlens.site.worklist import reader_log
 
 _CHOOSE_IMAGES = (
     "Nothing is compared until you choose the folder of the earlier examination's images."
@@ -82,7 +82,7 @@ class PriorDialogs:
         return ""
 
 
-def compare_with(
+def compare_with_prior(
     session: ReviewSession,
     jobs: Jobs,
     choice: PriorChoice,
@@ -104,7 +104,7 @@ def compare_with(
         return False
     options = read_preferences().preparation
 
-    def task(context: RunContext) -> tuple[Analysis, ComparedPictures]:
+    def task(context: RunContext) -> tuple[Analysis, ComparisonImages]:
         context.progress("looking for the earlier examination", 0.0)
         located = find_prior(
             choice.path, analysis.study, choice.study, same_patient=choice.same_patient
@@ -112,9 +112,9 @@ def compare_with(
         prior = _with_decisions(open_prior(located, context, options), choice.reader)
         context.progress("registering it to this one", 0.0)
         compared = compare(analysis, visit_of(analysis.study), prior, context=context.quiet())
-        return compared, pictures_of(prior, compared)
+        return compared, prior_pictures(prior, compared)
 
-    def on_result(value: tuple[Analysis, ComparedPictures]) -> str | None:
+    def on_result(value: tuple[Analysis, ComparisonImages]) -> str | None:
         compared, pictures = value
         if withheld is not None and session.state.analysis is None:
             if session.state.study is not analysis.study:
@@ -127,11 +127,11 @@ def compare_with(
             return "The comparison was discarded: the result has changed meanwhile. Compare again."
         if session.state.editing is not None:
             return "The comparison was discarded: an outline is being drawn. Compare again after."
-        uid_map = renamed_uids(current, compared)
+        uid_map = uids_after_comparison(current, compared)
         # also decisions that were made while the comparison was computed
         compared = replace(compared, review=current.review.renamed(uid_map))
         session.settle(
-            ReviewLog(compared.review, looked_up(compared)),
+            ReviewLog(compared.review, cached_outline_digests(compared)),
             compared,
             session.state.overlays,
             uid_map,
@@ -143,7 +143,7 @@ def compare_with(
         awaited = dialogs.ask(
             error,
             choice,
-            lambda confirmed: compare_with(session, jobs, confirmed, withheld, dialogs),
+            lambda confirmed: compare_with_prior(session, jobs, confirmed, withheld, dialogs),
         )
         _show_refusal(session, error, awaited)
 
@@ -152,8 +152,8 @@ def compare_with(
 
 def _with_decisions(prior: Prior, reader: str) -> Prior:
     """Return a prior with the reader's decisions on it, as they are shown when it is opened."""
-    key = own_log.own_key(prior.analysis.study, reader)
-    review = own_log.recovered(prior.analysis, key, own_log.own_folder()).review
+    key = reader_log.read_key_of_study(prior.analysis.study, reader)
+    review = reader_log.recover_review(prior.analysis, key, reader_log.own_folder()).review
     return replace(prior, analysis=applied(replace(prior.analysis, review=review)))
 
 
@@ -165,13 +165,13 @@ def _show_refusal(session: ReviewSession, error: BaseException, awaited: str) ->
         session.failed(problem_of(error))
 
 
-def pictures_of(prior: Prior, compared: Analysis) -> ComparedPictures:
+def prior_pictures(prior: Prior, compared: Analysis) -> ComparisonImages:
     """Return the prior's images and outlines in the frame of this examination."""
     followup: Any = compared.followup
     to_current = np.linalg.inv(np.asarray(followup.alignment.matrix))
     prepared, study_name = prior.analysis.prepared, prior.analysis.study.name
     working = _transformed(prepared.working, to_current)
-    return ComparedPictures(
+    return ComparisonImages(
         f"prior of {prior.visit.date}" if prior.visit.date else f"prior: {study_name}",
         "prior",
         {sequence: Volume(image, working) for sequence, image in prepared.images.items()},

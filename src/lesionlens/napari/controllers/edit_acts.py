@@ -35,7 +35,7 @@ class EditActs(MarkActs):
         if part is None:
             self.session.decline("Go to a doubtful part first.")
         else:
-            self.adder.leave_out(part)
+            self.adder.remove_part(part)
 
     def add_lesion(self) -> None:
         """Add the lesion at the crosshair, or under the pointer of the single view."""
@@ -47,7 +47,7 @@ class EditActs(MarkActs):
 
     def pointed(self) -> Point | None:
         """Return the crosshair of linked views, else the pointer; None if off the image."""
-        return self.viewpoint.now.point_mm if self._is_linked() else self._under_pointer()
+        return self.viewpoint.current.point_mm if self._is_linked() else self._under_pointer()
 
     def _under_pointer(self) -> Point | None:
         """Return the position under the pointer; None if it is off the image, or from before."""
@@ -56,7 +56,7 @@ class EditActs(MarkActs):
             return None
         point = as_vec3(self.viewer.cursor.position[-3:])
         axis = self.session.state.choices.plane.through
-        distance_mm = abs(point[axis] - self.viewpoint.now.point_mm[axis])
+        distance_mm = abs(point[axis] - self.viewpoint.current.point_mm[axis])
         return point if linked or distance_mm <= _MAX_SLICE_DISTANCE_MM else None
 
     def _is_linked(self) -> bool:
@@ -69,7 +69,7 @@ class EditActs(MarkActs):
     def move_crosshair(self, right: int, down: int) -> None:
         """Move the crosshair of linked views by steps on the screen."""
         screen_step_mm = (_CROSSHAIR_STEP_MM * right, _CROSSHAIR_STEP_MM * down)
-        state, point = self.session.state, np.asarray(self.viewpoint.now.point_mm)
+        state, point = self.session.state, np.asarray(self.viewpoint.current.point_mm)
         if state.study is None or not self._is_linked():
             return
         step_mm = screen_step_mm @ frame_of(state).screen(state.choices.plane)
@@ -94,4 +94,4 @@ class EditActs(MarkActs):
         if point is None:
             self.session.decline("Point at one half of the outline, on the slice shown.")
         else:
-            self.adder.point(point)
+            self.adder.add_split_point(point)

@@ -11,7 +11,7 @@ import numpy as np
 from napari.components import ViewerModel
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.edit_tools import free_tissue
+from lesionlens.analysis.findings.edit_tools import editable_tissue
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.findings import Point
@@ -20,7 +20,7 @@ from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
 from lesionlens.napari.model.overlays.maps import Overlays, cavity_of, geometry_keywords
-from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
+from lesionlens.napari.model.screen.edited_outline import DrawnOutline
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.viewer.colours import label_colours
 from lesionlens.napari.viewer.outline_layer import OutlineLayer
@@ -45,16 +45,16 @@ class OutlineEditor:
         self._labels, self._default_label = TUMOUR_LABELS, Label.OEDEMA
         self._uid = ""
         self.assisted = False
-        self.drew: Callable[[OutlineDraft], None] = lambda _: None
+        self.on_stroke: Callable[[OutlineDraft], None] = lambda _: None
         """Called with the labels after each stroke."""
-        self.repaint: Callable[[], None] = lambda: None
+        self.on_labels_changed: Callable[[], None] = lambda: None
         """Called when the labels changed."""
-        self.added: Callable[[Any], None] = lambda _: None
+        self.on_layer_added: Callable[[Any], None] = lambda _: None
         """Called with the layer."""
-        self.lost: Callable[[], None] = lambda: None
+        self.on_layer_deleted: Callable[[], None] = lambda: None
         """Called when the layer was deleted in napari."""
-        self.undo_asked: Callable[[], object] = self.undo
-        self.redo_asked: Callable[[], object] = self.redo
+        self.undo_requested: Callable[[], object] = self.undo
+        self.redo_requested: Callable[[], object] = self.redo
         """Called by napari's own keys for undo and redo."""
         self._version = 0
 
@@ -200,7 +200,7 @@ class OutlineEditor:
 
     def _changed(self) -> None:
         self._version += 1
-        self.repaint()
+        self.on_labels_changed()
 
     # --- undo -----------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class OutlineEditor:
         """Undo the last stroke, and its prompt."""
         if self._is_open():
             digest = self._digest()
-            self._layer.step_back()
+            self._layer.undo_stroke()
             step = self._steps[-1] if self._steps else None
             if step is not None and (digest, self._digest()) == (step.after, step.before):
                 self._undone_steps.append(self._steps.pop())
@@ -220,7 +220,7 @@ class OutlineEditor:
         """Redo the stroke."""
         if self._is_open():
             digest = self._digest()
-            self._layer.step_on()
+            self._layer.redo_stroke()
             step = self._undone_steps[-1] if self._undone_steps else None
             if step is not None and (digest, self._digest()) == (step.before, step.after):
                 self._steps.append(self._undone_steps.pop())
@@ -261,7 +261,7 @@ class OutlineEditor:
         if state.analysis is not None:
             prepared, cavity = state.analysis.prepared, cavity_of(state.analysis)
             self._labels = prepared.labels
-            self._paintable = free_tissue(prepared, others)
+            self._paintable = editable_tissue(prepared, others)
             self._fillable = self._paintable & ~cavity
             if candidate == DRAWN_CAVITY:
                 self._labels, self._default_label = (Label.CAVITY,), Label.CAVITY
@@ -282,15 +282,15 @@ class OutlineEditor:
             metadata={KEY: {"study": state.study, "role": "edit"}},
             **geometry_keywords(overlays.grid),
         )
-        layer.gate, layer.undo_asked = self._gate, self.undo_asked
-        layer.redo_asked = self.redo_asked
+        layer.gate, layer.undo_requested = self._gate, self.undo_requested
+        layer.redo_requested = self.redo_requested
         layer.brush_size = _BRUSH_VOX
         layer.selected_label = int(self._default_label)
         layer.events.paint.connect(self._on_stroke)
         layer.events.selected_label.connect(self._on_label)
         self._previous_layer = self._viewer.layers.selection.active
         self._viewer.layers.append(layer)
-        self.added(layer)
+        self.on_layer_added(layer)
         self._viewer.layers.selection.active = layer
         layer.mode = _PAINT
         self._layer, self._grid = layer, overlays.grid
@@ -327,13 +327,13 @@ class OutlineEditor:
         if self._is_open():
             self._changed()
             drawn = np.asarray(self._layer.data).astype(np.uint8)
-            self.drew(
+            self.on_stroke(
                 OutlineDraft(self._uid, drawn, self.assisted, tuple(self.rounds), self.by_hand)
             )
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self._layer:
-            self.lost()
+            self.on_layer_deleted()
 
     def release(self) -> None:
         """Disconnect from the viewer."""

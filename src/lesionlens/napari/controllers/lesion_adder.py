@@ -63,7 +63,7 @@ class LesionAdder:
 
         def record(log: ReviewLog) -> None:
             blocked = (overlays.components > 0) | cavity_of(analysis)
-            free = edit_tools.free_tissue(prepared, blocked)
+            free = edit_tools.editable_tissue(prepared, blocked)
             labels, prompt = additions.lesion_at(analysis, result.answer_prompts, free, point_mm)
             outline = outline_of(analysis, uid, np.zeros_like(labels), labels)
             log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, prompts=(prompt,))
@@ -165,7 +165,7 @@ class LesionAdder:
 
         return self.review_controller.change("Merging", record, then)
 
-    def leave_out(self, part: DoubtfulPart) -> bool:
+    def remove_part(self, part: DoubtfulPart) -> bool:
         """Remove a doubtful part from its outline, as an edit that can be undone."""
         return self.review_controller.after_edit(lambda: self._remove_part(part))
 
@@ -258,7 +258,7 @@ class LesionAdder:
         self.session.choose_tools(points=() if starts else None)
         self.session.notify(_POINT_HALVES if starts else "")
 
-    def point(self, point_mm: Point) -> bool:
+    def add_split_point(self, point_mm: Point) -> bool:
         """Add a split point; False if no split is in progress."""
         points = self.session.state.tools.points
         if points is None:

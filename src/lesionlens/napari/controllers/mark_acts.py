@@ -20,7 +20,7 @@ class WindowWorklist(Protocol):
     def step(self, by: int) -> bool:
         """Open the study that is `by` rows after the open one, before it if negative."""
 
-    def name_reader(self, reader: str) -> None:
+    def copy_to_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
 
 
@@ -49,7 +49,7 @@ class MarkActs(ViewActs):
     def mark_by_mouse(self) -> None:
         """Mark the crosshair of linked views, else the next clicked position."""
         if self.session.state.choices.views.layout is not Layout.SINGLE:
-            self.read_controller.mark(self.viewpoint.now.point_mm)
+            self.read_controller.mark(self.viewpoint.current.point_mm)
         elif self.read_controller.read_session is not None:
             self.placing = True
             self.session.notify("Click the position to mark.")

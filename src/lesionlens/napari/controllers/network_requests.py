@@ -57,7 +57,7 @@ class NetworkRequests(MarkActs):
             else:
                 self.session.probe((i, j, k), replace(overlays, probe=response))
 
-        self.questions.ask(
+        self.questions.submit(
             (id(result), i, j, k), task, on_result, (lambda _: None) if moving else None
         )
         return True
@@ -81,7 +81,7 @@ class NetworkRequests(MarkActs):
             self.session.choose_layer(None)
             self.session.refused(replace(problem_of(error), cause=QUESTION))
 
-        self.questions.ask((id(result), layer_choice), task, on_result, on_error)
+        self.questions.submit((id(result), layer_choice), task, on_result, on_error)
 
     def ask_without(self) -> bool:
         """Run the network again with the candidate in focus masked."""
@@ -94,7 +94,7 @@ class NetworkRequests(MarkActs):
 
         def on_result(summary: str) -> None:
             if self.session.result is result:
-                self.session.answer_without(candidate.id, summary)
+                self.session.show_masked_result(candidate.id, summary)
                 self.session.notify(f"Without candidate {candidate.id}: {summary}")
 
         return self.jobs.start("Running again without it", task, on_result)

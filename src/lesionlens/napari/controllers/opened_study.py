@@ -15,7 +15,7 @@ from lesionlens.imaging.preparation.draft import PrepareOptions
 from lesionlens.results.review.reopen import is_result, prepare_and_reopen
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database
-from lesionlens.site.worklist.ahead import local_study
+from lesionlens.site.worklist.background_analysis import local_study
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -64,7 +64,7 @@ class Opener:
                 layers.insert(len(layers) - number, Layer.create(*data))
                 if number == 0:
                     self.images_loaded()
-            self.session.bring_back()  # if nothing was found
+            self.session.restore_suspended()  # if nothing was found
             if study is not None:
                 layers.selection.active = layers[-1]
                 self._check_names(study, layer_data)
@@ -72,10 +72,10 @@ class Opener:
                     when_idle(then)
 
         if not self.jobs.running:
-            self.session.set_aside()
+            self.session.suspend()
 
         return self.jobs.start(
-            "Opening", task, on_result, lambda error: self.refused(request, error, then)
+            "Opening", task, on_result, lambda error: self.handle_error(request, error, then)
         )
 
     def _check_names(self, study: Study, layer_data: list[Any]) -> None:
@@ -90,9 +90,9 @@ class Opener:
             if self.session.state.study is study:
                 self.session.report_exchanged(exchanged)
 
-        self.name_check.ask(id(study), task, on_result)
+        self.name_check.submit(id(study), task, on_result)
 
-    def refused(
+    def handle_error(
         self,
         request: Request,
         error: BaseException,
@@ -101,7 +101,7 @@ class Opener:
         """Ask the reader if a decision is missing; otherwise show the error and the old study."""
         count = _count_results(request) if isinstance(error, UnusableInputError) else 0
         if count:
-            self.session.bring_back()
+            self.session.restore_suspended()
             self.session.failed(_results_problem(request.paths[0].name, count))
         elif isinstance(error, SeveralStudiesError):
             self.session.ask(Query(request, studies=error.studies))
@@ -114,7 +114,7 @@ class Opener:
             )
             self.session.ask(Query(request, study=error.study), problem)
         else:
-            self.session.bring_back()
+            self.session.restore_suspended()
             if isinstance(error, PatientConflictError) and self.ask_patient is not None:
                 confirmed = replace(request, same_patient=True)
                 self.session.ended(_CONFIRM_PATIENT)
@@ -131,7 +131,7 @@ class Opener:
         request = replace(query.request, study_uid=uid, date=dates.get(uid, ""))
         return self.open(request)
 
-    def name(self, named: Mapping[MrSequence, Path | str]) -> bool:
+    def assign_sequences(self, named: Mapping[MrSequence, Path | str]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""
         state = self.session.state
         if state.query is not None and state.query.study is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy, Series
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.other_images import (
+from lesionlens.imaging.preparation.display_images import (
     OtherImage,
     OtherKind,
     align_other_series,
@@ -16,7 +16,7 @@ from lesionlens.imaging.preparation.other_images import (
 )
 from lesionlens.napari.controllers.comparing import resampling_note
 from lesionlens.napari.controllers.mark_acts import MarkActs
-from lesionlens.napari.model.choices.views import ComparedPictures, Layout
+from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.qt.jobs import Jobs
 
 _SUBTRACTION = "subtraction"
@@ -93,20 +93,20 @@ class OtherImageActs(MarkActs):
             views = self.session.state.choices.views
             compared, layout = views.compared, views.layout
             if compared is not None and compared.other_image:
-                layout, compared = compared.layout, compared.instead_of
+                layout, compared = compared.layout, compared.previous
             note = resampling_note(analysis, *computed_from)
-            pictures = ComparedPictures(
+            pictures = ComparisonImages(
                 image.name,
-                image.plain,
+                image.short_name,
                 dict.fromkeys(study.series, image.volume),
                 other_image=name,
-                how=image.how,
+                registration=image.alignment,
                 resampled=dict.fromkeys(study.series if note else (), note),
-                instead_of=compared,
+                previous=compared,
                 layout=layout,
             )
             self.session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
-            return f"{image.name}, {image.how}." if image.how else None
+            return f"{image.name}, {image.alignment}." if image.alignment else None
 
         self.jobs.start("Showing another series", task, on_result)
 
@@ -116,4 +116,4 @@ class OtherImageActs(MarkActs):
         compared = views.compared
         if compared is not None:
             layout = compared.layout if views.layout is Layout.PRIOR else views.layout
-            self.session.choose_views(compared=compared.instead_of, layout=layout, swapped=False)
+            self.session.choose_views(compared=compared.previous, layout=layout, swapped=False)

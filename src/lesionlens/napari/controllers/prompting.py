@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.prompt_response import (
-    parts_in,
-    prompts_that_hold,
-    question_of,
+    predicted_parts,
+    prompt_request,
     redrawn,
     region_of,
+    valid_prompts,
 )
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.prompting.rules import part_of, refused
+from lesionlens.engines.prompting.rules import components_at, refused
 from lesionlens.napari.controllers.review_controller import PROMPT_MESSAGES, ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -89,7 +89,7 @@ class Prompting:
     ) -> None:
         self.session, self.questions = session, questions
         self.review_controller = review_controller
-        self.held = False
+        self.active = False
         self._queue: list[_QueuedGesture] = []
         self._just_begun = False
         self._outline_number = 0
@@ -103,24 +103,24 @@ class Prompting:
         self._started = ("", 0.0)
         self._neighbour = 0
 
-    def hold(self, held: bool) -> None:
+    def set_active(self, held: bool) -> None:
         """Use the pointer for prompts while the key is held."""
-        self.held = held and not why_not_added(self.session.state)
-        if held and not self.held:
+        self.active = held and not why_not_added(self.session.state)
+        if held and not self.active:
             self.session.decline(f"{why_not_added(self.session.state)}.")
         elif held or self.session.state.message in (_HELP, _HELP_EXCLUDING):
             self._show_help() if held else self.session.notify("")
-        self.session.choose_tools(prompting=self.held)
+        self.session.choose_tools(prompting=self.active)
 
     @property
     def excluding(self) -> bool:
         """Whether prompts exclude unless Alt is held."""
         return self.session.state.tools.excluding
 
-    def switch(self) -> None:
+    def toggle_excluding(self) -> None:
         """Let prompts exclude instead of include, or include again."""
-        self.session.let_exclude(not self.excluding)
-        if self.held:
+        self.session.set_excluding(not self.excluding)
+        if self.active:
             self._show_help()
         else:
             self.session.notify(_SWITCHED[self.excluding])
@@ -128,10 +128,10 @@ class Prompting:
     def _show_help(self) -> None:
         self.session.notify(_HELP_EXCLUDING if self.excluding else _HELP)
 
-    def take(self, gesture: Gesture) -> None:
+    def add_gesture(self, gesture: Gesture) -> None:
         """Queue a gesture."""
         self.session.notify("")
-        if self.review_controller.measuring():
+        if self.review_controller.notify_if_measuring():
             return
         if self.session.state.editing is None and not self._begin(gesture):
             return
@@ -148,13 +148,13 @@ class Prompting:
             self.session.decline(f"{reason}.")
             return False
         try:
-            voxels = self._voxels(gesture)[0 if gesture.belongs else 1]
+            voxels = self._voxels(gesture)[0 if gesture.foreground else 1]
         except LesionLensError as error:
             self._show_refusal(error)
             return False
         components = overlays.components[tuple(voxels.T)]
         candidate_id = int(next(iter(components[components > 0]), 0))
-        if candidate_id == 0 and not gesture.belongs:
+        if candidate_id == 0 and not gesture.foreground:
             self.session.decline("Include something first: there is no outline here.")
             return False
         if candidate_id:
@@ -165,7 +165,7 @@ class Prompting:
             neighbour = self._neighbouring_candidate(gesture)
             self.session.begin_new()
             self._neighbour = neighbour
-        self.session.choose_tools(prompting=self.held)
+        self.session.choose_tools(prompting=self.active)
         self._just_begun = self.session.state.editing is not None
         return self._just_begun
 
@@ -188,8 +188,8 @@ class Prompting:
         protected = self._protected_strokes(queued, labels)
 
         def task(context: RunContext) -> Any:  # noqa: ARG001
-            response = result.answer_prompts(question_of(labels, prompt))
-            changed = redrawn(labels, response, prompt, free, parts_in(analysis, response))
+            response = result.answer_prompts(prompt_request(labels, prompt))
+            changed = redrawn(labels, response, prompt, free, predicted_parts(analysis, response))
             return (
                 replace(prompt, made_by=response.made_by),
                 np.where(protected, labels, changed),
@@ -211,7 +211,7 @@ class Prompting:
         self._answering_outline = outline
         if not editor.rounds:
             self.session.notify(_FIRST)
-        self.questions.ask((id(result), "prompt", time.monotonic()), task, on_result, on_error)
+        self.questions.submit((id(result), "prompt", time.monotonic()), task, on_result, on_error)
 
     def _proceed(self) -> None:
         """Answer the next prompt; after the last, go where the reader wanted to go meanwhile."""
@@ -260,7 +260,7 @@ class Prompting:
         if self._neighbour:
             message, self._neighbour = _NEW_BESIDE.format(self._neighbour), 0
         prompted = tuple(self._voxels(gesture)[0].T)
-        if overlays is not None and gesture.belongs:
+        if overlays is not None and gesture.foreground:
             others = set(overlays.components[prompted].tolist()) - {0, self.session.state.editing}
             added = (labels > 0) & (before == 0)
             only_prompted = not others and added.any() and added.sum() == added[prompted].sum()
@@ -287,7 +287,7 @@ class Prompting:
         for voxels, opposite in zip(self._voxels(queued.gesture), (~inside, inside), strict=True):
             strokes = by_hand & opposite
             if strokes[tuple(voxels.T)].any():
-                by_hand &= ~part_of(strokes, voxels)
+                by_hand &= ~components_at(strokes, voxels)
             by_hand[tuple(voxels.T)] = False
         return by_hand
 
@@ -303,7 +303,7 @@ class Prompting:
                 "Point elsewhere, or redraw or merge that candidate",
             )
         before = editor.rounds[-1] if editor.rounds else None
-        sides = prompts_that_hold(editor.rounds, labels, queued.region)
+        sides = valid_prompts(editor.rounds, labels, queued.region)
         new = [foreground, background]
         merged: list[tuple[Voxel, ...]] = []
         for old, added, opposite in zip(sides, new, reversed(new), strict=True):
@@ -346,7 +346,7 @@ class Prompting:
         foreground, background = (
             (_NO_VOXELS, _NO_VOXELS) if overlays is None else voxels_of(gesture, overlays.grid)
         )
-        if not len(foreground if gesture.belongs else background):
+        if not len(foreground if gesture.foreground else background):
             raise refused("a prompt outside the images", "a position in the brain")
         return foreground, background
 

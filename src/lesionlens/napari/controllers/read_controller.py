@@ -28,7 +28,7 @@ from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.review import store
 from lesionlens.site.database.records import Mark, ReadKey
 from lesionlens.site.database.worklist_database import WorklistDatabase
-from lesionlens.site.worklist import own_log
+from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class ReadController:
         self._begun_read: ExpectedRead | None = None
         self._suspended = _NO_SUSPENDED_READ
         """Study, expected read and withheld result, restored if opening another study fails."""
-        self._own_log = own_log.OwnLog()
+        self._own_log = reader_log.OwnLog()
         self._log: ReadSession | None = None
         """Log of decisions outside a read."""
         self._stored_review = Review()
@@ -167,10 +167,10 @@ class ReadController:
         """
         self.asking_owner, self._answered = False, True
         if reader is not None and owns_read:
-            self.name_reader(reader)
+            self.copy_to_reader(reader)
         elif reader is not None and self.read_session is not None:
             previous, study = self.read_session, self.session.state.study
-            previous.leave()
+            previous.close()
             key = replace(previous.key, reader=reader)
             expected = ExpectedRead(previous.database, key, previous.unaided_first)
             self.read_session = None if study is None else self._new_read(study, expected)
@@ -193,7 +193,9 @@ class ReadController:
 
     def _retry_save(self, state: State, next_step: str = _SAVED_LATER) -> None:
         if not self.all_saved and state.analysis is not None:
-            self._save(state.analysis, own_log.as_logged(state.analysis, state.review), next_step)
+            self._save(
+                state.analysis, reader_log.with_own_uids(state.analysis, state.review), next_step
+            )
 
     def leave(self) -> None:
         """End the read of the study and stop the clock."""
@@ -204,7 +206,7 @@ class ReadController:
         self.all_saved, self._warned, self.asking_owner, self._answered = True, False, False, False
         for read_session in filter(None, logs):
             try:
-                read_session.leave()
+                read_session.close()
             except LesionLensError as error:  # decisions are written when they are made
                 logger.warning("The time of leaving a study was not kept: %s", error.found)
         if self.closed_list is not None:
@@ -236,10 +238,10 @@ class ReadController:
 
         The reader's log is used if it continues the analysis's own review.
         """
-        recovery = own_log.recovered(analysis, *self._log_location(analysis))
+        recovery = reader_log.recover_review(analysis, *self._log_location(analysis))
         self._logged = recovery.logged
-        if recovery.other.events:
-            return recovery.review, own_log.save_conflicting(analysis, recovery.other)
+        if recovery.conflicting.events:
+            return recovery.review, reader_log.save_conflicting(analysis, recovery.conflicting)
         if not recovery.review.events or recovery.review.events == analysis.review.events:
             return recovery.review, ""
         last_event = recovery.review.events[-1]
@@ -250,20 +252,20 @@ class ReadController:
         """Return the key and folder of the log of decisions on an analysis."""
         read_session = self.read_session
         if read_session is None:
-            return _own_key(analysis.study), own_log.own_folder()
+            return _own_key(analysis.study), reader_log.own_folder()
         return read_session.key, read_session.database.folder
 
     def decided_elsewhere(self, analysis: Analysis) -> bool:
         """Whether another window decided on the shown analysis since it was shown here."""
-        new_decisions = own_log.logged(analysis, *self._log_location(analysis)) - self._logged
-        return own_log.lacks(self.session.state.review, analysis, new_decisions)
+        new_decisions = reader_log.logged(analysis, *self._log_location(analysis)) - self._logged
+        return reader_log.lacks_decisions(self.session.state.review, analysis, new_decisions)
 
     # --- closed ---------------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
         """Whether the analysis must be hidden."""
-        return self.read_session is not None and self.read_session.closed
+        return self.read_session is not None and self.read_session.is_analysis_hidden
 
     @property
     def analysis_shown(self) -> bool:
@@ -283,7 +285,7 @@ class ReadController:
         self.changed.emit()
         return True
 
-    def as_shown(self, result: Any, overlays: Any) -> tuple[Any, Any]:
+    def limited_to_arm(self, result: Any, overlays: Any) -> tuple[Any, Any]:
         """Return a result and its overlays, limited to the arm of this read."""
         if self.read_session is None:
             return result, overlays
@@ -303,7 +305,7 @@ class ReadController:
 
         The confidence applies to this mark only.
         """
-        if self.read_session is not None and not self.read_session.signed:
+        if self.read_session is not None and not self.read_session.is_signed:
             if not self.in_head(point_mm):
                 self.session.decline("That position is outside the head: nothing was marked.")
                 return
@@ -326,15 +328,15 @@ class ReadController:
         if current is not None and not mark_uid:
             self.session.decline("There is no mark to remove.")
         else:
-            self._apply(lambda read_session: read_session.take_back(mark_uid))
+            self._apply(lambda read_session: read_session.remove_mark(mark_uid))
 
-    def name_reader(self, reader: str) -> None:
+    def copy_to_reader(self, reader: str) -> None:
         """Continue an unnamed read under a reader's name."""
         if self.read_session is not None and not self.read_session.key.reader:
-            self.read_session = self.read_session.under(reader)
+            self.read_session = self.read_session.continue_as(reader)
             self._rename_expected()
         if self._log is not None and not self._log.key.reader:
-            self._log = self._log.under(reader)
+            self._log = self._log.continue_as(reader)
 
     def sign_unaided(self) -> tuple[Any, Any] | None:
         """Sign the unaided read; return the withheld result, if any."""
@@ -380,13 +382,13 @@ class ReadController:
     def can_remove(self, mark: Mark) -> bool:
         """Whether a mark can still be removed."""
         current = self.read_session
-        return current is not None and not current.signed and mark.phase is current.phase
+        return current is not None and not current.is_signed and mark.phase is current.phase
 
     # --- decisions in the review ----------------------------------------------------------
 
     def _on_changed(self, old: State, new: State) -> None:
         if new.study is not old.study:
-            if new.study is None and self.session.aside is old.study:
+            if new.study is None and self.session.suspended_study is old.study:
                 self._suspended = old.study, self._begun_read, self._withheld
             self._retry_save(old, _DECIDE_AGAIN)
             self.leave()
@@ -409,10 +411,10 @@ class ReadController:
         if new.analysis is None:
             return
         if previous_result is not self.session.result:
-            self._stored_review = own_log.as_logged(new.analysis, new.review)
+            self._stored_review = reader_log.with_own_uids(new.analysis, new.review)
             self._continued_log = None
         elif new.review is not old.review:
-            self._save(new.analysis, own_log.as_logged(new.analysis, new.review))
+            self._save(new.analysis, reader_log.with_own_uids(new.analysis, new.review))
 
     def _note_findings_shown(self, new: State) -> None:
         """Record once that the open study's findings are shown, for later unaided reads."""
@@ -420,22 +422,25 @@ class ReadController:
         if study is not None and findings_shown and self._noted_study is not study:
             self._noted_study = study
             current = self.read_session
-            self._own_log.note_shown(study, _own_key(study) if current is None else current.key)
+            self._own_log.record_shown(study, _own_key(study) if current is None else current.key)
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
         """Return the log for decisions: the read in progress, else the reader's own log."""
-        if self._log is not None and self._log.database.vanished:
+        if self._log is not None and self._log.database.is_missing:
             self._log = None  # the new log takes over all decisions
         key = _own_key(analysis.study)
         if self._log is not None and self._log.key != key:  # another reader continues
-            self._log.leave()
+            self._log.close()
             self._log = None
         log = self.read_session or self._log
         if log is None:
             log = self._log = ReadSession(self._own_log.database, key)
         if log is not self._continued_log:
-            analysis_key, centroids = store.analysis_key(analysis.run), own_log.centroids(analysis)
-            log.show(analysis_key, self._stored_review, centroids)
+            analysis_key, centroids = (
+                store.analysis_key(analysis.run),
+                reader_log.centroids(analysis),
+            )
+            log.continue_from(analysis_key, self._stored_review, centroids)
             self._continued_log = log
         return log
 
@@ -445,7 +450,7 @@ class ReadController:
         A reader who continues an unnamed read without a further decision then finds it again.
         """
         analysis = self.session.state.analysis
-        if analysis is not None and self._store(analysis, ReadSession.take_over):
+        if analysis is not None and self._store(analysis, ReadSession.replace_log):
             self._show_marks()
 
     def store_own_shown(self) -> None:
@@ -460,7 +465,9 @@ class ReadController:
     def _save(self, analysis: Analysis, review: Review, next_step: str = _SAVED_LATER) -> None:
         """Store new decisions with their timing."""
         if self._store(
-            analysis, lambda log, centroids: log.keep(review, centroids, self.confidence), next_step
+            analysis,
+            lambda log, centroids: log.store_decisions(review, centroids, self.confidence),
+            next_step,
         ):
             self._stored_review, self.confidence = review, None
             self._show_marks()
@@ -469,7 +476,7 @@ class ReadController:
         """Write decisions to the log; False, with a message, if that failed."""
         try:
             log = self._log_of(analysis)
-            write(log, own_log.centroids(analysis))
+            write(log, reader_log.centroids(analysis))
         except LesionLensError as error:
             self.all_saved = False
             self._report_unsaved(error, next_step)
@@ -488,11 +495,11 @@ class ReadController:
         if log.key.session or location == self._noted_location:
             return
         try:
-            own_log.note_kept(analysis_key, log.key.reader, log.database.folder)
+            reader_log.record_last_folder(analysis_key, log.key.reader, log.database.folder)
         except LesionLensError as error:
             logger.warning("Where decisions were kept was not noted: %s", error.found)
         self._noted_location = location
 
 
 def _own_key(study: Study) -> ReadKey:
-    return own_log.own_key(study, read_preferences().reader_name or "")
+    return reader_log.read_key_of_study(study, read_preferences().reader_name or "")

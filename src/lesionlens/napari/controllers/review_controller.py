@@ -18,12 +18,15 @@ from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import redraws, reviewed
-from lesionlens.napari.model.wording.edits import SIGNED, why_not_marked
+from lesionlens.napari.model.wording.edits import SIGNED, decision_obstacle
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review import drafts
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.seen import on_another_outline, signed_on_others
+from lesionlens.results.review.outline_digests import (
+    is_decided_on_other_outline,
+    is_signed_on_other_outlines,
+)
 
 _SAVING_OUTLINE, _REMEASURING = "Keeping the outline", "Measuring again"
 _MEASURED = "An outline is being measured: wait until that has ended, then press again."
@@ -62,8 +65,8 @@ class ReviewController:
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
-        editor.drew, editor.lost = self._keep_draft, self._offer_draft
-        editor.undo_asked, editor.redo_asked = self.undo, self.redo
+        editor.on_stroke, editor.on_layer_deleted = self._keep_draft, self._offer_draft
+        editor.undo_requested, editor.redo_requested = self.undo, self.redo
 
     @property
     def reader(self) -> str | None:
@@ -76,14 +79,14 @@ class ReviewController:
 
     def _mark(self, state: ReviewState) -> bool:
         self.session.reader = self.reader
-        if why_not_marked(self.session.state) or self.session.mark(state) is None:
+        if decision_obstacle(self.session.state) or self.session.mark(state) is None:
             self.explain()
             return False
         return True
 
     def explain(self) -> None:
         """Notify why no candidate can be decided or redrawn."""
-        self.session.decline(f"{why_not_marked(self.session.state)}.")
+        self.session.decline(f"{decision_obstacle(self.session.state)}.")
 
     def what_is_signed(self) -> str:
         """Return the statement of a signature; empty, with a message, if it is not possible."""
@@ -130,10 +133,10 @@ class ReviewController:
             str(candidate.id)
             for candidate in state.analysis.findings.candidates
             if state.review.outline_of(candidate.tracking_uid) is None
-            and on_another_outline(state.review, candidate.tracking_uid, outlines)
+            and is_decided_on_other_outline(state.review, candidate.tracking_uid, outlines)
         ]
         messages = [_OTHER_OUTLINE.format(", ".join(candidate_ids))] if candidate_ids else []
-        if signed_on_others(state.review, outlines):
+        if is_signed_on_other_outlines(state.review, outlines):
             self.withdraw(_ANALYSED_AGAIN)
             messages.append(f"The signature is withdrawn: {_ANALYSED_AGAIN}.")
         return " ".join(messages)
@@ -168,7 +171,7 @@ class ReviewController:
         reader = self.reader
         self._record(lambda log: log.withdraw_response(reason, reader=reader))
 
-    def settle_reason(self) -> None:
+    def store_reason(self) -> None:
         """Add a reason typed after its decision to that decision."""
         state, candidate = self.session.state, self.session.candidate()
         if candidate is None or state.editing is not None:
@@ -355,12 +358,12 @@ class ReviewController:
 
     def _is_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""
-        if not self.measuring() and self.answering():
+        if not self.notify_if_measuring() and self.answering():
             self.session.decline(_ANSWERED)
             return True
         return self._changing
 
-    def measuring(self) -> bool:
+    def notify_if_measuring(self) -> bool:
         """Whether an outline is being measured; notifies if so."""
         if self._changing:
             self.session.decline(_MEASURED)

@@ -88,7 +88,7 @@ class SecondReader:
             if self._session.state.study is not analysis.study:
                 return "The second result was discarded: another study is open."
             self._number, self._visited_mm, self._compared_analysis = 0, None, analysis
-            self._session.take_second(second)
+            self._session.show_second_result(second)
             self.follow()
             count = len(second.agreement.disagreements)
             return f"{count} disagreements: F7 goes through them, F8 adopts the other outline."
@@ -100,7 +100,7 @@ class SecondReader:
         if self._session.state.second is None:
             self._session.decline(_NO_SECOND_RESULT)
         else:
-            self._session.take_second(None)
+            self._session.show_second_result(None)
 
     def follow(self) -> None:
         """Compare again after a change of the open result."""
@@ -112,7 +112,7 @@ class SecondReader:
         ):
             return
         self._compared_analysis = state.analysis
-        self._session.take_second(state.second.against(state.analysis))
+        self._session.show_second_result(state.second.against(state.analysis))
 
     def step(self, by: int) -> None:
         """Go to the next or previous disagreement, cyclically."""
@@ -137,7 +137,7 @@ class SecondReader:
         self._views.go_to_point(part.point_mm)
         return f"{part.number} of {count}: {disagreement_words(part)}"
 
-    def visit(self, point_mm: Point) -> None:
+    def go_to_disagreement(self, point_mm: Point) -> None:
         """Go to the disagreement at a point (RAS+ mm)."""
         second = self._session.state.second
         parts = () if second is None else second.agreement.disagreements
@@ -146,7 +146,7 @@ class SecondReader:
             self._number = visited.number - 1
             self.step(1)
 
-    def take(self) -> bool:
+    def adopt(self) -> bool:
         """Adopt the second result at the disagreement in view.
 
         It is the one at the crosshair of linked views, else the last visited one. If the views have
@@ -162,7 +162,7 @@ class SecondReader:
         agreement = state.second.agreement
         if state.choices.views.layout is not Layout.SINGLE:
             grid = state.analysis.volumes.labels.grid
-            voxel = grid.nearest_voxel(self._views.viewpoint.now.point_mm, clip=True)
+            voxel = grid.nearest_voxel(self._views.viewpoint.current.point_mm, clip=True)
             number = int(agreement.parts[tuple(voxel)])
             if number:
                 return agreement.disagreements[number - 1]
@@ -177,7 +177,7 @@ class SecondReader:
         if second is None or analysis is None or part is None:
             self._session.decline("Go to a disagreement first (F7).")
             return False
-        crosshair_mm = self._views.viewpoint.now.point_mm
+        crosshair_mm = self._views.viewpoint.current.point_mm
         if not is_visible_at(state, second.agreement, part, crosshair_mm, self.in_sight):
             self._session.decline(f"It was out of view. {self._show(part)}. F8 adopts it now.")
             return False

@@ -8,10 +8,10 @@ from typing import Any
 
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import MarkActs
-from lesionlens.napari.controllers.read_words import what_is_signed
+from lesionlens.napari.controllers.read_texts import what_is_signed
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.state.identity import StudyIdentity
-from lesionlens.napari.preferences import keep_reader
+from lesionlens.napari.preferences import store_reader
 
 _STUDY_CHANGED = "Another study is open now: nothing was signed."
 _RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
@@ -74,10 +74,10 @@ class SignActs(MarkActs):
                 self.session.decline(_RESULT_CHANGED)
             return
         if not self.read_controller.reader:
-            keep_reader(reader)
-        self.read_controller.name_reader(reader)
+            store_reader(reader)
+        self.read_controller.copy_to_reader(reader)
         if self.worklist is not None:
-            self.worklist.name_reader(reader)
+            self.worklist.copy_to_reader(reader)
         if not self.read_controller.closed:
             self.review_controller.sign(statement, reader)
             return

@@ -14,7 +14,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.state.identity import StudyIdentity
-from lesionlens.napari.preferences import keep_reader
+from lesionlens.napari.preferences import store_reader
 from lesionlens.results.review import drafts
 
 _CONTINUES = "You continue this read as {}."
@@ -54,7 +54,7 @@ class UnnamedReadActs(MarkActs):
         identity = self.session.state.identity
         self.ask_owner(identity, time, lambda owner: self._apply_answer(study, owner))
 
-    def withheld(self, analysis: Analysis, retry: Callable[[], object]) -> bool:
+    def withhold_until_answered(self, analysis: Analysis, retry: Callable[[], object]) -> bool:
         """Withhold a result until the reader has answered; False if nothing was asked."""
         if not self.read_controller.asking_owner:
             return False
@@ -66,7 +66,7 @@ class UnnamedReadActs(MarkActs):
         self._after_answer = then
         return True
 
-    def asked_for_owner(
+    def ask_for_owner(
         self,
         analysis: Analysis,
         logged: Review,
@@ -101,9 +101,9 @@ class UnnamedReadActs(MarkActs):
         if self.session.state.study is not study:
             return
         if owner is not None:
-            keep_reader(owner.reader)
+            store_reader(owner.reader)
             if self.worklist is not None:
-                self.worklist.name_reader(owner.reader)
+                self.worklist.copy_to_reader(owner.reader)
         self.read_controller.assign_owner(
             None if owner is None else owner.reader, owns_read=owner is None or owner.owns_read
         )

@@ -73,7 +73,7 @@ class UpdateLoop:
         if only_progress_differs(old, new):
             self._view_model = before.at(new.activity)
         else:
-            self._view_model = view_model_of(new, self._session.aside)
+            self._view_model = view_model_of(new, self._session.suspended_study)
         self._paint(before, self._view_model)
         self._editor.apply(old, new)
         self._finish(before, self._view_model)

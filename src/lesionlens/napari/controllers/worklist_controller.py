@@ -22,25 +22,25 @@ from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopen_result
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
-from lesionlens.napari.model.studies import recent
+from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result
-from lesionlens.site.database.describing import describe_all
+from lesionlens.site.database.descriptions import describe_studies
 from lesionlens.site.database.records import WorklistRow
 from lesionlens.site.database.worklist_database import (
     WorklistDatabase,
-    is_list,
+    is_worklist_folder,
     open_worklist_database,
 )
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.ahead import ARCHIVE
-from lesionlens.site.worklist.extend import extend
+from lesionlens.site.worklist.add_studies import extend
+from lesionlens.site.worklist.background_analysis import ARCHIVE
 from lesionlens.site.worklist.sources import archived, studies_at
-from lesionlens.site.worklist.table import WrittenTables, tables_of
+from lesionlens.site.worklist.table import ReaderStudyTables, tables_of
 
 _POLL_MS = 1000
 _NO_RESULT = (
@@ -132,7 +132,7 @@ class WorklistController:
 
     def open(self, folder: Path) -> bool:
         """Open an existing list for the reader set in the preferences."""
-        if not is_list(folder):
+        if not is_worklist_folder(folder):
             self.session.failed(
                 Problem(
                     "There is no list",
@@ -146,7 +146,7 @@ class WorklistController:
 
     def open_last(self) -> None:
         """Open the list of the last session, unless a list is open."""
-        recent_lists = recent.recall(recent.LISTS)
+        recent_lists = recent_paths.recall(recent_paths.LISTS)
         if recent_lists and self.session.state.folder is None:
             self.open(recent_lists[0])
 
@@ -163,7 +163,7 @@ class WorklistController:
             self.session.failed(problem_of(error))
             return False
         self._poll.start()
-        recent.remember(recent.LISTS, folder)
+        recent_paths.remember(recent_paths.LISTS, folder)
         return True
 
     def scan(self, source: Path, folder: Path) -> bool:
@@ -188,10 +188,10 @@ class WorklistController:
         if folder is None:
             return False
 
-        def task(context: RunContext) -> WrittenTables:
+        def task(context: RunContext) -> ReaderStudyTables:
             return tables_of(folder, target, context=context)
 
-        def on_result(tables: WrittenTables) -> str:
+        def on_result(tables: ReaderStudyTables) -> str:
             names = f"{tables.reads.name} and {tables.marks.name}"
             return f"{tables.progress_text}. {names} in {target.name}."
 
@@ -202,7 +202,7 @@ class WorklistController:
             database = open_worklist_database(folder)
             try:
                 added_count = add(database)
-                describe_all(database, context=context)
+                describe_studies(database, context=context)
             finally:
                 database.close()
             return added_count
@@ -231,7 +231,7 @@ class WorklistController:
         key = self._refused[0].key
         return next((row for row in self.session.state.rows if row.key == key), None)
 
-    def name_reader(self, reader: str) -> None:
+    def copy_to_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
         self.session.name_reader(reader)
 
@@ -252,7 +252,7 @@ class WorklistController:
         if self._opening is not None:
             self._requested = row
             self.session.choose(row)
-            self.actions.session.set_aside()
+            self.actions.session.suspend()
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
@@ -261,7 +261,7 @@ class WorklistController:
 
         self._opening = row
         self.session.choose(row)
-        self.actions.session.set_aside()
+        self.actions.session.suspend()
         name = f"Opening {row.entry.name}"
         return self.actions.jobs.start(
             name,
@@ -297,7 +297,7 @@ class WorklistController:
         refused_row = self._opening
         if self._open_requested():
             return
-        self.actions.session.bring_back()  # if no image was shown
+        self.actions.session.restore_suspended()  # if no image was shown
         if not isinstance(error, CancelledError):
             self._refused = None if refused_row is None else (refused_row, self._step)
             self.actions.session.failed(problem_of(error))

@@ -39,12 +39,12 @@ class DockLayout(QObject):
         self._overruled = self._drawing = False
         self._held_width: int | None = None
         self._growth_timer = once_idle(self._undo_growth, self, _FONT_SETTLE_MS)
-        self._update_timer = once_idle(self.make, self)
+        self._update_timer = once_idle(self.update, self)
         self._controls_timer = once_idle(self._show_drawing_controls, self)
         self._fit_timer = once_idle(self._fit_window, self, _FONT_SETTLE_MS)
         window.installEventFilter(self)
 
-    def make(self) -> None:
+    def update(self) -> None:
         """Hide or show napari's docks by the width of the window."""
         panel = self.parent()
         window = main_window(panel)
@@ -74,7 +74,7 @@ class DockLayout(QObject):
         elif self._hidden_docks and free_width >= canvas_width + _RESHOW_MARGIN_PX:
             self._show_again(window)
 
-    def draw(self, drawing: bool, *, wait: bool = False) -> None:
+    def set_drawing(self, drawing: bool, *, wait: bool = False) -> None:
         """Show napari's controls while an outline is drawn: eraser, brush size and colours.
 
         They move the image, so they wait while it is pointed at.
@@ -87,7 +87,7 @@ class DockLayout(QObject):
             self._controls_timer.start()
         else:
             self._show_drawing_controls()
-            self.make()
+            self.update()
 
     def _show_drawing_controls(self) -> None:
         """Show or hide the controls, once the other docks are laid out.
@@ -102,11 +102,11 @@ class DockLayout(QObject):
         self._fit_timer.start()
 
     @property
-    def keeps(self) -> bool:
+    def is_width_held(self) -> bool:
         """Whether the window keeps its width until a new font has settled."""
         return self._held_width is not None
 
-    def keep(self) -> None:
+    def hold_width(self) -> None:
         """Keep the window's width, although its content will need more."""
         window = main_window(self.parent())
         if window is not None and self._held_width is None:
@@ -115,7 +115,7 @@ class DockLayout(QObject):
 
     def _undo_growth(self) -> None:
         """Undo the growth of the window by a larger font, once docks are hidden."""
-        self.make()
+        self.update()
         width, self._held_width = self._held_width, None
         window = main_window(self.parent())
         if window is None or width is None or window.isMaximized() or window.isFullScreen():

@@ -54,7 +54,7 @@ class Drops(QObject):
         return True
 
 
-def canvas_of(window: QMainWindow) -> tuple[QWidget, ...]:
+def drop_targets(window: QMainWindow) -> tuple[QWidget, ...]:
     """Return the widgets that accept drops in the centre of a window."""
     central = window.centralWidget()
     if central is None:

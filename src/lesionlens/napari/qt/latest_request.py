@@ -53,7 +53,7 @@ class LatestRequest(QObject):
         """Whether a request is running."""
         return self._running_task is not None
 
-    def ask(
+    def submit(
         self,
         key: Hashable,
         task: Task,

@@ -18,7 +18,7 @@ T = TypeVar("T")
 _POLL_INTERVAL_MS = 30
 
 
-def painted(work: Callable[[], T]) -> T:
+def run_while_painting(work: Callable[[], T]) -> T:
     """Call `work` in a thread while the window keeps painting; return or raise its outcome.
 
     Without a window, or on another thread, it is a plain call.

@@ -75,7 +75,7 @@ def cells(row: WorklistRow) -> tuple[str, ...]:
         entry.name + arm,
         " ".join(_NAMES.get(name, name) for name in entry.sequences),
         f"{SIGNS[row.state]} {row.state.value}",
-        ", ".join(f"{name} {SIGNS[state]}" for name, state in row.others),
+        ", ".join(f"{name} {SIGNS[state]}" for name, state in row.other_states),
         "" if entry.candidates is None else str(entry.candidates),
         "" if entry.highest is None else score_words(entry.highest),
         f"⚠ {warning_count}: {entry.warnings[0]}" if warning_count else "",

@@ -14,17 +14,17 @@ from lesionlens.base.geometry import as_vec3, corners
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of, traced
-from lesionlens.napari.model.geometry.planes import Plane, value_words
+from lesionlens.napari.model.geometry.planes import Plane, intensity_text
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
 from lesionlens.napari.model.overlays.window_level import Limits
 from lesionlens.napari.model.screen.board import Board, Tile
-from lesionlens.napari.model.screen.drawing import Artist, Drawing
-from lesionlens.napari.model.screen.drawn_outline import Lines, OutlineArtist
+from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
+from lesionlens.napari.model.screen.edited_outline import Lines, OutlineArtist
 from lesionlens.napari.viewer.brush import Brush
-from lesionlens.napari.viewer.dragged_ends import DraggedEnds
-from lesionlens.napari.viewer.other_study import OtherStudy
+from lesionlens.napari.viewer.dragged_ends import EndDragger
+from lesionlens.napari.viewer.other_study import ComparedImages
 from lesionlens.napari.viewer.single import ROOM
 from lesionlens.napari.viewer.tile import TileView
 
@@ -58,7 +58,7 @@ class BoardView(QWidget):
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
         self.wheel_zooms = False
-        self.follows = False
+        self.zoom_is_external = False
         """Whether the zoom is controlled by another window, and not fitted here."""
         self.prompting: Callable[[], bool] = lambda: False
         """Whether the pointer makes prompts."""
@@ -70,11 +70,11 @@ class BoardView(QWidget):
         self._viewpoint, self._limits_of = viewpoint, limits_of
         self.board = Board()
         self._maximised: int | None = None
-        self._artist = Artist({})
-        self._comparison_view: OtherStudy | None = None
+        self._artist = TilePainter({})
+        self._comparison_view: ComparedImages | None = None
         self._fitted = True
         self._wheel_remainder = 0.0
-        self.ends = DraggedEnds(lambda: self.board, self)
+        self.ends = EndDragger(lambda: self.board, self)
         self._hover: tuple[Tile, str] | None = None
         self.tiles: tuple[TileView, ...] = ()
         grid = QGridLayout(self)
@@ -97,9 +97,9 @@ class BoardView(QWidget):
             self._update_grid()
         self.repaint_all()
 
-    def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
+    def set_pictures(self, pictures: Mapping[MrSequence, Picture]) -> None:
         """Set the images to draw."""
-        self._artist = Artist(pictures)
+        self._artist = TilePainter(pictures)
         self._comparison_view = None
         self.repaint_all()
 
@@ -107,7 +107,7 @@ class BoardView(QWidget):
         """Release a closed study."""
         self.board, self._hover = Board(), None
         self.ends.forget()
-        self._artist = Artist({})
+        self._artist = TilePainter({})
         self._comparison_view = None
         self.repaint_all()
 
@@ -163,14 +163,14 @@ class BoardView(QWidget):
         if picture is not None:
             centre = picture.grid.to_mm((np.asarray(picture.grid.shape) - 1) / 2)
             self._fitted = True
-            self._viewpoint.move(centre_mm=as_vec3(centre), zoom=self.whole_zoom())
+            self._viewpoint.move(centre_mm=as_vec3(centre), zoom=self.fit_zoom())
 
     @property
     def zoomed(self) -> bool:
         """Whether the reader zoomed or moved the views."""
         return not self._fitted
 
-    def whole_zoom(self) -> float:
+    def fit_zoom(self) -> float:
         """Return the zoom that fits the volume into every view."""
         zooms = []
         for view in self.tiles:
@@ -178,18 +178,18 @@ class BoardView(QWidget):
             if drawing is not None and drawing.image is not None:
                 width, height = drawing.image.size
                 zooms.append(_FIT_MARGIN * min(view.width() / width, view.height() / height))
-        return min(zooms, default=self._viewpoint.now.zoom)
+        return min(zooms, default=self._viewpoint.current.zoom)
 
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view, and zoom out if a box is larger than a view."""
-        zoom = self._viewpoint.now.zoom
+        zoom = self._viewpoint.current.zoom
         if box_mm is not None:
             box_corners = corners(*box_mm)
             for view in self.tiles:
                 on_screen = self.board.frame.on_screen(view.tile.plane, box_corners)
                 extent = ROOM * np.maximum(np.ptp(on_screen, axis=0), 1.0)
                 zoom = min(zoom, view.width() / extent[0], view.height() / extent[1])
-        self._fitted = self._fitted and zoom == self._viewpoint.now.zoom
+        self._fitted = self._fitted and zoom == self._viewpoint.current.zoom
         self._viewpoint.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
 
     def go_to_point(self, centre_mm: Point) -> None:
@@ -199,7 +199,7 @@ class BoardView(QWidget):
 
     def in_sight(self, plane: Plane, points_mm: NDArray[np.float64]) -> bool:
         """Whether a view of a plane is wide enough to show one of some points, (N, 3) RAS+ mm."""
-        viewpoint, frame = self._viewpoint.now, self.board.frame
+        viewpoint, frame = self._viewpoint.current, self.board.frame
         offsets = (
             np.abs(frame.on_screen(plane, points_mm - np.array(viewpoint.centre_mm)))
             * viewpoint.zoom
@@ -217,19 +217,19 @@ class BoardView(QWidget):
             return None
         comparison = self._comparison_of(tile)
         if comparison is None:
-            content = self._artist.draw(self.board, tile, self._viewpoint.now)
+            content = self._artist.draw(self.board, tile, self._viewpoint.current)
             hand_drawn = self._hand_drawn_lines(tile)
             return (
                 replace(content, outlines=content.outlines + hand_drawn) if hand_drawn else content
             )
-        return comparison.draw(self.board, tile, self._viewpoint.now)
+        return comparison.draw(self.board, tile, self._viewpoint.current)
 
     def _hand_drawn_lines(self, tile: Tile) -> Lines:
         outline = None if self.brush is None or tile.prior else self.brush.outline
         if outline is None:
             return ()
         frame = self.board.frame
-        depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
+        depth = float(frame.depth(tile.plane, self._viewpoint.current.point_mm))
         return self._outlines.lines(outline, frame, tile.plane, depth)
 
     def _press_brush(self, point: Point, slab: Slab | None) -> bool:
@@ -244,18 +244,18 @@ class BoardView(QWidget):
         if picture is None or self._comparison_of(tile) is not None:
             return None
         frame, plane = self.board.frame, tile.plane
-        depth = float(frame.depth(plane, self._viewpoint.now.point_mm))
+        depth = float(frame.depth(plane, self._viewpoint.current.point_mm))
         centre_depth = picture.depth_of(frame, plane, picture.number_at(frame, plane, depth))
         return Slab(frame.normal(plane), centre_depth, picture.step_mm(frame, plane))
 
-    def _comparison_of(self, tile: Tile) -> OtherStudy | None:
+    def _comparison_of(self, tile: Tile) -> ComparedImages | None:
         """Return the images shown instead of a tile's, if any."""
         views = self.board.views
         compared = views.compared if views.swapped or tile.prior else None
         if compared is None or tile.sequence not in compared.volumes:
             return None
         if self._comparison_view is None or self._comparison_view.compared is not compared:
-            self._comparison_view = OtherStudy.of(compared)
+            self._comparison_view = ComparedImages.of(compared)
         return self._comparison_view
 
     def limits(self, tile: Tile) -> Limits:
@@ -269,7 +269,7 @@ class BoardView(QWidget):
 
     def zoom(self) -> float:
         """Return the zoom, pixels per millimetre."""
-        return self._viewpoint.now.zoom
+        return self._viewpoint.current.zoom
 
     def corner(self, tile: Tile) -> tuple[str, ...]:
         """Return the patient's identity and the series, unless hidden."""
@@ -278,12 +278,12 @@ class BoardView(QWidget):
         series = self.board.series.get(tile.sequence)
         return (*self.board.corner, *(() if series is None else (series,)))
 
-    def foot(self, tile: Tile) -> str:
+    def footer(self, tile: Tile) -> str:
         """Return the value under the pointer, else the window."""
         if self._hover is not None and self._hover[0] == tile:
             return self._hover[1]
         low, high = self.limits(tile)
-        return f"W {value_words(high - low)}  L {value_words((low + high) / 2)}"
+        return f"W {intensity_text(high - low)}  L {intensity_text((low + high) / 2)}"
 
     def pressed(self, tile: Tile, position: tuple[float, float], *, probe: bool) -> None:
         """Draw, grab a ruler's end, or else move the crosshair; `probe` probes the voxel too."""
@@ -294,7 +294,7 @@ class BoardView(QWidget):
         if probe:
             self.probe_requested.emit(point)
 
-    def added_at(self, tile: Tile, position: tuple[float, float]) -> None:
+    def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None:
         """Move the crosshair and add the lesion there."""
         if self.board.editing:
             self.pressed(tile, position, probe=False)
@@ -303,7 +303,7 @@ class BoardView(QWidget):
         self._viewpoint.move(point_mm=point)
         self.lesion_requested.emit(point)
 
-    def prompted_along(
+    def prompt_drawn(
         self, tile: Tile, path: Sequence[tuple[float, float]], is_drag: bool, modifiers: set[str]
     ) -> None:
         """Emit a prompt."""
@@ -322,11 +322,11 @@ class BoardView(QWidget):
         """Release a ruler, a measurement or the brush."""
         if self.brush is not None:
             self.brush.lift()
-        self.ends.let_go()
+        self.ends.release()
 
     def _point_at(self, tile: Tile, position: tuple[float, float]) -> Point:
         frame = self.board.frame
-        depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
+        depth = float(frame.depth(tile.plane, self._viewpoint.current.point_mm))
         return as_vec3(frame.in_patient(tile.plane, position, depth))
 
     def dragged(self, tile: Tile, offset_px: tuple[float, float], *, window: bool) -> None:
@@ -338,7 +338,7 @@ class BoardView(QWidget):
         elif window:
             self.window_dragged.emit(tile.sequence, *offset_px)
         else:
-            viewpoint = self._viewpoint.now
+            viewpoint = self._viewpoint.current
             shift_mm = -(np.asarray(offset_px) / viewpoint.zoom) @ self.board.frame.screen(
                 tile.plane
             )
@@ -363,7 +363,7 @@ class BoardView(QWidget):
             return self._artist.value(self.board, tile, point)
         return comparison.artist.value(comparison.board(self.board), tile, point)
 
-    def turned(
+    def wheel_turned(
         self, tile: Tile, steps: float, position: tuple[float, float], *, control: bool
     ) -> None:
         """Scroll slices, with Control zoom about the pointer; a preference swaps both."""
@@ -374,10 +374,10 @@ class BoardView(QWidget):
             slices = self.board.slices(tile.plane)
             if slices is not None:
                 self._viewpoint.move(
-                    point_mm=slices.stepped(self._viewpoint.now.point_mm, whole_steps)
+                    point_mm=slices.stepped(self._viewpoint.current.point_mm, whole_steps)
                 )
             return
-        viewpoint, frame = self._viewpoint.now, self.board.frame
+        viewpoint, frame = self._viewpoint.current, self.board.frame
         zoom = viewpoint.zoom * ZOOM_STEP**steps
         offset_mm = np.asarray(position) - frame.on_screen(tile.plane, viewpoint.centre_mm)
         shift_mm = offset_mm * (1 - viewpoint.zoom / zoom) @ frame.screen(tile.plane)
@@ -386,7 +386,7 @@ class BoardView(QWidget):
             centre_mm=as_vec3(np.asarray(viewpoint.centre_mm) + shift_mm), zoom=zoom
         )
 
-    def doubled(self, tile: Tile) -> None:
+    def double_clicked(self, tile: Tile) -> None:
         """Show this view alone, or all views again."""
         if len(self.board.tiles) < 2:
             return
@@ -398,8 +398,8 @@ class BoardView(QWidget):
 
     def resized(self) -> None:
         """Fit again unless the reader zoomed or moved."""
-        if self._fitted and not self.follows:
-            self._viewpoint.move(zoom=self.whole_zoom())
+        if self._fitted and not self.zoom_is_external:
+            self._viewpoint.move(zoom=self.fit_zoom())
 
 
 def _cells(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:

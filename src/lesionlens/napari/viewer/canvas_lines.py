@@ -21,8 +21,8 @@ from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
-from lesionlens.napari.model.screen.drawing import Artist, Drawing
-from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
+from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
+from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, create_strokes
 from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
 
 RING_MM = 4.0
@@ -37,8 +37,8 @@ class CanvasLines:
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._artist = Artist({})
-        self._canvas = strokes_over(viewer)
+        self._artist = TilePainter({})
+        self._canvas = create_strokes(viewer)
 
     @property
     def strokes(self) -> Strokes | None:
@@ -56,7 +56,7 @@ class CanvasLines:
     def forget(self) -> None:
         """Release the volumes of a closed study."""
         self.show(Board(), Viewpoint())
-        self._artist = Artist({})
+        self._artist = TilePainter({})
 
     def release(self) -> None:
         """Remove the lines from the canvas."""

@@ -101,7 +101,7 @@ def _register() -> bool:
 _HAS_OVERLAYS = _register()
 
 
-def strokes_over(viewer: ViewerModel, name: str = NAME) -> OverlayStrokes | LayerStrokes:
+def create_strokes(viewer: ViewerModel, name: str = NAME) -> OverlayStrokes | LayerStrokes:
     """Return the strokes of a viewer under a name."""
     return OverlayStrokes(viewer, name) if _HAS_OVERLAYS else LayerStrokes(viewer)
 

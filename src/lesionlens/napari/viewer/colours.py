@@ -52,16 +52,16 @@ def map_colours(role: str) -> NDArray[np.float64]:
     return np.asarray(colours_of(role).colors, dtype=np.float64)
 
 
-def map_words(region: Region, layer_choice: LayerChoice | None) -> str:
+def map_title(region: Region, layer_choice: LayerChoice | None) -> str:
     """Return the name of a region's map; layers are counted from 1.
 
     Examples
     --------
-    >>> map_words(Region.ET, LayerChoice(Region.ET, 0, 1))
+    >>> map_title(Region.ET, LayerChoice(Region.ET, 0, 1))
     'Attention · enhancing tumour · layer 1, head 2'
-    >>> map_words(Region.WT, LayerChoice(Region.WT, SecondOpinion.GRADIENTS))
+    >>> map_title(Region.WT, LayerChoice(Region.WT, SecondOpinion.GRADIENTS))
     'Grad-CAM · whole tumour'
-    >>> map_words(Region.ET, LayerChoice(Region.ET, SecondOpinion.BY_FLAIR))
+    >>> map_title(Region.ET, LayerChoice(Region.ET, SecondOpinion.BY_FLAIR))
     'Evidence of FLAIR · whole tumour'
     """
     if layer_choice is None:

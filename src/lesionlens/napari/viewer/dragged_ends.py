@@ -18,13 +18,13 @@ REACH_PX = 8.0
 """Maximum distance for grabbing an end."""
 
 
-class DraggedEnds(QObject):
+class EndDragger(QObject):
     """The dragged end, with signals for its movement."""
 
     ruler_dragged = Signal(object)
-    ruler_let_go = Signal()
+    ruler_released = Signal()
     """An end of a ruler was moved: the candidate's current rulers."""
-    measure_begun = Signal(object, bool)
+    measure_started = Signal(object, bool)
     """A measurement begins at a point: RAS+ mm; whether the last one is visible here."""
     measure_moved = Signal(int, int, object)
     """A measurement point was moved: measurement, point, RAS+ mm."""
@@ -94,16 +94,16 @@ class DraggedEnds(QObject):
         if views.measuring is None:
             return None
         last_index = len(views.measures) - 1
-        self.measure_begun.emit(
+        self.measure_started.emit(
             point, any(measure.index == last_index for measure in drawing.measures)
         )
         measures = self._board().views.measures  # with the new one
         return True, len(measures) - 1, len(measures[-1].points) - 1
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """End the drag."""
         if self._dragged_end is not None:
-            (self.measure_ended if self._dragged_end[0] else self.ruler_let_go).emit()
+            (self.measure_ended if self._dragged_end[0] else self.ruler_released).emit()
         self._dragged_end, self._pressing = None, False
 
 

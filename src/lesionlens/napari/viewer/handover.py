@@ -27,7 +27,7 @@ class Handover:
         if relative_zoom > 1.1 or camera.zoom == self._transferred_zoom:
             self._viewpoint.move(zoom=camera.zoom)  # both are pixels per millimetre
             extra_dims = dims.ndim - SPACE
-            centre = list(self._viewpoint.now.point_mm)
+            centre = list(self._viewpoint.current.point_mm)
             for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
                 centre[axis - extra_dims] = float(value)
             linked.go_to_point((centre[0], centre[1], centre[2]))
@@ -37,11 +37,13 @@ class Handover:
         extra_dims = self._viewer.dims.ndim - SPACE
         if extra_dims >= 0 and self._viewer.dims.ndisplay == 2:
             axes = [axis - extra_dims for axis in self._viewer.dims.order[-SPACE:]]
-            centre = self._viewpoint.now.centre_mm
+            centre = self._viewpoint.current.centre_mm
             self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in axes)
             self._transferred_zoom = 0.0
             if linked.zoomed:
-                self._viewer.scene.camera.zoom = self._transferred_zoom = self._viewpoint.now.zoom
+                self._viewer.scene.camera.zoom = self._transferred_zoom = (
+                    self._viewpoint.current.zoom
+                )
 
     def _fit_zoom(self) -> float:
         dims = self._viewer.dims

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.choices.views import ComparedPictures, Window
+from lesionlens.napari.model.choices.views import ComparisonImages, Window
 from lesionlens.napari.model.overlays.maps import (
     MapView,
     Overlays,
@@ -38,7 +38,7 @@ from lesionlens.napari.viewer.colours import (
     UNCERTAINTY,
     colours_of,
     label_colours,
-    map_words,
+    map_title,
 )
 from lesionlens.napari.viewer.single import TRANSFORM
 
@@ -66,10 +66,10 @@ class Layers:
         self._background_layers: list[Any] = []
         self._locked_layers: WeakSet[Any] = WeakSet()
         self._is_restoring = False
-        self.moved: Callable[[], object] = lambda: None
+        self.transform_restored: Callable[[], object] = lambda: None
         """Called after the transform of a layer changed and was restored."""
         self._sequence: MrSequence | None = None
-        self.revealed: Callable[[MrSequence], object] = lambda _: None
+        self.sequence_revealed: Callable[[MrSequence], object] = lambda _: None
         """Called when napari's layer list makes the image of another sequence visible."""
 
     # --- images ---------------------------------------------------------------------------
@@ -79,12 +79,12 @@ class Layers:
         metadata = layer.metadata[KEY]
         self._by_role[metadata["sequence"]] = layer
         metadata.setdefault("of", ref(layer))
-        self.hold(layer)
+        self.lock_transform(layer)
         layer.events.visible.connect(self._on_visible)
         metadata.setdefault("auto", tuple(layer.contrast_limits))
         layer.contrast_limits_range = full_range(layer.data)
 
-    def hold(self, layer: Any) -> None:
+    def lock_transform(self, layer: Any) -> None:
         """Lock a layer's position in the patient: changes of its transform are undone."""
         transform = tuple(layer.scale), tuple(layer.translate)
         layer.metadata[KEY].setdefault("place", transform)
@@ -99,7 +99,7 @@ class Layers:
                 getattr(layer.events, name).disconnect(self._on_transform)
             layer.events.visible.disconnect(self._on_visible)
 
-    def has_made(self, layer: Any) -> bool:
+    def owns(self, layer: Any) -> bool:
         """Whether a layer is one of these, and no copy of one."""
         return layer in self._by_role.values()
 
@@ -145,7 +145,7 @@ class Layers:
             layer.contrast_limits_range = (min(low, lowest), max(high, highest))
             layer.contrast_limits = (low, high)
 
-    def set_right(self) -> bool:
+    def restore_transforms(self) -> bool:
         """Restore the transform of every LesionLens layer; return whether one was changed."""
         was_changed, self._is_restoring = False, True
         for layer in self._locked_layers.intersection(self._viewer.layers):
@@ -159,16 +159,16 @@ class Layers:
         return was_changed
 
     def _on_transform(self) -> None:
-        if not self._is_restoring and self.set_right():
-            self.moved()
+        if not self._is_restoring and self.restore_transforms():
+            self.transform_restored()
 
     def _on_visible(self, event: Any) -> None:
         """Select the sequence of a layer that became visible, so that the caption matches."""
         sequence = MrSequence(event.source.metadata[KEY]["sequence"])
         if event.source.visible and self._sequence not in (None, sequence):
-            self.revealed(sequence)
+            self.sequence_revealed(sequence)
 
-    def forget_others(self, study: Any, background: Any = None) -> None:
+    def remove_other_studies(self, study: Any, background: Any = None) -> None:
         """Remove the layers of any other study, and all overlays.
 
         The images of `background`, a study that is kept for later, are restored with it.
@@ -200,7 +200,7 @@ class Layers:
         layer = self._by_role.get(role)
         return layer if layer is not None and self._has(layer) else None
 
-    def take(self, overlays: Overlays | None, study: Any) -> None:
+    def show_overlays(self, overlays: Overlays | None, study: Any) -> None:
         """Show an analysis: replace overlays, and images of registered sequences.
 
         Images of other sequences stay unchanged.
@@ -228,7 +228,7 @@ class Layers:
             layer = Image(data, name=sequence.display_name, metadata=metadata, **keywords)
             self.adopt(layer)
             self._viewer.layers.insert(0, layer)
-        elif sequence in overlays.moved:
+        elif sequence in overlays.registered:
             geometry = geometry_keywords(overlays.grid)
             layer.metadata[KEY] |= {
                 "place": (geometry["scale"], geometry["translate"]),
@@ -236,7 +236,7 @@ class Layers:
                 "auto": contrast_limits(data),
             }
             layer.data = data
-            self.set_right()
+            self.restore_transforms()
             layer.contrast_limits_range = full_range(data)
             layer.contrast_limits = layer.metadata[KEY]["auto"]
 
@@ -319,7 +319,7 @@ class Layers:
             self._viewer.layers.selection.active = layer_to_select
 
     def _show_compared(
-        self, compared: ComparedPictures | None, sequence: MrSequence | None
+        self, compared: ComparisonImages | None, sequence: MrSequence | None
     ) -> None:
         """Show an image of another study over the sequence, or remove it."""
         layer, base_image = self._get(COMPARED), self.picture(sequence)
@@ -337,7 +337,7 @@ class Layers:
         study = base_image.metadata[KEY].get("study")
         metadata = {KEY: {"study": study, "role": COMPARED}}
         layer = Image(volume.data, name=compared.description, metadata=metadata, **keywords)
-        self.hold(layer)
+        self.lock_transform(layer)
         active = self._viewer.layers.selection.active
         indices = [self._viewer.layers.index(image) for image in self._pictures()]
         self._viewer.layers.insert(max(indices) + 1, layer)
@@ -355,14 +355,14 @@ class Layers:
             for role in (ATTENTION, EVIDENCE):
                 self._apply_map(role, None, "", scene.opacity)
             return
-        view = self._overlays.attended(scene.attention, scene.layer_choice)
+        view = self._overlays.attention_of(scene.attention, scene.layer_choice)
         if view is None and scene.layer_choice is not None:
             return
         key = (view, scene.only, id(self._overlays.components))
         if view is not None and self._applied.get("attended") != key:
             self._applied["attended"] = key
             self._applied["shown"] = self._overlays.alone(view, scene.only)
-        name = map_words(scene.attention, scene.layer_choice)
+        name = map_title(scene.attention, scene.layer_choice)
         if scene.only is not None:
             name += f" · candidate {scene.only}"
         for role in (ATTENTION, EVIDENCE):
@@ -442,6 +442,6 @@ class Layers:
         indices = [layers.index(layer_above) for layer_above in above if layer_above is not None]
         layers.insert(min(indices, default=len(layers)), layer)
         self._by_role[role] = layer
-        self.hold(layer)
+        self.lock_transform(layer)
         layers.selection.active = active
         return layer

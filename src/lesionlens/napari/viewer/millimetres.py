@@ -20,7 +20,7 @@ class Millimetres:
         self._set_units: tuple[Any, ...] | None = None
         self._point: tuple[float, ...] = ()
 
-    def keep(self) -> None:
+    def connect(self) -> None:
         """Keep the world in millimetres from now on."""
         for event, callback in self._events():
             event.connect(callback)

@@ -115,7 +115,7 @@ class CanvasMouse:
             camera.mouse_pan = mouse_pan
 
 
-def move_at_pointer(pictures: tuple[QWidget, ...]) -> bool:
+def send_pointer_move(pictures: tuple[QWidget, ...]) -> bool:
     """Send a mouse move to the image under the pointer, even if the pointer has not moved.
 
     Returns

@@ -5,33 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.choices.views import ComparisonImages
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import contrast_limits
 from lesionlens.napari.model.overlays.window_level import Limits, dragged
 from lesionlens.napari.model.screen.board import Board, Tile
-from lesionlens.napari.model.screen.drawing import Artist, Drawing
+from lesionlens.napari.model.screen.drawing import Drawing, TilePainter
 
 
 @dataclass(frozen=True, slots=True)
-class OtherStudy:
+class ComparedImages:
     """Comparison images, ready to be drawn."""
 
-    compared: ComparedPictures
-    artist: Artist
+    compared: ComparisonImages
+    artist: TilePainter
     limits: dict[MrSequence, Limits]
     """Windows by sequence."""
     auto: dict[MrSequence, Limits]
     """Initial windows."""
 
     @classmethod
-    def of(cls, compared: ComparedPictures) -> OtherStudy:
+    def of(cls, compared: ComparisonImages) -> ComparedImages:
         """Prepare the images of a comparison, with their initial windows."""
         pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
         limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
         name = compared.plain if compared.other_image else ""
-        return cls(compared, Artist(pictures, name), {**limits}, limits)
+        return cls(compared, TilePainter(pictures, name), {**limits}, limits)
 
     def board(self, board: Board) -> Board:
         """Return the board without anything of the open study; only T1c is projected."""
@@ -43,13 +43,17 @@ class OtherStudy:
         compared, own_board = self.compared, self.board(board)
         drawing = self.artist.draw(own_board, tile, viewpoint)
         flagged = compared.components
-        title = compared.description if board.views.named else compared.plain
+        title = compared.description if board.views.shows_identity else compared.plain
         plane_name = tile.plane.value if compared.other_image else drawing.lines[0]
         resampled = compared.resampled.get(tile.sequence)
         position = drawing.lines[1:2] if resampled else drawing.lines[1:]
         return replace(
             drawing,
-            lines=(f"{title} · {plane_name}", *position, *filter(None, (resampled, compared.how))),
+            lines=(
+                f"{title} · {plane_name}",
+                *position,
+                *filter(None, (resampled, compared.registration)),
+            ),
             outlines=()
             if flagged is None
             else self.artist.marked(own_board, tile, viewpoint, flagged),

@@ -21,8 +21,8 @@ class OutlineLayer(Labels):
     """
 
     gate: Gate | None = None
-    undo_asked: Callable[[], object]
-    redo_asked: Callable[[], object]
+    undo_requested: Callable[[], object]
+    redo_requested: Callable[[], object]
     """Called by napari's own keys for undo and redo instead of changing the labels."""
 
     @property
@@ -31,17 +31,17 @@ class OutlineLayer(Labels):
 
     def undo(self) -> None:
         """Undo the last stroke by the session, as our own key does: its prompt is undone too."""
-        self.undo_asked()
+        self.undo_requested()
 
     def redo(self) -> None:
         """Redo the stroke by the session."""
-        self.redo_asked()
+        self.redo_requested()
 
-    def step_back(self) -> None:
+    def undo_stroke(self) -> None:
         """Undo the last stroke."""
         super().undo()
 
-    def step_on(self) -> None:
+    def redo_stroke(self) -> None:
         """Redo the stroke."""
         super().redo()
 

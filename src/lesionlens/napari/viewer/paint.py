@@ -13,8 +13,8 @@ from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPo
 
 from lesionlens.napari.model.geometry.contours import Line
 from lesionlens.napari.model.geometry.slices import Slice
-from lesionlens.napari.model.screen.around_slice import DrawnMeasure
 from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
+from lesionlens.napari.model.screen.slice_annotations import DrawnMeasure
 from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, PROMPT_COLOURS, map_colours
 
 LETTER, TEXT_COLOUR, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
@@ -51,7 +51,7 @@ class Projection:
         corner = self.point(x, y)
         return QRectF(corner.x(), corner.y(), width * self.zoom, height * self.zoom)
 
-    def at(self, point: QPointF) -> tuple[float, float]:
+    def position_mm(self, point: QPointF) -> tuple[float, float]:
         """Return the millimetres on the screen of a pixel."""
         return (
             (point.x() - self.width / 2) / self.zoom + self.centre[0],

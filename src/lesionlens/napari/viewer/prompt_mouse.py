@@ -18,7 +18,7 @@ from lesionlens.napari.model.choices.gestures import (
     switched,
     traced,
 )
-from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
+from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, create_strokes
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 from lesionlens.napari.viewer.single import SPACE
 
@@ -49,7 +49,7 @@ class PromptMouse:
     ) -> None:
         self._viewer, self._is_prompting, self._on_gesture = viewer, is_prompting, on_gesture
         self._excluding = excluding
-        self._trail = strokes_over(viewer, _TRAIL)
+        self._trail = create_strokes(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
 
     def release(self) -> None:

@@ -69,7 +69,7 @@ class SingleView:
         self._fitted_pose: tuple[float, ...] = ()
         self._centred: tuple[Point, Box | None] | None = None
         self._ndim, self._plane = 0, Plane.AXIAL
-        self.turned: Callable[[], object] = lambda: None
+        self.orientation_restored: Callable[[], object] = lambda: None
         """Called after the orientation changed and was restored."""
         self._letters = [self._overlay(edge, edge, _LETTER_STYLE) for edge in _LETTER_POSITIONS]
         self._caption = self._overlay("caption", "top_left", _CAPTION_STYLE)
@@ -89,13 +89,13 @@ class SingleView:
         if not self._ready:
             self._ready = True
             self._show_overlays()
-            self._units.keep()
+            self._units.connect()
             for event in self._orientation_events():
                 event.connect(self._relabel)
             for event in self._orientation_settings():
                 event.connect(self._on_orientation)
             self._viewer.canvas.events.size.connect(self._on_size)
-        self.set_right()
+        self.restore_orientation()
 
     def _orientation_events(self) -> tuple[Any, ...]:
         """Return the events that can change the orientation."""
@@ -124,10 +124,10 @@ class SingleView:
                 return
             sliced = dims.order[-SPACE] - extra_dims
             self.show_plane(next(plane for plane, order in ORDERS.items() if order[0] == sliced))
-            self.turned()
+            self.orientation_restored()
         elif tuple(str(axis) for axis in camera.orientation) != RADIOLOGICAL:
-            self.set_right()
-            self.turned()
+            self.restore_orientation()
+            self.orientation_restored()
 
     def _show_overlays(self) -> None:
         canvas, overlays = self._viewer.canvas, self._viewer.canvas.overlays
@@ -157,7 +157,7 @@ class SingleView:
             event.disconnect(self._on_orientation)
         self._viewer.canvas.events.size.disconnect(self._on_size)
 
-    def set_right(self) -> None:
+    def restore_orientation(self) -> None:
         """Restore radiological convention."""
         camera = self._viewer.scene.camera
         if tuple(str(axis) for axis in camera.orientation) != RADIOLOGICAL:
@@ -276,7 +276,7 @@ class SingleView:
                 self._centre(*self._centred, keep_fitted=True)
         self._fitted_pose = self._camera_pose()
 
-    def look_around(self) -> None:
+    def show_3d_overview(self) -> None:
         """Fit the study in three dimensions, viewed from the front, left and slightly above."""
         self._viewer.reset_view()
         self._viewer.scene.camera.set_view_direction((-0.35, -1.0, 0.55), (1.0, 0.0, 0.0))

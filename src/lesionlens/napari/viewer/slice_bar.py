@@ -80,7 +80,7 @@ class SliceBar(QWidget):
         if self._slices is not None:
             self.axis.setText(AXIS_LABELS[plane.through])
             self._set_silently(self.slider.setMaximum, self._slices.count)
-            self._on_viewpoint(self._acts.viewpoint.now)
+            self._on_viewpoint(self._acts.viewpoint.current)
         self._hide_napari_sliders(self._slices is not None)
         self.setVisible(self._slices is not None)
 

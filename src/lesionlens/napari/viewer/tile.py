@@ -37,7 +37,7 @@ class _Listener(Protocol):
     def limits(self, tile: Tile) -> tuple[float, float]: ...
     def zoom(self) -> float: ...
     def corner(self, tile: Tile) -> tuple[str, ...]: ...
-    def foot(self, tile: Tile) -> str: ...
+    def footer(self, tile: Tile) -> str: ...
     def brush_mm(self) -> float | None: ...
     def prompting(self) -> bool: ...
     def excluding(self) -> bool: ...
@@ -45,14 +45,14 @@ class _Listener(Protocol):
     def dragged(self, tile: Tile, offset_px: tuple[float, float], *, window: bool) -> None: ...
     def released(self) -> None: ...
     def hovered(self, tile: Tile | None, position: tuple[float, float]) -> None: ...
-    def turned(
+    def wheel_turned(
         self, tile: Tile, steps: float, position: tuple[float, float], *, control: bool
     ) -> None: ...
-    def added_at(self, tile: Tile, position: tuple[float, float]) -> None: ...
-    def prompted_along(
+    def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None: ...
+    def prompt_drawn(
         self, tile: Tile, path: Sequence[tuple[float, float]], is_drag: bool, modifiers: set[str]
     ) -> None: ...
-    def doubled(self, tile: Tile) -> None: ...
+    def double_clicked(self, tile: Tile) -> None: ...
     def resized(self) -> None: ...
 
 
@@ -122,7 +122,7 @@ class TileView(QWidget):
             painter,
             drawing,
             self._listener.corner(self.tile),
-            self._listener.foot(self.tile),
+            self._listener.footer(self.tile),
             projection,
         )
         radius = self._listener.brush_mm()
@@ -151,7 +151,7 @@ class TileView(QWidget):
 
     def _position_mm(self, position: QPointF) -> tuple[float, float] | None:
         drawing = self._listener.drawing(self.tile)
-        return None if drawing is None else self.projection(drawing).at(position)
+        return None if drawing is None else self.projection(drawing).position_mm(position)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Left: crosshair; Shift: probe; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
@@ -163,7 +163,7 @@ class TileView(QWidget):
                 self._prompt_path = _PromptPath(event.position(), [position], modifiers)
                 return
             if "Control" in modifier_keys:
-                self._listener.added_at(self.tile, position)
+                self._listener.lesion_added(self.tile, position)
                 return
         self._drag_position = event.position()
         self._press(event)
@@ -201,7 +201,7 @@ class TileView(QWidget):
         prompt_path, self._prompt_path = self._prompt_path, None
         if prompt_path is not None:
             self.update()
-            self._listener.prompted_along(
+            self._listener.prompt_drawn(
                 self.tile, prompt_path.path, prompt_path.moved, prompt_path.modifiers
             )
         self._listener.released()
@@ -211,7 +211,7 @@ class TileView(QWidget):
         if self._listener.prompting() or self._listener.brush_mm() is not None:
             self.mousePressEvent(event)
         elif event.button() == Qt.MouseButton.LeftButton:
-            self._listener.doubled(self.tile)
+            self._listener.double_clicked(self.tile)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Forward the wheel."""
@@ -220,7 +220,7 @@ class TileView(QWidget):
         if position is not None:
             control = "Control" in modifiers_of(event)
             steps = (delta.y() or delta.x()) / NOTCH
-            self._listener.turned(self.tile, steps, position, control=control)
+            self._listener.wheel_turned(self.tile, steps, position, control=control)
         event.accept()
 
     def leaveEvent(self, event: QEvent) -> None:

@@ -215,7 +215,7 @@ class ViewToolbar(QWidget):
             "toggle_slab": views.slab and linked,
             "toggle_isolines": views.isolines,
             "toggle_rulers": views.rulers and linked,
-            "toggle_names": views.named,
+            "toggle_names": views.shows_identity,
         }
         for command, button in self.switches.items():
             button.setChecked(states[command])

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayou
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.process.memory import passing_over
+from lesionlens.base.process.memory import existing_objects_excluded
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.planes import Plane
@@ -28,7 +28,7 @@ from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.screen import ShownScene
 from lesionlens.napari.model.screen.view_model import ViewModel
-from lesionlens.napari.model.state.events import Event, PlaceVisited
+from lesionlens.napari.model.state.events import Event, PositionVisited
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.board_view import BoardView
@@ -36,7 +36,7 @@ from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.handover import Handover
 from lesionlens.napari.viewer.layers import Layers
-from lesionlens.napari.viewer.mouse import CanvasMouse, move_at_pointer
+from lesionlens.napari.viewer.mouse import CanvasMouse, send_pointer_move
 from lesionlens.napari.viewer.second_window import SecondWindow
 from lesionlens.napari.viewer.single import SPACE, SingleView
 from lesionlens.napari.viewer.slice_bar import SliceBar
@@ -124,8 +124,8 @@ class Views(QObject):
         scene = self._scene = board.scene
         self.single.watch(self._layers.picture(scene.sequence))
         if scene.plane is not previous.plane:
-            self.single.set_right()
-            self._layers.set_right()
+            self.single.restore_orientation()
+            self._layers.restore_transforms()
         self._is_turning = True
         self.single.show_plane(scene.plane)
         self._is_turning = False
@@ -149,9 +149,9 @@ class Views(QObject):
             self.settle()
         self._update_bars()
 
-    def take(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
         """Handle an event: centre a position, or apply a window preset."""
-        if isinstance(event, PlaceVisited):
+        if isinstance(event, PositionVisited):
             self.go_to(event.point_mm, event.box_mm)
         else:
             self._layers.choose_window(event.window)
@@ -166,7 +166,7 @@ class Views(QObject):
         self._idle_timer.stop()
         applied, self._applied_scene = self._applied_scene, self._scene
         self._layers.apply(applied, self._scene)
-        self._move_sliders(self._viewpoint.now)
+        self._move_sliders(self._viewpoint.current)
         self._draw_lines()
 
     def show_dimensions(self) -> None:
@@ -177,7 +177,7 @@ class Views(QObject):
         self._update_bars()
         self._draw_lines()
         if self._viewer.dims.ndisplay == SPACE:
-            self.single.look_around()
+            self.single.show_3d_overview()
 
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view."""
@@ -287,11 +287,11 @@ class Views(QObject):
             parent = self.linked.parentWidget()
             self.second_window = SecondWindow(self._board_view(parent), parent)
             self.second_window.closed.connect(lambda: self._acts.keep_second_window(False))
-            self.second_window.view.take(self._pictures)
+            self.second_window.view.set_pictures(self._pictures)
         if board.second_window:
             self._update_pictures()
         was_hidden = self.second_window.isHidden()
-        self.second_window.view.follows = self._is_linked
+        self.second_window.view.zoom_is_external = self._is_linked
         self.second_window.show_board(board)
         if was_hidden and not self._is_linked:  # napari's canvas has its own zoom and centre
             self.second_window.view.fit()
@@ -324,8 +324,8 @@ class Views(QObject):
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._layers.drag_window)
         view.ends.ruler_dragged.connect(self._acts.drag_rulers)
-        view.ends.ruler_let_go.connect(self._acts.keep_rulers)
-        view.ends.measure_begun.connect(self._acts.begin_measure)
+        view.ends.ruler_released.connect(self._acts.keep_rulers)
+        view.ends.measure_started.connect(self._acts.begin_measure)
         view.ends.measure_moved.connect(self._acts.move_measure)
         view.ends.measure_ended.connect(self._acts.end_measure)
         self.board_created.emit(view)
@@ -351,7 +351,7 @@ class Views(QObject):
     def _draw_lines(self) -> None:
         """Draw outlines on napari's canvas, if it is visible."""
         if not self._is_linked:
-            self.lines.show(self._board, self._viewpoint.now)
+            self.lines.show(self._board, self._viewpoint.current)
 
     def _on_viewpoint(self, viewpoint: Viewpoint) -> None:
         """Update napari's sliders: at once if its canvas is visible, otherwise delayed."""
@@ -372,13 +372,13 @@ class Views(QObject):
         self._is_moving = False
         self._draw_lines()
 
-    def without_events(self, change: Callable[[], object]) -> None:
+    def keep_position(self, change: Callable[[], object]) -> None:
         """Change layers and keep the position, which napari would round to their steps."""
         self._is_moving = True
-        with passing_over():
+        with existing_objects_excluded():
             change()
         self._is_moving = False
-        self._move_sliders(self._viewpoint.now)
+        self._move_sliders(self._viewpoint.current)
 
     def _on_pointed(self, point_mm: Point) -> None:
         """Pass the position of the pointer to napari, for keys that use it."""
@@ -387,7 +387,7 @@ class Views(QObject):
         for callback in self._viewer.mouse_move_callbacks:
             callback(self._viewer, None)
 
-    def renew_pointer(self) -> bool | None:
+    def update_pointer(self) -> bool | None:
         """Update the pointer; return whether it is on a slice, None without a visible window."""
         if self._viewer.dims.ndisplay != 2:
             return False
@@ -395,7 +395,7 @@ class Views(QObject):
         if linked is None or canvas is None or not (canvas.isVisible() or linked.isVisible()):
             return None
         tiles = [tile for view in self._boards() for tile in view.tiles]
-        return move_at_pointer((canvas, *tiles))
+        return send_pointer_move((canvas, *tiles))
 
     def _on_reset(self) -> None:
         if self.linked is not None and self._is_linked and not self._is_turning:
@@ -413,7 +413,7 @@ class Views(QObject):
         }:
             self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in pictures.items()}
             for view in self._boards():
-                view.take(self._pictures)
+                view.set_pictures(self._pictures)
 
     def repaint(self) -> None:
         """Paint the linked views again."""

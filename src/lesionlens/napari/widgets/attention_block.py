@@ -25,7 +25,7 @@ from lesionlens.napari.widgets.parts import (
     Bars,
     Section,
     Segments,
-    choice_list,
+    combo_box,
     flat_button,
     label,
     row,
@@ -104,7 +104,7 @@ class AttentionBlock(Section):
 
     def __init__(self) -> None:
         super().__init__("ATTENTION")
-        self._region = choice_list("Region whose outline and attention are shown", letters=8)
+        self._region = combo_box("Region whose outline and attention are shown", letters=8)
         self._region.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._region.activated.connect(
             lambda _: self.region_chosen.emit(Region(self._region.currentData()))
@@ -140,21 +140,21 @@ class AttentionBlock(Section):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.body.addLayout(row(self._region, self._overlay))
-        self.body.addWidget(self.layer_chooser)
-        self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
-        self.body.addWidget(self._legend)
-        self.body.addLayout(row(self._trust, self._show_unreliable))
-        self.body.addWidget(self._title)
+        self.body_layout.addLayout(row(self._region, self._overlay))
+        self.body_layout.addWidget(self.layer_chooser)
+        self.body_layout.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
+        self.body_layout.addWidget(self._legend)
+        self.body_layout.addLayout(row(self._trust, self._show_unreliable))
+        self.body_layout.addWidget(self._title)
         facts = QVBoxLayout()
         facts.setSpacing(2)
         for pair in (self._facts[:2], self._facts[2:]):
             facts.addLayout(row(*pair, None, spacing=10))
-        self.body.addLayout(facts)
-        self.body.addWidget(self._bars)
-        self.body.addWidget(self._no_bars_label)
-        self.body.addWidget(self._without)
-        self.body.addLayout(row(self._hint, self._probe))
+        self.body_layout.addLayout(facts)
+        self.body_layout.addWidget(self._bars)
+        self.body_layout.addWidget(self._no_bars_label)
+        self.body_layout.addWidget(self._without)
+        self.body_layout.addLayout(row(self._hint, self._probe))
 
     def show_screen(self, screen: Screen, shown: ShownMap) -> None:
         """Show the settings; hidden before the analysis."""

@@ -24,10 +24,10 @@ from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.edit_block import AddRow, EditTools
 from lesionlens.napari.widgets.parts import (
     Section,
-    bring_into_sight,
     flat_button,
     label,
     row,
+    scroll_into_view,
     set_role,
     show_rows,
     show_text,
@@ -88,16 +88,18 @@ class CandidateBlock(Section):
         self._lay_out()
 
     def _lay_out(self) -> None:
-        self.body.addWidget(self._count)
-        self.body.addLayout(row(self._cavity_colour, self._cavity, spacing=4))
-        self.body.addWidget(self.table)
-        self.body.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
-        self.body.addWidget(self._costs)
-        self.body.addLayout(row(self._accept, self._reject, self._defer, self._edit, spacing=4))
-        self.body.addWidget(self.adding)
-        self.body.addLayout(row(self._outline, self._discard))
-        self.body.addWidget(self.tools)
-        self.body.addLayout(row(self.reason, self._undo, self._redo))
+        self.body_layout.addWidget(self._count)
+        self.body_layout.addLayout(row(self._cavity_colour, self._cavity, spacing=4))
+        self.body_layout.addWidget(self.table)
+        self.body_layout.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
+        self.body_layout.addWidget(self._costs)
+        self.body_layout.addLayout(
+            row(self._accept, self._reject, self._defer, self._edit, spacing=4)
+        )
+        self.body_layout.addWidget(self.adding)
+        self.body_layout.addLayout(row(self._outline, self._discard))
+        self.body_layout.addWidget(self.tools)
+        self.body_layout.addLayout(row(self.reason, self._undo, self._redo))
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -112,7 +114,7 @@ class CandidateBlock(Section):
                 column, kind.Stretch if column == LOCATION_COLUMN else kind.Fixed
             )
         self._fit_timer = once_idle(self._fit_rows, self)
-        self._scroll_timer = once_idle(lambda: bring_into_sight(self._reject, table), self)
+        self._scroll_timer = once_idle(lambda: scroll_into_view(self._reject, table), self)
         header.sectionResized.connect(self._on_resized)
         table.selectionModel().currentRowChanged.connect(self._on_row)
         table.clicked.connect(self._on_click)
@@ -146,9 +148,9 @@ class CandidateBlock(Section):
         self._commands.show_screen(screen)
         self._show_reason(screen)
         if screen.editing and self.tools.isHidden():
-            when_idle(partial(bring_into_sight, self.tools, self._edit))
+            when_idle(partial(scroll_into_view, self.tools, self._edit))
         if screen.draft_words and not self._offered_draft:
-            when_idle(partial(bring_into_sight, self._reject, self.adding))
+            when_idle(partial(scroll_into_view, self._reject, self.adding))
         self._offered_draft = screen.draft_words
         self.tools.show_screen(screen)
         self.adding.show_screen(screen)
@@ -212,7 +214,7 @@ class CandidateBlock(Section):
 
     def _show_reason(self, screen: Screen) -> None:
         """Show the reason of the candidate in focus; keep the cursor if unchanged."""
-        self.reason.refuse(screen.not_marked)
+        self.reason.refuse(screen.decision_obstacle)
         if self.reason.currentText() != screen.reason:
             with QSignalBlocker(self.reason):
                 self.reason.setCurrentText(screen.reason)

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QAbstractButton, QToolButton
 
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.widgets.parts import offer
+from lesionlens.napari.widgets.parts import set_available
 
 Button = TypeVar("Button", bound=QAbstractButton)
 
@@ -52,4 +52,4 @@ class CommandButtons:
     def show_screen(self, screen: Screen) -> None:
         """Enable available commands; the tooltips of others give the reason."""
         for button, name in self._buttons:
-            offer(button, BY_NAME[name].unavailable(screen))
+            set_available(button, BY_NAME[name].unavailable(screen))

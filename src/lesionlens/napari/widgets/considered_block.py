@@ -16,17 +16,17 @@ MAX_LINES = 12
 class ConsideredBlock(Section):
     """Lists dismissed regions; a click shows the position."""
 
-    looked_at = Signal(object)
+    position_requested = Signal(object)
     """RAS+ mm."""
 
     def __init__(self) -> None:
         super().__init__("ALSO CONSIDERED")
         self.lines = PickRows()
-        self.lines.picked.connect(self.looked_at)
-        self.body.addWidget(
+        self.lines.picked.connect(self.position_requested)
+        self.body_layout.addWidget(
             label("Outlined by the network, but scored too low to be flagged.", "dim", wrap=True)
         )
-        self.body.addWidget(self.lines)
+        self.body_layout.addWidget(self.lines)
         self.heading.setChecked(False)
 
     def show_screen(self, screen: Screen) -> None:

@@ -21,7 +21,7 @@ from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.command_buttons import CommandButtons
-from lesionlens.napari.widgets.parts import flat_button, label, offer, row, stack
+from lesionlens.napari.widgets.parts import flat_button, label, row, set_available, stack
 
 _TOOLS = (
     ("ball", "brush_ball"),
@@ -170,7 +170,7 @@ class AddRow(QWidget):
         self.setVisible(not screen.editing)
         others = [candidate for candidate in screen.candidates if not candidate.focus]
         self._commands.show_screen(screen)
-        offer(self._merge, BY_NAME["merge"].unavailable(screen))
+        set_available(self._merge, BY_NAME["merge"].unavailable(screen))
         self._menu.clear()
         for candidate in others:
             act = self._menu.addAction(f"{candidate.id} · {candidate.place}")

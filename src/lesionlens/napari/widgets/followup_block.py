@@ -14,8 +14,8 @@ from lesionlens.results.export.followup import (
     HEIGHT,
     WIDTH,
     Curves,
-    label_rows,
-    names_apart,
+    assign_label_rows,
+    spread_label_positions,
 )
 
 _PLOT_HEIGHT_PX = 120
@@ -63,7 +63,7 @@ class CurvePlot(QWidget):
             painter.drawText(QPointF(left, self.height() - 2.0), day)
         ends = [self._at(*curve.points[-1]) for curve in self.curves.lines]
         ascent = float(painter.fontMetrics().ascent())
-        names = names_apart(
+        names = spread_label_positions(
             [(end.x(), end.y()) for end in ends], ascent, self.height() - 2 * ascent
         )
         for curve, name in zip(self.curves.lines, names, strict=True):
@@ -90,7 +90,7 @@ class CurvePlot(QWidget):
             width = float(metrics.horizontalAdvance(day))
             left = max(self._at(x, 0.0).x() - (width if n else 0.0), 0.0)
             labels.append((left, left + width + _GAP, day))
-        rows = label_rows([(left, right) for left, right, _ in labels], 1)
+        rows = assign_label_rows([(left, right) for left, right, _ in labels], 1)
         placed = zip(labels, rows, strict=True)
         return [(left, day) for (left, _, day), row in placed if row is not None]
 
@@ -123,7 +123,7 @@ class FollowupBlock(Section):
         self.lines.picked.connect(self.go_to_requested)
         self.curves = CurvePlot()
         for widget in (self._title, self._doubt, self.lines, self.curves, self._sums):
-            self.body.addWidget(widget)
+            self.body_layout.addWidget(widget)
 
     def show_followup(self, shown: ShownFollowup | None) -> None:
         """Show the changes."""

@@ -40,7 +40,7 @@ class Footer(QWidget):
         """Show a screen."""
         self._signed = screen.signed
         show_text(self._reviewed, screen.reviewed)
-        text = screen.sign_words
+        text = screen.sign_button_text
         command = BY_NAME["withdraw" if screen.signed else "sign"]
         self._sign.setText(command.captioned(text))
         self._sign.setToolTip(command.tip)

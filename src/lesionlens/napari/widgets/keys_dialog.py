@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QWidget
 
-from lesionlens.napari.commands.table import KEYED
+from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.widgets.parts import stack
 
 _COLUMNS, _WIDTH_LETTERS = 2, 164
@@ -52,14 +52,14 @@ class KeysDialog(QDialog):
 
 
 def _table() -> str:
-    rows = -(-len(KEYED) // _COLUMNS)
+    rows = -(-len(KEY_COMMANDS) // _COLUMNS)
     lines = []
     for number in range(rows):
         cells = "".join(
             f'<td style="white-space: nowrap; padding-right: 10px">'
             f"<b>{escape(command.shown_key)}</b></td>"
             f'<td width="38%" style="padding-right: 18px">{escape(command.description)}</td>'
-            for command in KEYED[number::rows]
+            for command in KEY_COMMANDS[number::rows]
         )
         lines.append(f"<tr>{cells}</tr>")
     return f"<table cellspacing='0'>{''.join(lines)}</table>"

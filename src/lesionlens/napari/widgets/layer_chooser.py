@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QComboBox, QWidget
 
 from lesionlens.napari.model.choices.choices import SecondOpinion
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.widgets.parts import choice_list, row
+from lesionlens.napari.widgets.parts import combo_box, row
 
 
 class LayerChooser(QWidget):
@@ -65,7 +65,7 @@ class LayerChooser(QWidget):
 
 
 def _combo_box(tooltip: str) -> QComboBox:
-    box = choice_list(tooltip, letters=5)
+    box = combo_box(tooltip, letters=5)
     box.setToolTip(tooltip)
     return box
 

@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.studies import archive
-from lesionlens.napari.widgets.asking import ask_path, confirm_patient
+from lesionlens.napari.widgets.dialogs import ask_path, confirm_patient
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
@@ -78,9 +78,9 @@ class PacsDialog(QDialog):
         self.session.type_address(self.server.server().address)
 
     def _build(self) -> None:
-        self.server, self.form = ServerForm(archive.kept_servers()), SearchForm()
+        self.server, self.form = ServerForm(archive.stored_servers()), SearchForm()
         self.server.changed.connect(lambda: self.session.type_address(self.server.server().address))
-        self.form.asked.connect(self.search)
+        self.form.search_requested.connect(self.search)
         self._search = self._button("Search", self.search, "primary")
         self.table = _table()
         self.table.itemSelectionChanged.connect(lambda: self.session.choose(self._chosen()))

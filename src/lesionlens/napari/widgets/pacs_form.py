@@ -120,7 +120,7 @@ class ServerForm(QWidget):
 class SearchForm(QWidget):
     """Patient ID, name, dates and modality."""
 
-    asked = Signal()
+    search_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class SearchForm(QWidget):
             field.setAccessibleName(hints[name])
             if name in ("first", "last"):
                 field.setToolTip("2026-01-05; the same day twice for one day")
-            field.returnPressed.connect(self.asked)
+            field.returnPressed.connect(self.search_requested)
             layout.addWidget(field, 3 if name in ("patient_id", "name") else 2)
         layout.addWidget(self._modality)
 

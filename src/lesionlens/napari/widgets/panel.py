@@ -26,15 +26,15 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
 from lesionlens.napari.commands.command import Command, Commands
-from lesionlens.napari.commands.study import OF_AN_OPEN_STUDY, OPENERS
+from lesionlens.napari.commands.study import OPENERS, RESULT_OPENERS
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.controllers.read_words import analyse_words
+from lesionlens.napari.controllers.read_texts import analyse_button_text
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.state import Query
-from lesionlens.napari.model.studies import recent
+from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.preferences import (
     keep_preparation,
     keep_server,
@@ -47,16 +47,16 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.waiting import when_idle
-from lesionlens.napari.widgets.asking import confirm, confirm_patient
-from lesionlens.napari.widgets.asking_paths import AskingPaths
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
 from lesionlens.napari.widgets.considered_block import ConsideredBlock
+from lesionlens.napari.widgets.dialogs import confirm, confirm_patient
 from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import AnchoredScroll, label, show_text, stack, style_sheet
+from lesionlens.napari.widgets.path_dialogs import AskingPaths
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.read_owner_dialog import ReadOwnerDialog
@@ -117,13 +117,15 @@ class Panel(AskingPaths, QWidget):
     def _build(self) -> None:
         self.study = StudyBlock(self._menu())
         self.empty = empty_state(
-            [self._entry(command) for command in OPENERS if command.name not in OF_AN_OPEN_STUDY]
+            [self._entry(command) for command in OPENERS if command.name not in RESULT_OPENERS]
         )
         self.problem, self.message = ProblemBlock(), MessageBlock()
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
         self.preparation = PreparationBlock()
-        self.preparation.models_wanted.connect(lambda: self.actions_.name_models(self._show_models))
+        self.preparation.models_requested.connect(
+            lambda: self.actions_.query_models(self._show_models)
+        )
         self.preparation.show_preferences(read_preferences())
         self.run = RunBlock()
         self.read_block = ReadBlock(self.actions_.read_controller)
@@ -140,7 +142,7 @@ class Panel(AskingPaths, QWidget):
         guard = WheelGuard(self)
         for widget_class in (QComboBox, QSlider, QAbstractSpinBox):
             guard.guard(*self.findChildren(widget_class))
-        self.lead_tabs()
+        self.set_tab_order()
 
     def _lay_out(self) -> None:
         """Arrange the blocks in a scrolling column, with messages and failures below."""
@@ -161,7 +163,7 @@ class Panel(AskingPaths, QWidget):
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         stack(self, scroll, self.message, self.problem, self.footer)
 
-    def lead_tabs(self, *views: QWidget) -> None:
+    def set_tab_order(self, *views: QWidget) -> None:
         """Set the tab order: views, sequences, *Analyse*, everything else."""
         stops = (*views, *self.study.stops(), *self.run.stops(), *self.preparation.stops())
         for before, behind in itertools.pairwise(stops):
@@ -173,7 +175,9 @@ class Panel(AskingPaths, QWidget):
             title, run = self._entry(command)
             slot = partial(when_idle, run)  # once the menu is off the screen
             menu.addAction(title).triggered.connect(lambda _=False, slot=slot: slot())
-        recent_studies = recent_menu(self, "Recent studies", recent.STUDIES, self.actions_.open)
+        recent_studies = recent_menu(
+            self, "Recent studies", recent_paths.STUDIES, self.actions_.open
+        )
         menu.insertMenu(menu.actions()[2], recent_studies)
         menu.addMenu(other_menu(self, self.actions_))
         menu.addSeparator()
@@ -193,12 +197,12 @@ class Panel(AskingPaths, QWidget):
         self.study.renamed.connect(acts.name)
         self.assign.applied.connect(acts.name)
         self.preparation.changed.connect(self._on_preparation_changed)
-        self.preparation.served.connect(self._on_server_chosen)
+        self.preparation.server_chosen.connect(self._on_server_chosen)
         self.run.analyse.connect(partial(self.commands.run, "analyse"))
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
         acts.ask_prior_images = self.ask_prior_images
-        self.problem.here.connect(partial(acts.analyse, locally=True))
+        self.problem.local_analysis_requested.connect(partial(acts.analyse, locally=True))
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
         acts.read_controller.changed.connect(self._show_closed)
@@ -207,16 +211,16 @@ class Panel(AskingPaths, QWidget):
         self.read_block.added.connect(acts.mark_to_candidate)
         self.read_block.go_to_requested.connect(self.mark_location_requested)
         self.read_block.signed.connect(acts.sign)
-        self.candidates.go_to_requested.connect(acts.go_to)
+        self.candidates.go_to_requested.connect(acts.go_to_candidate)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
-        self.candidates.reason_settled.connect(acts.review_controller.settle_reason)
+        self.candidates.reason_settled.connect(acts.review_controller.store_reason)
         self.candidates.adding.merged.connect(acts.adder.merge)
         self.candidates.tools.limit_chosen.connect(session.choose_limit)
         self.candidates.tools.range_chosen.connect(session.choose_range)
-        self.considered.looked_at.connect(acts.go_to_point)
-        self.followup.go_to_requested.connect(acts.go_to)
-        self.second.go_to_requested.connect(acts.second.visit)
+        self.considered.position_requested.connect(acts.go_to_point)
+        self.followup.go_to_requested.connect(acts.go_to_candidate)
+        self.second.go_to_requested.connect(acts.second.go_to_disagreement)
         self._connect_attention()
 
     def _connect_attention(self) -> None:
@@ -262,10 +266,10 @@ class Panel(AskingPaths, QWidget):
         screen = self.model.screen
         if not self.actions_.read_controller.closed:
             return screen
-        return replace(screen, not_marked=_HIDDEN, not_added=_HIDDEN, not_merged=_HIDDEN)
+        return replace(screen, decision_obstacle=_HIDDEN, not_added=_HIDDEN, not_merged=_HIDDEN)
 
     def _show_closed(self) -> None:
-        self.run.show_closed(analyse_words(self.actions_.read_controller))
+        self.run.show_closed(analyse_button_text(self.actions_.read_controller))
 
     def _ask(self, query: Query | None) -> None:
         """Ask for the study, or for the sequences of its series."""
@@ -314,13 +318,13 @@ class Panel(AskingPaths, QWidget):
         except LesionLensError as error:
             self.session.failed(problem_of(error))
         self.preparation.show_preferences(read_preferences())
-        self.actions_.name_models(self._show_models)
+        self.actions_.query_models(self._show_models)
 
     def _show_models(self, server: str, names: Sequence[str]) -> None:
         if server == read_preferences().server:
             self.preparation.show_models(names)
 
-    def take_dropped(self, paths: Sequence[Path]) -> None:
+    def open_dropped(self, paths: Sequence[Path]) -> None:
         """Open paths dropped on the panel or the canvas; report those that are not scans."""
         self.actions_.open_dropped(tuple(paths))
 
@@ -334,4 +338,4 @@ class Panel(AskingPaths, QWidget):
         paths = local_paths(event.mimeData())
         if paths:
             event.acceptProposedAction()
-            self.take_dropped(paths)
+            self.open_dropped(paths)

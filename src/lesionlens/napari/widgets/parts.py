@@ -202,7 +202,7 @@ def push_button(
     return button
 
 
-def choice_list(name: str, letters: int) -> QComboBox:
+def combo_box(name: str, letters: int) -> QComboBox:
     """Make a list that may be narrower than its texts, down to a number of letters."""
     box = QComboBox()
     box.setAccessibleName(name)
@@ -233,7 +233,7 @@ def progress_bar() -> QProgressBar:
     return bar
 
 
-def offer(control: QWidget, why_not: str) -> None:
+def set_available(control: QWidget, why_not: str) -> None:
     """Enable a control, or disable it with the reason as tooltip."""
     if control.property("hint") is None:
         control.setProperty("hint", control.toolTip())
@@ -286,7 +286,7 @@ class Section(QWidget):
         self.heading.setAccessibleName(f"{title.capitalize()}: shown")
         self.heading.toggled.connect(self._unfold)
         self._inside = QWidget()
-        self.body = stack(self._inside, spacing=6)
+        self.body_layout = stack(self._inside, spacing=6)
         heading = row(self.heading, None, *([corner] if corner is not None else []))
         stack(self, rule, heading, self._inside, spacing=6)
 
@@ -432,7 +432,7 @@ def make_read_only(table: QTableView, name: str) -> None:
     table.verticalHeader().hide()
 
 
-def bring_into_sight(*widgets: QWidget) -> None:
+def scroll_into_view(*widgets: QWidget) -> None:
     """Scroll the area around widgets until they are visible, with priority for the last."""
     for widget in widgets:
         ancestor = widget.parentWidget()

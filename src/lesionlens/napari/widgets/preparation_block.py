@@ -28,9 +28,9 @@ class PreparationBlock(QWidget):
 
     changed = Signal(str, bool)
     """Brain extraction, bias correction."""
-    served = Signal(str, str)
+    server_chosen = Signal(str, str)
     """Address of the server, empty for this machine; its model, empty for its first."""
-    models_wanted = Signal()
+    models_requested = Signal()
     """The names of the server's models are needed."""
 
     def __init__(self) -> None:
@@ -117,17 +117,17 @@ class PreparationBlock(QWidget):
     def _choose_model(self) -> None:
         chosen = str(self._model.currentData())
         if chosen != self._saved_model:
-            self.served.emit(self._saved_server, chosen)
+            self.server_chosen.emit(self._saved_server, chosen)
 
     def _emit(self) -> None:
         self.changed.emit(self._brain.currentData(), self._bias.isChecked())
 
     def _serve(self) -> None:
         if self._server.text().strip() != self._saved_server:
-            self.served.emit(self._server.text().strip(), "")
+            self.server_chosen.emit(self._server.text().strip(), "")
 
     def _unfold(self, expanded: bool) -> None:
         self._body.setVisible(expanded)
         self._fold.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
         if expanded and self._saved_server:
-            self.models_wanted.emit()
+            self.models_requested.emit()

@@ -7,8 +7,8 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem, QSpinBox
 
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.napari.controllers.read_words import phase_words, sign_words
-from lesionlens.napari.model.geometry.planes import place_words
+from lesionlens.napari.controllers.read_texts import phase_text, sign_button_text
+from lesionlens.napari.model.geometry.planes import position_text
 from lesionlens.napari.widgets.parts import Section, label, push_button, row
 from lesionlens.site.database.records import Mark
 
@@ -58,11 +58,13 @@ class ReadBlock(Section):
         tip = "Outline the lesion at the selected mark, or at the last one"
         tip = BY_NAME["mark_to_candidate"].hint(tip)
         self._add = push_button("Make it a candidate", self._make_candidate, tip)
-        self.body.addWidget(self._phase_label)
-        self.body.addWidget(self._list)
-        self.body.addLayout(row(label("sure", "dim"), self._confidence, self._mark, self._remove))
-        self.body.addWidget(self._add)
-        self.body.addWidget(self._sign)
+        self.body_layout.addWidget(self._phase_label)
+        self.body_layout.addWidget(self._list)
+        self.body_layout.addLayout(
+            row(label("sure", "dim"), self._confidence, self._mark, self._remove)
+        )
+        self.body_layout.addWidget(self._add)
+        self.body_layout.addWidget(self._sign)
         controller.changed.connect(self.show_read)
         self.show_read()
 
@@ -74,7 +76,7 @@ class ReadBlock(Section):
         self._confidence.setValue(_NOT_STATED if confidence is None else confidence)
         if read_session is None:
             return
-        self._phase_label.setText(phase_words(self._controller))
+        self._phase_label.setText(phase_text(self._controller))
         marks = self._controller.marks
         self._list.clear()
         for number, mark in enumerate(marks, 1):
@@ -85,10 +87,10 @@ class ReadBlock(Section):
         self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 8) + 8)
         self._list.setVisible(bool(marks))
         for widget in (self._mark, self._confidence):
-            widget.setEnabled(not read_session.signed)
+            widget.setEnabled(not read_session.is_signed)
         self._remove.setEnabled(any(self._controller.can_remove(mark) for mark in marks))
         self._add.setVisible(bool(marks) and self._controller.analysis_shown)
-        caption = sign_words(self._controller)
+        caption = sign_button_text(self._controller)
         self._sign.setVisible(bool(caption))
         self._sign.setText(BY_NAME["sign"].captioned(caption))
 
@@ -120,7 +122,7 @@ def words_of(number: int, mark: Mark, *, with_phase: bool) -> str:
     >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), with_phase=True)
     '1 · x -30  y 8  z -2 mm · 70 % · unaided'
     """
-    parts = [str(number), place_words(mark.at_mm)]
+    parts = [str(number), position_text(mark.at_mm)]
     if mark.confidence is not None:
         parts.append(f"{mark.confidence} %")
     if with_phase:

@@ -34,7 +34,7 @@ from lesionlens.base.records.response import (
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.widgets.parts import label
-from lesionlens.results.export.words import Words, load
+from lesionlens.results.export.report_texts import ReportTexts, load
 
 Sign = Callable[[ResponseDraft, Comparison, Response, str], object]
 ANOTHER_NADIR = "another nadir"
@@ -93,7 +93,7 @@ class ResponseDialog(QDialog):
         self._labels[name] = QLabel(), field
         form.addRow(*self._labels[name])
 
-    def _translate(self, words: Words) -> None:
+    def _translate(self, words: ReportTexts) -> None:
         """Show labels, buttons and choices in a language; nothing is chosen afterwards."""
         self._words = words
         self.setWindowTitle(words.form("title"))
@@ -106,7 +106,7 @@ class ResponseDialog(QDialog):
         for kind, box in self._choices.items():
             box.clear()
             for value in kind:
-                box.addItem(words.entered(value), value)
+                box.addItem(words.response_input_text(value), value)
         self._category.clear()
         self._category.addItem(words.form("choose"), None)
         for category in Response:

@@ -114,7 +114,7 @@ class ProblemBlock(QFrame):
     """A failure: found, expected, next step."""
 
     dismissed = Signal()
-    here = Signal()
+    local_analysis_requested = Signal()
     """Analyse on this machine, after a failure of the server."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class ProblemBlock(QFrame):
         self._copy = push_button("Copy details", self._copy_details)
         tip = "Your study and your decisions are kept"
         close = push_button("Back", self.dismissed.emit, tip)
-        self._here = push_button("Analyse on this machine", self.here.emit)
+        self._here = push_button("Analyse on this machine", self.local_analysis_requested.emit)
         texts = (self._title, self._found, self._expected, self._next)
         buttons = row(None, self._here, self._copy, close)
         stack(self, *texts, buttons, margins=(10, 8, 8, 8), spacing=4)

@@ -18,13 +18,13 @@ from qtpy.QtWidgets import (
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.preparation.checks.exchanged_names import listed
-from lesionlens.imaging.reading.remembered_series import name_for_reader
+from lesionlens.imaging.reading.series_choices import name_for_reader
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
     Section,
     Segments,
-    choice_list,
+    combo_box,
     flat_button,
     label,
     push_button,
@@ -64,11 +64,11 @@ class StudyBlock(Section):
         self._study: Study | None = None
         self._exchanged: tuple[MrSequence, ...] = ()
         for item in (self._title, self._who, self._subtitle):
-            self.body.addWidget(item)
-        self.body.addLayout(row(self._chips, None, self._change, spacing=-1))
-        self.body.addWidget(self._editor)
+            self.body_layout.addWidget(item)
+        self.body_layout.addLayout(row(self._chips, None, self._change, spacing=-1))
+        self.body_layout.addWidget(self._editor)
         for item in (self._notices, self._doubt, self._swap):
-            self.body.addWidget(item)
+            self.body_layout.addWidget(item)
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return the tab stops: the sequences are one stop, with arrows between them."""
@@ -77,8 +77,8 @@ class StudyBlock(Section):
     def show_screen(self, screen: Screen, study: Study | None) -> None:
         """Show the study of a screen."""
         self._title.show_text(screen.title)
-        self._who.show_text(screen.who)
-        self._who.setVisible(bool(screen.who))
+        self._who.show_text(screen.patient_text)
+        self._who.setVisible(bool(screen.patient_text))
         self._subtitle.setText(screen.subtitle)
         for item in screen.sequences:
             button = self._chips.button(item.sequence)
@@ -141,7 +141,7 @@ class AssignmentEditor(QFrame):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         self._boxes: dict[MrSequence, QComboBox] = {}
         for sequence in MrSequence:
-            box = choice_list(f"Series that is {sequence.display_name}", letters=10)
+            box = combo_box(f"Series that is {sequence.display_name}", letters=10)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             self._boxes[sequence] = box
             form.addRow(label(sequence.display_name), box)
@@ -180,7 +180,7 @@ class QualityBlock(Section):
         self._warned = label("", "warn", wrap=True)
         self._undecided = label("", "dim", wrap=True)
         for item in (self._passed, self._warned, self._undecided):
-            self.body.addWidget(item)
+            self.body_layout.addWidget(item)
 
     def show_screen(self, screen: Screen) -> None:
         """Show the checks; hidden if there are none."""

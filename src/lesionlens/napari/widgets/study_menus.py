@@ -8,10 +8,10 @@ from pathlib import Path
 
 from qtpy.QtWidgets import QMenu, QWidget
 
-from lesionlens.imaging.preparation.other_images import kind_of
+from lesionlens.imaging.preparation.display_images import kind_of
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
-from lesionlens.napari.model.studies import recent
+from lesionlens.napari.model.studies import recent_paths
 
 
 def recent_menu(parent: QWidget, title: str, kind: str, then: Callable[[Path], object]) -> QMenu:
@@ -24,7 +24,7 @@ def recent_menu(parent: QWidget, title: str, kind: str, then: Callable[[Path], o
     """
 
     def fill(menu: QMenu) -> None:
-        for path in recent.recall(kind):
+        for path in recent_paths.recall(kind):
             _add(menu, f"{path.name}  ({path.parent})", partial(then, path))
         if menu.isEmpty():
             menu.addAction("Nothing yet").setEnabled(False)

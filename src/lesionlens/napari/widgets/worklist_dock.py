@@ -23,13 +23,13 @@ from qtpy.QtWidgets import (
 from lesionlens.napari.commands.command import Commands
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.worklist_controller import WorklistController
-from lesionlens.napari.model.studies import recent
+from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.model.studies.worklist import WorklistScreen, WorklistSession
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
-from lesionlens.napari.widgets.asking import ask_path
+from lesionlens.napari.widgets.dialogs import ask_path
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import (
     flat_button,
@@ -134,7 +134,7 @@ class WorklistDock(QWidget):
             ("New list from an archive (PACS)…", self.ask_archive),
         ):
             menu.addAction(title).triggered.connect(lambda _=False, slot=slot: slot())
-        menu.addMenu(recent_menu(self, "Recent lists", recent.LISTS, self.controller.open))
+        menu.addMenu(recent_menu(self, "Recent lists", recent_paths.LISTS, self.controller.open))
         menu.addSeparator()
         self._tables = menu.addAction("Write the tables of all reads…")
         self._tables.setToolTip("reads.csv and marks.csv, ready for a FROC analysis")

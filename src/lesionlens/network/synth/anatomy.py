@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.network.synth.atlas import CEREBELLUM, MASK, SINUS, TISSUES, load_atlas
-from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
 CORTEX, WHITE, SULCUS, VENTRICLE, DEEP = range(5)
 """Channels of `Anatomy.tissue`."""
@@ -77,7 +77,7 @@ def sample_pose(streams: RandomStreams) -> Pose:
     return Pose(linear * mirror[:, None], streams.uniform(-5, 5, 3))
 
 
-def warp(streams: RandomStreams, frame: DrawnFrame, pose: Pose, grid_mm: Tensor) -> Tensor:
+def warp(streams: RandomStreams, frame: SyntheticFrame, pose: Pose, grid_mm: Tensor) -> Tensor:
     """Return every voxel's atlas position, mm, (B, 3, I, J, K): pose and two elastic scales."""
     point = torch.einsum("bij,bjxyz->bixyz", pose.linear, grid_mm) + spread(pose.shift)
     long, short = streams.uniform(45, 65), streams.uniform(18, 28)
@@ -87,7 +87,7 @@ def warp(streams: RandomStreams, frame: DrawnFrame, pose: Pose, grid_mm: Tensor)
     )
 
 
-def _sample(heads: Sequence[int], frame: DrawnFrame, point: Tensor) -> Tensor:
+def _sample(heads: Sequence[int], frame: SyntheticFrame, point: Tensor) -> Tensor:
     """Sample each volume's atlas at (B, 3, I, J, K) positions; (B, 8, I, J, K)."""
     sampled = []
     for head, spacing, position in zip(heads, frame.spacing.cpu().tolist(), point, strict=True):
@@ -104,7 +104,9 @@ def _sample(heads: Sequence[int], frame: DrawnFrame, point: Tensor) -> Tensor:
     return torch.cat(sampled)
 
 
-def _masks(streams: RandomStreams, frame: DrawnFrame, coverage: Tensor) -> tuple[Tensor, Tensor]:
+def _masks(
+    streams: RandomStreams, frame: SyntheticFrame, coverage: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return brain and mask; real masks include a rim of dura and bone, or miss cortex."""
     ragged = coverage + 0.12 * noise(streams, frame, streams.uniform(11, 18), low=11)
     brain = (ragged > spread(streams.uniform(0.3, 0.65))).float()
@@ -117,7 +119,9 @@ def _masks(streams: RandomStreams, frame: DrawnFrame, coverage: Tensor) -> tuple
     return brain, torch.maximum(brain, scraps.float())
 
 
-def grow(streams: RandomStreams, frame: DrawnFrame, heads: Sequence[int], point: Tensor) -> Anatomy:
+def grow(
+    streams: RandomStreams, frame: SyntheticFrame, heads: Sequence[int], point: Tensor
+) -> Anatomy:
     """Build the tissue of one brain from the atlas positions of its voxels.
 
     Parameters

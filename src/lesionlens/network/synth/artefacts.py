@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.synth.fields import (
-    DrawnFrame,
     RandomStreams,
+    SyntheticFrame,
     along_axes,
     blur_matrix,
     noise,
@@ -39,7 +39,7 @@ class Damage:
     """Maximum noise, relative to the 98th percentile."""
 
 
-def shade(streams: RandomStreams, frame: DrawnFrame, image: Tensor, strength: float) -> Tensor:
+def shade(streams: RandomStreams, frame: SyntheticFrame, image: Tensor, strength: float) -> Tensor:
     """Multiply by a smooth bias field, partly shared by the sequences."""
     shared = noise(streams, frame, streams.uniform(70, 150), low=70)
     separate = noise(streams, frame, streams.uniform(60, 180), low=60, channels=SEQUENCES)
@@ -64,7 +64,7 @@ def _protocol(
     return axis, torch.where(has_protocol[:, None], common, thick)
 
 
-def _acquisition(streams: RandomStreams, frame: DrawnFrame, damage: Damage) -> list[Tensor]:
+def _acquisition(streams: RandomStreams, frame: SyntheticFrame, damage: Damage) -> list[Tensor]:
     """Return one matrix (B, 4, N, N) per axis: slices, blur and misregistration combined."""
     spacing = frame.spacing[:, None, None]
     axis = _one_of_three(streams)
@@ -90,7 +90,7 @@ def _acquisition(streams: RandomStreams, frame: DrawnFrame, damage: Damage) -> l
     return matrices
 
 
-def _field_of_view(streams: RandomStreams, frame: DrawnFrame, share: float) -> Tensor:
+def _field_of_view(streams: RandomStreams, frame: SyntheticFrame, share: float) -> Tensor:
     """Return 1 inside the field of view, cropped on one side in some images; (B, 4, I, J, K)."""
     is_cropped = torch.nn.functional.one_hot(streams.uniform(0, 3.9999).long(), SEQUENCES).bool()
     is_cropped = is_cropped & streams.chance(share)[:, None]
@@ -107,7 +107,7 @@ def _field_of_view(streams: RandomStreams, frame: DrawnFrame, share: float) -> T
 
 
 def acquire(
-    streams: RandomStreams, frame: DrawnFrame, image: Tensor, mask: Tensor, damage: Damage
+    streams: RandomStreams, frame: SyntheticFrame, image: Tensor, mask: Tensor, damage: Damage
 ) -> Tensor:
     """Degrade positive images inside the brain mask.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy
-from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def _in_fraction_of_volumes(streams: RandomStreams, chance: float, field: Tensor
 
 
 def carve_cavity(
-    streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, chance: float
+    streams: RandomStreams, frame: SyntheticFrame, anatomy: Anatomy, chance: float
 ) -> tuple[Anatomy, Tensor]:
     """Replace tissue by CSF in one ragged ellipsoid, as after surgery.
 
@@ -54,7 +54,7 @@ def carve_cavity(
     return replace(anatomy, tissue=tissue), cavity
 
 
-def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor:
+def _dura(streams: RandomStreams, frame: SyntheticFrame, anatomy: Anatomy) -> Tensor:
     """Return venous sinuses and patches of the dura and falx."""
     patch = noise(streams, frame, streams.uniform(20, 32), low=20, channels=2)
     patch = torch.sigmoid((patch - spread(streams.uniform(-0.5, 1.5, 2))) / 0.2)
@@ -71,7 +71,7 @@ def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor
 
 
 def scatter(
-    streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, lesion: Tensor
+    streams: RandomStreams, frame: SyntheticFrame, anatomy: Anatomy, lesion: Tensor
 ) -> Distractors:
     """Sample the distractors of one geometry.
 

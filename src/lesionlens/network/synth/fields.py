@@ -59,7 +59,7 @@ class RandomStreams:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnFrame:
+class SyntheticFrame:
     """The voxel grids of a batch: one shape, a spacing for each volume."""
 
     shape: tuple[int, int, int]
@@ -114,7 +114,7 @@ def _spline_basis(position: Tensor, nodes: int) -> Tensor:
 
 def noise(
     streams: RandomStreams,
-    frame: DrawnFrame,
+    frame: SyntheticFrame,
     wavelength: Tensor,
     *,
     low: float,
@@ -201,7 +201,7 @@ def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
     return weight / weight.sum(-1, keepdim=True).clamp_min(1e-3)
 
 
-def blur(volume: Tensor, frame: DrawnFrame, sigma_mm: float | Tensor) -> Tensor:
+def blur(volume: Tensor, frame: SyntheticFrame, sigma_mm: float | Tensor) -> Tensor:
     """Apply isotropic Gaussian smoothing to (B, C, I, J, K); `sigma_mm` is a number or (B,)."""
     sigma = torch.as_tensor(sigma_mm, device=volume.device) / frame.spacing
     return along_axes(volume, [blur_matrix(sigma, n) for n in frame.shape])

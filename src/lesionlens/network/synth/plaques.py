@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lesionlens.network.synth.anatomy import CORTEX, VENTRICLE, WHITE, Anatomy
 from lesionlens.network.synth.contrast import CLASSES
-from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
 STREAM = 6_000
 """Random stream of the plaques' geometry; `STREAM` + 1 + n is that of the n-th painting."""
@@ -32,7 +32,7 @@ class Plaques:
 
 def scatter_plaques(
     streams: RandomStreams,
-    frame: DrawnFrame,
+    frame: SyntheticFrame,
     anatomy: Anatomy,
     lesion: Tensor,
     chance: float,
@@ -82,7 +82,7 @@ def scatter_plaques(
 
 
 def _sample_sites(
-    streams: RandomStreams, grid: Tensor, weight: Tensor, ventricle: Tensor, frame: DrawnFrame
+    streams: RandomStreams, grid: Tensor, weight: Tensor, ventricle: Tensor, frame: SyntheticFrame
 ) -> tuple[Tensor, Tensor]:
     """Sample centres, mm, and the direction away from the ventricle, (B, MAX_PLAQUES, 3) each."""
     total = weight.flatten(1).double().cumsum(1)

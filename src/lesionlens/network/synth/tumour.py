@@ -22,7 +22,7 @@ from lesionlens.network.synth.anatomy import (
     rotation,
 )
 from lesionlens.network.synth.atlas import Sites, sites_of
-from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 
 MAX_LESIONS = 8
 RING, SOLID, PATCHY, NON_ENHANCING = range(4)
@@ -133,7 +133,7 @@ class Distance:
 
 
 def measure(
-    streams: RandomStreams, frame: DrawnFrame, lesions: LesionPlan, grid_mm: Tensor
+    streams: RandomStreams, frame: SyntheticFrame, lesions: LesionPlan, grid_mm: Tensor
 ) -> Distance:
     """Return the signed distance to the ragged border of the nearest lesion."""
     batch = len(streams)
@@ -220,7 +220,7 @@ def _style_thresholds(streams: RandomStreams, lesions: LesionPlan) -> _StyleThre
 
 def compose(
     streams: RandomStreams,
-    frame: DrawnFrame,
+    frame: SyntheticFrame,
     lesions: LesionPlan,
     distance: Distance,
     anatomy: Anatomy,
@@ -253,7 +253,7 @@ def compose(
 
 def _oedema(
     streams: RandomStreams,
-    frame: DrawnFrame,
+    frame: SyntheticFrame,
     lesions: LesionPlan,
     distance: Distance,
     anatomy: Anatomy,

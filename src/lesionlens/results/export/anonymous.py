@@ -16,7 +16,7 @@ from pathlib import Path
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.followup import Change, Comparison, Measured, own_uids
+from lesionlens.base.records.followup import Change, Comparison, LesionMeasurement, own_uids
 from lesionlens.base.records.response import SignedResponse, in_order
 from lesionlens.base.records.review import NO_CANDIDATE, Review, UnaidedRead
 from lesionlens.base.records.study import Series, Study, StudyKind
@@ -65,7 +65,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     """
     study = analysis.study
     patient, identifying = _patient_of(study)
-    name, shift = pseudonyms.patient(patient), pseudonyms.days(patient)
+    name, shift = pseudonyms.patient(patient), pseudonyms.date_shift_days(patient)
     days = 0 if options.full_dates else shift
     replacements = dict.fromkeys(names_of(study), name)
 
@@ -304,7 +304,7 @@ def _response_with_uids(response: SignedResponse, new_uid: NewUid) -> SignedResp
 
 
 def _comparison_with_uids(comparison: Comparison, new_uid: NewUid) -> Comparison:
-    def measured(lesion: Measured) -> Measured:
+    def measured(lesion: LesionMeasurement) -> LesionMeasurement:
         return replace(lesion, tracking_uid=new_uid(lesion.tracking_uid))
 
     def renamed(change: Change) -> Change:

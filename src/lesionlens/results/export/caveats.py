@@ -17,7 +17,7 @@ def limits(analysis: Analysis) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*failed_checks, *warnings_of(analysis))))
 
 
-def limits_in_brief(analysis: Analysis) -> str:
+def brief_limitations(analysis: Analysis) -> str:
     """Return the limitations in a few words; empty if there are none.
 
     The sequences that are missing, and how many other checks of the input failed.

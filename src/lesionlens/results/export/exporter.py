@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from lesionlens.analysis.findings.edits import applied, unedited
+from lesionlens.analysis.findings.edits import applied, without_edits
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
 from lesionlens.base.files.manifest import OwnedFiles
@@ -34,7 +34,7 @@ from lesionlens.imaging.reading.dicom.documents import sent_documents
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.nifti import codes_of, write_volume
 from lesionlens.results.export.page import cached_pages
-from lesionlens.results.export.plugged_in import write_by
+from lesionlens.results.export.plugged_in import write_third_party
 from lesionlens.results.export.result_files import owned, write_list
 from lesionlens.results.export.run import ExportRecord, all_warnings, export_stage, write_run
 from lesionlens.results.export.tables import findings_file
@@ -166,7 +166,7 @@ def _run_exporters(analysis: Analysis, staging: Path, context: RunContext) -> Ex
         if plugins.is_builtin(exporter):
             outcome = exporter.missing(analysis) or _write_builtin(exporter, analysis, staging)
         else:
-            outcome = write_by(exporter, name, analysis, staging)
+            outcome = write_third_party(exporter, name, analysis, staging)
         if isinstance(outcome, str):
             logger.info("%s was left out: %s", stage, outcome)
             left_out[name] = outcome
@@ -208,7 +208,7 @@ def write_original(analysis: Analysis, staged: Path) -> None:
     """
     if analysis.original is None:
         return
-    original, folder, codes = unedited(analysis), staged / ORIGINAL, codes_of(analysis)
+    original, folder, codes = without_edits(analysis), staged / ORIGINAL, codes_of(analysis)
     folder.mkdir(parents=True, exist_ok=True)
     text = findings_file(original).model_dump_json(by_alias=True, indent=1)
     (folder / "findings.json").write_text(text + "\n", encoding="utf-8")

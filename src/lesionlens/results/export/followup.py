@@ -18,13 +18,13 @@ from lesionlens.base.records.followup import (
     Change,
     ChangeKind,
     Comparison,
-    Measured,
+    LesionMeasurement,
     percent,
 )
 from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
 from lesionlens.results.export.cells import cell, csv_text
-from lesionlens.results.export.words import Words
+from lesionlens.results.export.report_texts import ReportTexts
 
 FILE, TABLE = "followup.json", "followup.csv"
 SCHEMA = "lesionlens/followup/1"
@@ -44,7 +44,7 @@ class FollowupRow:
     """One table row, in words; `changes` are of volume and product."""
 
     name: str
-    place: str
+    location: str
     volumes: tuple[str, str]
     products: tuple[str, str]
     changes: tuple[str, str]
@@ -87,10 +87,10 @@ class FollowupSection:
     sums: tuple[FollowupRow, ...]
     limits: str
     curves: Curves
-    line: str
+    summary: str
 
 
-def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
+def section_of(analysis: Analysis, words: ReportTexts) -> FollowupSection | None:
     """Return the section of an analysis; None without a comparison."""
     comparison = analysis.compared
     if comparison is None:
@@ -110,12 +110,12 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             shift=shift,
             angle=angle,
         ),
-        doubtful=doubt_words(comparison, words),
+        doubtful=alignment_caveat(comparison, words),
         rows=tuple(_table_row(change, comparison, dates, words) for change in comparison.changes),
         sums=_sums(comparison, words),
         limits=_limits(words),
         curves=_curves(comparison, dates, words),
-        line=words(
+        summary=words(
             "comparison",
             which=prior_name,
             matched=kinds.count(ChangeKind.MATCHED),
@@ -124,19 +124,19 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
             split=kinds.count(ChangeKind.SPLIT),
             merged=kinds.count(ChangeKind.MERGED),
         )
-        + resection_words(comparison.resection, words),
+        + resection_text(comparison.resection, words),
     )
 
 
 def is_doubtful(comparison: Comparison) -> bool:
-    """Return whether changes since the prior must be checked first; see `doubt_words`."""
+    """Return whether changes since the prior must be checked first; see `alignment_caveat`."""
     return (
         comparison.alignment.doubtful
         or len(comparison.makers_since(len(comparison.points) - 2)) > 1
     )
 
 
-def doubt_words(comparison: Comparison, words: Words) -> str:
+def alignment_caveat(comparison: Comparison, words: ReportTexts) -> str:
     """Return why changes must be checked first; empty if there is no reason."""
     parts = []
     if comparison.alignment.doubtful:
@@ -152,7 +152,9 @@ def doubt_words(comparison: Comparison, words: Words) -> str:
     return " ".join(parts)
 
 
-def dates_of(comparison: Comparison, words: Words, *, hidden: bool = False) -> tuple[str, ...]:
+def dates_of(
+    comparison: Comparison, words: ReportTexts, *, hidden: bool = False
+) -> tuple[str, ...]:
     """Return the dates of the examinations, or their ordinals."""
     return tuple(
         words("fu_examination", n=number) if hidden or not point.date else point.date
@@ -161,21 +163,23 @@ def dates_of(comparison: Comparison, words: Words, *, hidden: bool = False) -> t
 
 
 def _table_row(
-    change: Change, comparison: Comparison, dates: Sequence[str], words: Words
+    change: Change, comparison: Comparison, dates: Sequence[str], words: ReportTexts
 ) -> FollowupRow:
-    location = words.place_named(change.shown.place)
+    location = words.translated_location(change.shown.place)
     number = words("unknown") if change.now is None else str(change.now.id)
     percentages = change.volume_percent, change.product_percent
     is_matched = change.kind is ChangeKind.MATCHED
-    return_note = returned_words(change, comparison, dates, words)
+    return_note = reappearance_text(change, comparison, dates, words)
     return FollowupRow(
         name=number,
-        place=location,
+        location=location,
         volumes=(_volume_text(change.before, words), _volume_text(change.now, words)),
         products=(_product_text(change.before, words), _product_text(change.now, words)),
         changes=(
-            words.signed(percentages[0]) if is_matched else words(f"fu_{change.kind.value}"),
-            words.signed(percentages[1]) if is_matched else "",
+            words.signed_percent(percentages[0])
+            if is_matched
+            else words(f"fu_{change.kind.value}"),
+            words.signed_percent(percentages[1]) if is_matched else "",
         ),
         note="; ".join(filter(None, (return_note, _note(change, comparison, words)))),
     )
@@ -188,7 +192,7 @@ _LINKED_KEYS = {
 }
 
 
-def _note(change: Change, comparison: Comparison, words: Words) -> str:
+def _note(change: Change, comparison: Comparison, words: ReportTexts) -> str:
     lesion, ids = change.shown, ", ".join(str(number) for number in change.beside)
     parts = [words(_LINKED_KEYS[change.kind], ids=ids)] if ids else []
     if not lesion.tumour:
@@ -200,29 +204,29 @@ def _note(change: Change, comparison: Comparison, words: Words) -> str:
     linked_ml = comparison.together(change) if change.kind is ChangeKind.MATCHED else None
     if linked_ml is not None:
         before, now = (words.volume(ml) for ml in linked_ml)
-        change_text = words.signed(percent(*linked_ml))
+        change_text = words.signed_percent(percent(*linked_ml))
         parts.append(words("fu_together", before=before, now=now, changed=change_text))
     if change.joint is not None:
         parts.append(words("fu_joint", changed=_joint_change_text(change.joint, words)))
     return "; ".join(parts)
 
 
-def returned_words(
-    change: Change, comparison: Comparison, dates: Sequence[str], words: Words
+def reappearance_text(
+    change: Change, comparison: Comparison, dates: Sequence[str], words: ReportTexts
 ) -> str:
     """Return the examinations before the prior at which a lesion, new since it, was flagged."""
     earlier = () if change.before else comparison.flagged_before(change.shown.tracking_uid)
     return words("fu_returned", dates=", ".join(dates[n] for n in earlier)) if earlier else ""
 
 
-def _joint_change_text(joint: JointChange, words: Words) -> str:
+def _joint_change_text(joint: JointChange, words: ReportTexts) -> str:
     if joint.percent is None or joint.plus_minus is None:
         return words("fu_unmeasurable", why=words(f"fu_why_{joint.reason}"))
     change_text, tolerance = f"{joint.percent:+z.0f}", f"{joint.plus_minus:.0f}"
     return words("fu_joint_value", changed=change_text, off=tolerance)
 
 
-def _sums(comparison: Comparison, words: Words) -> tuple[FollowupRow, ...]:
+def _sums(comparison: Comparison, words: ReportTexts) -> tuple[FollowupRow, ...]:
     """Return the targets' sums compared with the prior and with the nadir."""
     targets, sums = comparison.targets(), comparison.sums()
     if not targets:
@@ -237,12 +241,12 @@ def _sums(comparison: Comparison, words: Words) -> tuple[FollowupRow, ...]:
         rows.append(
             FollowupRow(
                 name="",
-                place=words(key, n=len(targets)),
+                location=words(key, n=len(targets)),
                 volumes=(words.volume(volume), words.volume(now[1])),
                 products=(words.number(product, 0), words.number(now[0], 0)),
                 changes=(
-                    words.compared(percent(volume, now[1]), VOLUME_LIMITS),
-                    words.compared(percent(product, now[0]), PRODUCT_LIMITS),
+                    words.percent_beside_limits(percent(volume, now[1]), VOLUME_LIMITS),
+                    words.percent_beside_limits(percent(product, now[0]), PRODUCT_LIMITS),
                 ),
                 note="",
             )
@@ -250,7 +254,7 @@ def _sums(comparison: Comparison, words: Words) -> tuple[FollowupRow, ...]:
     return tuple(rows[: 1 if len(earlier) == 1 else 2])
 
 
-def _limits(words: Words) -> str:
+def _limits(words: ReportTexts) -> str:
     product_low, product_high = PRODUCT_LIMITS
     volume_low, volume_high = VOLUME_LIMITS
     return words(
@@ -262,12 +266,12 @@ def _limits(words: Words) -> str:
     )
 
 
-def curves_of(comparison: Comparison, words: Words) -> Curves:
+def curves_of(comparison: Comparison, words: ReportTexts) -> Curves:
     """Return the volume curve of every lesion over all examinations."""
     return _curves(comparison, dates_of(comparison, words), words)
 
 
-def _curves(comparison: Comparison, dates: tuple[str, ...], words: Words) -> Curves:
+def _curves(comparison: Comparison, dates: tuple[str, ...], words: ReportTexts) -> Curves:
     days = comparison.days()
     uids = list(
         dict.fromkeys(m.tracking_uid for p in reversed(comparison.points) for m in p.lesions)
@@ -286,7 +290,7 @@ def _curves(comparison: Comparison, dates: tuple[str, ...], words: Words) -> Cur
         for n, uid in enumerate(uids)
         if curves[uid]
     ]
-    name_positions = names_apart(
+    name_positions = spread_label_positions(
         [points[-1] for _, _, points in plotted], _NAME_HEIGHT, HEIGHT - _BOTTOM
     )
     lines = tuple(
@@ -307,10 +311,10 @@ def _curves(comparison: Comparison, dates: tuple[str, ...], words: Words) -> Cur
         (svg_point(0, fraction * max_ml)[1], words.volume(fraction * max_ml))
         for fraction in (0.0, 0.5, 1.0)
     )
-    return Curves(lines, ticks, label_rows(spans, TICK_ROWS), levels)
+    return Curves(lines, ticks, assign_label_rows(spans, TICK_ROWS), levels)
 
 
-def label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | None, ...]:
+def assign_label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | None, ...]:
     """Return the row of each label, so that none overlaps; None if there is no room.
 
     Parameters
@@ -320,7 +324,7 @@ def label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | 
 
     Examples
     --------
-    >>> label_rows([(0, 60), (5, 65), (10, 70), (200, 260)], 2)
+    >>> assign_label_rows([(0, 60), (5, 65), (10, 70), (200, 260)], 2)
     (0, 1, None, 0)
     """
     occupied: list[list[tuple[float, float]]] = [[] for _ in range(count)]
@@ -334,14 +338,14 @@ def label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | 
     return tuple(rows[n] for n in range(len(spans)))
 
 
-def names_apart(
+def spread_label_positions(
     ends: Sequence[tuple[float, float]], spacing: float, max_y: float
 ) -> tuple[float, ...]:
     """Return the y of the name at each line's end, at least `spacing` apart and at most `max_y`.
 
     Examples
     --------
-    >>> names_apart([(530, 100), (530, 101), (530, 20), (100, 100)], 11, 186)
+    >>> spread_label_positions([(530, 100), (530, 101), (530, 20), (100, 100)], 11, 186)
     (100, 111, 20, 100)
     """
     positions = [y for _, y in ends]
@@ -356,11 +360,11 @@ def names_apart(
     return tuple(positions)
 
 
-def _volume_text(lesion: Measured | None, words: Words) -> str:
+def _volume_text(lesion: LesionMeasurement | None, words: ReportTexts) -> str:
     return "" if lesion is None else words.volume(lesion.whole_ml)
 
 
-def _product_text(lesion: Measured | None, words: Words) -> str:
+def _product_text(lesion: LesionMeasurement | None, words: ReportTexts) -> str:
     return "" if lesion is None else words.number(lesion.product_mm2, 0)
 
 
@@ -396,13 +400,13 @@ def _resection_fields(resection: Resection | None) -> dict[str, float | str] | N
     }
 
 
-def resection_words(resection: Resection | None, words: Words) -> str:
+def resection_text(resection: Resection | None, words: ReportTexts) -> str:
     """Return the extent of resection in words; empty if it is unknown."""
     if resection is None:
         return ""
     return words(
         "fu_resection",
-        percent=words.compared(resection.percent, (0.0, 100.0)).removeprefix("+"),
+        percent=words.percent_beside_limits(resection.percent, (0.0, 100.0)).removeprefix("+"),
         residual=words.volume(resection.residual_ml),
         before=words.volume(resection.before_ml),
     )

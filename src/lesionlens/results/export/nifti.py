@@ -23,7 +23,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, ConsideredFile, ConsideredRow
 from lesionlens.results.export import lookup
-from lesionlens.results.export.written import AlwaysPossible, Written
+from lesionlens.results.export.written import UnconditionalExporter, Written
 
 GZIP_LEVEL = 6
 """Measured on the nine volumes of a head of 200 by 240 by 153 voxels: 1.7 MB in .25 s of processor
@@ -39,7 +39,7 @@ SHEAR_LIMIT = 1e-4
 """Largest cosine between axes that a quaternion can represent."""
 
 
-class NiftiExporter(AlwaysPossible):
+class NiftiExporter(UnconditionalExporter):
     """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`.
 
     Also the numbers of doubtful parts, if there are any, and the segmentation's names and colours,

@@ -26,12 +26,12 @@ from lesionlens.results.export import pictures
 from lesionlens.results.export.followup import FollowupSection, section_of
 from lesionlens.results.export.names import names_of, replace_names
 from lesionlens.results.export.pictures import ReportPicture
+from lesionlens.results.export.report_texts import ReportTexts, load, moment
 from lesionlens.results.export.run import run_file
 from lesionlens.results.export.sections import CandidateSection, sections_of
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
-from lesionlens.results.export.tables import file_of, findings_file
-from lesionlens.results.export.words import Words, load, moment
+from lesionlens.results.export.tables import display_name_of_series, findings_file
 
 _STATEMENTS = {
     "nothing further seen": "statement_further",
@@ -47,7 +47,7 @@ class SequenceLine:
     name: str
     reference: bool
     file: str
-    detected_by: str
+    evidence: str
     voxels: str
     edges: str
 
@@ -62,7 +62,7 @@ class Page:
     `quality_checks` those of the input.
     """
 
-    words: Words
+    texts: ReportTexts
     study: Study
     regions: tuple[Region, ...]
     hidden: frozenset[Identity]
@@ -70,14 +70,14 @@ class Page:
     technique: str
     content: FindingsFile
     run: RunFile
-    blocks: tuple[CandidateSection, ...]
+    candidate_sections: tuple[CandidateSection, ...]
     cavity: str
     overview: tuple[ReportPicture, ...]
     impression: tuple[str, ...]
     sentence: str
     response: tuple[str, ...]
     sequences: tuple[SequenceLine, ...]
-    absent: tuple[str, ...]
+    missing_sequences: tuple[str, ...]
     set_aside: str
     checks: Mapping[Region, MapChecks]
     scale: str
@@ -85,7 +85,7 @@ class Page:
     warnings: tuple[str, ...]
     followup: FollowupSection | None
 
-    def neutral(self, text: str) -> str:
+    def without_names(self, text: str) -> str:
         """Return a sentence without file names, if those are hidden."""
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
@@ -94,38 +94,38 @@ class Page:
     @property
     def colours(self) -> tuple[tuple[str, str], ...]:
         """The outlines' names and colours."""
-        regions = [(self.words.region(region), region.colour) for region in self.regions]
+        regions = [(self.texts.region(region), region.colour) for region in self.regions]
         if self.cavity:
-            regions.append((self.words("cavity_name"), Label.CAVITY.colour))
+            regions.append((self.texts("cavity_name"), Label.CAVITY.colour))
         return tuple(regions)
 
     @property
     def conclusion(self) -> str:
         """How many candidates were flagged, and added by readers."""
-        return self.words.conclusion(block.row for block in self.blocks)
+        return self.texts.conclusion(block.row for block in self.candidate_sections)
 
     @property
     def analysed(self) -> str:
         """When the study was analysed; empty if hidden."""
         if Identity.DATE in self.hidden:
             return ""
-        return self.words("analysed", time=moment(self.run.started))
+        return self.texts("analysed", time=moment(self.run.started))
 
     @property
     def engine(self) -> str:
         """Engine and device."""
         run = self.run
-        return self.words(
+        return self.texts(
             "engine_on",
             engine=run.engine,
             version=run.engine_version,
-            device=self.words.message(run.device),
+            device=self.texts.message(run.device),
         )
 
     @property
     def legend(self) -> str:
         """What sizes, scores and dashes in the table of candidates mean."""
-        rows = [block.row for block in self.blocks]
+        rows = [block.row for block in self.candidate_sections]
         score = "score_calibrated" if self.run.calibrated else "score_plain"
         figures = [(*row.volume_ml.values(), row.score, row.rano_measurable) for row in rows]
         keys = {
@@ -133,7 +133,7 @@ class Page:
             score: any(row.score is not None for row in rows),
             "dash_said": any(None in values for values in figures),
         }
-        return " ".join(self.words(key) for key, applies in keys.items() if applies)
+        return " ".join(self.texts(key) for key, applies in keys.items() if applies)
 
     @property
     def quality(self) -> str:
@@ -142,12 +142,12 @@ class Page:
         failed = sum(not check.passed for check in checks)
         passed = sum(check.outcome is True for check in checks)
         if not checks:
-            return self.words("checks_none")
+            return self.texts("checks_none")
         if failed:
-            return self.words("checks_failed", n=failed, all=len(checks))
+            return self.texts("checks_failed", n=failed, all=len(checks))
         if passed < len(checks):
-            return self.words("checks_open", n=passed, all=len(checks))
-        return self.words("checks_passed", n=len(checks))
+            return self.texts("checks_open", n=passed, all=len(checks))
+        return self.texts("checks_passed", n=len(checks))
 
 
 _page_cache: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis", default=None)
@@ -189,7 +189,7 @@ def _collect(analysis: Analysis) -> Page:
     series_hidden = Identity.SERIES in hidden
     set_aside_names = () if series_hidden else (s.description for s in analysis.study.set_aside)
     return Page(
-        words=words,
+        texts=words,
         study=analysis.study,
         regions=analysis.prepared.regions,
         hidden=hidden,
@@ -197,14 +197,14 @@ def _collect(analysis: Analysis) -> Page:
         technique=_technique(sequences, absent, words),
         content=content,
         run=run_file(analysis),
-        blocks=blocks,
+        candidate_sections=blocks,
         cavity=words("cavity", volume=words.volume(cavity)) if cavity else "",
         overview=() if blocks else pictures.overview_pictures(scene, reference, words),
         impression=_impression_lines(analysis, blocks, words, followup),
         sentence=sentences.of_study(),
         response=_response_lines(analysis, words),
         sequences=sequences,
-        absent=absent,
+        missing_sequences=absent,
         set_aside="; ".join(set_aside_names),
         checks={} if analysis.maps is None else analysis.maps.checks,
         scale=_scale_text(analysis.maps, words),
@@ -220,7 +220,7 @@ def _collect(analysis: Analysis) -> Page:
 
 
 def _heading(
-    study: Study, hidden: frozenset[Identity], words: Words
+    study: Study, hidden: frozenset[Identity], words: ReportTexts
 ) -> tuple[tuple[str, str], ...]:
     """Return patient and date, as far as known and not hidden."""
     header = _dicom_header(study)
@@ -269,7 +269,9 @@ def _day(value: object) -> str:
     return iso_date(text) or text
 
 
-def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: Words) -> str:
+def _technique(
+    sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: ReportTexts
+) -> str:
     lines = ", ".join(
         words(
             "voxels_of_reference" if line.reference else "voxels_of",
@@ -282,7 +284,7 @@ def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], wor
     return f"{lines}.{missing}"
 
 
-def _sequence_lines(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
+def _sequence_lines(analysis: Analysis, words: ReportTexts) -> tuple[SequenceLine, ...]:
     hidden = Identity.SERIES in analysis.options.hidden
     lines = []
     for key in SEQUENCE_KEYS:
@@ -293,8 +295,8 @@ def _sequence_lines(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...
             SequenceLine(
                 name=key.display_name,
                 reference=key is analysis.prepared.reference,
-                file="" if hidden else words.message(file_of(series)),
-                detected_by="" if hidden else words.message(series.detected_by),
+                file="" if hidden else words.message(display_name_of_series(series)),
+                evidence="" if hidden else words.message(series.detected_by),
                 voxels="×".join(str(n) for n in series.grid.shape),
                 edges="×".join(
                     f"{e:.2g}".replace(".", words("decimal")) for e in series.grid.spacing_mm
@@ -307,11 +309,11 @@ def _sequence_lines(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...
 def _impression_lines(
     analysis: Analysis,
     blocks: tuple[CandidateSection, ...],
-    words: Words,
+    words: ReportTexts,
     followup: FollowupSection | None,
 ) -> tuple[str, ...]:
     """Return the impression: findings, review progress and reader, responsibility."""
-    lines = [f"{block.row.id}: {block.line}" for block in blocks]
+    lines = [f"{block.row.id}: {block.summary}" for block in blocks]
     if blocks:
         states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
         decided = sum(state.decided for state in states)
@@ -324,11 +326,11 @@ def _impression_lines(
         lines.append(review)
     if analysis.review.signed is not None:
         lines.append(_signature_line(analysis.review.events[-1], words))
-    compared = words("no_comparison") if followup is None else followup.line
+    compared = words("no_comparison") if followup is None else followup.summary
     return (*lines, compared, words("physician"))
 
 
-def _signature_line(event: ReviewEvent, words: Words) -> str:
+def _signature_line(event: ReviewEvent, words: ReportTexts) -> str:
     """Return the signed statement; one that the window offers is in the report's language."""
     if not event.reason:
         return words("signed_by", reader=isolated(event.reader or words("unknown")))
@@ -339,7 +341,7 @@ def _signature_line(event: ReviewEvent, words: Words) -> str:
     return words("signed", statement=statement.rstrip("."))
 
 
-def _response_lines(analysis: Analysis, words: Words) -> tuple[str, ...]:
+def _response_lines(analysis: Analysis, words: ReportTexts) -> tuple[str, ...]:
     """Return the signed response and its computation; empty without one."""
     response = analysis.review.response
     if response is None:
@@ -350,10 +352,10 @@ def _response_lines(analysis: Analysis, words: Words) -> tuple[str, ...]:
         category=f"{response.category} ({words.response(response.category)})",
         reader=isolated(response.reader),
         time="" if hidden else moment(response.time),
-        criterion=words.entered(response.criterion),
-        disease=words.entered(response.disease),
-        steroids=words.entered(response.steroids),
-        clinical=words.entered(response.clinical),
+        criterion=words.response_input_text(response.criterion),
+        disease=words.response_input_text(response.disease),
+        steroids=words.response_input_text(response.steroids),
+        clinical=words.response_input_text(response.clinical),
         proposed=response.proposed or words("unknown"),
     )
     if hidden or analysis.response_outdated:
@@ -361,13 +363,13 @@ def _response_lines(analysis: Analysis, words: Words) -> tuple[str, ...]:
     return (signed, *map(words.step, response.steps))
 
 
-def _scale_text(maps: AttentionMaps | None, words: Words) -> str:
+def _scale_text(maps: AttentionMaps | None, words: ReportTexts) -> str:
     """Return the meaning of the attention map's colours."""
     scale = 0.0 if maps is None else maps.scale_of(Region.WT)
     return words("scale_even", times=words.number(scale, 0)) if scale > 1 else words("scale_plain")
 
 
-def checked_words(checks: MapChecks, words: Words) -> str:
+def map_check_text(checks: MapChecks, words: ReportTexts) -> str:
     """Return the outcome of a map's checks, with their values."""
     if checks.kept is None or checks.kept_random is None:
         return words.verdict(checks)

@@ -80,15 +80,15 @@ def report_pdf(analysis: Analysis) -> bytes:
         title=f"LesionLens: {page.conclusion}",
         author="LesionLens",
         subject=RESEARCH_USE_NOTICE,
-        lang=page.words("code"),
+        lang=page.texts("code"),
         invariant=True,
     )
     styles = styles_of_document()
     story = [*_opening_story(page, styles), *_findings_story(page, styles)]
-    for block in page.blocks:
+    for block in page.candidate_sections:
         story += _candidate_story(block, page, styles)
     if page.followup is not None:
-        story += followup_section(page.followup, page.words, styles)
+        story += followup_section(page.followup, page.texts, styles)
     story += _impression_story(page, styles)
     footer = partial(_footer, page=page)
     document.build(story, onFirstPage=footer, onLaterPages=footer)
@@ -97,17 +97,17 @@ def report_pdf(analysis: Analysis) -> bytes:
 
 def _opening_story(page: Page, styles: dict[str, Any]) -> list[Any]:
     """Return patient, technique and limitations."""
-    words, plain = page.words, styles["plain"]
+    words, plain = page.texts, styles["plain"]
     heading = " &nbsp; ".join(
         f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading
     )
     provenance = " · ".join(filter(None, (page.analysed, page.engine)))
     statements = [
-        f"{'–' if q.undecided else '⚠'} {words.check(q.check)}: {page.neutral(q.message)}"
+        f"{'–' if q.undecided else '⚠'} {words.check(q.check)}: {page.without_names(q.message)}"
         for q in page.quality_checks
         if q.outcome is not True
     ]
-    statements += [f"⚠ {page.neutral(warning)}" for warning in page.warnings]
+    statements += [f"⚠ {page.without_names(warning)}" for warning in page.warnings]
     return [
         paragraph(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
         paragraph(escape(provenance), styles["soft"]),
@@ -120,11 +120,11 @@ def _opening_story(page: Page, styles: dict[str, Any]) -> list[Any]:
 
 
 def _findings_story(page: Page, styles: dict[str, Any]) -> list[Any]:
-    words = page.words
+    words = page.texts
     parts = [paragraph(escape(words("findings")), styles["head"])]
     if page.cavity:
         parts.append(paragraph(escape(page.cavity), styles["plain"]))
-    if not page.blocks:
+    if not page.candidate_sections:
         return [
             *parts,
             _picture_row(page.overview[:4], TEXT_WIDTH_PT),
@@ -137,24 +137,24 @@ def _findings_story(page: Page, styles: dict[str, Any]) -> list[Any]:
 def _legend(page: Page) -> str:
     colours = dict(page.colours)
     if page.checks:
-        colours[page.words("attention_from_half")] = ATTENTION_COLOUR
+        colours[page.texts("attention_from_half")] = ATTENTION_COLOUR
     lines = (f'<font color="{colour}">▬</font> {words}' for words, colour in colours.items())
     return " &nbsp; ".join(lines)
 
 
 def _candidate_table(page: Page, styles: dict[str, Any]) -> Any:
-    words = page.words
+    words = page.texts
     keys = ("place_heading", "size", "whole", "core", "enhancing", "rano", "score", "review")
     rows = [[paragraph(escape(head), styles["soft"]) for head in ("#", *map(words, keys))]]
-    for block in page.blocks:
+    for block in page.candidate_sections:
         row = block.row
-        if row.apart and len(rows) == 1 + sum(not b.row.apart for b in page.blocks):
+        if row.apart and len(rows) == 1 + sum(not b.row.apart for b in page.candidate_sections):
             head = paragraph(f"<b>{escape(words('other_findings'))}</b>", styles["plain"])
             rows.append(["", head, *[""] * 7])
         cells = (
             str(row.id),
-            block.place,
-            f"{block.size} ({block.measured})",
+            block.location,
+            f"{block.size} ({block.measured_part})",
             *(words.volume(row.volume_ml[region]) for region in Region),
             block.rano,
             words.number(row.score, 2),
@@ -167,7 +167,7 @@ def _candidate_table(page: Page, styles: dict[str, Any]) -> Any:
 def _candidate_story(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
-    words, row, pictures = page.words, block.row, block.pictures
+    words, row, pictures = page.texts, block.row, block.pictures
     second_row = (*((pictures.heat,) if pictures.heat and block.trusted else ()), *pictures.planes)
     facts = [f"<b>{escape(name)}</b> {escape(value)}" for name, value in block.facts]
     if block.bars:
@@ -176,14 +176,15 @@ def _candidate_story(block: CandidateSection, page: Page, styles: dict[str, Any]
             for bar in block.bars
         )
         facts.append(
-            f"<b>{escape(words('adds'))}</b> {escape(f'{contributions}. {block.deciding}')}"
+            f"<b>{escape(words('adds'))}</b> "
+            f"{escape(f'{contributions}. {block.deciding_sequence_text}')}"
         )
-    elif block.deciding:
-        facts.append(escape(block.deciding))
+    elif block.deciding_sequence_text:
+        facts.append(escape(block.deciding_sequence_text))
     score = words("score_is", value=words.number(row.score, 2))
     return [
         CondPageBreak(330),
-        paragraph(escape(f"{row.id}  {block.place}, {score}, {block.state}"), styles["name"]),
+        paragraph(escape(f"{row.id}  {block.location}, {score}, {block.state}"), styles["name"]),
         _picture_row(pictures.sequences, TEXT_WIDTH_PT * min(len(pictures.sequences) / 4, 1.0)),
         _picture_row(second_row, TEXT_WIDTH_PT * 0.75),
         Spacer(0, 3),
@@ -192,13 +193,13 @@ def _candidate_story(block: CandidateSection, page: Page, styles: dict[str, Any]
 
 
 def _signed(value: float, page: Page) -> str:
-    return ("+" if value >= 0 else "") + page.words.number(value, 2)
+    return ("+" if value >= 0 else "") + page.texts.number(value, 2)
 
 
 def _impression_story(page: Page, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import KeepTogether  # noqa: PLC0415
 
-    words, plain = page.words, styles["plain"]
+    words, plain = page.texts, styles["plain"]
     return [
         KeepTogether(
             [
@@ -220,8 +221,8 @@ def _impression_story(page: Page, styles: dict[str, Any]) -> list[Any]:
 def _footer(canvas: Any, document: Any, *, page: Page) -> None:
     canvas.setFont("Sans", 7)
     canvas.setFillColor(SOFT)
-    canvas.drawString(36, 20, page.words("notice"))
-    canvas.drawRightString(559, 20, page.words("page", n=document.page))
+    canvas.drawString(36, 20, page.texts("notice"))
+    canvas.drawRightString(559, 20, page.texts("page", n=document.page))
 
 
 def _picture_row(pictures: tuple[ReportPicture, ...], width: float) -> Any:

@@ -16,10 +16,12 @@ from lesionlens.results.export.followup import (
     FollowupSection,
 )
 from lesionlens.results.export.pdf_parts import SOFT, TEXT_WIDTH_PT, paragraph, ruled_table
-from lesionlens.results.export.words import Words
+from lesionlens.results.export.report_texts import ReportTexts
 
 
-def followup_section(section: FollowupSection, words: Words, styles: dict[str, Any]) -> list[Any]:
+def followup_section(
+    section: FollowupSection, words: ReportTexts, styles: dict[str, Any]
+) -> list[Any]:
     """Return the section of changes since earlier examinations."""
     from reportlab.platypus import CondPageBreak  # noqa: PLC0415
 
@@ -30,7 +32,7 @@ def followup_section(section: FollowupSection, words: Words, styles: dict[str, A
         [paragraph(escape(head), soft) for head in ("#", *map(words, ("place_heading", *keys)))]
     ]
     for row in (*section.rows, *section.sums):
-        location = f"{row.place}. {row.note}" if row.note else row.place
+        location = f"{row.location}. {row.note}" if row.note else row.location
         pairs = zip((row.volumes, row.products), row.changes, strict=True)
         measured = (cell for pair, change in pairs for cell in (*pair, change))
         rows.append([paragraph(escape(cell), plain) for cell in (row.name, location, *measured)])

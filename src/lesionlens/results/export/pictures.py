@@ -13,8 +13,8 @@ from skimage.measure import find_contours
 
 from lesionlens.analysis.explain.maps import by_logarithm
 from lesionlens.base.labels import Label, MrSequence, Region
-from lesionlens.results.export.slices import Cut, SlicePlane, SliceScene
-from lesionlens.results.export.words import Words
+from lesionlens.results.export.report_texts import ReportTexts
+from lesionlens.results.export.slices import Cut, SliceScene, ViewPlane
 
 ATTENTION_COLOUR = "#CC79A7"
 """Colour of the attention contour (Okabe and Ito's reddish purple)."""
@@ -80,7 +80,7 @@ class CandidatePictures:
 
 
 def candidate_pictures(
-    scene: SliceScene, number: int, reference: MrSequence, words: Words, *, trusted: bool
+    scene: SliceScene, number: int, reference: MrSequence, words: ReportTexts, *, trusted: bool
 ) -> CandidatePictures:
     """Render a candidate: each sequence at its best axial slice, attention, and two more planes.
 
@@ -96,7 +96,7 @@ def candidate_pictures(
         plane: (outlines_of(scene, cut, attention=trusted), box_of(scene, number, cut))
         for plane, cut in cuts.items()
     }
-    axial = cuts[SlicePlane.AXIAL]
+    axial = cuts[ViewPlane.AXIAL]
     caption = words("axial_at", mm=words.number(scene.position_mm(axial), 0))
     sequences = tuple(
         _picture(
@@ -123,12 +123,12 @@ def candidate_pictures(
             (words(plane.value), _caption(scene, reference, cuts[plane], words)),
             layers[plane],
         )
-        for plane in (SlicePlane.CORONAL, SlicePlane.SAGITTAL)
+        for plane in (ViewPlane.CORONAL, ViewPlane.SAGITTAL)
     )
     return CandidatePictures(sequences, heat_picture, planes)
 
 
-def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, words: Words) -> str:
+def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, words: ReportTexts) -> str:
     position = words.number(scene.position_mm(cut), 0)
     return words("at", sequence=sequence.display_name, axis="xyz"[cut.plane.fixed], mm=position)
 
@@ -143,7 +143,7 @@ def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
 
 
 def overview_pictures(
-    scene: SliceScene, reference: MrSequence, words: Words
+    scene: SliceScene, reference: MrSequence, words: ReportTexts
 ) -> tuple[ReportPicture, ...]:
     """Render axial slices of the reference, for a study without a candidate."""
     return tuple(

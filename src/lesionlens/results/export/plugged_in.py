@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lesionlens.base import plugins
-from lesionlens.base.declared import as_declared
 from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import Extra, Identity, Region
+from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.parts import MAPS
-from lesionlens.base.text import is_writable, writable
+from lesionlens.base.text import encodable, is_writable
 from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.results.export.result_files import ALWAYS, KEPT
 from lesionlens.results.export.written import Written, reason_of
@@ -54,7 +54,7 @@ _plugin_errors = partial(plugins.plugin_errors, may_refuse=False)
 """Also wraps LesionLensErrors: their texts may name a patient, and would go to run.json."""
 
 
-def write_by(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:
+def write_third_party(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:
     """Run a third-party exporter, and move its files into the staged folder.
 
     Returns
@@ -93,7 +93,7 @@ def write_by(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Wri
 def _checked_reason(exporter: Any, label: str, reason: Any) -> str:
     """Return why it cannot write; False and empty text are refused, because they are ambiguous."""
     if isinstance(reason, str) and reason.strip():
-        return writable(reason)
+        return encodable(reason)
     raise PluginError(
         who=plugins.name_of(exporter, label),
         why=f"gave {reason!r:.100} for why it cannot write",
@@ -103,7 +103,9 @@ def _checked_reason(exporter: Any, label: str, reason: Any) -> str:
 
 def _checked_output(exporter: Any, label: str, returned: Any) -> Written:
     if isinstance(returned, Written):
-        return as_declared(replace(returned, files=()), Written, plugins.name_of(exporter, label))
+        return validated_record(
+            replace(returned, files=()), Written, plugins.name_of(exporter, label)
+        )
     if isinstance(returned, tuple | list):
         return Written(())
     raise PluginError(

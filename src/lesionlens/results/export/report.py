@@ -16,9 +16,9 @@ from lesionlens.base.labels import Identity, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import pictures
 from lesionlens.results.export.html import environment
-from lesionlens.results.export.page import checked_words, page_of
-from lesionlens.results.export.words import Words
-from lesionlens.results.export.written import AlwaysPossible
+from lesionlens.results.export.page import map_check_text, page_of
+from lesionlens.results.export.report_texts import ReportTexts
+from lesionlens.results.export.written import UnconditionalExporter
 
 
 def report_html(analysis: Analysis) -> str:
@@ -36,7 +36,7 @@ def report_html(analysis: Analysis) -> str:
         There is no such language.
     """
     page = page_of(analysis)
-    words = page.words
+    words = page.texts
     return _template(words).render(
         t=words,
         page=page,
@@ -51,19 +51,19 @@ def report_html(analysis: Analysis) -> str:
 
 
 @cache
-def _template(words: Words) -> Template:
+def _template(words: ReportTexts) -> Template:
     """Return the template of a language; compiling it takes longer than rendering."""
     filters: dict[str, Callable[..., object]] = {
         "number": words.number,
         "volume": words.volume,
         "sequence": lambda key: MrSequence(key).display_name,
         "message": words.message,
-        "checked": lambda checks: checked_words(checks, words),
+        "checked": lambda checks: map_check_text(checks, words),
     }
     return environment(filters=filters).get_template("report.html.j2")
 
 
-class ReportExporter(AlwaysPossible):
+class ReportExporter(UnconditionalExporter):
     """Writes report.html."""
 
     name = "report"

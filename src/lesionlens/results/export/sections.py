@@ -18,9 +18,9 @@ from lesionlens.base.records.findings import (
 from lesionlens.base.text import isolated
 from lesionlens.results.export import pictures
 from lesionlens.results.export.pictures import CandidatePictures
+from lesionlens.results.export.report_texts import ReportTexts, moment
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
-from lesionlens.results.export.words import Words, moment
 
 MAX_DOUBTS = 5
 """Maximum number of doubtful parts listed per outline; findings.json lists all."""
@@ -37,8 +37,8 @@ class ReportBar:
     value: float | None
     start: float
     percent: float
-    alone: float | None = None
-    left_out: float | None = None
+    overlap_alone: float | None = None
+    overlap_without: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class CandidateSection:
     """
 
     row: CandidateRow
-    place: str
+    location: str
     state: str
     size: str
-    measured: str
+    measured_part: str
     rano: str
-    line: str
+    summary: str
     facts: tuple[tuple[str, str], ...]
     pictures: CandidatePictures
     bars: tuple[ReportBar, ...]
-    deciding: str
+    deciding_sequence_text: str
     trusted: bool
 
 
@@ -68,7 +68,7 @@ def sections_of(
     content: FindingsFile,
     scene: SliceScene,
     sentences: Sentences,
-    words: Words,
+    words: ReportTexts,
 ) -> tuple[CandidateSection, ...]:
     """Return one section per candidate, with images."""
     return tuple(
@@ -80,7 +80,7 @@ def sections_of(
 def _candidate_section(
     analysis: Analysis,
     scene: SliceScene,
-    words: Words,
+    words: ReportTexts,
     row: CandidateRow,
     candidate: Candidate,
     sentence: str,
@@ -88,27 +88,27 @@ def _candidate_section(
     map_checks = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
     map_reliable = map_checks is None or map_checks.reliable is not False
     trusted = map_reliable and row.attention.peak_inside is not False
-    size, measured = _size_text(row, words), words.measured(candidate.has_enhancing)
-    location, state = words.place(candidate.location), words.state(row.review.state)
+    size, measured = _size_text(row, words), words.measured_part(candidate.has_enhancing)
+    location, state = words.location_text(candidate.location), words.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {words('added')}"
     if candidate.apart:
         state = f"{state}, {words('apart')}"
-    rano = words.truth(row.rano_measurable)
+    rano = words.yes_no(row.rano_measurable)
     if row.rano_measurable and not counts_as_tumour(candidate, row.review.state):
         rano = words("rano_apart")
-    attention = attention_words(
+    attention = attention_text(
         row.attention, map_checks, words, _uniform_multiple(analysis, row.id)
     )
     volume = words.volume(row.volume_ml[Region.WT])
     return CandidateSection(
         row=row,
-        place=location,
+        location=location,
         state=state,
         size=size,
-        measured=measured,
+        measured_part=measured,
         rano=rano,
-        line=words(
+        summary=words(
             "line", place=location, size=size, measured=measured, volume=volume, state=state
         ),
         facts=(
@@ -120,12 +120,12 @@ def _candidate_section(
             scene, candidate.id, analysis.prepared.reference, words, trusted=trusted
         ),
         bars=() if shapley.is_uninformative(row.sequence_relevance) else bars_of(row, words),
-        deciding=_deciding(candidate, words),
+        deciding_sequence_text=_deciding(candidate, words),
         trusted=trusted,
     )
 
 
-def _size_text(row: CandidateRow, words: Words) -> str:
+def _size_text(row: CandidateRow, words: ReportTexts) -> str:
     return words(
         "size_short",
         long=words.number(row.longest_axial_diameter_mm, 0),
@@ -134,7 +134,7 @@ def _size_text(row: CandidateRow, words: Words) -> str:
 
 
 def _facts(
-    row: CandidateRow, candidate: Candidate, attention: str, rano: str, words: Words
+    row: CandidateRow, candidate: Candidate, attention: str, rano: str, words: ReportTexts
 ) -> tuple[tuple[str, str], ...]:
     volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
     if candidate.core_uncertain:
@@ -144,7 +144,7 @@ def _facts(
                  rano=rano)  # fmt: skip
     x, y, z = (words.number(value, 0) for value in row.centroid_mm)
     facts = [
-        (words("f_size", measured=words.measured(candidate.has_enhancing)), size),
+        (words("f_size", measured=words.measured_part(candidate.has_enhancing)), size),
         (words("f_volume"), words("volumes", **volumes)),
         (words("f_centre"), words("centre", x=x, y=y, z=z)),
         (words("f_attention"), attention),
@@ -152,9 +152,9 @@ def _facts(
     if row.kind is not None:
         facts.append((words("f_kind"), words.looks_like(row.kind)))
     if row.apart and row.resemblance is not None:
-        facts.append((words("f_resemblance"), words.shares(row.resemblance)))
+        facts.append((words("f_resemblance"), words.class_probabilities_text(row.resemblance)))
     if row.uncertainty is not None:
-        facts.append((words("f_uncertainty"), words.unsure(row.uncertainty)))
+        facts.append((words("f_uncertainty"), words.uncertainty_text(row.uncertainty)))
     review = row.review
     if review.reader or review.reason:
         name = isolated(review.reader or words("not_named"))
@@ -165,27 +165,31 @@ def _facts(
     return tuple(facts)
 
 
-def _doubts(analysis: Analysis, candidate: Candidate, words: Words) -> tuple[tuple[str, str], ...]:
+def _doubts(
+    analysis: Analysis, candidate: Candidate, words: ReportTexts
+) -> tuple[tuple[str, str], ...]:
     """Return the doubtful parts of a candidate's outline, largest first."""
     parts = analysis.findings.doubtful_of(candidate)
-    return tuple((words("f_doubtful"), words.doubtful(part)) for part in parts[:MAX_DOUBTS])
+    return tuple(
+        (words("f_doubtful"), words.doubtful_part_text(part)) for part in parts[:MAX_DOUBTS]
+    )
 
 
-def _deciding(candidate: Candidate, words: Words) -> str:
+def _deciding(candidate: Candidate, words: ReportTexts) -> str:
     """Return the deciding sequence, or why there is none; empty without a comparison."""
     relevance = candidate.sequence_relevance
     if relevance is None:
         return ""
-    if not shapley.deciding_words(relevance):
+    if not shapley.deciding_text(relevance):
         return words("adds_single")
     if shapley.is_uninformative(relevance):
         return words("adds_equal")
-    first = shapley.deciding(relevance)
+    first = shapley.deciding_sequence(relevance)
     return words("decides_none") if first is None else words("decides", sequence=first.display_name)
 
 
-def attention_words(
-    row: MapAgreement, map_checks: MapChecks | None, words: Words, times: float | None = None
+def attention_text(
+    row: MapAgreement, map_checks: MapChecks | None, words: ReportTexts, times: float | None = None
 ) -> str:
     """Describe where the attention is, and why the map is unreliable, if it is.
 
@@ -215,7 +219,7 @@ def _uniform_multiple(analysis: Analysis, number: int) -> float | None:
     return scale * float(attention_map.data[analysis.findings.components == number].mean())
 
 
-def bars_of(row: CandidateRow, words: Words) -> tuple[ReportBar, ...]:
+def bars_of(row: CandidateRow, words: ReportTexts) -> tuple[ReportBar, ...]:
     """Return the bars of a candidate's sequence relevance; together they fill the width."""
     if row.sequence_relevance is None:
         return ()
@@ -231,8 +235,8 @@ def bars_of(row: CandidateRow, words: Words) -> tuple[ReportBar, ...]:
             value := values[key],
             start=100 * (min(value or 0.0, 0.0) - low) / value_range,
             percent=100 * abs(value or 0.0) / value_range,
-            alone=alone.get(key),
-            left_out=left_out.get(key),
+            overlap_alone=alone.get(key),
+            overlap_without=left_out.get(key),
         )
         for key, name in names.items()
     )

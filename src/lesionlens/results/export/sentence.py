@@ -35,7 +35,7 @@ from lesionlens.base.records.findings import Candidate, Findings, Point
 from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.followup import is_doubtful
-from lesionlens.results.export.words import Words, load
+from lesionlens.results.export.report_texts import ReportTexts, load
 from lesionlens.results.review.saved_result import SavedResult
 
 Line = tuple[Point, Point]
@@ -169,7 +169,7 @@ class Sentences:
         state = source.review.state_of(candidate.tracking_uid)
         return {
             "id": candidate.id,
-            "place": words.place(candidate.location),
+            "place": words.location_text(candidate.location),
             "side": words.side(candidate.location),
             "lobe": words.lobe(candidate.location),
             "state": words.state(state),
@@ -316,24 +316,24 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-def _environment(words: Words) -> _Environment:
+def _environment(words: ReportTexts) -> _Environment:
     environment = _Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True,
                         lstrip_blocks=True)  # fmt: skip
     environment.filters = {name: environment.filters[name] for name in _FILTERS}
     environment.filters |= {"mm": lambda value: words.number(value, 0), "ml": words.volume,
-                     "percent": words.signed, "number": words.number}  # fmt: skip
+                     "percent": words.signed_percent, "number": words.number}  # fmt: skip
     environment.globals.clear()
     environment.loader = None
     return environment
 
 
-def _blocks(template: str, words: Words) -> dict[str, Template]:
+def _blocks(template: str, words: ReportTexts) -> dict[str, Template]:
     """Return the template of each block: the site's, else the language's."""
     return {name: _compile(template, words, name) for name in FIELDS}
 
 
 @cache
-def _compile(template: str, words: Words, name: str) -> Template:
+def _compile(template: str, words: ReportTexts, name: str) -> Template:
     environment = _environment(words)
     try:
         blocks = _blocks_of(template)

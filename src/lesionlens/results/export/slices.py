@@ -28,7 +28,7 @@ WINDOW_PERCENT = (1.0, 99.2)
 Span = tuple[int, int]
 
 
-class SlicePlane(StrEnum):
+class ViewPlane(StrEnum):
     """A viewing plane of the working grid."""
 
     AXIAL = "axial"
@@ -43,14 +43,14 @@ class SlicePlane(StrEnum):
     @property
     def markers(self) -> tuple[str, str]:
         """Directions of the image's left and right edge."""
-        return ("A", "P") if self is SlicePlane.SAGITTAL else ("R", "L")
+        return ("A", "P") if self is ViewPlane.SAGITTAL else ("R", "L")
 
     def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
         """Convert a slice's two working axes to (rows, columns) in radiological convention.
 
         Examples
         --------
-        >>> SlicePlane.AXIAL.upright(np.array([[0, 1], [2, 3]]))
+        >>> ViewPlane.AXIAL.upright(np.array([[0, 1], [2, 3]]))
         array([[3, 1],
                [2, 0]])
         """
@@ -61,7 +61,7 @@ class SlicePlane(StrEnum):
 class Cut:
     """One slice of the working grid: the plane and its index along the fixed axis."""
 
-    plane: SlicePlane
+    plane: ViewPlane
     index: int
 
 
@@ -104,7 +104,7 @@ class SliceScene:
         affine = self._prepared.working.affine
         return float(affine[axis, axis] * cut.index + affine[axis, 3])
 
-    def cuts(self, candidate: int) -> dict[SlicePlane, Cut]:
+    def cuts(self, candidate: int) -> dict[ViewPlane, Cut]:
         """Return the slice of each plane with most of a candidate.
 
         Parameters
@@ -116,7 +116,7 @@ class SliceScene:
         from_native = np.linalg.inv(self._prepared.to_native)
         positions = np.rint(voxels @ from_native[:3, :3].T + from_native[:3, 3]).astype(int)
         cuts = {}
-        for plane in SlicePlane:
+        for plane in ViewPlane:
             length = self._prepared.working.shape[plane.fixed]
             indices = np.clip(positions[:, plane.fixed], 0, length - 1)
             counts = np.bincount(indices, minlength=length) if indices.size else np.zeros(length)
@@ -126,9 +126,9 @@ class SliceScene:
 
     def overview(self, count: int) -> tuple[Cut, ...]:
         """Return axial slices evenly spread over the brain, from below upwards."""
-        low, high = self.spans[SlicePlane.AXIAL.fixed]
+        low, high = self.spans[ViewPlane.AXIAL.fixed]
         inner = np.linspace(low + MARGIN_VOX, high - MARGIN_VOX - 1, count + 2)[1:-1]
-        return tuple(Cut(SlicePlane.AXIAL, round(float(k))) for k in inner)
+        return tuple(Cut(ViewPlane.AXIAL, round(float(k))) for k in inner)
 
     def grey(self, sequence: MrSequence, cut: Cut) -> NDArray[np.uint8]:
         """Return a slice of a sequence as (rows, columns) uint8."""

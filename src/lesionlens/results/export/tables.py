@@ -21,7 +21,7 @@ from lesionlens.base.records.study import Series
 from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.followup import write_followup
 from lesionlens.results.export.run import warnings_of
-from lesionlens.results.export.written import AlwaysPossible
+from lesionlens.results.export.written import UnconditionalExporter
 
 _ROW = TypeAdapter(CandidateRow)
 
@@ -35,7 +35,9 @@ def findings_file(analysis: Analysis) -> FindingsFile:
         quality=findings.quality,
         reference=analysis.prepared.reference,
         sequences={
-            key: SequenceRow(file=file_of(series[key]), detected_by=series[key].detected_by)
+            key: SequenceRow(
+                file=display_name_of_series(series[key]), detected_by=series[key].detected_by
+            )
             for key in SEQUENCE_KEYS
             if key in series
         },
@@ -60,7 +62,7 @@ def findings_json(analysis: Analysis) -> dict[str, Any]:
     return content
 
 
-def file_of(series: Series) -> str:
+def display_name_of_series(series: Series) -> str:
     """Return a series' name for display: its one file, or its folder and number of files."""
     if len(series.files) == 1:
         return series.files[0].name
@@ -124,7 +126,7 @@ def schema_text() -> str:
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
-class TablesExporter(AlwaysPossible):
+class TablesExporter(UnconditionalExporter):
     """Writes findings.json and findings.csv; with a prior also followup.json and followup.csv."""
 
     name = "tables"

@@ -13,7 +13,7 @@ from lesionlens.base.errors import (
     LesionLensError,
     PluginError,
     ResourceError,
-    is_lack_of_memory,
+    is_out_of_memory,
 )
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class AlwaysPossible:
+class UnconditionalExporter:
     """Base of exporters that require neither packages nor particular input."""
 
     def missing(self, analysis: Analysis) -> str | None:
@@ -56,7 +56,7 @@ def reason_of(error: Exception) -> str:
     '1.dcm is gone'
     """
     is_os_error = isinstance(error, OSError) and not isinstance(error, LesionLensError)
-    if isinstance(error, CancelledError | ResourceError) or is_os_error or is_lack_of_memory(error):
+    if isinstance(error, CancelledError | ResourceError) or is_os_error or is_out_of_memory(error):
         raise error
     logger.debug("a file of the result was left out", exc_info=error)
     if isinstance(error, PluginError):

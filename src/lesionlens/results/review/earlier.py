@@ -20,9 +20,13 @@ from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import own_uids
 from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review
 from lesionlens.results.review import store
+from lesionlens.results.review.outline_digests import (
+    Outlines,
+    is_decided_on_other_outline,
+    outlines_of,
+)
 from lesionlens.results.review.reopen import is_result, read_result, read_run
 from lesionlens.results.review.saved_result import SavedResult
-from lesionlens.results.review.seen import Outlines, on_another_outline, outlines_of
 
 SAME_OUTLINE = 0.5
 """Minimum Dice for two outlines of the same candidate."""
@@ -72,13 +76,13 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     return replace(analysis, review=replace(review, unaided=tuple(unaided)), run=run)
 
 
-def is_unseen(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool:
+def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool:
     """Return whether a decision was made on another outline, and no reader has confirmed this one.
 
     A later decision or signature confirms it. `outlines` are those of `outlines_of(saved)`.
     """
     review = saved.review
-    is_on_another = on_another_outline(review, tracking_uid, outlines)
+    is_on_another = is_decided_on_other_outline(review, tracking_uid, outlines)
     if is_on_another is not None:
         return is_on_another
     decision = review.of(tracking_uid)
@@ -90,7 +94,7 @@ def is_unseen(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool
     return datetime.fromisoformat(last_confirmation) < datetime.fromisoformat(saved.run.started)
 
 
-def check_own_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
+def check_result_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
     """Refuse to replace another study's result where results are named by the studies' folders.
 
     Parameters
@@ -190,7 +194,7 @@ def _redrawn_uids(new_uids: dict[str, str], earlier: SavedResult, analysis: Anal
         if c.tracking_uid in new_uids
         and earlier.review.outline_of(c.tracking_uid) is None
         and (
-            is_unseen(earlier, c.tracking_uid, outlines)
+            is_outline_unconfirmed(earlier, c.tracking_uid, outlines)
             or not np.array_equal(
                 old_labels * (old.components == c.id),
                 new_labels * (new.components == ids[new_uids[c.tracking_uid]]),

@@ -27,7 +27,7 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base import codes, geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
-from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid
+from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -83,8 +83,8 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     measured = _measure_components(
         identified, reported, attention, prepared, identity, has_parts=has_parts
     )
-    listed_apart = {s.tracking_uid for s in lesions if s.apart}
-    listed_apart |= {uid for uid, candidate in reported.items() if candidate.apart}
+    listed_apart = {s.tracking_uid for s in lesions if s.listed_apart}
+    listed_apart |= {uid for uid, candidate in reported.items() if candidate.listed_apart}
     report = objects.report
     is_own = is_builtin or (report is not None and report_items.is_builtin(report))
     findings = _with_origins(
@@ -124,8 +124,8 @@ def _select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], lis
         notices.append(f"Segments of anatomy were omitted: {', '.join(skipped)[:200]}")
     if any(s.resampled for s in lesions):
         notices.append("The Segmentation is on another grid than the reference: it was resampled")
-    max_beyond = max((s.beyond for s in lesions), default=0.0)
-    if max_beyond > MIN_SHARE_BEYOND:
+    max_beyond = max((s.fraction_outside for s in lesions), default=0.0)
+    if max_beyond > MIN_FRACTION_BEYOND:
         notices.append(
             f"Up to {max_beyond:.1%} of a segment lies outside the reference and is left out. "
             "Is it of this study?"
@@ -149,8 +149,8 @@ def _identity_notices(
         notices.append(
             f"Segments without a marked pixel (of fractions, at least one half): {empty_count}"
         )
-    if objects.others:
-        notices.append(f"The newest Segmentation is used, not the others ({objects.others})")
+    if objects.other_count:
+        notices.append(f"The newest Segmentation is used, not the others ({objects.other_count})")
     if fields:
         field_names = in_words(f for f in PatientField if f in fields)
         notices.append(
@@ -294,7 +294,7 @@ def _drawing_methods(segments: Sequence[ReadSegment]) -> Methods:
     by_uid: dict[str | None, set[DrawingMethod | None]] = {}
     for segment in segments:
         for uid in {segment.tracking_uid, None}:
-            by_uid.setdefault(uid, set()).add(segment.drawn)
+            by_uid.setdefault(uid, set()).add(segment.drawing_method)
     return {uid: methods.pop() if len(methods) == 1 else None for uid, methods in by_uid.items()}
 
 
@@ -447,7 +447,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
 
 def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
     """Return the edit by which a reader drew the resection cavity; empty if the network did."""
-    drawn_masks = [s.mask for s in segments if s.cavity and s.drawn is not None]
+    drawn_masks = [s.mask for s in segments if s.cavity and s.drawing_method is not None]
     if not drawn_masks:
         return Review()
     mask = np.logical_or.reduce(drawn_masks)

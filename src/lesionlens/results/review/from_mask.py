@@ -23,7 +23,7 @@ from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
-from lesionlens.base.grid import MIN_SHARE_BEYOND, Grid, share_beyond
+from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import Label, Source
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
@@ -118,7 +118,7 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             expected="a mask of this study, in the patient's millimetres",
             next_step="Open the study that it was drawn on, or export it with its geometry",
         )
-    fraction_outside = share_beyond(values > 0, header.grid, grid)
+    fraction_outside = fraction_beyond(values > 0, header.grid, grid)
     has_parts = meaning in (Meaning.PARTS, Meaning.TREATED)
     cavity = Volume(labels == Label.CAVITY, grid) if meaning is Meaning.TREATED else None
     lesions = labels if cavity is None else np.where(cavity.data, 0, labels)
@@ -181,13 +181,13 @@ def _identity_notices(
     """Return notices if name or position suggest that a mask is of another study."""
     notices = []
     files = [series.files[0].path for series in study.series.values()]
-    is_other_study = names.of_another(path.name, [file.name for file in files])
-    is_other_study = is_other_study or names.in_folder_of_another(path, files)
+    is_other_study = names.is_of_other_study(path.name, [file.name for file in files])
+    is_other_study = is_other_study or names.is_in_folder_of_other_study(path, files)
     if study.kind is StudyKind.NIFTI and is_other_study:
         notices.append(
             "The mask, or its folder, is named for another examination. Is it a mask of this study?"
         )
-    if fraction_outside > MIN_SHARE_BEYOND:
+    if fraction_outside > MIN_FRACTION_BEYOND:
         reference = prepared.reference.display_name
         summary = f"{fraction_outside:.1%} of the mask's voxels lie outside the {reference}"
         notices.append(f"{summary}: left out. Is it a mask of this study?")

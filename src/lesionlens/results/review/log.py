@@ -25,7 +25,7 @@ from lesionlens.base.records.review import (
     ReviewEvent,
     valid_and_undone,
 )
-from lesionlens.results.review.seen import Outlines, seen_by
+from lesionlens.results.review.outline_digests import Outlines, decision_digest
 
 
 def now() -> str:
@@ -225,7 +225,7 @@ class ReviewLog:
             outline=digest,
             prompts=prompts,
             diameters=self.review.diameters_of(tracking_uid),
-            seen=None if outlines is None else seen_by(self.review, tracking_uid, outlines),
+            seen=None if outlines is None else decision_digest(self.review, tracking_uid, outlines),
         )
         self._append(event)
 

@@ -37,7 +37,7 @@ Analyse = Callable[[Study], Analysis]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Located:
+class LocatedPrior:
     """A prior examination: its study, and its saved result if there is one."""
 
     visit: Examination
@@ -47,7 +47,9 @@ class Located:
     """What the user confirmed about the patient, for the record."""
 
 
-def latest_before(folder: Path, now: Examination, digests: frozenset[str] = frozenset()) -> Path:
+def latest_result_before(
+    folder: Path, now: Examination, digests: frozenset[str] = frozenset()
+) -> Path:
     """Return the latest earlier result of the same patient below a folder.
 
     Of several results of that examination it is the one that was reviewed last.
@@ -110,7 +112,7 @@ def latest_before(folder: Path, now: Examination, digests: frozenset[str] = froz
 
 def find_prior(
     path: Path, current: Study, study: Path | None = None, *, same_patient: bool = False
-) -> Located:
+) -> LocatedPrior:
     """Find a prior examination, without computing anything.
 
     Parameters
@@ -135,7 +137,7 @@ def find_prior(
     """
     current_visit = visit_of(current)
     if not is_result(path) and any(True for _ in _possible_results(path)):
-        path = latest_before(path, current_visit, digests_of(current))
+        path = latest_result_before(path, current_visit, digests_of(current))
     result = path if is_result(path) else None
     if result is not None:
         opened = _study_of(result, study, same_patient=same_patient)
@@ -163,11 +165,11 @@ def find_prior(
     if result is not None:
         with _about_prior(_NAME_PRIOR_STUDY):
             paired(read_result(result, maps=False), opened)
-    return Located(prior_visit, opened, result, confirmed)
+    return LocatedPrior(prior_visit, opened, result, confirmed)
 
 
 def open_prior(
-    located: Located,
+    located: LocatedPrior,
     context: RunContext,
     options: PrepareOptions = DEFAULT_OPTIONS,
     analyse: Analyse | None = None,
@@ -176,7 +178,7 @@ def open_prior(
 
     Parameters
     ----------
-    located : Located
+    located : LocatedPrior
         From `find_prior`.
     analyse : callable or None
         Analyses a study without a result; None if that is not possible.

@@ -167,8 +167,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),
-        evidence_asked=(folder / CONSIDERED).is_file()
-        or (folder / "evidence_none.nii.gz").is_file(),
+        has_evidence=(folder / CONSIDERED).is_file() or (folder / "evidence_none.nii.gz").is_file(),
         has_t1c=MrSequence.T1C in content.sequences,
         sequences=content.sequences,
     )
@@ -255,7 +254,7 @@ def _combine(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analy
         run=saved.run,
         review=saved.review,
         followup=saved.followup,
-        options=ExportOptions(evidence=saved.evidence_asked),
+        options=ExportOptions(evidence=saved.has_evidence),
     )
     return applied(analysis)
 

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base import codes, geometry
 from lesionlens.base.labels import Label, ReviewState, Source
-from lesionlens.base.records.findings import FARTHEST_MM
+from lesionlens.base.records.findings import MAX_DISTANCE_MM
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEvent
 
@@ -37,7 +37,7 @@ class ReportedCandidate:
     source: Source = Source.NETWORK
     number: int | None = None
     diameters: DrawnDiameters | None = None
-    apart: bool = False
+    listed_apart: bool = False
 
     @property
     def decided(self) -> bool:
@@ -51,7 +51,7 @@ def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
     The group of a resection cavity is omitted.
     """
     children_by_uid: dict[str, dict[str, Dataset]] = {}
-    for item in items_below(report):
+    for item in iter_items(report):
         if _name(item) == MEASUREMENT_GROUP:
             children = {_name(child): child for child in item.get("ContentSequence", [])}
             cavity = _code(children.get(FINDING)) == codes.LABEL_TYPES[Label.CAVITY].value
@@ -79,7 +79,7 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
 
 def response_of(report: Dataset) -> SignedResponse | None:
     """Return the signed response; None if missing or unreadable."""
-    responses = (item for item in items_below(report) if _name(item) == codes.RESPONSE.value)
+    responses = (item for item in iter_items(report) if _name(item) == codes.RESPONSE.value)
     item = next(responses, None)
     if item is None:
         return None
@@ -115,7 +115,7 @@ def response_of(report: Dataset) -> SignedResponse | None:
 
 def has(report: Dataset, code: str) -> bool:
     """Return whether a report has an item whose concept name has this code value."""
-    return any(_name(item) == code for item in items_below(report))
+    return any(_name(item) == code for item in iter_items(report))
 
 
 def is_builtin(report: Dataset) -> bool:
@@ -123,9 +123,9 @@ def is_builtin(report: Dataset) -> bool:
     return has(report, codes.REVIEW.value)
 
 
-def accepts_none(report: Dataset) -> bool:
+def is_without_accepted(report: Dataset) -> bool:
     """Return whether a reader accepted none of the candidates."""
-    concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in items_below(report))
+    concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in iter_items(report))
     return any(
         codes.NONE_ACCEPTED.value == str(concept[0].get("CodeValue")) for concept in concepts
     )
@@ -177,7 +177,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
             (s for s, c in codes.SOURCES.items() if c.value == source_code), Source.NETWORK
         ),
         number=None if number is None else int(number[1]),
-        apart=_code(items.get(codes.LISTED.value)) == codes.LISTED_APART.value,
+        listed_apart=_code(items.get(codes.LISTED.value)) == codes.LISTED_APART.value,
         diameters=_diameters(items.get(codes.READER_DIAMETERS.value)),
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
     )
@@ -198,7 +198,7 @@ def _diameters(item: Dataset | None) -> DrawnDiameters | None:
         points = np.array(rows, np.float64)
     except ValueError:
         return None
-    if points.shape != (4, 3) or not (np.abs(points) < FARTHEST_MM).all():
+    if points.shape != (4, 3) or not (np.abs(points) < MAX_DISTANCE_MM).all():
         return None
     ends = geometry.points_lps_from_ras(points).tolist()  # the same flip both ways
     a, b, c, d = ((float(x), float(y), float(z)) for x, y, z in ends)
@@ -218,11 +218,11 @@ def _score(item: Dataset | None) -> float | None:
     return score if score is not None and 0 <= score <= 1 else None
 
 
-def items_below(item: Dataset) -> Iterator[Dataset]:
+def iter_items(item: Dataset) -> Iterator[Dataset]:
     """Yield the content items below a report or an item, depth first."""
     for child in item.get("ContentSequence", []):
         yield child
-        yield from items_below(child)
+        yield from iter_items(child)
 
 
 def _name(item: Dataset) -> str:

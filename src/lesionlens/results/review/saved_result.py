@@ -29,7 +29,7 @@ class SavedResult:
     attention: AttentionMethod | None
     """Method and checks of the attention maps."""
     followup: Comparison | None = None
-    evidence_asked: bool = False
+    has_evidence: bool = False
     """Whether it was saved with evidence by sequence, or only with dismissed regions."""
     has_t1c: bool = True
     """Whether enhancement can be assessed; otherwise it is relabelled as core."""

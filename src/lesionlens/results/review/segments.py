@@ -22,7 +22,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Label
 from lesionlens.imaging.preparation.resampling import resample_mask
 
-BESIDE_VOX = 0.05
+MAX_OFFSET_VOX = 0.05
 """Maximum distance of a pixel from its voxel."""
 _FRAME_TOLERANCE_VOX = 0.25
 """Maximum distance of a frame from its position in an evenly spaced stack, in pixels or slices."""
@@ -81,12 +81,12 @@ class ReadSegment:
     mask: NDArray[np.bool_]
     """(I, J, K) bool: mask on the study's grid."""
     resampled: bool
-    drawn: DrawingMethod | None = None
+    drawing_method: DrawingMethod | None = None
     """How it was outlined; None if it does not say."""
     cavity: bool = False
-    apart: bool = False
+    listed_apart: bool = False
     """Whether it is marked as a candidate that is listed apart."""
-    beyond: float = 0.0
+    fraction_outside: float = 0.0
     """Fraction of its marked pixels that lie outside the study's grid."""
 
 
@@ -202,7 +202,7 @@ def _segment(
     voxels = np.concatenate([voxels_of(marked, plane, grid) for _, marked, plane in frames])
     nearest = np.rint(voxels).astype(np.intp)
     in_grid = grid.contains(nearest)
-    fits = bool(in_grid.all()) and float(np.abs(voxels - nearest).max()) <= BESIDE_VOX
+    fits = bool(in_grid.all()) and float(np.abs(voxels - nearest).max()) <= MAX_OFFSET_VOX
     if fits:
         mask = np.zeros(grid.shape, bool)
         mask[tuple(nearest.T)] = True
@@ -226,10 +226,10 @@ def _segment(
         tracking_uid=uid,
         mask=mask,
         resampled=not fits,
-        drawn=_drawing_method(item),
+        drawing_method=_drawing_method(item),
         cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(text) is not None,
-        apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
-        beyond=1.0 - float(in_grid.mean()),
+        listed_apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
+        fraction_outside=1.0 - float(in_grid.mean()),
     )
 
 

@@ -30,7 +30,7 @@ class Objects:
     seg: Dataset | None
     report: Dataset | None
     maps: tuple[Dataset, ...] = field(default=())
-    others: int = 0
+    other_count: int = 0
     """Number of further Segmentations of the study, none of which is superseded."""
 
 
@@ -98,7 +98,7 @@ def find_objects(path: Path, study: Study) -> Objects:
 
 def _check_report_alone(report: Dataset) -> None:
     """Refuse a report on candidates without their outlines."""
-    if report_items.accepts_none(report):
+    if report_items.is_without_accepted(report):
         raise ReadError(
             found=f"a report of {_date(report)}, the newest: a reader accepted no candidate",
             expected="objects with candidates: those that were not accepted were not sent",

@@ -24,7 +24,7 @@ from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.files import user_folders
 from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 from lesionlens.base.files.bounded_read import read_model
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.analysis import Analysis, RunInfo
@@ -97,7 +97,7 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
         The file is not writable.
     """
     path = folder / NAME
-    with alone_in(folder.resolve().parent):
+    with folder_lock(folder.resolve().parent):
         try:
             content = read_model(path, ReviewFile)
         except (OSError, ValueError) as error:

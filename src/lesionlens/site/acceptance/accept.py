@@ -22,10 +22,10 @@ from lesionlens.base.files.manifest import OwnedFiles, check_free
 from lesionlens.base.files.staging import staged
 from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import is_writable, writable
+from lesionlens.base.text import encodable, is_writable
 from lesionlens.results.export.run import read_run_json
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
-from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
+from lesionlens.site.acceptance.case_attributes import Facts, facts_of, scanners_table
 from lesionlens.site.acceptance.report import (
     AcceptanceReport,
     BoundResult,
@@ -131,8 +131,10 @@ def _score_failed_case(case: Case, reason: str, out: Path, convention: str | Non
 def _cases(root: Path) -> tuple[Case, ...]:
     cases = find_cases(root)
     for case in cases:
-        if case.truth is None or case.truth.parent.parent != root:
-            problem = "without a segmentation" if case.truth is None else "deeper in the folder"
+        if case.reference_path is None or case.reference_path.parent.parent != root:
+            problem = (
+                "without a segmentation" if case.reference_path is None else "deeper in the folder"
+            )
             raise UnusableInputError(
                 found=f"the case {case.name!r} {problem}",
                 expected="one folder per case directly below, with its images and a segmentation, "
@@ -141,7 +143,7 @@ def _cases(root: Path) -> tuple[Case, ...]:
             )
         if not is_writable(case.name):
             raise UnusableInputError(
-                found=f"a case whose name is not UTF-8: '{writable(case.name)}'",
+                found=f"a case whose name is not UTF-8: '{encodable(case.name)}'",
                 expected="names that a report can state",
                 next_step="Rename its folder",
             )

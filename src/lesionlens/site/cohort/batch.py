@@ -8,7 +8,7 @@ from lesionlens.base.arguments import check_kind, path_of, whole_number
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort.run import Cohort, CohortRun, WorkerOptions, run_cohort
 from lesionlens.site.cohort.table import check_tables, write_table
 from lesionlens.site.cohort.work import CohortChoice

@@ -11,9 +11,9 @@ from pathlib import Path
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.databases import database_errors, open_database
 from lesionlens.site.cohort.studies import StudyJob, listed
-from lesionlens.site.database.describing import (
+from lesionlens.site.database.descriptions import (
     Description,
-    refreshed,
+    refresh_entry,
     with_counts,
     with_result,
     with_warning,
@@ -74,7 +74,7 @@ def store_outcome(
     previous = database.outcome(job.name)
     if outcome.status is Status.ANALYSED:
         database.write_note(f"{_INPUTS_NOTE}{job.name}", inputs_digest(job.out))
-    database.record(outcome, fingerprint)
+    database.store_outcome(outcome, fingerprint)
     entry = database.entry(job.name)
     if entry is not None and previous is not None and previous.status is not Status.ANALYSED:
         entry = without_warning(entry, previous.message)
@@ -82,7 +82,7 @@ def store_outcome(
         located = entry if Path(entry.place).exists() else listed(job) or entry
         description = Description.of(database, job.name)
         if description is not None and description.files != fingerprint:
-            entry = refreshed(database, replace(entry, place=located.place))
+            entry = refresh_entry(database, replace(entry, place=located.place))
             description = Description.of(database, job.name)
         warnings = () if description is None else description.warnings
         database.update(

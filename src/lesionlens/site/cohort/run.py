@@ -71,7 +71,7 @@ class CohortRun:
     """Outcome of a batch: one per study, by name, and the number of skipped studies."""
 
     outcomes: tuple[StudyOutcome, ...]
-    kept: int
+    n_skipped: int
 
     @property
     def exit_status(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.text import first_few, is_writable, writable
+from lesionlens.base.text import abbreviated_list, encodable, is_writable
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
@@ -114,11 +114,11 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
             expected="one sub-folder per study",
             next_step="For a single study use `lesionlens analyze`",
         )
-    named_paths = ((writable(path.name), path) for path in paths)
+    named_paths = ((encodable(path.name), path) for path in paths)
     return tuple(StudyJob(name, path, out / name) for name, path in named_paths)
 
 
-def places_of(studies: Path) -> dict[str, Path]:
+def study_paths_by_name(studies: Path) -> dict[str, Path]:
     """Return the path of each study of a folder or table, by the name of its result.
 
     Empty for a folder without studies: the caller reports those that are missing.
@@ -175,7 +175,8 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
         return ()
     if bids.is_dataset(studies):
         scans = bids.scans_beside_sessions(studies)
-        prefix = f"Scans beside the sessions of {first_few(scans, 5)} belong to no session and were"
+        names = abbreviated_list(scans, 5)
+        prefix = f"Scans beside the sessions of {names} belong to no session and were"
         return (f"{prefix} skipped: move them into one",) if scans else ()
     if studies.resolve() == out.resolve():
         return ()
@@ -184,7 +185,7 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     return (f"{words}: {n_loose}",) if n_loose else ()
 
 
-def repeated_scans(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
+def duplicate_scan_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
     """Return a note that names the studies with a file of an earlier one.
 
     Parameters
@@ -204,7 +205,7 @@ def repeated_scans(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ..
         if owner is not None:
             pairs.append(f"{outcome.name} and {owner}")
         owners |= dict.fromkeys(files - owners.keys(), outcome.name)
-    pairs_text = first_few(pairs, 5, "; ")
+    pairs_text = abbreviated_list(pairs, 5, "; ")
     return (
         (f"The same scan is in two studies, and both are counted: {pairs_text}",) if pairs else ()
     )

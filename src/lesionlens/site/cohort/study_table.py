@@ -49,7 +49,7 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
     return tuple(entries)
 
 
-def unread_columns(studies: Path) -> tuple[str, ...]:
+def ignored_column_notes(studies: Path) -> tuple[str, ...]:
     """Return a note on the columns of a table that are not read, such as a misspelt one.
 
     None if `studies` is no table of studies.

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lesionlens.base.errors import LesionLensError, is_lack_of_memory, missing_package
+from lesionlens.base.errors import LesionLensError, is_out_of_memory, missing_package
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.text import writable
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.base.text import encodable
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.database.describing import with_counts
+from lesionlens.site.database.descriptions import with_counts
 from lesionlens.site.database.records import Status, StudyOutcome
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
         status, message = failure(error)
         state = Status.STOPPED if status == 130 else Status.FAILED
         seconds = time.perf_counter() - start
-        return StudyOutcome(job.name, state, status, writable(message), seconds)
+        return StudyOutcome(job.name, state, status, encodable(message), seconds)
     return outcome
 
 
@@ -131,7 +131,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import hashed, open_study  # noqa: PLC0415
     from lesionlens.results.export.result_files import check_folder  # noqa: PLC0415
-    from lesionlens.results.review.earlier import check_own_name  # noqa: PLC0415
+    from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
 
     start = time.perf_counter()
     check_outside(job.study, job.out)  # a table may list its own folder as a study
@@ -139,7 +139,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     check_folder(job.out)
     study = open_study(job.study, recall=True, context=context)
     if job.is_new:
-        check_own_name(hashed(study), job.out)
+        check_result_name(hashed(study), job.out)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result, notices = choice.engine.run(
         lambda engine: load_lens(engine)(study, options, context=context)
@@ -181,7 +181,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
-    if is_lack_of_memory(error):
+    if is_out_of_memory(error):
         return 1, "too little memory for this study; use fewer --workers"
     package = missing_package(error)
     if package is not None:

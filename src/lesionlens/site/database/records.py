@@ -110,7 +110,7 @@ class WorklistRow:
     """The study; candidates and score are None if hidden from the reader."""
     state: StudyState
     """This reader's progress."""
-    others: tuple[tuple[str, StudyState], ...] = ()
+    other_states: tuple[tuple[str, StudyState], ...] = ()
     """Tuple of (reader, StudyState). Progress of other readers, by name."""
     session: int = 0
     arm: Arm = Arm.MAPS

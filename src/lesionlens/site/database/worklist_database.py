@@ -26,7 +26,7 @@ from lesionlens.base.files.databases import database_errors, may_write, open_dat
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
-from lesionlens.site.database.earlier import READING, import_earlier_databases
+from lesionlens.site.database.legacy_import import READING, import_earlier_databases
 from lesionlens.site.database.reads import ACT, read_of, reviews_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
@@ -88,18 +88,18 @@ class WorklistDatabase:
             self._connection.close()
 
     @property
-    def vanished(self) -> bool:
+    def is_missing(self) -> bool:
         """Whether the file no longer exists: a removed folder, an unmounted disk."""
         return not (self.folder / NAME).is_file()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Write within the block, in one transaction."""
-        self.check_there()
+        self.check_exists()
         with self._connection:
             yield
 
-    def check_there(self) -> None:
+    def check_exists(self) -> None:
         """Raise if the file no longer exists.
 
         An open file that was removed still accepts writes, which are lost.
@@ -109,7 +109,7 @@ class WorklistDatabase:
         ResourceError
             The folder was removed or renamed, or its disk unmounted.
         """
-        if self.vanished:
+        if self.is_missing:
             raise ResourceError(
                 found=f"that the folder {self.folder.name!r} has vanished",
                 expected="the folder in which decisions are kept",
@@ -157,7 +157,7 @@ class WorklistDatabase:
     # --- outcomes of analyses -------------------------------------------------------------
 
     @_with_error_messages
-    def record(self, outcome: StudyOutcome, fingerprint: str) -> None:
+    def store_outcome(self, outcome: StudyOutcome, fingerprint: str) -> None:
         """Store an outcome; it is on disk on return."""
         row = (
             outcome.name, outcome.status.value, outcome.exit_status, outcome.message,
@@ -183,7 +183,7 @@ class WorklistDatabase:
     # --- acts -----------------------------------------------------------------------------
 
     @_with_error_messages
-    def add(
+    def add_acts(
         self,
         key: ReadKey,
         acts: Sequence[ReviewEvent],
@@ -371,7 +371,7 @@ def _version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def is_list(folder: Path) -> bool:
+def is_worklist_folder(folder: Path) -> bool:
     """Return whether a folder contains a worklist, of this or an earlier release."""
     return any((folder / name).is_file() for name in (NAME, READING))
 
@@ -389,7 +389,7 @@ def existing_worklist_database(
     ReadError
         The folder is no worklist.
     """
-    if not is_list(folder):
+    if not is_worklist_folder(folder):
         raise ReadError(
             found=f"no worklist in {folder.name!r}: it contains no {NAME}",
             expected="a folder written by `lesionlens worklist scan` or `lesionlens batch`",

@@ -10,7 +10,7 @@ from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.files.file_model import FileModel
 from lesionlens.base.provenance import utc_now
-from lesionlens.base.text import writable
+from lesionlens.base.text import encodable
 
 
 class MonitorWarning(FileModel):
@@ -52,7 +52,7 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
         The file cannot be written, so that the warning in the panel would be out of date.
     """
     now = utc_now()
-    warning = MonitorWarning(time=now, stops=stops, page=writable(str(page.resolve())))
+    warning = MonitorWarning(time=now, stops=stops, page=encodable(str(page.resolve())))
     try:
         write_atomically(_warning_file(), warning.model_dump_json(indent=1) + "\n")
     except OSError as error:

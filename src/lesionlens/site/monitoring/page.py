@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.html import environment, number
-from lesionlens.site.monitoring.figures import Drift, Group, Rate, ScoreReliability
 from lesionlens.site.monitoring.records import MonitoredStudy
+from lesionlens.site.monitoring.statistics import Drift, Group, Rate, ScoreReliability
 
 LIMITS = (
     "A shift of inputs or scores does not prove that the network became worse, and the absence "
@@ -37,7 +37,7 @@ class MonitoringReport:
     calibration: ScoreReliability
     drifts: tuple[Drift, ...]
     baseline: str
-    stops: tuple[str, ...]
+    violated_rules: tuple[str, ...]
     """Violated stop rules, in words."""
     not_evaluated: tuple[str, ...]
     """Rules that cannot be evaluated yet, in words."""
@@ -122,7 +122,7 @@ def prometheus(report: MonitoringReport) -> str:
         "# TYPE lesionlens_studies gauge",
         f"lesionlens_studies {len(report.studies)}",
         "# TYPE lesionlens_stop_rules_broken gauge",
-        f"lesionlens_stop_rules_broken {len(report.stops)}",
+        f"lesionlens_stop_rules_broken {len(report.violated_rules)}",
     ]
     for label, groups in (
         ("week", report.weeks),

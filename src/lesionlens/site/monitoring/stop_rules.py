@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lesionlens.site.monitoring.figures import Drift, Group, ScoreReliability
+from lesionlens.site.monitoring.statistics import Drift, Group, ScoreReliability
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 from lesionlens.base.files.manifest import write_listed
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import first_few
-from lesionlens.site.monitoring import figures, page, stop_rules
-from lesionlens.site.monitoring.gather import add_image_features, gather
+from lesionlens.base.text import abbreviated_list
+from lesionlens.site.monitoring import page, statistics, stop_rules
+from lesionlens.site.monitoring.read_results import add_image_features, gather
 from lesionlens.site.monitoring.stop_rules import StopBounds
 
 PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
@@ -50,23 +50,25 @@ def watch(
     past = [study for study in studies if study.day <= today]
     future = [study.name for study in studies if study.day > today]
     if future:
-        notices.append(f"Dated later than today, and never the latest week: {first_few(future, 3)}")
+        notices.append(
+            f"Dated later than today, and never the latest week: {abbreviated_list(future, 3)}"
+        )
     end = studies[0].day + timedelta(weeks=baseline_weeks)
     first = [study for study in studies if study.day < end]
     later = [study for study in studies if study.day >= end]
-    weeks, calibration = figures.by_week(studies), figures.calibration(studies)
-    past_weeks = figures.by_week(past)
-    drifts = figures.drift(first, later)
+    weeks, calibration = statistics.by_week(studies), statistics.calibration(studies)
+    past_weeks = statistics.by_week(past)
+    drifts = statistics.drift(first, later)
     return page.MonitoringReport(
         studies=tuple(studies),
         weeks=weeks,
-        readers=figures.by_reader(studies),
-        engines=figures.by_engine(studies),
-        agreement=figures.agreement(studies),
+        readers=statistics.by_reader(studies),
+        engines=statistics.by_engine(studies),
+        agreement=statistics.agreement(studies),
         calibration=calibration,
         drifts=drifts,
         baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
-        stops=stop_rules.violated_rules(past_weeks, calibration, drifts, bounds),
+        violated_rules=stop_rules.violated_rules(past_weeks, calibration, drifts, bounds),
         not_evaluated=stop_rules.not_evaluated(past_weeks, calibration, drifts),
         notices=tuple(notices),
     )

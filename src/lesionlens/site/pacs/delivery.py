@@ -44,7 +44,7 @@ class Delivery:
 
     stored: tuple[Path, ...]
     """Files that the archive has now: sent, or already present."""
-    before: int = 0
+    n_present: int = 0
     """Number of files already present, which were not sent again."""
     refused: tuple[Refusal, ...] = ()
     unlisted: tuple[Outgoing, ...] = ()

@@ -16,7 +16,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, rejected_objects, sent_objects
-from lesionlens.results.export.dicom.identity import says_unreviewed
+from lesionlens.results.export.dicom.identity import is_unreviewed_description
 from lesionlens.results.export.dicom.rejection import rejection_of
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, kind_of, read_outgoing
@@ -59,9 +59,9 @@ def earlier_objects(
     headers = [item.header() for item in read_outgoing(files)]
     new_header = _reviewed(headers)
     study = str(new_header.StudyInstanceUID)
-    unreviewed = sent_objects(result, address, says_unreviewed)
+    unreviewed = sent_objects(result, address, is_unreviewed_description)
     unreviewed = tuple(document for document in unreviewed if document.study_uid == study)
-    unreviewed = unreviewed or archive.objects_of(study, says_unreviewed, context=context)
+    unreviewed = unreviewed or archive.objects_of(study, is_unreviewed_description, context=context)
     new_uids = {str(header.SOPInstanceUID) for header in headers}
     excluded_uids = new_uids | rejected_objects(result)
     superseded = [
@@ -96,7 +96,7 @@ def _reviewed(headers: Sequence[Dataset]) -> Dataset:
     unreviewed = [
         header
         for header in own_headers
-        if says_unreviewed(str(header.get("SeriesDescription", "")))
+        if is_unreviewed_description(str(header.get("SeriesDescription", "")))
     ]
     studies = {str(header.StudyInstanceUID) for header in own_headers}
     if unreviewed or len(studies) != 1:

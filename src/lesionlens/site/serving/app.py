@@ -22,10 +22,10 @@ from starlette.requests import ClientDisconnect
 from lesionlens.base.errors import GoneError, LesionLensError, ServerError
 from lesionlens.engines.engine import Engine, SupportsFirstPass
 from lesionlens.engines.remote.connection import PROTOCOL
-from lesionlens.engines.remote.messages import Header, info_out
+from lesionlens.engines.remote.messages import Header, serialise_info
 from lesionlens.site.serving.admission import Admission, admitted
 from lesionlens.site.serving.error_responses import TooLargeError, error_response, system_error
-from lesionlens.site.serving.gate import Gate
+from lesionlens.site.serving.middleware import Gate
 from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.routes import make_router
 from lesionlens.site.serving.sessions import Session, Sessions
@@ -126,7 +126,7 @@ def _add_server_routes(app: FastAPI) -> None:
             "session": session.name,
             "model": session.model,
             "version": version("lesionlens"),
-            "engine": info_out(engine.info),
+            "engine": serialise_info(engine.info),
             "first_look": isinstance(engine, SupportsFirstPass),
             "heartbeat_s": sessions.limits.heartbeat_s,
         }

@@ -14,7 +14,7 @@ from lesionlens.base.labels import Region, RequestKind
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPerturbation, Target
-from lesionlens.engines.plugged_in import predict
+from lesionlens.engines.plugin_engines import predict
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.messages import Arrays, Header
 from lesionlens.engines.remote.packing import pack, unpack
@@ -81,13 +81,13 @@ def _predict(engine: Engine, study: SessionStudy, request: EngineRequest, job: J
     del request
     prediction = predict(engine, study.prepared, context=job.context)
     study.trace = prediction.trace
-    return messages.prediction_out(prediction)
+    return messages.serialise_prediction(prediction)
 
 
 def _perturbed(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
-    perturbations = messages.perturbations_in(request.header, request.arrays())
+    perturbations = messages.deserialise_perturbations(request.header, request.arrays())
     perturbable = _require(engine, SupportsPerturbation)
-    return messages.perturbed_out(
+    return messages.serialise_perturbed(
         perturbable.predict_perturbed(
             study.prepared,
             perturbations,
@@ -99,19 +99,19 @@ def _perturbed(engine: Engine, study: SessionStudy, request: EngineRequest, job:
 def _first_pass(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request
     supporting = _require(engine, SupportsFirstPass)
-    return messages.first_pass_out(supporting.first_pass(study.prepared, context=job.context))
+    return messages.serialise_first_pass(supporting.first_pass(study.prepared, context=job.context))
 
 
 def _grid(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request, job
     grid = _require(engine, SupportsPerturbation).perturbation_grid(study.prepared)
-    return {"grid": messages.grid_out(grid)}, {}
+    return {"grid": messages.serialise_grid(grid)}, {}
 
 
 def _attribute(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del job
     target = Target(_region_of(study, request))
-    return messages.volume_out(
+    return messages.serialise_volume(
         engine.attribute(study.prepared, target, str(request.header["method"]))
     )
 

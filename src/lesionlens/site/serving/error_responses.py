@@ -13,7 +13,7 @@ from lesionlens.base.errors import (
     ServerError,
     UnusableInputError,
     is_full_disk,
-    of_system,
+    root_os_error,
 )
 
 
@@ -43,7 +43,7 @@ _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
 
 def system_error(error: OSError) -> ResourceError:
     """Return the error for a refusal of the server's system, without the path."""
-    error = of_system(error)
+    error = root_os_error(error)
     reason = "a full disk" if is_full_disk(error) else error.strerror or type(error).__name__
     return ResourceError(
         found=f"that the server cannot read or write its files: {reason}",
@@ -57,7 +57,7 @@ def error_response(error: LesionLensError) -> JSONResponse:
     status = next((http_status for cls, http_status in _STATUS if isinstance(error, cls)), 500)
     code = type(error).__name__
     if isinstance(error, GoneError):
-        code = error.what
+        code = error.kind
     elif isinstance(error, FullError):
         code = "full"
     fields = {"found": error.found, "expected": error.expected, "next_step": error.next_step}

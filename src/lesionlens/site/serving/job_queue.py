@@ -14,7 +14,7 @@ from lesionlens.base.errors import (
     PluginError,
     ResourceError,
     ServerError,
-    is_lack_of_memory,
+    is_out_of_memory,
 )
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.serving.error_responses import system_error
@@ -183,7 +183,7 @@ def run(job: Job) -> None:
 
 
 def _translated(error: Exception) -> LesionLensError:
-    if is_lack_of_memory(error):
+    if is_out_of_memory(error):
         return ResourceError(
             found="too little memory on the server",
             expected="a few GB of free memory",

@@ -28,7 +28,7 @@ _STOP_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class BoundAddress:
     """Address, port and TLS files of a server."""
 
     host: str = "127.0.0.1"
@@ -126,13 +126,13 @@ class _Server(uvicorn.Server):
 
 
 def listen(
-    app: FastAPI, address: Listening, on_open: Callable[[str], None], context: RunContext
+    app: FastAPI, address: BoundAddress, on_open: Callable[[str], None], context: RunContext
 ) -> None:
     """Serve until stopped.
 
     Parameters
     ----------
-    address : Listening
+    address : BoundAddress
         Address and TLS files, checked before.
     on_open : callable
         Called with the address once the port is open.
@@ -183,7 +183,7 @@ async def _serve(server: _Server, listener: socket.socket, context: RunContext) 
     watcher.cancel()
 
 
-def _bind(address: Listening) -> socket.socket:
+def _bind(address: BoundAddress) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

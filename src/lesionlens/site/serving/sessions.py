@@ -234,7 +234,7 @@ class Sessions:
             if name in session.studies:
                 session.studies[name].last_used = time.monotonic()
                 return []
-        part_names = messages.parts_named(manifest)
+        part_names = messages.part_digests(manifest)
         self._make_room(session, _UNPACK_BYTES_PER_VOXEL * messages.voxels_of(manifest))
         missing = [part for part in dict.fromkeys(part_names) if part not in session.parts]
         if missing:

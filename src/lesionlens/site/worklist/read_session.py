@@ -26,7 +26,7 @@ from lesionlens.site.database.reads import as_stored, read_of
 from lesionlens.site.database.records import Mark, Read, ReadKey
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
-NOTHING_SEEN = "nothing seen"
+EMPTY_REFERENCE = "nothing seen"
 
 
 class ReadSession:
@@ -70,7 +70,7 @@ class ReadSession:
         return read_of(self.key, self._acts)
 
     @property
-    def closed(self) -> bool:
+    def is_analysis_hidden(self) -> bool:
         """Whether the analysis must be hidden."""
         if not self.key.arm.aided:
             return True
@@ -79,17 +79,19 @@ class ReadSession:
     @property
     def phase(self) -> Phase:
         """Phase of a new act."""
-        return Phase.UNAIDED if self.closed else Phase.AIDED
+        return Phase.UNAIDED if self.is_analysis_hidden else Phase.AIDED
 
     @property
-    def locked(self) -> bool:
+    def is_unaided_signed(self) -> bool:
         """Whether the unaided read is signed and the analysis stays hidden."""
-        return self.closed and self.read.unaided is not None
+        return self.is_analysis_hidden and self.read.unaided is not None
 
     @property
-    def signed(self) -> bool:
+    def is_signed(self) -> bool:
         """Whether this part of the read is signed, so that nothing can be added."""
-        return self.locked or (not self.closed and self.read.signed is not None)
+        return self.is_unaided_signed or (
+            not self.is_analysis_hidden and self.read.signed is not None
+        )
 
     @property
     def shown_before(self) -> str | None:
@@ -98,10 +100,10 @@ class ReadSession:
         return min([*days[:1], *filter(None, [self.shown_elsewhere])], default=None)
 
     @property
-    def unaided_statement(self) -> str:
+    def unaided_summary(self) -> str:
         """Statement of an unaided signature: marks, and when the analysis was visible before."""
         count = len(self.read.marks_of(Phase.UNAIDED))
-        marks_text = f"{count} marked" if count else NOTHING_SEEN
+        marks_text = f"{count} marked" if count else EMPTY_REFERENCE
         first_shown = self.shown_before
         return (
             f"{marks_text}; opened on {first_shown} with the analysis not hidden"
@@ -123,7 +125,7 @@ class ReadSession:
         self._add(ReviewAct.PLACE, uid, at_mm=at_mm, confidence=confidence)
         return Mark(uid, at_mm, confidence, self.phase)
 
-    def take_back(self, uid: str) -> None:
+    def remove_mark(self, uid: str) -> None:
         """Remove a mark, unless it belongs to a signed unaided read.
 
         Raises
@@ -141,7 +143,7 @@ class ReadSession:
             )
         self._add(ReviewAct.TAKE_BACK, uid)
 
-    def show(
+    def continue_from(
         self, analysis: str, review: Review, candidate_uids: Container[str] | None = None
     ) -> None:
         """Continue from the review of an analysis.
@@ -177,7 +179,7 @@ class ReadSession:
             is_equal or (is_continued and len(shown_log.events) > n_decisions)
         )
 
-    def keep(
+    def store_decisions(
         self,
         review: Review,
         at_mm: Mapping[str, Point] = MappingProxyType({}),
@@ -218,7 +220,7 @@ class ReadSession:
         self._store(acts, review)
         self._review, self._last_clock_s = review, clock_s
 
-    def take_over(self, at_mm: Mapping[str, Point] = MappingProxyType({})) -> None:
+    def replace_log(self, at_mm: Mapping[str, Point] = MappingProxyType({})) -> None:
         """Store the decisions that were shown, if this log has others or none.
 
         Parameters
@@ -286,20 +288,20 @@ class ReadSession:
         self._refuse_signed()
         self._refuse_other_changes()
         count = len(self.read.marks_of(self.phase))
-        summary = f"{count} marked" if count else NOTHING_SEEN
-        statement = self.unaided_statement if self.closed else text or summary
+        summary = f"{count} marked" if count else EMPTY_REFERENCE
+        statement = self.unaided_summary if self.is_analysis_hidden else text or summary
         self._add(ReviewAct.MARK, state=ReviewState.ACCEPTED, reason=statement)
         return statement
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close the study and stop the clock until it is opened again; idempotent."""
         if not self._has_left:
             self._add(ReviewAct.LEAVE)
             self._has_left = True
 
-    def under(self, reader: str) -> ReadSession:
+    def continue_as(self, reader: str) -> ReadSession:
         """End this read, and continue it under a reader's name."""
-        self.leave()
+        self.close()
         key = self.database.name_reader(self.key, reader)
         return ReadSession(
             self.database,
@@ -341,10 +343,10 @@ class ReadSession:
     ) -> None:
         """Write acts to the database, preceded by the start of the read if it is not yet stored."""
         if self._pending_begin is not None:
-            self.database.add(self.key, [self._pending_begin])
+            self.database.add_acts(self.key, [self._pending_begin])
             self._pending_begin = None
         if acts:
-            self.database.add(self.key, acts, analysis, outlines)
+            self.database.add_acts(self.key, acts, analysis, outlines)
 
     def _create_event(
         self,
@@ -357,12 +359,12 @@ class ReadSession:
         return ReviewEvent(uid, state, reader, now(), act=act, phase=self.phase, **fields)
 
     def _refuse_signed(self) -> None:
-        if self.signed:
+        if self.is_signed:
             raise UnusableInputError(
                 found="a signed read",
                 expected="an open read",
                 next_step="Go to the next study"
-                if self.locked
+                if self.is_unaided_signed
                 else "Withdraw the signature first, or go to the next study",
             )
 

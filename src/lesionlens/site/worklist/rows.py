@@ -80,7 +80,7 @@ def _assigned_row(
     return WorklistRow(without_findings(entry), state, (), assignment.session, assignment.arm)
 
 
-def too_early(
+def locked_until(
     protocol: ReadingProtocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
 ) -> str | None:
     """Return the end of a row's lock between sessions; None if it is not locked.
@@ -141,9 +141,9 @@ class ReaderComparison:
     study: str
     first: Read
     second: Read
-    agreed: int
+    n_agreed: int
     """Candidates with equal verdicts, and marks at the same position."""
-    differing: tuple[str, ...]
+    differences: tuple[str, ...]
 
 
 def compare(first: Read, second: Read) -> ReaderComparison:

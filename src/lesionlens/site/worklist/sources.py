@@ -11,7 +11,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, listed
 from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database.records import StudyEntry
-from lesionlens.site.database.worklist_database import is_list
+from lesionlens.site.database.worklist_database import is_worklist_folder
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
@@ -56,7 +56,7 @@ def _listed(job: StudyJob) -> StudyEntry:
 
 def _is_own_output(folder: Path) -> bool:
     """Return whether a folder is a worklist or result rather than a study."""
-    return is_list(folder) or any((folder / name).is_file() for name in _RESULT_FILES)
+    return is_worklist_folder(folder) or any((folder / name).is_file() for name in _RESULT_FILES)
 
 
 def studies_of(

@@ -16,7 +16,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import safe_cell
 from lesionlens.results.export.cells import csv_text
 from lesionlens.results.export.followup import FILE as COMPARISON
-from lesionlens.site.database.describing import RESULT
+from lesionlens.site.database.descriptions import RESULT
 from lesionlens.site.database.records import Read
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.protocol import read_protocol
@@ -38,14 +38,14 @@ _LESION_STATES = (ReviewState.ACCEPTED, ReviewState.EDITED)
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenTables:
+class ReaderStudyTables:
     """The two tables of a list, with the number of complete reads."""
 
     reads: Path
     """One row per read."""
     marks: Path
     """One row per mark or decided candidate."""
-    begun: int
+    n_reads: int
     """Number of reads."""
     complete: tuple[tuple[str, int], ...]
     """Number of complete reads, by arm."""
@@ -56,15 +56,15 @@ class WrittenTables:
 
         Examples
         --------
-        >>> WrittenTables(Path("r"), Path("m"), 3, (("unaided", 2),)).progress_text
+        >>> ReaderStudyTables(Path("r"), Path("m"), 3, (("unaided", 2),)).progress_text
         '2 of 3 reads complete: 2 unaided'
         """
         arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
         n_complete = sum(count for _, count in self.complete)
-        return f"{n_complete} of {self.begun} reads complete" + (f": {arms}" * bool(arms))
+        return f"{n_complete} of {self.n_reads} reads complete" + (f": {arms}" * bool(arms))
 
 
-def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> WrittenTables:
+def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> ReaderStudyTables:
     """Write the tables of a list: of its reader study, or of its plain reads.
 
     Raises
@@ -77,11 +77,11 @@ def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> Writt
     with existing_worklist_database(folder, reading=True) as database:
         is_reader_study = read_protocol(folder) is not None
         reads = [read for read in database.reads() if bool(read.key.session) is is_reader_study]
-        scores = scores_in(folder, [entry.name for entry in database.entries()], context)
+        scores = network_scores(folder, [entry.name for entry in database.entries()], context)
     context.check(_STAGE)
     paths = write_tables(reads, scores, out)
     arms = Counter(read.key.arm.value for read in reads if read.complete)
-    return WrittenTables(*paths, len(reads), tuple(arms.items()))
+    return ReaderStudyTables(*paths, len(reads), tuple(arms.items()))
 
 
 def write_tables(
@@ -110,7 +110,7 @@ def write_tables(
     return reads_csv, marks_csv
 
 
-def scores_in(
+def network_scores(
     folder: Path, names: Sequence[str], context: RunContext = SILENT
 ) -> dict[tuple[str, str], float]:
     """Return the network's scores by study and tracking UID, of the results of a list.

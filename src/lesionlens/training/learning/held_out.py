@@ -18,10 +18,10 @@ from lesionlens.base.files.atomic_file import atomic_file
 from lesionlens.base.records.files import RunFile
 from lesionlens.base.records.parts import MAPS, MEASURED, check_parts, read_run_file
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose, choose_precision
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.network import weights as weight_files
-from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse
 from lesionlens.site.database.records import Status
@@ -152,7 +152,7 @@ def synthetic_metrics(
     device = choose(network.device)
     model, _ = weight_files.load(side.weights, device)
     stage = recipe.stages[-1]
-    grid = DrawConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
+    grid = GeneratorConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
     metrics = []
     for number in range(volumes):
         context.check("scoring synthetic brains")

@@ -18,17 +18,17 @@ from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.files.access import make_folder
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.manifest import check_free
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.threads import use_threads
 from lesionlens.network import weights as weight_files
-from lesionlens.network.notes import WeightsInfo, WeightsNotes
 from lesionlens.network.versions import WeightsStore
+from lesionlens.network.weights_metadata import WeightsInfo, WeightsNotes
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.learning import page
@@ -46,7 +46,7 @@ from lesionlens.training.learning.proposal import (
 from lesionlens.training.learning.recipe import STEPS, learn_recipe
 from lesionlens.training.learning.signed_reviews import Gathered, SignedReview, gather
 from lesionlens.training.loop import TrainEvent, TrainOptions, TrainSummary, train
-from lesionlens.training.real_cases import SPLIT_NAME, RealCases, for_cases
+from lesionlens.training.real_cases import SPLIT_NAME, RealCases, config_for_cases
 from lesionlens.training.trained_cases import description
 
 BEGUN = "begun.json"
@@ -137,7 +137,7 @@ def learn(
     parent = weight_files.chosen_path(job.start)
     _, parent_info = weight_files.load(parent)
     signed_cases = [review.case for review in gathered.reviews]
-    recipe = for_cases(learn_recipe(parent, job.recipe, job.steps), signed_cases)
+    recipe = config_for_cases(learn_recipe(parent, job.recipe, job.steps), signed_cases)
     _check_recipe(recipe)
     make_folder(job.out)
     _check_same(job.out, parent_info.sha256, recipe)
@@ -264,7 +264,7 @@ def _score_both(
     scorer = HeldOutScorer(job.results, folder, job.network)
     steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
-    with alone_in(folder, busy=f"another `learn` that scores in {job.out.name!r}"):
+    with folder_lock(folder, busy=f"another `learn` that scores in {job.out.name!r}"):
         return _SideScores(
             reviews,
             (
@@ -402,7 +402,7 @@ def cautions(
             (synthetic, "on synthetic brains"),
         )
         for change in rows
-        if change.figure.surely(change.better) < 0
+        if change.figure.verdict(change.better) < 0
     ]
     lines += [
         f"{change.title}: {-change.figure.difference:.3f} lower on synthetic brains, but not "
@@ -410,7 +410,7 @@ def cautions(
         for change in synthetic
         if change.better > 0
         and change.figure.difference < -_MAX_DROP
-        and change.figure.surely(1) == 0
+        and change.figure.verdict(1) == 0
     ]
     count = len({review.case.patient for review in reviews})
     if count < _MIN_HELD_OUT:

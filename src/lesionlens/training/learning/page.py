@@ -13,7 +13,7 @@ def compared_row(change: MetricChange) -> tuple[str, ...]:
     """Return a table row: title, cases, before, after, difference, interval, verdict."""
     figure = change.figure
     interval = "–" if change.interval is None else "{:+.3f} – {:+.3f}".format(*change.interval)
-    verdict = _VERDICTS[figure.surely(change.better)]
+    verdict = _VERDICTS[figure.verdict(change.better)]
     return (change.title, str(change.cases), f"{change.before:.3f}", f"{change.after:.3f}",
             f"{figure.difference:+.3f}", interval, verdict)  # fmt: skip
 

@@ -13,17 +13,20 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
 from lesionlens.base.records.review import NO_CANDIDATE, Review, ReviewEvent, valid_and_undone
+from lesionlens.results.review.outline_digests import is_signed_on_other_outlines, outlines_of
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
-from lesionlens.results.review.seen import outlines_of, signed_on_others
-from lesionlens.site.cohort.studies import places_of
+from lesionlens.site.cohort.studies import study_paths_by_name
 from lesionlens.site.database.records import StudyEntry
-from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
-from lesionlens.site.worklist.own_log import marks_kept, reviews_kept
+from lesionlens.site.database.worklist_database import (
+    existing_worklist_database,
+    is_worklist_folder,
+)
+from lesionlens.site.worklist.reader_log import logged_marks, logged_reviews
 from lesionlens.training.references import RealCase, refuse_marks, reviewed_case
 
-NOTHING_SEEN, ADDED, POINTED = "nothing seen", "added", "outlined by prompts"
-OUTCOMES = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN, POINTED)
+EMPTY_REFERENCE, ADDED, POINTED = "nothing seen", "added", "outlined by prompts"
+OUTCOMES = ("accepted", "edited", ADDED, "rejected", EMPTY_REFERENCE, POINTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class SignedReview:
     case: RealCase
     """Its images with the signed outlines as reference."""
     counts: Mapping[str, int]
-    """Number of candidates by outcome, as in `OUTCOMES`; `NOTHING_SEEN` is 1 for a study with an
+    """Number of candidates by outcome, as in `OUTCOMES`; `EMPTY_REFERENCE` is 1 for a study with an
     empty reference, `POINTED` counts those of the first three whose outline was made with
     prompts.
     """
@@ -116,7 +119,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
                 folder, study_path, patients.get(folder.name), read, listed_patient
             )
             review_readers = {event.reader for event in saved.review.events}
-            refuse_marks(saved, folder.name, marks_kept(saved.run, review_readers, folder.parent))
+            refuse_marks(saved, folder.name, logged_marks(saved.run, review_readers, folder.parent))
         except UnusableInputError as error:
             left_out.append((folder.name, error.found))
             continue
@@ -145,14 +148,14 @@ def read_signed(folder: Path, readers: Sequence[str] = ()) -> SavedResult:
     """
     saved = read_result(folder, maps=False)
     candidate_uids = {candidate.tracking_uid for candidate in saved.findings.candidates}
-    stored_reviews = reviews_kept(saved.run, (*readers, None), folder.parent)
+    stored_reviews = logged_reviews(saved.run, (*readers, None), folder.parent)
     new_uids = compared_uids(saved.followup)
     stored = (r.renamed(new_uids).restricted_to(candidate_uids) for r in stored_reviews)
     reviews = (saved.review, *stored)
     uncontinued = [review for review in reviews if not _is_continued(review, reviews)]
     outlines = outlines_of(saved)
     signed = [review for review in uncontinued if review.signed is not None]
-    valid = [review for review in signed if not signed_on_others(review, outlines)]
+    valid = [review for review in signed if not is_signed_on_other_outlines(review, outlines)]
     if not signed:
         return replace(saved, review=uncontinued[0])
     latest = max(valid or signed, key=lambda signed_review: signed_review.events[-1].time)
@@ -163,7 +166,7 @@ def _unsigned_reason(saved: SavedResult) -> str:
     """Return the reason not to train on a review; empty if its outlines are signed."""
     if saved.review.signed is None:
         return "not signed"
-    if signed_on_others(saved.review, outlines_of(saved)):
+    if is_signed_on_other_outlines(saved.review, outlines_of(saved)):
         return "signed before it was analysed again, with other outlines"
     return ""
 
@@ -184,9 +187,9 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
     """
     if studies is not None:
         folders = results.iterdir() if results.is_dir() else ()
-        study_paths = places_of(studies)
+        study_paths = study_paths_by_name(studies)
         return {entry.name: study_paths.get(entry.name, studies / entry.name) for entry in folders}
-    if not is_list(results):
+    if not is_worklist_folder(results):
         raise ConfigError(
             found=f"results in {results.name!r}, which hold no images",
             expected="the folder of the studies that they were made of, or a worklist's folder",
@@ -197,7 +200,7 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
 
 def _entries_of(results: Path) -> Mapping[str, StudyEntry]:
     """Return the entries of a worklist by name; empty for other folders."""
-    if not is_list(results):
+    if not is_worklist_folder(results):
         return {}
     with existing_worklist_database(results, reading=True) as database:
         return {entry.name: entry for entry in database.entries()}
@@ -205,7 +208,7 @@ def _entries_of(results: Path) -> Mapping[str, StudyEntry]:
 
 def readers_of(results: Path) -> tuple[str, ...]:
     """Return the readers of a worklist; empty for other folders."""
-    if not is_list(results):
+    if not is_worklist_folder(results):
         return ()
     with existing_worklist_database(results, reading=True) as database:
         return tuple(dict.fromkeys(read.key.reader for read in database.reads() if read.key.reader))
@@ -224,7 +227,7 @@ def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedRevi
     ]
     counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in added_uids)
     accepted_count = counts["accepted"] + counts["edited"] + counts[ADDED]
-    counts[NOTHING_SEEN] = int(not accepted_count)
+    counts[EMPTY_REFERENCE] = int(not accepted_count)
     uids = (*candidate_uids, *added_uids)
     retained = {uid for uid in uids if review.state_of(uid) is not ReviewState.REJECTED}
     prompted = retained & _prompted_uids(review)

@@ -49,8 +49,8 @@ def test_brats_of_any_year_is_read(tmp_path, folder, names, seg):
     (case,) = find_cases(tmp_path)
     assert case.name == folder
     assert set(case.images) == set(MrSequence)
-    assert case.truth is not None
-    assert "eg" in case.truth.name
+    assert case.reference_path is not None
+    assert "eg" in case.reference_path.name
     assert case.images[MrSequence.FLAIR].path.name.rsplit(".nii")[0].endswith(names[3])
 
 
@@ -60,7 +60,7 @@ def test_two_references_of_one_case_are_refused(tmp_path):
     for name in ("seg.nii.gz", "seg.nii"):  # unpacked beside it, as some sets are
         put(tmp_path / "one" / name)
     (case,) = find_cases(tmp_path)
-    assert case.truth is not None
+    assert case.reference_path is not None
     put(tmp_path / "one" / "reader2_seg.nii.gz")
     with pytest.raises(ConfigError, match=r"in the case 'one': reader2_seg.nii.gz, seg.nii"):
         find_cases(tmp_path)
@@ -81,9 +81,11 @@ def test_what_macos_leaves_beside_files_is_no_file_of_a_case(tmp_path):
         put(tmp_path / "one" / name)
         (tmp_path / "one" / f"._{name}").write_bytes(b"Mac OS X")
     (case,) = find_cases(tmp_path)
-    assert case.truth == tmp_path / "one" / "seg.nii.gz" == segmentation_of(tmp_path / "one")
+    assert (
+        case.reference_path == tmp_path / "one" / "seg.nii.gz" == segmentation_of(tmp_path / "one")
+    )
     assert case.images[MrSequence.T1C].path.name == "t1c.nii.gz"
-    assert not case.several
+    assert not case.alternatives
 
 
 def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):

@@ -73,7 +73,7 @@ def test_near_parts_are_one_lesion_and_specks_do_not_count():
 def test_the_lesion_wise_score_counts_a_missed_and_a_false_part():
     truth, found = cube((2, 2, 2), (16, 16, 16)), cube((2, 2, 2), (16, 2, 16))
     score = lesion_wise(found, truth, grid())
-    assert (score.found, score.missed, score.false) == (1, 1, 1)
+    assert (score.detected, score.missed, score.false) == (1, 1, 1)
     assert score.dice == pytest.approx(1 / 3)
     assert score.hd95_mm == pytest.approx(2 * PENALTY_MM / 3)
     assert score.f1 == 0.5
@@ -82,13 +82,13 @@ def test_the_lesion_wise_score_counts_a_missed_and_a_false_part():
 def test_the_lesion_wise_score_of_parts_close_together_is_that_of_one():
     truth = cube((2, 2, 2), (10, 2, 2))
     score = lesion_wise(truth, truth, grid())
-    assert (score.found, score.dice) == (1, 1.0)
+    assert (score.detected, score.dice) == (1, 1.0)
 
 
 def test_the_lesion_wise_score_leaves_specks_out():
     truth = cube((2, 2, 2)) | cube((16, 16, 16), edge=3)
     score = lesion_wise(cube((2, 2, 2)), truth, grid())
-    assert (score.found, score.missed, score.dice) == (1, 0, 1.0)
+    assert (score.detected, score.missed, score.dice) == (1, 0, 1.0)
 
 
 @settings(deadline=None)

@@ -5,10 +5,10 @@ import pytest
 from tests.perturbable import Perturbable
 
 from lesionlens.analysis.explain import faithfulness as trust
-from lesionlens.analysis.explain.questions import Questions
+from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.results.export.words import load
+from lesionlens.results.export.report_texts import load
 
 SHAPE = (24, 26, 20)
 GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
@@ -34,7 +34,7 @@ def checked(attention, make_prepared, engine=None, region=Region.WT, others=NEED
     trials = {one: trust.TestedMap(map_on(others), flagged) for one in Region}
     trials[region] = trust.TestedMap(attention, flagged, coarse)
     found = {one: trust.pointing(attention, NEEDED, float(BRAIN.sum())) for one in Region}
-    questions = Questions(engine, make_prepared())
+    questions = PerturbationRunner(engine, make_prepared())
     return trust.insertion_test(found, questions, trials, BRAIN)[region]
 
 
@@ -177,7 +177,7 @@ def test_each_map_alone_and_hidden_and_two_baselines_are_asked(make_prepared):
     engine = Perturbable(GRID, by_what_is_seen, by_what_is_seen)
     flagged = np.flatnonzero(NEEDED)
     trials = {region: trust.TestedMap(map_on(NEEDED), flagged) for region in Region}
-    trust.insertion_test({}, Questions(engine, make_prepared()), trials, BRAIN)
+    trust.insertion_test({}, PerturbationRunner(engine, make_prepared()), trials, BRAIN)
     assert engine.sizes == [5, 4]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.perturbable import Perturbable
 
 from lesionlens.analysis.explain import perturbations, probe
-from lesionlens.analysis.explain.questions import Questions
+from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import UnusableInputError
@@ -43,7 +43,7 @@ def asked_of(prepared, components):
     info = EngineInfo("additive", "1", None, frozenset({Capability.PERTURB}))
     prediction = Prediction({}, info, unperturbed=full)
     return perturbations.predict_subsets(
-        Questions(engine, prepared), prediction, components
+        PerturbationRunner(engine, prepared), prediction, components
     ), engine
 
 
@@ -91,8 +91,8 @@ def marked_everywhere(label):
 
 @pytest.mark.parametrize(("label", "seen"), [(Label.OEDEMA, True), (Label.CORE, False)])
 def test_quick_passes_that_miss_a_flagged_region_are_found_out(make_prepared, label, seen):
-    questions = Questions(Nearsighted(), make_prepared())
-    assert perturbations.detects_flagged_regions(questions, marked_everywhere(label)) is seen
+    questions = PerturbationRunner(Nearsighted(), make_prepared())
+    assert perturbations.pass_detects_flagged_regions(questions, marked_everywhere(label)) is seen
 
 
 def test_sequences_are_compared_at_the_predictions_own_voxel_size_where_needed(make_prepared):
@@ -101,13 +101,13 @@ def test_sequences_are_compared_at_the_predictions_own_voxel_size_where_needed(m
     full = engine.predict_perturbed(prepared, everything, context=SILENT)
     info = EngineInfo("nearsighted", "1", None, frozenset({Capability.PERTURB}))
     prediction = Prediction({}, info, unperturbed=full)
-    questions, marked = Questions(engine, prepared), marked_everywhere(Label.CORE)
+    questions, marked = PerturbationRunner(engine, prepared), marked_everywhere(Label.CORE)
     coarse = perturbations.predict_subsets(questions, prediction, EVERYWHERE)
     fine = perturbations.predict_subsets(questions, prediction, EVERYWHERE, marked)
     assert [one.by_sequence.alone[0]["t1"] for one in (coarse, fine)] == [0, 1]
     assert fine.by_sequence.by_voxel.grid.matches(FINE)
-    assert fine.views == coarse.views == coarse.by_sequence.left_out
-    assert fine.by_sequence.left_out[0]["flair"] == 1 > fine.views[0]["flair"]
+    assert fine.leave_one_out == coarse.leave_one_out == coarse.by_sequence.left_out
+    assert fine.by_sequence.left_out[0]["flair"] == 1 > fine.leave_one_out[0]["flair"]
     assert len([one for one in engine.asked if one.fine]) == 16
 
 
@@ -126,10 +126,12 @@ def test_each_subset_is_outlined_at_its_own_threshold_but_scored_at_the_studys(m
     full = engine.predict_perturbed(prepared, everything, context=SILENT)
     info = EngineInfo("cautious", "1", None, frozenset({Capability.PERTURB}))
     prediction = Prediction({}, info, unperturbed=full)
-    answers = perturbations.predict_subsets(Questions(engine, prepared), prediction, EVERYWHERE)
+    answers = perturbations.predict_subsets(
+        PerturbationRunner(engine, prepared), prediction, EVERYWHERE
+    )
     assert answers.by_sequence.alone[0]["t1c"] == answers.by_sequence.relevance[0]["t1c"] == 0
     assert answers.by_sequence.alone[0]["flair"] == answers.by_sequence.relevance[0]["flair"] == 1
-    assert answers.views[0]["flair"] == 1  # .7 without FLAIR, at .5
+    assert answers.leave_one_out[0]["flair"] == 1  # .7 without FLAIR, at .5
 
 
 def test_absent_sequences_cost_no_pass(make_prepared):
@@ -154,7 +156,7 @@ def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prep
     prediction = Prediction({}, info, unperturbed=full, scoring=fitted)
     spots = [ComponentVoxels(np.arange(120), 130.0)]
     found = perturbations.predict_subsets(
-        Questions(engine, prepared), prediction, spots
+        PerturbationRunner(engine, prepared), prediction, spots
     ).by_sequence
     assert found.relevance[0]["flair"] > 0.9
     assert max(abs(found.relevance[0][key]) for key in ("t1", "t1c", "t2", "none")) < 0.01
@@ -165,7 +167,7 @@ def test_what_is_drawn_elsewhere_counts_against_the_nearest_component():
     spots = [ComponentVoxels(np.array([0]), 1.0), ComponentVoxels(np.array([9]), 1.0)]
     by_all, drawn = np.zeros((10, 1, 1), bool), np.zeros((10, 1, 1), bool)
     by_all[[0, 9]], drawn[[0, 9, 7]] = True, True
-    shown = perturbations.shown_of(
+    shown = perturbations.subset_overlap(
         drawn, by_all, perturbations._nearest_component(spots, (10, 1, 1)), 2
     )
     assert shown.tolist() == pytest.approx([1, 2 / 3])

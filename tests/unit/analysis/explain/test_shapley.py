@@ -79,7 +79,7 @@ def test_variants_show_exactly_the_subset():
 def test_a_sequence_is_named_only_where_it_leads_clearly(values):
     shares = dict(zip((s.value for s in MrSequence), values, strict=True))
     first, second = sorted(values, reverse=True)[:2]
-    named = relevance.deciding({**shares, "none": 0.99})
+    named = relevance.deciding_sequence({**shares, "none": 0.99})
     if first - second < relevance.CLEAR:
         assert named is None
     else:
@@ -87,14 +87,14 @@ def test_a_sequence_is_named_only_where_it_leads_clearly(values):
 
 
 def test_one_sequence_alone_is_not_claimed_to_decide():
-    assert relevance.deciding({"flair": 0.7, "t1": None, "t1c": None, "t2": None}) is None
+    assert relevance.deciding_sequence({"flair": 0.7, "t1": None, "t1c": None, "t2": None}) is None
 
 
 def test_the_words_tell_which_sequence_decides_or_that_none_does():
     shares = {"t1": 0.1, "t1c": 0.5, "t2": 0.1, "flair": 0.2, "none": 0.0}
-    assert relevance.deciding_words(shares) == "T1c decides most"
-    assert relevance.deciding_words(shares | {"t1c": 0.22}) == "no single sequence decides"
-    assert relevance.deciding_words(None) == ""
+    assert relevance.deciding_text(shares) == "T1c decides most"
+    assert relevance.deciding_text(shares | {"t1c": 0.22}) == "no single sequence decides"
+    assert relevance.deciding_text(None) == ""
 
 
 def test_maps_and_base_sum_to_the_probability_at_every_voxel():

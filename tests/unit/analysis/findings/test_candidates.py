@@ -14,9 +14,9 @@ from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     components_of,
     doubtful_ml,
-    draw_components,
     keep,
     merged,
+    segment_components,
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
@@ -52,7 +52,7 @@ def context_of(probability, has_t1c=True, identity="study"):
 
 
 def found_in(probability, scores=None, **kwargs):
-    marked = draw_components(probability, make_grid())
+    marked = segment_components(probability, make_grid())
     scores = scores or [0.9] * marked.count
     return describe(marked, Evidence(scores), context_of(probability, **kwargs)), marked
 
@@ -85,8 +85,8 @@ def test_merging_counts_in_millimetres():
     fine = Grid(SHAPE, np.diag([0.4, 0.4, 0.4, 1.0]))
     coarse = Grid(SHAPE, np.diag([2.0, 2.0, 2.0, 1.0]))
     rules = CandidateCriteria(smallest_ml=0.001)
-    assert draw_components(probability, fine, rules).count == 1
-    assert draw_components(probability, coarse, rules).count == 2
+    assert segment_components(probability, fine, rules).count == 1
+    assert segment_components(probability, coarse, rules).count == 2
 
 
 def test_specks_are_dropped_in_every_region():
@@ -202,7 +202,7 @@ def test_storage_order_changes_nothing_in_millimetres(order):
     other = grid_stored(grid, order)
 
     def candidates(maps, on):
-        marked = draw_components(maps, on)
+        marked = segment_components(maps, on)
         scores = [float(len(part.points_mm())) for part in components_of(marked)]
         head = anatomy.find_head(np.ones(SHAPE, bool), grid)
         return describe(
@@ -221,7 +221,7 @@ def test_storage_order_changes_nothing_in_millimetres(order):
 
 
 def test_components_that_are_not_kept_leave_no_label():
-    marked = draw_components(drawn(((12, 25, 20), 7), ((45, 25, 20), 5)), make_grid())
+    marked = segment_components(drawn(((12, 25, 20), 7), ((45, 25, 20), 5)), make_grid())
     kept = keep(marked, [False, True])
     assert kept.count == 1
     np.testing.assert_array_equal(kept.components, (marked.components == 2).astype(int))
@@ -299,7 +299,7 @@ SLIGHT = CandidateCriteria(slight_enhancement=SlightEnhancement(share=0.2, media
 
 
 def enhancing_ml(probability, rules=SLIGHT):
-    labels = draw_components(probability, make_grid(), rules).labels
+    labels = segment_components(probability, make_grid(), rules).labels
     return np.count_nonzero(labels == Label.ENHANCING) / 1000
 
 
@@ -316,7 +316,7 @@ def test_enhancement_is_left_out_where_it_is_both_little_and_doubtful(share, cha
     everything = enhancing_ml(probability, CandidateCriteria())
     assert everything == pytest.approx(part.sum() / 1000)
     assert enhancing_ml(probability) == (everything if drawn_at_all else 0)
-    marked = draw_components(probability, make_grid(), SLIGHT)
+    marked = segment_components(probability, make_grid(), SLIGHT)
     untold = doubtful_ml(marked, probability[Region.ET], SLIGHT)
     assert untold == pytest.approx(0 if drawn_at_all else everything)
 
@@ -326,7 +326,7 @@ def test_each_core_is_asked_for_itself_whether_it_enhances():
     sure, unsure = ball((15, 25, 20), 3), ball((45, 25, 20), 3)
     probability[Region.ET][:] = 0.02
     probability[Region.ET][sure], probability[Region.ET][unsure] = 0.9, 0.55
-    labels = draw_components(probability, make_grid(), SLIGHT).labels
+    labels = segment_components(probability, make_grid(), SLIGHT).labels
     np.testing.assert_array_equal(labels == Label.ENHANCING, sure)
     assert (labels[unsure] == Label.CORE).all()
 
@@ -339,8 +339,8 @@ def test_what_is_slight_does_not_depend_on_how_the_scan_is_stored(order):
     probability[Region.ET][ball((45, 25, 20), 3)] = 0.55
     on = grid_stored(make_grid(), order)
     maps = {region: stored(values, order) for region, values in probability.items()}
-    found = draw_components(maps, on, SLIGHT).labels
-    plain = draw_components(probability, make_grid(), SLIGHT).labels
+    found = segment_components(maps, on, SLIGHT).labels
+    plain = segment_components(probability, make_grid(), SLIGHT).labels
     np.testing.assert_array_equal(found, stored(plain, order))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from lesionlens.analysis.findings.component_scores import score_by_all_views
 from lesionlens.base.records.prediction import Scoring, ViewAgreement
-from lesionlens.network.notes import AGREEMENT
+from lesionlens.network.weights_metadata import AGREEMENT
 
 FITTED = Scoring(floor=0.4, agreement=ViewAgreement(*AGREEMENT))
 

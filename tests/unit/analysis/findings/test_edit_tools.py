@@ -167,7 +167,7 @@ def test_air_is_what_no_sequence_shows():
     images = {sequence: image.data for sequence, image in patient.sequences.items()}
     brain = patient.brain.data
     prepared = SimpleNamespace(images=images, brain=brain)
-    tissue = edit_tools.free_tissue(prepared, np.zeros(brain.shape, bool))
+    tissue = edit_tools.editable_tissue(prepared, np.zeros(brain.shape, bool))
     assert (tissue | ~brain).all()
     assert not tissue[0].any()
     assert not tissue[:, :, -1].any()

@@ -16,7 +16,7 @@ from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import additions
 from lesionlens.analysis.findings.additions import lesion_at
-from lesionlens.analysis.findings.edits import applied, outline_of, unedited
+from lesionlens.analysis.findings.edits import applied, outline_of, without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map, ras_grid
 from lesionlens.base.grid import Grid
@@ -274,8 +274,8 @@ def test_the_networks_outline_is_kept_and_comes_back(analysis):
     candidate, shown = nearest(analysis, SECOND)
     drawn = np.where(shown == Label.OEDEMA, 0, shown).astype(np.uint8)
     again = edited(analysis, candidate, outline_of(analysis, candidate, shown, drawn))
-    assert unedited(again).findings is analysis.findings
-    assert unedited(again).volumes.labels is analysis.volumes.labels
+    assert without_edits(again).findings is analysis.findings
+    assert without_edits(again).volumes.labels is analysis.volumes.labels
     log = ReviewLog(again.review)
     log.undo()
     back = applied(replace(again, review=log.review))

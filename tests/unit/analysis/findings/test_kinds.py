@@ -75,9 +75,9 @@ def test_every_set_of_sequences_has_a_model_of_what_it_shows(sequences, analysis
     fitted = load_models()[key_of(sequences)]
     assert set(fitted.names) == set(features_of(lattice, 1))
     assert fitted.weights.shape == (1 + 2 * len(fitted.names), len(LesionKind))
-    assert fitted.least.shape == (len(LesionKind),)
-    assert fitted.least.min() >= 0.5
-    assert fitted.least[list(LesionKind).index(LesionKind.OTHER)] > 1
+    assert fitted.min_probability.shape == (len(LesionKind),)
+    assert fitted.min_probability.min() >= 0.5
+    assert fitted.min_probability[list(LesionKind).index(LesionKind.OTHER)] > 1
     assert np.isfinite(fitted.weights).all()
     assert (fitted.scale > 0).all()
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lesionlens.analysis.findings.prompt_response import prompts_that_hold
+from lesionlens.analysis.findings.prompt_response import valid_prompts
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.prompts import PromptRound
 
@@ -28,7 +28,7 @@ def test_an_enhancing_voxel_is_tumour_and_what_is_no_tumour_does_not_enhance(
     region, foreground, background
 ):
     rounds = [asked(Region.ET, (ENHANCING,), (CORE,)), asked(None, (OEDEMA,), (OUTSIDE,))]
-    found = prompts_that_hold(rounds, LABELS, region)
+    found = valid_prompts(rounds, LABELS, region)
     without = tuple(at for at in found[0] if at != OEDEMA)
     assert (without, found[1]) == (foreground, background)
     assert (OEDEMA in found[0]) == (region is None)
@@ -36,11 +36,11 @@ def test_an_enhancing_voxel_is_tumour_and_what_is_no_tumour_does_not_enhance(
 
 def test_what_the_outline_contradicts_was_changed_since():
     rounds = [asked(Region.WT, (OUTSIDE, CORE), (OEDEMA,)), asked(Region.WT, (OUTSIDE, CORE))]
-    assert prompts_that_hold(rounds[:1], LABELS, Region.WT) == ((CORE,), ())
-    assert prompts_that_hold(rounds, LABELS, Region.WT) == ((CORE,), ())
-    assert prompts_that_hold([], LABELS, None) == ((), ())
+    assert valid_prompts(rounds[:1], LABELS, Region.WT) == ((CORE,), ())
+    assert valid_prompts(rounds, LABELS, Region.WT) == ((CORE,), ())
+    assert valid_prompts([], LABELS, None) == ((), ())
 
 
 def test_prompts_of_a_region_are_found_again_after_those_of_another():
     rounds = [asked(Region.ET, (ENHANCING,), (CORE,)), asked(Region.WT, (OEDEMA,))]
-    assert prompts_that_hold(rounds, LABELS, Region.ET) == ((ENHANCING,), (CORE,))
+    assert valid_prompts(rounds, LABELS, Region.ET) == ((ENHANCING,), (CORE,))

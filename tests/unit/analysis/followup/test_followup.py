@@ -34,7 +34,7 @@ from lesionlens.base.records.followup import (
     Alignment,
     Change,
     Comparison,
-    Measured,
+    LesionMeasurement,
     TimePoint,
     own_uids,
     percent,
@@ -60,12 +60,12 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.export.followup import _note, _sums, section_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
+from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.sentence import Sentences
-from lesionlens.results.export.words import load
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.prior import find_prior, latest_before, open_prior
+from lesionlens.results.review.prior import find_prior, latest_result_before, open_prior
 from lesionlens.results.review.reopen import read_result
 
 LEFT, RIGHT, ELSEWHERE = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0), (30.0, 20.0, 30.0)
@@ -124,7 +124,7 @@ def compared(before, now):
 def laid_before(compared, monkeypatch):
     """Lay examinations where `compared` found them; searching takes seconds."""
     found = compared.followup.alignment
-    laid = Registration(np.asarray(found.matrix), 0.0, 0.0, information=1.0, pronounced=1.0)
+    laid = Registration(np.asarray(found.matrix), 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (laid, MrSequence.T1C))
 
 
@@ -210,7 +210,7 @@ def test_a_lesion_that_is_back_keeps_its_name(compared, before, tmp_path, monkey
     """It was new, with a name of its own, and missing in the sum of the targets."""
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     matrix = np.linalg.inv(compared.followup.alignment.matrix)
-    laid = Registration(matrix, 0.0, 0.0, information=1.0, pronounced=1.0)
+    laid = Registration(matrix, 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (laid, MrSequence.T1C))
     save(compared, tmp_path / "then")
     stored = read_result(tmp_path / "then").followup
@@ -365,7 +365,7 @@ def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
     before = section_of(compared, load("en"))
     log.mark(new.tracking_uid, ReviewState.REJECTED, reader="A")
     after = section_of(replace(compared, review=log.review), load("en"))
-    assert ("1 new" in before.line, "0 new" in after.line) == (True, True)
+    assert ("1 new" in before.summary, "0 new" in after.summary) == (True, True)
     assert [row.note.endswith("rejected") for row in after.rows].count(True) == 1
     assert not any("rejected" in row.note for row in before.rows)
 
@@ -503,8 +503,8 @@ def test_a_small_lesion_within_a_large_one_of_even_thickness_is_matched(slices):
     assert match(small, grid, large, grid, np.eye(4)).pairs == ((1, 1),)
 
 
-def measured(number: int, ml: float) -> Measured:
-    return Measured(f"2.25.{number}", number, "here", {Region.WT: ml}, None, None, None)
+def measured(number: int, ml: float) -> LesionMeasurement:
+    return LesionMeasurement(f"2.25.{number}", number, "here", {Region.WT: ml}, None, None, None)
 
 
 def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone():
@@ -523,8 +523,12 @@ def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone(
 
 
 def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_part():
-    whole = Measured("2.25.1", 1, "here", {Region.WT: 29.5, Region.ET: 0.0}, 45.0, 36.0, False)
-    part = Measured("2.25.1", 1, "here", {Region.WT: 45.1, Region.ET: 0.6}, 12.0, 4.0, False)
+    whole = LesionMeasurement(
+        "2.25.1", 1, "here", {Region.WT: 29.5, Region.ET: 0.0}, 45.0, 36.0, False
+    )
+    part = LesionMeasurement(
+        "2.25.1", 1, "here", {Region.WT: 45.1, Region.ET: 0.6}, 12.0, 4.0, False
+    )
     larger = replace(part, longest_mm=24.0)
     assert Change(whole, part).product_percent is None
     assert Change(part, larger).product_percent == pytest.approx(100.0)
@@ -543,7 +547,7 @@ def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_par
 
 def test_sums_beside_the_limits_are_those_of_the_draft(compared):
     """Volumes were of the whole region, of which the limits of RANO 2.0 do not speak."""
-    before = Measured("1", 1, "here", {Region.WT: 60.0, Region.ET: 10.0}, 30.0, 20.0, True)
+    before = LesionMeasurement("1", 1, "here", {Region.WT: 60.0, Region.ET: 10.0}, 30.0, 20.0, True)
     now = replace(before, volume_ml={Region.WT: 58.0, Region.ET: 3.4})
     laid = compared.followup.alignment
     points = (TimePoint("2026-01-05", None, (before,), True), TimePoint("", None, (now,), True))
@@ -558,7 +562,7 @@ def test_sums_beside_the_limits_are_those_of_the_draft(compared):
     (row,) = _sums(found, load("de"))
     assert row.volumes == ("10,0 ml", "3,4 ml")
     assert row.changes[0] == "-66,0 %"
-    assert "anreichernden Anteils" in row.place
+    assert "anreichernden Anteils" in row.location
 
 
 def test_what_changed_is_left_out_of_the_alignment(before):
@@ -593,7 +597,7 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert "2026-01-05" in page
     assert "<polyline" in page
     assert "the reader decides on the category" in page
-    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     again = compare(
@@ -666,25 +670,27 @@ def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
         uid = f"1.2.{day}"
         saved_sr(tmp_path / name, PatientID=patient, StudyDate=day, StudyInstanceUID=uid)
     here = Examination(Patient("P1"), "2025-12-01", "1.2.9")
-    assert latest_before(tmp_path, here).name == "b"
+    assert latest_result_before(tmp_path, here).name == "b"
     days = {"a-read": ["2025-06-02"], "z": [], ".lesionlens-x/new": ["2025-07-01"]}
     for name, decided in days.items():
         shutil.copytree(tmp_path / "b", tmp_path / name)
         events = [{"time": f"{day}T10:00:00+00:00"} for day in decided]
         (tmp_path / name / "review.json").write_text(json.dumps({"events": events}))
-    assert latest_before(tmp_path, here).name == "a-read"  # not a killed run's, nor at random
+    assert (
+        latest_result_before(tmp_path, here).name == "a-read"
+    )  # not a killed run's, nor at random
     assert visit_of_result(tmp_path / "c") == Examination(
         Patient("P2"), "2025-07-01", "1.2.20250701"
     )
     with pytest.raises(UnusableInputError, match="no earlier result"):
-        latest_before(tmp_path, Examination(Patient("P3"), "2025-12-01"))
+        latest_result_before(tmp_path, Examination(Patient("P3"), "2025-12-01"))
 
 
 def test_an_earlier_result_of_the_same_number_and_another_identity_is_not_taken(tmp_path):
     saved_sr(tmp_path / "a", PatientBirthDate="19500101", StudyInstanceUID="1.2.1")
     born = Patient("P1", birth_date="1970-01-02")
     with pytest.raises(UnusableInputError, match="only 1 with this patient ID"):
-        latest_before(tmp_path, Examination(born, "2025-12-01", "1.2.9"))
+        latest_result_before(tmp_path, Examination(born, "2025-12-01", "1.2.9"))
 
 
 @pytest.mark.parametrize(
@@ -742,17 +748,17 @@ def test_a_later_examination_of_the_day_is_no_prior(tmp_path):
     noon = Examination(Patient("P1"), "2025-03-01", "1.2.9", "120000")
     assert visit_of_result(tmp_path / "evening").time == "200000"
     assert visit_of_result(tmp_path / "late").time == ""
-    assert latest_before(tmp_path, noon).name == "morning"
+    assert latest_result_before(tmp_path, noon).name == "morning"
     night = replace(noon, time="235900")
-    assert latest_before(tmp_path, night).name == "evening"
+    assert latest_result_before(tmp_path, night).name == "evening"
     for unknown in ("", "081500"):  # which came first? A de-identified time may be one for all
         with pytest.raises(UnusableInputError, match="no earlier result"):
-            latest_before(tmp_path, replace(noon, time=unknown))
+            latest_result_before(tmp_path, replace(noon, time=unknown))
     later = Examination(Patient("P1"), "2025-06-01", "1.2.8")
     with pytest.raises(UnusableInputError, match="several examinations of 2025-03-01"):
-        latest_before(tmp_path, later)  # when the one was made whose hour alone is known?
+        latest_result_before(tmp_path, later)  # when the one was made whose hour alone is known?
     shutil.rmtree(tmp_path / "late")
-    assert latest_before(tmp_path, later).name == "evening"
+    assert latest_result_before(tmp_path, later).name == "evening"
 
 
 def saved_sr(folder, **values):
@@ -787,9 +793,9 @@ def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
         inputs = [{"file": f"anat/sub-07_ses-{day}_T1w.nii.gz", "sha256": day}]
         (tmp_path / folder / "run.json").write_text(json.dumps({"inputs": inputs}))
     now = Examination(Patient("sub-07"), "2025-08-01")
-    assert latest_before(tmp_path, now).name == "second look"
+    assert latest_result_before(tmp_path, now).name == "second look"
     later = replace(now, date="2025-10-01")
-    assert latest_before(tmp_path, later).name == "sub-07_ses-20240101"
+    assert latest_result_before(tmp_path, later).name == "sub-07_ses-20240101"
 
 
 @pytest.mark.parametrize(
@@ -813,7 +819,7 @@ def test_a_result_in_a_folder_of_another_patient_is_of_the_patient_of_its_files(
 
 def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_path, monkeypatch):
     """The second one took the UID of the prior's lesion, which the first one kept."""
-    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     parts = (Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-18.0, 8.0, 26.0), 5.5))
@@ -835,14 +841,14 @@ def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_pa
     assert {c.id: c.tracking_uid for c in again.original.findings.candidates} == uids
     assert again.review.state_of(uids[small.id]) is ReviewState.UNREVIEWED
     assert own_uids(again.followup) == {large.tracking_uid: own[small.id]}
-    assert steps.renamed_uids(first, again)[large.tracking_uid] == own[large.id]
+    assert steps.uids_after_comparison(first, again)[large.tracking_uid] == own[large.id]
 
 
 def test_a_decision_stays_with_its_region_where_the_prior_s_lesion_is_another_one_now(
     tmp_path, monkeypatch
 ):
     """By the tracking UID of the prior's lesion it went to the other region."""
-    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     large, small = Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-8.0, 8.0, 26.0), 5.5)

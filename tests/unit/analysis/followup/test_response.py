@@ -15,7 +15,7 @@ from lesionlens.base.records.followup import (
     Change,
     ChangeKind,
     Comparison,
-    Measured,
+    LesionMeasurement,
     TimePoint,
 )
 from lesionlens.base.records.response import (
@@ -27,7 +27,7 @@ from lesionlens.base.records.response import (
     ResponseDraft,
     Steroids,
 )
-from lesionlens.results.export.words import load
+from lesionlens.results.export.report_texts import load
 
 LEVEL = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
 ALIGNED = Alignment(LEVEL, 0, 0, False, "t1c")
@@ -35,13 +35,15 @@ ENTERED = ResponseChoices(steroids=Steroids.SAME, clinical=Clinical.SAME)
 R = Response
 
 
-def lesion(uid: str, long: float, short: float, ml: float | None = 4.0) -> Measured:
+def lesion(uid: str, long: float, short: float, ml: float | None = 4.0) -> LesionMeasurement:
     measurable = None if ml is None else ml > 0 and min(long, short) >= 10
     volumes = {Region.WT: 30.0, Region.TC: 10.0, Region.ET: ml}
-    return Measured(uid, 1, f"place {uid}", volumes, long, short, measurable)
+    return LesionMeasurement(uid, 1, f"place {uid}", volumes, long, short, measurable)
 
 
-def compared(*examinations: tuple[Measured, ...], contrast: bool | None = True) -> Comparison:
+def compared(
+    *examinations: tuple[LesionMeasurement, ...], contrast: bool | None = True
+) -> Comparison:
     points = tuple(
         TimePoint(f"2025-0{n}-01", None, lesions, contrast)
         for n, lesions in enumerate(examinations, 1)
@@ -222,7 +224,7 @@ def split_off(found: Comparison, uid: str, parent: int) -> Comparison:
     ],
 )
 def test_a_part_of_an_earlier_lesion_is_no_new_one(
-    parent: Measured, part: tuple[float, float], category: Response, words: str
+    parent: LesionMeasurement, part: tuple[float, float], category: Response, words: str
 ) -> None:
     """Unless that lesion had no such disease."""
     targets = tuple(replace(lesion(f"t{n}", 40, 40), id=n + 7) for n in range(3))
@@ -290,10 +292,10 @@ def test_the_readers_category_is_signed_by_name() -> None:
         sign(draft, found, R.STABLE, " ", "")
 
 
-def plain(uid: str, long: float, short: float, ml: float = 30.0) -> Measured:
+def plain(uid: str, long: float, short: float, ml: float = 30.0) -> LesionMeasurement:
     """A lesion that does not enhance."""
     volumes = {Region.WT: ml, Region.TC: 0.0, Region.ET: 0.0}
-    return Measured(uid, 1, f"place {uid}", volumes, long, short, min(long, short) >= 10)
+    return LesionMeasurement(uid, 1, f"place {uid}", volumes, long, short, min(long, short) >= 10)
 
 
 MIXED = replace(ENTERED, disease=Disease.MIXED)
@@ -386,11 +388,11 @@ def test_german_knows_every_line_of_the_arithmetic() -> None:
     assert german.step(proposed).startswith("Vorschlag: SD (stabile Erkrankung)")
 
 
-def sized(uid: str, long: float, short: float, whole: float, enhancing: float) -> Measured:
+def sized(uid: str, long: float, short: float, whole: float, enhancing: float) -> LesionMeasurement:
     """A lesion whose diameters are of the enhancing part, if there is one, else of the whole."""
     volumes = {Region.WT: whole, Region.TC: enhancing, Region.ET: enhancing}
     measurable = enhancing > 0 and min(long, short) >= 10
-    return Measured(uid, 1, f"place {uid}", volumes, long, short, measurable)
+    return LesionMeasurement(uid, 1, f"place {uid}", volumes, long, short, measurable)
 
 
 PLAIN = replace(ENTERED, disease=Disease.NON_ENHANCING)
@@ -405,7 +407,7 @@ PLAIN = replace(ENTERED, disease=Disease.NON_ENHANCING)
     ],
 )
 def test_enhancement_that_vanished_is_no_growth_of_the_rest(
-    before: Measured, choices: ResponseChoices, category: Response
+    before: LesionMeasurement, choices: ResponseChoices, category: Response
 ) -> None:
     """The diameters of the whole were compared with those of the enhancing part: progression."""
     draft = propose(compared((before,), (sized("a", 40, 40, 26, 0),)), choices)
@@ -468,7 +470,7 @@ A, SMALLER = lesion("a", 40, 40), lesion("a", 20, 20)
     ],
 )
 def test_a_lesion_that_came_between_baseline_and_now_counts_as_new(
-    examinations: list[tuple[Measured, ...]], category: str
+    examinations: list[tuple[LesionMeasurement, ...]], category: str
 ) -> None:
     """It was no longer new at the next examination: a partial response was proposed."""
     draft = propose(compared(*examinations), ENTERED)

@@ -19,9 +19,9 @@ from tests.unit.analysis.followup.test_response import (
 
 from lesionlens.analysis.followup.response import propose
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.records.followup import Comparison, Measured, percent
+from lesionlens.base.records.followup import Comparison, LesionMeasurement, percent
 from lesionlens.base.records.response import Criterion, Disease, ResponseChoices
-from lesionlens.results.export.words import load
+from lesionlens.results.export.report_texts import load
 
 FIRST, SECOND = (
     "lens 2, weights 0123abcd, LesionLens 0.5",
@@ -138,7 +138,10 @@ B = plain("b", 30, 30)
     ],
 )
 def test_enhancement_beside_non_enhancing_disease_is_no_matter_of_size_alone(
-    before: tuple[Measured, ...], now: tuple[Measured, ...], category: str, words: str
+    before: tuple[LesionMeasurement, ...],
+    now: tuple[LesionMeasurement, ...],
+    category: str,
+    words: str,
 ) -> None:
     """A new enhancing lesion of 30 mm was too small to be measured, one that grew was not named."""
     draft = propose(compared(before, now), PLAIN)
@@ -203,7 +206,7 @@ def test_an_enhancing_region_that_was_rejected_before_is_not_new_until_somebody_
 )
 @pytest.mark.parametrize("earlier", [True, False])
 def test_a_part_without_the_disease_leaves_the_sum_known(
-    part: Measured, choices: ResponseChoices, category: str, *, earlier: bool
+    part: LesionMeasurement, choices: ResponseChoices, category: str, *, earlier: bool
 ) -> None:
     """A few voxels of oedema that came apart from a target made its enhancing sum unknown."""
     target, smaller = lesion("a", 40, 40), lesion("a", 20, 20)
@@ -243,7 +246,7 @@ def test_an_unknown_sum_that_may_be_the_nadir_is_named() -> None:
 T = tuple(lesion(f"t{n}", 40, 40) for n in range(3))
 
 
-def merged(*examinations: tuple[Measured, ...], kept: str, gone: str) -> Comparison:
+def merged(*examinations: tuple[LesionMeasurement, ...], kept: str, gone: str) -> Comparison:
     """Compare examinations of which the last one shows two lesions as one."""
     found = compared(*examinations)
     now = next(one for one in examinations[-1] if one.tracking_uid == kept)
@@ -264,7 +267,7 @@ def merged(*examinations: tuple[Measured, ...], kept: str, gone: str) -> Compari
     ],
 )
 def test_lesions_that_merged_have_not_grown_for_that(
-    x: Measured, y: Measured, now: Measured, choices: ResponseChoices
+    x: LesionMeasurement, y: LesionMeasurement, now: LesionMeasurement, choices: ResponseChoices
 ) -> None:
     """Two that are no targets came to touch: progression."""
     others = T if choices is ENTERED else (B,)

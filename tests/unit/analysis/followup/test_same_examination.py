@@ -19,7 +19,7 @@ from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.results.review.prior import find_prior, latest_before
+from lesionlens.results.review.prior import find_prior, latest_result_before
 
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
 
@@ -179,6 +179,6 @@ def test_the_earlier_result_is_found_by_bids_names_and_a_copy_is_passed_over(tmp
     _result_of(tmp_path / "out" / "sub-07_ses-20250101", "22")
     _result_of(tmp_path / "out" / "sub-08_ses-20250201", "33")
     now = Examination(Patient("sub-07"), "2025-03-01")
-    assert latest_before(tmp_path / "out", now).name == "sub-07_ses-20250101"
-    passed = latest_before(tmp_path / "out", now, frozenset({"22"}))
+    assert latest_result_before(tmp_path / "out", now).name == "sub-07_ses-20250101"
+    passed = latest_result_before(tmp_path / "out", now, frozenset({"22"}))
     assert passed.name == "sub-07_ses-20240101"

@@ -45,7 +45,7 @@ def objects(tmp_path_factory):
     The head lies alike in all of them, so none is searched for, nor is growth measured.
     """
     folder = tmp_path_factory.mktemp("examinations")
-    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
         patch.setattr(steps, "joint_change", lambda *_: None)

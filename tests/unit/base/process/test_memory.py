@@ -8,8 +8,8 @@ import weakref
 import pytest
 
 from lesionlens.base.process import host_process, memory
-from lesionlens.base.process.memory import collect_and_freeze, passing_over
-from lesionlens.engines import kept_memory
+from lesionlens.base.process.memory import collect_and_freeze, existing_objects_excluded
+from lesionlens.engines import retained_memory
 
 
 class Knot:
@@ -37,10 +37,10 @@ def test_a_process_of_others_is_left_as_it_is(monkeypatch):
     """napari's collector and allocator serve every plugin in it."""
     monkeypatch.setitem(host_process._host, "tunable", False)
     asked = []
-    monkeypatch.setattr(kept_memory, "_glibc", lambda: asked.append("libc"))
+    monkeypatch.setattr(retained_memory, "_glibc", lambda: asked.append("libc"))
     before = gc.get_freeze_count()
     collect_and_freeze()
-    with kept_memory.kept_memory():
+    with retained_memory.retained_memory():
         pass
     assert gc.get_freeze_count() == before
     assert not asked
@@ -51,7 +51,7 @@ def test_collections_pass_over_what_exists_for_the_length_of_a_block(monkeypatch
     knot = Knot()
     there = weakref.ref(knot)
     del knot
-    with passing_over():
+    with existing_objects_excluded():
         gc.collect()
         assert there() is not None
     assert gc.get_freeze_count() == 0
@@ -61,7 +61,7 @@ def test_collections_pass_over_what_exists_for_the_length_of_a_block(monkeypatch
 
 def test_what_was_frozen_before_a_block_stays_frozen(thawed):
     gc.freeze()
-    with passing_over():
+    with existing_objects_excluded():
         pass
     assert gc.get_freeze_count() > 0
     gc.unfreeze()
@@ -72,7 +72,7 @@ class Libc:
 
     def __init__(self, free: int) -> None:
         self.trimmed = []
-        self.mallinfo2 = lambda: kept_memory._Counts(free=free)
+        self.mallinfo2 = lambda: retained_memory._Counts(free=free)
         self.mallopt = lambda *_: 1
         self.malloc_trim = self.trimmed.append
 
@@ -81,29 +81,29 @@ class Libc:
 def test_passes_begin_without_the_memory_of_those_before(monkeypatch, free_mib, outside, inside):
     monkeypatch.setitem(host_process._host, "tunable", True)
     libc = Libc(free_mib << 20)
-    monkeypatch.setattr(kept_memory, "_glibc", lambda: libc)
-    kept_memory.trim_memory()
+    monkeypatch.setattr(retained_memory, "_glibc", lambda: libc)
+    retained_memory.trim_memory()
     assert len(libc.trimmed) == outside
-    with kept_memory.kept_memory():
+    with retained_memory.retained_memory():
         libc.trimmed.clear()
-        kept_memory.trim_memory()
+        retained_memory.trim_memory()
         assert len(libc.trimmed) == inside
 
 
 def test_a_command_of_one_study_keeps_all_memory_until_its_end(monkeypatch):
     monkeypatch.setitem(host_process._host, "tunable", True)
     libc = Libc(4 << 30)
-    monkeypatch.setattr(kept_memory, "_glibc", lambda: libc)
-    with kept_memory.all_memory_kept():
+    monkeypatch.setattr(retained_memory, "_glibc", lambda: libc)
+    with retained_memory.all_memory_retained():
         libc.trimmed.clear()
-        with kept_memory.kept_memory():
-            kept_memory.trim_memory()
+        with retained_memory.retained_memory():
+            retained_memory.trim_memory()
         assert not libc.trimmed
     assert len(libc.trimmed) == 1
-    kept_memory.trim_memory()
+    retained_memory.trim_memory()
     assert len(libc.trimmed) == 2
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(kept_memory, "_glibc", lambda: None)
-    kept_memory.trim_memory()
+    monkeypatch.setattr(retained_memory, "_glibc", lambda: None)
+    retained_memory.trim_memory()

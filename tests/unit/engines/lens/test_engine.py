@@ -22,7 +22,7 @@ from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 
 
 @pytest.fixture(scope="module")

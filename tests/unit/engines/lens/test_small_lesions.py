@@ -18,7 +18,7 @@ from lesionlens.network import small_lesions as network
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
-from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.weights_metadata import WeightsNotes
 
 SHAPE = (60, 66, 56)
 SEAT = np.array([20, 36, 28])

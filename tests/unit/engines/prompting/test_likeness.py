@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from lesionlens.engines.prompting.likeness import carried_on, likeness, likeness_map, shifted_logits
 from lesionlens.engines.prompting.rules import Error
+from lesionlens.engines.prompting.similarity import (
+    likeness,
+    propagated_corrections,
+    shifted_logits,
+    similarity_map,
+)
 
 NONE = np.zeros((0, 3), np.int64)
 AT = np.array([[10, 20, 20]])
@@ -55,7 +60,7 @@ def test_the_map_of_the_kernel_equals_it_voxel_by_voxel(scene):
     here = images[(slice(None), *point)]
     voxels = np.argwhere(np.ones(images.shape[1:], bool))
     expected = likeness(point, here, voxels, images.reshape(len(images), -1))
-    assert np.allclose(likeness_map(point, here, images).ravel(), expected, atol=1e-6)
+    assert np.allclose(similarity_map(point, here, images).ravel(), expected, atol=1e-6)
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def answered():
 
 
 def carried(answered, wrong, share=1.0):
-    return carried_on(*answered, wrong, np.zeros(3, np.int64), share)
+    return propagated_corrections(*answered, wrong, np.zeros(3, np.int64), share)
 
 
 def test_a_correction_is_carried_on_in_what_looks_like_the_prompt(answered):

@@ -15,9 +15,9 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.plugged_in import answer_prompts
-from lesionlens.engines.prompting import on_study
-from lesionlens.engines.prompting.on_study import StudyPrompts
+from lesionlens.engines.plugin_engines import answer_prompts
+from lesionlens.engines.prompting import study_prompts
+from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
 
@@ -46,8 +46,8 @@ def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused
 def test_prompts_return_what_they_freed(monkeypatch):
     """Before a study is read, after that, and once no prompt follows."""
     given = []
-    monkeypatch.setattr(on_study, "trim_memory", lambda: given.append(1))
-    monkeypatch.setattr(on_study, "_IDLE_S", 600.0)
+    monkeypatch.setattr(study_prompts, "trim_memory", lambda: given.append(1))
+    monkeypatch.setattr(study_prompts, "_IDLE_S", 600.0)
     study, prompts = prepared_head(), StudyPrompts()
     inside = np.argwhere(study.brain)
     question = PromptRequest(inside[len(inside) // 2][None], np.zeros((0, 3), np.int64))
@@ -57,7 +57,7 @@ def test_prompts_return_what_they_freed(monkeypatch):
         counts.append(len(given))
     prompts._trim_timer.cancel()
     assert counts == [2, 2]
-    monkeypatch.setattr(on_study, "_IDLE_S", 0.0)
+    monkeypatch.setattr(study_prompts, "_IDLE_S", 0.0)
     prompts.answer_prompts(study, question, None)
     prompts._trim_timer.join()
     assert len(given) == 3

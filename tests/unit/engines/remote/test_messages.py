@@ -44,14 +44,14 @@ def assert_same(one, other):
 
 
 def test_every_field_of_a_perturbed_prediction_comes_back(perturbed):
-    assert_same(perturbed, messages.perturbed_in(*messages.perturbed_out(perturbed)))
+    assert_same(perturbed, messages.deserialise_perturbed(*messages.serialise_perturbed(perturbed)))
 
 
 def test_every_field_of_a_perturbation_comes_back():
     hidden = np.zeros(SHAPE, bool)
     hidden[1:3] = True
     asked = InputPerturbation((True, False, True, False), True, hidden, True, True)
-    (back,) = messages.perturbations_in(*messages.perturbations_out([asked]))
+    (back,) = messages.deserialise_perturbations(*messages.serialise_perturbations([asked]))
     assert_same(asked, back)
 
 
@@ -59,6 +59,6 @@ def test_the_scores_of_small_lesions_come_back_with_a_prediction(perturbed):
     study = prepared_head()
     made = replace(QuickEngine().predict(study, context=SILENT), trace=None)
     made = replace(made, unperturbed=perturbed)
-    header, arrays = messages.prediction_out(made)
-    back = messages.prediction_in(header, arrays, "there", lambda _: None, lambda *_: None)
+    header, arrays = messages.serialise_prediction(made)
+    back = messages.deserialise_prediction(header, arrays, "there", lambda _: None, lambda *_: None)
     assert_same(perturbed, back.unperturbed)

@@ -26,7 +26,7 @@ from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.results.lens import Lens
-from lesionlens.site.serving.listen import Listening
+from lesionlens.site.serving.listen import BoundAddress
 from lesionlens.site.serving.sessions import Limits
 
 KEY = "a-key-of-more-than-sixteen-letters"
@@ -324,7 +324,7 @@ def test_a_server_that_was_started_again_is_sent_the_study_again(study):
         engine = connect(server=first.url)
         trace = predict(engine, study).trace
         port = int(first.url.rsplit(":", 1)[1])
-    again = Listening(port=port)
+    again = BoundAddress(port=port)
     with serving({"quick": QuickEngine()}, where=again):
         here = predict(QuickEngine(), study)
         there = predict(engine, study)

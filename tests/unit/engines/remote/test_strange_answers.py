@@ -13,16 +13,16 @@ from lesionlens.base.errors import ServerError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, InputPerturbation
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.engine import Target
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.remote import connection
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import PROTOCOL, models_of
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.remote.messages import (
-    info_out,
-    perturbed_out,
-    prediction_out,
+    serialise_info,
+    serialise_perturbed,
+    serialise_prediction,
     serialise_study,
 )
 from lesionlens.engines.remote.packing import pack
@@ -31,7 +31,7 @@ from lesionlens.engines.testing.engine_contract import prepared_head
 INFO = EngineInfo("quick", "1", "ab" * 32, frozenset(Capability), "cpu")
 ABOUT = {"protocol": PROTOCOL, "version": "9", "models": ["quick"]}
 OPENED = {
-    "session": "s", "version": "9", "engine": info_out(INFO), "first_look": True,
+    "session": "s", "version": "9", "engine": serialise_info(INFO), "first_look": True,
     "heartbeat_s": 30,
 }  # fmt: skip
 DONE = {"done": True, "stage": "looking", "fraction": 1.0, "seen": 1}
@@ -123,7 +123,7 @@ def test_another_program_at_the_address_is_named(body):
         ("/answer", PAGE),
         ("/answer", pack({})),
         ("/answer", pack({"engine": None})),
-        ("/answer", pack({"engine": info_out(INFO), "trace": {}, "notices": 1})),
+        ("/answer", pack({"engine": serialise_info(INFO), "trace": {}, "notices": 1})),
     ],
     ids=str,
 )
@@ -158,7 +158,7 @@ def test_the_reply_to_any_request_is_validated(study, header):
 
 def spoilt(change):
     """Return a response to `predict` with one array changed."""
-    header, arrays = prediction_out(QuickEngine().predict(prepared_head(), context=SILENT))
+    header, arrays = serialise_prediction(QuickEngine().predict(prepared_head(), context=SILENT))
     name = next(iter(change))
     return pack(header, arrays | {name: change[name](arrays[name].copy())})
 
@@ -191,7 +191,7 @@ def test_values_that_no_network_may_give_are_refused(study, words):
 
 
 def test_texts_that_no_file_can_hold_are_escaped(study):
-    header, arrays = prediction_out(QuickEngine().predict(study, context=SILENT))
+    header, arrays = serialise_prediction(QuickEngine().predict(study, context=SILENT))
     header["notices"] = header["trace"]["layers"] = ["a \ud800 name"]
     header["trace"]["method"] = "by \udcff"
     with answering(wrong("/answer", pack(header, arrays))) as (url, _):
@@ -202,7 +202,7 @@ def test_texts_that_no_file_can_hold_are_escaped(study):
 
 
 def test_values_of_other_requests_are_refused_too(study):
-    header, arrays = perturbed_out(
+    header, arrays = serialise_perturbed(
         QuickEngine().predict_perturbed(study, [InputPerturbation()], context=SILENT)
     )
     scoring = {"threshold": 0.5, "scoring": None}

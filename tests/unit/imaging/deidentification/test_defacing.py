@@ -200,8 +200,8 @@ def test_the_template_fits_heads_however_they_nod(number):
     face = find_face(brain, grid)
     assert face.dice > 0.95
     eyes = grid.to_mm(np.argwhere(labels == classes.EYE)[::7])
-    assert face.at(eyes).mean() > 0.95
-    assert not face.at(grid.to_mm(np.argwhere(brain)[::101])).any()
+    assert face.contains(eyes).mean() > 0.95
+    assert not face.contains(grid.to_mm(np.argwhere(brain)[::101])).any()
 
 
 def test_what_is_no_brain_has_no_face():

@@ -23,7 +23,7 @@ from tests.files_below import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
@@ -38,7 +38,11 @@ from lesionlens.imaging.deidentification.profile import (
     Options,
     action_of,
 )
-from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, check_map, key_at
+from lesionlens.imaging.deidentification.pseudonyms import (
+    Pseudonyms,
+    create_or_check_map,
+    read_or_create_key,
+)
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -277,7 +281,7 @@ def test_a_result_points_at_the_deidentified_study(pair, tmp_path):
     out = tmp_path / "out"
     done = deidentify_folder(pair, out, NAMES, Options())
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert done.files == len(files) == sum(1 for p in pair.rglob("*") if p.is_file()) - 1
+    assert done.file_count == len(files) == sum(1 for p in pair.rglob("*") if p.is_file()) - 1
     assert "1 × not DICOM and not copied" in done.notices
     assert any("a skull-stripped brain" in notice for notice in done.notices)
     assert not any(found(path.read_bytes() + str(path.relative_to(out)).encode()) for path in files)
@@ -346,7 +350,7 @@ def test_overlays_go_and_those_within_the_pixels_keep_the_image_back(tmp_path):
             dataset.add_new((0x6000, 0x3000), "OW", NAME.encode().ljust(12))
         dataset.save_as(folder / name)
     done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
-    assert done.files == 1
+    assert done.file_count == 1
     assert any("overlay within the bits" in notice for notice in done.notices)
     assert any("overlay plane, which was removed" in notice for notice in done.notices)
     (path,) = (tmp_path / "out").rglob("*.dcm")
@@ -368,10 +372,10 @@ def test_pictures_with_text_and_documents_are_left_out_with_a_word(tmp_path):
         dataset.SOPInstanceUID = generate_uid(entropy_srcs=[name])
         dataset.save_as(folder / name)
     done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
-    assert done.files == 1
+    assert done.file_count == 1
     assert sum("left out" in notice for notice in done.notices) == 3
     taken = deidentify_folder(folder, tmp_path / "all", NAMES, Options(burned_in=True))
-    assert taken.files == 3
+    assert taken.file_count == 3
     for name in ("plain", "capture"):
         (folder / name).unlink()
     with pytest.raises(UnusableInputError, match="cannot be de-identified"):
@@ -391,7 +395,7 @@ def test_a_uid_that_is_a_path_leads_nowhere(tmp_path, options, keyword, value):
     tag = dataset[keyword].tag
     dataset[tag] = RawDataElement(tag, "UI", len(raw), raw, 0, False, True)
     dataset.save_as(folder / "file")
-    assert deidentify_folder(folder, tmp_path / "out", NAMES, options).files == 1
+    assert deidentify_folder(folder, tmp_path / "out", NAMES, options).file_count == 1
     assert len([p for p in files_below(tmp_path / "out") if p.suffix == ".dcm"]) == 1
     assert not [p for p in tmp_path.rglob("*") if "other" in p.name]
 
@@ -404,7 +408,7 @@ def test_of_two_files_with_one_uid_the_second_is_left_out_with_a_word(tmp_path):
         dataset.PixelData = pixels
         dataset.save_as(folder / name)
     done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
-    assert done.files == 1
+    assert done.file_count == 1
     assert any("same SOP Instance UID" in notice for notice in done.notices)
     (path,) = (p for p in files_below(tmp_path / "out") if p.suffix == ".dcm")
     assert pydicom.dcmread(path).PixelData == b"\x01\x00"
@@ -465,7 +469,7 @@ def test_a_file_without_meta_header_is_deidentified_as_the_others(tmp_path):
     folder.mkdir()
     Dataset(image()).save_as(folder / "bare", implicit_vr=True, little_endian=True)
     done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
-    assert done.files == 1
+    assert done.file_count == 1
     (path,) = (p for p in files_below(tmp_path / "out") if p.suffix == ".dcm")
     assert not found(path.read_bytes())
     assert pydicom.dcmread(path).PixelData == b"\x01\x00"
@@ -506,8 +510,8 @@ def test_files_of_a_study_without_a_patient_id_are_its_patient_s(tmp_path, other
 
 
 def test_key_and_map_are_their_owner_s_alone(tmp_path):
-    key = key_at(tmp_path / "place" / "key")
-    assert key == key_at(tmp_path / "place" / "key")
+    key = read_or_create_key(tmp_path / "place" / "key")
+    assert key == read_or_create_key(tmp_path / "place" / "key")
     assert (tmp_path / "place" / "key").stat().st_mode & 0o077 == 0
     names = Pseudonyms(key)
     new = names.uid("1.2.3")
@@ -529,7 +533,7 @@ def test_key_and_map_are_their_owner_s_alone(tmp_path):
     assert Path(tmp_path / "map.csv").stat().st_mode & 0o077 == 0
     (tmp_path / "bad").write_text("secret")
     with pytest.raises(UnusableInputError, match="no key"):
-        key_at(tmp_path / "bad")
+        read_or_create_key(tmp_path / "bad")
 
 
 def test_no_original_in_the_map_is_executed_and_a_spreadsheet_may_save_it(tmp_path):
@@ -556,7 +560,7 @@ def test_a_row_of_the_map_that_was_cut_off_is_named_by_its_line(tmp_path):
     whole = path.read_text()
     path.write_text(whole[: whole.index("names")])  # the process ended within quotes
     with pytest.raises(UnusableInputError, match=r"line 3 of 'map\.csv'.*Delete line 3"):
-        check_map(path)
+        create_or_check_map(path)
     path.write_text("".join(whole.splitlines(keepends=True)[:2]))
     names.write_map(path)
     assert path.read_text() == whole
@@ -567,7 +571,7 @@ def test_no_line_of_another_table_is_to_be_deleted(tmp_path):
     path = tmp_path / "budget.csv"
     path.write_text('item,cost\n"rent,100\n')
     with pytest.raises(UnusableInputError, match="not a table of pseudonyms") as refused:
-        check_map(path)
+        create_or_check_map(path)
     assert "Delete" not in str(refused.value)
 
 
@@ -581,12 +585,12 @@ def test_a_key_is_made_whole_or_not_at_all_and_by_one_of_two(tmp_path, monkeypat
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            key_at(place)
+            read_or_create_key(place)
     assert list(tmp_path.iterdir()) == []
 
     with ThreadPoolExecutor() as pool:
-        with alone_in(tmp_path):
-            both = [pool.submit(key_at, place) for _ in "ab"]
+        with folder_lock(tmp_path):
+            both = [pool.submit(read_or_create_key, place) for _ in "ab"]
             sleep(0.2)
             assert not place.exists()
             place.write_text("ab" * 32)  # by the process that has the folder
@@ -595,7 +599,7 @@ def test_a_key_is_made_whole_or_not_at_all_and_by_one_of_two(tmp_path, monkeypat
     place.unlink()
     place.symlink_to(tmp_path / "away" / "key")
     with pytest.raises(FileNotFoundError):
-        key_at(place)
+        read_or_create_key(place)
     assert place.is_symlink()
 
 

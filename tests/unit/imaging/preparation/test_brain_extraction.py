@@ -190,7 +190,7 @@ def test_the_brain_under_a_drawn_skull_is_found(case, sequences):
     found = find_brain(images, reading)
     mask = resample(found.mask.astype(np.float32), found.grid, grid) > 0.5
     assert dice(mask, truth) >= 0.95
-    assert found.doubtful is None
+    assert found.doubt is None
 
 
 def test_what_a_mask_encloses_is_filled_wherever_it_lies():

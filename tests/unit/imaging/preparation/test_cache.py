@@ -55,7 +55,7 @@ def test_each_sequence_is_hashed_once(make_study, monkeypatch):
     study = open_study(make_study(sequences=names, how=dict.fromkeys(names - {"t1c"}, tilted)))
     real, still = (
         cache.digest_of,
-        Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0),
+        Registration(np.eye(4), 0.0, 0.0, information=1.0, peak_height=1.0),
     )
     monkeypatch.setattr(co_registration, "register", lambda *_, **__: still)
     monkeypatch.setattr(cache, "digest_of", lambda values: hashed.append(1) or real(values))

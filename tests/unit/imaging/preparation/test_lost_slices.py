@@ -7,7 +7,7 @@ import pytest
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import lost_slices
-from lesionlens.imaging.preparation.brain import mask_of_stripped
+from lesionlens.imaging.preparation.brain import stripped_brain_mask
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
@@ -57,10 +57,10 @@ def test_blank_slices_beside_the_head_are_none_of_it(head):
 
 def test_a_wide_gap_in_one_sequence_costs_no_part_of_the_brain(head):
     images, grid = head
-    whole = mask_of_stripped(images, grid)
+    whole = stripped_brain_mask(images, grid)
     cut = without(images[0], 2, 25, 5)
-    assert (mask_of_stripped([cut, *images[1:]], grid) == whole).mean() > 0.99
-    alone = mask_of_stripped([cut], grid)
+    assert (stripped_brain_mask([cut, *images[1:]], grid) == whole).mean() > 0.99
+    alone = stripped_brain_mask([cut], grid)
     assert alone[:, :, :25].any()
     assert alone[:, :, 30:].any()
     assert not alone[:, :, 25:30].any()

@@ -11,7 +11,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparedStudy, Series
-from lesionlens.imaging.preparation.other_images import align_other_series, subtraction
+from lesionlens.imaging.preparation.display_images import align_other_series, subtraction
 
 SHAPE = (48, 56, 48)
 
@@ -54,7 +54,7 @@ def test_the_subtraction_shows_what_contrast_adds_alone(prepared: PreparedStudy)
 
 def test_a_series_of_the_same_frame_stays_where_its_header_puts_it(prepared: PreparedStudy) -> None:
     found = align_other_series(prepared, series(prepared, shift=12.0, frame="1.2.3"))
-    assert (found.name, found.how) == ("ADC (ep2d_diff_ADC)", "placed by its header")
+    assert (found.name, found.alignment) == ("ADC (ep2d_diff_ADC)", "placed by its header")
     assert found.volume.grid.affine[0, 3] == 12.0
 
 
@@ -72,7 +72,7 @@ def test_voxels_without_a_value_keep_none_in_another_series(prepared: PreparedSt
 def test_a_series_of_another_frame_is_laid_on_the_reference(prepared: PreparedStudy) -> None:
     found = align_other_series(prepared, series(prepared, shift=12.0))
     np.testing.assert_allclose(found.volume.grid.affine[:3, 3], 0.0, atol=1.5)
-    assert found.how.startswith("moved by 1")
+    assert found.alignment.startswith("moved by 1")
     assert not found.doubtful
     moved = np.roll(prepared.channels[0], 4, axis=0)  # of a later session with equal slices
     again = replace(series(prepared, frame="1.2.4"), load=lambda: moved)
@@ -85,4 +85,4 @@ def test_what_does_not_fit_is_called_doubtful(prepared: PreparedStudy) -> None:
     other = replace(series(prepared, shift=12.0), load=lambda: noise)
     found = align_other_series(prepared, other)
     assert found.doubtful
-    assert found.how.endswith("doubtful: check by eye")
+    assert found.alignment.endswith("doubtful: check by eye")

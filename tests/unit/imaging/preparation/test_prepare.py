@@ -15,7 +15,12 @@ from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_grid
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.brain import fill_holes, foreground, largest, mask_of_stripped
+from lesionlens.imaging.preparation.brain import (
+    fill_holes,
+    foreground,
+    largest,
+    stripped_brain_mask,
+)
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
@@ -127,10 +132,10 @@ def test_voxels_that_thick_slices_fill_in_part_are_not_brain():
     ball = np.where(away < 32, 500.0, 0.0).astype(np.float32)
     slabs = ball.reshape(80, 80, 16, 5).mean(axis=3)
     thick = Grid(slabs.shape, np.diag([2.0, 2.0, 10.0, 1.0]))
-    found, true = mask_of_stripped([slabs], thick).sum() * 5, (ball > 0).sum()
+    found, true = stripped_brain_mask([slabs], thick).sum() * 5, (ball > 0).sum()
     assert 0.98 * true < found < 1.06 * true
     assert (slabs > 0).sum() * 5 > 1.08 * true
-    assert mask_of_stripped([ball], fine).sum() == true
+    assert stripped_brain_mask([ball], fine).sum() == true
 
 
 def test_the_outline_of_slices_of_3_mm_does_not_depend_on_the_last_digits_of_the_header():
@@ -139,7 +144,7 @@ def test_the_outline_of_slices_of_3_mm_does_not_depend_on_the_last_digits_of_the
     away = np.linalg.norm((np.indices(shape).T - np.array(shape) / 2) * (2, 2, 3), axis=-1).T
     ball = np.where(away < 50, 500.0, np.where(away < 53, 100.0, 0.0)).astype(np.float32)
     found = [
-        mask_of_stripped([ball], Grid(shape, np.diag([2.0, 2.0, edge, 1.0]))).sum()
+        stripped_brain_mask([ball], Grid(shape, np.diag([2.0, 2.0, edge, 1.0]))).sum()
         for edge in (2.999995, 3.0, 3.000005)
     ]
     assert found[0] == found[1] == found[2]
@@ -156,11 +161,11 @@ def test_the_rim_that_resampling_leaves_is_not_brain(step_mm):
     ]  # fmt: skip
     grid = Grid(images[0].shape, np.diag([step_mm, step_mm, step_mm, 1.0]))
     assert (images[0] > 0).sum() * step_mm**3 > 1.1 * true
-    found = mask_of_stripped(images, grid)
+    found = stripped_brain_mask(images, grid)
     assert found.sum() * step_mm**3 == pytest.approx(true, rel=0.05)
     whole = [v.data for v in head.sequences.values()]
     fine = Grid(whole[0].shape, np.diag([2.0, 2.0, 2.0, 1.0]))
-    assert (mask_of_stripped(whole, fine) == fill_holes(largest(foreground(whole[0])))).all()
+    assert (stripped_brain_mask(whole, fine) == fill_holes(largest(foreground(whole[0])))).all()
 
 
 def test_one_grid_is_no_proof_that_the_patient_lay_still(make_study):

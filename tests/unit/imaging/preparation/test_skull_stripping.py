@@ -107,7 +107,7 @@ def doubtful(images, grid, *, context):
 
 
 def sure(images, grid, *, context):
-    return replace(find_brain(images, grid, context=context), doubtful=None)
+    return replace(find_brain(images, grid, context=context), doubt=None)
 
 
 @pytest.mark.parametrize("own", [sure, doubtful])

@@ -8,7 +8,7 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.site.cohort.studies import find_jobs, left_out, places_of
+from lesionlens.site.cohort.studies import find_jobs, left_out, study_paths_by_name
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_a_job_for_each_session_and_none_for_derivatives(dataset, tmp_path):
     assert jobs[1].study == dataset / "sub-01" / "ses-2"
     assert jobs[2].out == tmp_path / "out" / "sub-02"
     assert left_out(dataset, dataset / "out") == ()
-    assert places_of(dataset) == {job.name: job.study for job in jobs}
-    assert places_of(dataset / "nowhere") == {}
+    assert study_paths_by_name(dataset) == {job.name: job.study for job in jobs}
+    assert study_paths_by_name(dataset / "nowhere") == {}
 
 
 def test_scans_beside_the_sessions_of_their_subject_are_named(dataset):

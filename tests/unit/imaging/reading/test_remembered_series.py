@@ -6,7 +6,7 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.reading import remembered_series
+from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.readers import open_study
 
 T2, FLAIR = MrSequence.T2, MrSequence.FLAIR
@@ -14,7 +14,7 @@ T2, FLAIR = MrSequence.T2, MrSequence.FLAIR
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(remembered_series, "folder", lambda: tmp_path / "choices")
+    monkeypatch.setattr(series_choices, "folder", lambda: tmp_path / "choices")
     return tmp_path / "choices"
 
 
@@ -24,7 +24,7 @@ def test_a_choice_is_met_again(make_study, dicom):
     plain = open_study(folder, recall=True)
     flair = plain.series[FLAIR]
     name = flair.uid or flair.files[0].name
-    remembered_series.remember(open_study(folder, named={T2: name}))
+    series_choices.remember(open_study(folder, named={T2: name}))
     again = open_study(folder, recall=True)
     assert set(again.series) == {T2, MrSequence.T1}
     assert any("earlier" in notice for notice in again.notices)
@@ -33,14 +33,14 @@ def test_a_choice_is_met_again(make_study, dicom):
 
 def test_a_flag_wins_over_what_is_remembered(make_study):
     folder = make_study(sequences={"flair", "t1"})
-    remembered_series.remember(open_study(folder, named={T2: "flair.nii.gz"}))
+    series_choices.remember(open_study(folder, named={T2: "flair.nii.gz"}))
     study = open_study(folder, named={MrSequence.T1C: "flair.nii.gz"}, recall=True)
     assert MrSequence.T1C in study.series
 
 
 def test_another_study_does_not_meet_it(make_study):
     one = make_study(name="a", sequences={"flair", "t1"})
-    remembered_series.remember(open_study(one, named={T2: "flair.nii.gz"}))
+    series_choices.remember(open_study(one, named={T2: "flair.nii.gz"}))
     other = make_study(name="b", sequences={"flair", "t1", "t1c"})
     assert FLAIR in open_study(other, recall=True).series
 
@@ -55,7 +55,7 @@ def test_another_patient_s_files_of_the_same_names_and_sizes_do_not_meet_it(make
             (folder / f"{name}.nii.gz").unlink()
             nib.Nifti1Image(data, image.affine).to_filename(folder / f"{name}.nii")
     assert (one / "t1.nii").stat().st_size == (other / "t1.nii").stat().st_size
-    remembered_series.remember(open_study(one, named={T2: "flair.nii"}))
+    series_choices.remember(open_study(one, named={T2: "flair.nii"}))
     assert T2 in open_study(one, recall=True).series
     assert FLAIR in open_study(other, recall=True).series
 
@@ -65,7 +65,7 @@ def test_a_study_of_which_nothing_tells_is_opened_as_it_was_named_before(make_st
     (folder / "flair.nii.gz").rename(folder / "a.nii.gz")
     with pytest.raises(UnusableInputError, match="none recognised"):
         open_study(folder, recall=True)
-    remembered_series.remember(open_study(folder, named={FLAIR: "a.nii.gz"}))
+    series_choices.remember(open_study(folder, named={FLAIR: "a.nii.gz"}))
     assert set(open_study(folder, recall=True).series) == {FLAIR}
     with pytest.raises(UnusableInputError, match="none recognised"):
         open_study(folder)
@@ -79,15 +79,15 @@ def test_where_no_image_is_read_the_files_are_named(tmp_path):
 
 def test_nothing_named_forgets(make_study, own_folder):
     folder = make_study(sequences={"flair"})
-    remembered_series.remember(open_study(folder, named={T2: "flair.nii.gz"}))
-    remembered_series.remember(open_study(folder))
+    series_choices.remember(open_study(folder, named={T2: "flair.nii.gz"}))
+    series_choices.remember(open_study(folder))
     assert FLAIR in open_study(folder, recall=True).series
     assert not list(own_folder.glob("*.json"))
 
 
 def test_a_damaged_memory_is_no_memory(make_study, own_folder):
     folder = make_study(sequences={"flair"})
-    remembered_series.remember(open_study(folder, named={T2: "flair.nii.gz"}))
+    series_choices.remember(open_study(folder, named={T2: "flair.nii.gz"}))
     next(own_folder.glob("*.json")).write_text("[1")
     assert FLAIR in open_study(folder, recall=True).series
 
@@ -102,7 +102,7 @@ def beside_another(make_study, monkeypatch):
 
 def test_a_choice_is_of_its_own_study_in_a_working_folder_with_files_of_its_names(beside_another):
     flair = beside_another / "flair.nii.gz"
-    remembered_series.remember(open_study(beside_another, named={T2: flair}))
+    series_choices.remember(open_study(beside_another, named={T2: flair}))
     assert open_study(beside_another, recall=True)[T2].files[0].path == flair
 
 

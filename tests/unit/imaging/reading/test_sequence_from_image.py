@@ -17,7 +17,7 @@ from lesionlens.imaging.preparation.checks.tissue_contrast import TissueContrast
 from lesionlens.imaging.reading import sequence_from_image, unlabelled_series
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
-from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.generator import GeneratorConfig, draw
 
 T1, T1C, T2, FLAIR = MrSequence
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
@@ -52,7 +52,7 @@ def looks_like(monkeypatch):
 
 def test_a_silent_series_is_taken_for_what_it_looks_like_with_a_notice(looks_like):
     looks_like(T2)
-    found, notices = unlabelled_series.judge_by_image([SILENT], set())
+    found, notices = unlabelled_series.identify_by_image([SILENT], set())
     assert found[0].sequence is T2
     assert found[0].confidence < 0.5
     assert "a.nii" in notices[0]
@@ -65,7 +65,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
     never = replace(
         SILENT, detected_by="a mask or segmentation by its name", witness=EvidenceKind.TEXT
     )
-    found, notices = unlabelled_series.judge_by_image([told, never], set())
+    found, notices = unlabelled_series.identify_by_image([told, never], set())
     assert found == [told, never]
     assert not asked
     assert not notices
@@ -75,7 +75,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
 def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name):
     looks_like(T2)
     other = replace(SILENT, sequence=T2, detected_by="file name", witness=EvidenceKind.TEXT)
-    found, notices = unlabelled_series.judge_by_image(
+    found, notices = unlabelled_series.identify_by_image(
         [SILENT, *([other] if by_name else [])], set() if by_name else {T2}
     )
     assert found[0].sequence is None
@@ -85,7 +85,7 @@ def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name
 
 def test_only_so_many_images_are_read(looks_like):
     asked = looks_like(None)
-    unlabelled_series.judge_by_image([SILENT] * 20, set())
+    unlabelled_series.identify_by_image([SILENT] * 20, set())
     assert len(asked) == unlabelled_series.MAX_IMAGES
 
 
@@ -94,7 +94,7 @@ def test_an_image_that_cannot_be_read_stays_silent(looks_like):
         raise ReadError(found="a", expected="b", next_step="c")
 
     looks_like(T2)
-    found, _ = unlabelled_series.judge_by_image([replace(SILENT, load=broken)], set())
+    found, _ = unlabelled_series.identify_by_image([replace(SILENT, load=broken)], set())
     assert found[0].sequence is None
 
 
@@ -102,7 +102,7 @@ def test_a_request_to_stop_is_heard():
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        unlabelled_series.judge_by_image([SILENT], set(), context=RunContext(cancel=stop))
+        unlabelled_series.identify_by_image([SILENT], set(), context=RunContext(cancel=stop))
 
 
 def test_a_head_without_tissue_is_none_of_the_four(patient):
@@ -123,7 +123,7 @@ def drawn():
             known[key] = measured(values, grid)
         return known[key]
 
-    config = DrawConfig(shape=(56, 68, 56), spacing_mm=(3.0, 3.0))
+    config = GeneratorConfig(shape=(56, 68, 56), spacing_mm=(3.0, 3.0))
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = -1.5 * (np.asarray(config.shape) - 1)
     with pytest.MonkeyPatch.context() as change:
@@ -151,13 +151,13 @@ def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances,
     monkeypatch.setattr(sequence_from_image, "measure_contrast", lambda *_: found)
     monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), distance))
     named = replace(SILENT, sequence=T2, witness=EvidenceKind.TEXT)
-    check = sequence_from_image.named_check(named)
+    check = sequence_from_image.check_single_name(named)
     assert (check is not None) is doubted
     if check is not None:
         assert (check.check, check.passed) == ("names", False)
         assert "called T2 looks like another sequence, T1 most of all" in check.message
     by_image = replace(named, witness=EvidenceKind.IMAGE)
-    assert sequence_from_image.named_check(by_image) is None
+    assert sequence_from_image.check_single_name(by_image) is None
 
 
 def test_a_single_image_is_doubted_under_a_wrong_name_alone(drawn):
@@ -167,7 +167,7 @@ def test_a_single_image_is_doubted_under_a_wrong_name_alone(drawn):
         one = replace(
             SILENT, sequence=name, witness=EvidenceKind.TEXT, grid=grid, load=lambda: image
         )
-        return sequence_from_image.named_check(one) is not None
+        return sequence_from_image.check_single_name(one) is not None
 
     assert not any(map(doubted, images, MrSequence))
     assert all(doubted(images[2], name) for name in (T1, T1C, FLAIR))
@@ -193,7 +193,7 @@ def test_an_unsure_image_names_the_two_likeliest(monkeypatch):
     monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (chances, 1.0))
     guess = sequence_from_image.guess(RAMP, SILENT.grid)
     assert guess.sequence is None
-    assert guess.likeliest == ((MrSequence.T1C, 0.7), (MrSequence.T1, 0.28))
+    assert guess.ranked == ((MrSequence.T1C, 0.7), (MrSequence.T1, 0.28))
 
 
 def test_a_field_of_view_of_metres_is_no_head_and_takes_no_time(monkeypatch):

@@ -6,10 +6,10 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.sequences import (
     AcquisitionParameters,
     acquisition_of_sidecar,
+    alternative_reading,
     from_acquisition,
     from_name,
-    from_name_loosely,
-    other_reading,
+    from_partial_name,
 )
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
@@ -61,7 +61,7 @@ def test_the_words_of_a_name_tell_the_sequence(name, sequence):
 
 
 def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
-    loose = from_name_loosely("AxT2FLAIR.nii.gz")
+    loose = from_partial_name("AxT2FLAIR.nii.gz")
     assert loose.sequence is FLAIR
     assert loose.confidence < from_name("ax_flair.nii.gz").confidence
 
@@ -142,13 +142,21 @@ def test_descriptions_in_several_languages(description, sequence):
 @pytest.mark.parametrize(
     ("found", "sequence"),
     [
-        (AcquisitionParameters(te_ms=10, tr_ms=550, scanning=("SE",)), T1),
-        (AcquisitionParameters(te_ms=10, tr_ms=550, scanning=("SE",), agent="GADOVIST"), T1C),
-        (AcquisitionParameters(te_ms=95, tr_ms=4500, scanning=("SE",)), T2),
-        (AcquisitionParameters(te_ms=120, tr_ms=9000, ti_ms=2500, scanning=("SE", "IR")), FLAIR),
-        (AcquisitionParameters(te_ms=3, tr_ms=2300, ti_ms=900, scanning=("GR", "IR")), T1),
-        (AcquisitionParameters(te_ms=25, tr_ms=600, scanning=("GR",)), None),
-        (AcquisitionParameters(te_ms=80, tr_ms=5000, scanning=("EP",)), None),
+        (AcquisitionParameters(te_ms=10, tr_ms=550, scanning_sequence=("SE",)), T1),
+        (
+            AcquisitionParameters(te_ms=10, tr_ms=550, scanning_sequence=("SE",), agent="GADOVIST"),
+            T1C,
+        ),
+        (AcquisitionParameters(te_ms=95, tr_ms=4500, scanning_sequence=("SE",)), T2),
+        (
+            AcquisitionParameters(
+                te_ms=120, tr_ms=9000, ti_ms=2500, scanning_sequence=("SE", "IR")
+            ),
+            FLAIR,
+        ),
+        (AcquisitionParameters(te_ms=3, tr_ms=2300, ti_ms=900, scanning_sequence=("GR", "IR")), T1),
+        (AcquisitionParameters(te_ms=25, tr_ms=600, scanning_sequence=("GR",)), None),
+        (AcquisitionParameters(te_ms=80, tr_ms=5000, scanning_sequence=("EP",)), None),
         (AcquisitionParameters(), None),
     ],
 )
@@ -190,8 +198,10 @@ def test_the_protocol_of_an_examination_names_no_series(description, protocol, s
 @pytest.mark.parametrize(
     "found",
     [
-        AcquisitionParameters("AX T2 GRE", scanning=("GR",), te_ms=20, tr_ms=600),
-        AcquisitionParameters("t2_tirm_cor", scanning=("SE", "IR"), te_ms=60, tr_ms=4e3, ti_ms=220),
+        AcquisitionParameters("AX T2 GRE", scanning_sequence=("GR",), te_ms=20, tr_ms=600),
+        AcquisitionParameters(
+            "t2_tirm_cor", scanning_sequence=("SE", "IR"), te_ms=60, tr_ms=4e3, ti_ms=220
+        ),
     ],
 )
 def test_the_timing_of_none_of_the_four_lowers_the_confidence(found):
@@ -219,7 +229,7 @@ def test_the_timing_of_none_of_the_four_lowers_the_confidence(found):
 def test_other_words_of_a_name_are_noticed(name, other):
     taken = from_name(name).sequence
     assert taken is not None
-    assert other_reading(name, taken) == other
+    assert alternative_reading(name, taken) == other
 
 
 def test_a_recorded_agent_makes_t1_t1c_but_not_when_it_lies_before():

@@ -8,7 +8,7 @@ import pytest
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.followup import Alignment, Comparison
-from lesionlens.napari.controllers.comparing import pictures_of, resampling_note
+from lesionlens.napari.controllers.comparing import prior_pictures, resampling_note
 
 
 def test_the_prior_lies_where_it_was_laid(analysis):
@@ -16,7 +16,7 @@ def test_the_prior_lies_where_it_was_laid(analysis):
     moved[:3, 3] = (3.0, -2.0, 1.0)
     laid = Alignment(tuple(map(tuple, moved.tolist())), 0.0, 0.0, False, "T1c")
     after = replace(analysis, followup=Comparison((), (), laid))
-    found = pictures_of(Prior(Examination(), analysis), after)
+    found = prior_pictures(Prior(Examination(), analysis), after)
     here = found.volumes[MrSequence.T1C].grid.to_mm([0, 0, 0])
     assert np.allclose(here, analysis.prepared.working.to_mm([0, 0, 0]) - moved[:3, 3])
 
@@ -35,7 +35,7 @@ def test_a_prior_that_was_resampled_says_so(analysis, edges, turned, said):
     prior = Prior(Examination(), with_t1c(analysis, edges, turned))
     laid = Alignment(tuple(map(tuple, np.eye(4).tolist())), 0.0, 0.0, False, "T1c")
     after = replace(analysis, followup=Comparison((), (), laid))
-    assert pictures_of(prior, after).resampled.get(MrSequence.T1C, "") == said
+    assert prior_pictures(prior, after).resampled.get(MrSequence.T1C, "") == said
     with_t1 = resampling_note(prior.analysis, MrSequence.T1, MrSequence.T1C)
     assert with_t1 == said  # T1c - T1 too, by whichever of the two was resampled
 

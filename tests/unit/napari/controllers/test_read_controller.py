@@ -35,7 +35,7 @@ from lesionlens.base.records.response import (
 )
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.read_controller import ReadController
-from lesionlens.napari.controllers.read_words import phase_words
+from lesionlens.napari.controllers.read_texts import phase_text
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
@@ -49,7 +49,7 @@ from lesionlens.site.database.worklist_database import (
     existing_worklist_database,
     open_worklist_database,
 )
-from lesionlens.site.worklist import own_log
+from lesionlens.site.worklist import reader_log
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_signed_read_takes_no_mark_and_says_so(reading):
     reading.mark(LEFT)
     reading.sign_unaided()
     reading.read_session.sign("nothing further seen")
-    assert phase_words(reading).endswith("Signed: nothing further seen.")
+    assert phase_text(reading).endswith("Signed: nothing further seen.")
     assert not reading.can_remove(reading.marks[0])
     reading.mark(LEFT)
     assert len(reading.marks) == 1
@@ -110,17 +110,17 @@ def test_dark_parts_within_the_head_belong_to_it_and_the_air_does_not():
 def test_where_there_is_no_picture_nothing_is_refused():
     pictures = {}
     found = HeadOfStudy(lambda: pictures)
-    assert found.contains((1e3, 0, 0))
+    assert found.contains_point((1e3, 0, 0))
     data = np.zeros((20, 20, 20), np.float32)
     data[5:15, 5:15, 5:15] = 1
     pictures[MrSequence.T2] = (data, Grid(data.shape, np.diag([4.0, 4.0, 4.0, 1.0])))
-    assert found.contains((40, 40, 40))
-    assert not found.contains((1e3, 0, 0))
+    assert found.contains_point((40, 40, 40))
+    assert not found.contains_point((1e3, 0, 0))
 
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    monkeypatch.setattr(own_log, "own_folder", lambda: tmp_path / "own")
+    monkeypatch.setattr(reader_log, "own_folder", lambda: tmp_path / "own")
     monkeypatch.setattr(store, "sessions_folder", lambda: tmp_path / "reviews")
 
 
@@ -283,7 +283,7 @@ def full_disk(monkeypatch):
         raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
 
     with monkeypatch.context() as broken:
-        broken.setattr(WorklistDatabase, "add", refuse)
+        broken.setattr(WorklistDatabase, "add_acts", refuse)
         yield
 
 
@@ -300,7 +300,7 @@ def test_what_a_full_disk_refused_is_stored_when_the_study_is_left(
             window.session.mark(ReviewState.REJECTED)
         assert "when you leave the study" in window.session.state.problem.next_step
         if how == "next":
-            window.session.set_aside()
+            window.session.suspend()
         elif how == "result":
             window.session.analysed(FakeResult(analysis), overlays_of(analysis))
     with shown(analysis) as window:
@@ -472,7 +472,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     monkeypatch,
 ):
     """They were kept under the prior's identifiers, which the saved result does not know."""
-    monkeypatch.setattr(own_log, "own_folder", lambda: tmp_path)
+    monkeypatch.setattr(reader_log, "own_folder", lambda: tmp_path)
     session = ReviewSession(reader="A. Reader")
     made = ReadController(session)
     session.analysed(FakeResult(analysis), overlays_of(analysis))
@@ -533,8 +533,8 @@ def test_an_unaided_read_states_that_its_reader_saw_the_analysis_anywhere(
     with opened(analysis, unaided(tmp_path / "list")) as window:
         day = window.read_session.shown_before
         assert day is not None
-        assert f"It was not on {day}" in phase_words(window)
-        window.name_reader("A. Reader")
+        assert f"It was not on {day}" in phase_text(window)
+        window.copy_to_reader("A. Reader")
         window.sign_unaided()
     with existing_worklist_database(tmp_path / "list") as database:
         read = database.read(ReadKey("a", "A. Reader"))
@@ -545,7 +545,7 @@ def test_an_unaided_read_states_nothing_where_nobody_saw_the_analysis(analysis, 
     with opened(analysis, None):  # looked at the images alone
         pass
     with opened(analysis, unaided(tmp_path / "list")) as window:
-        assert window.read_session.unaided_statement == "nothing seen"
+        assert window.read_session.unaided_summary == "nothing seen"
 
 
 def test_what_another_reader_saw_is_not_stated_of_this_one(analysis, own, tmp_path):  # noqa: F811
@@ -651,7 +651,7 @@ def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypat
     """The copied log is the reader's own, no other window's."""
     with shown(analysis) as window:
         window.session.mark(ReviewState.ACCEPTED)
-        window.name_reader("A. Reader")
+        window.copy_to_reader("A. Reader")
         assert not window.decided_elsewhere(analysis)
         window.session.mark(ReviewState.REJECTED)
         assert not window.decided_elsewhere(analysis)
@@ -700,7 +700,7 @@ def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  
         assert not window.decided_elsewhere(window.session.state.analysis)
         signing = ReviewController(window.session, None, SimpleNamespace(), window)
         assert signing.what_is_signed()
-        window.name_reader("A. Reader")
+        window.copy_to_reader("A. Reader")
         window.session.mark(ReviewState.REJECTED)
         acts = [act.act for act in window._log.read.acts]
         assert ReviewAct.TAKE_OVER not in acts, "the same decisions were stored twice"

@@ -20,7 +20,7 @@ def viewer():
     made.add_image(np.zeros((20, 20, 20)), metadata={KEY: {}}, name="study", **OF_STUDY)
     made.dims.set_point((0, 1, 2), PLACE)
     units = Millimetres(made)
-    units.keep()
+    units.connect()
     yield made
     units.release()
 

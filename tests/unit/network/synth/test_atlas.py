@@ -17,8 +17,8 @@ from lesionlens.network.synth.atlas import (
     load_atlas,
     load_labels,
 )
-from lesionlens.network.synth.draw import DrawConfig, draw_geometry
 from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry
 from lesionlens.network.synth.tumour import plan_lesions
 
 CPU = torch.device("cpu")
@@ -92,9 +92,10 @@ def test_tumours_sit_in_stem_thalamus_cerebellum_and_chiasm_too():
 
 
 def test_individuals_differ_from_the_average():
-    config = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=1.0)
+    config = GeneratorConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=1.0)
     one, other = (
-        draw_geometry(dataclasses.replace(config, individuals=share), [3]) for share in (0.0, 1.0)
+        generate_geometry(dataclasses.replace(config, individuals=share), [3])
+        for share in (0.0, 1.0)
     )
     assert not torch.allclose(one.anatomy.tissue, other.anatomy.tissue, atol=0.2)
     assert not one.anatomy.sinus.any()

@@ -9,10 +9,10 @@ import torch
 from lesionlens.network.synth import tumour
 from lesionlens.network.synth.anatomy import sample_pose
 from lesionlens.network.synth.atlas import choose
-from lesionlens.network.synth.draw import DrawConfig, draw, draw_geometry, paint
 from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.network.synth.generator import GeneratorConfig, draw, generate_geometry, paint
 
-COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)
+COARSE = GeneratorConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_metastases_enhance():
 
 
 def test_another_painting_keeps_the_geometry():
-    geometry = draw_geometry(COARSE, [5])
+    geometry = generate_geometry(COARSE, [5])
     one, two = (paint(COARSE, geometry, [5], round_) for round_ in (0, 1))
     assert torch.equal(one.labels, two.labels)
     assert not torch.allclose(one.zscored, two.zscored)
@@ -87,7 +87,7 @@ def test_a_head_surrounds_the_brain():
 
 def test_spacing_is_rolled_between_its_bounds():
     mixed = dataclasses.replace(COARSE, spacing_mm=(3.5, 4.5))
-    spacing = draw_geometry(mixed, list(range(6))).frame.spacing
+    spacing = generate_geometry(mixed, list(range(6))).frame.spacing
     assert float(spacing.min()) >= 3.5
     assert float(spacing.max()) <= 4.5
     assert len(np.unique(spacing.numpy())) == 6

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lesionlens.network.synth.fields import (
-    DrawnFrame,
     RandomStreams,
+    SyntheticFrame,
     along_axes,
     blur,
     blur_matrix,
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def _frame(shape=(30, 34, 28), spacing=3.0, batch=1):
-    return DrawnFrame(shape, torch.full((batch,), spacing))
+    return SyntheticFrame(shape, torch.full((batch,), spacing))
 
 
 @pytest.mark.parametrize("wavelength", [8.0, 25.0, 60.0])

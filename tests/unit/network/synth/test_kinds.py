@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from lesionlens.network.synth.atlas import AVERAGE, sites_of, surface_of
-from lesionlens.network.synth.draw import DrawConfig, draw, draw_geometry, paint
-from lesionlens.network.synth.kinds import KindShares
+from lesionlens.network.synth.generator import GeneratorConfig, draw, generate_geometry, paint
+from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.synth.tumour import MENINGIOMA, METASTASES
 
-COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)
+COARSE = GeneratorConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)
 CLEAN = dataclasses.replace(COARSE.damage, bias=0, thick=0, protocol=0, spoiled=0, shift_mm=0)
 T1, T1C, T2, FLAIR = range(4)
 
 
 def with_kinds(**shares):
-    return dataclasses.replace(COARSE, kinds=KindShares(**shares))
+    return dataclasses.replace(COARSE, kinds=LesionFrequencies(**shares))
 
 
 def test_without_other_kinds_a_seed_gives_the_same_patient_as_with_rare_ones():
@@ -35,7 +35,7 @@ def test_the_surface_lies_further_out_than_the_seats_of_gliomas(head):
 
 def test_meningiomas_are_solid_enhance_and_touch_the_surface():
     config = dataclasses.replace(with_kinds(meningioma=1.0), damage=CLEAN)
-    geometry = draw_geometry(config, range(12))
+    geometry = generate_geometry(config, range(12))
     assert (geometry.kind == MENINGIOMA).all()
     batch = paint(config, geometry, range(12))
     touching = bright = seen = 0
@@ -54,7 +54,7 @@ def test_meningiomas_are_solid_enhance_and_touch_the_surface():
 
 
 def test_metastases_are_small_and_some_are_many():
-    plan = draw_geometry(with_kinds(metastases=1.0), range(12))
+    plan = generate_geometry(with_kinds(metastases=1.0), range(12))
     assert (plan.kind == METASTASES).all()
     assert plan.instances.flatten(1).amax(1).unique().numel() > 1
     core_ml = plan.labels[:, 1].flatten(1).sum(1) * 0.064
@@ -64,22 +64,22 @@ def test_metastases_are_small_and_some_are_many():
 @pytest.mark.parametrize("kind", ["haematoma", "infarct"])
 def test_mimics_are_drawn_but_not_labelled(kind):
     free = dataclasses.replace(COARSE, tumour_free=1.0, damage=CLEAN)
-    shown = dataclasses.replace(free, kinds=KindShares(**{kind: 1.0}))
-    geometry = draw_geometry(shown, range(6))
+    shown = dataclasses.replace(free, kinds=LesionFrequencies(**{kind: 1.0}))
+    geometry = generate_geometry(shown, range(6))
     mask = (geometry.mimics.blood + geometry.mimics.infarct)[:, 0] > 0.5
     assert (mask.flatten(1).sum(1) > 0).sum() >= 4
     one, other = paint(shown, geometry, range(6)), draw(free, range(6))
     assert not one.labels.any()
-    assert torch.equal(geometry.instances, draw_geometry(free, range(6)).instances)
+    assert torch.equal(geometry.instances, generate_geometry(free, range(6)).instances)
     changed = (one.channels - other.channels).abs() > 0.05 * other.channels.amax((2, 3, 4), True)
     assert changed.any(1)[mask].float().mean() > 0.8
 
 
 def test_blood_takes_up_nothing():
     shown = dataclasses.replace(
-        COARSE, tumour_free=1.0, damage=CLEAN, kinds=KindShares(haematoma=1.0)
+        COARSE, tumour_free=1.0, damage=CLEAN, kinds=LesionFrequencies(haematoma=1.0)
     )
-    geometry = draw_geometry(shown, range(8))
+    geometry = generate_geometry(shown, range(8))
     values = paint(shown, geometry, range(8)).channels
     inside = (geometry.mimics.blood - geometry.mimics.blood_rim)[:, 0] > 0.95
     rest = geometry.anatomy.tissue[:, 1] > 0.95
@@ -93,7 +93,7 @@ def test_blood_takes_up_nothing():
 def test_an_isointense_core_is_as_bright_as_cortex_on_flair():
     plain, alike = COARSE, with_kinds(isointense=1.0)
     plain, alike = (dataclasses.replace(c, damage=CLEAN) for c in (plain, alike))
-    geometry = draw_geometry(plain, range(12))
+    geometry = generate_geometry(plain, range(12))
     solid, cortex = geometry.membership[:, 6] > 0.8, geometry.membership[:, 0] > 0.8
 
     def contrast(config):

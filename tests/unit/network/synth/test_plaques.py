@@ -4,26 +4,26 @@ import dataclasses
 
 import torch
 
-from lesionlens.network.synth.draw import DrawConfig, draw, draw_geometry, paint
 from lesionlens.network.synth.fields import blur
-from lesionlens.network.synth.kinds import KindShares
+from lesionlens.network.synth.generator import GeneratorConfig, draw, generate_geometry, paint
+from lesionlens.network.synth.other_lesions import LesionFrequencies
 
-COARSE = DrawConfig(shape=(48, 58, 48), spacing_mm=(3.5, 3.5), tumour_free=1.0)
+COARSE = GeneratorConfig(shape=(48, 58, 48), spacing_mm=(3.5, 3.5), tumour_free=1.0)
 CLEAN = dataclasses.replace(COARSE.damage, bias=0, thick=0, protocol=0, spoiled=0, shift_mm=0)
-SHOWN = dataclasses.replace(COARSE, damage=CLEAN, kinds=KindShares(plaques=1.0))
+SHOWN = dataclasses.replace(COARSE, damage=CLEAN, kinds=LesionFrequencies(plaques=1.0))
 T1, T1C, T2, FLAIR = range(4)
 SEEDS = range(6)
 
 
 def test_without_plaques_a_seed_gives_the_same_patient_as_with_rare_ones():
-    rare = dataclasses.replace(COARSE, kinds=KindShares(plaques=1e-9))
+    rare = dataclasses.replace(COARSE, kinds=LesionFrequencies(plaques=1e-9))
     torch.testing.assert_close(
         draw(rare, [7]).channels, draw(COARSE, [7]).channels, rtol=1e-5, atol=1e-3
     )
 
 
 def test_plaques_lie_in_white_matter_mostly_near_ventricle_or_cortex():
-    geometry = draw_geometry(SHOWN, SEEDS)
+    geometry = generate_geometry(SHOWN, SEEDS)
     tissue, plaques = geometry.anatomy.tissue, geometry.plaques.every[:, 0] > 0.5
     assert (plaques.flatten(1).sum(1) > 0).sum() >= 5
     assert tissue[:, 1][plaques].mean() > 0.6
@@ -33,10 +33,10 @@ def test_plaques_lie_in_white_matter_mostly_near_ventricle_or_cortex():
 
 
 def test_they_are_bright_on_flair_unlabelled_and_the_holes_dark_on_t1():
-    geometry = draw_geometry(SHOWN, SEEDS)
+    geometry = generate_geometry(SHOWN, SEEDS)
     shown, plain = (
         paint(SHOWN, geometry, SEEDS),
-        draw(dataclasses.replace(SHOWN, kinds=KindShares()), SEEDS),
+        draw(dataclasses.replace(SHOWN, kinds=LesionFrequencies()), SEEDS),
     )
     assert torch.equal(shown.labels, plain.labels)
     change = (shown.channels - plain.channels) / plain.channels.amax((2, 3, 4), keepdim=True)

@@ -9,15 +9,15 @@ import pytest
 
 from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.network import weights
-from lesionlens.network.notes import WeightsNotes
-from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.network.synth.generator import GeneratorConfig
+from lesionlens.network.weights_metadata import WeightsNotes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "research"))
 from calibration import calibrate
 from calibration.calibrate import CalibrationEffort, CalibrationScan, ExaminedScan
 from calibration.scoring import Found
 
-COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0))
+COARSE = GeneratorConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0))
 
 
 def test_temperature_of_overconfident_logits_is_found():

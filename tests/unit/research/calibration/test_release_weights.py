@@ -21,7 +21,7 @@ def test_calibration_reports_its_progress_and_changes_nothing_dry(
     from lesionlens.network import weights
     from lesionlens.network.build import build
     from lesionlens.network.config import preset
-    from lesionlens.network.notes import WeightsNotes
+    from lesionlens.network.weights_metadata import WeightsNotes
 
     network = build(preset("tiny"))
     run = tmp_path / "run"

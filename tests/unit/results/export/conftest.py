@@ -14,7 +14,13 @@ from tests.phantoms.analysis import make_analysis, moved, write_study
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    LesionMeasurement,
+    TimePoint,
+)
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -107,9 +113,11 @@ def read_objects(tmp_path: Path) -> Callable[[Analysis], dict[str, Dataset]]:
     return build
 
 
-def lesion(uid: str, number: int, ml: float, state: ReviewState = ReviewState.ACCEPTED) -> Measured:
+def lesion(
+    uid: str, number: int, ml: float, state: ReviewState = ReviewState.ACCEPTED
+) -> LesionMeasurement:
     volumes = {Region.WT: ml, Region.TC: ml / 2, Region.ET: None}
-    return Measured(uid, number, "=left frontal lobe", volumes, 20.0, None, True, state)
+    return LesionMeasurement(uid, number, "=left frontal lobe", volumes, 20.0, None, True, state)
 
 
 @pytest.fixture

@@ -31,10 +31,9 @@ from lesionlens.base.records.followup import (
     Alignment,
     Change,
     Comparison,
-    Measured,
+    LesionMeasurement,
     TimePoint,
 )
-from lesionlens.base.records.gone_lesion import GoneLesion
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import (
     Clinical,
@@ -54,6 +53,7 @@ from lesionlens.base.records.review import (
 )
 from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import StudyKind
+from lesionlens.base.records.vanished_lesion import VanishedLesion
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
@@ -129,7 +129,7 @@ def analysis(request, tmp_path, two_lesions):
 
 def earlier(made):
     """An examination of last year, with a lesion that is gone and one that split."""
-    now = tuple(Measured.of(c) for c in made.findings.candidates)
+    now = tuple(LesionMeasurement.of(c) for c in made.findings.candidates)
     gone = replace(now[0], tracking_uid=GONE)
     points = (
         TimePoint("2025-03-04", EARLIER_UID, (gone, *now), True, tangled=(GONE,)),
@@ -138,7 +138,7 @@ def earlier(made):
     changes = (*(Change(one, one) for one in now), Change(gone, None))
     rows = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
     alignment = Alignment(rows, 0.0, 0.0, False, "T1c")
-    left = GoneLesion(GONE, (1.0, 2.0, 3.0), 5.0)
+    left = VanishedLesion(GONE, (1.0, 2.0, 3.0), 5.0)
     return Comparison(points, changes, alignment, {now[0].tracking_uid: OWN}, (left,))
 
 

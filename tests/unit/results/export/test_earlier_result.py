@@ -16,18 +16,18 @@ from lesionlens.results.export import exporter
 from lesionlens.results.export.anonymous import tracking_uids
 from lesionlens.results.export.anonymous import with_uids as with_new_uids
 from lesionlens.results.export.exporter import save
+from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.result_files import KEPT
-from lesionlens.results.export.words import load
 from lesionlens.results.review import store
-from lesionlens.results.review.earlier import is_unseen, with_earlier_review
+from lesionlens.results.review.earlier import is_outline_unconfirmed, with_earlier_review
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.reopen import read_result
-from lesionlens.results.review.seen import (
-    looked_up,
-    on_another_outline,
+from lesionlens.results.review.outline_digests import (
+    cached_outline_digests,
+    is_decided_on_other_outline,
+    is_signed_on_other_outlines,
     outlines_of,
-    signed_on_others,
 )
+from lesionlens.results.review.reopen import read_result
 
 ALONE = UnaidedRead(
     "A. Reader",
@@ -172,8 +172,8 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
         _, notices = save(parts_exchanged(analysis, started), tmp_path / "out")
         assert any("another outline" in words for words in notices)
         saved = read_result(tmp_path / "out")
-        assert is_unseen(saved, first, outlines_of(saved))
-        assert not is_unseen(saved, second, outlines_of(saved)), (
+        assert is_outline_unconfirmed(saved, first, outlines_of(saved))
+        assert not is_outline_unconfirmed(saved, second, outlines_of(saved)), (
             "the outline that the reader drew is here"
         )
     assert json.loads((tmp_path / "out" / "run.json").read_text())["redrawn"] == [first]
@@ -183,7 +183,7 @@ def test_an_outline_stays_unseen_until_a_reader_confirms_it(analysis, reviewed, 
 def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
     """A clock that was ahead when the reader decided made the next outline a confirmed one."""
     first, second = (one.tracking_uid for one in analysis.findings.candidates)
-    log = ReviewLog(outlines=looked_up(analysis))
+    log = ReviewLog(outlines=cached_outline_digests(analysis))
     log.mark(first, ReviewState.ACCEPTED)
     log.mark(second, ReviewState.ACCEPTED)
     log.sign("nothing further", reader="A. Reader")
@@ -192,44 +192,51 @@ def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
     save(again, tmp_path / "out")
     saved = read_result(tmp_path / "out")
     assert not saved.review.signed
-    assert [is_unseen(saved, uid, outlines_of(saved)) for uid in (first, second)] == [True, False]
-    accepted = ReviewLog(saved.review, looked_up(again))
+    assert [is_outline_unconfirmed(saved, uid, outlines_of(saved)) for uid in (first, second)] == [
+        True,
+        False,
+    ]
+    accepted = ReviewLog(saved.review, cached_outline_digests(again))
     accepted.mark(first, ReviewState.ACCEPTED)
-    signed = ReviewLog(saved.review, looked_up(again))
+    signed = ReviewLog(saved.review, cached_outline_digests(again))
     signed.sign("nothing further", reader="A. Reader")
     for confirmed in (accepted.review, signed.review):
-        assert not is_unseen(replace(saved, review=confirmed), first, outlines_of(saved))
+        assert not is_outline_unconfirmed(
+            replace(saved, review=confirmed), first, outlines_of(saved)
+        )
     signed.withdraw("a second look", reader="A. Reader")
-    assert is_unseen(replace(saved, review=signed.review), first, outlines_of(saved))
+    assert is_outline_unconfirmed(replace(saved, review=signed.review), first, outlines_of(saved))
 
 
 def test_an_act_that_is_undone_restores_which_outline_was_seen(analysis):
     again, first = parts_exchanged(analysis, ""), analysis.findings.candidates[0].tracking_uid
     before, now = (outlines_of(one)[first] for one in (analysis, again))
     assert before != now
-    log = ReviewLog(outlines=looked_up(analysis))
+    log = ReviewLog(outlines=cached_outline_digests(analysis))
     log.mark(first, ReviewState.ACCEPTED)
-    log = ReviewLog(log.review, looked_up(again))
+    log = ReviewLog(log.review, cached_outline_digests(again))
     log.mark(first, ReviewState.REJECTED)
     log.undo()
     log.place_diameters(first, None)
     log.undo()
     log.redo()
     assert [event.seen for event in log.review.events] == [before, now, *[before] * 4]
-    assert on_another_outline(log.review, first, outlines_of(again))
+    assert is_decided_on_other_outline(log.review, first, outlines_of(again))
 
 
 def test_a_signature_names_candidates_and_outlines_but_not_what_readers_drew(analysis, reviewed):
     first, second = (one.tracking_uid for one in analysis.findings.candidates)
-    log = ReviewLog(reviewed.review.restricted_to({first, second}), looked_up(analysis))
+    log = ReviewLog(
+        reviewed.review.restricted_to({first, second}), cached_outline_digests(analysis)
+    )
     log.withdraw("again", reader="A. Reader")
     log.sign("nothing further", reader="A. Reader")
     others = (drawn_smaller(analysis, 1), without_second(analysis))
-    assert all(signed_on_others(log.review, outlines_of(one)) for one in others)
+    assert all(is_signed_on_other_outlines(log.review, outlines_of(one)) for one in others)
     edited = applied(replace(analysis, review=log.review))
     assert edited.original is not None
     for same in (analysis, edited, drawn_smaller(analysis, 2)):
-        assert not signed_on_others(log.review, outlines_of(same))
+        assert not is_signed_on_other_outlines(log.review, outlines_of(same))
 
 
 def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, reviewed, tmp_path):
@@ -254,7 +261,7 @@ def test_an_unseen_outline_of_an_earlier_release_is_known_by_its_warning(
     path.write_text(json.dumps(content))
     first = analysis.findings.candidates[0].tracking_uid
     saved = read_result(tmp_path / "out")
-    assert is_unseen(saved, first, outlines_of(saved))
+    assert is_outline_unconfirmed(saved, first, outlines_of(saved))
 
 
 def test_a_de_identified_result_names_its_unseen_outlines_by_their_new_uids(

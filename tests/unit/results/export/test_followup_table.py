@@ -16,12 +16,12 @@ from lesionlens.results.export.followup import (
     HEIGHT,
     WIDTH,
     _sums,
+    alignment_caveat,
     curves_of,
-    doubt_words,
     followup_csv,
     is_doubtful,
 )
-from lesionlens.results.export.words import load
+from lesionlens.results.export.report_texts import load
 
 
 def test_every_lesion_of_every_examination_is_a_row(found):
@@ -62,9 +62,9 @@ def test_every_lesion_has_a_curve_on_the_picture_in_time_and_volume(found):
 def test_german_names_every_place(region):
     """Also where it is stored as text; the ventricle stayed English."""
     place, german = Location("left", region), load("de")
-    named = german.place(place)
+    named = german.location_text(place)
     assert region not in named
-    assert german.place_named(place.text) == named
+    assert german.translated_location(place.text) == named
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_german_names_every_place(region):
 def test_german_names_a_place_of_which_only_the_side_or_nothing_is_known(side, named):
     """Of a brain that is cut off: the table of changes and the response stayed English."""
     place, german = Location(side, None), load("de")
-    assert german.place(place) == german.place_named(place.text) == named
+    assert german.location_text(place) == german.translated_location(place.text) == named
     step = german.step(f"new: {place.text}, 12.3 × 9.7 mm; progression")
     assert step == f"Neu: {named}, 12,3 × 9,7 mm; Progress"
 
@@ -118,4 +118,4 @@ def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, maker
     points = tuple(replace(p, made_by=maker) for p, maker in zip(found.points, makers, strict=True))
     chain = replace(found, points=points)
     assert is_doubtful(chain) is doubtful
-    assert bool(doubt_words(chain, load("en"))) is (makers != "aaa")  # of curves and sums
+    assert bool(alignment_caveat(chain, load("en"))) is (makers != "aaa")  # of curves and sums

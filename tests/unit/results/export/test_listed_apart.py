@@ -9,7 +9,7 @@ import pytest
 from lesionlens.analysis.followup.response_case import ResponseCase
 from lesionlens.base.labels import LesionClass, Region, ReviewState
 from lesionlens.base.records.findings import OTHER_FINDINGS, conclusion_of
-from lesionlens.base.records.followup import Measured, TimePoint
+from lesionlens.base.records.followup import LesionMeasurement, TimePoint
 from lesionlens.base.records.response import Disease, ResponseChoices
 from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.cli.analyze import summary
@@ -66,7 +66,7 @@ def test_it_is_not_measurable_by_rano_and_the_reason_is_named(bright, tmp_path):
     apart = bright.findings.candidates[1]
     table = report_html(bright).partition('<table class="list">')[2].partition("</table>")[0]
     assert "<td>no: probably not tumour</td>" in table.partition('href="#c2"')[2]
-    section = page_of(bright).blocks[1]
+    section = page_of(bright).candidate_sections[1]
     assert any("RANO measurable: no: probably not tumour" in value for _, value in section.facts)
     assert "not measurable (RANO): probably not tumour" in details(apart)
     assert "\nmeasurable (RANO)" in details(apart, ReviewState.ACCEPTED)
@@ -78,13 +78,13 @@ def test_it_counts_in_no_volume_of_a_follow_up_unless_a_reader_accepts_it(mixed)
     apart = replace(apart, volume_ml={Region.WT: 9.0, Region.TC: 5.0, Region.ET: 4.0})
     first = replace(first, volume_ml={Region.WT: 3.0, Region.TC: 2.0, Region.ET: 1.0})
     for state, ml in ((ReviewState.UNREVIEWED, 1.0), (ReviewState.ACCEPTED, 5.0)):
-        lesions = (Measured.of(first), Measured.of(apart, state))
+        lesions = (LesionMeasurement.of(first), LesionMeasurement.of(apart, state))
         point = TimePoint("2026-01-01", None, lesions, True)
         assert point.enhancing_ml == ml
         assert len(measures_of([point])) == (2 if ml > 1 else 1)
         for disease in (Disease.ENHANCING, Disease.NON_ENHANCING):
             case = ResponseCase((point, point), ResponseChoices(baseline=0, disease=disease))
-            assert len(case.there(0)) == (2 if ml > 1 else 1)
+            assert len(case.lesions_at(0)) == (2 if ml > 1 else 1)
 
 
 def test_the_lesion_mask_of_bids_leaves_it_out(mixed, tmp_path):
@@ -98,9 +98,9 @@ def test_the_lesion_mask_of_bids_leaves_it_out(mixed, tmp_path):
 
 def test_it_is_no_target_unless_a_reader_accepts_it(mixed):
     apart = replace(mixed.findings.candidates[1], rano_measurable=True)
-    assert not Measured.of(apart).measurable
-    assert Measured.of(apart, ReviewState.ACCEPTED).measurable
-    assert Measured.of(replace(apart, apart=False)).measurable
+    assert not LesionMeasurement.of(apart).measurable
+    assert LesionMeasurement.of(apart, ReviewState.ACCEPTED).measurable
+    assert LesionMeasurement.of(replace(apart, apart=False)).measurable
 
 
 def test_the_printed_table_says_which_are_listed_apart(mixed, tmp_path):

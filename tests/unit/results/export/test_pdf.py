@@ -13,7 +13,7 @@ from lesionlens.results.export.followup import curves_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.pdf import PdfExporter
 from lesionlens.results.export.pdf_parts import displayable, ruled_table
-from lesionlens.results.export.words import load
+from lesionlens.results.export.report_texts import load
 
 Canvas = pytest.importorskip("reportlab.pdfgen.canvas", reason="the extra pdf is missing").Canvas
 colors = pytest.importorskip("reportlab.lib.colors")
@@ -41,8 +41,11 @@ def test_a_number_of_several_digits_stands_on_one_line(make, tmp_path, monkeypat
 
     def many(analysis):
         page = page_of(analysis)
-        blocks = [replace(b, row=replace(b.row, id=10 + 90 * n)) for n, b in enumerate(page.blocks)]
-        return replace(page, blocks=tuple(blocks))
+        blocks = [
+            replace(b, row=replace(b.row, id=10 + 90 * n))
+            for n, b in enumerate(page.candidate_sections)
+        ]
+        return replace(page, candidate_sections=tuple(blocks))
 
     def kept(rows, widths):
         tables.append(rows)
@@ -73,10 +76,10 @@ def test_the_pictures_of_a_narrow_field_of_view_fit_on_a_page(make, tmp_path, mo
         page = page_of(analysis)
         blocks = [
             replace(block, pictures=replace(block.pictures, sequences=cut[:1], planes=cut[-2:]))
-            for block in page.blocks
+            for block in page.candidate_sections
             for cut in [tuple(replace(p, width=40, height=256) for p in block.pictures.sequences)]
         ]
-        return replace(page, blocks=tuple(blocks))
+        return replace(page, candidate_sections=tuple(blocks))
 
     monkeypatch.setattr(pdf, "page_of", narrow)
     (path,) = PdfExporter().write(make(), tmp_path)

@@ -31,10 +31,10 @@ from lesionlens.imaging.preparation.checks import quality
 from lesionlens.results.export import pictures
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
+from lesionlens.results.export.report_texts import differences, load
 from lesionlens.results.export.sections import bars_of
-from lesionlens.results.export.slices import SlicePlane, SliceScene
+from lesionlens.results.export.slices import SliceScene, ViewPlane
 from lesionlens.results.export.tables import findings_file
-from lesionlens.results.export.words import differences, load
 from lesionlens.results.review.log import ReviewLog
 
 ALL = tuple(MrSequence)
@@ -269,24 +269,24 @@ def test_right_is_on_the_left_and_anterior_up(make):
     scene = SliceScene(analysis)
     for candidate in analysis.findings.candidates:
         cuts = scene.cuts(candidate.id)
-        axial = scene.candidate(candidate.id, cuts[SlicePlane.AXIAL])
+        axial = scene.candidate(candidate.id, cuts[ViewPlane.AXIAL])
         rows, columns = np.nonzero(axial)
         on_left = candidate.centroid_mm[0] < 0
         assert (columns.mean() > axial.shape[1] / 2) == on_left
         behind = candidate.centroid_mm[1] < -16  # the brain's centre
         assert (rows.mean() > axial.shape[0] / 2) == behind
-        sagittal = scene.candidate(candidate.id, cuts[SlicePlane.SAGITTAL])
+        sagittal = scene.candidate(candidate.id, cuts[ViewPlane.SAGITTAL])
         assert (np.nonzero(sagittal)[1].mean() > sagittal.shape[1] / 2) == behind
-    assert SlicePlane.AXIAL.markers == ("R", "L")
-    assert SlicePlane.SAGITTAL.markers == ("A", "P")
+    assert ViewPlane.AXIAL.markers == ("R", "L")
+    assert ViewPlane.SAGITTAL.markers == ("A", "P")
 
 
 def test_the_best_slice_holds_most_of_the_candidate(make):
     analysis = make()
     scene = SliceScene(analysis)
-    cut = scene.cuts(1)[SlicePlane.AXIAL]
+    cut = scene.cuts(1)[ViewPlane.AXIAL]
     areas = [
-        scene.candidate(1, type(cut)(SlicePlane.AXIAL, k)).sum()
+        scene.candidate(1, type(cut)(ViewPlane.AXIAL, k)).sum()
         for k in range(analysis.prepared.working.shape[2])
     ]
     assert scene.candidate(1, cut).sum() == max(areas) > 0
@@ -296,7 +296,7 @@ def test_labels_and_greys_lie_on_each_other(make):
     """Enhancing voxels are bright on T1c whatever the native orientation."""
     analysis = make(orientation="LIP", spacing_mm=(4.0, 4.0, 4.0))
     scene = SliceScene(analysis)
-    cut = scene.cuts(1)[SlicePlane.CORONAL]
+    cut = scene.cuts(1)[ViewPlane.CORONAL]
     grey = scene.grey(MrSequence.T1C, cut)
     inside = scene.region(Region.ET, cut)
     assert inside.any()
@@ -357,9 +357,9 @@ def test_beside_a_bar_stands_what_its_sequence_alone_scores(make):
     assert '<th class="n">alone</th>' in page
     assert "T1c decides most." in page
     bars = {bar.name: bar for bar in bars_of(findings_file(analysis).candidates[0], load("en"))}
-    assert bars["FLAIR"].alone == pytest.approx(0.5335)
-    assert bars["FLAIR"].left_out == pytest.approx(0.5335)
-    assert bars["T2"].alone is bars["without any"].alone is None
+    assert bars["FLAIR"].overlap_alone == pytest.approx(0.5335)
+    assert bars["FLAIR"].overlap_without == pytest.approx(0.5335)
+    assert bars["T2"].overlap_alone is bars["without any"].overlap_alone is None
 
 
 def test_several_candidates_show_how_much_attention_each_drew(make):

@@ -11,7 +11,13 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    LesionMeasurement,
+    TimePoint,
+)
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.results.export.sentence import Sentences, read_template
 
@@ -20,7 +26,7 @@ LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0,
 
 
 def _compared(analysis: Analysis) -> Analysis:
-    first, second = (Measured.of(c) for c in analysis.findings.candidates)
+    first, second = (LesionMeasurement.of(c) for c in analysis.findings.candidates)
     ml = {region: volume and volume / 2 for region, volume in first.volume_ml.items()}
     before = replace(first, volume_ml=ml)
     found = Comparison(

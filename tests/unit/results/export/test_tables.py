@@ -14,7 +14,7 @@ from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.results.export.tables import (
     TablesExporter,
     columns,
-    file_of,
+    display_name_of_series,
     findings_csv,
     findings_file,
     findings_json,
@@ -161,7 +161,7 @@ def test_the_last_word_of_a_reader_is_in_both(make):
 
 def test_a_series_of_slices_is_named_by_its_folder(make):
     series = make(dicom=True).study.series[MrSequence.T1C]
-    assert file_of(series) == f"S01 ({len(series.files)} files)"
+    assert display_name_of_series(series) == f"S01 ({len(series.files)} files)"
 
 
 def test_the_published_schema_is_current():

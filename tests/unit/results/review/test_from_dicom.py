@@ -26,7 +26,13 @@ from lesionlens.base import codes as own
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    LesionMeasurement,
+    TimePoint,
+)
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
@@ -469,7 +475,7 @@ def _concept(item):
 
 def test_a_comparison_that_was_not_sent_is_missed_in_words(analysed, tmp_path):
     analysis = analysed()
-    first, second = (Measured.of(c) for c in analysis.findings.candidates)
+    first, second = (LesionMeasurement.of(c) for c in analysis.findings.candidates)
     compared = Comparison(
         (
             TimePoint("2026-01-05", "1.2.3", (first,)),

@@ -26,8 +26,8 @@ from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
+from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
-from lesionlens.results.export.words import load
 from lesionlens.results.review.from_mask import from_mask
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder

@@ -21,7 +21,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.cli.deidentify import deidentify
 from lesionlens.cli.export import export
 from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
-from lesionlens.imaging.reading import remembered_series
+from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.result import Result
@@ -137,7 +137,7 @@ def test_a_later_choice_of_series_does_not_change_an_earlier_result(tmp_path, re
     first = open_study(study)
     result = analysed(first, tmp_path / "result", recorded=recorded)
     exchanged = {T1C: "t2.nii.gz", T2: "flair.nii.gz", FLAIR: "t1c.nii.gz"}
-    remembered_series.remember(open_study(study, named=exchanged))
+    series_choices.remember(open_study(study, named=exchanged))
     later = open_study(study, recall=True)
     assert later.series[T1C].files[0].name == "t2.nii.gz"
     saved = read_result(result)

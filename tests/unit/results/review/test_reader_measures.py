@@ -13,11 +13,11 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.analysis.findings.edits import applied, unedited
+from lesionlens.analysis.findings.edits import applied, without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.followup import Measured, TimePoint
+from lesionlens.base.records.followup import LesionMeasurement, TimePoint
 from lesionlens.base.records.response import (
     Clinical,
     Criterion,
@@ -80,7 +80,12 @@ def measured(plain: Analysis) -> Analysis:
         TimePoint(
             "",
             None,
-            tuple(map(Measured.of, applied(replace(plain, review=log.review)).findings.candidates)),
+            tuple(
+                map(
+                    LesionMeasurement.of,
+                    applied(replace(plain, review=log.review)).findings.candidates,
+                )
+            ),
         ),
     )
     log.sign_response(replace(SIGNED, measures=measures_of(points)))
@@ -117,7 +122,9 @@ def test_a_decision_made_later_puts_a_signed_response_out_of_date(
     log.mark(uid, ReviewState.ACCEPTED, reader="A. Reader")
     accepted = applied(replace(plain, review=log.review))
     assert accepted.response_outdated
-    lesions = tuple(Measured.of(c, ReviewState.ACCEPTED) for c in accepted.findings.candidates)
+    lesions = tuple(
+        LesionMeasurement.of(c, ReviewState.ACCEPTED) for c in accepted.findings.candidates
+    )
     log.sign_response(replace(SIGNED, measures=measures_of((TimePoint("", None, lesions),))))
     again = applied(replace(plain, review=log.review))
     assert not again.response_outdated
@@ -143,7 +150,7 @@ def test_a_cavity_outlined_later_puts_a_signed_response_out_of_date(
     after = applied(replace(plain, review=log.review))
     assert after.volumes.cavity_ml
     assert after.response_outdated
-    lesions = tuple(map(Measured.of, after.findings.candidates))
+    lesions = tuple(map(LesionMeasurement.of, after.findings.candidates))
     points = (TimePoint("", None, lesions, cavity_ml=after.volumes.cavity_ml),)
     log.sign_response(replace(SIGNED, measures=measures_of(points)))
     again = applied(replace(plain, review=log.review))
@@ -196,7 +203,7 @@ def test_the_readers_diameters_take_the_place_of_those_measured(
     (one,) = measured.findings.candidates
     assert (one.longest_axial_diameter_mm, one.perpendicular_diameter_mm) == (21.0, 12.5)
     assert (one.rano_measurable, one.diameters_by) == (True, Source.READER)
-    assert unedited(measured).findings.candidates == plain.findings.candidates
+    assert without_edits(measured).findings.candidates == plain.findings.candidates
     short = (ENDS[0], ((-10.0, 2.0, 26.0), (-10.0, 11.0, 26.0)))
     log = ReviewLog(measured.review)
     log.place_diameters(one.tracking_uid, short)

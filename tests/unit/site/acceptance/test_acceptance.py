@@ -14,14 +14,14 @@ from tests.phantoms.files import write_dicom, write_nifti
 
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError, ConfigError, UnusableInputError
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.site.acceptance import accept as module
 from lesionlens.site.acceptance import report as report_module
 from lesionlens.site.acceptance.accept import SiteTest, accept
 from lesionlens.site.acceptance.bounds import AcceptanceBounds, read_bounds
-from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
+from lesionlens.site.acceptance.case_attributes import Facts, facts_of, scanners_table
 from lesionlens.site.acceptance.report import html
 from lesionlens.site.cohort.run import CohortRun
 from lesionlens.site.cohort.work import CohortChoice

@@ -33,13 +33,13 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.cli.batch import batch as batch_command
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
-from lesionlens.results.review.earlier import check_own_name
+from lesionlens.results.review.earlier import check_result_name
 from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, table, work
 from lesionlens.site.cohort.resume import complete, locked_folder
@@ -47,7 +47,7 @@ from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice
-from lesionlens.site.database.describing import with_result
+from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import (
@@ -86,7 +86,7 @@ def quick(patient, monkeypatch):
     def analyse(job, choice, context):
         study = open_study(job.study)
         if job.is_new:
-            check_own_name(inputs_of(study).files, job.out)
+            check_result_name(inputs_of(study).files, job.out)
         job.out.mkdir(parents=True, exist_ok=True)
         analysis = make_analysis(patient, study)
         TablesExporter().write(analysis, job.out)
@@ -136,7 +136,7 @@ def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, m
     monkeypatch.setattr(run, "analyse", lambda job, *_: begun.append(job.name) or _failed(job))
     done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
     assert begun == ["b"]
-    assert done.kept == 2
+    assert done.n_skipped == 2
     (studies / "a" / "more.txt").write_text("a later file")
     (out / "c" / "findings.csv").unlink()
     begun.clear()
@@ -152,8 +152,8 @@ def test_a_resumed_run_that_asks_for_other_files_writes_them(quick, studies, tmp
     out, hide = tmp_path / "out", ExportOptions(hidden=frozenset({Identity.PATIENT}))
     run_cohort(Cohort(studies, out), CPU, HERE)
     asked = replace(CPU, files=hide)
-    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 0
-    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 2
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).n_skipped == 0
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).n_skipped == 2
 
 
 @pytest.mark.parametrize("extra", list(Extra))
@@ -161,8 +161,8 @@ def test_a_resumed_run_that_asks_for_more_files_writes_them(quick, studies, tmp_
     """`--also` was neither applied nor mentioned."""
     out, asked = tmp_path / "out", replace(CPU, files=ExportOptions(also=frozenset({extra})))
     run_cohort(Cohort(studies, out), CPU, HERE)
-    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 0
-    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 2
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).n_skipped == 0
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).n_skipped == 2
 
 
 CHANGED = {
@@ -376,7 +376,7 @@ def test_a_resumed_table_counts_what_a_review_saved_there(quick, studies, tmp_pa
     assert [row["candidates"] for row in rows] == ["2", "2"]
     assert rows[0]["message"] == "1 candidate region; added by a reader: 1"
     (out / "a" / "findings.json").write_text("{")
-    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).kept == 1
+    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 1
 
 
 def test_an_analysis_counts_what_is_listed_apart_apart(studies, tmp_path, patient, monkeypatch):
@@ -551,9 +551,9 @@ def test_a_file_that_was_replaced_is_analysed_again(quick, studies, tmp_path):
     scan = next((studies / "a").glob("*flair*"))
     table.write_text(f"study,name\n{scan},one\n")
     assert run_cohort(Cohort(table, out), CPU, HERE).exit_status == 0
-    assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).kept == 1
+    assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).n_skipped == 1
     os.utime(scan, ns=(0, 0))
-    assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).kept == 0
+    assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).n_skipped == 0
 
 
 def test_a_fingerprint_follows_names_and_sizes(tmp_path):
@@ -576,7 +576,7 @@ def test_another_engine_analyses_again(tmp_path):
     (job.study / "flair.nii.gz").write_text("a scan")
     write_saved(job.out, (job.study / "flair.nii.gz",))
     with closing(open_worklist_database(tmp_path / "out", readers=False)) as database:
-        database.record(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
+        database.store_outcome(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
         assert complete(database, job, "f", "lens 1") is not None
         assert complete(database, job, "f", "lens 2") is None
         assert complete(database, job, "g", "lens 1") is None
@@ -594,7 +594,7 @@ def test_a_bids_dataset_becomes_one_dataset_of_derivatives(tmp_path, make_study)
     assert (out / "sub-01/ses-2/anat/sub-01_ses-2_space-orig_dseg.nii.gz").is_file()
     assert (out / "lesionlens" / "sub-01_ses-2" / "findings.json").is_file()
     again = run_cohort(replace(cohort, resume=True), CPU, HERE)
-    assert again.kept == 1
+    assert again.n_skipped == 1
 
 
 def _one_study(tmp_path, make_study, cohort, level):
@@ -631,7 +631,7 @@ def test_another_cohorts_study_of_the_same_name_replaces_no_result(
         shutil.rmtree(out)
         shutil.copytree(tmp_path / "kept", out)
         done = run_cohort(replace(other, resume=resume), CPU, HERE)
-        assert (done.exit_status, done.kept) == (2, 0)
+        assert (done.exit_status, done.n_skipped) == (2, 0)
         assert "result of another study named 'a'" in done.outcomes[0].message
         assert (place / "a" / "run.json").read_bytes() == before
 
@@ -641,7 +641,7 @@ def test_a_cohort_that_was_moved_or_exported_again_goes_on(tmp_path, make_study)
     run_cohort(first, CPU, HERE)
     shutil.copytree(first.studies, tmp_path / "moved")
     moved = replace(first, studies=tmp_path / "moved", resume=True)
-    assert run_cohort(moved, CPU, HERE).kept == 1
+    assert run_cohort(moved, CPU, HERE).n_skipped == 1
     changed = _one_study(tmp_path, make_study, "two", 2) / "a" / "flair.nii"
     changed.replace(first.studies / "a" / "flair.nii")
     assert run_cohort(first, CPU, HERE).exit_status == 0
@@ -671,7 +671,7 @@ def test_a_result_of_another_study_is_not_kept_as_this_ones(
         assert (out / "c" / "run.json").read_bytes() == other
     shutil.rmtree(out / "c")
     done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
-    assert (states(done)["c"], done.kept) == ("analysed", 1)
+    assert (states(done)["c"], done.n_skipped) == ("analysed", 1)
 
 
 def test_a_result_without_a_record_of_its_files_is_analysed_again(quick, studies, tmp_path):
@@ -679,5 +679,5 @@ def test_a_result_without_a_record_of_its_files_is_analysed_again(quick, studies
     run_cohort(Cohort(studies, out), CPU, HERE)
     (out / "a" / "run.json").unlink()
     (out / "c" / "run.json").write_text("{")
-    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).kept == 0
-    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).kept == 2
+    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 0
+    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 2

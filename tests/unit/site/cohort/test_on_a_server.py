@@ -8,7 +8,7 @@ from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli.batch import batch
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.network.onnx_session import OnnxSession
 from lesionlens.site.cohort import work
@@ -37,7 +37,7 @@ def test_a_cohort_is_analysed_by_a_server_and_goes_on_with_it(tmp_path, make_stu
         assert all((tmp_path / "out" / name / "report.html").is_file() for name in ("a", "b"))
         again = run_cohort(Cohort(cohort.studies, cohort.out, resume=True), choice, WorkerOptions())
         work.load_lens(choice.engine).engine.close()
-    assert again.kept == 2
+    assert again.n_skipped == 2
 
 
 @pytest.mark.parametrize("beside", [{"scheduler": "tcp://here:1"}, {"weights": "v1"}])

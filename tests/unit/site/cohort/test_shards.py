@@ -15,7 +15,7 @@ from tests.saved_results import write_saved
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.process.logs import REPORT
 from lesionlens.cli.main import app
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort import run
 from lesionlens.site.cohort.resume import locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
@@ -70,9 +70,9 @@ def test_the_whole_adopts_what_shards_have_done(studies, tmp_path, begun):
         run_cohort(Cohort(studies, out, resume=True, shard=Shard(number, 3)), CPU, HERE)
     done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
     assert sorted(begun) == NAMES  # each once
-    assert done.kept == 4
+    assert done.n_skipped == 4
     again = run_cohort(Cohort(studies, out, resume=True, shard=Shard(1, 3)), CPU, HERE)
-    assert again.kept == len(again.outcomes) == 2
+    assert again.n_skipped == len(again.outcomes) == 2
 
 
 def test_shards_work_beside_each_other_and_not_beside_a_batch_of_all(studies, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.site.database.describing import fields_of
+from lesionlens.site.database.descriptions import fields_of
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "t1.NII.GZ", "t1.nii"])

@@ -14,7 +14,7 @@ from lesionlens.site.database.records import Arm, ReadKey, Status, StudyEntry, S
 from lesionlens.site.database.worklist_database import (
     NAME,
     existing_worklist_database,
-    is_list,
+    is_worklist_folder,
     open_worklist_database,
 )
 
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def test_the_studies_outcomes_and_notes_of_an_earlier_pair_are_there(folder):
     files = {place.name: place.read_bytes() for place in folder.iterdir()}
-    assert is_list(folder)
+    assert is_worklist_folder(folder)
     with existing_worklist_database(folder) as database:
         first, second, third = database.entries()
         assert database.read_note("cursor") == "case-b"
@@ -81,7 +81,7 @@ def test_an_earlier_pair_is_read_once(folder):
 
 def test_the_outcomes_of_an_earlier_batch_alone_are_no_list_but_are_known(folder):
     (folder / "reading.sqlite").unlink()
-    assert not is_list(folder)
+    assert not is_worklist_folder(folder)
     with closing(open_worklist_database(folder, readers=False)) as database:
         assert database.outcome("case-a").candidates == 2
         assert database.entries() == ()

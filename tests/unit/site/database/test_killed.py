@@ -57,7 +57,7 @@ READINGS = textwrap.dedent(
                 read_session.show("analysis", Review())
                 mark = read_session.mark((number, 0, 0), 50)
             elif number % 5 == 2:
-                read_session.take_back(mark.uid)
+                read_session.remove_mark(mark.uid)
             elif number % 5 == 3:
                 uid = candidate.tracking_uid
                 log = ReviewLog(read_session.review)

@@ -105,7 +105,7 @@ def test_the_seconds_are_those_that_the_study_lay_open(tmp_path):
     clock.now += 5
     first.sign()
     clock.now += 2
-    first.leave()
+    first.close()
     clock.now += 1000
     again = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True, clock=clock)
     clock.now += 4
@@ -116,14 +116,14 @@ def test_the_seconds_are_those_that_the_study_lay_open(tmp_path):
 
 def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
     read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
-    assert read_session.closed
+    assert read_session.is_analysis_hidden
     slip = read_session.mark((9, 9, 9), 10)
     seen = read_session.mark((1, 2, 3), 70)
-    read_session.take_back(slip.uid)
+    read_session.remove_mark(slip.uid)
     assert read_session.sign() == "1 marked"
-    assert not read_session.closed
+    assert not read_session.is_analysis_hidden
     with pytest.raises(Exception, match="signed as unaided"):
-        read_session.take_back(seen.uid)
+        read_session.remove_mark(seen.uid)
     decide(read_session, "2.25.1", ReviewState.ACCEPTED, (4, 5, 6), confidence=90)
     late = read_session.mark((7, 8, 9))
     read = open_worklist_database(tmp_path).read(KEY)
@@ -145,19 +145,19 @@ def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
 def test_an_unaided_read_says_that_the_study_was_open_before_with_its_analysis(tmp_path):
     """It was recorded as any other, as if the reader had not seen the candidates."""
     aided = ReadSession(open_worklist_database(tmp_path), KEY)
-    aided.leave()
+    aided.close()
     read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
     day = aided.read.begun[:10]
-    assert read_session.closed
+    assert read_session.is_analysis_hidden
     assert read_session.shown_before == day
     read_session.mark((1, 2, 3))
     said = f"1 marked; opened on {day} with the analysis not hidden"
-    assert read_session.unaided_statement == read_session.sign() == said
+    assert read_session.unaided_summary == read_session.sign() == said
     assert read_session.unaided_read().statement == said
 
 
 def test_a_read_that_goes_on_unaided_says_nothing_of_an_analysis(tmp_path):
-    ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True).leave()
+    ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True).close()
     read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
     assert read_session.shown_before is None
     assert read_session.sign() == "nothing seen"
@@ -175,11 +175,11 @@ def test_readers_are_kept_apart(tmp_path):
 def test_a_signed_read_takes_no_mark_until_it_is_withdrawn_for_a_reason(tmp_path):
     read_session, log = ReadSession(open_worklist_database(tmp_path), KEY), ReviewLog()
     log.sign("nothing further", reader="A. Reader")
-    read_session.keep(log.review)
+    read_session.store_decisions(log.review)
     with pytest.raises(UnusableInputError, match="signed"):
         read_session.mark((1, 2, 3))
     log.withdraw("wrong study", reader="A. Reader")
-    read_session.keep(log.review)
+    read_session.store_decisions(log.review)
     assert not open_worklist_database(tmp_path).read(KEY).complete
     assert open_worklist_database(tmp_path).read(KEY).acts[-1].reason == "wrong study"
     read_session.mark((1, 2, 3))
@@ -189,7 +189,7 @@ def test_a_read_goes_on_under_a_name_that_comes_late(tmp_path):
     database = open_worklist_database(tmp_path)
     nobody = ReadSession(database, ReadKey("case", ""))
     nobody.mark((1, 2, 3))
-    named = nobody.under("A. Reader")
+    named = nobody.continue_as("A. Reader")
     named.sign("nothing further")
     read = database.read(ReadKey("case", "A. Reader"))
     assert read.complete
@@ -227,12 +227,14 @@ def made():
 
 def test_a_review_comes_back_from_the_log_as_it_was(tmp_path):
     read_session = ReadSession(open_worklist_database(tmp_path), KEY)
-    read_session.show("analysis", Review())
+    read_session.continue_from("analysis", Review())
     review = made()
     for count in range(1, len(review.events) + 1):
         whole = count == len(review.events)
         signed = review.responses if whole else ()
-        read_session.keep(replace(review, events=review.events[:count], responses=signed))
+        read_session.store_decisions(
+            replace(review, events=review.events[:count], responses=signed)
+        )
     with existing_worklist_database(tmp_path) as database:
         assert database.reviews("analysis") == {KEY: (review,)}
         assert database.reviews("another") == {}
@@ -244,9 +246,9 @@ def test_the_latest_review_is_the_one_written_last_whatever_the_clock_said(tmp_p
     database = open_worklist_database(tmp_path)
     for study, time in (("first", "2026-01-05T10:30:00Z"), ("second", "2026-01-05T10:10:00Z")):
         event = ReviewEvent("1.1", ReviewState.ACCEPTED, "A. Reader", time)
-        database.add(replace(KEY, study=study), [event], "analysis")
+        database.add_acts(replace(KEY, study=study), [event], "analysis")
     assert [key.study for key in database.reviews("analysis")] == ["first", "second"]
-    database.add(replace(KEY, study="first"), [event], "analysis")
+    database.add_acts(replace(KEY, study="first"), [event], "analysis")
     assert [key.study for key in database.reviews("analysis")] == ["second", "first"]
     database.close()
 
@@ -254,33 +256,33 @@ def test_the_latest_review_is_the_one_written_last_whatever_the_clock_said(tmp_p
 def test_what_a_full_disk_refused_is_kept_with_the_next_decision(tmp_path, monkeypatch):
     database = open_worklist_database(tmp_path)
     read_session, review = ReadSession(database, KEY), made()
-    read_session.show("analysis", Review())
-    add = database.add
+    read_session.continue_from("analysis", Review())
+    add = database.add_acts
 
     def full(*_, **__):
         raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
 
-    monkeypatch.setattr(database, "add", full)
+    monkeypatch.setattr(database, "add_acts", full)
     with pytest.raises(ResourceError):
-        read_session.keep(replace(review, events=review.events[:2], responses=()))
-    monkeypatch.setattr(database, "add", add)
-    read_session.keep(review)
+        read_session.store_decisions(replace(review, events=review.events[:2], responses=()))
+    monkeypatch.setattr(database, "add_acts", add)
+    read_session.store_decisions(review)
     assert database.reviews("analysis")[KEY][-1] == review
 
 
 def test_decisions_made_elsewhere_are_taken_over_with_the_first_new_one(tmp_path):
     database, review = open_worklist_database(tmp_path), made()
     first = ReadSession(database, KEY)
-    first.show("analysis", Review())
+    first.continue_from("analysis", Review())
     decide(first, "1.1", ReviewState.ACCEPTED, confidence=30)
     decide(first, "1.9", ReviewState.ACCEPTED)
     again = ReadSession(database, KEY)
     elsewhere = replace(review, events=review.events[:2], responses=())
-    again.show("analysis", elsewhere)
+    again.continue_from("analysis", elsewhere)
     assert len(database.reviews("analysis")[KEY][-1].events) == 2
-    again.keep(elsewhere)
+    again.store_decisions(elsewhere)
     assert database.reviews("analysis")[KEY][-1].state_of("1.9") is ReviewState.ACCEPTED
-    again.keep(review)
+    again.store_decisions(review)
     assert database.reviews("analysis")[KEY][-1] == review
     states = {one.tracking_uid: one.state for one in database.read(KEY).verdicts}
     assert states == {"1.1": ReviewState.REJECTED, "1.2": ReviewState.EDITED}
@@ -291,7 +293,7 @@ def test_two_readers_and_the_sessions_of_a_reader_study_have_logs_of_their_own(t
     keys = (KEY, ReadKey("case", "B. Reader"), ReadKey("case", "A. Reader", 2, Arm.CANDIDATES))
     for key, state in zip(keys, list(ReviewState)[1:], strict=False):
         read_session = ReadSession(database, key)
-        read_session.show("analysis", Review())
+        read_session.continue_from("analysis", Review())
         decide(read_session, "1.1", state, reader=key.reader)
     found = {key: review.state_of("1.1") for key, (review,) in database.reviews("analysis").items()}
     assert found == dict(zip(keys, list(ReviewState)[1:], strict=False))
@@ -310,8 +312,8 @@ def test_two_readers_and_the_sessions_of_a_reader_study_have_logs_of_their_own(t
 )
 def test_a_damaged_log_is_refused_in_words(tmp_path, damage):
     read_session = ReadSession(open_worklist_database(tmp_path), KEY)
-    read_session.show("analysis", Review())
-    read_session.keep(made())
+    read_session.continue_from("analysis", Review())
+    read_session.store_decisions(made())
     read_session.database.close()
     connection = sqlite3.connect(tmp_path / NAME)
     connection.execute(damage)

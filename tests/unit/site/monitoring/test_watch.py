@@ -23,8 +23,8 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
 from lesionlens.site.acceptance import accept
-from lesionlens.site.monitoring import figures, monitor_warning, page, stop_rules
-from lesionlens.site.monitoring.gather import _TEST_RESULTS, gather
+from lesionlens.site.monitoring import monitor_warning, page, statistics, stop_rules
+from lesionlens.site.monitoring.read_results import _TEST_RESULTS, gather
 from lesionlens.site.monitoring.records import MonitoredCandidate, MonitoredStudy
 from lesionlens.site.monitoring.stop_rules import StopBounds
 from lesionlens.site.monitoring.watch import watch, write
@@ -229,7 +229,7 @@ def test_a_clock_in_the_future_hides_no_broken_rule(tmp_path):
     result(tmp_path, 12, [[]], day=date(2999, 1, 1))
     watched = watch(tmp_path, BOUNDS)
     assert [group.name for group in watched.weeks] == ["2026-W02", "2999-W01"]
-    assert any("2026-W02: 0 of 12 candidates" in words for words in watched.stops)
+    assert any("2026-W02: 0 of 12 candidates" in words for words in watched.violated_rules)
     assert "Dated later than today, and never the latest week: study12" in watched.notices
 
 
@@ -315,7 +315,7 @@ def test_readers_of_one_case_are_compared(tmp_path):
     ((one, other, count, found),) = watch(tmp_path, BOUNDS).agreement
     assert (one, other, count) == ("A", "B", 4)
     assert found == pytest.approx(0.5)
-    assert figures.kappa([(True, True)] * 5) is None
+    assert statistics.kappa([(True, True)] * 5) is None
 
 
 def test_readers_of_two_examinations_of_one_lesion_are_not_compared(tmp_path):
@@ -346,9 +346,9 @@ def test_copies_of_one_analysis_are_one_study(tmp_path):
     studies, notices = gather(tmp_path)
     assert len(studies) == 3
     assert notices == ["2 copies of other results here: each study is counted once"]
-    (week,) = figures.by_week(studies)
+    (week,) = statistics.by_week(studies)
     assert (week.studies, week.candidates, week.accepted, week.rejected) == (3, 3, 3, 1)
-    assert figures.calibration(studies).judged == 2  # of two readers who disagree there is none
+    assert statistics.calibration(studies).judged == 2  # of two readers who disagree there is none
 
 
 def test_a_later_decision_in_a_copy_is_the_last(tmp_path):
@@ -410,8 +410,8 @@ def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
         result(tmp_path, n, [[("A", "rejected")]], score=0.9)
     watched = watch(tmp_path, BOUNDS)
     assert watched.calibration.error == pytest.approx(0.9)
-    assert any("0 of 12" in words for words in watched.stops)
-    assert any("differ from verdicts by 0.90" in words for words in watched.stops)
+    assert any("0 of 12" in words for words in watched.violated_rules)
+    assert any("differ from verdicts by 0.90" in words for words in watched.violated_rules)
 
 
 def judged(scores, verdicts):
@@ -426,7 +426,7 @@ def judged(scores, verdicts):
 
 
 def calibration_alarms(scores, verdicts):
-    found = figures.calibration(judged(scores, verdicts))
+    found = statistics.calibration(judged(scores, verdicts))
     return len(stop_rules.violated_rules((), found, (), BOUNDS)), found
 
 
@@ -452,9 +452,9 @@ def test_a_shift_is_reported_and_no_shift_is_not(tmp_path):
         size = rng.normal(1300 if n < 30 else 1500, 40)
         result(tmp_path, n, [[]], day=late, brain=size, score=float(rng.uniform()))
     watched = watch(tmp_path, BOUNDS)
-    assert [words for words in watched.stops if "brain volume" in words]
-    assert not [words for words in watched.stops if words.startswith("score")]
-    few = figures.drift(watched.studies[:5], watched.studies[5:])
+    assert [words for words in watched.violated_rules if "brain volume" in words]
+    assert not [words for words in watched.violated_rules if words.startswith("score")]
+    few = statistics.drift(watched.studies[:5], watched.studies[5:])
     assert few[0].stability is None
 
 
@@ -485,7 +485,7 @@ def test_a_shift_of_contrast_noise_or_voxels_is_told_where_images_are_named(tmp_
         result(tmp_path / "in", n, [[]], day=START + timedelta(weeks=6 * late))
         head(tmp_path / "studies" / f"study{n}", n, **(change if late else {}))
     watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
-    shifted = [words for words in watched.stops if "has shifted" in words]
+    shifted = [words for words in watched.violated_rules if "has shifted" in words]
     if told is None:
         assert shifted == []
     else:

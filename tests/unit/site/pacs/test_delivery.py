@@ -102,7 +102,7 @@ def test_a_broken_line_is_taken_up_again_and_nothing_is_sent_twice(files):
     done = archive.send(files)
     assert set(done.stored) == set(files)
     assert len(archive.came) == len(set(archive.came)) == len(files)
-    assert (done.before, done.refused) == (0, ())
+    assert (done.n_present, done.refused) == (0, ())
 
 
 def test_files_whose_headers_name_one_object_are_sent_by_what_they_hold(files, tmp_path):
@@ -118,7 +118,7 @@ def test_files_whose_headers_name_one_object_are_sent_by_what_they_hold(files, t
     archive.has = {uids[0]: MRImageStorage}
     done = archive.send(made)
     assert archive.came == uids[1:]
-    assert (done.before, len(done.stored)) == (1, 3)
+    assert (done.n_present, len(done.stored)) == (1, 3)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -214,7 +214,7 @@ def test_what_the_archive_lists_is_not_sent_again(files):
     archive = Archive()
     archive.send(files[:2])
     done = archive.send(files)
-    assert (len(done.stored), done.before) == (len(files), 2)
+    assert (len(done.stored), done.n_present) == (len(files), 2)
     assert len(archive.came) == len(files)
 
 

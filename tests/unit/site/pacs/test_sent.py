@@ -19,7 +19,7 @@ from lesionlens.imaging.reading.dicom import documents
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
 from lesionlens.site.pacs.delivery import Delivery
-from lesionlens.site.pacs.outbox import files_to_send, send_result
+from lesionlens.site.pacs.send_result import files_to_send, send_result
 
 ADDRESS = "http://127.0.0.1:8042/dicom-web"
 

@@ -20,7 +20,7 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.pacs.delivery import Delivery, Refusal
 from lesionlens.site.pacs.files import ObjectKind, read_outgoing
-from lesionlens.site.pacs.outbox import SendOptions, send_result
+from lesionlens.site.pacs.send_result import SendOptions, send_result
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 HERE = "http://127.0.0.1:8042/dicom-web"

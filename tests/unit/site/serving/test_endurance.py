@@ -26,7 +26,7 @@ from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.site.serving.listen import Listening
+from lesionlens.site.serving.listen import BoundAddress
 from lesionlens.site.serving.sessions import Limits
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def processes():
 
 
 def serve_at(port, limits):
-    with serving({"quick": QuickEngine()}, limits, where=Listening(port=port)):
+    with serving({"quick": QuickEngine()}, limits, where=BoundAddress(port=port)):
         time.sleep(3600)
 
 

@@ -18,7 +18,7 @@ import requests
 from tests.serving_here import QuickEngine, serving, soon
 
 from lesionlens.base.records.prediction import Capability
-from lesionlens.site.serving import gate, listen
+from lesionlens.site.serving import listen, middleware
 from lesionlens.site.serving.sessions import Arriving, Limits
 
 KEY = "a-key-of-more-than-sixteen-letters"
@@ -184,7 +184,7 @@ def test_connections_that_bring_no_whole_request_are_closed(monkeypatch):
 
 
 def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(gate, "IDLE_S", 0.3)
+    monkeypatch.setattr(middleware, "IDLE_S", 0.3)
     with serving({"quick": quick()}, SMALL) as server:
         for method, target in ROUTES[:3]:
             with line(server) as opened:
@@ -197,7 +197,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch):
 def test_a_connection_that_drips_bytes_is_closed(monkeypatch, begun):
     """Each byte comes in time; the whole never would."""
     monkeypatch.setattr(listen, "HEADER_S", 2.0)
-    monkeypatch.setattr(gate, "IDLE_S", 2.0)
+    monkeypatch.setattr(middleware, "IDLE_S", 2.0)
     with serving({"quick": quick()}, SMALL) as server, line(server) as opened:
         if begun == "next head":
             opened.sendall(head("GET", "/healthz"))

@@ -18,7 +18,7 @@ from lesionlens.engines.remote.address import ServerAddress, read_keys
 from lesionlens.engines.remote.engine import connect
 from lesionlens.site.serving.admission import Admission
 from lesionlens.site.serving.app import make_app
-from lesionlens.site.serving.listen import Listening, listen
+from lesionlens.site.serving.listen import BoundAddress, listen
 from lesionlens.site.serving.sessions import Limits, Sessions
 
 KEY = "a-key-of-more-than-sixteen-letters"
@@ -52,7 +52,7 @@ def certificate(tmp_path_factory):
 
 def test_over_tls_a_client_trusts_whom_it_is_configured_to_and_nobody_else(certificate):
     file, key = certificate
-    where = Listening(port=0, certificate=file, key=key)
+    where = BoundAddress(port=0, certificate=file, key=key)
     with serving({"quick": QuickEngine()}, where=where, keys=(KEY,)) as server:
         assert server.url.startswith("https://")
         connect(server=ServerAddress(server.url, KEY, ca=file)).close()
@@ -68,10 +68,10 @@ def test_over_tls_a_client_trusts_whom_it_is_configured_to_and_nobody_else(certi
 @pytest.mark.parametrize(
     ("where", "keys", "says"),
     [
-        (Listening("0.0.0.0"), (), "without an API key"),
-        (Listening("0.0.0.0"), (KEY,), "without a certificate"),
-        (Listening("192.0.2.1", plain_http=True), (), "without an API key"),
-        (Listening(certificate="cert.pem"), (KEY,), "without its key"),
+        (BoundAddress("0.0.0.0"), (), "without an API key"),
+        (BoundAddress("0.0.0.0"), (KEY,), "without a certificate"),
+        (BoundAddress("192.0.2.1", plain_http=True), (), "without an API key"),
+        (BoundAddress(certificate="cert.pem"), (KEY,), "without its key"),
     ],
 )
 def test_others_come_in_with_a_key_and_encrypted_alone(where, keys, says):
@@ -81,9 +81,9 @@ def test_others_come_in_with_a_key_and_encrypted_alone(where, keys, says):
 
 def test_this_machine_needs_neither_and_others_come_plain_where_it_is_allowed():
     for where, keys in (
-        (Listening(), ()),
-        (Listening("::1"), ()),
-        (Listening("0.0.0.0", plain_http=True), (KEY,)),
+        (BoundAddress(), ()),
+        (BoundAddress("::1"), ()),
+        (BoundAddress("0.0.0.0", plain_http=True), (KEY,)),
     ):
         where.check(keys)
 
@@ -91,7 +91,7 @@ def test_this_machine_needs_neither_and_others_come_plain_where_it_is_allowed():
 def test_a_port_that_is_taken_is_explained():
     app = make_app(Sessions({"quick": QuickEngine()}, Limits()), Admission())
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        where = Listening(port=taken.getsockname()[1])
+        where = BoundAddress(port=taken.getsockname()[1])
         with pytest.raises(ResourceError, match="cannot be opened"):
             listen(app, where, lambda _: None, SILENT)
     app.state.sessions.end()

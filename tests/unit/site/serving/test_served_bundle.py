@@ -16,7 +16,7 @@ from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.cli.serve import load_models
 from lesionlens.engines.bundle.engine import BundleEngine
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import models_of
 from lesionlens.imaging.reading.readers import open_study

@@ -21,14 +21,19 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.site.cohort.resume import locked_folder
 from lesionlens.site.cohort.work import CohortChoice
-from lesionlens.site.database.describing import NO_DATE, OTHER_IMAGES, OTHER_RESULT, describe_all
+from lesionlens.site.database.descriptions import (
+    NO_DATE,
+    OTHER_IMAGES,
+    OTHER_RESULT,
+    describe_studies,
+)
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import study_files
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist import ahead, site, sources
-from lesionlens.site.worklist.ahead import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
+from lesionlens.site.worklist import background_analysis, site_policy, sources
+from lesionlens.site.worklist.background_analysis import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.site.worklist.sources import studies_at, studies_of
 
@@ -53,8 +58,8 @@ def list_of_three(tmp_path, monkeypatch):
         write_saved(job.out, candidates=rows, warnings=["w"])
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
-    monkeypatch.setattr(ahead, "analyse", analyse)
-    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
+    monkeypatch.setattr(background_analysis, "analyse", analyse)
+    monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
     yield database, begun
     database.close()
 
@@ -84,10 +89,12 @@ def test_a_message_of_a_failure_goes_once_the_study_is_analysed_or_fails_otherwi
     assert a.warnings[0].startswith("not at hand")
     (tmp_path / "a").mkdir()
     (tmp_path / "b" / "new.nii").touch()
-    analyse = ahead.analyse
+    analyse = background_analysis.analyse
     failed = StudyOutcome("b", Status.FAILED, 2, "no memory")
     monkeypatch.setattr(
-        ahead, "analyse", lambda job, *rest: failed if job.name == "b" else analyse(job, *rest)
+        background_analysis,
+        "analyse",
+        lambda job, *rest: failed if job.name == "b" else analyse(job, *rest),
     )
     run_ahead(database, CohortChoice())
     a, b, _ = database.entries()
@@ -101,8 +108,8 @@ def test_a_reader_who_goes_on_is_followed(list_of_three):
     def progress(stage, fraction):
         database.write_note(CURSOR, "c")
 
-    original = ahead.analyse
-    ahead.analyse = lambda job, *rest: (progress("", 0), original(job, *rest))[1]
+    original = background_analysis.analyse
+    background_analysis.analyse = lambda job, *rest: (progress("", 0), original(job, *rest))[1]
     run_ahead(database, CohortChoice())
     assert begun == ["a", "c", "b"]
 
@@ -110,8 +117,8 @@ def test_a_reader_who_goes_on_is_followed(list_of_three):
 def test_a_stop_leaves_the_rest(list_of_three):
     database, begun = list_of_three
     stop = threading.Event()
-    original = ahead.analyse
-    ahead.analyse = lambda job, *rest: (stop.set(), original(job, *rest))[1]
+    original = background_analysis.analyse
+    background_analysis.analyse = lambda job, *rest: (stop.set(), original(job, *rest))[1]
     run_ahead(database, CohortChoice(), context=RunContext(cancel=stop))
     assert begun == ["a"]
     assert database.entries()[1].candidates is None
@@ -126,7 +133,7 @@ def test_a_stop_while_a_study_is_fetched_is_no_warning_of_it(tmp_path, monkeypat
         context.check("fetching the study")
 
     monkeypatch.setattr(sources, "connect", lambda *_: SimpleNamespace(get=get))
-    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
+    monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
     with closing(open_worklist_database(tmp_path / "list")) as database:
         database.add_studies([StudyEntry("1.2", "", study_uid="1.2")])
         database.write_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
@@ -138,7 +145,7 @@ def test_a_stop_while_a_study_is_fetched_is_no_warning_of_it(tmp_path, monkeypat
 def test_two_analyses_ahead_of_one_list_share_the_work(list_of_three):
     """Each began the study that the other was analysing, and both wrote its result."""
     database, begun = list_of_three
-    waiting, original, more = threading.Event(), ahead.analyse, []
+    waiting, original, more = threading.Event(), background_analysis.analyse, []
 
     def second():
         with closing(open_worklist_database(database.folder)) as own:
@@ -153,7 +160,7 @@ def test_two_analyses_ahead_of_one_list_share_the_work(list_of_three):
             assert waiting.wait(60), "the second one did not wait"
         return original(job, *rest)
 
-    ahead.analyse = analyse
+    background_analysis.analyse = analyse
     run_ahead(database, CohortChoice())
     thread.join(60)
     assert begun == ["a", "b", "c", "b"]  # "b" failed: it is tried again
@@ -181,7 +188,7 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
     assert studies_at(table, tmp_path / "list") == (entry,)
     database = open_worklist_database(tmp_path / "list")
     database.add_studies([entry, StudyEntry("gone", str(tmp_path / "gone"))])
-    describe_all(database)
+    describe_studies(database)
     one, gone = database.entries()
     assert one.sequences == ("t1c",)
     assert gone.warnings[0].startswith("cannot be used: no such file")
@@ -203,7 +210,7 @@ def test_a_dicom_study_says_patient_and_day_but_no_name(tmp_path, make_study):
     make_study(name="studies/one", sequences={"t1c"}, dicom=True)
     database = open_worklist_database(tmp_path / "list")
     database.add_studies(studies_at(tmp_path / "studies", tmp_path / "list"))
-    describe_all(database)
+    describe_studies(database)
     (entry,) = database.entries()
     assert entry.patient
     assert entry.date.count("-") == 2
@@ -218,8 +225,8 @@ def test_a_list_that_names_another_patient_than_the_images_says_so(tmp_path, mak
     place = str(make_study(name="one", sequences={"t1c"}, dicom=True))
     database = open_worklist_database(tmp_path / "list")
     database.add_studies([StudyEntry("a", place, "P7", "1999-01-05"), StudyEntry("b", place)])
-    describe_all(database)
-    describe_all(database, force=True)
+    describe_studies(database)
+    describe_studies(database, force=True)
     listed, free = database.entries()
     assert [one for one in listed.warnings if "in the list" in one] == [
         "its patient ID in the list is not that of the images",
@@ -236,7 +243,7 @@ def test_a_date_of_another_form_than_the_images_says_so(tmp_path, make_study, da
     place = str(make_study(name="one", sequences={"t1c"}, dicom=True))
     with closing(open_worklist_database(tmp_path / "list")) as database:
         database.add_studies([StudyEntry("a", place, "", day)])
-        describe_all(database)
+        describe_studies(database)
         (listed,) = database.entries()
     assert [one for one in listed.warnings if "in the list" in one] == [NO_DATE]
 
@@ -250,8 +257,8 @@ def listed_study(tmp_path, make_study, monkeypatch):
         write_saved(job.out, study_files(job.study), candidates=[{"score": 0.9}], warnings=["w"])
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
-    monkeypatch.setattr(ahead, "analyse", analyse)
-    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
+    monkeypatch.setattr(background_analysis, "analyse", analyse)
+    monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
     with closing(open_worklist_database(tmp_path / "list")) as database:
         yield database, place
 
@@ -267,11 +274,11 @@ def test_warnings_about_the_identity_outlast_an_analysis(listed_study):
     """The row still named the table's patient, and the warning was gone."""
     database, place = listed_study
     database.add_studies([StudyEntry("a", str(place), "WRONG", "2020-01-01")])
-    describe_all(database)
+    describe_studies(database)
     warned = database.entry("a").warnings[:2]
     assert all("in the list is not that of the images" in one for one in warned)
     run_ahead(database, CohortChoice())
-    describe_all(database)
+    describe_studies(database)
     now = database.entry("a")
     assert (now.patient, now.candidates) == ("WRONG", 1)
     assert now.warnings[:2] == warned
@@ -283,17 +290,17 @@ def test_a_row_follows_the_images_that_replace_its_study(listed_study, make_stud
     """Patient, date and sequences stayed those of the study that was there first."""
     database, place = listed_study
     database.add_studies([StudyEntry("a", str(place))])
-    describe_all(database)
+    describe_studies(database)
     run_ahead(database, CohortChoice())
     before = database.entry("a")
     ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
     replace_study(place, make_study)
     if noticed_by == "scan":
-        assert describe_all(database) == 1
+        assert describe_studies(database) == 1
         now = database.entry("a")
         assert (now.candidates, now.highest) == (None, None), "of the other patient"
         assert OTHER_RESULT in now.warnings
-        assert describe_all(database) == 0
+        assert describe_studies(database) == 0
     run_ahead(database, CohortChoice())
     now = database.entry("a")
     assert (now.patient, now.date, now.sequences) == ("OTHER", "2025-02-03", ("t1c",))
@@ -308,7 +315,7 @@ def test_a_row_follows_the_images_that_replace_its_study(listed_study, make_stud
     assert OTHER_RESULT not in now.warnings
     shutil.rmtree(place)
     make_study(name=place.name, sequences={"t1c", "t2"}, dicom=True)
-    describe_all(database)
+    describe_studies(database)
     now = database.entry("a")
     assert (now.patient, now.date, now.sequences) == (before.patient, before.date, before.sequences)
     assert not any("than when it was read" in one for one in now.warnings)
@@ -319,20 +326,20 @@ def test_images_that_name_no_patient_are_told_apart_by_their_content(tmp_path, m
     place = make_study(name="one", sequences={"t1c"})
     with closing(open_worklist_database(tmp_path / "list")) as database:
         database.add_studies([StudyEntry("a", str(place))])
-        describe_all(database)
+        describe_studies(database)
         ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
         (file,) = study_files(place)
         mine = file.read_bytes()
         os.utime(file, (1_000_000_000, 1_000_000_000))
-        describe_all(database)
+        describe_studies(database)
         assert OTHER_IMAGES not in database.entry("a").warnings
         other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
         file.write_bytes((other / file.name).read_bytes())
         for _ in range(2):
-            describe_all(database, force=True)
+            describe_studies(database, force=True)
             assert OTHER_IMAGES in database.entry("a").warnings
         file.write_bytes(mine)
-        describe_all(database)
+        describe_studies(database)
         assert OTHER_IMAGES not in database.entry("a").warnings
 
 
@@ -342,13 +349,13 @@ def test_a_table_that_named_the_right_patient_is_contradicted_by_other_images(
     database, place = listed_study
     free = StudyEntry("b", str(place))
     database.add_studies([free])
-    describe_all(database)
+    describe_studies(database)
     images = database.entry("b")
     database.add_studies([StudyEntry("a", str(place), images.patient, images.date)])
-    describe_all(database)
+    describe_studies(database)
     assert not any("in the list" in one for one in database.entry("a").warnings)
     replace_study(place, make_study)
-    describe_all(database)
+    describe_studies(database)
     assert database.entry("a").patient == images.patient
     assert sum("in the list" in one for one in database.entry("a").warnings) == 2
     assert not any("in the list" in one for one in database.entry("b").warnings)
@@ -358,7 +365,7 @@ def test_a_list_of_an_earlier_release_is_compared_with_its_images(listed_study, 
     """It has no record of what was read; what it names may be a table's."""
     database, place = listed_study
     database.add_studies([StudyEntry("a", str(place), "P7", sequences=("t1c",), warnings=("w",))])
-    describe_all(database)
+    describe_studies(database)
     now = database.entry("a")
     assert (now.patient, now.sequences) == ("P7", ("t1c", "t2"))
     assert "its patient ID in the list is not that of the images" in now.warnings
@@ -367,16 +374,16 @@ def test_a_list_of_an_earlier_release_is_compared_with_its_images(listed_study, 
 def test_a_study_that_is_away_or_only_touched_keeps_its_row(listed_study):
     database, place = listed_study
     database.add_studies([StudyEntry("a", str(place))])
-    describe_all(database)
+    describe_studies(database)
     run_ahead(database, CohortChoice())
     before = database.entry("a")
     place.rename(place.with_name("away"))
-    assert describe_all(database) == 0
+    assert describe_studies(database) == 0
     assert database.entry("a") == before
     place.with_name("away").rename(place)
     for file in study_files(place):
         os.utime(file, (1_000_000_000, 1_000_000_000))
-    assert describe_all(database) == 1
+    assert describe_studies(database) == 1
     assert database.entry("a") == before
 
 
@@ -395,9 +402,11 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     database = open_worklist_database(tmp_path / "list")
     database.add_studies(entries)
     database.write_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
-    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
+    monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
     monkeypatch.setattr(
-        ahead, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, job.study.name)
+        background_analysis,
+        "analyse",
+        lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, job.study.name),
     )
     run_ahead(database, CohortChoice())
     (entry,) = database.entries()
@@ -421,19 +430,19 @@ def test_a_site_can_require_unaided_reads_and_a_wrong_file_is_not_passed_over(
     tmp_path, monkeypatch
 ):
     place = tmp_path / "settings.toml"
-    monkeypatch.setattr(site, "site_file", lambda: place)
-    assert not site.unaided_first_required()
+    monkeypatch.setattr(site_policy, "site_file", lambda: place)
+    assert not site_policy.unaided_first_required()
     place.write_text("[reading]\nunaided_first = true\n")
-    assert site.unaided_first_required()
+    assert site_policy.unaided_first_required()
     misspelt = ("[Reading]\nunaided_first = true\n", "[reading]\nunaided-first = true\n")
     for wrong in ("[reading]\nunaided_first = 'yes'\n", "reading = ", "reading = 1\n", *misspelt):
         place.write_text(wrong)
         with pytest.raises(ConfigError, match=r"settings\.toml"):
-            site.unaided_first_required()
+            site_policy.unaided_first_required()
 
 
 def test_a_study_without_a_folder_or_an_archive_fails_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
+    monkeypatch.setattr(background_analysis, "identity", lambda choice: "x")
     database = open_worklist_database(tmp_path / "list")
     database.add_studies([StudyEntry("nowhere", "")])
     (outcome,) = run_ahead(database, CohortChoice())

@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.site.database.describing import describe_all
+from lesionlens.site.database.descriptions import describe_studies
 from lesionlens.site.database.worklist_database import open_worklist_database
-from lesionlens.site.worklist.extend import extend
+from lesionlens.site.worklist.add_studies import extend
 from lesionlens.site.worklist.sources import studies_at
 
 
@@ -21,7 +21,7 @@ def database(tmp_path):
 
 def scanned(database, source):
     new = extend(database, studies_at(source, database.folder))
-    describe_all(database)
+    describe_studies(database)
     return new, database.entries()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.site.worklist import own_log
+from lesionlens.site.worklist import reader_log
 
 
 def test_another_patient_in_the_same_folder_has_no_marks_of_the_one_before(make_study, tmp_path):
@@ -14,15 +14,15 @@ def test_another_patient_in_the_same_folder_has_no_marks_of_the_one_before(make_
     other = make_study(name="other", sequences={"t1c", "flair"}, tilt_deg=9.0)
     place = tmp_path / "current"
     shutil.copytree(first, place)
-    key = own_log.own_key(open_study(place), "A")
-    assert own_log.own_key(open_study(first), "A") == key
+    key = reader_log.read_key_of_study(open_study(place), "A")
+    assert reader_log.read_key_of_study(open_study(first), "A") == key
     shutil.rmtree(place)
     shutil.copytree(other, place)
-    assert own_log.own_key(open_study(place), "A") != key
+    assert reader_log.read_key_of_study(open_study(place), "A") != key
 
 
 def test_a_study_whose_files_are_gone_keeps_its_log(make_study):
     study = open_study(make_study(sequences={"t1c"}))
-    key = own_log.own_key(study, "A")
+    key = reader_log.read_key_of_study(study, "A")
     shutil.rmtree(study.root)
-    assert own_log.own_key(study, "A") == key
+    assert reader_log.read_key_of_study(study, "A") == key

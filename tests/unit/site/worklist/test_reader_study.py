@@ -16,12 +16,12 @@ from tests.saved_results import write_saved
 from lesionlens.base.errors import CancelledError, ReadError
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.run_context import CancelWhen, RunContext
-from lesionlens.site.database.describing import with_result
+from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
 from lesionlens.site.worklist.read_session import ReadSession
-from lesionlens.site.worklist.rows import comparisons, matching, rows_of, too_early
+from lesionlens.site.worklist.rows import comparisons, locked_until, matching, rows_of
 from lesionlens.site.worklist.table import tables_of, write_tables
 
 CASES = tuple(f"case{n:02d}" for n in range(20))
@@ -102,7 +102,7 @@ def drawn_read(read_session, draw):
         phase = read_session.phase
         mark = read_session.mark(at, rating)
         if draw.random() < 0.2:
-            read_session.take_back(mark.uid)
+            read_session.remove_mark(mark.uid)
         else:
             went_in.append((phase.value, "mark", *at, str(rating), ""))
     if read_session.key.arm.aided:
@@ -155,7 +155,7 @@ def test_a_lesion_at_two_examinations_has_the_score_of_each(tmp_path):
                                          ("now", "2.25.2", "2.25.1", 0.0)):  # fmt: skip
             read_session = ReadSession(database, ReadKey(study, "A"))
             decide(read_session, own, ReviewState.ACCEPTED, (0.0, 0.0, 0.0))
-            read_session.leave()
+            read_session.close()
             rows = [{"tracking_uid": shown, "score": score}]
             (tmp_path / study).mkdir()
             (tmp_path / study / "findings.json").write_text(json.dumps({"candidates": rows}))
@@ -191,7 +191,9 @@ def test_the_list_of_a_reader_study_tells_nothing_of_the_network_nor_of_others(t
     ReadSession(database, ReadKey(CASES[0], "B", 1, Arm.MAPS)).sign("x")
     rows = rows_of(database, "A", PROTOCOL)
     assert len(rows) == 60
-    assert {(r.entry.candidates, r.entry.highest, r.others) for r in rows} == {(None, None, ())}
+    assert {(r.entry.candidates, r.entry.highest, r.other_states) for r in rows} == {
+        (None, None, ())
+    }
 
 
 def test_the_time_between_sessions_is_kept(tmp_path):
@@ -199,11 +201,11 @@ def test_the_time_between_sessions_is_kept(tmp_path):
     database.add_studies([StudyEntry(case, "/x") for case in CASES])
     rows = rows_of(database, "A", PROTOCOL)
     later = next(row for row in rows if row.session == 2)
-    assert too_early(PROTOCOL, later, database.reads()) is None
-    ReadSession(database, ReadKey(CASES[0], "A", 1, Arm.UNAIDED)).leave()
+    assert locked_until(PROTOCOL, later, database.reads()) is None
+    ReadSession(database, ReadKey(CASES[0], "A", 1, Arm.UNAIDED)).close()
     now = datetime.now(UTC)
-    assert too_early(PROTOCOL, later, database.reads(), now + timedelta(days=27)) is not None
-    assert too_early(PROTOCOL, later, database.reads(), now + timedelta(days=29)) is None
+    assert locked_until(PROTOCOL, later, database.reads(), now + timedelta(days=27)) is not None
+    assert locked_until(PROTOCOL, later, database.reads(), now + timedelta(days=29)) is None
 
 
 def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
@@ -221,7 +223,7 @@ def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
     assert (row.entry.candidates, row.state) == (1, StudyState.IN_REVIEW)
     read_session.sign("nothing further")
     (row, _) = rows_of(database, "B")
-    assert row.others == (("A", StudyState.SIGNED),)
+    assert row.other_states == (("A", StudyState.SIGNED),)
     assert row.entry.highest == 0.8
 
 
@@ -259,8 +261,8 @@ def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
     b.mark((10, 8, 0))
     b.mark((-40, 0, 0))
     (found,) = comparisons(database)
-    assert found.agreed == 2
-    assert found.differing == (
+    assert found.n_agreed == 2
+    assert found.differences == (
         "candidate …222222: accepted, rejected",
         "marked by B alone: -40, 0, 0 mm",
     )

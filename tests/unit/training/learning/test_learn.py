@@ -25,7 +25,7 @@ from lesionlens.base.errors import (
     WeightsError,
 )
 from lesionlens.base.files import user_folders
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.labels import (
     ComputePrecision,
     DrawingMethod,
@@ -49,7 +49,7 @@ from lesionlens.base.records.review import (
 )
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.choice import EngineChoice
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network import weights
@@ -57,8 +57,8 @@ from lesionlens.network.versions import Lineage, WeightsStore
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store as store_module
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
+from lesionlens.results.review.outline_digests import outlines_of
 from lesionlens.results.review.reopen import read_result
-from lesionlens.results.review.seen import outlines_of
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
@@ -292,7 +292,7 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
         gather(results, None)
     with closing(open_worklist_database(results)) as database:
         database.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
-        database.add(
+        database.add_acts(
             ReadKey("d", "B. Reader"),
             [
                 ReviewEvent(
@@ -315,8 +315,8 @@ def keep_in_list(reviews, results, name, review):
         database.add_studies([StudyEntry(name, str(reviews / "studies" / name))])
         read_session = ReadSession(database, ReadKey(name, "B. Reader"))
         saved = read_result(results / name)
-        read_session.show(store_module.analysis_key(saved.run), Review())
-        read_session.keep(review)
+        read_session.continue_from(store_module.analysis_key(saved.run), Review())
+        read_session.store_decisions(review)
 
 
 def rejecting_all(saved):
@@ -354,14 +354,14 @@ def marked_and_signed(results, at_mm, phase):
         if phase is Phase.UNAIDED:
             read_session.mark(at_mm)
             read_session.sign()
-        read_session.show(store_module.analysis_key(saved.run), Review())
+        read_session.continue_from(store_module.analysis_key(saved.run), Review())
         if phase is Phase.AIDED:
             read_session.mark(at_mm)
         log = ReviewLog()
         for one in saved.findings.candidates:
             log.mark(one.tracking_uid, ReviewState.REJECTED, reader="C. Reader")
         log.sign("done", reader="C. Reader")
-        read_session.keep(log.review)
+        read_session.store_decisions(log.review)
         return read_session.unaided_read()
 
 
@@ -812,5 +812,8 @@ def test_two_calls_do_not_score_into_one_folder(tmp_path):
     job = LearnJob(tmp_path / "results", None, tmp_path / "out")
     sides = Side("before", tmp_path / "a", ""), Side("after", tmp_path / "b", "")
     (job.out / "judged").mkdir(parents=True)
-    with alone_in(job.out / "judged"), pytest.raises(UnusableInputError, match="scores in 'out'"):
+    with (
+        folder_lock(job.out / "judged"),
+        pytest.raises(UnusableInputError, match="scores in 'out'"),
+    ):
         _score_both(job, small_recipe(1, 6.0), [], sides, SILENT)

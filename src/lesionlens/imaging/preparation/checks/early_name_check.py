@@ -40,7 +40,7 @@ def exchanged_before_registration(
     loaded = {s: _load_on_grid(*scans[s], grid) for s in sequences}
     images = {s: loaded[s][0] for s in MrSequence if s in loaded}
     if all(stripped for _, stripped in loaded.values()):
-        mask = brains.mask_of_stripped([loaded[s][0] for s in sequences], grid)
+        mask = brains.stripped_brain_mask([loaded[s][0] for s in sequences], grid)
     else:
         mask = brains.largest(brain_logit(images, context=context) > 0)
     verdict = judge(images, mask, grid, stride=1)

@@ -23,7 +23,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.text import joined_with_and
-from lesionlens.imaging.preparation.checks import one_image
+from lesionlens.imaging.preparation.checks import duplicate_image
 
 Features = dict[str, float]
 Model = tuple[list[str], NDArray[np.float64], NDArray[np.float64]]
@@ -73,8 +73,8 @@ def check(
     """
     if len(channels) < 2:
         return None
-    one_image.refuse_one_image_twice(channels, brain)
-    pair = one_image.copies(channels, brain)
+    duplicate_image.refuse_one_image_twice(channels, brain)
+    pair = duplicate_image.copies(channels, brain)
     if pair is not None:
         message = (
             f"{listed(pair)} show the same detail: one seems to be a processed copy of the "

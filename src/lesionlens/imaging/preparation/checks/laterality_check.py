@@ -66,7 +66,7 @@ def sides(
     reflection = symmetry(fixed, coarse_grid, context=context)
     order = (reference, *(s for s in channels if s is not reference))
     gains = {
-        (first, second): gain_of_mirror(
+        (first, second): mirror_gain(
             coarse[first][0], coarse[second][0], inside, coarse_grid, reflection
         )
         for first, second in combinations(order, 2)
@@ -154,7 +154,7 @@ def symmetry(values: NDArray[np.float32], grid: Grid, *, context: RunContext = S
     return np.asarray(flip @ moved)
 
 
-def gain_of_mirror(
+def mirror_gain(
     fixed: NDArray[np.float32],
     moving: NDArray[np.float32],
     inside: NDArray[np.bool_],

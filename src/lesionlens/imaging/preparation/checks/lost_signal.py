@@ -37,7 +37,7 @@ class FlatCut:
     """A plane in which tissue ends within the field of view."""
 
     area_cm2: float
-    side: str
+    missing_side: str
     """Side of the lost part relative to the tissue: "left", "upper", ..."""
 
 
@@ -87,9 +87,8 @@ def _reason_not_background(
     tissue = _tissue(values, invalid)
     cut = flat_cut(invalid, tissue, grid)
     if cut is not None:
-        return (
-            f"they cut off the {cut.side} part of the head in one plane of {cut.area_cm2:.0f} cm2"
-        )
+        plane = f"in one plane of {cut.area_cm2:.0f} cm2"
+        return f"they cut off the {cut.missing_side} part of the head {plane}"
     faces = [np.take(invalid, index, axis=axis).mean() for axis in range(3) for index in (0, -1)]
     if np.median(faces) < 0.5:  # air has finite values: voxels between tissue are not air
         axes_between = np.sum([_between_tissue(tissue, axis) for axis in range(3)], axis=0)
@@ -184,7 +183,8 @@ def check(
     if not cuts:
         return QualityCheck("signal", True, "No part of a sequence is blank.")
     listed = ", ".join(
-        f"{s.display_name} ({cut.side} side, {cut.area_cm2:.0f} cm2)" for s, cut in cuts.items()
+        f"{s.display_name} ({cut.missing_side} side, {cut.area_cm2:.0f} cm2)"
+        for s, cut in cuts.items()
     )
     return QualityCheck(
         "signal",

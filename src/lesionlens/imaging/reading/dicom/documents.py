@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.atomic_file import write_atomically, write_error
-from lesionlens.base.files.bounded_read import read_object, set_aside_damaged
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.bounded_read import quarantine_damaged, read_object
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.records.analysis import Document
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
@@ -92,8 +92,8 @@ def record_sent(
         for header in own_headers
     ]
     try:
-        with alone_in(result.resolve().parent):  # the result may be sent elsewhere, too
-            damaged = set_aside_damaged(path, _is_record)
+        with folder_lock(result.resolve().parent):  # the result may be sent elsewhere, too
+            damaged = quarantine_damaged(path, _is_record)
             content = {
                 "schema": SCHEMA,
                 "sent": [*_rows(path, "sent"), *reports],

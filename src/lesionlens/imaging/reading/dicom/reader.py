@@ -12,10 +12,10 @@ import numpy as np
 
 from lesionlens.base.dates import day_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
-from lesionlens.base.text import writable
+from lesionlens.base.text import encodable
 from lesionlens.imaging.reading import sequences, unlabelled_series
 from lesionlens.imaging.reading.dicom import scan as dicom_scan
 from lesionlens.imaging.reading.dicom.pixels import load_stack
@@ -99,12 +99,12 @@ class DicomReader:
         named_series, user_notices = _selected_by_user(named, series, base, options, outside)
         patients += outside.patients
         user_notices += _confirm_one_patient(patients, options)
-        series, image_notices = unlabelled_series.judge_by_image(
+        series, image_notices = unlabelled_series.identify_by_image(
             series, named_series, context=options.context
         )
         chosen, set_aside, choice_notices = choose(series, named_series)
         study = Study(
-            name=writable(root.name or root.resolve().name),
+            name=encodable(root.name or root.resolve().name),
             kind=StudyKind.DICOM,
             series=chosen,
             root=path,
@@ -148,7 +148,7 @@ def _no_images_error(content: Scan) -> UnusableInputError:
         f"{count} MR image(s) with {problem}"
         for (_, problem), count in content.problems.most_common(4)
     ]
-    parts += [f"{count} x {kind}" for kind, count in content.other.most_common(6)]
+    parts += [f"{count} x {kind}" for kind, count in content.other_kinds.most_common(6)]
     if content.dicomdir:
         parts.append("a DICOMDIR whose images are missing below this folder")
     return UnusableInputError(
@@ -389,7 +389,7 @@ def _unusable_study_error(
         + " ".join((*problems, *listed, *_other_content_notices(content)))[:1500],
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
-        next_step=f"Export the series again; where you know a sequence, {how_to_name()}",
+        next_step=f"Export the series again; where you know a sequence, {naming_advice()}",
         in_window=f"Export the series again; where you know a sequence, {NAME_IN_WINDOW}",
     )
 
@@ -420,22 +420,23 @@ def _other_content_notices(content: Scan) -> list[str]:
         f'{count} MR image(s) of series "{name}" were set aside: {problem}.'
         for (name, problem), count in content.problems.items()
     ]
-    if content.other["damaged DICOM file"]:
+    if content.other_kinds["damaged DICOM file"]:
         notices.append(
-            f"{content.other['damaged DICOM file']} damaged DICOM file(s) were set aside."
+            f"{content.other_kinds['damaged DICOM file']} damaged DICOM file(s) were set aside."
         )
-    if content.empty:
+    if content.empty_files:
         notices.append(
-            f"{content.empty} empty file(s) were set aside: slices at the end of a series may be "
-            "missing."
+            f"{content.empty_files} empty file(s) were set aside: slices at the end of a series "
+            "may be missing."
         )
     if content.missing:
         notices.append(
             f"The DICOMDIR names {len(content.missing)} MR image(s) that were not found in the "
             "folder: series may be incomplete or missing."
         )
-    if content.nifti:
+    if content.nifti_files:
         notices.append(
-            f"Both DICOM and {content.nifti} NIfTI file(s) were found: the DICOM images were used."
+            f"Both DICOM and {content.nifti_files} NIfTI file(s) were found: the "
+            "DICOM images were used."
         )
     return notices

@@ -158,7 +158,7 @@ class Scan:
 
     slices: list[DicomSlice] = field(default_factory=list)
     """List of DicomSlice. MR image planes with a position, each SOP instance once."""
-    other: Counter[str] = field(default_factory=Counter)
+    other_kinds: Counter[str] = field(default_factory=Counter)
     """Number of other DICOM files by type."""
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(series description, problem) of MR images that cannot be used."""
@@ -169,8 +169,8 @@ class Scan:
     dicomdir: bool = False
     missing: set[str] = field(default_factory=set)
     """SOP Instance UIDs of MR images that a DICOMDIR names and no file holds."""
-    nifti: int = 0
-    empty: int = 0
+    nifti_files: int = 0
+    empty_files: int = 0
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -232,7 +232,7 @@ def scan(files: list[Path], context: RunContext) -> Scan:
                 context.check("opening the study")
                 context.progress("open", number / len(files))
             if path.name.lower().endswith((".nii", ".nii.gz")):
-                content.nifti += 1
+                content.nifti_files += 1
             else:
                 _read_file(path, content, by_uid)
     content.missing -= by_uid.keys()
@@ -262,14 +262,14 @@ def _read_file(path: Path, content: Scan, by_uid: dict[str, DicomSlice]) -> None
     try:
         header = _header(path)
         if header is None:
-            content.empty += not path.stat().st_size and not path.name.startswith(".")
+            content.empty_files += not path.stat().st_size and not path.name.startswith(".")
             return
         _classify(path, header, content, by_uid)
     except ReadError:
         raise
     except (OSError, *DAMAGED) as error:
         too_large = isinstance(error, TooLargeError)
-        content.other[f"DICOM file that {error}" if too_large else "damaged DICOM file"] += 1
+        content.other_kinds[f"DICOM file that {error}" if too_large else "damaged DICOM file"] += 1
     content.files += 1
 
 
@@ -280,7 +280,7 @@ def _classify(path: Path, header: Any, content: Scan, by_uid: dict[str, DicomSli
         content.dicomdir = True
         content.missing |= _referenced_images(path)
     elif kind not in MR_IMAGES:
-        content.other[_describe_kind(kind, header)] += 1
+        content.other_kinds[_describe_kind(kind, header)] += 1
     elif item.uid and item.uid in by_uid:
         _compare(by_uid[item.uid], item, content)
     else:

@@ -365,7 +365,7 @@ def acquisition(item: DicomSlice) -> AcquisitionParameters:
     return AcquisitionParameters(
         description=item.text("SeriesDescription"),
         protocol=item.text("ProtocolName"),
-        scanning=(*item.texts("ScanningSequence"), *planar, *echo),
+        scanning_sequence=(*item.texts("ScanningSequence"), *planar, *echo),
         te_ms=item.number("EffectiveEchoTime") or item.number("EchoTime"),
         tr_ms=item.number("RepetitionTime"),
         ti_ms=times[0],

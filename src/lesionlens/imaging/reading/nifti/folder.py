@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lesionlens.base.records.study import StudyKind
-from lesionlens.base.text import writable
+from lesionlens.base.text import encodable
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.names import group_by_examination
 from lesionlens.imaging.reading.series_selection import ListedStudy, several_studies
@@ -32,7 +32,7 @@ def _study_of(path: Path, root: Path) -> str:
     subject, session = bids.entities(path.name)
     if subject:
         return f"sub-{subject}" + (f"/ses-{session}" if session else "")
-    return writable(path.parent.relative_to(root).as_posix())
+    return encodable(path.parent.relative_to(root).as_posix())
 
 
 def _by_examination(files: list[Path]) -> dict[str, list[Path]]:

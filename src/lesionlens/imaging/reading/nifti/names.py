@@ -17,7 +17,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.sequences import (
     from_name,
-    from_name_loosely,
+    from_partial_name,
     is_label_name,
     sequence_in_words,
     words_of,
@@ -75,7 +75,7 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
     return None
 
 
-def of_another(mask: str, names: Iterable[str]) -> bool:
+def is_of_other_study(mask: str, names: Iterable[str]) -> bool:
     """Return whether a mask's name has another subject, session or number than a study's files.
 
     A number that differs between the study's own files is a series number and is ignored.
@@ -83,9 +83,9 @@ def of_another(mask: str, names: Iterable[str]) -> bool:
     Examples
     --------
     >>> images = ["BraTS2021_01660_t1ce.nii.gz", "BraTS2021_01660_flair.nii.gz"]
-    >>> of_another("BraTS2021_00002_seg.nii.gz", images)
+    >>> is_of_other_study("BraTS2021_00002_seg.nii.gz", images)
     True
-    >>> of_another("v2_BraTS2021_01660_seg_2.nii.gz", images)
+    >>> is_of_other_study("v2_BraTS2021_01660_seg_2.nii.gz", images)
     False
     """
     names = list(names)
@@ -103,7 +103,7 @@ def of_another(mask: str, names: Iterable[str]) -> bool:
     return False
 
 
-def in_folder_of_another(mask: Path, files: Iterable[Path]) -> bool:
+def is_in_folder_of_other_study(mask: Path, files: Iterable[Path]) -> bool:
     """Return whether a mask's folder differs from the study's only in its digits.
 
     In many data sets every case has a folder of its own, with files of the same names in each.
@@ -111,9 +111,9 @@ def in_folder_of_another(mask: Path, files: Iterable[Path]) -> bool:
     Examples
     --------
     >>> images = [Path("BraTS2021_01660/t1c.nii.gz"), Path("BraTS2021_01660/flair.nii.gz")]
-    >>> in_folder_of_another(Path("BraTS2021_00002/seg.nii.gz"), images)
+    >>> is_in_folder_of_other_study(Path("BraTS2021_00002/seg.nii.gz"), images)
     True
-    >>> in_folder_of_another(Path("masks_2/seg.nii.gz"), images)
+    >>> is_in_folder_of_other_study(Path("masks_2/seg.nii.gz"), images)
     False
     """
     own_folder = mask.absolute().parent.name
@@ -136,7 +136,7 @@ def _words_by_pattern(*names: str) -> dict[str, set[str]]:
 
 
 def _sequences(files: Iterable[Path]) -> set[MrSequence]:
-    guesses = (from_name(p.name).sequence or from_name_loosely(p.name).sequence for p in files)
+    guesses = (from_name(p.name).sequence or from_partial_name(p.name).sequence for p in files)
     return {sequence for sequence in guesses if sequence is not None}
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.base.labels import MrSequence, how_to_name
+from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
-from lesionlens.base.text import writable
+from lesionlens.base.text import encodable
 from lesionlens.imaging.reading import bids, sequences, unlabelled_series
 from lesionlens.imaging.reading.nifti import folder, names
 from lesionlens.imaging.reading.nifti.folder import is_nifti
@@ -42,7 +42,7 @@ class NiftiReader:
         """Read the headers; see `readers.open_study`."""
         root = path if path.is_dir() else path.parent
         files = all_files = options.files(path, folder.walk)
-        if not all(place.is_file() for place in options.among or (path,)):
+        if not all(place.is_file() for place in options.selected_paths or (path,)):
             files = folder.select_study(files, root, options.study_uid)
         notices: list[str] = []
         named_paths = {seq: _resolve(value, root, seq) for seq, value in named.items()}
@@ -59,11 +59,11 @@ class NiftiReader:
                 series = _read_detected(file, root, notices)
                 if series is not None:
                     detected.append(series)
-        detected, image_notices = unlabelled_series.judge_by_image(
+        detected, image_notices = unlabelled_series.identify_by_image(
             detected, named_paths, context=options.context
         )
         chosen, set_aside, choice_notices = choose(detected, named_series)
-        if path.is_dir() and not options.among:
+        if path.is_dir() and not options.selected_paths:
             notices += _other_format_notices({file.parent for file in files}, chosen)
             notices += _deeper_file_notices(all_files, files, root, chosen)
         files = [s.files[0].path for s in chosen.values()]
@@ -73,7 +73,7 @@ class NiftiReader:
         )
         study = Study(
             name=bids.name_of(file.name for file in files)
-            or writable(path.name or path.resolve().name),
+            or encodable(path.name or path.resolve().name),
             kind=StudyKind.NIFTI,
             series=chosen,
             root=path,
@@ -101,7 +101,7 @@ def _other_format_notices(folders: Iterable[Path], chosen: Collection[MrSequence
         if path.suffix.lower() in _OTHER_FORMATS
     )
     return [
-        f"{writable(path.name)!r} was not read, because only NIfTI (.nii, .nii.gz) is supported: "
+        f"{encodable(path.name)!r} was not read, because only NIfTI (.nii, .nii.gz) is supported: "
         f"convert it to use it as {sequence.display_name}."
         for path, sequence in sequence_by_name
         if sequence is not None and sequence not in chosen
@@ -121,7 +121,7 @@ def _deeper_file_notices(
             first_paths.setdefault(sequence, path)
     return [
         f"{relative_name(path, root)!r} was not read, because the folder itself contains images: "
-        f"if it belongs to this study, {how_to_name(sequence)}."
+        f"if it belongs to this study, {naming_advice(sequence)}."
         for sequence, path in first_paths.items()
     ]
 
@@ -218,14 +218,14 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
         if by_name.confidence > 0:
             return by_name
         return next(
-            (g for g in (by_sidecar, sequences.from_name_loosely(path.name)) if g.sequence),
+            (g for g in (by_sidecar, sequences.from_partial_name(path.name)) if g.sequence),
             by_sidecar if by_sidecar.confidence else by_name,
         )
     if by_sidecar.sequence not in (None, by_name.sequence):
         notices.append(
             f"The JSON sidecar of {path.name!r} says {by_sidecar.sequence.display_name}, its name "
             f"{by_name.sequence.display_name}: the name was used. If that is wrong, "
-            f"{how_to_name(by_sidecar.sequence)}."
+            f"{naming_advice(by_sidecar.sequence)}."
         )
         return replace(by_name, confidence=0.6)
     doubt = None if by_sidecar.sequence else _name_doubt(path, by_name.sequence)
@@ -237,7 +237,7 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
 
 def _name_doubt(path: Path, assigned: MrSequence) -> str | None:
     """Return a notice if the words of a file name speak for something else too."""
-    other, is_other_kind = sequences.other_reading(path.name, assigned)
+    other, is_other_kind = sequences.alternative_reading(path.name, assigned)
     if is_other_kind:
         return (
             f"The name of {path.name!r} contains words for an image that is none of the four: it "
@@ -247,7 +247,7 @@ def _name_doubt(path: Path, assigned: MrSequence) -> str | None:
         return (
             f"The name of {path.name!r} also contains words for {other.display_name}: it was "
             f"read as "
-            f"{assigned.display_name}. If that is wrong, {how_to_name(other)}."
+            f"{assigned.display_name}. If that is wrong, {naming_advice(other)}."
         )
     return None
 
@@ -277,7 +277,7 @@ def _make_series(path: Path, root: Path, guess: sequences.Guess, notices: list[s
         grid=header.grid,
         files=(SourceFile(path, relative_name(path, root)),),
         load=partial(read_voxels, path, header.grid.shape),
-        description=writable(path.name),
+        description=encodable(path.name),
         witness=guess.witness,
         nifti_codes=header.codes,
     )
@@ -286,9 +286,9 @@ def _make_series(path: Path, root: Path, guess: sequences.Guess, notices: list[s
 def relative_name(path: Path, root: Path) -> str:
     """Return the path relative to the study with forward slashes, or the bare name."""
     try:
-        return writable(path.relative_to(root).as_posix())
+        return encodable(path.relative_to(root).as_posix())
     except ValueError:
-        return writable(path.name)
+        return encodable(path.name)
 
 
 def patients_of(files: Iterable[Path]) -> list[Patient]:

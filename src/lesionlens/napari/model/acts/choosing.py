@@ -23,7 +23,7 @@ class Choosing(Editing):
     def choose_overlay(self, overlay: Overlay) -> None:
         """Choose the overlay: nothing, contours, or contours and the attention map."""
         if self._state.analysis is not None or self._state.preliminary is not None:
-            self._choose(overlay=overlay, asked=True)
+            self._choose(overlay=overlay, overlay_chosen=True)
 
     def choose_region(self, region: Region) -> None:
         """Show a region's contour and attention, if the study's sequences can show it."""
@@ -47,7 +47,7 @@ class Choosing(Editing):
         study = self._state.study
         current = self._state.choices.sequence
         if study is not None and sequence in study.series and sequence is not current:
-            self._choose(sequence=sequence, before=current)
+            self._choose(sequence=sequence, previous_sequence=current)
 
     def choose_views(self, **changes: Any) -> None:
         """Change choices of the views (`ViewChoices`)."""

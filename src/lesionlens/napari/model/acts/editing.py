@@ -14,7 +14,7 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, default_range
 from lesionlens.napari.model.overlays.maps import onto
-from lesionlens.napari.model.state.events import PlaceVisited
+from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.holder import StateHolder
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import new_tracking_uid
@@ -88,7 +88,7 @@ class Editing(StateHolder):
         if len(voxels) and state.overlays is not None:
             distances = np.abs(voxels - voxels.mean(axis=0)).sum(axis=1)
             central_mm = state.overlays.grid.to_mm(voxels[distances.argmin()])
-            self.happened.emit(PlaceVisited(as_vec3(central_mm)))
+            self.happened.emit(PositionVisited(as_vec3(central_mm)))
 
     # --- tools ----------------------------------------------------------------------------
 
@@ -98,7 +98,7 @@ class Editing(StateHolder):
         if tools != self._state.tools and self._state.editing is not None:
             self._set(tools=tools)
 
-    def let_exclude(self, excluding: bool) -> None:
+    def set_excluding(self, excluding: bool) -> None:
         """Let prompts exclude or include until the outline is done, also before it is begun."""
         self._set(tools=replace(self._state.tools, excluding=excluding))
 

@@ -26,7 +26,7 @@ from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
-from lesionlens.napari.model.state.events import PlaceVisited
+from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.identity import UNKNOWN_IDENTITY, StudyIdentity, identity_of
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
@@ -40,7 +40,7 @@ from lesionlens.napari.model.state.state import (
     without_preliminary,
 )
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.seen import looked_up
+from lesionlens.results.review.outline_digests import cached_outline_digests
 
 QUESTION, SAVING, OPENING = "question", "saving", "opening"
 """Causes of failures that are cleared by the next success."""
@@ -106,7 +106,7 @@ class ReviewSession(Choosing):
             overlays = redrawn(overlays, analysis)
         same_study = analysis.study is self._state.study
         trace = result.trace
-        self.result, self._log = result, ReviewLog(review, looked_up(analysis))
+        self.result, self._log = result, ReviewLog(review, cached_outline_digests(analysis))
         choices = self._state.choices if same_study else self.defaults
         self._set(
             study=analysis.study,
@@ -129,7 +129,7 @@ class ReviewSession(Choosing):
             can_undo=self._log.can_undo,
             can_redo=self._log.can_redo,
             probed=None,
-            without=None,
+            masked_result=None,
             probability=None,
             **ENDED,
             attention_layers=() if trace is None else trace.attention_layers,
@@ -143,7 +143,7 @@ class ReviewSession(Choosing):
         self._suspended = None
         self._set(**_fields_of(State(choices=self.defaults)))
 
-    def set_aside(self) -> None:
+    def suspend(self) -> None:
         """Set the open study aside while another one is opened, so that no act reaches it."""
         if self._state.study is not None:
             self._suspended = (self._state, self.result, self._log)
@@ -152,11 +152,11 @@ class ReviewSession(Choosing):
             self._set(**_fields_of(empty))
 
     @property
-    def aside(self) -> Study | None:
+    def suspended_study(self) -> Study | None:
         """The study set aside, which is restored if no other is opened."""
         return None if self._suspended is None else self._suspended[0].study
 
-    def bring_back(self) -> None:
+    def restore_suspended(self) -> None:
         """Restore the study that was set aside, unless another one was opened."""
         suspended, self._suspended = self._suspended, None
         if suspended is None or self._state.study is not None:
@@ -198,7 +198,7 @@ class ReviewSession(Choosing):
         """Hide the failure or query, and restore a study that was set aside."""
         self._set(problem=None, query=None)
         if self._state.activity is None:
-            self.bring_back()
+            self.restore_suspended()
 
     # --- choices --------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class ReviewSession(Choosing):
     def show_contours(self) -> None:
         """Show contours where the overlay is off, unless the reader switched it off."""
         choices = self._state.choices
-        if not choices.asked and choices.overlay is Overlay.OFF:
+        if not choices.overlay_chosen and choices.overlay is Overlay.OFF:
             self._choose(overlay=Overlay.CONTOUR)
 
     def _visit(self, candidate_id: int) -> None:
@@ -235,7 +235,7 @@ class ReviewSession(Choosing):
         candidates = () if findings is None else findings.candidates
         candidate = next((c for c in candidates if c.id == candidate_id), None)
         if candidate is not None:
-            self.happened.emit(PlaceVisited(candidate.centroid_mm, candidate.bounding_box_mm))
+            self.happened.emit(PositionVisited(candidate.centroid_mm, candidate.bounding_box_mm))
 
     def _clear_candidate_problems(self) -> None:
         """Clear problems of the previous candidate."""
@@ -252,7 +252,7 @@ class ReviewSession(Choosing):
 
     def choose_alone(self, candidate_id: int | None) -> None:
         """Limit the map to one candidate, which is focused; None for all."""
-        self._choose(alone=candidate_id is not None)
+        self._choose(only_focused=candidate_id is not None)
         if candidate_id is not None and candidate_id != self._state.choices.candidate:
             self.go_to(candidate_id)
 
@@ -264,11 +264,11 @@ class ReviewSession(Choosing):
         """Show the probe of a voxel of the reference grid, or close it."""
         self._set(probed=voxel, overlays=overlays or self._state.overlays)
 
-    def answer_without(self, candidate_id: int, text: str) -> None:
+    def show_masked_result(self, candidate_id: int, text: str) -> None:
         """Show the network's result with a candidate masked."""
-        self._set(without=(candidate_id, text))
+        self._set(masked_result=(candidate_id, text))
 
-    def take_second(self, second: SecondResult | None) -> None:
+    def show_second_result(self, second: SecondResult | None) -> None:
         """Show a second result of the open study; None closes it."""
         self._set(second=second)
 

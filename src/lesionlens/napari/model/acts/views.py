@@ -22,9 +22,9 @@ from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Frame, Slices
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
-from lesionlens.napari.model.state.events import PlaceVisited, WindowChosen
+from lesionlens.napari.model.state.events import PositionVisited, WindowChosen
 from lesionlens.napari.model.wording.candidates import considered_words
-from lesionlens.napari.model.wording.edits import awaited, why_not_measured
+from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_not_measured
 
 _ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _OUTLINE_IN_PROGRESS = "An outline is being redrawn. End that first (Shift+E)."
@@ -95,7 +95,7 @@ class ViewActs(MeasureActs):
             first = next(sequence for sequence in rule.show if sequence in study.series)
             self.session.choose_sequence(first)
             self.session.choose_plane(rule.plane or self.session.state.choices.plane)
-            self.session.choose_views(hung=rule.show)
+            self.session.choose_views(sequence_order=rule.show)
         if layout is not None:
             self.session.choose_views(layout=layout)
         if problem:  # last, as a choice clears the message
@@ -125,7 +125,7 @@ class ViewActs(MeasureActs):
 
     def scroll(self, by: int) -> bool:
         """Go forward or back by a number of slices; False at the end."""
-        slices, start = self._slices(), self.viewpoint.now.point_mm
+        slices, start = self._slices(), self.viewpoint.current.point_mm
         if slices is None:
             return False
         point = slices.stepped(start, by)
@@ -136,7 +136,7 @@ class ViewActs(MeasureActs):
         """Go to a slice of the shown plane, from 1."""
         slices = self._slices()
         if slices is not None:
-            self.viewpoint.move(point_mm=slices.at(self.viewpoint.now.point_mm, number))
+            self.viewpoint.move(point_mm=slices.at(self.viewpoint.current.point_mm, number))
 
     def _slices(self) -> Slices | None:
         state = self.session.state
@@ -144,9 +144,9 @@ class ViewActs(MeasureActs):
 
     def scroll_looped(self) -> None:
         """Go to the next slice, cyclically."""
-        start = self.viewpoint.now.point_mm
+        start = self.viewpoint.current.point_mm
         self.scroll(1)
-        if self.viewpoint.now.point_mm == start:
+        if self.viewpoint.current.point_mm == start:
             self.scroll(-_MAX_SLICES)
 
     def toggle_cine(self) -> None:
@@ -160,7 +160,7 @@ class ViewActs(MeasureActs):
         self.session.choose_views(window=window)
         self.session.happened.emit(WindowChosen(window))
 
-    def hold_comparison(self, is_held: bool) -> None:
+    def compare_while_held(self, is_held: bool) -> None:
         """Show the comparison while held: a prior, else the previously shown sequence."""
         self.session.choose_views(swapped=is_held)
 
@@ -222,14 +222,14 @@ class ViewActs(MeasureActs):
         """Centre every view on a point (RAS+ mm); no candidate comes into focus."""
         self.session.notify("")
         self.viewpoint.move(point_mm=point_mm, centre_mm=point_mm)
-        self.session.happened.emit(PlaceVisited(point_mm))
+        self.session.happened.emit(PositionVisited(point_mm))
 
     def next_considered(self) -> None:
         """Go to the next dismissed region, cyclically."""
         analysis = self._required_analysis()
         if analysis is None:
             return
-        regions, position = analysis.findings.considered, self.viewpoint.now.point_mm
+        regions, position = analysis.findings.considered, self.viewpoint.current.point_mm
         if not regions:
             self.session.decline("Nothing else was considered.")
             return
@@ -271,12 +271,12 @@ class ViewActs(MeasureActs):
         """Return the analysis; without one, show the reason and return None."""
         state = self.session.state
         if state.analysis is None:
-            self.session.decline(f"{awaited(state, 'go there')}.")
+            self.session.decline(f"{missing_analysis_reason(state, 'go there')}.")
         return state.analysis
 
     def doubtful_here(self) -> DoubtfulPart | None:
         """Return the doubtful part at the crosshair, or None."""
-        analysis, point_mm = self.session.state.analysis, self.viewpoint.now.point_mm
+        analysis, point_mm = self.session.state.analysis, self.viewpoint.current.point_mm
         parts = None if analysis is None else analysis.findings.doubtful
         return next((part for part in parts or () if part.centroid_mm == point_mm), None)
 
@@ -297,7 +297,9 @@ class ViewActs(MeasureActs):
 
     def toggle_names(self) -> None:
         """Show or hide patient, date and series on the views."""
-        self.session.choose_views(named=not self.session.state.choices.views.named)
+        self.session.choose_views(
+            shows_identity=not self.session.state.choices.views.shows_identity
+        )
 
     def toggle_rulers(self) -> None:
         """Show or hide both diameters of the candidate in focus, going to their axial slice."""

@@ -80,11 +80,11 @@ class Choices:
     """Layer of the attention, or a second opinion; None for all layers and heads combined."""
     head: int | None = None
     """Head of the layer; None for the mean of its heads."""
-    alone: bool = False
+    only_focused: bool = False
     """Whether the map is limited to the candidate in focus."""
     overlay: Overlay = Overlay.OFF
     """Overlay; off for a new study, so that the reader reads unaided first."""
-    asked: bool = False
+    overlay_chosen: bool = False
     """Whether the reader has switched the overlay, so that focusing does not change it."""
     opacity: float = 0.6
     """Opacity of maps, 0 to 1."""
@@ -98,5 +98,5 @@ class Choices:
     """Whether all overlays are hidden while a key is held."""
     plane: Plane = Plane.AXIAL
     views: ViewChoices = field(default_factory=ViewChoices)
-    before: MrSequence | None = None
+    previous_sequence: MrSequence | None = None
     """Previously shown sequence, for comparison."""

@@ -22,7 +22,7 @@ class Gesture(NamedTuple):
     """A prompt made by the pointer."""
 
     kind: PromptKind
-    belongs: bool
+    foreground: bool
     path_mm: Sequence[Point]
     """RAS+ mm: point, line, corners of a box in order (or two opposite ones), or of a lasso."""
 

@@ -31,9 +31,9 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     line: list[Any] = list(dict.fromkeys(map(tuple, voxels[grid.contains(voxels)].tolist())))
     lasso = gesture.kind is PromptKind.LASSO
     if gesture.kind is PromptKind.SCRIBBLE or (lasso and 0 < len(line) < _MIN_CORNERS):
-        prompts = Prompts.of(scribbles=[(line, gesture.belongs)])
+        prompts = Prompts.of(scribbles=[(line, gesture.foreground)])
     elif gesture.kind is PromptKind.POINT:
-        prompts = Prompts.of(points=[(voxel, gesture.belongs) for voxel in line[:1]])
+        prompts = Prompts.of(points=[(voxel, gesture.foreground) for voxel in line[:1]])
     elif np.ptp(voxels, axis=0).min() > 0 and (lasso or len(voxels) >= _BOX_CORNERS):
         return _oblique_voxels(gesture, grid)
     elif gesture.kind is PromptKind.BOX:

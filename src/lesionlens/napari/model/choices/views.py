@@ -41,7 +41,7 @@ class Window(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ComparedPictures:
+class ComparisonImages:
     """Images for comparison, such as a prior's."""
 
     description: str
@@ -55,11 +55,11 @@ class ComparedPictures:
     """Volume of int32 or None. Flagged candidates, to be outlined; candidate ids, 0 elsewhere."""
     other_image: str = ""
     """Name of another image of this study (a series, the subtraction); empty for a prior."""
-    how: str = ""
+    registration: str = ""
     """How it was registered, with any doubt."""
     resampled: Mapping[MrSequence, str] = field(default_factory=dict)
     """How the volumes were resampled from the acquired slices, of those that were."""
-    instead_of: ComparedPictures | None = None
+    previous: ComparisonImages | None = None
     """Comparison restored afterwards."""
     layout: Layout = Layout.SINGLE
     """Layout restored afterwards."""
@@ -70,7 +70,7 @@ class ViewChoices:
     """Choices of the views; they do not affect exports."""
 
     layout: Layout = Layout.SINGLE
-    hung: tuple[MrSequence, ...] = ()
+    sequence_order: tuple[MrSequence, ...] = ()
     """Order of the sequences by a hanging rule; empty for the study's order."""
     acquired: bool = True
     """Whether planes follow the acquired slices of the shown sequence, not the patient's axes."""
@@ -80,13 +80,13 @@ class ViewChoices:
     """Whether the slices are played."""
     swapped: bool = False
     """Whether the comparison is shown while a key is held."""
-    compared: ComparedPictures | None = None
+    compared: ComparisonImages | None = None
     """Images of the comparison; None for another sequence of this study."""
     slab: bool = False
     """Whether T1c is shown as a maximum intensity projection of a slab."""
     isolines: bool = False
     """Whether maps are drawn as isolines, which keep the texture visible."""
-    named: bool = True
+    shows_identity: bool = True
     """Whether patient, date and series are shown on the views."""
     rulers: bool = False
     """Whether the two diameters of the candidate in focus are drawn."""

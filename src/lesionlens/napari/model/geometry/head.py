@@ -77,7 +77,7 @@ class HeadOfStudy:
         self._pictures = pictures
         self._cached: tuple[Any, HeadMask] | None = None
 
-    def contains(self, point_mm: Point) -> bool:
+    def contains_point(self, point_mm: Point) -> bool:
         """Whether a point (RAS+ mm) lies in the head; always true without an image."""
         pictures = self._pictures()
         first = next((pictures[s] for s in REFERENCE_ORDER if s in pictures), None)

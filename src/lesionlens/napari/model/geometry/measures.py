@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line
-from lesionlens.napari.model.geometry.planes import value_words
+from lesionlens.napari.model.geometry.planes import intensity_text
 from lesionlens.napari.model.geometry.slices import Slice
 
 _ELLIPSE_SEGMENTS = 72
@@ -104,8 +104,8 @@ class RegionStatistics:
         if not self.count:
             return size, "no value inside" if self.empty else "no voxel inside"
         return (
-            f"mean {value_words(self.mean)} · SD {value_words(self.sd)}",
-            f"min {value_words(self.minimum)} · max {value_words(self.maximum)}",
+            f"mean {intensity_text(self.mean)} · SD {intensity_text(self.sd)}",
+            f"min {intensity_text(self.minimum)} · max {intensity_text(self.maximum)}",
             f"{size} · {self.count} {counted}",
             *left_out,
         )

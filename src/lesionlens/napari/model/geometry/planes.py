@@ -35,26 +35,26 @@ class Edges(NamedTuple):
     bottom: str = ""
 
 
-def place_words(point_mm: Sequence[float]) -> str:
+def position_text(point_mm: Sequence[float]) -> str:
     """Write a point (RAS+ mm) as every list and view does.
 
     With a sign and without a side: a file's origin need not lie in the patient's midline.
 
     Examples
     --------
-    >>> place_words((-30.2, 8.0, -2.0))
+    >>> position_text((-30.2, 8.0, -2.0))
     'x -30  y 8  z -2 mm'
     """
     components = zip("xyz", point_mm, strict=True)
     return "  ".join(f"{axis} {value:z.0f}" for axis, value in components) + " mm"
 
 
-def value_words(value: float) -> str:
+def intensity_text(value: float) -> str:
     """Write an intensity: four digits, and all those before the decimal point up to a million.
 
     Examples
     --------
-    >>> value_words(15113.0), value_words(0.51237), value_words(1.234e9)
+    >>> intensity_text(15113.0), intensity_text(0.51237), intensity_text(1.234e9)
     ('15113', '0.5124', '1.234e+09')
     """
     return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.4g}"

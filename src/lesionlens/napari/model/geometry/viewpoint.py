@@ -33,7 +33,7 @@ class SharedViewpoint:
         self._current = Viewpoint()
 
     @property
-    def now(self) -> Viewpoint:
+    def current(self) -> Viewpoint:
         """The current viewpoint."""
         return self._current
 

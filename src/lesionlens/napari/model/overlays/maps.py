@@ -62,7 +62,7 @@ class Overlays:
     """(I, J, K) uint8: tumour part of each voxel."""
     brain: NDArray[np.bool_]
     """(I, J, K) bool: for the view in three dimensions."""
-    moved: frozenset[MrSequence]
+    registered: frozenset[MrSequence]
     """Sequences that were registered to the reference, so that their files' positions differ."""
     attention: Mapping[Region, MapView]
     """Attention by region; empty without attention."""
@@ -72,7 +72,7 @@ class Overlays:
     layer_choice: tuple[LayerChoice, MapView] | None = None
     """The attention of the single layer or head requested last."""
 
-    def attended(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
+    def attention_of(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
         """Return a region's attention, or that of a single layer if available."""
         if layer_choice is None:
             return self.attention.get(region)
@@ -119,7 +119,7 @@ def overlays_of(analysis: Analysis) -> Overlays:
         components=frozen(components),
         labels=frozen(nearest(volumes.labels.data).astype(np.uint8)),
         brain=prepared.brain,
-        moved=frozenset(
+        registered=frozenset(
             step.sequence
             for step in prepared.steps
             if step.step is StepName.REGISTER and step.done and step.sequence is not None

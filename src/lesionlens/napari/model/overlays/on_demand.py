@@ -19,7 +19,7 @@ from lesionlens.analysis.explain.probe import (
     layer_attention_raw,
     voxel_attention_raw,
 )
-from lesionlens.analysis.explain.search import Attended, masks_of, shares
+from lesionlens.analysis.explain.search import AttentionFractions, masks_of, shares
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
@@ -102,8 +102,11 @@ def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
     return f"{text} {_attended_text('Decided from', shares(trace.cross[region], masks))}"
 
 
-def _attended_text(source: str, attended: Attended) -> str:
-    parts = [f"{attended.candidates:.0%} in candidates", f"{attended.opposite:.0%} opposite them"]
+def _attended_text(source: str, attended: AttentionFractions) -> str:
+    parts = [
+        f"{attended.candidates:.0%} in candidates",
+        f"{attended.contralateral:.0%} opposite them",
+    ]
     if attended.dismissed is not None:
         parts.append(f"{attended.dismissed:.0%} in regions also considered")
     return f"{source}: {', '.join(parts)}."

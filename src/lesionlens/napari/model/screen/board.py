@@ -90,7 +90,7 @@ def board_of(state: State, scene: ShownScene) -> Board:
         opened=state.study is not None,
         grid=shown_grid(state),
         series={sequence: scan.description for sequence, scan in series.items()},
-        corner=state.identity.lines if state.choices.views.named else (),
+        corner=state.identity.lines if state.choices.views.shows_identity else (),
         editing=state.editing is not None,
         analysis=state.analysis,
         preliminary=state.preliminary,
@@ -125,7 +125,7 @@ def tiles_of(state: State, layout: Layout) -> tuple[Tile, ...]:
         if compared is None or first not in compared.volumes:
             return ()
         return (Tile(first, choices.plane, prior=True), Tile(first, choices.plane, 0, 1))
-    hung = tuple(sequence for sequence in choices.views.hung if sequence in study.series)
+    hung = tuple(sequence for sequence in choices.views.sequence_order if sequence in study.series)
     available = tuple(dict.fromkeys((*hung, *study.series)))
     start = available.index(choices.sequence)
     count = layout.sequences
@@ -147,7 +147,7 @@ def shown_grid(state: State) -> Grid | None:
     if study is None or sequence is None or sequence not in study.series:
         return None
     overlays = state.overlays
-    if overlays is not None and sequence in overlays.moved:
+    if overlays is not None and sequence in overlays.registered:
         return overlays.grid
     return study.series[sequence].grid
 

@@ -16,12 +16,13 @@ from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
-from lesionlens.napari.model.geometry.planes import Edges, place_words, value_words
+from lesionlens.napari.model.geometry.planes import Edges, intensity_text, position_text
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
-from lesionlens.napari.model.screen.around_slice import (
+from lesionlens.napari.model.screen.board import Board, Tile
+from lesionlens.napari.model.screen.slice_annotations import (
     DrawnMeasure,
     box_of,
     marks_of,
@@ -30,7 +31,6 @@ from lesionlens.napari.model.screen.around_slice import (
     slab_of,
     words_of,
 )
-from lesionlens.napari.model.screen.board import Board, Tile
 
 _MAX_CACHED = 96
 ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF4060"
@@ -82,7 +82,7 @@ class Drawing:
     measures: tuple[DrawnMeasure, ...] = ()
 
 
-class Artist:
+class TilePainter:
     """Draws the tiles of a board.
 
     Parameters
@@ -158,16 +158,18 @@ class Artist:
 
         Of a projection it is the brightest value through that point.
         """
-        picture, position = self.pictures.get(tile.sequence), place_words(point_mm)
+        picture, position = self.pictures.get(tile.sequence), position_text(point_mm)
         if picture is None or not picture.grid.contains(picture.grid.nearest_voxel(point_mm)):
             return position
         if projection_words(board, tile):
             slab = slab_of(board, tile, picture)
             brightest = picture.brightest(board.frame, tile.plane, point_mm, slab)
             if brightest is not None:
-                return f"{value_words(brightest[0])} (brightest)  at  {place_words(brightest[1])}"
+                return (
+                    f"{intensity_text(brightest[0])} (brightest)  at  {position_text(brightest[1])}"
+                )
         value = picture.value_at(point_mm)
-        text = "no value" if value is None else value_words(value)
+        text = "no value" if value is None else intensity_text(value)
         return f"{text}  at  {position}"
 
     def _cut(
@@ -367,7 +369,7 @@ def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
     if scene.probe and overlays.probe is not None:
         return "probe", overlays.probe, None
     if scene.attention is not None:
-        view = overlays.attended(scene.attention, scene.layer_choice)
+        view = overlays.attention_of(scene.attention, scene.layer_choice)
         return None if view is None else (view.role, view, scene.only)
     if scene.uncertainty and overlays.uncertainty is not None:
         return "uncertainty", overlays.uncertainty, None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lesionlens.analysis.explain.shapley import deciding_words
+from lesionlens.analysis.explain.shapley import deciding_text
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
@@ -14,7 +14,7 @@ from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools
-from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.choices.views import ComparisonImages
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.state.state import (
     Activity,
@@ -43,17 +43,23 @@ from lesionlens.napari.model.wording.candidates import (
     volume_words,
 )
 from lesionlens.napari.model.wording.edits import (
+    decision_obstacle,
     draft_words,
     outline_words,
     redrawn,
     why_not_added,
-    why_not_marked,
     why_not_merged,
 )
 from lesionlens.napari.model.wording.map_checks import verdict, withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens.napari.model.wording.titles import caption, notices_of, sign_words, subtitle, who
-from lesionlens.results.export.words import load
+from lesionlens.napari.model.wording.titles import (
+    caption,
+    notices_of,
+    sign_button_text,
+    subtitle,
+    who,
+)
+from lesionlens.results.export.report_texts import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ class ShownScene:
     uncertainty: bool = False
     probe: bool = False
     opacity: float = 0.6
-    compared: ComparedPictures | None = None
+    compared: ComparisonImages | None = None
     """Images shown instead of the sequence."""
     isolines: bool = False
     """Whether maps are drawn as isolines, which are not layers."""
@@ -135,7 +141,7 @@ class Screen:
     """Content of the panel and the viewer."""
 
     title: str = ""
-    who: str = ""
+    patient_text: str = ""
     subtitle: str = ""
     caption: str = ""
     sequences: tuple[ShownSequence, ...] = ()
@@ -163,7 +169,7 @@ class Screen:
     threshold_floor: float = 0.0
     below_threshold: int = 0
     considered: tuple[Considered, ...] = ()
-    not_marked: str = ""
+    decision_obstacle: str = ""
     """Why no candidate can be decided or redrawn; empty if possible."""
     not_added: str = ""
     not_merged: str = ""
@@ -203,7 +209,7 @@ class Screen:
     without: str = ""
     reviewed: str = ""
     all_reviewed: bool = False
-    sign_words: str = ""
+    sign_button_text: str = ""
     signed: bool = False
     can_export: bool = False
     scene: ShownScene = ShownScene()
@@ -216,14 +222,14 @@ def resolve(state: State) -> Screen:
     if state.study is None:
         return Screen(
             **job_fields,
-            not_marked=why_not_marked(state),
+            decision_obstacle=decision_obstacle(state),
             not_added=why_not_added(state),
             not_merged=why_not_merged(state),
         )
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = job_fields | {
         "title": state.identity.study,
-        "who": who(state.identity),
+        "patient_text": who(state.identity),
         "subtitle": subtitle(study, analysis, state),
         "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
@@ -233,7 +239,7 @@ def resolve(state: State) -> Screen:
         "region": choices.region,
         "opacity": choices.opacity,
         "threshold": choices.threshold,
-        "not_marked": why_not_marked(state),
+        "decision_obstacle": decision_obstacle(state),
         "not_added": why_not_added(state),
         "not_merged": why_not_merged(state),
     }
@@ -280,13 +286,13 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         second_opinions=state.second_opinions,
         layer=choices.layer,
         head=choices.head,
-        alone=choices.alone and focus is not None,
+        alone=choices.only_focused and focus is not None,
         verdict=verdict(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         **_focus_fields(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
         reviewed=state.review.progress_text(uids),
-        sign_words=sign_words(state, flagged=bool(uids)),
+        sign_button_text=sign_button_text(state, flagged=bool(uids)),
         signed=state.review.signed is not None,
         all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
         can_export=state.activity is None,
@@ -307,12 +313,12 @@ def _focus_fields(state: State, focus: Candidate | None, capabilities: set[str])
     """Return the fields about the candidate in focus; empty if there is none."""
     if focus is None:
         return {}
-    masked = state.without
+    masked = state.masked_result
     return {
         "focus_title": f"{focus.id} · {focus.location.text}",
         "facts": facts_of(focus),
         "relevance": bars_of(focus),
-        "deciding": deciding_words(focus.sequence_relevance),
+        "deciding": deciding_text(focus.sequence_relevance),
         "no_bars": no_bars_words(focus),
         "can_ask_without": str(Capability.PERTURB) in capabilities and state.activity is None,
         "without": masked[1] if masked is not None and masked[0] == focus.id else "",
@@ -347,7 +353,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         if overlay_on and maps_allowed and choices.overlay is Overlay.MAP and not withheld(state)
         else None,
         layer_choice=_layer_choice(choices, focus or next(iter(rows), None)),
-        only=focus.id if choices.alone and focus is not None else None,
+        only=focus.id if choices.only_focused and focus is not None else None,
         uncertainty=overlay_on and maps_allowed and choices.uncertainty,
         probe=own_image and probing and state.editing is None,
         opacity=choices.opacity,

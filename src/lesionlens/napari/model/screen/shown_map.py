@@ -41,7 +41,7 @@ def _topmost(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView | 
     if scene.probe:
         return "probe", overlays.probe
     if scene.attention is not None:
-        view = overlays.attended(scene.attention, scene.layer_choice)
+        view = overlays.attention_of(scene.attention, scene.layer_choice)
         view = view or overlays.attention.get(scene.attention)
         return ("attention" if view is None else view.role), view
     return "uncertainty", overlays.uncertainty if scene.uncertainty else None
@@ -52,7 +52,10 @@ def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> st
         return screen.probed
     choice = screen.scene.layer_choice if screen.scene.attention is not None else None
     requested = None if overlays is None or choice is None else (overlays, choice)
-    if requested is not None and requested[0].attended(requested[1].region, requested[1]) is None:
+    if (
+        requested is not None
+        and requested[0].attention_of(requested[1].region, requested[1]) is None
+    ):
         return "Being computed; the previous map is shown until then."
     if view is not None and view.statistics:
         return view.statistics

@@ -26,7 +26,7 @@ class ViewModel:
     followup: ShownFollowup | None = None
     second: ShownSecond | None = None
     study: Study | None = None
-    aside: Study | None = None
+    suspended_study: Study | None = None
     """Study set aside while another one is opened."""
     query: Query | None = None
     """Decision needed to open a study."""
@@ -42,7 +42,7 @@ class ViewModel:
         scene = self.board.scene
         if scene.attention is None or scene.layer_choice is None or self.overlays is None:
             return None
-        loaded = self.overlays.attended(scene.attention, scene.layer_choice)
+        loaded = self.overlays.attention_of(scene.attention, scene.layer_choice)
         return scene.layer_choice if loaded is None else None
 
     def at(self, activity: Activity | None) -> ViewModel:
@@ -62,6 +62,6 @@ def view_model_of(state: State, aside: Study | None = None) -> ViewModel:
         else shown_followup(state.analysis, state.choices.candidate),
         second=None if state.second is None else shown_second(state.second),
         study=state.study,
-        aside=aside,
+        suspended_study=aside,
         query=state.query,
     )

@@ -9,7 +9,7 @@ from lesionlens.napari.model.choices.views import Window
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceVisited:
+class PositionVisited:
     """The reader went to a position; the views centre it."""
 
     point_mm: Point
@@ -25,4 +25,4 @@ class WindowChosen:
     window: Window
 
 
-Event = PlaceVisited | WindowChosen
+Event = PositionVisited | WindowChosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lesionlens.analysis.evaluation.agreement import Agreement, Labels, agreement, outlined
+from lesionlens.analysis.evaluation.agreement import Agreement, Labels, accepted_labels, agreement
 from lesionlens.base.records.analysis import Analysis
 
 
@@ -22,11 +22,13 @@ class SecondResult:
     @classmethod
     def of(cls, name: str, second: Analysis, first: Analysis) -> SecondResult:
         """Compare a result with the open one."""
-        labels = outlined(second)
+        labels = accepted_labels(second)
         grid, regions = first.volumes.labels.grid, first.prepared.regions
-        return cls(name, labels, agreement(outlined(first), labels, grid, regions))
+        return cls(name, labels, agreement(accepted_labels(first), labels, grid, regions))
 
     def against(self, first: Analysis) -> SecondResult:
         """Return the second result compared with a changed open result."""
         grid, regions = first.volumes.labels.grid, first.prepared.regions
-        return replace(self, agreement=agreement(outlined(first), self.labels, grid, regions))
+        return replace(
+            self, agreement=agreement(accepted_labels(first), self.labels, grid, regions)
+        )

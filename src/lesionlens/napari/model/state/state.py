@@ -19,7 +19,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.imaging.reading.series_selection import ListedStudy
 from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import Tools
-from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.choices.views import ComparisonImages
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.second import SecondResult
@@ -155,7 +155,7 @@ class State:
     can_undo: bool = False
     can_redo: bool = False
     probed: tuple[int, int, int] | None = None
-    without: tuple[int, str] | None = None
+    masked_result: tuple[int, str] | None = None
     editing: int | None = None
     """Id of the candidate whose outline is being redrawn."""
     edited_uid: str = ""
@@ -205,7 +205,7 @@ def without_preliminary(state: State, default_overlay: Overlay) -> dict[str, Any
     """
     if state.preliminary is None:
         return {}
-    keeps_overlay = state.analysis is not None or state.choices.asked
+    keeps_overlay = state.analysis is not None or state.choices.overlay_chosen
     overlay = state.choices.overlay if keeps_overlay else default_overlay
     return {"preliminary": None, "choices": replace(state.choices, candidate=None, overlay=overlay)}
 
@@ -227,7 +227,7 @@ def shown_sequence(state: State) -> MrSequence | None:
     return other_sequence(study, choices)
 
 
-def compared_now(state: State) -> ComparedPictures | None:
+def compared_now(state: State) -> ComparisonImages | None:
     """Return the images shown instead of the sequence while the comparison key is held."""
     views, sequence = state.choices.views, state.choices.sequence
     compared = views.compared if views.swapped else None
@@ -237,7 +237,7 @@ def compared_now(state: State) -> ComparedPictures | None:
 def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
     """Return the sequence for comparison: the previously shown one, else the next."""
     available = tuple(study.series)
-    previous = choices.before
+    previous = choices.previous_sequence
     if previous in available and previous is not choices.sequence:
         return previous
     if choices.sequence not in available:

@@ -51,7 +51,7 @@ def servers_file() -> Path:
     return user_folders.settings() / "archives.json"
 
 
-def kept_servers() -> list[Server]:
+def stored_servers() -> list[Server]:
     """Return the stored servers, most recent first."""
     try:
         return _servers_of(read_json(servers_file()))[:MAX_SERVERS]
@@ -64,7 +64,7 @@ def kept_servers() -> list[Server]:
 
 def keep_server(server: Server) -> None:
     """Store a server as the most recent one."""
-    others = [other for other in kept_servers() if other.address != server.address]
+    others = [other for other in stored_servers() if other.address != server.address]
     notes = [entry.note() for entry in (server, *others)][:MAX_SERVERS]
     user_files.store(servers_file(), notes, "the list of archives", _are_servers)
 

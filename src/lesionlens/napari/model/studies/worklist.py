@@ -11,9 +11,9 @@ from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.site.database.records import ReadKey, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
-from lesionlens.site.worklist.ahead import CURSOR, UNDER_WAY
+from lesionlens.site.worklist.background_analysis import CURSOR, UNDER_WAY
 from lesionlens.site.worklist.protocol import ReadingProtocol, read_protocol
-from lesionlens.site.worklist.rows import matching, rows_of, too_early
+from lesionlens.site.worklist.rows import locked_until, matching, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +233,11 @@ class WorklistSession(ScreenHolder):
         """
         if self.database is None:
             return
-        self.database.check_there()
+        self.database.check_exists()
         if self.protocol is None:
             return
         own_reads = [read for read in self.database.reads() if read.key.reader == self.reader]
-        until = too_early(self.protocol, row, own_reads)
+        until = locked_until(self.protocol, row, own_reads)
         if until is not None:
             raise ReadError(
                 found=f"session {row.session} before {until}",

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lesionlens.analysis.explain.shapley import deciding_words, is_uninformative
+from lesionlens.analysis.explain.shapley import deciding_text, is_uninformative
 from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import (
+    HIGH_UNCERTAINTY,
     PROBABLY_NOT_TUMOUR,
     SEQUENCE_KEYS,
     UNCERTAIN_PLACE,
-    UNSURE,
     Candidate,
     Considered,
-    appearance_words,
+    appearance_text,
+    class_probabilities_text,
     counts_as_tumour,
-    resemblance_words,
 )
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.napari.model.overlays.maps import UNCERTAIN
-from lesionlens.results.export.words import load
+from lesionlens.results.export.report_texts import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
             )
         )
     if candidate.uncertainty is not None:
-        unsure = candidate.uncertainty >= UNSURE
+        unsure = candidate.uncertainty >= HIGH_UNCERTAINTY
         facts.append(
             Fact(
                 f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}",
@@ -229,9 +229,9 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
             )
         )
     if candidate.kind is not None:
-        facts.append(Fact(candidate.kind.text, None, f"{appearance_words(candidate.kind)}."))
+        facts.append(Fact(candidate.kind.text, None, f"{appearance_text(candidate.kind)}."))
     if candidate.apart and candidate.resemblance is not None:
-        classes = resemblance_words(candidate.resemblance)
+        classes = class_probabilities_text(candidate.resemblance)
         facts.append(
             Fact(
                 "listed apart by the engine", False, f"Its own classes, not a diagnosis: {classes}."
@@ -278,5 +278,5 @@ def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
     if candidate is None:
         return "Probe of a voxel that is not flagged: where it attended."
     part = Label(int(analysis.volumes.labels.data[voxel])).display_name
-    reason = deciding_words(candidate.sequence_relevance)
+    reason = deciding_text(candidate.sequence_relevance)
     return f"Probe: where a voxel of candidate {number} ({part}) attended{reason and '; '}{reason}."

@@ -23,10 +23,10 @@ _ORIGINAL_LEGENDS = {
 _FOCUS = "Go to a candidate first (N, or its row)"
 
 
-def why_not_marked(state: State) -> str:
+def decision_obstacle(state: State) -> str:
     """Return why no candidate can be decided or redrawn; empty if possible."""
     if state.analysis is None:
-        return awaited(state, "decide")
+        return missing_analysis_reason(state, "decide")
     if state.review.signed is not None:
         return SIGNED
     rows = listed(state.analysis, state.choices.threshold)
@@ -39,26 +39,26 @@ def why_not_marked(state: State) -> str:
 def why_not_added(state: State) -> str:
     """Return why no candidate can be added or drawn; empty if possible."""
     if state.analysis is None:
-        return awaited(state, "add")
+        return missing_analysis_reason(state, "add")
     return "" if state.review.signed is None else SIGNED
 
 
 def why_not_merged(state: State) -> str:
     """Return why the candidate in focus cannot be merged; empty if possible."""
     if state.analysis is None:
-        return awaited(state, "merge")
+        return missing_analysis_reason(state, "merge")
     is_single = len(listed(state.analysis, state.choices.threshold)) < 2
-    return "There is no other candidate to merge with" if is_single else why_not_marked(state)
+    return "There is no other candidate to merge with" if is_single else decision_obstacle(state)
 
 
 def why_not_measured(state: State) -> str:
     """Return why no candidate's diameters can be shown; empty if possible."""
     if state.analysis is None:
-        return awaited(state, "measure")
+        return missing_analysis_reason(state, "measure")
     return _FOCUS if state.choices.candidate is None else ""
 
 
-def awaited(state: State, act: str) -> str:
+def missing_analysis_reason(state: State, act: str) -> str:
     """Return the reason why an act is not possible without an analysis."""
     if state.preliminary is not None:
         return _PRELIMINARY.format(act)

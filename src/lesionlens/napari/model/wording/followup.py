@@ -18,13 +18,13 @@ from lesionlens.base.records.followup import (
 from lesionlens.napari.model.wording.candidates import volume_words
 from lesionlens.results.export.followup import (
     Curves,
+    alignment_caveat,
     curves_of,
     dates_of,
-    doubt_words,
-    resection_words,
-    returned_words,
+    reappearance_text,
+    resection_text,
 )
-from lesionlens.results.export.words import load
+from lesionlens.results.export.report_texts import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
     comparison = analysis.compared
     sums = f"{signature} {sums_of(comparison)}"
     curves = None if comparison is None else curves_of(comparison, load("en"))
-    doubt = "" if comparison is None else doubt_words(comparison, load("en"))
+    doubt = "" if comparison is None else alignment_caveat(comparison, load("en"))
     if PATIENT_UNKNOWN in analysis.run.notices:
         doubt = f"{PATIENT_UNKNOWN}. {doubt}".strip()
     return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), doubt, curves, focus)
@@ -79,7 +79,7 @@ def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
         (None if c.now is None else c.now.id, _change_text(c, comparison))
         for c in comparison.changes
     )
-    resection = resection_words(comparison.resection, load("en")).strip()
+    resection = resection_text(comparison.resection, load("en")).strip()
     return (*lines, (None, resection)) if resection else lines
 
 
@@ -101,7 +101,9 @@ def _change_text(change: Change, comparison: Comparison) -> str:
     before = None if change.before is None else change.before.whole_ml
     now = None if change.now is None else change.now.whole_ml
     if change.kind is ChangeKind.NEW:
-        returned = returned_words(change, comparison, dates_of(comparison, load("en")), load("en"))
+        returned = reappearance_text(
+            change, comparison, dates_of(comparison, load("en")), load("en")
+        )
         text = f"new, {volume_words(now)}{f'; {returned}' if returned else ''}"
     elif change.kind is ChangeKind.GONE:
         text = f"no longer flagged, was {volume_words(before)}"
@@ -130,4 +132,4 @@ def _signed(value: float | None) -> str:
 
 
 def _compared(value: float | None, limits: tuple[float, float]) -> str:
-    return "unknown" if value is None else load("en").compared(value, limits)
+    return "unknown" if value is None else load("en").percent_beside_limits(value, limits)

@@ -65,4 +65,4 @@ def _unchecked(choices: Choices) -> str:
         return "second opinion"
     if choices.layer is not None:
         return "one layer"
-    return "one candidate's part" if choices.alone and choices.candidate is not None else ""
+    return "one candidate's part" if choices.only_focused and choices.candidate is not None else ""

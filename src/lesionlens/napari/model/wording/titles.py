@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lesionlens.analysis.followup.compare import PRIOR_WAS_COMPARED
 from lesionlens.analysis.followup.compare import notices_of as notices_of_comparison
-from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
 from lesionlens.base.text import isolated
@@ -21,7 +21,7 @@ def caption(state: State) -> str:
     if sequence is not None and (compared is None or not compared.other_image):
         parts.insert(0, sequence.display_name)
     if sequence is not None and compared is not None:
-        parts.insert(0, compared.description if views.named else compared.plain)
+        parts.insert(0, compared.description if views.shows_identity else compared.plain)
     return " · ".join(parts)
 
 
@@ -41,7 +41,7 @@ def in_window(notice: str) -> str:
     'If that is wrong, name it under “change…”.'
     """
     for sequence in MrSequence:
-        notice = notice.replace(how_to_name(sequence), NAME_IN_WINDOW)
+        notice = notice.replace(naming_advice(sequence), NAME_IN_WINDOW)
     return notice
 
 
@@ -80,7 +80,7 @@ def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
     return text if reference is None else f"{text} · reference {reference.display_name}"
 
 
-def sign_words(state: State, *, flagged: bool) -> str:
+def sign_button_text(state: State, *, flagged: bool) -> str:
     """Return the text of the button for signing or withdrawing."""
     if state.review.signed is not None:
         return "Withdraw…"

@@ -81,8 +81,8 @@ def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:
 
 def centre_of(segment: SegmentMask) -> Axis:
     """Return the centre of a segment on the frame that has most of its pixels."""
-    frame_index = int(np.count_nonzero(segment.inside, axis=(1, 2)).argmax())
-    row, column = np.argwhere(segment.inside[frame_index]).mean(axis=0) + 0.5
+    frame_index = int(np.count_nonzero(segment.mask, axis=(1, 2)).argmax())
+    row, column = np.argwhere(segment.mask[frame_index]).mean(axis=0) + 0.5
     _, rows, columns = segment.box
     point = np.array([[column + columns.start, row + rows.start]])
     return Axis(segment.box[0].start + frame_index, point)

@@ -198,7 +198,7 @@ def image_item(sources: SourceFrames, frame: int) -> Dataset:
 def _frame_of_reference_item(sources: SourceFrames) -> Dataset:
     series, study, frame = Dataset(), Dataset(), Dataset()
     series.SeriesInstanceUID = sources.datasets[0].SeriesInstanceUID
-    images = range(len(sources.placements) if sources.numbers is None else 1)
+    images = range(len(sources.placements) if sources.frame_numbers is None else 1)
     series.ContourImageSequence = Sequence(image_item(sources, number) for number in images)
     study.ReferencedSOPClassUID = STUDY
     study.ReferencedSOPInstanceUID = sources.datasets[0].StudyInstanceUID
@@ -230,7 +230,7 @@ def _contour_items(sources: SourceFrames, segment: Segment) -> Iterator[Dataset]
     frames, rows, columns = segment.box
     corner = (rows.start, columns.start)
     for offset, frame in enumerate(range(frames.start, frames.stop)):
-        for line in outlines(segment.inside[offset]):
+        for line in outlines(segment.mask[offset]):
             row, column = (line + corner).T
             points_lps = (
                 np.column_stack([column, row, np.ones(len(line))]) @ sources.planes[frame].T

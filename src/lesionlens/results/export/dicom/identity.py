@@ -110,15 +110,17 @@ def review_progress(analysis: Analysis) -> str:
     return f"{decided_count} of {total} reviewed" if decided_count else _UNREVIEWED[1]
 
 
-def says_unreviewed(series_description: str) -> bool:
+def is_unreviewed_description(series_description: str) -> bool:
     """Return whether a series description belongs to an unreviewed LesionLens object.
 
     Examples
     --------
-    >>> says_unreviewed("LesionLens regions, not reviewed (research)")
+    >>> is_unreviewed_description("LesionLens regions, not reviewed (research)")
     True
-    >>> says_unreviewed("LesionLens regions, 1 of 2 reviewed (research)"), says_unreviewed("FLAIR")
-    (False, False)
+    >>> is_unreviewed_description("LesionLens regions, 1 of 2 reviewed (research)")
+    False
+    >>> is_unreviewed_description("FLAIR")
+    False
     """
     return series_description.strip() in {
         _series_description(description, progress)

@@ -35,7 +35,7 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
         None without a candidate, and for a multi-frame source, because a selection refers to whole
         instances.
     """
-    if sources.numbers is not None:
+    if sources.frame_numbers is not None:
         return None
     frames = [best_frame(analysis, sources, c) for c in identity.exported(analysis)]
     key_images = [sources.datasets[frame] for frame in dict.fromkeys(frames)]

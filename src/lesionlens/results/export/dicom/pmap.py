@@ -34,7 +34,7 @@ from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.labels import MapExtent, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.dicom import identity
-from lesionlens.results.export.dicom.refs import SourceFrames, keep_used_frames
+from lesionlens.results.export.dicom.refs import SourceFrames, drop_unused_frame_references
 
 BODY_PART = "BRAIN"
 """Set because a validator otherwise requires a laterality; highdicom does not copy it."""
@@ -99,7 +99,7 @@ class MapFrames:
     """(f, r, c): 0 to 1."""
     source_indices: NDArray[np.intp]
     """(f,): index of the source frame of each frame."""
-    corner: tuple[int, int]
+    first_pixel: tuple[int, int]
     """Row and column, in the source, of each frame's first pixel."""
     visible_count: int
     """Number of visible values in the whole map."""
@@ -141,14 +141,14 @@ def build_pmap(
         content_label="ATTENTION",
         content_description="Attention of the network, research use only",
         pixel_measures=_pixel_measures(sources),
-        plane_positions=sources.plane_positions(frames.source_indices, frames.corner),
+        plane_positions=sources.plane_positions(frames.source_indices, frames.first_pixel),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **identity.of_new_object(analysis, label_of(region)),
     )
     parametric_map.ContentCreatorName = ""
     parametric_map.BodyPartExamined = BODY_PART
     parametric_map.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy_item()]
-    keep_used_frames(parametric_map, sources)
+    drop_unused_frame_references(parametric_map, sources)
     _sort_frames_ascending(parametric_map)
     return parametric_map
 
@@ -156,7 +156,7 @@ def build_pmap(
 def _pixel_measures(sources: SourceFrames) -> Any:
     """Return the source's pixel spacing and slice thickness, which cropped frames must repeat."""
     first = sources.datasets[0]
-    if sources.numbers is not None:
+    if sources.frame_numbers is not None:
         shared = first.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
         return highdicom.PixelMeasuresSequence.from_sequence(shared)
     return highdicom.PixelMeasuresSequence(
@@ -218,7 +218,7 @@ def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
     pixels = _stored_pixels(stored)
     if label != label_of(frames.region) or not np.array_equal(pixels, frames.pixels):
         raise _mismatch()
-    expected = sources.planes[frames.source_indices] @ (*frames.corner[::-1], 1.0)
+    expected = sources.planes[frames.source_indices] @ (*frames.first_pixel[::-1], 1.0)
     positions = [
         [float(v) for v in groups.PlanePositionSequence[0].ImagePositionPatient]
         for groups in stored.PerFrameFunctionalGroupsSequence

@@ -57,7 +57,7 @@ class SourceFrames:
 
     datasets: tuple[Dataset, ...]
     """Headers without pixels: one per frame, or the one multi-frame instance."""
-    numbers: tuple[int, ...] | None
+    frame_numbers: tuple[int, ...] | None
     """Frame numbers (from 1) within the multi-frame instance."""
     planes: NDArray[np.float64]
     """(F, 3, 3) float64: map of each frame from (column, row, 1) to LPS+ mm."""
@@ -109,15 +109,15 @@ class SourceFrames:
 
     def images(self, frames: NDArray[np.intp]) -> list[Dataset]:
         """Return the source datasets of chosen frames (all of a multi-frame instance)."""
-        if self.numbers is not None:
+        if self.frame_numbers is not None:
             return list(self.datasets)
         return [self.datasets[frame] for frame in frames]
 
     def reference(self, frame: int) -> tuple[Dataset, list[int] | None]:
         """Return a frame's dataset, and its frame number if it is multi-frame."""
-        if self.numbers is None:
+        if self.frame_numbers is None:
             return self.datasets[frame], None
-        return self.datasets[0], [self.numbers[frame]]
+        return self.datasets[0], [self.frame_numbers[frame]]
 
 
 def read_sources(series: Series) -> SourceFrames:
@@ -215,20 +215,20 @@ def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
     )
 
 
-def keep_used_frames(dataset: Dataset, sources: SourceFrames) -> None:
+def drop_unused_frame_references(dataset: Dataset, sources: SourceFrames) -> None:
     """Remove references to frames that were not analysed from an object's source images.
 
     highdicom names every frame of a multi-frame instance that lies at the position: other echoes,
     time points and phases too.
     """
-    if sources.numbers is None:
+    if sources.frame_numbers is None:
         return
     for groups in dataset.PerFrameFunctionalGroupsSequence:
         for derivation in groups.get("DerivationImageSequence", ()):
             derivation.SourceImageSequence = [
                 item
                 for item in derivation.SourceImageSequence
-                if int(item.ReferencedFrameNumber) in sources.numbers
+                if int(item.ReferencedFrameNumber) in sources.frame_numbers
             ]
 
 
@@ -366,7 +366,7 @@ def _set_slice_spacing(frames: SourceFrames) -> None:
     spacing = f"{abs(float(step @ frames.normal)):.6g}"
     for header in frames.datasets:
         measures = header
-        if frames.numbers is not None:
+        if frames.frame_numbers is not None:
             measures = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
         measures.SpacingBetweenSlices = spacing
         thickness = values.BY_VR["DS"](str(measures.get("SliceThickness") or 0))

@@ -39,7 +39,7 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import frame_encoding, identity
-from lesionlens.results.export.dicom.refs import SourceFrames, keep_used_frames
+from lesionlens.results.export.dicom.refs import SourceFrames, drop_unused_frame_references
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,14 +51,14 @@ class SegmentMask:
     tracking_uid: str
     box: Box
     """Bounding box: frames, rows and columns."""
-    inside: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
     """(f, r, c): its voxels within the box."""
 
     def frame(self, index: int, rows: int, columns: int) -> NDArray[np.bool_]:
         """Return its mask on a whole frame, (rows, columns)."""
         whole = np.zeros((rows, columns), bool)
         if self.box[0].start <= index < self.box[0].stop:
-            whole[self.box[1:]] = self.inside[index - self.box[0].start]
+            whole[self.box[1:]] = self.mask[index - self.box[0].start]
         return whole
 
 
@@ -120,7 +120,7 @@ def frames_of(sources: SourceFrames, segments: tuple[SegmentMask, ...]) -> NDArr
     shape = (len(sources.placements), len(segments), sources.rows, sources.columns)
     frames = np.zeros(shape, np.uint8)
     for index, segment in enumerate(segments):
-        frames[segment.box[0], index, *segment.box[1:]] = segment.inside
+        frames[segment.box[0], index, *segment.box[1:]] = segment.mask
     return frames.transpose(0, 2, 3, 1)
 
 
@@ -128,7 +128,7 @@ def occupied_frames(segments: tuple[SegmentMask, ...], count: int) -> NDArray[np
     """Return in which of `count` frames each segment has a voxel, (F, S) bool."""
     occupied = np.zeros((count, len(segments)), bool)
     for index, segment in enumerate(segments):
-        occupied[segment.box[0], index] = segment.inside.any(axis=(1, 2))
+        occupied[segment.box[0], index] = segment.mask.any(axis=(1, 2))
     return occupied
 
 
@@ -220,7 +220,10 @@ def build_seg(
         From `segments_of` and `cavity_of`.
     """
     all_frames = np.arange(len(sources.placements))
-    description_parts = ("Candidate regions, research use only", caveats.limits_in_brief(analysis))
+    description_parts = (
+        "Candidate regions, research use only",
+        caveats.brief_limitations(analysis),
+    )
     frames = frames_of(sources, segments)
     padding = frame_encoding.padding_frames(
         occupied_frames(segments, len(all_frames)), sources.rows * sources.columns
@@ -236,11 +239,13 @@ def build_seg(
         content_label="CANDIDATES",
         content_description="; ".join(filter(None, description_parts))[:64],
         # for single frames highdicom copies each position and states that locations are preserved
-        plane_positions=None if sources.numbers is None else sources.plane_positions(all_frames),
+        plane_positions=None
+        if sources.frame_numbers is None
+        else sources.plane_positions(all_frames),
         **identity.of_new_object(analysis, "seg"),
     )
     _name_segment_per_frame(seg)
-    keep_used_frames(seg, sources)
+    drop_unused_frame_references(seg, sources)
     if padding.size:
         frame_encoding.clear_frames(
             seg, [(sources.positions[frame], index + 1) for frame, index in padding]

@@ -41,7 +41,7 @@ from lesionlens.results.export.dicom.containers import mark_separate
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import SegmentMask
 from lesionlens.results.export.sentence import Sentences
-from lesionlens.results.review.report_items import TRACKING_UID, items_below
+from lesionlens.results.review.report_items import TRACKING_UID, iter_items
 
 
 def build_sr(
@@ -239,7 +239,7 @@ def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) 
     """
     stored_uids = {
         str(item.UID)
-        for item in items_below(pydicom.dcmread(path))
+        for item in iter_items(pydicom.dcmread(path))
         if item.get("ValueType") == "UIDREF"
         and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
     }

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.base.files.folder_lock import alone_in
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.safe_paths import inside, safe_name
 from lesionlens.site.serving.monailabel.images import SUFFIXES, image_name, suffix_of
 
@@ -182,7 +182,7 @@ class Datastore:
     def _locked_folder(self) -> Iterator[Path]:
         """Yield the folder, locked against changes by other threads and servers."""
         folder = self._required_folder()
-        with self._lock, alone_in(folder):
+        with self._lock, folder_lock(folder):
             yield folder
 
     def _required_folder(self) -> Path:

@@ -108,9 +108,7 @@ def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext
     from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, rarely needed
 
     unidentified = error.study.set_aside
-    likeliest = (
-        sequence_from_image.judge(unidentified[0]).likeliest if len(unidentified) == 1 else ()
-    )
+    likeliest = sequence_from_image.judge(unidentified[0]).ranked if len(unidentified) == 1 else ()
     if not likeliest or likeliest[0][1] < LIKELY:
         raise UnusableInputError(
             found=error.found,

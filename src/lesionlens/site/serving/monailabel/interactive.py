@@ -22,10 +22,10 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines import native
+from lesionlens.engines import native_grid
 from lesionlens.engines.engine import as_promptable
-from lesionlens.engines.plugged_in import answer_prompts, predict
-from lesionlens.engines.prompting.on_study import StudyPrompts
+from lesionlens.engines.plugin_engines import answer_prompts, predict
+from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored
@@ -126,7 +126,7 @@ def _predict_study(request: InferenceRequest, context: RunContext) -> PromptedSt
         study = study_of(request.image, request.request_params, Path(scratch_folder), context)
         prepared = prepare(study, context)
     probability = predict(request.engine, prepared, context=context).probability
-    resampled = native.resample_regions(probability, prepared, nested=True)
+    resampled = native_grid.resample_regions(probability, prepared, nested=True)
     return PromptedStudy(
         request.image,
         prepared,

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.checks import exchanged_names, one_image
+from lesionlens.imaging.preparation.checks import duplicate_image, exchanged_names
 
 T1, T1C, T2, FLAIR = MrSequence
 SHAPE = (60, 72, 48)
@@ -35,7 +35,7 @@ def images(brain):
 
 
 def test_two_acquisitions_of_one_contrast_are_no_copies(images, brain):
-    assert one_image.copies(images, brain) is None
+    assert duplicate_image.copies(images, brain) is None
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_two_acquisitions_of_one_contrast_are_no_copies(images, brain):
 )
 def test_a_processed_copy_is_named(images, brain, process):
     copied = {**images, T1: (process(images[T1C]) * brain).astype(np.float32)}
-    assert one_image.copies(copied, brain) == (T1, T1C)
+    assert duplicate_image.copies(copied, brain) == (T1, T1C)
     found = exchanged_names.check(copied, brain, Grid(SHAPE, np.eye(4)))
     assert found is not None
     assert not found.passed
@@ -60,9 +60,9 @@ def test_a_processed_copy_is_named(images, brain, process):
 
 def test_an_inverted_acquisition_is_no_copy(images, brain):
     inverted = {**images, T1: (images[T1C].max() - images[T1C]) * brain}
-    assert one_image.copies(inverted, brain) is None
+    assert duplicate_image.copies(inverted, brain) is None
 
 
 def test_too_little_brain_is_not_compared(images, brain):
     small = brain & (np.arange(SHAPE[0]) < 8)[:, None, None]
-    assert one_image.copies({**images, T1: images[T1C]}, small) is None
+    assert duplicate_image.copies({**images, T1: images[T1C]}, small) is None

@@ -45,7 +45,7 @@ def acts(doubted):
 def test_the_next_and_the_previous_part_come_into_view_with_their_reason(acts, doubted):
     first, second = doubted.findings.doubtful
     acts.step_doubtful(1)
-    assert acts.viewpoint.now.point_mm == first.centroid_mm
+    assert acts.viewpoint.current.point_mm == first.centroid_mm
     assert acts.doubtful_here() == first
     assert acts.session.state.choices.candidate == first.candidate
     assert "Doubtful part 1 of 2" in acts.session.state.message

@@ -17,7 +17,7 @@ from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
 from lesionlens.napari.model.overlays import maps as display
 from lesionlens.napari.model.screen.screen import resolve
-from lesionlens.napari.model.state.events import PlaceVisited
+from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording.candidates import facts_of
 from lesionlens.results.review.drafts import OutlineDraft
@@ -112,7 +112,7 @@ def test_interrupted_strokes_go_on_where_they_lie(session):
     drawn[5:8, 6:9, 7:10] = 1
     session.offer(OutlineDraft("2.25.1", drawn))
     session.resume()
-    assert visited == [PlaceVisited(tuple(grid.to_mm((6, 7, 8)).tolist()))]
+    assert visited == [PositionVisited(tuple(grid.to_mm((6, 7, 8)).tolist()))]
 
 
 def test_a_decision_without_focus_does_nothing(session):

@@ -118,11 +118,11 @@ def test_what_was_dismissed_is_listed_and_not_counted(session):
     assert screen.conclusion == "2 candidate regions"
     acts = ViewActs(session)
     acts.go_to_point(screen.considered[0].peak_mm)
-    assert acts.viewpoint.now.point_mm == (-38, 0, 5)
+    assert acts.viewpoint.current.point_mm == (-38, 0, 5)
     assert session.state.choices.candidate is None
     acts.go_to_point((0, 0, 0))
     acts.next_considered()
-    assert acts.viewpoint.now.point_mm == (-38, 0, 5)
+    assert acts.viewpoint.current.point_mm == (-38, 0, 5)
     assert "Also considered, 1 of 1: left insula, 0.4 ml, score 0.07." in session.state.message
 
 
@@ -138,7 +138,9 @@ def test_attention_is_shared_out_among_places(analysis):
     weights = np.zeros(grid.shape, np.float32)
     weights[at[0]], weights[at[1]], weights[masks.opposite] = 6, 3, 1
     found = shares(weights, masks)
-    assert (found.candidates, found.opposite, found.dismissed) == pytest.approx((0.6, 0.1, 0.3))
+    assert (found.candidates, found.contralateral, found.dismissed) == pytest.approx(
+        (0.6, 0.1, 0.3)
+    )
     across = grid.to_mm(np.argwhere(masks.opposite)[0])
     assert across[0] == pytest.approx(-LEFT[0], abs=6)
     assert np.allclose(across[1:], grid.to_mm(at[0])[1:])

@@ -18,7 +18,7 @@ def test_a_first_pass_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     screen = with_preliminary(resolve(session.state), session.state)
     assert screen.preliminary
     assert screen.scene.outline.visible
-    waits = (screen.not_marked, screen.not_added, screen.not_merged)
+    waits = (screen.decision_obstacle, screen.not_added, screen.not_merged)
     assert all(words.startswith("Preliminary") for words in waits)
     session.ended()
     session.analysed(result, overlays_of(result.analysis))
@@ -29,4 +29,4 @@ def test_a_first_pass_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     session.ended()
     session.step(1)
     shown = resolve(session.state)
-    assert (shown.not_marked, shown.not_added, shown.not_merged) == ("", "", "")
+    assert (shown.decision_obstacle, shown.not_added, shown.not_merged) == ("", "", "")

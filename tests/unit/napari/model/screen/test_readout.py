@@ -13,7 +13,7 @@ from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame, Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
-from lesionlens.napari.model.screen.drawing import Artist
+from lesionlens.napari.model.screen.drawing import TilePainter
 
 SHAPE = (40, 40, 40)
 TILE = Tile(MrSequence.T1C, Plane.AXIAL)
@@ -30,8 +30,8 @@ def board(**views) -> Board:
     return Board(frame=Frame.patient(), views=ViewChoices(layout=Layout.ONE, **views), opened=True)
 
 
-def artist(data, affine=None) -> Artist:
-    return Artist(
+def artist(data, affine=None) -> TilePainter:
+    return TilePainter(
         {MrSequence.T1C: Picture.of(data, Grid(SHAPE, np.eye(4) if affine is None else affine))}
     )
 

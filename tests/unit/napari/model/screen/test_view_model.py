@@ -18,7 +18,7 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import view_model_of
-from lesionlens.napari.model.state.events import PlaceVisited, WindowChosen
+from lesionlens.napari.model.state.events import PositionVisited, WindowChosen
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.edits import outline_words
 
@@ -104,7 +104,7 @@ def test_going_to_the_same_candidate_again_happens_again(session):
     session.go_to(2)
     session.go_to(2)
     two = session.candidate()
-    assert seen == [PlaceVisited(two.centroid_mm, two.bounding_box_mm)] * 2
+    assert seen == [PositionVisited(two.centroid_mm, two.bounding_box_mm)] * 2
 
 
 def test_the_same_preset_asked_for_again_happens_again(session):

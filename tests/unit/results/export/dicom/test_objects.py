@@ -34,7 +34,13 @@ from lesionlens.base.labels import (
     Source,
 )
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    LesionMeasurement,
+    TimePoint,
+)
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
@@ -385,7 +391,7 @@ def _of_every_kind(make):
         ReviewEvent(c.tracking_uid, states[c.id % 2], "A", "2026-01-05T10:00:00Z")
         for c in candidates
     )
-    now = tuple(Measured.of(c) for c in candidates)
+    now = tuple(LesionMeasurement.of(c) for c in candidates)
     followup = Comparison(
         (TimePoint("2026-01-05", "1.2.3", now), TimePoint("2026-03-05", None, now)),
         tuple(Change(one, one) for one in now),
@@ -981,7 +987,7 @@ def test_key_objects_name_the_slice_on_which_a_candidate_is_largest(exported):
 
 def test_a_report_says_which_examination_it_is_and_what_changed(make, tmp_path):
     analysis = make(dicom=True)
-    first, second = (Measured.of(c) for c in analysis.findings.candidates)
+    first, second = (LesionMeasurement.of(c) for c in analysis.findings.candidates)
     before = replace(first, volume_ml={r: v and v / 2 for r, v in first.volume_ml.items()})
     found = Comparison(
         (

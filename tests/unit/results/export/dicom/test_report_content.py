@@ -22,7 +22,7 @@ from lesionlens.results.export import bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.slicer import SlicerExporter
-from lesionlens.results.review.report_items import TRACKING_UID, items_below
+from lesionlens.results.review.report_items import TRACKING_UID, iter_items
 
 TIME = "2026-01-05T10:00:00Z"
 
@@ -42,9 +42,7 @@ def objects(analysis, folder):
 
 def named(node, code):
     return [
-        item
-        for item in items_below(node)
-        if item.ConceptNameCodeSequence[0].CodeValue == code.value
+        item for item in iter_items(node) if item.ConceptNameCodeSequence[0].CodeValue == code.value
     ]
 
 
@@ -78,7 +76,7 @@ def test_dcmtk_reads_a_reviewed_report(reviewed, tmp_path, tool):
 
 def test_no_time_in_the_report_names_an_offset(reviewed, tmp_path):
     written = objects(reviewed, tmp_path)["sr"]
-    times = [str(item.DateTime) for item in items_below(written) if item.ValueType == "DATETIME"]
+    times = [str(item.DateTime) for item in iter_items(written) if item.ValueType == "DATETIME"]
     assert times
     assert all(time.replace(".", "").isdecimal() for time in times)
 
@@ -175,7 +173,7 @@ def test_a_lobe_is_a_coded_site(make, tmp_path, region, expected):
 
 
 def _uid(group):
-    return next(item.UID for item in items_below(group) if item.ValueType == "UIDREF")
+    return next(item.UID for item in iter_items(group) if item.ValueType == "UIDREF")
 
 
 def test_both_diameters_are_drawn_and_cross_at_right_angles(make, tmp_path):

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from lesionlens.network.normalise import Z_LIMIT
 from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, noise
+from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, noise
 from lesionlens.training.data import Packed, cut_window
 
 _CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ _BORDER_VOX = 6  # margin around a whole brain, so that it may be enlarged
 Window = tuple[int, int, int]
 
 
-def varied(
+def augment(
     packed: Packed, spacing_mm: float, window: Window | None, rng: np.random.Generator
 ) -> Packed:
     """Return an augmented volume, or a window of it.
@@ -99,7 +99,7 @@ def _centre_window(packed: Packed, window: Window) -> Packed:
 
 def _reimaged(packed: Packed, spacing_mm: float, streams: RandomStreams) -> Packed:
     i, j, k = packed.code.shape
-    frame = DrawnFrame((i, j, k), torch.tensor([spacing_mm]))
+    frame = SyntheticFrame((i, j, k), torch.tensor([spacing_mm]))
     coordinates = _sampling_grid(streams, frame)
     label_maps = np.stack([packed.code, packed.instances]).astype(np.float32)
     sampled = _sample(torch.from_numpy(label_maps)[None], coordinates, "nearest")
@@ -131,7 +131,7 @@ def _affine(streams: RandomStreams) -> Tensor:
     return matrix
 
 
-def _sampling_grid(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+def _sampling_grid(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
     """Return sampling coordinates for `grid_sample`; (1, I, J, K, 3)."""
     positions_mm = torch.einsum("ab,nbijk->naijk", _affine(streams), frame.grid_mm())
     strength = streams.uniform(0.0, 3.0)
@@ -145,7 +145,9 @@ def _sample(volume: Tensor, coordinates: Tensor, mode: str = "bilinear") -> Tens
     return functional.grid_sample(volume, coordinates, mode=mode, align_corners=True)
 
 
-def _imaged(streams: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
+def _imaged(
+    streams: RandomStreams, frame: SyntheticFrame, channels: Tensor, brain: Tensor
+) -> Tensor:
     """Apply contrast curves and simulated acquisition to z-scores (1, 4, ...); (4, I, J, K)."""
     intensities = torch.stack([_intensities(volume, brain[0, 0]) for volume in channels[0]])[None]
     curved = _with_curves(streams, intensities) * brain

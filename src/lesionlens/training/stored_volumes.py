@@ -12,9 +12,9 @@ import numpy as np
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.files import array_cache
+from lesionlens.training.augmentation import augment
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import Batch, Packed, collate
-from lesionlens.training.variation import varied
 
 
 def keep(packed: Packed, file: Path) -> None:
@@ -88,7 +88,7 @@ class FolderSource:
             self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
         ]
         if self._vary_mm is not None:
-            chosen = [varied(p, self._vary_mm, self._stage.window, rng) for p in chosen]
+            chosen = [augment(p, self._vary_mm, self._stage.window, rng) for p in chosen]
         self._completed += 1
         self.shown += size
         return collate(chosen, rng, self._config)

@@ -15,12 +15,12 @@ from lesionlens.base.records.prediction import (
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
 from lesionlens.engines.engine import SupportsPerturbation
-from lesionlens.engines.validation import images_kept, validated_perturbed
+from lesionlens.engines.validation import images_unchanged, validated_perturbed
 
 NO_LIMIT = QuestionTime()
 
 
-class Questions:
+class PerturbationRunner:
     """Requests perturbed predictions about one study, and records those skipped for lack of time.
 
     Parameters
@@ -42,11 +42,11 @@ class Questions:
         self._unanswered: list[str] = []
 
     @property
-    def unanswered(self) -> tuple[str, ...]:
+    def skipped(self) -> tuple[str, ...]:
         """Descriptions of the requests skipped for lack of time, in order."""
         return tuple(self._unanswered)
 
-    def ask(
+    def predict(
         self, purpose: str, perturbations: Sequence[InputPerturbation], passes: int | None = None
     ) -> PerturbedPrediction | None:
         """Return predictions for perturbations of the study.
@@ -77,7 +77,7 @@ class Questions:
             situation = "when it predicted perturbed inputs"
             with self._limit:
                 with (
-                    images_kept(self._engine, self.prepared),
+                    images_unchanged(self._engine, self.prepared),
                     plugins.plugin_errors(self._engine, name, situation),
                 ):
                     prediction = self._engine.predict_perturbed(
@@ -89,15 +89,15 @@ class Questions:
         return None
 
 
-def questions_to(
+def perturbation_runner(
     engine: object,
     prepared: PreparedStudy,
     prediction: Prediction,
     context: RunContext,
-) -> Questions | None:
+) -> PerturbationRunner | None:
     """Return the object for perturbed predictions; None if the engine has none."""
     if Capability.PERTURB not in prediction.engine.capabilities or prediction.unperturbed is None:
         return None
     if not isinstance(engine, SupportsPerturbation):
         return None
-    return Questions(engine, prepared, prediction.question_time, context)
+    return PerturbationRunner(engine, prepared, prediction.question_time, context)

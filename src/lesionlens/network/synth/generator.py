@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lesionlens.network.normalise import zscore
-from lesionlens.network.synth import kinds as other_lesions
+from lesionlens.network.synth import other_lesions
 from lesionlens.network.synth import plaques as demyelination
 from lesionlens.network.synth import tumour as lesions
 from lesionlens.network.synth.anatomy import Anatomy, grow, sample_pose, warp
@@ -21,9 +21,9 @@ from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
 from lesionlens.network.synth.atlas import choose, sites_of
 from lesionlens.network.synth.contrast import sample_contrast
 from lesionlens.network.synth.distractors import Distractors, carve_cavity, scatter
-from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 from lesionlens.network.synth.instances import number
-from lesionlens.network.synth.kinds import KindShares, Mimics
+from lesionlens.network.synth.other_lesions import LesionFrequencies, Mimics
 from lesionlens.network.synth.plaques import Plaques
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
@@ -33,7 +33,7 @@ _OUTLINING_FRACTION = 0.12
 
 
 @dataclass(frozen=True, slots=True)
-class DrawConfig:
+class GeneratorConfig:
     """Configuration of the generator."""
 
     shape: tuple[int, int, int] = (80, 96, 80)
@@ -54,7 +54,7 @@ class DrawConfig:
     """Tumour fraction at which a voxel is labelled; readers include the fading border."""
     reader_margin_mm: float = 1.2
     """Smoothing before the outer border of core and enhancing labels."""
-    kinds: KindShares = field(default_factory=KindShares)
+    kinds: LesionFrequencies = field(default_factory=LesionFrequencies)
     """Lesions other than gliomas."""
     head: bool = False
     """Add skull and scalp instead of a stripped brain."""
@@ -66,7 +66,7 @@ class DrawConfig:
 class Geometry:
     """Tissue composition and labels, before intensities."""
 
-    frame: DrawnFrame
+    frame: SyntheticFrame
     anatomy: Anatomy
     distractors: Distractors
     membership: Tensor
@@ -115,7 +115,9 @@ def _membership(anatomy: Anatomy, tumour: lesions.Tumour) -> Tensor:
     return torch.cat([fractions, anatomy.mask - anatomy.brain], 1)
 
 
-def _labels(config: DrawConfig, frame: DrawnFrame, fractions: Tensor, brain: Tensor) -> Tensor:
+def _labels(
+    config: GeneratorConfig, frame: SyntheticFrame, fractions: Tensor, brain: Tensor
+) -> Tensor:
     """Return nested labels as readers outline them: including fading borders and thin rims."""
     oedema, solid, necrosis, enhancing = torch.split(fractions[:, 5:9], 1, 1)
     core = (solid + necrosis + enhancing).clamp(0, 1)
@@ -128,12 +130,14 @@ def _labels(config: DrawConfig, frame: DrawnFrame, fractions: Tensor, brain: Ten
 
 
 @torch.no_grad()
-def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Geometry:
+def generate_geometry(
+    config: GeneratorConfig, seeds: Sequence[int], device: str = "cpu"
+) -> Geometry:
     """Generate anatomy, tumours and distractors; see `draw`."""
     torch_device = torch.device(device)
     streams, heads = RandomStreams(seeds, torch_device), choose(seeds, config.individuals)
     low, high = config.spacing_mm
-    frame = DrawnFrame(config.shape, streams.uniform(low, high))
+    frame = SyntheticFrame(config.shape, streams.uniform(low, high))
     grid, pose = frame.grid_mm(), sample_pose(streams)
     other_streams = RandomStreams(seeds, torch_device, stream=other_lesions.STREAM)
     plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
@@ -245,7 +249,7 @@ def _overlay(streams: RandomStreams, extra: Distractors, image: Tensor, values: 
 
 @torch.no_grad()
 def paint(
-    config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0
+    config: GeneratorConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0
 ) -> SyntheticBatch:
     """Render a geometry with contrasts and artefacts; each `round_` simulates another scanner."""
     streams = RandomStreams(seeds, geometry.membership.device, stream=1 + round_)
@@ -280,7 +284,7 @@ def paint(
     )
 
 
-def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> SyntheticBatch:
+def draw(config: GeneratorConfig, seeds: Sequence[int], device: str = "cpu") -> SyntheticBatch:
     """Generate one patient for each seed.
 
     Parameters
@@ -290,7 +294,7 @@ def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Synth
     device : str
         ``cpu`` or ``cuda``; numbers are the same up to rounding.
     """
-    return paint(config, draw_geometry(config, seeds, device), seeds)
+    return paint(config, generate_geometry(config, seeds, device), seeds)
 
 
 _SKULL = ((0.10, 0.35), (0.10, 0.35), (0.05, 0.3), (0.05, 0.3))
@@ -299,7 +303,7 @@ _SCALP = ((0.9, 1.7), (0.9, 1.7), (0.5, 1.3), (0.6, 1.4))
 
 
 def add_head(
-    streams: RandomStreams, frame: DrawnFrame, image: Tensor, mask: Tensor
+    streams: RandomStreams, frame: SyntheticFrame, image: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Add a dark skull and a bright scalp around the brain.
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.site.database.describing import Description
+from lesionlens.site.database.descriptions import Description
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import WorklistDatabase
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from lesionlens.base.errors import PluginError
-from lesionlens.base.text import writable
+from lesionlens.base.text import encodable
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Record = TypeVar("Record")
 
 
-def as_declared(record: Any, kind: type[Record], who: str) -> Record:
+def validated_record(record: Any, kind: type[Record], who: str) -> Record:
     """Return a record with every field of its declared type.
 
     Arrays and functions are kept; equivalent values are converted: a list to a tuple, "t1" to
@@ -65,7 +65,7 @@ def _adapter(kind: type[Any]) -> TypeAdapter[list[Any]]:
 def _written(value: Any) -> Any:
     """Return a value with all its text as files can hold it."""
     if type(value) is str:
-        return writable(value)
+        return encodable(value)
     if is_dataclass(value):
         values = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
         return replace(value, **{name: _written(item) for name, item in values.items()})  # type: ignore[type-var]

@@ -70,11 +70,11 @@ class OtherImage:
 
     name: str
     """Displayed name."""
-    plain: str
+    short_name: str
     """Displayed name without the series' description."""
     volume: Volume
     """Volume of float32 on its own grid; NaN where there is no value."""
-    how: str = ""
+    alignment: str = ""
     """How it was aligned; empty if it was computed from aligned images."""
     doubtful: bool = False
     """Whether the alignment should be checked visually."""
@@ -105,7 +105,7 @@ def align_other_series(
     fixed = prepared.images[prepared.reference]
     moving = pyramid(np.nan_to_num(values), series.grid)
     registration = register(pyramid(fixed, prepared.working), moving, context=context)
-    affine = np.asarray(np.linalg.inv(registration.moved) @ series.grid.affine)
+    affine = np.asarray(np.linalg.inv(registration.reference_to_sequence) @ series.grid.affine)
     how = f"moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f}°"
     warning = ", doubtful: check by eye" if registration.doubtful else ""
     grid = replace(series.grid, affine=affine)
@@ -130,14 +130,16 @@ def subtraction(prepared: PreparedStudy) -> OtherImage:
             next_step="Open a study with both, or name them",
         )
     before, after = images[MrSequence.T1], images[MrSequence.T1C]
-    scale, offset = matched(before[prepared.brain], after[prepared.brain])
+    scale, offset = match_intensities(before[prepared.brain], after[prepared.brain])
     covered = (before > 0) & (after > 0)
     difference = after - (np.float32(scale) * before + np.float32(offset))
     difference = np.where(covered, difference, np.float32(np.nan))
     return OtherImage("T1c - T1", "T1c - T1", Volume(difference, prepared.working))
 
 
-def matched(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
+def match_intensities(
+    before: NDArray[np.float32], after: NDArray[np.float32]
+) -> tuple[float, float]:
     """Return scale and offset that match one image's intensities to another's.
 
     Robust linear fit; outliers such as enhancement are excluded iteratively.
@@ -147,7 +149,7 @@ def matched(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[fl
     >>> t1 = np.linspace(50, 150, 1000, dtype=np.float32)
     >>> t1c = 2 * t1 + 10
     >>> t1c[:100] += 300
-    >>> [round(float(value), 2) for value in matched(t1, t1c)]
+    >>> [round(float(value), 2) for value in match_intensities(t1, t1c)]
     [2.0, 10.0]
     """
     x, y = before.astype(np.float64), after.astype(np.float64)

@@ -15,15 +15,15 @@ from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.provenance import version_of
-from lesionlens.base.records.prompts import LOOK_MM, PromptRequest, PromptResponse
+from lesionlens.base.records.prompts import CORRECTION_RADIUS_MM, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.kept_memory import trim_memory
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.engines.prompting.crop_pass import THREADS
 from lesionlens.engines.prompting.prompts import Prompter
 from lesionlens.engines.prompting.rules import is_inside, outside_brain
 from lesionlens.engines.prompting.study_features import PromptStudy
+from lesionlens.engines.retained_memory import trim_memory
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
 from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.model import PromptNetwork
@@ -145,7 +145,7 @@ def _resampled_request(question: PromptRequest, source: Grid, target: Grid) -> P
     outline = question.outline
     if outline is not None:
         points = np.concatenate([foreground, background[inside]])
-        outline = resample_mask_near(outline, source, target, points, LOOK_MM)
+        outline = resample_mask_near(outline, source, target, points, CORRECTION_RADIUS_MM)
     return PromptRequest(foreground, background[inside], outline, question.region)
 
 

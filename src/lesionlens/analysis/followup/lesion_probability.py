@@ -20,7 +20,7 @@ _RIDGE, _MAX_ITERATIONS, _TOLERANCE = 1.0, 25, 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Likeness:
+class LesionProbability:
     """Predictions of the regression, 0 to 1."""
 
     before: Rows
@@ -33,7 +33,7 @@ class Likeness:
 
 def likeness(
     images: Sequence[Floats], brain: Mask, queried: Mask, inside: Mask, outside: Mask
-) -> Likeness:
+) -> LesionProbability:
     """Train one logistic regression on two examinations, and apply it to both.
 
     Parameters
@@ -67,7 +67,7 @@ def likeness(
     before, now = (sigmoid(design(row_sets[2]) @ coefficients) for row_sets in features)
     inside_mean = float(predictions[is_lesion > 0].mean())
     outside_mean = float(predictions[is_lesion == 0].mean())
-    return Likeness(before, now, inside_mean, outside_mean)
+    return LesionProbability(before, now, inside_mean, outside_mean)
 
 
 def _products(plain: Rows) -> Rows:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision
-from lesionlens.network.forked import works_when_forked
+from lesionlens.network.fork_safety import fork_safe
 
 if TYPE_CHECKING:
     from lesionlens.engines.engine import Engine
@@ -76,7 +76,7 @@ class EngineChoice:
         return [name for name, is_requested in requested.items() if is_requested]
 
     @property
-    def here(self) -> EngineChoice:
+    def local(self) -> EngineChoice:
         """The local engine choice that is used if the server does not answer."""
         return replace(self, engine="lens", server=None, fall_back=False)
 
@@ -101,7 +101,7 @@ class EngineChoice:
             pass
         return loading
 
-    @works_when_forked
+    @fork_safe
     def load(self) -> Engine:
         """Load the network, or connect to the server.
 
@@ -116,7 +116,7 @@ class EngineChoice:
         ServerError
             The server does not answer, or refuses.
         """
-        from lesionlens.engines.plugged_in import make_engine  # noqa: PLC0415  (heavy)
+        from lesionlens.engines.plugin_engines import make_engine  # noqa: PLC0415  (heavy)
         from lesionlens.engines.threads import use_threads  # noqa: PLC0415
 
         if self.server is not None:
@@ -147,4 +147,4 @@ class EngineChoice:
             if not self.fall_back:
                 raise
             notice = f"Analysed on this machine because of --fall-back: found {error.found}"
-            return work(self.here), (notice,)
+            return work(self.local), (notice,)

@@ -21,15 +21,15 @@ from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
-    MENTIONED,
+    HIGH_UNCERTAINTY,
+    MIN_MENTIONED_PROBABILITY,
     UNCERTAIN_PLACE,
-    UNSURE,
     Appearance,
     Candidate,
     DoubtfulPart,
     Location,
 )
-from lesionlens.base.records.followup import changed_words
+from lesionlens.base.records.followup import change_text
 from lesionlens.base.records.response import Response
 from lesionlens.base.text import millilitres
 from lesionlens.results.export.messages import Messages
@@ -38,7 +38,7 @@ LANGUAGES = ("en", "de")
 """Languages in the package."""
 
 
-class Words:
+class ReportTexts:
     """Texts of one language.
 
     Parameters
@@ -89,7 +89,7 @@ class Words:
         """Format a fraction in percent, without the sign."""
         return self.number(100 * fraction, 0)
 
-    def truth(self, value: bool | None) -> str:
+    def yes_no(self, value: bool | None) -> str:
         """Return a truth value in words."""
         return self("unknown") if value is None else self("yes" if value else "no")
 
@@ -101,11 +101,11 @@ class Words:
         """Return a region's name."""
         return self._entry("regions", region.value)
 
-    def measured(self, enhancing: bool) -> str:
+    def measured_part(self, enhancing: bool) -> str:
         """Return the part that a candidate's diameters measure."""
         return self("measured_enhancing" if enhancing else "measured_whole")
 
-    def place(self, location: Location) -> str:
+    def location_text(self, location: Location) -> str:
         """Return a candidate's location; an unknown region is unchanged.
 
         Examples
@@ -169,7 +169,11 @@ class Words:
             location, comma, size = value.rpartition(", ")
             has_size = comma and size[:1].isdigit()
             size = size.replace(".", self("decimal"))
-            return f"{self.place_named(location)}, {size}" if has_size else self.place_named(value)
+            return (
+                f"{self.translated_location(location)}, {size}"
+                if has_size
+                else self.translated_location(value)
+            )
         if name in ("day", "days", "makers"):
             return self.days(value)
         return value.replace(".", self("decimal"))
@@ -186,7 +190,7 @@ class Words:
             r"\bexamination (\d+)", lambda match: self("fu_examination", n=match[1]), text
         )
 
-    def place_named(self, text: str) -> str:
+    def translated_location(self, text: str) -> str:
         """Translate a location that is stored as text; an unknown one is unchanged.
 
         Examples
@@ -206,11 +210,11 @@ class Words:
         if certain_text not in locations:
             return text
         location = locations[certain_text]
-        return self.place(
+        return self.location_text(
             Location(location.side, location.region and location.region + text[len(certain_text) :])
         )
 
-    def entered(self, value: str) -> str:
+    def response_input_text(self, value: str) -> str:
         """Return a reader's input for a response in words."""
         return self._entry("entered", value)
 
@@ -222,7 +226,7 @@ class Words:
         """Return the template of a report sentence: of a candidate, or of the study."""
         return self._entry("sentences", name)
 
-    def signed(self, value: float | None) -> str:
+    def signed_percent(self, value: float | None) -> str:
         """Format a change in percent with its sign.
 
         Examples
@@ -235,7 +239,7 @@ class Words:
         digits = 0 if abs(value) >= 10 else 1
         return f"{value:+z.{digits}f} %".replace(".", self("decimal"))
 
-    def compared(self, value: float | None, limits: tuple[float, float]) -> str:
+    def percent_beside_limits(self, value: float | None, limits: tuple[float, float]) -> str:
         """Format a change in percent so that it lies on its side of the limits shown beside it.
 
         Examples
@@ -245,7 +249,7 @@ class Words:
         """
         if value is None:
             return self("unknown")
-        text = changed_words(value, limits[value > 0])
+        text = change_text(value, limits[value > 0])
         return f"{text} %".replace(".", self("decimal"))
 
     def conclusion(
@@ -273,7 +277,7 @@ class Words:
         additions += [self("conclusion_apart", n=apart)] if apart else []
         return " ".join([f"{sentence.rstrip('.')}.", *additions]) if additions else sentence
 
-    def unsure(self, value: float) -> str:
+    def uncertainty_text(self, value: float) -> str:
         """Return the engine's uncertainty in words.
 
         Examples
@@ -281,9 +285,11 @@ class Words:
         >>> load("en").unsure(0.24)
         '0.24 (0 sure, 1 undecided)'
         """
-        return self("unsure" if value < UNSURE else "very_unsure", value=self.number(value, 2))
+        return self(
+            "unsure" if value < HIGH_UNCERTAINTY else "very_unsure", value=self.number(value, 2)
+        )
 
-    def doubtful(self, part: DoubtfulPart) -> str:
+    def doubtful_part_text(self, part: DoubtfulPart) -> str:
         """Describe a doubtful part of an outline: size, position and reason.
 
         Examples
@@ -316,11 +322,11 @@ class Words:
         listed = ", ".join(
             f"{self._entry('appearances', lesion_kind.value)} {self.percent(probability)} %"
             for lesion_kind, probability in kind.ranked
-            if probability >= MENTIONED
+            if probability >= MIN_MENTIONED_PROBABILITY
         )
         return self("no_kind" if kind.looks_like is None else "kind", listed=listed)
 
-    def shares(self, probabilities: Mapping[LesionClass, float]) -> str:
+    def class_probabilities_text(self, probabilities: Mapping[LesionClass, float]) -> str:
         """Return the engine's own class probabilities, highest first, with a caution."""
         ranked = sorted(probabilities.items(), key=lambda item: -item[1])
         listed = (
@@ -381,7 +387,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 
 @cache
-def load(language: str) -> Words:
+def load(language: str) -> ReportTexts:
     """Return a language's texts.
 
     Parameters
@@ -395,7 +401,7 @@ def load(language: str) -> Words:
         Unknown language, or the file lacks a key or has other placeholders.
     """
     if language in LANGUAGES:
-        return Words(_builtin_table(language))
+        return ReportTexts(_builtin_table(language))
     path = Path(language)
     if path.suffix != ".toml" or not path.is_file():
         raise UnusableInputError(
@@ -410,7 +416,7 @@ def load(language: str) -> Words:
     problems = differences(table, _builtin_table("en"))
     if problems:
         raise _unusable(path, f"without, or with other {{places}} in: {', '.join(problems[:5])}")
-    return Words(table)
+    return ReportTexts(table)
 
 
 def differences(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:

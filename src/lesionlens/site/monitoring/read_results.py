@@ -22,7 +22,7 @@ from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.image_features import image_features
 from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
-from lesionlens.site.cohort.studies import places_of
+from lesionlens.site.cohort.studies import study_paths_by_name
 from lesionlens.site.monitoring.records import (
     CONFIRMED,
     VERDICTS,
@@ -126,7 +126,7 @@ def add_image_features(
     UnusableInputError
         The folder does not exist, or no study in it has the name of a result.
     """
-    stage, paths_by_name = "looking at images", places_of(folder)
+    stage, paths_by_name = "looking at images", study_paths_by_name(folder)
     with_features, notices, n_missing = [], [], 0
     for number, study in enumerate(studies):
         context.check(stage)

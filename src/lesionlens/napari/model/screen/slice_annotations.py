@@ -76,7 +76,7 @@ def words_of(
     if image.number == 0:
         return first, "outside this series"
     overlays, analysis = board.overlays, board.analysis
-    moved = overlays is not None and analysis is not None and tile.sequence in overlays.moved
+    moved = overlays is not None and analysis is not None and tile.sequence in overlays.registered
     grid = analysis.study.series[tile.sequence].grid if analysis and moved else picture.grid
     acquired, resampling = plane_of_acquisition(grid), ""
     slices = f"from {grid.spacing_mm.max():.3g} mm slices"

@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import FINISH
-from lesionlens.napari.commands.table import KEYED
+from lesionlens.napari.commands.table import KEY_COMMANDS
 
 _NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Return": "Enter"}
 
@@ -44,7 +44,7 @@ def clashes(viewer: Any) -> tuple[str, ...]:
         bound |= {str(key): callback for key, callback in keymap.items()}
     own_keys = (
         (napari_key(command), command.shown_key, command.description)
-        for command in KEYED
+        for command in KEY_COMMANDS
         if command.name != FINISH
     )
     return tuple(

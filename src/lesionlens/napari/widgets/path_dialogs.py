@@ -8,7 +8,7 @@ from pathlib import Path
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.loading import study_paths
 from lesionlens.napari.qt.waiting import when_idle
-from lesionlens.napari.widgets.asking import ask_path
+from lesionlens.napari.widgets.dialogs import ask_path
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 
 

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
-from lesionlens.base.declared import as_declared
 from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.study import Series, Study
 
 _NIFTI_CODES = frozenset(range(6))
 
 
-def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
+def select_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     """Return the reader with the highest certainty for all these paths.
 
     Parameters
@@ -80,7 +80,7 @@ def read_with(
             why=f"gave {type(result).__name__} for a study",
             expected="a lesionlens.base.records.study.Study",
         )
-    checked = as_declared(result, Study, plugins.name_of(reader, label))
+    checked = validated_record(result, Study, plugins.name_of(reader, label))
     for problem, expected in (
         *_invalid_parts(checked),
         *_unmet_requests(checked, named, requested_study),

@@ -41,7 +41,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def turn_of(engine: object, context: RunContext) -> Iterator[None]:
+def exclusive_use(engine: object, context: RunContext) -> Iterator[None]:
     """Wait until no other thread uses an engine, and use it alone.
 
     Raises

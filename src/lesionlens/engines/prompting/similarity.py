@@ -69,11 +69,11 @@ def shifted_logits(
     coefficients = np.linalg.solve(kernel + _NOISE * np.eye(len(points)), shortfall)
     adjustable = np.abs(logits) <= 2 * _MAX_MARGIN
     for point, value, coefficient in zip(points, values.T, coefficients, strict=True):
-        logits += adjustable * (np.float32(coefficient) * likeness_map(point, value, smooth))
+        logits += adjustable * (np.float32(coefficient) * similarity_map(point, value, smooth))
     return np.asarray(logits, np.float32)
 
 
-def carried_on(
+def propagated_corrections(
     logits: Floats,
     smooth: Floats,
     outline: Mask,
@@ -161,7 +161,7 @@ def _appearance_similarity(images: Floats, reference: Floats, scale: float) -> F
     return np.exp(similarity, out=similarity)
 
 
-def likeness_map(point: Points, reference: Floats, images: Floats) -> Floats:
+def similarity_map(point: Points, reference: Floats, images: Floats) -> Floats:
     """Return the kernel between every voxel of (C, I, J, K) images and one voxel."""
     similarity = _appearance_similarity(images, reference, _APPEARANCE_SCALE)
     for axis, position in enumerate(point):

@@ -18,7 +18,7 @@ R = TypeVar("R")
 _imported_in = os.getpid()
 
 
-def works_when_forked(function: Callable[P, R]) -> Callable[P, R]:
+def fork_safe(function: Callable[P, R]) -> Callable[P, R]:
     """Run a function in a new thread wherever this process was forked from another."""
 
     @wraps(function)

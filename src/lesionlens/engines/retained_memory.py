@@ -30,14 +30,14 @@ _unlimited_blocks = 0
 
 
 @contextmanager
-def all_memory_kept() -> Iterator[None]:
-    """As `kept_memory`, for a command that analyses one study: `trim_memory` does nothing.
+def all_memory_retained() -> Iterator[None]:
+    """As `retained_memory`, for a command that analyses one study: `trim_memory` does nothing.
 
     A tenth of an analysis was the kernel clearing pages that had been returned between passes; the
     peak is 70 to 200 MB higher.
     """
     global _unlimited_blocks  # noqa: PLW0603
-    with kept_memory():
+    with retained_memory():
         with _lock:
             _unlimited_blocks += 1
         try:
@@ -48,7 +48,7 @@ def all_memory_kept() -> Iterator[None]:
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def retained_memory() -> Iterator[None]:
     """Reuse freed memory within the block; return it to the system at the end.
 
     Threads started later share one arena, because memory in one arena cannot be used from another:
@@ -94,7 +94,7 @@ def trim_memory() -> None:
 
     A window has many threads, and therefore many arenas: each group of passes would leave its
     memory in other arenas, 1 to 2 GB in one analysis. Does nothing before glibc 2.33 or within
-    `all_memory_kept`.
+    `all_memory_retained`.
     """
     if _unlimited_blocks:
         return

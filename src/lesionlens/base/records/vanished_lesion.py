@@ -12,7 +12,7 @@ from lesionlens.base.records.findings import Length, Point
 
 
 @dataclass(frozen=True, slots=True)
-class GoneLesion:
+class VanishedLesion:
     """Position of a lesion that is no longer flagged, for matching if it is flagged again."""
 
     __pydantic_config__: ClassVar = STRICT

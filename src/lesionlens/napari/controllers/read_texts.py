@@ -6,7 +6,7 @@ from lesionlens.base.labels import Phase
 from lesionlens.napari.controllers.read_controller import ReadController
 
 
-def phase_words(controller: ReadController) -> str:
+def phase_text(controller: ReadController) -> str:
     """Describe the phase of the read in one line, and how it ends."""
     read_session = controller.read_session
     if read_session is None:
@@ -14,11 +14,11 @@ def phase_words(controller: ReadController) -> str:
     session = f"Session {read_session.key.session}, {read_session.key.arm.value}. " * bool(
         read_session.key.session
     )
-    if read_session.signed:
-        locked, read = read_session.locked, read_session.read
+    if read_session.is_signed:
+        locked, read = read_session.is_unaided_signed, read_session.read
         next_hint = " Go to the next study (PgDown)." * locked
         return f"{session}Signed: {read.unaided if locked else read.signed}.{next_hint}"
-    if not read_session.closed:
+    if not read_session.is_analysis_hidden:
         unaided = read_session.read.unaided
         return f"{session}{f'Unaided: {unaided}. ' if unaided else ''}Decide, then sign."
     if not read_session.key.arm.aided:
@@ -31,7 +31,7 @@ def phase_words(controller: ReadController) -> str:
     return f"{session}{analysis} stays hidden until you sign your own read.{disclosure}"
 
 
-def analyse_words(controller: ReadController) -> str | None:
+def analyse_button_text(controller: ReadController) -> str | None:
     """Return the text of *Analyse* during an unaided read; empty if it is not available.
 
     None outside an unaided read.
@@ -39,13 +39,13 @@ def analyse_words(controller: ReadController) -> str | None:
     Examples
     --------
     >>> from lesionlens.napari.model.acts.session import ReviewSession
-    >>> analyse_words(ReadController(ReviewSession())) is None
+    >>> analyse_button_text(ReadController(ReviewSession())) is None
     True
     """
     read_session = controller.read_session
-    if read_session is None or not read_session.closed:
+    if read_session is None or not read_session.is_analysis_hidden:
         return None
-    if not read_session.key.arm.aided or controller.withheld or read_session.locked:
+    if not read_session.key.arm.aided or controller.withheld or read_session.is_unaided_signed:
         return ""
     return "Analyse: shown after you have signed"
 
@@ -53,22 +53,26 @@ def analyse_words(controller: ReadController) -> str | None:
 def what_is_signed(controller: ReadController) -> str:
     """Return the statement of an unaided signature; empty, with a message, if already signed."""
     read_session = controller.read_session
-    if read_session is None or read_session.locked:
+    if read_session is None or read_session.is_unaided_signed:
         controller.session.decline("This read is signed. Go to the next study.")
         return ""
-    return read_session.unaided_statement
+    return read_session.unaided_summary
 
 
-def sign_words(controller: ReadController) -> str:
+def sign_button_text(controller: ReadController) -> str:
     """Return the text of the sign button; empty if there is nothing to sign.
 
     Examples
     --------
     >>> from lesionlens.napari.model.acts.session import ReviewSession
-    >>> sign_words(ReadController(ReviewSession()))
+    >>> sign_button_text(ReadController(ReviewSession()))
     ''
     """
-    if controller.read_session is None or not controller.closed or controller.read_session.locked:
+    if (
+        controller.read_session is None
+        or not controller.closed
+        or controller.read_session.is_unaided_signed
+    ):
         return ""
     count = len(controller.read_session.read.marks_of(Phase.UNAIDED))
     return f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"

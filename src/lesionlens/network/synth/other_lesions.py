@@ -16,7 +16,7 @@ from torch import Tensor
 from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy, Pose
 from lesionlens.network.synth.atlas import sites_of, surface_of
 from lesionlens.network.synth.contrast import CLASSES
-from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+from lesionlens.network.synth.fields import RandomStreams, SyntheticFrame, blur, noise, spread
 from lesionlens.network.synth.tumour import (
     MAX_LESIONS,
     MENINGIOMA,
@@ -45,7 +45,7 @@ and FLAIR."""
 
 
 @dataclass(frozen=True, slots=True)
-class KindShares:
+class LesionFrequencies:
     """How often lesions other than gliomas are generated."""
 
     metastases: float = 0.0
@@ -84,10 +84,10 @@ def replan(
     heads: Sequence[int],
     pose: Pose,
     plan: LesionPlan,
-    shares: KindShares,
+    shares: LesionFrequencies,
 ) -> LesionPlan:
     """Turn some of the planned tumours into metastases or meningiomas."""
-    if shares == KindShares():
+    if shares == LesionFrequencies():
         return plan
     roll = streams.uniform(0, 1)
     tumour = plan.count > 0
@@ -125,7 +125,9 @@ def replan(
     )
 
 
-def recolour(streams: RandomStreams, values: Tensor, kind: Tensor, shares: KindShares) -> Tensor:
+def recolour(
+    streams: RandomStreams, values: Tensor, kind: Tensor, shares: LesionFrequencies
+) -> Tensor:
     """Give metastases, meningiomas and isointense cores their intensities, (B, 4, 10)."""
     new = values.clone()
     cortex = values[:, :, _CORTEX]
@@ -162,7 +164,7 @@ def recolour(streams: RandomStreams, values: Tensor, kind: Tensor, shares: KindS
 
 
 def _blob(
-    streams: RandomStreams, frame: DrawnFrame, grid: Tensor, centre: Tensor, radius: Tensor
+    streams: RandomStreams, frame: SyntheticFrame, grid: Tensor, centre: Tensor, radius: Tensor
 ) -> Tensor:
     """Return the signed distance, mm, to a ragged ellipsoid, (B, 1, I, J, K)."""
     size = radius[:, None] * streams.log_uniform(0.7, 1.4, 3)
@@ -172,7 +174,7 @@ def _blob(
     return signed
 
 
-def _wedge(streams: RandomStreams, frame: DrawnFrame, grid: Tensor) -> Tensor:
+def _wedge(streams: RandomStreams, frame: SyntheticFrame, grid: Tensor) -> Tensor:
     """Return a cone that widens towards the surface, 0 to 1, (B, 1, I, J, K)."""
     axis = streams.normal(3)
     axis = axis / axis.norm(dim=-1, keepdim=True).clamp_min(1e-3)
@@ -188,11 +190,11 @@ def _wedge(streams: RandomStreams, frame: DrawnFrame, grid: Tensor) -> Tensor:
 
 def scatter_mimics(
     streams: RandomStreams,
-    frame: DrawnFrame,
+    frame: SyntheticFrame,
     sites: Tensor,
     anatomy: Anatomy,
     lesion: Tensor,
-    shares: KindShares,
+    shares: LesionFrequencies,
 ) -> Mimics:
     """Sample haematomas and infarcts where there is no tumour.
 
@@ -202,7 +204,7 @@ def scatter_mimics(
         Where blood and a lacune may lie, patient mm from the volume's centre.
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue.
-    shares : KindShares
+    shares : LesionFrequencies
         How often there is one.
     """
     grid, tissue = frame.grid_mm(), anatomy.tissue

@@ -18,15 +18,15 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPrompts
+from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.prompting.rules import is_inside, outside_brain
-from lesionlens.engines.turns import turn_of
 from lesionlens.engines.validation import (
     defects,
-    images_kept,
+    images_unchanged,
     validated,
     validated_first_pass,
     validated_response,
-    visible_only,
+    without_invisible_regions,
 )
 
 Floats = NDArray[np.float32]
@@ -66,7 +66,10 @@ def first_pass(
     if plugins.is_builtin(engine):
         return engine.first_pass(prepared, context=context)
     name = f"engine {type(engine).__name__!r}"
-    with images_kept(engine, prepared), plugins.plugin_errors(engine, name, "in its first pass"):
+    with (
+        images_unchanged(engine, prepared),
+        plugins.plugin_errors(engine, name, "in its first pass"),
+    ):
         result = engine.first_pass(prepared, context=context)
     return validated_first_pass(engine, result)
 
@@ -101,8 +104,8 @@ def answer_prompts(
     question = _restricted_to_grid(question, prepared.working.shape)
     name = f"engine {type(engine).__name__!r}"
     with (
-        turn_of(engine, context),
-        images_kept(engine, prepared),
+        exclusive_use(engine, context),
+        images_unchanged(engine, prepared),
         plugins.plugin_errors(engine, name, "when it answered prompts"),
     ):
         response = engine.answer_prompts(prepared, question, probability, context=context)
@@ -147,7 +150,10 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
                 next_step="Use other weights, or --precision float32",
                 in_window="Use other weights, or float32",
             )
-        return visible_only(prediction, prepared)
-    with images_kept(engine, prepared), plugins.plugin_errors(engine, name, "when it predicted"):
+        return without_invisible_regions(prediction, prepared)
+    with (
+        images_unchanged(engine, prepared),
+        plugins.plugin_errors(engine, name, "when it predicted"),
+    ):
         prediction = engine.predict(prepared, context=context)
-    return visible_only(validated(engine, prediction, prepared), prepared)
+    return without_invisible_regions(validated(engine, prediction, prepared), prepared)

@@ -35,7 +35,7 @@ def outlines_of(result: Analysis | SavedResult) -> Outlines:
     return _digests(result.findings, result.volumes.labels.data)
 
 
-def looked_up(analysis: Analysis) -> Callable[[], Outlines]:
+def cached_outline_digests(analysis: Analysis) -> Callable[[], Outlines]:
     """Return a function that returns the digests of an analysis, computed once, when needed."""
     return cache(lambda: outlines_of(analysis))
 
@@ -55,7 +55,7 @@ def _digests(findings: Findings, labels: NDArray[np.uint8]) -> dict[str, str]:
     return digests
 
 
-def seen_by(review: Review, tracking_uid: str, outlines: Outlines) -> str | None:
+def decision_digest(review: Review, tracking_uid: str, outlines: Outlines) -> str | None:
     """Return the digest that a decision records: that of the outline; for a signature, of all.
 
     Outlines drawn by a reader are counted without their digests: the network's do not matter.
@@ -67,21 +67,23 @@ def seen_by(review: Review, tracking_uid: str, outlines: Outlines) -> str | None
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
-def signed_on_others(review: Review, outlines: Outlines) -> bool:
+def is_signed_on_other_outlines(review: Review, outlines: Outlines) -> bool:
     """Return whether the study was signed on other outlines or candidates than these."""
     if review.signed is None:
         return False
-    return review.events[-1].seen not in {None, seen_by(review, WHOLE_STUDY, outlines)}
+    return review.events[-1].seen not in {None, decision_digest(review, WHOLE_STUDY, outlines)}
 
 
-def on_another_outline(review: Review, tracking_uid: str, outlines: Outlines) -> bool | None:
+def is_decided_on_other_outline(
+    review: Review, tracking_uid: str, outlines: Outlines
+) -> bool | None:
     """Return whether a decision was made on another outline, which no signature confirmed since.
 
     None if it is unknown: decisions of earlier releases do not name it.
     """
     decision = review.of(tracking_uid)
     signature = review.events[-1].seen if review.signed is not None else None
-    if signature is not None and signature == seen_by(review, WHOLE_STUDY, outlines):
+    if signature is not None and signature == decision_digest(review, WHOLE_STUDY, outlines):
         return False
     if decision is None or decision.seen is None or tracking_uid not in outlines:
         return None

@@ -75,7 +75,7 @@ def _note_key(name: str) -> str:
     return f"described: {name}"
 
 
-def describe_all(
+def describe_studies(
     database: WorklistDatabase, *, context: RunContext = SILENT, force: bool = False
 ) -> int:
     """Describe every new or changed study and every new result of a list.
@@ -97,7 +97,7 @@ def describe_all(
     for number, entry in enumerate(entries):
         context.check("reading the studies")
         context.progress(f"read {number + 1} of {len(entries)}", number / len(entries))
-        updated = refreshed(database, entry, force=force) if entry.place else entry
+        updated = refresh_entry(database, entry, force=force) if entry.place else entry
         count += updated is not entry
         if updated.candidates is None:
             updated = _with_matching_result(updated, database.folder / entry.name)
@@ -107,7 +107,9 @@ def describe_all(
     return count
 
 
-def refreshed(database: WorklistDatabase, entry: StudyEntry, *, force: bool = False) -> StudyEntry:
+def refresh_entry(
+    database: WorklistDatabase, entry: StudyEntry, *, force: bool = False
+) -> StudyEntry:
     """Return an entry as its files are now; the same one if they have not changed.
 
     Patient and date follow the images, unless the list names others. Problems become warnings; a

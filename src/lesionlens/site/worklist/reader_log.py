@@ -25,14 +25,14 @@ from lesionlens.base.records.findings import Point
 from lesionlens.base.records.followup import compared_uids, own_uids
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import Study
-from lesionlens.imaging.reading import remembered_series
+from lesionlens.imaging.reading import series_choices
 from lesionlens.results.review import store
 from lesionlens.results.review.log import now
 from lesionlens.site.database.reads import as_stored
 from lesionlens.site.database.records import Mark, Read, ReadKey
 from lesionlens.site.database.worklist_database import (
     WorklistDatabase,
-    is_list,
+    is_worklist_folder,
     open_worklist_database,
 )
 
@@ -44,7 +44,7 @@ def own_folder() -> Path:
     return user_folders.data() / "reading"
 
 
-def own_key(study: Study, reader: str) -> ReadKey:
+def read_key_of_study(study: Study, reader: str) -> ReadKey:
     """Return the key of a read of a study opened without a worklist."""
     return ReadKey(hashlib.sha256(_identity(study).encode()).hexdigest()[:32], reader)
 
@@ -56,12 +56,12 @@ def _identity(study: Study) -> str:
     Its folder may hold another patient's the next day.
     """
     try:
-        return study.uid or remembered_series.key_of(study)
+        return study.uid or series_choices.key_of(study)
     except (OSError, LesionLensError):  # a file is gone by now
         return str(study.root.resolve())
 
 
-def as_logged(analysis: Analysis, review: Review) -> Review:
+def with_own_uids(analysis: Analysis, review: Review) -> Review:
     """Return a review under the result's own tracking UIDs, as logs hold it."""
     return review.renamed(own_uids(analysis.followup))
 
@@ -82,13 +82,13 @@ class Recovered:
 
     review: Review
     """The review to show; empty if there is none."""
-    other: Review = field(default_factory=Review)
+    conflicting: Review = field(default_factory=Review)
     """Reviews in the log that conflict with the shown one."""
     logged: frozenset[object] = frozenset()
     """All decisions and signed responses in the logs."""
 
 
-def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
+def recover_review(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     """Return the decisions of a reader on the same input and weights.
 
     The analysis's own review is used unless a log continues it. A read of a reader study uses its
@@ -120,9 +120,9 @@ def logged(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
     return _all_decisions(_logged_reviews_of_candidates(analysis, key, folder))
 
 
-def lacks(shown: Review, analysis: Analysis, decisions: frozenset[object]) -> bool:
+def lacks_decisions(shown: Review, analysis: Analysis, decisions: frozenset[object]) -> bool:
     """Return whether a shown review of an analysis lacks some of the decisions in a log."""
-    review = as_logged(analysis, shown)
+    review = with_own_uids(analysis, shown)
     return bool(decisions - {*map(as_stored, review.events), *review.responses})
 
 
@@ -175,13 +175,13 @@ def _logged_reviews(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     return [*reviews, store.autosaved(run, owner)]
 
 
-def note_kept(analysis: str, reader: str, folder: Path) -> None:
+def record_last_folder(analysis: str, reader: str, folder: Path) -> None:
     """Record in the own log that decisions were last stored in a list's folder."""
     with closing(open_worklist_database(own_folder())) as database:
         database.write_note(_note_key(analysis, reader), str(folder.resolve()))
 
 
-def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> list[Review]:
+def logged_reviews(run: RunInfo, readers: Iterable[str | None], folder: Path) -> list[Review]:
     """Return the decisions on a result that are not saved with it.
 
     Parameters
@@ -199,12 +199,12 @@ def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> l
     return [*last_reviews, *(store.autosaved(run, reader) for reader in reader_names)]
 
 
-def marks_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:
-    """Return the marks of readers on a result's study; parameters as of `reviews_kept`."""
+def logged_marks(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tuple[Mark, ...]:
+    """Return the marks of readers on a result's study; parameters as of `logged_reviews`."""
     names: Container[str] = {reader or "" for reader in readers}
     marks: list[Mark] = []
     for path in (folder, own_folder()):
-        if is_list(path):
+        if is_worklist_folder(path):
             with closing(open_worklist_database(path, reading=True)) as database:
                 keys = database.reviews(store.analysis_key(run))
                 reader_keys = (key for key in keys if key.reader in names and not key.session)
@@ -214,7 +214,7 @@ def marks_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> tup
 
 def _last_folders(analysis: str, reader: str) -> tuple[Path, ...]:
     log_folder = own_folder()
-    if not is_list(log_folder):
+    if not is_worklist_folder(log_folder):
         return ()
     with closing(open_worklist_database(log_folder)) as database:
         path = database.read_note(_note_key(analysis, reader))
@@ -226,7 +226,7 @@ def _note_key(analysis: str, reader: str) -> str:
 
 
 def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, tuple[Review, ...]]]:
-    if not is_list(folder):
+    if not is_worklist_folder(folder):
         return []
     with closing(open_worklist_database(folder, reading=True)) as database:
         return list(database.reviews(analysis).items())
@@ -264,16 +264,16 @@ class OwnLog:
     @property
     def database(self) -> WorklistDatabase:
         """The database."""
-        if self._database is not None and self._database.vanished:
+        if self._database is not None and self._database.is_missing:
             self._database.close()
             self._database = None
         if self._database is None:
             self._database = open_worklist_database(own_folder())
         return self._database
 
-    def note_shown(self, study: Study, key: ReadKey) -> None:
+    def record_shown(self, study: Study, key: ReadKey) -> None:
         """Record, once per reader, that the analysis of a study is shown."""
-        study_key = replace(key, study=own_key(study, key.reader).study)
+        study_key = replace(key, study=read_key_of_study(study, key.reader).study)
         try:
             if _first_aided_day((self.database.read(study_key),)) is None:
                 event = ReviewEvent(
@@ -283,7 +283,7 @@ class OwnLog:
                     now(),
                     act=ReviewAct.BEGIN,
                 )
-                self.database.add(study_key, [event])
+                self.database.add_acts(study_key, [event])
         except LesionLensError as error:
             logger.warning("That the analysis was shown was not recorded: %s", error.found)
 
@@ -294,7 +294,7 @@ class OwnLog:
         sessions, in which the protocol shows the analysis.
         """
         try:
-            reads = self.database.reads(own_key(study, key.reader).study)
+            reads = self.database.reads(read_key_of_study(study, key.reader).study)
         except LesionLensError as error:
             logger.warning("Whether the analysis was shown before is unknown: %s", error.found)
             return None

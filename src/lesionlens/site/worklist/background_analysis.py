@@ -22,7 +22,7 @@ from lesionlens.site.cohort.resume import (
 )
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
-from lesionlens.site.database.describing import refreshed, with_result, with_warning
+from lesionlens.site.database.descriptions import refresh_entry, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import WorklistDatabase
@@ -173,7 +173,7 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
             )
         entry = fetched(entry, Server(**archive), database.folder, context=context)
         database.update(entry)
-    updated = refreshed(database, entry)
+    updated = refresh_entry(database, entry)
     if updated != entry:
         database.update(updated)
     return updated
