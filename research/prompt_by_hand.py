@@ -243,7 +243,7 @@ def played(
     )
     slices = set()
     if candidate_ids.size:
-        panel.session.go_to(int(np.bincount(candidate_ids).argmax()))
+        panel.session.go_to_candidate(int(np.bincount(candidate_ids).argmax()))
         hand.do("key", "shift+e")
     for _ in range(rounds):
         click = next_click(truth, mask, _RNG, exact=True)

@@ -184,7 +184,7 @@ def missed(loaded: Any, analysis: Analysis) -> Any:
 
     found = without_right(analysis)
     loaded.actions_.show_result(FakeResult(found), overlays_of(found))
-    loaded.session.go_to(1)
+    loaded.session.go_to_candidate(1)
     return loaded
 
 

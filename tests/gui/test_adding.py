@@ -132,14 +132,14 @@ def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed,
     acts.split()
     assert edit_layer(missed).mode == "pan_zoom"
     for end in ends:
-        acts.adder.point(tuple(overlays.grid.to_mm(end)))
+        acts.adder.add_split_point(tuple(overlays.grid.to_mm(end)))
     missed.commands.run("accept")  # too early, and not silently
     assert "being measured" in reads(missed)
     settled(missed, qtbot)
     first, second = rows(missed)
     assert second.source is Source.READER
     assert missed.session.state.editing is None
-    acts.go_to(second.id)
+    acts.go_to_candidate(second.id)
     missed.commands.run("merge")
     settled(missed, qtbot)
     (both,) = rows(missed)  # the one that the network flagged stays, also when it was not in focus
@@ -196,7 +196,7 @@ def test_a_merge_keeps_the_diameters_by_hand_and_says_whose_they_are(missed, qtb
         x, y, z = halves[n].centroid_mm
         ends = (((x - 5 - n, y, z), (x + 5 + n, y, z)), ((x, y - 4, z), (x, y + 4, z)))
         acts.review_controller.place_diameters(halves[n].tracking_uid, ends)
-    acts.go_to(halves[1].id)
+    acts.go_to_candidate(halves[1].id)
     missed.commands.run("merge")
     settled(missed, qtbot)
     (both,) = rows(missed)
@@ -264,7 +264,7 @@ def test_the_larger_part_of_a_split_keeps_score_and_identity(missed, qtbot):
     sliver = inside[inside[:, 0].argmin()]
     acts.split()
     for end in (sliver, np.add(sliver, (2, 0, 0))):
-        acts.adder.point(tuple(overlays.grid.to_mm(end)))
+        acts.adder.add_split_point(tuple(overlays.grid.to_mm(end)))
     settled(missed, qtbot)
     kept = next(c for c in rows(missed) if c.tracking_uid == before.tracking_uid)
     added = next(c for c in rows(missed) if c.tracking_uid != before.tracking_uid)
@@ -302,7 +302,7 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
 
 def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot):
     """They were gone without a word, with their copy on the disk."""
-    missed.session.go_to(1)
+    missed.session.go_to_candidate(1)
     missed.commands.run("edit_outline")
     editor = missed.actions_.editor
     drawn = np.where(editor.drawn()[1] == 2, 0, editor.drawn()[1]).astype(np.uint8)
@@ -321,7 +321,7 @@ def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot)
 
 def test_another_sequence_leaves_the_brush_where_it_is(missed):
     """A drag moved the picture instead of painting, also after a short look at the other one."""
-    missed.session.go_to(1)
+    missed.session.go_to_candidate(1)
     missed.commands.run("edit_outline")
     layer, selection = edit_layer(missed), missed.viewer.layers.selection
     missed.commands.run("next_sequence")
@@ -362,10 +362,10 @@ def test_who_moves_on_while_an_outline_is_measured_decides_on_the_candidate_move
     inside = np.argwhere(overlays.components == 1)
     acts.split()
     for end in (inside[inside[:, 0].argmin()], inside[inside[:, 0].argmax()]):
-        acts.adder.point(tuple(overlays.grid.to_mm(end)))
+        acts.adder.add_split_point(tuple(overlays.grid.to_mm(end)))
     settled(missed, qtbot)
     first, second = rows(missed)
-    acts.go_to(first.id)
+    acts.go_to_candidate(first.id)
     missed.commands.run("edit_outline")
     layer = edit_layer(missed)
     voxel = np.argwhere(np.asarray(layer.data) > 0)[0]
@@ -375,7 +375,7 @@ def test_who_moves_on_while_an_outline_is_measured_decides_on_the_candidate_move
     if way == "key":
         missed.commands.run("next_candidate")
     else:
-        acts.go_to(second.id)
+        acts.go_to_candidate(second.id)
     assert "shown once that has ended" in reads(missed)
     settled(missed, qtbot)
     missed.commands.run("reject")

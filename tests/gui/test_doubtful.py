@@ -55,7 +55,7 @@ def dotted(panel):
 def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot):
     loaded.actions_.show_result(FakeResult(doubted), overlays_of(doubted))
     loaded.actions_.show_layout(Layout.FOUR)
-    loaded.session.go_to(1)
+    loaded.session.go_to_candidate(1)
     loaded.commands.run("leave_out")
     assert loaded.session.state.message == "Go to a doubtful part first."
     loaded.session.choose_overlay(Overlay.OFF)

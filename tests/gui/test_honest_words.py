@@ -54,7 +54,7 @@ def type_into(panel, qtbot, words):
 
 def test_a_reason_belongs_to_the_candidate_it_was_typed_for(reviewed, qtbot):
     """Typed for the first, then N and Reject: the second has none, the first still has its own."""
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     type_into(reviewed, qtbot, "vessel")
     reviewed.commands.run("next_candidate")
     assert reason(reviewed).currentText() == ""
@@ -67,7 +67,7 @@ def test_a_reason_belongs_to_the_candidate_it_was_typed_for(reviewed, qtbot):
 
 
 def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("reject")
     type_into(reviewed, qtbot, "artefact")
     qtbot.keyClick(reason(reviewed).lineEdit(), Qt.Key.Key_Return)
@@ -79,7 +79,7 @@ def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
 
 
 def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtbot):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     type_into(reviewed, qtbot, "vessel")
     reviewed.commands.run("reject")
     reviewed.commands.run("accept")
@@ -92,7 +92,7 @@ def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtb
 def test_the_reason_of_a_decision_stays_beside_that_of_the_redraw(reviewed, qtbot):
     """It was gone after a redraw."""
     session = reviewed.session
-    session.go_to(1)
+    session.go_to_candidate(1)
     type_into(reviewed, qtbot, "ring")
     reviewed.commands.run("accept")
     candidate = session.candidate()
@@ -104,7 +104,7 @@ def test_the_reason_of_a_decision_stays_beside_that_of_the_redraw(reviewed, qtbo
 
 def test_deferred_is_not_reviewed(reviewed, analysis):
     for number, act in ((1, "defer"), (2, "accept")):
-        reviewed.session.go_to(number)
+        reviewed.session.go_to_candidate(number)
         reviewed.commands.run(act)
     assert "1 of 2 reviewed · 1 deferred" in reads(reviewed)
     assert control(reviewed, "Export").property("role") != "primary"
@@ -120,7 +120,7 @@ def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot)
     checked = replace(analysis, maps=maps)
     reviewed.session.settle(reviewed.session.log(), checked, overlays_of(checked))
     session = reviewed.session
-    session.go_to(1)
+    session.go_to_candidate(1)
     session.choose_overlay(Overlay.MAP)
 
     def probe():
@@ -155,12 +155,12 @@ def test_sizes_say_of_what_they_are(reviewed):
 def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
     """The signature is kept on disk; nothing is changed below it, and undo does not end it."""
     session = reviewed.session
-    session.go_to(1)
+    session.go_to_candidate(1)
     reviewed.commands.run("accept")
     control(reviewed, "Nothing further").click()
     assert session.state.review.signed is None
     assert "Not decided yet: 2. Accept or reject" in session.state.message
-    session.go_to(2)
+    session.go_to_candidate(2)
     reviewed.commands.run("reject")
     control(reviewed, "Nothing further").click()
     assert session.state.review.signed is None  # asked first
@@ -193,7 +193,7 @@ def test_why_an_act_was_not_done_looks_like_a_warning_and_an_answer_does_not(rev
 def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):
     session = reviewed.session
     for number in (1, 2):
-        session.go_to(number)
+        session.go_to_candidate(number)
         reviewed.commands.run("accept")
     sign(reviewed, "A. Reader")
     control(reviewed, "Withdraw…").click()

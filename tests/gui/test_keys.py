@@ -68,7 +68,7 @@ def test_keys_pressed_while_a_list_is_open_choose_in_it(reviewed, qtbot):
 def settled_in(panel, qtbot):
     panel.window().show()
     qtbot.waitUntil(lambda: panel.drops is not None)
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
 
 
 def repeated(code):
@@ -140,7 +140,7 @@ def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
     assert not reviewed.session.state.review.events
     assert field.currentText() == ""
     qtbot.keyClick(field, Qt.Key.Key_Escape)
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("type_reason")
     qtbot.keyClicks(field, "vessel")
     qtbot.keyClick(field, Qt.Key.Key_Return)
@@ -164,7 +164,7 @@ def test_a_focus_that_falls_on_a_text_field_goes_to_the_panel(reviewed, qtbot):
     panel = reviewed
     panel.window().show()
     panel.window().activateWindow()
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     panel.commands.run("edit_outline")
     settled_in(panel, qtbot)
     field, last = panel.candidates.reason, panel.candidates.tools.limit

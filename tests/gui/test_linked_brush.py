@@ -21,7 +21,7 @@ def edited(reviewed):
     reviewed.viewer.show()
     reviewed.actions_.show_layout(Layout.PLANES)
     QApplication.processEvents()
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
     QApplication.processEvents()
     return reviewed

@@ -69,7 +69,7 @@ def read_one(panel, qtbot, analysis, root):
     own = replace(analysis, study=panel.session.state.study, volumes=volumes)
     panel.actions_.show_result(FakeResult(own), overlays_of(own))
     panel.session.choose_overlay(Overlay.MAP)
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     assert panel.actions_.probe(LEFT)
     qtbot.waitUntil(lambda: not panel.questions.running, timeout=PATIENCE_MS)
     panel.commands.run("accept")

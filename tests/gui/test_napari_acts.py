@@ -79,7 +79,7 @@ def moved(layer):
 
 def test_an_outline_or_a_map_that_is_moved_in_napari_is_put_back(shown):
     """Strokes landed in voxels beside those under the pointer, and a map lay beside its lesion."""
-    shown.session.go_to(1)
+    shown.session.go_to_candidate(1)
     shown.session.choose_overlay(Overlay.MAP)
     shown.session.begin_edit()
     maps = [layer for layer in shown.viewer.layers if layer.name.startswith("Attention")]

@@ -84,7 +84,7 @@ def test_keys_work_wherever_the_focus_is(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     row = lambda: reviewed.candidates.model.rows[0]  # noqa: E731
     for widget in (napari_canvas(), reviewed.candidates.table, reviewed.window()):
-        reviewed.session.go_to(1)
+        reviewed.session.go_to_candidate(1)
         QApplication.instance().focusChanged.emit(None, widget)
         qtbot.keyClick(widget, Qt.Key.Key_N)
         assert reviewed.session.state.choices.candidate == 2
@@ -97,7 +97,7 @@ def test_keys_work_wherever_the_focus_is(reviewed, qtbot):
 
 def test_letters_typed_as_a_reason_decide_nothing(reviewed, qtbot):
     settled_in(reviewed, qtbot)
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reason = control(reviewed.candidates, "Reason")
     line = reason.lineEdit()
     QApplication.instance().focusChanged.emit(None, line)
@@ -154,7 +154,7 @@ def test_what_is_held_ends_when_the_focus_goes_elsewhere(reviewed, qtbot):
 
 def test_a_key_of_napari_is_left_to_a_layer_of_somebody_else(reviewed, qtbot):
     settled_in(reviewed, qtbot)
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.viewer.add_shapes(ndim=3)
     canvas = napari_canvas()
     qtbot.keyClick(canvas, Qt.Key.Key_R)
@@ -226,7 +226,7 @@ def test_a_failure_goes_when_its_cause_goes(reviewed, qtbot, monkeypatch):
     def full(*_, **more):
         raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
 
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     with monkeypatch.context() as broken:
         broken.setattr(WorklistDatabase, "add_acts", full)
         reviewed.commands.run("accept")
@@ -285,7 +285,7 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
     try:
         settings.font_size = 14
         qtbot.waitUntil(lambda: not reviewed.dock_layout.is_width_held, timeout=10_000)
-        reviewed.session.go_to(1)
+        reviewed.session.go_to_candidate(1)
         reviewed.session.choose_overlay(Overlay.MAP)
         window.resize(1280, 800)
         window.show()
@@ -307,7 +307,7 @@ def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, 
 
 @pytest.mark.parametrize("act", ["next_candidate", "accept"])
 def test_a_refusal_at_one_place_goes_as_the_reader_goes_on(reviewed, act):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     refusal = ResourceError(found="nothing there", expected="a place", next_step="Point at it")
     for cause in ("outline", "question"):
         reviewed.session.refused(replace(problem_of(refusal), cause=cause))
@@ -321,7 +321,7 @@ def test_no_font_puts_the_panels_edge_below_its_scroll_bar(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     settings = get_settings().appearance
     before, window = settings.font_size, reviewed.window()
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.session.choose_overlay(Overlay.MAP)
     inner = reviewed.study.parentWidget()
     bar = reviewed.findChild(QScrollBar)
@@ -475,7 +475,7 @@ def test_a_candidate_in_two_long_places_fits_into_the_panel(reviewed, qtbot):
     named = tuple(replace(one, location=place) for one in found.candidates)
     analysis = replace(state.analysis, findings=replace(found, candidates=named))
     reviewed.session.settle(reviewed.session.log(), analysis, state.overlays)
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     table, scroll = reviewed.candidates.table, reviewed.findChild(AnchoredScroll)
     at_rest(qtbot, table)
     assert place.text in reads(reviewed)
@@ -532,7 +532,7 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     QApplication.processEvents()
     window.resize(1200, 700)
     assert window.width() == 1200
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
     qtbot.waitUntil(controls.isVisible, timeout=10_000)
     assert not layers.isVisible()
@@ -555,7 +555,7 @@ def test_napari_s_controls_do_not_push_the_panel_off_a_small_screen(reviewed, qt
     qtbot.waitUntil(lambda: window.width() == 790, timeout=10_000)
     small = SimpleNamespace(availableGeometry=lambda: QRect(0, 0, 800, 600))
     monkeypatch.setattr(type(window), "screen", lambda _: small)
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
     qtbot.wait(2 * dock_layout._FONT_SETTLE_MS)
     assert reviewed.session.state.editing == 1
@@ -591,7 +591,7 @@ def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_li
     viewer.window.resize(1280, 800)
     viewer.window.show()
     reviewed.worklist_requested.emit()
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.session.notify("an answer")
     settled_in(reviewed, qtbot)
     at_rest(qtbot, reviewed.footer)

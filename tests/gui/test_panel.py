@@ -134,7 +134,7 @@ def test_the_analysis_keeps_the_unaided_read_until_the_reader_asks(reviewed):
     assert visible() == {"T1c"}
     reviewed.actions_.toggle_overlay()
     assert visible() == {"T1c"}
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     assert len(drawn(reviewed, UNREVIEWED))
     reviewed.actions_.next_overlay()
     assert visible() == {"T1c", "Attention · whole tumour"}
@@ -174,7 +174,7 @@ def test_axial_slices_show_the_patients_right_on_the_left(reviewed):
 
 
 def test_the_contour_lies_where_the_lesion_is(reviewed):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("accept")
     for plane, axes in ((Plane.AXIAL, (0, 1)), (Plane.CORONAL, (0, 2)), (Plane.SAGITTAL, (1, 2))):
         reviewed.session.choose_plane(plane)
@@ -186,10 +186,10 @@ def test_the_contour_lies_where_the_lesion_is(reviewed):
 def test_undo_and_redo_go_to_the_candidate_that_they_change(reviewed):
     """Of many candidates it may stand out of sight, on the image and in the table."""
     session, first = reviewed.session, reviewed.session.state.analysis.findings.candidates[0]
-    session.go_to(1)
+    session.go_to_candidate(1)
     reviewed.commands.run("accept")
     for act, state in (("undo", ReviewState.UNREVIEWED), ("redo", ReviewState.ACCEPTED)):
-        session.go_to(2)
+        session.go_to_candidate(2)
         reviewed.commands.run(act)
         assert session.state.choices.candidate == 1
         assert session.state.review.state_of(first.tracking_uid) is state
@@ -199,7 +199,7 @@ def test_a_decided_row_comes_into_sight(reviewed):
     """With many candidates the table had been scrolled elsewhere, and nothing seemed to happen."""
     block = reviewed.candidates
     reviewed.viewer.window.show()
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     screen = view_model_of(reviewed.session.state).screen
     row = next(one for one in screen.candidates if one.focus)
     many = (row, *(replace(row, id=n, focus=False) for n in range(2, 20)))
@@ -213,7 +213,7 @@ def test_a_decided_row_comes_into_sight(reviewed):
 
 
 def test_decisions_are_shown_undone_and_counted(reviewed):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("accept")
     assert reviewed.candidates.model.rows[0].state is ReviewState.ACCEPTED
     assert "1 of 2 reviewed" in reads(reviewed)
@@ -242,7 +242,7 @@ def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, c
     def defect(context):
         raise ZeroDivisionError("by chance")
 
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("reject")
     reviewed.jobs.start("Opening", task, lambda _: None)
     wait(qtbot, reviewed)
@@ -276,7 +276,7 @@ def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
 def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(reviewed, qtbot):
     """Every value set on another layer would draw that one anew."""
     reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     assert reviewed.actions_.probe(LEFT)
     qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
     layer = current_viewer().layers["Probe"]
@@ -293,17 +293,17 @@ def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(re
 
 
 def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("ask_without")
     wait(qtbot, reviewed)
     assert "score falls" in reads(reviewed.attention)
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
-    reviewed.session.go_to(2)
+    reviewed.session.go_to_candidate(2)
     assert "score falls" not in reads(reviewed.attention)
 
 
 def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot, tmp_path: Path):
-    reviewed.session.go_to(2)
+    reviewed.session.go_to_candidate(2)
     reviewed.commands.run("reject")
     out = tmp_path / "out"
     assert reviewed.actions_.export(out)
@@ -329,7 +329,7 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     reviewed, qtbot, tmp_path: Path
 ):
     """It said "Saved" as the signature was shown that the folder did not have."""
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     assert reviewed.actions_.export(tmp_path / "out")
     reviewed.commands.run("reject")
     wait(qtbot, reviewed)
@@ -481,7 +481,7 @@ def test_keys_pressed_on_the_canvas_reach_the_review(reviewed, qtbot):
 
 @pytest.mark.slow
 def test_the_panel_fits_in_its_width(reviewed):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.session.choose_overlay(Overlay.MAP)
     inner = reviewed.study.parentWidget()
     assert inner.minimumSizeHint().width() <= reviewed.minimumWidth()
@@ -510,7 +510,7 @@ def test_a_panel_opened_again_writes_its_own_words_on_the_picture(reviewed):
 
 @pytest.mark.slow
 def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     viewer = current_viewer()
     viewer.dims.ndisplay = 3
     assert visible() == {"Brain", "Candidates"}
@@ -566,7 +566,7 @@ def test_a_sequence_made_visible_in_napari_is_the_one_that_is_named(reviewed):
 
 
 def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     uid = reviewed.session.candidate().tracking_uid
     reviewed.commands.run("accept")
     reviewed.session.type_reason("typed late")
@@ -579,7 +579,7 @@ def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
 
 
 def test_a_measured_outline_never_lands_on_another_study(reviewed, analysis, qtbot):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
     editor = reviewed.actions_.editor
     assert editor.change(np.where(editor.drawn()[1] == 2, 0, editor.drawn()[1]))
@@ -704,7 +704,7 @@ def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
 def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
     """Grad-CAM from the engine; a rollout from the peak of the candidate in focus."""
     reviewed.session.choose_overlay(Overlay.MAP)
-    reviewed.session.go_to(2)
+    reviewed.session.go_to_candidate(2)
     box = reviewed.attention.layer_chooser.layer
     layer = current_viewer().layers["Attention · whole tumour"]
     peak = reviewed.session.candidate().peak_mm
@@ -776,7 +776,7 @@ def checked(panel, qtbot):
 
 
 def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     before = reviewed.candidates.model.rows[0]
     components = reviewed.session.state.overlays.components
     reviewed.commands.run("edit_outline")
@@ -818,7 +818,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
         return outline_of(*given)
 
     monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", slow)
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
     layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
     drawn = np.asarray(layer.data).copy()
@@ -847,7 +847,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
 
 def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed, qtbot):
     state = reviewed.session.state
-    reviewed.session.go_to(2)
+    reviewed.session.go_to_candidate(2)
     reviewed.commands.run("edit_outline")
     paint(reviewed, RIGHT, 1)
     reviewed.commands.run("discard_edit")
@@ -863,7 +863,7 @@ def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed, qtbot):
 
 
 def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed, qtbot):
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
     clean = np.asarray(reviewed.actions_.editor.drawn()[1]).copy()
     paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
@@ -884,7 +884,7 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     monkeypatch.setattr(
         "lesionlens.site.worklist.reader_log.recovered", lambda *_: pytest.fail("not needed")
     )
-    reviewed.session.go_to(2)
+    reviewed.session.go_to_candidate(2)
     reviewed.session.mark(ReviewState.REJECTED)
     reviewed.actions_.show_result(result, overlays_of(result.analysis))
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
@@ -894,7 +894,7 @@ def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed,
     """Analysed again with other options, what nobody had seen was accepted and signed."""
     first, second = result.analysis.findings.candidates
     for one in (first, second):
-        reviewed.session.go_to(one.id)
+        reviewed.session.go_to_candidate(one.id)
         reviewed.session.mark(ReviewState.ACCEPTED)
     reviewed.actions_.review_controller.sign("nothing further seen", "A. Reader")
     reviewed.actions_.show_result(result, overlays_of(result.analysis))
@@ -911,7 +911,7 @@ def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed,
         ReviewState.ACCEPTED
     }
     assert f"analysed again: {first.id}. Check it. The signature is withdrawn" in state.message
-    reviewed.session.go_to(first.id)
+    reviewed.session.go_to_candidate(first.id)
     reviewed.session.mark(ReviewState.ACCEPTED)
     assert reviewed.actions_.review_controller.check_outlines() == ""
 

@@ -58,7 +58,7 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
     assert all("+0 %" in words for _, _, words in lines)
     panel.followup.lines.picked.emit(lines[1][0])
     assert panel.session.state.choices.candidate == lines[1][0]
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     panel.commands.run("accept")
     assert panel.session.state.analysis.followup is not None
     changes = panel.session.state.analysis.compared.changes
@@ -95,7 +95,7 @@ def test_decisions_on_the_prior_count_that_its_result_does_not_hold(
 def test_a_decision_made_while_it_is_compared_stays_and_so_does_the_comparison(compared, qtbot):
     """Reading went on meanwhile, and with the first decision the comparison was discarded."""
     panel, _ = compared
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     panel.commands.run("accept")
     wait(qtbot, panel)
     state = panel.session.state
@@ -113,10 +113,10 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
 ):
     """They were kept under the prior's identifiers, which the saved result does not know."""
     panel, _ = compared
-    panel.session.go_to(2)
+    panel.session.go_to_candidate(2)
     panel.commands.run("accept")
     wait(qtbot, panel)
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     panel.commands.run("reject")
     panel.commands.run("undo")
     panel.commands.run("defer")
@@ -134,7 +134,7 @@ def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(
     """Both were kept under the identifier that the prior's replaces."""
     panel, _ = compared
     session = panel.session
-    session.go_to(2)
+    session.go_to_candidate(2)
     session.type_reason("touches the falx")
     drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
     drawn[5:8, 5:8, 5:8] = 1
@@ -143,11 +143,11 @@ def test_what_was_typed_and_drawn_before_a_comparison_stays_with_its_lesion(
     after = session.candidate()
     assert after.tracking_uid == "2.25.2"
     assert session.state.reason_of(after.tracking_uid) == "touches the falx"
-    session.go_to(1)
+    session.go_to_candidate(1)
     session.resume()
     assert session.state.editing == 2
     session.end_edit()
-    session.go_to(2)
+    session.go_to_candidate(2)
     panel.commands.run("reject")
     assert session.state.review.of(after.tracking_uid).reason == "touches the falx"
 
@@ -156,13 +156,13 @@ def test_a_saved_comparison_is_opened_again_with_what_was_decided_since(compared
     """The log has the result's own identifiers, its saved review has the prior's."""
     panel, _ = compared
     wait(qtbot, panel)
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     panel.commands.run("accept")
     saved = panel.session.state.analysis
     saved = replace(saved, review=panel.session.state.review)
     reads_of = panel.actions_.read_controller
     assert reads_of.recovered(saved) == (saved.review, "")
-    panel.session.go_to(2)
+    panel.session.go_to_candidate(2)
     panel.commands.run("reject")
     found, words = reads_of.recovered(saved)
     assert found.events == panel.session.state.review.events
@@ -172,7 +172,7 @@ def test_a_saved_comparison_is_opened_again_with_what_was_decided_since(compared
 def test_a_comparison_ends_no_edit(compared, qtbot):
     """The strokes drawn meanwhile were lost."""
     panel, _ = compared
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     panel.commands.run("edit_outline")
     wait(qtbot, panel)
     assert panel.session.state.editing == 1

@@ -383,7 +383,7 @@ def test_an_answer_is_drawn_into_no_other_outline(reviewed, qtbot):
     ask(reviewed, LEFT, belongs=False)
     assert reviewed.session.state.editing == left
     reviewed.commands.run("discard_edit")
-    reviewed.actions_.go_to(right)
+    reviewed.actions_.go_to_candidate(right)
     reviewed.commands.run("edit_outline")
     answered(reviewed, qtbot)
     assert reviewed.session.state.editing == right
@@ -435,13 +435,13 @@ def test_a_row_clicked_during_an_answer_is_shown_afterwards_unless_the_edit_is_d
     left, right = (reviewed.session.state.overlays.candidate_at(at) for at in (LEFT, RIGHT))
     other = next(c.tracking_uid for c in rows(reviewed) if c.id == right)
     ask(reviewed, LEFT, belongs=False)
-    reviewed.actions_.go_to(right)
+    reviewed.actions_.go_to_candidate(right)
     reviewed.commands.run("discard_edit")
     assert "is shown once" not in reads(reviewed)
     answered(reviewed, qtbot)
     assert reviewed.session.candidate().id == left
     ask(reviewed, LEFT, belongs=False)
-    reviewed.actions_.go_to(right)
+    reviewed.actions_.go_to_candidate(right)
     answered(reviewed, qtbot)
     settled(reviewed, qtbot)
     assert reviewed.session.candidate().tracking_uid == other
@@ -472,7 +472,7 @@ def test_a_prompt_while_an_outline_is_measured_is_declined(missed, qtbot):
 
 def test_a_stroke_during_the_answer_stays(missed, qtbot):
     overlays = missed.session.state.overlays
-    missed.session.go_to(1)
+    missed.session.go_to_candidate(1)
     missed.commands.run("edit_outline")
     inside = tuple(np.argwhere(drawn(missed) > 0)[0])
     ask(missed, RIGHT)
@@ -503,7 +503,7 @@ def test_a_candidate_below_the_threshold_is_named_and_no_other_one_is_taken_for_
     hidden = min(scores, key=lambda one: scores[one])
     shown = max(scores, key=lambda one: scores[one])
     at = rows(reviewed)[hidden - 1].centroid_mm
-    session.go_to(shown)
+    session.go_to_candidate(shown)
     session.choose_threshold(scores[shown])
     reviewed.actions_.adder.from_mark(at)
     assert f"Candidate {hidden} is not listed" in reads(reviewed)
@@ -621,7 +621,7 @@ def test_an_erased_prompt_is_not_asked_again(missed, qtbot):
 
 def test_a_prompt_of_one_region_is_none_of_the_part_that_is_shown_next(reviewed, qtbot):
     """A point in the oedema became enhancing when the enhancing part was pointed at elsewhere."""
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
     brush(reviewed, LEFT, 2, half=2)
     point(reviewed, qtbot, LEFT, belongs=False)
@@ -664,7 +664,7 @@ def test_what_is_added_to_the_whole_is_oedema_though_the_edit_began_with_the_enh
     reviewed, qtbot
 ):
     """The brush began with the enhancing part, and all that was added later enhanced."""
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     reviewed.session.choose_region(Region.ET)
     reviewed.commands.run("edit_outline")
     reviewed.session.choose_region(Region.WT)

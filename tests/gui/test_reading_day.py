@@ -438,7 +438,7 @@ def test_an_outline_drawn_as_the_list_is_closed_is_kept_in_it(panel, listed, qtb
     assert listed.controller.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     panel.commands.run("edit_outline")
     (layer,) = (x for x in panel.viewer.layers if x.metadata["lesionlens"].get("role") == "edit")
     layer.brush_size = 5

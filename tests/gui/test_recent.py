@@ -70,7 +70,7 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
 
 def drawn_on(panel):
     """Draw on the outline of the first candidate; return its tracking UID."""
-    panel.session.go_to(1)
+    panel.session.go_to_candidate(1)
     panel.commands.run("edit_outline")
     editor = panel.actions_.editor
     assert editor.change(np.where(editor.drawn()[1] == Label.OEDEMA, 0, editor.drawn()[1]))
@@ -140,6 +140,6 @@ def test_a_saved_result_comes_back_with_what_was_decided_since(loaded, analysis)
         session.open(study)
         acts.show_result(FakeResult(saved), overlays_of(saved))
         assert len(session.state.review.events) == number
-        session.go_to(2)
+        session.go_to_candidate(2)
         session.mark(ReviewState.ACCEPTED)
     assert acts.read_controller.all_saved

@@ -43,7 +43,7 @@ def compared(reviewed):
 
 
 def test_every_lesion_has_a_curve_in_the_panel_and_the_one_in_focus_stands_out(compared):
-    compared.session.go_to(1)
+    compared.session.go_to_candidate(1)
     plot = compared.followup.curves
     assert not plot.isHidden()
     number = len(compared.session.state.analysis.findings.candidates)
@@ -192,7 +192,7 @@ def test_another_study_takes_no_signature(compared):
 
 def test_strokes_are_kept_before_a_response_is_assessed(compared, qtbot):
     """Signing it ended the edit, and its strokes were gone."""
-    compared.session.go_to(1)
+    compared.session.go_to_candidate(1)
     uid = compared.session.candidate().tracking_uid
     compared.commands.run("edit_outline")
     editor = compared.actions_.editor

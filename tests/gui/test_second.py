@@ -111,7 +111,7 @@ def test_nothing_is_adopted_that_the_views_do_not_show(second, qtbot, before):
         second.commands.run("next_disagreement")
     if before == "reject":
         second.commands.run("next_disagreement")  # the first again, whose candidate goes
-        second.session.go_to(1)
+        second.session.go_to_candidate(1)
     second.commands.run(before)
     wait(qtbot, second)
     (left,) = agreement(second).disagreements
@@ -202,7 +202,7 @@ def test_a_stroke_on_one_slice_is_no_agreement(second):
 
 
 def test_a_reason_stays_beside_the_adopted_outline(second, qtbot):
-    second.session.go_to(2)
+    second.session.go_to_candidate(2)
     second.session.type_reason("haemorrhage")
     for _ in range(2):
         second.commands.run("next_disagreement")
@@ -223,7 +223,7 @@ def test_of_a_rejected_candidate_only_what_the_other_outlines_comes_back(reviewe
     labels[ndimage.binary_dilation(half, iterations=2) & (labels == 0)] = Label.OEDEMA
     place = tmp_path / "other_seg.nii.gz"
     nib.save(nib.Nifti1Image(labels, grid.affine), place)
-    reviewed.session.go_to(2)
+    reviewed.session.go_to_candidate(2)
     reviewed.commands.run("reject")
     reviewed.actions_.second.open(place)
     wait(qtbot, reviewed)

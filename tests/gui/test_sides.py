@@ -143,12 +143,12 @@ def test_a_volume_over_time_beside_the_study_leaves_the_letters_true(shown):
 def test_going_to_a_candidate_centres_it_also_when_zoomed_in(reviewed, analysis):
     first, second = analysis.findings.candidates
     viewer = current_viewer()
-    reviewed.session.go_to(first.id)
+    reviewed.session.go_to_candidate(first.id)
     viewer.scene.camera.zoom = 30.0
     reviewed.commands.run("next_candidate")
     for plane in Plane:
         reviewed.session.choose_plane(plane)
-        reviewed.session.go_to(second.id)
+        reviewed.session.go_to_candidate(second.id)
         shown = np.asarray(second.centroid_mm)[list(viewer.dims.order)]
         np.testing.assert_allclose(viewer.scene.camera.center[-2:], shown[-2:], atol=0.1)
         corners = np.asarray(second.bounding_box_mm)[:, list(viewer.dims.order)][:, -2:]
@@ -159,7 +159,7 @@ def test_going_to_a_candidate_centres_it_also_when_zoomed_in(reviewed, analysis)
 def test_a_candidate_that_fits_keeps_the_zoom(reviewed):
     viewer = current_viewer()
     viewer.scene.camera.zoom = 0.5
-    reviewed.session.go_to(2)
+    reviewed.session.go_to_candidate(2)
     assert viewer.scene.camera.zoom == pytest.approx(0.5)
 
 

@@ -177,7 +177,7 @@ def test_a_candidate_is_centred_outlined_and_fits_in_every_view_zoomed_in_or_not
     second = analysis.findings.candidates[1]
     for layout in (Layout.FOUR, Layout.PLANES, Layout.TRIPLE):
         shown.actions_.show_layout(layout)
-        shown.session.go_to(1)
+        shown.session.go_to_candidate(1)
         shown.actions_.viewpoint.move(zoom=40.0)
         shown.commands.run("next_candidate")
         for view in tiles(shown):
@@ -198,7 +198,7 @@ def test_a_candidate_is_centred_outlined_and_fits_in_every_view_zoomed_in_or_not
 
 def test_overlays_follow_the_choices_in_linked_views(shown):
     shown.commands.run("four_views")
-    shown.session.go_to(1)
+    shown.session.go_to_candidate(1)
     view = tiles(shown)[0]
     assert drawn(shown, view).outlines
     shown.actions_.next_overlay()
@@ -233,7 +233,7 @@ def test_a_click_puts_the_crosshair_there_and_two_show_one_view_alone(shown, qtb
 def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(shown, qtbot):
     for layout in (Layout.PLANES, Layout.ONE, Layout.FOUR, Layout.ONE):
         shown.actions_.show_layout(layout)
-        shown.actions_.go_to(1)
+        shown.actions_.go_to_candidate(1)
         qtbot.wait(200)
         linked = shown.views.linked
         assert shown.actions_.viewpoint.current.zoom >= 0.98 * linked.fit_zoom()
@@ -400,7 +400,7 @@ def test_the_button_of_the_layout_that_is_seen_is_lit_and_stays_so_when_it_is_cl
 def test_an_outline_is_redrawn_in_the_views_that_stand_or_on_naparis_canvas(shown):
     toolbar = shown.views.toolbar
     shown.commands.run("four_views")
-    shown.actions_.go_to(1)
+    shown.actions_.go_to_candidate(1)
     shown.commands.run("edit_outline")
     assert shown.session.state.editing is not None
     assert lit(shown) == [Layout.FOUR]
@@ -526,7 +526,7 @@ def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, ana
 
 def test_another_plane_keeps_place_and_zoom(shown):
     viewer = shown.viewer
-    shown.session.go_to(2)
+    shown.session.go_to_candidate(2)
     viewer.scene.camera.zoom = 7.0
     point = tuple(viewer.dims.point)
     shown.actions_.next_plane()
@@ -534,7 +534,7 @@ def test_another_plane_keeps_place_and_zoom(shown):
     assert tuple(viewer.dims.point) == pytest.approx(point)
     assert viewer.scene.camera.center[-1] == pytest.approx(point[viewer.dims.order[-1]])
     shown.commands.run("four_views")
-    shown.session.go_to(2)
+    shown.session.go_to_candidate(2)
     place = shown.actions_.viewpoint.current
     shown.actions_.next_plane()
     assert shown.actions_.viewpoint.current == place
@@ -543,7 +543,7 @@ def test_another_plane_keeps_place_and_zoom(shown):
 def test_strokes_are_kept_before_dragged_diameters(shown, analysis, qtbot):
     """A dragged end ended the edit, and its strokes were gone."""
     first = analysis.findings.candidates[0]
-    shown.session.go_to(first.id)
+    shown.session.go_to_candidate(first.id)
     shown.actions_.toggle_rulers()
     shown.commands.run("edit_outline")
     editor = shown.actions_.editor
@@ -558,7 +558,7 @@ def test_strokes_are_kept_before_dragged_diameters(shown, analysis, qtbot):
 
 def measuring(panel, candidate):
     """Show the diameters of a candidate in one linked view, and return that view."""
-    panel.session.go_to(candidate.id)
+    panel.session.go_to_candidate(candidate.id)
     panel.actions_.show_layout(Layout.ONE)
     panel.actions_.toggle_rulers()
     (view,) = tiles(panel)
@@ -577,7 +577,7 @@ def test_diameters_are_shown_where_no_acquired_slice_holds_them(
         return Frame.acquired(grid) if state.choices.views.acquired else Frame.patient()
 
     monkeypatch.setattr(views, "frame_of", tilted)
-    shown.session.go_to(analysis.findings.candidates[0].id)
+    shown.session.go_to_candidate(analysis.findings.candidates[0].id)
     shown.actions_.show_layout(Layout.ONE)
     shown.actions_.toggle_rulers()
     assert shown.session.state.choices.views.layout is Layout.PLANES
@@ -630,12 +630,12 @@ def test_a_click_beside_the_end_of_a_diameter_places_nothing(shown, analysis, qt
 def test_dragged_diameters_that_are_not_kept_are_not_shown_later(shown, analysis):
     """The reader went on to another candidate with the button held."""
     first, second = analysis.findings.candidates
-    shown.session.go_to(first.id)
+    shown.session.go_to_candidate(first.id)
     shown.actions_.toggle_rulers()
     shown.actions_.drag_rulers(
         tuple(one.with_end(0, (0, 0, 0)) for one in rulers_of(analysis, first))
     )
-    shown.session.go_to(second.id)
+    shown.session.go_to_candidate(second.id)
     shown.actions_.keep_rulers()
     assert shown.session.state.choices.views.dragged is None
     assert not shown.session.state.review.events
@@ -648,7 +648,7 @@ def test_rulers_are_seen_from_every_plane_or_it_is_said_why_not(shown, analysis)
         (Layout.PAIR, Plane.SAGITTAL),
         (Layout.PLANES, Plane.CORONAL),
     ):
-        shown.session.go_to(first.id)
+        shown.session.go_to_candidate(first.id)
         shown.actions_.show_layout(layout)
         shown.session.choose_plane(plane)
         shown.actions_.toggle_rulers()
@@ -845,7 +845,7 @@ def test_a_candidate_gone_to_in_a_small_canvas_grows_with_it_and_keeps_its_zoom_
     window.show()
     resized_to(400)
     reviewed.views.fit()
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     centre = camera.center
     reviewed.session.choose_plane(Plane.SAGITTAL)
     reviewed.session.choose_plane(Plane.AXIAL)
@@ -856,7 +856,7 @@ def test_a_candidate_gone_to_in_a_small_canvas_grows_with_it_and_keeps_its_zoom_
     viewer.fit_to_view()
     assert grown == pytest.approx(camera.zoom)
     assert grown > 1.02 * small
-    reviewed.session.go_to(1)
+    reviewed.session.go_to_candidate(1)
     resized_to(400)
     assert camera.zoom == pytest.approx(grown), "as while an edit shows napari's controls"
     np.testing.assert_allclose(camera.center[-2:], centre[-2:], atol=2.0)
@@ -905,7 +905,7 @@ def test_outlines_are_a_layer_where_napari_draws_no_overlays_of_ours(shown, monk
     monkeypatch.setattr(canvas_strokes, "_HAS_OVERLAYS", False)
     lines = CanvasLines(shown.viewer)
     shown.session.choose_overlay(Overlay.CONTOUR)
-    shown.session.go_to(1)
+    shown.session.go_to_candidate(1)
     board = shown.views._board
     lines.show(board, shown.actions_.viewpoint.current)
     (layer,) = [one for one in shown.viewer.layers if one.name == "LesionLens lines"]
@@ -952,7 +952,7 @@ def test_a_ruler_is_drawn_by_a_drag_and_its_end_is_moved(shown, qtbot):
 def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
     shown.actions_.show_layout(Layout.FOUR)
     tiles(shown)
-    shown.session.go_to(1)
+    shown.session.go_to_candidate(1)
     shown.views.linked.wheel_turned(tiles(shown)[0].tile, 6.0, (0.0, 0.0), control=True)
     before = shown.actions_.viewpoint.current
     assert shown.views.linked.zoomed

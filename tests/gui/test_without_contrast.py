@@ -76,7 +76,7 @@ def test_only_with_t1c_is_anything_enhancing(shown, contrast):
 
 
 def test_only_with_t1c_can_a_part_be_drawn_as_enhancing(shown, contrast):
-    shown.session.go_to(1)
+    shown.session.go_to_candidate(1)
     assert shown.session.begin_edit()
     drawn = [layer for layer in shown.viewer.layers if isinstance(layer, Labels)]
     assert drawn

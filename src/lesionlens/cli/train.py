@@ -69,7 +69,7 @@ def train(
         context.progress("loading", 0.0)
         from lesionlens.engines.threads import use_threads
         from lesionlens.training.config import read_config
-        from lesionlens.training.distributed import connected_component
+        from lesionlens.training.distributed import process_group
         from lesionlens.training.loop import TrainOptions
         from lesionlens.training.loop import train as run
 
@@ -78,7 +78,7 @@ def train(
 
         recipe, cases = read_config(config), None
         use_threads(network.threads, network.engine)
-        with connected_component(network.device) as processes:
+        with process_group(network.device) as processes:
             if finetune is not None:
                 with processes.leader_first():
                     recipe, cases = _real_cases(recipe, out, finetune, studies, convention, context)

@@ -2,7 +2,7 @@
 
 Torch and oneDNN split sums by the number of threads, and the order of float32 sums changes the last
 digits. So a pass always uses the same number of threads, and further cores run concurrent passes
-(`network.side_by_side`).
+(`network.concurrent_passes`).
 """
 
 from __future__ import annotations

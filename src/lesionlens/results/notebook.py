@@ -30,10 +30,10 @@ def to_html(result: Analysis | SavedResult) -> str:
     facts = {"conclusion": result.findings.conclusion, "network": result.run.engine.name}
     facts |= {"notice": RESEARCH_USE_NOTICE}
     pictured = result.findings.candidates[:_MAX_PICTURES]
-    return notebook.table(facts) + prior_pictures(result, pictured)
+    return notebook.table(facts) + candidate_pictures(result, pictured)
 
 
-def prior_pictures(result: Analysis | SavedResult, candidates: Sequence[Candidate]) -> str:
+def candidate_pictures(result: Analysis | SavedResult, candidates: Sequence[Candidate]) -> str:
     """Return an image of each candidate, outlined on its largest slice."""
     image, name = _background(result)
     labels, ids = result.volumes.labels, result.findings.components

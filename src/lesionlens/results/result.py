@@ -160,7 +160,7 @@ class Result:
             for candidate in self._record.findings.candidates
             if candidate.tracking_uid == tracking_uid
         ]
-        return as_notebook.prior_pictures(self._record, candidates)
+        return as_notebook.candidate_pictures(self._record, candidates)
 
     @property
     def trace(self) -> Trace | None:

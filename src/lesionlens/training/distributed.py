@@ -102,7 +102,7 @@ def _own_device(requested: str, local: int) -> torch.device:
 
 
 @contextmanager
-def connected_component(device: str) -> Iterator[ProcessGroup]:
+def process_group(device: str) -> Iterator[ProcessGroup]:
     """Join the process group started by torchrun; without it, a group of one.
 
     Parameters

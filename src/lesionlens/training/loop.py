@@ -100,7 +100,7 @@ class TrainOptions:
     resume: bool = True
     """Resume from the checkpoint in the output folder, if there is one."""
     processes: ProcessGroup | None = None
-    """Process group from `distributed.joined`; None for this process alone, on the CPU. Each
+    """Process group from `distributed.process_group`; None for this process alone, on the CPU. Each
     process generates its own volumes, so that the effective batch is multiplied; one process
     writes.
     """

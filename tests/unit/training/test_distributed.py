@@ -14,7 +14,7 @@ from tests.ports import free_port
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.training.config import parse_config
-from lesionlens.training.distributed import ProcessGroup, connected_component
+from lesionlens.training.distributed import ProcessGroup, process_group
 from lesionlens.training.loop import TrainOptions, train
 
 from .runs import average_of
@@ -65,7 +65,7 @@ def _together(code, arguments, size=2, timeout=900):
 
 def test_one_process_is_a_team_of_its_own(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with connected_component("cpu") as processes:
+    with process_group("cpu") as processes:
         assert (processes.rank, processes.size, processes.is_leader) == (0, 1, True)
         assert processes.any(True)
         assert not processes.any(False)
@@ -79,7 +79,7 @@ def test_one_process_is_a_team_of_its_own(monkeypatch):
 def test_several_processes_want_a_device_each(monkeypatch):
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="the one device cuda:1"), connected_component("cuda:1"):
+    with pytest.raises(ConfigError, match="the one device cuda:1"), process_group("cuda:1"):
         pass
 
 

@@ -37,7 +37,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace a file's content atomically; text is written as UTF-8 (`base.text.writable`)."""
+    """Replace a file's content atomically; text is written as UTF-8 (`base.text.encodable`)."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(encodable(content).encode() if isinstance(content, str) else content)
 

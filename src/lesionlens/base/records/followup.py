@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from lesionlens.base.files.file_fields import STRICT, Keys
 from lesionlens.base.labels import Region, ReviewState
@@ -94,9 +94,7 @@ class LesionMeasurement:
     """Whether it counts as tumour (`counts_as_tumour`)."""
 
     @classmethod
-    def of(
-        cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED
-    ) -> LesionMeasurement:
+    def of(cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> Self:
         """Build the measurements of a candidate."""
         tumour = counts_as_tumour(candidate, state)
         return cls(
@@ -266,9 +264,8 @@ class Comparison:
 
         `cavity_ml` is the current volume of the resection cavity.
         """
-        lesions = tuple(
-            LesionMeasurement.of(c, review.state_of(c.tracking_uid)) for c in candidates
-        )
+        state_of = review.state_of
+        lesions = tuple(LesionMeasurement.of(c, state_of(c.tracking_uid)) for c in candidates)
         by_uid = {lesion.tracking_uid: lesion for lesion in lesions}
         last = replace(self.points[-1], lesions=lesions, cavity_ml=cavity_ml)
         redrawn_ids = frozenset(
@@ -309,8 +306,7 @@ class Comparison:
     def together(self, change: Change) -> tuple[float, float] | None:
         """Return total ml, prior and now, of all lesions that merged with or split from this one.
 
-        None if there are no others, or a volume is unknown. The change of the sum is meaningful,
-        that of a single such lesion is not.
+        None if there are no others, or a volume is unknown. Only the change of the sum has meaning.
         """
         group = self.linked(change)
         if len(group) < 2:

@@ -144,10 +144,7 @@ class ReadController:
         self.unnamed_found.emit(time)
 
     def of_another_session(self, analysis: Analysis, logged: Review) -> bool:
-        """Whether logged decisions are an unnamed reader's of an earlier session; True once only.
-
-        Later calls for the same analysis return False.
-        """
+        """Whether the log is an unnamed reader's of an earlier session; True only once."""
         saved_count = len(analysis.review.events)
         new_events = logged.events[saved_count:] if logged.continues(analysis.review) else ()
         if read_preferences().reader_name or not new_events or new_events[-1].reader:
@@ -193,9 +190,8 @@ class ReadController:
 
     def _retry_save(self, state: State, next_step: str = _SAVED_LATER) -> None:
         if not self.all_saved and state.analysis is not None:
-            self._save(
-                state.analysis, reader_log.with_own_uids(state.analysis, state.review), next_step
-            )
+            review = reader_log.with_own_uids(state.analysis, state.review)
+            self._save(state.analysis, review, next_step)
 
     def leave(self) -> None:
         """End the read of the study and stop the clock."""
@@ -436,10 +432,8 @@ class ReadController:
         if log is None:
             log = self._log = ReadSession(self._own_log.database, key)
         if log is not self._continued_log:
-            analysis_key, centroids = (
-                store.analysis_key(analysis.run),
-                reader_log.centroids(analysis),
-            )
+            analysis_key = store.analysis_key(analysis.run)
+            centroids = reader_log.centroids(analysis)
             log.continue_from(analysis_key, self._stored_review, centroids)
             self._continued_log = log
         return log

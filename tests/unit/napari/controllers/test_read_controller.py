@@ -134,7 +134,7 @@ def shown(analysis, turn=None):  # noqa: F811
     result = SimpleNamespace(analysis=analysis, trace=None, engine=None)
     found, controller.message = controller.recovered(analysis)
     session.analysed(result, overlays_of(analysis), found)
-    session.go_to(1)
+    session.go_to_candidate(1)
     yield controller
     controller.release()
 
@@ -212,7 +212,7 @@ def test_decisions_on_candidates_that_a_result_lacks_are_not_hidden_by_new_ones(
     left, right = (candidate.tracking_uid for candidate in analysis.findings.candidates)
     with shown(analysis) as window:
         for number, state in ((1, ReviewState.ACCEPTED), (2, ReviewState.REJECTED)):
-            window.session.go_to(number)
+            window.session.go_to_candidate(number)
             window.session.mark(state)
     fewer = without_right(analysis)
     if saved:
@@ -346,7 +346,7 @@ def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_ther
         session.open(analysis.study)
     assert turn.database.read(turn.key).acts == ()
     session.analysed(FakeResult(analysis), overlays_of(analysis))
-    session.go_to(1)
+    session.go_to_candidate(1)
     session.mark(ReviewState.ACCEPTED)
     assert window.all_saved
     stored = turn.database.read(turn.key).acts
@@ -476,7 +476,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     session = ReviewSession(reader="A. Reader")
     made = ReadController(session)
     session.analysed(FakeResult(analysis), overlays_of(analysis))
-    session.go_to(2)
+    session.go_to_candidate(2)
     session.mark(ReviewState.ACCEPTED)
     shown = session.state.analysis
     own = [c.tracking_uid for c in shown.findings.candidates]
@@ -492,7 +492,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
         followup=Comparison((), (), laid, {new: old for old, new in names.items()}),
     )
     session.settle(ReviewLog(after.review), after, session.state.overlays)
-    session.go_to(1)
+    session.go_to_candidate(1)
     session.mark(ReviewState.DEFERRED)
     found, _ = made.recovered(analysis)
     assert [found.state_of(uid) for uid in own] == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
@@ -589,7 +589,7 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
     """The second one's first decision replaced all that was decided, and signed, in the first."""
     with shown(analysis) as first, shown(analysis) as second:
         first.session.mark(ReviewState.ACCEPTED)
-        second.session.go_to(2)
+        second.session.go_to_candidate(2)
         second.session.mark(ReviewState.REJECTED)
         assert "Another window decided on this study too" in second.session.state.message
         assert first.all_saved
@@ -602,7 +602,7 @@ def test_each_decision_tells_of_another_window_not_only_the_first(analysis, own)
     with shown(analysis) as first, shown(analysis) as second:
         first.session.mark(ReviewState.ACCEPTED)
         assert not first.session.state.message.startswith("Another window")
-        second.session.go_to(2)
+        second.session.go_to_candidate(2)
         second.session.mark(ReviewState.REJECTED)
         assert first.decided_elsewhere(analysis)
         first.session.mark(ReviewState.REJECTED)
@@ -617,7 +617,7 @@ def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # no
             for state in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.ACCEPTED):
                 window.session.mark(state)
                 assert "Another window" not in window.session.state.message
-            window.session.go_to(2)
+            window.session.go_to_candidate(2)
             window.session.mark(ReviewState.ACCEPTED)
             assert not window.decided_elsewhere(analysis)
 
@@ -625,7 +625,7 @@ def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # no
 def test_a_list_hears_of_decisions_in_a_window_without_it(analysis, own, tmp_path):  # noqa: F811
     with shown(analysis, listed(tmp_path / "list")) as first, shown(analysis) as second:
         first.session.mark(ReviewState.ACCEPTED)
-        second.session.go_to(2)
+        second.session.go_to_candidate(2)
         second.session.mark(ReviewState.REJECTED)
         assert first.decided_elsewhere(analysis)
 
@@ -662,10 +662,10 @@ def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # 
     with shown(analysis) as first, shown(analysis) as second:
         signing = ReviewController(first.session, None, SimpleNamespace(), first)
         for at in (1, 2):
-            first.session.go_to(at)
+            first.session.go_to_candidate(at)
             first.session.mark(ReviewState.ACCEPTED)
         assert signing.what_is_signed() == "nothing further seen"
-        second.session.go_to(2)
+        second.session.go_to_candidate(2)
         second.session.mark(ReviewState.REJECTED)
         assert signing.what_is_signed() == ""
         assert "open it again to see all, then sign" in first.session.state.message

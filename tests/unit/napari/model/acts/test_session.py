@@ -52,10 +52,10 @@ def test_nothing_is_shown_over_the_image_before_the_reader_asks(session):
 
 
 def test_going_to_a_candidate_shows_its_contour_once(session):
-    session.go_to(2)
+    session.go_to_candidate(2)
     assert session.state.choices.overlay is Overlay.CONTOUR
     session.choose_overlay(Overlay.OFF)
-    session.go_to(1)
+    session.go_to_candidate(1)
     assert session.state.choices.overlay is Overlay.OFF
 
 
@@ -70,7 +70,7 @@ def test_steps_go_round(session):
 
 
 def test_the_threshold_hides_and_says_how_many(session):
-    session.go_to(2)
+    session.go_to_candidate(2)
     session.choose_threshold(0.95)
     shown = screen(session)
     assert [row.id for row in shown.candidates] == [1]
@@ -81,7 +81,7 @@ def test_the_threshold_hides_and_says_how_many(session):
 
 def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(session):
     before = session.state.analysis.findings
-    session.go_to(1)
+    session.go_to_candidate(1)
     session.type_reason("vessel")
     session.mark(ReviewState.REJECTED)
     event = session.state.review.of(before.candidates[0].tracking_uid)
@@ -93,7 +93,7 @@ def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(sessio
 def test_a_reason_entered_before_another_decision_goes_with_that_one(session):
     """Entered by Enter, it belonged to the earlier decision alone, and the next had none."""
     uid = session.state.analysis.findings.candidates[0].tracking_uid
-    session.go_to(1)
+    session.go_to_candidate(1)
     session.mark(ReviewState.ACCEPTED)
     session.type_reason("vessel")
     session.mark(ReviewState.ACCEPTED)  # as Enter does
@@ -122,7 +122,7 @@ def test_a_decision_without_focus_does_nothing(session):
 
 
 def test_a_failure_keeps_study_analysis_and_review(session):
-    session.go_to(1)
+    session.go_to_candidate(1)
     session.mark(ReviewState.ACCEPTED)
     kept = session.state
     session.failed(Problem("Failed", "nothing"))
@@ -134,7 +134,7 @@ def test_a_failure_keeps_study_analysis_and_review(session):
 
 def test_what_could_not_be_opened_is_put_away_once_the_reader_goes_on(session):
     session.failed(Problem("Failed", "no scan", cause=OPENING))
-    session.go_to(1)
+    session.go_to_candidate(1)
     assert session.state.problem is None
     session.failed(Problem("Failed", "the analysis"))
     session.step(1)
@@ -142,7 +142,7 @@ def test_what_could_not_be_opened_is_put_away_once_the_reader_goes_on(session):
 
 
 def test_another_study_starts_anew(session, analysis):
-    session.go_to(1)
+    session.go_to_candidate(1)
     session.open(replace(analysis.study, name="another"))
     assert session.state.analysis is None
     assert session.state.choices == replace(Choices(), sequence=MrSequence.T1C)
@@ -296,7 +296,7 @@ def test_the_engines_own_classes_are_named_where_they_list_apart(result):
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
     session.choose_overlay(Overlay.MAP)
     session.choose_uncertainty(True)
-    session.go_to(1)
+    session.go_to_candidate(1)
     assert screen(session).scene.attention is Region.WT
     overlays = session.state.overlays
     view = overlays.attention[Region.WT]

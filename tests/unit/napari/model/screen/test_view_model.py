@@ -58,7 +58,7 @@ def test_an_empty_state_paints_no_view():
 
 def test_views_and_panel_follow_from_one_state(session):
     session.choose_views(layout=Layout.FOUR)
-    session.go_to(2)
+    session.go_to_candidate(2)
     model = view_model_of(session.state)
     assert {tile.sequence for tile in model.board.tiles} == set(session.state.study.series)
     assert model.board.scene is model.screen.scene
@@ -101,8 +101,8 @@ def test_a_layer_that_is_chosen_and_not_there_is_missing(session):
 def test_going_to_the_same_candidate_again_happens_again(session):
     seen = []
     session.happened.connect(seen.append)
-    session.go_to(2)
-    session.go_to(2)
+    session.go_to_candidate(2)
+    session.go_to_candidate(2)
     two = session.candidate()
     assert seen == [PositionVisited(two.centroid_mm, two.bounding_box_mm)] * 2
 
