@@ -359,7 +359,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             for uid in (c.tracking_uid for c in candidates if c.id == candidate_id):
                 controller.once_ready(partial(self._go_to_uid, uid))
         elif candidate_id != state.editing:
-            self.leave_for(lambda: self.session.go_to(candidate_id))
+            self.leave_for(lambda: self.session.go_to_candidate(candidate_id))
 
     def _go_to_uid(self, tracking_uid: str) -> None:
         analysis = self.session.state.analysis

@@ -86,7 +86,7 @@ class LesionAdder:
         return self.review_controller.after_edit(lambda: self._go_to_marked(candidate_id))
 
     def _go_to_marked(self, candidate_id: int) -> bool:
-        if not self.session.go_to(candidate_id):
+        if not self.session.go_to_candidate(candidate_id):
             return False
         self.session.notify(f"Your mark lies in candidate {candidate_id}, which is now in focus.")
         return True

@@ -158,7 +158,7 @@ class Prompting:
             self.session.decline("Include something first: there is no outline here.")
             return False
         if candidate_id:
-            if not self.session.go_to(candidate_id):
+            if not self.session.go_to_candidate(candidate_id):
                 return False
             self.session.begin_edit()
         else:

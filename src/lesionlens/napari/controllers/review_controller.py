@@ -268,7 +268,7 @@ class ReviewController:
         analysis = self.session.state.analysis
         for candidate in () if analysis is None else analysis.findings.candidates:
             if candidate.tracking_uid == tracking_uid:
-                self.session.go_to(candidate.id)
+                self.session.go_to_candidate(candidate.id)
 
     def undo(self) -> None:
         """Undo the last decision, or while an outline is drawn the last stroke."""

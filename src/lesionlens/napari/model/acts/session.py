@@ -202,7 +202,7 @@ class ReviewSession(Choosing):
 
     # --- choices --------------------------------------------------------------------------
 
-    def go_to(self, candidate_id: int) -> bool:
+    def go_to_candidate(self, candidate_id: int) -> bool:
         """Focus a candidate; its contour is shown unless the reader switched the overlay off.
 
         Returns
@@ -248,13 +248,13 @@ class ReviewSession(Choosing):
         if ids:
             current, edge = self._state.choices.candidate, 0 if by > 0 else -1
             index = (ids.index(current) + by) % len(ids) if current in ids else edge
-            self.go_to(ids[index])
+            self.go_to_candidate(ids[index])
 
     def choose_alone(self, candidate_id: int | None) -> None:
         """Limit the map to one candidate, which is focused; None for all."""
         self._choose(only_focused=candidate_id is not None)
         if candidate_id is not None and candidate_id != self._state.choices.candidate:
-            self.go_to(candidate_id)
+            self.go_to_candidate(candidate_id)
 
     def layer_arrived(self, overlays: Overlays) -> None:
         """Show overlays that contain the attention of a single layer or head."""

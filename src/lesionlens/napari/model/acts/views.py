@@ -258,7 +258,7 @@ class ViewActs(MeasureActs):
         number = ((start if current is None else parts.index(current)) + step) % len(parts)
         part = parts[number]
         if part.candidate in {candidate.id for candidate in self.session.listed()}:
-            self.session.go_to(part.candidate)
+            self.session.go_to_candidate(part.candidate)
         self.go_to_point(part.centroid_mm)
         if self.session.state.choices.overlay is Overlay.OFF:
             self.session.choose_overlay(Overlay.CONTOUR)
