@@ -6,7 +6,7 @@ defines the coded concepts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import IntEnum, StrEnum
 from typing import Literal, TypeVar
 
@@ -120,6 +120,25 @@ class Label(IntEnum):
 
 
 TUMOUR_LABELS = tuple(sorted(Region.WT.labels))
+AMBIGUOUS_CAVITY = "label 4 but no 3: enhancing tumour before BraTS 2023, a resection cavity since"
+"""Description of a label map of `has_ambiguous_cavity`, for messages."""
+
+
+def has_ambiguous_cavity(numbers: Collection[int]) -> bool:
+    """Return whether nothing in a label map tells if its 4 is enhancing tumour or a cavity.
+
+    Such a map of another program is refused wherever it is read, unless its data set is known or
+    its convention is named.
+
+    Examples
+    --------
+    >>> has_ambiguous_cavity({1, 2, 4}), has_ambiguous_cavity({1, 2, 3, 4})
+    (True, False)
+    """
+    labels = set(numbers)
+    return labels <= set(Label) and Label.CAVITY in labels and Label.ENHANCING not in labels
+
+
 Value = TypeVar("Value")
 
 

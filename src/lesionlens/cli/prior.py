@@ -71,9 +71,12 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     if comparison is None:
         return ()
     from lesionlens.base.records.followup import ChangeKind
-    from lesionlens.results.export.followup import alignment_caveat
+    from lesionlens.results.export.followup import alignment_caveat, dates_of, reappearance_text
     from lesionlens.results.export.report_texts import load
 
+    words = load("en")
+    dates = dates_of(comparison, words)
+    returned = []
     prior_date = comparison.points[-2].date or "an earlier day"
     headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
     table = new_table(headings, text_columns=2)
@@ -89,8 +92,11 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _percent(change.product_percent) if matched else "",
             change.joint.text if change.joint else "",
         )
-    caveat = alignment_caveat(comparison, load("en"))
-    return (f"Compared with the examination of {prior_date}{caveat and '. '}{caveat}", table)
+        if change.now and (note := reappearance_text(change, comparison, dates, words)):
+            returned.append(f"Candidate {change.now.id}: {note}")
+    caveat = alignment_caveat(comparison, words)
+    title = f"Compared with the examination of {prior_date}{caveat and '. '}{caveat}"
+    return (title, table, *returned)
 
 
 def _ml(value: float | None) -> str:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import nearest
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguous_cavity
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import (
     CORRECTION_RADIUS_MM,
@@ -184,21 +184,21 @@ def outline_in(labels: NDArray[Any], region: Region | None) -> Mask:
     Raises
     ------
     UnusableInputError
-        There is a label 4, but no 3: it is the enhancing part in files from before BraTS 2023.
+        There is a label 4, but no 3; see `base.labels.has_ambiguous_cavity`.
     """
     mask = labels.astype(bool, copy=False)
     if labels.dtype == bool or not mask.any():
         return mask
     numbers = set(np.unique(labels[mask]).tolist())
-    if len(numbers) == 1 or not numbers <= set(Label):
+    if not numbers <= set(Label):
         return mask
-    if Label.CAVITY in numbers and Label.ENHANCING not in numbers:
+    if has_ambiguous_cavity(numbers):
         raise UnusableInputError(
-            found="an outline to start from with label 4, but no 3",
+            found=f"an outline to start from with {AMBIGUOUS_CAVITY}",
             expected="a mask, or labels of which 3 is enhancing and 4 the resection cavity",
             next_step="Give the mask of what is meant: whether 4 is a part of it is not known",
         )
-    return np.isin(labels, (region or Region.WT).labels)
+    return mask if len(numbers) == 1 else np.isin(labels, (region or Region.WT).labels)
 
 
 def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) -> Mask:

@@ -45,3 +45,14 @@ def test_figures_are_not_cut_by_the_reason_why_one_is_missing():
     assert all(figure in text for figure in figures), text
     words = " ".join(text.split())
     assert all(word in words for word in ("frontal", "parietal", "matched"))
+
+
+def test_a_new_lesion_that_was_flagged_before_the_prior_is_said_to_return():
+    lesion = Measured("uid", 1, "left frontal lobe", dict.fromkeys(Region, 1.0), 9.0, 80.0, False)
+    points = tuple(
+        TimePoint(f"2025-0{n}-01", None, lesions)
+        for n, lesions in enumerate(((lesion,), (), (lesion,)), 1)
+    )
+    comparison = Comparison(points, (Change(None, lesion),), Alignment(LEVEL, 0, 0, False, "T1c"))
+    *_, note = table_of(cast("Any", SimpleNamespace(compared=comparison)))
+    assert note == "Candidate 1: flagged before, not at the earlier examination: 2025-01-01"

@@ -223,11 +223,10 @@ def test_a_start_of_labels_is_the_region_that_is_meant_without_the_cavity(prepar
         point = Prompts.of([((20, 10, 4), True)], region=region)
         mask = segment_prompts(point, prepared, cube_round, labels).mask
         assert {n for n in range(1, 5) if mask[28 + 2 * n, 30, 2]} == set(inside)
-    for mask in (labels * 20, np.where(labels == 4, 4, 0)):  # numbers of one's own
-        assert segment_prompts(point, prepared, cube_round, mask).mask[36, 30, 2]
-    labels[labels == 3] = 0
-    with pytest.raises(UnusableInputError, match="label 4, but no 3"):
-        segment_prompts(point, prepared, cube_round, labels)
+    assert segment_prompts(point, prepared, cube_round, labels * 20).mask[36, 30, 2]
+    for ambiguous in (np.where(labels == 3, 0, labels), np.where(labels == 4, 4, 0)):
+        with pytest.raises(UnusableInputError, match="label 4 but no 3"):
+            segment_prompts(point, prepared, cube_round, ambiguous)
 
 
 def test_too_many_voxels_are_refused():

@@ -209,7 +209,10 @@ def test_both_years_labels_teach_the_same(root, copy):
     image = nib.load(path)
     data = np.asanyarray(image.dataobj)
     nib.save(nib.Nifti1Image(np.where(data == 3, 4, data).astype(np.uint8), image.affine), path)
-    new, old = find(root)[0], find(copy)[0]
+    new, unnamed = find(root)[0], find(copy)[0]
+    with pytest.raises(UnusableInputError, match="label 4 but no 3"):
+        unnamed.truth()
+    old = find_real_cases(copy, convention=read_conventions("brats", copy).of)[0]
     np.testing.assert_array_equal(new.truth()[0], old.truth()[0])
 
 

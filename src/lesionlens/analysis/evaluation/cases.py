@@ -36,6 +36,7 @@ _PATIENT_PATTERNS = (
     re.compile(r"^(Brats1[5-8]_.+_[^_]+)_\d$"),
     re.compile(r"^(sub-[A-Za-z0-9]+)"),
 )
+_BEFORE_2023 = re.compile(r"^brats(20)?(1[7-9]|2[01])_", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Case:
     reference_path: Path | None
     """Reference segmentation."""
     convention: str | None = None
-    """Label convention, if the collection states it."""
+    """Label convention, if the collection or the case's name states it."""
     alternatives: Mapping[MrSequence, tuple[Path, ...]] = field(default_factory=dict)
     """All images of a sequence that has several; the first is in `images`."""
 
@@ -90,6 +91,17 @@ def _patient_in_name(name: str) -> str | None:
     return next((match[1] for pattern in _PATIENT_PATTERNS if (match := pattern.match(name))), None)
 
 
+def convention_in_name(name: str) -> str | None:
+    """Return the label convention that the name of a case, or of its file, states.
+
+    Examples
+    --------
+    >>> convention_in_name("BraTS2021_00495_seg.nii.gz"), convention_in_name("Patient 7")
+    ('brats', None)
+    """
+    return "brats" if _BEFORE_2023.match(name) else None
+
+
 def find_cases(root: Path) -> tuple[Case, ...]:
     """Find every case below a folder, sorted by name.
 
@@ -115,7 +127,11 @@ def find_cases(root: Path) -> tuple[Case, ...]:
         )
     patients = patients_table(root)
     return tuple(
-        replace(c, patient=patients.get(c.name) or _patient_in_path(root, c))
+        replace(
+            c,
+            patient=patients.get(c.name) or _patient_in_path(root, c),
+            convention=c.convention or convention_in_name(c.name.rpartition("/")[2]),
+        )
         for c in _with_unique_names(root, cases)
     )
 
@@ -231,15 +247,30 @@ def _dataset_error(root: Path, defect: str) -> ConfigError:
 
 
 def _dataset_convention(labels: Any) -> str | None:
-    """Infer the Decathlon's label order from the labels' names, if they state it."""
-    name_by_label = (
-        {str(k): str(v).lower() for k, v in labels.items()} if isinstance(labels, dict) else {}
-    )
-    if "edema" in name_by_label.get("1", "") or "oedema" in name_by_label.get("1", ""):
-        return "msd"
-    label_by_name = {k.lower(): v for k, v in name_by_label.items()}
-    oedema = label_by_name.get("edema") == "1" or label_by_name.get("oedema") == "1"
-    return "msd" if oedema else None
+    """Infer the label convention from the labels' names, if they state it.
+
+    Examples
+    --------
+    >>> _dataset_convention({"1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"})
+    'msd'
+    >>> _dataset_convention({"whole tumor": [1, 2, 3], "tumor core": [2, 3]})  # nnU-Net's regions
+    'msd'
+    >>> _dataset_convention({"necrosis": 1, "edema": 2, "enhancing tumor": 4})
+    'brats'
+    >>> _dataset_convention({"NETC": 1, "SNFH": 2, "ET": 3, "resection cavity": 4})
+    'brats24'
+    """
+    for key, value in labels.items() if isinstance(labels, dict) else ():
+        name, numbers = (value, [key]) if str(key).isdigit() else (key, value)
+        name, numbers = str(name).lower(), numbers if isinstance(numbers, list) else [numbers]
+        numbers = {str(number) for number in numbers}
+        if ("edema" in name and "1" in numbers) or ("core" in name and numbers == {"2", "3"}):
+            return "msd"
+        if numbers == {"4"} and ("cavity" in name or "resect" in name):
+            return "brats24"
+        if numbers == {"4"} and "enhanc" in name:
+            return "brats"
+    return None
 
 
 def _dataset_images(

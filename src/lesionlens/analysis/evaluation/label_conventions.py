@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.cases import Case, check_rows, read_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguous_cavity
 
 TABLE_NAME = "conventions.tsv"
 _ROUNDING_TOLERANCE = 1e-3  # deviation of a scaled integer from a whole number
@@ -28,8 +28,8 @@ CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
 })  # fmt: skip
 """Name to the deviations from 1 core, 2 oedema, 3 enhancing.
 
-`brats` is 1/2/4 (2012 challenge to 2021) or 1/2/3 (2023), detected from the file; `brats24` has a
-resection cavity as 4; `brats24ped` is 1 enhancing, 2 non-enhancing, 3 cystic, 4 oedema; `msd` is
+`brats` is 1/2/4 (2017 to 2021) or 1/2/3 (2023), as the file has it; `brats24` has a resection
+cavity as 4; `brats24ped` is 1 enhancing, 2 non-enhancing, 3 cystic, 4 oedema; `msd` is
 1 oedema, 2 non-enhancing, 3 enhancing; `brats2012` is the synthetic 2012 set, 1 oedema, 2 core.
 """
 WITHOUT_ET, WITH_CAVITY = ("brats2012",), ("brats24",)
@@ -121,15 +121,15 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
     voxels : (I, J, K) array
         Whole numbers, of any type.
     convention : str or None
-        None detects BraTS's 1/2/4 or 1/2/3.
+        None takes 1/2/3.
     where : str
         Name for messages, such as "the truth of case 7".
 
     Raises
     ------
     UnusableInputError
-        Labels outside the convention, fractions, voxels that are not numbers, or 3 and 4 together
-        without a convention.
+        Labels outside the convention, fractions, voxels that are not numbers, 3 and 4 where both
+        would be enhancing, or 4 without a convention.
     """
     values = np.asarray(voxels, np.float32)
     rounded = np.rint(values)
@@ -154,11 +154,18 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
             expected=f"whole numbers of {sorted(allowed)}",
             next_step="Check that it is a segmentation, or name its convention with --convention",
         )
-    if convention is None and {3, 4} <= set(labels):
+    if {3, 4} <= set(labels) and table[4] == Label.ENHANCING:
         raise UnusableInputError(
             found=f"both labels 3 and 4 in {where}, which mean different tissue in different years",
             expected="1/2/4 or 1/2/3, or a convention by name",
             next_step="Name it: --convention brats24 (4 is a cavity) or --convention brats24ped",
+        )
+    if convention is None and has_ambiguous_cavity(labels):
+        raise UnusableInputError(
+            found=f"{where} with {AMBIGUOUS_CAVITY}",
+            expected="1/2/3, or a convention by name",
+            next_step="Name it: --convention brats (4 is enhancing) or --convention brats24 (4 is "
+            "a cavity)",
         )
     lookup = np.arange(max(allowed) + 1, dtype=np.uint8)
     for label, translated in table.items():

@@ -2,8 +2,9 @@
 
 Regions are measured and located like the network's; no network is needed. The meaning of the labels
 is inferred: a single label is the whole lesion; 1, 2 and 3 are core, oedema and enhancing tumour
-(BraTS 2023, LesionLens), with 4 instead of 3 in earlier BraTS, and with 4 beside 3 as the resection
-cavity (BraTS 2024); any others number the lesions.
+(BraTS 2023, LesionLens), with 4 beside 3 as the resection cavity (BraTS 2024); any others number
+the lesions. 4 without 3 is the cavity in files of LesionLens, enhancing in BraTS's of 2017 to 2021,
+known by their names, and else refused.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.analysis.evaluation.cases import convention_in_name
 from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import NO_T1C, Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
@@ -24,7 +26,7 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
-from lesionlens.base.labels import Label, Source
+from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Source, has_ambiguous_cavity
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -35,7 +37,7 @@ from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
 from lesionlens.imaging.preparation.resampling import HALF, resample
 from lesionlens.imaging.reading.nifti import names
-from lesionlens.imaging.reading.nifti.header import read_header
+from lesionlens.imaging.reading.nifti.header import open_image, read_header
 from lesionlens.imaging.reading.nifti.voxels import read_voxels
 from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
 from lesionlens.results.review.log import now
@@ -58,6 +60,7 @@ _TIE_TOLERANCE = np.float32(1 - 2 * HALF)
 """If two labels' fractions of a voxel differ by less, the larger label wins."""
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
 _PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
+_OWN_NAME, _OWN_DESCRIPTION = "segmentation.nii.gz", b"LesionLens"
 
 
 class Meaning(StrEnum):
@@ -70,11 +73,11 @@ class Meaning(StrEnum):
 
 
 def meaning_of(numbers: frozenset[int]) -> Meaning:
-    """Infer the meaning of a mask's non-zero labels.
+    """Infer the meaning of a mask's non-zero labels, of which a 4 is the resection cavity.
 
     Examples
     --------
-    >>> meaning_of(frozenset({7})).name, meaning_of(frozenset({1, 2, 4})).name
+    >>> meaning_of(frozenset({7})).name, meaning_of(frozenset({1, 2, 3})).name
     ('WHOLE', 'PARTS')
     >>> meaning_of(frozenset({2, 3, 4})).name
     'TREATED'
@@ -83,9 +86,25 @@ def meaning_of(numbers: frozenset[int]) -> Meaning:
     """
     if len(numbers) <= 1:
         return Meaning.WHOLE
-    if numbers <= set(_PARTS) or numbers <= set(_PARTS_BEFORE_2023):
+    if numbers <= set(_PARTS):
         return Meaning.PARTS
     return Meaning.TREATED if numbers <= {*_PARTS, Label.CAVITY} else Meaning.LESIONS
+
+
+def _meaning_in_file(path: Path, numbers: frozenset[int]) -> Meaning:
+    if not has_ambiguous_cavity(numbers):
+        return meaning_of(numbers)
+    header = open_image(path).header
+    if path.name == _OWN_NAME and header["descrip"].item().startswith(_OWN_DESCRIPTION):
+        return Meaning.TREATED
+    if convention_in_name(path.name) or convention_in_name(path.parent.name):
+        return Meaning.PARTS
+    raise ReadError(
+        found=f"{path.name!r} with {AMBIGUOUS_CAVITY}",
+        expected="labels of which 3 is enhancing and 4 the resection cavity",
+        next_step="Change 4 to 3 if it is enhancing; if it is a cavity, leave it out and draw it "
+        "in LesionLens",
+    )
 
 
 def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -103,12 +122,13 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     Raises
     ------
     ReadError
-        Not a mask: non-integer or too many labels; or outside the study's images.
+        Not a mask: non-integer or too many labels; outside the study's images; or with a 4 of
+        which nothing tells what it is.
     """
     header = read_header(path)
     values = _whole_numbers(read_voxels(path, header.grid.shape), path.name)
     numbers = frozenset(int(n) for n in np.unique(values) if n)
-    grid, meaning, inputs = prepared.native, meaning_of(numbers), inputs_of(study)
+    grid, meaning, inputs = prepared.native, _meaning_in_file(path, numbers), inputs_of(study)
     off_grid = not header.grid.matches(grid, tolerance_mm=1e-2)
     labels = _resample_labels(values, numbers, header.grid, grid) if off_grid else values
     if numbers and not labels.any():

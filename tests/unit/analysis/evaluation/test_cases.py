@@ -104,6 +104,22 @@ def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):
         np.testing.assert_array_equal(data, IMAGE + channel)
 
 
+def test_nnunet_and_names_of_brats_state_their_convention(tmp_path):
+    """nnU-Net's own conversion (1 oedema, 2 core) was read as 1 core, 2 oedema."""
+    about = {
+        "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
+        "labels": {
+            "background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3],
+        },
+        "regions_class_order": [1, 2, 3],
+    }  # fmt: skip
+    tmp_path.joinpath("dataset.json").write_text(json.dumps(about))
+    put(tmp_path / "labelsTr" / "BraTS2021_00000.nii.gz")
+    assert [case.convention for case in find_cases(tmp_path)] == ["msd"]
+    tmp_path.joinpath("dataset.json").unlink()
+    assert [case.convention for case in find_cases(tmp_path / "labelsTr")] == ["brats"]
+
+
 def test_nnunet_is_read(tmp_path):
     about = {
         "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
@@ -151,7 +167,7 @@ def test_the_users_table_of_patients_wins(tmp_path):
 @pytest.mark.parametrize(
     ("convention", "given", "meant"),
     [
-        (None, (0, 1, 2, 4), (0, 1, 2, 3)),
+        ("brats", (0, 1, 2, 4), (0, 1, 2, 3)),
         (None, (0, 1, 2, 3), (0, 1, 2, 3)),
         ("msd", (0, 1, 2, 3), (0, 2, 1, 3)),
         ("brats24", (0, 1, 2, 3, 4), (0, 1, 2, 3, 4)),
@@ -166,8 +182,12 @@ def test_labels_are_brought_to_one_convention(convention, given, meant):
 
 
 def test_labels_that_may_mean_two_things_are_refused_by_name():
-    with pytest.raises(UnusableInputError, match="3 and 4 in the truth of case x"):
-        translate(np.array([0, 1, 2, 3, 4]), None, "the truth of case x")
+    for convention in (None, "brats", "brats124"):
+        with pytest.raises(UnusableInputError, match="3 and 4 in the truth of case x"):
+            translate(np.array([0, 1, 2, 3, 4]), convention, "the truth of case x")
+    for labels in ([0, 1, 2, 4], [0, 4]):
+        with pytest.raises(UnusableInputError, match="case x with label 4 but no 3"):
+            translate(np.array(labels), None, "the truth of case x")
     with pytest.raises(UnusableInputError, match="case x"):
         translate(np.array([0, 9]), None, "the truth of case x")
 

@@ -20,11 +20,13 @@ from tests.phantoms.files import write_nifti
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState, Source
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export import nifti
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
@@ -83,11 +85,11 @@ def test_a_mask_in_a_standard_space_is_said_to_be_one(analysed, tmp_path, codes,
     assert any("standard space" in notice for notice in found.run.notices) is said
 
 
-@pytest.mark.parametrize("enhancing", [3, 4])
-def test_parts_are_known_by_their_numbers(analysed, patient, tmp_path, enhancing):
+@pytest.mark.parametrize(("enhancing", "name"), [(3, "seg.nii.gz"), (4, "BraTS2021_7_seg.nii.gz")])
+def test_parts_are_known_by_their_numbers(analysed, patient, tmp_path, enhancing, name):
     truth = patient.labels
     data = np.where(truth.data == 3, enhancing, truth.data).astype(np.uint8)
-    found = opened(mask(tmp_path / "seg.nii.gz", data, truth.grid.affine), analysed)
+    found = opened(mask(tmp_path / name, data, truth.grid.affine), analysed)
     np.testing.assert_array_equal(found.volumes.labels.data, analysed.volumes.labels.data)
     was = {c.location.side: c for c in analysed.findings.candidates}
     for candidate in found.findings.candidates:
@@ -96,6 +98,22 @@ def test_parts_are_known_by_their_numbers(analysed, patient, tmp_path, enhancing
                 was[candidate.location.side].volume_ml[region]
             )
     assert {c.location.side for c in found.findings.candidates} == {"left", "right"}
+
+
+def test_a_4_without_a_3_is_a_cavity_in_our_files_and_else_refused(analysed, patient, tmp_path):
+    data = patient.labels.data.astype(np.uint8)
+    data[data == 3] = 4
+    file = nifti.write_volume(tmp_path / "segmentation.nii.gz", Volume(data, patient.labels.grid))
+    found = opened(file, analysed)
+    assert found.volumes.cavity is not None
+    assert found.volumes.cavity.data.sum() == np.count_nonzero(data == 4)
+    assert not (found.volumes.labels.data == 3).any()
+    with pytest.raises(ReadError, match="label 4 but no 3"):
+        opened(file.rename(tmp_path / "x.nii.gz"), analysed)
+    with pytest.raises(ReadError, match="label 4 but no 3"):
+        opened(
+            mask(tmp_path / "y.nii.gz", data * (data == 4), patient.labels.grid.affine), analysed
+        )
 
 
 @pytest.mark.parametrize("orientation", ["RAS", "LPI", "PSR", "AIL"])
