@@ -48,7 +48,9 @@ def test_figures_are_not_cut_by_the_reason_why_one_is_missing():
 
 
 def test_a_new_lesion_that_was_flagged_before_the_prior_is_said_to_return():
-    lesion = Measured("uid", 1, "left frontal lobe", dict.fromkeys(Region, 1.0), 9.0, 80.0, False)
+    lesion = LesionMeasurement(
+        "uid", 1, "left frontal lobe", dict.fromkeys(Region, 1.0), 9.0, 80.0, False
+    )
     points = tuple(
         TimePoint(f"2025-0{n}-01", None, lesions)
         for n, lesions in enumerate(((lesion,), (), (lesion,)), 1)
