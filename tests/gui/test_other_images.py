@@ -133,7 +133,7 @@ def test_a_drag_of_the_brightness_is_of_the_image_under_the_pointer(doubled):
 def test_how_a_sequence_was_resampled_is_not_said_of_the_image_beside_it(doubled):
     panel, linked, adc, t1c = doubled
     overlays = panel.session.state.overlays
-    panel.session.layer_arrived(replace(overlays, moved=frozenset({MrSequence.T1C})))
+    panel.session.layer_arrived(replace(overlays, registered=frozenset({MrSequence.T1C})))
     assert "interpolated (moved)" in linked.drawing(t1c).lines
     assert "interpolated (moved)" not in linked.drawing(adc).lines
 
@@ -144,7 +144,7 @@ def test_a_sequence_that_was_moved_names_the_slices_that_it_was_acquired_in(doub
     series = study.series[MrSequence.T1C]
     thick = Grid(series.grid.shape, series.grid.affine @ np.diag([1.0, 1.0, 4.0, 1.0]))
     monkeypatch.setitem(study.series, MrSequence.T1C, replace(series, grid=thick))
-    panel.session.layer_arrived(replace(overlays, moved=frozenset({MrSequence.T1C})))
+    panel.session.layer_arrived(replace(overlays, registered=frozenset({MrSequence.T1C})))
     found = f"interpolated from {thick.spacing_mm.max():.3g} mm slices"
     assert found in linked.drawing(t1c).lines
 
