@@ -752,7 +752,7 @@ def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
 def test_the_last_question_is_answered_and_those_between_are_not(reviewed, qtbot):
     go_on, answers = threading.Event(), []
     for n in range(4):
-        reviewed.questions.ask(n, lambda *_, n=n: go_on.wait(5) and n, answers.append)
+        reviewed.questions.submit(n, lambda *_, n=n: go_on.wait(5) and n, answers.append)
     go_on.set()
     qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
     assert answers == [0, 3]
@@ -882,7 +882,7 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     reviewed, result, monkeypatch
 ):
     monkeypatch.setattr(
-        "lesionlens.site.worklist.reader_log.recovered", lambda *_: pytest.fail("not needed")
+        "lesionlens.site.worklist.reader_log.recover_review", lambda *_: pytest.fail("not needed")
     )
     reviewed.session.go_to_candidate(2)
     reviewed.session.mark(ReviewState.REJECTED)

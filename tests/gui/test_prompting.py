@@ -485,9 +485,9 @@ def test_a_stroke_during_the_answer_stays(missed, qtbot):
 def test_other_requests_do_not_displace_a_prompt(missed, qtbot):
     """No prompt was answered for the rest of the session."""
     go_on = Event()
-    missed.questions.ask("first", lambda _: go_on.wait(60), lambda _: None)
+    missed.questions.submit("first", lambda _: go_on.wait(60), lambda _: None)
     ask(missed, RIGHT)
-    missed.questions.ask("latest", lambda _: None, lambda _: None)
+    missed.questions.submit("latest", lambda _: None, lambda _: None)
     go_on.set()
     answered(missed, qtbot)
     qtbot.waitUntil(lambda: not missed.questions.running, timeout=60_000)

@@ -65,7 +65,7 @@ def test_a_second_result_that_is_cancelled_is_not_shown(second, qtbot, tmp_path,
 def test_no_outline_is_adopted_unseen(second, qtbot):
     choices = second.session.state.choices
     assert choices.overlay is Overlay.OFF
-    assert not choices.asked
+    assert not choices.overlay_chosen
     second.commands.run("next_disagreement")
     assert second.session.state.choices.overlay is Overlay.CONTOUR
     second.commands.run("toggle_overlay")  # now the reader has switched it off

@@ -216,7 +216,7 @@ def test_a_click_puts_the_crosshair_there_and_two_show_one_view_alone(shown, qtb
     shown.commands.run("three_planes")
     axial, coronal, _ = tiles(shown)
     at = QPoint(axial.width() // 2 + 30, axial.height() // 2 - 20)
-    x, y = axial.projection(drawn(shown, axial)).at(QPointF(at))
+    x, y = axial.projection(drawn(shown, axial)).position_mm(QPointF(at))
     qtbot.mouseClick(axial, Qt.MouseButton.LeftButton, pos=at)
     place = shown.actions_.viewpoint.current
     np.testing.assert_allclose(place.point_mm[:2], (-x, -y), atol=0.6)
@@ -246,9 +246,9 @@ def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(sho
     wheel(view, 1)
     assert drawn(shown, view).image.number == before + 1
     at = QPointF(view.width() * 0.25, view.height() * 0.3)
-    under = view.projection(drawn(shown, view)).at(at)
+    under = view.projection(drawn(shown, view)).position_mm(at)
     wheel(view, 3, Qt.KeyboardModifier.ControlModifier, at)
-    np.testing.assert_allclose(view.projection(drawn(shown, view)).at(at), under, atol=1e-6)
+    np.testing.assert_allclose(view.projection(drawn(shown, view)).position_mm(at), under, atol=1e-6)
     assert drawn(shown, view).image.number == before + 1
     viewer = shown.viewer
     viewer.dims.set_point(2, 20.0)  # napari's slider
@@ -893,7 +893,7 @@ def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, 
         viewer.layers.remove(finer)
 
     for change in (come, go):
-        monkeypatch.setattr(shown.layers, "take", change)
+        monkeypatch.setattr(shown.layers, "show_overlays", change)
         shown.session.layer_arrived(replace(shown.session.state.overlays))
         QApplication.processEvents()
         assert shown.actions_.viewpoint.current.point_mm == before
