@@ -218,7 +218,7 @@ class TrainingRun:
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self._device.type, torch.bfloat16):
-            output = self.network(x, place=batch.place)
+            output = self.network(x, place=batch.position_range)
         loss, parts = losses.lens_loss(output, batch, LossConfig())
         value = float(loss.detach())
         if math.isfinite(value):

@@ -72,7 +72,7 @@ def write_bundle(
 def write_flagging_bundle(folder: Path, engine: Any, prepared: Any) -> Path:
     """Write the network of an engine again, shifted so that it flags a thirtieth of a brain."""
     with torch.inference_mode():
-        study = engine._cache.of(prepared)
+        study = engine._cache.input_for(prepared)
         shares = engine._probabilities(engine._input(study))[1][study.brain[0]]
         shift = -torch.logit(shares.quantile(1 - 1 / 30))
     state = engine._network.state_dict()

@@ -10,7 +10,7 @@ def decide(read_session, uid, state, at=None, *, confidence=None, reason=None, r
     """Decide on a candidate; the log keeps it at once."""
     log = ReviewLog(read_session.review)
     log.mark(uid, state, reader=reader, reason=reason)
-    read_session.keep(log.review, {} if at is None else {uid: at}, confidence)
+    read_session.store_decisions(log.review, {} if at is None else {uid: at}, confidence)
 
 
 def autosave_as_before(analysis, reader=None):

@@ -171,7 +171,7 @@ def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled
     panel.session.choose_overlay(Overlay.MAP)
     shown = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
     assert ATTENTION in shown
-    panel.actions_.compare_while_held(True)
+    panel.actions_.hold_comparison(True)
     caption = panel.viewer.canvas.overlays["lesionlens_caption"]
     assert panel.views.lines.strokes is None
     roles = {one.metadata[KEY].get("role") for one in panel.viewer.layers if one.visible}
@@ -186,5 +186,5 @@ def test_one_view_draws_nothing_of_this_study_on_the_image_shown_instead(doubled
     assert caption.text == "prior of 2024 · T1c · axial"
     panel.commands.run("toggle_names")
     assert caption.text == "prior · T1c · axial"
-    panel.actions_.compare_while_held(False)
+    panel.actions_.hold_comparison(False)
     assert not np.allclose(panel.views.lines.strokes.colours, blue)

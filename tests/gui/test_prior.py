@@ -83,7 +83,9 @@ def test_decisions_on_the_prior_count_that_its_result_does_not_hold(
         event = ReviewEvent("2.25.1", ReviewState.REJECTED, "A. Reader", "2026-01-06T10:00:00Z")
         return reader_log.Recovered(replace(analysis.review, events=(event,)))
 
-    monkeypatch.setattr("lesionlens.napari.controllers.comparing.reader_log.recover_review", recovered)
+    monkeypatch.setattr(
+        "lesionlens.napari.controllers.comparing.reader_log.recover_review", recovered
+    )
     panel, _ = start_comparing()
     qtbot.waitUntil(lambda: panel.session.state.choices.views.compared is not None, timeout=120_000)
     before, now = panel.session.state.analysis.followup.points

@@ -248,7 +248,9 @@ def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(sho
     at = QPointF(view.width() * 0.25, view.height() * 0.3)
     under = view.projection(drawn(shown, view)).position_mm(at)
     wheel(view, 3, Qt.KeyboardModifier.ControlModifier, at)
-    np.testing.assert_allclose(view.projection(drawn(shown, view)).position_mm(at), under, atol=1e-6)
+    np.testing.assert_allclose(
+        view.projection(drawn(shown, view)).position_mm(at), under, atol=1e-6
+    )
     assert drawn(shown, view).image.number == before + 1
     viewer = shown.viewer
     viewer.dims.set_point(2, 20.0)  # napari's slider
@@ -338,9 +340,9 @@ def test_the_next_study_of_the_kind_opens_in_linked_views_at_once(shown, analysi
 def test_the_other_sequence_is_shown_while_its_key_is_held(shown):
     shown.session.choose_sequence(MrSequence.FLAIR)
     shown.actions_.show_layout(Layout.ONE)
-    shown.actions_.compare_while_held(True)
+    shown.actions_.hold_comparison(True)
     assert tiles(shown)[0].tile.sequence is MrSequence.T1C
-    shown.actions_.compare_while_held(False)
+    shown.actions_.hold_comparison(False)
     assert tiles(shown)[0].tile.sequence is MrSequence.FLAIR
 
 
@@ -677,7 +679,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     shown.session.choose_views(compared=prior_of(shown))
     shown.commands.run("four_views")
     now = {view.tile.sequence: drawn(shown, view).image.data.max() for view in tiles(shown)}
-    acts.compare_while_held(True)
+    acts.hold_comparison(True)
     held = {view.tile.sequence: drawn(shown, view) for view in tiles(shown)}
     assert list(held) == list(now)  # no other sequence takes a place
     for sequence, drawing in held.items():
@@ -688,16 +690,16 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
         assert (drawing.image.data.max() == now[sequence]) is not swapped
     low, high = shown.views.linked.limits(tiles(shown)[1].tile)
     assert 450 < low < high < 950
-    acts.compare_while_held(False)
+    acts.hold_comparison(False)
     assert all(not drawn(shown, v).lines[0].startswith("prior") for v in tiles(shown))
     shown.commands.run("four_views")
-    acts.compare_while_held(True)
+    acts.hold_comparison(True)
     assert shown.viewer.layers["prior"].visible
     assert shown.viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
-    acts.compare_while_held(False)
+    acts.hold_comparison(False)
     assert not shown.viewer.layers["prior"].visible
     shown.session.choose_views(compared=None)
-    acts.compare_while_held(True)
+    acts.hold_comparison(True)
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
 
 

@@ -125,7 +125,7 @@ def after_a_step(device):
     run = SimpleNamespace(
         config=RECIPE,
         processes=ProcessGroup(device),
-        shared=network,
+        training_module=network,
         optimiser=Optimiser(network, RECIPE.optimiser),
         precision=ComputePrecision.FLOAT32,
         step=3,

@@ -99,7 +99,7 @@ def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
             assert int(batch.labels[0, region].sum()) == int((packed.code > level).sum())
         inside = batch.brain[0].nonzero()
         shape = np.array(batch.brain.shape[1:])
-        low, high = batch.place[0].numpy().T
+        low, high = batch.position_range[0].numpy().T
         edges = np.stack([inside.amin(0), inside.amax(0) + 1]) / shape
         found = low + (high - low) * edges
         assert np.abs(np.sort(np.abs(found), 0) - 1).max() < 0.35  # within the stride's padding

@@ -20,7 +20,7 @@ class WindowWorklist(Protocol):
     def step(self, by: int) -> bool:
         """Open the study that is `by` rows after the open one, before it if negative."""
 
-    def copy_to_reader(self, reader: str) -> None:
+    def name_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
 
 

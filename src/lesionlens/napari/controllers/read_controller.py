@@ -164,7 +164,7 @@ class ReadController:
         """
         self.asking_owner, self._answered = False, True
         if reader is not None and owns_read:
-            self.copy_to_reader(reader)
+            self.name_reader(reader)
         elif reader is not None and self.read_session is not None:
             previous, study = self.read_session, self.session.state.study
             previous.close()
@@ -326,7 +326,7 @@ class ReadController:
         else:
             self._apply(lambda read_session: read_session.remove_mark(mark_uid))
 
-    def copy_to_reader(self, reader: str) -> None:
+    def name_reader(self, reader: str) -> None:
         """Continue an unnamed read under a reader's name."""
         if self.read_session is not None and not self.read_session.key.reader:
             self.read_session = self.read_session.continue_as(reader)

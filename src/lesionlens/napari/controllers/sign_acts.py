@@ -75,9 +75,9 @@ class SignActs(MarkActs):
             return
         if not self.read_controller.reader:
             store_reader(reader)
-        self.read_controller.copy_to_reader(reader)
+        self.read_controller.name_reader(reader)
         if self.worklist is not None:
-            self.worklist.copy_to_reader(reader)
+            self.worklist.name_reader(reader)
         if not self.read_controller.closed:
             self.review_controller.sign(statement, reader)
             return

@@ -103,7 +103,7 @@ class UnnamedReadActs(MarkActs):
         if owner is not None:
             store_reader(owner.reader)
             if self.worklist is not None:
-                self.worklist.copy_to_reader(owner.reader)
+                self.worklist.name_reader(owner.reader)
         self.read_controller.assign_owner(
             None if owner is None else owner.reader, owns_read=owner is None or owner.owns_read
         )

@@ -231,7 +231,7 @@ class WorklistController:
         key = self._refused[0].key
         return next((row for row in self.session.state.rows if row.key == key), None)
 
-    def copy_to_reader(self, reader: str) -> None:
+    def name_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
         self.session.name_reader(reader)
 

@@ -221,7 +221,7 @@ def test_a_missing_sequence_is_reported(one_window, make_prepared):
 
 def test_a_left_out_sequence_is_an_empty_image(one_window, make_prepared):
     engine, study = patient_engine(one_window), make_prepared()
-    ready_study = engine._cache.of(study)
+    ready_study = engine._cache.input_for(study)
     plain = engine._input(ready_study)
     only = engine._input(ready_study, InputPerturbation.showing([MrSequence.FLAIR]))
     assert not only[0, :3].any()

@@ -111,11 +111,11 @@ def test_perturbations_are_what_they_declare(engine, study):
     ]
     said = engine.predict_perturbed(study, variants, context=SILENT).probability
     assert len({answer.tobytes() for answer in said}) == 4
-    only_flair = engine._coarse_cache.of(study).input_of(variants[1])
+    only_flair = engine._coarse_cache.input_for(study).input_of(variants[1])
     assert not only_flair[0, :3].any()
     assert not only_flair[0, 4:7].any()
     assert only_flair[0, 3].any()
-    shown, masked = (engine._coarse_cache.of(study).input_of(variants[n]) for n in (0, 3))
+    shown, masked = (engine._coarse_cache.input_for(study).input_of(variants[n]) for n in (0, 3))
     assert not masked[0, :4, hidden].any()
     torch.testing.assert_close(masked[0, :4, ~hidden], shown[0, :4, ~hidden])
     torch.testing.assert_close(masked[0, 4:], shown[0, 4:])
@@ -205,15 +205,15 @@ def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(eng
 
 def test_an_absent_sequence_stays_absent(engine, make_prepared):
     study = make_prepared(present={"flair", "t2"})
-    x = engine._coarse_cache.of(study).input_of(InputPerturbation((True,) * 4))
+    x = engine._coarse_cache.input_for(study).input_of(InputPerturbation((True,) * 4))
     assert not x[0, :2].any()
     assert not x[0, 4:6].any()
     assert x[0, 6:].any()
 
 
 def test_a_mirrored_pass_over_a_mirrored_input_is_the_plain_one(engine, study):
-    plain = engine._coarse_cache.of(study).input_of(InputPerturbation((True,) * 4))
-    mirrored = engine._coarse_cache.of(study).input_of(
+    plain = engine._coarse_cache.input_for(study).input_of(InputPerturbation((True,) * 4))
+    mirrored = engine._coarse_cache.input_for(study).input_of(
         InputPerturbation((True,) * 4, mirrored=True)
     )
     torch.testing.assert_close(mirrored, plain.flip(2))

@@ -40,10 +40,13 @@ def test_a_known_movement_is_found(head, turned, turn_deg, shift_mm):
     known = (turn_deg, shift_mm) == TURNED
     moved, found = turned if known else searched(head, turn_deg, shift_mm)
     points = head.brain.grid.to_mm(np.argwhere(head.brain.data)[::500])
-    error = points @ (found.moved - moved)[:3, :3].T + (found.moved - moved)[:3, 3]
+    error = (
+        points @ (found.reference_to_sequence - moved)[:3, :3].T
+        + (found.reference_to_sequence - moved)[:3, 3]
+    )
     assert np.median(np.linalg.norm(error, axis=1)) < 0.5
     assert not found.doubtful
-    assert np.linalg.det(found.moved[:3, :3]) == pytest.approx(1.0, abs=1e-9)
+    assert np.linalg.det(found.reference_to_sequence[:3, :3]) == pytest.approx(1.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -56,5 +59,5 @@ def test_an_image_without_structure_is_doubtful(head, seed):
 
 def test_a_second_search_finds_the_same_bits(head, turned):
     (_, first), (_, again) = turned, searched(head, *TURNED)
-    np.testing.assert_array_equal(again.moved, first.moved)
-    assert (again.information, again.pronounced) == (first.information, first.pronounced)
+    np.testing.assert_array_equal(again.reference_to_sequence, first.reference_to_sequence)
+    assert (again.information, again.peak_height) == (first.information, first.peak_height)

@@ -534,7 +534,7 @@ def test_an_unaided_read_states_that_its_reader_saw_the_analysis_anywhere(
         day = window.read_session.shown_before
         assert day is not None
         assert f"It was not on {day}" in phase_text(window)
-        window.copy_to_reader("A. Reader")
+        window.name_reader("A. Reader")
         window.sign_unaided()
     with existing_worklist_database(tmp_path / "list") as database:
         read = database.read(ReadKey("a", "A. Reader"))
@@ -651,7 +651,7 @@ def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypat
     """The copied log is the reader's own, no other window's."""
     with shown(analysis) as window:
         window.session.mark(ReviewState.ACCEPTED)
-        window.copy_to_reader("A. Reader")
+        window.name_reader("A. Reader")
         assert not window.decided_elsewhere(analysis)
         window.session.mark(ReviewState.REJECTED)
         assert not window.decided_elsewhere(analysis)
@@ -700,7 +700,7 @@ def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  
         assert not window.decided_elsewhere(window.session.state.analysis)
         signing = ReviewController(window.session, None, SimpleNamespace(), window)
         assert signing.what_is_signed()
-        window.copy_to_reader("A. Reader")
+        window.name_reader("A. Reader")
         window.session.mark(ReviewState.REJECTED)
         acts = [act.act for act in window._log.read.acts]
         assert ReviewAct.TAKE_OVER not in acts, "the same decisions were stored twice"

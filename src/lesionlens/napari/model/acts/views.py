@@ -160,7 +160,7 @@ class ViewActs(MeasureActs):
         self.session.choose_views(window=window)
         self.session.happened.emit(WindowChosen(window))
 
-    def compare_while_held(self, is_held: bool) -> None:
+    def hold_comparison(self, is_held: bool) -> None:
         """Show the comparison while held: a prior, else the previously shown sequence."""
         self.session.choose_views(swapped=is_held)
 

@@ -175,7 +175,7 @@ def test_no_candidate_is_never_called_normal(analysis):
     session.analysed(FakeResult(none), display.overlays_of(none))
     shown = screen(session)
     assert shown.conclusion == "no candidate region"
-    assert shown.not_marked == "No candidate is listed"
+    assert shown.decision_obstacle == "No candidate is listed"
     assert not shown.not_added
     session.step(1)
     assert session.state.choices.candidate is None

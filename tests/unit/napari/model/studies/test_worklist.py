@@ -22,11 +22,11 @@ def test_who_names_themselves_to_sign_sees_the_row_as_signed_by_them(tmp_path):
     read.sign("nothing seen")
     session.refresh()
     assert session.state.rows[0].state is not StudyState.SIGNED
-    session.copy_to_reader("A. Reader")
+    session.name_reader("A. Reader")
     (row,) = session.state.rows
     assert row.state is StudyState.SIGNED
     assert row.other_states == ()
-    session.copy_to_reader("B. Reader")  # the first name stays
+    session.name_reader("B. Reader")  # the first name stays
     assert session.reader == "A. Reader"
     session.close()
     database.close()
