@@ -160,7 +160,7 @@ def test_doubtful_parts_are_unknown_where_no_two_sequences_were_compared(
     """None can speak for or against another; an empty list would say that nothing is doubtful."""
 
     def compared(prepared, prediction, flagged, evidence, *rest):
-        grid, candidates = prepared.working, flagged.marked.count
+        grid, candidates = prepared.working, flagged.components.count
         rows = [dict.fromkeys(MrSequence)] * candidates
         relevance = [dict.fromkeys([*MrSequence, "none"])] * candidates
         none = np.zeros(grid.shape, np.float32)

@@ -57,7 +57,7 @@ def paired(
     Examples
     --------
     >>> (figure,) = paired([{"wt": 0.5}] * 5, [{"wt": 0.6}] * 5, ["wt", "hd95"])
-    >>> round(figure.difference, 6), figure.surely(1), figure.surely(-1)
+    >>> round(figure.difference, 6), figure.verdict(1), figure.verdict(-1)
     (0.1, 1, -1)
     """
     figures = []

@@ -111,7 +111,7 @@ class ReportTexts:
         Examples
         --------
         >>> location = Location("left", "temporal lobe")
-        >>> load("en").place(location), load("de").place(location)
+        >>> load("en").location_text(location), load("de").location_text(location)
         ('left temporal lobe', 'Temporallappen links')
         """
         lobe, side = self.lobe(location), self.side(location)
@@ -195,10 +195,10 @@ class ReportTexts:
 
         Examples
         --------
-        >>> load("de").place_named("left temporal and parietal lobes")
+        >>> load("de").translated_location("left temporal and parietal lobes")
         'Temporallappen und Parietallappen links'
-        >>> load("de").place_named("both occipital lobes"), load("de").place_named("left")
-        ('Okzipitallappen beidseits', 'links')
+        >>> [load("de").translated_location(text) for text in ("both occipital lobes", "left")]
+        ['Okzipitallappen beidseits', 'links']
         """
         locations: dict[str, Location] = {}
         names = list(self._table["lobes"])
@@ -231,7 +231,7 @@ class ReportTexts:
 
         Examples
         --------
-        >>> [load("de").signed(value) for value in (12.34, -3.21, -0.01, None)]
+        >>> [load("de").signed_percent(value) for value in (12.34, -3.21, -0.01, None)]
         ['+12 %', '-3,2 %', '+0,0 %', '–']
         """
         if value is None:
@@ -244,7 +244,8 @@ class ReportTexts:
 
         Examples
         --------
-        >>> [load("de").compared(value, (-50, 25)) for value in (24.6, 24.98, -50.0, None)]
+        >>> values = (24.6, 24.98, -50.0, None)
+        >>> [load("de").percent_beside_limits(value, (-50, 25)) for value in values]
         ['+24,6 %', '+24,98 %', '-50,0 %', '–']
         """
         if value is None:
@@ -282,7 +283,7 @@ class ReportTexts:
 
         Examples
         --------
-        >>> load("en").unsure(0.24)
+        >>> load("en").uncertainty_text(0.24)
         '0.24 (0 sure, 1 undecided)'
         """
         return self(
@@ -296,7 +297,7 @@ class ReportTexts:
         --------
         >>> from lesionlens.base.labels import MrSequence
         >>> part = DoubtfulPart(1, 1, 2.04, (1, -20, 5), 0.7, (MrSequence.FLAIR,), (MrSequence.T2,))
-        >>> load("en").doubtful(part)
+        >>> load("en").doubtful_part_text(part)
         '2.0 ml about 1, -20, 5 mm: FLAIR shows it; T2 against it'
         """
         x, y, z = (self.number(value, 0) for value in part.centroid_mm)

@@ -116,7 +116,7 @@ def drawn_read(read_session, draw):
         read_session.sign("nothing further seen")
     else:
         read_session.sign()
-    read_session.leave()
+    read_session.close()
     return went_in
 
 
