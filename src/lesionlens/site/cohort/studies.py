@@ -167,22 +167,31 @@ def _has_no_scans(folder: Path) -> bool:
 def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     """Return notes on the files of a folder that belong to no study.
 
-    Of a BIDS dataset, which has descriptions beside the subjects, only scans beside the sessions of
-    their subject are reported. If `out`, the folder of the results or of the list, is the same
-    folder, files beside the studies are its own and are not reported.
+    Links that lead nowhere are reported too. Of a BIDS dataset, which has descriptions beside the
+    subjects, only scans beside the sessions of their subject are reported besides. If `out`, the
+    folder of the results or of the list, is the same folder, files beside the studies are its own
+    and are not reported.
     """
     if studies.is_file():
         return ()
+    missing = (path.name for path in sorted(studies.iterdir()) if not path.exists())
+    links = [encodable(name) for name in missing if not name.startswith(".")]
+    notes = []
+    if links:
+        names = abbreviated_list(links, 5)
+        notes.append(f"Links that lead nowhere were skipped: {names}. Is a disk not mounted?")
     if bids.is_dataset(studies):
-        scans = bids.scans_beside_sessions(studies)
-        names = abbreviated_list(scans, 5)
-        prefix = f"Scans beside the sessions of {names} belong to no session and were"
-        return (f"{prefix} skipped: move them into one",) if scans else ()
-    if studies.resolve() == out.resolve():
-        return ()
-    n_loose = sum(path.is_file() and not path.name.startswith(".") for path in studies.iterdir())
-    words = "Files beside the study folders belong to no study and were skipped"
-    return (f"{words}: {n_loose}",) if n_loose else ()
+        if scans := bids.scans_beside_sessions(studies):
+            prefix = f"Scans beside the sessions of {abbreviated_list(scans, 5)} belong to no"
+            notes.append(f"{prefix} session and were skipped: move them into one")
+    elif studies.resolve() != out.resolve() and (n_loose := _loose_files(studies)):
+        prefix = "Files beside the study folders belong to no study and were skipped"
+        notes.append(f"{prefix}: {n_loose}")
+    return tuple(notes)
+
+
+def _loose_files(folder: Path) -> int:
+    return sum(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
 
 
 def duplicate_scan_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:

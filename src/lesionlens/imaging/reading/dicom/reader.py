@@ -90,6 +90,9 @@ class DicomReader:
         files = options.files(root, walk)
         base = root.parent if root.is_file() else root
         content = dicom_scan.scan(files, options.context)
+        content.broken_links = (
+            0 if options.selected_paths or root.is_file() else dicom_scan.broken_links_in(root)
+        )
         if not content.slices:
             raise _no_images_error(content)
         slices = _select_study(content.slices, options)
@@ -428,6 +431,11 @@ def _other_content_notices(content: Scan) -> list[str]:
         notices.append(
             f"{content.empty_files} empty file(s) were set aside: slices at the end of a series "
             "may be missing."
+        )
+    if content.broken_links:
+        notices.append(
+            f"{content.broken_links} link(s) lead to files that do not exist: series may be "
+            "incomplete or missing."
         )
     if content.missing:
         notices.append(

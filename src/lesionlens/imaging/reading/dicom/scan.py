@@ -171,6 +171,8 @@ class Scan:
     """SOP Instance UIDs of MR images that a DICOMDIR names and no file holds."""
     nifti_files: int = 0
     empty_files: int = 0
+    broken_links: int = 0
+    """Links to files that do not exist, as in a DataLad dataset whose files were not fetched."""
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -180,6 +182,15 @@ def walk(folder: Path) -> Iterator[Path]:
             path = base / name
             if path.is_file():
                 yield path
+
+
+def broken_links_in(folder: Path) -> int:
+    """Return the number of links below a folder that lead to no file, without hidden ones."""
+    return sum(
+        not name.startswith(".") and not (base / name).exists()
+        for base, names in bids.walk_folders(folder)
+        for name in names
+    )
 
 
 def looks_like_dicom(path: Path) -> bool:

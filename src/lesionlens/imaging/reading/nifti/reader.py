@@ -64,7 +64,7 @@ class NiftiReader:
         )
         chosen, set_aside, choice_notices = choose(detected, named_series)
         if path.is_dir() and not options.selected_paths:
-            notices += _other_format_notices({file.parent for file in files}, chosen)
+            notices += _unread_file_notices({file.parent for file in files}, chosen)
             notices += _deeper_file_notices(all_files, files, root, chosen)
         files = [s.files[0].path for s in chosen.values()]
         confirmed = _confirm_one_patient(files, options)
@@ -92,20 +92,27 @@ class NiftiReader:
         return study
 
 
-def _other_format_notices(folders: Iterable[Path], chosen: Collection[MrSequence]) -> list[str]:
-    """Return a notice for each absent sequence that has a file in a format that is not read."""
-    sequence_by_name = (
-        (path, sequences.from_name(path.name).sequence)
-        for directory in sorted(folders)
-        for path in sorted(directory.iterdir())
-        if path.suffix.lower() in _OTHER_FORMATS
-    )
-    return [
-        f"{encodable(path.name)!r} was not read, because only NIfTI (.nii, .nii.gz) is supported: "
-        f"convert it to use it as {sequence.display_name}."
-        for path, sequence in sequence_by_name
-        if sequence is not None and sequence not in chosen
-    ]
+def _unread_file_notices(folders: Iterable[Path], chosen: Collection[MrSequence]) -> list[str]:
+    """Return a notice for each file of an absent sequence that is in another format or missing.
+
+    A missing file is a link to a file that was not fetched, as in DataLad datasets.
+    """
+    notices = []
+    for path in (path for directory in sorted(folders) for path in sorted(directory.iterdir())):
+        sequence = sequences.from_name(path.name).sequence
+        if sequence is None or sequence in chosen or path.name.startswith("."):
+            continue
+        if path.suffix.lower() in _OTHER_FORMATS:
+            notices.append(
+                f"{encodable(path.name)!r} was not read, because only NIfTI (.nii, .nii.gz) is "
+                f"supported: convert it to use it as {sequence.display_name}."
+            )
+        elif path.name.lower().endswith((".nii", ".nii.gz")) and not path.exists():
+            notices.append(
+                f"{encodable(path.name)!r} was not read, because it is a link to a file that does "
+                f"not exist: fetch that file to use it as {sequence.display_name}."
+            )
+    return notices
 
 
 def _deeper_file_notices(

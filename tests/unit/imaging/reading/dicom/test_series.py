@@ -62,6 +62,15 @@ def test_an_empty_file_at_the_end_of_a_series_is_noticed(make_study):
     assert any("1 empty file(s)" in notice for notice in open_study(folder).notices)
 
 
+def test_links_to_files_that_were_not_fetched_are_noticed(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    (folder / "S01" / ".lock").symlink_to("nowhere")
+    assert not any("link(s)" in notice for notice in open_study(folder).notices)
+    (folder / "S02").mkdir()
+    (folder / "S02" / "1.dcm").symlink_to("nowhere")
+    assert any("1 link(s) lead to files" in notice for notice in open_study(folder).notices)
+
+
 def test_of_a_series_and_its_repetition_the_fuller_is_taken(make_study):
     folder = make_study(dicom=True, sequences={"t1c"})
     again = folder / "S02"

@@ -123,6 +123,15 @@ def test_a_missing_sequence_in_another_format_is_noticed(save, tmp_path):
     assert not open_study(tmp_path / "flair.nii.gz").notices
 
 
+def test_a_missing_sequence_whose_file_was_not_fetched_is_noticed(save, tmp_path):
+    """Of a DataLad dataset, T1c was "not in this study"."""
+    save("flair.nii.gz")
+    for name in ("t1c.nii.gz", "flair_2.nii.gz", ".t2.nii.gz"):
+        (tmp_path / name).symlink_to(".git/annex/objects/x")
+    (notice,) = [notice for notice in open_study(tmp_path).notices if "link" in notice]
+    assert notice.startswith("'t1c.nii.gz' was not read, because it is a link to a file")
+
+
 def test_a_missing_sequence_in_a_folder_below_is_noticed(save, tmp_path):
     """It was left out without a word."""
     (tmp_path / "more").mkdir()
