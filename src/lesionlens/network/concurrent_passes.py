@@ -22,7 +22,7 @@ _MAX_CONCURRENT = 4
 """Maximum number of concurrent passes; more need more memory without saving time."""
 
 
-def side_by_side(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
+def run_concurrently(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
     """Yield `run` of each input, in order; an odd last one is run alone.
 
     Parameters

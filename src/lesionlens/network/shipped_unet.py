@@ -82,7 +82,7 @@ def by_torch(name: str, channels: int) -> UNet:
     """Load a shipped U-Net with torch; see `load_shipped_unet`."""
     import torch  # noqa: PLC0415  loaded only where it takes part
 
-    from lesionlens.network.concurrent_passes import side_by_side  # noqa: PLC0415
+    from lesionlens.network.concurrent_passes import run_concurrently  # noqa: PLC0415
     from lesionlens.network.folded_unet import load_folded_unet  # noqa: PLC0415
 
     network = load_folded_unet(shipped_file(f"{name}.safetensors", "sha256"), channels)
@@ -93,7 +93,7 @@ def by_torch(name: str, channels: int) -> UNet:
         logit = network(x.contiguous(memory_format=torch.channels_last_3d))[0, 0]
         return np.asarray(logit.numpy(), np.float32)
 
-    return partial(side_by_side, run)
+    return partial(run_concurrently, run)
 
 
 @cache

@@ -101,10 +101,10 @@ def returned(
     matched = {number for _, number in (*matches.pairs, *matches.further)}
     pairs = []
     for number, lesion in _lesions(now, grid):
-        for gone_lesion in vanished if number not in matched else ():
-            distance_mm = float(np.linalg.norm(lesion.points - gone_lesion.at_mm, axis=1).min())
-            if distance_mm <= max(gone_lesion.radius_mm, NEAR_MM) + lesion.reach_mm:
-                pairs.append((distance_mm, number, gone_lesion.tracking_uid))
+        for vanished_lesion in vanished if number not in matched else ():
+            distance_mm = float(np.linalg.norm(lesion.points - vanished_lesion.at_mm, axis=1).min())
+            if distance_mm <= max(vanished_lesion.radius_mm, NEAR_MM) + lesion.reach_mm:
+                pairs.append((distance_mm, number, vanished_lesion.tracking_uid))
     uid_by_id: dict[int, str] = {}
     for _, number, uid in sorted(pairs):
         if number not in uid_by_id and uid not in uid_by_id.values():

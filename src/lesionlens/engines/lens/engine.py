@@ -28,7 +28,7 @@ from lesionlens.engines.lens.method import EVERYTHING, LensMethod
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.engines.retained_memory import trim_memory
 from lesionlens.network import weights as weight_files
-from lesionlens.network.concurrent_passes import R, T, side_by_side
+from lesionlens.network.concurrent_passes import R, T, run_concurrently
 from lesionlens.network.deterministic import thread_count, with_threads
 from lesionlens.network.model import LensNetwork, LensOutput
 
@@ -109,7 +109,7 @@ class LensEngine(LensMethod):
     def _map_passes(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
         if self._device.type == "cpu":
             trim_memory()  # of passes of other shapes
-            return side_by_side(run, inputs, last)
+            return run_concurrently(run, inputs, last)
         return super()._map_passes(run, inputs)
 
     @override

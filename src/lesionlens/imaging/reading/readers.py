@@ -86,7 +86,7 @@ def open_study(
     study_uid : str or None
         Which study, if the folder holds several: a `ListedStudy.uid`.
     recall : bool
-        Use the user's earlier choice for this study (`remembered_series.remember`) if `named` is
+        Use the user's earlier choice for this study (`series_choices.remember`) if `named` is
         empty; a notice says so.
     same_patient : bool
         The user confirmed that files with contradicting identities are one patient; a notice says
