@@ -54,7 +54,7 @@ READINGS = textwrap.dedent(
             number += 1
             if number % 5 == 1:  # the case before is signed, and takes no more acts
                 read_session = ReadSession(database, ReadKey(f"case {number // 5}", "A. Reader"))
-                read_session.show("analysis", Review())
+                read_session.continue_from("analysis", Review())
                 mark = read_session.mark((number, 0, 0), 50)
             elif number % 5 == 2:
                 read_session.remove_mark(mark.uid)
@@ -62,7 +62,7 @@ READINGS = textwrap.dedent(
                 uid = candidate.tracking_uid
                 log = ReviewLog(read_session.review)
                 log.mark(uid, ReviewState.ACCEPTED, reader="A. Reader", reason=str(number))
-                read_session.keep(log.review, {uid: (number, 0, 0)})
+                read_session.store_decisions(log.review, {uid: (number, 0, 0)})
             elif number % 5 == 4:
                 drawn[number // 5] = 1
                 draft = drafts.OutlineDraft(candidate.tracking_uid, drawn)

@@ -76,7 +76,7 @@ def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
 
     Examples
     --------
-    >>> gesture_of([(0, 0, 0)], False, {"Alt"}).belongs
+    >>> gesture_of([(0, 0, 0)], False, {"Alt"}).foreground
     False
     >>> len(gesture_of([(0, 0, 0), (0, 3, 4)], True, set()).path_mm)  # a fast drag leaves gaps
     11
