@@ -18,7 +18,7 @@ from lesionlens.site.database.worklist_database import (
     open_worklist_database,
 )
 
-from .test_earlier import EARLIER
+from .test_legacy_import import EARLIER
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="permissions as Linux has them")
 _DROP_FROM_BOUNDING_SET, _DAC_OVERRIDE, _DAC_READ_SEARCH = 24, 1, 2
