@@ -1,23 +1,32 @@
 r"""What weights make of metastases, meningiomas, isointense cores, haematomas and infarcts.
 
     python research/other_lesions.py WEIGHTS.safetensors [...] [--patients 25] [--sets men blood]
+    python research/other_lesions.py default --sets metastases --spacing 1
+    python research/other_lesions.py default --brains CASE [CASE ...]
 
 Synthetic heads whose seeds no step has seen; the whole engine runs. Printed for each set: mean
 Dice of what is flagged, flagged candidates without tumour a scan, and of the pieces of tumour core
 the share found (a tenth of the piece is flagged) by size. A head without a tumour in which nothing
 is flagged has a Dice of 1.
+
+With `--brains`, the whole analysis runs on each case as it is and on a copy with metastases drawn
+into it (`drawn_metastases.py`). Printed as JSON lines: for each drawn lesion its site, volume,
+contrast, whether it is found and its Dice; candidates that hold neither it nor the case's tumour.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from calibration.calibrate import prepared_of
+from drawn_metastases import Brain, DrawnBrain, add_metastases, read_brain, write_study
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -26,15 +35,20 @@ from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
+    component_mask_of,
     component_voxels,
     segment_components,
 )
+from lesionlens.base import geometry
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.network.synth.other_lesions import LesionFrequencies
+from lesionlens.results.lens import Lens
+from lesionlens.results.result import Result
 from lesionlens.training.data import FIRST_VALIDATION_SEED
 
 FIRST_SEED = FIRST_VALIDATION_SEED + 900_000_000
@@ -64,6 +78,10 @@ SETS = {
 }
 
 
+SHAPES = {2.0: (92, 112, 88), 1.0: (184, 224, 176)}
+"""By voxel edge, mm."""
+
+
 def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray, NDArray]:
     """Return labels and numbers of the candidates above the threshold, both (I, J, K)."""
     prediction = engine.predict(study, context=SILENT)
@@ -81,12 +99,26 @@ def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray, NDArray]
     return np.where(inside, marked.labels, 0), np.where(inside, marked.components, 0)
 
 
-def measure(engine: LensEngine, name: str, number: int) -> tuple[list[float], int, list]:
-    """Return Dice of WT, TC, ET, false candidates, and (ml, found) of each piece of core."""
+def contrast(t1c: NDArray, brain: NDArray, cores: NDArray, number: int) -> tuple[float, float]:
+    """Return a core's mean T1c above its surroundings, in SDs of the brain and of these."""
+    box = geometry.grown(ndimage.find_objects(cores)[number - 1], 8, cores.shape)
+    core = cores[box] == number
+    distance = ndimage.distance_transform_edt(~core)
+    shell = (distance > 2) & (distance <= 7) & brain[box] & (cores[box] == 0)
+    if not shell.any():
+        return float("nan"), float("nan")
+    step = float(t1c[box][core].mean() - np.median(t1c[box][shell]))
+    return step / float(t1c[brain].std()), step / float(t1c[box][shell].std())
+
+
+def measure(
+    engine: LensEngine, name: str, number: int, spacing_mm: float
+) -> tuple[list[float], int, list]:
+    """Return Dice of WT, TC, ET, false candidates, and (ml, found, contrast) of each core."""
     lesion_set = SETS[name]
     config = GeneratorConfig(
-        (92, 112, 88),
-        (2.0, 2.0),
+        SHAPES[spacing_mm],
+        (spacing_mm, spacing_mm),
         tumour_free=lesion_set.tumour_free,
         cavity=0.0,
         kinds=lesion_set.kinds,
@@ -103,20 +135,85 @@ def measure(engine: LensEngine, name: str, number: int) -> tuple[list[float], in
     for n, box in enumerate(ndimage.find_objects(cores), start=1):
         piece_mask = cores[box] == n
         flagged_fraction = float((labels[box][piece_mask] > 0).mean())
-        pieces.append((float(piece_mask.sum()) * study.working.voxel_ml, flagged_fraction >= FOUND))
+        ml = float(piece_mask.sum()) * study.working.voxel_ml
+        steps = contrast(study.channels[1], study.brain, cores, n)
+        pieces.append((ml, flagged_fraction >= FOUND, *steps))
     return overlap, false, pieces
 
 
-def row(engine: LensEngine, name: str, patients: int) -> str:
+def row(engine: LensEngine, name: str, patients: int, spacing_mm: float) -> str:
     """Return a row of the table."""
-    results = [measure(engine, name, number) for number in range(patients)]
+    results = [measure(engine, name, number, spacing_mm) for number in range(patients)]
     overlap = "/".join(f"{value:.3f}" for value in np.mean([s[0] for s in results], axis=0))
     false = np.mean([s[1] for s in results])
     cells = []
     for low, high in itertools.pairwise(EDGES_ML):
-        hits = [hit for _, _, pieces in results for ml, hit in pieces if low <= ml < high]
-        cells.append(f"{np.mean(hits):.2f} of {len(hits)}" if hits else "none")
+        inside = [p[1:] for _, _, pieces in results for p in pieces if low <= p[0] < high]
+        share, *steps = np.nanmean(inside, 0) if inside else (0, 0, 0)
+        contrasts = "/".join(f"{step:.1f}" for step in steps)
+        cells.append(f"{share:.2f} of {len(inside)} (T1c {contrasts} SD)" if inside else "none")
     return f"| {name} | {overlap} | {false:.2f} | {' | '.join(cells)} |"
+
+
+def analysed(lens: Lens, brain: Brain, images: NDArray) -> tuple[NDArray, NDArray, Result]:
+    """Return labels and numbers of the candidates, each (I, J, K), and the result."""
+    with TemporaryDirectory() as folder:
+        write_study(Path(folder), images, brain.grid)
+        result = lens(open_study(folder))
+    marked = component_mask_of(result.analysis.findings, result.labels.grid)
+    if result.labels.grid.shape != brain.grid.shape:
+        raise ValueError(f"labels on {result.labels.grid.shape}, not on {brain.grid.shape}")
+    return result.labels.data, marked.components, result
+
+
+def in_brain(lens: Lens, folder: Path, seed: int) -> dict:
+    """Analyse a case as it is and with metastases drawn into it."""
+    brain = read_brain(folder)
+    labels, parts, plain = analysed(lens, brain, brain.images)
+    record = {
+        "case": folder.name,
+        "dice": dice(labels > 0, brain.tumour),
+        "false": _false(parts, brain.tumour),
+        "candidates": len(plain.candidates),
+    }
+    drawn = add_metastases(brain, seed)
+    drawn_labels, parts, result = analysed(lens, brain, drawn.images)
+    away = ~ndimage.binary_dilation(drawn.whole, iterations=5)
+    record |= {
+        "drawn_dice": dice((drawn_labels > 0) & away, brain.tumour & away),
+        "drawn_false": _false(parts, brain.tumour | drawn.whole),
+        "drawn_candidates": len(result.candidates),
+        "lesions": [_lesion(drawn, n, drawn_labels, parts, labels) for n in _numbers(drawn.cores)],
+        "notices": [n for n in result.analysis.run.notices if "search" in n],
+    }
+    return record
+
+
+def _numbers(values: NDArray) -> list[int]:
+    return [int(n) for n in np.unique(values) if n]
+
+
+def _false(parts: NDArray, truth: NDArray) -> int:
+    return sum(float(truth[parts == n].mean()) < FOUND for n in _numbers(parts))
+
+
+def _lesion(
+    drawn: DrawnBrain, number: int, labels: NDArray, parts: NDArray, before: NDArray
+) -> dict:
+    """Describe a drawn lesion, and what is labelled of it."""
+    core = drawn.cores == number
+    near = ndimage.binary_dilation(core, iterations=6) & ((drawn.cores == 0) | core)
+    brain = (drawn.images != 0).any(0)
+    numbers = np.bincount(parts[core])
+    return {
+        "site": drawn.sites[number - 1],
+        "ml": float(core.sum()) / 1000,
+        "contrast": contrast(drawn.images[1], brain, drawn.cores, number),
+        "found": float((labels[core] > 0).mean()) >= FOUND,
+        "before": float((before[core] > 0).mean()) >= FOUND,
+        "dice": dice(np.isin(labels, (1, 3)) & near, core),
+        "candidate": int(numbers[1:].argmax() + 1) if numbers[1:].any() else 0,
+    }
 
 
 def main() -> None:
@@ -125,8 +222,15 @@ def main() -> None:
     parser.add_argument("weights", nargs="+", help="files, or the name of shipped ones")
     parser.add_argument("--patients", type=int, default=25)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--spacing", type=float, choices=SHAPES, default=2.0)
+    parser.add_argument("--brains", nargs="+", type=Path, default=())
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.brains:
+        lens = Lens("cpu", weights=options.weights[0])
+        for number, folder in enumerate(options.brains):
+            print(json.dumps(in_brain(lens, folder, FIRST_SEED + number)), flush=True)
+        return
     sizes = [f"{low:g} to {high:g} ml" for low, high in itertools.pairwise(EDGES_ML)]
     for name_or_path in options.weights:
         file = Path(name_or_path)
@@ -134,7 +238,7 @@ def main() -> None:
         print(f"{name_or_path}\n| set | WT/TC/ET | false a scan | {' | '.join(sizes)} |")
         print("|" + "---|" * (3 + len(sizes)))
         for name in options.sets:
-            print(row(engine, name, options.patients), flush=True)
+            print(row(engine, name, options.patients, options.spacing), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""Metastases drawn into a brain lie in it, away from its tumour, and change nothing elsewhere."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lesionlens.base.grid import Grid
+from lesionlens.network.synth.generator import GeneratorConfig, draw
+
+
+@pytest.fixture(scope="module")
+def drawn(script):
+    batch = draw(GeneratorConfig((150, 180, 150), (1.0, 1.0), tumour_free=1.0), [7])
+    mask = batch.brain[0].numpy()
+    images = batch.channels[0].numpy() * mask
+    tumour = np.zeros(mask.shape, bool)
+    tumour[60:80, 60:80, 60:80] = mask[60:80, 60:80, 60:80]
+    affine = np.eye(4)
+    affine[:3, 3] = -np.array(mask.shape) / 2
+    with script("drawn_metastases") as metastases:
+        brain = metastases.Brain(images, tumour, Grid(mask.shape, affine))
+        yield brain, metastases.add_metastases(brain, 3)
+
+
+def test_lesions_lie_in_the_brain_and_away_from_its_tumour(drawn):
+    brain, result = drawn
+    numbers = np.unique(result.cores[result.cores > 0])
+    assert 4 <= len(numbers) <= len(result.sites)
+    assert brain.mask[result.cores > 0].all()
+    assert result.whole[result.cores > 0].all()
+    assert ndimage.distance_transform_edt(~brain.tumour)[result.cores > 0].min() > 4
+    assert not result.whole[brain.tumour].any()
+
+
+def test_lesions_enhance(drawn):
+    brain, result = drawn
+    gain = (result.images - brain.images)[1] / brain.images[1][brain.mask].std()
+    gains = [float(gain[result.cores == n].mean()) for n in np.unique(result.cores) if n]
+    assert np.median(gains) > 0.5
+
+
+def test_nothing_changes_far_from_the_lesions(drawn):
+    brain, result = drawn
+    far = ndimage.distance_transform_edt(~result.whole) > 40
+    assert far.any()
+    assert np.array_equal(result.images[:, far], brain.images[:, far])
+    assert np.array_equal(result.images[:, brain.tumour], brain.images[:, brain.tumour])
