@@ -27,10 +27,10 @@ from lesionlens.base.files import user_folders
 from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.network.brain import BRAIN
-from lesionlens.network.weights_metadata import WeightsInfo
 from lesionlens.network.onnx_export import Precision, export_lens
 from lesionlens.network.shipped_unet import shipped_file
 from lesionlens.network.weights import load_chosen
+from lesionlens.network.weights_metadata import WeightsInfo
 
 PAGE = Path(__file__).resolve().parent / "page"
 """The page's own sources."""
