@@ -38,7 +38,7 @@ class Piece:
     code: Tensor
     instances: Tensor
     present: np.ndarray
-    place: np.ndarray
+    position_range: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Kept:
             packed = read(files[int(rng.integers(len(files)))])
             arrays = (torch.from_numpy(a).to(self._device)
                      for a in (packed.channels, packed.code, packed.instances))  # fmt: skip
-            selected.append(Piece(*arrays, packed.present, packed.place))
+            selected.append(Piece(*arrays, packed.present, packed.position_range))
         return selected
 
 

@@ -274,7 +274,7 @@ def judge(options: argparse.Namespace) -> None:
         arrays = (
             torch.from_numpy(a).to(device) for a in (packed.channels, packed.code, packed.instances)
         )
-        cases.append(Piece(*arrays, packed.present, packed.place))
+        cases.append(Piece(*arrays, packed.present, packed.position_range))
     case_dice = dice_of(network, cases)
     for row, values in zip(rows, case_dice, strict=True):
         print(row["case"], np.round(values, 3))

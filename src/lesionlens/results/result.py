@@ -155,11 +155,8 @@ class Result:
 
     def picture_of(self, tracking_uid: str) -> str:
         """Return an image of one candidate as HTML; empty if there is none."""
-        candidates = [
-            candidate
-            for candidate in self._record.findings.candidates
-            if candidate.tracking_uid == tracking_uid
-        ]
+        candidate = self._record.findings.candidate_of(tracking_uid)
+        candidates = [] if candidate is None else [candidate]
         return as_notebook.candidate_pictures(self._record, candidates)
 
     @property

@@ -85,16 +85,16 @@ def _cropped_to_brain(packed: Packed) -> Packed:
 
 def _centre_window(packed: Packed, window: Window) -> Packed:
     box: list[slice] = []
-    place = packed.place.copy()
+    position_range = packed.position_range.copy()
     for axis, (size, length) in enumerate(zip(packed.code.shape, window, strict=True)):
         start = max(0, (size - length) // 2)
         stop = min(size, start + length)
-        low, high = packed.place[axis]
-        place[axis] = low + (high - low) * np.array([start, stop]) / size
+        low, high = packed.position_range[axis]
+        position_range[axis] = low + (high - low) * np.array([start, stop]) / size
         box.append(slice(start, stop))
     i, j, k = box
     cropped = _map_arrays(packed, lambda array: array[..., i, j, k].copy())
-    return dataclasses.replace(cropped, place=place)
+    return dataclasses.replace(cropped, position_range=position_range)
 
 
 def _reimaged(packed: Packed, spacing_mm: float, streams: RandomStreams) -> Packed:

@@ -113,7 +113,7 @@ class Packed:
     """(I, J, K), as in `Batch`."""
     present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(4, dtype=bool))
     """(4,): available sequences; a synthetic volume has all."""
-    place: NDArray[np.float32] = field(default_factory=_WHOLE_BRAIN.copy)
+    position_range: NDArray[np.float32] = field(default_factory=_WHOLE_BRAIN.copy)
     """(3, 2), as in `Batch`."""
 
 
@@ -160,7 +160,7 @@ def _generate_volumes(
         rng = np.random.default_rng(seed)
         for packed in draw_packed(config, seed, paintings):
             for cut in windows_of(packed, stage.window, rng):
-                out.put((cut.channels, cut.code, cut.instances, cut.present, cut.place))
+                out.put((cut.channels, cut.code, cut.instances, cut.present, cut.position_range))
 
 
 def sample_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
@@ -193,7 +193,7 @@ def window_in(
     -------
     box : (3,) slice
         Voxels of the window.
-    place : (3, 2) float32
+    position_range : (3, 2) float32
         Its position, as in `Batch`.
     """
     lesions = np.unique(instances[code > 1])
@@ -215,9 +215,9 @@ def window_in(
 def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Generator) -> Packed:
     """Crop a window from `window_in`."""
     code, instances = packed.code, packed.instances
-    box, place = window_in(code, instances, window, rng)
+    box, position_range = window_in(code, instances, window, rng)
     channels = packed.channels[(slice(None), *box)].copy()  # releases the whole brain
-    return Packed(channels, code[box].copy(), instances[box].copy(), packed.present, place)
+    return Packed(channels, code[box].copy(), instances[box].copy(), packed.present, position_range)
 
 
 def sample_used_sequences(
@@ -230,12 +230,14 @@ def sample_used_sequences(
 
 def random_placement(
     size: Sequence[int],
-    place: NDArray[np.float32],
+    position_range: NDArray[np.float32],
     shape: Sequence[int],
     rng: np.random.Generator,
 ) -> tuple[list[int], NDArray[np.float32]]:
     """Sample the start of a volume of `size` in a grid of `shape`; its position is unchanged."""
-    return [int(rng.integers(0, n - m + 1)) for n, m in zip(shape, size, strict=True)], place
+    return [
+        int(rng.integers(0, n - m + 1)) for n, m in zip(shape, size, strict=True)
+    ], position_range
 
 
 def collate(
@@ -256,16 +258,16 @@ def collate(
     shape : (3,) int or None
         The grid; None for the smallest that holds all volumes.
     placing : callable
-        Samples where each volume begins in the grid, and the place of the result.
+        Samples where each volume begins in the grid, and the position of the result.
     """
     device = torch.as_tensor(volumes[0].code).device
     shape = shape or padded_shape(np.array([v.code.shape for v in volumes]).max(0))
     channels = torch.zeros(len(volumes), 4, *shape, device=device)
     code, parts = torch.zeros(2, len(volumes), *shape, dtype=torch.uint8, device=device)
-    place = np.zeros((len(volumes), 3, 2), np.float32)
+    position_ranges = np.zeros((len(volumes), 3, 2), np.float32)
     presence = np.stack([sample_used_sequences(volume.present, rng, config) for volume in volumes])
     for item, volume in enumerate(volumes):
-        start, place[item] = placing(volume.code.shape, volume.place, shape, rng)
+        start, position_ranges[item] = placing(volume.code.shape, volume.position_range, shape, rng)
         i, j, k = (slice(a, a + m) for a, m in zip(start, volume.code.shape, strict=True))
         factors = rng.uniform(0.88, 1.12, (4, 1, 1, 1)), rng.uniform(-0.12, 0.12, (4, 1, 1, 1))
         gain, offset = torch.from_numpy(np.array(factors, np.float32)).to(device)
@@ -274,13 +276,15 @@ def collate(
         channels[item, :, i, j, k] = values * (volume_code > 0)
         code[item, i, j, k], parts[item, i, j, k] = volume_code, torch.as_tensor(volume.instances)
         if rng.random() < 0.5:
-            place[item, 0] = -place[item, 0, ::-1]
+            position_ranges[item, 0] = -position_ranges[item, 0, ::-1]
             for array in (channels[item], code[item], parts[item]):
                 array.copy_(array.flip(-3))
     present = torch.from_numpy(presence).to(device)
     channels *= present[:, :, None, None, None]
     labels = torch.stack([code > level for level in (1, 2, 3)], 1).to(torch.uint8)
-    return Batch(channels, present, code > 0, labels, parts, torch.from_numpy(place).to(device))
+    return Batch(
+        channels, present, code > 0, labels, parts, torch.from_numpy(position_ranges).to(device)
+    )
 
 
 def padded_shape(size: NDArray[np.int_]) -> tuple[int, int, int]:

@@ -89,7 +89,7 @@ def test_the_device_draws_what_the_generator_draws(gpu, packed):
 def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
     batches = sys.modules["gpu_batches"]
     arrays = (torch.from_numpy(a) for a in (packed.channels, packed.code, packed.instances))
-    piece = batches.Piece(*arrays, packed.present, packed.place)
+    piece = batches.Piece(*arrays, packed.present, packed.position_range)
     complete = DataConfig(complete=1.0)
     mirrored = set()
     for seed in range(6):

@@ -58,5 +58,5 @@ def test_sides_are_not_swapped(brain, seed):
 def test_a_window_knows_its_place(brain):
     new = augment(brain, 4.0, (16, 16, 16), np.random.default_rng(0))
     assert new.code.shape == (16, 16, 16)
-    width = (new.place[:, 1] - new.place[:, 0]) / 2
+    width = (new.position_range[:, 1] - new.position_range[:, 0]) / 2
     np.testing.assert_allclose(width, 16 / np.array(SHAPE), atol=0.02)

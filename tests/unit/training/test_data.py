@@ -85,15 +85,17 @@ def test_a_window_knows_where_in_the_brain_it_lies_also_when_mirrored(seed):
     brain = Packed(channels, np.ones(shape, np.uint8), np.zeros(shape, np.uint8))
     rng = np.random.default_rng(seed)
     window = cut_window(brain, (16, 16, 16), rng)
-    edges = (window.place + 1) / 2 * np.array(shape)[:, None]
+    edges = (window.position_range + 1) / 2 * np.array(shape)[:, None]
     assert np.allclose(edges[:, 0], window.channels[:3, 0, 0, 0])
     assert np.allclose(edges[:, 1], window.channels[:3, -1, -1, -1] + 1)
-    mirrored = Packed(window.channels, window.code, window.instances, window.present, window.place)
+    mirrored = Packed(
+        window.channels, window.code, window.instances, window.present, window.position_range
+    )
     batch = collate([mirrored], rng, DataConfig(complete=1.0))
     rises = batch.channels[0, 0, -1, 0, 0] > batch.channels[0, 0, 0, 0, 0]
     low, high = batch.position_range[0, 0].tolist()
     assert (low, high) == pytest.approx(
-        window.place[0].tolist() if rises else (-window.place[0][::-1]).tolist()
+        window.position_range[0].tolist() if rises else (-window.position_range[0][::-1]).tolist()
     )
 
 

@@ -388,6 +388,11 @@ class Findings:
         """Return the doubtful parts of one candidate's outline."""
         return tuple(part for part in self.doubtful or () if part.candidate == candidate.id)
 
+    def candidate_of(self, tracking_uid: str) -> Candidate | None:
+        """Return the candidate of a UID; None if there is none."""
+        matches = (c for c in self.candidates if c.tracking_uid == tracking_uid)
+        return next(matches, None)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))
 

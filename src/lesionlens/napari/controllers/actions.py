@@ -363,9 +363,8 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     def _go_to_uid(self, tracking_uid: str) -> None:
         analysis = self.session.state.analysis
-        for candidate in () if analysis is None else analysis.findings.candidates:
-            if candidate.tracking_uid == tracking_uid:
-                self.go_to_candidate(candidate.id)
+        if analysis and (candidate := analysis.findings.candidate_of(tracking_uid)):
+            self.go_to_candidate(candidate.id)
 
     def step_candidate(self, by: int) -> None:
         """Go forward or back by a number of candidates."""

@@ -76,7 +76,7 @@ class ReadController:
         self._begun_read: ExpectedRead | None = None
         self._suspended = _NO_SUSPENDED_READ
         """Study, expected read and withheld result, restored if opening another study fails."""
-        self._own_log = reader_log.OwnLog()
+        self._reader_log = reader_log.ReaderLog()
         self._log: ReadSession | None = None
         """Log of decisions outside a read."""
         self._stored_review = Review()
@@ -105,13 +105,13 @@ class ReadController:
         """End the read: the window is being closed."""
         self.session.changed.disconnect(self._on_changed)
         self.leave()
-        self._own_log.close()
+        self._reader_log.close()
 
     def _begin(self, study: Study) -> None:
         expected, self._expected_read = self._expected_read, None
         self._begun_read = expected
         if expected is None and read_preferences().unaided_first:
-            expected = ExpectedRead(self._own_log.database, _own_key(study), unaided_first=True)
+            expected = ExpectedRead(self._reader_log.database, _own_key(study), unaided_first=True)
         if expected is not None:
             self.read_session = self._new_read(study, expected)
             self._check_unnamed(self.read_session)
@@ -121,7 +121,7 @@ class ReadController:
             expected.database,
             expected.key,
             unaided_first=expected.unaided_first,
-            shown_elsewhere=self._own_log.shown_before(study, expected.key),
+            shown_elsewhere=self._reader_log.shown_before(study, expected.key),
         )
 
     # --- unnamed reads of earlier sessions ------------------------------------------------
@@ -417,8 +417,8 @@ class ReadController:
         study, findings_shown = new.study, new.analysis is not None or new.preliminary is not None
         if study is not None and findings_shown and self._noted_study is not study:
             self._noted_study = study
-            current = self.read_session
-            self._own_log.record_shown(study, _own_key(study) if current is None else current.key)
+            key = self.read_session.key if self.read_session else _own_key(study)
+            self._reader_log.record_shown(study, key)
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
         """Return the log for decisions: the read in progress, else the reader's own log."""
@@ -430,7 +430,7 @@ class ReadController:
             self._log = None
         log = self.read_session or self._log
         if log is None:
-            log = self._log = ReadSession(self._own_log.database, key)
+            log = self._log = ReadSession(self._reader_log.database, key)
         if log is not self._continued_log:
             analysis_key = store.analysis_key(analysis.run)
             centroids = reader_log.centroids(analysis)

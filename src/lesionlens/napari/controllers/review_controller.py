@@ -266,9 +266,8 @@ class ReviewController:
     def go_to_uid(self, tracking_uid: str) -> None:
         """Go to a candidate by its UID."""
         analysis = self.session.state.analysis
-        for candidate in () if analysis is None else analysis.findings.candidates:
-            if candidate.tracking_uid == tracking_uid:
-                self.session.go_to_candidate(candidate.id)
+        if analysis and (candidate := analysis.findings.candidate_of(tracking_uid)):
+            self.session.go_to_candidate(candidate.id)
 
     def undo(self) -> None:
         """Undo the last decision, or while an outline is drawn the last stroke."""

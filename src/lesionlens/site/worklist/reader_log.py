@@ -251,7 +251,7 @@ def _first_aided_day(reads: Iterable[Read]) -> str | None:
     return min(aided_times)[:10] if aided_times else None
 
 
-class OwnLog:
+class ReaderLog:
     """The database in the user's folder, opened on first use and reopened if it was removed.
 
     It also records which readers were shown the analysis of a study, in a list or outside one, so

@@ -77,7 +77,7 @@ def draft_words(state: State, analysis: Analysis) -> str:
     if state.draft is None or state.editing is not None:
         return ""
     uid = state.draft.tracking_uid
-    candidate = next((c for c in analysis.findings.candidates if c.tracking_uid == uid), None)
+    candidate = analysis.findings.candidate_of(uid)
     subject = "a new candidate" if candidate is None else f"candidate {candidate.id}"
     subject = "the resection cavity" if uid == CAVITY else subject
     return f"The drawing of {subject} was interrupted; every stroke was saved. Continue?"
