@@ -99,23 +99,21 @@ def _unread_file_notices(folders: Iterable[Path], chosen: Collection[MrSequence]
     """
     notices = []
     for path in (path for directory in sorted(folders) for path in sorted(directory.iterdir())):
-        reason = "" if path.name.startswith(".") else _unread_reason(path)
-        sequence = sequences.from_name(path.name).sequence if reason else None
-        if sequence is not None and sequence not in chosen:
-            notices.append(
-                f"{encodable(path.name)!r} was not read, because {reason} to use it as "
-                f"{sequence.display_name}."
-            )
+        in_other_format = path.suffix.lower() in _OTHER_FORMATS
+        is_missing = path.name.lower().endswith((".nii", ".nii.gz")) and not path.exists()
+        if path.name.startswith(".") or not (in_other_format or is_missing):
+            continue
+        sequence = sequences.from_name(path.name).sequence
+        if sequence is None or sequence in chosen:
+            continue
+        notices.append(
+            f"{encodable(path.name)!r} was not read, because only NIfTI (.nii, .nii.gz) is "
+            f"supported: convert it to use it as {sequence.display_name}."
+            if in_other_format
+            else f"{encodable(path.name)!r} was not read, because it is a link to a file that does "
+            f"not exist: fetch that file to use it as {sequence.display_name}."
+        )
     return notices
-
-
-def _unread_reason(path: Path) -> str:
-    """Return why a file was not read, with what to do; empty for all others."""
-    if path.suffix.lower() in _OTHER_FORMATS:
-        return "only NIfTI (.nii, .nii.gz) is supported: convert it"
-    if path.name.lower().endswith((".nii", ".nii.gz")) and not path.exists():
-        return "it is a link to a file that does not exist: fetch that file"
-    return ""
 
 
 def _deeper_file_notices(
