@@ -35,7 +35,6 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.perturbation_order import subsets_of
 from lesionlens.network.normalise import zscore
-from lesionlens.network.synth import generator as drawing
 from lesionlens.network.synth import tumour
 from lesionlens.network.synth.generator import (
     GeneratorConfig,
@@ -120,11 +119,11 @@ def healthy(seed: int) -> Healthy:
             radius=torch.full_like(lesion_plan.radius, radius),
         )
 
-    drawing.lesions.plan_lesions = single  # type: ignore[assignment]
+    tumour.plan_lesions = single
     try:
         geometry = generate_geometry(GRID, [seed])
     finally:
-        drawing.lesions.plan_lesions = plan
+        tumour.plan_lesions = plan
     batch = paint(GRID, without_tumour(geometry), [seed])
     return Healthy(batch, geometry.membership[:, 5:9].sum(1), geometry.labels)
 
@@ -189,9 +188,10 @@ def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) ->
     maps = evidence_maps(tuple(MrSequence), by_subset, predictions.grid)
     maps_done = time.perf_counter()
     voxels = predictions.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
-    flagged = voxels[maps.probability.ravel()[voxels] >= SEEN]
+    flagged = voxels[by_subset[frozenset(MrSequence)].ravel()[voxels] >= SEEN]
+    shares = maps.within(flagged if len(flagged) else voxels)
     return Row(
-        named=maps.named(flagged if len(flagged) else voxels),
+        named=max(shares, key=lambda sequence: shares[sequence]),
         called=len(flagged) / len(voxels),
         passes_s=passes_done - started,
         maps_s=maps_done - passes_done,

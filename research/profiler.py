@@ -184,10 +184,10 @@ def apart(
     CancelledError
         The user asked to stop.
     """
-    context = processes.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
+    spawning = processes.get_context("spawn")
+    receiver, sender = spawning.Pipe(duplex=False)
     arguments = (sender, prepared, number, str(device), torch.get_num_threads(), patience)
-    process = context.Process(target=_alone, args=arguments, daemon=True)
+    process = spawning.Process(target=_alone, args=arguments, daemon=True)
     process.start()
     sender.close()
     try:
