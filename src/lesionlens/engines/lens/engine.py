@@ -29,7 +29,7 @@ from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.engines.retained_memory import trim_memory
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import R, T, run_concurrently
-from lesionlens.network.deterministic import thread_count, with_threads
+from lesionlens.network.deterministic import fixed_threads, thread_count, with_threads
 from lesionlens.network.model import LensNetwork, LensOutput
 
 
@@ -143,6 +143,7 @@ class LensEngine(LensMethod):
         """The network in evaluation mode."""
         return self._network
 
+    first_pass = devices.on_placement_device(with_threads(1)(LensMethod.first_pass))
     predict = devices.on_placement_device(with_threads(1)(LensMethod.predict))
     predict_perturbed = devices.on_placement_device(with_threads(1)(LensMethod.predict_perturbed))
 
@@ -160,7 +161,8 @@ class LensEngine(LensMethod):
                 "grad-cam; attention is in every result",
                 "Ask for grad-cam, or use the attention maps of the result",
             )
-        study = self._fine_cache.input_for(prepared)
+        with fixed_threads(1):  # as in a prediction, which uses the same input
+            study = self._fine_cache.input_for(prepared)
         x = study.input_of(EVERYTHING).to(memory_format=torch.channels_last_3d)
         channels = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half

@@ -17,7 +17,7 @@ from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.engine import LensEngine
-from lesionlens.engines.lens.method import PRELIMINARY
+from lesionlens.engines.lens.method import EVERYTHING, PRELIMINARY
 from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -395,6 +395,36 @@ def test_a_second_opinion_is_computed_by_the_same_number_of_threads(engine, stud
     torch.set_num_threads(before)
     assert used == [gradcam.THREADS] * 2
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda engine, study: engine.predict(study, context=SILENT),
+        lambda engine, study: engine.first_pass(study, context=SILENT),
+        lambda engine, study: engine.predict_perturbed(study, [EVERYTHING], context=SILENT),
+        lambda engine, study: engine.attribute(study, Target(Region.WT), "grad-cam"),
+    ],
+    ids=["predict", "first_pass", "predict_perturbed", "attribute"],
+)
+def test_the_input_is_prepared_by_one_thread_whatever_is_asked_first(
+    random_weights, make_prepared, monkeypatch, act
+):
+    """A first look with all cores changed the last digits of what the window showed and saved."""
+    before, used, prepare = torch.get_num_threads(), [], network_input.make_network_input
+
+    def watched(*given):
+        used.append(torch.get_num_threads())
+        return prepare(*given)
+
+    monkeypatch.setattr(network_input, "make_network_input", watched)
+    torch.set_num_threads(3)
+    try:
+        act(LensEngine("cpu", random_weights), make_prepared())
+    finally:
+        torch.set_num_threads(before)
+    assert used
+    assert set(used) == {1}
 
 
 def test_explanations_are_predicted_beside_the_refinement(
