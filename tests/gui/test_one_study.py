@@ -10,8 +10,9 @@ from napari.layers import Layer
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
-from tests.gui.conftest import LEFT
-from tests.gui.window import at_rest, canvas, read, reads, sign, wait
+from tests.gui.conftest import LEFT, FakeResult
+from tests.gui.window import PATIENCE_MS, at_rest, canvas, read, reads, sign, wait
+from tests.phantoms.analysis import make_analysis
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewAct, ReviewState
@@ -19,6 +20,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.results.review.reopen import is_result
 
 
 def held_back(monkeypatch, name, gate):
@@ -343,6 +345,53 @@ def test_a_list_opens_where_the_reader_was(panel, listed, qtbot):
     panel.commands.run("next_study")
     wait(qtbot, panel)
     assert highlighted(listed) == ["b"]
+
+
+def analysed_by_hand(panel, listed, head, monkeypatch, qtbot):
+    """Press Analyse in the list's last study, and return its result's folder."""
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[2])
+    wait(qtbot, panel)
+    made = FakeResult(make_analysis(head, panel.session.state.study))
+    monkeypatch.setattr(panel.actions_, "_lens_for", lambda _: lambda *given, **named: made)
+    assert panel.actions_.analyse()
+    wait(qtbot, panel)
+    qtbot.waitUntil(listed.controller._unstored[0][1].done, timeout=PATIENCE_MS)
+    listed.controller._poll_database()
+    assert not listed.controller._unstored
+    return listed.list_folder / "c"
+
+
+def test_an_analysis_made_in_the_window_is_there_when_its_study_is_opened_again(
+    panel, listed, head, slow, monkeypatch, qtbot
+):
+    assert is_result(analysed_by_hand(panel, listed, head, monkeypatch, qtbot))
+    assert listed.session.state.problem is None
+    assert listed.model.rows[2].entry.candidates == len(
+        panel.session.state.analysis.findings.candidates
+    )
+    panel.session.step(1)
+    panel.commands.run("accept")
+    uid = panel.session.candidate().tracking_uid
+    panel.commands.run("previous_study")
+    wait(qtbot, panel)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("c", 0)
+    assert panel.session.state.analysis is not None
+    assert panel.session.state.review.state_of(uid) is ReviewState.ACCEPTED
+
+
+def test_a_result_that_cannot_be_kept_in_the_list_is_said_and_shown_all_the_same(
+    panel, listed, head, slow, monkeypatch, qtbot
+):
+    folder = listed.list_folder / "c"
+    folder.mkdir()
+    (folder / "findings.json").write_text("another program's")
+    assert analysed_by_hand(panel, listed, head, monkeypatch, qtbot) == folder
+    assert "'c' was not saved in the list" in listed.session.state.problem.title
+    assert (folder / "findings.json").read_text() == "another program's"
+    assert panel.session.state.analysis is not None
 
 
 @pytest.fixture

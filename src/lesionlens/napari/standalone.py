@@ -14,6 +14,7 @@ from typing import Any
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
+from lesionlens.site.database.worklist_database import is_worklist_folder
 
 
 def main() -> int:
@@ -62,7 +63,9 @@ def _check_study() -> None:
         raise UnusableInputError(
             found=f"no scan in {path.name!r} that the window opens",
             expected="a folder of NIfTI or DICOM files, a NIfTI file, or a result folder",
-            next_step="Choose the folder that holds the scans",
+            next_step="Open the list in the window: Open…, Worklist…"
+            if is_worklist_folder(path)
+            else "Choose the folder that holds the scans",
         )
     chosen = paths[0]
     if chosen.is_file() and read_by_plugin(paths):

@@ -14,6 +14,7 @@ import pytest
 from lesionlens.base.errors import ReadError
 from lesionlens.imaging.samples import DICOM_STUDY
 from lesionlens.napari import standalone
+from lesionlens.site.database.worklist_database import open_worklist_database
 
 
 @pytest.fixture
@@ -94,6 +95,13 @@ def test_what_the_window_does_not_open_is_refused_before_it_opens(
     monkeypatch.setattr(sys, "argv", ["napari", "--plugin", "lesionlens", str(place)])
     assert run_napari(lambda: pytest.fail("it opened")) == 2
     assert f"no scan in {name!r}" in capsys.readouterr().err
+
+
+def test_a_list_is_told_where_it_opens(run_napari, monkeypatch, tmp_path, capsys):
+    open_worklist_database(tmp_path / "list").close()
+    monkeypatch.setattr(sys, "argv", ["napari", "--plugin", "lesionlens", str(tmp_path / "list")])
+    assert run_napari(lambda: pytest.fail("it opened")) == 2
+    assert "Open the list in the window: Open…, Worklist…" in capsys.readouterr().err
 
 
 def test_a_dicom_file_opens_its_folder(run_napari, monkeypatch):

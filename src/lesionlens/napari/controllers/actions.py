@@ -147,6 +147,8 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             if self.session.state.study is not study:
                 return f"The result of {study.name} was discarded: another study is open."
             result, overlays = value
+            if self.worklist is not None:
+                self.worklist.store_result(result.analysis, preferences)
             self.show_result(result, overlays, preferences)
             return None
 

@@ -7,11 +7,13 @@ from typing import Protocol
 from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.state.state import State
+from lesionlens.napari.preferences import Preferences
 
 
 class WindowWorklist(Protocol):
@@ -22,6 +24,9 @@ class WindowWorklist(Protocol):
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if there was none."""
+
+    def store_result(self, analysis: Analysis, preferences: Preferences) -> None:
+        """Store an analysis of the list's open study in the list, without waiting for it."""
 
 
 class MarkActs(ViewActs):

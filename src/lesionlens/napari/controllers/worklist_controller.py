@@ -15,6 +15,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer
 
 from lesionlens.base.errors import CancelledError, LesionLensError
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.napari.controllers.actions import Actions
@@ -24,10 +25,11 @@ from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.model.studies.worklist import WorklistSession
-from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result
+from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.descriptions import describe_studies
 from lesionlens.site.database.records import WorklistRow
 from lesionlens.site.database.worklist_database import (
@@ -37,6 +39,7 @@ from lesionlens.site.database.worklist_database import (
 )
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
+from lesionlens.site.worklist import background_analysis
 from lesionlens.site.worklist.add_studies import extend
 from lesionlens.site.worklist.background_analysis import ARCHIVE
 from lesionlens.site.worklist.sources import archived, studies_at
@@ -81,6 +84,8 @@ class WorklistController:
         """Row that could not be opened, and the step that led to it; the next step skips it."""
         self._unreadable_study: Study | None = None
         """Study whose new result was cancelled or is unreadable; it is not opened again."""
+        self._unstored: list[tuple[str, Future[bool]]] = []
+        """Names of studies whose results are being stored in the list."""
         self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
@@ -369,7 +374,29 @@ class WorklistController:
         future = self._pool.submit(read_entry, row.entry, result, options, SILENT)
         self._prefetched = (row.entry.name, future)
 
-    # --- analysed ahead -------------------------------------------------------------------
+    # --- results of the list -------------------------------------------------------------------
+
+    def store_result(self, analysis: Analysis, preferences: Preferences) -> None:
+        """Store an analysis of the list's open study in the list, without waiting for it."""
+        folder, current = self.session.state.folder, self._current
+        if folder is None or current is None or current[0] is not analysis.study:
+            return
+        choice = CohortChoice(
+            preferences.engine, preferences.brain_extraction, preferences.bias_correction
+        )
+        name = current[1].entry.name
+        future = self._pool.submit(background_analysis.store_result, folder, name, analysis, choice)
+        self._unstored.append((name, future))
+
+    def _report_unstored(self) -> None:
+        """Report results that could not be stored in the list."""
+        done = [(name, future) for name, future in self._unstored if future.done()]
+        self._unstored = [(name, future) for name, future in self._unstored if not future.done()]
+        for name, future in done:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                title = f"The result of {name!r} was not saved in the list"
+                self.session.failed(replace(problem_of(error), title=title))
 
     def toggle_ahead(self) -> None:
         """Start a process that analyses the list and ends with this window, or stop it."""
@@ -415,6 +442,7 @@ class WorklistController:
                     "Analysing ahead stopped early: see the warnings, then start it again."
                 )
         self.session.refresh()
+        self._report_unstored()
         self._read_next_again()
         self._show_new_result()
 

@@ -1,4 +1,4 @@
-"""Analyse one study of a cohort; failures are outcomes, never exceptions.
+"""Analyse one study of a cohort, and store its result.
 
 A worker, local or remote, runs `analyse`, which takes and returns plain records, never raises, and
 loads the network once per process.
@@ -25,7 +25,9 @@ from lesionlens.site.database.descriptions import with_counts
 from lesionlens.site.database.records import Status, StudyOutcome
 
 if TYPE_CHECKING:
+    from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.prediction import EngineInfo
+    from lesionlens.base.records.study import Study
     from lesionlens.results.lens import Lens
 
 logger = logging.getLogger(__name__)
@@ -127,26 +129,57 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
 
 
 def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
-    from lesionlens.analysis.followup import study_locations  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
-    from lesionlens.imaging.reading.readers import hashed, open_study  # noqa: PLC0415
-    from lesionlens.results.export.result_files import check_folder  # noqa: PLC0415
-    from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
+    from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
 
     start = time.perf_counter()
-    check_outside(job.study, job.out)  # a table may list its own folder as a study
-    check_target(job.out)
-    check_folder(job.out)
+    _check_output(job)
     study = open_study(job.study, recall=True, context=context)
-    if job.is_new:
-        check_result_name(hashed(study), job.out)
+    _check_name(job, study)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result, notices = choice.engine.run(
         lambda engine: load_lens(engine)(study, options, context=context)
     )
     run_info = result.analysis.run
     run_info = replace(run_info, notices=(*run_info.notices, *notices))
-    analysis = replace(result.analysis, options=choice.files, run=run_info)
+    outcome = _store(job, replace(result.analysis, run=run_info), choice)
+    return replace(outcome, seconds=time.perf_counter() - start)
+
+
+def store_result(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> StudyOutcome:
+    """Write the result of an analysis that was made elsewhere as `analyse` writes its own.
+
+    Raises
+    ------
+    UnusableInputError
+        The output folder is that of the study, or has foreign files or another study's result.
+    """
+    _check_output(job)
+    _check_name(job, analysis.study)
+    return _store(job, analysis, choice)
+
+
+def _check_output(job: StudyJob) -> None:
+    from lesionlens.results.export.result_files import check_folder  # noqa: PLC0415
+
+    check_outside(job.study, job.out)  # a table may list its own folder as a study
+    check_target(job.out)
+    check_folder(job.out)
+
+
+def _check_name(job: StudyJob, study: Study) -> None:
+    from lesionlens.imaging.reading.readers import hashed  # noqa: PLC0415
+    from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
+
+    if job.is_new:
+        check_result_name(hashed(study), job.out)
+
+
+def _store(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> StudyOutcome:
+    from lesionlens.analysis.followup import study_locations  # noqa: PLC0415
+
+    run_info, study = analysis.run, analysis.study
+    analysis = replace(analysis, options=choice.files)
     study_locations.remember(run_info.inputs, study.root, study.uid)
     if job.dataset is None:
         from lesionlens.results.export.exporter import save  # noqa: PLC0415
@@ -160,9 +193,9 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
         name=job.name,
         status=Status.ANALYSED,
         exit_status=0,
-        message=result.analysis.findings.conclusion,
-        seconds=time.perf_counter() - start,
-        candidates=len(result.candidates),
+        message=analysis.findings.conclusion,
+        seconds=sum(stage.seconds for stage in run_info.stages),
+        candidates=len(analysis.findings.candidates),
         engine=engine_identity(run_info.engine, choice),
         peak_memory_mib=max(stage.peak_memory_mib for stage in run_info.stages),
     )

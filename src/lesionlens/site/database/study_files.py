@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError
@@ -58,7 +59,16 @@ def holds_inputs_of(study: Path, result: Path) -> bool:
     archive).
     """
     analysed = analysed_files(result)
-    return bool(analysed) and analysed <= {sha256_of(path) for path in study_files(study)}
+    return bool(analysed) and _holds(study, analysed)
+
+
+def is_made_of(inputs: Iterable[tuple[str, str]], study: Path) -> bool:
+    """Return whether a study has all files of an analysis, given as name and SHA-256."""
+    return _holds(study, frozenset(sha256 for _, sha256 in inputs))
+
+
+def _holds(study: Path, digests: frozenset[str]) -> bool:
+    return digests <= {sha256_of(path) for path in study_files(study)}
 
 
 def is_of_other_files(study: Path, result: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Analyse the studies of a list in advance, nearest to the reader first."""
+"""Results of a list: studies analysed in advance, nearest to the reader first, or in a window."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.results.review.reopen import is_result
+from lesionlens.site.cohort import work
 from lesionlens.site.cohort.resume import (
     BusyFolderError,
     complete,
@@ -24,8 +27,11 @@ from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.descriptions import refresh_entry, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
-from lesionlens.site.database.study_files import fingerprint
-from lesionlens.site.database.worklist_database import WorklistDatabase
+from lesionlens.site.database.study_files import fingerprint, is_made_of, is_of_other_files
+from lesionlens.site.database.worklist_database import (
+    WorklistDatabase,
+    existing_worklist_database,
+)
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched
 
@@ -63,7 +69,7 @@ def run_ahead(
     -----
     Waits while another process analyses into this folder.
     """
-    choice = replace(choice, files=replace(choice.files, evidence=True))
+    choice = _with_evidence(choice)
     engine = identity(choice)
     with ExitStack() as stack:
         while not context.cancel.is_set():
@@ -93,6 +99,61 @@ def _run_alone(
             outcomes[entry.name] = outcome
     database.write_note(UNDER_WAY, None)
     return tuple(outcomes.values())
+
+
+def store_result(folder: Path, name: str, analysis: Analysis, choice: CohortChoice) -> bool:
+    """Store an analysis of a list's study that was made in a window, as `run_ahead` would.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the list.
+    name : str
+        Name of the study in the list.
+
+    Returns
+    -------
+    bool
+        False, and nothing is written, if the list has a result of these images, or is being
+        analysed in advance, which stores its own.
+
+    Raises
+    ------
+    UnusableInputError
+        The study's files changed since they were analysed, or its result's folder is not free.
+    ReadError, ResourceError
+        The list is damaged, or cannot be written.
+    """
+    try:
+        with locked_folder(folder), existing_worklist_database(folder) as database:
+            return _store_result(database, name, analysis, _with_evidence(choice))
+    except BusyFolderError:
+        return False
+
+
+def _store_result(
+    database: WorklistDatabase, name: str, analysis: Analysis, choice: CohortChoice
+) -> bool:
+    entry = database.entry(name)
+    if entry is None:  # of a list that another program made anew
+        return False
+    job = StudyJob(name, Path(entry.place), database.folder / name)
+    if is_result(job.out) and not is_of_other_files(job.study, job.out):
+        return False
+    files = fingerprint(job.study)
+    if not is_made_of(analysis.run.inputs, job.study):
+        raise UnusableInputError(
+            found=f"other images of {name!r} now than those that were analysed",
+            expected="images that do not change while they are read",
+            next_step="Open the study again",
+        )
+    job = replace(job, is_new=is_replaced(database, job, files))
+    store_outcome(database, job, work.store_result(job, analysis, choice), files)
+    return True
+
+
+def _with_evidence(choice: CohortChoice) -> CohortChoice:
+    return replace(choice, files=replace(choice.files, evidence=True))
 
 
 def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:

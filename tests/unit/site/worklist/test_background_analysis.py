@@ -13,14 +13,18 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.headers import NOBODY, PatientIdentity
 from tests.saved_results import write_saved
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort.resume import locked_folder
-from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.cohort.work import CohortChoice, engine_identity
 from lesionlens.site.database.descriptions import (
     NO_DATE,
     OTHER_IMAGES,
@@ -33,7 +37,13 @@ from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import background_analysis, site_policy, sources
-from lesionlens.site.worklist.background_analysis import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
+from lesionlens.site.worklist.background_analysis import (
+    ARCHIVE,
+    CURSOR,
+    UNDER_WAY,
+    run_ahead,
+    store_result,
+)
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.site.worklist.sources import studies_at, studies_of
 
@@ -467,3 +477,59 @@ def test_what_a_window_has_analysed_ahead_ends_well_while_the_window_stays_open(
     finally:
         process.stdin.close()
         process.stderr.close()
+
+
+@pytest.fixture
+def analysed_in_window(tmp_path):
+    """A list of one study, and an analysis of it."""
+    head = make_patient(5, spacing_mm=4.0, lesions=(Lesion((-30.0, -10.0, 20.0), 18.0),))
+    study = write_study(head, tmp_path / "a", sequences=(MrSequence.T1C,))
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("a", str(tmp_path / "a"), sequences=("t1c",))])
+    return tmp_path / "list", make_analysis(head, study)
+
+
+def test_a_result_from_a_window_is_that_of_analysing_ahead(analysed_in_window, monkeypatch):
+    folder, analysis = analysed_in_window
+    assert store_result(folder, "a", analysis, CohortChoice())
+    engine = engine_identity(analysis.run.engine, CohortChoice())
+    monkeypatch.setattr(background_analysis, "identity", lambda choice: engine)
+    monkeypatch.setattr(background_analysis, "analyse", None)  # nothing is analysed again
+    with closing(open_worklist_database(folder)) as database:
+        assert run_ahead(database, CohortChoice()) == ()
+        (entry,) = database.entries()
+    assert entry.candidates == len(analysis.findings.candidates) > 0
+
+
+def test_a_result_that_the_list_has_is_left_alone(analysed_in_window):
+    folder, analysis = analysed_in_window
+    assert store_result(folder, "a", analysis, CohortChoice())
+    before = {path: path.stat().st_mtime_ns for path in (folder / "a").iterdir()}
+    assert not store_result(folder, "a", analysis, CohortChoice())
+    assert {path: path.stat().st_mtime_ns for path in (folder / "a").iterdir()} == before
+
+
+def test_a_list_that_is_analysed_ahead_stores_its_own_results(analysed_in_window):
+    folder, analysis = analysed_in_window
+    with locked_folder(folder):
+        assert not store_result(folder, "a", analysis, CohortChoice())
+    assert not (folder / "a").exists()
+
+
+def test_a_result_of_images_that_are_others_by_now_is_not_stored(analysed_in_window, tmp_path):
+    folder, analysis = analysed_in_window
+    (image,) = (tmp_path / "a").glob("*.nii*")
+    image.write_bytes(image.read_bytes() + b"0")
+    with pytest.raises(UnusableInputError, match="other images of 'a'"):
+        store_result(folder, "a", analysis, CohortChoice())
+    assert not (folder / "a").exists()
+
+
+def test_a_result_replaces_one_of_other_images(analysed_in_window, tmp_path):
+    folder, earlier = analysed_in_window
+    assert store_result(folder, "a", earlier, CohortChoice())
+    other_head = make_patient(6, spacing_mm=4.0, lesions=(Lesion((30.0, -10.0, 20.0), 18.0),))
+    study = write_study(other_head, tmp_path / "a", sequences=(MrSequence.T1C,))
+    analysis = make_analysis(other_head, study)
+    assert store_result(folder, "a", analysis, CohortChoice())
+    assert set(read_run(folder / "a").inputs) == set(analysis.run.inputs)
