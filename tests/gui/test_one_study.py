@@ -356,9 +356,7 @@ def analysed_by_hand(panel, listed, head, monkeypatch, qtbot):
     monkeypatch.setattr(panel.actions_, "_lens_for", lambda _: lambda *given, **named: made)
     assert panel.actions_.analyse()
     wait(qtbot, panel)
-    qtbot.waitUntil(listed.controller._unstored[0][1].done, timeout=PATIENCE_MS)
-    listed.controller._poll_database()
-    assert not listed.controller._unstored
+    qtbot.waitUntil(lambda: not listed.controller._unstored, timeout=PATIENCE_MS)  # it polls
     return listed.list_folder / "c"
 
 
