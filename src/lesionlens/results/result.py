@@ -20,6 +20,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
 from lesionlens.base.notebook import RENDERERS
+from lesionlens.base.process.serial_algebra import serial_algebra
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
@@ -259,6 +260,7 @@ class Result:
         return prompted.segment_prompts(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     @fork_safe
+    @serial_algebra()
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 
