@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,15 @@ from lesionlens.base.errors import (
     WeightsError,
     is_out_of_memory,
 )
+from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.run_context import NEVER, SILENT, RunContext
 from lesionlens.base.text import is_writable
 
+T = TypeVar("T")
+R = TypeVar("R")
 _POLL_S = 0.05
+_MAX_CONCURRENT = 4
+"""Maximum number of concurrent passes; more need more memory without saving time."""
 
 
 def runtime() -> ModuleType:
@@ -97,7 +103,8 @@ class OnnxSession:
     """
 
     threads: ClassVar[int | None] = None
-    """Threads of sessions created from now on; None for `OMP_NUM_THREADS`, else all cores."""
+    """Passes at a time of sessions created from now on; None for `OMP_NUM_THREADS`, else one for
+    each core."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         ort = runtime()
@@ -116,13 +123,10 @@ class OnnxSession:
             )
         chosen = _providers(device, ort.get_available_providers())
         settings = ort.SessionOptions()
-        threads = self.threads or _threads_of_environment()
-        settings.intra_op_num_threads = threads
-        # No spinning of idle threads: it would take the cores from other work.
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        settings.intra_op_num_threads = 1  # another number changes the last digits
         settings.log_severity_level = 4
         self._ort = ort
-        self._threads = threads
+        self._threads = self.threads or _threads_of_environment() or usable_processors()
         try:
             self._session = ort.InferenceSession(str(path), settings, providers=chosen)
         except Exception as error:  # onnxruntime's errors have no common base class
@@ -148,15 +152,33 @@ class OnnxSession:
 
     @property
     def thread_count(self) -> int | None:
-        """Number of threads; None if onnxruntime chose, or on an accelerator."""
+        """Number of passes at a time, each in one thread; None on an accelerator."""
         on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
-        return self._threads or None if on_cpu else None
+        return self._threads if on_cpu else None
 
     @property
     def device_text(self) -> str:
         """The device in words."""
         first = self._session.get_providers()[0].removesuffix("ExecutionProvider").lower()
         return f"{first} (onnxruntime {self._ort.__version__})"
+
+    def map(self, run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
+        """Yield `run` of each input, in order; several at a time if there are threads for it.
+
+        Raises
+        ------
+        Exception
+            The exception of a pass; passes not started are skipped, and none is running afterwards.
+        """
+        workers = min(self.thread_count or 1, len(inputs), _MAX_CONCURRENT)
+        if workers < 2:
+            yield from map(run, inputs)
+            return
+        pool = ThreadPoolExecutor(workers, "pass")
+        try:
+            yield from pool.map(run, inputs)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def run(
         self,

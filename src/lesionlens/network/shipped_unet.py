@@ -107,4 +107,4 @@ def by_onnxruntime(name: str) -> UNet:
     def run(image: Floats) -> Floats:
         return np.asarray(session.run({"image": image[None]}, ["logit"])[0][0, 0])
 
-    return partial(map, run)
+    return partial(session.map, run)

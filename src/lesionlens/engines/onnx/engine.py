@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ from lesionlens.network.weights_metadata import (
 )
 
 Floats = NDArray[np.float32]
+T = TypeVar("T")
+R = TypeVar("R")
 _STRIDE, _MIN_VOX = 8, 16
 _OUTPUTS = ("logits", "attention")
 _CROSS_ATTENTION_OUTPUTS = ("attention_quarter", "attention_half", "attention_full")
@@ -151,6 +153,10 @@ class OnnxEngine(LensMethod):
             yield
         finally:
             self._stage = None
+
+    @override
+    def _map_passes(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
+        return self._session.map(run, inputs)
 
     @override
     def _pass(self, x: Floats, *, place: Floats | None = None, trace: bool = False) -> _Pass:

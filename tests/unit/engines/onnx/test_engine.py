@@ -30,7 +30,7 @@ from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.onnx.engine import OnnxEngine, exported_path
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.network import brain, shipped_unet, small_lesions
+from lesionlens.network import brain, onnx_session, shipped_unet, small_lesions
 from lesionlens.network.onnx_session import OnnxSession
 
 HERE = Path(__file__).parent
@@ -109,12 +109,36 @@ def test_it_says_who_it_is(onnx, lens):
 
 
 @pytest.mark.parametrize(
-    ("value", "threads"), [("3", 3), ("2,1", 2), (" 2 ", 2), ("", None), ("many", None)]
+    ("value", "threads"), [("3", 3), ("2,1", 2), (" 2 ", 2), ("", 5), ("many", 5)]
 )
 def test_threads_are_as_openmp_reads_its_variable(monkeypatch, value, threads):
     """A list of numbers, one for each level, ended the analysis with a traceback."""
     monkeypatch.setenv("OMP_NUM_THREADS", value)
+    monkeypatch.setattr(onnx_session, "usable_processors", lambda: 5)
     assert OnnxSession(HERE / "tiny.onnx").thread_count == threads
+
+
+def test_a_prediction_has_the_same_bits_with_any_number_of_threads(monkeypatch, study):
+    found = []
+    for count in (1, 3):
+        monkeypatch.setattr(OnnxSession, "threads", count)
+        engine = OnnxEngine("cpu", HERE / "tiny.onnx")
+        found.append(engine.predict(study, context=SILENT))
+        assert engine.info.threads == count
+    for region in Region:
+        np.testing.assert_array_equal(*(p.probability[region] for p in found))
+        np.testing.assert_array_equal(*(p.trace.cross[region] for p in found))
+
+
+def test_passes_run_at_a_time_as_there_are_threads(monkeypatch):
+    monkeypatch.setattr(OnnxSession, "threads", 2)
+    session, meeting = OnnxSession(HERE / "tiny.onnx"), threading.Barrier(2)
+
+    def run(number):
+        meeting.wait(30)  # which one pass alone would never leave
+        return number
+
+    assert list(session.map(run, range(4))) == [0, 1, 2, 3]
 
 
 class _Later:
