@@ -209,8 +209,13 @@ def remeasured(
     distinguish stay unknown until they are outlined.
     """
     measured = _candidate(part, evidence, context, candidate.id, agreement)
-    if candidate.volume_ml.get(Region.TC) is None and not part.region(Region.TC).any():
-        measured = measured.without_parts()
+    unknown = [
+        region
+        for region in (Region.TC, Region.ET)
+        if candidate.volume_ml.get(region) is None and not part.region(region).any()
+    ]
+    if unknown:
+        measured = measured.without_parts(unknown)
     return replace(
         measured,
         tracking_uid=candidate.tracking_uid,

@@ -43,7 +43,14 @@ from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_o
 from lesionlens.results.review import report_items
 from lesionlens.results.review.from_mask import without_parts
 from lesionlens.results.review.report_items import ReportedCandidate
-from lesionlens.results.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
+from lesionlens.results.review.segments import (
+    Part,
+    ReadSegment,
+    plane_of,
+    read_segments,
+    unknown_parts,
+    voxels_of,
+)
 from lesionlens.results.review.sent_objects import Objects, find_objects, map_label, referenced
 
 _NUMBER = re.compile(r"([1-9]\d{0,3}) ")
@@ -77,12 +84,10 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     attention, attention_notices = _attention_maps(objects.maps, grid)
     notices += attention_notices
     is_builtin = _is_builtin(objects)
-    has_parts = is_builtin or any(s.part is not Part.WHOLE for s in lesions)
+    unknown = unknown_parts(lesions, reported, by_lesion=is_builtin)
     inputs = inputs_of(study)
     identity = identity_of(study, inputs)
-    measured = _measure_components(
-        identified, reported, attention, prepared, identity, has_parts=has_parts
-    )
+    measured = _measure_components(identified, reported, attention, prepared, identity, unknown)
     listed_apart = {s.tracking_uid for s in lesions if s.listed_apart}
     listed_apart |= {uid for uid, candidate in reported.items() if candidate.listed_apart}
     report = objects.report
@@ -248,13 +253,11 @@ def _measure_components(
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
     identity: str,
-    *,
-    has_parts: bool,
+    unknown_by_uid: Mapping[str | None, frozenset[Region]],
 ) -> Findings:
     """Measure the components.
 
-    Tracking UIDs come from the objects if available, else from the `identity` of the study. Without
-    `has_parts` the segments do not distinguish core and enhancing part.
+    Tracking UIDs come from the objects if available, else from the `identity` of the study.
     """
     components, uids = identified
     statements = [
@@ -264,23 +267,22 @@ def _measure_components(
     context = Context(
         whole_tumour=None,
         head=anatomy.head_of(prepared),
-        has_t1c=has_parts and prepared.has_t1c,
+        has_t1c=prepared.has_t1c,
         identity=f"from DICOM|{identity}",
         quality=prepared.quality,
     )
     evidence = Evidence([s.score for s in statements], attention=attention.get(Region.WT))
     findings = describe(components, evidence, context)
-    if not has_parts:
-        findings = without_parts(findings)
-    candidates = []
+    candidates, unknown = [], {}
     for candidate in findings.candidates:
         first_voxel = np.unravel_index(
             int(np.argmax(findings.components == candidate.id)), findings.components.shape
         )
         uid = uids[int(components.components[first_voxel]) - 1]
         candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
+        unknown[candidate.id] = unknown_by_uid[uid]
     with_kind = with_kinds(candidates, findings.components, prepared, context.head)
-    return as_stored(replace(findings, candidates=with_kind))
+    return as_stored(without_parts(replace(findings, candidates=with_kind), unknown))
 
 
 Methods = Mapping[str | None, DrawingMethod | None]

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydicom.dataset import Dataset
 
 from lesionlens.base import codes, geometry
-from lesionlens.base.labels import Label, ReviewState, Source
+from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.records.findings import MAX_DISTANCE_MM
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEvent
@@ -38,6 +38,8 @@ class ReportedCandidate:
     number: int | None = None
     diameters: DrawnDiameters | None = None
     listed_apart: bool = False
+    absent: frozenset[Region] = frozenset()
+    """Regions of which the report states that the candidate has none."""
 
     @property
     def decided(self) -> bool:
@@ -177,6 +179,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
             (s for s, c in codes.SOURCES.items() if c.value == source_code), Source.NETWORK
         ),
         number=None if number is None else int(number[1]),
+        absent=frozenset(r for r, code in codes.ABSENT_VOLUMES.items() if code.value in items),
         listed_apart=_code(items.get(codes.LISTED.value)) == codes.LISTED_APART.value,
         diameters=_diameters(items.get(codes.READER_DIAMETERS.value)),
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),

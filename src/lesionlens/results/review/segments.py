@@ -7,7 +7,7 @@ voxels of the grid are copied; otherwise the segment is resampled.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -19,8 +19,10 @@ from pydicom.dataset import Dataset
 from lesionlens.base import codes, geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import DrawingMethod, Label
+from lesionlens.base.labels import DrawingMethod, Label, Region
+from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.imaging.preparation.resampling import resample_mask
+from lesionlens.results.review.report_items import ReportedCandidate
 
 MAX_OFFSET_VOX = 0.05
 """Maximum distance of a pixel from its voxel."""
@@ -231,6 +233,31 @@ def _segment(
         listed_apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
         fraction_outside=1.0 - float(in_grid.mean()),
     )
+
+
+def unknown_parts(
+    segments: Sequence[ReadSegment],
+    reported: Mapping[str, ReportedCandidate],
+    *,
+    by_lesion: bool,
+) -> dict[str | None, frozenset[Region]]:
+    """Return the regions that the objects do not distinguish, by tracking UID.
+
+    The enhancing part is distinguished by a segment of it, or by a report that there is none; the
+    core by a segment of either. Segments of other programs apply to all lesions, those of
+    LesionLens (`by_lesion`) to their own.
+    """
+    unknown = {}
+    for uid in {None, *(s.tracking_uid for s in segments)}:
+        own = [s for s in segments if s.tracking_uid == uid] if by_lesion else segments
+        parts = {s.part for s in own}
+        absent = frozenset() if uid is None or uid not in reported else reported[uid].absent
+        if Part.ENHANCING in parts or Region.ET in absent:
+            unknown[uid] = frozenset[Region]()
+        else:
+            has_core = Part.CORE in parts or Region.TC in absent
+            unknown[uid] = frozenset({Region.ET}) if has_core else LESION_PARTS
+    return unknown
 
 
 def _drawing_method(item: Dataset) -> DrawingMethod | None:

@@ -25,6 +25,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes as own
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState, Source
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import (
     Alignment,
@@ -431,6 +432,55 @@ def test_one_segment_of_all_tumours_becomes_a_candidate_for_each(analysed, tmp_p
     again = from_dicom(tmp_path / "study" / "other.dcm", analysis.study, analysis.prepared)
     np.testing.assert_array_equal(again.findings.components > 0, whole)
     assert len(again.findings.candidates) == 2
+
+
+WHOLE = (Label.CORE, Label.OEDEMA, Label.ENHANCING)
+TC, ET = Region.TC, Region.ET
+
+
+@pytest.mark.parametrize(
+    ("outlined", "known"),
+    [
+        ({"Tumor": (Label.CORE, Label.ENHANCING), "Edema": (Label.OEDEMA,)}, set()),
+        ({"FLAIR hyperintensity": WHOLE}, set()),
+        ({"Whole tumor": WHOLE, "Tumor core": (Label.CORE, Label.ENHANCING)}, {TC}),
+        ({"Whole tumor": WHOLE, "Enhancing": (Label.ENHANCING,)}, {TC, ET}),
+    ],
+    ids=["tumour and oedema", "one part", "whole and core", "whole and enhancing"],
+)
+def test_a_part_without_a_segment_of_its_own_is_unknown_and_never_0_ml(
+    analysed, tmp_path, outlined, known
+):
+    """Also after it was sent as ours, with and without the report, and opened again."""
+    analysis = analysed()
+    segments = [_segment(n, name, codes.SCT.Neoplasm) for n, name in enumerate(outlined, 1)]
+    masks = [np.isin(analysis.volumes.labels.data, labels) for labels in outlined.values()]
+    _other(analysis, segments, masks, tmp_path / "other.dcm")
+    again = from_dicom(tmp_path / "other.dcm", analysis.study, analysis.prepared)
+    assert not any(c.core_uncertain for c in again.findings.candidates)  # T1c is there
+    DicomExporter().write(again, tmp_path)
+    for path in (tmp_path / "other.dcm", tmp_path / "dicom", tmp_path / "dicom" / "seg.dcm"):
+        opened = from_dicom(path, analysis.study, analysis.prepared)
+        assert len(opened.findings.candidates) == 2
+        for candidate in opened.findings.candidates:
+            assert {r for r in (TC, ET) if candidate.volume_ml[r] is not None} == known
+            assert (candidate.rano_measurable is None) is (ET not in known)
+        told = [t for t in opened.findings.notices if "do not distinguish" in t]
+        assert len(told) == (ET not in known)
+
+
+def test_that_nothing_enhances_comes_back_from_the_report(analysed, tmp_path):
+    analysis = analysed()
+    labels = np.minimum(analysis.volumes.labels.data, Label.OEDEMA)
+    volumes_ml = {Region.WT: 1.0, TC: 1.0, ET: 0.0}
+    candidates = (replace(c, volume_ml=volumes_ml) for c in analysis.findings.candidates)
+    analysis = replace(
+        analysis,
+        volumes=replace(analysis.volumes, labels=Volume(labels, analysis.prepared.native)),
+        findings=replace(analysis.findings, candidates=tuple(candidates)),
+    )
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    assert [c.volume_ml[ET] for c in again.findings.candidates] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("method", SegmentAlgorithmTypeValues)
