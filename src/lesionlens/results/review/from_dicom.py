@@ -48,6 +48,7 @@ from lesionlens.results.review.segments import (
     ReadSegment,
     plane_of,
     read_segments,
+    sources_of,
     unknown_parts,
     voxels_of,
 )
@@ -93,7 +94,10 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     report = objects.report
     is_own = is_builtin or (report is not None and report_items.is_builtin(report))
     findings = _with_origins(
-        measured, reported if is_own else None, _drawing_methods(lesions), listed_apart
+        measured,
+        sources_of(lesions, reported) if is_own else {},
+        _drawing_methods(lesions),
+        listed_apart,
     )
     findings = _renumbered(findings, _stored_numbers(objects, lesions, reported))
     notices += _omission_notices(objects.report, reported, uids)
@@ -302,20 +306,19 @@ def _drawing_methods(segments: Sequence[ReadSegment]) -> Methods:
 
 def _with_origins(
     findings: Findings,
-    reported: Mapping[str, ReportedCandidate] | None,
+    sources: Mapping[str | None, Source],
     methods: Methods,
     listed_apart: set[str | None],
 ) -> Findings:
     """Record who flagged each candidate, how it was outlined, and whether it is listed apart.
 
-    `reported` is None for objects of others.
+    Candidates without a source are of other programs.
     """
 
     def with_origin(candidate: Candidate) -> Candidate:
         uid = candidate.tracking_uid
-        source, method = Source.SEGMENTATION, methods.get(uid, methods.get(None))
-        if reported is not None:
-            source = reported.get(uid, ReportedCandidate()).source
+        source = sources.get(uid, Source.SEGMENTATION)
+        method = methods.get(uid, methods.get(None))
         if source is Source.READER:
             by_hand = method is DrawingMethod.MANUAL
             method = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
@@ -449,7 +452,8 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
 
 def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
     """Return the edit by which a reader drew the resection cavity; empty if the network did."""
-    drawn_masks = [s.mask for s in segments if s.cavity and s.drawing_method is not None]
+    drawn_methods = (DrawingMethod.MANUAL, DrawingMethod.SEMIAUTOMATIC)
+    drawn_masks = [s.mask for s in segments if s.cavity and s.drawing_method in drawn_methods]
     if not drawn_masks:
         return Review()
     mask = np.logical_or.reduce(drawn_masks)

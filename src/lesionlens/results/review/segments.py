@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base import codes, geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import DrawingMethod, Label, Region
+from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.imaging.preparation.resampling import resample_mask
 from lesionlens.results.review.report_items import ReportedCandidate
@@ -85,6 +85,8 @@ class ReadSegment:
     resampled: bool
     drawing_method: DrawingMethod | None = None
     """How it was outlined; None if it does not say."""
+    is_networks: bool = False
+    """Whether, in an object of LesionLens, the network alone outlined it."""
     cavity: bool = False
     listed_apart: bool = False
     """Whether it is marked as a candidate that is listed apart."""
@@ -219,7 +221,8 @@ def _segment(
         (p for pattern, p in _BY_NAME if pattern.search(text)), None
     )
     is_lesion = category[0] in ("49755003", "M-01000") or LESION.search(text) is not None
-    uid = str(item.get("TrackingUID", "")) or None
+    uid, method = str(item.get("TrackingUID", "")) or None, _drawing_method(item)
+    has_identification = "SegmentationAlgorithmIdentificationSequence" in item
     return ReadSegment(
         label=name or kind[1],
         part=part or Part.WHOLE,
@@ -228,7 +231,8 @@ def _segment(
         tracking_uid=uid,
         mask=mask,
         resampled=not fits,
-        drawing_method=_drawing_method(item),
+        drawing_method=method,
+        is_networks=has_identification and method is DrawingMethod.AUTOMATIC,
         cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(text) is not None,
         listed_apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
         fraction_outside=1.0 - float(in_grid.mean()),
@@ -258,6 +262,17 @@ def unknown_parts(
             has_core = Part.CORE in parts or Region.TC in absent
             unknown[uid] = frozenset({Region.ET}) if has_core else LESION_PARTS
     return unknown
+
+
+def sources_of(
+    segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
+) -> dict[str | None, Source]:
+    """Return who flagged each candidate of LesionLens objects, by the report or else the segments.
+
+    Segments state only whether the network alone outlined a candidate.
+    """
+    by_network = {s.tracking_uid: Source.NETWORK for s in segments if s.is_networks}
+    return {**by_network, **{uid: statement.source for uid, statement in reported.items()}}
 
 
 def _drawing_method(item: Dataset) -> DrawingMethod | None:

@@ -513,6 +513,50 @@ def test_what_others_outlined_never_leaves_as_ours(analysed, tmp_path, method):
     assert [(c.source, c.drawn) for c in back.findings.candidates] == said
 
 
+def test_a_segmentation_without_its_report_says_what_the_network_did_not_outline(
+    analysed, tmp_path
+):
+    """Sent again, a reader's and another program's outlines were AUTOMATIC and the network's."""
+    analysis = analysed()
+    network, edited = analysis.findings.candidates
+    hand = Outline("2.25.1", (1, 1, 1), np.full((2, 2, 2), Label.OEDEMA, np.uint8))
+    log = ReviewLog()
+    log.mark(network.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    log.mark(edited.tracking_uid, ReviewState.EDITED, reader="A. Reader")
+    log.add(hand, DrawingMethod.MANUAL, reader="A. Reader")
+    DicomExporter().write(applied(replace(analysis, review=log.review)), tmp_path)
+    sent = tmp_path / "dicom" / "seg.dcm"
+    again = from_dicom(sent, analysis.study, analysis.prepared)
+    assert {c.tracking_uid: (c.source, c.drawn) for c in again.findings.candidates} == {
+        network.tracking_uid: (Source.NETWORK, None),
+        edited.tracking_uid: (Source.SEGMENTATION, DrawingMethod.SEMIAUTOMATIC),
+        "2.25.1": (Source.SEGMENTATION, DrawingMethod.MANUAL),
+    }
+    (tmp_path / "second").mkdir()
+    DicomExporter().write(again, tmp_path / "second")
+    types = [
+        {s.TrackingUID: s.SegmentAlgorithmType for s in pydicom.dcmread(path).SegmentSequence}
+        for path in (sent, tmp_path / "second" / "dicom" / "seg.dcm")
+    ]
+    assert types[0] == types[1]
+
+
+def test_another_program_s_segments_stay_its_own_without_our_report(analysed, tmp_path):
+    analysis = analysed()
+    theirs = AlgorithmIdentificationSequence("Their program", codes.cid7162.EdgeDetection, "7")
+    about = {
+        "algorithm_type": SegmentAlgorithmTypeValues.AUTOMATIC,
+        "algorithm_identification": theirs,
+    }
+    segments = [_segment(1, "Tumor", codes.SCT.Neoplasm, **about)]
+    _other(analysis, segments, [analysis.volumes.labels.data > 0], tmp_path / "other.dcm")
+    again = from_dicom(tmp_path / "other.dcm", analysis.study, analysis.prepared)
+    DicomExporter().write(again, tmp_path)
+    back = from_dicom(tmp_path / "dicom" / "seg.dcm", analysis.study, analysis.prepared)
+    origin = (Source.SEGMENTATION, DrawingMethod.AUTOMATIC)
+    assert [(c.source, c.drawn) for c in back.findings.candidates] == [origin] * 2
+
+
 def _items(item):
     for child in item.get("ContentSequence", []):
         yield child
