@@ -206,7 +206,7 @@ def remeasured(
     """Measure a candidate again with another outline.
 
     Identity, source, score and relevance are kept. Parts that the earlier outline did not
-    distinguish stay unknown until they are outlined.
+    distinguish stay unknown until they are outlined, as does an unknown agreement with the map.
     """
     measured = _candidate(part, evidence, context, candidate.id, agreement)
     unknown = [
@@ -220,6 +220,7 @@ def remeasured(
         measured,
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
+        attention=agreement if candidate.attention.peak_inside is not None else candidate.attention,
         sequence_relevance=candidate.sequence_relevance,
         relevance_of=candidate.relevance_of,
         score_alone=candidate.score_alone,

@@ -44,8 +44,10 @@ from lesionlens.results.review import report_items
 from lesionlens.results.review.from_mask import without_parts
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segments import (
+    Methods,
     Part,
     ReadSegment,
+    drawing_methods,
     plane_of,
     read_segments,
     sources_of,
@@ -55,6 +57,10 @@ from lesionlens.results.review.segments import (
 from lesionlens.results.review.sent_objects import Objects, find_objects, map_label, referenced
 
 _NUMBER = re.compile(r"([1-9]\d{0,3}) ")
+_NO_AGREEMENT_NOTICE = (
+    "Candidates that no reader accepted were not sent: how much of the attention lies in the "
+    "others is left empty"
+)
 
 
 def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -79,7 +85,8 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     cavities = [s.mask for s in segments if s.cavity]
     lesions, notices = _select_lesions([s for s in segments if not s.cavity])
     notices += _identity_notices(objects, study, prepared, len(segments))
-    reported = {} if objects.report is None else report_items.candidates_in(objects.report)
+    report = objects.report
+    reported = {} if report is None else report_items.candidates_in(report)
     components, uids = identified = _components(lesions, grid)
     notices += _overlap_notices(lesions)
     attention, attention_notices = _attention_maps(objects.maps, grid)
@@ -88,19 +95,21 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     unknown = unknown_parts(lesions, reported, by_lesion=is_builtin)
     inputs = inputs_of(study)
     identity = identity_of(study, inputs)
-    measured = _measure_components(identified, reported, attention, prepared, identity, unknown)
+    omits_some = bool(attention) and report is not None and report_items.omitted_count(report) > 0
+    notices += [_NO_AGREEMENT_NOTICE] * omits_some
+    maps = {} if omits_some else attention
+    measured = _measure_components(identified, reported, maps, prepared, identity, unknown)
     listed_apart = {s.tracking_uid for s in lesions if s.listed_apart}
     listed_apart |= {uid for uid, candidate in reported.items() if candidate.listed_apart}
-    report = objects.report
     is_own = is_builtin or (report is not None and report_items.is_builtin(report))
     findings = _with_origins(
         measured,
         sources_of(lesions, reported) if is_own else {},
-        _drawing_methods(lesions),
+        drawing_methods(lesions),
         listed_apart,
     )
     findings = _renumbered(findings, _stored_numbers(objects, lesions, reported))
-    notices += _omission_notices(objects.report, reported, uids)
+    notices += _omission_notices(report, reported, uids)
     labels = np.where(findings.components > 0, components.labels, np.uint8(0)).astype(np.uint8)
     run = _run(objects, inputs, tuple(notices))
     edits = _cavity_edit(segments, run) if is_own else Review()
@@ -116,7 +125,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         ),
         findings=findings,
         run=run,
-        review=_review(findings, reported, objects.report, edits),
+        review=_review(findings, reported, report, edits),
     )
     return applied(analysis)
 
@@ -287,21 +296,6 @@ def _measure_components(
         unknown[candidate.id] = unknown_by_uid[uid]
     with_kind = with_kinds(candidates, findings.components, prepared, context.head)
     return as_stored(without_parts(replace(findings, candidates=with_kind), unknown))
-
-
-Methods = Mapping[str | None, DrawingMethod | None]
-
-
-def _drawing_methods(segments: Sequence[ReadSegment]) -> Methods:
-    """Return how each tracking UID was outlined; under None, how those without a UID were.
-
-    None where segments that belong together differ.
-    """
-    by_uid: dict[str | None, set[DrawingMethod | None]] = {}
-    for segment in segments:
-        for uid in {segment.tracking_uid, None}:
-            by_uid.setdefault(uid, set()).add(segment.drawing_method)
-    return {uid: methods.pop() if len(methods) == 1 else None for uid, methods in by_uid.items()}
 
 
 def _with_origins(

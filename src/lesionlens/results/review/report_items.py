@@ -22,6 +22,7 @@ TIME_POINT = "C2348792"
 """NCI Thesaurus code of the time point of a group whose measurements are compared."""
 FINDING = "121071"
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
+_SENT = re.compile(r"Reviewed: \d+ of (\d+); sent here: (\d+)\.$")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 
@@ -131,6 +132,13 @@ def is_without_accepted(report: Dataset) -> bool:
     return any(
         codes.NONE_ACCEPTED.value == str(concept[0].get("CodeValue")) for concept in concepts
     )
+
+
+def omitted_count(report: Dataset) -> int:
+    """Return how many candidates a LesionLens report omits because no reader accepted them."""
+    texts = (str(i.get("TextValue", "")) for i in iter_items(report))
+    counts = (match for match in map(_SENT.search, texts) if match is not None)
+    return max((int(match[1]) - int(match[2]) for match in counts), default=0)
 
 
 def iso(moment: str) -> str:

@@ -275,6 +275,22 @@ def sources_of(
     return {**by_network, **{uid: statement.source for uid, statement in reported.items()}}
 
 
+Methods = Mapping[str | None, DrawingMethod | None]
+"""How each tracking UID was outlined."""
+
+
+def drawing_methods(segments: Sequence[ReadSegment]) -> Methods:
+    """Return how each tracking UID was outlined; under None, how those without a UID were.
+
+    None where segments that belong together differ.
+    """
+    by_uid: dict[str | None, set[DrawingMethod | None]] = {}
+    for segment in segments:
+        for uid in {segment.tracking_uid, None}:
+            by_uid.setdefault(uid, set()).add(segment.drawing_method)
+    return {uid: methods.pop() if len(methods) == 1 else None for uid, methods in by_uid.items()}
+
+
 def _drawing_method(item: Dataset) -> DrawingMethod | None:
     method = str(item.get("SegmentAlgorithmType", "")).lower()
     return DrawingMethod(method) if method in set(DrawingMethod) else None

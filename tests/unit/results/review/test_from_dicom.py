@@ -469,6 +469,21 @@ def test_a_part_without_a_segment_of_its_own_is_unknown_and_never_0_ml(
         assert len(told) == (ET not in known)
 
 
+@pytest.mark.parametrize("second", [ReviewState.ACCEPTED, ReviewState.REJECTED])
+def test_attention_is_not_compared_with_candidates_of_which_some_were_not_sent(
+    analysed, tmp_path, second
+):
+    """The attention near a rejected candidate counted as outside the nearest other one."""
+    analysis = replace(_reviewed(analysed(), ReviewState.ACCEPTED, second), options=ExportOptions())
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    rejected = second is ReviewState.REJECTED
+    assert len(again.findings.candidates) == 2 - rejected
+    for candidate in again.findings.candidates:
+        agreement = candidate.attention
+        assert (agreement.peak_inside is None) is (agreement.mass_inside is None) is rejected
+    assert any("were not sent" in text for text in again.run.notices) is rejected
+
+
 def test_that_nothing_enhances_comes_back_from_the_report(analysed, tmp_path):
     analysis = analysed()
     labels = np.minimum(analysis.volumes.labels.data, Label.OEDEMA)
