@@ -206,15 +206,21 @@ def remeasured(
     """Measure a candidate again with another outline.
 
     Identity, source, score and relevance are kept. Parts that the earlier outline did not
-    distinguish stay unknown until they are outlined.
+    distinguish stay unknown until they are outlined, as does an unknown agreement with the map.
     """
     measured = _candidate(part, evidence, context, candidate.id, agreement)
-    if candidate.volume_ml.get(Region.TC) is None and not part.region(Region.TC).any():
-        measured = measured.without_parts()
+    unknown = [
+        region
+        for region in (Region.TC, Region.ET)
+        if candidate.volume_ml.get(region) is None and not part.region(region).any()
+    ]
+    if unknown:
+        measured = measured.without_parts(unknown)
     return replace(
         measured,
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
+        attention=agreement if candidate.attention.peak_inside is not None else candidate.attention,
         sequence_relevance=candidate.sequence_relevance,
         relevance_of=candidate.relevance_of,
         score_alone=candidate.score_alone,

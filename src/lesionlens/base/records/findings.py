@@ -42,6 +42,8 @@ Signed = Annotated[float, Decimals(6)]
 Point = tuple[Mm, Mm, Mm]
 ScoreBySequence = Annotated[Mapping[str, Signed | None], Keys(SEQUENCE_KEYS)]
 Relevance = Annotated[Mapping[str, Signed | None], Keys((*SEQUENCE_KEYS, "none"))]
+LESION_PARTS = frozenset({Region.TC, Region.ET})
+"""Regions whose volumes are unknown if an outline shows the lesion as a whole."""
 MEASURABLE_MM = 10.0
 """Both diameters of a measurable lesion reach this (RANO, Wen 2010)."""
 HIGH_UNCERTAINTY = 0.5
@@ -281,9 +283,9 @@ class Candidate:
             perpendicular_diameter_mm=None if enhancing else self.perpendicular_diameter_mm,
         )
 
-    def without_parts(self) -> Candidate:
-        """Return a copy as for an outline of the whole lesion: fields of its parts are None."""
-        unknown = {Region.TC: None, Region.ET: None}
+    def without_parts(self, parts: Collection[Region] = LESION_PARTS) -> Candidate:
+        """Return a copy as for an outline that does not distinguish these parts."""
+        unknown = dict.fromkeys(parts)
         return replace(self, volume_ml={**self.volume_ml, **unknown}, rano_measurable=None)
 
     @property
@@ -293,8 +295,14 @@ class Candidate:
 
     @property
     def core_uncertain(self) -> bool:
-        """Whether its core was outlined without T1c, the sequence that shows the core."""
-        return bool(self.volume_ml.get(Region.TC)) and self.volume_ml.get(Region.ET) is None
+        """Whether LesionLens outlined its core without T1c, the sequence that shows the core."""
+        is_from_others = self.source is Source.SEGMENTATION
+        volumes_ml = self.volume_ml
+        return (
+            not is_from_others
+            and bool(volumes_ml.get(Region.TC))
+            and volumes_ml.get(Region.ET) is None
+        )
 
     @property
     def measured(self) -> str:

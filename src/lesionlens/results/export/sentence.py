@@ -57,6 +57,7 @@ rejected, `sentences` their sentences.
 FIELDS: Mapping[str, tuple[str, ...]] = {"candidate": CANDIDATE_FIELDS, "study": STUDY_FIELDS}
 _MAX_TEMPLATE_BYTES = 64 * 1024
 _MAX_CHARACTERS = 20_000
+"""Of the sentence of a candidate, and of that of a study for each of its candidates."""
 _FILTERS = (
     "capitalize", "default", "first", "int", "join", "last", "length", "list", "lower", "map",
     "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
@@ -377,11 +378,11 @@ def _blocks_of(template: str) -> dict[str, str]:
 def _render(template: Template, values: Mapping[str, Any], name: str) -> str:
     try:
         pieces: list[str] = []
-        size = 0
+        size, max_size = 0, _MAX_CHARACTERS * max(1, len(values.get("candidates", ())))
         for piece in template.generate(**values):
             size += len(piece)
-            if size > _MAX_CHARACTERS:
-                _refuse(f"whose text is longer than {_MAX_CHARACTERS} characters", "a sentence")
+            if size > max_size:
+                _refuse(f"whose text is longer than {max_size} characters", "a sentence")
             pieces.append(piece)
     except UndefinedError as error:
         field_names = ", ".join(FIELDS[name])

@@ -43,10 +43,24 @@ from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_o
 from lesionlens.results.review import report_items
 from lesionlens.results.review.from_mask import without_parts
 from lesionlens.results.review.report_items import ReportedCandidate
-from lesionlens.results.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
+from lesionlens.results.review.segments import (
+    Methods,
+    Part,
+    ReadSegment,
+    drawing_methods,
+    plane_of,
+    read_segments,
+    sources_of,
+    unknown_parts,
+    voxels_of,
+)
 from lesionlens.results.review.sent_objects import Objects, find_objects, map_label, referenced
 
 _NUMBER = re.compile(r"([1-9]\d{0,3}) ")
+_NO_AGREEMENT_NOTICE = (
+    "Candidates that no reader accepted were not sent: how much of the attention lies in the "
+    "others is left empty"
+)
 
 
 def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -71,27 +85,31 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     cavities = [s.mask for s in segments if s.cavity]
     lesions, notices = _select_lesions([s for s in segments if not s.cavity])
     notices += _identity_notices(objects, study, prepared, len(segments))
-    reported = {} if objects.report is None else report_items.candidates_in(objects.report)
+    report = objects.report
+    reported = {} if report is None else report_items.candidates_in(report)
     components, uids = identified = _components(lesions, grid)
     notices += _overlap_notices(lesions)
     attention, attention_notices = _attention_maps(objects.maps, grid)
     notices += attention_notices
     is_builtin = _is_builtin(objects)
-    has_parts = is_builtin or any(s.part is not Part.WHOLE for s in lesions)
+    unknown = unknown_parts(lesions, reported, by_lesion=is_builtin)
     inputs = inputs_of(study)
     identity = identity_of(study, inputs)
-    measured = _measure_components(
-        identified, reported, attention, prepared, identity, has_parts=has_parts
-    )
+    omits_some = bool(attention) and report is not None and report_items.omitted_count(report) > 0
+    notices += [_NO_AGREEMENT_NOTICE] * omits_some
+    maps = {} if omits_some else attention
+    measured = _measure_components(identified, reported, maps, prepared, identity, unknown)
     listed_apart = {s.tracking_uid for s in lesions if s.listed_apart}
     listed_apart |= {uid for uid, candidate in reported.items() if candidate.listed_apart}
-    report = objects.report
     is_own = is_builtin or (report is not None and report_items.is_builtin(report))
     findings = _with_origins(
-        measured, reported if is_own else None, _drawing_methods(lesions), listed_apart
+        measured,
+        sources_of(lesions, reported) if is_own else {},
+        drawing_methods(lesions),
+        listed_apart,
     )
     findings = _renumbered(findings, _stored_numbers(objects, lesions, reported))
-    notices += _omission_notices(objects.report, reported, uids)
+    notices += _omission_notices(report, reported, uids)
     labels = np.where(findings.components > 0, components.labels, np.uint8(0)).astype(np.uint8)
     run = _run(objects, inputs, tuple(notices))
     edits = _cavity_edit(segments, run) if is_own else Review()
@@ -107,7 +125,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         ),
         findings=findings,
         run=run,
-        review=_review(findings, reported, objects.report, edits),
+        review=_review(findings, reported, report, edits),
     )
     return applied(analysis)
 
@@ -248,13 +266,11 @@ def _measure_components(
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
     identity: str,
-    *,
-    has_parts: bool,
+    unknown_by_uid: Mapping[str | None, frozenset[Region]],
 ) -> Findings:
     """Measure the components.
 
-    Tracking UIDs come from the objects if available, else from the `identity` of the study. Without
-    `has_parts` the segments do not distinguish core and enhancing part.
+    Tracking UIDs come from the objects if available, else from the `identity` of the study.
     """
     components, uids = identified
     statements = [
@@ -264,56 +280,39 @@ def _measure_components(
     context = Context(
         whole_tumour=None,
         head=anatomy.head_of(prepared),
-        has_t1c=has_parts and prepared.has_t1c,
+        has_t1c=prepared.has_t1c,
         identity=f"from DICOM|{identity}",
         quality=prepared.quality,
     )
     evidence = Evidence([s.score for s in statements], attention=attention.get(Region.WT))
     findings = describe(components, evidence, context)
-    if not has_parts:
-        findings = without_parts(findings)
-    candidates = []
+    candidates, unknown = [], {}
     for candidate in findings.candidates:
         first_voxel = np.unravel_index(
             int(np.argmax(findings.components == candidate.id)), findings.components.shape
         )
         uid = uids[int(components.components[first_voxel]) - 1]
         candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
+        unknown[candidate.id] = unknown_by_uid[uid]
     with_kind = with_kinds(candidates, findings.components, prepared, context.head)
-    return as_stored(replace(findings, candidates=with_kind))
-
-
-Methods = Mapping[str | None, DrawingMethod | None]
-
-
-def _drawing_methods(segments: Sequence[ReadSegment]) -> Methods:
-    """Return how each tracking UID was outlined; under None, how those without a UID were.
-
-    None where segments that belong together differ.
-    """
-    by_uid: dict[str | None, set[DrawingMethod | None]] = {}
-    for segment in segments:
-        for uid in {segment.tracking_uid, None}:
-            by_uid.setdefault(uid, set()).add(segment.drawing_method)
-    return {uid: methods.pop() if len(methods) == 1 else None for uid, methods in by_uid.items()}
+    return as_stored(without_parts(replace(findings, candidates=with_kind), unknown))
 
 
 def _with_origins(
     findings: Findings,
-    reported: Mapping[str, ReportedCandidate] | None,
+    sources: Mapping[str | None, Source],
     methods: Methods,
     listed_apart: set[str | None],
 ) -> Findings:
     """Record who flagged each candidate, how it was outlined, and whether it is listed apart.
 
-    `reported` is None for objects of others.
+    Candidates without a source are of other programs.
     """
 
     def with_origin(candidate: Candidate) -> Candidate:
         uid = candidate.tracking_uid
-        source, method = Source.SEGMENTATION, methods.get(uid, methods.get(None))
-        if reported is not None:
-            source = reported.get(uid, ReportedCandidate()).source
+        source = sources.get(uid, Source.SEGMENTATION)
+        method = methods.get(uid, methods.get(None))
         if source is Source.READER:
             by_hand = method is DrawingMethod.MANUAL
             method = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
@@ -447,7 +446,8 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
 
 def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
     """Return the edit by which a reader drew the resection cavity; empty if the network did."""
-    drawn_masks = [s.mask for s in segments if s.cavity and s.drawing_method is not None]
+    drawn_methods = (DrawingMethod.MANUAL, DrawingMethod.SEMIAUTOMATIC)
+    drawn_masks = [s.mask for s in segments if s.cavity and s.drawing_method in drawn_methods]
     if not drawn_masks:
         return Review()
     mask = np.logical_or.reduce(drawn_masks)

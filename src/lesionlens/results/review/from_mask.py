@@ -26,12 +26,12 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
-from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Source, has_ambiguous_cavity
+from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, Source, has_ambiguous_cavity
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import as_stored
-from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.findings import LESION_PARTS, Findings
 from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study, StudyKind
@@ -46,6 +46,10 @@ MAX_NUMBERS = 255
 _NO_PARTS_NOTICE = (
     "The outlines do not distinguish core and enhancing part from the rest: their volumes and "
     "the RANO rule are left empty"
+)
+_NO_ENHANCING_NOTICE = (
+    "The outlines do not distinguish the enhancing part: its volume and the RANO rule are left "
+    "empty"
 )
 _STANDARD_SPACE_CODES = frozenset({3, 4, 5})
 """NIfTI's codes of Talairach, MNI and other template spaces."""
@@ -183,7 +187,9 @@ def _measure_components(
         ),
     )
     if not has_parts:
-        findings = without_parts(findings)
+        findings = without_parts(
+            findings, dict.fromkeys((c.id for c in findings.candidates), LESION_PARTS)
+        )
     segmented = (replace(c, source=Source.SEGMENTATION) for c in findings.candidates)
     candidates = with_kinds(tuple(segmented), findings.components, prepared, head)
     return as_stored(replace(findings, candidates=candidates))
@@ -223,13 +229,25 @@ def _other_study_notice(path: Path, inputs: InputFiles) -> tuple[str, ...]:
     return (_OTHER_STUDY_NOTICE,) * input_digests.isdisjoint(digest for _, digest in inputs.files)
 
 
-def without_parts(findings: Findings) -> Findings:
-    """Return findings without the values that need the parts of lesions."""
-    candidates = tuple(c.without_parts() for c in findings.candidates)
-    notices = tuple(notice for notice in findings.notices if notice != NO_T1C)
-    return replace(
-        findings, candidates=candidates, notices=(_NO_PARTS_NOTICE, *notices) if candidates else ()
+def without_parts(findings: Findings, unknown: Mapping[int, frozenset[Region]]) -> Findings:
+    """Return findings without the values that need parts which the outlines do not distinguish.
+
+    Parameters
+    ----------
+    unknown : mapping of int to frozenset of Region
+        The parts that are not distinguished, by the candidate's id.
+    """
+    candidates = tuple(
+        c.without_parts(unknown[c.id]) if unknown[c.id] else c for c in findings.candidates
     )
+    notices = findings.notices
+    if LESION_PARTS in unknown.values():
+        notices = (_NO_PARTS_NOTICE, *notices)
+    elif any(unknown.values()) and NO_T1C not in notices:
+        notices = (_NO_ENHANCING_NOTICE, *notices)
+    if unknown and all(parts == LESION_PARTS for parts in unknown.values()):
+        notices = tuple(notice for notice in notices if notice != NO_T1C)
+    return replace(findings, candidates=candidates, notices=notices)
 
 
 def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydicom.dataset import Dataset
 
 from lesionlens.base import codes, geometry
-from lesionlens.base.labels import Label, ReviewState, Source
+from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.records.findings import MAX_DISTANCE_MM
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEvent
@@ -22,6 +22,7 @@ TIME_POINT = "C2348792"
 """NCI Thesaurus code of the time point of a group whose measurements are compared."""
 FINDING = "121071"
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
+_SENT = re.compile(r"Reviewed: \d+ of (\d+); sent here: (\d+)\.$")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 
@@ -38,6 +39,8 @@ class ReportedCandidate:
     number: int | None = None
     diameters: DrawnDiameters | None = None
     listed_apart: bool = False
+    absent: frozenset[Region] = frozenset()
+    """Regions of which the report states that the candidate has none."""
 
     @property
     def decided(self) -> bool:
@@ -131,6 +134,13 @@ def is_without_accepted(report: Dataset) -> bool:
     )
 
 
+def omitted_count(report: Dataset) -> int:
+    """Return how many candidates a LesionLens report omits because no reader accepted them."""
+    texts = (str(i.get("TextValue", "")) for i in iter_items(report))
+    counts = (match for match in map(_SENT.search, texts) if match is not None)
+    return max((int(match[1]) - int(match[2]) for match in counts), default=0)
+
+
 def iso(moment: str) -> str:
     """Convert a DICOM time to ISO 8601; empty if invalid.
 
@@ -177,6 +187,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
             (s for s, c in codes.SOURCES.items() if c.value == source_code), Source.NETWORK
         ),
         number=None if number is None else int(number[1]),
+        absent=frozenset(r for r, code in codes.ABSENT_VOLUMES.items() if code.value in items),
         listed_apart=_code(items.get(codes.LISTED.value)) == codes.LISTED_APART.value,
         diameters=_diameters(items.get(codes.READER_DIAMETERS.value)),
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),

@@ -25,6 +25,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes as own
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState, Source
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import (
     Alignment,
@@ -433,6 +434,70 @@ def test_one_segment_of_all_tumours_becomes_a_candidate_for_each(analysed, tmp_p
     assert len(again.findings.candidates) == 2
 
 
+WHOLE = (Label.CORE, Label.OEDEMA, Label.ENHANCING)
+TC, ET = Region.TC, Region.ET
+
+
+@pytest.mark.parametrize(
+    ("outlined", "known"),
+    [
+        ({"Tumor": (Label.CORE, Label.ENHANCING), "Edema": (Label.OEDEMA,)}, set()),
+        ({"FLAIR hyperintensity": WHOLE}, set()),
+        ({"Whole tumor": WHOLE, "Tumor core": (Label.CORE, Label.ENHANCING)}, {TC}),
+        ({"Whole tumor": WHOLE, "Enhancing": (Label.ENHANCING,)}, {TC, ET}),
+    ],
+    ids=["tumour and oedema", "one part", "whole and core", "whole and enhancing"],
+)
+def test_a_part_without_a_segment_of_its_own_is_unknown_and_never_0_ml(
+    analysed, tmp_path, outlined, known
+):
+    """Also after it was sent as ours, with and without the report, and opened again."""
+    analysis = analysed()
+    segments = [_segment(n, name, codes.SCT.Neoplasm) for n, name in enumerate(outlined, 1)]
+    masks = [np.isin(analysis.volumes.labels.data, labels) for labels in outlined.values()]
+    _other(analysis, segments, masks, tmp_path / "other.dcm")
+    again = from_dicom(tmp_path / "other.dcm", analysis.study, analysis.prepared)
+    assert not any(c.core_uncertain for c in again.findings.candidates)  # T1c is there
+    DicomExporter().write(again, tmp_path)
+    for path in (tmp_path / "other.dcm", tmp_path / "dicom", tmp_path / "dicom" / "seg.dcm"):
+        opened = from_dicom(path, analysis.study, analysis.prepared)
+        assert len(opened.findings.candidates) == 2
+        for candidate in opened.findings.candidates:
+            assert {r for r in (TC, ET) if candidate.volume_ml[r] is not None} == known
+            assert (candidate.rano_measurable is None) is (ET not in known)
+        told = [t for t in opened.findings.notices if "do not distinguish" in t]
+        assert len(told) == (ET not in known)
+
+
+@pytest.mark.parametrize("second", [ReviewState.ACCEPTED, ReviewState.REJECTED])
+def test_attention_is_not_compared_with_candidates_of_which_some_were_not_sent(
+    analysed, tmp_path, second
+):
+    """The attention near a rejected candidate counted as outside the nearest other one."""
+    analysis = replace(_reviewed(analysed(), ReviewState.ACCEPTED, second), options=ExportOptions())
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    rejected = second is ReviewState.REJECTED
+    assert len(again.findings.candidates) == 2 - rejected
+    for candidate in again.findings.candidates:
+        agreement = candidate.attention
+        assert (agreement.peak_inside is None) is (agreement.mass_inside is None) is rejected
+    assert any("were not sent" in text for text in again.run.notices) is rejected
+
+
+def test_that_nothing_enhances_comes_back_from_the_report(analysed, tmp_path):
+    analysis = analysed()
+    labels = np.minimum(analysis.volumes.labels.data, Label.OEDEMA)
+    volumes_ml = {Region.WT: 1.0, TC: 1.0, ET: 0.0}
+    candidates = (replace(c, volume_ml=volumes_ml) for c in analysis.findings.candidates)
+    analysis = replace(
+        analysis,
+        volumes=replace(analysis.volumes, labels=Volume(labels, analysis.prepared.native)),
+        findings=replace(analysis.findings, candidates=tuple(candidates)),
+    )
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    assert [c.volume_ml[ET] for c in again.findings.candidates] == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("method", SegmentAlgorithmTypeValues)
 def test_what_others_outlined_never_leaves_as_ours(analysed, tmp_path, method):
     analysis = analysed()
@@ -461,6 +526,50 @@ def test_what_others_outlined_never_leaves_as_ours(analysed, tmp_path, method):
         assert not {"111000", "122405"} & set(items)  # algorithm family, its manufacturer
     back = from_dicom(tmp_path / "dicom", analysis.study, analysis.prepared)
     assert [(c.source, c.drawn) for c in back.findings.candidates] == said
+
+
+def test_a_segmentation_without_its_report_says_what_the_network_did_not_outline(
+    analysed, tmp_path
+):
+    """Sent again, a reader's and another program's outlines were AUTOMATIC and the network's."""
+    analysis = analysed()
+    network, edited = analysis.findings.candidates
+    hand = Outline("2.25.1", (1, 1, 1), np.full((2, 2, 2), Label.OEDEMA, np.uint8))
+    log = ReviewLog()
+    log.mark(network.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    log.mark(edited.tracking_uid, ReviewState.EDITED, reader="A. Reader")
+    log.add(hand, DrawingMethod.MANUAL, reader="A. Reader")
+    DicomExporter().write(applied(replace(analysis, review=log.review)), tmp_path)
+    sent = tmp_path / "dicom" / "seg.dcm"
+    again = from_dicom(sent, analysis.study, analysis.prepared)
+    assert {c.tracking_uid: (c.source, c.drawn) for c in again.findings.candidates} == {
+        network.tracking_uid: (Source.NETWORK, None),
+        edited.tracking_uid: (Source.SEGMENTATION, DrawingMethod.SEMIAUTOMATIC),
+        "2.25.1": (Source.SEGMENTATION, DrawingMethod.MANUAL),
+    }
+    (tmp_path / "second").mkdir()
+    DicomExporter().write(again, tmp_path / "second")
+    types = [
+        {s.TrackingUID: s.SegmentAlgorithmType for s in pydicom.dcmread(path).SegmentSequence}
+        for path in (sent, tmp_path / "second" / "dicom" / "seg.dcm")
+    ]
+    assert types[0] == types[1]
+
+
+def test_another_program_s_segments_stay_its_own_without_our_report(analysed, tmp_path):
+    analysis = analysed()
+    theirs = AlgorithmIdentificationSequence("Their program", codes.cid7162.EdgeDetection, "7")
+    about = {
+        "algorithm_type": SegmentAlgorithmTypeValues.AUTOMATIC,
+        "algorithm_identification": theirs,
+    }
+    segments = [_segment(1, "Tumor", codes.SCT.Neoplasm, **about)]
+    _other(analysis, segments, [analysis.volumes.labels.data > 0], tmp_path / "other.dcm")
+    again = from_dicom(tmp_path / "other.dcm", analysis.study, analysis.prepared)
+    DicomExporter().write(again, tmp_path)
+    back = from_dicom(tmp_path / "dicom" / "seg.dcm", analysis.study, analysis.prepared)
+    origin = (Source.SEGMENTATION, DrawingMethod.AUTOMATIC)
+    assert [(c.source, c.drawn) for c in back.findings.candidates] == [origin] * 2
 
 
 def _items(item):

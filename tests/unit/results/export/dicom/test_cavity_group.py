@@ -116,6 +116,7 @@ def test_reopened_from_dicom_it_is_a_cavity_and_no_candidate(make, read_objects,
     assert [c.tracking_uid for c in again.findings.candidates] == wanted
     np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
     np.testing.assert_array_equal(again.volumes.cavity.data, analysis.volumes.cavity.data)
+    assert not again.review.events, "the network outlined it, and no reader"
 
 
 def test_a_cavity_that_a_reader_drew_stays_drawn_by_a_reader_when_reopened(
