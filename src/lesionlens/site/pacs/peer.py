@@ -154,6 +154,11 @@ def check_address(address: str) -> str:
         )
     if parts.hostname and parts.scheme in DIMSE and not parts.username:
         raise _address_error("an address without the archive's AE title")
+    if parts.scheme in DIMSE and parts.username and not _TITLE.fullmatch(parts.username):
+        raise _address_error(
+            f"the AE title {parts.username!r:.40} in an address: not 1 to 16 ASCII characters "
+            "without a backslash"
+        )
     if not parts.hostname or not (is_web or parts.scheme in DIMSE):
         raise _address_error(
             f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}"

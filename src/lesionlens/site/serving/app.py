@@ -15,11 +15,12 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
-from lesionlens.base.errors import GoneError, LesionLensError, ServerError
+from lesionlens.base.errors import GoneError, LesionLensError, ServerError, UnusableInputError
 from lesionlens.engines.engine import Engine, SupportsFirstPass
 from lesionlens.engines.remote.connection import PROTOCOL
 from lesionlens.engines.remote.messages import Header, serialise_info
@@ -76,7 +77,7 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
     app.add_middleware(Gate, admission=admission, sessions=sessions)  # around it: it keeps the log
-    for error_type in (LesionLensError, OSError, HTTPException):
+    for error_type in (LesionLensError, OSError, HTTPException, RequestValidationError):
         app.add_exception_handler(error_type, _error_response)
     _add_server_routes(app)
     _add_session_routes(app)
@@ -235,6 +236,13 @@ async def _error_response(request: Request, error: Exception) -> Response:
         if not isinstance(error.__cause__, OSError):
             return await http_exception_handler(request, error)
         error = error.__cause__  # FastAPI hides it where it stores a form
+    if isinstance(error, RequestValidationError):  # FastAPI would repeat the values, even NaN
+        fields = [".".join(map(str, detail["loc"])) for detail in error.errors()]
+        error = UnusableInputError(
+            found=f"a request with missing or invalid fields: {', '.join(fields):.200}",
+            expected="a request as documented",
+            next_step="Correct these fields",
+        )
     if isinstance(error, OSError):
         error = system_error(error)
         logger.warning("%s", error.found)  # the system's own words have the path

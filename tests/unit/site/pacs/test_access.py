@@ -65,7 +65,17 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(address):
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["ftp://x", "pacs", "dicom://host:104", "", "dicom://A@"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("ftp://x", "pacs", "dicom://host:104", "", "dicom://A@", "dicom:// @host:104"),
+        *(
+            "dicom://R\u00d6NTGEN@host:104",
+            f"dicoms://{'A' * 17}@host:104",
+            "dicom://A\\B@host:104",
+        ),
+    ],
+)
 def test_an_address_of_another_kind_is_refused(address):
     with pytest.raises(UnusableInputError, match="AETITLE"):
         connect(address)

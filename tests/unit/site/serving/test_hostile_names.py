@@ -225,3 +225,38 @@ def test_a_link_that_leads_out_is_refused_and_one_that_stays_is_not(tmp_path):
         with pytest.raises(UnusableInputError):
             inside(tmp_path / "in", link, "file")
     assert inside(tmp_path / "in", "a", "file") == tmp_path / "in" / "a" / "file"
+
+
+DEEP = '{"a": ' + "[" * 900 + "]" * 900 + "}"
+
+
+@pytest.mark.parametrize("notes", [r'{"a": "\ud800"}', r'{"b": [{"\udfff": 1}]}', DEEP])
+def test_notes_that_no_response_can_repeat_are_refused_and_stored_nowhere(notes, tmp_path, calling):
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "one.nii.gz").write_bytes(b"an image")
+    caller, _ = calling(store)
+    files, kind = form("", "a.nii.gz")
+    body = files.replace(b'{"n": ""}', notes.encode())
+    for target in ("image/info?image=one", "label?image=one", "?image=two"):
+        sent = body.replace(b'"params"', b'"info"') if "info" in target else body
+        assert caller.ask("PUT", f"/datastore/{target}", sent, kind)[0] == 422, target
+    status, listing = caller.ask("GET", "/datastore/?output=all")
+    assert status == 200
+    assert set(json.loads(listing)["objects"]) == {"one"}
+
+
+@pytest.mark.parametrize("body", [rb'{"client_id": "\ud800"}', rb'[NaN, "\ud800"]'])
+def test_a_client_name_that_cannot_be_encoded_leaves_the_listing_intact(body, tmp_path, calling):
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "one.nii.gz").write_bytes(b"an image")
+    (store / "labels" / "caf\udce9").mkdir(parents=True)
+    (store / "labels" / "caf\udce9" / "one.nii.gz").write_bytes(b"a label")
+    (store / "M\udcfcller.nii.gz").write_bytes(b"its name is Latin-1")
+    caller, _ = calling(store)
+    assert caller.ask("POST", "/activelearning/first", body)[0] in (200, 422)
+    status, listing = caller.ask("GET", "/datastore/?output=all")
+    assert status == 200
+    assert set(json.loads(listing)["objects"]) == {"one"}
+    assert caller.ask("GET", "/datastore/")[0] == 200

@@ -37,7 +37,7 @@ from lesionlens.base.records.followup import ChangeKind, percent
 from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.text import millilitres
-from lesionlens.results.export.dicom import identity
+from lesionlens.results.export.dicom import identity, values
 from lesionlens.results.export.dicom.axis import (
     Axis,
     axes_of,
@@ -421,16 +421,17 @@ def _doubtful_part(part: DoubtfulPart) -> TextContentItem:
 def reader_items(event: ReviewEvent, reason: codes.Code) -> list[Any]:
     """Return reader and time of an event, and its reason under the concept `reason`."""
     items: list[Any] = []
-    if event.reader:
-        name = identity.reader_name(event.reader)
+    name = identity.reader_name(event.reader or "")
+    if name:
         items.append(PnameContentItem(identity.concept(codes.REVIEW_READER), name, CONTAINS))
     signed_time = dicom_datetime(event.time)
     if signed_time:
         items.append(
             DateTimeContentItem(identity.concept(codes.REVIEW_TIME), signed_time, CONTAINS)
         )
-    if event.reason:
-        items.append(TextContentItem(identity.concept(reason), event.reason, CONTAINS))
+    text = values.BY_VR["UT"](event.reason or "")
+    if text:
+        items.append(TextContentItem(identity.concept(reason), text, CONTAINS))
     return items
 
 

@@ -22,6 +22,7 @@ from lesionlens.base.labels import Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prediction import MASK
+from lesionlens.results.export.dicom import values
 from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 
 MANUFACTURER = "LesionLens"
@@ -188,14 +189,14 @@ def algorithm(analysis: Analysis, source: Source) -> AlgorithmIdentificationSequ
 
 def reader_name(name: str) -> str:
     """Return a reader's name as a DICOM PN with one component."""
-    return name.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]
+    return values.BY_VR["PN"](name.replace("^", " ").replace("=", " "))
 
 
 def reader(analysis: Analysis) -> ObserverContext | None:
     """Return the last deciding reader as an observer; None if unreviewed or unnamed."""
     names = (event.reader for event in reversed(analysis.review.events) if event.reader)
     name = reader_name(next(names, ""))
-    if not name.strip():
+    if not name:
         return None
     return ObserverContext(
         observer_type=codes.DCM.Person,

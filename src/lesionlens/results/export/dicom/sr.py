@@ -36,7 +36,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.results.export import caveats
-from lesionlens.results.export.dicom import groups, identity
+from lesionlens.results.export.dicom import groups, identity, values
 from lesionlens.results.export.dicom.containers import mark_separate
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import SegmentMask
@@ -158,8 +158,8 @@ def _response_items(analysis: Analysis) -> list[Any]:
         return []
     if not analysis.response_outdated:
         return [_response_item(signed)]
-    basis = "other measurements or decisions"
-    text = f"A response signed by {signed.reader} is omitted: it was signed on {basis}"
+    reader, basis = identity.reader_name(signed.reader), "other measurements or decisions"
+    text = f"A response signed by {reader} is omitted: it was signed on {basis}"
     contains = RelationshipTypeValues.CONTAINS
     return [TextContentItem(identity.concept(codes.LIMIT), text, contains)]
 
@@ -219,7 +219,8 @@ def _notice_text(analysis: Analysis) -> str:
     ]
     decided_count, total = identity.count_decided(analysis), len(analysis.findings.candidates)
     if not total and analysis.review.signed:
-        sentences.append(f"Signed by a reader: {analysis.review.signed}.")
+        statement = values.BY_VR["UT"](analysis.review.signed)
+        sentences.append(f"Signed by a reader: {statement}.")
     elif not decided_count:
         sentences.append("Nobody has reviewed this result.")
     else:

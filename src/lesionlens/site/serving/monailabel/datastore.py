@@ -21,6 +21,7 @@ from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.safe_paths import inside, safe_name
+from lesionlens.base.text import is_writable
 from lesionlens.site.serving.monailabel.images import SUFFIXES, image_name, suffix_of
 
 FINAL, ORIGINAL = "final", "original"
@@ -100,11 +101,12 @@ class Datastore:
         return labels
 
     def _is_inside(self, *names: str) -> bool:
+        """Return whether names lead to an entry that a response can name."""
         try:
             inside(self._required_folder(), *names)
         except UnusableInputError:
             return False
-        return True
+        return all(map(is_writable, names))
 
     def label(self, name: str, tag: str) -> Path:
         """Return the path of a label.

@@ -17,6 +17,7 @@ from urllib3.filepost import encode_multipart_formdata
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import parse_json
+from lesionlens.base.text import encodable, is_writable
 from lesionlens.site.serving.admission import Admission, admitted, no_key
 from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.adapter import Adapter
@@ -26,6 +27,8 @@ from lesionlens.site.serving.monailabel.inference import InferenceRequest, Reque
 from lesionlens.site.serving.monailabel.uploads import own_prefix
 
 _NIFTI = "application/octet-stream"
+_MAX_DEPTH = 32
+"""Levels of JSON in a client's params, which are stored and returned with every listing."""
 Owner = Annotated[str, Depends(admitted)]
 
 
@@ -75,7 +78,7 @@ def _add_info(router: APIRouter) -> None:
         strategy: str,
         params: Annotated[dict[str, Any] | None, Body()] = None,
     ) -> dict[str, Any]:
-        client = str((params or {}).get("client_id") or "")
+        client = encodable(str((params or {}).get("client_id") or ""))
         return await asyncio.get_running_loop().run_in_executor(
             request.app.state.heavy, adapter.next_sample, strategy, client
         )
@@ -195,8 +198,8 @@ def _add_datastore(router: APIRouter) -> None:
         params: Annotated[str, Form()] = "{}",
     ) -> dict[str, Any]:
         name, content = _name_and_content(file)
-        stored_name = adapter.datastore.add_image(image or image_name(name), name, content)
         notes = _parse_params(params)
+        stored_name = adapter.datastore.add_image(image or image_name(name), name, content)
         if notes:
             adapter.datastore.note(stored_name, notes)
         return {"image": stored_name}
@@ -271,13 +274,21 @@ def _parse_params(text: str) -> dict[str, Any]:
         value = parse_json(text or "{}")
     except ValueError:
         value = None
-    if not isinstance(value, dict | None) or value is None:
+    if not isinstance(value, dict) or not _can_be_returned(value):
         raise UnusableInputError(
             found="params that are not a JSON object",
             expected='a JSON object such as {"sequence": "flair"}',
             next_step="Omit or correct them",
         )
     return value
+
+
+def _can_be_returned(value: Any, depth: int = 0) -> bool:
+    """Return whether a response can repeat a value: encodable text, not nested too deeply."""
+    if isinstance(value, dict | list):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return depth < _MAX_DEPTH and all(_can_be_returned(part, depth + 1) for part in parts)
+    return not isinstance(value, str) or is_writable(value)
 
 
 def _no_training() -> NotFoundError:

@@ -151,6 +151,15 @@ def test_the_reader_is_an_observer_beside_the_device(reviewed, make, tmp_path):
     assert not named(unread, codes.DCM.PersonObserverName)
 
 
+def test_control_characters_of_readers_do_not_make_the_report_invalid(reviewed, tmp_path):
+    pasted = "A.\x00Reader\x1b", "line one\x0bline\x00two\n\nline three"
+    events = tuple(replace(e, reader=pasted[0], reason=pasted[1]) for e in reviewed.review.events)
+    report = objects(replace(reviewed, review=Review(events)), tmp_path)["sr"]
+    texts = [str(i.get("TextValue") or i.get("PersonName") or "") for i in iter_items(report)]
+    assert not any(control in text for control in "\x00\x0b\x1b" for text in texts)
+    assert {"A. Reader", "line one line two\n\nline three"} <= set(texts)
+
+
 @pytest.mark.parametrize(
     ("region", "expected"),
     [
