@@ -12,7 +12,7 @@ ROOMS = (
     "analysis/explain/", "analysis/findings/",
     "analysis/followup/", "results/", "site/pacs/", "site/worklist/", "napari/",
 )  # fmt: skip
-OPTION = re.compile(r"--[a-z]|`lesionlens |naming_advice\(|_CHOOSE\b|command line")
+OPTION = re.compile(r"--[a-z]|`lesionlens |naming_advice\(|command line")
 
 
 def calls_with_advice():

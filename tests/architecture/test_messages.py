@@ -15,6 +15,9 @@ OTHERS = [language for language in LANGUAGES if language != "en"]
 FEWEST = 150
 """Messages in the source when this was written: fewer would mean that the search is broken."""
 
+TRANSLATED = ("messages", "reasons", "response_steps", "checks", "map_faults", "lobes", "sides")
+"""Tables whose keys are the texts of the source."""
+
 
 def skeleton(template: str) -> str:
     """Return a template without the names of its places, and without what joins it to another."""
@@ -55,6 +58,18 @@ def test_every_message_has_a_text(language):
     there = {skeleton(template) for template in catalogue(language)}
     lacking = {text: place for text, place in messages().items() if skeleton(text) not in there}
     assert not lacking
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_no_text_is_of_a_message_that_no_longer_exists(language):
+    constants = (n for path in MODULES for n in nodes_of(path) if isinstance(n, ast.Constant))
+    source = "\n".join(str(node.value) for node in constants)
+    whole = {skeleton(text) for text in messages()}
+    keys = {key for name in TRANSLATED for key in load(language)._table[name]}
+    assert len(keys) > FEWEST
+    parts = {key: re.split(r"{\w*}| and |(?<=enter) ", key) for key in keys}
+    absent = {k for k, ps in parts.items() if any(p.strip(" ,;.()") not in source for p in ps)}
+    assert not {key for key in absent if skeleton(key) not in whole}
 
 
 @pytest.mark.parametrize("language", OTHERS)

@@ -168,6 +168,11 @@ class ByRegion(Mapping[Region, Value]):
     def __len__(self) -> int:
         return len(self._known)
 
+    @override
+    def __repr__(self) -> str:
+        values = (f"{region.value!r}: {value!r}" for region, value in self._known.items())
+        return f"ByRegion({{{', '.join(values)}}})"
+
 
 def without_enhancing(by_region: Mapping[Region, Value]) -> dict[Region, Value]:
     """Return a mapping by region without the enhancing tumour.

@@ -152,7 +152,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
     threads = f"{device['cpu_threads']} thread{'s' * (device['cpu_threads'] != 1)}"
     lines = [
         f"LesionLens {report['lesionlens']}, Python {report['python']}, {report['system']}",
-        f"Device      {device['auto']} ({threads}; GPU: {gpus})",
+        f"Device      {device['auto'] or 'unknown'} ({threads}; GPU: {gpus})",
         _weights_line("Weights", weights),
         _weights_line("synthetic", report["weights_synthetic"]),
         _in_use_line(report["weights_in_use"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shlex
 import shutil
@@ -23,19 +24,30 @@ def sample(
 
     A real patient as NIfTI (BraTS 2021, CC BY 4.0; see README.md there) with the expert
     segmentation, a synthetic one as DICOM, and the recipes of `train`. Existing files are not
-    replaced.
+    replaced; if all are there already, nothing is written.
     """
     from lesionlens.imaging.samples import FOLDER
     from lesionlens.training.config import RECIPES
 
-    if out.resolve() != FOLDER.resolve():  # `sample_data` of a clone is that folder
+    sources = {"": FOLDER, "recipes": RECIPES}
+    in_clone = out.resolve() == FOLDER.resolve()  # `sample_data` of a clone is that folder
+    if not in_clone and not all(_is_copied(source, out / name) for name, source in sources.items()):
         check_target(out)
         with staged(out) as folder:
-            shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
-            shutil.copytree(RECIPES, folder / "recipes")
+            for name, source in sources.items():
+                shutil.copytree(source, folder / name, dirs_exist_ok=True)
     study = plain(_quoted(str(out / "study")))
     return CommandOutput(
         (f"Try it: lesionlens analyze {study} --out out/demo", RESEARCH_USE_NOTICE)
+    )
+
+
+def _is_copied(source: Path, copy: Path) -> bool:
+    """Return whether every file of a folder is in another with the same content."""
+    paths = ((path, copy / path.relative_to(source)) for path in source.rglob("*"))
+    return all(
+        path.is_dir() or (copied.is_file() and filecmp.cmp(path, copied, shallow=False))
+        for path, copied in paths
     )
 
 

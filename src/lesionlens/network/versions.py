@@ -289,7 +289,7 @@ class WeightsStore:
         path = self.folder / LOG_NAME
         try:
             return read_model(path, _Log)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # HOME=/dev/null: a user without a home
             return _Log()
         except (OSError, ValueError, ReadError) as error:
             raise WeightsError(

@@ -121,6 +121,11 @@ class Lens:
         self._choice, engine = state
         self._engine = engine if self._choice is None else self._choice.load()
 
+    @override
+    def __repr__(self) -> str:
+        engine = self._engine
+        return f"<Lens: {'loading' if isinstance(engine, Future) else engine.info.name}>"
+
     @property
     def engine(self) -> Engine:
         """The engine, loaded on first use."""

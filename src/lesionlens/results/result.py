@@ -15,7 +15,7 @@ from lesionlens.analysis.explain import probe as probes
 from lesionlens.analysis.explain.counterfactual import Counterfactual
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
 from lesionlens.base import plugins
-from lesionlens.base.arguments import check_kind, member_of, path_of, whole_number
+from lesionlens.base.arguments import brief, check_kind, member_of, path_of, whole_number
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
@@ -172,7 +172,14 @@ class Result:
 
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference attends to; see `explain.probe.voxel_attention`."""
-        ((point, _),) = Prompts.of([(voxel, True)]).points
+        try:
+            ((point, _),) = Prompts.of([(voxel, True)]).points
+        except UnusableInputError as error:
+            raise UnusableInputError(
+                found=f"{brief(voxel)} as a voxel",
+                expected="three whole numbers (i, j, k)",
+                next_step="Count voxels from 0 along the axes of the reference sequence",
+            ) from error
         return probes.voxel_attention(self.trace, self.analysis.prepared, point)
 
     def layer_attention(

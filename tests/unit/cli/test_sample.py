@@ -26,9 +26,18 @@ def test_the_sample_and_the_recipes_become_files_and_replace_none(tmp_path):
     assert "CC BY 4.0" in (out / "README.md").read_text("utf-8")
     assert read_config(out / "recipes" / "finetune.toml").steps > 0
     (out / "README.md").write_text("mine")
-    with pytest.raises(UnusableInputError, match=r"README\.md"):
+    with pytest.raises(UnusableInputError, match=r"README\.md") as refusal:
         sample(out)
+    assert "--out" not in str(refusal.value)  # `sample` has no such option
     assert (out / "README.md").read_text() == "mine"
+
+
+def test_the_sample_may_be_requested_again(tmp_path):
+    """The README, the site and the tutorial begin with this command: the second was refused."""
+    assert sample(tmp_path / "mine") == sample(tmp_path / "mine")
+    (tmp_path / "mine" / "study" / "t1.nii.gz").write_bytes(b"")
+    with pytest.raises(UnusableInputError, match=r"t1\.nii\.gz|would be overwritten"):
+        sample(tmp_path / "mine")
 
 
 def test_a_link_to_the_sample_itself_is_left_as_it_is(tmp_path):

@@ -78,6 +78,12 @@ def test_altered_weights_are_refused_not_replaced_by_others(store, random_weight
         weights.load_chosen("v1")
 
 
+def test_a_user_without_a_home_folder_has_no_log(tmp_path):
+    """With HOME=/dev/null every analysis was refused, for a log that cannot be read."""
+    (tmp_path / "null").touch()
+    assert versions.WeightsStore(tmp_path / "null" / "weights").in_use is None
+
+
 def test_a_damaged_record_is_refused(store, random_weights, tmp_path):
     accepted(store, random_weights, tmp_path)
     record = store.folder / versions.LOG_NAME

@@ -65,8 +65,14 @@ def test_a_result_is_never_saved_into_its_study_or_into_an_unnamed_folder(saved)
 
 
 def test_a_fraction_of_a_voxel_is_not_probed(saved):
-    with pytest.raises(UnusableInputError, match="is not a voxel"):
+    with pytest.raises(UnusableInputError, match="as a voxel"):
         saved[0].probe((1.7, 2, 3))
+
+
+def test_a_probe_without_three_indices_is_not_refused_as_a_prompt(saved):
+    with pytest.raises(UnusableInputError, match=r"\(1, 2\), a tuple as a voxel") as refusal:
+        saved[0].probe((1, 2))
+    assert "prompt" not in str(refusal.value)
 
 
 def test_a_folder_without_a_result_is_refused(tmp_path):
@@ -140,6 +146,8 @@ def test_records_are_short_in_a_console(saved):
     assert repr(result).startswith("<Result: 2 candidate regions (")
     assert "T1c, FLAIR" in repr(result.analysis.study)
     assert repr(result.candidates[0]).startswith("<Candidate 1: ")
+    assert repr(result.labels) == f"<Volume {result.labels.data.shape} uint8>"
+    assert repr(result.probability).startswith("ByRegion({'wt': <Volume (")
 
 
 def test_keys_may_be_strings(saved):

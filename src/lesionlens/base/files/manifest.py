@@ -162,6 +162,5 @@ def _refused(what: str, folder: Path) -> UnusableInputError:
     return UnusableInputError(
         found=f"files in {folder.name!r} that would be overwritten and are {what}",
         expected="a folder without them: only what an earlier result lists as its own is replaced",
-        next_step="Move them away, or choose another folder with --out; nothing was changed",
-        in_window="Move them away, or choose another folder; nothing was changed",
+        next_step="Move them away, or choose another folder; nothing was changed",
     )

@@ -30,8 +30,6 @@ from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.journal import WorkFolder, recover, work_folder
 from lesionlens.base.files.manifest import OwnedFiles, check_free
 
-_CHOOSE, _CHOOSE_IN_WINDOW = "Choose another folder with --out", "Choose another folder"
-
 
 def check_target(target: Path) -> None:
     """Refuse a path that cannot become an output folder, and recover from an interrupted write.
@@ -69,8 +67,7 @@ def _unusable(found: str) -> UnusableInputError:
     return UnusableInputError(
         found=found,
         expected="a folder that you may write, or a free name",
-        next_step=_CHOOSE,
-        in_window=_CHOOSE_IN_WINDOW,
+        next_step="Choose another folder",
     )
 
 
@@ -262,14 +259,12 @@ def _as_user_error(error: OSError, target: Path) -> ResourceError | UnusableInpu
         return ResourceError(
             found="a full disk while writing the result",
             expected=f"free space in {target.name}",
-            next_step="Free some space or choose another folder with --out; nothing was changed",
-            in_window="Free some space or choose another folder; nothing was changed",
+            next_step="Free some space or choose another folder; nothing was changed",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return _unusable(f"no permission to write into {target.name}")
     return ResourceError(
         found=f"the system's refusal to write the result ({error.strerror or error})",
         expected="a folder that can be written",
-        next_step=_CHOOSE,
-        in_window=_CHOOSE_IN_WINDOW,
+        next_step="Choose another folder",
     )

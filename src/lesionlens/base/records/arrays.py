@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Affine
@@ -57,6 +58,10 @@ class Volume:
     def affine(self) -> Affine:
         """Voxel index to patient RAS+ mm, (4, 4) float64."""
         return self.grid.affine
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.data.shape} {self.data.dtype}>"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the voxels, so that `np.asarray(volume)` works."""

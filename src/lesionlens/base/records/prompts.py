@@ -299,7 +299,7 @@ class PromptResponse:
         return mask
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class PromptedVolume(Volume):
     """The probability of the prompted object; the mask is `data >= 0.5`."""
 

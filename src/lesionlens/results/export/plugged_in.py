@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -81,7 +82,7 @@ def write_third_party(exporter: Any, name: str, analysis: Analysis, staging: Pat
                     why="deleted the folder that it was given, or wrote beside it",
                     expected="files in that folder",
                 )
-            written = _checked_output(exporter, label, returned)
+            written = _checked_output(exporter, label, returned, output)
             with plugins.plugin_errors(
                 exporter, label, "when its files were moved into the result"
             ):
@@ -101,7 +102,16 @@ def _checked_reason(exporter: Any, label: str, reason: Any) -> str:
     )
 
 
-def _checked_output(exporter: Any, label: str, returned: Any) -> Written:
+def _checked_output(exporter: Any, label: str, returned: Any, output: Path) -> Written:
+    files = returned.files if isinstance(returned, Written) else returned
+    if isinstance(files, tuple | list):
+        for path in files:
+            if not _is_in_folder(path, output):
+                raise PluginError(
+                    who=plugins.name_of(exporter, label),
+                    why="listed what is not a file in the folder that it was given",
+                    expected="the paths of files in that folder",
+                )
     if isinstance(returned, Written):
         return validated_record(
             replace(returned, files=()), Written, plugins.name_of(exporter, label)
@@ -114,6 +124,15 @@ def _checked_output(exporter: Any, label: str, returned: Any) -> Written:
         expected="a tuple of paths, or lesionlens.results.export.written.Written with a tuple of "
         "texts for notices, and texts by name for what was left out",
     )
+
+
+def _is_in_folder(path: Any, folder: Path) -> bool:
+    """Return whether a path, which may be relative to the folder, exists in it."""
+    if not isinstance(path, str | os.PathLike):
+        return False
+    place = Path(os.path.normpath(folder / Path(path)))
+    inside = (place.parent.resolve() / place.name).is_relative_to(folder.resolve())
+    return inside and os.path.lexists(place)
 
 
 def _move_files(exporter: Any, label: str, output: Path, staging: Path) -> tuple[Path, ...]:

@@ -55,7 +55,10 @@ def reason_of(error: Exception) -> str:
     >>> reason_of(LesionLensError(found="that 1.dcm is gone", expected="it", next_step="Copy it"))
     '1.dcm is gone'
     """
-    is_os_error = isinstance(error, OSError) and not isinstance(error, LesionLensError)
+    is_os_error = isinstance(error, OSError) and not isinstance(
+        error,
+        LesionLensError | NotADirectoryError,  # of a library that looks below HOME=/dev/null
+    )
     if isinstance(error, CancelledError | ResourceError) or is_os_error or is_out_of_memory(error):
         raise error
     logger.debug("a file of the result was left out", exc_info=error)

@@ -167,6 +167,22 @@ def test_a_full_disk_or_memory_ends_everything(make, tmp_path, monkeypatch, erro
     assert not (tmp_path / "out").exists()
 
 
+def test_a_library_without_a_home_folder_costs_its_own_file_alone(make, tmp_path, monkeypatch):
+    """With HOME=/dev/null reportlab cannot be imported, and the result was refused."""
+
+    class Homeless(_Breaks):
+        __module__ = _Breaks.__module__
+
+        def write(self, analysis, staged):
+            raise NotADirectoryError(20, "Not a directory")
+
+    exporter = Homeless()
+    _with(monkeypatch, exporter)
+    save(make(), tmp_path / "out")
+    left_out = json.loads((tmp_path / "out" / "run.json").read_text())["left_out"]
+    assert "NotADirectoryError" in left_out[exporter.name]
+
+
 def test_two_results_never_mix_and_files_of_others_stay(make, tmp_path):
     out = tmp_path / "out"
     save(make(dicom=True), out)
