@@ -22,7 +22,7 @@ from window_latency import Watch, painted, until
 
 from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.demo import wait_for
-from lesionlens.napari.dock import open_panel
+from lesionlens.napari.dock import LesionLens, open_panel
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
@@ -57,7 +57,7 @@ def main(
             raise typer.BadParameter("no linked views")
         watch = Watch()
         QTest.keyClick(linked.tiles[0], *_keys(forward))
-        until(lambda previous=previous: dock.session.state.current != previous or _ended(panel))
+        until(partial(_has_moved, dock, panel, previous))
         until(lambda: not panel.jobs.running)
         painted()
         seconds = watch.read()
@@ -87,8 +87,11 @@ def _is_prefetched(controller: WorklistController) -> bool:
     return prefetched is None or prefetched[1].done()
 
 
-def _ended(panel: object) -> bool:
-    return "study of the list" in str(panel.session.state.message)  # type: ignore[attr-defined]
+def _has_moved(dock: WorklistDock, panel: LesionLens, previous: tuple[str, int] | None) -> bool:
+    """Whether another study is shown, or the list has ended."""
+    if dock.session.state.current != previous:
+        return True
+    return "study of the list" in str(panel.session.state.message)
 
 
 if __name__ == "__main__":
