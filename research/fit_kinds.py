@@ -151,11 +151,11 @@ class Fitted:
 
 def fit(samples: Samples, subset: frozenset[MrSequence]) -> Fitted:
     """Fit the model of a subset; the temperature is fitted on held-out patients."""
+    from sklearn.model_selection import GroupKFold  # noqa: PLC0415  (of no extra)
+
     columns = columns_of(samples, subset)
     model, values = empty_model(samples, columns), samples.values[:, columns]
     design, logits = model.design(values), np.zeros((len(values), len(KINDS)))
-    from sklearn.model_selection import GroupKFold  # noqa: PLC0415  (of no extra)
-
     folds = GroupKFold(FOLDS, shuffle=True, random_state=0)
     for training, held_out in folds.split(design, groups=samples.patient):
         logits[held_out] = design[held_out] @ fitted(design, samples, training)
