@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import page
 
-from lesionlens.engines.device import has_fast_bfloat16
 from lesionlens.network.onnx_export import Precision, export_lens
 from lesionlens.network.weights import load_shipped, shipped_path
 
@@ -41,10 +39,7 @@ engine, weights, case, kept = sys.argv[1:5]
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.preparation.prepare import PrepareOptions
-if engine == "lens fp32":
-    from lesionlens.engines import device
-    device.has_fast_bfloat16 = lambda _: False
-lens = Lens("cpu", engine=engine.split()[0], weights=weights or None)
+lens = Lens("cpu", engine=engine, weights=weights)
 # what is held now: a process's recorded peak begins with that of the one that started it
 loaded = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 names = {s: str(Path(case) / f"{s.value}.nii.gz") for s in MrSequence}
@@ -86,9 +81,7 @@ def difference(first: Path, second: Path) -> float:
 
 def exported(folder: Path) -> dict[str, tuple[str, Path]]:
     """Write the exports; return each row's engine and file."""
-    rows: dict[str, tuple[str, Path]] = {_PLAIN: ("lens fp32", shipped_path())}
-    if has_fast_bfloat16(torch.device("cpu")):
-        rows["torch, as shipped: bfloat16"] = ("lens", shipped_path())
+    rows = {_PLAIN: ("lens", shipped_path())}
     for precision in Precision:
         path = folder / f"{precision}.onnx"
         export_lens(*load_shipped(), path, precision)
