@@ -21,6 +21,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from cases import sequence_files
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
+from typing_extensions import override
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.base.labels import MrSequence, Region
@@ -48,8 +50,9 @@ from lesionlens.network.synth.generator import SyntheticBatch, draw
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
-from lesionlens.training.data import FIRST_VALIDATION_SEED, SynthSource
+from lesionlens.training.data import FIRST_VALIDATION_SEED, Batch, SynthSource
 from lesionlens.training.loop import TrainOptions, train
+from lesionlens.training.trained_cases import TrainedCases
 
 CPU = torch.device("cpu")
 NOISE = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -92,7 +95,8 @@ def map_of(network: LensNetwork, x: torch.Tensor) -> np.ndarray:
     x = x.to(memory_format=torch.channels_last_3d)
     fast = has_fast_bfloat16(CPU)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
-        return network(x).attention[0, 0].float().numpy()
+        attention: torch.Tensor = network(x).attention[0, 0]
+        return attention.float().numpy()
 
 
 def alike(first: np.ndarray, second: np.ndarray, brain: np.ndarray) -> float:
@@ -106,7 +110,8 @@ def noisy(study: ready.NetworkInput, level: float) -> torch.Tensor:
     """Return the input with Gaussian noise in the brain; z-scores have a deviation of one."""
     noise = torch.randn(study.channels.shape, generator=torch.Generator().manual_seed(0))
     channels = study.channels + level * noise * study.brain[:, None]
-    return dataclasses.replace(study, channels=channels).input_of(InputPerturbation())
+    x: torch.Tensor = dataclasses.replace(study, channels=channels).input_of(InputPerturbation())
+    return x
 
 
 def randomised(network: LensNetwork) -> list[LensNetwork]:
@@ -148,13 +153,14 @@ def top_hurts_most(result: Result) -> list[dict[str, bool]]:
     rows = []
     for candidate in result.candidates:
         relevance, score_left_out = candidate.sequence_relevance, candidate.score_left_out
-        present = [
-            s.value for s in MrSequence if relevance is not None and relevance[s.value] is not None
-        ]
-        if len(present) < 2:
+        if relevance is None or score_left_out is None:
             continue
-        top = max(present, key=lambda s: relevance[s])
-        hurts = score_left_out[top] <= min(score_left_out[s] for s in present) + 1e-6
+        shares = {s: share for s in MrSequence if (share := relevance[s.value]) is not None}
+        scores = {s: score for s in shares if (score := score_left_out[s.value]) is not None}
+        if len(shares) < 2:
+            continue
+        top = max(shares, key=shares.__getitem__)
+        hurts = scores[top] <= min(scores.values()) + 1e-6
         rows.append({"hurts": hurts, "named": shapley.deciding_sequence(relevance) is not None})
     return rows
 
@@ -167,7 +173,8 @@ def probe_ms(result: Result) -> float:
     for n in np.linspace(0, len(voxels) - 1, 7).astype(int)[1:-1]:
         native_voxel = prepared.to_native @ np.append(voxels[n], 1)
         start = time.process_time()
-        result.probe(tuple(int(v) for v in np.rint(native_voxel[:3])))
+        i, j, k = np.rint(native_voxel[:3]).astype(int).tolist()
+        result.probe((i, j, k))
         times.append(1000 * (time.process_time() - start))
     return float(np.median(times))
 
@@ -186,6 +193,7 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
     clocked = Clocked(engine)
     result = Lens(engine=clocked)(open_study(folder, named=sequence_files(folder)))
     prepared, analysis = result.analysis.prepared, result.analysis
+    assert analysis.maps is not None
     trust = analysis.maps.checks[Region.WT]
     row: dict[str, Any] = {
         "case": folder.name,
@@ -194,7 +202,7 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
         **{
             k: v for k, v in dataclasses.asdict(trust).items() if k.startswith(("kept", "del", "r"))
         },
-        "relevance": [dict(c.sequence_relevance) for c in result.candidates],
+        "relevance": [dict(c.sequence_relevance or {}) for c in result.candidates],
         "top_sequence_hurts_most": top_hurts_most(result),
         "score_left_out": [dict(c.score_left_out or {}) for c in result.candidates],
         "network_cpu_s": clocked.network_s,
@@ -245,28 +253,32 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 class _SyntheticCases:
     """Synthetic brains; with `mixed`, each with the tumour labels of another one."""
 
-    description = "synthetic brains at 4 mm, for a sanity check"
-
     def __init__(self, *, mixed: bool) -> None:
         self._mixed = mixed
+        self.training: TrainedCases = {}
 
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> Any:
-        case_source = SynthSource(TrainConfig((stage,)).draw, stage, config, 7_000_000 + seed, done)
-        if self._mixed:
-            batch = case_source.batch
-            case_source.batch = lambda size: _with_labels_of_others(batch(size))
-        return case_source
+    def in_training_data(self, trained_on: Collection[str]) -> tuple[str, ...]:  # noqa: ARG002
+        return ()
+
+    def source(
+        self, stage: StageConfig, config: DataConfig, seed: int, completed: int
+    ) -> SynthSource:
+        kind = _OthersLabels if self._mixed else SynthSource
+        return kind(TrainConfig((stage,)).draw, stage, config, 7_000_000 + seed, completed)
 
     def validate(self, *_: Any) -> dict[str, float]:
         return {}
 
 
-def _with_labels_of_others(batch: Any) -> Any:
-    inside = batch.brain.to(batch.labels.dtype)
-    return batch._replace(
-        labels=batch.labels.roll(1, 0) * inside[:, None],
-        instances=batch.instances.roll(1, 0) * inside,
-    )
+class _OthersLabels(SynthSource):
+    @override
+    def batch(self, size: int) -> Batch:
+        batch = super().batch(size)
+        inside = batch.brain.to(batch.labels.dtype)
+        return batch._replace(
+            labels=batch.labels.roll(1, 0) * inside[:, None],
+            instances=batch.instances.roll(1, 0) * inside,
+        )
 
 
 def label_randomisation(steps: int) -> dict[str, Any]:
@@ -281,7 +293,9 @@ def label_randomisation(steps: int) -> dict[str, Any]:
             networks[name] = weight_files.load(training.weights)[0]
     torch.manual_seed(_RANDOM_SEED)
     networks["untrained"] = channels_last(build(networks["true_labels"].config)).eval()
-    grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
+    grid = dataclasses.replace(
+        TrainConfig((stage,)).draw, shape=stage.shape, spacing_mm=stage.spacing_mm
+    )
     rows = [
         row
         for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + _HELD_OUT)

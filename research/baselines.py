@@ -89,7 +89,7 @@ def _in_both(baseline: Baseline) -> Iterator[Baseline]:
 
 def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iterator[Baseline]:
     def whole_brain() -> Tensor:
-        x = make_network_input(prepared, spacing, device).input_of(_ALL)
+        x: Tensor = make_network_input(prepared, spacing, device).input_of(_ALL)
         return x.contiguous(memory_format=torch.channels_last_3d)
 
     def maker(name: str | None, form: Form) -> Callable[[], nn.Module]:
@@ -113,7 +113,8 @@ def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iter
 
 def _monai(prepared: PreparedStudy, device: torch.device) -> Iterator[Baseline]:
     def brain() -> Tensor:
-        return make_network_input(prepared, _MM, device).channels
+        channels: Tensor = make_network_input(prepared, _MM, device).channels
+        return channels
 
     def padded() -> Tensor:
         x = brain()

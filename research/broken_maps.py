@@ -83,13 +83,16 @@ def judged(
     engine: Exchangeable, prepared: PreparedStudy, prediction: Prediction, marked: ComponentMask
 ) -> Mapping[Region, MapChecks]:
     """Return the checks of a prediction's maps, asked of the network in use."""
+    assert prediction.trace is not None
     maps = attention_maps.draw(prediction.trace, prepared.brain).maps
     attention = native_grid.resample_regions(maps, prepared, nested=False)
     questions = perturbation_runner(engine, prepared, prediction, SILENT)
     return check_maps(prepared, prediction, marked, attention, questions)
 
 
-def rows_of(engine: Exchangeable, networks: dict[str, LensNetwork], folder: Path) -> Iterator[dict]:
+def rows_of(
+    engine: Exchangeable, networks: dict[str, LensNetwork], folder: Path
+) -> Iterator[dict[str, object]]:
     """Yield a row for each map that could be judged."""
     prepared = prepare(open_study(folder, named=sequence_files(folder)), RunContext())
     engine.use(engine.first)

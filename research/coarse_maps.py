@@ -55,7 +55,9 @@ def maps_of(
     edge = float(study.working.spacing_mm[0])
     for mm in EDGES_MM:
         factor = round(mm / edge)
-        coarse = {r: as_coarse(np.float32(m), factor) * study.brain for r, m in masks.items()}
+        coarse = {
+            r: as_coarse(m.astype(np.float32), factor) * study.brain for r, m in masks.items()
+        }
         yield f"perfect, {mm} mm", mm, coarse
 
 
@@ -73,6 +75,7 @@ def main() -> None:
         folder = options.data / case
         study = prepare(open_study(folder, named=sequence_files(folder)), SILENT)
         prediction = engine.predict(study, context=SILENT)
+        assert prediction.trace is not None
         marked = outlined(prediction, study)
         for name, mm, maps in maps_of(engine, study, marked.labels):
             with_map = replace(

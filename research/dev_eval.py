@@ -15,6 +15,7 @@ import sys
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -36,6 +37,7 @@ SUBSETS = {
     "no t1": (0, 1, 1, 1)}  # fmt: skip
 MAIN_SUBSETS = ("all", "flair", "t1c", "t1c+flair")
 SPECK_VOXELS = 100
+Row = dict[str, Any]
 
 
 def _volumes(paths: dict[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -133,7 +135,8 @@ def drop_specks(mask: np.ndarray) -> np.ndarray:
         return mask
     size = np.bincount(parts.ravel())
     size[0] = 0
-    return (size >= SPECK_VOXELS)[parts]
+    kept: np.ndarray = (size >= SPECK_VOXELS)[parts]
+    return kept
 
 
 def segment(
@@ -164,11 +167,12 @@ def score(
     spacings: list[float],
     keep: tuple[int, ...],
     threshold: float,
-) -> dict:
+) -> Row:
     """One row."""
     _, _, labels, edges = load_case(folder)
+    assert labels is not None, folder
     masks, maps, seconds = segment(network, folder, spacings, keep, threshold)
-    row = {"case": folder.name, "seconds": seconds}
+    row: Row = {"case": folder.name, "seconds": seconds}
     for r, name in enumerate(REGIONS):
         row[name] = dice(masks[r], labels[r])
         row[f"{name}_ml"] = [round(float(m.sum()) / 1000, 1) for m in (labels[r], masks[r])]
@@ -182,7 +186,7 @@ def score(
     return row
 
 
-def line(rows: list[dict]) -> str:
+def line(rows: list[Row]) -> str:
     """Means in one line."""
     parts = []
     for name in REGIONS:
@@ -196,7 +200,7 @@ def line(rows: list[dict]) -> str:
     return "  ".join(parts)
 
 
-def clear(network: LensNetwork, folder: Path, spacings: list[float]) -> dict:
+def clear(network: LensNetwork, folder: Path, spacings: list[float]) -> dict[str, str]:
     """Millilitres flagged in a brain without tumour, by subset."""
     _, present, _, _ = load_case(folder)
     out = {}

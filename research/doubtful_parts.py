@@ -34,6 +34,7 @@ HEAD = (
 def row_of(result: Result, truth: np.ndarray) -> list[float]:
     """Return the figures of one case, ml but for the number of parts."""
     volumes, findings = result.analysis.volumes, result.analysis.findings
+    assert volumes.uncertainty is not None
     outline = volumes.labels.data > 0
     box = bounding_box(outline | truth)
     grid = volumes.labels.grid
@@ -56,7 +57,7 @@ def row_of(result: Result, truth: np.ndarray) -> list[float]:
         random_fraction * true_positive.sum(),
     ]  # fmt: skip
     ml = [float(count) * grid.voxel_ml for count in counts]
-    return [*ml[:2], len(findings.doubtful), *ml[2:]]
+    return [*ml[:2], len(findings.doubtful or ()), *ml[2:]]
 
 
 def table(rows: dict[str, list[float]]) -> str:

@@ -131,6 +131,7 @@ def _tissue(brain: Brain, healthy: Mask) -> tuple[Floats, Floats]:
     features = np.stack([(v[healthy] - v[healthy].mean()) / v[healthy].std() for v in (t1, t2)], 1)
     order = np.argsort(features[:, 0])
     centres = np.stack([features[order[int(f * len(order))]] for f in (0.08, 0.45, 0.85)])
+    nearest = np.zeros(0, int)
     for _ in range(25):
         nearest = ((features[:, None] - centres) ** 2).sum(-1).argmin(1)
         centres = np.stack([features[nearest == n].mean(0) for n in range(3)])
@@ -211,7 +212,7 @@ def _draw(
         torch.full((1, many, 3), 0.5),
         torch.full((1, many), radius_mm),
         torch.full((1,), float(style)),
-        torch.full((1,), kinds.METASTASES),
+        torch.full((1,), tumour.METASTASES),
     )
     brain = torch.from_numpy(inside.astype(np.float32))[None, None]
     own = torch.from_numpy(tissue)[None]

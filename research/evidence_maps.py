@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -110,8 +112,8 @@ def healthy(seed: int) -> Healthy:
     """Draw a patient and where one lesion would lie."""
     plan = tumour.plan_lesions
 
-    def single(*args: object, **kwargs: object) -> tumour.LesionPlan:
-        lesion_plan = plan(*args, **kwargs)  # type: ignore[arg-type]
+    def single(*args: Any, **kwargs: Any) -> tumour.LesionPlan:
+        lesion_plan = plan(*args, **kwargs)
         radius = float(np.random.default_rng(seed).uniform(*RADIUS_MM))
         return replace(
             lesion_plan,
@@ -119,11 +121,8 @@ def healthy(seed: int) -> Healthy:
             radius=torch.full_like(lesion_plan.radius, radius),
         )
 
-    tumour.plan_lesions = single
-    try:
+    with patch.object(tumour, "plan_lesions", single):
         geometry = generate_geometry(GRID, [seed])
-    finally:
-        tumour.plan_lesions = plan
     batch = paint(GRID, without_tumour(geometry), [seed])
     return Healthy(batch, geometry.membership[:, 5:9].sum(1), geometry.labels)
 

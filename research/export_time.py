@@ -61,10 +61,9 @@ def measure(result: Path, study_path: Path, runs: int) -> dict[str, dict[str, fl
     study = open_study(study_path)
     analysis = prepare_and_reopen(result, study, RunContext(), DEFAULT_OPTIONS)
     fastest: dict[str, float] = {}
-    exporters = exporter.exporters()
-    exporter_list = (
-        exporters[0].values() if isinstance(exporters[0], dict) else exporters
-    )  # since 0.2, before
+    size = 0.0
+    exporters: Any = exporter.exporters()  # (by name, problems) since 0.2, a list before
+    exporter_list = exporters[0].values() if isinstance(exporters[0], dict) else exporters
     for _ in range(runs):
         seconds: dict[str, float] = {}
         for item in exporter_list:
@@ -92,7 +91,8 @@ def asked(checkout: Path, options: argparse.Namespace) -> dict[str, dict[str, fl
         stdout=subprocess.PIPE,
         check=True,
     )
-    return json.loads(process.stdout)
+    figures: dict[str, dict[str, float]] = json.loads(process.stdout)
+    return figures
 
 
 def main() -> None:

@@ -24,8 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from lesionlens.analysis.findings import anatomy, kinds
 from lesionlens.analysis.findings.kind_features import (
@@ -130,6 +128,8 @@ def empty_model(samples: Samples, columns: list[int]) -> kinds.KindModel:
 
 def fitted(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
     """Return the weights of a logistic regression on some of the rows."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (of no extra)
+
     regression = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(
         design[rows, 1:], samples.kind[rows], sample_weight=samples.weight[rows]
     )
@@ -151,6 +151,8 @@ class Fitted:
 
 def fit(samples: Samples, subset: frozenset[MrSequence]) -> Fitted:
     """Fit the model of a subset; the temperature is fitted on held-out patients."""
+    from sklearn.model_selection import GroupKFold  # noqa: PLC0415  (of no extra)
+
     columns = columns_of(samples, subset)
     model, values = empty_model(samples, columns), samples.values[:, columns]
     design, logits = model.design(values), np.zeros((len(values), len(KINDS)))
@@ -197,7 +199,7 @@ def _min_probability_of(samples: Samples, held_out: Floats, number: int) -> floa
 
 def offered(fits: dict[str, Fitted]) -> dict[str, Fitted]:
     """Return the fits without kinds that not even all four sequences tell apart."""
-    never = fits[kinds.key_of(MrSequence)].model.min_probability > 1
+    never = fits[kinds.key_of(tuple(MrSequence))].model.min_probability > 1
     return {
         name: replace(
             fitted_kind,

@@ -44,8 +44,9 @@ def drawn(brains: int) -> np.ndarray:
         channels = draw(config, [seed]).channels[0].numpy()
         fractions, brain = tissue_contrast.register_tissues(channels[0], grid, template)
         figures = [tissue_contrast.measure_tissues(image, fractions, brain) for image in channels]
-        if None not in figures:
-            rows.append([item.features for item in figures])
+        measured = [item.features for item in figures if item is not None]
+        if len(measured) == len(figures):
+            rows.append(measured)
         sys.stderr.write(f"\r{len(rows)} brains, {time.process_time() - start:.0f} CPU seconds")
         sys.stderr.flush()
     return np.array(rows)

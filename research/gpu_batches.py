@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from lesionlens.network.synth import anatomy, atlas
 from lesionlens.network.synth.fields import RandomStreams
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.training.config import DataConfig
-from lesionlens.training.data import Batch, collate, padded_shape, window_in
+from lesionlens.training.data import Batch, Packed, collate, padded_shape, window_in
 from lesionlens.training.stored_volumes import read
 
 _STRIDE = 8
@@ -39,6 +40,14 @@ class Piece:
     instances: Tensor
     present: np.ndarray
     position_range: np.ndarray
+
+
+def piece_of(packed: Packed, device: torch.device) -> Piece:
+    """Copy a packed volume to a device."""
+    channels, code, instances = (
+        torch.from_numpy(a).to(device) for a in (packed.channels, packed.code, packed.instances)
+    )
+    return Piece(channels, code, instances, packed.present, packed.position_range)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ def draw_by_device() -> None:
     def load_rounded(head: int, spacing_mm: float, device: torch.device) -> atlas.Atlas:
         return load(head, float(max(round(spacing_mm), 1)), device)
 
-    anatomy.load_atlas = load_rounded
+    patch.object(anatomy, "load_atlas", load_rounded).start()
     draw_on_cpu = RandomStreams.normal
 
     def normal(streams: RandomStreams, *shape: int) -> Tensor:
@@ -72,7 +81,7 @@ def draw_by_device() -> None:
             return draw_on_cpu(streams, *shape)
         return torch.randn(len(streams), *shape, device=streams.device)
 
-    RandomStreams.normal = normal  # type: ignore[method-assign]
+    patch.object(RandomStreams, "normal", normal).start()
 
 
 class Drawn:
@@ -168,16 +177,14 @@ class Kept:
         for _ in range(size):
             files = self._files[names[int(rng.integers(len(names)))]]
             packed = read(files[int(rng.integers(len(files)))])
-            arrays = (torch.from_numpy(a).to(self._device)
-                     for a in (packed.channels, packed.code, packed.instances))  # fmt: skip
-            selected.append(Piece(*arrays, packed.present, packed.position_range))
+            selected.append(piece_of(packed, self._device))
         return selected
 
 
 def collated(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConfig) -> Batch:
     """Collate pieces on their device, in one of few grids, each of which knows its place."""
     shape = _grid_for(np.array([p.code.shape for p in pieces]).max(0))
-    return collate(pieces, rng, config, shape, _placed)
+    return collate(pieces, rng, config, shape, _placed)  # type: ignore[arg-type]  # tensors, too
 
 
 def _placed(

@@ -26,11 +26,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import run_state
 import torch
-from gpu_batches import FINE, WHOLE, Blend, Drawn, Kept, Mixture, Piece, collated, draw_by_device
+from gpu_batches import (
+    FINE,
+    WHOLE,
+    Blend,
+    Drawn,
+    Grid,
+    Kept,
+    Mixture,
+    Piece,
+    collated,
+    draw_by_device,
+    piece_of,
+)
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import array_cache
@@ -135,6 +148,17 @@ def first_set_loss(output: LesionOutput, parts: torch.Tensor, present: torch.Ten
     return set_loss(first, parts[:1], present[:1])
 
 
+def _tiny(grid: Grid) -> Grid:
+    (i, j, k), (low_mm, high_mm) = grid.shape, grid.spacing_mm
+    return dataclasses.replace(
+        grid,
+        shape=(i // 3, j // 3, k // 3),
+        spacing_mm=(3 * low_mm, 3 * high_mm),
+        geometries=1,
+        window=grid.window and (32, 32, 32),
+    )
+
+
 class TrainingRun:
     """One run: network, optimiser, batches, and how far it is."""
 
@@ -154,12 +178,7 @@ class TrainingRun:
 
     def _mixture(self) -> Mixture:
         draw = GeneratorConfig(kinds=KINDS)
-        whole, fine = (
-            dataclasses.replace(g, shape=tuple(n // 3 for n in g.shape), geometries=1,
-                                spacing_mm=tuple(3 * s for s in g.spacing_mm),
-                                window=g.window and (32, 32, 32))
-            if self._options.tiny else g for g in (WHOLE, FINE)
-        )  # fmt: skip
+        whole, fine = (_tiny(g) if self._options.tiny else g for g in (WHOLE, FINE))
         first = stage_seed(_SEED + (self._options.fold or 0), self.step, 0)
         synthetic = Drawn(draw, whole, first, self._device)
         fine_synthetic = Drawn(draw, fine, first + 500_000, self._device)
@@ -210,8 +229,8 @@ class TrainingRun:
 
     def _part(self) -> float:
         if self._options.steps:
-            return self.step / self._options.steps
-        return self._spent / (60 * self._options.minutes)
+            return self.step / int(self._options.steps)
+        return self._spent / (60 * float(self._options.minutes))
 
     def _learn(self, part: float) -> tuple[float, dict[str, float]]:
         batch = self._batches.batch(self._options.batch)
@@ -268,13 +287,7 @@ def judge(options: argparse.Namespace) -> None:
         pieces = [piece for _ in range(5) for piece in synthetic.more(rng)]
         print("drawn", len(pieces), np.round(np.mean(dice_of(network, pieces), 0), 4), flush=True)
     rows = rows_of(options.pack, options.fold, left_out=options.fold is not None)
-    cases = []
-    for row in rows:
-        packed = read(options.pack / row["file"])
-        arrays = (
-            torch.from_numpy(a).to(device) for a in (packed.channels, packed.code, packed.instances)
-        )
-        cases.append(Piece(*arrays, packed.present, packed.position_range))
+    cases = [piece_of(read(options.pack / row["file"]), device) for row in rows]
     case_dice = dice_of(network, cases)
     for row, values in zip(rows, case_dice, strict=True):
         print(row["case"], np.round(values, 3))
@@ -327,7 +340,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         vary(options)
         return 0
     draw_by_device()
-    losses.set_loss = first_set_loss
+    patch.object(losses, "set_loss", first_set_loss).start()
     if options.act == "judge":
         judge(options)
     else:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -64,7 +65,10 @@ def keep(engine: LensEngine, folder: Path, file: Path) -> None:
         grid = Grid(image.shape[:3], np.asarray(image.affine))
         labels = np.asarray(image.dataobj, np.float32).reshape(grid.shape)
         reference = resample(labels, grid, study.native, nearest=True) > 0
-    outlines = {f"of_{n}": coarse.sampled(o) for n, o in _outlines(engine, study, reference)}
+    outlines: dict[str, Any] = {
+        f"of_{n}": coarse.sampled(o) for n, o in _outlines(engine, study, reference)
+    }
+    images: dict[str, Any] = {s.value: v.astype(np.float32) for s, v in coarse.images.items()}
     if reference is None:
         flair = coarse.images[MrSequence.FLAIR]
         bright = flair > np.quantile(flair[coarse.brain], _FLAIR_QUANTILE)
@@ -77,7 +81,7 @@ def keep(engine: LensEngine, folder: Path, file: Path) -> None:
         midline=coarse.head.midline,
         offset=coarse.head.offset,
         scale=coarse.head.scale,
-        **{s.value: image.astype(np.float32) for s, image in coarse.images.items()},
+        **images,
         **outlines,
     )
 

@@ -143,9 +143,9 @@ def _sets(
             ("dismissed", np.where(numbers > DISMISSED, numbers - DISMISSED, 0)),
         ):
             for number in range(1, int(selected.max()) + 1):
-                kind = _kind_of(selected == number, patient)
-                if kind is not None:
-                    yield f"{sort_name} {subset_name}", kind, selected, [number]
+                kind_of_outline = _kind_of(selected == number, patient)
+                if kind_of_outline is not None:
+                    yield f"{sort_name} {subset_name}", kind_of_outline, selected, [number]
 
 
 def _kind_of(mask: NDArray[np.bool_], patient: Drawn) -> LesionKind | None:

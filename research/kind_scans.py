@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,23 +146,24 @@ def keep(engine: LensEngine, number: int, file: Path) -> None:
     seed, config = SEED + number, config_of(number)
     geometry, rng = generate_geometry(config, [seed]), np.random.default_rng(seed)
     scans, components, subsets = [], [], []
-    for scanner in range(SCANNERS):
-        batch = paint(config, geometry, [seed], scanner)
-        channels, brain = batch.channels[0].numpy(), batch.brain[0].numpy()
+    batches = [paint(config, geometry, [seed], scanner) for scanner in range(SCANNERS)]
+    for batch in batches:
+        channels = batch.channels[0].numpy()
         subsets_shown = (ALL, FEWER[int(rng.integers(len(FEWER)))])
         components.append([found_outlines(engine, batch, present) for present in subsets_shown])
         subsets.append(subsets_shown)
         peak = channels.reshape(4, -1).max(1)[:, None, None, None]
         scans.append((channels / peak * 1000).astype(np.float16))
+    true: dict[str, Any] = {f"true_{n}": mask for n, mask in true_outlines(geometry).items()}
     temporary = file.with_suffix(".tmp.npz")
     np.savez(
         temporary,
         scans=np.stack(scans),
-        brain=brain,
+        brain=batches[-1].brain[0].numpy(),
         found=np.array(components),
         subsets=np.array(subsets),
         tumour=tumour_kind(seed, geometry, config).value,
-        **{f"true_{name}": mask for name, mask in true_outlines(geometry).items()},
+        **true,
     )
     temporary.rename(file)
 

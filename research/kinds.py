@@ -76,7 +76,7 @@ def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_
                 "flagged": score >= prediction.scoring.floor,
                 "ml": round(part.volume_ml, 2),
                 "tumour": bool(truth[part.box][part.mask].mean() >= TRUE_SHARE),
-                "kinds": kinds and {k.value: round(v, 4) for k, v in kinds.items()},
+                "kinds": {k.value: round(v, 4) for k, v in kinds.items()} if kinds else kinds,
             }
         )
     return rows
@@ -147,7 +147,9 @@ def main() -> None:
         lines = options.kept.read_text().splitlines()
         rows_by_scan = {record["scan"]: record["rows"] for record in map(json.loads, lines)}
     engine = LensEngine("cpu", options.weights)
-    heads = [(f"synthetic {n}", partial(of_head, engine, n)) for n in range(options.patients)]
+    heads: list[Scan] = [
+        (f"synthetic {n}", partial(of_head, engine, n)) for n in range(options.patients)
+    ]
     for name, run in (*heads, *real_scans(engine, options.data)):
         if name not in rows_by_scan:
             rows_by_scan[name] = run()

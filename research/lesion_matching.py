@@ -21,6 +21,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -35,7 +37,6 @@ from lesionlens.analysis.followup.matching import match
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.network.synth import generator as drawing
 from lesionlens.network.synth import tumour
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry
 from lesionlens.training.data import FIRST_VALIDATION_SEED
@@ -63,23 +64,23 @@ def marked(
     seed: int, scales: NDArray[np.float64], motion: NDArray[np.float64], acquisition: Acquisition
 ) -> Marked:
     """Draw one examination; a lesion of scale 0 is not there."""
-    plan, measure, distances = tumour.plan_lesions, tumour.measure, []
+    plan, measure = tumour.plan_lesions, tumour.measure
+    distances: list[tumour.Distance] = []
 
-    def scaled(*args: object, **kwargs: object) -> tumour.LesionPlan:
-        lesion_plan = plan(*args, **kwargs)  # type: ignore[arg-type]
+    def scaled(*args: Any, **kwargs: Any) -> tumour.LesionPlan:
+        lesion_plan = plan(*args, **kwargs)
         scale_factors = torch.tensor(scales, dtype=lesion_plan.radius.dtype)
         return replace(lesion_plan, radius=(lesion_plan.radius * scale_factors).clamp_min(0.01))
 
-    def measured(*args: object, **kwargs: object) -> tumour.Distance:
-        distances.append(measure(*args, **kwargs))  # type: ignore[arg-type]
+    def measured(*args: Any, **kwargs: Any) -> tumour.Distance:
+        distances.append(measure(*args, **kwargs))
         return distances[-1]
 
-    drawing.lesions.plan_lesions = scaled  # type: ignore[assignment]
-    drawing.lesions.measure = measured  # type: ignore[assignment]
-    try:
+    with (
+        patch.object(tumour, "plan_lesions", scaled),
+        patch.object(tumour, "measure", measured),
+    ):
         geometry = generate_geometry(GRID, [seed])
-    finally:
-        drawing.lesions.plan_lesions, drawing.lesions.measure = plan, measure
     affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
     affine[:3, 3] = -EDGE_MM / 2 * (np.asarray(GRID.shape) - 1)
     drawn_grid = Grid(GRID.shape, motion @ affine)
@@ -164,7 +165,7 @@ def pairs(first: int, number: int) -> Iterator[tuple[int, Marked, Marked, NDArra
         prior = marked(seed, then, np.eye(4), THEN)
         if len(set().union(*prior.holds.values())) >= 2:
             yielded += 1
-            yield seed, prior, marked(seed, now, motion, NOW), np.linalg.inv(motion)
+            yield seed, prior, marked(seed, now, motion, NOW), np.linalg.inv(motion).astype(float)
         seed += 1
 
 

@@ -16,6 +16,7 @@ import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -57,7 +58,7 @@ here by their position.
 """
 
 
-class ByteCompressor(zipfile.LZMACompressor):
+class ByteCompressor(zipfile.LZMACompressor):  # type: ignore[misc,name-defined]  # not in its stubs
     """LZMA for single bytes that repeat over long runs: a tenth smaller than zipfile's settings."""
 
     def _init(self) -> bytes:
@@ -70,8 +71,10 @@ class ByteCompressor(zipfile.LZMACompressor):
 
 def write(heads: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> None:
     """Write the file from names, classes and affines."""
-    zipfile.LZMACompressor = ByteCompressor
-    with zipfile.ZipFile(TARGET, "w", zipfile.ZIP_LZMA) as archive:
+    with (
+        patch.object(zipfile, "LZMACompressor", ByteCompressor),
+        zipfile.ZipFile(TARGET, "w", zipfile.ZIP_LZMA) as archive,
+    ):
         for name, labels, affine in heads:
             for part, array in (("labels", labels), ("affine", affine.astype(np.float32))):
                 member = zipfile.ZipInfo(f"{name}.{part}.npy")
@@ -86,7 +89,8 @@ def grouped(values: np.ndarray) -> np.ndarray:
     table[0] = classes.AIR
     for name, source_labels in SOURCE_VALUES.items():
         table[list(source_labels)] = name
-    return table[values]
+    classes_of_voxels: np.ndarray = table[values]
+    return classes_of_voxels
 
 
 def outline(labels: np.ndarray) -> np.ndarray:
@@ -98,7 +102,7 @@ def outline(labels: np.ndarray) -> np.ndarray:
     tissue = np.pad(parts == sizes.argmax(), 10)
     dilated = ndimage.distance_transform_edt(~tissue) <= CLOSING_MM
     closed = ndimage.distance_transform_edt(dilated) > CLOSING_MM
-    filled = ndimage.binary_fill_holes(closed | tissue)
+    filled: np.ndarray = ndimage.binary_fill_holes(closed | tissue)
     return filled[10:-10, 10:-10, 10:-10]
 
 

@@ -8,6 +8,7 @@ RAS+. Preparation lays them on a head to find the brain under its skull.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,13 @@ def halved(maps: np.ndarray) -> np.ndarray:
     """Average blocks of 2 x 2 x 2 voxels of (C, I, J, K)."""
     even = maps[:, : maps.shape[1] // 2 * 2, : maps.shape[2] // 2 * 2, : maps.shape[3] // 2 * 2]
     c, i, j, k = even.shape
-    return even.reshape(c, i // 2, 2, j // 2, 2, k // 2, 2).mean(axis=(2, 4, 6))
+    blocks = even.reshape(c, i // 2, 2, j // 2, 2, k // 2, 2)
+    return np.asarray(blocks.mean(axis=(2, 4, 6)))
 
 
 def main() -> None:
     """Write the file."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     with np.load(ROOT / "network/synth/tissues.npz") as stored:
         cortex, white, _, _, deep, mask, _ = stored["maps"].astype(np.float32)
         affine = stored["affine"].astype(np.float64)

@@ -5,6 +5,7 @@
 The attributes are those of objects that are really written, of a synthetic head.
 """
 
+import argparse
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -249,5 +250,6 @@ def pages() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     for name, text in pages().items():
         (PLACE / name).write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from the brow down, receding towards the throat; the brow above; the ears at the
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -59,17 +60,19 @@ def zone_of(grid: Grid, eyes_by_head: list[np.ndarray]) -> np.ndarray:
     ear = (np.abs(x) > EAR_X) & (y > EAR_Y[0]) & (y < EAR_Y[1])
     ear &= (z > centre_z + EAR_Z[0]) & (z < centre_z + EAR_Z[1])
     print(f"eyes: back {back:.0f}, z {bottom:.0f} to {top:.0f}")
-    return (face | brow | ear).reshape(grid.shape)
+    return np.asarray((face | brow | ear).reshape(grid.shape))
 
 
 def main() -> None:
     """Write the file."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     grid, people = grid_of(), heads()
     brains = [
         resample(np.isin(labels, classes.BRAIN).astype(np.float32), head_grid, grid)
         for labels, head_grid in people
     ]
     model = brains[FIRST - 1]
+    fits = []
     for _ in range(2):
         fits = [fit(model, grid, brain, grid) for brain in brains]  # the model's mm to the head's
         aligned = [
@@ -77,7 +80,7 @@ def main() -> None:
             for brain, (affine, _) in zip(brains, fits, strict=True)
         ]
         model = np.mean(aligned, axis=0, dtype=np.float32)
-    to_model = [np.linalg.inv(affine) for affine, _ in fits]
+    to_model = [np.linalg.inv(affine).astype(float) for affine, _ in fits]
     print("dice", np.round([dice for _, dice in fits], 3))
     eyes = [
         apply(transform, head_grid.to_mm(np.argwhere(labels == classes.EYE)[::5]))

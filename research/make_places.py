@@ -9,7 +9,7 @@ the two sides are folded onto one another. Kept is the share of heads that show 
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import nibabel as nib
@@ -49,6 +49,7 @@ def head_of(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
 def votes_of(path: Path) -> np.ndarray:
     """Return (structures, *SHAPE) counts of one head."""
     labels, grid, head = head_of(path)
+    assert head is not None, path
     votes = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
     for index, name in enumerate(STRUCTURES):
         mni = head.to_mni(grid.to_mm(np.argwhere(np.isin(labels, LABELS[name]))))
@@ -61,13 +62,17 @@ def votes_of(path: Path) -> np.ndarray:
 
 def main() -> None:
     """Write the map."""
-    heads = sorted(Path(sys.argv[1]).glob("*.nii.gz"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="of label maps, .nii.gz")
+    parser.add_argument("out", type=Path, help="places.npz")
+    options = parser.parse_args()
+    heads = sorted(options.folder.glob("*.nii.gz"))
     total = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
     for path in heads:
         votes = votes_of(path)
         total += votes / np.maximum(votes.sum(axis=0), 1.0)
     share = ndimage.gaussian_filter(total / len(heads), (0, 0.5, 0.5, 0.5))
-    np.savez_compressed(sys.argv[2], share=np.rint(share * 15).astype(np.uint8))
+    np.savez_compressed(options.out, share=np.rint(share * 15).astype(np.uint8))
 
 
 if __name__ == "__main__":

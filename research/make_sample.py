@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gzip
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -21,7 +22,7 @@ ENHANCING, OURS = 4, 3
 SEQUENCES = ("t1", "t1c", "t2", "flair")
 
 
-def save(voxels: NDArray, affine: NDArray, path: Path) -> None:
+def save(voxels: NDArray[Any], affine: NDArray[Any], path: Path) -> None:
     """Write a NIfTI file whose bytes depend on its contents alone."""
     image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")

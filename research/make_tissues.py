@@ -8,10 +8,10 @@ brain mask, cerebellum. CSF is what grey and white leave of the brain.
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
-from nilearn import datasets
 from scipy import ndimage
 
 TARGET = Path(__file__).parents[1] / "src/lesionlens/network/synth/tissues.npz"
@@ -29,6 +29,8 @@ def _ventricle_core(csf: np.ndarray, depth: np.ndarray, mm: np.ndarray) -> np.nd
 
 def tissue_maps() -> tuple[np.ndarray, np.ndarray]:
     """Make the maps (7, I, J, K) float64 0-1 in RAS and their affine (4, 4)."""
+    from nilearn import datasets  # noqa: PLC0415  (of no extra)
+
     grey_image = datasets.load_mni152_gm_template(resolution=RESOLUTION_MM)
     affine = np.asarray(grey_image.affine)
     grey = grey_image.get_fdata()
@@ -55,6 +57,7 @@ def tissue_maps() -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Write the file."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     maps, affine = tissue_maps()
     stored = np.round(np.clip(maps, 0, 1) * 255).astype(np.uint8)
     np.savez_compressed(TARGET, maps=stored, affine=affine.astype(np.float32))

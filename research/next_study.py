@@ -39,8 +39,8 @@ def main(
     dock = WorklistDock(viewer, panel.actions_, panel.commands)
     viewer.window.add_dock_widget(dock, name="Worklist")
     wait_for(lambda: False, at_most_s=1.0)
-    if not dock.controller.open(folder):
-        raise typer.BadParameter("no list")
+    if not dock.controller.open(folder) or len(dock.session.state.rows) < 2:
+        raise typer.BadParameter("no list of at least two studies")
     panel.commands.run("next_study")
     until(lambda: not panel.jobs.running)
     panel.actions_.show_layout(Layout.FOUR)
@@ -51,20 +51,19 @@ def main(
         if not at_once:
             until(partial(_is_prefetched, dock.controller))
             wait_for(lambda: False, at_most_s=0.5)
+        if dock.session.neighbour(1 if forward else -1) is None:
+            forward = not forward
         previous = dock.session.state.current
         linked = panel.views.linked
         if linked is None or not linked.tiles:
             raise typer.BadParameter("no linked views")
         watch = Watch()
         QTest.keyClick(linked.tiles[0], *_keys(forward))
-        until(lambda previous=previous: dock.session.state.current != previous or _ended(panel))
+        until(partial(_has_moved, dock, previous))
         until(lambda: not panel.jobs.running)
         painted()
         seconds = watch.read()
         state = panel.session.state
-        if dock.session.state.current == previous:
-            forward = not forward
-            continue
         candidate_count = len(state.analysis.findings.candidates) if state.analysis else None
         tiles = len(panel.views.linked.tiles) if panel.views.linked else 0
         step_name = "next, read ahead" if forward and not at_once else "not read ahead"
@@ -87,8 +86,8 @@ def _is_prefetched(controller: WorklistController) -> bool:
     return prefetched is None or prefetched[1].done()
 
 
-def _ended(panel: object) -> bool:
-    return "study of the list" in str(panel.session.state.message)  # type: ignore[attr-defined]
+def _has_moved(dock: WorklistDock, previous: tuple[str, int] | None) -> bool:
+    return dock.session.state.current != previous
 
 
 if __name__ == "__main__":

@@ -56,11 +56,13 @@ def network_and_input(name: str, case: Path) -> tuple[Any, Any, int]:
         windows_per_axis = [1 + max(0, math.ceil((n - w) / (w * (1 - OVERLAP))))
               for n, w in zip(x.shape[2:], baseline.window, strict=True)]  # fmt: skip
         passes = math.prod(windows_per_axis)
-        central_window = [slice((n - w) // 2, (n - w) // 2 + w) for n, w in
-                  zip(x.shape[2:], baseline.window, strict=True)]  # fmt: skip
-        x = x[(..., *central_window)].contiguous()
+        i, j, k = (slice((n - w) // 2, (n - w) // 2 + w)
+                   for n, w in zip(x.shape[2:], baseline.window, strict=True))  # fmt: skip
+        x = x[..., i, j, k].contiguous()
     torch.manual_seed(0)
-    return baseline.make().to(memory_format=torch.contiguous_format), x, passes
+    network = baseline.make()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # no such stub
+    return network, x, passes
 
 
 def logits_of(answer: Any) -> Any:
@@ -72,6 +74,7 @@ def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
     """Write the network as ONNX, and an input with torch's answer beside it."""
     import onnx
     import torch
+    from typing_extensions import override
 
     from lesionlens.network.attention import Form
     from lesionlens.network.onnx_export import OPSET, Precision, shrink, with_short_sums
@@ -90,8 +93,10 @@ def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
             super().__init__()
             self.network = network
 
+        @override
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return logits_of(self.network(x))
+            logits: torch.Tensor = logits_of(self.network(x))
+            return logits
 
     with torch.inference_mode():
         np.savez(folder / "case.npz", x=x.numpy(), logits=Plain()(x).numpy())
@@ -99,6 +104,7 @@ def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
         program = torch.onnx.export(
             Plain().eval(), (x.clone(),), dynamo=True, opset_version=OPSET, verbose=False
         )
+    assert program is not None
     sizes = {}
     for precision in Precision:
         model = onnx.ModelProto.FromString(program.model_proto.SerializeToString())

@@ -17,14 +17,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import page
 
-from lesionlens.engines.device import has_fast_bfloat16
 from lesionlens.network.onnx_export import Precision, export_lens
 from lesionlens.network.weights import load_shipped, shipped_path
 
@@ -40,10 +39,7 @@ engine, weights, case, kept = sys.argv[1:5]
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.preparation.prepare import PrepareOptions
-if engine == "lens fp32":
-    from lesionlens.engines import device
-    device.has_fast_bfloat16 = lambda _: False
-lens = Lens("cpu", engine=engine.split()[0], weights=weights or None)
+lens = Lens("cpu", engine=engine, weights=weights)
 # what is held now: a process's recorded peak begins with that of the one that started it
 loaded = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 names = {s: str(Path(case) / f"{s.value}.nii.gz") for s in MrSequence}
@@ -65,13 +61,14 @@ print(json.dumps({"cpu": cpu, "wall": wall, "network": stages["network"], "loade
 """
 
 
-def measured(engine: str, weights: Path | None, case: Path, output: Path) -> dict:
+def measured(engine: str, weights: Path, case: Path, output: Path) -> dict[str, Any]:
     """Return the figures of one engine on one case; its probabilities are written to `output`."""
-    command = [sys.executable, "-c", _CHILD, engine, str(weights or ""), str(case), str(output)]
+    command = [sys.executable, "-c", _CHILD, engine, str(weights), str(case), str(output)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         raise SystemExit(process.stderr)
-    return json.loads(process.stdout.splitlines()[-1])
+    figures: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return figures
 
 
 def difference(first: Path, second: Path) -> float:
@@ -82,11 +79,9 @@ def difference(first: Path, second: Path) -> float:
         )
 
 
-def exported(folder: Path) -> dict[str, tuple[str, Path | None]]:
+def exported(folder: Path) -> dict[str, tuple[str, Path]]:
     """Write the exports; return each row's engine and file."""
-    rows: dict[str, tuple[str, Path | None]] = {_PLAIN: ("lens fp32", shipped_path())}
-    if has_fast_bfloat16(torch.device("cpu")):
-        rows["torch, as shipped: bfloat16"] = ("lens", shipped_path())
+    rows = {_PLAIN: ("lens", shipped_path())}
     for precision in Precision:
         path = folder / f"{precision}.onnx"
         export_lens(*load_shipped(), path, precision)
@@ -94,7 +89,7 @@ def exported(folder: Path) -> dict[str, tuple[str, Path | None]]:
     return rows
 
 
-def line(name: str, size_mb: float, runs: list[dict]) -> str:
+def line(name: str, size_mb: float, runs: list[dict[str, Any]]) -> str:
     """Return one row of the table: means over the cases."""
 
     def mean(values: list[float]) -> float:
@@ -119,11 +114,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         rows = exported(Path(folder))
-        runs = {name: [] for name in rows}
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
         reference = Path()
         for case in options.cases:  # in turn, so that a machine's other work falls on all alike
             for name, (engine, path) in rows.items():
-                output = Path(folder) / f"{engine}-{path.stem if path else ''}.npz"
+                output = Path(folder) / f"{engine}-{path.stem}.npz"
                 reference = output if name == _PLAIN else reference
                 figures = measured(engine, path, case, output)
                 runs[name].append({**figures, "difference": difference(output, reference)})

@@ -21,7 +21,7 @@ import itertools
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,6 +59,10 @@ FOUND = 0.1
 """Share of a piece of core that must be flagged, and of a candidate that must be tumour."""
 
 
+Piece = tuple[float, bool, float, float]
+"""A core: ml, whether it was found, and its two contrasts."""
+
+
 class LesionSet(NamedTuple):
     """One kind of patients."""
 
@@ -82,7 +86,7 @@ SHAPES = {2.0: (92, 112, 88), 1.0: (184, 224, 176)}
 """By voxel edge, mm."""
 
 
-def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray, NDArray]:
+def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return labels and numbers of the candidates above the threshold, both (I, J, K)."""
     prediction = engine.predict(study, context=SILENT)
     marked = segment_components(
@@ -99,7 +103,9 @@ def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray, NDArray]
     return np.where(inside, marked.labels, 0), np.where(inside, marked.components, 0)
 
 
-def contrast(t1c: NDArray, brain: NDArray, cores: NDArray, number: int) -> tuple[float, float]:
+def contrast(
+    t1c: NDArray[Any], brain: NDArray[Any], cores: NDArray[Any], number: int
+) -> tuple[float, float]:
     """Return a core's mean T1c above its surroundings, in SDs of the brain and of these."""
     box = geometry.grown(ndimage.find_objects(cores)[number - 1], 8, cores.shape)
     core = cores[box] == number
@@ -113,7 +119,7 @@ def contrast(t1c: NDArray, brain: NDArray, cores: NDArray, number: int) -> tuple
 
 def measure(
     engine: LensEngine, name: str, number: int, spacing_mm: float
-) -> tuple[list[float], int, list]:
+) -> tuple[list[float], int, list[Piece]]:
     """Return Dice of WT, TC, ET, false candidates, and (ml, found, contrast) of each core."""
     lesion_set = SETS[name]
     config = GeneratorConfig(
@@ -155,7 +161,9 @@ def row(engine: LensEngine, name: str, patients: int, spacing_mm: float) -> str:
     return f"| {name} | {overlap} | {false:.2f} | {' | '.join(cells)} |"
 
 
-def analysed(lens: Lens, brain: Brain, images: NDArray) -> tuple[NDArray, NDArray, Result]:
+def analysed(
+    lens: Lens, brain: Brain, images: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], Result]:
     """Return labels and numbers of the candidates, each (I, J, K), and the result."""
     with TemporaryDirectory() as folder:
         write_study(Path(folder), images, brain.grid)
@@ -166,7 +174,7 @@ def analysed(lens: Lens, brain: Brain, images: NDArray) -> tuple[NDArray, NDArra
     return result.labels.data, marked.components, result
 
 
-def in_brain(lens: Lens, folder: Path, seed: int) -> dict:
+def in_brain(lens: Lens, folder: Path, seed: int) -> dict[str, Any]:
     """Analyse a case as it is and with metastases drawn into it."""
     brain = read_brain(folder)
     labels, parts, plain = analysed(lens, brain, brain.images)
@@ -189,17 +197,17 @@ def in_brain(lens: Lens, folder: Path, seed: int) -> dict:
     return record
 
 
-def _numbers(values: NDArray) -> list[int]:
+def _numbers(values: NDArray[Any]) -> list[int]:
     return [int(n) for n in np.unique(values) if n]
 
 
-def _false(parts: NDArray, truth: NDArray) -> int:
+def _false(parts: NDArray[Any], truth: NDArray[Any]) -> int:
     return sum(float(truth[parts == n].mean()) < FOUND for n in _numbers(parts))
 
 
 def _lesion(
-    drawn: DrawnBrain, number: int, labels: NDArray, parts: NDArray, before: NDArray
-) -> dict:
+    drawn: DrawnBrain, number: int, labels: NDArray[Any], parts: NDArray[Any], before: NDArray[Any]
+) -> dict[str, Any]:
     """Describe a drawn lesion, and what is labelled of it."""
     core = drawn.cores == number
     near = ndimage.binary_dilation(core, iterations=6) & ((drawn.cores == 0) | core)

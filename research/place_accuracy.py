@@ -12,10 +12,11 @@ insula, corpus callosum or deep white matter.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from make_places import LABELS, head_of, votes_of
@@ -68,7 +69,9 @@ def truth_of(ball_labels: NDArray[np.int16]) -> tuple[str, str | None]:
 
 def main() -> None:
     """Print the table."""
-    paths = sorted(Path(sys.argv[1]).glob("*.nii.gz"))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="of label maps, .nii.gz")
+    paths = sorted(parser.parse_args().folder.glob("*.nii.gz"))
     shares = []
     for path in paths:
         votes = votes_of(path)
@@ -76,12 +79,12 @@ def main() -> None:
     total = np.sum(shares, axis=0)
     rows: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
     sides: dict[tuple[str, str], int] = defaultdict(int)
+    structure_map = patch.object(structures, "_structure_map").start()
     for number, path in enumerate(paths):
         other_heads = ndimage.gaussian_filter(
             (total - shares[number]) / (len(paths) - 1), (0, 0.5, 0.5, 0.5)
         )
-        map_ = np.rint(other_heads * 15).astype(np.uint8)
-        structures._structure_map = lambda map_=map_: map_  # noqa: SLF001 (this head is not in it)
+        structure_map.return_value = np.rint(other_heads * 15).astype(np.uint8)
         labels, grid, head = head_of(path)
         for voxels in balls(labels, grid, number):
             structure, side = truth_of(labels[tuple(voxels.T)])
@@ -107,8 +110,8 @@ def main() -> None:
         cells = " | ".join(str(int(sum(column))) for column in zip(*found_of, strict=True))
         print(f"| {structure} | {len(found_of)} | {cells} |")
     print("\n| side by labels | named | balls |\n|---|---|---|")
-    for (accepted, said_side), count in sorted(sides.items()):
-        print(f"| {accepted} | {said_side} | {count} |")
+    for (true_side, said_side), count in sorted(sides.items()):
+        print(f"| {true_side} | {said_side} | {count} |")
 
 
 if __name__ == "__main__":

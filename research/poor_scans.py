@@ -55,7 +55,8 @@ def shaded(values: np.ndarray, brain: np.ndarray, ratio: float, axis: int) -> np
     low, high = np.percentile(np.argwhere(brain)[:, axis], (2, 98))
     along = (np.arange(values.shape[axis]) - low) / (high - low) - 0.5
     shape = [-1 if a == axis else 1 for a in range(3)]
-    return (values * ratio ** -along.clip(-0.7, 0.7).reshape(shape)).astype(np.float32)
+    factor = ratio ** -along.clip(-0.7, 0.7).reshape(shape)
+    return np.asarray(values * factor, np.float32)
 
 
 GHOSTS: dict[str, tuple[int, Callable[[np.ndarray, int], np.ndarray]]] = {
@@ -103,9 +104,9 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
         pairs = {"": (t1, t1c), "T1 and T1c exchanged": (t1c, t1), "T1c shows no agent": (t1, t1)}
         for name, (before, after) in pairs.items():
             noise = np.random.default_rng(0).normal(0, 0.03 * np.median(t1[brain]), t1.shape)
-            noisy = after + noise if name.endswith("agent") else after
+            noisy: np.ndarray = after + noise if name.endswith("agent") else after
             check = quality.contrast_agent({MrSequence.T1: before, MrSequence.T1C: noisy}, brain)
-            yield "contrast", name, check.passed is False
+            yield "contrast", name, check is not None and not check.passed
 
 
 def _of_one(values: np.ndarray, grid: Grid) -> Iterator[Finding]:
@@ -132,7 +133,7 @@ def drawn(seed: int) -> tuple[Images, np.ndarray, Grid]:
     return images, brain, Grid(brain.shape, np.eye(4))
 
 
-def table(real_counts: Counter, drawn_counts: Counter) -> str:
+def table(real_counts: Counter[Finding], drawn_counts: Counter[Finding]) -> str:
     """Return in Markdown how often each check failed."""
     lines = ["| check | drawn into the study | real | synthetic |", "|---|---|---|---|"]
     for check, name in dict.fromkeys((c, n) for c, n, _ in (*real_counts, *drawn_counts)):
@@ -151,7 +152,7 @@ def main() -> None:
     parser.add_argument("--synthetic", type=int, default=0)
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
-    counts: tuple[Counter, Counter] = (Counter(), Counter())
+    counts: tuple[Counter[Finding], Counter[Finding]] = (Counter(), Counter())
     for case in options.cases:
         case_findings = list(findings(*real(case)))
         counts[0].update(case_findings)

@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -93,7 +95,7 @@ def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence
         if "thick" in variant:
             image, image_grid, truth[sequence] = thick(image, grid, motion)
         series[sequence] = Series(
-            sequence, "bench", 1.0, image_grid, (), lambda image=image: image, "x"
+            sequence, "bench", 1.0, image_grid, (), partial(np.asarray, image), "x"
         )
     return Study(variant, StudyKind.NIFTI, series, root=Path()), truth
 
@@ -170,10 +172,10 @@ def main() -> None:
         for variant in arguments.variants.split(","):
             study, truth = made(clean, variant, number)
             motions: list[np.ndarray] = []
-            co_registration.register = watched(motions)
             # one thread, for moves are kept in the order in which they are found
             one_by_one = PrepareOptions(cache=False, sides=False, threads=1)
-            prepared = prepare(study, RunContext(), one_by_one)
+            with patch.object(co_registration, "register", watched(motions)):
+                prepared = prepare(study, RunContext(), one_by_one)
             mask = resample(prepared.brain.astype(np.float32), prepared.working, target) > 0.5
             native_labels = labels_of(lens, prepared)
             resampled = moved_to(native_labels, prepared.native, target)

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -32,23 +34,23 @@ from tests.phantoms.files import write_nifti
 from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import segment_components
 from lesionlens.analysis.followup.compare import compare
-from lesionlens.analysis.followup.patient import Examination
+from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Change
+from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import SyntheticPatient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.network.synth import generator as drawing
-from lesionlens.network.synth import tumour
+from lesionlens.network.synth import artefacts as scanners
+from lesionlens.network.synth import generator, tumour
 from lesionlens.network.synth.artefacts import Damage
 from lesionlens.network.synth.fields import RandomStreams
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.results.lens import Lens
-from lesionlens.results.review.prior import Prior
 from lesionlens.training.data import FIRST_VALIDATION_SEED
 
 FIRST_SEED = FIRST_VALIDATION_SEED + 840_000_000
@@ -77,23 +79,17 @@ def drawn(
     seed: int, scale: float, round_: int, motion: NDArray[np.float64], *, one_scanner: bool = False
 ) -> SyntheticBatch:
     """Draw one examination of a patient with lesions of scaled radius."""
-    plan, scan = tumour.plan_lesions, drawing.acquire
+    plan = tumour.plan_lesions
 
-    def scaled_plan(*args: object, **kwargs: object) -> tumour.LesionPlan:
-        rendered = plan(*args, **kwargs)  # type: ignore[arg-type]
+    def scaled_plan(*args: Any, **kwargs: Any) -> tumour.LesionPlan:
+        rendered = plan(*args, **kwargs)
         return replace(rendered, radius=rendered.radius * scale)
 
-    drawing.lesions.plan_lesions = scaled_plan  # type: ignore[assignment]
-    try:
+    with patch.object(tumour, "plan_lesions", scaled_plan):
         geometry = generate_geometry(GRID, [seed])
-    finally:
-        drawing.lesions.plan_lesions = plan
-    if one_scanner:
-        drawing.acquire = partial(scanned_again, scan, seed, round_)  # type: ignore[assignment]
-    try:
+    scan = partial(scanned_again, seed, round_) if one_scanner else scanners.acquire
+    with patch.object(generator, "acquire", scan):
         rendered = paint(GRID, geometry, [seed], 0 if one_scanner else round_)
-    finally:
-        drawing.acquire = scan
     affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
     affine[:3, 3] = -EDGE_MM / 2 * (np.asarray(GRID.shape) - 1)
     grid = Grid(GRID.shape, motion @ affine)
@@ -112,12 +108,10 @@ def drawn(
     return SyntheticBatch(patient, motion)
 
 
-def scanned_again(
-    scan: Callable[..., object], seed: int, round_: int, *arguments: object
-) -> object:
-    """Scan with separate noise, field and artefacts; `arguments` are those of `acquire`."""
-    streams = RandomStreams([seed], torch.device("cpu"), stream=70 + round_)
-    return scan(streams if round_ else arguments[0], *arguments[1:])
+def scanned_again(seed: int, round_: int, streams: RandomStreams, *arguments: Any) -> torch.Tensor:
+    """Scan with separate noise, field and artefacts; `arguments` are the others of `acquire`."""
+    separate = RandomStreams([seed], torch.device("cpu"), stream=70 + round_)
+    return scanners.acquire(separate if round_ else streams, *arguments)
 
 
 def movement(seed: int) -> NDArray[np.float64]:
@@ -305,7 +299,8 @@ def main() -> None:
         folder = options.out / str(seed)
         first = with_truth(then, folder / "then", before_how)
         second = with_truth(now, folder / "now", NOW)
-        visit, before = Examination("drawn", "2026-03-01"), Examination("drawn", "2026-01-01")
+        patient = Patient("drawn")
+        visit, before = Examination(patient, "2026-03-01"), Examination(patient, "2026-01-01")
         comparison = compare(second, visit, Prior(before, first))
         print_line(f"{seed} truth: {alignment_error(comparison, now, then):.2f} mm")
         count(truth, (now, then), (second, first), comparison, first)

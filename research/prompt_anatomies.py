@@ -75,4 +75,4 @@ def painted(
         out[channel] = ndimage.gaussian_filter(out[channel] + noise, blur * rng.uniform(0.6, 1.3))
         a, b, c = slope[channel]
         out[channel] += a * ramp[:, None, None] + b * ramp[:, None] + c * ramp
-    return np.clip(out, -5, 5).astype(np.float32)
+    return np.asarray(np.clip(out, -5, 5), np.float32)

@@ -146,7 +146,9 @@ class Hand:
 
 def pointed(panel: LesionLens, hand: Hand, line: NDArray[np.int64], belongs: bool) -> Seconds:
     """Go to a slice, click a voxel or draw a line on the canvas; how long the answer took."""
-    grid = panel.session.state.overlays.grid
+    overlays = panel.session.state.overlays
+    assert overlays is not None
+    grid = overlays.grid
     line_mm = [grid.to_mm(voxel) for voxel in line]
     hand.look_at(line_mm[len(line) // 2])
     if panel.actions_.prompting.excluding is belongs:
@@ -195,7 +197,9 @@ def lines_of(inside: Mask) -> list[tuple[float, list[tuple[float, float]]]]:
 
 def brushed(panel: LesionLens, hand: Hand, name: str, truth: Mask, step: int = 3) -> None:
     """Paint a thing from nothing on every third slice, and let those between be interpolated."""
-    grid = panel.session.state.overlays.grid
+    overlays = panel.session.state.overlays
+    assert overlays is not None
+    grid = overlays.grid
     panel.commands.run("draw_lesion")
     painted()
     layer = panel.viewer.layers.selection.active
@@ -231,6 +235,7 @@ def played(
 ) -> None:
     """Point until nothing is wrong or the rounds are over; keep the outline by Enter."""
     overlays = panel.session.state.overlays
+    assert overlays is not None
     mask = np.zeros(truth.shape, bool)
     candidate_ids = overlays.components[truth & (overlays.components > 0)]
     for number in np.unique(candidate_ids):

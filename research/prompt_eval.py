@@ -273,11 +273,11 @@ def summary(rows: list[tuple[Task, list[float], list[float]]]) -> dict[str, dict
         tables[task.table].append((scores, seconds))
     out: dict[str, dict[str, object]] = {}
     for name, table_rows in tables.items():
-        scores = np.array([s for s, _ in table_rows])
-        steps = np.diff(scores[:, 1:] if not name.startswith("outline") else scores, axis=1)
+        dices = np.array([s for s, _ in table_rows])
+        steps = np.diff(dices[:, 1:] if not name.startswith("outline") else dices, axis=1)
         out[name] = {
             "n": len(table_rows),
-            "dice": [round(float(v), 3) for v in scores.mean(0)],
+            "dice": [round(float(v), 3) for v in dices.mean(0)],
             "worse": round(float((steps < -_MIN_DICE_DROP).mean()), 3),
             "seconds": round(float(np.median(np.concatenate([t for _, t in table_rows if t]))), 3),
         }

@@ -18,6 +18,7 @@ import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from lesionlens.network.normalise import with_presence, zscore
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights import load_chosen
+
+if TYPE_CHECKING:
+    from lesionlens.training.references import RealCase
 
 FIRST_SEED = 1_700_000_000
 CONFIG = GeneratorConfig(shape=(144, 176, 144), spacing_mm=(1.0, 1.0), tumour_free=0.1)
@@ -124,7 +128,7 @@ def add_anatomy(pool: Path, file: Path) -> None:
         write(folder, arrays, record)
 
 
-def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> None:
+def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> None:
     """Prepare a real case, analyse it, and keep what the network makes of less."""
     from lesionlens.base.labels import Region  # noqa: PLC0415  (readers: see `prompt_anatomies`)
     from lesionlens.base.run_context import SILENT, RunContext  # noqa: PLC0415

@@ -95,7 +95,9 @@ def _things(folder: Path, code: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], 
     sizes = np.bincount(np.asarray(things).ravel())
     boxes = ndimage.find_objects(np.asarray(things))
     components = [
-        Thing(n, boxes[n - 1], int(sizes[n])) for n in np.flatnonzero(sizes) if n and sizes[n] >= 20
+        Thing(n, boxes[n - 1], int(sizes[n]))
+        for n in np.flatnonzero(sizes).tolist()
+        if n and sizes[n] >= 20
     ]
     return things, components
 
@@ -145,7 +147,7 @@ def _scribble(mask: Mask, voxel: NDArray[np.int64], rng: np.random.Generator) ->
     end = part_voxels[rng.integers(len(part_voxels))]
     steps = max(2, int(np.abs(end - voxel).max()) + 1)
     line = np.rint(np.linspace(voxel, end, min(steps, 16))).astype(int)
-    return line[parts[tuple(line.T)] == parts[tuple(voxel)]]
+    return np.asarray(line[parts[tuple(line.T)] == parts[tuple(voxel)]])
 
 
 def mark(sample_: Sample, rng: np.random.Generator) -> bool:
@@ -340,7 +342,7 @@ def in_brain(volume: Volume, rng: np.random.Generator) -> NDArray[np.float64]:
     while True:
         voxel = rng.integers(0, volume.code.shape)
         if volume.code[tuple(voxel)]:
-            return voxel.astype(float)
+            return np.asarray(voxel, float)
 
 
 def half_seen(target: Mask, rng: np.random.Generator) -> torch.Tensor:

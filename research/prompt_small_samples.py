@@ -28,6 +28,7 @@ from prompt_samples import (
     varied,
 )
 from scipy import ndimage
+from typing_extensions import override
 
 from lesionlens.network.prompt.crop import Crop, Scene, sample
 
@@ -42,6 +43,7 @@ class SmallSampler(Sampler):
 
     shares = (0.2, 0.8, 0.0)
 
+    @override
     def made(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
         """Draw one sample of a volume; None if nothing can be asked there."""
         things = [t for t in volume.list if t.number < HELD_OUT]

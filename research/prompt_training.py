@@ -92,7 +92,7 @@ class Training:
         self._format = torch.channels_last_3d
         if settings.plain:
             self._format = torch.contiguous_format
-        self.network.to(memory_format=self._format)
+        self.network.to(memory_format=self._format)  # type: ignore[call-overload]  # no such stub
         self._optimiser = Optimiser(
             self.network,
             OptimiserConfig(

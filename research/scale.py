@@ -24,6 +24,7 @@ import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.phantoms.analysis import write_study
@@ -120,7 +121,7 @@ def done(out: Path) -> int:
 
 def watch(
     command: list[str], env: dict[str, str], out: Path, victim: int | None, after: int
-) -> dict:
+) -> dict[str, Any]:
     """Run a batch; end a process of it outright after so many studies; return what was seen."""
     start, samples, is_killed = time.monotonic(), [], victim is None
     with tempfile.TemporaryFile() as output:
@@ -158,7 +159,7 @@ def cluster(stack: ExitStack, workers: int, env: dict[str, str]) -> tuple[str, i
     address = f"tcp://127.0.0.1:{free_port()}"
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     port = address.rpartition(":")[2]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
     scheduler = subprocess.Popen(
         [*dask, "--host", "127.0.0.1", "--port", port, "--no-dashboard"], **quiet
     )
@@ -172,7 +173,7 @@ def cluster(stack: ExitStack, workers: int, env: dict[str, str]) -> tuple[str, i
     return address, scheduler.pid
 
 
-def report(name: str, run: dict, count: int) -> None:
+def report(name: str, run: dict[str, Any], count: int) -> None:
     """Write a run in a few lines: status, seconds a hundred studies, memory at begin and end."""
     print(f"{name}: status {run['status']}, {run['done']} of {count} studies")
     step = max(count // 10, 1)

@@ -60,11 +60,14 @@ def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]
     prepared = prepare(open_study(folder, named=files), RunContext())
     subsets = subsets_of(available)[1:]
     labels, components = {}, {}
+    prediction, marked = None, None
     for subset in subsets:
         visible = showing(prepared, subset)
         prediction = engine.predict(visible, context=SILENT)
         marked = outlined(prediction, visible)
         labels[subset], components[subset] = marked.labels, marked.components
+    assert prediction is not None
+    assert marked is not None
     questions = perturbation_runner(engine, prepared, prediction, SILENT)
     fine = questions is not None and not pass_detects_flagged_regions(questions, marked)
     perturbations = [InputPerturbation.showing(subset, fine=fine) for subset in subsets]

@@ -7,7 +7,7 @@ Every image of every case is judged alone under each of the four names, as `anal
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,14 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequence_from_image import check_single_name
 
 
-def main(groups: list[str]) -> None:
+def main() -> None:
     """Print how often each sequence is doubted under each name."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("groups", type=Path, nargs="+", help="folders of cases")
+    groups = parser.parse_args().groups
     doubted: Counter[tuple[MrSequence, MrSequence]] = Counter()
     images: Counter[MrSequence] = Counter()
-    cases = [case for group in groups for case in sorted(Path(group).iterdir()) if case.is_dir()]
+    cases = [case for group in groups for case in sorted(group.iterdir()) if case.is_dir()]
     for case in cases:
         for sequence, series in open_study(case).series.items():
             images[sequence] += 1
@@ -37,4 +40,4 @@ def main(groups: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

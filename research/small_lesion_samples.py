@@ -64,7 +64,7 @@ class Head:
             return np.asarray(self._own[rng.integers(len(self._own))], float)
         positions = self._seats[rng.choice(3, p=(0.5, 0.35, 0.15))]
         positions = positions if len(positions) else self._seats[0]
-        return positions[rng.integers(len(positions))] + rng.uniform(-6, 6, 3)
+        return np.asarray(positions[rng.integers(len(positions))] + rng.uniform(-6, 6, 3))
 
 
 def _kinds(code: NDArray[np.uint8], min_voxels: int) -> NDArray[np.uint8]:

@@ -79,6 +79,7 @@ def read(engine: LensEngine, folder: Path) -> Read:
     study, code = study_of(folder)
     small_lesions.FLOOR = 2.0  # adds nothing
     prediction = engine.predict(study, context=SILENT)
+    assert prediction.unperturbed is not None
     components = segment_components(
         prediction.probability, study.working, CandidateCriteria(prediction.thresholds)
     )
@@ -92,6 +93,7 @@ def read(engine: LensEngine, folder: Path) -> Read:
     dilated = ndimage.grey_dilation(cores, size=5)
     places, search_result = [], engine.small_lesions_of(study)
     for lesion in [] if search_result is None else search_result.lesions:
+        assert search_result is not None
         voxels = np.argwhere(lesion.mask) + [side.start for side in lesion.box]
         is_drawn = search_result.probability[tuple(voxels.T)] >= 0.5
         index = np.rint(

@@ -72,7 +72,8 @@ def train(pool: Path, out: Path, minutes: float, held_out: list[str]) -> None:
         if not folder.name.startswith(("anatomy", *held_out))
     ]
     torch.manual_seed(1)
-    network = FoldedUNet(CHANNELS).to(memory_format=torch.channels_last_3d)
+    network = unet_training.channels_last(FoldedUNet(CHANNELS))
+    assert network.last.bias is not None
     torch.nn.init.constant_(network.last.bias, _BIAS)
 
     def batches(step: int) -> Iterator[unet_training.Batch]:
@@ -89,7 +90,7 @@ def release(pool: Path, out: Path, version: str) -> None:
         json.loads((WEIGHTS / "default.json").read_text()),
     )
     digests = {f.name: default_record["trained_on"][f.name] for f in sorted(pool.glob("BraTS*"))}
-    record = {
+    record: dict[str, object] = {
         "version": version,
         "steps": stored and int(stored.meta["step"]),
         "trained_on": digests,

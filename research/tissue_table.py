@@ -57,6 +57,7 @@ def lesion_classes(labels: np.ndarray) -> dict[str, np.ndarray]:
 def real(folder: Path) -> dict[str, np.ndarray]:
     """Of one case."""
     _, _, labels, edges = load_case(folder)
+    assert labels is not None, folder
     channels, _, brain = prepared(folder, SPACING)
     x, mask = channels[0].numpy(), brain[0].numpy()
     lesion = to_grid(torch.from_numpy(labels.astype(np.float32)), edges, SPACING).numpy()

@@ -67,7 +67,7 @@ def train(out: Path, minutes: float, held_out: list[int]) -> None:
     """Train on drawn images of the heads that are not held out."""
     heads = [head for head in INDIVIDUALS if head not in held_out]
     torch.manual_seed(1)
-    network = FoldedUNet().to(memory_format=torch.channels_last_3d)
+    network = unet_training.channels_last(FoldedUNet())
 
     def batches(step: int) -> Iterator[unet_training.Batch]:
         for seed in count(step):

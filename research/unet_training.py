@@ -27,6 +27,12 @@ Batch = tuple[Tensor, Callable[[Tensor], Tensor]]
 """(B, C, I, J, K) images, and the loss of their logits."""
 
 
+def channels_last(network: FoldedUNet) -> FoldedUNet:
+    """Convert to channels-last memory layout, in place."""
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # no such stub
+    return network
+
+
 def train(
     network: FoldedUNet,
     batches: Callable[[int], Iterator[Batch]],
@@ -80,7 +86,7 @@ def averaged(out: Path, channels: int = 1) -> FoldedUNet:
         raise SystemExit(f"no checkpoint in {out}")
     network = FoldedUNet(channels)
     network.load_state_dict(stored.below("opt/average/"))
-    return network.to(memory_format=torch.channels_last_3d).eval()
+    return channels_last(network).eval()
 
 
 def release_unet(

@@ -10,6 +10,7 @@ study, the largest of: resident memory, in use by the allocator, freed but resid
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import sys
@@ -19,6 +20,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from typing_extensions import override
 
 from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.run_context import RunContext
@@ -47,6 +51,7 @@ class Meter(threading.Thread):
         self._libc = ctypes.CDLL(None)
         self._libc.mallinfo2.restype = Meter._Counts
 
+    @override
     def run(self) -> None:
         """Keep the reading with the most resident memory of each stage."""
         while True:
@@ -111,8 +116,16 @@ def acts_on(meter: Meter, panel: Any, studies: list[Path]) -> Iterator[Callable[
         yield after(0.5)
 
 
+def studies_of_command() -> list[Path]:
+    """Read the command line, before anything asks for a display."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY")
+    return [study.absolute() for study in parser.parse_args().studies]
+
+
 def main() -> None:
     """Start napari as `lesionlens open` does, with the acts in its event loop."""
+    studies = studies_of_command()
     if os.environ.get(TUNE) != "1":
         temporary = tempfile.mkdtemp()
         home = {
@@ -125,7 +138,6 @@ def main() -> None:
             [sys.executable, *sys.argv],
             {**AS_OPEN, **os.environ, **home, TUNE: "1"},
         )
-    studies = [Path(argument).absolute() for argument in sys.argv[1:]]
     sys.argv = ["napari", "--plugin", "lesionlens", str(studies[0])]
     from lesionlens.napari.standalone import keep_no_sources  # noqa: PLC0415
 
@@ -141,7 +153,7 @@ def main() -> None:
         meter.stage = f"  {stage}"
         original_check(context, stage)
 
-    RunContext.check = check  # type: ignore[method-assign]  # every step passes here
+    patch.object(RunContext, "check", check).start()  # every step passes here
     state: list[Any] = []
 
     def advance() -> None:

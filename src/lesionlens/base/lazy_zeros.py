@@ -24,10 +24,10 @@ def lazy_zeros(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     and below 1 MiB, this is `numpy.zeros`.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if sys.platform != "linux" or size < _MIN_BYTES:
-        return np.zeros(shape, dtype)
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(pages, dtype).reshape(shape)
+    if sys.platform == "linux" and size >= _MIN_BYTES:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return np.frombuffer(pages, dtype).reshape(shape)
+    return np.zeros(shape, dtype)
 
 
 def within(values: NDArray[Any], box: Box | None) -> NDArray[Any]:

@@ -49,14 +49,23 @@ def test_what_a_script_takes_from_the_package_is_there(script):
     assert not missing
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_a_script_that_can_be_run_reads_its_command_line(script):
+    """So that --help prints what it does, and does not do it."""
+    text = script.read_text()
+    assert "__main__" not in text or ".parse_args(" in text or "typer.run(" in text
+
+
 def test_a_name_that_is_gone_is_found():
     text = (
         "from lesionlens.network.synth import tumour\n"
         "def late():\n    from lesionlens.base.grid import Gird\n    return tumour.plan_leisons\n"
+        "patch.object(tumour, 'misure', None)\n"
         "CHILD = 'from lesionlens.base import lables'\n"
     )
     assert [name for tree in programs(text) for name in missing_in(tree)] == [
         "lesionlens.base.grid.Gird",
+        "tumour.misure",
         "tumour.plan_leisons",
         "lesionlens.base.lables",
     ]
@@ -85,12 +94,22 @@ def missing_in(tree: ast.Module) -> list[str]:
                     missing.append(f"{node.module}.{alias.name}")
                 elif isinstance(found, ModuleType):
                     modules[alias.asname or alias.name] = found
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            of = modules.get(node.value.id)
-            if of is not None and taken(of.__name__, node.attr) is None:
-                missing.append(f"{node.value.id}.{node.attr}")
+    for owner, name in (used for node in ast.walk(tree) for used in uses_of(node)):
+        of = modules.get(owner)
+        if of is not None and taken(of.__name__, name) is None:
+            missing.append(f"{owner}.{name}")
     return missing
+
+
+def uses_of(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield what a node takes: `owner.name`, or `"name"` of `patch.object(owner, "name")`."""
+    match node:
+        case ast.Attribute(value=ast.Name(id=owner), attr=name):
+            yield owner, name
+        case ast.Call(
+            func=ast.Attribute(attr="object"), args=[ast.Name(id=owner), ast.Constant(name), *_]
+        ):
+            yield owner, str(name)
 
 
 def taken(module: str, name: str) -> object | None:

@@ -32,22 +32,22 @@ def folder_lock(folder: Path, *, busy: str | None = None) -> Iterator[None]:
     """
     if sys.platform == "win32":
         yield
-        return
-    import fcntl  # noqa: PLC0415
+    else:
+        import fcntl  # noqa: PLC0415
 
-    lock = None
-    try:
-        with suppress(OSError):
-            lock = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-            except BlockingIOError as error:
-                raise UnusableInputError(
-                    found=busy or "",
-                    expected="one process at a time per output folder",
-                    next_step="Wait until it ends, stop it, or choose another output folder",
-                ) from error
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)
+        lock = None
+        try:
+            with suppress(OSError):
+                lock = os.open(folder, os.O_RDONLY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+                except BlockingIOError as error:
+                    raise UnusableInputError(
+                        found=busy or "",
+                        expected="one process at a time per output folder",
+                        next_step="Wait until it ends, stop it, or choose another output folder",
+                    ) from error
+            yield
+        finally:
+            if lock is not None:
+                os.close(lock)

@@ -23,15 +23,15 @@ def interrupts_blocked() -> Iterator[None]:
     """Start workers within the block: they are not interrupted while they import their modules."""
     if sys.platform == "win32":
         yield
-        return
-    from multiprocessing import resource_tracker  # noqa: PLC0415
+    else:
+        from multiprocessing import resource_tracker  # noqa: PLC0415
 
-    resource_tracker.ensure_running()  # its start would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        resource_tracker.ensure_running()  # its start would unblock them
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_interrupts_to_parent() -> None:
