@@ -9,17 +9,12 @@ a third longer than with one pass per core. On an idle machine both take the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
 
 import torch
 
 from lesionlens.network.deterministic import fixed_threads, thread_count
-
-T = TypeVar("T")
-R = TypeVar("R")
-_MAX_CONCURRENT = 4
-"""Maximum number of concurrent passes; more need more memory without saving time."""
+from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
 
 
 def run_concurrently(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
@@ -39,7 +34,7 @@ def run_concurrently(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) 
         The exception of a pass; passes not started are skipped, and none is running afterwards.
     """
     paired_count = len(inputs) - len(inputs) % 2
-    workers = min(thread_count(), paired_count, _MAX_CONCURRENT)
+    workers = min(thread_count(), paired_count, MAX_CONCURRENT)
     if workers > 1:
         yield from _run_in_pool(run, inputs[:paired_count], workers)
     else:
@@ -55,9 +50,7 @@ def run_concurrently(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) 
 
 def _run_in_pool(run: Callable[[T], R], inputs: Sequence[T], workers: int) -> Iterator[R]:
     previous = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, "pass", torch.set_num_threads, (1,))
     try:
-        yield from pool.map(run, inputs)
+        yield from run_in_pool(run, inputs, workers, partial(torch.set_num_threads, 1))
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(previous)  # threads started later inherit the last number set

@@ -6,11 +6,10 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +24,9 @@ from lesionlens.base.errors import (
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.run_context import NEVER, SILENT, RunContext
 from lesionlens.base.text import is_writable
+from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
 
-T = TypeVar("T")
-R = TypeVar("R")
 _POLL_S = 0.05
-_MAX_CONCURRENT = 4
-"""Maximum number of concurrent passes; more need more memory without saving time."""
 
 
 def runtime() -> ModuleType:
@@ -170,15 +166,8 @@ class OnnxSession:
         Exception
             The exception of a pass; passes not started are skipped, and none is running afterwards.
         """
-        workers = min(self.thread_count or 1, len(inputs), _MAX_CONCURRENT)
-        if workers < 2:
-            yield from map(run, inputs)
-            return
-        pool = ThreadPoolExecutor(workers, "pass")
-        try:
-            yield from pool.map(run, inputs)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        workers = min(self.thread_count or 1, len(inputs), MAX_CONCURRENT)
+        return run_in_pool(run, inputs, workers) if workers > 1 else map(run, inputs)
 
     def run(
         self,

@@ -28,9 +28,10 @@ from lesionlens.engines.lens.method import EVERYTHING, LensMethod
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.engines.retained_memory import trim_memory
 from lesionlens.network import weights as weight_files
-from lesionlens.network.concurrent_passes import R, T, run_concurrently
+from lesionlens.network.concurrent_passes import run_concurrently
 from lesionlens.network.deterministic import fixed_threads, thread_count, with_threads
 from lesionlens.network.model import LensNetwork, LensOutput
+from lesionlens.network.pass_pool import R, T
 
 
 class LensEngine(LensMethod):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.lens.method import LensMethod
 from lesionlens.network.onnx_session import OnnxSession
+from lesionlens.network.pass_pool import R, T
 from lesionlens.network.weights_metadata import (
     ONNX_FORMAT,
     WeightsInfo,
@@ -30,8 +31,6 @@ from lesionlens.network.weights_metadata import (
 )
 
 Floats = NDArray[np.float32]
-T = TypeVar("T")
-R = TypeVar("R")
 _STRIDE, _MIN_VOX = 8, 16
 _OUTPUTS = ("logits", "attention")
 _CROSS_ATTENTION_OUTPUTS = ("attention_quarter", "attention_half", "attention_full")
