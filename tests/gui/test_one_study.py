@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -390,6 +391,33 @@ def test_a_result_that_cannot_be_kept_in_the_list_is_said_and_shown_all_the_same
     assert "'c' was not saved in the list" in listed.session.state.problem.title
     assert (folder / "findings.json").read_text() == "another program's"
     assert panel.session.state.analysis is not None
+
+
+def test_a_key_file_that_is_gone_after_an_analysis_hides_no_result(
+    panel, listed, head, slow, prefer, monkeypatch, qtbot, tmp_path
+):
+    prefer(server="https://gpu.example", server_key_file=str(tmp_path / "gone"))
+    assert not is_result(analysed_by_hand(panel, listed, head, monkeypatch, qtbot))
+    assert "'c' was not saved in the list" in listed.session.state.problem.title
+    assert panel.session.state.analysis is not None
+
+
+def test_a_failure_that_comes_while_the_list_looks_is_reported_by_the_next_look(listed):
+    class Ending(Future):
+        """Ends right after it was asked for the first time."""
+
+        def done(self):
+            ended = super().done()
+            if not ended:
+                self.set_exception(ReadError(found="x", expected="y", next_step="z"))
+            return ended
+
+    listed.controller._unstored = [("c", Ending())]
+    listed.controller._report_unstored()
+    assert listed.session.state.problem is None
+    listed.controller._report_unstored()
+    assert "'c' was not saved in the list" in listed.session.state.problem.title
+    assert not listed.controller._unstored
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import Any
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
-from lesionlens.site.database.worklist_database import is_worklist_folder
 
 
 def main() -> int:
@@ -60,6 +59,8 @@ def _check_study() -> None:
     path = Path(sys.argv[-1])
     paths = study_paths([path])
     if not paths:
+        from lesionlens.site.database.worklist_database import is_worklist_folder  # noqa: PLC0415
+
         raise UnusableInputError(
             found=f"no scan in {path.name!r} that the window opens",
             expected="a folder of NIfTI or DICOM files, a NIfTI file, or a result folder",

@@ -374,27 +374,30 @@ class WorklistController:
         future = self._pool.submit(read_entry, row.entry, result, options, SILENT)
         self._prefetched = (row.entry.name, future)
 
-    # --- results of the list -------------------------------------------------------------------
+    # --- results of the list --------------------------------------------------------------
 
     def store_result(self, analysis: Analysis, preferences: Preferences) -> None:
         """Store an analysis of the list's open study in the list, without waiting for it."""
         folder, current = self.session.state.folder, self._current
         if folder is None or current is None or current[0] is not analysis.study:
             return
-        choice = CohortChoice(
-            preferences.engine, preferences.brain_extraction, preferences.bias_correction
-        )
         name = current[1].entry.name
-        future = self._pool.submit(background_analysis.store_result, folder, name, analysis, choice)
-        self._unstored.append((name, future))
+
+        def store() -> bool:
+            choice = CohortChoice(
+                preferences.engine, preferences.brain_extraction, preferences.bias_correction
+            )
+            return background_analysis.store_result(folder, name, analysis, choice)
+
+        self._unstored.append((name, self._pool.submit(store)))
 
     def _report_unstored(self) -> None:
         """Report results that could not be stored in the list."""
-        done = [(name, future) for name, future in self._unstored if future.done()]
-        self._unstored = [(name, future) for name, future in self._unstored if not future.done()]
-        for name, future in done:
-            error = None if future.cancelled() else future.exception()
-            if error is not None:
+        unstored, self._unstored = self._unstored, []
+        for name, future in unstored:
+            if not future.done():
+                self._unstored.append((name, future))
+            elif not future.cancelled() and (error := future.exception()) is not None:
                 title = f"The result of {name!r} was not saved in the list"
                 self.session.failed(replace(problem_of(error), title=title))
 
