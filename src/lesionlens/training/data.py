@@ -235,9 +235,8 @@ def random_placement(
     rng: np.random.Generator,
 ) -> tuple[list[int], NDArray[np.float32]]:
     """Sample the start of a volume of `size` in a grid of `shape`; its position is unchanged."""
-    return [
-        int(rng.integers(0, n - m + 1)) for n, m in zip(shape, size, strict=True)
-    ], position_range
+    start = [int(rng.integers(0, n - m + 1)) for n, m in zip(shape, size, strict=True)]
+    return start, position_range
 
 
 def collate(

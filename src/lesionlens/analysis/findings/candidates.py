@@ -22,6 +22,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import DrawingMethod, Region, RelevanceMeasure, Source
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
+    LESION_PARTS,
     Candidate,
     Considered,
     Findings,
@@ -211,7 +212,7 @@ def remeasured(
     measured = _candidate(part, evidence, context, candidate.id, agreement)
     unknown = [
         region
-        for region in (Region.TC, Region.ET)
+        for region in LESION_PARTS
         if candidate.volume_ml.get(region) is None and not part.region(region).any()
     ]
     if unknown:

@@ -296,13 +296,9 @@ class Candidate:
     @property
     def core_uncertain(self) -> bool:
         """Whether LesionLens outlined its core without T1c, the sequence that shows the core."""
-        is_from_others = self.source is Source.SEGMENTATION
-        volumes_ml = self.volume_ml
-        return (
-            not is_from_others
-            and bool(volumes_ml.get(Region.TC))
-            and volumes_ml.get(Region.ET) is None
-        )
+        if self.source is Source.SEGMENTATION:
+            return False
+        return bool(self.volume_ml.get(Region.TC)) and self.volume_ml.get(Region.ET) is None
 
     @property
     def measured(self) -> str:

@@ -104,14 +104,13 @@ def _checked_reason(exporter: Any, label: str, reason: Any) -> str:
 
 def _checked_output(exporter: Any, label: str, returned: Any, output: Path) -> Written:
     files = returned.files if isinstance(returned, Written) else returned
-    if isinstance(files, tuple | list):
-        for path in files:
-            if not _is_in_folder(path, output):
-                raise PluginError(
-                    who=plugins.name_of(exporter, label),
-                    why="listed what is not a file in the folder that it was given",
-                    expected="the paths of files in that folder",
-                )
+    listed = files if isinstance(files, tuple | list) else ()
+    if not all(_is_in_folder(path, output) for path in listed):
+        raise PluginError(
+            who=plugins.name_of(exporter, label),
+            why="listed what is not a file in the folder that it was given",
+            expected="the paths of files in that folder",
+        )
     if isinstance(returned, Written):
         return validated_record(
             replace(returned, files=()), Written, plugins.name_of(exporter, label)

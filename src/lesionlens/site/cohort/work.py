@@ -27,7 +27,6 @@ from lesionlens.site.database.records import Status, StudyOutcome
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.prediction import EngineInfo
-    from lesionlens.base.records.study import Study
     from lesionlens.results.lens import Lens
 
 logger = logging.getLogger(__name__)
@@ -130,12 +129,14 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
 
 def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
-    from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
+    from lesionlens.imaging.reading.readers import hashed, open_study  # noqa: PLC0415
+    from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
 
     start = time.perf_counter()
     _check_output(job)
     study = open_study(job.study, recall=True, context=context)
-    _check_name(job, study)
+    if job.is_new:
+        check_result_name(hashed(study), job.out)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
     result, notices = choice.engine.run(
         lambda engine: load_lens(engine)(study, options, context=context)
@@ -146,7 +147,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     return replace(outcome, seconds=time.perf_counter() - start)
 
 
-def store_result(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> StudyOutcome:
+def save_result(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> StudyOutcome:
     """Write the result of an analysis that was made elsewhere as `analyse` writes its own.
 
     Raises
@@ -154,8 +155,11 @@ def store_result(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> Stu
     UnusableInputError
         The output folder is that of the study, or has foreign files or another study's result.
     """
+    from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
+
     _check_output(job)
-    _check_name(job, analysis.study)
+    if job.is_new:
+        check_result_name(analysis.run.inputs, job.out)
     return _store(job, analysis, choice)
 
 
@@ -165,14 +169,6 @@ def _check_output(job: StudyJob) -> None:
     check_outside(job.study, job.out)  # a table may list its own folder as a study
     check_target(job.out)
     check_folder(job.out)
-
-
-def _check_name(job: StudyJob, study: Study) -> None:
-    from lesionlens.imaging.reading.readers import hashed  # noqa: PLC0415
-    from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
-
-    if job.is_new:
-        check_result_name(hashed(study), job.out)
 
 
 def _store(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> StudyOutcome:

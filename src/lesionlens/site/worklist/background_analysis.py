@@ -15,7 +15,6 @@ from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInpu
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.results.review.reopen import is_result
-from lesionlens.site.cohort import work
 from lesionlens.site.cohort.resume import (
     BusyFolderError,
     complete,
@@ -24,7 +23,7 @@ from lesionlens.site.cohort.resume import (
     store_outcome,
 )
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import CohortChoice, analyse, identity
+from lesionlens.site.cohort.work import CohortChoice, analyse, identity, save_result
 from lesionlens.site.database.descriptions import refresh_entry, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint, is_made_of, is_of_other_files
@@ -148,7 +147,7 @@ def _store_result(
             next_step="Open the study again",
         )
     job = replace(job, is_new=is_replaced(database, job, files))
-    store_outcome(database, job, work.store_result(job, analysis, choice), files)
+    store_outcome(database, job, save_result(job, analysis, choice), files)
     return True
 
 
