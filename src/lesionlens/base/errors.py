@@ -178,6 +178,26 @@ class MissingPluginError(LesionLensError):
     """A reader, engine, exporter or viewer that is not installed."""
 
 
+def missing_package_error(error: BaseException) -> MissingPluginError | None:
+    """Return the error for the user of an import that failed; None if no package is missing.
+
+    Examples
+    --------
+    >>> str(missing_package_error(ModuleNotFoundError("no", name="torch"))).partition(".")[0]
+    'Found no torch in this installation, which this needs'
+    """
+    package = missing_package(error)
+    if package is None:
+        return None
+    without = "; the engine `onnx` and a server analyse without it" * (package == "torch")
+    return MissingPluginError(
+        found=f"no {package} in this installation, which this needs",
+        expected="all that `pip install lesionlens` installs",
+        next_step=f"Install it (`lesionlens doctor` lists what is missing){without}",
+        in_window="Install it" + without,
+    )
+
+
 class PluginError(LesionLensError):
     """A third-party plug-in that fails or returns something invalid (exit status 1).
 

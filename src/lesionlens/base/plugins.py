@@ -24,6 +24,7 @@ from lesionlens.base.errors import (
     ResourceError,
     is_full_disk,
     is_out_of_memory,
+    missing_package_error,
 )
 
 READERS = "lesionlens.readers"
@@ -195,6 +196,8 @@ def plugin_errors(
     PluginError
         In place of any error except cancellation and lack of memory or disk space, which pass
         through.
+    MissingPluginError
+        Built-in code needs a package that is not installed.
     """
     try:
         with _preserved_state():
@@ -203,8 +206,13 @@ def plugin_errors(
         raise
     except BaseException as error:  # sys.exit, or asyncio's cancellation, which is no Exception
         passes_through = isinstance(error, LesionLensError if may_refuse else CancelledError)
-        if passes_through or is_out_of_memory(error) or is_full_disk(error) or is_builtin(plugin):
+        if passes_through or is_out_of_memory(error) or is_full_disk(error):
             raise
+        if is_builtin(plugin):
+            missing = missing_package_error(error)
+            if missing is None:
+                raise
+            raise missing from error
         first_line = next(iter(str(error).strip().splitlines()), "")
         reason = f"failed {when} ({type(error).__name__})"
         raise PluginError(

@@ -28,7 +28,7 @@ from lesionlens.base.errors import (
     LesionLensError,
     ResourceError,
     is_out_of_memory,
-    missing_package,
+    missing_package_error,
     root_os_error,
 )
 from lesionlens.base.files import access
@@ -312,6 +312,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     >>> explain(ModuleNotFoundError("no", name="torch"))[1].partition(",")[0]
     'Found no torch in this installation'
     """
+    error = missing_package_error(error) or error
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
     if isinstance(error, KeyboardInterrupt) or STOP.is_set():
@@ -323,13 +324,6 @@ def explain(error: BaseException) -> tuple[int, str]:
 
 def _unexpected_error_text(error: BaseException) -> str:
     """Return the message of an exception other than LesionLensError."""
-    package = missing_package(error)
-    if package is not None:
-        return (
-            f"Found no {package} in this installation, which the command needs. Expected all that "
-            "`pip install lesionlens` installs. `lesionlens doctor` lists what is missing; "
-            "`analyze --engine onnx` and `--server` need no torch."
-        )
     if isinstance(error, OSError):
         reason = root_os_error(error).strerror or type(error).__name__
         return (

@@ -256,6 +256,8 @@ class Result:
         ------
         UnusableInputError
             A prompt is outside the brain, prompts contradict each other, or nothing stands out.
+        MissingPluginError
+            The engine answers no prompts itself, and torch is not installed.
         """
         return self.prompt_again(Prompts.of(points, scribbles, box, lasso, region), start)
 
@@ -362,6 +364,7 @@ class Result:
 
 
 def _local_prompts() -> SupportsPrompts:
-    from lesionlens.engines.prompting.study_prompts import StudyPrompts  # noqa: PLC0415  (loads torch)
+    with plugins.plugin_errors(__name__, "prompt network", "when it was loaded"):
+        from lesionlens.engines.prompting.study_prompts import StudyPrompts  # noqa: PLC0415  (torch)
 
-    return StudyPrompts()
+        return StudyPrompts()

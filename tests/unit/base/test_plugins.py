@@ -164,3 +164,12 @@ def test_a_plugin_that_changes_the_defaults_of_numpy_or_torch_breaks_no_other_en
     assert torch.get_default_dtype() is torch.float32
     assert torch.get_default_device() == torch.device("cpu")
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_our_code_that_needs_a_missing_package_names_the_package():
+    with (
+        pytest.raises(errors.MissingPluginError, match="no torch in this installation") as refusal,
+        plugins.plugin_errors("lesionlens.engines.lens", "engine 'lens'", "when it was loaded"),
+    ):
+        raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")
+    assert "analyse without it" in refusal.value.next_step

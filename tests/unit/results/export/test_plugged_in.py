@@ -49,6 +49,17 @@ def test_what_it_writes_is_part_of_the_result(make, monkeypatch, tmp_path):
     assert not [path for path in out.iterdir() if path.name.startswith(".")]
 
 
+def test_what_an_uninstalled_exporter_wrote_of_an_earlier_result_is_removed(
+    make, monkeypatch, tmp_path
+):
+    """Its figures are of that result: they would stand beside other candidates."""
+    with monkeypatch.context() as installed:
+        out, *_ = saved(installed, tmp_path, make())
+        assert (out / "mine" / "sum.txt").is_file()
+    save(make(), out)
+    assert not (out / "mine").exists()
+
+
 def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
     assert saved(monkeypatch, tmp_path, make(), missing="'no licence'")[1] == "no licence"
 

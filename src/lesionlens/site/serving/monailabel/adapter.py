@@ -129,12 +129,14 @@ class Adapter:
     def next_sample(self, strategy: str, client: str) -> dict[str, Any]:
         """Return a study without a final label, empty if there is none; note who requested it.
 
+        Entries that cannot be read as a study, such as a folder of documents, are passed over.
+
         Raises
         ------
         NotFoundError
             There is no such strategy.
         UnusableInputError
-            The study cannot be read.
+            None of the entries can be read.
         """
         if strategy not in STRATEGIES:
             raise NotFoundError(
@@ -145,17 +147,29 @@ class Adapter:
         unlabelled = self.datastore.unlabelled()
         if not unlabelled:
             return {}
-        name = unlabelled[0] if strategy == "first" else random.choice(unlabelled)  # noqa: S311  no secret
-        path = self.datastore.image(name)
-        with tempfile.TemporaryDirectory(prefix=own_prefix()) as scratch_folder:
-            checksum = checksum_of(as_volume(path, Path(scratch_folder)))
+        if strategy != "first":
+            random.shuffle(unlabelled)
+        name, checksum = self._first_readable(unlabelled)
         request_note = {strategy: {"ts": int(time.time()), "client_id": client}}
         try:
             self.datastore.note(name, {"strategy": request_note})
         except OSError as error:  # like MONAI Label: the folder may be read-only
             logger.warning("who requested a sample could not be noted: %s", error.strerror)
+        path = self.datastore.image(name)
         sample = {"id": name, "name": volume_name(path), "checksum": checksum}
         return self.datastore.notes(name) | sample
+
+    def _first_readable(self, names: list[str]) -> tuple[str, str]:
+        """Return the first image that can be read, and its checksum."""
+        errors = []
+        for name in names:
+            try:
+                with tempfile.TemporaryDirectory(prefix=own_prefix()) as scratch_folder:
+                    volume = as_volume(self.datastore.image(name), Path(scratch_folder))
+                    return name, checksum_of(volume)
+            except UnusableInputError as error:
+                errors.append(error)
+        raise errors[0]
 
     def engine(self, model: str) -> Engine:
         """Return the engine of a model, which has one name for analysis and one for prompts.
