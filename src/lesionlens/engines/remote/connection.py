@@ -7,6 +7,7 @@ A lost connection therefore only costs time.
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
 import time
 import weakref
@@ -22,7 +23,13 @@ from requests.exceptions import ConnectionError as CutError
 from typing_extensions import TypedDict
 
 from lesionlens.base import errors
-from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
+from lesionlens.base.errors import (
+    FullError,
+    GoneError,
+    LesionLensError,
+    ServerError,
+    UnusableInputError,
+)
 from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
@@ -92,9 +99,12 @@ class Connection:
     ------
     ServerError
         The server does not answer, refuses the key, has no such model or another protocol version.
+    UnusableInputError
+        The file of trusted certificates cannot be read, or contains none.
     """
 
     def __init__(self, address: ServerAddress, model: str | None) -> None:
+        _check_authorities(address)
         self.address, self._model = address, model
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -207,7 +217,7 @@ def _send(
         with http.request(method, address.url + path, **options) as response:
             status, body = response.status_code, _body(response, address)
     except SSLError as error:
-        raise _untrusted(address) from error
+        raise _tls_failed(address, error) from error
     except (CutError, Timeout, ChunkedEncodingError) as error:
         raise _connection_lost(address) from error
     except RequestException as error:
@@ -281,9 +291,30 @@ def _connection_lost(address: ServerAddress) -> ConnectionLostError:
     )
 
 
-def _untrusted(address: ServerAddress) -> ServerError:
+def _check_authorities(address: ServerAddress) -> None:
+    if address.ca is None:
+        return
+    try:
+        ssl.create_default_context(cafile=str(address.ca))
+    except (OSError, ssl.SSLError) as error:
+        raise UnusableInputError(
+            found=f"no certificate that can be read in {address.ca.name!r}",
+            expected="a PEM file of the authority that signed the server's certificate",
+            next_step="Name it with --server-ca FILE",
+            in_window="Choose it in the preferences",
+        ) from error
+
+
+def _tls_failed(address: ServerAddress, error: BaseException) -> ServerError:
+    """Return the error for a failed TLS handshake, with its reason."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if not isinstance(cause, ssl.SSLCertVerificationError):
+        reason = getattr(cause, "reason", None) or type(error).__name__
+        return _foreign_server(address, f"a failed TLS handshake ({reason})")
     return ServerError(
-        found=f"a certificate of {address.name} that is not trusted here",
+        found=f"a certificate of {address.name} that is not trusted here ({cause.verify_message})",
         expected="one that a known authority signed for this host name",
         next_step="Check the address; for an authority of your own, name its file with --server-ca",
         in_window="Check the address, and the file of certificates in the settings",

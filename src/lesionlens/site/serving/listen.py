@@ -52,7 +52,7 @@ class BoundAddress:
         Raises
         ------
         UnusableInputError
-            The settings would do so.
+            The settings would do so, or the certificate cannot be used.
         """
         if (self.certificate is None) != (self.key is None):
             raise UnusableInputError(
@@ -60,6 +60,7 @@ class BoundAddress:
                 expected="certificate and key, as PEM files",
                 next_step="Name them with --certificate FILE --certificate-key FILE",
             )
+        _check_certificate(self.certificate, self.key)
         if is_loopback(self.host):
             return
         if not keys:
@@ -75,6 +76,29 @@ class BoundAddress:
                 next_step="Name --certificate and --certificate-key; or allow http by --plain-http "
                 "on a private network or behind an encrypting proxy",
             )
+
+
+def _check_certificate(certificate: Path | None, key: Path | None) -> None:
+    """Check that certificate and key can be used without a pass phrase.
+
+    uvicorn would ask for a pass phrase on the terminal, where a service waits forever.
+    """
+    if certificate is None or key is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key, password="")
+    except OSError as error:  # SSLError too
+        reason = "no such file, or it may not be read"
+        if isinstance(error, ssl.SSLError):
+            reason = "not PEM, or the key is locked by a pass phrase"
+            if error.reason == "KEY_VALUES_MISMATCH":
+                reason = "the key belongs to another certificate"
+        raise UnusableInputError(
+            found=f"{certificate.name!r} and {key.name!r}, which cannot be used: {reason}",
+            expected="PEM files of a certificate and its key, unlocked",
+            next_step="Check --certificate and --certificate-key",
+        ) from error
 
 
 class _PatientProtocol(H11Protocol):
@@ -141,8 +165,6 @@ def listen(
     ------
     ResourceError
         The port is in use, or may not be opened.
-    UnusableInputError
-        The certificate cannot be used.
     """
     listener = _bind(address)
     config = uvicorn.Config(
@@ -156,16 +178,8 @@ def listen(
         ws="none",
         ssl_certfile=None if address.certificate is None else str(address.certificate),
         ssl_keyfile=None if address.key is None else str(address.key),
-        ssl_keyfile_password="" if address.key is not None else None,
     )
-    try:
-        config.load()
-    except (ssl.SSLError, OSError) as error:
-        raise UnusableInputError(
-            found=f"a certificate that cannot be used ({type(error).__name__})",
-            expected="PEM files of a certificate and its key, unlocked",
-            next_step="Check --certificate and --certificate-key",
-        ) from error
+    config.load()
     scheme = "http" if address.certificate is None else "https"
     host = f"[{address.host}]" if ":" in address.host else address.host
     on_open(f"{scheme}://{host}:{listener.getsockname()[1]}")

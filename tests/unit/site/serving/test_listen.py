@@ -56,13 +56,52 @@ def test_over_tls_a_client_trusts_whom_it_is_configured_to_and_nobody_else(certi
     with serving({"quick": QuickEngine()}, where=where, keys=(KEY,)) as server:
         assert server.url.startswith("https://")
         connect(server=ServerAddress(server.url, KEY, ca=file)).close()
-        with pytest.raises(ServerError, match="certificate"):
+        with pytest.raises(ServerError, match=r"certificate .* \(self-signed certificate\)"):
             connect(server=ServerAddress(server.url, KEY))
+        other_name = server.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(ServerError, match="not valid for 'localhost'"):
+            connect(server=ServerAddress(other_name, KEY, ca=file))
+        for unusable in (key, file.with_name("missing.pem")):
+            with pytest.raises(UnusableInputError, match=f"in '{unusable.name}'"):
+                connect(server=ServerAddress(server.url, KEY, ca=unusable))
         with pytest.raises(ServerError, match="a key that"):
             connect(server=ServerAddress(server.url, "wrong-key-of-some-length", ca=file))
         plain = server.url.replace("https", "http")
         with pytest.raises(ServerError):
             connect(server=ServerAddress(plain, KEY))
+
+
+def test_https_at_a_port_without_tls_is_no_question_of_trust():
+    with (
+        serving({"quick": QuickEngine()}) as server,
+        pytest.raises(ServerError, match="TLS handshake"),
+    ):
+        connect(server=ServerAddress(server.url.replace("http", "https"), KEY))
+
+
+def test_a_certificate_that_cannot_be_used_is_explained_and_asks_for_no_pass_phrase(
+    certificate, tmp_path
+):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    file, key = certificate
+    forms = {
+        "locked": serialization.BestAvailableEncryption(b"secret"),
+        "another": serialization.NoEncryption(),
+    }
+    private = serialization.load_pem_private_key(key.read_bytes(), None)
+    keys = {"locked": private, "another": ec.generate_private_key(ec.SECP256R1())}
+    for name, form in forms.items():
+        pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, form
+        (tmp_path / name).write_bytes(keys[name].private_bytes(*pem))
+    for name, reason in (
+        ("locked", "pass phrase"),
+        ("another", "belongs to another certificate"),
+        ("missing", "no such file"),
+    ):
+        with pytest.raises(UnusableInputError, match=reason):
+            BoundAddress(certificate=file, key=tmp_path / name).check(())
 
 
 @pytest.mark.parametrize(
