@@ -23,6 +23,8 @@ from lesionlens.cli.console import CommandOutput, plain
 if TYPE_CHECKING:
     from lesionlens.base.records.followup import Comparison
 
+_NOT_EXPORTED = "Report and DICOM objects do not state this yet: write them with `lesionlens export`"
+
 
 def response(
     result: Annotated[
@@ -67,10 +69,16 @@ def response(
     from lesionlens.results.review.log import now
     from lesionlens.results.review.reopen import read_reviewed
 
+    if category is not None and sign is None:
+        raise UnusableInputError(
+            found="a category without a reader's name",
+            expected="the name of the reader who signs it",
+            next_step="Add --sign NAME",
+        )
     if withdraw is not None:
         reader = sign and checks.person_name(sign)
         store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=reader))
-        return CommandOutput(("The response is withdrawn.", RESEARCH_USE_NOTICE))
+        return CommandOutput(("The response is withdrawn.", _NOT_EXPORTED, RESEARCH_USE_NOTICE))
     saved = read_reviewed(result)
     if saved.followup is None:
         raise UnusableInputError(
@@ -102,7 +110,7 @@ def response(
     signature = (
         f"Signed by {plain(signed.reader)}: {signed_category} ({signed_category.display_name})"
     )
-    return CommandOutput((*lines[:-1], signature, RESEARCH_USE_NOTICE))
+    return CommandOutput((*lines[:-1], signature, _NOT_EXPORTED, RESEARCH_USE_NOTICE))
 
 
 def _signed_lines(signed: SignedResponse | None, comparison: Comparison) -> tuple[str, ...]:

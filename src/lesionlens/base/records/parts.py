@@ -45,6 +45,7 @@ MAPS = (
     "followup.json",
 )
 """Other files that are read when a result is opened."""
+_REVIEW = "review.json"
 _WRITTEN_LATER = re.compile(
     r"review\.json|sent\.json|review_edits/[0-9a-f]{64}\.nii\.gz|earlier_reviews/.*"
 )
@@ -142,17 +143,32 @@ def check_objects(result: Path) -> tuple[str, ...]:
     AlteredResultError
         Objects were changed or added since the result was written.
     ReadError
-        run.json is damaged.
+        run.json is damaged, or a response was signed or withdrawn since the result was written.
     """
     resolved = result.resolve()
     folder = resolved.parent if resolved.name == "dicom" else resolved
     if not (folder / "run.json").is_file():
         return ()
     run = read_run_file(folder)
+    review_digest = next((row.sha256 for row in run.files or () if row.file == _REVIEW), None)
+    if review_digest and (folder / _REVIEW).is_file():
+        _check_review(folder / _REVIEW, review_digest)
     objects = (p for p in (folder / "dicom").rglob("*") if p.is_file())
     names = [p.relative_to(folder).as_posix() for p in objects]
     notices = check_parts(folder, run, names)
     return notices if run.files is None else ()
+
+
+def _check_review(path: Path, digest: str) -> None:
+    """Check that the objects state the review as it is now."""
+    if sha256_of(path) != digest:
+        raise ReadError(
+            found="a review that changed after the DICOM objects were written, such as by a "
+            "response that was signed or withdrawn",
+            expected="objects that state the current review",
+            next_step="Write the result again with `lesionlens export`, and send that",
+            in_window="Export the result again, and send that",
+        )
 
 
 def unreadable_part(path: Path, error: Exception | None = None) -> ReadError:

@@ -312,6 +312,20 @@ def test_objects_that_were_changed_are_not_sent(result):
     assert check_objects(result.parent) == ()
 
 
+def test_objects_that_do_not_state_the_review_as_it_is_now_are_not_sent(result):
+    (result / "dicom").mkdir()
+    (result / "dicom" / "sr.dcm").write_bytes(b"object")
+    write_list(result)
+    assert not check_objects(result)
+    edit(
+        result / "review.json",
+        lambda r: r["events"].append({**r["events"][0], "state": "rejected"}),
+    )
+    for place in (result, result / "dicom"):
+        with pytest.raises(ReadError, match="review that changed after the DICOM objects"):
+            check_objects(place)
+
+
 def test_an_outline_that_is_a_bomb_is_refused(result):
     name = "0" * 64
     row = {"sha256": name, "tracking_uid": "2.25.1", "corner": [0, 0, 0]}
