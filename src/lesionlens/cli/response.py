@@ -23,7 +23,9 @@ from lesionlens.cli.console import CommandOutput, plain
 if TYPE_CHECKING:
     from lesionlens.base.records.followup import Comparison
 
-_NOT_EXPORTED = "Report and DICOM objects do not state this yet: write them with `lesionlens export`"
+_NOT_EXPORTED = (
+    "Report and DICOM objects do not state this yet: write them with `lesionlens export`"
+)
 
 
 def response(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lesionlens.base.files import user_files, user_folders
@@ -84,6 +84,18 @@ def name_for_reader(series: Series) -> str:
     A file's name would mean that of another patient where the working folder has one too.
     """
     return series.uid or str(series.files[0].path)
+
+
+def distinct_names(all_series: Sequence[Series]) -> tuple[str, ...]:
+    """Return what to call each series: its description, and its first file where others share it.
+
+    A repeated acquisition often has the description of the one that it replaces.
+    """
+    names = [series.description or series.files[0].name for series in all_series]
+    return tuple(
+        name if names.count(name) == 1 else f"{name}, {series.files[0].name}"
+        for name, series in zip(names, all_series, strict=True)
+    )
 
 
 def _identifier_of(series: Series) -> str:

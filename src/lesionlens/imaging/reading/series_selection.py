@@ -11,6 +11,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, naming_advice
 from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.base.text import abbreviated_list
+from lesionlens.imaging.reading.series_choices import distinct_names
 
 
 def _rank(series: Series) -> tuple[float, ...]:
@@ -60,12 +61,11 @@ def choose(
         if candidates:
             chosen[sequence] = candidates[0]
         if len(candidates) > 1:
-            alternatives = ", ".join(f'"{s.description}"' for s in candidates[1:])
+            used, *others = (f'"{name}"' for name in distinct_names(candidates))
             notices.append(
                 f"More than one {sequence.display_name} series: "
-                f'"{candidates[0].description}" was used (the most certain name, the best '
-                "coverage, the finest resolution), "
-                f"{alternatives} set aside. "
+                f"{used} was used (the most certain name, the best coverage, the finest "
+                f"resolution), {', '.join(others)} set aside. "
                 f"To use another, {naming_advice(sequence)}."
             )
     chosen_ids = {id(series) for series in chosen.values()}

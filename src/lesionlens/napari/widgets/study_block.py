@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.preparation.checks.exchanged_names import listed
-from lesionlens.imaging.reading.series_choices import name_for_reader
+from lesionlens.imaging.reading.series_choices import distinct_names, name_for_reader
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
@@ -154,11 +154,12 @@ class AssignmentEditor(QFrame):
             return
         self._study = study
         all_series = [] if study is None else [*study.series.values(), *study.set_aside]
+        names = distinct_names(all_series)
         for sequence, box in self._boxes.items():
             box.clear()
             box.addItem("none", None)
-            for series in all_series:
-                box.addItem(series.description or series.files[0].name, name_for_reader(series))
+            for name, series in zip(names, all_series, strict=True):
+                box.addItem(name, name_for_reader(series))
             assigned = None if study is None else study.series.get(sequence)
             box.setCurrentIndex(0 if assigned is None else 1 + all_series.index(assigned))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from qtpy.QtWidgets import QMenu, QWidget
 
 from lesionlens.imaging.preparation.display_images import kind_of
+from lesionlens.imaging.reading.series_choices import distinct_names
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
 from lesionlens.napari.model.studies import recent_paths
@@ -37,8 +38,10 @@ def other_menu(parent: QWidget, acts: OtherImageActs) -> QMenu:
 
     def fill(menu: QMenu) -> None:
         _add(menu, BY_NAME["show_subtraction"].hint("T1c - T1"), acts.show_subtraction)
-        for number, series in enumerate(acts.other_series()):
-            _add(menu, f"{kind_of(series)}: {series.description}", partial(acts.show_other, number))
+        all_series = acts.other_series()
+        for number, name in enumerate(distinct_names(all_series)):
+            kind = kind_of(all_series[number])
+            _add(menu, f"{kind}: {name}", partial(acts.show_other, number))
 
     return _filled_when_shown(QMenu("Other series", parent), fill)
 

@@ -1,5 +1,7 @@
 """The user's choice of sequences is met again at that study, and at no other."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.series_selection import choose
 
 T2, FLAIR = MrSequence.T2, MrSequence.FLAIR
 
@@ -111,3 +114,17 @@ def test_a_name_that_means_a_file_of_the_study_and_one_of_the_working_folder_is_
 ):
     with pytest.raises(UnusableInputError, match="both in the study and in the working folder"):
         open_study(beside_another, named={T2: "flair.nii.gz"})
+
+
+def test_series_of_one_description_are_told_apart_by_their_files(make_study):
+    folder = make_study(dicom=True, sequences={"t1", "t2", "flair"})
+    study = open_study(folder, named={})
+    t1, flair = study.series[MrSequence.T1], study.series[FLAIR]
+    again = replace(flair, files=(replace(flair.files[0], name="S09/IM0001"),))
+    names = series_choices.distinct_names([t1, flair, again])
+    assert names[0] == t1.description
+    assert len(set(names)) == 3
+    assert names[2] == f"{flair.description}, S09/IM0001"
+    _, _, (notice,) = choose([flair, again], {})
+    assert f'"{names[1]}" was used' in notice
+    assert f'"{names[2]}" set aside' in notice
