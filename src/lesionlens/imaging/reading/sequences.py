@@ -114,15 +114,16 @@ OTHER_KINDS = re.compile(
     r"local[iy][sz]er|\bloc\b|scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
     r"\bdwi\b|\bdti\b|\badc\b|diff|tracew|trace\b|\bb ?\d{3,4}\b|\bfa\b|colfa|tensor|"
     r"\bswi\b|\bswan\b|t2.?\*|t2.?star|\bmip\b|minip|phase|pha\b|venobold|\bhemo\b|"
-    r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|\btwist\b|\btricks\b|\bcbf\b|\bcbv\b|\bmtt\b|\bttp\b|"
+    r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|\btwist\b|\btricks\b|\bmtt\b|\bttp\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
     r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|\bt[12] ?map|"
-    r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|" + _SPINE
+    r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|"
+    r"\binv[ -]?[12]\b|\bopp\b|\br[12]\*? ?map|\br?cb[fv]\b|\btmax\b|" + _SPINE
 )
 _PROTON = re.compile(r"\bpd\b|proton")
 _OTHER_KINDS_IN_NAME = re.compile(
     r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
-    r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|" + _SPINE
+    r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|\binv ?[12]\b|\bopp\b|" + _SPINE
 )
 
 

@@ -220,6 +220,7 @@ def test_the_timing_of_none_of_the_four_lowers_the_confidence(found):
         ("t2_space_dark-fluid_sag.nii.gz", (FLAIR, False)),
         ("t2_star.nii.gz", (None, True)),
         ("t1_map.nii.gz", (None, True)),
+        ("t1_mp2rage_INV1.nii.gz", (None, True)),
         ("t1c.nii.gz", (None, False)),
         ("flair_to_t1.nii.gz", (None, False)),
         ("diffuse_glioma_t1.nii.gz", (None, False)),
@@ -248,6 +249,21 @@ def test_a_sidecar_counts_in_seconds():
         {"EchoTime": 0.12, "RepetitionTime": 9, "InversionTime": 2.5, "ScanningSequence": "SE_IR"}
     )
     assert from_acquisition(found).sequence is FLAIR
+
+
+@pytest.mark.parametrize(
+    "description",
+    ["t1_mp2rage_sag_p3_INV1", "t1_mp2rage_INV2", "t1_vibe_dixon_opp", "SyMRI R2 map", "rCBV"],
+)
+def test_inversion_images_opposed_phase_and_maps_are_none_of_the_four(description):
+    found = AcquisitionParameters(description, te_ms=95, tr_ms=4500, scanning_sequence=("SE",))
+    assert from_acquisition(found).sequence is None
+
+
+def test_the_combined_image_of_an_mp2rage_is_a_t1():
+    assert from_acquisition(AcquisitionParameters("t1_mp2rage_UNI-DEN")).sequence is T1
+    assert from_partial_name("sub-01_inv-1_part-mag_MP2RAGE.nii.gz").sequence is None
+    assert from_partial_name("sub-01_UNIT1.nii.gz").sequence is T1
 
 
 @pytest.mark.parametrize("value", [None, "", "x", [], {}, float("nan"), -1, 1e12])

@@ -50,7 +50,8 @@ _DERIVED_MAPS = frozenset(
     {
         "PROJECTION IMAGE", "MIP", "MNIP", "MAX IP", "MIN IP", "MAXIMUM", "MINIMUM", "ADC", "FA",
         "TRACEW", "SUB", "SUBTRACT", "SUBTRACTION", "MEAN", "DIFFUSION", "PERFUSION", "ASL",
-        "VELOCITY", "QUANTITY", "T1MAP", "T2MAP", "F", "FAT", "SCREEN SAVE",
+        "VELOCITY", "QUANTITY", "T1MAP", "T2MAP", "F", "FAT", "OPP PHASE", "OUT PHASE",
+        "SCREEN SAVE",
     }
 )  # fmt: skip
 """Values of ImageType, with spaces for underscores, beside any "… MAP"; F and FAT are fat alone."""
