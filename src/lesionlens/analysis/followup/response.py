@@ -373,9 +373,14 @@ def _other_progression(
 ) -> tuple[bool, list[str]]:
     """Return whether something other than the sum of the targets progressed, with the lines.
 
-    A target that is absent at the nadir and present now has returned.
+    A target that is absent at the nadir, or did not enhance there, and is present now has returned.
     """
-    known_targets = {uid for uid in targets if case.points[nadir].lesion(uid) is not None}
+    known_targets = {
+        uid
+        for uid in targets
+        if (before := case.points[nadir].lesion(uid)) is not None
+        and not (case.part is Region.ET and before.counts and case.volume(before) == 0)
+    }
     others = case.lesions_at(len(case.points) - 1).items()
     lesions = [lesion for uid, lesion in others if uid not in known_targets]
     lines = [progressed(comparison, case, lesion, nadir) for lesion in lesions]

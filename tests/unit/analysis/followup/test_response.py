@@ -74,6 +74,18 @@ def test_products_by_the_published_limits(
 
 
 @pytest.mark.parametrize("fewer", [Steroids.SAME, Steroids.LOWER])
+def test_a_target_that_enhances_again_is_progression(fewer: Steroids) -> None:
+    """Its oedema was still flagged, so only the sum counted, which had shrunk: stable."""
+    large, small = lesion("a", 30, 30), lesion("b", 11, 11)
+    found = compared((large, small), (large, lesion("b", 40, 30, 0.0)), (large, small))
+    draft = propose(found, replace(ENTERED, steroids=fewer))
+    assert draft.category is R.PROGRESSION
+    assert any("enhances now and not on 2025-02-01: place b" in step for step in draft.steps)
+    tiny = compared(found.points[0].lesions, found.points[1].lesions, (large, lesion("b", 9, 9)))
+    assert propose(tiny, ENTERED).category is R.STABLE
+
+
+@pytest.mark.parametrize("fewer", [Steroids.SAME, Steroids.LOWER])
 def test_a_target_that_the_nadir_does_not_show_is_back_and_counted(fewer: Steroids) -> None:
     """As a lesion of another name it was missing in the sum: -12 % of the baseline."""
     large, small = lesion("a", 30, 30), lesion("b", 11, 11)
