@@ -162,7 +162,7 @@ def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
         Not such a table, not UTF-8, or more than `MAX_ROWS` rows; or cells that could be of
         several columns: a heading that occurs twice, or more cells in a row than headings.
     """
-    text = read_text(path).removeprefix("\ufeff")
+    text = read_text(path)
     if "\0" in text:
         raise ValueError("a NUL character")
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -194,14 +194,14 @@ def _headings(names: Sequence[str]) -> list[str]:
 
 
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:
-    """Read a UTF-8 file; see `read_file`.
+    """Read a UTF-8 file, without the byte order mark that some editors add; see `read_file`.
 
     Raises
     ------
     ValueError
         Not UTF-8.
     """
-    return read_file(path, limit).decode("utf-8")
+    return read_file(path, limit).decode("utf-8-sig")
 
 
 def parse_json(text: str | bytes, *, infinite: bool = False) -> Any:

@@ -144,7 +144,7 @@ class Pseudonyms:
 def _text_of(path: Path) -> str:
     """Return the content of a mapping table; empty if it is missing."""
     try:
-        return read_text(path, _MAX_MAP_BYTES).removeprefix("\ufeff") if path.exists() else ""
+        return read_text(path, _MAX_MAP_BYTES) if path.exists() else ""
     except (ValueError, ReadError) as error:
         raise _not_a_table(path) from error
 

@@ -10,7 +10,7 @@ import string
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ from lesionlens.base.records.findings import (
 )
 from lesionlens.base.records.followup import change_text
 from lesionlens.base.records.response import Response
-from lesionlens.base.text import millilitres
+from lesionlens.base.text import abbreviated_list, millilitres
+from lesionlens.results.export.language_checks import REASSURING_WORDS, differences, texts_of
 from lesionlens.results.export.messages import Messages
 
 LANGUAGES = ("en", "de")
 """Languages in the package."""
+_MAX_LISTED_PROBLEMS = 5
 
 
 class ReportTexts:
@@ -387,7 +389,6 @@ def _pattern(template: str) -> re.Pattern[str]:
     return re.compile("".join(patterns))
 
 
-@cache
 def load(language: str) -> ReportTexts:
     """Return a language's texts.
 
@@ -402,7 +403,7 @@ def load(language: str) -> ReportTexts:
         Unknown language, or the file lacks a key or has other placeholders.
     """
     if language in LANGUAGES:
-        return ReportTexts(_builtin_table(language))
+        return _builtin_texts(language)
     path = Path(language)
     if path.suffix != ".toml" or not path.is_file():
         raise UnusableInputError(
@@ -410,38 +411,31 @@ def load(language: str) -> ReportTexts:
             expected=f"{' or '.join(LANGUAGES)}, or a TOML file with the keys of en.toml",
             next_step="Copy en.toml from lesionlens/results/export/languages and translate it",
         )
+    status = path.stat()
+    return _own_texts(path, (status.st_mtime_ns, status.st_size))
+
+
+@cache
+def _builtin_texts(language: str) -> ReportTexts:
+    return ReportTexts(_builtin_table(language))
+
+
+@lru_cache(maxsize=4)
+def _own_texts(path: Path, _version: tuple[int, int]) -> ReportTexts:
+    """Return the texts of a file, which is read again after it was edited."""
     try:
         table = read_toml(path)
     except (OSError, ValueError) as error:
         raise _unusable(path, f"that is not a TOML file ({error})") from error
     problems = differences(table, _builtin_table("en"))
     if problems:
-        raise _unusable(path, f"without, or with other {{places}} in: {', '.join(problems[:5])}")
+        listed = abbreviated_list(problems, _MAX_LISTED_PROBLEMS)
+        raise _unusable(path, f"with missing or unusable texts, or other {{places}}, in: {listed}")
+    if reassuring := REASSURING_WORDS.search("\n".join(texts_of(table))):
+        raise _unusable(
+            path, f"that says {reassuring[0]!r}", "words that exclude nothing: a result never does"
+        )
     return ReportTexts(table)
-
-
-def differences(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
-    """Return the keys that a catalogue lacks, or whose text has unknown placeholders.
-
-    Omitted placeholders are allowed; `place` may use any of its three.
-    """
-    problems = []
-    for key, text in base.items():
-        translation = table.get(key)
-        if isinstance(text, dict):
-            problems += [f"{key}.{name}" for name in text if name not in (translation or {})]
-        elif not isinstance(translation, str) or not _placeholders(translation) <= _placeholders(
-            text
-        ) | ({"lobe", "side"} if key == "place" else set()):
-            problems.append(key)
-    return problems
-
-
-def _placeholders(text: str) -> set[str]:
-    try:
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
-    except ValueError:
-        return {"a brace that does not close"}
 
 
 def _builtin_table(language: str) -> dict[str, Any]:
@@ -449,9 +443,11 @@ def _builtin_table(language: str) -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
-def _unusable(path: Path, problem: str) -> UnusableInputError:
+def _unusable(
+    path: Path, problem: str, expected: str = "every key of en.toml, with its {places}"
+) -> UnusableInputError:
     return UnusableInputError(
         found=f"a language file {path.name!r} {problem}",
-        expected="every key of en.toml, with its {places}",
+        expected=expected,
         next_step="Compare it with en.toml in lesionlens/results/export/languages",
     )

@@ -35,6 +35,7 @@ from lesionlens.base.records.findings import Candidate, Findings, Point
 from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.records.review import Review
 from lesionlens.results.export.followup import is_doubtful
+from lesionlens.results.export.language_checks import REASSURING_WORDS
 from lesionlens.results.export.report_texts import ReportTexts, load
 from lesionlens.results.review.saved_result import SavedResult
 
@@ -63,10 +64,6 @@ _FILTERS = (
     "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
 )  # fmt: skip
 _SINGLE_BRACES = re.compile(r"\{\s*[^\W\d]\w*[^{}]*\}")
-_REASSURING_WORDS = re.compile(
-    r"\b(ab)?normal\w*|unremarkable|no (tumou?r|disease)|kein\w* tumor|unauff[aä]llig\w*",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,7 +268,7 @@ def read_template(path: Path) -> str:
     try:
         text = read_text(path, _MAX_TEMPLATE_BYTES)
     except (OSError, ValueError) as error:
-        expected = f"a text file of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
+        expected = f"a text file in UTF-8, of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
         _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", expected)
     for language in ("en", "de"):
         blocks = _blocks(text, load(language))
@@ -390,7 +387,7 @@ def _render(template: Template, values: Mapping[str, Any], name: str) -> str:
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
-    if reassuring := _REASSURING_WORDS.search(text):
+    if reassuring := REASSURING_WORDS.search(text):
         _refuse(
             f"that says {reassuring[0]!r}",
             "words that exclude nothing: a result never does",

@@ -29,9 +29,10 @@ from lesionlens.base.records.study import PreparationStep, QualityCheck, StepNam
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.imaging.preparation.checks import quality
 from lesionlens.results.export import pictures
+from lesionlens.results.export.language_checks import differences
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
-from lesionlens.results.export.report_texts import differences, load
+from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.sections import bars_of
 from lesionlens.results.export.slices import SliceScene, ViewPlane
 from lesionlens.results.export.tables import findings_file
@@ -677,6 +678,30 @@ def test_a_language_of_one_s_own(make, tmp_path):
         load(str(bad))
     with pytest.raises(UnusableInputError, match="no language"):
         load("xx")
+
+
+@pytest.mark.parametrize(
+    ("german", "edited", "problem"),
+    [
+        ('decimal = ","', 'decimal = ""', "in: decimal"),
+        ('left = "links"', 'left = "rechts"', r"in: sides\.left"),
+        ('left = "links"', "left = 3", r"in: sides\.left"),
+        ("[lobes]", "[lobes.more]", r"in: lobes\.more"),
+        ("abgedeckt ({n} ml)", "abgedeckt ({menge} ml)", r"in: messages\.The whole brain is"),
+        ("abgedeckt ({n} ml)", "abgedeckt ({n ml", r"in: messages\.The whole brain is"),
+        ('born = "Geboren"', 'born = "Normal geboren"', "that says 'Normal'"),
+    ],
+)
+def test_a_language_with_one_wrong_text_is_refused(tmp_path, german, edited, problem):
+    """A number lost its decimal point, and a lesion its side, or a message was a defect."""
+    mine = tmp_path / "mine.toml"
+    text = (LANGUAGE_FILES / "de.toml").read_text("utf-8")
+    mine.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load(str(mine))("born") == "Geboren"
+    assert german in text
+    mine.write_text(text.replace(german, edited), "utf-8")
+    with pytest.raises(UnusableInputError, match=problem):
+        load(str(mine))
 
 
 def test_the_notice_of_the_catalogue_is_the_product_s(make):
