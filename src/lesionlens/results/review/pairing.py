@@ -156,9 +156,11 @@ def _differences(study: Study, missing: Iterable[MrSequence]) -> str:
     absent = [s.display_name for s in missing if s not in study.series]
     parts = [f"it has no {' and no '.join(absent)}"] if absent else []
     if len(names) == 1:
-        parts.append(f"{names[0]} differs from the one that was analysed")
+        parts.append(f"{names[0]} differs, in image or header, from the one that was analysed")
     elif names:
-        parts.append(f"{joined_with_and(names)} differ from those that were analysed")
+        parts.append(
+            f"{joined_with_and(names)} differ, in image or header, from those that were analysed"
+        )
     return "; ".join(parts)
 
 

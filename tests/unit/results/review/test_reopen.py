@@ -242,7 +242,9 @@ def test_another_study_is_refused(closed, tmp_path):
     assert paired(saved, analysis.study) is analysis.study
     patient = make_patient(seed=1, spacing_mm=4.0)
     other = write_study(patient, tmp_path / "a", sequences=BOTH, how=Acquisition("PIR"))
-    with pytest.raises(ReadError, match="T1c and FLAIR differ from those that were analysed"):
+    with pytest.raises(
+        ReadError, match="T1c and FLAIR differ, in image or header, from those that were analysed"
+    ):
         paired(saved, other)
     turned = write_study(patient, tmp_path / "b", sequences=BOTH)
     with pytest.raises(ReadError, match="T1c and FLAIR differ"):
