@@ -37,7 +37,7 @@ def open_database(
     ReadError
         Not a regular file, or larger than `MAX_BYTES`.
     ResourceError
-        The folder cannot be written.
+        The folder cannot be written, or the database may not be.
     """
     path = folder / name
     read_only = reading and path.exists() and not may_write(folder, name)
@@ -47,7 +47,7 @@ def open_database(
         if not is_new and not stat.S_ISREG(path.stat().st_mode):
             raise _unreadable(folder, name, "it is not a regular file")
         if not is_new and not os.access(path, os.R_OK if read_only else os.R_OK | os.W_OK):
-            raise _unreadable(folder, name, "you may not read and write it")
+            raise _not_permitted(folder, name)
         if not is_new and path.stat().st_size > MAX_BYTES:
             raise _unreadable(folder, name, f"it is larger than {MAX_BYTES // 2**20} MiB")
         address = _address_for_reading(path) if read_only else path
@@ -98,6 +98,14 @@ def database_errors(folder: Path, name: str) -> Iterator[None]:
         raise _unwritable(folder, error) from error
     except _DAMAGE as error:
         raise _unreadable(folder, name, str(error)) from error
+
+
+def _not_permitted(folder: Path, name: str) -> ResourceError:
+    return ResourceError(
+        found=f"a {name} in {folder.name!r} that you may not read and write",
+        expected="permission to do both, on a disk that is not mounted for reading only",
+        next_step="Ask its owner for permission, or choose another folder",
+    )
 
 
 def _unwritable(folder: Path, error: Exception) -> ResourceError:
