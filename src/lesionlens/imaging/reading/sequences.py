@@ -118,12 +118,14 @@ OTHER_KINDS = re.compile(
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
     r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|\bt[12] ?map|"
     r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|"
-    r"\binv[ -]?[12]\b|\bopp\b|\br[12]\*? ?map|\br?cb[fv]\b|\btmax\b|" + _SPINE
+    r"\binv[ -]?[12]\b|\bopp\b|^fat\b(?! ?(sat|sup|sep))|dixon f(at)?\b|"
+    r"\br[12]\*? ?map|\br?cb[fv]\b|\btmax\b|" + _SPINE
 )
 _PROTON = re.compile(r"\bpd\b|proton")
 _OTHER_KINDS_IN_NAME = re.compile(
     r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
-    r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|\binv ?[12]\b|\bopp\b|" + _SPINE
+    r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|\binv ?[12]\b|\bopp\b|"
+    r"\bfat\b(?! ?(sat|sup|sep|frei))|" + _SPINE
 )
 
 

@@ -221,6 +221,8 @@ def test_the_timing_of_none_of_the_four_lowers_the_confidence(found):
         ("t2_star.nii.gz", (None, True)),
         ("t1_map.nii.gz", (None, True)),
         ("t1_mp2rage_INV1.nii.gz", (None, True)),
+        ("t1_fat.nii.gz", (None, True)),
+        ("t1_fat_sat.nii.gz", (None, False)),
         ("t1c.nii.gz", (None, False)),
         ("flair_to_t1.nii.gz", (None, False)),
         ("diffuse_glioma_t1.nii.gz", (None, False)),
@@ -253,11 +255,17 @@ def test_a_sidecar_counts_in_seconds():
 
 @pytest.mark.parametrize(
     "description",
-    ["t1_mp2rage_sag_p3_INV1", "t1_mp2rage_INV2", "t1_vibe_dixon_opp", "SyMRI R2 map", "rCBV"],
-)
-def test_inversion_images_opposed_phase_and_maps_are_none_of_the_four(description):
+    ["t1_mp2rage_sag_p3_INV1", "t1_mp2rage_INV2", "t1_vibe_dixon_opp", "t1_vibe_dixon_F",
+     "FAT: Ax T1 LAVA-Flex", "SyMRI R2 map", "rCBV"],
+)  # fmt: skip
+def test_inversion_images_opposed_phase_fat_and_maps_are_none_of_the_four(description):
     found = AcquisitionParameters(description, te_ms=95, tr_ms=4500, scanning_sequence=("SE",))
     assert from_acquisition(found).sequence is None
+
+
+@pytest.mark.parametrize("description", ["FAT SAT T1 POST", "AX T1 FAT", "t1_vibe_dixon_FS_W"])
+def test_fat_saturation_is_no_image_of_fat(description):
+    assert from_acquisition(AcquisitionParameters(description)).sequence in (T1, T1C)
 
 
 def test_the_combined_image_of_an_mp2rage_is_a_t1():
