@@ -61,11 +61,13 @@ def choose(
         if candidates:
             chosen[sequence] = candidates[0]
         if len(candidates) > 1:
-            used, *others = (f'"{name}"' for name in distinct_names(candidates))
+            used, *others = distinct_names(candidates)
+            alternatives = ", ".join(f'"{name}"' for name in others)
             notices.append(
                 f"More than one {sequence.display_name} series: "
-                f"{used} was used (the most certain name, the best coverage, the finest "
-                f"resolution), {', '.join(others)} set aside. "
+                f'"{used}" was used (the most certain name, the best '
+                "coverage, the finest resolution), "
+                f"{alternatives} set aside. "
                 f"To use another, {naming_advice(sequence)}."
             )
     chosen_ids = {id(series) for series in chosen.values()}

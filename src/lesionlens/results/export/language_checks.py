@@ -21,27 +21,27 @@ def differences(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
     Omitted placeholders are allowed, unknown ones are not; `place` may use any of its three. Left
     and right must differ.
     """
-    problems = [] if table.get("decimal") in _DECIMALS else ["decimal"]
+    unusable_keys = [] if table.get("decimal") in _DECIMALS else ["decimal"]
     for key, text in base.items():
         translation = table.get(key)
         if isinstance(text, dict) and isinstance(translation, dict | None):
-            problems += [f"{key}.{name}" for name in text if name not in (translation or {})]
+            unusable_keys += [f"{key}.{name}" for name in text if name not in (translation or {})]
         elif isinstance(text, dict) or not _is_translation(
             translation, "{lobe}{side}" if key == "place" else "", text
         ):
-            problems.append(key)
+            unusable_keys.append(key)
     for section, entries in table.items():
         base_texts = base.get(section, {})
         if isinstance(entries, dict) and isinstance(base_texts, dict):
-            problems += [
+            unusable_keys += [
                 f"{section}.{name}"
                 for name, text in entries.items()
                 if not _is_translation(text, name, base_texts.get(name, ""))
             ]
             left, right = (entries.get(side, side) for side in ("left", "right"))
             if left == right or not (left and right):
-                problems.append(f"{section}.left")
-    return problems
+                unusable_keys.append(f"{section}.left")
+    return unusable_keys
 
 
 def _is_translation(text: object, english: str, base_text: str) -> bool:

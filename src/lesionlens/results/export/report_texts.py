@@ -427,9 +427,9 @@ def _own_texts(path: Path, _version: tuple[int, int]) -> ReportTexts:
         table = read_toml(path)
     except (OSError, ValueError) as error:
         raise _unusable(path, f"that is not a TOML file ({error})") from error
-    problems = differences(table, _builtin_table("en"))
-    if problems:
-        listed = abbreviated_list(problems, _MAX_LISTED_PROBLEMS)
+    unusable_keys = differences(table, _builtin_table("en"))
+    if unusable_keys:
+        listed = abbreviated_list(unusable_keys, _MAX_LISTED_PROBLEMS)
         raise _unusable(path, f"with missing or unusable texts, or other {{places}}, in: {listed}")
     if reassuring := REASSURING_WORDS.search("\n".join(texts_of(table))):
         raise _unusable(
