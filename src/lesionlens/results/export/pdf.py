@@ -208,8 +208,9 @@ def _impression_story(page: Page, styles: dict[str, Any]) -> list[Any]:
                 *(paragraph(f"• {escape(line)}", plain) for line in page.impression),
                 *(
                     paragraph(f"<b>{escape(words('response_head'))}</b> {escape(line)}", plain)
-                    for line in page.response
+                    for line in page.response[:1]
                 ),
+                *(paragraph(f"• {escape(line)}", plain) for line in page.response[1:]),
                 paragraph(f"<b>{escape(words('f_sentence'))}</b> {escape(page.sentence)}", plain),
                 paragraph(escape(words("convention")), styles["soft"]),
                 paragraph(escape(words("annex_elsewhere")), styles["soft"]),
