@@ -50,11 +50,13 @@ _DERIVED_MAPS = frozenset(
     {
         "PROJECTION IMAGE", "MIP", "MNIP", "MAX IP", "MIN IP", "MAXIMUM", "MINIMUM", "ADC", "FA",
         "TRACEW", "SUB", "SUBTRACT", "SUBTRACTION", "MEAN", "DIFFUSION", "PERFUSION", "ASL",
-        "VELOCITY", "QUANTITY", "T1MAP", "T2MAP", "F", "FAT", "OPP PHASE", "OUT PHASE",
+        "VELOCITY", "QUANTITY", "T1MAP", "T2MAP", "F", "FAT", "OP", "OPP PHASE", "OUT PHASE",
         "SCREEN SAVE",
     }
 )  # fmt: skip
-"""Values of ImageType, with spaces for underscores, beside any "… MAP"; F and FAT are fat alone."""
+"""Values of ImageType, with spaces for underscores, beside any "… MAP"; F and FAT are fat alone, OP
+is the opposed phase.
+"""
 
 
 @dataclass(frozen=True, slots=True)

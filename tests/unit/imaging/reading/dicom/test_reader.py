@@ -417,6 +417,17 @@ def test_a_localiser_and_a_derived_map_are_set_aside(make_study):
     }
 
 
+@pytest.mark.parametrize("kind", ["OP", "OPP_PHASE", "OUT_PHASE", "FAT"])
+def test_an_opposed_phase_or_fat_image_is_set_aside(make_study, kind):
+    """Of an opposed and an in-phase series of one description, the first was used."""
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    t1 = open_study(folder).series[MrSequence.T1].files[0].path.parent
+    rewrite(t1, lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "DIXON", kind]))
+    study = open_study(folder)
+    assert list(study.series) == [T1C]
+    assert len(study.set_aside) == 1
+
+
 def test_a_derived_image_is_second_choice(make_study):
     folder = make_study(dicom=True, sequences={"t1c"})
     shutil.copytree(folder / "S01", folder / "reformat")
