@@ -1,9 +1,11 @@
 """Who can come in, and how: this machine alone unless told, then with a key and encrypted."""
 
+import contextlib
 import datetime as dt
 import ipaddress
 import logging
 import socket
+import threading
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.serving_here import QuickEngine, serving
 from lesionlens.base.errors import ResourceError, ServerError, UnusableInputError
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.remote.address import ServerAddress, read_keys
+from lesionlens.engines.remote.connection import ConnectionLostError
 from lesionlens.engines.remote.engine import connect
 from lesionlens.site.serving.admission import Admission
 from lesionlens.site.serving.app import make_app
@@ -77,6 +80,25 @@ def test_https_at_a_port_without_tls_is_no_question_of_trust():
         pytest.raises(ServerError, match="TLS handshake"),
     ):
         connect(server=ServerAddress(server.url.replace("http", "https"), KEY))
+
+
+def test_a_connection_that_is_cut_in_the_handshake_is_tried_again_not_distrusted():
+    attempts = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+
+        def hang_up():
+            with contextlib.suppress(OSError):  # the listener is closed
+                while True:
+                    connection, _ = listener.accept()
+                    connection.recv(1024)
+                    attempts.append(connection.close())
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        with pytest.raises(ConnectionLostError, match="no answer"):
+            connect(server=ServerAddress(url, KEY, patience_s=1.0))
+    assert attempts
 
 
 def test_a_certificate_that_cannot_be_used_is_explained_and_asks_for_no_pass_phrase(
