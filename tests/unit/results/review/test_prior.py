@@ -60,7 +60,7 @@ def test_other_images_of_a_prior_are_refused_before_anything_is_computed(tmp_pat
     for name, head in (("now", NOW), ("before", BEFORE), ("other", OTHER)):
         write_nifti(head, tmp_path / name, sequences=ONE)
     result = result_of(tmp_path / "before", BEFORE, tmp_path / "result")
-    with pytest.raises(UnusableInputError, match=r"T1c differs .*: --prior-study STUDY"):
+    with pytest.raises(UnusableInputError, match=r"T1c differs.*: --prior-study STUDY"):
         find_prior(result, open_study(tmp_path / "now"), tmp_path / "other")
 
 
