@@ -18,7 +18,7 @@ from lesionlens.network.attention import SelfAttention
 from lesionlens.network.build import DESIGNS
 from lesionlens.network.config import PRESETS, NetworkConfig
 from lesionlens.network.decoder import Decoder, FeaturePyramid, GatedUp, SubvoxelUp
-from lesionlens.network.encoder import STRIDE, Encoder, Features, mix
+from lesionlens.network.encoder import STRIDE, Encoder, Features, mix, padded
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.queries import QueryOutput
 
@@ -88,7 +88,7 @@ class PatchEncoder(Encoder):
     @override
     def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
         """Tokens of (B, inputs, I, J, K) as the coarsest features; the finer ones are empty."""
-        coarse, traces = mix(self.transformer, self.patch(x), place, trace=trace)
+        coarse, traces = mix(self.transformer, self.patch(padded(x)), place, trace=trace)
         empty = coarse.new_empty(0)
         return Features(empty, empty, empty, coarse, traces)
 

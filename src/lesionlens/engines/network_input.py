@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -60,6 +61,11 @@ class NetworkInput:
             channels = xp.where(to_device(perturbation.hidden, device), 0.0, channels)
         x = with_presence(channels, to_device(np.array([visible]), device), self.brain)
         return xp.flip(x, (2,)) if perturbation.mirrored else x
+
+    def batch_of(self, perturbations: Sequence[InputPerturbation]) -> Array:
+        """Return the (B, 8, I, J, K) inputs for perturbations of the study."""
+        inputs = [self.input_of(perturbation) for perturbation in perturbations]
+        return inputs[0] if len(inputs) == 1 else namespace(inputs[0]).concatenate(inputs)
 
 
 def brain_box(prepared: PreparedStudy) -> Box:

@@ -12,8 +12,11 @@ from typing_extensions import override
 from lesionlens.network.attention import AttentionGate
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
-from lesionlens.network.deterministic import add, silu
+from lesionlens.network.deterministic import add, predicts_on_cpu, silu
 from lesionlens.network.encoder import Features, Residual
+
+_SLAB_ROWS = 8
+"""Coarse rows that are upsampled to full resolution at once on a CPU."""
 
 
 class FeaturePyramid(NamedTuple):
@@ -54,16 +57,34 @@ class SubvoxelUp(nn.Module):
 
     @override
     def forward(self, coarse: Tensor, skip: Tensor | None = None) -> Tensor:
-        """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
+        """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...).
+
+        Where a CPU predicts, `skip` is overwritten.
+        """
+        if skip is not None and predicts_on_cpu(coarse):
+            combined = self._added_to(skip, coarse)
+        else:
+            upsampled = self._upsampled(coarse)
+            combined = silu(upsampled if skip is None else upsampled + skip)
+        return add(silu(self.mix(combined)), combined)
+
+    def _added_to(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        """Combine slab by slab, so that the upsampled features never exist as a whole."""
+        for start in range(0, coarse.shape[2], _SLAB_ROWS):
+            stop = start + _SLAB_ROWS
+            slab = skip[:, :, 2 * start : 2 * stop]
+            silu(slab.add_(self._upsampled(coarse[:, :, start:stop])))
+        return skip
+
+    def _upsampled(self, coarse: Tensor) -> Tensor:
+        """(B, coarse, I/2, ...) to (B, fine, I, ...)."""
         b, _, i, j, k = coarse.shape
         fine = self.mix.in_channels
         parts = self.expand(coarse).permute(0, 2, 3, 4, 1).reshape(b, i, j, k, 2, 2, 2, fine)
         up = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * i, 2 * j, 2 * k, fine)
         # Keep channels last: mixed with the skip's layout, every later step would be slower.
-        del parts
-        upsampled = up.permute(0, 4, 1, 2, 3)
-        combined = silu(upsampled if skip is None else add(upsampled, skip))
-        return add(silu(self.mix(combined)), combined)
+        upsampled: Tensor = up.permute(0, 4, 1, 2, 3)
+        return upsampled
 
 
 class Decoder(nn.Module):

@@ -22,6 +22,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _ROWS = 256
 """Voxels summed in float32 before switching to float64."""
+_CHUNK_ROWS = 64 * _ROWS
+"""Voxels whose squares exist at once: they stay in the processor's cache."""
 
 
 class _ThreadSetting(threading.local):
@@ -85,10 +87,11 @@ def add(x: Tensor, y: Tensor) -> Tensor:
 
 
 class GroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` with exact sums for predictions on a CPU.
+    """`nn.GroupNorm` with exact sums for predictions on a CPU, of a tensor that nothing else uses.
 
     Torch sums a channels-last volume entirely in float32, with errors up to 3e-4: too much for
-    results that another runtime must reproduce. Parameters are those of `nn.GroupNorm`.
+    results that another runtime must reproduce. Such a prediction replaces its input. Parameters
+    are those of `nn.GroupNorm`.
     """
 
     @override
@@ -102,23 +105,27 @@ class GroupNorm(nn.GroupNorm):
         ) * self.weight.double()
         shift = self.bias.double() - mean.repeat_interleave(channels_per_group, 1) * scale
         shape = (*scale.shape, *(1,) * (input.dim() - 2))
-        return torch.addcmul(shift.float().view(shape), input, scale.float().view(shape))
+        return torch.addcmul(shift.float().view(shape), input, scale.float().view(shape), out=input)
 
 
 def _moments(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     """Return the (B, groups) float64 mean and variance of (B, C, ...)."""
     rows = x.movedim(1, -1).reshape(len(x), -1, x.shape[1])
-    sums = _sums(rows)
-    squares = _sums(rows * rows)
     voxels = rows.shape[1] * (x.shape[1] // groups)
-    mean, square = (s.view(len(x), groups, -1).sum(-1) / voxels for s in (sums, squares))
+    mean, square = (s.view(len(x), groups, -1).sum(-1) / voxels for s in _sums(rows))
     return mean, (square - mean * mean).clamp_min(0)
 
 
-def _sums(rows: Tensor) -> Tensor:
-    """Sum (B, N, C) over N to (B, C) float64."""
+def _sums(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum (B, N, C) and its squares over N, each to (B, C) float64."""
     b, n, c = rows.shape
     aligned = n - n % _ROWS
-    blocks = rows[:, :aligned].reshape(b, -1, _ROWS, c).sum(2).double()
-    remainder = rows[:, aligned:].double().sum(1, keepdim=True)
-    return torch.cat([blocks, remainder], 1).sum(1)
+    sums, squares = [], []
+    for start in range(0, aligned, _CHUNK_ROWS):
+        blocks = rows[:, start : min(start + _CHUNK_ROWS, aligned)].reshape(b, -1, _ROWS, c)
+        sums.append(blocks.sum(2).double())
+        squares.append(blocks.square().sum(2).double())
+    remainder = rows[:, aligned:]
+    sums.append(remainder.double().sum(1, keepdim=True))
+    squares.append(remainder.square().double().sum(1, keepdim=True))
+    return torch.cat(sums, 1).sum(1), torch.cat(squares, 1).sum(1)

@@ -82,6 +82,13 @@ def mix(
     return tokens.transpose(1, 2).reshape(b, c, i, j, k), tuple(traces)
 
 
+def padded(x: Tensor) -> Tensor:
+    """Pad (B, C, I, J, K) with zeros at the far ends to multiples of `STRIDE`; channels-last."""
+    _, _, i, j, k = x.shape
+    larger = functional.pad(x, [n for size in (k, j, i) for n in (0, -size % STRIDE)])
+    return larger.contiguous(memory_format=torch.channels_last_3d)
+
+
 class Features(NamedTuple):
     """Encoder output, fine to coarse."""
 
@@ -114,11 +121,11 @@ class Encoder(nn.Module):
 
     @override
     def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
-        """Return features of (B, inputs, I, J, K); I, J, K are multiples of `STRIDE`.
+        """Return features of (B, inputs, I, J, K), padded by `padded`.
 
         `place` as for `position_code`.
         """
-        full = silu(self.stem(x))
+        full = silu(self.stem(padded(x)))
         half = self.to_half(full)
         quarter = self.to_quarter(half)
         eighth = self.to_eighth(quarter)

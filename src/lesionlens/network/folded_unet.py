@@ -16,11 +16,13 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.convolution import Conv3d
-from lesionlens.network.deterministic import predicts_on_cpu
+from lesionlens.network.deterministic import predicts_on_cpu, silu
 from lesionlens.network.encoder import Residual
 
 WIDTHS = (24, 32, 48, 64)
 _FINE = 4
+_SLAB_CELLS = 8
+"""Folded voxels along the first axis whose outline is predicted at once on a CPU."""
 
 
 def fold(image: Tensor) -> Tensor:
@@ -73,12 +75,30 @@ class FoldedUNet(nn.Module):
         for block in self.down:
             x = block(x)
             skips.append(x)
+        skips.pop()
         for level in reversed(range(len(self.up))):
             upsampled = functional.interpolate(x, scale_factor=2, mode="trilinear")
-            x = self.up[level](torch.cat([skips[level], upsampled], 1))
-        fine = torch.cat([unfold(self.open(x)), image], 1)
-        out: Tensor = self.last(functional.silu(self.fine(fine)))
+            x = self.up[level](torch.cat([skips.pop(), upsampled], 1))
+        if predicts_on_cpu(image):
+            return self._slab_logits(x, image)
+        return self._fine_logits(x, image)
+
+    def _fine_logits(self, cells: Tensor, image: Tensor) -> Tensor:
+        """Logits of folded features and the image at its own voxels."""
+        fine = torch.cat([unfold(self.open(cells)), image], 1)
+        out: Tensor = self.last(silu(self.fine(fine)))
         return out
+
+    def _slab_logits(self, cells: Tensor, image: Tensor) -> Tensor:
+        """Return the logits of `_fine_logits` slab by slab, which takes less memory."""
+        cell_rows = cells.shape[2]
+        slabs = []
+        for start in range(0, cell_rows, _SLAB_CELLS):
+            stop = min(start + _SLAB_CELLS, cell_rows)
+            first, last = max(start - 1, 0), min(stop + 1, cell_rows)  # two 3x3x3 convolutions
+            logits = self._fine_logits(cells[:, :, first:last], image[:, :, 2 * first : 2 * last])
+            slabs.append(logits[:, :, 2 * (start - first) : 2 * (stop - first)])
+        return torch.cat(slabs, 2)
 
 
 def load_folded_unet(path: Path, channels: int = 1) -> FoldedUNet:

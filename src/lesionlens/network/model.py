@@ -6,14 +6,13 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.attention import Form, GridCrossAttention, SelfAttention, SelfTrace
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
 from lesionlens.network.decoder import Decoder
-from lesionlens.network.encoder import STRIDE, Encoder
+from lesionlens.network.encoder import Encoder
 from lesionlens.network.lesion_queries import LesionOutput, LesionQueries
 from lesionlens.network.queries import QueryDecoder
 
@@ -101,18 +100,19 @@ class LensNetwork(nn.Module):
         i, j, k = x.shape[2:]
         if place is None:
             place = x.new_tensor([-1.0, 1.0]).expand(len(x), 3, 2)
-        padded = functional.pad(x, [n for size in (k, j, i) for n in (0, -size % STRIDE)])
-        size = (padded.shape[2], padded.shape[3], padded.shape[4])
-        features = self.encoder(padded, place, trace=trace)
+        features = self.encoder(x, place, trace=trace)
         layers = features.trace
         pyramid = self.decoder(features)
-        del padded, features  # a third of the memory
+        del features  # a third of the memory
         outputs = self.queries(pyramid, trace=trace)
         quarter, half, full = outputs.masks
         logits = full + self.refine(pyramid.full).float()
         attention_trace = None
         if trace:
-            attention_trace = AttentionTrace(layers, outputs.cross_attention, size)
+            _, _, *size = pyramid.full.shape
+            attention_trace = AttentionTrace(
+                layers, outputs.cross_attention, (size[0], size[1], size[2])
+            )
         attention = outputs.attention[..., :i, :j, :k]
         return LensOutput(
             logits=logits[..., :i, :j, :k],

@@ -232,8 +232,8 @@ def _run_engine(
     preliminary.notify(engine, prepared, context, first)
     with context.stage("network"):
         prediction = predict(engine, prepared, context=context)
-        prediction = without_t1_hyperintensity(prediction, prepared)
         trim_memory()
+        prediction = without_t1_hyperintensity(prediction, prepared)
     with context.stage("native grid"):
         probability = native_grid.resample_regions(prediction.probability, prepared, nested=True)
     with context.stage("candidates"):

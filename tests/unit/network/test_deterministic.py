@@ -37,8 +37,19 @@ def test_a_group_norm_is_exact(norm, size):
     exact = nn.GroupNorm(4, 32).double()
     exact.load_state_dict(norm.state_dict())
     with torch.inference_mode():
-        assert torch.allclose(norm(x).double(), exact(x.double()), atol=5e-6, rtol=0)
-        assert norm(x).is_contiguous(memory_format=torch.channels_last_3d)
+        expected = exact(x.double())
+        normalised = norm(x)
+    assert torch.allclose(normalised.double(), expected, atol=5e-6, rtol=0)
+    assert normalised.is_contiguous(memory_format=torch.channels_last_3d)
+    assert normalised.data_ptr() == x.data_ptr()  # no second volume
+
+
+def test_a_group_norm_sums_many_voxels_as_few(norm):
+    x = scan(1, 32, 40, 40, 40)  # several chunks
+    repeated = x.repeat(1, 1, 2, 1, 1).contiguous(memory_format=torch.channels_last_3d)
+    with torch.inference_mode():
+        once, twice = norm(x), norm(repeated)
+    assert torch.allclose(twice[:, :, :40], once, atol=1e-6, rtol=0)
 
 
 def test_training_stays_with_torch(norm):

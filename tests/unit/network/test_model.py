@@ -30,6 +30,18 @@ def test_any_grid_comes_back_as_it_was(network, shape):
     assert output.presence.shape == (1, 3)
 
 
+def test_a_prediction_takes_less_memory_and_answers_as_in_training(network):
+    x = _input((40, 24, 30))
+    before = x.clone()
+    with torch.inference_mode():
+        predicted, again = network(x), network(x)
+    trained = network(x)
+    assert torch.equal(x, before)
+    assert torch.equal(predicted.logits, again.logits)
+    torch.testing.assert_close(predicted.logits, trained.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(predicted.attention, trained.attention, atol=1e-5, rtol=1e-3)
+
+
 def test_attention_adds_up_to_one(network):
     with torch.no_grad():
         total = network(_input()).attention.sum((2, 3, 4))

@@ -19,6 +19,8 @@ from lesionlens.engines.lens.pass_output import PassOutput
 Floats = NDArray[np.float32]
 _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)
+BLUR_VOX = 0.7
+"""On the network's grid: removes the checkerboard pattern from upsampling."""
 METHOD = (
     "cross-attention of the region query to every voxel in the network's last layer, "
     "averaged over heads, smoothed over 0.7 voxels of the network's grid"
@@ -38,6 +40,29 @@ def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
     affine[:3, :3] *= factor
     affine[:3, 3] = grid.to_mm([(factor - 1) / 2] * 3)
     return Grid(shape, affine)
+
+
+def region_attention(
+    weights: Array, matrices: separable.Matrices, brain: Array, refined: Array | None
+) -> Array:
+    """Return (3, I, J, K) attention in the brain's box; each region's sums to one.
+
+    Parameters
+    ----------
+    weights : (3, i, j, k) array
+        Attention on the network's grid.
+    matrices : Matrices
+        From that grid to the box.
+    brain : (I, J, K) array
+    refined : (2, I, J, K) array or None
+        Of patch refinement; the second map is the enhancing tumour's attention.
+    """
+    smoothed = separable.smooth(weights, BLUR_VOX)
+    attention = separable.normalise_sums(separable.apply(smoothed, matrices) * brain)
+    if refined is not None:
+        refined_attention = separable.normalise_sums(refined[1:] * brain)[0]
+        attention[-1] += patch_refinement.WEIGHT * (refined_attention - attention[-1])
+    return attention
 
 
 class AttentionRollout:

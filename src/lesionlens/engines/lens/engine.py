@@ -164,7 +164,7 @@ class LensEngine(LensMethod):
             )
         with fixed_threads(1):  # as in a prediction, which uses the same input
             study = self._fine_cache.input_for(prepared)
-        x = study.input_of(EVERYTHING).to(memory_format=torch.channels_last_3d)
+        x = study.input_of(EVERYTHING)
         channels = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
         cam = gradcam.maps(_logits_of(self._network), layer, x, channels)[target.region]
@@ -186,7 +186,6 @@ class LensEngine(LensMethod):
 
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
-        x = x.to(memory_format=torch.channels_last_3d)
         autocast = devices.autocast_for(self._compute_precision, self._device)
         with torch.inference_mode(), autocast:
             out: LensOutput = self._network(x, place=place, trace=trace, lesions=trace)

@@ -30,6 +30,7 @@ from lesionlens.base.array_ops import (
     to_numpy,
 )
 from lesionlens.base.errors import CancelledError
+from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.prediction import (
@@ -56,7 +57,14 @@ from lesionlens.engines.lens import (
     small_lesions,
     thresholds,
 )
-from lesionlens.engines.lens.attention import METHOD, REFINED_METHOD, coarser, trace_of
+from lesionlens.engines.lens.attention import (
+    BLUR_VOX,
+    METHOD,
+    REFINED_METHOD,
+    coarser,
+    region_attention,
+    trace_of,
+)
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.pass_output import PassOutput
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions, search_notice
@@ -85,8 +93,6 @@ _SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
 """True enhancement in the development cases has a median above .7; false rims and specks around
 cysts are below this value (`research/experiments.md`, "Does it enhance at all?").
 """
-_ATTENTION_BLUR_VOX = 0.7
-"""On the network's grid: removes the checkerboard pattern from upsampling."""
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
@@ -268,34 +274,25 @@ class LensMethod(ABC):
         """Refine the first pass; return the prediction, still without `unperturbed`."""
         out, logits, cavity_probability = first_pass
         box, cut = study.box, study.box_grid
-        brain = to_device(prepared.brain[box].copy(), self._device)
         matrices = separable.matrices(study.grid, cut, antialias=False)
-        fine_logits = separable.apply(logits, matrices)
         refined = self._refined(prepared, study, logits, background, context)
-        if cavity_probability is not None:
-            cavity_probability = separable.apply(cavity_probability, matrices) * brain
-        if refined is not None:
-            fine_logits[-1] += refined[0]
-        probability = outline_refinement.refine(
-            to_numpy(floats(_nested(fine_logits) * brain)),
-            prepared.channels[(slice(None), *box)],
-            prepared.present,
-            prepared.brain[box],
-        )
+        probability = self._outlines(prepared, box, separable.apply(logits, matrices), refined)
         region_thresholds = self._thresholds(study.present, probability[1])
         notices = self._notices if cavity_probability is None else (*self._notices, cavity.NOTICE)
         if search_result is not None:
             probability = search_result.added_to(probability, cut, prepared.channels[T1C][box])
             notices = (*notices, search_notice(len(search_result.lesions)))
-        smoothed = separable.smooth(out.attention[0, : len(Region)], _ATTENTION_BLUR_VOX)
-        attention = separable.normalise_sums(separable.apply(smoothed, matrices) * brain)
-        if refined is not None:
-            refined_attention = separable.normalise_sums(refined[1:] * brain)[0]
-            attention[-1] += patch_refinement.WEIGHT * (refined_attention - attention[-1])
-        method = METHOD if refined is None else REFINED_METHOD
+        probabilities = _by_region(network_input.paste_box(probability, prepared, box))
+        del probability
+        brain = to_device(prepared.brain[box].copy(), self._device)
+        if cavity_probability is not None:
+            cavity_probability = separable.apply(cavity_probability, matrices) * brain
+            cavity_probability = network_input.paste_box(cavity_probability, prepared, box)[0]
+        attention = region_attention(out.attention[0, : len(Region)], matrices, brain, refined)
         maps = _by_region(network_input.paste_box(attention, prepared, box))
+        method = METHOD if refined is None else REFINED_METHOD
         return Prediction(
-            probability=_by_region(network_input.paste_box(probability, prepared, box)),
+            probability=probabilities,
             engine=self.info,
             trace=trace_of(out, maps, method, study.grid, prepared),
             notices=notices,
@@ -303,9 +300,24 @@ class LensMethod(ABC):
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
-            cavity=cavity_probability
-            if cavity_probability is None
-            else network_input.paste_box(cavity_probability, prepared, box)[0],
+            cavity=cavity_probability,
+        )
+
+    def _outlines(
+        self, prepared: PreparedStudy, box: Box, logits: Array, refined: Array | None
+    ) -> Floats:
+        """Return the nested probabilities of (3, I, J, K) logits in the brain's box."""
+        brain = prepared.brain[box]
+        if refined is not None:
+            logits[-1] += refined[0]
+        nested = outline_refinement.nested_probabilities(logits)
+        del logits
+        nested *= to_device(brain.copy(), self._device)
+        return outline_refinement.refine(
+            to_numpy(floats(nested)),
+            prepared.channels[(slice(None), *box)],
+            prepared.present,
+            brain,
         )
 
     def _first_pass(
@@ -396,9 +408,7 @@ class LensMethod(ABC):
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
             context.check(PERTURBATION)
-            arrays = [study.input_of(perturbation) for perturbation in batch]
-            x = arrays[0] if len(arrays) == 1 else namespace(arrays[0]).concatenate(arrays)
-            return sigmoid(self._calibrated(self._pass(x).logits))
+            return sigmoid(self._calibrated(self._pass(study.batch_of(batch)).logits))
 
         def predict_missing(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
             size = 1 if fine else self._batch_size  # memory: two fine ones at once take 2 GB
@@ -471,7 +481,7 @@ class LensMethod(ABC):
                 background.close()
                 outputs += [next(iter(self._map_passes(run, [window]))) for window in remaining]
         correction, attention = patch_refinement.refine(plan, logits[-1], study, outputs)
-        maps = [correction, separable.smooth(attention, _ATTENTION_BLUR_VOX)]
+        maps = [correction, separable.smooth(attention, BLUR_VOX)]
         matrices = separable.matrices(study.grid, first.box_grid, antialias=False)
         return separable.apply(namespace(correction).stack(maps), matrices)
 
@@ -484,14 +494,6 @@ def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | No
     probabilities = to_numpy(floats(lesions.class_probabilities()[0]))
     i, j, k = probabilities.shape[1:]
     return ClassProbabilities(probabilities, coarser(grid, 2, (i, j, k)))
-
-
-def _nested(logits: Array) -> Array:
-    """Return probabilities of (3, I, J, K) logits, each at most that of its enclosing region."""
-    outer, core, enhancing = sigmoid(logits)
-    xp = namespace(logits)
-    core = xp.minimum(core, outer)  # much faster than `cummin` along an axis of three
-    return xp.stack([outer, core, xp.minimum(enhancing, core)])
 
 
 def _by_region(maps: Floats) -> dict[Region, Floats]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.array_ops import logit, sigmoid
+from lesionlens.base.array_ops import Array, logit, namespace, sigmoid
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.labels import MrSequence
 from lesionlens.engines import separable
@@ -93,6 +93,14 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     out = probability.copy()
     out[:, *box] = refined * within
     return out
+
+
+def nested_probabilities(logits: Array) -> Array:
+    """Return probabilities of (3, I, J, K) logits, each at most that of its enclosing region."""
+    outer, core, enhancing = sigmoid(logits)
+    xp = namespace(logits)
+    core = xp.minimum(core, outer)  # much faster than `cummin` along an axis of three
+    return xp.stack([outer, core, xp.minimum(enhancing, core)])
 
 
 def _ramp(probability: Floats) -> Floats:
