@@ -55,6 +55,10 @@ class ReadingProtocol:
     washout_days: Annotated[int, Field(ge=0)] = 28
     require_rating: bool = False
 
+    def n_reads(self, n_listed: int) -> int:
+        """Return the number of planned reads, given the number of studies in the list."""
+        return len(self.readers) * len(self.arms) * (len(self.cases) or n_listed)
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:

@@ -167,6 +167,17 @@ def test_a_lesion_at_two_examinations_has_the_score_of_each(tmp_path):
     assert scores == {"then": 0.9, "now": 0.0}
 
 
+def test_progress_counts_the_reads_that_nobody_has_begun(tmp_path):
+    """It said "1 of 1 reads complete" of a study of 120."""
+    (tmp_path / FILE).write_text("title = 'x'\nseed = 7\nreaders = ['A', 'B']")
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry(case, "/x") for case in CASES])
+        first = rows_of(database, "A", PROTOCOL)[0]
+        ReadSession(database, ReadKey(first.entry.name, "A", 1, first.arm)).sign("x")
+    written = tables_of(tmp_path, tmp_path / "out")
+    assert written.progress_text == f"1 of 120 reads complete: 1 {first.arm}"
+
+
 def test_tables_that_are_cancelled_are_not_written_and_earlier_ones_stay(tmp_path):
     """The window ignored *Cancel*, and wrote them."""
     with closing(open_worklist_database(tmp_path)) as database:
