@@ -11,7 +11,12 @@ from lesionlens.cli.worklist import List
 def plan(folder: List, json: options.Json = False) -> CommandOutput:
     """Show the reading order and arms of each reader in LIST/protocol.toml."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
-    from lesionlens.site.worklist.protocol import FILE, assignments, read_protocol
+    from lesionlens.site.worklist.protocol import (
+        FILE,
+        assignments,
+        check_unchanged,
+        read_protocol,
+    )
 
     with existing_worklist_database(folder, reading=True) as database:
         protocol = read_protocol(folder)
@@ -22,6 +27,7 @@ def plan(folder: List, json: options.Json = False) -> CommandOutput:
                 next_step="Write one, see docs/how-to/reading.md",
             )
         cases = tuple(entry.name for entry in database.entries())
+        check_unchanged(protocol, cases, database.reads())
     planned_reads = [
         read for reader in protocol.readers for read in assignments(protocol, reader, cases)
     ]

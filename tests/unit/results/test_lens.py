@@ -275,7 +275,9 @@ def test_a_fresh_result_is_returned_by_another_process(result):
     assert sent.candidates == result.candidates
     np.testing.assert_array_equal(sent.attention["wt"].data, result.attention["wt"].data)
     assert sent.sentence() == result.sentence()
-    with pytest.raises(UnusableInputError, match="keeps no self-attention"):
+    with pytest.raises(
+        UnusableInputError, match="was reopened, or whose engine keeps no self-attention"
+    ):
         sent.probe((20, 20, 20))
     assert copy.copy(result).engine is result.engine
 

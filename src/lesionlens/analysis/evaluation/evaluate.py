@@ -42,7 +42,7 @@ def evaluate(
     Raises
     ------
     UnusableInputError
-        No case has a result, or a reference is invalid.
+        No case has a result, a reference is invalid, or a case's result is its reference.
     """
     result_paths = _result_paths(predictions, cases)
     if not result_paths:
@@ -58,8 +58,10 @@ def evaluate(
     for number, case in enumerate(cases):
         context.progress(f"scoring {case.name}", number / len(cases))
         result_path = result_paths.get(case.name, predictions / case.name)
+        _refuse_reference(case, result_path)
         scores.append(score_case(case, result_path, convention_of(case)))
         scores[-1].ranked &= not all_plain
+        _note_copy(scores[-1], case, result_path)
     _note_repeated(scores)
     _note_exchanged(scores, cases)
     if len(cases) == 1:
@@ -67,6 +69,26 @@ def evaluate(
         if path in segmentations.values() and segmentations.get(cases[0].name) != path:
             scores[0].problems.append(f"scored from {path.name}, the only segmentation there")
     return scores
+
+
+def _refuse_reference(case: Case, result_path: Path) -> None:
+    """Refuse a reference that would be compared with itself."""
+    reference = case.reference_path
+    if reference is not None and result_path.is_file() and result_path.samefile(reference):
+        raise UnusableInputError(
+            found=f"the reference of case {case.name!r}, {reference.name}, as its result",
+            expected="a folder of results, then a folder of cases with their references",
+            next_step="Give the results a folder of their own, and name that first",
+        )
+
+
+def _note_copy(score: CaseScore, case: Case, result_path: Path) -> None:
+    """Report a segmentation of a lesion that is a copy of its reference."""
+    reference = case.reference_path
+    if reference is None or score.healthy or not result_path.is_file():
+        return
+    if sha256_of(result_path) == sha256_of(reference):
+        score.problems.append(f"{result_path.name} is a copy of the reference")
 
 
 def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:

@@ -92,7 +92,7 @@ def _voxel_weights(
 ) -> NDArray[np.float32]:
     if trace is None or trace.probe_row is None:
         raise UnusableInputError(
-            found="a result whose engine keeps no self-attention",
+            found="a result that was reopened, or whose engine keeps no self-attention",
             expected="one with the capability `probe`",
             next_step="Analyse the study again, with `lens` or a bundle with self-attention",
         )
@@ -187,7 +187,7 @@ def layer_attention_raw(
     """
     if trace is None or trace.layer_attention is None:
         raise UnusableInputError(
-            found="a result whose engine keeps no single layers",
+            found="a result that was reopened, or whose engine keeps no single layers",
             expected="a fresh one of the engine `lens`",
             next_step="Analyse the study again with the engine `lens`",
         )

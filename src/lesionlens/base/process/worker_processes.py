@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 import threading
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+_starting = threading.Lock()
 
 
 @contextmanager
@@ -32,6 +34,22 @@ def interrupts_blocked() -> Iterator[None]:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def main_script_hidden() -> Iterator[None]:
+    """Start workers within the block: they do not run the script of the parent again.
+
+    `multiprocessing` imports it in each worker for the sake of functions defined in it. Without a
+    guard it would start workers itself, and a script from standard input cannot be found.
+    """
+    with _starting:
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
 
 
 def leave_interrupts_to_parent() -> None:

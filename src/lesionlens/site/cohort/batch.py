@@ -33,8 +33,7 @@ def batch(
     out : str or Path
         Output folder for one result folder per study, `cohort.csv` and `cohort.parquet`.
     workers : int
-        Number of processes; 1 runs in this process. A script that uses more must guard its main
-        part by ``if __name__ == "__main__":``.
+        Number of processes; 1 runs in this process.
     resume : bool
         Skip studies that are complete and unchanged.
     device, weights : str

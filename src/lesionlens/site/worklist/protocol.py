@@ -9,7 +9,7 @@ from the seed by SHA-256: it is the same on any machine and in any release.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass as checked
 from lesionlens.base.errors import ReadError
 from lesionlens.base.files.bounded_read import read_toml
 from lesionlens.base.files.file_model import first_problem
-from lesionlens.site.database.records import Arm
+from lesionlens.site.database.records import Arm, Read, ReadKey
 
 FILE = "protocol.toml"
 
@@ -54,6 +54,10 @@ class ReadingProtocol:
     cases: tuple[str, ...] = ()
     washout_days: Annotated[int, Field(ge=0)] = 28
     require_rating: bool = False
+
+    def n_reads(self, n_listed: int) -> int:
+        """Return the number of planned reads, given the number of studies in the list."""
+        return len(self.readers) * len(self.arms) * (len(self.cases) or n_listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,40 @@ def assignments(
             for n in order
         ]
     return tuple(plan)
+
+
+def check_unchanged(protocol: ReadingProtocol, cases: Sequence[str], reads: Iterable[Read]) -> None:
+    """Refuse a plan that has changed since a reader began: cases would recur in other arms.
+
+    Parameters
+    ----------
+    cases : sequence of str
+        Names of the studies in the list.
+    reads : iterable of Read
+        All reads in the list.
+
+    Raises
+    ------
+    ReadError
+        A case was read in another session or arm than the protocol now says.
+    """
+    keys = [r.key for r in reads if r.key.session and r.key.reader in protocol.readers]
+    planned = {
+        ReadKey(read.case, read.reader, read.session, read.arm)
+        for reader in {key.reader for key in keys}
+        for read in assignments(protocol, reader, cases)
+    }
+    changed = next((key for key in keys if key not in planned), None)
+    if changed is not None:
+        raise ReadError(
+            found=f"a reader study that was changed after {changed.reader} had begun: in session "
+            f"{changed.session}, {changed.study!r} was read as {changed.arm.value!r}, which is no "
+            "longer planned",
+            expected="the same seed, cases, arms and order of readers as before",
+            next_step=f"Undo the change of {FILE}. If studies were added to the list, name those "
+            "of the reader study there: cases = […]. For another reader study, make a list of its "
+            "own",
+        )
 
 
 def _order_key(protocol: ReadingProtocol, *parts: str) -> bytes:

@@ -12,7 +12,12 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.site.database.reads import state_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
 from lesionlens.site.database.worklist_database import WorklistDatabase, without_findings
-from lesionlens.site.worklist.protocol import Assignment, ReadingProtocol, assignments
+from lesionlens.site.worklist.protocol import (
+    Assignment,
+    ReadingProtocol,
+    assignments,
+    check_unchanged,
+)
 
 SAME_PLACE_MM = 10.0
 """Maximum distance of two readers' marks for the same position."""
@@ -43,11 +48,12 @@ def rows_of(
     Raises
     ------
     ReadError
-        The reader is not in the protocol.
+        The reader is not in the protocol, or it was changed after a reader had begun.
     """
     entries = {entry.name: entry for entry in database.entries()}
     reads = {read.key: read for read in database.reads()}
     if protocol is not None:
+        check_unchanged(protocol, tuple(entries), reads.values())
         plan = assignments(protocol, reader, tuple(entries))
         return tuple(
             _assigned_row(entries[assignment.case], assignment, reads) for assignment in plan
@@ -85,6 +91,8 @@ def locked_until(
 ) -> str | None:
     """Return the end of a row's lock between sessions; None if it is not locked.
 
+    It follows all reads of earlier sessions, and those of the same study in later ones.
+
     Parameters
     ----------
     protocol : ReadingProtocol
@@ -92,11 +100,16 @@ def locked_until(
     now : datetime, optional
         Current time; default: the clock's.
     """
-    earlier_reads = [r for r in reads if 0 < r.key.session < row.session and r.acts]
-    if not earlier_reads:
+    other_reads = [
+        read
+        for read in reads
+        if 0 < read.key.session < row.session
+        or (read.key.session > row.session and read.key.study == row.entry.name)
+    ]
+    act_times = [datetime.fromisoformat(r.acts[-1].time) for r in other_reads if r.acts]
+    if not act_times:
         return None
-    last_act_time = max(datetime.fromisoformat(read.acts[-1].time) for read in earlier_reads)
-    unlock_time = last_act_time + timedelta(days=protocol.washout_days)
+    unlock_time = max(act_times) + timedelta(days=protocol.washout_days)
     return None if (now or datetime.now(UTC)) >= unlock_time else unlock_time.date().isoformat()
 
 

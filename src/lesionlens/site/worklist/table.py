@@ -46,7 +46,7 @@ class ReaderStudyTables:
     marks: Path
     """One row per mark or decided candidate."""
     n_reads: int
-    """Number of reads."""
+    """Number of reads; of a reader study those that are planned, begun or not."""
     complete: tuple[tuple[str, int], ...]
     """Number of complete reads, by arm."""
 
@@ -75,13 +75,14 @@ def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> Reade
     """
     check_target(out)
     with existing_worklist_database(folder, reading=True) as database:
-        is_reader_study = read_protocol(folder) is not None
-        reads = [read for read in database.reads() if bool(read.key.session) is is_reader_study]
-        scores = network_scores(folder, [entry.name for entry in database.entries()], context)
+        protocol, names = read_protocol(folder), [entry.name for entry in database.entries()]
+        reads = [r for r in database.reads() if bool(r.key.session) is (protocol is not None)]
+        scores = network_scores(folder, names, context)
     context.check(_STAGE)
     paths = write_tables(reads, scores, out)
     arms = Counter(read.key.arm.value for read in reads if read.complete)
-    return ReaderStudyTables(*paths, len(reads), tuple(arms.items()))
+    n_reads = len(reads) if protocol is None else protocol.n_reads(len(names))
+    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()))
 
 
 def write_tables(

@@ -99,6 +99,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     study_paths = studies_of(results, studies)
     read = partial(read_signed, readers=(*readers, *readers_of(results)))
     reviews: list[SignedReview] = []
+    errors: dict[str, UnusableInputError] = {}
     unmatched_names = sorted(patients.keys() - {folder.name for folder in folders})
     left_out = [
         (name, f"{PATIENTS_NAME} names it, and no result has this name") for name in unmatched_names
@@ -121,19 +122,34 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             review_readers = {event.reader for event in saved.review.events}
             refuse_marks(saved, folder.name, logged_marks(saved.run, review_readers, folder.parent))
         except UnusableInputError as error:
+            errors[folder.name] = error
             left_out.append((folder.name, error.found))
             continue
         reviews.append(_signed_review(case, saved, study_path))
     if not reviews or (left_out and len({review.case.patient for review in reviews}) < 2):
-        problem = "no signed review" if not reviews else "signed reviews of one patient"
-        raise UnusableInputError(
-            found=f"{problem} among {len(folders)} results in {results.name!r}"
-            + "".join(f"; {name} is not used: {reason}" for name, reason in left_out[:1]),
-            expected="results of `lesionlens batch` or of a worklist that a reader has signed",
-            next_step="Read them in napari and sign each; name the reader with --reader where they "
-            "were not exported",
+        first = next(iter(left_out), None)
+        raise _too_few(
+            "signed reviews of one patient" if reviews else "no signed review",
+            f"{len(folders)} results in {results.name!r}",
+            "" if first is None else f"; {first[0]} is not used: {first[1]}",
+            None if first is None else errors.get(first[0]),
         )
     return Gathered(tuple(reviews), tuple(left_out))
+
+
+def _too_few(
+    problem: str, source: str, example: str, error: UnusableInputError | None
+) -> UnusableInputError:
+    """Return the error of too few reviews, with the next step for the result in the example."""
+    found = f"{problem} among {source}{example}"
+    if error is not None:
+        return UnusableInputError(found=found, expected=error.expected, next_step=error.next_step)
+    return UnusableInputError(
+        found=found,
+        expected="results of `lesionlens batch` or of a worklist that a reader has signed",
+        next_step="Read them in napari and sign each; name the reader with --reader where they "
+        "were not exported",
+    )
 
 
 def read_signed(folder: Path, readers: Sequence[str] = ()) -> SavedResult:

@@ -649,6 +649,20 @@ def test_plain_segmentations_lie_in_folders_too_and_follow_the_convention(plain,
     assert "answer_of_net.nii.gz" in score.problems[0]
 
 
+def test_a_reference_is_not_scored_against_itself(plain, tmp_path):
+    """The folder of the cases in place of the results had a Dice of 1, without a word."""
+    cases = [case for case in find_cases(plain[1]) if case.name == "a"]
+    folder = tmp_path / "cases"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "seg.nii.gz").symlink_to(cases[0].reference_path)
+    with pytest.raises(UnusableInputError, match="reference of case 'a'"):
+        evaluate(folder, cases, lambda _: None)
+    (folder / "a" / "seg.nii.gz").unlink()
+    shutil.copy(cases[0].reference_path, folder / "a" / "answer.nii.gz")
+    (score,) = evaluate(folder, cases, lambda _: None)
+    assert score.problems[-1] == "answer.nii.gz is a copy of the reference"
+
+
 def test_a_segmentation_named_after_another_case_is_not_scored_without_a_word(plain):
     (plain[0] / "b.nii.gz").unlink()
     (plain[0] / "c.nii.gz").unlink()

@@ -67,6 +67,19 @@ if __name__ == "__main__":
     list(in_processes(jobs, tasks.waits, 2, RunContext()))
 """
 
+UNGUARDED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+print("begun")
+import tasks
+from lesionlens.base.run_context import SILENT
+from lesionlens.site.cohort.processes import in_processes
+from lesionlens.site.cohort.studies import StudyJob
+jobs = [StudyJob(name, Path(sys.argv[1]), Path(sys.argv[1])) for name in "abc"]
+print(*sorted(one.message for one in in_processes(jobs, tasks.dies_once, 2, SILENT)))
+"""
+
 
 @pytest.fixture
 def tasks(tmp_path, monkeypatch):
@@ -141,6 +154,21 @@ def test_workers_and_their_parent_open_no_socket(tasks, tmp_path):
         found.append(outcome)
     assert sorted((one.name, one.message) for one in found) == [("a", ""), ("b", ""), ("c", "")]
     assert during <= before
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+def test_workers_do_not_run_the_script_that_starts_them(tasks, tmp_path, stdin):
+    """Without a guard each ran `batch` again; from standard input none could start."""
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    ran = subprocess.run(
+        [sys.executable, "-" if stdin else script, tmp_path],
+        input=UNGUARDED if stdin else "",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.split() == ["begun", "done", "done", "done"], ran.stderr
 
 
 def test_a_study_whose_worker_died_is_tried_once_more(tasks, tmp_path):

@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -166,6 +167,17 @@ def test_a_lesion_at_two_examinations_has_the_score_of_each(tmp_path):
     assert scores == {"then": 0.9, "now": 0.0}
 
 
+def test_progress_counts_the_reads_that_nobody_has_begun(tmp_path):
+    """It said "1 of 1 reads complete" of a study of 120."""
+    (tmp_path / FILE).write_text("title = 'x'\nseed = 7\nreaders = ['A', 'B']")
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry(case, "/x") for case in CASES])
+        first = rows_of(database, "A", PROTOCOL)[0]
+        ReadSession(database, ReadKey(first.entry.name, "A", 1, first.arm)).sign("x")
+    written = tables_of(tmp_path, tmp_path / "out")
+    assert written.progress_text == f"1 of 120 reads complete: 1 {first.arm}"
+
+
 def test_tables_that_are_cancelled_are_not_written_and_earlier_ones_stay(tmp_path):
     """The window ignored *Cancel*, and wrote them."""
     with closing(open_worklist_database(tmp_path)) as database:
@@ -188,7 +200,8 @@ def test_tables_that_are_cancelled_are_not_written_and_earlier_ones_stay(tmp_pat
 def test_the_list_of_a_reader_study_tells_nothing_of_the_network_nor_of_others(tmp_path):
     database = open_worklist_database(tmp_path)
     database.add_studies([StudyEntry(case, "/x", candidates=2, highest=0.9) for case in CASES])
-    ReadSession(database, ReadKey(CASES[0], "B", 1, Arm.MAPS)).sign("x")
+    other = rows_of(database, "B", PROTOCOL)[0]
+    ReadSession(database, ReadKey(other.entry.name, "B", 1, other.arm)).sign("x")
     rows = rows_of(database, "A", PROTOCOL)
     assert len(rows) == 60
     assert {(r.entry.candidates, r.entry.highest, r.other_states) for r in rows} == {
@@ -202,10 +215,47 @@ def test_the_time_between_sessions_is_kept(tmp_path):
     rows = rows_of(database, "A", PROTOCOL)
     later = next(row for row in rows if row.session == 2)
     assert locked_until(PROTOCOL, later, database.reads()) is None
-    ReadSession(database, ReadKey(CASES[0], "A", 1, Arm.UNAIDED)).close()
+    first = rows[0]
+    ReadSession(database, ReadKey(first.entry.name, "A", 1, first.arm)).close()
     now = datetime.now(UTC)
     assert locked_until(PROTOCOL, later, database.reads(), now + timedelta(days=27)) is not None
     assert locked_until(PROTOCOL, later, database.reads(), now + timedelta(days=29)) is None
+
+
+def test_a_study_read_in_a_later_session_first_is_locked_in_the_earlier_ones(tmp_path):
+    """Session 1 stayed open on the day on which its study had been read with the analysis."""
+    database = open_worklist_database(tmp_path)
+    database.add_studies([StudyEntry(case, "/x") for case in CASES])
+    rows = rows_of(database, "A", PROTOCOL)
+    later = next(row for row in rows if row.session == 2)
+    ReadSession(database, ReadKey(later.entry.name, "A", 2, later.arm)).close()
+    now = datetime.now(UTC)
+    reads, soon = database.reads(), now + timedelta(days=27)
+    locked = [row.entry.name for row in rows[:20] if locked_until(PROTOCOL, row, reads, soon)]
+    assert locked == [later.entry.name]
+    earlier = next(r for r in rows if (r.session, r.entry.name) == (1, later.entry.name))
+    assert locked_until(PROTOCOL, earlier, reads, now + timedelta(days=29)) is None
+
+
+@pytest.mark.parametrize("change", ["a study is added", "seed", "order of readers"])
+def test_a_reader_study_that_changes_after_it_was_begun_is_refused(tmp_path, change):
+    """A study that a second scan added gave others another arm: they were to be read twice."""
+    database, protocol = open_worklist_database(tmp_path), PROTOCOL
+    database.add_studies([StudyEntry(case, "/x") for case in CASES])
+    for row in rows_of(database, "A", protocol):
+        if row.session == 1:
+            ReadSession(database, ReadKey(row.entry.name, "A", 1, row.arm)).sign("x")
+    changed = {
+        "a study is added": protocol,
+        "seed": replace(protocol, seed=8),
+        "order of readers": replace(protocol, readers=("B", "A")),
+    }[change]
+    database.add_studies([StudyEntry("new", "/x")] * (changed is protocol))
+    for reader in "AB":  # B would begin by a plan that does not fit A's
+        with pytest.raises(ReadError, match="changed after A had begun"):
+            rows_of(database, reader, changed)
+    rows = rows_of(database, "A", replace(protocol, cases=CASES))
+    assert {row.state for row in rows if row.session == 1} == {StudyState.SIGNED}
 
 
 def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):

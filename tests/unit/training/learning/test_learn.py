@@ -238,8 +238,11 @@ def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
 
 
 def test_studies_that_are_elsewhere_are_named_as_the_reason(reviews, tmp_path):
-    with pytest.raises(UnusableInputError, match=r"a is not used: no study 'a' in 'nothere'"):
+    with pytest.raises(
+        UnusableInputError, match=r"a is not used: no study 'a' in 'nothere'"
+    ) as caught:
         gather(reviews / "results", tmp_path / "nothere")
+    assert "Name the right folder with --studies" in caught.value.next_step, "all are signed"
     for studies in (None, reviews / "studies"):
         with pytest.raises(ConfigError, match="no folder 'nothere'"):
             gather(tmp_path / "nothere", studies)

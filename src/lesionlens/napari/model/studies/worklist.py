@@ -227,7 +227,7 @@ class WorklistSession(ScreenHolder):
         Raises
         ------
         ReadError
-            The protocol requires more days since the previous session.
+            The protocol requires more days since another session.
         ResourceError
             The list's folder has vanished: no decision could be stored.
         """
@@ -241,8 +241,9 @@ class WorklistSession(ScreenHolder):
         if until is not None:
             raise ReadError(
                 found=f"session {row.session} before {until}",
-                expected=f"{self.protocol.washout_days} days since the previous session",
-                next_step="Come back then, or continue the previous session",
+                expected=f"{self.protocol.washout_days} days since the previous session, and "
+                "since this study was read in any other",
+                next_step="Come back then, or continue the session that you have begun",
             )
 
     def ahead(self, running: bool) -> None:
