@@ -165,14 +165,14 @@ class Lens:
         _check_arguments(study, options, context, first)
         started = utc_now()
         context = context.timed()
-        with unchanged(study), ThreadPoolExecutor(1) as executor, retained_memory():
+        with unchanged(study), ThreadPoolExecutor(1) as executor:
             inputs = executor.submit(inputs_of, study)
             name_check = executor.submit(_name_quality_check, study)
             prepared = self._prepare_study(study, context, options)
             engine = self.engine
             if (quality_check := name_check.result()) is not None:
                 prepared = replace(prepared, quality=(*prepared.quality, quality_check))
-            with exclusive_use(engine, context):
+            with exclusive_use(engine, context), retained_memory():
                 prediction, probability, cavity, flagged, explained = _run_engine(
                     engine, prepared, context, first
                 )
