@@ -115,7 +115,10 @@ def draw(head: Head, size: int, rng: np.random.Generator) -> Crop:
     lesion_mask = np.where(kind == 2, 1.0, 0.0).astype(np.float32)
     for _ in range(int(rng.choice([0, 1, 2, 3, 5], p=(0.25, 0.3, 0.2, 0.15, 0.1)))):
         _add_lesion(images, tissue, lesion_mask, rng)
-    images = _degraded(images * brain, rng) * brain
+    images *= brain
+    if rng.random() < 0.2:
+        brain |= _add_remnant(images, brain, rng)
+    images = _degraded(images, rng) * brain
     present = head.present.copy()
     present[[T1, T2, FLAIR]] &= rng.random(3) > (0.15, 0.2, 0.2)
     images *= present[:, None, None, None]
@@ -292,6 +295,24 @@ def _add_dura(images: Floats, tissue: _About, rng: np.random.Generator) -> None:
     patches = _soft(tissue.fine - rng.uniform(-0.5, 1.5), 0.3)
     layer = _soft((rng.uniform(0.8, 2.2) - depth).astype(np.float32), 0.6) * patches
     images[T1C] += layer * tissue.brain * (tissue.kind <= 1) * rng.uniform(0.8, 4.0)
+
+
+def _add_remnant(images: Floats, brain: Mask, rng: np.random.Generator) -> Mask:
+    """Draw what brain extraction left outside the brain; return its voxels."""
+    outside = np.argwhere(~brain)
+    remnant = np.zeros_like(brain)
+    if not len(outside):
+        return remnant
+    centre = outside[rng.integers(len(outside))]
+    radius = float(rng.uniform(2.0, 8.0))
+    box = _around(images, centre, int(radius) + 3)
+    distance = _distances(box, centre, np.exp(rng.normal(0, 0.3, 3)))
+    remnant[box] = (distance < radius) & ~brain[box]
+    levels = _levels(*rng.normal(0, 1.2, 4))
+    inner = _soft(radius - rng.uniform(1, 3) - distance, 1.0)[remnant[box]]
+    layer = rng.normal(0, 1.0, 4)[:, None] * inner
+    images[:, remnant] = levels.reshape(4, 1) + layer
+    return remnant
 
 
 def _add_mimic(images: Floats, tissue: _About, rng: np.random.Generator) -> None:
