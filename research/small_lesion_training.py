@@ -2,7 +2,7 @@
 
     python research/small_lesion_training.py POOL --out RUN --minutes 60 [--held-out NAME ...]
     python research/small_lesion_training.py POOL --out RUN --minutes 60 --start W.safetensors
-    python research/small_lesion_training.py POOL --out RUN --release 0.1
+    python research/small_lesion_training.py POOL --out RUN --release 0.3 [--start W.safetensors]
 
 POOL is one of `prompt_pool.py`; `hard_places.py` adds where crops are to be centred more often. RUN
 keeps the checkpoint and a log; `--release` makes its averaged weights those of the package.
@@ -94,18 +94,21 @@ def train(
     unet_training.train(network, batches, out, minutes, average=0.997, warm_up=50, rate=rate)
 
 
-def release(pool: Path, out: Path, version: str) -> None:
+def release(pool: Path, out: Path, version: str, start: Path | None) -> None:
     """Write the averaged weights to the package, with the scans that they were trained on."""
     stored, default_record = (
         checkpoint.load(out),
         json.loads((WEIGHTS / "default.json").read_text()),
     )
-    digests = {f.name: default_record["trained_on"][f.name] for f in sorted(pool.glob("BraTS*"))}
+    names = sorted({f.name.partition("-")[0] for f in pool.glob("BraTS*")})
     record: dict[str, object] = {
         "version": version,
         "steps": stored and int(stored.meta["step"]),
-        "trained_on": digests,
+        "trained_on": {name: default_record["trained_on"][name] for name in names},
     }
+    if start is not None:
+        before = json.loads(start.with_suffix(".json").read_text())
+        record["start"] = {key: before[key] for key in ("version", "steps", "sha256")}
     release_unet(averaged(out, CHANNELS), CHANNELS, NAME, record, FORMAT)
 
 
@@ -116,13 +119,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--held-out", nargs="*", default=[])
-    parser.add_argument("--start", type=Path, help="weights that a new run begins with")
+    parser.add_argument(
+        "--start", type=Path, help="weights that a new run begins with, or began with"
+    )
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--release", metavar="VERSION")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.release:
-        release(options.pool, options.out, options.release)
+        release(options.pool, options.out, options.release, options.start)
         return
     options.out.mkdir(parents=True, exist_ok=True)
     held_out, start = options.held_out, options.start
