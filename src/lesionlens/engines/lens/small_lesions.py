@@ -39,10 +39,9 @@ _MIN_BRAIN_ML = 20.0
 _TOP_FRACTION = 0.3
 """Share of a lesion's most certain voxels that determine its score."""
 _MIN_ML, _MAX_ML = 0.03, 6.0
-_INTERCEPT, _CERTAINTY, _SUSPICION = -3.52, 0.76, 0.26
+_INTERCEPT, _CERTAINTY, _SUSPICION = -2.83, 0.49, 0.238
 """Of the logistic model of a lesion's score, on the mean logit of its most certain voxels and the
-highest whole-tumour logit of the other network there. The intercept is lower than fitted, because
-true lesions are frequent among the fitted places (`research/RESULTS.md`)."""
+highest whole-tumour logit of the other network there (`research/small_lesion_scores.py`)."""
 MIN_SUSPICION = -8.0  # logit
 _LARGE_ML = 10.0  # whole tumour of a lesion that the other network outlines by itself
 _CORE_LOGIT = -0.62  # logit of its usual core threshold
