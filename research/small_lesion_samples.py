@@ -27,6 +27,9 @@ Mask = NDArray[np.bool_]
 T1, T1C, T2, FLAIR = range(4)
 _MIN_DRAWN, _MIN_REAL, _MAX_VOX = 20, 100, 6000  # voxels of a lesion that is to be found
 _MIN_ENHANCING_FRACTION = 0.4  # of such a lesion at least
+HARD_SHARE = 0.25
+"""Share of crops near a place that `hard_places.py` names, where a head has any."""
+_RADII_MM = ((1.7, 4.2), (1.6, 8.0))  # of drawn lesions; the first range is half of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,18 @@ class Head:
         shallow = 2 * np.argwhere((depth > 0) & (depth <= 3))  # of 2 mm
         self._seats = [2 * np.argwhere(depth > 0), shallow, np.argwhere(self.kind == 1)]
         self._own = np.argwhere(self.kind == 2)
+        hard = folder / "hard.npy"
+        self._hard = np.load(hard) if hard.is_file() else np.zeros((0, 3))
 
     def seat(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Return where a crop is centred, (3,) voxels: at a lesion of its own, or anywhere."""
-        if len(self._own) and rng.random() < 0.35:
+        """Return where a crop is centred, (3,) voxels.
+
+        At a lesion of its own, at a place that is no lesion but looks like one, or anywhere.
+        """
+        roll = rng.random()
+        if len(self._hard) and roll > 1 - HARD_SHARE:
+            return np.asarray(self._hard[rng.integers(len(self._hard))], float)
+        if len(self._own) and roll < 0.35:
             return np.asarray(self._own[rng.integers(len(self._own))], float)
         positions = self._seats[rng.choice(3, p=(0.5, 0.35, 0.15))]
         positions = positions if len(positions) else self._seats[0]
@@ -91,16 +102,23 @@ def draw(head: Head, size: int, rng: np.random.Generator) -> Crop:
     kind = np.rint(crop.sample(head.kind[None], crop_frame, nearest=True)[0].numpy()).astype(
         np.uint8
     )
+    if rng.random() < 0.15:
+        brain &= _kept_side(brain, rng)
     images = _recontrasted(images, rng)
     tissue = _About(brain, kind, _noise(size, 6, rng))
     for _ in range(rng.poisson(0.9)):
         _add_vessel(images, tissue, rng)
+    if rng.random() < 0.2:
+        _add_dura(images, tissue, rng)
     for _ in range(rng.poisson(0.6)):
         _add_mimic(images, tissue, rng)
     lesion_mask = np.where(kind == 2, 1.0, 0.0).astype(np.float32)
     for _ in range(int(rng.choice([0, 1, 2, 3, 5], p=(0.25, 0.3, 0.2, 0.15, 0.1)))):
         _add_lesion(images, tissue, lesion_mask, rng)
-    images = _degraded(images * brain, rng) * brain
+    images *= brain
+    if rng.random() < 0.2:
+        brain |= _add_remnant(images, brain, rng)
+    images = _degraded(images, rng) * brain
     present = head.present.copy()
     present[[T1, T2, FLAIR]] &= rng.random(3) > (0.15, 0.2, 0.2)
     images *= present[:, None, None, None]
@@ -191,7 +209,7 @@ def _add_lesion(
     centre = _seat_of_lesion(tissue.brain, tissue.kind, rng)
     if centre is None:
         return
-    radius = float(np.exp(rng.uniform(np.log(1.6), np.log(8.0)))) / SPACING_MM
+    radius = float(np.exp(rng.uniform(*np.log(_RADII_MM[rng.integers(2)])))) / SPACING_MM
     box = _around(images, centre, int(np.ceil(radius + 14.0)))
     distance = _distances(box, centre, np.exp(rng.normal(0, 0.18, 3)))
     kind, fine = tissue.kind[box], tissue.fine[box]
@@ -205,7 +223,7 @@ def _add_lesion(
     texture = part - ndimage.uniform_filter(part, (0, 3, 3, 3))
     is_bright_on_t1 = rng.random() < 0.14  # melanin or blood
     t1 = rng.uniform(0.4, 2.0) if is_bright_on_t1 else rng.uniform(-1.0, 0.4)
-    t1c = max(local, t1) + float(np.exp(rng.uniform(np.log(0.7), np.log(5.0))))
+    t1c = max(local, t1) + float(np.exp(rng.uniform(np.log(0.6), np.log(4.5))))
     intensities = _levels(t1, t1c, rng.uniform(-0.6, 2.0), rng.uniform(-0.6, 2.0))
     intensities = intensities + 0.5 * texture + 0.12 * fine
     if radius > 3 and rng.random() < 0.4:  # necrosis within a rim
@@ -260,6 +278,41 @@ def _add_vessel(images: Floats, tissue: _About, rng: np.random.Generator) -> Non
     images[T1] += mask * rng.choice([0.0, -0.3, 0.3 * bright])
     images[T2] -= mask * rng.uniform(0, 1.0)
     images[FLAIR] -= mask * rng.uniform(0, 0.8)
+
+
+def _kept_side(brain: Mask, rng: np.random.Generator) -> Mask:
+    """Return what a brain cut off by a plane, as at its lower end, keeps."""
+    normal = rng.normal(size=3)
+    normal /= np.linalg.norm(normal)
+    i, j, k = (np.arange(n) - n / 2 for n in brain.shape)
+    along = normal[0] * i[:, None, None] + normal[1] * j[:, None] + normal[2] * k
+    return np.asarray(along < rng.uniform(-8, 20))
+
+
+def _add_dura(images: Floats, tissue: _About, rng: np.random.Generator) -> None:
+    """Draw patches of a thin layer at the surface that takes up contrast agent."""
+    depth = ndimage.distance_transform_edt(tissue.brain).astype(np.float32)
+    patches = _soft(tissue.fine - rng.uniform(-0.5, 1.5), 0.3)
+    layer = _soft((rng.uniform(0.8, 2.2) - depth).astype(np.float32), 0.6) * patches
+    images[T1C] += layer * tissue.brain * (tissue.kind <= 1) * rng.uniform(0.8, 4.0)
+
+
+def _add_remnant(images: Floats, brain: Mask, rng: np.random.Generator) -> Mask:
+    """Draw what brain extraction left outside the brain; return its voxels."""
+    outside = np.argwhere(~brain)
+    remnant = np.zeros_like(brain)
+    if not len(outside):
+        return remnant
+    centre = outside[rng.integers(len(outside))]
+    radius = float(rng.uniform(2.0, 8.0))
+    box = _around(images, centre, int(radius) + 3)
+    distance = _distances(box, centre, np.exp(rng.normal(0, 0.3, 3)))
+    remnant[box] = (distance < radius) & ~brain[box]
+    levels = _levels(*rng.normal(0, 1.2, 4))
+    inner = _soft(radius - rng.uniform(1, 3) - distance, 1.0)[remnant[box]]
+    layer = rng.normal(0, 1.0, 4)[:, None] * inner
+    images[:, remnant] = levels.reshape(4, 1) + layer
+    return remnant
 
 
 def _add_mimic(images: Floats, tissue: _About, rng: np.random.Generator) -> None:

@@ -1,10 +1,11 @@
 """Train the network that looks for small enhancing lesions; resumes where it was.
 
     python research/small_lesion_training.py POOL --out RUN --minutes 60 [--held-out NAME ...]
-    python research/small_lesion_training.py POOL --out RUN --release 0.1
+    python research/small_lesion_training.py POOL --out RUN --minutes 60 --start W.safetensors
+    python research/small_lesion_training.py POOL --out RUN --release 0.3 [--start W.safetensors]
 
-POOL is one of `prompt_pool.py`. RUN keeps the checkpoint and a log; `--release` makes its averaged
-weights those of the package.
+POOL is one of `prompt_pool.py`; `hard_places.py` adds where crops are to be centred more often. RUN
+keeps the checkpoint and a log; `--release` makes its averaged weights those of the package.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from torch import Tensor
 from torch.nn import functional
 from unet_training import WEIGHTS, averaged, release_unet
 
-from lesionlens.network.folded_unet import FoldedUNet
+from lesionlens.network.folded_unet import FoldedUNet, load_folded_unet
 from lesionlens.network.small_lesions import CHANNELS, FORMAT, NAME
 from lesionlens.training import checkpoint
 
 SIZE = 64
-REAL_SHARE = 0.55
+REAL_SHARE = 0.6
 _BIAS = -4.0
 
 
@@ -64,37 +65,50 @@ def crops(heads: list[Head], seed: int) -> Iterator[Crop]:
             yield waiting.pop(0).result()
 
 
-def train(pool: Path, out: Path, minutes: float, held_out: list[str]) -> None:
-    """Train on the heads of a pool."""
+def new_network(start: Path | None) -> FoldedUNet:
+    """Make the network of a run that begins: with the weights in a file, or untrained."""
+    if start is not None:
+        return unet_training.channels_last(load_folded_unet(start, CHANNELS).train())
+    torch.manual_seed(1)
+    network = unet_training.channels_last(FoldedUNet(CHANNELS))
+    assert network.last.bias is not None
+    torch.nn.init.constant_(network.last.bias, _BIAS)
+    return network
+
+
+def train(
+    pool: Path, out: Path, minutes: float, held_out: list[str], start: Path | None, rate: float
+) -> None:
+    """Train on the heads of a pool, from the weights `start` if the run begins."""
     heads = [
         Head(folder)
         for folder in sorted(pool.iterdir())
         if not folder.name.startswith(("anatomy", *held_out))
     ]
-    torch.manual_seed(1)
-    network = unet_training.channels_last(FoldedUNet(CHANNELS))
-    assert network.last.bias is not None
-    torch.nn.init.constant_(network.last.bias, _BIAS)
 
     def batches(step: int) -> Iterator[unet_training.Batch]:
         for crop in crops(heads, step):
             yield crop.x[None], partial(loss_of, crop=crop)
 
-    unet_training.train(network, batches, out, minutes, average=0.997, warm_up=50)
+    network = new_network(start)
+    unet_training.train(network, batches, out, minutes, average=0.997, warm_up=50, rate=rate)
 
 
-def release(pool: Path, out: Path, version: str) -> None:
+def release(pool: Path, out: Path, version: str, start: Path | None) -> None:
     """Write the averaged weights to the package, with the scans that they were trained on."""
     stored, default_record = (
         checkpoint.load(out),
         json.loads((WEIGHTS / "default.json").read_text()),
     )
-    digests = {f.name: default_record["trained_on"][f.name] for f in sorted(pool.glob("BraTS*"))}
+    names = sorted({f.name.partition("-")[0] for f in pool.glob("BraTS*")})
     record: dict[str, object] = {
         "version": version,
         "steps": stored and int(stored.meta["step"]),
-        "trained_on": digests,
+        "trained_on": {name: default_record["trained_on"][name] for name in names},
     }
+    if start is not None:
+        before = json.loads(start.with_suffix(".json").read_text())
+        record["start"] = {key: before[key] for key in ("version", "steps", "sha256")}
     release_unet(averaged(out, CHANNELS), CHANNELS, NAME, record, FORMAT)
 
 
@@ -105,14 +119,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--held-out", nargs="*", default=[])
+    parser.add_argument(
+        "--start", type=Path, help="weights that a new run begins with, or began with"
+    )
+    parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--release", metavar="VERSION")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.release:
-        release(options.pool, options.out, options.release)
+        release(options.pool, options.out, options.release, options.start)
         return
     options.out.mkdir(parents=True, exist_ok=True)
-    train(options.pool, options.out, options.minutes, options.held_out)
+    held_out, start = options.held_out, options.start
+    train(options.pool, options.out, options.minutes, held_out, start, options.rate)
 
 
 if __name__ == "__main__":

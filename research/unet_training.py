@@ -41,6 +41,7 @@ def train(
     *,
     average: float,
     warm_up: int,
+    rate: float = 3e-3,
     validate: Callable[[], dict[str, float]] | None = None,
 ) -> None:
     """Train until the minutes, all sessions together, are spent.
@@ -48,7 +49,7 @@ def train(
     `batches` is called with the step to begin at, `validate` after each checkpoint that falls on a
     multiple of `VALIDATED_STEPS`.
     """
-    optimiser = Optimiser(network, OptimiserConfig(rate=3e-3, average=average))
+    optimiser = Optimiser(network, OptimiserConfig(rate=rate, average=average))
     step, seconds = run_state.restore(out, network, optimiser)
     spent = seconds / 60
     started = saved = time.monotonic()

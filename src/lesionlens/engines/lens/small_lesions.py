@@ -34,6 +34,8 @@ _WINDOW_VOX = 64
 """Edge of a window for perturbed inputs: that of a training sample."""
 _MARGIN_VOX = 2
 _MIN_FILLED_FRACTION = 0.2  # share of a coarser voxel that a lesion fills, to count there
+_MIN_BRAIN_ML = 20.0
+"""Separate parts of the brain mask below it are what brain extraction left, and not searched."""
 _TOP_FRACTION = 0.3
 """Share of a lesion's most certain voxels that determine its score."""
 _MIN_ML, _MAX_ML = 0.03, 6.0
@@ -184,9 +186,10 @@ def search(study: NetworkInput, first_pass_logits: Floats) -> SmallLesions | Non
     images = np.concatenate([to_numpy(study.channels)[0], brain]).astype(np.float32)
     images = np.pad(images, [(0, 0), *((0, -n % MULTIPLE) for n in shape)])
     i, j, k = shape
-    logit = np.where(brain[0], lesion_logit(images)[:i, :j, :k], -np.inf).astype(np.float32)
-    parts, _ = ndimage.label(logit >= 0, TOUCHING)
     voxel_ml = study.grid.voxel_ml
+    searched = _without_remnants(brain[0] > 0, voxel_ml)
+    logit = np.where(searched, lesion_logit(images)[:i, :j, :k], -np.inf).astype(np.float32)
+    parts, _ = ndimage.label(logit >= 0, TOUCHING)
     arrays = _SearchArrays(
         logit, parts, first_pass_logits[0], _outlined_cores(first_pass_logits, voxel_ml), voxel_ml
     )
@@ -203,6 +206,15 @@ def search(study: NetworkInput, first_pass_logits: Floats) -> SmallLesions | Non
             box_probability, _probability_inside(lesion, logit[lesion.box]), out=box_probability
         )
     return SmallLesions(study, images, probability, lesions)
+
+
+def _without_remnants(brain: Mask, voxel_ml: float) -> Mask:
+    """Return a brain mask without its small separate parts."""
+    parts, count = ndimage.label(brain, TOUCHING)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    kept = (sizes * voxel_ml >= _MIN_BRAIN_ML) | (sizes == sizes.max())
+    return np.asarray(kept[parts] & brain)
 
 
 def _outlined_cores(logits: Floats, voxel_ml: float) -> Mask:

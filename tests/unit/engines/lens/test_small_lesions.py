@@ -96,6 +96,23 @@ def test_without_a_lesion_nothing_is_found():
     assert searched(study_with()) is None
 
 
+def test_what_brain_extraction_left_beside_the_brain_is_not_searched():
+    study = study_with(SEAT)
+    remnant = ball((5, 5, 5), RADIUS_MM)
+    channels = study.channels.copy()
+    channels[1][remnant] = 190
+    left = dataclasses.replace(study, channels=channels, brain=study.brain | remnant)
+    assert len(searched(left).lesions) == len(searched(study).lesions) == 1
+
+
+def test_a_brain_in_two_parts_is_searched_in_both():
+    study = study_with(SEAT, (42, 34, 28))
+    gap = np.abs(np.arange(SHAPE[0]) - 31) < 3
+    brain = study.brain & ~gap[:, None, None]
+    parted = dataclasses.replace(study, channels=study.channels * brain, brain=brain)
+    assert len(searched(parted).lesions) == 2
+
+
 def test_a_core_that_the_other_network_outlines_in_a_large_tumour_stays_as_it_is():
     study = study_with(SEAT)
     assert searched(study, known=3.0) is None

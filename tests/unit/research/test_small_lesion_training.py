@@ -1,0 +1,68 @@
+"""Training of the search for small lesions: where a run begins, and where its crops lie."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lesionlens.network.folded_unet import FoldedUNet
+
+SHAPE = (48, 52, 44)
+BLOB, TUMOUR = (14, 20, 22), (34, 30, 22)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A volume of the pool: a bright blob that is no lesion, and a bright tumour."""
+    rng = np.random.default_rng(2)
+    image = rng.normal(0, 0.2, (4, *SHAPE)).astype(np.float16)
+    code = np.ones(SHAPE, np.uint8)
+    away = np.indices(SHAPE)
+    for centre, value in ((BLOB, 1), (TUMOUR, 4)):
+        ball = ((away - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(0) <= 16
+        image[1][ball], code[ball] = 5, value
+    np.save(tmp_path / "image.npy", image)
+    np.save(tmp_path / "code.npy", code)
+    record = {"present": [True] * 4, "real": False}
+    (tmp_path / "about.json").write_text(json.dumps(record))
+    return tmp_path
+
+
+def test_a_run_begins_with_the_weights_it_is_given(script, tmp_path):
+    torch.manual_seed(5)
+    network = FoldedUNet(5)
+    file = tmp_path / "weights.safetensors"
+    save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, file)
+    with script("small_lesion_training") as training:
+        begun, new = training.new_network(file), training.new_network(None)
+    assert begun.training
+    assert torch.equal(begun.last.weight, network.last.weight.half().float())
+    assert new.last.bias.item() == -4
+    assert not torch.equal(new.last.weight, begun.last.weight)
+
+
+def test_places_that_are_taken_for_lesions_are_named_but_not_tumours(script, folder):
+    def bright(x):
+        return 4 * x[:, 1:2] - 8
+
+    with script("hard_places") as hard:
+        places = hard.hard_places(bright, hard.Head(folder), 0.0)
+    assert len(places)
+    assert (np.abs(places - BLOB) <= 5).all()
+
+
+def test_a_share_of_the_crops_is_centred_at_such_places(script, folder):
+    with script("small_lesion_samples") as samples:
+        rng = np.random.default_rng(4)
+        plain = samples.Head(folder)
+        before = np.array([plain.seat(rng) for _ in range(400)])
+        np.save(folder / "hard.npy", np.array([BLOB]))
+        head = samples.Head(folder)
+        seats = np.array([head.seat(rng) for _ in range(400)])
+        crop = samples.draw(head, 32, rng)
+    assert not (before == BLOB).all(1).any()
+    assert (seats == BLOB).all(1).mean() == pytest.approx(samples.HARD_SHARE, abs=0.06)
+    assert torch.isfinite(crop.x).all()
+    assert set(crop.target.unique().tolist()) <= {0.0, 1.0}
