@@ -90,7 +90,7 @@ READERS = {
     "run": Reader("run.json", {"study_uid": "1"}, read_run_json),
     "language": Reader(
         "a.toml", LANGUAGE.read_text("utf-8"),
-        lambda d: type(report_texts.load.__wrapped__(str(d / "a.toml"))),
+        lambda d: type(report_texts.load(str(d / "a.toml"))),
     ),
     "record": Reader(accept.RECORD, {"signed_by": "A", "made": "2026"}, _kept),
     "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._previous_files),
