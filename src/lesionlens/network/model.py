@@ -109,10 +109,9 @@ class LensNetwork(nn.Module):
         logits = full + self.refine(pyramid.full).float()
         attention_trace = None
         if trace:
-            _, _, *size = pyramid.full.shape
-            attention_trace = AttentionTrace(
-                layers, outputs.cross_attention, (size[0], size[1], size[2])
-            )
+            _, _, *padded = pyramid.full.shape
+            size = (padded[0], padded[1], padded[2])
+            attention_trace = AttentionTrace(layers, outputs.cross_attention, size)
         attention = outputs.attention[..., :i, :j, :k]
         return LensOutput(
             logits=logits[..., :i, :j, :k],

@@ -22,9 +22,8 @@ from torch import multiprocessing as processes
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.process.worker_processes import (
     end_with_parent,
-    interrupts_blocked,
     leave_interrupts_to_parent,
-    main_script_hidden,
+    starting_workers,
 )
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.training.config import DataConfig, StageConfig
@@ -328,7 +327,7 @@ class SynthSource:
                 seeds = range(seed + index, seed + SEEDS_PER_SOURCE, config.workers)
                 arguments = (self._queue, self._draw, stage, seeds, config.paintings)
                 worker = context.Process(target=_generate_volumes, args=arguments, daemon=True)
-                with interrupts_blocked(), main_script_hidden():
+                with starting_workers():
                     worker.start()
                 self._workers.append(worker)
 

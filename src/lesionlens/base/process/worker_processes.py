@@ -21,8 +21,15 @@ _starting = threading.Lock()
 
 
 @contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """Start workers within the block: they are not interrupted while they import their modules."""
+def starting_workers() -> Iterator[None]:
+    """Start workers within the block: nothing interrupts their imports, no script runs in them."""
+    with _interrupts_blocked(), _main_script_hidden():
+        yield
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let processes start without being interrupted while they import their modules."""
     if sys.platform == "win32":
         yield
     else:
@@ -37,8 +44,8 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 @contextmanager
-def main_script_hidden() -> Iterator[None]:
-    """Start workers within the block: they do not run the script of the parent again.
+def _main_script_hidden() -> Iterator[None]:
+    """Let processes start without running the script of the parent again.
 
     `multiprocessing` imports it in each worker for the sake of functions defined in it. Without a
     guard it would start workers itself, and a script from standard input cannot be found.

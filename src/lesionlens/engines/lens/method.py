@@ -30,7 +30,6 @@ from lesionlens.base.array_ops import (
     to_numpy,
 )
 from lesionlens.base.errors import CancelledError
-from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.prediction import (
@@ -274,9 +273,21 @@ class LensMethod(ABC):
         """Refine the first pass; return the prediction, still without `unperturbed`."""
         out, logits, cavity_probability = first_pass
         box, cut = study.box, study.box_grid
+        brain = to_device(prepared.brain[box].copy(), self._device)
         matrices = separable.matrices(study.grid, cut, antialias=False)
         refined = self._refined(prepared, study, logits, background, context)
-        probability = self._outlines(prepared, box, separable.apply(logits, matrices), refined)
+        fine_logits = separable.apply(logits, matrices)
+        if refined is not None:
+            fine_logits[-1] += refined[0]
+        nested = outline_refinement.nested_probabilities(fine_logits) * brain
+        del fine_logits
+        probability = outline_refinement.refine(
+            to_numpy(floats(nested)),
+            prepared.channels[(slice(None), *box)],
+            prepared.present,
+            prepared.brain[box],
+        )
+        del nested
         region_thresholds = self._thresholds(study.present, probability[1])
         notices = self._notices if cavity_probability is None else (*self._notices, cavity.NOTICE)
         if search_result is not None:
@@ -284,7 +295,6 @@ class LensMethod(ABC):
             notices = (*notices, search_notice(len(search_result.lesions)))
         probabilities = _by_region(network_input.paste_box(probability, prepared, box))
         del probability
-        brain = to_device(prepared.brain[box].copy(), self._device)
         if cavity_probability is not None:
             cavity_probability = separable.apply(cavity_probability, matrices) * brain
             cavity_probability = network_input.paste_box(cavity_probability, prepared, box)[0]
@@ -301,23 +311,6 @@ class LensMethod(ABC):
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
             cavity=cavity_probability,
-        )
-
-    def _outlines(
-        self, prepared: PreparedStudy, box: Box, logits: Array, refined: Array | None
-    ) -> Floats:
-        """Return the nested probabilities of (3, I, J, K) logits in the brain's box."""
-        brain = prepared.brain[box]
-        if refined is not None:
-            logits[-1] += refined[0]
-        nested = outline_refinement.nested_probabilities(logits)
-        del logits
-        nested *= to_device(brain.copy(), self._device)
-        return outline_refinement.refine(
-            to_numpy(floats(nested)),
-            prepared.channels[(slice(None), *box)],
-            prepared.present,
-            brain,
         )
 
     def _first_pass(

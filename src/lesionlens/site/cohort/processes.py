@@ -18,11 +18,7 @@ from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
-from lesionlens.base.process.worker_processes import (
-    interrupts_blocked,
-    leave_interrupts_to_parent,
-    main_script_hidden,
-)
+from lesionlens.base.process.worker_processes import leave_interrupts_to_parent, starting_workers
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.records import Status, StudyOutcome
@@ -142,7 +138,7 @@ class _Pool:
         child_jobs, jobs = context.Pipe(duplex=False)
         outcomes, child_outcomes = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(self._task, child_jobs, child_outcomes))
-        with interrupts_blocked(), main_script_hidden():
+        with starting_workers():
             process.start()
         child_jobs.close()
         child_outcomes.close()
