@@ -10,6 +10,7 @@ from tests.gui.window import control, question, reads, wait
 
 from lesionlens.analysis.followup import compare
 from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import ReviewEvent
@@ -234,10 +235,9 @@ def test_a_prior_of_another_identity_is_compared_once_a_person_confirmed_it(
         there = Examination(Patient("1", name="Roe^Jane"))
         now = Examination(Patient("1", name="Doe^Jane"))
         check_same_patient(now, there, same_patient=same_patient)
-        raise PriorImagesError(found="gone on", expected="y", next_step="z")
+        raise UnusableInputError(found="gone on", expected="y", next_step="z")
 
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", find)
-    reviewed.actions_.ask_prior_images = None
     assert reviewed.actions_.compare(tmp_path)
     box = question(qtbot, reviewed)
     assert "name: Doe^Jane / Roe^Jane" in box.text()

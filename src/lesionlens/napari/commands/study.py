@@ -29,7 +29,7 @@ OPENERS = (
         "Reopen a segmentation (NIfTI, DICOM)…",
         run=lambda acts: acts.dialogs.ask_mask(),
     ),
-    Command("worklist", "Worklist…", run=lambda acts: acts.dialogs.worklist_requested.emit()),
+    Command("worklist", "Worklist…", run=lambda acts: acts.dialogs.request_worklist()),
     Command("open_sample", "Try the sample"),
 )
 """Entries of the menu that open a study."""

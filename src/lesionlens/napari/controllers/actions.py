@@ -29,6 +29,7 @@ from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
+from lesionlens.napari.controllers.panel_dialogs import PanelDialogs
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
@@ -76,11 +77,10 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
         self.second = SecondReader(session, self.review_controller, jobs, self)
         self.exported: Path | None = None
-        self.dialogs: Any = None
-        """The panel, whose dialogs commands open; set by it."""
+        self.dialogs: PanelDialogs
+        """Set by the panel."""
         self.confirm: Callable[[str, str, Callable[[], object]], object]
         """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
-        self.ask_prior_images: Callable[[Path], object] | None = None
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
         session.changed.connect(self._release_study)
@@ -340,7 +340,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         return self.leave_for(lambda: self._compare(path, study))
 
     def _compare(self, path: Path, study: Path | None) -> bool:
-        dialogs = PriorDialogs(self.ask_prior_images, self.opener.ask_patient)
+        dialogs = PriorDialogs(self.dialogs.ask_prior_images, self.opener.ask_patient)
         read_controller = self.read_controller
         choice = PriorChoice(path, study, reader=read_controller.reader or "")
         return compare_with_prior(

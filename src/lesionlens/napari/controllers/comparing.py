@@ -57,7 +57,7 @@ class PriorChoice:
 class PriorDialogs:
     """Dialogs for decisions that only the reader can make."""
 
-    images: Callable[[Path], object] | None
+    images: Callable[[Path], object]
     """Asks for the images of a result."""
     patient: AskPatient | None
     """Asks about contradicting identities."""
@@ -72,7 +72,7 @@ class PriorDialogs:
         str
             Message that names the missing decision; empty if the error requires none.
         """
-        if isinstance(error, PriorImagesError) and self.images is not None:
+        if isinstance(error, PriorImagesError):
             self.images(choice.path)
             return _CHOOSE_IMAGES
         if isinstance(error, PatientConflictError) and self.patient is not None:

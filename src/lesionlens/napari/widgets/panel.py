@@ -201,7 +201,6 @@ class Panel(AskingPaths, QWidget):
         self.run.analyse.connect(partial(self.commands.run, "analyse"))
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
-        acts.ask_prior_images = self.ask_prior_images
         self.problem.local_analysis_requested.connect(partial(acts.analyse, locally=True))
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
@@ -295,6 +294,10 @@ class Panel(AskingPaths, QWidget):
     def show_clashes(self, sentences: Sequence[str]) -> None:
         """Show keys that are also bound by others."""
         show_text(self._key_clashes, "\n".join(sentences))
+
+    def request_worklist(self) -> None:
+        """Have the worklist shown beside the picture."""
+        self.worklist_requested.emit()
 
     def show_keys(self) -> None:
         """Show the table of keys."""
