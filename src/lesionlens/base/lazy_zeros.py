@@ -19,7 +19,7 @@ _MIN_BYTES = 1 << 20
 def lazy_zeros(shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     """Return an array of zeros with its own pages, on Linux; it is unmapped when released.
 
-    `numpy.zeros` does the same unless freed memory is kept (`engines.retained_memory`): it then
+    `numpy.zeros` does the same unless freed memory is kept (`process.retained_memory`): it then
     clears and occupies all of its bytes. A map of a brain is zero on most of its grid. Elsewhere,
     and below 1 MiB, this is `numpy.zeros`.
     """

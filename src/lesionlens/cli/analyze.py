@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.process.retained_memory import all_memory_retained
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import millilitres
 from lesionlens.cli import options
@@ -22,7 +23,6 @@ from lesionlens.cli.option_groups import (
     with_option_groups,
 )
 from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.engines.retained_memory import all_memory_retained
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -129,11 +129,13 @@ def layers_of(study: Study, context: RunContext) -> list[LayerData]:
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
+    from lesionlens.base.process.retained_memory import trim_memory  # noqa: PLC0415
 
     sequences = [s for s in REFERENCE_ORDER if s in study.series]
 
     def read(sequence: MrSequence) -> LayerData:
         context.check("reading the images")
+        trim_memory()  # of the series read before
         return _layer(study, sequence, study.series[sequence], top=sequence is sequences[0])
 
     layers = []

@@ -19,6 +19,7 @@ from lesionlens.analysis.findings.study_findings import study_findings
 from lesionlens.base.arguments import brief, check_kind, member_of, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
+from lesionlens.base.process.retained_memory import retained_memory, trim_memory
 from lesionlens.base.process.serial_algebra import serial_algebra
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
@@ -33,7 +34,6 @@ from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.plugin_engines import predict
 from lesionlens.engines.remote.address import ServerAddress
-from lesionlens.engines.retained_memory import retained_memory, trim_memory
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import identity_of, inputs_of, unchanged
 from lesionlens.network.fork_safety import fork_safe

@@ -17,6 +17,7 @@ from torch import Tensor
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
+from lesionlens.base.process.retained_memory import retained_memory
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
@@ -39,7 +40,6 @@ from lesionlens.engines.bundle.maps import Reader
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.pass_cache import PassCache
-from lesionlens.engines.retained_memory import retained_memory
 from lesionlens.network.deterministic import with_threads
 
 Floats = NDArray[np.float32]

@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lesionlens.base.labels import ComputePrecision, Region
+from lesionlens.base.process.retained_memory import trim_memory
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
@@ -26,7 +27,6 @@ from lesionlens.engines.interruptible import exclude_from_progress, interruptibl
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
-from lesionlens.engines.retained_memory import trim_memory
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import run_concurrently
 from lesionlens.network.deterministic import fixed_threads, thread_count, with_threads

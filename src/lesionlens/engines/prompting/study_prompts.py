@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.base.process.retained_memory import trim_memory
 from lesionlens.base.provenance import version_of
 from lesionlens.base.records.prompts import CORRECTION_RADIUS_MM, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
@@ -23,7 +24,6 @@ from lesionlens.engines.prompting.crop_pass import THREADS
 from lesionlens.engines.prompting.prompts import Prompter
 from lesionlens.engines.prompting.rules import is_inside, outside_brain
 from lesionlens.engines.prompting.study_features import PromptStudy
-from lesionlens.engines.retained_memory import trim_memory
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
 from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.model import PromptNetwork

@@ -13,6 +13,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
+from lesionlens.base.process.retained_memory import trim_memory
 from lesionlens.base.process.serial_algebra import serial_algebra
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
@@ -73,10 +74,12 @@ def prepare(
     with ThreadPoolExecutor(1) as executor:
         draft = Draft(study, reference_of(study.series), options, executor)
         for name, stage in _stages(options):
+            trim_memory()  # of the previous stage; its pieces would stay resident
             with context.stage(name):
                 stage(draft, context)
         checks: tuple[QualityCheck, ...] = ()
         if options.checks:
+            trim_memory()
             with context.stage("check quality"):
                 checks = _run_checks(draft, context)
         if draft.brain_doubt is not None and (notice := draft.brain_doubt.result()):

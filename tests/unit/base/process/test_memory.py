@@ -7,9 +7,8 @@ import weakref
 
 import pytest
 
-from lesionlens.base.process import host_process, memory
+from lesionlens.base.process import host_process, memory, retained_memory
 from lesionlens.base.process.memory import collect_and_freeze, existing_objects_excluded
-from lesionlens.engines import retained_memory
 
 
 class Knot:
