@@ -41,6 +41,30 @@ MAX_ANSWER_BYTES = 2**31
 """Maximum size of a response; that of a whole prediction is a small part of it."""
 _CHUNK_BYTES = 2**20
 _PROXY_WITHOUT_SERVER = (502, 503, 504)
+_OWN_LOGIN = "Let `lesionlens serve` alone check keys behind the proxy, without a login of its own"
+_METHODS = "Let the proxy pass on GET, POST, PUT and DELETE to every path below the address"
+_REFUSALS_OF_A_PROXY = {
+    401: ("requires a login of its own", _OWN_LOGIN),
+    403: ("forbids this request", _METHODS),
+    404: (
+        "has nothing at this path",
+        "Check the address; a proxy that adds a path must take it off again (nginx: proxy_pass "
+        "with / at its end)",
+    ),
+    405: ("forbids this request", _METHODS),
+    407: ("requires a login of its own", _OWN_LOGIN),
+    413: (
+        "takes no request of this size",
+        "Let the proxy accept larger ones (nginx: client_max_body_size 500m)",
+    ),
+    429: (
+        "limits how many requests it takes",
+        "Raise its limit: progress is requested several times a second",
+    ),
+}
+"""By status: what is wrong where a proxy answers in place of `lesionlens serve`, and what to do."""
+_OTHER_HOST = b"Invalid host header"
+"""Starlette's answer to a request for another host."""
 _LOST_RESOURCES = frozenset({"session", "study", "trace"})
 WAITING = "waiting for the server"
 _RAISED: dict[str, type[LesionLensError]] = {
@@ -343,15 +367,16 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
     except (ValueError, TypeError):
         body = {}
     code = body.get("code")
-    if code is None and status in _PROXY_WITHOUT_SERVER:
-        raise _connection_lost(address)
+    if code is None:
+        _raise_refusal_of_proxy(status, response_body, address)
     if status == 401:
         raise ServerError(
             found=f"a key that {address.name} does not accept"
             if address.api_key
             else f"no key for {address.name}, which requires one",
             expected="one of the keys in its file of keys",
-            next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}",
+            next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}; a proxy must pass "
+            "on the header Authorization",
             in_window="Name the file with the key in the settings",
         )
     fields = {
@@ -364,3 +389,19 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
     if code == "full":
         raise FullError(**fields)
     raise _RAISED.get(str(code), ServerError)(**fields)
+
+
+def _raise_refusal_of_proxy(status: int, body: bytes, address: ServerAddress) -> None:
+    """Raise the error for a refusal that is not from `lesionlens serve`, if it is known."""
+    if status in _PROXY_WITHOUT_SERVER:
+        raise _connection_lost(address)
+    reason, next_step = _REFUSALS_OF_A_PROXY.get(status, ("", ""))
+    if body == _OTHER_HOST:
+        reason = "passes on requests for another host than the server's own"
+        next_step = "Let the proxy send Host: 127.0.0.1 (nginx: proxy_set_header Host 127.0.0.1)"
+    if reason:
+        raise ServerError(
+            found=f"a proxy or another program at {address.name} that {reason} (status {status})",
+            expected="an answer of `lesionlens serve`",
+            next_step=next_step,
+        )
