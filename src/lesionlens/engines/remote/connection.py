@@ -28,10 +28,10 @@ from lesionlens.base.errors import (
     GoneError,
     LesionLensError,
     ServerError,
-    UnusableInputError,
 )
 from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.tls import refusal, trusting_context
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 
 PROTOCOL = 3
@@ -66,6 +66,7 @@ _REFUSALS_OF_A_PROXY = {
 _OTHER_HOST = b"Invalid host header"
 """Starlette's answer to a request for another host."""
 _LOST_RESOURCES = frozenset({"session", "study", "trace"})
+_CA = "--server-ca"
 WAITING = "waiting for the server"
 _RAISED: dict[str, type[LesionLensError]] = {
     cls.__name__: cls
@@ -128,7 +129,8 @@ class Connection:
     """
 
     def __init__(self, address: ServerAddress, model: str | None) -> None:
-        _check_authorities(address)
+        if address.ca is not None:  # an unusable file is refused now
+            trusting_context(address.ca, option=_CA)
         self.address, self._model = address, model
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -315,20 +317,6 @@ def _connection_lost(address: ServerAddress) -> ConnectionLostError:
     )
 
 
-def _check_authorities(address: ServerAddress) -> None:
-    if address.ca is None:
-        return
-    try:
-        ssl.create_default_context(cafile=str(address.ca))
-    except (OSError, ssl.SSLError) as error:
-        raise UnusableInputError(
-            found=f"no certificate that can be read in {address.ca.name!r}",
-            expected="a PEM file of the authority that signed the server's certificate",
-            next_step="Name it with --server-ca FILE",
-            in_window="Choose it in the preferences",
-        ) from error
-
-
 def _tls_failed(address: ServerAddress, error: BaseException) -> ServerError:
     """Return the error for a failed TLS handshake, with its reason."""
     cause: BaseException | None = error
@@ -339,11 +327,14 @@ def _tls_failed(address: ServerAddress, error: BaseException) -> ServerError:
     if not isinstance(cause, ssl.SSLCertVerificationError):
         reason = getattr(cause, "reason", None) or type(error).__name__
         return _foreign_server(address, f"a failed TLS handshake ({reason})")
+    _, next_step = refusal(cause, option=_CA)
     return ServerError(
         found=f"a certificate of {address.name} that is not trusted here ({cause.verify_message})",
         expected="one that a known authority signed for this host name",
-        next_step="Check the address; for an authority of your own, name its file with --server-ca",
-        in_window="Check the address, and the file of certificates in the settings",
+        next_step=next_step,
+        in_window="Check the address, and the file of certificates in the settings"
+        if _CA in next_step
+        else next_step,
     )
 
 
