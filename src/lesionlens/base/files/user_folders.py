@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -42,8 +43,15 @@ def settings() -> Path:
 
 
 def site_settings() -> Path:
-    """Return the folder of the site-wide settings made by an administrator."""
-    return Path(platformdirs.site_config_dir(_NAME, appauthor=False))
+    """Return the folder of the site-wide settings made by an administrator.
+
+    It does not depend on XDG_CONFIG_DIRS: desktops put folders of their own first there, and a
+    reader could choose another one.
+    """
+    if sys.platform == "win32":
+        return Path(platformdirs.site_config_dir(_NAME, appauthor=False))
+    above = "/Library/Application Support" if sys.platform == "darwin" else "/etc/xdg"
+    return Path(above, _NAME)
 
 
 def check_writable(name: str) -> None:

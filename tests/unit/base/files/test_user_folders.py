@@ -49,3 +49,10 @@ def test_a_window_needs_folders_that_napari_can_write(tmp_path, monkeypatch):
     with pytest.raises(ResourceError, match="napari, which napari needs and which cannot be writt"):
         user_folders.check_writable("napari")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the folder of Linux")
+def test_the_sites_settings_lie_where_documented_whatever_the_desktop_sets(monkeypatch):
+    """On Ubuntu's desktop, and KDE's, `unaided_first` of the site was ignored without a word."""
+    monkeypatch.setenv("XDG_CONFIG_DIRS", "/etc/xdg/xdg-ubuntu:/etc/xdg")
+    assert str(user_folders.site_settings()) == "/etc/xdg/lesionlens"
