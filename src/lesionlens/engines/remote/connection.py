@@ -322,7 +322,9 @@ def _tls_failed(address: ServerAddress, error: BaseException) -> ServerError:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLEOFError):  # cut, as while a proxy restarts
+    if isinstance(
+        cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
+    ):  # cut, as while a proxy restarts
         return _connection_lost(address)
     if not isinstance(cause, ssl.SSLCertVerificationError):
         reason = getattr(cause, "reason", None) or type(error).__name__

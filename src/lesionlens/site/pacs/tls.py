@@ -87,7 +87,7 @@ _TLS_REASONS = (
         "Name the certificate with --cert FILE: certificate and key in one PEM file, from the "
         "archive's administrator",
     ),
-    (("unexpected eof", "eof occurred"), *HUNG_UP),
+    (("unexpected eof", "eof occurred", "closed (eof)"), *HUNG_UP),
     (
         ("wrong version number", "record layer failure", "http request"),
         "it does not speak TLS at this port",
