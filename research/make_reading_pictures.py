@@ -24,6 +24,7 @@ from qtpy.QtWidgets import QScrollArea
 from scipy import ndimage
 
 from lesionlens import Candidate, Lens, open_study
+from lesionlens.base.files import user_folders
 from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.samples import FOLDER, STUDY
 from lesionlens.napari.demo import wait_for
@@ -124,7 +125,7 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         os.environ["XDG_DATA_HOME"] = temporary
-        os.environ["XDG_CONFIG_DIRS"] = temporary
+        user_folders.site_settings = lambda: root / "lesionlens"
         site = root / "lesionlens" / "settings.toml"
         site.parent.mkdir()
         site.write_text("[reading]\nunaided_first = true\n", encoding="utf-8")

@@ -7,6 +7,7 @@ keyword arguments.
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 _MEMORY_WORDS = (
     "out of memory",
@@ -14,6 +15,7 @@ _MEMORY_WORDS = (
     "allocate memory",
     "bad_alloc",
     "failed to map segment",
+    "could not create a primitive",  # oneDNN
 )
 
 
@@ -54,6 +56,21 @@ def root_os_error(error: OSError) -> OSError:
     while error.errno is None and isinstance(error.__cause__, OSError):
         error = error.__cause__
     return error
+
+
+def os_reason(error: OSError) -> str:
+    """Return the system's reason, and the file or folder with the one that holds it.
+
+    Examples
+    --------
+    >>> os_reason(PermissionError(errno.EACCES, "Permission denied", "/data/list/p1/run.json"))
+    'Permission denied (p1/run.json)'
+    """
+    error = root_os_error(error)
+    reason = error.strerror or type(error).__name__
+    if not isinstance(error.filename, str):
+        return reason
+    return f"{reason} ({Path(*Path(error.filename).parts[-2:]).as_posix()})"
 
 
 def missing_package(error: BaseException) -> str | None:

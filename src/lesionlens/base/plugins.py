@@ -26,6 +26,7 @@ from lesionlens.base.errors import (
     is_out_of_memory,
     missing_package_error,
 )
+from lesionlens.base.files import user_folders
 
 READERS = "lesionlens.readers"
 ENGINES = "lesionlens.engines"
@@ -63,7 +64,8 @@ def check_window() -> None:
     MissingPluginError
         The message names the extra.
     ResourceError
-        There is no display, and the user chose no other platform of Qt.
+        There is no display, and the user chose no other platform of Qt; or napari's own folders
+        cannot be written, without which it does not start.
     """
     if any(util.find_spec(name) is None for name in ("napari", "qtpy")):
         raise MissingPluginError(
@@ -77,6 +79,7 @@ def check_window() -> None:
             expected="a desktop, or one that is forwarded here",
             next_step="Forward one (ssh -X), or analyse and export without a window",
         )
+    user_folders.check_writable("napari")
 
 
 def names(group: str) -> tuple[str, ...]:

@@ -125,8 +125,8 @@ def _weights_in_use() -> dict[str, Any]:
     """Return the default weights, and who accepted them."""
     from lesionlens.network.versions import SHIPPED_NAME, WeightsStore
 
-    store = WeightsStore()
     try:
+        store = WeightsStore()
         version = store.in_use
         if version is None:
             return {"verified": True, "name": SHIPPED_NAME, "message": None}

@@ -29,7 +29,7 @@ from lesionlens.base.errors import (
     ResourceError,
     is_out_of_memory,
     missing_package_error,
-    root_os_error,
+    os_reason,
 )
 from lesionlens.base.files import access
 from lesionlens.cli import (
@@ -63,6 +63,10 @@ from lesionlens.cli.verbosity import add_options, error_fields, logging_with, po
 _NO_MEMORY = (
     "Found too little memory. Expected a few GB of free memory. Close other programs and try "
     "again; nothing was changed."
+)
+_NO_THREADS = (
+    "Found a limit on threads and processes that is used up. Expected some 50 more. Raise it "
+    "(ulimit -u; a container's limit of pids), or end other programs; nothing was changed."
 )
 
 _DASHED_PATH = re.compile(r"-(?!-|[hqv]+$).")
@@ -319,16 +323,17 @@ def explain(error: BaseException) -> tuple[int, str]:
         return 130, INTERRUPTED
     if is_out_of_memory(error):
         return 1, _NO_MEMORY
+    if "can't start new thread" in str(error):
+        return 1, _NO_THREADS
     return 1, _unexpected_error_text(error)
 
 
 def _unexpected_error_text(error: BaseException) -> str:
     """Return the message of an exception other than LesionLensError."""
     if isinstance(error, OSError):
-        reason = root_os_error(error).strerror or type(error).__name__
         return (
-            f"Found a system error: {reason}. Expected files that can be read and written. Check "
-            f"the disk and permissions; nothing was changed."
+            f"Found a system error: {os_reason(error)}. Expected files that can be read and "
+            "written. Check the disk and permissions; nothing was changed."
         )
     message_lines = str(error).strip().splitlines() or ["no message"]
     return (

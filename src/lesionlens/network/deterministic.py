@@ -40,15 +40,37 @@ def thread_count() -> int:
 
 @contextmanager
 def fixed_threads(count: int) -> Iterator[None]:
-    """Use exactly this number of threads within the block."""
+    """Use exactly this number of threads, and float32 in full, within the block."""
     threads, previous = torch.get_num_threads(), _outer_setting.threads
     _outer_setting.threads = previous or threads
     torch.set_num_threads(count)
     try:
-        yield
+        with _full_precision():
+            yield
     finally:
         torch.set_num_threads(threads)
         _outer_setting.threads = previous
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Compute products of matrices in float32 within the block.
+
+    Programs often allow less for the whole process, by `torch.set_float32_matmul_precision`: they
+    then have the digits of bfloat16 on a CPU, and of TF32 on a GPU.
+    """
+    try:
+        precision = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by torch's newer interface, with which this one must not be mixed
+        precision = "highest"
+    if precision == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def with_threads(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:

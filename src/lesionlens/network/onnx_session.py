@@ -30,13 +30,17 @@ _POLL_S = 0.05
 
 
 def runtime() -> ModuleType:
-    """Import onnxruntime.
+    """Import onnxruntime, which reports nothing to its makers.
+
+    When it is imported it would write an identifier of this machine into the user's cache, and send
+    it with the path of Python, processor, memory and time zone.
 
     Raises
     ------
     MissingPluginError
         It is not installed.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime  # noqa: PLC0415  an extra
     except ImportError as error:
@@ -46,6 +50,7 @@ def runtime() -> ModuleType:
             next_step='Install it: pip install "lesionlens[onnx]"',
         ) from error
     module: ModuleType = onnxruntime
+    module.disable_telemetry_events()  # where another package imported it before
     return module
 
 

@@ -74,7 +74,6 @@ def write_tensors(
         with atomic_file(path) as temporary:
             save_file(tensors, temporary, dict(metadata))
             _sort_metadata(temporary)
-            temporary.chmod(0o644)
     except (OSError, SafetensorError) as error:
         raise write_error("weights", path, error) from error
     return sha256_of(path)

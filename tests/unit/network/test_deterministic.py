@@ -67,3 +67,17 @@ def test_threads_are_as_many_as_before_outside_of_the_blocks():
             raise KeyError
         assert (torch.get_num_threads(), thread_count()) == (1, 3)
     assert (torch.get_num_threads(), thread_count()) == (3, 3)
+
+
+def test_products_are_float32_whatever_the_program_allows():
+    """With a plug-in or script that allows "medium", maps and shares had other digits."""
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with fixed_threads(1):
+            assert torch.get_float32_matmul_precision() == "highest"
+            with fixed_threads(1):
+                pass
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")

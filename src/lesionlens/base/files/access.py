@@ -8,6 +8,7 @@ instead: with 027 the group may read, with 022 everybody.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
@@ -41,7 +42,12 @@ def umask() -> int:
 def restrict(path: Path) -> None:
     """Remove the umask's permissions from a file or LesionLens folder; links are not changed."""
     if not path.is_symlink():
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~umask())
+        change_mode(path, (0o777 if path.is_dir() else 0o666) & ~umask())
+
+
+def change_mode(path: Path, mode: int) -> None:
+    """Change permissions; a folder stays set-group-ID, so that new files get its group."""
+    path.chmod(mode | path.stat().st_mode & stat.S_ISGID if path.is_dir() else mode)
 
 
 def restrict_tree(folder: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Collection, Iterable
 from functools import cache
@@ -42,18 +43,21 @@ def can_exchange(target: Path) -> bool:
     """Return whether a folder can probably be replaced by another one.
 
     False for the working folder of this process: the shell that started it would be left in a
-    deleted folder.
+    deleted folder. False also if a new folder would have another owner or group, as in a folder
+    that a group shares.
     """
     parent = target.parent
     if _renameat2() is None or not os.access(parent, os.W_OK | os.X_OK):
         return False
     try:
         working_folder = Path.cwd().resolve()
-        same_disk = parent.stat().st_dev == target.stat().st_dev
+        above, present = parent.stat(), target.stat()
     except OSError:
         return False
+    group = above.st_gid if above.st_mode & stat.S_ISGID else os.getegid()
     return (
-        same_disk
+        above.st_dev == present.st_dev
+        and (present.st_uid, present.st_gid) == (os.geteuid(), group)
         and target not in (working_folder, *working_folder.parents)
         and not os.path.ismount(target)
     )

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from lesionlens.base.files.access import change_mode
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.manifest import is_inside
 
@@ -70,7 +71,7 @@ def work_folder(home: Path, target: Path) -> Iterator[WorkFolder]:
     work = WorkFolder(home / f"{_prefix_of(target)}{uuid.uuid4().hex[:12]}")
     work.new.mkdir(parents=True)
     for folder in (work.folder, work.new):
-        folder.chmod(0o700)
+        change_mode(folder, 0o700)
     lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         with suppress(OSError):  # a disk without locks

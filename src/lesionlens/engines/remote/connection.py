@@ -28,10 +28,10 @@ from lesionlens.base.errors import (
     GoneError,
     LesionLensError,
     ServerError,
-    UnusableInputError,
 )
 from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.tls import refusal, trusting_context
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 
 PROTOCOL = 3
@@ -41,7 +41,32 @@ MAX_ANSWER_BYTES = 2**31
 """Maximum size of a response; that of a whole prediction is a small part of it."""
 _CHUNK_BYTES = 2**20
 _PROXY_WITHOUT_SERVER = (502, 503, 504)
+_OWN_LOGIN = "Let `lesionlens serve` alone check keys behind the proxy, without a login of its own"
+_METHODS = "Let the proxy pass on GET, POST, PUT and DELETE to every path below the address"
+_REFUSALS_OF_A_PROXY = {
+    401: ("requires a login of its own", _OWN_LOGIN),
+    403: ("forbids this request", _METHODS),
+    404: (
+        "has nothing at this path",
+        "Check the address; a proxy that adds a path must take it off again (nginx: proxy_pass "
+        "with / at its end)",
+    ),
+    405: ("forbids this request", _METHODS),
+    407: ("requires a login of its own", _OWN_LOGIN),
+    413: (
+        "takes no request of this size",
+        "Let the proxy accept larger ones (nginx: client_max_body_size 500m)",
+    ),
+    429: (
+        "limits how many requests it takes",
+        "Raise its limit: progress is requested several times a second",
+    ),
+}
+"""By status: what is wrong where a proxy answers in place of `lesionlens serve`, and what to do."""
+_OTHER_HOST = b"Invalid host header"
+"""Starlette's answer to a request for another host."""
 _LOST_RESOURCES = frozenset({"session", "study", "trace"})
+_CA = "--server-ca"
 WAITING = "waiting for the server"
 _RAISED: dict[str, type[LesionLensError]] = {
     cls.__name__: cls
@@ -104,7 +129,8 @@ class Connection:
     """
 
     def __init__(self, address: ServerAddress, model: str | None) -> None:
-        _check_authorities(address)
+        if address.ca is not None:  # an unusable file is refused now
+            trusting_context(address.ca, option=_CA)
         self.address, self._model = address, model
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -291,35 +317,26 @@ def _connection_lost(address: ServerAddress) -> ConnectionLostError:
     )
 
 
-def _check_authorities(address: ServerAddress) -> None:
-    if address.ca is None:
-        return
-    try:
-        ssl.create_default_context(cafile=str(address.ca))
-    except (OSError, ssl.SSLError) as error:
-        raise UnusableInputError(
-            found=f"no certificate that can be read in {address.ca.name!r}",
-            expected="a PEM file of the authority that signed the server's certificate",
-            next_step="Name it with --server-ca FILE",
-            in_window="Choose it in the preferences",
-        ) from error
-
-
 def _tls_failed(address: ServerAddress, error: BaseException) -> ServerError:
     """Return the error for a failed TLS handshake, with its reason."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLEOFError):  # cut, as while a proxy restarts
+    if isinstance(
+        cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
+    ):  # cut, as while a proxy restarts
         return _connection_lost(address)
     if not isinstance(cause, ssl.SSLCertVerificationError):
         reason = getattr(cause, "reason", None) or type(error).__name__
         return _foreign_server(address, f"a failed TLS handshake ({reason})")
+    _, next_step = refusal(cause, option=_CA)
     return ServerError(
         found=f"a certificate of {address.name} that is not trusted here ({cause.verify_message})",
         expected="one that a known authority signed for this host name",
-        next_step="Check the address; for an authority of your own, name its file with --server-ca",
-        in_window="Check the address, and the file of certificates in the settings",
+        next_step=next_step,
+        in_window="Check the address, and the file of certificates in the settings"
+        if _CA in next_step
+        else next_step,
     )
 
 
@@ -343,15 +360,16 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
     except (ValueError, TypeError):
         body = {}
     code = body.get("code")
-    if code is None and status in _PROXY_WITHOUT_SERVER:
-        raise _connection_lost(address)
+    if code is None:
+        _raise_refusal_of_proxy(status, response_body, address)
     if status == 401:
         raise ServerError(
             found=f"a key that {address.name} does not accept"
             if address.api_key
             else f"no key for {address.name}, which requires one",
             expected="one of the keys in its file of keys",
-            next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}",
+            next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}; a proxy must pass "
+            "on the header Authorization",
             in_window="Name the file with the key in the settings",
         )
     fields = {
@@ -364,3 +382,19 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
     if code == "full":
         raise FullError(**fields)
     raise _RAISED.get(str(code), ServerError)(**fields)
+
+
+def _raise_refusal_of_proxy(status: int, body: bytes, address: ServerAddress) -> None:
+    """Raise the error for a refusal that is not from `lesionlens serve`, if it is known."""
+    if status in _PROXY_WITHOUT_SERVER:
+        raise _connection_lost(address)
+    reason, next_step = _REFUSALS_OF_A_PROXY.get(status, ("", ""))
+    if body == _OTHER_HOST:
+        reason = "passes on requests for another host than the server's own"
+        next_step = "Let the proxy send Host: 127.0.0.1 (nginx: proxy_set_header Host 127.0.0.1)"
+    if reason:
+        raise ServerError(
+            found=f"a proxy or another program at {address.name} that {reason} (status {status})",
+            expected="an answer of `lesionlens serve`",
+            next_step=next_step,
+        )

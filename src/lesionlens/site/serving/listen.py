@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.hosts import is_loopback
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.tls import check_dates, present
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 HEADER_S = 10.0
@@ -25,6 +26,7 @@ HEADER_S = 10.0
 KEEP_ALIVE_S = 75
 """Maximum idle time of a connection between requests."""
 _STOP_S = 0.2
+_PAIR_ADVICE = "Name them with --certificate FILE --certificate-key FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,12 @@ class BoundAddress:
             raise UnusableInputError(
                 found="a certificate without its key, or a key alone",
                 expected="certificate and key, as PEM files",
-                next_step="Name them with --certificate FILE --certificate-key FILE",
+                next_step=_PAIR_ADVICE,
             )
-        _check_certificate(self.certificate, self.key)
+        if self.certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            present(context, self.certificate, self.key, pair_advice=_PAIR_ADVICE)
+            check_dates(context, self.certificate)
         if is_loopback(self.host):
             return
         if not keys:
@@ -76,29 +81,6 @@ class BoundAddress:
                 next_step="Name --certificate and --certificate-key; or allow http by --plain-http "
                 "on a private network or behind an encrypting proxy",
             )
-
-
-def _check_certificate(certificate: Path | None, key: Path | None) -> None:
-    """Check that certificate and key can be used without a pass phrase.
-
-    uvicorn would ask for a pass phrase on the terminal, where a service waits forever.
-    """
-    if certificate is None or key is None:
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key, password="")
-    except OSError as error:  # SSLError too
-        reason = "no such file, or it may not be read"
-        if isinstance(error, ssl.SSLError):
-            reason = "not PEM, or the key is locked by a pass phrase"
-            if error.reason == "KEY_VALUES_MISMATCH":
-                reason = "the key belongs to another certificate"
-        raise UnusableInputError(
-            found=f"{certificate.name!r} and {key.name!r}, which cannot be used: {reason}",
-            expected="PEM files of a certificate and its key, unlocked",
-            next_step="Check --certificate and --certificate-key",
-        ) from error
 
 
 class _PatientProtocol(H11Protocol):

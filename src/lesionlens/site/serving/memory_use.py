@@ -77,7 +77,8 @@ def _referents(obj: Any) -> list[object]:
     for cls in type(obj).__mro__:
         names = cls.__dict__.get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:
-            if hasattr(obj, name):
+            # Python up to 3.11.2 refuses to read the weak references of a dataclass with slots
+            if name != "__weakref__" and hasattr(obj, name):
                 referents.append(getattr(obj, name))
     return referents
 

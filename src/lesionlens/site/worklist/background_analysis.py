@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
+from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError, os_reason
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.results.review.reopen import is_result
@@ -188,7 +188,7 @@ class _AheadRun:
         except CancelledError:
             return None
         except (LesionLensError, OSError) as error:
-            reason = error.found if isinstance(error, LesionLensError) else str(error.strerror)
+            reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
             database.update(
                 with_warning(_without_unavailable_warning(entry), f"{_UNAVAILABLE}{reason}")
             )

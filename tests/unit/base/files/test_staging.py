@@ -222,6 +222,26 @@ def test_what_is_written_is_its_owners_unless_asked_otherwise(
     assert (earlier / "a.txt").stat().st_mode & 0o777 == file
 
 
+@pytest.mark.skipif(not hasattr(os, "chown"), reason="needs groups as on Unix")
+@pytest.mark.parametrize("place", [".", "new", "list/new"])
+def test_a_folder_that_a_group_shares_passes_its_group_on(tmp_path, monkeypatch, place):
+    """As after `chgrp lab FOLDER; chmod g+s FOLDER`."""
+    groups = {*os.getgroups(), *(() if os.geteuid() else (4321,))} - {os.getegid()}
+    if not groups:
+        pytest.skip("this user is in one group only")
+    monkeypatch.setenv(access.VARIABLE, "027")
+    group, folder = groups.pop(), tmp_path / "shared"
+    write(folder, "a.txt", "mine.txt")
+    os.chown(folder, -1, group)
+    folder.chmod(0o2770)
+    with staged(folder / place, ours=ours) as aside:
+        write(aside, "a.txt", "pictures/one.txt")
+    write_atomically(folder / place / "reviews" / "later.json", "{}")
+    new = [p for p in folder.rglob("*") if p.name != "mine.txt" and p != folder / "a.txt"]
+    assert {p.stat().st_gid for p in (folder, folder / place / "a.txt", *new)} == {group}
+    assert {p.stat().st_mode & 0o7777 for p in new if p.is_dir()} == {0o2750}
+
+
 @pytest.mark.parametrize("text", ["0777", "me", "-1", ""])
 def test_an_impossible_wish_for_permissions_is_refused(tmp_path, monkeypatch, text):
     monkeypatch.setenv(access.VARIABLE, text)

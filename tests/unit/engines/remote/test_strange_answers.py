@@ -249,6 +249,27 @@ def test_a_proxy_whose_server_restarts_is_waited_for(study):
     assert not left
 
 
+@pytest.mark.parametrize(("status", "body", "advice"), [
+    (400, b"Invalid host header", "proxy_set_header Host"),
+    (401, PAGE, "without a login of its own"),
+    (403, PAGE, "GET, POST, PUT and DELETE"),
+    (404, b'{"detail":"Not Found"}', "proxy_pass with / at its end"),
+    (413, PAGE, "client_max_body_size"),
+    (429, PAGE, "several times a second"),
+])  # fmt: skip
+def test_a_proxy_that_refuses_is_named_with_what_to_change(study, status, body, advice):
+    """It was "HTTP status 413", with the advice to check the address."""
+
+    def reply(method, path):
+        return (status, body, {}) if "/studies" in path else right(method, path)
+
+    with (
+        answering(reply) as (url, _),
+        pytest.raises(ServerError, match=rf"a proxy or .* \(status {status}\).*{advice}"),
+    ):
+        ask(url, study)
+
+
 def test_a_reply_is_bounded(study, monkeypatch):
     monkeypatch.setattr(connection, "MAX_ANSWER_BYTES", 2**20)
     with (

@@ -143,6 +143,7 @@ def _hanging_up(*, abrupt: bool) -> Iterator[int]:
     [
         ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required", "--cert"),
         ("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol", "--cert"),
+        ("TLS/SSL connection has been closed (EOF) (_ssl.c:992)", "--cert"),  # Python 3.11.2
         ("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer certificate", "--ca"),
         ("certificate verify failed: Hostname mismatch, not valid for 'x'", "name"),
         ("certificate verify failed: certificate has expired", "clock"),

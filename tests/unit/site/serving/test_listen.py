@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -30,18 +31,23 @@ KEY = "a-key-of-more-than-sixteen-letters"
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A certificate for this machine that signs itself, and its key."""
+    return make_certificate(tmp_path_factory.mktemp("tls"), from_day=-1, to_day=1)
+
+
+def make_certificate(folder: Path, *, from_day: int, to_day: int) -> tuple[Path, Path]:
+    """Write a certificate that is valid between two days, counted from today, and its key."""
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
+    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_before(now + dt.timedelta(days=from_day))
+        .not_valid_after(now + dt.timedelta(days=to_day))
         .add_extension(here, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -124,6 +130,14 @@ def test_a_certificate_that_cannot_be_used_is_explained_and_asks_for_no_pass_phr
     ):
         with pytest.raises(UnusableInputError, match=reason):
             BoundAddress(certificate=file, key=tmp_path / name).check(())
+
+
+@pytest.mark.parametrize(("from_day", "to_day"), [(-9, -1), (1, 9)])
+def test_a_certificate_that_no_client_would_accept_today_is_refused(tmp_path, from_day, to_day):
+    """`serve` started, and every client then refused it."""
+    file, key = make_certificate(tmp_path, from_day=from_day, to_day=to_day)
+    with pytest.raises(UnusableInputError, match=r"cert\.pem.* has expired, or is not valid yet"):
+        BoundAddress(certificate=file, key=key).check(())
 
 
 @pytest.mark.parametrize(

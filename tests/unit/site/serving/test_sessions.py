@@ -314,6 +314,21 @@ def test_what_a_trace_holds_is_counted_once_and_without_the_weights():
     assert held_bytes({"tensor": torch.zeros(50), "row": row}, exclude=[weights]) == 4200
 
 
+def test_a_record_of_python_3_11_2_is_measured():
+    """There a dataclass has the weak references of another class: every analysis failed."""
+
+    class Other:
+        __slots__ = ("__weakref__",)
+
+    class Record:
+        __slots__ = ("__weakref__", "array")
+
+    Record.__weakref__ = Other.__weakref__
+    record = Record()
+    record.array = np.zeros(1000, np.float32)
+    assert held_bytes(record) == 4000
+
+
 def test_the_server_tells_nobody_of_its_requests(make, monkeypatch):
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
     app = make_app(make(), Admission())
