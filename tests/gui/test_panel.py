@@ -339,6 +339,16 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     assert reviewed.session.state.message == "Saved in out."
 
 
+def test_what_was_decided_in_another_window_is_reported_to_be_missing_from_an_export(
+    reviewed, qtbot, tmp_path: Path, monkeypatch
+):
+    """It said "Saved", and the folder had what the first window had decided before."""
+    monkeypatch.setattr(reviewed.actions_.read_controller, "decided_elsewhere", lambda _: True)
+    assert reviewed.actions_.export(tmp_path / "out")
+    wait(qtbot, reviewed)
+    assert "what you decided in another window" in reviewed.session.state.message
+
+
 def test_an_export_that_is_cancelled_writes_nothing(reviewed, qtbot, tmp_path: Path):
     assert reviewed.actions_.export(tmp_path / "out")
     reviewed.jobs.stop()
