@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from napari import current_viewer
-from napari.layers import Layer
+from napari.layers import Labels, Layer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
@@ -560,6 +560,22 @@ def test_plain_layers_of_a_study_that_was_left_are_hidden_and_say_so(reviewed, a
         current_viewer().layers.append(Layer.create(*data))
     assert "segmentation (earlier study)" in names()
     assert visible() == {"T1c"}
+
+
+def test_what_a_user_drew_in_a_copy_of_an_image_is_never_removed(reviewed, analysis):
+    """A duplicate that was converted to labels and painted went with the images of its study."""
+    layers = current_viewer().layers
+    data, keywords, _ = layers["T1c"].as_layer_data_tuple()
+    plain = {key: keywords[key] for key in ("metadata", "scale", "translate", "axis_labels")}
+    mine = Labels(np.zeros(data.shape, np.uint8), name="mine", **plain)
+    layers.append(mine)
+    mine.data[4:6, 4:6, 4:6] = 3
+    for layer in layers_of(replace(analysis.study, name="another"), SILENT):
+        layers.append(Layer.create(*layer))
+    assert mine in layers
+    assert mine.data.max() == 3
+    assert not mine.visible
+    assert "mine (earlier study)" in names()
 
 
 def test_a_sequence_made_visible_in_napari_is_the_one_that_is_named(reviewed):

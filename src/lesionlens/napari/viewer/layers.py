@@ -78,7 +78,6 @@ class Layers:
         """Use a layer as the image of its sequence."""
         metadata = layer.metadata[KEY]
         self._by_role[metadata["sequence"]] = layer
-        metadata.setdefault("of", ref(layer))
         self.lock_transform(layer)
         layer.events.visible.connect(self._on_visible)
         metadata.setdefault("auto", tuple(layer.contrast_limits))
@@ -87,6 +86,7 @@ class Layers:
     def lock_transform(self, layer: Any) -> None:
         """Lock a layer's position in the patient: changes of its transform are undone."""
         transform = tuple(layer.scale), tuple(layer.translate)
+        layer.metadata[KEY].setdefault("of", ref(layer))
         layer.metadata[KEY].setdefault("place", transform)
         self._locked_layers.add(layer)
         for name in TRANSFORM:
