@@ -1009,6 +1009,22 @@ def test_a_copy_of_an_image_is_the_users_and_never_the_image(shown):
     assert copied not in layers
 
 
+def test_a_study_beside_larger_layers_of_the_user_fills_the_view_at_its_centre(shown):
+    """In a viewer with a film it opened at its lowest slice, a tenth as large, in a corner."""
+    viewer, grid = shown.viewer, shown.session.state.study.series[MrSequence.T1C].grid
+    shown.actions_.show_layout(Layout.SINGLE)
+    shown.views.fit()
+    alone = viewer.scene.camera.zoom
+    viewer.add_image(np.zeros((2, 4, 900, 900)), name="film")
+    shown.views.fit()
+    assert viewer.scene.camera.zoom == pytest.approx(alone, rel=0.05)
+    middle = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+    np.testing.assert_allclose(viewer.dims.point[1:], middle, atol=grid.spacing_mm.max())
+    shown.actions_.show_layout(Layout.FOUR)
+    linked = shown.views.linked
+    assert shown.actions_.viewpoint.current.zoom == pytest.approx(linked.fit_zoom())
+
+
 def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     shown.commands.run("second_window")
     beside = shown.views.second_window
