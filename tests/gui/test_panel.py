@@ -578,6 +578,20 @@ def test_what_a_user_drew_in_a_copy_of_an_image_is_never_removed(reviewed, analy
     assert "mine (earlier study)" in names()
 
 
+def test_a_panel_that_is_closed_leaves_the_images_alone(reviewed):
+    """The outline being drawn stayed, visible, and what was painted on it was never kept."""
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.session.go_to_candidate(1)
+    reviewed.views.settle()
+    reviewed.commands.run("edit_outline")
+    assert {layer.metadata["lesionlens"].get("role") for layer in current_viewer().layers} == {
+        None, "attention", "edit",
+    }  # fmt: skip
+    reviewed.release()
+    assert all("sequence" in layer.metadata["lesionlens"] for layer in current_viewer().layers)
+    assert visible() == {"T1c"}
+
+
 def test_a_sequence_made_visible_in_napari_is_the_one_that_is_named(reviewed):
     """The picture showed FLAIR and was named T1c."""
     layers = reviewed.viewer.layers
