@@ -3,6 +3,7 @@
 from html import escape
 from itertools import pairwise
 
+import pytest
 from napari.utils.shortcuts import default_shortcuts
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 from lesionlens.base.labels import ReviewState
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.qt.key_conflicts import napari_key
+from lesionlens.napari.qt.keyboard import key_name
 from lesionlens.napari.widgets import path_dialogs
 
 
@@ -181,3 +183,20 @@ def test_a_focus_that_falls_on_a_text_field_goes_to_the_panel(reviewed, qtbot):
     panel.commands.run("type_reason")
     assert field.lineEdit().hasFocus() or field.hasFocus()
     panel.window().hide()
+
+
+@pytest.mark.parametrize(
+    ("code", "modifier", "text", "name"),
+    [
+        (Qt.Key.Key_8, "Shift", "8", "8"),  # French: the unshifted key is "_"
+        (Qt.Key.Key_Period, "Shift", ".", "."),
+        (Qt.Key.Key_8, "Keypad", "8", "8"),
+        (Qt.Key.Key_A, "No", "A", "A"),  # with Caps Lock
+        (Qt.Key.Key_A, "Shift", "A", "Shift-A"),
+        (Qt.Key.Key_Asterisk, "Shift", "*", "*"),
+    ],
+)
+def test_a_sign_that_a_layout_has_on_shift_is_the_same_key(code, modifier, text, name):
+    """On a French keyboard 8, 9, 0 and the full stop did nothing."""
+    modifiers = Qt.KeyboardModifier[f"{modifier}Modifier"]
+    assert key_name(QKeyEvent(QEvent.Type.KeyPress, code, modifiers, text)) == name

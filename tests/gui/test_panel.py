@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from napari import current_viewer
-from napari.layers import Layer
+from napari.layers import Labels, Layer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
@@ -339,6 +339,16 @@ def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     assert reviewed.session.state.message == "Saved in out."
 
 
+def test_what_was_decided_in_another_window_is_reported_to_be_missing_from_an_export(
+    reviewed, qtbot, tmp_path: Path, monkeypatch
+):
+    """It said "Saved", and the folder had what the first window had decided before."""
+    monkeypatch.setattr(reviewed.actions_.read_controller, "decided_elsewhere", lambda _: True)
+    assert reviewed.actions_.export(tmp_path / "out")
+    wait(qtbot, reviewed)
+    assert "what you decided in another window" in reviewed.session.state.message
+
+
 def test_an_export_that_is_cancelled_writes_nothing(reviewed, qtbot, tmp_path: Path):
     assert reviewed.actions_.export(tmp_path / "out")
     reviewed.jobs.stop()
@@ -549,6 +559,36 @@ def test_plain_layers_of_a_study_that_was_left_are_hidden_and_say_so(reviewed, a
     for data in layers_of(replace(analysis.study, name="another"), SILENT):
         current_viewer().layers.append(Layer.create(*data))
     assert "segmentation (earlier study)" in names()
+    assert visible() == {"T1c"}
+
+
+def test_what_a_user_drew_in_a_copy_of_an_image_is_never_removed(reviewed, analysis):
+    """A duplicate that was converted to labels and painted went with the images of its study."""
+    layers = current_viewer().layers
+    data, keywords, _ = layers["T1c"].as_layer_data_tuple()
+    plain = {key: keywords[key] for key in ("metadata", "scale", "translate", "axis_labels")}
+    mine = Labels(np.zeros(data.shape, np.uint8), name="mine", **plain)
+    layers.append(mine)
+    mine.data[4:6, 4:6, 4:6] = 3
+    for layer in layers_of(replace(analysis.study, name="another"), SILENT):
+        layers.append(Layer.create(*layer))
+    assert mine in layers
+    assert mine.data.max() == 3
+    assert not mine.visible
+    assert "mine (earlier study)" in names()
+
+
+def test_a_panel_that_is_closed_leaves_the_images_alone(reviewed):
+    """The outline being drawn stayed, visible, and what was painted on it was never kept."""
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.session.go_to_candidate(1)
+    reviewed.views.settle()
+    reviewed.commands.run("edit_outline")
+    assert {layer.metadata["lesionlens"].get("role") for layer in current_viewer().layers} == {
+        None, "attention", "edit",
+    }  # fmt: skip
+    reviewed.release()
+    assert all("sequence" in layer.metadata["lesionlens"] for layer in current_viewer().layers)
     assert visible() == {"T1c"}
 
 

@@ -12,7 +12,7 @@ import pytest
 from napari.layers import Layer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
-from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, QRectF, Qt
+from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, QRect, QRectF, Qt
 from qtpy.QtGui import (
     QCursor,
     QFont,
@@ -40,7 +40,7 @@ from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import rulers_of
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
-from lesionlens.napari.viewer import canvas_strokes, paint
+from lesionlens.napari.viewer import canvas_strokes, paint, second_window
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.colours import MARK_COLOUR
 from lesionlens.napari.viewer.paint import (
@@ -1009,6 +1009,22 @@ def test_a_copy_of_an_image_is_the_users_and_never_the_image(shown):
     assert copied not in layers
 
 
+def test_a_study_beside_larger_layers_of_the_user_fills_the_view_at_its_centre(shown):
+    """In a viewer with a film it opened at its lowest slice, a tenth as large, in a corner."""
+    viewer, grid = shown.viewer, shown.session.state.study.series[MrSequence.T1C].grid
+    shown.actions_.show_layout(Layout.SINGLE)
+    shown.views.fit()
+    alone = viewer.scene.camera.zoom
+    viewer.add_image(np.zeros((2, 4, 900, 900)), name="film")
+    shown.views.fit()
+    assert viewer.scene.camera.zoom == pytest.approx(alone, rel=0.05)
+    middle = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+    np.testing.assert_allclose(viewer.dims.point[1:], middle, atol=grid.spacing_mm.max())
+    shown.actions_.show_layout(Layout.FOUR)
+    linked = shown.views.linked
+    assert shown.actions_.viewpoint.current.zoom == pytest.approx(linked.fit_zoom())
+
+
 def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     shown.commands.run("second_window")
     beside = shown.views.second_window
@@ -1043,6 +1059,27 @@ def test_a_second_window_stays_where_the_reader_put_it(shown):
     shown.commands.run("second_window")
     assert beside.isVisible()
     assert beside.size() == put.size()
+
+
+def test_a_second_window_fills_a_second_monitor_with_its_title_bar(shown, monkeypatch):
+    """The title bar was above the screen, so that the window could not be moved or closed."""
+    shown.commands.run("second_window")
+    beside = shown.views.second_window
+    shown.commands.run("second_window")
+    beside.move(5000, 100)  # on a monitor that is disconnected
+    only = beside.parentWidget().window().screen()
+    shown.commands.run("second_window")
+    assert only.geometry().contains(beside.geometry().center())
+    assert not beside.isMaximized()
+    shown.commands.run("second_window")
+
+    area = only.availableGeometry()
+    other = SimpleNamespace(availableGeometry=lambda: area, geometry=QRect)
+    monkeypatch.setattr(second_window, "QApplication", SimpleNamespace(screens=lambda: [other]))
+    shown.commands.run("second_window")
+    assert beside.isMaximized()
+    beside.setWindowState(Qt.WindowState.WindowNoState)
+    shown.commands.run("second_window")
 
 
 def test_a_second_window_beside_one_view_fits_the_study_and_goes_to_candidates(shown):

@@ -41,6 +41,7 @@ from lesionlens.napari.qt.keyboard import Keyboard, main_window
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.qt.window_closing import WindowClosing
 from lesionlens.napari.viewer.board_view import BoardView
+from lesionlens.napari.viewer.copies import release_copy
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.single import plane_of
 from lesionlens.napari.viewer.views import Views
@@ -177,10 +178,10 @@ class LesionLens(Panel):
 
     def _adopt(self, layer: Any) -> None:
         metadata = layer.metadata.get(KEY)
-        if metadata is None or "sequence" not in metadata or metadata.get("study") is None:
+        if metadata is None or release_copy(layer):
             return
-        if "of" in metadata and metadata["of"]() is not layer:
-            return  # a copy made in napari, with the metadata of its image
+        if "sequence" not in metadata or metadata.get("study") is None:
+            return
         if metadata["study"] is not self.model.study:
             self.actions_.review_controller.store_reason()
             self.jobs.stop()

@@ -124,7 +124,7 @@ def open_study(
     reader, notices = select_reader(paths)
     if reader is None:
         raise UnusableInputError(
-            found=". ".join((_describe_content(root), *notices)),
+            found=". ".join((_describe_content(*paths), *notices)),
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
@@ -286,8 +286,11 @@ def _access_problem(error: OSError, name: str) -> str:
     return f"no such file or folder: {name!r} does not exist"
 
 
-def _describe_content(path: Path) -> str:
-    """Describe what a path contains instead of scans."""
+def _describe_content(path: Path, *others: Path) -> str:
+    """Describe what a path contains instead of scans, or several that are not of one kind."""
+    if others:
+        names = abbreviated_list([repr(each.name) for each in (path, *others)], 5)
+        return f"{names}, which are not all NIfTI or all DICOM"
     if path.is_file():
         return f"{_kind_of(path)} named {path.name!r}: not a NIfTI or DICOM file"
     folders, links, irregularities, file_names = 0, 0, Counter[str](), list[str]()

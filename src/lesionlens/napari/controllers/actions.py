@@ -18,6 +18,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.process import host_process, memory
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import SupportsForgetting
@@ -52,6 +53,9 @@ from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import is_mask, result_of
 
 _DECIDED_SINCE = "It does not contain what you decided since: export again."
+_DECIDED_ELSEWHERE = (
+    "It does not contain what you decided in another window: open the study again, then export."
+)
 
 
 class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs):
@@ -291,16 +295,20 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         def on_result(export_warnings: tuple[str, ...]) -> str:
             self.exported = folder
             study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
-            state_now, exported_review = self.session.state, analysis.review
-            unchanged = (state_now.review.events, state_now.review.responses) == (
-                exported_review.events,
-                exported_review.responses,
-            )
-            hint = () if unchanged or state_now.study is not analysis.study else (_DECIDED_SINCE,)
             sentences = (f"{warning}." for warning in export_warnings)
-            return " ".join((f"Saved in {folder.name}.", *hint, *sentences))
+            hint = self._missing_decisions(analysis)
+            return " ".join(filter(None, (f"Saved in {folder.name}.", hint, *sentences)))
 
         return self.jobs.start("Exporting", task, on_result)
+
+    def _missing_decisions(self, exported: Analysis) -> str:
+        """Return which decisions on the open study an export lacks; empty if none."""
+        state, review = self.session.state, exported.review
+        if state.study is not exported.study:
+            return ""
+        if (state.review.events, state.review.responses) != (review.events, review.responses):
+            return _DECIDED_SINCE
+        return _DECIDED_ELSEWHERE if self.read_controller.decided_elsewhere(exported) else ""
 
     def reopen(self, path: Path) -> bool:
         """Show a saved result or a segmentation for review, opening its study first."""

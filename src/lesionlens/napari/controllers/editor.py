@@ -336,13 +336,12 @@ class OutlineEditor:
             self.on_layer_deleted()
 
     def release(self) -> None:
-        """Disconnect from the viewer."""
-        if self._layer is not None:
-            self._viewer.layers.events.removed.disconnect(self._on_removed)
+        """Remove the layer of the edit; its strokes stay in the draft."""
+        self._end()
 
     def _end(self) -> None:
-        self.release()
         if self._layer is not None:
+            self._viewer.layers.events.removed.disconnect(self._on_removed)
             self._layer.events.paint.disconnect(self._on_stroke)
         if self._is_open():
             self._viewer.layers.remove(self._layer)

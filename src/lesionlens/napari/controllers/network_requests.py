@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from lesionlens.base.geometry import as_vec3
-from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.acts.session import QUESTION
@@ -16,6 +15,7 @@ from lesionlens.napari.model.overlays.plain import plain_layers
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.viewer.copies import keep_copy, set_aside
 
 _DISPLACED = (
     " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
@@ -109,24 +109,20 @@ class NetworkRequests(MarkActs):
 
         layers = [Layer.create(*data) for data in plain_layers(analysis)]
         self.viewer.layers.extend(layers)
-        self._copies += [(analysis.study, layer) for layer in layers]
+        for layer in layers:
+            keep_copy(layer, analysis.study)
         names = ", ".join(layer.name for layer in layers)
         hint = "" if any(layer.visible for layer in layers) else _DISPLACED
         self.session.notify(f"Added as layers, a copy: {names}.{hint}")
         return True
 
     def watch_copies(self) -> None:
-        """Rename and hide plain layers once another study is open."""
-        self._copies: list[tuple[Study, Any]] = []
+        """Rename and hide copies of the study once another one is open."""
         self.session.changed.connect(self._on_study_with_copies)
 
     def _on_study_with_copies(self, old: State, new: State) -> None:
-        if new.study is None or new.study is old.study:
-            return
-        for study, layer in self._copies:
-            if study is not new.study:
-                layer.name, layer.visible = f"{layer.name} (earlier study)", False
-        self._copies = [copy for copy in self._copies if copy[0] is new.study]
+        if new.study is not None and new.study is not old.study:
+            set_aside(self.viewer.layers, new.study)
 
     def end_probe(self) -> None:
         """Close the probe."""

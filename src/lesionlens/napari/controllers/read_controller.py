@@ -256,17 +256,17 @@ class ReadController:
         new_decisions = reader_log.logged(analysis, *self._log_location(analysis)) - self._logged
         return reader_log.lacks_decisions(self.session.state.review, analysis, new_decisions)
 
+    def signed_elsewhere(self, analysis: Analysis) -> bool:
+        """Whether another window signed the shown analysis since it was shown here."""
+        signed = reader_log.logged_signature(analysis, *self._log_location(analysis)) - self._logged
+        return reader_log.lacks_decisions(self.session.state.review, analysis, signed)
+
     # --- closed ---------------------------------------------------------------------------
 
     @property
     def closed(self) -> bool:
         """Whether the analysis must be hidden."""
         return self.read_session is not None and self.read_session.is_analysis_hidden
-
-    @property
-    def analysis_shown(self) -> bool:
-        """Whether the window shows an analysis."""
-        return self.session.state.analysis is not None
 
     @property
     def withheld(self) -> Analysis | None:

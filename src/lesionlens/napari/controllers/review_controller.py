@@ -37,6 +37,10 @@ _OTHER_OUTLINE = "Decided on another outline, before the study was analysed agai
 _DECIDED_ELSEWHERE = (
     "Another window decided on this study too: open it again to see all, then sign."
 )
+_SIGNED_ELSEWHERE = (
+    "Another window signed this study: withdraw the signature there, or discard what you are "
+    "drawing and open the study again."
+)
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
 _ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
 PROMPT_MESSAGES = (_ANSWERED, _SHOWN_ONCE_ANSWERED)
@@ -79,6 +83,8 @@ class ReviewController:
 
     def _mark(self, state: ReviewState) -> bool:
         self.session.reader = self.reader
+        if not decision_obstacle(self.session.state) and self._signed():
+            return False
         if decision_obstacle(self.session.state) or self.session.mark(state) is None:
             self.explain()
             return False
@@ -341,11 +347,15 @@ class ReviewController:
         return True
 
     def _signed(self) -> bool:
-        """Whether the study is signed and cannot be changed; notifies if so."""
-        signed = self.session.state.review.signed is not None
-        if signed:
+        """Whether the study is signed, here or in another window; notifies if so."""
+        analysis = self.session.state.analysis
+        signed_here = self.session.state.review.signed is not None
+        if signed_here:
             self.session.decline(f"{SIGNED}.")
-        return signed
+        elif analysis is not None and self._read_controller.signed_elsewhere(analysis):
+            self.session.decline(_SIGNED_ELSEWHERE)
+            return True
+        return signed_here
 
     def _unseen(self) -> bool:
         """Whether another window decided on the study since, which may not be signed; notifies."""

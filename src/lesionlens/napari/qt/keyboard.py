@@ -59,8 +59,15 @@ def modifiers_of(event: QInputEvent) -> list[str]:
 
 
 def key_name(event: QKeyEvent) -> str:
-    """Return a key with modifiers in napari's notation, such as "Shift-N"."""
-    return "-".join([*modifiers_of(event), QKeySequence(event.key()).toString()])
+    """Return a key with modifiers in napari's notation, such as "Shift-N".
+
+    Digits and signs that a keyboard layout has on Shift are named without it, such as "8" in
+    French.
+    """
+    key, modifiers = QKeySequence(event.key()).toString(), modifiers_of(event)
+    if event.text() == key and not key.isalpha():
+        modifiers = [modifier for modifier in modifiers if modifier != "Shift"]
+    return "-".join([*modifiers, key])
 
 
 class Keyboard(QObject):

@@ -7,14 +7,14 @@ from napari.components import ViewerModel
 
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.viewer.board_view import BoardView
-from lesionlens.napari.viewer.single import SPACE
+from lesionlens.napari.viewer.single import SPACE, SingleView
 
 
 class Handover:
     """Transfers the viewpoint when views are swapped."""
 
-    def __init__(self, viewer: ViewerModel, viewpoint: SharedViewpoint) -> None:
-        self._viewer, self._viewpoint = viewer, viewpoint
+    def __init__(self, viewer: ViewerModel, single: SingleView, viewpoint: SharedViewpoint) -> None:
+        self._viewer, self._single, self._viewpoint = viewer, single, viewpoint
         self._transferred_zoom = 0.0  # zoom transferred from the linked views to napari's canvas
 
     def enter(self, linked: BoardView) -> None:
@@ -47,7 +47,7 @@ class Handover:
 
     def _fit_zoom(self) -> float:
         dims = self._viewer.dims
-        size = [
-            max(dims.range[axis].stop - dims.range[axis].start, 1.0) for axis in dims.order[-2:]
-        ]
-        return float((np.asarray(self._viewer.canvas.size) / np.asarray(size)).min())
+        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        low, high = self._single.bounds_mm()
+        size = np.maximum(high - low, 1.0)[axes]
+        return float((np.asarray(self._viewer.canvas.size) / size).min())

@@ -78,7 +78,6 @@ class Layers:
         """Use a layer as the image of its sequence."""
         metadata = layer.metadata[KEY]
         self._by_role[metadata["sequence"]] = layer
-        metadata.setdefault("of", ref(layer))
         self.lock_transform(layer)
         layer.events.visible.connect(self._on_visible)
         metadata.setdefault("auto", tuple(layer.contrast_limits))
@@ -87,13 +86,18 @@ class Layers:
     def lock_transform(self, layer: Any) -> None:
         """Lock a layer's position in the patient: changes of its transform are undone."""
         transform = tuple(layer.scale), tuple(layer.translate)
+        layer.metadata[KEY].setdefault("of", ref(layer))
         layer.metadata[KEY].setdefault("place", transform)
         self._locked_layers.add(layer)
         for name in TRANSFORM:
             getattr(layer.events, name).connect(self._on_transform)
 
     def release(self) -> None:
-        """Disconnect from the layers."""
+        """Disconnect from the images, and remove the overlays, which nothing would update."""
+        self._remove_overlays(COMPARED)
+        image = self.picture(self._sequence)
+        if image is not None:
+            put(image, visible=True)  # hidden in three dimensions
         for layer in self._locked_layers:
             for name in TRANSFORM:
                 getattr(layer.events, name).disconnect(self._on_transform)
@@ -210,14 +214,17 @@ class Layers:
         previous, self._overlays = self._overlays, overlays
         if previous is not None and overlays is not None and previous.images is overlays.images:
             return
-        for role in _STACKING:
+        self._remove_overlays()
+        if overlays is not None:
+            for sequence in reversed(tuple(overlays.images)):
+                self._show_image(sequence, overlays, study)
+
+    def _remove_overlays(self, *more: str) -> None:
+        for role in (*_STACKING, *more):
             layer = self._get(role)
             if layer is not None:
                 self._viewer.layers.remove(layer)
         self._applied.clear()
-        if overlays is not None:
-            for sequence in reversed(tuple(overlays.images)):
-                self._show_image(sequence, overlays, study)
 
     def _show_image(self, sequence: MrSequence, overlays: Overlays, study: Any) -> None:
         data = overlays.images[sequence]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, Signal
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication, QMenu, QVBoxLayout, QWidget
 
@@ -12,6 +12,8 @@ from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.viewer.board_view import BoardView
 
 _DEFAULT_SIZE = (900, 800)
+_TITLE_BAR = QPoint(40, 40)
+"""Room for the title bar, at most, in pixels."""
 _PALETTE_COMMAND = "napari.window.view.toggle_command_palette"
 TITLE = "LesionLens: second window"
 
@@ -58,17 +60,23 @@ class SecondWindow(QWidget):
         self.parentWidget().window().activateWindow()
 
     def _set_geometry(self) -> None:
-        """Fill a second monitor, or part of the only one; keep a position that the reader chose."""
-        screens = QApplication.screens()
-        if self._is_placed and any(s.geometry().intersects(self.geometry()) for s in screens):
+        """Fill a second monitor, or part of the only one; keep a position that the reader chose.
+
+        A window whose monitor was disconnected is placed again.
+        """
+        screens, centre = QApplication.screens(), self.geometry().center()
+        if self._is_placed and any(screen.geometry().contains(centre) for screen in screens):
             return
-        self._is_placed = True
         first_screen = self.parentWidget().window().screen()
         other_screens = [screen for screen in screens if screen is not first_screen]
-        if other_screens:
-            self.setGeometry(other_screens[0].availableGeometry())
-        else:
-            self.resize(*_DEFAULT_SIZE)
+        self.setWindowState(Qt.WindowState.WindowNoState)
+        self.resize(*_DEFAULT_SIZE)
+        if other_screens or self._is_placed:
+            screen = (other_screens or screens)[0]
+            self.move(screen.availableGeometry().topLeft() + _TITLE_BAR)
+        if other_screens:  # not by its size: the title bar would be above the screen
+            self.setWindowState(Qt.WindowState.WindowMaximized)
+        self._is_placed = True
 
     def eventFilter(self, _: QObject, event: QEvent) -> bool:
         """Block clicks and keys while a dialog of the first window waits for an answer."""

@@ -18,6 +18,7 @@ from napari.components.overlays import TextOverlay
 from numpy.typing import NDArray
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.millimetres import Millimetres
 
@@ -31,6 +32,8 @@ RADIOLOGICAL = ("away", "up", "left")
 """Directions of napari's depth, vertical and horizontal axes on the screen."""
 
 SPACE = 3
+_FITTED = 0.95
+"""Part of the view that a fitted study takes, as napari's."""
 ROOM = 1.25
 """Minimum size of the view, relative to the candidate that it centres."""
 _LETTER_POSITIONS = ("middle_left", "middle_right", "top_center", "bottom_center")
@@ -241,10 +244,30 @@ class SingleView:
         """Fit the study into the view, at its centre."""
         viewer = self._viewer
         viewer.reset_view()
-        if viewer.dims.ndim == SPACE:
-            centre = [(low + high) / 2 for low, high, _ in viewer.dims.range]
-            viewer.dims.set_point(range(SPACE), centre)  # at once: each call slices every layer
+        self._fit_to_study()
+        if viewer.dims.ndim >= SPACE:
+            axes = range(viewer.dims.ndim - SPACE, viewer.dims.ndim)
+            centre = self.bounds_mm().mean(0)
+            viewer.dims.set_point(axes, centre.tolist())  # at once: each call slices every layer
         self._centred, self._fitted_pose = None, self._camera_pose()
+
+    def bounds_mm(self) -> NDArray[np.float64]:
+        """Return the corners of the study's images, (2, 3) RAS+ mm; without any, of all layers."""
+        layers = self._viewer.layers
+        images = [layer for layer in layers if "sequence" in layer.metadata.get(KEY, {})]
+        return np.asarray(layers.get_extent(images or layers).world[:, -SPACE:], np.float64)
+
+    def _fit_to_study(self) -> None:
+        """Fit the camera to the study alone if napari fitted it to other layers too."""
+        viewer, dims, camera = self._viewer, self._viewer.dims, self._viewer.scene.camera
+        is_alone = all(KEY in layer.metadata for layer in viewer.layers)
+        if is_alone or dims.ndim < SPACE or dims.ndisplay != 2:
+            return
+        low, high = self.bounds_mm()
+        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        camera.center = tuple((low + high)[axes] / 2)
+        size_px = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
+        camera.zoom = float(_FITTED * (size_px / np.maximum(high - low, 1.0)[axes]).min())
 
     def _camera_pose(self) -> tuple[float, ...]:
         """Return zoom and position of the camera on the slice."""
@@ -269,6 +292,7 @@ class SingleView:
         centre, zoom = camera.center, camera.zoom
         with viewer.events.reset_view.blocker():
             viewer.fit_to_view()
+        self._fit_to_study()
         if self._centred is not None:
             if camera.zoom <= zoom:
                 camera.center, camera.zoom = centre, zoom

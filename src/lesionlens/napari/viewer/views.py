@@ -92,7 +92,8 @@ class Views(QObject):
         self.brush: Brush | None = None
         """Handles the pointer over linked views while an outline is drawn; set by the window."""
         self._viewer, self._layers, self._docked = viewer, layers, docked
-        self._viewpoint, self._handover = viewpoint, Handover(viewer, viewpoint)
+        self._viewpoint = viewpoint
+        self._handover = Handover(viewer, self.single, viewpoint)
         self.canvas: QWidget | None = None
         self._board = Board()
         self._is_moving = self._is_turning = False

@@ -117,7 +117,7 @@ class ReadSession:
         Raises
         ------
         UnusableInputError
-            The read is signed, or the confidence is not 0 to 100.
+            The read is signed, also in another window, or the confidence is not 0 to 100.
         """
         self._refuse_signed()
         self._check_confidence(confidence)
@@ -131,7 +131,7 @@ class ReadSession:
         Raises
         ------
         UnusableInputError
-            There is no such mark, or it was signed.
+            There is no such mark, or it was signed, also in another window.
         """
         self._refuse_signed()
         mark = next((m for m in self.read.marks if m.uid == uid), None)
@@ -286,7 +286,7 @@ class ReadSession:
             The read is signed, or was marked or signed in another window since.
         """
         self._refuse_signed()
-        self._refuse_other_changes()
+        self._refuse_other_marks()
         count = len(self.read.marks_of(self.phase))
         summary = f"{count} marked" if count else EMPTY_REFERENCE
         statement = self.unaided_summary if self.is_analysis_hidden else text or summary
@@ -367,13 +367,19 @@ class ReadSession:
                 if self.is_unaided_signed
                 else "Withdraw the signature first, or go to the next study",
             )
-
-    def _refuse_other_changes(self) -> None:
         stored, shown = self.database.read(self.key), self.read
-        has_same_marks = {mark.uid for mark in stored.marks} == {mark.uid for mark in shown.marks}
-        if not has_same_marks or (stored.unaided, stored.signed) != (shown.unaided, shown.signed):
+        if (stored.unaided, stored.signed) != (shown.unaided, shown.signed):
             raise UnusableInputError(
-                found="marks or a signature of another window on this study",
+                found="a signature of another window on this study",
+                expected="a read that is shown as a whole",
+                next_step="Open the study again",
+            )
+
+    def _refuse_other_marks(self) -> None:
+        stored, shown = self.database.read(self.key), self.read
+        if {mark.uid for mark in stored.marks} != {mark.uid for mark in shown.marks}:
+            raise UnusableInputError(
+                found="marks of another window on this study",
                 expected="a read that is shown as a whole",
                 next_step="Open the study again to see all, then sign",
             )

@@ -120,6 +120,13 @@ def logged(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
     return _all_decisions(_logged_reviews_of_candidates(analysis, key, folder))
 
 
+def logged_signature(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
+    """Return the valid signature in the logs, or none; parameters as of `recovered`."""
+    reviews = _logged_reviews_of_candidates(analysis, key, folder)
+    newest = next((review for review in reviews if review.events), Review())
+    return frozenset(newest.events[-1:] if newest.signed is not None else ())
+
+
 def lacks_decisions(shown: Review, analysis: Analysis, decisions: frozenset[object]) -> bool:
     """Return whether a shown review of an analysis lacks some of the decisions in a log."""
     review = with_own_uids(analysis, shown)

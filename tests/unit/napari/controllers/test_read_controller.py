@@ -647,6 +647,47 @@ def test_an_unaided_read_is_not_signed_over_marks_of_another_window(
         assert first.read_session.read.unaided is None, "signed twice"
 
 
+def test_an_unaided_read_that_another_window_signed_takes_no_further_mark(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    """The signed read stated "nothing seen" and had a mark of the second window."""
+    with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as first:
+        with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as second:
+            first.mark(LEFT)
+            second.mark(LEFT)
+            assert len(second.marks) == 1
+        with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as second:
+            second.sign_unaided()
+            first.mark(LEFT)
+            first.remove_mark()
+            assert "another window" in first.session.state.message
+    with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as again:
+        assert len(again.read_session.unaided_read().marks) == 2
+        assert again.read_session.unaided_read().statement.startswith("2 marked")
+
+
+DIAMETERS = (((1.23456789, 2, 3), (9, 8, 7.7654321)), ((1, 2, 3), (4, 5, 6.1234567)))
+
+
+def test_a_study_that_another_window_signed_is_not_changed(analysis, own):  # noqa: F811
+    """The second window's decision reopened it without a withdrawal."""
+    with shown(analysis) as first, shown(analysis) as second:
+        editor = SimpleNamespace(drawn=lambda: None)
+        one = ReviewController(first.session, None, editor, first)
+        other = ReviewController(second.session, None, editor, second)
+        one.sign("nothing further seen", "A. Reader")
+        other._mark(ReviewState.REJECTED)
+        other.place_diameters(analysis.findings.candidates[0].tracking_uid, DIAMETERS)
+        assert "Another window signed this study" in second.session.state.message
+        assert second.session.state.review.events == ()
+        one.withdraw("a mistake")
+        assert other._mark(ReviewState.REJECTED)
+    with shown(analysis) as again:
+        assert decided(again)[-1] is ReviewState.REJECTED
+
+
 def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypatch):  # noqa: F811
     """The copied log is the reader's own, no other window's."""
     with shown(analysis) as window:
@@ -683,12 +724,11 @@ SIGNED = SignedResponse(
 
 def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  # noqa: F811
     """Diameters that were dragged are stored to a micrometre, prompts to a tenth of a second."""
-    ends = (((1.23456789, 2, 3), (9, 8, 7.7654321)), ((1, 2, 3), (4, 5, 6.1234567)))
     asked = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.WT, 2, 4.5678)
     first, second = (c.tracking_uid for c in analysis.findings.candidates)
     with shown(analysis) as window:
         log = window.session.log()
-        log.place_diameters(first, ends)
+        log.place_diameters(first, DIAMETERS)
         log.mark(second, ReviewState.ACCEPTED, reason="seen", prompts=(asked,))
         log.mark(first, ReviewState.ACCEPTED)
         log.undo()

@@ -352,3 +352,13 @@ def test_a_folder_that_is_a_link_is_named_where_nothing_else_is_there(tmp_path):
     (study / "anat").symlink_to(tmp_path / "scans")
     with pytest.raises(UnusableInputError, match=r"1 of them links, which are not followed"):
         open_study(study)
+
+
+def test_a_study_dropped_with_another_kind_of_file_is_refused_by_their_names(tmp_path):
+    """The folder around them was searched, and its 3,109 files were said to hold no image."""
+    study, note = tmp_path / "study", tmp_path / "note.txt"
+    study.mkdir()
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), study / "t1.nii.gz")
+    note.write_text("a note")
+    with pytest.raises(UnusableInputError, match="'study', 'note"):
+        open_study((study, note))
