@@ -64,8 +64,9 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
         if sizes:
             near, middle, far = sizes["widths"]
             config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]))
-        network = PromptNetwork(config)
-        network.load_state_dict(state)
+        with torch.device("meta"):  # draws no random numbers
+            network = PromptNetwork(config)
+        network.load_state_dict(state, assign=True)
         stored_notes = parse_json(metadata.get("notes", "{}"))
         notes = PromptNotes(stored_notes.get("version", "?"), stored_notes.get("trained_on", "?"),
                             int(stored_notes.get("steps", metadata.get("steps", 0))))  # fmt: skip

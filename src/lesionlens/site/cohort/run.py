@@ -108,7 +108,7 @@ def run_cohort(
     check_names(job.name for job in all_jobs)
     jobs = cohort.shard.part(all_jobs)
     if cohort.dataset is not None:
-        refuse_equal_names([job.name for job in jobs])
+        refuse_equal_names([job.name for job in all_jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
     needs_identity = worker_options.scheduler is None or cohort.resume
     engine = identity(choice) if needs_identity else ""

@@ -85,6 +85,17 @@ def test_shards_work_beside_each_other_and_not_beside_a_batch_of_all(studies, tm
         run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE)
 
 
+def test_names_that_are_one_subject_in_bids_are_refused_in_every_shard(studies, tmp_path, begun):
+    for name in ("x-1", "x_1"):
+        (studies / name).mkdir()
+    out = tmp_path / "out"
+    for number in (1, 2):
+        cohort = Cohort(studies, out / "lesionlens", dataset=out, shard=Shard(number, 2))
+        with pytest.raises(UnusableInputError, match="one subject in BIDS"):
+            run_cohort(cohort, CPU, HERE)
+    assert begun == []
+
+
 def test_a_table_names_the_studies(studies, tmp_path, begun):
     table = tmp_path / "chosen.csv"
     table.write_text("study,name\nstudies/c,third\nstudies/a,\n")
