@@ -106,14 +106,16 @@ def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
 
 
 def _note_repeated(scores: Sequence[CaseScore]) -> None:
-    """Report cases that share an image with an earlier case; each counts in the means."""
+    """Report cases that share an image or reference with an earlier case; each counts."""
     case_by_digest: dict[str, str] = {}
     for score in scores:
-        known = sorted(score.inputs & case_by_digest.keys())
-        if known:
-            earlier = case_by_digest[known[0]]
-            score.problems.append(f"it has an image of the case {earlier}, and both are counted")
-        case_by_digest |= dict.fromkeys(score.inputs - case_by_digest.keys(), score.case)
+        digests = [*sorted(score.inputs), *([score.reference] if score.reference else ())]
+        known = next((digest for digest in digests if digest in case_by_digest), None)
+        if known is not None:
+            what = "the reference" if known == score.reference else "an image"
+            earlier = case_by_digest[known]
+            score.problems.append(f"it has {what} of the case {earlier}, and both are counted")
+        case_by_digest = dict.fromkeys(digests, score.case) | case_by_digest
 
 
 def results_without_reference(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:

@@ -286,7 +286,27 @@ def test_a_case_that_is_there_twice_is_named(cohort, tmp_path):
         place.write_text(json.dumps(run | {"inputs": inputs}))
     scores = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     told = {one.case: [p for p in one.problems if "both are counted" in p] for one in scores}
-    assert told == {"a": [], "b": [], "c": ["it has an image of the case b, and both are counted"]}
+    assert told == {
+        "a": [],
+        "b": ["it has the reference of the case a, and both are counted"],
+        "c": ["it has an image of the case b, and both are counted"],
+    }
+
+
+def test_a_plain_segmentation_that_is_there_twice_is_named(cohort, tmp_path):
+    """Also if its reference was written anew; an empty one says nothing."""
+    for folder in ("results", "cases"):
+        (tmp_path / folder).mkdir()
+        for name in ("x", "y"):
+            truth = nib.load(next((cohort[1] / "a").glob("*seg*")))
+            labels = np.asarray(truth.dataobj, np.uint8)
+            nib.save(nib.Nifti1Image(labels, truth.affine), tmp_path / folder / f"{name}.nii")
+            empty = nib.Nifti1Image(0 * labels, truth.affine)
+            nib.save(empty, tmp_path / folder / f"{name}_empty.nii.gz")
+    scores = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
+    told = {one.case: [p for p in one.problems if "both are counted" in p] for one in scores}
+    assert told.pop("y") == ["it has the reference of the case x, and both are counted"]
+    assert set(map(tuple, told.values())) == {()}
 
 
 def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
