@@ -327,6 +327,25 @@ def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
         (tmp_path / "x").rename(tmp_path / "results" / "b")
 
 
+def test_a_result_of_images_that_were_replaced_since_is_noticed(cohort, tmp_path):
+    """Not where no result was made of the files beside the references, as of the DICOM study."""
+    for name in "ab":
+        shutil.copytree(cohort[0] / name, tmp_path / "results" / name)
+        shutil.copytree(cohort[1] / name, tmp_path / "cases" / name)
+    cases = find_cases(tmp_path / "cases")
+    for own_files in ("", "a", "ab"):
+        for name in "ab":
+            image = tmp_path / "cases" / name / "flair.nii.gz"
+            digest = sha256_of(image) if name in own_files else "0"
+            place = tmp_path / "results" / name / "run.json"
+            run = json.loads(place.read_text()) if place.is_file() else {}
+            rows = [{"file": image.name, "sha256": digest}, {"file": "t1c.nii.gz", "sha256": name}]
+            place.write_text(json.dumps(run | {"inputs": rows[: 1 + (own_files == "")]}))
+        scores = evaluate(tmp_path / "results", cases, lambda _: None)
+        replaced = [any("replaced since" in p for p in score.problems) for score in scores]
+        assert replaced == [False, own_files == "a"], own_files
+
+
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])
 def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     results, cases = tmp_path / "results", cohort[1]
