@@ -63,7 +63,7 @@ _limit = _Limit()
 
 @contextmanager
 def _without_autocast() -> Iterator[None]:
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     with ExitStack() as stack:
         for kind in ("cpu", "cuda") if hasattr(torch, "is_autocast_enabled") else ():
             if torch.is_autocast_enabled(kind):
