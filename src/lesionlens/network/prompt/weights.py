@@ -58,7 +58,8 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
-            state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
+            names = stream.keys()  # copied: the file may be replaced while the network is used
+            state = {n: stream.get_tensor(n).to(torch.float32, copy=True) for n in names}
         sizes = parse_json(metadata["network"]) if "network" in metadata else {}
         config = PromptConfig()
         if sizes:
