@@ -64,7 +64,7 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     if truth is not None:
         score.problems += truth.notices
     if truth is not None and not healthy:
-        score.reference = hashlib.sha256(np.ascontiguousarray(truth.labels)).hexdigest()
+        score.reference = hashlib.sha256(truth.labels.tobytes()).hexdigest()
     try:
         if result.is_file():
             _score_plain(score, result, truth)
