@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Threads sleep while they wait and the collector leaves modules alone, as in our own program:
     with three processes on two cores, half of a network's time was spent waiting for its threads.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     gc.set_threshold(50_000)
     config.pluginmanager.register(OnlyExamples())
     own_display()

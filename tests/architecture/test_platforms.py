@@ -83,7 +83,7 @@ def test_the_command_line_lets_idle_threads_sleep():
         "from lesionlens.cli.main import run\n"
         "try: run()\n"
         "except SystemExit: pass\n"
-        "assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'\n"
+        "assert os.environ['OMP_WAIT_POLICY'] == 'passive'\n"
         "assert os.environ['OPENBLAS_NUM_THREADS'] == '1'\n"
         "assert 'numpy' not in sys.modules\n"
     )

@@ -432,7 +432,7 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
         assert lists[0].isVisible()  # with a larger font they want more than there is
         settings.font_size = 14
         room = reviewed.dock_layout
-        qtbot.waitUntil(lambda: not room.keeps, timeout=10_000)
+        qtbot.waitUntil(lambda: not room.is_width_held, timeout=10_000)
         assert window.width() == 1800
         assert window.centralWidget().width() >= 0.6 * window.width()
         table = reviewed.candidates.table

@@ -49,7 +49,8 @@ def zeros(shape: Sequence[int], device: Device) -> Array:
     """Return a float32 array of zeros."""
     if device is None:
         return np.zeros(tuple(shape), np.float32)
-    return sys.modules["torch"].zeros(tuple(shape), device=device)
+    torch = sys.modules["torch"]
+    return torch.zeros(tuple(shape), dtype=torch.float32, device=device)
 
 
 def floats(x: Array) -> Array:
@@ -96,7 +97,7 @@ def quantiles(x: Array, shares: Sequence[float]) -> Array:
     if isinstance(x, np.ndarray):
         return np.quantile(x, np.asarray(shares, x.dtype)).astype(x.dtype)
     torch = sys.modules["torch"]
-    return torch.quantile(x, torch.tensor(shares, device=x.device))
+    return torch.quantile(x, torch.tensor(shares, dtype=x.dtype, device=x.device))
 
 
 def robust_spread(values: NDArray[np.floating]) -> float:

@@ -198,8 +198,9 @@ def _configure_process() -> None:
     """Apply process-wide settings, which a program may make but not a library."""
     os.umask(access.umask())  # logs and files written by other packages
     # Waiting OpenMP threads sleep. By default they spin and take the cores from other programs
-    # (three times slower beside one busy program). Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # (three times slower beside one busy program). Read when torch is loaded. In lower case,
+    # because libgomp compares by locale, and in a Turkish one rejects PASSIVE, whose I is another.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # NumPy's products are small; its waiting threads spin, for a tenth of an analysis.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imports create hundreds of thousands of permanent objects. With Python's threshold of 700 they

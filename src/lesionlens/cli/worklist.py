@@ -58,10 +58,10 @@ def scan(
     """
     from lesionlens.site.cohort.studies import left_out
     from lesionlens.site.cohort.study_table import ignored_column_notes
+    from lesionlens.site.database.add_studies import extend
     from lesionlens.site.database.descriptions import describe_studies
     from lesionlens.site.database.worklist_database import open_worklist_database
     from lesionlens.site.pacs.server import Server
-    from lesionlens.site.worklist.add_studies import extend
     from lesionlens.site.worklist.background_analysis import ARCHIVE
     from lesionlens.site.worklist.sources import studies_at, studies_of
 

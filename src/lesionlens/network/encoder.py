@@ -54,10 +54,13 @@ def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor
         so that the position of a window in the brain is encoded.
     """
     frequencies = dim // 6
-    frequency = math.pi * 2 ** torch.linspace(-1, 3, frequencies, device=place.device)
+    frequency = math.pi * 2 ** torch.linspace(
+        -1, 3, frequencies, dtype=torch.float32, device=place.device
+    )
     codes = []
     for axis, count in enumerate(grid):
-        step = torch.arange(count, device=place.device) / max(count - 1, 1)
+        index = torch.arange(count, dtype=torch.float32, device=place.device)
+        step = index / max(count - 1, 1)
         low, high = place[:, axis, :1], place[:, axis, 1:]
         angle = (low + (high - low) * step)[..., None] * frequency
         view = [len(place), 1, 1, 1, frequencies]

@@ -102,8 +102,11 @@ class FoldedUNet(nn.Module):
 
 
 def load_folded_unet(path: Path, channels: int = 1) -> FoldedUNet:
-    """Load weights (safetensors) in evaluation mode."""
-    network = FoldedUNet(channels)
-    network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    """Load weights (safetensors) in evaluation mode; the caller's torch defaults change nothing."""
+    with torch.device("meta"):  # draws no random numbers
+        network = FoldedUNet(channels)
+    # copied: the file may be replaced while the network is used
+    state = {n: value.to(torch.float32, copy=True) for n, value in load_file(path).items()}
+    network.load_state_dict(state, assign=True)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network.eval()

@@ -19,8 +19,8 @@ from lesionlens.analysis.findings.study_findings import study_findings
 from lesionlens.base.arguments import brief, check_kind, member_of, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.process.retained_memory import retained_memory, trim_memory
-from lesionlens.base.process.serial_algebra import serial_algebra
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -134,7 +134,7 @@ class Lens:
         return self._engine
 
     @fork_safe
-    @serial_algebra()
+    @fixed_arithmetic()
     def __call__(
         self,
         study: Study,

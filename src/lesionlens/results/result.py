@@ -20,7 +20,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import ByRegion, Region, RegionKey
 from lesionlens.base.notebook import RENDERERS
-from lesionlens.base.process.serial_algebra import serial_algebra
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
@@ -170,6 +170,7 @@ class Result:
         """The engine, for its `attribute`; None for a reopened result."""
         return self._engine
 
+    @fixed_arithmetic()
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference attends to; see `explain.probe.voxel_attention`."""
         try:
@@ -182,6 +183,7 @@ class Result:
             ) from error
         return probes.voxel_attention(self.trace, self.analysis.prepared, point)
 
+    @fixed_arithmetic()
     def layer_attention(
         self, region: Region | RegionKey, layer: int, head: int | None = None
     ) -> Volume:
@@ -194,6 +196,7 @@ class Result:
         )
 
     @fork_safe
+    @fixed_arithmetic()
     def what_if(self, candidate: int, *, context: RunContext = SILENT) -> Counterfactual:
         """Occlude one candidate, by its id, and predict again.
 
@@ -269,7 +272,7 @@ class Result:
         return prompted.segment_prompts(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     @fork_safe
-    @serial_algebra()
+    @fixed_arithmetic()
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 

@@ -138,16 +138,16 @@ MEET = """
 import json, pathlib, sys
 import torch
 from lesionlens.base.errors import ResourceError
-from lesionlens.training.distributed import joined
+from lesionlens.training.distributed import process_group
 
 made = pathlib.Path(sys.argv[1])
-with joined("cpu") as processes:
+with process_group("cpu") as processes:
     torch.manual_seed(processes.rank)
     network = torch.nn.Linear(3, 2)
-    shared = processes.share(network)
+    shared = processes.distribute(network)
     begun = network.weight.detach().clone()
     shared(torch.full((1, 3), float(processes.rank + 1))).sum().backward()
-    with processes.first_alone():
+    with processes.leader_first():
         found = made.exists()
         made.write_text("")
     words = ""

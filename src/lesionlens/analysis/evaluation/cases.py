@@ -7,7 +7,10 @@ one with segmentations only, each named as its case, is a set of references with
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import re
+import zlib
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -171,8 +174,19 @@ def _case_in_folder(folder: Path) -> Case | None:
 
 
 def _are_distinct(files: Sequence[Path]) -> bool:
-    """Return whether files differ other than by compression."""
-    return len({_NIFTI_SUFFIX.sub("", path.name) for path in files}) > 1
+    """Return whether files differ other than by compression, in name or content."""
+    if len({_NIFTI_SUFFIX.sub("", path.name) for path in files}) > 1:
+        return True
+    return len(files) > 1 and len({_unpacked_sha256(path) for path in files}) > 1
+
+
+def _unpacked_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content before compression; its name if it is damaged."""
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (OSError, EOFError, zlib.error):
+        return path.name
 
 
 def _check_single_segmentation(context: str, files: Sequence[Path]) -> None:
@@ -199,9 +213,16 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
     files = _nifti_files(folder)
     if any(sequence_in_words(words_of(p.name)) and not is_label_name(p.name) for p in files):
         return {}
+    return _by_case(folder, files, _AFTER_CASE_NAME)
+
+
+def _by_case(
+    folder: Path, files: Iterable[Path], after_name: re.Pattern[str] = _NIFTI_SUFFIX
+) -> dict[str, Path]:
+    """Return segmentations by the case that each is named after; refuse two of one case."""
     files_by_case: dict[str, list[Path]] = {}
     for path in files:
-        files_by_case.setdefault(_AFTER_CASE_NAME.sub("", path.name), []).append(path)
+        files_by_case.setdefault(after_name.sub("", path.name), []).append(path)
     files_by_case.pop("", None)
     for name, paths in files_by_case.items():
         _check_single_segmentation(f"named after the case {name!r} in {folder.name!r}", paths)
@@ -232,7 +253,7 @@ def _cases_of_dataset(root: Path) -> list[Case]:
     cases = []
     folder = root / "labelsTr"
     paths = _nifti_files(folder) if folder.is_dir() else []
-    for name, path in {_NIFTI_SUFFIX.sub("", path.name): path for path in paths}.items():
+    for name, path in _by_case(root / "labelsTr", paths).items():
         images = _dataset_images(root / "imagesTr", name, sequences)
         cases.append(Case(name, patient_of(name), images, path, convention))
     return cases

@@ -63,7 +63,7 @@ def evaluate(
         scores[-1].ranked &= not all_plain
         _note_copy(scores[-1], case, result_path)
     _note_repeated(scores)
-    _note_exchanged(scores, cases)
+    _note_other_images(scores, cases)
     if len(cases) == 1:
         segmentations, path = segmentations_in(predictions), result_paths[cases[0].name]
         if path in segmentations.values() and segmentations.get(cases[0].name) != path:
@@ -91,10 +91,18 @@ def _note_copy(score: CaseScore, case: Case, result_path: Path) -> None:
         score.problems.append(f"{result_path.name} is a copy of the reference")
 
 
-def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
-    """Report cases whose image was analysed for the result of another case, not for their own."""
+def _note_other_images(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
+    """Report cases whose image was analysed for the result of another case, not for their own.
+
+    Where the results of other cases were made of the cases' own files, a case none of
+    whose images was analysed is reported too.
+    """
     case_by_digest = {digest: score.case for score in scores for digest in score.inputs}
-    for score, case in zip(scores, cases, strict=True):
+    own_files = [
+        any(sha256_of(path) in score.inputs for path in {i.path for i in case.images.values()})
+        for score, case in zip(scores, cases, strict=True)
+    ]
+    for score, case, has_own in zip(scores, cases, own_files, strict=True):
         if case.reference_sequence is None or not score.inputs:
             continue
         digest = sha256_of(case.analysed(case.reference_sequence, score.inputs).path)
@@ -103,17 +111,24 @@ def _note_exchanged(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
                 f"its image was analysed for the result of {case_by_digest[digest]}, not for its "
                 "own: were names exchanged?"
             )
+        elif any(own_files) and not has_own and digest not in score.inputs:
+            score.problems.append(
+                "its images are not the files that were analysed: if they were replaced since, "
+                "analyse it again"
+            )
 
 
 def _note_repeated(scores: Sequence[CaseScore]) -> None:
-    """Report cases that share an image with an earlier case; each counts in the means."""
+    """Report cases that share an image or reference with an earlier case; each counts."""
     case_by_digest: dict[str, str] = {}
     for score in scores:
-        known = sorted(score.inputs & case_by_digest.keys())
-        if known:
-            earlier = case_by_digest[known[0]]
-            score.problems.append(f"it has an image of the case {earlier}, and both are counted")
-        case_by_digest |= dict.fromkeys(score.inputs - case_by_digest.keys(), score.case)
+        digests = [*sorted(score.inputs), *([score.reference] if score.reference else ())]
+        known = next((digest for digest in digests if digest in case_by_digest), None)
+        if known is not None:
+            what = "the reference" if known == score.reference else "an image"
+            earlier = case_by_digest[known]
+            score.problems.append(f"it has {what} of the case {earlier}, and both are counted")
+        case_by_digest = dict.fromkeys(digests, score.case) | case_by_digest
 
 
 def results_without_reference(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,10 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     truth = _read_truth(case, convention)
     healthy = truth is None or not truth.labels.any()
     score = CaseScore(case.name, healthy, convention)
-    score.problems += truth.notices if truth is not None else ()
+    if truth is not None:
+        score.problems += truth.notices
+    if truth is not None and not healthy:
+        score.reference = hashlib.sha256(truth.labels.tobytes()).hexdigest()
     try:
         if result.is_file():
             _score_plain(score, result, truth)

@@ -41,6 +41,8 @@ class CaseScore:
     """Engine name, version and SHA-256 of its weights; empty if unknown."""
     inputs: frozenset[str] = frozenset()
     """SHA-256 of the analysed files; empty if unknown."""
+    reference: str = ""
+    """SHA-256 of the reference's labels as they are stored; empty without a lesion."""
     reviewed: bool = False
     """Whether readers reviewed the result; the network's own outlines are scored."""
 

@@ -29,7 +29,7 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Affine, Box, Shape3
 from lesionlens.base.labels import Label, Region, ReviewState, Source
-from lesionlens.base.process.serial_algebra import serial_algebra
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis, Original
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import rounded, rounded_parts
@@ -79,7 +79,7 @@ def without_edits(analysis: Analysis) -> Analysis:
     return replace(analysis, volumes=volumes, findings=original.findings, original=None)
 
 
-@serial_algebra()
+@fixed_arithmetic()
 def applied(analysis: Analysis) -> Analysis:
     """Return the analysis with the review's edited and added outlines, measured again.
 

@@ -13,7 +13,7 @@ from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.analysis.followup.matching import Matches, gone_lesions, match, returned
 from lesionlens.analysis.followup.patient import BOTH, Examination, Prior
 from lesionlens.base.geometry import Affine
-from lesionlens.base.process.serial_algebra import serial_algebra
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import (
@@ -55,7 +55,7 @@ def _prior_point(before: Analysis, visit: Examination) -> TimePoint:
     )
 
 
-@serial_algebra()
+@fixed_arithmetic()
 def compare(
     now: Analysis, visit: Examination, prior: Prior, *, context: RunContext = SILENT
 ) -> Analysis:

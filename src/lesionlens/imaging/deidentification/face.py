@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Affine, apply
 from lesionlens.base.grid import Grid
-from lesionlens.base.process.serial_algebra import serial_algebra
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import HALF, resample
 
@@ -111,7 +111,7 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
     return Face(to_template, dice, distance <= SAFE_MM, Grid(padded.shape, padded_affine))
 
 
-@serial_algebra()
+@fixed_arithmetic()
 def fit(
     brain: NDArray[np.float32], grid: Grid, model: NDArray[np.float32], model_grid: Grid
 ) -> tuple[Affine, float]:

@@ -13,8 +13,8 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.process.retained_memory import trim_memory
-from lesionlens.base.process.serial_algebra import serial_algebra
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.bias_field import correct_bias
@@ -45,7 +45,7 @@ Acquired = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
 
 
 @fork_safe
-@serial_algebra()
+@fixed_arithmetic()
 def prepare(
     study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> PreparedStudy:

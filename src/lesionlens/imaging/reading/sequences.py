@@ -320,7 +320,7 @@ def from_acquisition(
     if _MASK_WORDS & set(words_of(text)):
         return Guess(None, f'{source} "{parameters.description}" is a mask or segmentation', 0.8)
     by_text = _loose_match(text) or sequence_in_words(words_of(text))
-    if by_text is T1 and _agent_recorded(parameters):
+    if by_text is T1 and agent_recorded(parameters):
         return Guess(T1C, f'{source} "{parameters.description}" with contrast agent recorded', 0.85)
     if by_text is not None:
         timed = by_timing.sequence
@@ -339,7 +339,8 @@ def _label(sequence: MrSequence | None) -> str:
     return sequence.display_name if sequence else "none of the four"
 
 
-def _agent_recorded(parameters: AcquisitionParameters) -> bool:
+def agent_recorded(parameters: AcquisitionParameters) -> bool:
+    """Return whether a contrast agent is stated, and no word that denies it."""
     absent = parameters.agent.strip().lower() in {"", "none", "no", "n", "0", "nan", "without"}
     return not absent and not _is_pre_contrast(parameters.text)
 
@@ -356,7 +357,7 @@ def _by_timing(parameters: AcquisitionParameters) -> Guess:
     if te >= 60 and tr >= 2000 and not gradient and not ti:
         return Guess(T2, evidence, 0.6)
     if te <= (12 if gradient else 30) and (tr <= 1200 or (gradient and te <= 8)):
-        enhanced = _agent_recorded(parameters)
+        enhanced = agent_recorded(parameters)
         suffix = ", contrast agent recorded" if enhanced else ""
         return Guess(T1C if enhanced else T1, evidence + suffix, 0.55 if enhanced else 0.5)
     return Guess(None, f"{evidence}: none of the four", 0.4)

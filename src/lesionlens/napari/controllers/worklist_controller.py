@@ -30,6 +30,7 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result
 from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.add_studies import extend
 from lesionlens.site.database.descriptions import describe_studies
 from lesionlens.site.database.records import WorklistRow
 from lesionlens.site.database.worklist_database import (
@@ -40,7 +41,6 @@ from lesionlens.site.database.worklist_database import (
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import background_analysis
-from lesionlens.site.worklist.add_studies import extend
 from lesionlens.site.worklist.background_analysis import ARCHIVE
 from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import ReaderStudyTables, tables_of

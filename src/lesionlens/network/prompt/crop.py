@@ -140,9 +140,9 @@ def _unlike(images: Tensor, sharp: Tensor, brain: Tensor) -> Tensor:
 def network_input(scene: Scene, question: Question) -> PromptInput:
     """Build the network input of one crop, B = 1."""
     n = scene.images.shape[-1]
-    maps = torch.zeros(MAPS, n, n, n)
-    facts = torch.zeros(FACTS)
-    facts[:4] = torch.tensor(scene.present, dtype=torch.float32)
+    maps = torch.zeros(MAPS, n, n, n, dtype=torch.float32, device="cpu")
+    facts = torch.zeros(FACTS, dtype=torch.float32, device="cpu")
+    facts[:4] = torch.tensor(scene.present, dtype=torch.float32, device="cpu")
     present = facts[:4, None, None, None]
     maps[0:4] = scene.images
     if question.region is not None:

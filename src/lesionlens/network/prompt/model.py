@@ -147,7 +147,9 @@ class PromptNetwork(nn.Module):
         weights = weights / weights.sum(2, keepdim=True).clamp_min(1e-6)
         grid = middle.flatten(2).transpose(1, 2)
         query = weights.to(grid.dtype) @ grid
-        no_bias = torch.zeros(*query.shape[:2], grid.shape[1], device=grid.device)
+        no_bias = torch.zeros(
+            *query.shape[:2], grid.shape[1], dtype=torch.float32, device=grid.device
+        )
         prompted, attention = self.cross(query, grid, no_bias, trace)
         if attention is None:
             return prompted, None

@@ -58,14 +58,16 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
     try:
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
-            state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
+            names = stream.keys()  # copied: the file may be replaced while the network is used
+            state = {n: stream.get_tensor(n).to(torch.float32, copy=True) for n in names}
         sizes = parse_json(metadata["network"]) if "network" in metadata else {}
         config = PromptConfig()
         if sizes:
             near, middle, far = sizes["widths"]
             config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]))
-        network = PromptNetwork(config)
-        network.load_state_dict(state)
+        with torch.device("meta"):  # draws no random numbers
+            network = PromptNetwork(config)
+        network.load_state_dict(state, assign=True)
         stored_notes = parse_json(metadata.get("notes", "{}"))
         notes = PromptNotes(stored_notes.get("version", "?"), stored_notes.get("trained_on", "?"),
                             int(stored_notes.get("steps", metadata.get("steps", 0))))  # fmt: skip

@@ -20,7 +20,7 @@ from lesionlens.site.database.descriptions import (
     without_warning,
 )
 from lesionlens.site.database.records import Status, StudyOutcome
-from lesionlens.site.database.study_files import holds_inputs_of, inputs_digest
+from lesionlens.site.database.study_files import analysis_key, holds_inputs_of, inputs_digest
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 LOCK = ".worklist.lock"
@@ -28,6 +28,8 @@ RESULT = ("findings.json", "findings.csv", "run.json")
 """Files without which a result is incomplete."""
 _INPUTS_NOTE = "inputs: "
 """Prefix of the notes with a digest of the files that each result was made of."""
+_ANALYSIS_NOTE = "analysis: "
+"""Prefix of the notes with the analysis of each result; lists of earlier releases have none."""
 
 
 def complete(
@@ -35,7 +37,8 @@ def complete(
 ) -> StudyOutcome | None:
     """Return the outcome of a study that need not be analysed again.
 
-    That is: its files and the engine are unchanged, and its result exists and is of these files.
+    That is: its files and the engine are unchanged, and its result exists, is of these files and
+    was written by the recorded analysis, not by a shard or `analyze` with other weights since.
     """
     outcome = database.outcome(job.name, fingerprint)
     if outcome is None or outcome.status is not Status.ANALYSED or outcome.engine != engine:
@@ -44,7 +47,21 @@ def complete(
         return None
     if inputs_digest(job.out) is None or is_replaced(database, job, fingerprint):
         return None
+    if not _is_of_recorded_analysis(database, job, engine):
+        return None
     return with_counts(outcome, job.out)
+
+
+def _is_of_recorded_analysis(database: WorklistDatabase, job: StudyJob, engine: str) -> bool:
+    """Return whether a result was written by the analysis that the list recorded.
+
+    A list of an earlier release recorded only the engine.
+    """
+    key = analysis_key(job.out)
+    recorded = database.read_note(f"{_ANALYSIS_NOTE}{job.name}")
+    if recorded is not None or key is None:
+        return bool(recorded == key)
+    return f"{engine} ".startswith(f"{key.partition(' ')[2]} ")
 
 
 def is_replaced(database: WorklistDatabase, job: StudyJob, fingerprint: str) -> bool:
@@ -74,6 +91,7 @@ def store_outcome(
     previous = database.outcome(job.name)
     if outcome.status is Status.ANALYSED:
         database.write_note(f"{_INPUTS_NOTE}{job.name}", inputs_digest(job.out))
+        database.write_note(f"{_ANALYSIS_NOTE}{job.name}", analysis_key(job.out))
     database.store_outcome(outcome, fingerprint)
     entry = database.entry(job.name)
     if entry is not None and previous is not None and previous.status is not Status.ANALYSED:

@@ -33,6 +33,7 @@ from lesionlens.site.cohort.studies import (
 )
 from lesionlens.site.cohort.table import check_names
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
+from lesionlens.site.database.add_studies import extend_in_place
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint, holds_inputs_of
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
@@ -108,7 +109,7 @@ def run_cohort(
     check_names(job.name for job in all_jobs)
     jobs = cohort.shard.part(all_jobs)
     if cohort.dataset is not None:
-        refuse_equal_names([job.name for job in jobs])
+        refuse_equal_names([job.name for job in all_jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
     needs_identity = worker_options.scheduler is None or cohort.resume
     engine = identity(choice) if needs_identity else ""
@@ -118,7 +119,7 @@ def run_cohort(
         jobs = tuple(
             replace(job, is_new=_may_be_foreign(database, job, digests[job.name])) for job in jobs
         )
-        database.add_studies(entry for entry in map(listed, jobs) if entry is not None)
+        extend_in_place(database, [entry for entry in map(listed, jobs) if entry is not None])
         if cohort.resume:
             outcomes |= _complete(cohort, database, jobs, digests, engine)
         kept, start = len(outcomes), time.monotonic()

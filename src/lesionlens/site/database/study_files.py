@@ -46,6 +46,20 @@ def analysed_files(result: Path) -> frozenset[str]:
         return frozenset()
 
 
+def analysis_key(result: Path) -> str | None:
+    """Return start and engine of the analysis that made a result; None if it cannot be read.
+
+    A review of the result keeps them.
+    """
+    try:
+        run = read_run(result)
+    except ReadError:
+        return None
+    engine = run.engine
+    parts = (run.started, engine.name, engine.version, engine.weights_sha256)
+    return " ".join(part for part in parts if part)
+
+
 def inputs_digest(result: Path) -> str | None:
     """Return a digest of the files that a result was made of; None without a readable result."""
     hashes = analysed_files(result)

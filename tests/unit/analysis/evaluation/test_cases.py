@@ -76,6 +76,19 @@ def test_two_segmentations_side_by_side_that_are_named_after_one_case_are_refuse
         find_cases(tmp_path)
 
 
+def test_a_corrected_segmentation_under_one_name_uncompressed_is_refused(tmp_path):
+    """As a drawing program saves it beside the old file: neither was named, one was scored."""
+    put(tmp_path / "one" / "t1c.nii.gz")
+    put(tmp_path / "one" / "seg.nii.gz", IMAGE + 0)
+    put(tmp_path / "one" / "seg.nii", IMAGE + 1)
+    with pytest.raises(ConfigError, match=r"in the case 'one': seg.nii, seg.nii.gz"):
+        find_cases(tmp_path)
+    put(tmp_path / "plain" / "one.nii.gz", IMAGE + 0)
+    put(tmp_path / "plain" / "one.nii", IMAGE + 1)
+    with pytest.raises(ConfigError, match=r"after the case 'one' in 'plain': one.nii, one.nii.gz"):
+        find_cases(tmp_path / "plain")
+
+
 def test_what_macos_leaves_beside_files_is_no_file_of_a_case(tmp_path):
     for name in ("t1c.nii.gz", "seg.nii.gz"):
         put(tmp_path / "one" / name)

@@ -286,7 +286,27 @@ def test_a_case_that_is_there_twice_is_named(cohort, tmp_path):
         place.write_text(json.dumps(run | {"inputs": inputs}))
     scores = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
     told = {one.case: [p for p in one.problems if "both are counted" in p] for one in scores}
-    assert told == {"a": [], "b": [], "c": ["it has an image of the case b, and both are counted"]}
+    assert told == {
+        "a": [],
+        "b": ["it has the reference of the case a, and both are counted"],
+        "c": ["it has an image of the case b, and both are counted"],
+    }
+
+
+def test_a_plain_segmentation_that_is_there_twice_is_named(cohort, tmp_path):
+    """Also if its reference was written anew; an empty one says nothing."""
+    for folder in ("results", "cases"):
+        (tmp_path / folder).mkdir()
+        for name in ("x", "y"):
+            truth = nib.load(next((cohort[1] / "a").glob("*seg*")))
+            labels = np.asarray(truth.dataobj, np.uint8)
+            nib.save(nib.Nifti1Image(labels, truth.affine), tmp_path / folder / f"{name}.nii")
+            empty = nib.Nifti1Image(0 * labels, truth.affine)
+            nib.save(empty, tmp_path / folder / f"{name}_empty.nii.gz")
+    scores = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
+    told = {one.case: [p for p in one.problems if "both are counted" in p] for one in scores}
+    assert told.pop("y") == ["it has the reference of the case x, and both are counted"]
+    assert set(map(tuple, told.values())) == {()}
 
 
 def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
@@ -305,6 +325,25 @@ def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
         (tmp_path / "results" / "a").rename(tmp_path / "x")
         (tmp_path / "results" / "b").rename(tmp_path / "results" / "a")
         (tmp_path / "x").rename(tmp_path / "results" / "b")
+
+
+def test_a_result_of_images_that_were_replaced_since_is_noticed(cohort, tmp_path):
+    """Not where no result was made of the files beside the references, as of the DICOM study."""
+    for name in "ab":
+        shutil.copytree(cohort[0] / name, tmp_path / "results" / name)
+        shutil.copytree(cohort[1] / name, tmp_path / "cases" / name)
+    cases = find_cases(tmp_path / "cases")
+    for own_files in ("", "a", "ab"):
+        for name in "ab":
+            image = tmp_path / "cases" / name / "flair.nii.gz"
+            digest = sha256_of(image) if name in own_files else "0"
+            place = tmp_path / "results" / name / "run.json"
+            run = json.loads(place.read_text()) if place.is_file() else {}
+            rows = [{"file": image.name, "sha256": digest}, {"file": "t1c.nii.gz", "sha256": name}]
+            place.write_text(json.dumps(run | {"inputs": rows[: 1 + (own_files == "")]}))
+        scores = evaluate(tmp_path / "results", cases, lambda _: None)
+        replaced = [any("replaced since" in p for p in score.problems) for score in scores]
+        assert replaced == [False, own_files == "a"], own_files
 
 
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])

@@ -214,6 +214,21 @@ def test_identifiers_of_earlier_releases_still_apply():
     assert work.engine_identity(about, CohortChoice(files=files)).endswith(expected)
 
 
+def test_a_result_of_another_analysis_is_not_taken_for_that_of_the_list(quick, studies, tmp_path):
+    """As by a shard, or `analyze`, with other weights since; a review keeps the analysis."""
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 2
+    path = out / "a" / "run.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "warnings": ["reviewed"]}))
+    assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 2
+    for key in ("weights_sha256", "started"):
+        path.write_text(json.dumps({**content, key: "2026-01-06T10:15:00Z"}))
+        assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 1, key
+        assert json.loads(path.read_text())[key] == content[key]
+
+
 def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studies, tmp_path):
     out = tmp_path / "out"
     done = run_cohort(Cohort(studies, out), CPU, HERE)
@@ -576,10 +591,10 @@ def test_another_engine_analyses_again(tmp_path):
     (job.study / "flair.nii.gz").write_text("a scan")
     write_saved(job.out, (job.study / "flair.nii.gz",))
     with closing(open_worklist_database(tmp_path / "out", readers=False)) as database:
-        database.store_outcome(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
-        assert complete(database, job, "f", "lens 1") is not None
-        assert complete(database, job, "f", "lens 2") is None
-        assert complete(database, job, "g", "lens 1") is None
+        database.store_outcome(StudyOutcome("a", Status.ANALYSED, 0, "", engine="phantom 1"), "f")
+        assert complete(database, job, "f", "phantom 1") is not None
+        assert complete(database, job, "f", "phantom 2") is None
+        assert complete(database, job, "g", "phantom 1") is None
 
 
 def test_a_bids_dataset_becomes_one_dataset_of_derivatives(tmp_path, make_study):

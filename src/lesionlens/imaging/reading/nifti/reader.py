@@ -217,10 +217,9 @@ def _read_detected(path: Path, root: Path, notices: list[str]) -> Series | None:
 def _guess(path: Path, notices: list[str]) -> sequences.Guess:
     by_name = sequences.from_name(path.name)
     sidecar = read_sidecar(path, notices)
+    parameters = sequences.acquisition_of_sidecar(sidecar)
     by_sidecar = (
-        sequences.from_acquisition(sequences.acquisition_of_sidecar(sidecar), source="sidecar")
-        if sidecar
-        else sequences.UNKNOWN
+        sequences.from_acquisition(parameters, source="sidecar") if sidecar else sequences.UNKNOWN
     )
     if by_name.sequence is None:
         if by_name.confidence > 0:
@@ -229,11 +228,14 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
             (g for g in (by_sidecar, sequences.from_partial_name(path.name)) if g.sequence),
             by_sidecar if by_sidecar.confidence else by_name,
         )
-    if by_sidecar.sequence not in (None, by_name.sequence):
+    other = by_sidecar.sequence
+    if other is None and by_name.sequence is MrSequence.T1 and sequences.agent_recorded(parameters):
+        other = MrSequence.T1C
+    if other is not None and other is not by_name.sequence:
         notices.append(
-            f"The JSON sidecar of {path.name!r} says {by_sidecar.sequence.display_name}, its name "
+            f"The JSON sidecar of {path.name!r} says {other.display_name}, its name "
             f"{by_name.sequence.display_name}: the name was used. If that is wrong, "
-            f"{naming_advice(by_sidecar.sequence)}."
+            f"{naming_advice(other)}."
         )
         return replace(by_name, confidence=0.6)
     doubt = None if by_sidecar.sequence else _name_doubt(path, by_name.sequence)

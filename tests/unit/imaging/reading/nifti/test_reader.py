@@ -153,6 +153,20 @@ def test_the_finer_of_two_is_taken_and_the_other_listed(save, tmp_path, voxels):
     assert any("More than one T1c" in notice for notice in study.notices)
 
 
+@pytest.mark.parametrize(
+    ("name", "agent", "reported"),
+    [("T1w", "GADOLINIUM", True), ("T1w", "NONE", False), ("ce-Gd_T1w", "GADOLINIUM", False)],
+)
+def test_a_sidecar_with_a_contrast_agent_alone_contradicts_a_t1(
+    save, tmp_path, name, agent, reported
+):
+    """BIDS's own field, in a sidecar whose descriptions and gradient echo were removed."""
+    sidecar = {"ContrastBolusIngredient": agent, "EchoTime": 0.003, "RepetitionTime": 2.0}
+    save(f"sub-1_{name}.nii.gz", sidecar=sidecar)
+    notices = " ".join(open_study(tmp_path).notices)
+    assert ("says T1c, its name T1" in notices) == reported
+
+
 def test_sidecars_of_two_patients_are_refused(save, tmp_path):
     save("t1.nii.gz", sidecar={"PatientID": "A"})
     save("t2.nii.gz", sidecar={"PatientID": "B"})

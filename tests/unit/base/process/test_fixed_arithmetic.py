@@ -8,7 +8,7 @@ import threadpoolctl
 
 from lesionlens.analysis.findings import edits
 from lesionlens.analysis.followup import compare
-from lesionlens.base.process.serial_algebra import serial_algebra
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.deidentification import face
 from lesionlens.imaging.preparation import prepare
@@ -37,9 +37,9 @@ def three_threads():
 
 
 def test_a_block_has_one_thread_and_the_host_gets_its_own_back():
-    with serial_algebra():
+    with fixed_arithmetic():
         assert blas_threads() == {1}
-        with serial_algebra():
+        with fixed_arithmetic():
             assert blas_threads() == {1}
         assert blas_threads() == {1}
     assert blas_threads() == {3}
@@ -48,14 +48,14 @@ def test_a_block_has_one_thread_and_the_host_gets_its_own_back():
 def test_blocks_that_overlap_in_two_threads_are_all_of_one_thread():
     begun, ended, seen = threading.Event(), threading.Event(), []
 
-    @serial_algebra()
+    @fixed_arithmetic()
     def longer():
         begun.set()
         ended.wait(30)
         seen.append(blas_threads())
 
     thread = threading.Thread(target=longer)
-    with serial_algebra():
+    with fixed_arithmetic():
         thread.start()
         assert begun.wait(30)
     ended.set()
@@ -64,7 +64,7 @@ def test_blocks_that_overlap_in_two_threads_are_all_of_one_thread():
 
 
 def test_an_error_lifts_the_limit_too():
-    with pytest.raises(ZeroDivisionError), serial_algebra():
+    with pytest.raises(ZeroDivisionError), fixed_arithmetic():
         1 / 0  # noqa: B018
     assert blas_threads() == {3}
 

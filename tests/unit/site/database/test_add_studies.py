@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.site.database.add_studies import extend
 from lesionlens.site.database.descriptions import describe_studies
 from lesionlens.site.database.worklist_database import open_worklist_database
-from lesionlens.site.worklist.add_studies import extend
 from lesionlens.site.worklist.sources import studies_at
 
 

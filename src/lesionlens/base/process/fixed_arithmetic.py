@@ -1,4 +1,4 @@
-"""Linear algebra with one thread, so that a result never depends on the number of cores.
+"""Fixed arithmetic, so that a result never depends on the number of cores or the caller's settings.
 
 OpenBLAS, behind numpy and scipy, splits sums by its number of threads, and the order of a sum
 changes the last digits.
@@ -6,11 +6,13 @@ changes the last digits.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import threadpoolctl
 
 
@@ -60,13 +62,30 @@ _limit = _Limit()
 
 
 @contextmanager
-def serial_algebra() -> Iterator[None]:
-    """Use one thread for linear algebra within the block, in all threads of this process.
+def _without_autocast() -> Iterator[None]:
+    torch: Any = sys.modules.get("torch")
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda") if hasattr(torch, "is_autocast_enabled") else ():
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
-    Also a decorator. Blocks may be nested, and run in several threads at a time.
+
+@contextmanager
+def fixed_arithmetic() -> Iterator[None]:
+    """Fix the arithmetic within the block.
+
+    Linear algebra uses one thread, in all threads of this process; in this thread numpy's own rules
+    on underflow and the like apply, and torch's own precision, whatever the caller set by
+    `numpy.seterr` or `torch.autocast`. Also a decorator. Blocks may be nested, and run in several
+    threads at a time.
     """
     limiter = _limit.enter()
     try:
-        yield
+        with (
+            np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
+            _without_autocast(),
+        ):
+            yield
     finally:
         _limit.leave(limiter)

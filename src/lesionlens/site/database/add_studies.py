@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +23,8 @@ def extend(database: WorklistDatabase, source: Iterable[StudyEntry]) -> int:
         The list has another study of the same name; nothing was changed.
     """
     entries = tuple(source)
-    existing = {entry.name: entry for entry in database.entries()}
-    conflicting = [
-        entry.name for entry in entries if _is_other_folder(existing.get(entry.name), entry)
-    ]
+    listed = {entry.name: entry for entry in database.entries()}
+    conflicting = [e.name for e in entries if _is_other_folder(listed.get(e.name), e)]
     if conflicting:
         suffix = f" (and {len(conflicting) - 1} more)" if len(conflicting) > 1 else ""
         raise UnusableInputError(
@@ -39,9 +37,18 @@ def extend(database: WorklistDatabase, source: Iterable[StudyEntry]) -> int:
         )
     n_added = database.add_studies(entries)
     for entry in entries:
-        if entry.name in existing:
-            _correct(database, existing[entry.name], entry)
+        if entry.name in listed:
+            _correct(database, listed[entry.name], entry)
     return n_added
+
+
+def extend_in_place(database: WorklistDatabase, entries: Sequence[StudyEntry]) -> None:
+    """Add studies as `extend` does; one that the list has from another folder stays as it is."""
+    listed = {entry.name: entry for entry in database.entries()}
+    database.add_studies(entries)
+    for entry in entries:
+        if entry.name in listed and listed[entry.name].place == entry.place:
+            _correct(database, listed[entry.name], entry)
 
 
 def _is_other_folder(existing: StudyEntry | None, entry: StudyEntry) -> bool:

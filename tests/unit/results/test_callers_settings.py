@@ -1,0 +1,71 @@
+"""An analysis does not depend on what the caller set in torch and numpy, and changes none of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from tests.phantoms.files import write_nifti
+
+from lesionlens import Lens, open_study
+from lesionlens.network.folded_unet import load_folded_unet
+from lesionlens.network.prompt import weights as prompt_weights
+from lesionlens.network.shipped_unet import shipped_file
+from lesionlens.network.small_lesions import CHANNELS, NAME
+
+pytestmark = pytest.mark.usefixtures("coarse")
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SETTINGS = {
+    "float64": lambda: default_dtype(torch.float64),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "numpy's errors": lambda: np.errstate(all="raise"),
+}
+
+
+@pytest.fixture(scope="module")
+def study_and_result(tmp_path_factory, coarse, patient, refining_weights):
+    folder = tmp_path_factory.mktemp("settings")
+    write_nifti(patient, folder)
+    return folder, _values(folder, refining_weights)
+
+
+def _values(folder, weights):
+    result = Lens("cpu", weights=weights)(open_study(folder))
+    volumes = result.analysis.volumes
+    point = tuple(n // 2 for n in result.labels.data.shape)
+    prompted = result.prompt(points=[(point, True)], region="wt")
+    probed = result.probe(point)
+    maps = [v.data for by_region in (volumes.probability, volumes.attention)
+            for v in by_region.values()]  # fmt: skip
+    return [volumes.labels.data, *maps, prompted.data, probed.data]
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_results_are_the_same_whatever_the_caller_set(setting, study_and_result, refining_weights):
+    folder, expected = study_and_result
+    with SETTINGS[setting]():
+        values = _values(folder, refining_weights)
+    for value, reference in zip(values, expected, strict=True):
+        np.testing.assert_array_equal(value, reference)
+
+
+@pytest.mark.parametrize("setting", ["float64", "bfloat16"])
+def test_shipped_networks_are_float32_and_take_no_random_numbers(setting):
+    state, path = torch.get_rng_state(), shipped_file(f"{NAME}.safetensors", "sha256")
+    with SETTINGS[setting]():
+        for network in (load_folded_unet(path, CHANNELS), prompt_weights.load_shipped()[0]):
+            assert {p.dtype for p in network.parameters()} == {torch.float32}
+    assert torch.equal(torch.get_rng_state(), state)
