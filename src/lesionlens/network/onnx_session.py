@@ -29,14 +29,22 @@ from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
 _POLL_S = 0.05
 
 
+_TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
+
+
 def runtime() -> ModuleType:
-    """Import onnxruntime.
+    """Import onnxruntime with its telemetry off.
+
+    Its own builds report the machine, the network's file name and run times to Microsoft since
+    1.29, unless this variable is set while it is imported. The environment is left as it was.
 
     Raises
     ------
     MissingPluginError
         It is not installed.
     """
+    earlier = os.environ.get(_TELEMETRY_OFF)
+    os.environ[_TELEMETRY_OFF] = "1"
     try:
         import onnxruntime  # noqa: PLC0415  an extra
     except ImportError as error:
@@ -45,7 +53,13 @@ def runtime() -> ModuleType:
             expected="the package onnxruntime",
             next_step='Install it: pip install "lesionlens[onnx]"',
         ) from error
+    finally:
+        if earlier is None:
+            del os.environ[_TELEMETRY_OFF]
+        else:
+            os.environ[_TELEMETRY_OFF] = earlier
     module: ModuleType = onnxruntime
+    module.disable_telemetry_events()  # earlier builds for Windows, and imports by other packages
     return module
 
 
