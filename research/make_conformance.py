@@ -8,7 +8,8 @@ The attributes are those of objects that are really written, of a synthetic head
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -27,7 +28,8 @@ from tests.phantoms.acquire import AXIAL_SLICES
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base import codes
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import Extra, MrSequence
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom.scan import MR_IMAGES
@@ -44,15 +46,17 @@ WRITTEN = {
     "sr": "Comprehensive 3D SR",
     "attention": "Parametric Map",
     "key_objects": "Key Object Selection",
+    "contours": "RT Structure Set",
+    "key_slices": "Multi-frame True Color Secondary Capture",
 }
 NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
 """Younger than the dictionary that is used."""
-BY_HIGHDICOM = (
-    codes.Code("121005", "DCM", "Observer Type"),
+REVIEWED = (
+    codes.Code("121006", "DCM", "Person"),
     codes.Code("121008", "DCM", "Person Observer Name"),
-    codes.Code("363698007", "SCT", "Finding Site"),
+    codes.Code("C2348792", "UMLS", "Time Point"),
 )
-"""Terms of the reports that highdicom adds."""
+"""Terms that highdicom adds to the report of a reviewed examination with a prior."""
 HEAD = """# DICOM Conformance Statement
 
 LesionLens is research software. The order is that of DICOM PS3.2; sections that do not apply are
@@ -60,8 +64,9 @@ omitted. Made from the code by `python research/make_conformance.py`; a test com
 
 ## 1 Overview
 LesionLens reads MR images of the head from files or an archive, and writes Segmentation,
-Comprehensive 3D SR, Parametric Map and Key Object Selection, which it sends at a user's request.
-Nothing is sent or fetched automatically. Sections 4 and 5, the content of each object, are pages of
+Comprehensive 3D SR, Parametric Map, Key Object Selection and, on request, RT Structure Set and
+Multi-frame True Color Secondary Capture, which it sends at a user's request. Nothing is sent or
+fetched automatically. Sections 4 and 5, the content of each object, are pages of
 their own: [attributes](conformance_attributes.md) and [coded terms](conformance_terms.md).
 """
 SECOND_HEAD = """# DICOM conformance: attributes
@@ -96,7 +101,10 @@ def objects() -> dict[str, Dataset]:
             sequences=(MrSequence.T1C,),
             how=AXIAL_SLICES,
         )
-        done = DicomExporter().write(make_analysis(patient, study), place)
+        analysis = replace(
+            make_analysis(patient, study), options=ExportOptions(also=frozenset(Extra))
+        )
+        done = DicomExporter().write(analysis, place)
         return {p.stem: pydicom.dcmread(p) for p in done.files if p.stem in WRITTEN}
 
 
@@ -174,7 +182,7 @@ def attributes(made: Mapping[str, Dataset]) -> str:
         )
         for keyword in listed
     ]
-    heading = ("attribute", "VR", "SEG", "SR", "map", "key", "from")
+    heading = ("attribute", "VR", "SEG", "SR", "map", "key", "RT", "SC", "from")
     return (
         "## 4 Attributes written\nOf the data set's first level, of a classic MR source.\n\n"
         + rows(heading, found)
@@ -212,11 +220,22 @@ def series() -> str:
     )
 
 
-def terms() -> str:
+def written_terms(item: Dataset) -> Iterator[codes.Code]:
+    """Yield the codes of an object, at any depth."""
+    if "CodeValue" in item and "CodingSchemeDesignator" in item:
+        yield codes.Code(item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning)
+    for element in item:
+        for inner in element.value if element.VR == "SQ" else ():
+            yield from written_terms(inner)
+
+
+def terms(made: Mapping[str, Dataset]) -> str:
     held = [v for v in vars(codes).values() if isinstance(v, codes.Code | dict)]
     single = (list(v.values()) if isinstance(v, dict) else [v] for v in held)
     every = {v for several in single for v in several if isinstance(v, codes.Code)}
-    every.update(BY_HIGHDICOM)
+    known = {(code.value, code.scheme) for code in every}
+    found = {code for ds in made.values() for code in written_terms(ds)} | {*REVIEWED}
+    every |= {code for code in found if (code.value, code.scheme) not in known}
     public = sorted(c for c in every if c.scheme != codes.OWN_SCHEME)
     private = sorted(c for c in every if c.scheme == codes.OWN_SCHEME)
     heading = ("code", "scheme", "meaning")
@@ -241,7 +260,7 @@ def pages() -> dict[str, str]:
             travel(),
             series(),
         ),
-        "conformance_terms.md": (THIRD_HEAD, terms()),
+        "conformance_terms.md": (THIRD_HEAD, terms(made)),
     }
     return {
         name: "\n\n".join(part.strip() for part in several) + "\n"

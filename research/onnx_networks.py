@@ -160,8 +160,9 @@ def _torch(name: str) -> Callable[[Any], Any]:
 
 
 def _onnxruntime(file: Path) -> Callable[[Any], Any]:
-    import onnxruntime
+    from lesionlens.network.onnx_session import runtime
 
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
     session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])

@@ -29,18 +29,22 @@ from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
 _POLL_S = 0.05
 
 
-def runtime() -> ModuleType:
-    """Import onnxruntime, which reports nothing to its makers.
+_TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
-    When it is imported it would write an identifier of this machine into the user's cache, and send
-    it with the path of Python, processor, memory and time zone.
+
+def runtime() -> ModuleType:
+    """Import onnxruntime with its telemetry off.
+
+    Its own builds report the machine, the network's file name and run times to Microsoft since
+    1.29, unless this variable is set while it is imported. The environment is left as it was.
 
     Raises
     ------
     MissingPluginError
         It is not installed.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    earlier = os.environ.get(_TELEMETRY_OFF)
+    os.environ[_TELEMETRY_OFF] = "1"
     try:
         import onnxruntime  # noqa: PLC0415  an extra
     except ImportError as error:
@@ -49,8 +53,13 @@ def runtime() -> ModuleType:
             expected="the package onnxruntime",
             next_step='Install it: pip install "lesionlens[onnx]"',
         ) from error
+    finally:
+        if earlier is None:
+            del os.environ[_TELEMETRY_OFF]
+        else:
+            os.environ[_TELEMETRY_OFF] = earlier
     module: ModuleType = onnxruntime
-    module.disable_telemetry_events()  # where another package imported it before
+    module.disable_telemetry_events()  # earlier builds for Windows, and imports by other packages
     return module
 
 

@@ -72,7 +72,8 @@ class Series:
     grid: Grid
     """Native voxel grid."""
     files: tuple[SourceFile, ...]
-    """In slice order along k if there is one file per slice (DICOM); else the one file."""
+    """DICOM: the file of each slice along k, so that a multi-frame file occurs once for each frame.
+    NIfTI: the one file."""
     load: Callable[[], NDArray[np.float32]] = field(repr=False)
     """Reads the voxels: (I, J, K) float32 in scanner units, C order of the grid's axes. May take
     seconds; raises ReadError."""

@@ -83,7 +83,8 @@ class _Source:
     def uri(self, series: Series) -> str:
         """Return the BIDS URI of a series: its file, or the folder of its files."""
         path = series.files[0].path.absolute()
-        location = path if len(series.files) == 1 else path.parent
+        is_file = len({file.path for file in series.files}) == 1
+        location = path if is_file else path.parent
         with suppress(ValueError):
             return f"bids:{self.link}:{location.relative_to(self.root).as_posix()}"
         return f"bids:{self.link}:{location.name}"  # named by the user from outside the dataset

@@ -60,7 +60,7 @@ _MAX_TEMPLATE_BYTES = 64 * 1024
 _MAX_CHARACTERS = 20_000
 """Of the sentence of a candidate, and of that of a study for each of its candidates."""
 _FILTERS = (
-    "capitalize", "default", "first", "int", "join", "last", "length", "list", "lower", "map",
+    "default", "first", "int", "join", "last", "length", "list", "lower", "map",
     "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
 )  # fmt: skip
 _SINGLE_BRACES = re.compile(r"\{\s*[^\W\d]\w*[^{}]*\}")
@@ -314,12 +314,19 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
+def _capitalized(value: object) -> str:
+    """Raise the first letter. Jinja's filter lowers the others, such as those of German nouns."""
+    text = str(value)
+    return text[:1].upper() + text[1:]
+
+
 def _environment(words: ReportTexts) -> _Environment:
     environment = _Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True,
                         lstrip_blocks=True)  # fmt: skip
     environment.filters = {name: environment.filters[name] for name in _FILTERS}
     environment.filters |= {"mm": lambda value: words.number(value, 0), "ml": words.volume,
-                     "percent": words.signed_percent, "number": words.number}  # fmt: skip
+                     "percent": words.signed_percent, "number": words.number,
+                     "capitalize": _capitalized}  # fmt: skip
     environment.globals.clear()
     environment.loader = None
     return environment

@@ -63,13 +63,17 @@ def findings_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def display_name_of_series(series: Series) -> str:
-    """Return a series' name for display: its one file, or its folder and number of files."""
-    if len(series.files) == 1:
-        return series.files[0].name
-    folders = {str(PurePosixPath(f.name).parent) for f in series.files}
+    """Return a series' name for display: its one file, or its folder and number of files.
+
+    `Series.files` names a multi-frame file once for each frame.
+    """
+    names = {f.name for f in series.files}
+    if len(names) == 1:
+        return names.pop()
+    folders = {str(PurePosixPath(name).parent) for name in names}
     shared = folders.pop() if len(folders) == 1 else "."
     prefix = "" if shared == "." else f"{shared} "
-    return f"{prefix}({len(series.files)} files)"
+    return f"{prefix}({len(names)} files)"
 
 
 @cache

@@ -147,6 +147,10 @@ def test_a_site_edits_either_block(make: MakeAnalysis, tmp_path: Path) -> None:
     assert written.of_study().startswith("2 candidate regions")
     file.write_text("{% block study %}{{ candidates | length }} found{% endblock %}")
     assert Sentences(analysis, template=read_template(file)).of_study() == "2 found"
+    file.write_text(
+        "{{ 'rechts im Temporallappen' | capitalize }}"
+    )  # German nouns stay as they are
+    assert Sentences(analysis, template=read_template(file)).of(one) == "Rechts im Temporallappen"
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,8 @@ def test_the_last_word_of_a_reader_is_in_both(make):
 def test_a_series_of_slices_is_named_by_its_folder(make):
     series = make(dicom=True).study.series[MrSequence.T1C]
     assert display_name_of_series(series) == f"S01 ({len(series.files)} files)"
+    interpolated = replace(series, files=(*series.files, series.files[-1]))  # one slice was missing
+    assert display_name_of_series(interpolated) == display_name_of_series(series)
 
 
 def test_the_published_schema_is_current():

@@ -26,6 +26,7 @@ from lesionlens.base.geometry import filled_polygon
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import identity
+from lesionlens.results.export.dicom.copied_attributes import PATIENT_AND_STUDY
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment, algorithm_type
 
@@ -33,12 +34,6 @@ Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 STUDY = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management: class of the referenced study in a structure set."""
-COPIED = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID"),
-    *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyDescription"),
-    *("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod"),
-    "DeidentificationMethodCodeSequence",
-)
 SERIES_ATTRIBUTES = {
     "SeriesDescription": "series_description",
     "Manufacturer": "manufacturer",
@@ -168,7 +163,7 @@ def empty_object(
     meta.MediaStorageSOPInstanceUID = attributes["sop_instance_uid"]
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    for keyword in COPIED:
+    for keyword in PATIENT_AND_STUDY:
         if keyword in sources.datasets[0]:
             setattr(dataset, keyword, getattr(sources.datasets[0], keyword))
     dataset.SpecificCharacterSet = attributes["specific_character_set"]

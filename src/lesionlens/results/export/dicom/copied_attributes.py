@@ -59,7 +59,9 @@ EQUIPMENT = (
     *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
 )
 """Attributes of the scanner, for contributing equipment."""
-COPIED = (*UIDS, *TYPE_2, *PATIENT, *STUDY, *TRIAL, *EQUIPMENT)
+PATIENT_AND_STUDY = ("StudyInstanceUID", *TYPE_2, *PATIENT, *STUDY, *TRIAL)
+"""What every object states of its patient and study."""
+COPIED = (*UIDS, *PATIENT_AND_STUDY[1:], *EQUIPMENT)
 GEOMETRY = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),

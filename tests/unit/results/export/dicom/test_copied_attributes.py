@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pydicom
 import pytest
@@ -9,7 +10,8 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import Extra, MrSequence
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export.dicom.copied_attributes import Characters
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -112,7 +114,8 @@ def _errors(path):
 
 @pytest.mark.parametrize("name", DIRTY)
 def test_a_dirty_header_costs_nothing_and_leaves_valid(make, tmp_path, name):
-    analysis = make(**THICK, lesions=(Lesion(),))
+    every = ExportOptions(also=frozenset(Extra))
+    analysis = replace(make(**THICK, lesions=(Lesion(),)), options=every)
     _dirty(analysis, DIRTY[name])
     done = DicomExporter().write(analysis, tmp_path)
     assert done.left_out == {}

@@ -1,6 +1,7 @@
 """Objects of a multi-frame reference point at the frames that were analysed, and at no others."""
 
 import copy
+import json
 import random
 
 import numpy as np
@@ -16,8 +17,10 @@ from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.dicom.scan import ENHANCED_MR
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.refs import read_sources
+from lesionlens.results.export.tables import findings_json
 
 T1C = MrSequence.T1C
 SAGITTAL = [0, 1, 0, 0, 0, -1]
@@ -76,6 +79,15 @@ def source(files, tmp_path):
     (tmp_path / "study").mkdir()
     image.save_as(tmp_path / "study" / "image.dcm")
     return image
+
+
+def test_the_one_file_is_named_once_in_findings_and_bids(two_lesions, source, tmp_path):
+    """It was reported as a folder of so many files as it has frames."""
+    analysis = make_analysis(two_lesions, open_study(tmp_path / "study"))
+    assert findings_json(analysis)["sequences"]["t1c"]["file"] == "image.dcm"
+    save_bids(analysis, tmp_path / "out")
+    (sidecar,) = (tmp_path / "out").rglob("*_label-L_mask.json")
+    assert json.loads(sidecar.read_text())["SpatialReference"].endswith("/image.dcm")
 
 
 def frames_named(dataset):
