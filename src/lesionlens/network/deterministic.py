@@ -45,32 +45,48 @@ def fixed_threads(count: int) -> Iterator[None]:
     _outer_setting.threads = previous or threads
     torch.set_num_threads(count)
     try:
-        with _full_precision():
+        with _full_precision:
             yield
     finally:
         torch.set_num_threads(threads)
         _outer_setting.threads = previous
 
 
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Compute products of matrices in float32 within the block.
+class _FullPrecision:
+    """Products of matrices in float32, in the whole process, while any block lasts.
 
     Programs often allow less for the whole process, by `torch.set_float32_matmul_precision`: they
     then have the digits of bfloat16 on a CPU, and of TF32 on a GPU.
     """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._previous = "highest"
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._blocks += 1
+            if self._blocks == 1:
+                self._previous = _matmul_precision()
+                if self._previous != "highest":
+                    torch.set_float32_matmul_precision("highest")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if self._blocks == 0 and self._previous != "highest":
+                torch.set_float32_matmul_precision(self._previous)
+
+
+def _matmul_precision() -> str:
     try:
-        precision = torch.get_float32_matmul_precision()
+        return torch.get_float32_matmul_precision()
     except RuntimeError:  # set by torch's newer interface, with which this one must not be mixed
-        precision = "highest"
-    if precision == "highest":
-        yield
-        return
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
+        return "highest"
+
+
+_full_precision = _FullPrecision()
 
 
 def with_threads(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -81,3 +81,17 @@ def test_products_are_float32_whatever_the_program_allows():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def test_the_last_of_several_analyses_restores_what_the_program_allows():
+    torch.set_float32_matmul_precision("medium")
+    first, second = fixed_threads(1), fixed_threads(1)
+    try:
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert torch.get_float32_matmul_precision() == "highest"
+        second.__exit__(None, None, None)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
