@@ -160,6 +160,7 @@ def _torch(name: str) -> Callable[[Any], Any]:
 
 
 def _onnxruntime(file: Path) -> Callable[[Any], Any]:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
