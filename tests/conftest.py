@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with three processes on two cores, half of a network's time was spent waiting for its threads.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     gc.set_threshold(50_000)
     config.pluginmanager.register(OnlyExamples())
     own_display()

@@ -153,7 +153,8 @@ def make(group: str, name: str, **given: Any) -> Any:
 
 def _create(group: str, name: str, given: dict[str, Any], *, may_refuse: bool) -> Any:
     factory, label = load(group, name), f"{_kind(group)} {name!r}"
-    with plugin_errors(factory, label, "when it was made", may_refuse=may_refuse):
+    module = next(point.module for point in _points(group) if point.name == name)
+    with plugin_errors(module, label, "when it was made", may_refuse=may_refuse):
         return factory(**given)
 
 

@@ -31,6 +31,13 @@ def test_a_plugin_that_cannot_be_imported_names_its_package(monkeypatch, tmp_pat
     assert set(failed) == {"mine"} == set(plugins.load_errors(plugins.READERS))
 
 
+def test_an_entry_point_to_no_class_names_its_package(monkeypatch, tmp_path):
+    """A number was "of the module builtins"."""
+    install(monkeypatch, tmp_path, "Reader = 5", readers="mine = Reader")
+    _, failed = plugins.create_all(plugins.READERS)
+    assert "crooked 0.7" in failed["mine"].brief
+
+
 REFUSAL = """
 from lesionlens.base.errors import ReadError
 
