@@ -355,7 +355,7 @@ class ReadController:
             self._report_unsaved(error, "then repeat the action")
             return False
         except LesionLensError as refusal:
-            self.session.decline(f"{refusal.found}. {refusal.in_window}.".capitalize())
+            self.session.decline(f"{refusal.found.capitalize()}. {refusal.in_window}.")
             return False
         self.session.clear_problem(SAVING)
         self._show_marks()
