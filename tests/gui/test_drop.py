@@ -222,6 +222,17 @@ def test_a_dropped_result_is_shown_again(
     assert panel.candidates.model.rowCount() == 2
 
 
+def test_of_several_dropped_results_one_is_asked_for(
+    panel, window, analysis, no_question, tmp_path
+):
+    """Their maps were offered as studies, of which no sequence was recognised."""
+    for name in ("one", "two"):
+        save(analysis, tmp_path / name)
+    drop(window(), tmp_path / "one", tmp_path / "two")
+    assert "drop one of them" in panel.session.state.message
+    assert not panel.jobs.running
+
+
 def test_napari_opens_a_dropped_folder_without_the_panel(
     viewer, make_study, qtbot, no_question, monkeypatch, tmp_path
 ):

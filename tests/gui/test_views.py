@@ -1009,6 +1009,21 @@ def test_a_copy_of_an_image_is_the_users_and_never_the_image(shown):
     assert copied not in layers
 
 
+def test_an_image_of_the_user_over_the_study_is_named_in_the_caption(shown):
+    """Another patient's image over ours was captioned as ours."""
+    shown.actions_.show_layout(Layout.SINGLE)
+    caption = shown.viewer.canvas.overlays["lesionlens_caption"]
+    alone = caption.text
+    other = shown.viewer.add_image(np.zeros((9, 9, 9)), name="CT")
+    assert caption.text == f"{alone}\nwith CT"
+    other.visible = False
+    assert caption.text == alone
+    other.visible, other.name = True, "MR"
+    assert caption.text.endswith("\nwith MR")
+    shown.viewer.layers.remove(other)
+    assert caption.text == alone
+
+
 def test_a_study_beside_larger_layers_of_the_user_fills_the_view_at_its_centre(shown):
     """In a viewer with a film it opened at its lowest slice, a tenth as large, in a corner."""
     viewer, grid = shown.viewer, shown.session.state.study.series[MrSequence.T1C].grid

@@ -289,8 +289,8 @@ def _access_problem(error: OSError, name: str) -> str:
 def _describe_content(path: Path, *others: Path) -> str:
     """Describe what a path contains instead of scans, or several that are not of one kind."""
     if others:
-        names = abbreviated_list([repr(each.name) for each in (path, *others)], 5)
-        return f"{names}, which are not all NIfTI or all DICOM"
+        items = abbreviated_list([repr(each.name) for each in (path, *others)], 5)
+        return f"{items}, which are not all NIfTI or all DICOM"
     if path.is_file():
         return f"{_kind_of(path)} named {path.name!r}: not a NIfTI or DICOM file"
     folders, links, irregularities, file_names = 0, 0, Counter[str](), list[str]()

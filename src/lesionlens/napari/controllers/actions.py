@@ -50,7 +50,7 @@ from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.results.review import drafts
-from lesionlens.results.review.reopen import is_mask, result_of
+from lesionlens.results.review.reopen import is_mask, is_result, result_of
 
 _DECIDED_SINCE = "It does not contain what you decided since: export again."
 _DECIDED_ELSEWHERE = (
@@ -121,6 +121,9 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         result = result_of(paths)
         if result is not None:
             return self.reopen(result)
+        if len(paths) > 1 and all(map(is_result, paths)):
+            self.session.decline("These are several saved results: drop one of them.")
+            return False
         return self.open(paths if mask else study_paths(paths) or paths)
 
     def analyse(self, *, locally: bool = False) -> bool:

@@ -251,15 +251,11 @@ class ReadController:
             return _own_key(analysis.study), reader_log.own_folder()
         return read_session.key, read_session.database.folder
 
-    def decided_elsewhere(self, analysis: Analysis) -> bool:
-        """Whether another window decided on the shown analysis since it was shown here."""
-        new_decisions = reader_log.logged(analysis, *self._log_location(analysis)) - self._logged
+    def decided_elsewhere(self, analysis: Analysis, *, signed: bool = False) -> bool:
+        """Whether another window decided on, or signed, the shown analysis since it was shown."""
+        logged = reader_log.logged_signature if signed else reader_log.logged
+        new_decisions = logged(analysis, *self._log_location(analysis)) - self._logged
         return reader_log.lacks_decisions(self.session.state.review, analysis, new_decisions)
-
-    def signed_elsewhere(self, analysis: Analysis) -> bool:
-        """Whether another window signed the shown analysis since it was shown here."""
-        signed = reader_log.logged_signature(analysis, *self._log_location(analysis)) - self._logged
-        return reader_log.lacks_decisions(self.session.state.review, analysis, signed)
 
     # --- closed ---------------------------------------------------------------------------
 
@@ -267,6 +263,11 @@ class ReadController:
     def closed(self) -> bool:
         """Whether the analysis must be hidden."""
         return self.read_session is not None and self.read_session.is_analysis_hidden
+
+    @property
+    def analysis_shown(self) -> bool:
+        """Whether the window shows an analysis."""
+        return self.session.state.analysis is not None
 
     @property
     def withheld(self) -> Analysis | None:
@@ -354,7 +355,7 @@ class ReadController:
             self._report_unsaved(error, "then repeat the action")
             return False
         except LesionLensError as refusal:
-            self.session.decline(f"{refusal.found}. {refusal.in_window}.".capitalize())
+            self.session.decline(f"{refusal.found.capitalize()}. {refusal.in_window}.")
             return False
         self.session.clear_problem(SAVING)
         self._show_marks()

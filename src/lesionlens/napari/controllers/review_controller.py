@@ -348,14 +348,14 @@ class ReviewController:
 
     def _signed(self) -> bool:
         """Whether the study is signed, here or in another window; notifies if so."""
-        analysis = self.session.state.analysis
-        signed_here = self.session.state.review.signed is not None
-        if signed_here:
+        analysis, reads = self.session.state.analysis, self._read_controller
+        if self.session.state.review.signed is not None:
             self.session.decline(f"{SIGNED}.")
-        elif analysis is not None and self._read_controller.signed_elsewhere(analysis):
+        elif analysis is not None and reads.decided_elsewhere(analysis, signed=True):
             self.session.decline(_SIGNED_ELSEWHERE)
-            return True
-        return signed_here
+        else:
+            return False
+        return True
 
     def _unseen(self) -> bool:
         """Whether another window decided on the study since, which may not be signed; notifies."""

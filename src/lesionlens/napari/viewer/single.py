@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from napari.components import ViewerModel
 from napari.components.overlays import TextOverlay
+from napari.layers import Image
 from numpy.typing import NDArray
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.text import abbreviated_list
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 from lesionlens.napari.viewer.millimetres import Millimetres
@@ -98,6 +100,7 @@ class SingleView:
             for event in self._orientation_settings():
                 event.connect(self._on_orientation)
             self._viewer.canvas.events.size.connect(self._on_size)
+            self._viewer.layers.events.connect(self._on_layer)
         self.restore_orientation()
 
     def _orientation_events(self) -> tuple[Any, ...]:
@@ -159,6 +162,7 @@ class SingleView:
         for event in self._orientation_settings():
             event.disconnect(self._on_orientation)
         self._viewer.canvas.events.size.disconnect(self._on_size)
+        self._viewer.layers.events.disconnect(self._on_layer)
 
     def restore_orientation(self) -> None:
         """Restore radiological convention."""
@@ -180,11 +184,25 @@ class SingleView:
             self._relabel()
 
     def caption(self, text: str) -> None:
-        """Show "sequence · plane" at the top left; no plane in 3-D."""
+        """Show "sequence · plane" at the top left, without the plane in 3-D.
+
+        A second line names visible images that are not the study's: they may hide it.
+        """
         self._caption_text = text
         visible_text = text if self._viewer.dims.ndisplay == 2 else text.partition(" · ")[0]
+        names = [
+            layer.name
+            for layer in self._viewer.layers
+            if isinstance(layer, Image) and layer.visible and KEY not in layer.metadata
+        ]
+        if text and names:
+            visible_text += f"\nwith {abbreviated_list(names, 3)}"
         if self._caption.text != visible_text:
             self._caption.text = visible_text
+
+    def _on_layer(self, event: Any) -> None:
+        if event.type in ("inserted", "removed", "visible", "name"):
+            self.caption(self._caption_text)
 
     def identify(self, lines: tuple[str, ...]) -> None:
         """Show the patient's identity at the top right."""

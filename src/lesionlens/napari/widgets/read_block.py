@@ -89,7 +89,7 @@ class ReadBlock(Section):
         for widget in (self._mark, self._confidence):
             widget.setEnabled(not read_session.is_signed)
         self._remove.setEnabled(any(self._controller.can_remove(mark) for mark in marks))
-        self._add.setVisible(bool(marks) and self._controller.session.state.analysis is not None)
+        self._add.setVisible(bool(marks) and self._controller.analysis_shown)
         caption = sign_button_text(self._controller)
         self._sign.setVisible(bool(caption))
         self._sign.setText(BY_NAME["sign"].captioned(caption))

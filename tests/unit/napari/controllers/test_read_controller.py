@@ -662,7 +662,8 @@ def test_an_unaided_read_that_another_window_signed_takes_no_further_mark(
             second.sign_unaided()
             first.mark(LEFT)
             first.remove_mark()
-            assert "another window" in first.session.state.message
+            reason = "A signature of another window on this study. Open the study again."
+            assert first.session.state.message == reason
     with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as again:
         assert len(again.read_session.unaided_read().marks) == 2
         assert again.read_session.unaided_read().statement.startswith("2 marked")
