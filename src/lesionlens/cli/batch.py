@@ -75,7 +75,13 @@ def batch(
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-        from lesionlens.site.cohort.studies import Shard, duplicate_scan_notes, find_jobs, left_out
+        from lesionlens.site.cohort.studies import (
+            Shard,
+            duplicate_scan_notes,
+            find_jobs,
+            left_out,
+            mixed_release_notes,
+        )
         from lesionlens.site.cohort.study_table import ignored_column_notes
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import CohortChoice
@@ -95,6 +101,7 @@ def batch(
             context=context,
         )
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
+        notes += mixed_release_notes(results, cohort_run.outcomes)
         table_files = () if selected_shard.count > 1 else write_table(results, cohort_run.outcomes)
     return _output(cohort_run, notes, table_files, json=json)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files.folder_lock import folder_lock
 
 _MAX_LOCATIONS = 2000  # the oldest are removed
 
@@ -31,12 +32,16 @@ def key_of(inputs: Sequence[tuple[str, str]]) -> str:
 
 
 def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | None) -> None:
-    """Store the location of a study; a failure to write is logged only."""
-    locations = _load_locations()
-    locations.pop(key_of(inputs), None)
-    locations[key_of(inputs)] = [str(root.absolute()), study_uid]
-    recent = dict(list(locations.items())[-_MAX_LOCATIONS:])
-    user_files.store(location_file(), recent, "the locations of studies")
+    """Store the location of a study; a failure to write is logged only.
+
+    Under a lock: workers of a batch, or tasks of a cluster, that end together keep each other's.
+    """
+    with folder_lock(location_file().parent):
+        locations = _load_locations()
+        locations.pop(key_of(inputs), None)
+        locations[key_of(inputs)] = [str(root.absolute()), study_uid]
+        recent = dict(list(locations.items())[-_MAX_LOCATIONS:])
+        user_files.store(location_file(), recent, "the locations of studies")
 
 
 def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
-from lesionlens.site.database.study_files import analysed_files
+from lesionlens.site.database.study_files import analysed_files, release_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,22 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
 
 def _loose_files(folder: Path) -> int:
     return sum(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
+
+
+def mixed_release_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
+    """Return a note if the results of a cohort were made by several releases, as after an update.
+
+    `out` and `outcomes` as for `duplicate_scan_notes`.
+    """
+    names = (outcome.name for outcome in outcomes if outcome.status is Status.ANALYSED)
+    releases = Counter(release for name in names if (release := release_of(out / name)))
+    counts = ", ".join(f"{release} ({count})" for release, count in sorted(releases.items()))
+    if len(releases) < 2:
+        return ()
+    return (
+        f"The table has results of several releases of LesionLens: {counts}. Without --resume all "
+        "studies are analysed again",
+    )
 
 
 def duplicate_scan_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:

@@ -60,6 +60,14 @@ def analysis_key(result: Path) -> str | None:
     return " ".join(part for part in parts if part)
 
 
+def release_of(result: Path) -> str | None:
+    """Return the release of LesionLens that made a result; None if unknown."""
+    try:
+        return read_run(result).versions.get("lesionlens")
+    except ReadError:
+        return None
+
+
 def inputs_digest(result: Path) -> str | None:
     """Return a digest of the files that a result was made of; None without a readable result."""
     hashes = analysed_files(result)

@@ -44,7 +44,7 @@ from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, table, work
 from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-from lesionlens.site.cohort.studies import StudyJob, find_jobs
+from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_release_notes
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.descriptions import with_result
@@ -227,6 +227,21 @@ def test_a_result_of_another_analysis_is_not_taken_for_that_of_the_list(quick, s
         path.write_text(json.dumps({**content, key: "2026-01-06T10:15:00Z"}))
         assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 1, key
         assert json.loads(path.read_text())[key] == content[key]
+
+
+def test_results_of_two_releases_in_one_table_are_named(quick, studies, tmp_path):
+    """An update analyses nothing again, but a paper states the release."""
+    out = tmp_path / "out"
+    outcomes = run_cohort(Cohort(studies, out), CPU, HERE).outcomes
+    assert mixed_release_notes(out, outcomes) == ()
+    path = out / "a" / "run.json"
+    content = json.loads(path.read_text())
+    release = content["versions"]["lesionlens"]
+    content["versions"]["lesionlens"] = "0.1"
+    path.write_text(json.dumps(content))
+    outcomes = run_cohort(Cohort(studies, out, resume=True), CPU, HERE).outcomes
+    (note,) = mixed_release_notes(out, outcomes)
+    assert f"0.1 (1), {release} (1)" in note
 
 
 def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studies, tmp_path):
