@@ -94,6 +94,7 @@ def test_a_scripted_engine_finds_the_phantoms_lesion_on_its_side(scripted, patie
     notices = " ".join(result.analysis.run.notices)
     assert "no attention map" in notices
     assert "contribution of each sequence" in notices
+    assert "estimates no uncertainty" in notices
 
 
 def test_figures_are_those_of_the_files_before_they_are_rounded_again(scripted):

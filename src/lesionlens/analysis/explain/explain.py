@@ -67,6 +67,8 @@ def explain(
     by_sequence = None
     if questions is None:
         notices.append("This engine cannot compute the contribution of each sequence")
+        if prediction.uncertainty is None:
+            notices.append("This engine estimates no uncertainty")
         scores = plain_scores(flagged.components, prediction, probability)
         values, grid = prediction.uncertainty, None
     else:

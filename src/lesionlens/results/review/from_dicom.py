@@ -196,8 +196,8 @@ def _omission_notices(
     by_readers = sum(statement.source is Source.READER for statement in statements)
     notices = [] if scored or by_readers == len(uids) else ["The objects contain no score"]
     notices.append(
-        "Reopened from DICOM objects: they contain no probabilities, doubtful parts or "
-        "contributions of sequences"
+        "Reopened from DICOM objects: they contain no probabilities, uncertainty, doubtful parts "
+        "or contributions of sequences"
     )
     if report is not None and report_items.has(report, report_items.TIME_POINT):
         notices.append(
@@ -361,7 +361,9 @@ def _renumbered(findings: Findings, numbers: Mapping[str, int]) -> Findings:
 def _attention_maps(
     maps: tuple[Dataset, ...], grid: Grid
 ) -> tuple[dict[Region, NDArray[np.float32]], list[str]]:
-    """Return the LesionLens attention maps on the grid, and a notice of those on other voxels."""
+    """Return the LesionLens attention maps on the grid, and a notice of those that are missing."""
+    if not maps:
+        return {}, ["The objects contain no attention map"]
     attention, omitted = {}, []
     for ds in maps:
         try:

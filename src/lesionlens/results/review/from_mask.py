@@ -160,7 +160,10 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         codes = header.codes, study.series[prepared.reference].nifti_codes
         notices += _standard_space_notice(*codes)
         notices.append("The mask is on another grid than the reference: it was resampled")
-    notices += ["A mask contains no score"] * bool(components.count)
+    if components.count:
+        notices.append(
+            "A mask contains no score, attention, uncertainty or contributions of sequences"
+        )
     return Analysis(
         study=study,
         prepared=prepared,

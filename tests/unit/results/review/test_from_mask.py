@@ -148,6 +148,7 @@ def test_a_mask_has_no_peak_of_the_probability(analysed, patient, tmp_path):
     content = findings_file(found)
     assert [one.peak_mm for one in content.candidates] == [None, None]
     assert sum("peak_mm" in words for words in content.warnings) == 1
+    assert any("no score, attention, uncertainty or contributions" in w for w in content.warnings)
     rows = list(csv.DictReader(io.StringIO(findings_csv(content))))
     assert {row[f"peak_mm_{axis}"] for row in rows for axis in "xyz"} == {""}
 
