@@ -55,7 +55,7 @@ def runtime() -> ModuleType:
         ) from error
     finally:
         if earlier is None:
-            del os.environ[_TELEMETRY_OFF]
+            os.environ.pop(_TELEMETRY_OFF, None)  # another thread may have
         else:
             os.environ[_TELEMETRY_OFF] = earlier
     module: ModuleType = onnxruntime
