@@ -58,7 +58,7 @@ def bench(
     if out is not None:
         check_outside(study, out)
         check_target(out)
-        check_free(out, (JSON_NAME, TABLE_NAME), dict.fromkeys(listed(out, LIST_NAME)))
+        check_free(out, (JSON_NAME, TABLE_NAME), listed(out, LIST_NAME))
     with progress_bar() as context:
         from lesionlens.engines import device as devices
         from lesionlens.engines.threads import use_threads

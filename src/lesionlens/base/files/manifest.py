@@ -75,7 +75,8 @@ def write_list(folder: Path, names: Iterable[str], name: str) -> None:
 
 
 def _write_rows(path: Path, digests: OwnedFiles) -> None:
-    rows = [{"file": key, "sha256": sha} for key, sha in sorted(digests.items())]
+    listed_digests = ((key, sha) for key, sha in sorted(digests.items()) if key != path.name)
+    rows = [{"file": key, "sha256": sha} for key, sha in listed_digests]
     write_atomically(path, json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n")
 
 
@@ -99,11 +100,13 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     Raises
     ------
     UnusableInputError
-        A file of another has one of the names.
+        A file of another has one of the names, or ours was edited since.
     """
     claim_names(folder, contents, name)
     for key, content in contents.items():
         write_atomically(folder / key, content)
+    digests = {key: sha256_of(folder / key) for key in contents}
+    _write_rows(folder / name, {**listed(folder, name), **digests})
     return tuple(folder / key for key in contents)
 
 
@@ -118,11 +121,11 @@ def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool 
     Raises
     ------
     UnusableInputError
-        A file of another has one of the names.
+        A file of another has one of the names, or ours was edited since.
     """
-    ours = dict.fromkeys((*listed(folder, name), *(names if begun else ())))
+    ours = {**listed(folder, name), **dict.fromkeys(names if begun else ())}
     check_free(folder, (*names, name), ours)
-    _write_rows(folder / name, dict.fromkeys(key for key in (*ours, *names) if key != name))
+    _write_rows(folder / name, {**ours, **dict.fromkeys(names)})
 
 
 def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:

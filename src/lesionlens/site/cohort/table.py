@@ -71,14 +71,14 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
 
 
 def check_tables(out: Path) -> None:
-    """Refuse a folder in which the tables would overwrite foreign files.
+    """Refuse a folder in which the tables would overwrite foreign or edited files.
 
     Raises
     ------
     UnusableInputError
         The folder contains such files.
     """
-    check_free(out, (CSV_NAME, PARQUET_NAME), dict.fromkeys(listed(out, LIST_NAME)))
+    check_free(out, (CSV_NAME, PARQUET_NAME), listed(out, LIST_NAME))
 
 
 def check_names(studies: Iterable[str]) -> None:

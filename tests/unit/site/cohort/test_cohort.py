@@ -711,3 +711,20 @@ def test_a_result_without_a_record_of_its_files_is_analysed_again(quick, studies
     (out / "c" / "run.json").write_text("{")
     assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 0
     assert run_cohort(Cohort(studies, out, resume=True), CPU, HERE).n_skipped == 2
+
+
+def test_a_table_with_notes_of_a_person_is_not_replaced(tmp_path):
+    """The notes were gone after the next run."""
+    outcomes = [StudyOutcome("one", Status.FAILED, 2, "no scan")]
+    csv_path = write_table(tmp_path, outcomes)[0]
+    table.check_tables(tmp_path)
+    assert write_table(tmp_path, outcomes)[0] == csv_path
+    edited = csv_path.read_text(encoding="utf-8").replace("no scan", "no scan; ask Anna")
+    csv_path.write_text(edited, encoding="utf-8")
+    for act in (lambda: table.check_tables(tmp_path), lambda: write_table(tmp_path, outcomes)):
+        with pytest.raises(UnusableInputError, match=r"changed since .*: cohort\.csv"):
+            act()
+    assert csv_path.read_text(encoding="utf-8") == edited
+    csv_path.rename(tmp_path / "notes.csv")
+    assert "ask Anna" not in write_table(tmp_path, outcomes)[0].read_text(encoding="utf-8")
+    assert (tmp_path / "notes.csv").read_text(encoding="utf-8") == edited
