@@ -7,11 +7,16 @@ instead: with 027 the group may read, with 022 everybody.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import stat
+from functools import cache
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+
+logger = logging.getLogger(__name__)
 
 VARIABLE = "LESIONLENS_UMASK"
 _OWNER_ALONE = "077"
@@ -40,14 +45,33 @@ def umask() -> int:
 
 
 def restrict(path: Path) -> None:
-    """Remove the umask's permissions from a file or LesionLens folder; links are not changed."""
+    """Remove the umask's permissions from a new file or folder; links are not changed."""
     if not path.is_symlink():
         change_mode(path, (0o777 if path.is_dir() else 0o666) & ~umask())
 
 
 def change_mode(path: Path, mode: int) -> None:
-    """Change permissions; a folder stays set-group-ID, so that new files get its group."""
-    path.chmod(mode | path.stat().st_mode & stat.S_ISGID if path.is_dir() else mode)
+    """Change permissions of what this process created, where the disk keeps them.
+
+    A share that is mounted for another owner does not: the mount decides who may read it. A folder
+    stays set-group-ID, so that new files get its group.
+    """
+    state = path.stat()
+    if stat.S_ISDIR(state.st_mode):
+        mode |= state.st_mode & stat.S_ISGID
+    try:
+        path.chmod(mode)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        _warn_of_disk(state.st_dev)
+
+
+@cache
+def _warn_of_disk(device: int) -> None:
+    """Warn once that a disk keeps no permissions."""
+    del device
+    logger.warning("the disk keeps no permissions: who may read the files depends on its mount")
 
 
 def restrict_tree(folder: Path) -> None:

@@ -95,13 +95,15 @@ def _lock(lock: int) -> None:
 
 
 def _remove_and_unlock(lock: int, work: WorkFolder) -> None:
-    """Remove a hidden folder and release its lock, in the order that the system requires."""
-    if sys.platform == "win32":
-        os.close(lock)
+    """Remove a hidden folder and release its lock.
+
+    It is emptied while it is locked, so that nobody recovers half of it. Windows removes no file
+    that is open; NFS and FUSE keep one, and its folder, until it is closed.
+    """
+    if sys.platform != "win32":
         work.remove()
-    else:
-        work.remove()
-        os.close(lock)
+    os.close(lock)
+    work.remove()
 
 
 def recover(target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import threading
 import time
@@ -240,6 +241,50 @@ def test_a_folder_that_a_group_shares_passes_its_group_on(tmp_path, monkeypatch,
     new = [p for p in folder.rglob("*") if p.name != "mine.txt" and p != folder / "a.txt"]
     assert {p.stat().st_gid for p in (folder, folder / place / "a.txt", *new)} == {group}
     assert {p.stat().st_mode & 0o7777 for p in new if p.is_dir()} == {0o2750}
+
+
+def test_a_disk_that_keeps_no_permissions_can_be_written(tmp_path, monkeypatch, caplog):
+    """A share that is mounted for another owner: every result was refused, and a folder left."""
+
+    def refuse(self, mode):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with staged(tmp_path / "deep" / "out") as aside:
+        write(aside, "a.txt")
+    write_atomically(tmp_path / "deep" / "b.txt", "new")
+    assert sorted(tree(tmp_path / "deep")) == ["b.txt", "out", "out/a.txt"]
+    assert caplog.text.count("the disk keeps no permissions") <= 1
+
+
+@pytest.mark.usefixtures("way")
+def test_no_hidden_folder_stays_where_open_files_are_kept(earlier, monkeypatch):
+    """NFS and FUSE keep a removed file until it is closed: each result left an empty folder."""
+    opened, os_open, os_close, rmtree = set(), os.open, os.close, shutil.rmtree
+
+    def open_file(path, *rest, **named):
+        number = os_open(path, *rest, **named)
+        if str(path).endswith("/lock"):
+            opened.add(number)
+        return number
+
+    def close_file(number):
+        opened.discard(number)
+        os_close(number)
+
+    def remove(path, **named):
+        rmtree(path, **named)
+        if opened and Path(path).name.startswith(".lesionlens-"):
+            write(Path(path), ".nfs0001")
+
+    monkeypatch.setattr(os, "open", open_file)
+    monkeypatch.setattr(os, "close", close_file)
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    with staged(earlier, ours=ours) as aside:
+        write(aside, "a.txt")
+    monkeypatch.undo()
+    assert [p.name for p in earlier.parent.rglob("*") if p.name.startswith(".")] == []
+    assert (earlier / "mine.txt").exists()
 
 
 @pytest.mark.parametrize("text", ["0777", "me", "-1", ""])
