@@ -49,6 +49,7 @@ from lesionlens.napari.viewer.paint import (
     clamp_to_view,
     identity_row_count,
     identity_row_offset,
+    upper_letter_row,
 )
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
@@ -760,6 +761,18 @@ def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
     assert identity_row_offset(metrics, left, right, 2 * wide + 80) == 0
     assert identity_row_offset(metrics, left, right, 2 * wide + 10) == 2
     assert identity_row_offset(metrics, left, (), 50.0) == 0
+
+
+def test_the_letter_of_the_upper_edge_hides_no_part_of_the_patient(qtbot):
+    """In napari's window as it opens, "A" lay on the first letter of the name in three planes."""
+    metrics = QFontMetricsF(QFont())
+    left, right = ("T1c · axial", "slice 75 of 155 · 1 mm"), ("A Patient of long name", "ID 01")
+    wide = max(map(metrics.horizontalAdvance, (*left, *right)))
+    assert upper_letter_row(metrics, left, right, 2 * wide + 80) == 0
+    assert upper_letter_row(metrics, left, right, wide + 20) == 4
+    assert upper_letter_row(metrics, left, ("ID 01",), wide + 20) == 2
+    assert upper_letter_row(metrics, (), right, wide + 20) == 2
+    assert upper_letter_row(metrics, left, (), wide + 20) == 2
 
 
 def test_the_identity_does_not_lie_on_the_lesion_in_a_small_view():

@@ -318,14 +318,14 @@ def paint_text(
     identity_rows = identity_row_count(
         len(corner), row_offset, projection.height / metrics.height()
     )
-    for row, text in enumerate(corner[:identity_rows], row_offset):
+    shown_corner = corner[:identity_rows]
+    for row, text in enumerate(shown_corner, row_offset):
         elided = _elided(metrics, text, projection)
         x = projection.width - _MARGIN - metrics.horizontalAdvance(elided)
         _draw_text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), elided)
-    half_width = projection.width / 2 - _MARGIN - _LETTER_SPACE
-    foot_is_wide = metrics.horizontalAdvance(foot) > half_width
-    lines_are_wide = max(map(metrics.horizontalAdvance, drawing.lines), default=0.0) > half_width
-    top_offset = lines_are_wide * len(drawing.lines) * metrics.height()
+    foot_is_wide = _reach_the_letter(metrics, (foot,), projection.width)
+    letter_row = upper_letter_row(metrics, drawing.lines, shown_corner, projection.width)
+    top_offset = letter_row * metrics.height()
     max_y = projection.height - _MARGIN - metrics.descent()
     foot_position = QPointF(_MARGIN, max_y - foot_is_wide * 2 * metrics.height())
     _draw_text(painter, foot_position, _elided(metrics, foot, projection))
@@ -356,9 +356,24 @@ def identity_row_offset(
 
     They stay beside them if neither overlaps the letter of the upper edge.
     """
-    widest = [max(map(metrics.horizontalAdvance, texts), default=0.0) for texts in (left, right)]
-    fits_beside = max(widest) <= width / 2 - _MARGIN - _LETTER_SPACE
-    return 0 if fits_beside or not right else len(left)
+    meet = any(_reach_the_letter(metrics, texts, width) for texts in (left, right))
+    return len(left) if right and meet else 0
+
+
+def upper_letter_row(
+    metrics: QFontMetricsF, left: Sequence[str], right: Sequence[str], width: float
+) -> int:
+    """Return the row of text from which the letter of the upper edge lies on none of the texts."""
+    if _reach_the_letter(metrics, right, width):
+        return identity_row_offset(metrics, left, right, width) + len(right)
+    return len(left) if _reach_the_letter(metrics, left, width) else 0
+
+
+def _reach_the_letter(metrics: QFontMetricsF, texts: Sequence[str], width: float) -> bool:
+    """Return whether texts that begin at one side reach the letter in the middle."""
+    return any(
+        metrics.horizontalAdvance(text) > width / 2 - _MARGIN - _LETTER_SPACE for text in texts
+    )
 
 
 def identity_row_count(rows: int, row_offset: int, visible_rows: float) -> int:
