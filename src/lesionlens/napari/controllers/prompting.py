@@ -333,7 +333,10 @@ class Prompting:
         return max(set(overlays.components[box].ravel().tolist()) & listed, default=0)
 
     def _region(self) -> Region | None:
-        """Return the region of the prompts: the shown one for a network's candidate, else None."""
+        """Return the region of the prompts; None if they mean the object that they point at.
+
+        It is the shown one in a candidate that was flagged, elsewhere only if it is a part.
+        """
         region, candidate = self.session.state.choices.region, self.session.edited()
         if self.session.state.editing == DRAWN_CAVITY:
             return None
