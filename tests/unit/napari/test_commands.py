@@ -39,6 +39,18 @@ def test_the_manual_lists_every_key():
         assert f"| {command.shown_key} | {command.description} |" in manual
 
 
+def test_messages_name_entries_of_the_menu_that_exist():
+    """One named Plugins → LesionLens → Worklist, which is not in napari's menu."""
+    titles = tuple(command.title.removesuffix("…") for command in COMMANDS)
+    named = []
+    for file in files_below(MANIFEST.parents[1], "*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert "Plugins → " not in text, file
+        named += text.split("Open…, ")[1:]
+    assert len(named) > 3
+    assert [part[:40] for part in named if not part.startswith(titles)] == []
+
+
 def test_the_palette_offers_every_command_that_is_not_held():
     offered = {c.id: c for c in PluginManifest.from_file(MANIFEST).contributions.commands}
     for command in COMMANDS:

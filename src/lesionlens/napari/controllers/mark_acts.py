@@ -75,6 +75,6 @@ class MarkActs(ViewActs):
         """Go forward or back by a number of studies of the worklist."""
         worklist = self.worklist
         if worklist is None:
-            self.session.decline("Open a worklist first: Plugins → LesionLens → Worklist.")
+            self.session.decline("No worklist is open: choose Open…, Worklist….")
         else:
             self.leave_for(lambda: worklist.step(by))
