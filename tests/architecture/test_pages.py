@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from tests.files_below import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
+PACKAGE = REPOSITORY / "src" / "lesionlens"
+PAGES = [p for p in (*files_below(DOCS, "*.md"), *REPOSITORY.glob("*.md")) if p.stem != "CHANGELOG"]
 MAX_WORDS = 2000
 NAV = (REPOSITORY / "mkdocs.yml").read_text("utf-8")
 
@@ -30,8 +33,57 @@ def test_every_picture_is_shown_and_small():
     assert not [name for name, size in there.items() if size > most[Path(name).suffix]]
 
 
-@pytest.mark.parametrize("page", files_below(DOCS, "*.md"), ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_modules_that_a_page_names_exist(page):
-    roots = (REPOSITORY, REPOSITORY / "src", REPOSITORY / "src" / "lesionlens")
-    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)+\.(?:py|toml|sh))`", page.read_text("utf-8"))
+    roots = (REPOSITORY, REPOSITORY / "src", PACKAGE, PACKAGE / "napari")
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)+\.(?:py|toml|sh))\b", page.read_text("utf-8"))
     assert not [name for name in named if not any((root / name).exists() for root in roots)]
+
+
+@cache
+def sources() -> dict[str, str]:
+    """Return the text of each module of the package by its dotted name; folders have none."""
+    texts = {}
+    for file in files_below(PACKAGE, "*.py"):
+        name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
+        texts[name.removesuffix(".__init__")] = file.read_text("utf-8")
+    return texts
+
+
+def is_in_code(name: str) -> bool:
+    """Return whether `package.name`, `module.name` or `Class.name` exists."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        head, names = ".".join(parts[:count]), parts[count:]
+        for module, text in sources().items():
+            is_here = f".{head}." in f".{module}." or f"class {head}" in text
+            if is_here and all(re.search(rf"\b{part}\b", text) for part in names):
+                return True
+    return False
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_dotted_names_of_the_package_on_a_page_exist(page):
+    own = {part for module in sources() for part in module.split(".")}
+    named = re.findall(r"`((?:[A-Z]?\w+\.)+\w+)(?:\(.*?\))?`", page.read_text("utf-8"))
+    ours = [n for n in named if n.split(".")[0] in own or re.match("[A-Z][a-z]+[A-Z]", n)]
+    ours = [name for name in ours if not name.startswith("distributed.")]  # dask's
+    files = re.compile(
+        r"\.(py|jsonl?|md|toml|csv|html|gz|tsv|npz|dcm|sqlite|ya?ml|pdf|prom|parquet|sha256|txt|nii|glb|sh)$"
+    )
+    assert not [n for n in ours if not files.search(n) and not is_in_code(n)]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors of a page, as the site makes them of its headings."""
+    text = page.read_text("utf-8")
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    made = {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+    return made | set(re.findall(r'id="([^"]+)"', text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_the_headings_that_a_page_links_to_exist(page):
+    links = re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text("utf-8"))
+    targets = [((page.parent / file).resolve() if file else page, anchor) for file, anchor in links]
+    assert not [anchor for target, anchor in targets if anchor not in anchors_of(target)]

@@ -26,8 +26,8 @@ class ComputeOptions:
     precision: Annotated[
         ComputePrecision,
         typer.Option(
-            help="Numeric precision of the network; auto is float32 on a CPU, bfloat16 on a GPU "
-            "of Nvidia, AMD or Intel."
+            help="Numeric precision of the network; with auto an analysis uses float32 on a CPU, "
+            "bfloat16 on a GPU of Nvidia, AMD or Intel."
         ),
     ] = ComputePrecision.AUTO
     threads: Annotated[

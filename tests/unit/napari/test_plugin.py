@@ -59,6 +59,15 @@ def test_every_command_of_the_manifest_exists_at_its_place():
             assert callable(getattr(importlib.import_module(module), name))
 
 
+def test_napari_lists_the_types_to_save_by_the_names_on_the_page():
+    """It puts the name of the plugin before that of the type."""
+    manifest = PluginManifest.from_file(MANIFEST)
+    page = (Path(__file__).parents[3] / "docs/how-to/napari.md").read_text("utf-8")
+    listed = {f"{manifest.display_name} {w.display_name}" for w in manifest.contributions.writers}
+    assert listed == {"LesionLens NIfTI", "LesionLens NIfTI, one file per layer"}
+    assert "*LesionLens NIfTI*" in page
+
+
 def test_the_reader_takes_studies_and_declines_other_folders(make_study, tmp_path: Path):
     assert reader.get_reader(str(make_study())) is not None
     assert reader.get_reader(str(make_study(name="d", dicom=True))) is not None

@@ -87,8 +87,8 @@ class BundleEngine:
     bundle : Path
         The bundle's folder.
     patience_s : float
-        Time limit in seconds for everything beyond the first pass (Grad-CAM, and up to 24 more
-        passes); what exceeds it is skipped, with a notice.
+        Time limit in seconds for everything beyond the first pass (Grad-CAM, and up to 20 more
+        passes, 21 in bfloat16); what exceeds it is skipped, with a notice.
     precision : ComputePrecision or str
         As for `engines.device.choose_precision`; bfloat16 is used only beyond the first pass.
 

@@ -159,7 +159,7 @@ def honesty(trial: Trial) -> None:
     perturbs = isinstance(trial.engine, SupportsPerturbation)
     _require(
         perturbs == (Capability.PERTURB in trial.can),
-        "predict_perturbed exactly if it declares `perturb`",
+        "perturbation_grid and predict_perturbed exactly if it declares `perturb`",
     )
     prompts = isinstance(trial.engine, SupportsPrompts)
     _require(

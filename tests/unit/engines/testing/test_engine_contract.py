@@ -122,3 +122,16 @@ def test_what_an_engine_lacks_is_named(engine, broken):
 )
 def test_what_an_analysis_would_refuse_is_said_in_its_words(engine, check, words):
     assert re.search(words, engine_contract.failures(engine())[check])
+
+
+class HalfPerturbable(Honest):
+    info = replace(Honest.info, capabilities=frozenset({Capability.SEGMENT, Capability.PERTURB}))
+
+    def predict_perturbed(self, prepared, perturbations, *, context):
+        raise NotImplementedError
+
+
+def test_an_engine_without_the_grid_of_its_perturbed_inputs_learns_what_is_missing():
+    trial = engine_contract.Trial(HalfPerturbable())
+    with pytest.raises(engine_contract.ContractBrokenError, match="perturbation_grid"):
+        engine_contract.honesty(trial)
