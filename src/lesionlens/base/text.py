@@ -16,6 +16,17 @@ _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 """The start of what a spreadsheet may execute; some take full-width signs as the plain ones."""
 
 
+def capitalized(text: str) -> str:
+    """Raise the first letter, and no other: `str.capitalize` lowers those of names.
+
+    Examples
+    --------
+    >>> capitalized("the T1c of Anna"), capitalized("")
+    ('The T1c of Anna', '')
+    """
+    return text[:1].upper() + text[1:]
+
+
 def safe_cell(text: str) -> str:
     """Prefix text of a table that a spreadsheet would execute as a formula with an apostrophe.
 

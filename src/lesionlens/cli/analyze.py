@@ -10,7 +10,7 @@ from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.process.retained_memory import all_memory_retained
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.text import millilitres
+from lesionlens.base.text import capitalized, millilitres
 from lesionlens.cli import options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
@@ -92,7 +92,7 @@ def summary(
     findings: Findings, out: Path, comparison_lines: tuple[str | Table, ...] = ()
 ) -> tuple[str | Table, ...]:
     """Return the printed summary: candidates, changes, location of the files, the notice."""
-    lines: list[str | Table] = [findings.conclusion[0].upper() + findings.conclusion[1:]]
+    lines: list[str | Table] = [capitalized(findings.conclusion)]
     if findings.candidates:
         lines.append(_table(findings.candidates))
     lines += comparison_lines

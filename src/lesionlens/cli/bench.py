@@ -20,6 +20,7 @@ from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
+from lesionlens.base.text import capitalized
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
@@ -197,7 +198,7 @@ def summary_line(report: Mapping[str, Any]) -> str:
 def markdown(report: Mapping[str, Any]) -> str:
     """Return the table as Markdown."""
     lines = [machine_line(report), ""]
-    lines += [f"**{note[0].upper()}{note[1:]}.**\n" for note in report["notes"]]
+    lines += [f"**{capitalized(note)}.**\n" for note in report["notes"]]
     lines += [summary_line(report), "", "| stage | seconds |", "|---|---:|"]
     lines += [f"| {name} | {seconds:.2f} |" for name, seconds in report["stages"].items()]
     return "\n".join(lines) + "\n"

@@ -27,8 +27,6 @@ from lesionlens.base.text import is_writable
 from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
 
 _POLL_S = 0.05
-
-
 _TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
 

@@ -98,20 +98,23 @@ def _note_other_images(scores: Sequence[CaseScore], cases: Sequence[Case]) -> No
     whose images was analysed is reported too.
     """
     case_by_digest = {digest: score.case for score in scores for digest in score.inputs}
-    own_files = [
-        any(sha256_of(path) in score.inputs for path in {i.path for i in case.images.values()})
+    compared = [
+        (score, case, sha256_of(case.analysed(sequence, score.inputs).path))
         for score, case in zip(scores, cases, strict=True)
+        if (sequence := case.reference_sequence) is not None and score.inputs
     ]
-    for score, case, has_own in zip(scores, cases, own_files, strict=True):
-        if case.reference_sequence is None or not score.inputs:
-            continue
-        digest = sha256_of(case.analysed(case.reference_sequence, score.inputs).path)
+    has_own = [
+        digest in score.inputs
+        or any(sha256_of(i.path) in score.inputs for i in case.images.values())
+        for score, case, digest in compared
+    ]
+    for (score, _, digest), is_own in zip(compared, has_own, strict=True):
         if digest in case_by_digest and digest not in score.inputs:
             score.problems.append(
                 f"its image was analysed for the result of {case_by_digest[digest]}, not for its "
                 "own: were names exchanged?"
             )
-        elif any(own_files) and not has_own and digest not in score.inputs:
+        elif any(has_own) and not is_own:
             score.problems.append(
                 "its images are not the files that were analysed: if they were replaced since, "
                 "analyse it again"

@@ -21,8 +21,8 @@ _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1
 _TRIM_DEFAULT, _MMAP_DEFAULT = 64 << 20, 65536
 """The values at which glibc itself arrives after blocks of 32 MB."""
 _MAX_FREE, _MAX_KEPT = 64 << 20, 256 << 20
-"""Maximum freed bytes of a process at the start of further passes, without and with memory kept for
-these passes.
+"""Maximum freed bytes of a process when further work begins, without and with memory kept for
+passes of the network.
 """
 _lock = threading.Lock()
 _active_blocks = 0
@@ -90,7 +90,7 @@ class _Counts(ctypes.Structure):
 
 
 def trim_memory() -> None:
-    """Return freed memory to the system before further passes, if it is too much for them.
+    """Return freed memory to the system before further work, if it is much.
 
     A window has many threads, and therefore many arenas: each group of passes would leave its
     memory in other arenas, 1 to 2 GB in one analysis. Does nothing before glibc 2.33 or within

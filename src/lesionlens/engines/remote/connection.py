@@ -23,12 +23,7 @@ from requests.exceptions import ConnectionError as CutError
 from typing_extensions import TypedDict
 
 from lesionlens.base import errors
-from lesionlens.base.errors import (
-    FullError,
-    GoneError,
-    LesionLensError,
-    ServerError,
-)
+from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
 from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.tls import refusal, trusting_context
@@ -67,6 +62,8 @@ _OTHER_HOST = b"Invalid host header"
 """Starlette's answer to a request for another host."""
 _LOST_RESOURCES = frozenset({"session", "study", "trace"})
 _CA = "--server-ca"
+_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""A TLS connection that was cut, as while a proxy restarts."""
 WAITING = "waiting for the server"
 _RAISED: dict[str, type[LesionLensError]] = {
     cls.__name__: cls
@@ -322,9 +319,7 @@ def _tls_failed(address: ServerAddress, error: BaseException) -> ServerError:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
-    if isinstance(
-        cause, ssl.SSLEOFError | ssl.SSLZeroReturnError
-    ):  # cut, as while a proxy restarts
+    if isinstance(cause, _CUT):
         return _connection_lost(address)
     if not isinstance(cause, ssl.SSLCertVerificationError):
         reason = getattr(cause, "reason", None) or type(error).__name__

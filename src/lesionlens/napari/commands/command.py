@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from lesionlens.base.text import capitalized
 from lesionlens.napari.model.screen.screen import Screen
 
 
@@ -58,13 +59,13 @@ class Command:
     def title(self) -> str:
         """Text in menus and in napari's palette."""
         text = self.menu or self.description.removeprefix("edit: ")
-        return f"{text[:1].upper()}{text[1:]}"
+        return capitalized(text)
 
     @property
     def tip(self) -> str:
         """Tooltip: the description and the key."""
         text = self.description.removeprefix("edit: ")
-        return self.hint(f"{text[:1].upper()}{text[1:]}")
+        return self.hint(capitalized(text))
 
 
 class Commands:

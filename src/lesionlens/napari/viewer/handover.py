@@ -46,8 +46,5 @@ class Handover:
                 )
 
     def _fit_zoom(self) -> float:
-        dims = self._viewer.dims
-        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
-        low, high = self._single.bounds_mm()
-        size = np.maximum(high - low, 1.0)[axes]
-        return float((np.asarray(self._viewer.canvas.size) / size).min())
+        canvas_px = np.asarray(self._viewer.canvas.size)
+        return float((canvas_px / self._single.shown_size_mm()).min())

@@ -275,17 +275,23 @@ class SingleView:
         images = [layer for layer in layers if "sequence" in layer.metadata.get(KEY, {})]
         return np.asarray(layers.get_extent(images or layers).world[:, -SPACE:], np.float64)
 
+    def shown_size_mm(self) -> NDArray[np.float64]:
+        """Return the height and width of the study on the slice, (2,), at least 1 mm each."""
+        low, high = self.bounds_mm()
+        dims = self._viewer.dims
+        axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
+        return np.asarray(np.maximum(high - low, 1.0)[axes], np.float64)
+
     def _fit_to_study(self) -> None:
         """Fit the camera to the study alone if napari fitted it to other layers too."""
         viewer, dims, camera = self._viewer, self._viewer.dims, self._viewer.scene.camera
         is_alone = all(KEY in layer.metadata for layer in viewer.layers)
         if is_alone or dims.ndim < SPACE or dims.ndisplay != 2:
             return
-        low, high = self.bounds_mm()
         axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
-        camera.center = tuple((low + high)[axes] / 2)
+        camera.center = tuple(self.bounds_mm().mean(0)[axes])
         size_px = np.asarray(viewer.canvas.viewbox_size(viewer.layers))
-        camera.zoom = float(_FITTED * (size_px / np.maximum(high - low, 1.0)[axes]).min())
+        camera.zoom = float(_FITTED * (size_px / self.shown_size_mm()).min())
 
     def _camera_pose(self) -> tuple[float, ...]:
         """Return zoom and position of the camera on the slice."""

@@ -9,6 +9,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
 
+from lesionlens.base.text import capitalized
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.commands.viewing import MEASURES
 from lesionlens.napari.model.choices.views import Layout, Window
@@ -59,7 +60,7 @@ def _style(wide: bool) -> str:
 
 def _layout_tip(name: str, key_command: str) -> str:
     tip = BY_NAME[name].description.removeprefix("layout: ")
-    tip = f"{tip[:1].upper()}{tip[1:]}"
+    tip = capitalized(tip)
     return BY_NAME[key_command].hint(tip) if key_command else tip
 
 

@@ -23,6 +23,7 @@ from lesionlens.base.records.followup import (
 )
 from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
+from lesionlens.base.text import capitalized
 from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.report_texts import ReportTexts
 
@@ -105,7 +106,7 @@ def section_of(analysis: Analysis, words: ReportTexts) -> FollowupSection | None
     return FollowupSection(
         aligned=words(
             "fu_aligned",
-            which=prior_name[:1].upper() + prior_name[1:],
+            which=capitalized(prior_name),
             sequence=comparison.alignment.sequence,
             shift=shift,
             angle=angle,

@@ -34,6 +34,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate, Findings, Point
 from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.records.review import Review
+from lesionlens.base.text import capitalized
 from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.language_checks import REASSURING_WORDS
 from lesionlens.results.export.report_texts import ReportTexts, load
@@ -314,19 +315,13 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-def _capitalized(value: object) -> str:
-    """Raise the first letter. Jinja's filter lowers the others, such as those of German nouns."""
-    text = str(value)
-    return text[:1].upper() + text[1:]
-
-
 def _environment(words: ReportTexts) -> _Environment:
     environment = _Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True,
                         lstrip_blocks=True)  # fmt: skip
     environment.filters = {name: environment.filters[name] for name in _FILTERS}
     environment.filters |= {"mm": lambda value: words.number(value, 0), "ml": words.volume,
                      "percent": words.signed_percent, "number": words.number,
-                     "capitalize": _capitalized}  # fmt: skip
+                     "capitalize": lambda value: capitalized(str(value))}  # fmt: skip
     environment.globals.clear()
     environment.loader = None
     return environment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,20 +35,25 @@ def extend(database: WorklistDatabase, source: Iterable[StudyEntry]) -> int:
             in_window="Choose another folder for the list, or name the studies in a CSV table with "
             "a column `name`",
         )
-    n_added = database.add_studies(entries)
-    for entry in entries:
-        if entry.name in listed:
-            _correct(database, listed[entry.name], entry)
-    return n_added
+    return _add_or_correct(database, entries, listed)
 
 
 def extend_in_place(database: WorklistDatabase, entries: Sequence[StudyEntry]) -> None:
     """Add studies as `extend` does; one that the list has from another folder stays as it is."""
     listed = {entry.name: entry for entry in database.entries()}
-    database.add_studies(entries)
+    in_place = [e for e in entries if e.name not in listed or listed[e.name].place == e.place]
+    _add_or_correct(database, in_place, listed)
+
+
+def _add_or_correct(
+    database: WorklistDatabase, entries: Sequence[StudyEntry], listed: Mapping[str, StudyEntry]
+) -> int:
+    """Add studies, and correct those that are listed; return the number of new ones."""
+    n_added = database.add_studies(entries)
     for entry in entries:
-        if entry.name in listed and listed[entry.name].place == entry.place:
+        if entry.name in listed:
             _correct(database, listed[entry.name], entry)
+    return n_added
 
 
 def _is_other_folder(existing: StudyEntry | None, entry: StudyEntry) -> bool:

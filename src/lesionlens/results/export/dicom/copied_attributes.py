@@ -59,9 +59,10 @@ EQUIPMENT = (
     *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
 )
 """Attributes of the scanner, for contributing equipment."""
-PATIENT_AND_STUDY = ("StudyInstanceUID", *TYPE_2, *PATIENT, *STUDY, *TRIAL)
+_DESCRIPTION = (*TYPE_2, *PATIENT, *STUDY, *TRIAL)
+PATIENT_AND_STUDY = ("StudyInstanceUID", *_DESCRIPTION)
 """What every object states of its patient and study."""
-COPIED = (*UIDS, *PATIENT_AND_STUDY[1:], *EQUIPMENT)
+COPIED = (*UIDS, *_DESCRIPTION, *EQUIPMENT)
 GEOMETRY = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
