@@ -4,7 +4,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # tests at a time: an analysis takes about 2 GB; one more than cores, for some wait for servers and windows
 JOBS ?= $(shell n=$$(nproc); echo $$(( n < 3 ? n + 1 : 4 )))
-PYTEST := tools/with_display.sh env OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadfile
+# a process that crashes ends the run: xdist waits for ever for the next one, if files are handed out whole
+PARALLEL := --max-worker-restart=0 -n
+PYTEST := tools/with_display.sh env OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) $(JOBS) --dist loadfile
 BESIDE := tools/beside.sh $(MAKE) --no-print-directory  # no core waits for mypy, which takes but one
 COVERAGE := -p pytest_cov --cov --cov-report=term:skip-covered --cov-report=xml
 
@@ -59,7 +61,7 @@ layers: install
 	@$(BIN)/lint-imports --no-logo
 
 quick: install
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $$(nproc) --dist worksteal $(QUICK)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q $(PARALLEL) $$(nproc) --dist worksteal $(QUICK)
 
 test: system install
 	@$(BESIDE) lint types -- $(PYTEST) -m "not slow"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.architecture.sources import MODULES, name_of, nodes_of
 from tests.files_below import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -136,13 +138,14 @@ def test_one_module_alone_reaches_for_what_napari_keeps_to_itself():
 
 
 def test_the_host_process_is_set_in_few_places_that_ask_first():
-    """Other plugins live in the same napari."""
+    """Other plugins live in the same napari. What `threads.py` sets, it sets back."""
     sets = re.compile(
         r"(?:gc|memory)\.(?:freeze|disable|set_threshold)\(|mallopt\(|application_registry"
     )
     files = files_below(REPOSITORY / "src" / "lesionlens", "*.py")
     found = {path.name for path in files if sets.search(path.read_text(encoding="utf-8"))}
-    assert found == {"actions.py", "retained_memory.py", "memory.py", "units.py", "main.py"}
+    tuned = {"actions.py", "retained_memory.py", "memory.py", "units.py", "main.py"}
+    assert found == tuned | {"threads.py"}
 
 
 def test_what_is_painted_comes_from_the_view_model():
@@ -153,3 +156,23 @@ def test_what_is_painted_comes_from_the_view_model():
     for folder in ("widgets", "viewer", "commands", "qt"):
         painting += files_below(napari / folder, "*.py")
     assert [p.name for p in painting if leak.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_the_window_starts_threads_in_one_module_only():
+    """Others would collect garbage, and free what Qt calls, beside the main thread."""
+    started = {
+        name_of(path)
+        for path in MODULES
+        if name_of(path).startswith("napari/")
+        for node in nodes_of(path)
+        if isinstance(node, ast.Attribute | ast.Name)
+        and getattr(node, "attr", getattr(node, "id", "")) in ("Thread", "ThreadPoolExecutor")
+        and not isinstance(node.ctx, ast.Store)
+    }
+    assert "napari/qt/threads.py" in started
+    assert started <= {
+        "napari/qt/threads.py",
+        "napari/qt/jobs.py",  # names the type
+        "napari/controllers/worklist_controller.py",  # its pool is given to `submit`
+        "napari/loading.py",  # within a job
+    }

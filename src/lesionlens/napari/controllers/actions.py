@@ -49,6 +49,7 @@ from lesionlens.napari.model.wording.edits import missing_analysis_reason
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.threads import start_thread
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
 
@@ -226,9 +227,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             self.questions.submit("units", lambda *_: read_units(), install_units)
         # importing torch cannot be interrupted, so that the process waits for it at its end
         is_daemon = read_preferences().engine.server is not None
-        threading.Thread(
-            target=self._load_network, name="lesionlens-network", daemon=is_daemon
-        ).start()
+        start_thread("lesionlens-network", self._load_network, is_daemon=is_daemon)
 
     def _load_network(self) -> None:
         with contextlib.suppress(LesionLensError):  # reported when the analysis is requested

@@ -27,6 +27,7 @@ from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.threads import submit
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result
 from lesionlens.site.cohort.work import CohortChoice
@@ -371,7 +372,7 @@ class WorklistController:
         if row is None or not row.entry.place:
             return
         options, result = read_preferences().preparation, self._result_of(row)
-        future = self._pool.submit(read_entry, row.entry, result, options, SILENT)
+        future = submit(self._pool, read_entry, row.entry, result, options, SILENT)
         self._prefetched = (row.entry.name, future)
 
     # --- results of the list --------------------------------------------------------------
@@ -389,7 +390,7 @@ class WorklistController:
             )
             return background_analysis.store_result(folder, name, analysis, choice)
 
-        self._unstored.append((name, self._pool.submit(store)))
+        self._unstored.append((name, submit(self._pool, store)))
 
     def _report_unstored(self) -> None:
         """Report results that could not be stored in the list."""

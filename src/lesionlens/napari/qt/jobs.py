@@ -21,6 +21,7 @@ from lesionlens.base.errors import CancelledError, LesionLensError, ResourceErro
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.model.state.holder import JobReports
 from lesionlens.napari.model.state.state import Problem
+from lesionlens.napari.qt.threads import start_thread
 
 logger = logging.getLogger(__name__)
 
@@ -113,10 +114,7 @@ class Jobs(QObject):
         self._messenger = messenger
         end_with_application()
         self._session.begin(name)
-        self._thread = threading.Thread(
-            target=work, args=(task, messenger, self._cancel), name="lesionlens-job", daemon=True
-        )
-        self._thread.start()
+        self._thread = start_thread("lesionlens-job", work, task, messenger, self._cancel)
         return True
 
     def emit_partial(self, value: Any) -> None:

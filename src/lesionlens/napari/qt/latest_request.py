@@ -6,7 +6,6 @@ progress or cancellation, and independent of `jobs`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from lesionlens.napari.qt.jobs import (
     problem_of,
     work,
 )
+from lesionlens.napari.qt.threads import start_thread
 
 
 class _PendingTask(NamedTuple):
@@ -93,12 +93,7 @@ class LatestRequest(QObject):
         self._messenger = Messenger()
         self._messenger.finished.connect(self._on_finished)
         end_with_application()
-        threading.Thread(
-            target=work,
-            args=(request.task, self._messenger, self._cancel),
-            name="lesionlens-question",
-            daemon=True,
-        ).start()
+        start_thread("lesionlens-question", work, request.task, self._messenger, self._cancel)
 
     def _on_finished(self, value: Any, error: BaseException | None) -> None:
         request, self._running_task, self._messenger = self._running_task, None, None

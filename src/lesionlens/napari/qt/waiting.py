@@ -6,12 +6,13 @@ clicks and keys wait until it is done.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from qtpy.QtCore import QEventLoop, QObject, QThread, QTimer
 from qtpy.QtWidgets import QApplication
+
+from lesionlens.napari.qt.threads import start_thread
 
 T = TypeVar("T")
 
@@ -34,12 +35,11 @@ def run_while_painting(work: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 (handed over to the waiting thread)
             outcome["error"] = error
 
-    thread = threading.Thread(target=run, name="lesionlens-read", daemon=True)
+    thread = start_thread("lesionlens-read", run)
     loop = QEventLoop()
     timer = QTimer()
     timer.setInterval(_POLL_INTERVAL_MS)
     timer.timeout.connect(lambda: None if thread.is_alive() else loop.quit())
-    thread.start()
     timer.start()
     loop.exec(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
     timer.stop()

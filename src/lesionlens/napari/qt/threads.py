@@ -1,0 +1,130 @@
+"""Threads that work for a window; what they were given is freed on the main thread.
+
+When an object whose method is connected to a Qt signal is freed, PySide removes its connections
+from a table of the whole process without holding Python's lock (`disconnectReceiver` in
+libpyside/dynamicslot.cpp): the process crashes if the main thread connects a signal or deletes a
+widget at that moment. Therefore the arguments of a thread are kept until it has ended, and the
+garbage collector, which otherwise runs in any thread that allocates, runs on the main thread only.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+from qtpy.QtCore import QCoreApplication, QTimer
+
+from lesionlens.base.process.memory import collect_if_due
+
+T = TypeVar("T")
+
+_INTERVAL_MS = 200
+
+
+class _Work(NamedTuple):
+    has_ended: Callable[[], bool]
+    arguments: object
+
+
+class _Custodian:
+    """Keeps the arguments of running threads, and collects garbage in their place."""
+
+    def __init__(self) -> None:
+        self._running: list[_Work] = []
+        self._ended: list[_Work] = []
+        self._lock = threading.Lock()
+        self._count = 0
+        self._collected_before = False
+        self._is_timer_set = False
+
+    def begin(self) -> None:
+        """Disable the garbage collector for one more thread."""
+        with self._lock:
+            if self._count == 0:
+                self._collected_before = gc.isenabled()
+                gc.disable()
+            self._count += 1
+
+    def end(self, *_: object) -> None:
+        """Enable the garbage collector again if no other thread works; called on any thread."""
+        with self._lock:
+            self._count -= 1
+            if self._count == 0 and self._collected_before:
+                gc.enable()
+
+    def keep(self, has_ended: Callable[[], bool], arguments: object) -> None:
+        """Keep what a thread was given until it has ended."""
+        self._running.append(_Work(has_ended, arguments))
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if not self._is_timer_set and QCoreApplication.instance() is not None:
+            self._is_timer_set = True
+            QTimer.singleShot(_INTERVAL_MS, self._attend)
+
+    def _attend(self) -> None:
+        """Free the arguments of what had ended at the last call, and collect what is due.
+
+        The interval matters for a pool, whose thread drops them after it has reported the end.
+        """
+        self._is_timer_set = False
+        works, self._running, self._ended = self._running, [], []
+        for work in works:
+            (self._ended if work.has_ended() else self._running).append(work)
+        if self._count:
+            collect_if_due()
+        if self._running or self._ended:
+            self._set_timer()
+
+
+_custodian = _Custodian()
+
+
+def start_thread(
+    name: str, function: Callable[..., object], *arguments: Any, is_daemon: bool = True
+) -> threading.Thread:
+    """Run a function in a thread of its own; called on the main thread.
+
+    Parameters
+    ----------
+    name : str
+        Name of the thread.
+    function : callable
+        Called with the arguments; its return value is ignored.
+    *arguments
+        Freed on the main thread, after the function has returned.
+    is_daemon : bool
+        Whether the process may end before the thread.
+    """
+
+    def run() -> None:
+        try:
+            function(*arguments)
+        finally:
+            _custodian.end()
+
+    thread = threading.Thread(target=run, name=name, daemon=is_daemon)
+    _custodian.begin()
+    try:
+        thread.start()
+    except RuntimeError:  # the system starts no more threads
+        _custodian.end()
+        raise
+    _custodian.keep(lambda: not thread.is_alive(), run)
+    return thread
+
+
+def submit(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Run a function in a thread of a pool, as `start_thread` does; called on the main thread."""
+    _custodian.begin()
+    try:
+        future = pool.submit(function, *arguments)
+    except RuntimeError:  # the pool is shut down
+        _custodian.end()
+        raise
+    future.add_done_callback(_custodian.end)
+    _custodian.keep(future.done, (function, arguments))
+    return future
