@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from lesionlens.base.errors import LesionLensError, is_out_of_memory, missing_package
+from lesionlens.base.errors import LesionLensError, is_out_of_memory, missing_package, os_reason
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.records.export import ExportOptions
@@ -215,5 +215,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     package = missing_package(error)
     if package is not None:
         return 1, f"no {package} in this installation; `lesionlens doctor` lists what is missing"
+    if isinstance(error, OSError):
+        return 1, f"a system error: {os_reason(error)}"
     first_line = (str(error).strip().splitlines() or ["no message"])[0][:300]
     return 1, f"a defect in LesionLens ({type(error).__name__}: {first_line})"

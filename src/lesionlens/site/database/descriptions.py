@@ -32,6 +32,7 @@ RESULT = "findings.json"
 OTHER_RESULT = "its result is of other images: analyse the study again"
 NO_DATE = "its date in the list is not written YYYY-MM-DD, and was not compared with the images"
 OTHER_IMAGES = "its images are not those that were read or signed"
+_UNREADABLE = f"its {RESULT} cannot be read"
 _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 PatientAndDate: TypeAlias = tuple[str, str]
@@ -276,12 +277,11 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     except FileNotFoundError:
         return entry
     except (OSError, ValueError, KeyError, TypeError, ReadError):
-        return replace(entry, warnings=(*entry.warnings, f"its {RESULT} cannot be read"))
+        return with_warning(entry, _UNREADABLE)
     n_other = len(rows) - len(scores)
     other_findings = [f"{OTHER_FINDINGS}: {n_other}"] if n_other else []
-    study_warnings = tuple(
-        warning for warning in entry.warnings if warning not in entry.analysis_warnings
-    )
+    outdated = (*entry.analysis_warnings, _UNREADABLE)
+    study_warnings = tuple(warning for warning in entry.warnings if warning not in outdated)
     result_warnings = dict.fromkeys((*failed, *fields.get("warnings", ()), *other_findings))
     analysis_warnings = tuple(
         warning for warning in result_warnings if warning not in study_warnings

@@ -38,12 +38,11 @@ def fingerprint(study: Path) -> str:
 
 def analysed_files(result: Path) -> frozenset[str]:
     """Return the SHA-256 of the files that a result was made of; empty if it cannot be read."""
-    if not is_result(result):
-        return frozenset()
     try:
-        return frozenset(sha256 for _, sha256 in read_run(result).inputs)
-    except ReadError:
+        run = read_run(result) if is_result(result) else None
+    except (ReadError, OSError):
         return frozenset()
+    return frozenset() if run is None else frozenset(sha256 for _, sha256 in run.inputs)
 
 
 def analysis_key(result: Path) -> str | None:
@@ -53,7 +52,7 @@ def analysis_key(result: Path) -> str | None:
     """
     try:
         run = read_run(result)
-    except ReadError:
+    except (ReadError, OSError):
         return None
     engine = run.engine
     parts = (run.started, engine.name, engine.version, engine.weights_sha256)
@@ -64,7 +63,7 @@ def release_of(result: Path) -> str | None:
     """Return the release of LesionLens that made a result; None if unknown."""
     try:
         return read_run(result).versions.get("lesionlens")
-    except ReadError:
+    except (ReadError, OSError):
         return None
 
 

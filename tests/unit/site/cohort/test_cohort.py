@@ -47,6 +47,7 @@ from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_release_notes
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database import study_files
 from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint
@@ -252,6 +253,32 @@ def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studie
         rows = {row["study"]: row for row in csv.DictReader(lines)}
     assert "findings.csv cannot be read" in rows["a"]["message"]
     assert rows["c"]["score"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_result_that_may_not_be_read_stops_no_other_study(
+    quick, studies, tmp_path, monkeypatch, resume
+):
+    """A colleague's result in a shared folder ended the whole batch with a system error."""
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+
+    def read(folder):
+        if folder.name == "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder / "findings.json"))
+        return read_run(folder)
+
+    def refuse(job, choice, context):
+        raise PermissionError(errno.EACCES, "Permission denied", str(job.out / "run.json"))
+
+    monkeypatch.setattr(study_files, "read_run", read)
+    monkeypatch.setattr(work, "_analyse", refuse)
+    done = run_cohort(Cohort(studies, out, resume=resume), CPU, HERE)
+    failed = {"a": "failed", "b": "failed"}
+    assert states(done) == failed | {"c": "analysed" if resume else "failed"}
+    message = done.outcomes[0].message
+    assert "a system error: Permission denied (a/run.json)" in message
+    assert "defect" not in message
 
 
 def test_a_second_batch_in_one_folder_is_refused(quick, studies, tmp_path):

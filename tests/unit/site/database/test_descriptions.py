@@ -10,7 +10,8 @@ import pytest
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.site.database.descriptions import fields_of
+from lesionlens.site.database.descriptions import fields_of, with_result
+from lesionlens.site.database.records import StudyEntry
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "t1.NII.GZ", "t1.nii"])
@@ -27,3 +28,13 @@ def test_a_sidecar_names_patient_and_date_however_the_ending_is_written(tmp_path
     )
     study = Study("one", StudyKind.NIFTI, {MrSequence.T1: series}, tmp_path)
     assert fields_of(study) == {"PatientID": "P7", "StudyDate": "2026-01-05"}
+
+
+def test_a_result_that_cannot_be_read_is_said_once_and_no_longer_when_it_can(tmp_path):
+    (tmp_path / "findings.json").write_text("{")
+    entry = with_result(with_result(StudyEntry("a", ""), tmp_path), tmp_path)
+    assert entry.warnings == ("its findings.json cannot be read",)
+    (tmp_path / "findings.json").write_text('{"candidates": [], "quality": []}')
+    entry = with_result(entry, tmp_path)
+    assert entry.warnings == ()
+    assert entry.candidates == 0
