@@ -138,14 +138,14 @@ def test_one_module_alone_reaches_for_what_napari_keeps_to_itself():
 
 
 def test_the_host_process_is_set_in_few_places_that_ask_first():
-    """Other plugins live in the same napari. What `threads.py` sets, it sets back."""
+    """Other plugins live in the same napari. What `collector.py` sets, it sets back."""
     sets = re.compile(
         r"(?:gc|memory)\.(?:freeze|disable|set_threshold)\(|mallopt\(|application_registry"
     )
     files = files_below(REPOSITORY / "src" / "lesionlens", "*.py")
     found = {path.name for path in files if sets.search(path.read_text(encoding="utf-8"))}
     tuned = {"actions.py", "retained_memory.py", "memory.py", "units.py", "main.py"}
-    assert found == tuned | {"threads.py"}
+    assert found == tuned | {"collector.py"}
 
 
 def test_what_is_painted_comes_from_the_view_model():

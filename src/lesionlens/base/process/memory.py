@@ -55,18 +55,6 @@ def collect_and_freeze() -> bool:
     return released
 
 
-def collect_if_due() -> None:
-    """Collect young garbage if the disabled garbage collector would have done so.
-
-    Only the two younger generations are collected: a full collection would stop a window for a
-    quarter of a second.
-    """
-    for generation in (1, 0):
-        if gc.get_count()[generation] > gc.get_threshold()[generation] > 0:
-            gc.collect(generation)
-            return
-
-
 def freeze() -> None:
     """Exclude all existing objects from garbage collection until `unfreeze`."""
     gc.freeze()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.base.process import collector
 from lesionlens.base.process.retained_memory import trim_memory
 from lesionlens.base.provenance import version_of
 from lesionlens.base.records.prompts import CORRECTION_RADIUS_MM, PromptRequest, PromptResponse
@@ -97,7 +98,7 @@ class StudyPrompts:
         """Return what the prompts freed once none has come for a while: it takes 10 ms."""
         if self._trim_timer is not None:
             self._trim_timer.cancel()
-        self._trim_timer = threading.Timer(_IDLE_S, trim_memory)
+        self._trim_timer = threading.Timer(_IDLE_S, collector.paused()(trim_memory))
         self._trim_timer.daemon = True
         self._trim_timer.start()
 

@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 from lesionlens.base import errors
 from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
 from lesionlens.base.files.bounded_read import parse_json
+from lesionlens.base.process import collector
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.tls import refusal, trusting_context
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
@@ -280,7 +281,7 @@ def _send_heartbeats(holder: weakref.ref[Connection]) -> None:
     """Keep a session alive while its connection is referenced."""
     while (connection := holder()) is not None:
         pause = max(connection.about["heartbeat_s"] / 3, _PAUSE_S)
-        with contextlib.suppress(LesionLensError):
+        with contextlib.suppress(LesionLensError), collector.paused():
             connection.ask("POST", "/heartbeat")
         del connection
         time.sleep(pause)

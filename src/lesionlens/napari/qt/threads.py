@@ -9,7 +9,6 @@ garbage collector, which otherwise runs in any thread that allocates, runs on th
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from qtpy.QtCore import QCoreApplication, QTimer
 
-from lesionlens.base.process.memory import collect_if_due
+from lesionlens.base.process.collector import collect_if_due, pause, resume
 
 T = TypeVar("T")
 
@@ -35,25 +34,7 @@ class _Custodian:
     def __init__(self) -> None:
         self._running: list[_Work] = []
         self._ended: list[_Work] = []
-        self._lock = threading.Lock()
-        self._count = 0
-        self._collected_before = False
         self._is_timer_set = False
-
-    def begin(self) -> None:
-        """Disable the garbage collector for one more thread."""
-        with self._lock:
-            if self._count == 0:
-                self._collected_before = gc.isenabled()
-                gc.disable()
-            self._count += 1
-
-    def end(self, *_: object) -> None:
-        """Enable the garbage collector again if no other thread works; called on any thread."""
-        with self._lock:
-            self._count -= 1
-            if self._count == 0 and self._collected_before:
-                gc.enable()
 
     def keep(self, has_ended: Callable[[], bool], arguments: object) -> None:
         """Keep what a thread was given until it has ended."""
@@ -74,8 +55,7 @@ class _Custodian:
         works, self._running, self._ended = self._running, [], []
         for work in works:
             (self._ended if work.has_ended() else self._running).append(work)
-        if self._count:
-            collect_if_due()
+        collect_if_due()
         if self._running or self._ended:
             self._set_timer()
 
@@ -104,14 +84,14 @@ def start_thread(
         try:
             function(*arguments)
         finally:
-            _custodian.end()
+            resume()
 
     thread = threading.Thread(target=run, name=name, daemon=is_daemon)
-    _custodian.begin()
+    pause()
     try:
         thread.start()
     except RuntimeError:  # the system starts no more threads
-        _custodian.end()
+        resume()
         raise
     _custodian.keep(lambda: not thread.is_alive(), run)
     return thread
@@ -119,12 +99,12 @@ def start_thread(
 
 def submit(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> Future[T]:
     """Run a function in a thread of a pool, as `start_thread` does; called on the main thread."""
-    _custodian.begin()
+    pause()
     try:
         future = pool.submit(function, *arguments)
     except RuntimeError:  # the pool is shut down
-        _custodian.end()
+        resume()
         raise
-    future.add_done_callback(_custodian.end)
+    future.add_done_callback(lambda _: resume())
     _custodian.keep(future.done, (function, arguments))
     return future
