@@ -134,8 +134,7 @@ def test_young_garbage_is_collected_while_a_thread_works(often, qapp, qtbot):
     qtbot.waitUntil(lambda: bool(freed), timeout=PATIENCE_MS)
     assert thread.is_alive()
     go_on.set()
-    thread.join()
-    assert gc.isenabled()
+    qtbot.waitUntil(gc.isenabled, timeout=PATIENCE_MS)
     assert len(kept) == MANY
 
 
@@ -148,15 +147,15 @@ def test_a_collector_that_was_disabled_stays_so(qapp):
         gc.enable()
 
 
-def test_a_pool_that_is_shut_down_leaves_the_collector_enabled():
+def test_a_pool_that_is_shut_down_leaves_the_collector_enabled(qapp, qtbot):
     pool = ThreadPoolExecutor(1)
     pool.shutdown()
     with pytest.raises(RuntimeError):
         submit(pool, repr, 1)
-    assert gc.isenabled()
+    qtbot.waitUntil(gc.isenabled, timeout=PATIENCE_MS)
 
 
-def test_what_is_cancelled_before_it_began_leaves_the_collector_enabled(qapp):
+def test_what_is_cancelled_before_it_began_leaves_the_collector_enabled(qapp, qtbot):
     pool, go_on = ThreadPoolExecutor(1), threading.Event()
     submit(pool, go_on.wait, 60)
     waiting = submit(pool, repr, 1)
@@ -164,5 +163,4 @@ def test_what_is_cancelled_before_it_began_leaves_the_collector_enabled(qapp):
     pool.shutdown(wait=False, cancel_futures=True)
     assert waiting.cancelled()
     go_on.set()
-    pool.shutdown()
-    assert gc.isenabled()
+    qtbot.waitUntil(gc.isenabled, timeout=PATIENCE_MS)
