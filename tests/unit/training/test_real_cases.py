@@ -176,6 +176,18 @@ def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
         RealCases(find(copy), tmp_path / "run", RECIPE)
 
 
+def test_a_mask_of_whole_lesions_is_refused_unless_its_convention_is_named(copy):
+    """It was trained on as core, which taught the network to show no enhancement."""
+    file = copy / NAMES[0] / "seg.nii.gz"
+    image = nib.load(file)
+    mask = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask, image.affine), file)
+    with pytest.raises(UnusableInputError, match="label 1 alone"):
+        find(copy)[0].truth()
+    named, _ = find_real_cases(copy, convention=lambda _: "brats23")[0].truth()
+    assert np.unique(named).tolist() == [0, 1]
+
+
 def _prepared(case):
     return prepare(case.study(), RunContext())
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.evaluation import metrics
 from lesionlens.analysis.evaluation.cases import Case, read_volume
 from lesionlens.analysis.evaluation.explanation_metrics import measures
-from lesionlens.analysis.evaluation.label_conventions import region_mask, translate
+from lesionlens.analysis.evaluation.label_conventions import is_undivided, region_mask, translate
 from lesionlens.analysis.evaluation.lesionwise import PENALTY_MM, lesion_wise
 from lesionlens.analysis.evaluation.scored_result import (
     SAME_MM,
@@ -44,6 +44,10 @@ _PROBABILITY_TOLERANCE = 1e-4
 _MAX_OUTSIDE_FRACTION = 0.5  # of the reference's voxels, outside the result: it is of other images
 _NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
 _NO_IMAGE = "no image beside the reference: calibration was not measured"
+_UNDIVIDED = (
+    "its reference has the label 1 alone, taken as whole lesions: core and enhancing part are not "
+    "scored. If 1 is the core, name the convention"
+)
 _NO_T1C = "analysed without T1c: nothing is shown as enhancing, which counts as missed (Dice ET 0)"
 
 
@@ -65,6 +69,9 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
         score.problems += truth.notices
     if truth is not None and not healthy:
         score.reference = hashlib.sha256(truth.labels.tobytes()).hexdigest()
+        if is_undivided(truth.labels, convention):
+            score.undivided = True
+            score.problems.append(_UNDIVIDED)
     try:
         if result.is_file():
             _score_plain(score, result, truth)
