@@ -367,6 +367,21 @@ def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
     assert all(handed)
 
 
+def test_a_run_on_cases_never_continues_on_synthetic_brains_nor_the_reverse(
+    root, tmp_path, random_weights
+):
+    """With `init` in the recipe, nothing else tells a forgotten --finetune."""
+    recipes = [dataclasses.replace(small_recipe(n, 5.0), init=str(random_weights)) for n in (1, 2)]
+    for with_cases in (True, False):
+        out = tmp_path / str(with_cases)
+        own, other = TrainOptions(cases=RealCases(find(root), out, recipes[0])), TrainOptions()
+        first, second = (own, other) if with_cases else (other, own)
+        train(recipes[0], out, first)
+        with pytest.raises(ConfigError, match="that would go on with"):
+            train(recipes[1], out, second)
+        assert train(recipes[1], out, first).step == 2
+
+
 def test_weights_of_another_network_are_refused(tmp_path, random_weights):
     other = dataclasses.replace(RECIPE, network="base", init=str(random_weights))
     with pytest.raises(WeightsError, match="another network"):
