@@ -177,7 +177,7 @@ def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
 
 
 def test_a_mask_of_whole_lesions_is_refused_unless_its_convention_is_named(copy):
-    """It was trained on as core, which taught the network to show no enhancement."""
+    """It was trained on as core without an enhancing part."""
     file = copy / NAMES[0] / "seg.nii.gz"
     image = nib.load(file)
     mask = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)

@@ -48,6 +48,10 @@ _UNDIVIDED = (
     "its reference has the label 1 alone, taken as whole lesions: core and enhancing part are not "
     "scored. If 1 is the core, name the convention"
 )
+_CORE_ALONE = (
+    "has the label 1 alone, taken as core: if it outlines whole lesions, ignore the figures of "
+    "core and enhancing part"
+)
 _NO_T1C = "analysed without T1c: nothing is shown as enhancing, which counts as missed (Dice ET 0)"
 
 
@@ -160,6 +164,8 @@ def _score_plain(score: CaseScore, file: Path, reference: _Truth | None) -> None
         labels = of_tumour(translate(voxels, score.convention, file.name))
     except UnusableInputError as error:
         raise UnscorableError(str(error)) from error
+    if not (score.healthy or score.undivided) and is_undivided(labels, score.convention):
+        score.problems.append(f"{file.name} {_CORE_ALONE}")
     truth = _truth_on_grid(score, reference, grid)
     if reference is not None and not reference.grid.matches(grid, SAME_MM):
         score.problems.append(f"{file.name} lies on another grid: compared by position")

@@ -751,6 +751,18 @@ def test_a_mask_of_whole_lesions_is_no_reference_of_core_and_enhancing_part(coho
     assert not any("label 1 alone" in problem for problem in named.problems)
 
 
+def test_a_plain_mask_of_whole_lesions_is_named(cohort, tmp_path):
+    reference = nib.load(cohort[1] / "a" / "seg.nii.gz")
+    mask = (np.asanyarray(reference.dataobj) > 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask, reference.affine), tmp_path / "a.nii.gz")
+    cases = [c for c in find_cases(cohort[1]) if c.name == "a"]
+    (score,) = evaluate(tmp_path, cases, lambda _: None)
+    assert score.metrics["wt"] == 1
+    assert any(p.startswith("a.nii.gz has the label 1 alone") for p in score.problems)
+    (named,) = evaluate(tmp_path, cases, lambda _: "brats23")
+    assert not any("label 1 alone" in problem for problem in named.problems)
+
+
 def test_a_candidate_without_a_peak_is_found_by_its_voxels(tmp_path):
     patient = evaluation.head(evaluation.LEFT)
     analysis = make_analysis(patient, write_study(patient, tmp_path / "study"))
