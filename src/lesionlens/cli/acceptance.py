@@ -76,7 +76,7 @@ def acceptance(
 def _output(report: AcceptanceReport, out: Path) -> CommandOutput:
     from lesionlens.site.acceptance.accept import PAGE
 
-    problems = tuple(f"{case.name}: {case.problems[0]}" for case in report.cases if case.problems)
+    problems = tuple(f"{case.name}: {text}" for case in report.cases for text in case.problems)
     signature = f"Signed by {report.signed_by}" if report.signed_by else (
         "Not signed yet: read the page, then pass --signed-by NAME"
     )  # fmt: skip
@@ -84,6 +84,7 @@ def _output(report: AcceptanceReport, out: Path) -> CommandOutput:
         (
             _table(report),
             *(f"NOT MET  {plain(bound)}" for bound in report.broken),
+            *(f"EARLIER  {plain(page)}" for page in report.history),
             f"Acceptance test {'passed' if report.passed else 'NOT PASSED'} on "
             f"{len(report.cases)} cases",
             plain(signature),

@@ -64,7 +64,7 @@ def accept(
     Read the comparison in DIR first. Every analysis without --weights uses them; results name them
     by version and SHA-256.
     """
-    from lesionlens.network.versions import Lineage, WeightsStore
+    from lesionlens.network.versions import SHIPPED_NAME, Lineage, WeightsStore, shipped_record
     from lesionlens.training.learning.proposal import WEIGHTS, read_proposal
 
     name = checks.person_name(by)
@@ -72,14 +72,23 @@ def accept(
     lineage = Lineage(
         proposal.proposed.version, proposal.parent.sha256, proposal.trained_on, proposal.held_out
     )
-    accepted = WeightsStore().accept(proposed / WEIGHTS, lineage, by=name, note=why)
+    store = WeightsStore()
+    replaced = store.in_use
+    sha256 = replaced.sha256 if replaced else shipped_record(SHIPPED_NAME)["sha256"]
+    accepted = store.accept(proposed / WEIGHTS, lineage, by=name, note=why)
+    cautions = proposal.cautions
+    if sha256 != proposal.parent.sha256:
+        cautions += (
+            f"Until now {replaced.name if replaced else SHIPPED_NAME} was in use, but these "
+            f"weights were trained from {proposal.parent.version} and compared with it alone",
+        )
     return CommandOutput(
         (
             f"{accepted.name} ({accepted.version}, SHA-256 {accepted.sha256[:12]}…) is in use from "
             "now on",
             f'To revert: lesionlens weights back --by "{plain(name)}"',
         ),
-        tuple(plain(caution) for caution in proposal.cautions),
+        tuple(plain(caution) for caution in cautions),
     )
 
 

@@ -23,7 +23,12 @@ from lesionlens.analysis.evaluation.cases import (
     patients_table,
     read_volume,
 )
-from lesionlens.analysis.evaluation.label_conventions import WITH_CAVITY, regions_of, translate
+from lesionlens.analysis.evaluation.label_conventions import (
+    WITH_CAVITY,
+    is_undivided,
+    regions_of,
+    translate,
+)
 from lesionlens.analysis.evaluation.metrics import HIT_MM
 from lesionlens.analysis.followup.patient import visit_of_result
 from lesionlens.base.errors import ConfigError, UnusableInputError
@@ -142,7 +147,16 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
 
     def read() -> Truth:
         voxels, header = read_volume(truth)
-        return translate(voxels, convention, f"the reference of case {case.name}"), header.grid
+        labels = translate(voxels, convention, f"the reference of case {case.name}")
+        if is_undivided(labels, convention):
+            raise UnusableInputError(
+                found="a reference with the label 1 alone, which is either the core or a mask of "
+                "whole lesions",
+                expected="core, oedema and enhancing part apart",
+                next_step="If 1 is the core, name the convention, such as --convention brats23; "
+                "masks of whole lesions cannot be trained on",
+            )
+        return labels, header.grid
 
     files = [truth, *(image.path for image in case.images.values())]
     _refuse_sample(case.name, samples.digests_of(files))

@@ -93,7 +93,7 @@ class TrainingRun:
     def trained(self) -> TrainedCases:
         """Cases that the weights were trained on, in this session or an earlier one."""
         if self.cases is None:
-            return self.earlier_cases or {}
+            return {}
         if self.earlier_cases is None:
             return self.cases.training
         if self.step == self.resumed_at:
@@ -157,6 +157,18 @@ class TrainingRun:
             "with --fresh",
         )
 
+    def _check_data(self, *, had_cases: bool) -> None:
+        """Refuse synthetic brains in a run on real cases, and the reverse."""
+        if had_cases is (self.cases is not None):
+            return
+        kinds = ("synthetic brains alone", "real cases")
+        raise ConfigError(
+            found=f"a run on {kinds[had_cases]} that would go on with {kinds[not had_cases]}",
+            expected="the same data as before",
+            next_step=f"Run it {'with' if had_cases else 'without'} --finetune as before, choose "
+            "another --out, or start from scratch with --fresh",
+        )
+
     def restore(self) -> None:
         """Resume from the checkpoint in this folder, if there is one."""
         checkpoint = checkpoints.load(self.out / "checkpoint")
@@ -170,6 +182,8 @@ class TrainingRun:
             )
         check_same_recipe(checkpoint.meta["recipe"], self.config, int(checkpoint.meta["step"]))
         self._check_parent(checkpoint.meta["parent_sha256"])
+        if checkpoint.meta["step"]:
+            self._check_data(had_cases=bool(checkpoint.meta["cases"]))
         try:
             self.network.load_state_dict(checkpoint.below("network/"))
             self.optimiser.load(dict(checkpoint.tensors))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.cli import weights as command
 from lesionlens.network import versions, weights
 from lesionlens.network.versions import Lineage, WeightsStore, shipped_record
+from lesionlens.training.learning import proposal as proposals
 
 
 @pytest.fixture
@@ -128,6 +130,25 @@ def test_the_weights_that_a_version_was_trained_from_are_named_as_they_are(
         assert "default is in use" in done.output[0]
         assert len(done.notes) == (named != "default")
         assert all((named or "SHA-256 abababababab") in note for note in done.notes)
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_proposal_that_was_compared_with_other_weights_than_those_in_use_says_so(
+    store, random_weights, tmp_path, monkeypatch, meanwhile
+):
+    if meanwhile:
+        accepted(store, random_weights, tmp_path, b" ")
+    parent = SimpleNamespace(version="0.5.0", sha256=shipped_record("default")["sha256"])
+    proposal = SimpleNamespace(
+        proposed=SimpleNamespace(version="0.5.0+tuned.20260105"), parent=parent,
+        trained_on=(), held_out=(), cautions=("few patients",),
+    )  # fmt: skip
+    monkeypatch.setattr(proposals, "read_proposal", lambda _: proposal)
+    (tmp_path / proposals.WEIGHTS).write_bytes(random_weights.read_bytes())
+    notes = command.accept(tmp_path, by="B. Reader").notes
+    assert notes[0] == "few patients"
+    assert [note for note in notes if "Until now v1 was in use" in note] == list(notes[1:])
+    assert len(notes) == 1 + meanwhile
 
 
 def test_a_file_that_the_log_does_not_know_is_not_replaced(store, random_weights, tmp_path):

@@ -176,6 +176,18 @@ def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
         RealCases(find(copy), tmp_path / "run", RECIPE)
 
 
+def test_a_mask_of_whole_lesions_is_refused_unless_its_convention_is_named(copy):
+    """It was trained on as core without an enhancing part."""
+    file = copy / NAMES[0] / "seg.nii.gz"
+    image = nib.load(file)
+    mask = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask, image.affine), file)
+    with pytest.raises(UnusableInputError, match="label 1 alone"):
+        find(copy)[0].truth()
+    named, _ = find_real_cases(copy, convention=lambda _: "brats23")[0].truth()
+    assert np.unique(named).tolist() == [0, 1]
+
+
 def _prepared(case):
     return prepare(case.study(), RunContext())
 
@@ -353,6 +365,21 @@ def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
     )
     handed = [part.shown for inner in source._sources for part in inner._sources]
     assert all(handed)
+
+
+def test_a_run_on_cases_never_continues_on_synthetic_brains_nor_the_reverse(
+    root, tmp_path, random_weights
+):
+    """With `init` in the recipe, nothing else tells a forgotten --finetune."""
+    recipes = [dataclasses.replace(small_recipe(n, 5.0), init=str(random_weights)) for n in (1, 2)]
+    for with_cases in (True, False):
+        out = tmp_path / str(with_cases)
+        own, other = TrainOptions(cases=RealCases(find(root), out, recipes[0])), TrainOptions()
+        first, second = (own, other) if with_cases else (other, own)
+        train(recipes[0], out, first)
+        with pytest.raises(ConfigError, match="that would go on with"):
+            train(recipes[1], out, second)
+        assert train(recipes[1], out, first).step == 2
 
 
 def test_weights_of_another_network_are_refused(tmp_path, random_weights):

@@ -173,6 +173,23 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
     return np.asarray(lookup[rounded.astype(np.uint8)])
 
 
+def is_undivided(labels: NDArray[np.uint8], convention: str | None) -> bool:
+    """Return whether a segmentation outlines lesions as a whole: 1 alone, in no named convention.
+
+    Parameters
+    ----------
+    labels : (I, J, K) uint8
+        From `translate`.
+
+    Examples
+    --------
+    >>> mask = np.array([0, 1, 1], np.uint8)
+    >>> is_undivided(mask, None), is_undivided(mask, "brats23"), is_undivided(mask * 2, None)
+    (True, False, False)
+    """
+    return convention is None and np.unique(labels[labels > 0]).tolist() == [Label.CORE]
+
+
 def region_mask(labels: NDArray[np.uint8], region: Region) -> NDArray[np.bool_]:
     """Return the mask of a region in the contract's labels."""
     return np.isin(labels, region.labels)

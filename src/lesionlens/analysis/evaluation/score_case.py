@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.evaluation import metrics
 from lesionlens.analysis.evaluation.cases import Case, read_volume
 from lesionlens.analysis.evaluation.explanation_metrics import measures
-from lesionlens.analysis.evaluation.label_conventions import region_mask, translate
+from lesionlens.analysis.evaluation.label_conventions import is_undivided, region_mask, translate
 from lesionlens.analysis.evaluation.lesionwise import PENALTY_MM, lesion_wise
 from lesionlens.analysis.evaluation.scored_result import (
     SAME_MM,
@@ -44,6 +44,14 @@ _PROBABILITY_TOLERANCE = 1e-4
 _MAX_OUTSIDE_FRACTION = 0.5  # of the reference's voxels, outside the result: it is of other images
 _NO_DIGESTS = "its run.json lists no digests: whether its files belong together was not checked"
 _NO_IMAGE = "no image beside the reference: calibration was not measured"
+_UNDIVIDED = (
+    "its reference has the label 1 alone, taken as whole lesions: core and enhancing part are not "
+    "scored. If 1 is the core, name the convention"
+)
+_CORE_ALONE = (
+    "has the label 1 alone, taken as core: if it outlines whole lesions, ignore the figures of "
+    "core and enhancing part"
+)
 _NO_T1C = "analysed without T1c: nothing is shown as enhancing, which counts as missed (Dice ET 0)"
 
 
@@ -65,6 +73,9 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
         score.problems += truth.notices
     if truth is not None and not healthy:
         score.reference = hashlib.sha256(truth.labels.tobytes()).hexdigest()
+        if is_undivided(truth.labels, convention):
+            score.undivided = True
+            score.problems.append(_UNDIVIDED)
     try:
         if result.is_file():
             _score_plain(score, result, truth)
@@ -153,6 +164,8 @@ def _score_plain(score: CaseScore, file: Path, reference: _Truth | None) -> None
         labels = of_tumour(translate(voxels, score.convention, file.name))
     except UnusableInputError as error:
         raise UnscorableError(str(error)) from error
+    if not (score.healthy or score.undivided) and is_undivided(labels, score.convention):
+        score.problems.append(f"{file.name} {_CORE_ALONE}")
     truth = _truth_on_grid(score, reference, grid)
     if reference is not None and not reference.grid.matches(grid, SAME_MM):
         score.problems.append(f"{file.name} lies on another grid: compared by position")

@@ -10,6 +10,7 @@ import numpy as np
 
 from lesionlens.analysis.evaluation.label_conventions import regions_of
 from lesionlens.analysis.evaluation.metrics import Bins, Hit, reliability
+from lesionlens.base.labels import Region
 
 FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0)
 RESAMPLES = 2000
@@ -43,13 +44,16 @@ class CaseScore:
     """SHA-256 of the analysed files; empty if unknown."""
     reference: str = ""
     """SHA-256 of the reference's labels as they are stored; empty without a lesion."""
+    undivided: bool = False
+    """Whether its reference outlines lesions as a whole, without core and enhancing part."""
     reviewed: bool = False
     """Whether readers reviewed the result; the network's own outlines are scored."""
 
     @property
     def regions(self) -> tuple[str, ...]:
         """The regions that the reference distinguishes."""
-        return tuple(region.value for region in regions_of(self.convention))
+        regions = (Region.WT,) if self.undivided else regions_of(self.convention)
+        return tuple(region.value for region in regions)
 
 
 class FrocPoint(NamedTuple):

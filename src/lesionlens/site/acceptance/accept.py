@@ -34,7 +34,11 @@ from lesionlens.site.acceptance.report import (
     GroupReport,
     html,
 )
-from lesionlens.site.acceptance.signing import check_figures_unchanged, read_unsigned_report
+from lesionlens.site.acceptance.signing import (
+    check_figures_unchanged,
+    read_previous_report,
+    with_history,
+)
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.records import Status
@@ -85,7 +89,8 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     conventions.check(case.name for case in cases)
     scanners = scanners_table(test.cases, [case.name for case in cases])
     check_free(test.out, (RECORD, PAGE, SUMS), _previous_files(test.out))
-    previous = None if test.signed_by is None else read_unsigned_report(test.out / RECORD)
+    is_signing = test.signed_by is not None
+    previous = read_previous_report(test.out / RECORD, signing=is_signing)
     run = run_cohort(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
@@ -116,7 +121,9 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
     report = _report(test, scores, facts)
     if previous is not None:
-        check_figures_unchanged(previous, report)
+        if is_signing:
+            check_figures_unchanged(previous, report)
+        report = with_history(previous, report)
     _write(report, test.out)
     return report
 

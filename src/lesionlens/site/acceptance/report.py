@@ -60,6 +60,15 @@ class CaseReport(FileModel):
     """Digest of the SHA-256 of every analysed file, sorted."""
 
 
+class EarlierPage(FileModel):
+    """A page in the same folder that a page of other figures or bounds replaced."""
+
+    made: str
+    passed: bool
+    changes: str
+    """What differs in the page that replaced it."""
+
+
 class AcceptanceReport(FileModel):
     """Content of acceptance.json."""
 
@@ -73,6 +82,8 @@ class AcceptanceReport(FileModel):
     bounds: AcceptanceBounds
     groups: tuple[GroupReport, ...]
     cases: tuple[CaseReport, ...]
+    earlier: tuple[EarlierPage, ...] = ()
+    """Earlier pages in the folder, oldest first."""
     notice: str = RESEARCH_USE_NOTICE
 
     @property
@@ -97,6 +108,14 @@ class AcceptanceReport(FileModel):
         reasons = (*shortage, *failed, *undecided)
         has_passed_bound = any(row.verdict is BoundVerdict.PASSED for _, row in rows)
         return reasons if reasons or has_passed_bound else ("no bound could be judged",)
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """Earlier pages with their verdicts, and what was changed after each."""
+        return tuple(
+            f"{page.made}: {'passed' if page.passed else 'not passed'}; then {page.changes}"
+            for page in self.earlier
+        )
 
 
 def _title(row: BoundResult) -> str:
@@ -153,7 +172,7 @@ def html(report: AcceptanceReport) -> str:
         (case.name, case.sequences, case.scanner, case.thickness,
          number(case.metrics.get("wt"), ".3f"), number(case.metrics.get("found"), ".0f"),
          number(case.metrics.get("lesions"), ".0f"), number(case.metrics.get("fp"), ".0f"),
-         "; ".join(case.problems[:1]))
+         "; ".join(case.problems))
         for case in report.cases
     ]  # fmt: skip
     template = environment("lesionlens.site.acceptance").get_template("acceptance.html.j2")

@@ -734,6 +734,35 @@ def test_a_cavity_is_no_part_of_a_tumour(cohort, tmp_path):
     assert score.metrics["wt"] == 1
 
 
+def test_a_mask_of_whole_lesions_is_no_reference_of_core_and_enhancing_part(cohort, tmp_path):
+    """All of it was taken as core: Dice 0 for the enhancing part, without a word."""
+    shutil.copytree(cohort[1] / "a", tmp_path / "a")
+    file = tmp_path / "a" / "seg.nii.gz"
+    image = nib.load(file)
+    mask = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask, image.affine), file)
+    cases = find_cases(tmp_path)
+    (score,) = evaluate(cohort[0], cases, lambda _: None)
+    assert score.metrics["wt"] == score.metrics["sensitivity"] == 1
+    assert not {key for key in score.metrics if key.endswith(("tc", "et"))}
+    assert any("label 1 alone" in problem for problem in score.problems)
+    (named,) = evaluate(cohort[0], cases, lambda _: "brats23")
+    assert named.metrics["et"] == 0
+    assert not any("label 1 alone" in problem for problem in named.problems)
+
+
+def test_a_plain_mask_of_whole_lesions_is_named(cohort, tmp_path):
+    reference = nib.load(cohort[1] / "a" / "seg.nii.gz")
+    mask = (np.asanyarray(reference.dataobj) > 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask, reference.affine), tmp_path / "a.nii.gz")
+    cases = [c for c in find_cases(cohort[1]) if c.name == "a"]
+    (score,) = evaluate(tmp_path, cases, lambda _: None)
+    assert score.metrics["wt"] == 1
+    assert any(p.startswith("a.nii.gz has the label 1 alone") for p in score.problems)
+    (named,) = evaluate(tmp_path, cases, lambda _: "brats23")
+    assert not any("label 1 alone" in problem for problem in named.problems)
+
+
 def test_a_candidate_without_a_peak_is_found_by_its_voxels(tmp_path):
     patient = evaluation.head(evaluation.LEFT)
     analysis = make_analysis(patient, write_study(patient, tmp_path / "study"))

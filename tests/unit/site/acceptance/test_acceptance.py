@@ -12,6 +12,7 @@ from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_dicom, write_nifti
 
+from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError, ConfigError, UnusableInputError
 from lesionlens.engines.engine_choice import EngineChoice
@@ -371,3 +372,41 @@ def test_a_case_whose_name_a_report_cannot_state_is_refused_before_it_is_analyse
         pytest.skip("this file system takes UTF-8 names alone")
     with pytest.raises(UnusableInputError, match="not UTF-8"):
         accept(SiteTest(tmp_path / "site", tmp_path / "out"))
+
+
+def test_bounds_and_cases_that_were_changed_after_a_page_stay_on_record(
+    site, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.8, 0.9, 0.9]))
+    strict = AcceptanceBounds(
+        least_cases=3, least_cases_in_all=3, overall={"dice_wt": 0.9}, groups={}
+    )
+    loose = strict.model_copy(update={"overall": {"dice_wt": 0.85}})
+    assert accept(SiteTest(site, tmp_path, strict)).history == ()
+    first = accept(SiteTest(site, tmp_path, strict))
+    assert first.history == ()
+    lowered = accept(SiteTest(site, tmp_path, loose))
+    assert lowered.passed
+    text = f"{first.made}: not passed; then other bounds (overall dice_wt 0.9, now 0.85)"
+    assert lowered.history == (text,)
+    signed = accept(SiteTest(site, tmp_path, loose, signed_by="A. Physicist"))
+    assert signed.history == (text,)
+    assert text in (tmp_path / "acceptance.html").read_text()
+    monkeypatch.setattr(module, "_cases", lambda root: find_cases(root)[1:])
+    monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.8, 0.9, 0.9])[1:])
+    fewer = accept(SiteTest(site, tmp_path, loose))
+    assert fewer.history == (
+        text, f"{signed.made}: passed; then case0 is not among the cases any more",
+    )  # fmt: skip
+
+
+def test_the_page_shows_every_notice_of_a_case(site, tmp_path, monkeypatch):
+    """Only the first was shown, and that a case was trained on was often the second."""
+    seen = of_site([0.9, 0.9, 0.9])
+    seen[0].problems += ["its header states no orientation", "T1c was in the training data"]
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: seen)
+    accept(SiteTest(site, tmp_path))
+    page = (tmp_path / "acceptance.html").read_text()
+    assert "its header states no orientation; T1c was in the training data" in page
