@@ -93,7 +93,8 @@ class SecondReader:
             self._session.show_second_result(second)
             self.follow()
             count = len(second.agreement.disagreements)
-            return f"{count} disagreements: F7 goes through them, F8 adopts the other outline."
+            noun = "disagreement" if count == 1 else "disagreements"
+            return f"{count} {noun}: F7 goes through them, F8 adopts the other outline."
 
         return self._jobs.start("Reading a second result", task, on_result)
 
