@@ -190,14 +190,14 @@ def prior_pictures(prior: Prior, compared: Analysis) -> ComparisonImages:
 
 
 def _doubts(compared: Analysis) -> str:
-    """Return what to check before trusting a prior beside this examination; empty if nothing."""
+    """Return what to check before trusting a prior beside this examination, one doubt a line."""
     followup: Any = compared.followup
     doubts = {
         "seems mirrored: check the sides": followup.alignment.mirrored,
         "registration doubtful": followup.alignment.doubtful,
         "patient not confirmed": PATIENT_UNKNOWN in compared.run.notices,
     }
-    return ", ".join(text for text, applies in doubts.items() if applies)
+    return "\n".join(text for text, applies in doubts.items() if applies)
 
 
 def resampling_note(analysis: Analysis, *sequences: MrSequence) -> str:

@@ -52,7 +52,7 @@ def test_a_doubtful_prior_says_so_on_its_view(analysis):
         return prior_pictures(Prior(Examination(), analysis), after).registration
 
     assert words(False, False) == ""
-    assert words(True, True) == "seems mirrored: check the sides, registration doubtful"
+    assert words(True, True) == "seems mirrored: check the sides\nregistration doubtful"
     assert words(False, False, (PATIENT_UNKNOWN,)) == "patient not confirmed"
 
 
