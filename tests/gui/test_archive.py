@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
-from qtpy.QtCore import QSize
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QMessageBox
 from tests.files_below import files_below
 from tests.gui.window import control, question, reads, wait
 from tests.phantoms.headers import NOBODY
@@ -228,6 +229,35 @@ def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_pat
     wait(qtbot, dialog)
     assert peer.asked[0][0] == "send"
     assert "stored" in dialog.session.screen.message
+
+
+def test_the_question_before_sending_names_the_patient(dialog, peer, tmp_path, monkeypatch):
+    """The folder that is offered may be the last patient's, and its name says little."""
+    asked = []
+
+    def answer(box):
+        asked.append((box.text(), box.textFormat()))
+        return QMessageBox.StandardButton.No
+
+    monkeypatch.setattr(QMessageBox, "exec", answer)
+    dialog.server.show_server(Server(ADDRESS))
+    result, series = (
+        tmp_path / "out",
+        next(path for path in peer.folder.rglob("*") if path.is_file()),
+    )
+    (result / "dicom").mkdir(parents=True)
+    report = pydicom.dcmread(series)
+    report.PatientName, report.PatientID, report.StudyDate = "Doe^<b>Jane", "P7", "20260105"
+    report.save_as(result / "dicom" / "sr.dcm")
+    dialog.send(result)
+    dialog.send(tmp_path / "nothing")
+    assert not peer.connected
+    (named, plain), (unnamed, _) = asked
+    assert named == f"Send the DICOM objects of “out” to {ADDRESS}?\n" + (
+        "Doe <b>Jane · ID P7 · 2026-01-05 · out"
+    )
+    assert plain is Qt.TextFormat.PlainText
+    assert unnamed.endswith("\nnothing")
 
 
 def test_what_is_to_know_of_a_delivery_is_shown(dialog, peer, qtbot, tmp_path, monkeypatch):

@@ -325,6 +325,26 @@ def test_nothing_is_exported_into_the_study(reviewed, analysis, qtbot):
     assert sorted(root.rglob("*")) == before
 
 
+def test_an_export_replaces_no_result_of_another_study(reviewed, analysis, qtbot, tmp_path: Path):
+    """Nothing told a reader who chose the last patient's folder again that it was replaced."""
+    out = tmp_path / "out"
+    other = replace(analysis, run=replace(analysis.run, inputs=(("t1c.nii.gz", "f" * 64),)))
+    save(other, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert reviewed.actions_.export(out)
+    wait(qtbot, reviewed)
+    problem = reviewed.session.state.problem
+    assert problem.found == "the result of another study named 'out' there"
+    assert problem.next_step.startswith("Choose another folder")
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert reviewed.actions_.export(tmp_path / "new")
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.problem is None
+    assert reviewed.actions_.export(tmp_path / "new"), "the same study replaces its own"
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.problem is None
+
+
 def test_what_was_decided_during_an_export_is_reported_to_be_missing_from_it(
     reviewed, qtbot, tmp_path: Path
 ):

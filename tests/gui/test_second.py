@@ -15,6 +15,7 @@ from lesionlens.napari.controllers import second_reader
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.drawing import SECOND_COLOUR
+from lesionlens.results.export.exporter import save
 
 
 @pytest.fixture
@@ -44,6 +45,19 @@ def test_both_outlines_are_drawn_and_their_agreement_is_read(second, qtbot):
     assert "Light blue: other_seg.nii.gz" in words
     assert "Dice" in words
     assert [one.by_first for one in agreement(second).disagreements] == [True, False]
+
+
+def test_a_mask_from_the_result_of_another_study_says_so(reviewed, analysis, qtbot, tmp_path):
+    """Its outlines could be adopted without a word; opened for review it asked."""
+    run = replace(analysis.run, inputs=(("t1c.nii.gz", "f" * 64),))
+    save(replace(analysis, run=run), tmp_path / "other")
+    assert reviewed.actions_.second.open(tmp_path / "other" / "segmentation.nii.gz")
+    wait(qtbot, reviewed)
+    assert "Is it a mask of this study?" in reads(reviewed.second)
+    save(analysis, tmp_path / "own")
+    assert reviewed.actions_.second.open(tmp_path / "own")
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.second.notices == ()
 
 
 @pytest.mark.parametrize("step", ["reopen_folder", "applied"])

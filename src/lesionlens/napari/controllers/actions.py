@@ -57,6 +57,7 @@ _DECIDED_SINCE = "It does not contain what you decided since: export again."
 _DECIDED_ELSEWHERE = (
     "It does not contain what you decided in another window: open the study again, then export."
 )
+_ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
 
 class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs):
@@ -287,8 +288,10 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         def task(context: RunContext) -> tuple[str, ...]:
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
             from lesionlens.results.export.run import warnings_of  # noqa: PLC0415
+            from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
 
             check_outside(analysis.study.root, folder)
+            check_result_name(analysis.run.inputs, folder, in_window=_ANOTHER_FOLDER)
             earlier_warnings = set(warnings_of(analysis))
             options = preferences.with_report_settings(analysis.options)
             _, warnings = save(replace(analysis, options=options), folder, context=context)

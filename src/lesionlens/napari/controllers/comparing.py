@@ -10,7 +10,11 @@ from typing import Any
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.analysis.followup.compare import compare, uids_after_comparison
+from lesionlens.analysis.followup.compare import (
+    PATIENT_UNKNOWN,
+    compare,
+    uids_after_comparison,
+)
 from lesionlens.analysis.followup.patient import Prior, visit_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
@@ -176,12 +180,24 @@ def prior_pictures(prior: Prior, compared: Analysis) -> ComparisonImages:
         "prior",
         {sequence: Volume(image, working) for sequence, image in prepared.images.items()},
         Volume(prior.analysis.findings.components, _transformed(prepared.native, to_current)),
+        registration=_doubts(compared),
         resampled={
             sequence: note
             for sequence in prepared.images
             if (note := resampling_note(prior.analysis, sequence))
         },
     )
+
+
+def _doubts(compared: Analysis) -> str:
+    """Return what to check before trusting a prior beside this examination, one doubt a line."""
+    followup: Any = compared.followup
+    doubts = {
+        "seems mirrored: check the sides": followup.alignment.mirrored,
+        "registration doubtful": followup.alignment.doubtful,
+        "patient not confirmed": PATIENT_UNKNOWN in compared.run.notices,
+    }
+    return "\n".join(text for text, applies in doubts.items() if applies)
 
 
 def resampling_note(analysis: Analysis, *sequences: MrSequence) -> str:

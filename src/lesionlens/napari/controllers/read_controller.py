@@ -24,6 +24,7 @@ from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.reader_study import shown_in
 from lesionlens.napari.model.state.state import Problem, State
+from lesionlens.napari.model.wording import reads
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.review import store
 from lesionlens.site.database.records import Mark, ReadKey
@@ -32,17 +33,6 @@ from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
 
 logger = logging.getLogger(__name__)
-_RESTORED = "Your decisions from an earlier session were restored."
-_UNNAMED_DECISIONS = (
-    "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
-    "name in the preferences and open the study again."
-)
-_ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
-_SAVED_LATER = "it is saved with your next decision, or when you leave the study"
-_UNSAVED = "Unsaved decisions would be lost: free some space, or leave once more to discard them."
-_DECIDE_AGAIN = "decide again on what was left"
-_UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
-
 _Write = Callable[[ReadSession, Mapping[str, Point]], None]
 _SuspendedRead = tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None]
 _NO_SUSPENDED_READ: _SuspendedRead = (None, None, None)
@@ -185,10 +175,10 @@ class ReadController:
         if self.all_saved or self._warned:
             return True
         self._warned = True
-        self.session.decline(_UNSAVED)
+        self.session.decline(reads.UNSAVED)
         return False
 
-    def _retry_save(self, state: State, next_step: str = _SAVED_LATER) -> None:
+    def _retry_save(self, state: State, next_step: str = reads.SAVED_LATER) -> None:
         if not self.all_saved and state.analysis is not None:
             review = reader_log.with_own_uids(state.analysis, state.review)
             self._save(state.analysis, review, next_step)
@@ -241,8 +231,8 @@ class ReadController:
         if not recovery.review.events or recovery.review.events == analysis.review.events:
             return recovery.review, ""
         last_event = recovery.review.events[-1]
-        unnamed = _UNNAMED_DECISIONS.format(last_event.time[:10], last_event.time[11:16])
-        return recovery.review, _RESTORED if last_event.reader else unnamed
+        unnamed = reads.UNNAMED_DECISIONS.format(last_event.time[:10], last_event.time[11:16])
+        return recovery.review, reads.RESTORED if last_event.reader else unnamed
 
     def _log_location(self, analysis: Analysis) -> tuple[ReadKey, Path]:
         """Return the key and folder of the log of decisions on an analysis."""
@@ -308,7 +298,7 @@ class ReadController:
                 return
             rated = self._begun_read is not None and self._begun_read.rated
             if rated and self.confidence is None:
-                self.session.decline(_UNRATED)
+                self.session.decline(reads.UNRATED)
                 return
 
         def mark(read_session: ReadSession) -> None:
@@ -387,7 +377,7 @@ class ReadController:
         if new.study is not old.study:
             if new.study is None and self.session.suspended_study is old.study:
                 self._suspended = old.study, self._begun_read, self._withheld
-            self._retry_save(old, _DECIDE_AGAIN)
+            self._retry_save(old, reads.DECIDE_AGAIN)
             self.leave()
             if new.study is not None:
                 study, expected, withheld = self._suspended
@@ -404,7 +394,7 @@ class ReadController:
             self.changed.emit()
         previous_result, self._shown_result = self._shown_result, self.session.result
         if previous_result is not self.session.result:
-            self._retry_save(old, _DECIDE_AGAIN)
+            self._retry_save(old, reads.DECIDE_AGAIN)
         if new.analysis is None:
             return
         if previous_result is not self.session.result:
@@ -457,8 +447,9 @@ class ReadController:
         if self.read_session is not None and readers == {self.read_session.key.reader}:
             self.store_shown()
 
-    def _save(self, analysis: Analysis, review: Review, next_step: str = _SAVED_LATER) -> None:
-        """Store new decisions with their timing."""
+    def _save(self, analysis: Analysis, review: Review, next_step: str = reads.SAVED_LATER) -> None:
+        """Store new decisions with their timing; notify if they reopen a signed read."""
+        was_signed = self.read_session is not None and self.read_session.is_signed
         if self._store(
             analysis,
             lambda log, centroids: log.store_decisions(review, centroids, self.confidence),
@@ -466,8 +457,11 @@ class ReadController:
         ):
             self._stored_review, self.confidence = review, None
             self._show_marks()
+            is_signed = self.read_session is not None and self.read_session.is_signed
+            if was_signed and not is_signed and review.events[-1].act is not ReviewAct.WITHDRAW:
+                self.session.notify(reads.REOPENED)
 
-    def _store(self, analysis: Analysis, write: _Write, next_step: str = _SAVED_LATER) -> bool:
+    def _store(self, analysis: Analysis, write: _Write, next_step: str = reads.SAVED_LATER) -> bool:
         """Write decisions to the log; False, with a message, if that failed."""
         try:
             log = self._log_of(analysis)
@@ -481,7 +475,7 @@ class ReadController:
         self._note_location(log, store.analysis_key(analysis.run))
         self.session.clear_problem(SAVING)
         if self.decided_elsewhere(analysis):
-            self.session.notify(_ELSEWHERE)
+            self.session.notify(reads.ELSEWHERE)
         return True
 
     def _note_location(self, log: ReadSession, analysis_key: str) -> None:

@@ -32,7 +32,7 @@ from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.second import disagreement_words, thin_words
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
-from lesionlens.results.review.reopen import reopen_folder, result_folder
+from lesionlens.results.review.reopen import is_result, reopen_folder, result_folder
 
 InSight = Callable[[Plane, NDArray[np.float64]], bool]
 
@@ -80,7 +80,9 @@ class SecondReader:
             context.progress(_READ_STAGE, 0.0)
             reopened = reopen_folder(path, analysis.study, analysis.prepared)
             context.check(_READ_STAGE)
-            second = SecondResult.of(_result_name(reopened, path), applied(reopened), analysis)
+            notices = () if is_result(result_folder(path)) else reopened.run.notices
+            name = _result_name(reopened, path)
+            second = SecondResult.of(name, applied(reopened), analysis, notices)
             context.check(_READ_STAGE)
             return second
 
@@ -91,7 +93,8 @@ class SecondReader:
             self._session.show_second_result(second)
             self.follow()
             count = len(second.agreement.disagreements)
-            return f"{count} disagreements: F7 goes through them, F8 adopts the other outline."
+            noun = "disagreement" if count == 1 else "disagreements"
+            return f"{count} {noun}: F7 goes through them, F8 adopts the other outline."
 
         return self._jobs.start("Reading a second result", task, on_result)
 

@@ -52,7 +52,7 @@ class ComparedImages:
             lines=(
                 f"{title} · {plane_name}",
                 *position,
-                *filter(None, (resampled, compared.registration)),
+                *filter(None, (resampled, *compared.registration.splitlines())),
             ),
             outlines=()
             if flagged is None

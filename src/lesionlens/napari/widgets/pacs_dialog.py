@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.napari.controllers.archive_controller import ArchiveController
+from lesionlens.napari.model.state.identity import identity_of_result
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.widgets.dialogs import ask_path, confirm_patient
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
@@ -203,9 +204,13 @@ class PacsDialog(QDialog):
             self.controller.send(server, result)
 
     def _agreed(self, result: Path, address: str) -> bool:
+        box = QMessageBox(self)
+        box.setWindowTitle("Send a result")
+        box.setTextFormat(Qt.TextFormat.PlainText)
         question = f"Send the DICOM objects of “{result.name}” to {address}?"
-        answer = QMessageBox.question(self, "Send a result", question)
-        return bool(answer == QMessageBox.StandardButton.Yes)
+        box.setText(f"{question}\n{identity_of_result(result).text}")
+        box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No)
+        return bool(box.exec() == QMessageBox.StandardButton.Yes)
 
     def _server(self) -> Server | None:
         """Return the server of the form; None if it cannot be used."""

@@ -94,8 +94,13 @@ def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outl
     return datetime.fromisoformat(last_confirmation) < datetime.fromisoformat(saved.run.started)
 
 
-def check_result_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
-    """Refuse to replace another study's result where results are named by the studies' folders.
+def check_result_name(
+    inputs: Iterable[tuple[str, str]],
+    path: Path,
+    *,
+    in_window: str = "Rename the folder of the study, or remove the other result",
+) -> None:
+    """Refuse to replace another study's result.
 
     Parameters
     ----------
@@ -103,6 +108,8 @@ def check_result_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
         Name and SHA-256 of the study's files; not read if there is no result.
     path : Path
         May contain a result.
+    in_window : str
+        What the window advises.
 
     Raises
     ------
@@ -119,7 +126,7 @@ def check_result_name(inputs: Iterable[tuple[str, str]], path: Path) -> None:
             expected="one study for each name",
             next_step="Rename the folder of the study, choose another folder with --out, or "
             "remove the other result",
-            in_window="Rename the folder of the study, or remove the other result",
+            in_window=in_window,
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.followup import Alignment, Comparison
@@ -38,6 +39,21 @@ def test_a_prior_that_was_resampled_says_so(analysis, edges, turned, said):
     assert prior_pictures(prior, after).resampled.get(MrSequence.T1C, "") == said
     with_t1 = resampling_note(prior.analysis, MrSequence.T1, MrSequence.T1C)
     assert with_t1 == said  # T1c - T1 too, by whichever of the two was resampled
+
+
+def test_a_doubtful_prior_says_so_on_its_view(analysis):
+    """Nothing said it in unaided reading, nor after another result of the study was shown."""
+    matrix = tuple(map(tuple, np.eye(4).tolist()))
+
+    def words(doubtful, mirrored, notices=()):
+        laid = Alignment(matrix, 0.0, 0.0, doubtful, "T1c", mirrored)
+        run = replace(analysis.run, notices=notices)
+        after = replace(analysis, followup=Comparison((), (), laid), run=run)
+        return prior_pictures(Prior(Examination(), analysis), after).registration
+
+    assert words(False, False) == ""
+    assert words(True, True) == "seems mirrored: check the sides\nregistration doubtful"
+    assert words(False, False, (PATIENT_UNKNOWN,)) == "patient not confirmed"
 
 
 def test_an_image_of_two_names_the_thicker_slices(analysis):

@@ -689,6 +689,33 @@ def test_a_study_that_another_window_signed_is_not_changed(analysis, own):  # no
         assert decided(again)[-1] is ReviewState.REJECTED
 
 
+def test_a_decision_on_another_result_says_that_it_reopens_the_signed_read(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    """The row of a study went back to *in review* when a mask of it was looked through."""
+    engine = replace(analysis.run.engine, name="mask")
+    other = replace(analysis, run=replace(analysis.run, engine=engine))
+    with shown(analysis, listed(tmp_path / "list")) as window:
+        session = window.session
+        signing = ReviewController(session, None, SimpleNamespace(drawn=lambda: None), window)
+        signing.sign("nothing further seen", "A. Reader")
+        assert window.read_session.is_signed
+        result = SimpleNamespace(analysis=other, trace=None, engine=None)
+        session.analysed(result, overlays_of(other))
+        session.go_to_candidate(1)
+        session.mark(ReviewState.ACCEPTED)
+        assert not window.read_session.is_signed
+        assert "in review again" in session.state.message
+        session.notify("")
+        session.mark(ReviewState.REJECTED)
+        assert session.state.message == ""
+        signing.sign("nothing further seen", "A. Reader")
+        signing.withdraw("a mistake")
+        assert "in review again" not in session.state.message
+
+
 def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypatch):  # noqa: F811
     """The copied log is the reader's own, no other window's."""
     with shown(analysis) as window:

@@ -56,7 +56,7 @@ class ComparisonImages:
     other_image: str = ""
     """Name of another image of this study (a series, the subtraction); empty for a prior."""
     registration: str = ""
-    """How it was registered, with any doubt."""
+    """How it was registered, with any doubt; one or several lines."""
     resampled: Mapping[MrSequence, str] = field(default_factory=dict)
     """How the volumes were resampled from the acquired slices, of those that were."""
     previous: ComparisonImages | None = None

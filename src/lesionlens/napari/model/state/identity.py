@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from lesionlens.analysis.followup.patient import visit_of_result
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import replaced
 from lesionlens.base.records.study import Study, StudyKind
@@ -100,6 +102,17 @@ def identity_of(study: Study, listed: StudyIdentity = UNKNOWN_IDENTITY) -> Study
         number=values["PatientID"] or listed.number,
         born=" · ".join(part for part in (born and f"born {born}", sex) if part),
         date=_date(values["StudyDate"]) or listed.date,
+    )
+
+
+def identity_of_result(result: Path) -> StudyIdentity:
+    """Return the identity of a saved result, from its DICOM objects."""
+    visit = visit_of_result(result)
+    return StudyIdentity(
+        study=result.name,
+        patient=visit.patient.name.replace("^", " ").strip(),
+        number=visit.patient.id,
+        date=visit.date,
     )
 
 

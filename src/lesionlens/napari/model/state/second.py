@@ -18,13 +18,18 @@ class SecondResult:
     """(I, J, K) uint8: on the native grid, without rejected candidates."""
     agreement: Agreement
     """Agreement with the open result, which is the first, as reviewed now."""
+    notices: tuple[str, ...] = ()
+    """How a segmentation was read, and whether it may be of another study."""
 
     @classmethod
-    def of(cls, name: str, second: Analysis, first: Analysis) -> SecondResult:
+    def of(
+        cls, name: str, second: Analysis, first: Analysis, notices: tuple[str, ...] = ()
+    ) -> SecondResult:
         """Compare a result with the open one."""
         labels = accepted_labels(second)
         grid, regions = first.volumes.labels.grid, first.prepared.regions
-        return cls(name, labels, agreement(accepted_labels(first), labels, grid, regions))
+        compared = agreement(accepted_labels(first), labels, grid, regions)
+        return cls(name, labels, compared, notices)
 
     def against(self, first: Analysis) -> SecondResult:
         """Return the second result compared with a changed open result."""

@@ -16,14 +16,14 @@ class ShownSecond:
 
     title: str
     agreement: tuple[str, ...]
-    """One line per region, and one for parts too thin to be listed."""
+    """Notices on a segmentation, one line per region, one for parts too thin to be listed."""
     lines: tuple[tuple[Point, str, str], ...]
     """Position, number and description of each disagreement."""
 
 
 def shown_second(second: SecondResult) -> ShownSecond:
     """Return a second result for the panel."""
-    rows = tuple(_agreement_words(row) for row in second.agreement.regions)
+    rows = (*second.notices, *map(_agreement_words, second.agreement.regions))
     thin = thin_words(second.agreement)
     rows += (thin,) if thin else ()
     parts = second.agreement.disagreements

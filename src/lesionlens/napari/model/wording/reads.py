@@ -1,0 +1,18 @@
+"""Messages on the read in progress."""
+
+from __future__ import annotations
+
+RESTORED = "Your decisions from an earlier session were restored."
+UNNAMED_DECISIONS = (
+    "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
+    "name in the preferences and open the study again."
+)
+ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
+SAVED_LATER = "it is saved with your next decision, or when you leave the study"
+UNSAVED = "Unsaved decisions would be lost: free some space, or leave once more to discard them."
+DECIDE_AGAIN = "decide again on what was left"
+UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
+REOPENED = (
+    "This decision is on another result than the one that you signed: the study is in review "
+    "again. Sign it again."
+)
