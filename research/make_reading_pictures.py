@@ -88,7 +88,7 @@ def day(studio: Studio, panel: LesionLens, folder: Path, place: Place) -> None:
     panel.commands.run("next_study")
     settle(studio, dock)
     panel.actions_.go_to_point(place)
-    panel.actions_.read_controller.mark(place)
+    panel.actions_.read_controller.marking.mark(place)
     settle(studio, dock)
     studio.window("pictures/worklist.png")
     panel.actions_.ask_signature = lambda _, then: then("A. Reader")

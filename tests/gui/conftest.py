@@ -205,7 +205,7 @@ def prefer(monkeypatch, tmp_path):
         wanted = Preferences(reader_name="A. Reader", **reported)
         for module in (
             "actions",
-            "read_controller",
+            "current_read",
             "worklist_controller",
         ):
             monkeypatch.setattr(

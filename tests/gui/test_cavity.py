@@ -54,7 +54,9 @@ def painted(missed, qtbot):
 def test_it_is_painted_shown_undone_and_read_back_voxel_for_voxel(painted, qtbot, tmp_path):
     before = [replace(c) for c in shown(painted).findings.candidates]
     assert shown(painted).volumes.cavity is None
-    draft = drafts.read_draft(shown(painted), painted.actions_.read_controller.decision_owner())
+    draft = drafts.read_draft(
+        shown(painted), painted.actions_.read_controller.current.decision_owner()
+    )
     assert draft.tracking_uid == CAVITY
     assert set(np.unique(draft.drawn).tolist()) == {0, int(Label.CAVITY)}
     painted.commands.run("edit_outline")
@@ -85,7 +87,9 @@ def test_it_is_painted_shown_undone_and_read_back_voxel_for_voxel(painted, qtbot
 
 
 def test_an_interrupted_one_goes_on_and_all_of_it_can_be_erased(painted, qtbot):
-    stored = drafts.read_draft(shown(painted), painted.actions_.read_controller.decision_owner())
+    stored = drafts.read_draft(
+        shown(painted), painted.actions_.read_controller.current.decision_owner()
+    )
     painted.commands.run("edit_outline")
     settled(painted, qtbot)
     painted.session.offer(stored)

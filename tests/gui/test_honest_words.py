@@ -26,7 +26,7 @@ def reader(monkeypatch):
     """Preferences that forget: what is kept in one test is not there in the next."""
     kept = {"name": None}
     monkeypatch.setattr(
-        "lesionlens.napari.controllers.read_controller.read_preferences",
+        "lesionlens.napari.controllers.current_read.read_preferences",
         lambda: Preferences(reader_name=kept["name"]),
     )
     monkeypatch.setattr(
@@ -166,7 +166,7 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
     assert session.state.review.signed is None  # asked first
     answer(reviewed, "A. Reader")
     assert "signed: nothing further seen, A. Reader" in reads(reviewed)
-    kept = reviewed.actions_.read_controller.recovered(analysis)[0]
+    kept = reviewed.actions_.read_controller.decision_log.recovered(analysis)[0]
     assert kept.signed == session.state.review.signed
     page = report_html(replace(analysis, review=session.state.review))
     assert "Signed: nothing further seen." in page

@@ -253,7 +253,7 @@ def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbo
     panel.commands.run("next_study")
     wait(qtbot, panel)
     assert not panel.actions_.place_mark(panel.actions_.viewpoint.current.point_mm)
-    assert panel.actions_.read_controller.marks == ()
+    assert panel.actions_.read_controller.marking.marks == ()
 
 
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
@@ -282,13 +282,13 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     camera = panel.viewer.scene.camera  # millimetres grow to the left and up
     off = shown.mapFromGlobal(QCursor.pos()) - shown.rect().center()
     panel.actions_.mark_here()
-    (mark,) = panel.actions_.read_controller.marks
+    (mark,) = panel.actions_.read_controller.marking.marks
     expected = np.array(camera.center[:0:-1]) - np.array([off.x(), off.y()]) / camera.zoom
     vertical, horizontal = panel.viewer.dims.order[1:]
     assert np.allclose((mark.at_mm[horizontal], mark.at_mm[vertical]), expected, atol=2.5)
     QCursor.setPos(panel.mapToGlobal(panel.rect().center()))
     panel.actions_.mark_here()
-    assert len(panel.actions_.read_controller.marks) == 1
+    assert len(panel.actions_.read_controller.marking.marks) == 1
     assert "Point at the position" in panel.session.state.message
 
 

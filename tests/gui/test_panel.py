@@ -363,7 +363,9 @@ def test_what_was_decided_in_another_window_is_reported_to_be_missing_from_an_ex
     reviewed, qtbot, tmp_path: Path, monkeypatch
 ):
     """It said "Saved", and the folder had what the first window had decided before."""
-    monkeypatch.setattr(reviewed.actions_.read_controller, "decided_elsewhere", lambda _: True)
+    monkeypatch.setattr(
+        reviewed.actions_.read_controller.decision_log, "decided_elsewhere", lambda _: True
+    )
     assert reviewed.actions_.export(tmp_path / "out")
     wait(qtbot, reviewed)
     assert "what you decided in another window" in reviewed.session.state.message
@@ -635,7 +637,7 @@ def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
         current_viewer().layers.append(Layer.create(*data))
     assert reviewed.session.state.study is other
     reads_ = reviewed.actions_.read_controller
-    assert reads_.recovered(shown)[0].of(uid).reason == "typed late"
+    assert reads_.decision_log.recovered(shown)[0].of(uid).reason == "typed late"
 
 
 def test_a_measured_outline_never_lands_on_another_study(reviewed, analysis, qtbot):
@@ -855,7 +857,7 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot):
     now = reviewed.session.state.overlays.components
     assert np.count_nonzero(now == 1) > np.count_nonzero(components == 1)
     analysis = reviewed.session.state.analysis
-    kept = reviewed.actions_.read_controller.recovered(analysis)[0]
+    kept = reviewed.actions_.read_controller.decision_log.recovered(analysis)[0]
     assert kept.outline_of(analysis.findings.candidates[0].tracking_uid) is not None
     reviewed.commands.run("undo")
     settled(reviewed, qtbot)

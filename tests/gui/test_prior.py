@@ -92,7 +92,7 @@ def test_decisions_on_the_prior_count_that_its_result_does_not_hold(
     before, now = panel.session.state.analysis.followup.points
     assert [one.state for one in before.lesions] == [ReviewState.REJECTED, ReviewState.UNREVIEWED]
     assert {one.state for one in now.lesions} == {ReviewState.UNREVIEWED}
-    assert asked == [panel.actions_.read_controller.reader or ""]
+    assert asked == [panel.actions_.read_controller.current.reader or ""]
 
 
 def test_a_decision_made_while_it_is_compared_stays_and_so_does_the_comparison(compared, qtbot):
@@ -123,7 +123,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     panel.commands.run("reject")
     panel.commands.run("undo")
     panel.commands.run("defer")
-    found, _ = panel.actions_.read_controller.recovered(analysis)
+    found, _ = panel.actions_.read_controller.decision_log.recovered(analysis)
     states = [found.state_of(c.tracking_uid) for c in analysis.findings.candidates]
     assert states == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
     assert {event.tracking_uid for event in found.events} == {
@@ -164,10 +164,10 @@ def test_a_saved_comparison_is_opened_again_with_what_was_decided_since(compared
     saved = panel.session.state.analysis
     saved = replace(saved, review=panel.session.state.review)
     reads_of = panel.actions_.read_controller
-    assert reads_of.recovered(saved) == (saved.review, "")
+    assert reads_of.decision_log.recovered(saved) == (saved.review, "")
     panel.session.go_to_candidate(2)
     panel.commands.run("reject")
-    found, words = reads_of.recovered(saved)
+    found, words = reads_of.decision_log.recovered(saved)
     assert found.events == panel.session.state.review.events
     assert "saved in" not in words
 

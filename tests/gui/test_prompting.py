@@ -65,7 +65,9 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
     missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
-    kept = missed.actions_.read_controller.recovered(missed.session.state.analysis)[0].events[-1]
+    kept = missed.actions_.read_controller.decision_log.recovered(missed.session.state.analysis)[
+        0
+    ].events[-1]
     assert [one.kind for one in kept.prompts] == [PromptKind.POINT] * 2
     first_s, second_s = (one.seconds for one in kept.prompts)
     assert 0 < first_s < second_s, "seconds are counted from when the outline was begun"
@@ -326,7 +328,7 @@ def test_napari_s_own_undo_takes_the_prompt_with_its_stroke(missed, qtbot):
     np.testing.assert_array_equal(drawn(missed), before)
     assert missed.actions_.editor.rounds == rounds
     analysis = missed.session.state.analysis
-    kept = drafts.read_draft(analysis, missed.actions_.read_controller.decision_owner())
+    kept = drafts.read_draft(analysis, missed.actions_.read_controller.current.decision_owner())
     np.testing.assert_array_equal(kept.drawn, before)
     again = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
     qtbot.keyClick(canvas(), Qt.Key.Key_Z, again)

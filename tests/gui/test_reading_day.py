@@ -304,7 +304,7 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert [mark.phase for mark in own.marks] == [Phase.UNAIDED]
     assert [verdict.state for verdict in own.verdicts] == [ReviewState.REJECTED]
     acts.unmark()
-    assert len(acts.read_controller.marks) == 1  # what was signed stays
+    assert len(acts.read_controller.marking.marks) == 1  # what was signed stays
 
 
 def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(

@@ -95,7 +95,7 @@ def test_an_outline_is_kept_before_another_study_and_its_result_are_opened(
     wait(qtbot, reviewed)
     assert [one.paths for one in asked] == [(tmp_path / "other",)]
     assert all(not box.isVisible() for box in reviewed.findChildren(QMessageBox))
-    kept, _ = reviewed.actions_.read_controller.recovered(shown)
+    kept, _ = reviewed.actions_.read_controller.decision_log.recovered(shown)
     assert kept.of(uid).state is ReviewState.EDITED
 
 
@@ -142,4 +142,4 @@ def test_a_saved_result_comes_back_with_what_was_decided_since(loaded, analysis)
         assert len(session.state.review.events) == number
         session.go_to_candidate(2)
         session.mark(ReviewState.ACCEPTED)
-    assert acts.read_controller.all_saved
+    assert acts.read_controller.saver.all_saved

@@ -14,7 +14,7 @@ from tests.gui.window import control, reads, wait
 from lesionlens.base.labels import ReviewState
 from lesionlens.napari import preferences
 from lesionlens.napari.controllers import (
-    read_controller,
+    current_read,
     sign_acts,
     unnamed_read_acts,
     worklist_controller,
@@ -29,7 +29,7 @@ from lesionlens.site.database.records import ReadKey
 def name(monkeypatch):
     """The reader's name in the preferences, empty at first."""
     kept = {"reader": None}
-    for module in (read_controller, worklist_controller):
+    for module in (current_read, worklist_controller):
         monkeypatch.setattr(
             module, "read_preferences", lambda: Preferences(reader_name=kept["reader"])
         )
@@ -47,7 +47,7 @@ def opened(panel, listed, qtbot):
 def next_session(panel):
     """As in a window that was just started."""
     panel.actions_.close()
-    panel.actions_.read_controller._local_reads.clear()
+    panel.actions_.read_controller.unnamed_reads._local_reads.clear()
 
 
 def verdicts(listed, reader):
@@ -63,7 +63,7 @@ def decided(panel, listed, qtbot, name):
     panel.viewer.cursor.position = LEFT
     panel.commands.run("mark_here")
     assert verdicts(listed, "") == [ReviewState.REJECTED]
-    assert len(panel.actions_.read_controller.marks) == 1
+    assert len(panel.actions_.read_controller.marking.marks) == 1
     assert not panel.read_owner.isVisible()
     next_session(panel)
     return name
@@ -81,14 +81,14 @@ def test_a_second_reader_is_asked_and_reads_alone(panel, listed, qtbot, decided)
     assert all(line in words for line in panel.session.state.identity.lines)
     assert "without a name" in words
     assert panel.session.state.analysis is None, "decisions of another were shown"
-    assert panel.actions_.read_controller.marks == ()
+    assert panel.actions_.read_controller.marking.marks == ()
     assert not control(panel.read_owner, "Not mine").isEnabled()
     QTest.keyClicks(panel.read_owner._field, "B. Reader")
     QTest.keyClick(panel.read_owner, Qt.Key.Key_Return)
     assert decided["reader"] == "B. Reader"
     assert panel.session.state.analysis is not None
     assert panel.session.state.review.events == ()
-    assert panel.actions_.read_controller.marks == ()
+    assert panel.actions_.read_controller.marking.marks == ()
     panel.session.step(1)
     panel.commands.run("accept")
     assert verdicts(listed, "B. Reader") == [ReviewState.ACCEPTED]
@@ -100,7 +100,7 @@ def test_who_continues_has_all_that_was_decided(panel, listed, qtbot, decided):
     opened(panel, listed, qtbot)
     answer(panel, "A. Reader", "Mine")
     assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
-    assert len(panel.actions_.read_controller.marks) == 1
+    assert len(panel.actions_.read_controller.marking.marks) == 1
     panel.session.step(1)
     panel.commands.run("accept")
     assert verdicts(listed, "A. Reader") == [ReviewState.ACCEPTED]
@@ -206,8 +206,8 @@ def test_what_another_reader_decides_on_the_open_study_is_found_again_under_that
     reviewed.commands.run("reject")
     analysis, reads_ = reviewed.session.result.analysis, reviewed.actions_.read_controller
     decided = [("A. Reader", ReviewState.ACCEPTED), ("B. Reader", ReviewState.REJECTED)]
-    found, _ = reads_.recovered(analysis)
+    found, _ = reads_.decision_log.recovered(analysis)
     assert [(e.reader, e.state) for e in found.events] == decided
     name["reader"] = "A. Reader"
-    found, _ = reads_.recovered(analysis)
+    found, _ = reads_.decision_log.recovered(analysis)
     assert [(e.reader, e.state) for e in found.events] == decided[:1]

@@ -94,7 +94,8 @@ class LesionLens(Panel):
         self.layers.transform_restored = lambda: session.notify(_LAYER_RESTORED)
         self.views.single.orientation_restored = self._on_turned
         self.actions_.renew_pointer = self.views.update_pointer
-        self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains_point
+        marking = self.actions_.read_controller.marking
+        marking.in_head = HeadOfStudy(self.layers.pictures).contains_point
         self.actions_.second.in_sight = self.views.in_sight
         docks_due = once_idle(self._lay_out_docks, self)
         self.painter = WindowPainter(viewer, self.layers, self.views, self, docks_due.start)

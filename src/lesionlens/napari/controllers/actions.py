@@ -194,7 +194,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         if same_candidates and review.continues(analysis.review):
             review_to_show, message = review.with_signed(analysis.review), ""
         else:
-            review_to_show, message = self.read_controller.recovered(analysis)
+            review_to_show, message = self.read_controller.decision_log.recovered(analysis)
 
         def show() -> None:
             self._show_with_decisions(review_to_show, message, result, overlays, preferences)
@@ -213,14 +213,15 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         """Show a result with its decisions; `message` states where they come from."""
         analysis = result.analysis
         self.session.analysed(result, overlays, self.read_controller.with_unaided(review))
-        self.read_controller.store_own_shown()
+        self.read_controller.saver.store_own_shown()
         message = " ".join(filter(None, (message, self.review_controller.check_outlines())))
         overlay = (preferences or read_preferences()).overlay
         if overlay is not Overlay.OFF:
             self.session.choose_overlay(overlay)
         if message:
             self.session.ended(message)
-        self.session.offer(drafts.read_draft(analysis, self.read_controller.decision_owner()))
+        owner = self.read_controller.current.decision_owner()
+        self.session.offer(drafts.read_draft(analysis, owner))
 
     def preload_network(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""
@@ -313,7 +314,8 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             return ""
         if (state.review.events, state.review.responses) != (review.events, review.responses):
             return _DECIDED_SINCE
-        return _DECIDED_ELSEWHERE if self.read_controller.decided_elsewhere(exported) else ""
+        is_incomplete = self.read_controller.decision_log.decided_elsewhere(exported)
+        return _DECIDED_ELSEWHERE if is_incomplete else ""
 
     def reopen(self, path: Path) -> bool:
         """Show a saved result or a segmentation for review, opening its study first."""
@@ -355,7 +357,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
     def _compare(self, path: Path, study: Path | None) -> bool:
         dialogs = PriorDialogs(self.dialogs.ask_prior_images, self.opener.ask_patient)
         read_controller = self.read_controller
-        choice = PriorChoice(path, study, reader=read_controller.reader or "")
+        choice = PriorChoice(path, study, reader=read_controller.current.reader or "")
         return compare_with_prior(
             self.session, self.jobs, choice, read_controller.withheld, dialogs
         )
@@ -396,11 +398,11 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     def leave_study(self, act: Callable[[], object]) -> bool:
         """Store unsaved work, then act, which may replace the study or its result."""
-        return self.leave_for(lambda: self.read_controller.may_leave() and act())
+        return self.leave_for(lambda: self.read_controller.saver.may_leave() and act())
 
     def mark_to_candidate(self, uid: str = "") -> None:
         """Turn a mark into a candidate: the named one, else the last mark outside candidates."""
-        marks = self.read_controller.marks
+        marks = self.read_controller.marking.marks
         if not marks:
             self.session.decline("You have set no mark. Ctrl-click adds a lesion.")
             return

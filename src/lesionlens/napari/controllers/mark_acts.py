@@ -49,12 +49,12 @@ class MarkActs(ViewActs):
     def mark_here(self) -> None:
         """Mark the position under the pointer."""
         if self.pointing() and len(self.viewer.cursor.position) >= 3:
-            self.read_controller.mark(as_vec3(self.viewer.cursor.position[-3:]))
+            self.read_controller.marking.mark(as_vec3(self.viewer.cursor.position[-3:]))
 
     def mark_by_mouse(self) -> None:
         """Mark the crosshair of linked views, else the next clicked position."""
         if self.session.state.choices.views.layout is not Layout.SINGLE:
-            self.read_controller.mark(self.viewpoint.current.point_mm)
+            self.read_controller.marking.mark(self.viewpoint.current.point_mm)
         elif self.read_controller.read_session is not None:
             self.placing = True
             self.session.notify("Click the position to mark.")
@@ -64,12 +64,12 @@ class MarkActs(ViewActs):
         was_pending, self.placing = self.placing, False
         if was_pending:
             self.session.notify("")
-            self.read_controller.mark(point_mm)
+            self.read_controller.marking.mark(point_mm)
         return was_pending
 
     def unmark(self, uid: str = "") -> None:
         """Remove a mark, by default the last one."""
-        self.read_controller.remove_mark(uid or None)
+        self.read_controller.marking.remove_mark(uid or None)
 
     def step_study(self, by: int) -> None:
         """Go forward or back by a number of studies of the worklist."""

@@ -75,7 +75,7 @@ class ReviewController:
     @property
     def reader(self) -> str | None:
         """Name of the reader of new acts."""
-        return self._read_controller.reader
+        return self._read_controller.current.reader
 
     def mark(self, state: ReviewState) -> None:
         """Record a decision on the candidate in focus, with the reason typed for it."""
@@ -330,7 +330,7 @@ class ReviewController:
                 return  # opened by napari meanwhile; the strokes are in the draft
             was_editing = self.session.state.editing is not None
             self.session.settle(log, *updated)
-            if self._read_controller.all_saved and was_editing:
+            if self._read_controller.saver.all_saved and was_editing:
                 self._forget_draft()
             then()
             self.make_moves(pending_moves)
@@ -348,10 +348,10 @@ class ReviewController:
 
     def _signed(self) -> bool:
         """Whether the study is signed, here or in another window; notifies if so."""
-        analysis, reads = self.session.state.analysis, self._read_controller
+        analysis, log = self.session.state.analysis, self._read_controller.decision_log
         if self.session.state.review.signed is not None:
             self.session.decline(f"{SIGNED}.")
-        elif analysis is not None and reads.decided_elsewhere(analysis, signed=True):
+        elif analysis is not None and log.decided_elsewhere(analysis, signed=True):
             self.session.decline(_SIGNED_ELSEWHERE)
         else:
             return False
@@ -359,8 +359,8 @@ class ReviewController:
 
     def _unseen(self) -> bool:
         """Whether another window decided on the study since, which may not be signed; notifies."""
-        analysis = self.session.state.analysis
-        unseen = analysis is not None and self._read_controller.decided_elsewhere(analysis)
+        analysis, log = self.session.state.analysis, self._read_controller.decision_log
+        unseen = analysis is not None and log.decided_elsewhere(analysis)
         if unseen:
             self.session.decline(_DECIDED_ELSEWHERE)
         return unseen
@@ -418,7 +418,7 @@ class ReviewController:
         if analysis is None:
             return
         try:
-            drafts.write_draft(analysis, draft, self._read_controller.decision_owner())
+            drafts.write_draft(analysis, draft, self._read_controller.current.decision_owner())
         except LesionLensError as error:
             self.session.refused(replace(problem_of(error), cause=SAVING))
         else:
@@ -429,9 +429,11 @@ class ReviewController:
         analysis = self.session.state.analysis
         self.session.end_edit()
         if analysis is not None:
-            self.session.offer(drafts.read_draft(analysis, self._read_controller.decision_owner()))
+            owner = self._read_controller.current.decision_owner()
+            self.session.offer(drafts.read_draft(analysis, owner))
         self.session.decline(_DELETED)
 
     def _forget_draft(self) -> None:
-        if self.session.state.analysis is not None:
-            drafts.delete_draft(self.session.state.analysis, self._read_controller.decision_owner())
+        analysis = self.session.state.analysis
+        if analysis is not None:
+            drafts.delete_draft(analysis, self._read_controller.current.decision_owner())

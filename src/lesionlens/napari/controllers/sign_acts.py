@@ -53,7 +53,7 @@ class SignActs(MarkActs):
         study, statement = self.session.state.study, self._what_is_signed()
         if study is None or not statement:
             return False
-        reader = self.read_controller.reader or ""
+        reader = self.read_controller.current.reader or ""
         signature = Signature(self.session.state.identity, statement, reader)
         self.ask_signature(signature, lambda name: self._sign(study, statement, name))
         return True
@@ -73,7 +73,7 @@ class SignActs(MarkActs):
             if current_statement:
                 self.session.decline(_RESULT_CHANGED)
             return
-        if not self.read_controller.reader:
+        if not self.read_controller.current.reader:
             store_reader(reader)
         self.read_controller.name_reader(reader)
         if self.worklist is not None:
@@ -98,5 +98,5 @@ class SignActs(MarkActs):
                 self.review_controller.withdraw(reason)
                 self.session.notify("The signature is withdrawn.")
 
-        reader = self.read_controller.reader or ""
+        reader = self.read_controller.current.reader or ""
         self.ask_signature(Signature(state.identity, signed, reader, withdrawn=True), then)

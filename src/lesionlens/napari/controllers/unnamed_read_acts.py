@@ -45,7 +45,7 @@ class UnnamedReadActs(MarkActs):
     def watch_unnamed_reads(self) -> None:
         """Ask whenever a study is opened that an unnamed reader read in an earlier session."""
         self._after_answer: Callable[[ReadOwner | None], object] | None = None
-        self.read_controller.unnamed_found.connect(self._ask)
+        self.read_controller.unnamed_reads.found.connect(self._ask)
 
     def _ask(self, time: str) -> None:
         study = self.session.state.study
@@ -56,7 +56,7 @@ class UnnamedReadActs(MarkActs):
 
     def withhold_until_answered(self, analysis: Analysis, retry: Callable[[], object]) -> bool:
         """Withhold a result until the reader has answered; False if nothing was asked."""
-        if not self.read_controller.asking_owner:
+        if not self.read_controller.unnamed_reads.asking_owner:
             return False
 
         def then(owner: ReadOwner | None) -> None:
@@ -82,7 +82,7 @@ class UnnamedReadActs(MarkActs):
         show, retry : callable
             Show the result with these decisions, or again with those of the named reader.
         """
-        if not self.read_controller.of_another_session(analysis, logged):
+        if not self.read_controller.unnamed_reads.of_another_session(analysis, logged):
             return False
 
         def then(owner: ReadOwner | None) -> None:
@@ -93,7 +93,7 @@ class UnnamedReadActs(MarkActs):
                 retry()
 
         self._after_answer = then
-        self.read_controller.ask_owner(logged.events[-1].time)
+        self.read_controller.unnamed_reads.ask_owner(logged.events[-1].time)
         return True
 
     def _apply_answer(self, study: Study, owner: ReadOwner | None) -> None:
@@ -110,7 +110,7 @@ class UnnamedReadActs(MarkActs):
         if after_answer is not None:
             after_answer(owner)
         if owner is not None and owner.owns_read:
-            self.read_controller.store_shown()
+            self.read_controller.saver.store_shown()
         if owner is not None:
             self.session.notify((_CONTINUES if owner.owns_read else _OWN).format(owner.reader))
 

@@ -204,7 +204,7 @@ class Panel(AskingPaths, QWidget):
         self.problem.local_analysis_requested.connect(partial(acts.analyse, locally=True))
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
-        acts.read_controller.changed.connect(self._show_closed)
+        acts.read_controller.current.changed.connect(self._show_closed)
         self.read_block.marked.connect(acts.mark_by_mouse)
         self.read_block.unmark_requested.connect(acts.unmark)
         self.read_block.added.connect(acts.mark_to_candidate)

@@ -65,19 +65,19 @@ class ReadBlock(Section):
         )
         self.body_layout.addWidget(self._add)
         self.body_layout.addWidget(self._sign)
-        controller.changed.connect(self.show_read)
+        controller.current.changed.connect(self.show_read)
         self.show_read()
 
     def show_read(self) -> None:
         """Show the current read."""
         read_session = self._controller.read_session
         self.setVisible(read_session is not None)
-        confidence = self._controller.confidence
+        confidence = self._controller.marking.confidence
         self._confidence.setValue(_NOT_STATED if confidence is None else confidence)
         if read_session is None:
             return
         self._phase_label.setText(phase_text(self._controller))
-        marks = self._controller.marks
+        marks = self._controller.marking.marks
         self._list.clear()
         for number, mark in enumerate(marks, 1):
             item = QListWidgetItem(words_of(number, mark, with_phase=read_session.unaided_first))
@@ -88,14 +88,14 @@ class ReadBlock(Section):
         self._list.setVisible(bool(marks))
         for widget in (self._mark, self._confidence):
             widget.setEnabled(not read_session.is_signed)
-        self._remove.setEnabled(any(self._controller.can_remove(mark) for mark in marks))
+        self._remove.setEnabled(any(self._controller.marking.can_remove(mark) for mark in marks))
         self._add.setVisible(bool(marks) and self._controller.analysis_shown)
         caption = sign_button_text(self._controller)
         self._sign.setVisible(bool(caption))
         self._sign.setText(BY_NAME["sign"].captioned(caption))
 
     def _on_confidence(self, value: int) -> None:
-        self._controller.confidence = None if value == _NOT_STATED else value
+        self._controller.marking.confidence = None if value == _NOT_STATED else value
 
     def _unmark(self) -> None:
         self.unmark_requested.emit(self._chosen())

@@ -18,7 +18,7 @@ from tests.reviewed_head import (  # noqa: F401  fixtures
     without_right,
 )
 
-from lesionlens.base.errors import ResourceError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, PromptKind, Region, ReviewAct, ReviewState
 from lesionlens.base.records.followup import Alignment, Comparison
@@ -50,6 +50,7 @@ from lesionlens.site.database.worklist_database import (
     open_worklist_database,
 )
 from lesionlens.site.worklist import reader_log
+from lesionlens.site.worklist.read_session import ReadSession
 
 
 @pytest.fixture
@@ -66,34 +67,44 @@ def reading(analysis, tmp_path):  # noqa: F811
 
 
 def test_a_protocol_that_wants_ratings_takes_no_mark_without_one(reading):
-    reading.mark(LEFT)
-    assert reading.marks == ()
+    reading.marking.mark(LEFT)
+    assert reading.marking.marks == ()
     assert "rating" in reading.session.state.message
-    reading.confidence = 60
-    reading.mark(LEFT)
-    assert [mark.confidence for mark in reading.marks] == [60]
-    assert reading.confidence is None
-    reading.mark(LEFT)
-    assert len(reading.marks) == 1, "the rating of the mark before was taken for this one"
+    reading.marking.confidence = 60
+    reading.marking.mark(LEFT)
+    assert [mark.confidence for mark in reading.marking.marks] == [60]
+    assert reading.marking.confidence is None
+    reading.marking.mark(LEFT)
+    assert len(reading.marking.marks) == 1, "the rating of the mark before was taken for this one"
 
 
 def test_a_signed_read_takes_no_mark_and_says_so(reading):
-    reading.confidence = 60
-    reading.mark(LEFT)
+    reading.marking.confidence = 60
+    reading.marking.mark(LEFT)
     reading.sign_unaided()
     reading.read_session.sign("nothing further seen")
     assert phase_text(reading).endswith("Signed: nothing further seen.")
-    assert not reading.can_remove(reading.marks[0])
-    reading.mark(LEFT)
-    assert len(reading.marks) == 1
+    assert not reading.marking.can_remove(reading.marking.marks[0])
+    reading.marking.mark(LEFT)
+    assert len(reading.marking.marks) == 1
     assert "signed" in reading.session.state.message
 
 
 def test_a_mark_beside_the_head_is_not_taken(reading):
-    reading.confidence, reading.in_head = 60, lambda _: False
-    reading.mark(LEFT)
-    assert reading.marks == ()
+    reading.marking.confidence, reading.marking.in_head = 60, lambda _: False
+    reading.marking.mark(LEFT)
+    assert reading.marking.marks == ()
     assert "outside the head" in reading.session.state.message
+
+
+def test_a_refusal_keeps_the_capitals_of_names(reading, monkeypatch):
+    def refuse(*_):
+        raise UnusableInputError(found="a mark on T1c", expected="none", next_step="Go on")
+
+    monkeypatch.setattr(ReadSession, "mark", refuse)
+    reading.marking.confidence = 60
+    reading.marking.mark(LEFT)
+    assert reading.session.state.message == "A mark on T1c. Go on."
 
 
 def test_dark_parts_within_the_head_belong_to_it_and_the_air_does_not():
@@ -132,7 +143,7 @@ def shown(analysis, turn=None):  # noqa: F811
     controller.expect(turn)
     session.open(analysis.study)
     result = SimpleNamespace(analysis=analysis, trace=None, engine=None)
-    found, controller.message = controller.recovered(analysis)
+    found, controller.message = controller.decision_log.recovered(analysis)
     session.analysed(result, overlays_of(analysis), found)
     session.go_to_candidate(1)
     yield controller
@@ -150,7 +161,7 @@ def listed(folder):
 def test_a_decision_is_in_one_log_and_shown_again(analysis, own, tmp_path):  # noqa: F811
     with shown(analysis) as window:
         window.session.mark(ReviewState.ACCEPTED)
-        assert window.all_saved
+        assert window.saver.all_saved
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.ACCEPTED]
         when = window.session.state.review.events[-1].time
@@ -192,7 +203,7 @@ def test_a_list_has_what_its_own_reader_decided_elsewhere_once_it_is_shown(
     for _ in range(2):  # the second time there is nothing left to take over
         turn = replace(listed(tmp_path / "list"), key=key)
         with shown(saved, turn) as window:
-            window.store_own_shown()
+            window.saver.store_own_shown()
             assert window.session.state.review.signed
     with existing_worklist_database(tmp_path / "list") as database:
         read = database.read(key)
@@ -221,7 +232,7 @@ def test_decisions_on_candidates_that_a_result_lacks_are_not_hidden_by_new_ones(
         fewer = replace(fewer, review=elsewhere.review)
     with shown(fewer) as window:
         window.session.mark(ReviewState.REJECTED)
-        assert window.all_saved
+        assert window.saver.all_saved
     with shown(analysis) as window:
         review = window.session.state.review
         assert review.state_of(right) is ReviewState.REJECTED
@@ -268,10 +279,10 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
     with shown(analysis) as window:
         with full_disk(monkeypatch):
             window.session.mark(ReviewState.REJECTED)
-        assert not window.all_saved
+        assert not window.saver.all_saved
         assert "full disk" in window.session.state.problem.found
         window.session.mark(ReviewState.ACCEPTED)
-        assert window.all_saved
+        assert window.saver.all_saved
         assert window.session.state.problem is None
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
@@ -313,17 +324,17 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
     monkeypatch,
 ):
     with shown(analysis) as window:
-        assert window.may_leave()
+        assert window.saver.may_leave()
         with full_disk(monkeypatch):
             window.session.mark(ReviewState.REJECTED)
-            assert not window.may_leave()
+            assert not window.saver.may_leave()
             assert "would be lost" in window.session.state.message
-            assert window.may_leave()
+            assert window.saver.may_leave()
         window.session.mark(ReviewState.ACCEPTED)
         with full_disk(monkeypatch):
             window.session.mark(ReviewState.REJECTED)
-            assert not window.may_leave(), "the warning was of an earlier decision"
-        assert window.may_leave()
+            assert not window.saver.may_leave(), "the warning was of an earlier decision"
+        assert window.saver.may_leave()
         assert window.session.state.problem is None
         with full_disk(monkeypatch):
             window.session.mark(ReviewState.DEFERRED)
@@ -348,7 +359,7 @@ def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_ther
     session.analysed(FakeResult(analysis), overlays_of(analysis))
     session.go_to_candidate(1)
     session.mark(ReviewState.ACCEPTED)
-    assert window.all_saved
+    assert window.saver.all_saved
     stored = turn.database.read(turn.key).acts
     assert [act.act for act in stored] == [ReviewAct.BEGIN, ReviewAct.MARK]
     window.release()
@@ -434,7 +445,7 @@ def test_a_case_that_a_reader_study_has_twice_is_read_anew(
         with shown(analysis, turn) as window:
             assert decided(window) == []
             window.session.mark(ReviewState.REJECTED)
-            owners = window.decision_owner()
+            owners = window.current.decision_owner()
         assert case in owners
     turn = ExpectedRead(database, ReadKey("a", "A. Reader", 1), unaided_first=False)
     with shown(analysis, turn) as window:
@@ -447,7 +458,7 @@ def test_a_removed_folder_loses_no_decision(analysis, own, tmp_path):  # noqa: F
         window.session.mark(ReviewState.ACCEPTED)
         shutil.rmtree(tmp_path / "own")
         window.session.mark(ReviewState.REJECTED)
-        assert window.all_saved
+        assert window.saver.all_saved
         assert window.session.state.problem is None
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.ACCEPTED, ReviewState.REJECTED]
@@ -458,11 +469,11 @@ def test_a_list_that_vanished_is_reported_and_left(analysis, own, tmp_path):  # 
         window.session.mark(ReviewState.ACCEPTED)
         (tmp_path / "list").rename(tmp_path / "unmounted")
         window.session.mark(ReviewState.REJECTED)
-        assert not window.all_saved
+        assert not window.saver.all_saved
         assert "vanished" in window.session.state.problem.found
         (tmp_path / "unmounted").rename(tmp_path / "list")
         window.session.mark(ReviewState.DEFERRED)
-        assert window.all_saved
+        assert window.saver.all_saved
         shutil.rmtree(tmp_path / "list")
 
 
@@ -494,7 +505,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     session.settle(ReviewLog(after.review), after, session.state.overlays)
     session.go_to_candidate(1)
     session.mark(ReviewState.DEFERRED)
-    found, _ = made.recovered(analysis)
+    found, _ = made.decision_log.recovered(analysis)
     assert [found.state_of(uid) for uid in own] == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
     made.release()
 
@@ -592,8 +603,8 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
         second.session.go_to_candidate(2)
         second.session.mark(ReviewState.REJECTED)
         assert "Another window decided on this study too" in second.session.state.message
-        assert first.all_saved
-        assert second.all_saved
+        assert first.saver.all_saved
+        assert second.saver.all_saved
     with shown(analysis) as again:
         assert decided(again) == [ReviewState.ACCEPTED, ReviewState.REJECTED]
 
@@ -604,11 +615,11 @@ def test_each_decision_tells_of_another_window_not_only_the_first(analysis, own)
         assert not first.session.state.message.startswith("Another window")
         second.session.go_to_candidate(2)
         second.session.mark(ReviewState.REJECTED)
-        assert first.decided_elsewhere(analysis)
+        assert first.decision_log.decided_elsewhere(analysis)
         first.session.mark(ReviewState.REJECTED)
         assert "Another window decided on this study too" in first.session.state.message
     with shown(analysis) as again:
-        assert not again.decided_elsewhere(analysis)
+        assert not again.decision_log.decided_elsewhere(analysis)
 
 
 def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # noqa: F811
@@ -619,7 +630,7 @@ def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # no
                 assert "Another window" not in window.session.state.message
             window.session.go_to_candidate(2)
             window.session.mark(ReviewState.ACCEPTED)
-            assert not window.decided_elsewhere(analysis)
+            assert not window.decision_log.decided_elsewhere(analysis)
 
 
 def test_a_list_hears_of_decisions_in_a_window_without_it(analysis, own, tmp_path):  # noqa: F811
@@ -627,7 +638,7 @@ def test_a_list_hears_of_decisions_in_a_window_without_it(analysis, own, tmp_pat
         first.session.mark(ReviewState.ACCEPTED)
         second.session.go_to_candidate(2)
         second.session.mark(ReviewState.REJECTED)
-        assert first.decided_elsewhere(analysis)
+        assert first.decision_log.decided_elsewhere(analysis)
 
 
 def test_an_unaided_read_is_not_signed_over_marks_of_another_window(
@@ -637,7 +648,7 @@ def test_an_unaided_read_is_not_signed_over_marks_of_another_window(
 ):
     with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as first:
         with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as second:
-            second.mark(LEFT)
+            second.marking.mark(LEFT)
             first.sign_unaided()
             assert "another window" in first.session.state.message
             assert first.read_session.read.unaided is None
@@ -655,13 +666,13 @@ def test_an_unaided_read_that_another_window_signed_takes_no_further_mark(
     """The signed read stated "nothing seen" and had a mark of the second window."""
     with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as first:
         with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as second:
-            first.mark(LEFT)
-            second.mark(LEFT)
-            assert len(second.marks) == 1
+            first.marking.mark(LEFT)
+            second.marking.mark(LEFT)
+            assert len(second.marking.marks) == 1
         with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as second:
             second.sign_unaided()
-            first.mark(LEFT)
-            first.remove_mark()
+            first.marking.mark(LEFT)
+            first.marking.remove_mark()
             reason = "A signature of another window on this study. Open the study again."
             assert first.session.state.message == reason
     with opened(analysis, unaided(tmp_path / "list", "A. Reader")) as again:
@@ -721,9 +732,9 @@ def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypat
     with shown(analysis) as window:
         window.session.mark(ReviewState.ACCEPTED)
         window.name_reader("A. Reader")
-        assert not window.decided_elsewhere(analysis)
+        assert not window.decision_log.decided_elsewhere(analysis)
         window.session.mark(ReviewState.REJECTED)
-        assert not window.decided_elsewhere(analysis)
+        assert not window.decision_log.decided_elsewhere(analysis)
         assert "Another window" not in window.session.state.message
 
 
@@ -765,10 +776,10 @@ def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  
         state = window.session.state
         window.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
         assert "Another window" not in window.session.state.message
-        assert not window.decided_elsewhere(window.session.state.analysis)
+        assert not window.decision_log.decided_elsewhere(window.session.state.analysis)
         signing = ReviewController(window.session, None, SimpleNamespace(), window)
         assert signing.what_is_signed()
         window.name_reader("A. Reader")
         window.session.mark(ReviewState.REJECTED)
-        acts = [act.act for act in window._log.read.acts]
+        acts = [act.act for act in window.decision_log._own_log.read.acts]
         assert ReviewAct.TAKE_OVER not in acts, "the same decisions were stored twice"

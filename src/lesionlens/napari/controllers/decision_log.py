@@ -1,0 +1,134 @@
+"""The logs that hold a reader's decisions on the shown analysis."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.review import Review
+from lesionlens.napari.controllers.current_read import CurrentRead, close_log, own_key
+from lesionlens.napari.model.wording import reads
+from lesionlens.results.review import store
+from lesionlens.site.database.records import ReadKey
+from lesionlens.site.worklist import reader_log
+from lesionlens.site.worklist.read_session import ReadSession
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Continuation:
+    """The review that was stored or shown last, and the log that continues it."""
+
+    review: Review = field(default_factory=Review)
+    """Under the result's own tracking UIDs."""
+    log: ReadSession | None = None
+
+
+class DecisionLog:
+    """Chooses the log of new decisions, and compares it with what the window shows.
+
+    Parameters
+    ----------
+    current : CurrentRead
+        The read in progress, whose log is used; the reader's own log is used outside a read.
+    """
+
+    def __init__(self, current: CurrentRead) -> None:
+        self._current = current
+        self._own_log: ReadSession | None = None
+        """Log of decisions outside a read."""
+        self._logged: frozenset[object] = frozenset()
+        """Decisions in the logs when the analysis was shown."""
+        self._continuation = _Continuation()
+        self._noted_location: tuple[str, Path] | None = None
+
+    def recovered(self, analysis: Analysis) -> tuple[Review, str]:
+        """Return the review of an analysis, and a message if it has decisions from the log.
+
+        The reader's log is used if it continues the analysis's own review.
+        """
+        recovery = reader_log.recover_review(analysis, *self._location(analysis))
+        self._logged = recovery.logged
+        if recovery.conflicting.events:
+            return recovery.review, reader_log.save_conflicting(analysis, recovery.conflicting)
+        if not recovery.review.events or recovery.review.events == analysis.review.events:
+            return recovery.review, ""
+        last_event = recovery.review.events[-1]
+        unnamed = reads.UNNAMED_DECISIONS.format(last_event.time[:10], last_event.time[11:16])
+        return recovery.review, reads.RESTORED if last_event.reader else unnamed
+
+    def _location(self, analysis: Analysis) -> tuple[ReadKey, Path]:
+        """Return the key and folder of the log of decisions on an analysis."""
+        read_session = self._current.read_session
+        if read_session is None:
+            return own_key(analysis.study), reader_log.own_folder()
+        return read_session.key, read_session.database.folder
+
+    def decided_elsewhere(self, analysis: Analysis, *, signed: bool = False) -> bool:
+        """Whether another window decided on, or signed, the shown analysis since it was shown."""
+        logged = reader_log.logged_signature if signed else reader_log.logged
+        new_decisions = logged(analysis, *self._location(analysis)) - self._logged
+        review = self._current.session.state.review
+        return reader_log.lacks_decisions(review, analysis, new_decisions)
+
+    def log_of(self, analysis: Analysis) -> ReadSession:
+        """Return the log for decisions: the read in progress, else the reader's own log.
+
+        Raises
+        ------
+        LesionLensError
+            The log cannot be opened, read or written.
+        """
+        log = self._open_log(analysis)
+        if log is not self._continuation.log:
+            review = self._continuation.review
+            analysis_key = store.analysis_key(analysis.run)
+            log.continue_from(analysis_key, review, reader_log.centroids(analysis))
+            self._continuation = _Continuation(review, log)
+        return log
+
+    def _open_log(self, analysis: Analysis) -> ReadSession:
+        if self._own_log is not None and self._own_log.database.is_missing:
+            self._own_log = None  # the new log takes over all decisions
+        key = own_key(analysis.study)
+        if self._own_log is not None and self._own_log.key != key:  # another reader continues
+            self._own_log.close()
+            self._own_log = None
+        log = self._current.read_session or self._own_log
+        if log is None:
+            log = self._own_log = ReadSession(self._current.reader_log.database, key)
+        return log
+
+    def continue_from(self, analysis: Analysis, review: Review) -> None:
+        """Continue from the review with which an analysis is shown, in a log yet to be chosen."""
+        self._continuation = _Continuation(reader_log.with_own_uids(analysis, review))
+
+    def continue_stored(self, review: Review) -> None:
+        """Continue from a review (own tracking UIDs) that was stored, in the same log."""
+        self._continuation = replace(self._continuation, review=review)
+
+    def note_location(self, log: ReadSession, analysis_key: str) -> None:
+        """Record the folder that stored decisions last, so that they are found again."""
+        location = (analysis_key, log.database.folder)
+        if log.key.session or location == self._noted_location:
+            return
+        try:
+            reader_log.record_last_folder(analysis_key, log.key.reader, log.database.folder)
+        except LesionLensError as error:
+            logger.warning("Where decisions were kept was not noted: %s", error.found)
+        self._noted_location = location
+
+    def name_reader(self, reader: str) -> None:
+        """Continue an unnamed reader's own log under a name."""
+        if self._own_log is not None and not self._own_log.key.reader:
+            self._own_log = self._own_log.continue_as(reader)
+
+    def leave(self) -> None:
+        """Close the reader's own log."""
+        own_log, self._own_log = self._own_log, None
+        self._continuation = replace(self._continuation, log=None)
+        close_log(own_log)

@@ -1,0 +1,109 @@
+"""The reader's marks: placed, removed and signed in the read in progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lesionlens.base.errors import LesionLensError, ResourceError
+from lesionlens.base.records.findings import Point
+from lesionlens.base.text import capitalized
+from lesionlens.napari.controllers.current_read import CurrentRead
+from lesionlens.napari.controllers.unnamed_reads import UnnamedReads
+from lesionlens.napari.model.acts.session import SAVING
+from lesionlens.napari.model.wording import reads
+from lesionlens.site.database.records import Mark
+from lesionlens.site.worklist.read_session import ReadSession
+
+
+class Marking:
+    """The marks of the read in progress, and the confidence of the next one.
+
+    Parameters
+    ----------
+    current : CurrentRead
+        The read in progress.
+    unnamed_reads : UnnamedReads
+        While they ask for the owner of the read, its marks are not shown.
+    """
+
+    def __init__(self, current: CurrentRead, unnamed_reads: UnnamedReads) -> None:
+        self._current, self._unnamed_reads = current, unnamed_reads
+        self.confidence: int | None = None
+        """Confidence of the next mark or decision, 0 to 100; None if not stated."""
+        self.in_head: Callable[[Point], bool] = lambda _: True
+        """Returns whether a point (RAS+ mm) lies in the head; set by the window."""
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """The marks of this read, oldest first."""
+        if self._current.read_session is None or self._unnamed_reads.asking_owner:
+            return ()
+        return self._current.read_session.read.marks
+
+    def can_remove(self, mark: Mark) -> bool:
+        """Whether a mark can still be removed."""
+        read_session = self._current.read_session
+        return (
+            read_session is not None
+            and not read_session.is_signed
+            and mark.phase is read_session.phase
+        )
+
+    def show_marks(self) -> None:
+        """Show the marks in the views, and the read in the panel."""
+        self._current.session.show_marks(tuple(mark.at_mm for mark in self.marks))
+        self._current.changed.emit()
+
+    def mark(self, point_mm: Point) -> None:
+        """Mark a position in the head with its confidence, which a protocol may require.
+
+        The confidence applies to this mark only.
+        """
+        if self._current.read_session is not None and not self._current.is_signed:
+            if not self.in_head(point_mm):
+                self._decline("That position is outside the head: nothing was marked.")
+                return
+            begun = self._current.begun
+            if begun is not None and begun.rated and self.confidence is None:
+                self._decline(reads.UNRATED)
+                return
+
+        def mark(read_session: ReadSession) -> None:
+            read_session.mark(point_mm, self.confidence)
+            self.confidence = None
+
+        self._apply(mark)
+
+    def remove_mark(self, uid: str | None = None) -> None:
+        """Remove a mark, by default the last one of this phase."""
+        current = self._current.read_session
+        marks = () if current is None else current.read.marks_of(current.phase)
+        mark_uid = uid or (marks[-1].uid if marks else "")
+        if current is not None and not mark_uid:
+            self._decline("There is no mark to remove.")
+        else:
+            self._apply(lambda read_session: read_session.remove_mark(mark_uid))
+
+    def sign(self) -> bool:
+        """Sign the marks of this phase; False, with a message, if that is refused."""
+        return self._apply(ReadSession.sign)
+
+    def _apply(self, act: Callable[[ReadSession], object]) -> bool:
+        read_session = self._current.read_session
+        if read_session is None:
+            self._decline("Marks are available in worklists and in unaided reading.")
+            return False
+        try:
+            act(read_session)
+        except ResourceError as error:
+            self._current.report_unsaved(error, "then repeat the action")
+            return False
+        except LesionLensError as refusal:
+            self._decline(f"{capitalized(refusal.found)}. {refusal.in_window}.")
+            return False
+        self._current.session.clear_problem(SAVING)
+        self.show_marks()
+        return True
+
+    def _decline(self, message: str) -> None:
+        self._current.session.decline(message)
