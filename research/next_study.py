@@ -82,7 +82,7 @@ def _keys(forward: bool) -> tuple[object, object]:
 
 
 def _is_prefetched(controller: WorklistController) -> bool:
-    prefetched = controller._prefetched  # noqa: SLF001
+    prefetched = controller._next_study._prefetched  # noqa: SLF001
     return prefetched is None or prefetched[1].done()
 
 

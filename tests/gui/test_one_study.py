@@ -357,7 +357,9 @@ def analysed_by_hand(panel, listed, head, monkeypatch, qtbot):
     monkeypatch.setattr(panel.actions_, "_lens_for", lambda _: lambda *given, **named: made)
     assert panel.actions_.analyse()
     wait(qtbot, panel)
-    qtbot.waitUntil(lambda: not listed.controller._unstored, timeout=PATIENCE_MS)  # it polls
+    qtbot.waitUntil(
+        lambda: not listed.controller._results._unstored, timeout=PATIENCE_MS
+    )  # it polls
     return listed.list_folder / "c"
 
 
@@ -412,12 +414,12 @@ def test_a_failure_that_comes_while_the_list_looks_is_reported_by_the_next_look(
                 self.set_exception(ReadError(found="x", expected="y", next_step="z"))
             return ended
 
-    listed.controller._unstored = [("c", Ending())]
-    listed.controller._report_unstored()
+    listed.controller._results._unstored = [("c", Ending())]
+    listed.controller._results.report_unstored()
     assert listed.session.state.problem is None
-    listed.controller._report_unstored()
+    listed.controller._results.report_unstored()
     assert "'c' was not saved in the list" in listed.session.state.problem.title
-    assert not listed.controller._unstored
+    assert not listed.controller._results._unstored
 
 
 @pytest.fixture

@@ -227,19 +227,19 @@ def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
     assert day.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
-    qtbot.waitUntil(lambda: day._prefetched is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=60_000)
     held, analysis = [], panel.session.state.analysis
 
     def lens(*_, **__):
         day.read_next()  # as a moment after the study was opened
-        held.append(day._prefetched)
+        held.append(day._next_study._prefetched)
         return FakeResult(analysis)
 
     monkeypatch.setattr(panel.actions_, "_lens_for", lambda _: lens)
     assert panel.actions_.analyse()
     wait(qtbot, panel)
     assert held == [None]
-    qtbot.waitUntil(lambda: day._prefetched is not None, timeout=60_000)
+    qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=60_000)
 
 
 def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, qtbot, prefer):

@@ -94,6 +94,6 @@ def test_the_analysis_ahead_stops_with_its_window_though_napari_goes_on(panel, l
     """Another window was open: the process went on until napari ended."""
     qtbot.waitUntil(lambda: listed.findChild(WindowClosing) is not None, timeout=60_000)
     stdin = Mock()
-    listed.controller._process = Mock(stdin=stdin)
+    listed.controller.ahead._process = Mock(stdin=stdin)
     listed.findChild(WindowClosing).closing.emit()
     stdin.close.assert_called_once_with()

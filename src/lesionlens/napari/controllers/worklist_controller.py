@@ -1,12 +1,10 @@
-"""Worklist of a window: opening studies, reading the next one in advance, analysing ahead."""
+"""Worklist of a window: opens its list, and its studies one after the other."""
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +15,12 @@ from qtpy.QtCore import QObject, QTimer
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.ahead_process import AheadProcess
 from lesionlens.napari.controllers.expected_read import ExpectedRead
+from lesionlens.napari.controllers.list_results import ListResults
+from lesionlens.napari.controllers.next_study import NextStudy
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopen_result
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
@@ -27,10 +28,8 @@ from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.napari.qt.threads import submit
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result
-from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.add_studies import extend
 from lesionlens.site.database.descriptions import describe_studies
 from lesionlens.site.database.records import WorklistRow
@@ -41,7 +40,6 @@ from lesionlens.site.database.worklist_database import (
 )
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist import background_analysis
 from lesionlens.site.worklist.background_analysis import ARCHIVE
 from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import ReaderStudyTables, tables_of
@@ -76,7 +74,9 @@ class WorklistController:
         self.session, self.actions, self._show = session, actions, show
         self.jobs = Jobs(session, parent)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lesionlens-next")
-        self._prefetched: tuple[str, Future[OpenedStudy]] | None = None
+        self._next_study = NextStudy(self._pool)
+        self._results = ListResults(session, self._pool)
+        self.ahead = AheadProcess(session)
         self._opening: WorklistRow | None = None
         self._current: tuple[Study, WorklistRow] | None = None
         self._requested: WorklistRow | None = None
@@ -85,9 +85,6 @@ class WorklistController:
         """Row that could not be opened, and the step that led to it; the next step skips it."""
         self._unreadable_study: Study | None = None
         """Study whose new result was cancelled or is unreadable; it is not opened again."""
-        self._unstored: list[tuple[str, Future[bool]]] = []
-        """Names of studies whose results are being stored in the list."""
-        self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
         self._poll.timeout.connect(self._poll_database)
@@ -98,9 +95,8 @@ class WorklistController:
     def _on_study(self, old: State, new: State) -> None:
         """Update the open study of the list; nothing is read in advance during an analysis."""
         was_analysing, is_analysing = old.analysing, new.analysing
-        if is_analysing and not was_analysing and self._prefetched is not None:
-            self._prefetched[1].cancel()
-            self._prefetched = None  # the analysis needs its memory
+        if is_analysing and not was_analysing:
+            self._next_study.cancel()  # the analysis needs its memory
         elif was_analysing and not is_analysing:
             when_idle(self.read_next, _MEMORY_RELEASE_MS)
         if new.study is not old.study:
@@ -110,10 +106,10 @@ class WorklistController:
     def release(self) -> None:
         """Close the list; the analysis ahead ends after its current step."""
         self._poll.stop()
-        self.stop_ahead()
+        self.ahead.stop()
         self.jobs.abandon()
         self._pool.shutdown(wait=False, cancel_futures=True)
-        self._prefetched = None
+        self._next_study.forget()
         self.actions.session.changed.disconnect(self._on_study)
         if self.actions.worklist is self:
             self.actions.worklist = None
@@ -125,7 +121,8 @@ class WorklistController:
         A study of the same name in another list is a different study. Returns whether an outline is
         still being stored; the list's database is then closed at the end of the read.
         """
-        self._prefetched = self._current = self._refused = None
+        self._next_study.forget()
+        self._current = self._refused = None
         database, read_controller = self.session.database, self.actions.read_controller
         if database is None or not read_controller.reads_in(database):
             return False
@@ -324,8 +321,7 @@ class WorklistController:
         """Return the task that reads a study, or returns it if it was read in advance."""
         entry, result = row.entry, self._result_of(row)
         options = read_preferences().preparation
-        prefetched, self._prefetched = self._prefetched, None
-        future = prefetched[1] if prefetched is not None and prefetched[0] == entry.name else None
+        future = self._next_study.take(entry.name)
 
         def task(context: RunContext) -> OpenedStudy:
             if future is not None:
@@ -366,14 +362,13 @@ class WorklistController:
     def read_next(self) -> None:
         """Read the next study in advance."""
         busy = self._opening is not None or self.actions.session.state.analysing
-        if self.session.database is None or busy or self._prefetched is not None:
+        if self.session.database is None or busy or self._next_study.is_held:
             return
         row = None if self.session.state.current is None else self.session.neighbour(1)
         if row is None or not row.entry.place:
             return
-        options, result = read_preferences().preparation, self._result_of(row)
-        future = submit(self._pool, read_entry, row.entry, result, options, SILENT)
-        self._prefetched = (row.entry.name, future)
+        options = read_preferences().preparation
+        self._next_study.read(row.entry, self._result_of(row), options)
 
     # --- results of the list --------------------------------------------------------------
 
@@ -382,83 +377,30 @@ class WorklistController:
         folder, current = self.session.state.folder, self._current
         if folder is None or current is None or current[0] is not analysis.study:
             return
-        name = current[1].entry.name
-
-        def store() -> bool:
-            choice = CohortChoice(
-                preferences.engine, preferences.brain_extraction, preferences.bias_correction
-            )
-            return background_analysis.store_result(folder, name, analysis, choice)
-
-        self._unstored.append((name, submit(self._pool, store)))
-
-    def _report_unstored(self) -> None:
-        """Report results that could not be stored in the list."""
-        unstored, self._unstored = self._unstored, []
-        for name, future in unstored:
-            if not future.done():
-                self._unstored.append((name, future))
-            elif not future.cancelled() and (error := future.exception()) is not None:
-                title = f"The result of {name!r} was not saved in the list"
-                self.session.failed(replace(problem_of(error), title=title))
+        self._results.store(folder, current[1].entry.name, analysis, preferences)
 
     def toggle_ahead(self) -> None:
         """Start a process that analyses the list and ends with this window, or stop it."""
         folder = self.session.state.folder
         if self.session.state.ahead:
-            self.stop_ahead()
-            return
-        if folder is None or self._process is not None:
-            return
-        preferences = read_preferences()
-        command = [
-            sys.executable, "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
-            *preferences.engine_arguments(), "--brain-extraction", preferences.brain_extraction,
-        ]  # fmt: skip
-        command += ["--bias-correction"] * preferences.bias_correction
-        self._process = subprocess.Popen(  # noqa: S603  LesionLens itself
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.session.ahead(True)
-
-    def stop_ahead(self) -> None:
-        """Stop the analysis ahead; finished results are kept."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0)
-        self.session.ahead(False)
+            self.ahead.stop()
+        elif folder is not None:
+            self.ahead.start(folder, read_preferences())
 
     def _poll_database(self) -> None:
         """Update the list; a new result of the open study is shown at once."""
-        process = self._process
-        if process is not None and process.poll() is not None:
-            self._process = None
-            self.session.ahead(False)
-            if process.returncode not in (0, 2):
-                self.session.ended(
-                    "Analysing ahead stopped early: see the warnings, then start it again."
-                )
+        self.ahead.poll()
         self.session.refresh()
-        self._report_unstored()
+        self._results.report_unstored()
         self._read_next_again()
         self._show_new_result()
 
     def _read_next_again(self) -> None:
         """Read the next study again if its result arrived afterwards."""
-        if self._prefetched is None or not self._prefetched[1].done() or self._opening is not None:
-            return
-        name, future = self._prefetched
         folder = self.session.state.folder
-        if folder is None or future.cancelled() or future.exception() is not None:
+        if folder is None or self._opening is not None:
             return
-        if future.result().result is None and is_result(folder / name):
+        if self._next_study.lacks_result(folder):
             self.read_next()
 
     def _show_new_result(self) -> None:

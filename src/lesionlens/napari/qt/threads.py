@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any, NamedTuple, TypeVar
 
 from qtpy.QtCore import QCoreApplication, QTimer
@@ -97,7 +97,7 @@ def start_thread(
     return thread
 
 
-def submit(pool: ThreadPoolExecutor, function: Callable[..., T], *arguments: Any) -> Future[T]:
+def submit(pool: Executor, function: Callable[..., T], *arguments: Any) -> Future[T]:
     """Run a function in a thread of a pool, as `start_thread` does; called on the main thread."""
     pause()
     try:

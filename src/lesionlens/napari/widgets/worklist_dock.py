@@ -199,7 +199,7 @@ class WorklistDock(QWidget):
             window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
             window.resizeDocks([dock], [_DOCK_HEIGHT], Qt.Orientation.Vertical)
             dock.show()
-            WindowClosing(window, self).closing.connect(self.controller.stop_ahead)
+            WindowClosing(window, self).closing.connect(self.controller.ahead.stop)
 
     def _open_last(self) -> None:
         """Open the last list again, also after a crash."""
