@@ -1,0 +1,200 @@
+"""Candidates made of the segments of a DICOM Segmentation, measured here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.findings import anatomy
+from lesionlens.analysis.findings.candidates import Context, Evidence, describe
+from lesionlens.analysis.findings.components import ComponentMask
+from lesionlens.analysis.findings.kinds import with_kinds
+from lesionlens.base.geometry import TOUCHING
+from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid
+from lesionlens.base.labels import DrawingMethod, Region, Source
+from lesionlens.base.records.files import as_stored
+from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.results.review.from_mask import without_parts
+from lesionlens.results.review.report_items import ReportedCandidate
+from lesionlens.results.review.segments import Methods, Part, ReadSegment
+
+
+def select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
+    """Select segments that are labelled as lesions, or else all that are not anatomy."""
+    notices = []
+    lesions = [s for s in segments if s.lesion and not s.organ]
+    if segments and not lesions:
+        lesions = [s for s in segments if not s.organ] or segments
+        notices.append(f"No segment is labelled as a lesion: {len(lesions)} used as candidates")
+    skipped = [s.label for s in segments if s not in lesions]
+    if skipped:
+        notices.append(f"Segments of anatomy were omitted: {', '.join(skipped)[:200]}")
+    if any(s.resampled for s in lesions):
+        notices.append("The Segmentation is on another grid than the reference: it was resampled")
+    max_beyond = max((s.fraction_outside for s in lesions), default=0.0)
+    if max_beyond > MIN_FRACTION_BEYOND:
+        notices.append(
+            f"Up to {max_beyond:.1%} of a segment lies outside the reference and is left out. "
+            "Is it of this study?"
+        )
+    return lesions, notices
+
+
+def overlap_notices(segments: list[ReadSegment]) -> list[str]:
+    """Return notices about overlapping lesions; a shared voxel belongs to the first."""
+    covered_labels, overlapping, occupied = [], False, None
+    for uid, group in _groups(segments):
+        mask = np.logical_or.reduce([s.mask for s in group])
+        if occupied is not None and (mask & occupied).any():
+            overlapping = True
+            if mask.any() and not (mask & ~occupied).any():
+                covered_labels.append(group[0].label or str(uid))
+        occupied = mask if occupied is None else occupied | mask
+    notices = []
+    if overlapping:
+        notices.append(
+            "Segments of several lesions overlap: each voxel belongs to the first of them"
+        )
+    if covered_labels:
+        labels = ", ".join(covered_labels)[:200]
+        notices.append(f"Segments within other segments are not separate candidates: {labels}")
+    return notices
+
+
+def components_of(
+    segments: list[ReadSegment], grid: Grid
+) -> tuple[ComponentMask, list[str | None]]:
+    """Group segments into candidates: by tracking UID, else by connectivity.
+
+    Returns
+    -------
+    components : ComponentMask
+        On the grid of the segments.
+    uids : list of str or None
+        Tracking UID of each component, the first one's first; None if it has none.
+    """
+    labels = np.zeros(grid.shape, np.uint8)
+    for segment in sorted(segments, key=lambda s: s.part):
+        labels[segment.mask] = segment.part.label
+    components = np.zeros(grid.shape, np.int32)
+    uids: list[str | None] = []
+    for uid, group in _groups(segments):
+        mask = np.logical_or.reduce([s.mask for s in group]) & (components == 0)
+        if uid is not None:
+            numbered, count = mask.astype(np.int32), int(mask.any())
+        else:
+            numbered, count = ndimage.label(mask, structure=TOUCHING)
+        components = np.where(numbered > 0, numbered + len(uids), components).astype(np.int32)
+        uids += [uid] * count
+    return ComponentMask(labels, components, len(uids), grid), uids
+
+
+def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[ReadSegment]]]:
+    """Yield groups of segments: by tracking UID, or None for parts of unidentified lesions."""
+    by_uid: dict[str | None, list[ReadSegment]] = {}
+    for segment in segments:
+        by_uid.setdefault(segment.tracking_uid, []).append(segment)
+    has_shared_uids = any(uid is not None and len(group) > 1 for uid, group in by_uid.items())
+    all_whole = all(s.part is Part.WHOLE for s in segments)
+    if has_shared_uids or (all_whole and None not in by_uid):
+        yield from by_uid.items()
+    elif all_whole and len(segments) > 1:
+        yield from ((None, [segment]) for segment in segments)
+    elif segments:
+        yield None, segments  # parts of lesions with their own identifiers
+
+
+def measure_components(
+    identified: tuple[ComponentMask, list[str | None]],
+    reported: Mapping[str, ReportedCandidate],
+    attention: Mapping[Region, NDArray[np.float32]],
+    prepared: PreparedStudy,
+    identity: str,
+    unknown_by_uid: Mapping[str | None, frozenset[Region]],
+) -> Findings:
+    """Measure the components.
+
+    Tracking UIDs come from the objects if available, else from the `identity` of the study.
+
+    Parameters
+    ----------
+    identified : tuple
+        From `components_of`.
+    reported : mapping
+        What the report states on each tracking UID.
+    attention : mapping of Region to (I, J, K) float32
+        Maps, 0 to 1, on the grid of the components; those of WT are measured.
+    unknown_by_uid : mapping
+        Parts that the segments of a tracking UID cannot state.
+    """
+    components, uids = identified
+    statements = [
+        ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
+        for uid in uids
+    ]
+    context = Context(
+        whole_tumour=None,
+        head=anatomy.head_of(prepared),
+        has_t1c=prepared.has_t1c,
+        identity=f"from DICOM|{identity}",
+        quality=prepared.quality,
+    )
+    evidence = Evidence([s.score for s in statements], attention=attention.get(Region.WT))
+    findings = describe(components, evidence, context)
+    candidates, unknown = [], {}
+    for candidate in findings.candidates:
+        first_voxel = np.unravel_index(
+            int(np.argmax(findings.components == candidate.id)), findings.components.shape
+        )
+        uid = uids[int(components.components[first_voxel]) - 1]
+        candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
+        unknown[candidate.id] = unknown_by_uid[uid]
+    with_kind = with_kinds(candidates, findings.components, prepared, context.head)
+    return as_stored(without_parts(replace(findings, candidates=with_kind), unknown))
+
+
+def with_origins(
+    findings: Findings,
+    sources: Mapping[str | None, Source],
+    methods: Methods,
+    listed_apart: set[str | None],
+) -> Findings:
+    """Record who flagged each candidate, how it was outlined, and whether it is listed apart.
+
+    Candidates without a source are of other programs.
+    """
+
+    def with_origin(candidate: Candidate) -> Candidate:
+        uid = candidate.tracking_uid
+        source = sources.get(uid, Source.SEGMENTATION)
+        method = methods.get(uid, methods.get(None))
+        if source is Source.READER:
+            by_hand = method is DrawingMethod.MANUAL
+            method = DrawingMethod.MANUAL if by_hand else DrawingMethod.SEMIAUTOMATIC
+            return replace(candidate, source=source, drawn=method)
+        method = None if source is Source.NETWORK else method
+        return replace(candidate, source=source, drawn=method, apart=uid in listed_apart)
+
+    candidates = tuple(map(with_origin, findings.candidates))
+    return replace(findings, candidates=candidates, conclusion=conclusion_of(candidates))
+
+
+def renumbered(findings: Findings, numbers: Mapping[str, int]) -> Findings:
+    """Restore the candidates' numbers; others get the next ones."""
+    known_ids = [numbers[c.tracking_uid] for c in findings.candidates if c.tracking_uid in numbers]
+    if not known_ids or len(set(known_ids)) < len(known_ids):
+        return findings
+    next_number = itertools.count(max(known_ids) + 1)
+    new_ids = np.zeros(len(findings.candidates) + 1, np.int32)
+    for candidate in findings.candidates:
+        uid = candidate.tracking_uid
+        new_ids[candidate.id] = numbers[uid] if uid in numbers else next(next_number)
+    renumbered = (replace(c, id=int(new_ids[c.id])) for c in findings.candidates)
+    candidates = tuple(sorted(renumbered, key=lambda c: c.id))
+    return replace(findings, candidates=candidates, components=new_ids[findings.components])
