@@ -242,6 +242,20 @@ def test_an_analysis_gets_the_memory_of_the_study_read_in_advance(
     qtbot.waitUntil(lambda: day._next_study._prefetched is not None, timeout=60_000)
 
 
+def test_a_study_read_in_advance_is_read_again_once_its_result_arrives(panel, listed, one, qtbot):
+    """It was read from the start when the reader went on to it."""
+    controller = listed.controller
+    next_study = controller._next_study
+    assert controller.open(listed.list_folder)
+    controller.open_row(listed.model.rows[1])
+    wait(qtbot, panel)
+    qtbot.waitUntil(lambda: next_study._prefetched is not None, timeout=60_000)
+    assert next_study._prefetched[1].result(60).result is None
+    (listed.list_folder / "c").symlink_to(one / "result")
+    controller._poll_database()
+    assert next_study._prefetched[1].result(60).result is not None
+
+
 def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, qtbot, prefer):
     """Chosen in the midst of a list, it held only once the list was opened again."""
     prefer()

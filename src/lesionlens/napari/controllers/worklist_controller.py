@@ -401,6 +401,7 @@ class WorklistController:
         if folder is None or self._opening is not None:
             return
         if self._next_study.lacks_result(folder):
+            self._next_study.forget()
             self.read_next()
 
     def _show_new_result(self) -> None:
