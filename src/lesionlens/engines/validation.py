@@ -346,7 +346,9 @@ def _probability_defect(values: Floats, enclosing: dict[Region, Floats]) -> tupl
 
 @contextmanager
 def images_unchanged(engine: object, prepared: PreparedStudy) -> Iterator[None]:
-    """Refuse a third-party engine that changes the images: torch writes to read-only arrays too.
+    """Refuse a third-party engine that changes the images or their positions in the patient.
+
+    Torch writes to read-only arrays too.
 
     Raises
     ------
@@ -366,10 +368,11 @@ def images_unchanged(engine: object, prepared: PreparedStudy) -> Iterator[None]:
         )
 
 
-def _checksum(prepared: PreparedStudy) -> tuple[int, int]:
-    """Return checksums of the images and the brain."""
-    images, brain = (np.ascontiguousarray(array) for array in (prepared.channels, prepared.brain))
-    return zlib.crc32(images.data), zlib.crc32(brain.data)
+def _checksum(prepared: PreparedStudy) -> tuple[int, ...]:
+    """Return checksums of the images, the brain and their positions in the patient."""
+    images = (prepared.channels, prepared.present, prepared.brain)
+    positions = (prepared.working.affine, prepared.native.affine, prepared.to_native)
+    return tuple(zlib.crc32(np.ascontiguousarray(array).data) for array in (*images, *positions))
 
 
 def _refusal(engine: object, defect: str, expected: str) -> PluginError:

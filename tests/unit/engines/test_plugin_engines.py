@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from types import SimpleNamespace
 
 import numpy as np
@@ -150,6 +151,22 @@ def test_an_engine_that_changes_its_input_is_named(name):
         array = getattr(prepared, name)
         array.setflags(write=True)
         array[..., :1] = 1
+        return Prediction(shares(), INFO)
+
+    with pytest.raises(PluginError, match="changed the images"):
+        predict(SimpleNamespace(predict=answer), head, context=SILENT)
+
+
+@pytest.mark.filterwarnings("ignore:.*not writable")
+@pytest.mark.parametrize("name", ["working.affine", "native.affine", "to_native", "present"])
+def test_an_engine_that_moves_the_images_is_named(name):
+    """As a crop does that shifts the grid's own origin: each finding would lie elsewhere."""
+    torch = pytest.importorskip("torch")
+    grids = {grid: replace(getattr(HEAD, grid)) for grid in ("working", "native")}
+    head = replace(HEAD, **grids, to_native=HEAD.to_native.copy(), present=HEAD.present.copy())
+
+    def answer(prepared, *, context):
+        torch.from_numpy(attrgetter(name)(prepared))[..., -1:].zero_()
         return Prediction(shares(), INFO)
 
     with pytest.raises(PluginError, match="changed the images"):

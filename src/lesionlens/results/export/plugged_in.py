@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError, PluginError
@@ -62,7 +67,42 @@ def write_third_party(exporter: Any, name: str, analysis: Analysis, staging: Pat
     -------
     Written or str
         Its files, or under `left_out` why it failed; or its reason for not running.
+
+    Raises
+    ------
+    PluginError
+        It changed the result.
     """
+    label = f"exporter {name!r}"
+    with _result_unchanged(exporter, label, analysis):
+        return _write(exporter, name, analysis, staging)
+
+
+@contextmanager
+def _result_unchanged(exporter: Any, label: str, analysis: Analysis) -> Iterator[None]:
+    """Refuse an exporter that changes the result, which may be written again from memory."""
+    checksum = _checksum(analysis)
+    yield
+    if _checksum(analysis) != checksum:
+        raise PluginError(
+            who=plugins.name_of(exporter, label),
+            why="changed the result that it was given",
+            expected="an exporter that changes a copy; analyse or open the study again",
+        )
+
+
+def _checksum(analysis: Analysis) -> tuple[int, ...]:
+    """Return checksums of what the result outlines and maps, and of its position."""
+    volumes = analysis.volumes
+    maps = (*volumes.probability.values(), *volumes.attention.values())
+    others = (volumes.labels, volumes.uncertainty, volumes.doubtful, volumes.cavity)
+    arrays = [volume.data for volume in (*maps, *others) if volume is not None]
+    arrays += [analysis.findings.components, volumes.labels.grid.affine]
+    return tuple(zlib.crc32(np.ascontiguousarray(array).data) for array in arrays)
+
+
+def _write(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:
+    """Run an exporter in a folder of its own; see `write_third_party`."""
     label = f"exporter {name!r}"
     if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
         return _NAMELESS_REQUIRED

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.third_party import install
 
+from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import Identity
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
@@ -141,3 +142,24 @@ def test_a_result_without_names_has_files_of_others_only_where_they_say_so(
     out, reason, _ = saved(monkeypatch, tmp_path, replace(analysis, options=hidden), more=more)
     assert (out / "mine").exists() is nameless
     assert (reason is None) is nameless
+
+
+@pytest.mark.filterwarnings("ignore:.*not writable")
+@pytest.mark.parametrize("part", ["volumes.labels.data", "findings.components"])
+def test_one_that_changes_the_result_is_refused_with_it(part, make, monkeypatch, tmp_path):
+    """The next export of the same window or script would hold what it left of the result."""
+    pytest.importorskip("torch")
+    analysis = make()
+    labels, findings = analysis.volumes.labels, analysis.findings
+    volumes = replace(analysis.volumes, labels=replace(labels, data=labels.data.copy()))
+    findings = replace(findings, components=findings.components.copy())
+    how = {"done": f"(torch.from_numpy(analysis.{part}).zero_(), (path,))[1]"}
+    with pytest.raises(PluginError, match=r"crooked 0\.7 changed the result"):
+        saved(
+            monkeypatch,
+            tmp_path,
+            replace(analysis, volumes=volumes, findings=findings),
+            more="    import torch; globals()['torch'] = torch",
+            **how,
+        )
+    assert not (tmp_path / "out").exists()

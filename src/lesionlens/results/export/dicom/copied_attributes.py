@@ -63,13 +63,18 @@ _DESCRIPTION = (*TYPE_2, *PATIENT, *STUDY, *TRIAL)
 PATIENT_AND_STUDY = ("StudyInstanceUID", *_DESCRIPTION)
 """What every object states of its patient and study."""
 COPIED = (*UIDS, *_DESCRIPTION, *EQUIPMENT)
+LOSSY_COMPRESSION = (
+    "LossyImageCompression",
+    "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)
 GEOMETRY = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
     *("SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "PositionReferenceIndicator"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("DimensionOrganizationSequence", "DimensionIndexSequence", "InstanceNumber"),
-    *("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"),
+    *LOSSY_COMPRESSION,
 )
 """Attributes of image identity, geometry and compression: used unchanged, except the spacing and
 a missing thickness of the slices.

@@ -25,6 +25,7 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.contours import empty_object, image_item
+from lesionlens.results.export.dicom.copied_attributes import LOSSY_COMPRESSION
 from lesionlens.results.export.dicom.ko import best_frame
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment
@@ -63,7 +64,18 @@ def build_key_slices(
         pictures.append(_render_frame(grey, own_segments, frame, sources, caption))
     key_slices = _describe(analysis, sources, np.stack(pictures), candidates)
     key_slices.SourceImageSequence = Sequence(image_item(sources, n) for n in dict.fromkeys(frames))
+    _state_lossy_compression(key_slices, [sources.reference(frame)[0] for frame in frames])
     return key_slices
+
+
+def _state_lossy_compression(key_slices: Dataset, shown: list[Dataset]) -> None:
+    """State whether a source image had a lossy compression; a derived image keeps it (PS3.3)."""
+    lossy = next((image for image in shown if image.get("LossyImageCompression") == "01"), None)
+    key_slices.LossyImageCompression = "00"
+    if lossy is not None:
+        for keyword in LOSSY_COMPRESSION:
+            if keyword in lossy:
+                setattr(key_slices, keyword, getattr(lossy, keyword))
 
 
 def _render_frame(

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -85,6 +86,23 @@ def test_key_slices_are_one_picture_a_candidate_with_the_notice_burned_in(make, 
         assert (picture == segment_colour).all(axis=-1).any()  # the outline of the whole tumour
         assert (picture[:26] == 255).all(axis=-1).sum() > 100  # words
     assert list(found.FrameLabelVector) == ["Candidate 1", "Candidate 2"]
+
+
+def test_key_slices_of_a_lossy_source_state_its_compression(make, tmp_path):
+    """A program that shows them beside the scan would otherwise call them lossless."""
+    analysis = make(dicom=True)
+    assert written(analysis, tmp_path)["key_slices"].LossyImageCompression == "00"
+    for path in filter(Path.is_file, analysis.study.root.rglob("*")):
+        image = pydicom.dcmread(path)
+        image.LossyImageCompression, image.LossyImageCompressionRatio = "01", "10"
+        image.LossyImageCompressionMethod = "ISO_15444_1"
+        image.save_as(path)
+    (tmp_path / "lossy").mkdir()
+    objects = written(analysis, tmp_path / "lossy")
+    for name in ("key_slices", "seg", "attention"):
+        found = objects[name]
+        assert (found.LossyImageCompression, found.LossyImageCompressionRatio) == ("01", 10), name
+        assert found.LossyImageCompressionMethod == "ISO_15444_1", name
 
 
 def test_the_burned_in_words_name_the_candidate_and_what_a_reader_made_of_it(
