@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGING = REPOSITORY / "packaging"
@@ -249,3 +251,19 @@ def test_the_wheel_stays_small(tmp_path):
     assert size <= LARGEST_MB
     page = (REPOSITORY / "docs/how-to/packaging.md").read_text("utf-8")
     assert f"{size:.0f} MB, within a tested limit of {LARGEST_MB} MB" in page
+
+
+def test_the_window_asks_for_no_pyside_that_napari_excludes():
+    """6.7.0 ends in a segmentation fault when the window closes."""
+    pytest.importorskip("napari")
+    of_napari = Requirement(
+        next(r for r in requires("napari") or () if "PySide6" in r and "pyside6" in r)
+    )
+    gui = [Requirement(line) for line in PROJECT["optional-dependencies"]["gui"]]
+    ours = next(r for r in gui if r.name == "PySide6-Essentials")
+    bounds = {str(s.version) for s in of_napari.specifier}
+    releases = {*bounds, *(f"{version}.0" for version in bounds if version.count(".") == 1)}
+    assert releases
+    assert {r for r in releases if r in ours.specifier} <= {
+        r for r in releases if r in of_napari.specifier
+    }
