@@ -18,7 +18,7 @@ import pytest
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import PATIENCE_MS, wait
+from tests.gui.window import PATIENCE_MS, threads_ended, wait
 
 from lesionlens.base.process.memory import release_memory
 from lesionlens.napari.loading import smallest_dtype
@@ -83,6 +83,7 @@ def read_one(panel, qtbot, analysis, root):
     refs = [weakref.ref(a) for a in arrays if isinstance(a, np.ndarray) and id(a) not in kept]
     panel.actions_.close()
     qtbot.wait(50)
+    threads_ended(qtbot)
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     assert panel.session.state.study is None
     assert not panel.viewer.layers
@@ -139,6 +140,7 @@ def analyse_one(panel, qtbot, root):
     panel.commands.run("accept")
     panel.actions_.close()
     qtbot.wait(50)
+    threads_ended(qtbot)
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 

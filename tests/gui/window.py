@@ -5,6 +5,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QMessageBox, QWidget
 
+from lesionlens.napari.qt import threads
 from lesionlens.site.database.records import ReadKey
 
 CONTROLS = (QAbstractButton, QComboBox, QLineEdit)
@@ -18,6 +19,12 @@ PATIENCE_MS = 120_000
 def wait(qtbot, panel):
     """Wait until no job of a panel or dialog runs."""
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
+
+
+def threads_ended(qtbot):
+    """Wait until every thread of the windows has ended, and what it was given is freed."""
+    kept = threads._custodian
+    qtbot.waitUntil(lambda: not (kept._running or kept._ended), timeout=PATIENCE_MS)
 
 
 def settled(panel, qtbot):

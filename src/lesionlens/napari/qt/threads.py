@@ -20,7 +20,7 @@ from lesionlens.base.process.collector import collect_if_due, pause, resume
 
 T = TypeVar("T")
 
-_INTERVAL_MS = 200
+_INTERVAL_MS = 50
 
 
 class _Work(NamedTuple):
