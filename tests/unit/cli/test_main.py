@@ -148,10 +148,13 @@ def test_a_reader_who_stops_reading_gets_no_traceback():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
-@pytest.mark.parametrize("as_error", [False, True])
+@pytest.mark.parametrize("then", ["raise", "raise ImportError('no') from None", "pass"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_while_the_command_line_is_imported_is_one(number, as_error):
-    """The signal arrives in the first import; some packages make an error of their own of it."""
+def test_an_interrupt_while_the_command_line_is_imported_is_one(number, then):
+    """The signal arrives in the first import; some packages make an error of their own of it.
+
+    Python discards what is raised in the callback of a weakref, as in the lock of a module.
+    """
     code = f"""
 import os, sys
 class Finder:
@@ -160,7 +163,7 @@ class Finder:
             try:
                 exec("os.kill(os.getpid(), {int(number)})")  # as the methods of a dataclass are
             except KeyboardInterrupt:
-                raise (ImportError("no") if {as_error} else KeyboardInterrupt) from None
+                {then}
 sys.meta_path.insert(0, Finder())
 from lesionlens.__main__ import run
 sys.exit(run())
