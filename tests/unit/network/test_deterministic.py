@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ def _three_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
+    assert thread_count() == 3, "a block left its number of threads behind"
     torch.set_num_threads(before)
 
 
@@ -87,11 +90,12 @@ def test_the_last_of_several_analyses_restores_what_the_program_allows():
     torch.set_float32_matmul_precision("medium")
     first, second = fixed_threads(1), fixed_threads(1)
     try:
-        first.__enter__()
-        second.__enter__()
-        first.__exit__(None, None, None)
-        assert torch.get_float32_matmul_precision() == "highest"
-        second.__exit__(None, None, None)
-        assert torch.get_float32_matmul_precision() == "medium"
+        with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+            one.submit(first.__enter__).result()
+            other.submit(second.__enter__).result()
+            one.submit(first.__exit__, None, None, None).result()
+            assert torch.get_float32_matmul_precision() == "highest"
+            other.submit(second.__exit__, None, None, None).result()
+            assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
