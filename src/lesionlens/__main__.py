@@ -29,10 +29,11 @@ def run() -> int:
     except (Exception, KeyboardInterrupt):  # an import may turn the interrupt into another error
         if not received_signals:
             raise
-    if received_signals:  # also if Python discarded the interrupt, as in a callback of a weakref
-        sys.stderr.write(f"lesionlens: {INTERRUPTED}\n")
-        return 130
-    return run_command()
+    else:
+        if not received_signals:  # Python discards an interrupt in the callback of a weakref
+            return run_command()
+    sys.stderr.write(f"lesionlens: {INTERRUPTED}\n")
+    return 130
 
 
 if __name__ == "__main__":
