@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -16,6 +15,7 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import LesionClass, Region, without_enhancing
 from lesionlens.base.record_validation import validated_record
+from lesionlens.base.records.arrays import checksums
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -372,7 +372,7 @@ def _checksum(prepared: PreparedStudy) -> tuple[int, ...]:
     """Return checksums of the images, the brain and their positions in the patient."""
     images = (prepared.channels, prepared.present, prepared.brain)
     positions = (prepared.working.affine, prepared.native.affine, prepared.to_native)
-    return tuple(zlib.crc32(np.ascontiguousarray(array).data) for array in (*images, *positions))
+    return checksums((*images, *positions))
 
 
 def _refusal(engine: object, defect: str, expected: str) -> PluginError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,19 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def checksums(arrays: Iterable[NDArray[Any]]) -> tuple[int, ...]:
+    """Return the CRC-32 of each array's values, to find out later whether one was changed.
+
+    A read-only array can be written to by other libraries, such as torch.
+
+    Examples
+    --------
+    >>> checksums([np.array([1], np.uint8)]) == checksums([np.array([1], np.uint8)])
+    True
+    """
+    return tuple(zlib.crc32(np.ascontiguousarray(array).data) for array in arrays)
 
 
 def enhancing_as_core(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

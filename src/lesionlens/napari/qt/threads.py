@@ -10,8 +10,9 @@ garbage collector, which otherwise runs in any thread that allocates, runs on th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from qtpy.QtCore import QCoreApplication, QTimer
@@ -63,6 +64,17 @@ class _Custodian:
 _custodian = _Custodian()
 
 
+@contextmanager
+def _paused_from_start() -> Iterator[None]:
+    """Pause the collector for a thread that is started in the block and resumes it at its end."""
+    pause()
+    try:
+        yield
+    except RuntimeError:  # the pool is shut down, or the system starts no more threads
+        resume()
+        raise
+
+
 def start_thread(
     name: str, function: Callable[..., object], *arguments: Any, is_daemon: bool = True
 ) -> threading.Thread:
@@ -87,24 +99,16 @@ def start_thread(
             resume()
 
     thread = threading.Thread(target=run, name=name, daemon=is_daemon)
-    pause()
-    try:
+    with _paused_from_start():
         thread.start()
-    except RuntimeError:  # the system starts no more threads
-        resume()
-        raise
     _custodian.keep(lambda: not thread.is_alive(), run)
     return thread
 
 
 def submit(pool: Executor, function: Callable[..., T], *arguments: Any) -> Future[T]:
     """Run a function in a thread of a pool, as `start_thread` does; called on the main thread."""
-    pause()
-    try:
+    with _paused_from_start():
         future = pool.submit(function, *arguments)
-    except RuntimeError:  # the pool is shut down
-        resume()
-        raise
     future.add_done_callback(lambda _: resume())
     _custodian.keep(future.done, (function, arguments))
     return future

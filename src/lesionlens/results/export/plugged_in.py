@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,14 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError, PluginError
 from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import Extra, Identity, Region
 from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import checksums
 from lesionlens.base.records.parts import MAPS
 from lesionlens.base.text import encodable, is_writable
 from lesionlens.imaging.reading.dicom.documents import SENT
@@ -98,7 +96,7 @@ def _checksum(analysis: Analysis) -> tuple[int, ...]:
     others = (volumes.labels, volumes.uncertainty, volumes.doubtful, volumes.cavity)
     arrays = [volume.data for volume in (*maps, *others) if volume is not None]
     arrays += [analysis.findings.components, volumes.labels.grid.affine]
-    return tuple(zlib.crc32(np.ascontiguousarray(array).data) for array in arrays)
+    return checksums(arrays)
 
 
 def _write(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:

@@ -98,7 +98,7 @@ def identity_of(study: Study, listed: StudyIdentity = UNKNOWN_IDENTITY) -> Study
     born, sex = _date(values["PatientBirthDate"]), values["PatientSex"]
     return StudyIdentity(
         study=name,
-        patient=values["PatientName"].replace("^", " ").strip(),
+        patient=_readable_name(values["PatientName"]),
         number=values["PatientID"] or listed.number,
         born=" · ".join(part for part in (born and f"born {born}", sex) if part),
         date=_date(values["StudyDate"]) or listed.date,
@@ -110,10 +110,15 @@ def identity_of_result(result: Path) -> StudyIdentity:
     visit = visit_of_result(result)
     return StudyIdentity(
         study=result.name,
-        patient=visit.patient.name.replace("^", " ").strip(),
+        patient=_readable_name(visit.patient.name),
         number=visit.patient.id,
         date=visit.date,
     )
+
+
+def _readable_name(name: str) -> str:
+    """Return a DICOM person name (PN) without its separators."""
+    return name.replace("^", " ").strip()
 
 
 def _date(text: str) -> str:
