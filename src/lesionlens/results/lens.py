@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,28 +46,29 @@ _ENGINE_HINT = (
 
 
 class Lens:
-    """The whole analysis with one engine; loads it once, analyses any number of studies.
+    """The whole analysis with one engine, which is loaded once for any number of studies.
 
-    Several threads may share one: studies are read and prepared side by side, and the engine takes
-    one at a time. Pickled, as for another process, it loads its engine again there; an engine of
-    your own is pickled with it.
+    Several threads may share a `Lens`: studies are read and prepared concurrently, and the engine
+    processes one at a time. A pickled `Lens` loads its engine again in the other process; an engine
+    object that you passed is pickled with it.
 
     Parameters
     ----------
     device : str
         "auto" (the GPU where there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
-        A weights file in place of those in use; "default" or "synthetic", those in the package;
-        or a version that was accepted on this machine, such as "v1".
+        A weights file; "default" or "synthetic" for the shipped weights; or a version that was
+        accepted on this machine, such as "v1". None for the weights in use.
     bundle : str or Path, optional
         A MONAI bundle's folder: its network is used instead of the built-in one.
     engine : str, Engine or Future
-        Name of an installed engine (entry-point group `lesionlens.engines`), or one of your own;
-        with a server the name of one of its models, "lens" for its first. Or one that is still
-        being loaded (`EngineChoice.start_loading`): meanwhile the first study is prepared.
+        Name of an installed engine (entry-point group `lesionlens.engines`), or an engine object.
+        With a server: the name of one of its models, "lens" for its first. A Future is an engine
+        that is still being loaded (`EngineChoice.start_loading`): meanwhile the first study is
+        prepared.
     server : str or ServerAddress, optional
-        Where `lesionlens serve` runs: its network decides instead of one here, and only the
-        brain's voxels are sent there. Device, weights, bundle and precision are then the server's.
+        Address of `lesionlens serve`. Its network is used instead of a local one, and only the
+        brain's voxels are sent. Device, weights, bundle and precision are then the server's.
     precision : ComputePrecision or str
         "auto" (float32 on a CPU, bfloat16 on a CUDA or XPU device), "float32" or "bfloat16".
 
@@ -173,16 +174,15 @@ class Lens:
             if (quality_check := name_check.result()) is not None:
                 prepared = replace(prepared, quality=(*prepared.quality, quality_check))
             with exclusive_use(engine, context), retained_memory():
-                prediction, probability, cavity, flagged, explained = _run_engine(
-                    engine, prepared, context, first
-                )
+                detection = _run_engine(engine, prepared, context, first)
+            prediction, explained = detection.prediction, detection.explained
             with context.stage("measures"):
                 findings, doubtful = study_findings(
                     prepared,
                     prediction,
-                    flagged,
+                    detection.flagged,
                     explained.evidence,
-                    probability,
+                    detection.probability,
                     identity_of(study, inputs.result()),
                 )
         trained_on = _trained_on(prediction.engine, prepared)
@@ -195,17 +195,17 @@ class Lens:
             inputs=inputs.result().files,
             series=inputs.result().series,
             started=started,
-            notices=(*warnings, *prediction.notices, *flagged.notices, *explained.notices),
+            notices=(*warnings, *detection.notices),
             trained_on=trained_on,
         )
-        volumes = _volumes(prepared, flagged, explained, probability, doubtful, cavity)
+        volumes = _volumes(prepared, detection, doubtful)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)
         return Result(analysis, prediction, engine)
 
     def _prepare_study(
         self, study: Study, context: RunContext, options: PrepareOptions
     ) -> PreparedStudy:
-        """Prepare the study; an engine that turns out not to load ends it early."""
+        """Prepare the study; stop early if the engine, loaded meanwhile, fails to load."""
         pending_engine = self._engine
         if not isinstance(pending_engine, Future):
             return prepare(study, context, options)
@@ -222,12 +222,31 @@ class Lens:
             raise
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Detection:
+    """The results of all steps that use the engine."""
+
+    prediction: Prediction
+    """On the working grid."""
+    probability: Mapping[Region, Floats]
+    """(I, J, K) float32 each, on the native grid."""
+    cavity: Volume | None
+    """The resection cavity on the native grid; None if the engine outlines none."""
+    flagged: Flagged
+    explained: Explanations
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The notices of all these steps."""
+        return (*self.prediction.notices, *self.flagged.notices, *self.explained.notices)
+
+
 def _run_engine(
     engine: Engine,
     prepared: PreparedStudy,
     context: RunContext,
     first: preliminary.Listener | None,
-) -> tuple[Prediction, dict[Region, Floats], Volume | None, Flagged, Explanations]:
+) -> _Detection:
     """Run all steps that use the engine."""
     preliminary.notify(engine, prepared, context, first)
     with context.stage("network"):
@@ -241,7 +260,7 @@ def _run_engine(
         flagged = find(prediction, probability, prepared.native, cavity)
     with context.stage("explanations"):
         explained = explain(engine, prepared, prediction, flagged, probability, context=context)
-    return prediction, probability, cavity, flagged, explained
+    return _Detection(prediction, probability, cavity, flagged, explained)
 
 
 def _check_arguments(study: object, options: object, context: object, first: object) -> None:
@@ -259,7 +278,7 @@ def _check_arguments(study: object, options: object, context: object, first: obj
 
 
 def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence, ...]:
-    """Return the sequences of a study that were in the training data."""
+    """Return the sequences of this study whose scans were in the training data."""
     training_digests, study_digests = engine.trained_on, (prepared.scans, prepared.intensities)
     return tuple(
         s for s in MrSequence if not training_digests.isdisjoint(d.get(s) for d in study_digests)
@@ -267,28 +286,24 @@ def _trained_on(engine: EngineInfo, prepared: PreparedStudy) -> tuple[MrSequence
 
 
 def _volumes(
-    prepared: PreparedStudy,
-    flagged: Flagged,
-    explained: Explanations,
-    probability: Mapping[Region, Floats],
-    doubtful: NDArray[np.uint16] | None,
-    cavity: Volume | None,
+    prepared: PreparedStudy, detection: _Detection, doubtful: NDArray[np.uint16] | None
 ) -> Volumes:
-    grid, evidence = prepared.native, explained.evidence
-    uncertainty, by_sequence = evidence.uncertainty, evidence.by_sequence
+    """Collect the volumes on the native grid; `doubtful` as returned by `study_findings`."""
+    grid, explained = prepared.native, detection.explained
+    uncertainty, by_sequence = explained.evidence.uncertainty, explained.evidence.by_sequence
     return Volumes(
-        labels=Volume(flagged.components.labels, grid),
-        probability={r: Volume(p, grid) for r, p in probability.items()},
+        labels=Volume(detection.flagged.components.labels, grid),
+        probability={r: Volume(p, grid) for r, p in detection.probability.items()},
         attention={r: Volume(a, grid) for r, a in explained.attention.items()},
         uncertainty=None if uncertainty is None else Volume(uncertainty, grid),
         evidence=None if by_sequence is None else by_sequence.by_voxel,
         doubtful=None if doubtful is None else Volume(doubtful, grid),
-        cavity=cavity,
+        cavity=detection.cavity,
     )
 
 
 def _name_quality_check(study: Study) -> QualityCheck | None:
-    """Check whether the only image of a study is what it is called; several are compared later."""
+    """Check the sequence name of a study's only image; several are compared in `prepare`."""
     if len(study.series) != 1:
         return None
     from lesionlens.imaging.reading.sequence_from_image import (  # noqa: PLC0415  slow to import

@@ -30,7 +30,7 @@ class InstanceTargets(NamedTuple):
     """Target instances of one volume, at 1/2 of the padded grid."""
 
     classes: Tensor
-    """(N,) int64, number of a `Kind`."""
+    """(N,) int64, index of a `LesionClass`."""
     masks: Tensor
     """(N, I, J, K) float32 fractions."""
     boxes: Tensor

@@ -63,8 +63,8 @@ class FolderSource:
     stage, config
         Window size; augmentation, and number of cases kept in memory.
     vary_mm : float or None
-        Voxel edge of whole real brains, which are augmented (`training.variation`) and cropped to
-        the stage's window; None for synthetic volumes, which are not augmented.
+        Voxel edge of whole real brains, which are augmented (`training.augmentation`) and cropped
+        to the stage's window; None for synthetic volumes, which are not augmented.
     """
 
     def __init__(

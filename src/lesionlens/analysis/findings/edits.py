@@ -1,7 +1,7 @@
 """Apply readers' edits: measure edited outlines again, and keep the network's own.
 
-The network's findings are never changed. `applied` returns the edited analysis, which keeps the
-network's as `original`; `unedited` returns that one.
+The network's findings are never changed: `applied` returns an edited copy of the analysis, which
+keeps them as `Analysis.original`.
 """
 
 from __future__ import annotations

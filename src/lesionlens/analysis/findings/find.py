@@ -35,7 +35,7 @@ class Flagged:
 
     components: ComponentMask
     scores: Sequence[float] = ()
-    """Score of each component of `marked`, 0 to 1, from the first pass; empty without one."""
+    """Score of each component of `components`, 0 to 1, from the first pass; empty without one."""
     first_pass_voxels: Sequence[ComponentVoxels] = ()
     """Each component on the first pass's grid; empty without one."""
     dismissed: ComponentMask | None = None

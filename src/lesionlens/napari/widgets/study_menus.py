@@ -21,7 +21,7 @@ def recent_menu(parent: QWidget, title: str, kind: str, then: Callable[[Path], o
     Parameters
     ----------
     kind : str
-        `recent.STUDIES` or `recent.LISTS`.
+        `recent_paths.STUDIES` or `recent_paths.LISTS`.
     """
 
     def fill(menu: QMenu) -> None:

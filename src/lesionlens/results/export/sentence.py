@@ -98,7 +98,7 @@ class Sentences:
     Parameters
     ----------
     language : str
-        As for `words.load`.
+        As for `report_texts.load`.
     template : str
         A site's template from `read_template`; empty for the language's default.
 

@@ -1,9 +1,9 @@
 """`studies.sqlite`: studies of a folder, outcomes of analyses, acts of readers.
 
-A batch opens it without readers. An act is on disk when `add` returns (write-ahead log,
-synchronised at every commit); after a power failure or kill an incomplete transaction is rolled
-back. Several processes may use a list at a time: one for reading, one for analysing ahead. With
-readers the database must be on a local disk, not on a network share.
+A batch opens it without readers. An act is on disk when `add_acts` returns (write-ahead
+log, synchronised at every commit); after a power failure or kill an incomplete transaction is
+rolled back. Several processes may use a list at a time: one for reading, one for analysing ahead.
+With readers the database must be on a local disk, not on a network share.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ class WorklistDatabase:
         Parameters
         ----------
         analysis : str
-            Key of the analysis, as in `add`.
+            Key of the analysis, as in `add_acts`.
         """
         acts_by_read = self._acts("WHERE analysis = ?", analysis)
         names = {act.outline for acts in acts_by_read.values() for act in acts} - {None}

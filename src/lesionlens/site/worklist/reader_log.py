@@ -116,12 +116,12 @@ def recover_review(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
 
 
 def logged(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
-    """Return all decisions and signed responses in the logs; parameters as of `recovered`."""
+    """Return all decisions and signed responses in the logs; parameters as of `recover_review`."""
     return _all_decisions(_logged_reviews_of_candidates(analysis, key, folder))
 
 
 def logged_signature(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
-    """Return the valid signature in the logs, or none; parameters as of `recovered`."""
+    """Return the valid signature in the logs, or none; parameters as of `recover_review`."""
     reviews = _logged_reviews_of_candidates(analysis, key, folder)
     newest = next((review for review in reviews if review.events), Review())
     return frozenset(newest.events[-1:] if newest.signed is not None else ())

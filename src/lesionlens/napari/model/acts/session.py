@@ -1,7 +1,7 @@
 """All acts on the open study and the display choices, without Qt and napari.
 
-The session is the only mutable object of the window. It holds a frozen `State`; every act replaces
-it and emits `changed`. The screen is computed from the state by `screen.resolve`.
+The session holds the window's frozen `State`; every act replaces it and emits
+`StateHolder.changed`. What is painted is computed from the state by `view_model.view_model_of`.
 """
 
 from __future__ import annotations
