@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lesionlens.base.array_ops import Array, Device, namespace, to_numpy
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import network_input
+from lesionlens.engines.network_input import NetworkInput, make_network_input
 
 Floats = NDArray[np.float32]
 Key = tuple[object, ...]
@@ -31,14 +31,14 @@ class PassCache:
 
     def __init__(self, spacing_mm: float, device: Device) -> None:
         self._spacing_mm, self._device = spacing_mm, device
-        self._last: tuple[PreparedStudy, network_input.NetworkInput] | None = None
+        self._last: tuple[PreparedStudy, NetworkInput] | None = None
         self._predictions: dict[Key, Floats] = {}
 
-    def input_for(self, prepared: PreparedStudy) -> network_input.NetworkInput:
+    def input_for(self, prepared: PreparedStudy) -> NetworkInput:
         """Return the network input of a study; computed if it is not the last study."""
         if self._last is None or self._last[0] is not prepared:
-            study = network_input.make_network_input(prepared, self._spacing_mm, self._device)
-            self._last, self._predictions = (prepared, study), {}
+            network_input = make_network_input(prepared, self._spacing_mm, self._device)
+            self._last, self._predictions = (prepared, network_input), {}
         return self._last[1]
 
     def store(self, perturbation: InputPerturbation, probability: Array) -> None:
@@ -63,7 +63,7 @@ class PassCache:
             Yields for each input its (R, I, J, K) probability, whole tumour first, mirrored if the
             input is. Results before a cancellation are cached.
         """
-        study = self.input_for(prepared)
+        network_input = self.input_for(prepared)
         missing = {_key(perturbation): perturbation for group in groups for perturbation in group}
         missing = {
             key: perturbation
@@ -90,7 +90,8 @@ class PassCache:
         if all(len(group) == 1 and group[0].alone for group in groups):
             inner = np.stack([predictions[_key(group[0])][1:] for group in groups])
         has_inner = inner is not None and inner.shape[1] > 0
-        return PerturbedPrediction(np.stack(means), study.grid, inner if has_inner else None)
+        grid = network_input.grid
+        return PerturbedPrediction(np.stack(means), grid, inner if has_inner else None)
 
 
 def _key(perturbation: InputPerturbation) -> Key:

@@ -31,7 +31,7 @@ from lesionlens.base.records.prediction import (
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext, TimeLimit
 from lesionlens.engines import device as devices
-from lesionlens.engines import gradcam, network_input
+from lesionlens.engines import gradcam
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle import maps as bundle_maps
@@ -39,6 +39,7 @@ from lesionlens.engines.bundle.attention_queries import AttentionQueries, window
 from lesionlens.engines.bundle.maps import Reader
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
+from lesionlens.engines.network_input import NetworkInput, grid_at, make_network_input
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.network.deterministic import with_threads
 
@@ -68,10 +69,10 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Examined:
-    """One study and the network's prediction: (R, I, J, K) probabilities on `study.grid`."""
+    """One study and the network's prediction: (R, I, J, K) probabilities on the input's grid."""
 
     prepared: PreparedStudy
-    study: network_input.NetworkInput
+    network_input: NetworkInput
     probabilities: Tensor
 
 
@@ -165,7 +166,7 @@ class BundleEngine:
         omitted = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
         return Prediction(
             probability=bundle_maps.nested(
-                examined.probabilities, self._channels(), examined.study.grid, prepared
+                examined.probabilities, self._channels(), examined.network_input.grid, prepared
             ),
             engine=self.info,
             trace=trace,
@@ -175,17 +176,19 @@ class BundleEngine:
             cavity=None
             if self._bundle.cavity is None
             else bundle_maps.to_working_grid(
-                examined.probabilities[self._bundle.cavity], examined.study.grid, prepared
+                examined.probabilities[self._bundle.cavity], examined.network_input.grid, prepared
             ),
         )
 
     def _examine(self, prepared: PreparedStudy, context: RunContext) -> _Examined:
         """Run the network once on the whole study, as MONAI would; the last study is cached."""
         if self._last is None or self._last.prepared is not prepared:
-            study = self._cache.input_for(prepared)
-            passes = self._windows(study.grid)
+            network_input = self._cache.input_for(prepared)
+            passes = self._windows(network_input.grid)
             with interruptible(self._network, RUN, context, passes=passes):
-                self._last = _Examined(prepared, study, self._probabilities(self._input(study)))
+                self._last = _Examined(
+                    prepared, network_input, self._probabilities(self._input(network_input))
+                )
         return self._last
 
     def _unperturbed(
@@ -196,10 +199,11 @@ class BundleEngine:
         It is computed with the same settings as perturbed predictions; the first pass is reused if
         the settings are equal, or if the time is up.
         """
-        whole_tumour, study = examined.probabilities[self._whole_tumour_channel], examined.study
+        network_input = examined.network_input
+        whole_tumour = examined.probabilities[self._whole_tumour_channel]
         if self._precision is ComputePrecision.FLOAT32:
             self._cache.store(
-                self._reduced_perturbation(InputPerturbation(), study), whole_tumour[None]
+                self._reduced_perturbation(InputPerturbation(), network_input), whole_tumour[None]
             )
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
@@ -210,7 +214,7 @@ class BundleEngine:
                     context=limit.context,
                 )
                 return prediction, time.perf_counter() - started
-        return PerturbedPrediction(whole_tumour.cpu().numpy()[None], study.grid), pass_s
+        return PerturbedPrediction(whole_tumour.cpu().numpy()[None], network_input.grid), pass_s
 
     def _trace(self, examined: _Examined, context: RunContext) -> Trace:
         """Return the attention maps with callbacks for probes and single layers."""
@@ -231,7 +235,7 @@ class BundleEngine:
             self._reader,
             lambda: self._input(self._cache.input_for(examined.prepared)),
             probabilities,
-            examined.study.grid,
+            examined.network_input.grid,
             examined.prepared,
             bundle_maps.to_working_grid,
         )
@@ -249,7 +253,7 @@ class BundleEngine:
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`: the bundle's own spacing."""
-        return network_input.grid_at(prepared, self._bundle.spacing_mm)
+        return grid_at(prepared, self._bundle.spacing_mm)
 
     @devices.on_placement_device
     @with_threads(_THREADS)
@@ -261,16 +265,17 @@ class BundleEngine:
         context: RunContext,
     ) -> PerturbedPrediction:
         """Run the network on each perturbation; see `engines.engine.SupportsPerturbation`."""
-        study = self._cache.input_for(prepared)
+        network_input = self._cache.input_for(prepared)
         groups = [
-            [self._reduced_perturbation(perturbation, study)] for perturbation in perturbations
+            [self._reduced_perturbation(perturbation, network_input)]
+            for perturbation in perturbations
         ]
 
         def predict_missing(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
-            passes = len(inputs) * self._windows(study.grid)
+            passes = len(inputs) * self._windows(network_input.grid)
             with interruptible(self._network, PERTURBATION, context, passes=passes):
                 for perturbation in inputs:
-                    yield self._probabilities(self._input(study, perturbation), fast=True)[
+                    yield self._probabilities(self._input(network_input, perturbation), fast=True)[
                         self._whole_tumour_channel
                     ][None]
 
@@ -314,23 +319,23 @@ class BundleEngine:
         )
 
     def _reduced_perturbation(
-        self, perturbation: InputPerturbation, study: network_input.NetworkInput
+        self, perturbation: InputPerturbation, network_input: NetworkInput
     ) -> InputPerturbation:
         """Return the equivalent perturbation, reduced to the sequences that the network reads."""
-        flags = zip(MrSequence, perturbation.keep, study.present, strict=True)
+        flags = zip(MrSequence, perturbation.keep, network_input.present, strict=True)
         read = {s for s, keep, is_present in flags if keep and is_present} & {
             *self._bundle.sequences
         }
         return replace(perturbation, keep=InputPerturbation.showing(read).keep)
 
     def _input(
-        self, study: network_input.NetworkInput, perturbation: InputPerturbation | None = None
+        self, network_input: NetworkInput, perturbation: InputPerturbation | None = None
     ) -> Tensor:
         """Return the (1, C, I, J, K) input for a perturbation of the study."""
-        reduced = self._reduced_perturbation(perturbation or InputPerturbation(), study)
+        reduced = self._reduced_perturbation(perturbation or InputPerturbation(), network_input)
         order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
-        keep = torch.tensor(reduced.keep, device=study.channels.device)
-        x: Tensor = (study.channels * keep[:, None, None, None])[:, order]
+        keep = torch.tensor(reduced.keep, device=network_input.channels.device)
+        x: Tensor = (network_input.channels * keep[:, None, None, None])[:, order]
         if reduced.hidden is not None:
             x = x.masked_fill(torch.from_numpy(reduced.hidden).to(x.device), 0.0)
         return x.flip(2) if reduced.mirrored else x
@@ -395,28 +400,28 @@ class BundleEngine:
         probabilities = torch.stack(
             [examined.probabilities[channel] for channel in channels.values()]
         )
-        x = self._input(examined.study)
+        x = self._input(examined.network_input)
         attention_maps = bundle_maps.attention(self._reader, x, probabilities)
         maps = dict(zip(channels, attention_maps, strict=True))
         return bundle_maps.weights(
-            maps, examined.study.grid, examined.prepared
+            maps, examined.network_input.grid, examined.prepared
         ), "all transformer blocks"
 
     def _attributed(
         self, examined: _Examined, method: str, channels: Mapping[Region, int], context: RunContext
     ) -> tuple[dict[Region, Floats], str]:
         """Attribute at 2 mm or coarser, or in one window if the input size is fixed."""
-        study = examined.study
+        network_input = examined.network_input
         if self._bundle.fixed:
             box = window_about_peak(
                 examined.probabilities[self._whole_tumour_channel], self._bundle.window
             )
         else:
             edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
-            study = network_input.make_network_input(examined.prepared, edge_mm, self._device)
-            i, j, k = study.grid.shape
+            network_input = make_network_input(examined.prepared, edge_mm, self._device)
+            i, j, k = network_input.grid.shape
             box = slice(0, i), slice(0, j), slice(0, k)
-        x = self._input(study)[(slice(None), slice(None), *box)]
+        x = self._input(network_input)[(slice(None), slice(None), *box)]
         edges = [-(-n // _STRIDES) * _STRIDES for n in x.shape[2:]]
         x = bundle_maps.padded(x, self._bundle.window if self._bundle.fixed else edges)
         if method == OCCLUSION:
@@ -429,6 +434,6 @@ class BundleEngine:
         size = [side.stop - side.start for side in box]
         maps = {}
         for region, attribution in attributions.items():
-            maps[region] = torch.zeros(study.grid.shape, device=self._device)
+            maps[region] = torch.zeros(network_input.grid.shape, device=self._device)
             maps[region][box] = attribution[: size[0], : size[1], : size[2]]
-        return bundle_maps.weights(maps, study.grid, examined.prepared), name
+        return bundle_maps.weights(maps, network_input.grid, examined.prepared), name

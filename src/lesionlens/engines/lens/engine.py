@@ -21,11 +21,12 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import Cancel, RunContext
 from lesionlens.engines import device as devices
-from lesionlens.engines import gradcam, network_input, separable
+from lesionlens.engines import gradcam, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import exclude_from_progress, interruptible
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod
+from lesionlens.engines.network_input import paste_box
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.concurrent_passes import run_concurrently
@@ -163,14 +164,14 @@ class LensEngine(LensMethod):
                 "Ask for grad-cam, or use the attention maps of the result",
             )
         with fixed_threads(1):  # as in a prediction, which uses the same input
-            study = self._fine_cache.input_for(prepared)
-        x = study.input_of(EVERYTHING)
+            network_input = self._fine_cache.input_for(prepared)
+        x = network_input.input_of(EVERYTHING)
         channels = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
         cam = gradcam.maps(_logits_of(self._network), layer, x, channels)[target.region]
-        matrices = separable.matrices(study.grid, study.box_grid, antialias=False)
+        matrices = separable.matrices(network_input.grid, network_input.box_grid, antialias=False)
         weights = (
-            network_input.paste_box(separable.apply(cam[None], matrices), prepared, study.box)[0]
+            paste_box(separable.apply(cam[None], matrices), prepared, network_input.box)[0]
             * prepared.brain
         )
         return Volume(weights / max(float(weights.sum(dtype="float64")), 1e-12), prepared.working)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -47,7 +47,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, Cancel, CancelWhen, RunContext
-from lesionlens.engines import network_input, separable, windows
+from lesionlens.engines import separable, windows
 from lesionlens.engines.lens import (
     cavity,
     ensemble,
@@ -67,7 +67,7 @@ from lesionlens.engines.lens.attention import (
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.pass_output import PassOutput
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions, search_notice
-from lesionlens.engines.network_input import NetworkInput
+from lesionlens.engines.network_input import NetworkInput, grid_at, make_network_input, paste_box
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
 from lesionlens.network import small_lesions as small_lesion_network
@@ -95,6 +95,18 @@ cysts are below this value (`research/experiments.md`, "Does it enhance at all?"
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _EnsembleOutput:
+    """The first pass over the whole brain, averaged over the ensemble."""
+
+    all_sequences: PassOutput
+    """Pass with all sequences, with its trace and attention."""
+    logits: Array
+    """(3, I, J, K): mean logits of the regions."""
+    cavity_probability: Array | None
+    """(1, I, J, K): probability of a resection cavity; None from a network that outlines none."""
 
 
 class LensMethod(ABC):
@@ -208,19 +220,21 @@ class LensMethod(ABC):
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        study = self._fine_cache.input_for(prepared)
-        first = self._first_pass(study, context)
+        network_input = self._fine_cache.input_for(prepared)
+        first_pass = self._first_pass(network_input, context)
         may_flag: Future[bool] = Future()
         with self._in_background(
             partial(self._predict_ahead, prepared, may_flag, context)
         ) as background:
             search_result = None
             try:
-                search_result = self._search(prepared, study, first[1], context)
+                search_result = self._search(prepared, network_input, first_pass.logits, context)
             finally:
-                may_flag.set_result(search_result is not None or bool((first[1][0] > 0).any()))
+                may_flag.set_result(
+                    search_result is not None or bool((first_pass.logits[0] > 0).any())
+                )
             prediction = self._refined_prediction(
-                prepared, study, first, search_result, background, context
+                prepared, network_input, first_pass, search_result, background, context
             )
         self._finer_input = None
         unperturbed = self.predict_perturbed(prepared, [EVERYTHING], context=context)
@@ -229,17 +243,22 @@ class LensMethod(ABC):
     def small_lesions_of(
         self, prepared: PreparedStudy, context: RunContext = SILENT
     ) -> SmallLesions | None:
-        """Return what the search finds in a study; it is searched if it is not the last one."""
+        """Return the search's result for a study; it is searched if it is not the last study."""
         if self._last_search is None or self._last_search[0] is not prepared:
             if not self._searches or not prepared.has_t1c:
                 return None
-            study = self._fine_cache.input_for(prepared)
-            self._search(prepared, study, self._first_pass(study, context)[1], context)
+            network_input = self._fine_cache.input_for(prepared)
+            first_pass = self._first_pass(network_input, context)
+            self._search(prepared, network_input, first_pass.logits, context)
             self._finer_input = None
         return self._last_search[1] if self._last_search else None
 
     def _search(
-        self, prepared: PreparedStudy, study: NetworkInput, logits: Array, context: RunContext
+        self,
+        prepared: PreparedStudy,
+        network_input: NetworkInput,
+        logits: Array,
+        context: RunContext,
     ) -> SmallLesions | None:
         """Search for small lesions beside the (3, I, J, K) logits of the first pass."""
         result = None
@@ -247,7 +266,7 @@ class LensMethod(ABC):
             context.check(SEARCH)
             spacing = small_lesion_network.SPACING_MM
             fine_input = self._input_at(prepared, spacing)
-            matrices = separable.matrices(study.grid, fine_input.grid, antialias=False)
+            matrices = separable.matrices(network_input.grid, fine_input.grid, antialias=False)
             first_pass_logits = to_numpy(floats(separable.apply(logits[:2], matrices)))
             result = small_lesions.search(fine_input, first_pass_logits)
         self._last_search = (prepared, result)
@@ -257,25 +276,26 @@ class LensMethod(ABC):
         """Return the input at finer voxels, which the search and patch refinement may share."""
         cached = self._finer_input
         if cached is None or cached[0] is not prepared or cached[1] != spacing_mm:
-            fine_input = network_input.make_network_input(prepared, spacing_mm, self._device)
+            fine_input = make_network_input(prepared, spacing_mm, self._device)
             self._finer_input = cached = (prepared, spacing_mm, fine_input)
         return cached[2]
 
     def _refined_prediction(
         self,
         prepared: PreparedStudy,
-        study: NetworkInput,
-        first_pass: tuple[PassOutput, Array, Array | None],
+        network_input: NetworkInput,
+        first_pass: _EnsembleOutput,
         search_result: SmallLesions | None,
         background: BackgroundTask,
         context: RunContext,
     ) -> Prediction:
         """Refine the first pass; return the prediction, still without `unperturbed`."""
-        out, logits, cavity_probability = first_pass
-        box, cut = study.box, study.box_grid
+        out, logits = first_pass.all_sequences, first_pass.logits
+        cavity_probability = first_pass.cavity_probability
+        box, box_grid = network_input.box, network_input.box_grid
         brain = to_device(prepared.brain[box].copy(), self._device)
-        matrices = separable.matrices(study.grid, cut, antialias=False)
-        refined = self._refined(prepared, study, logits, background, context)
+        matrices = separable.matrices(network_input.grid, box_grid, antialias=False)
+        refined = self._refined(prepared, network_input, logits, background, context)
         fine_logits = separable.apply(logits, matrices)
         if refined is not None:
             fine_logits[-1] += refined[0]
@@ -288,49 +308,47 @@ class LensMethod(ABC):
             prepared.brain[box],
         )
         del nested
-        region_thresholds = self._thresholds(study.present, probability[1])
+        region_thresholds = self._thresholds(network_input.present, probability[1])
         notices = self._notices if cavity_probability is None else (*self._notices, cavity.NOTICE)
         if search_result is not None:
-            probability = search_result.added_to(probability, cut, prepared.channels[T1C][box])
+            probability = search_result.added_to(probability, box_grid, prepared.channels[T1C][box])
             notices = (*notices, search_notice(len(search_result.lesions)))
-        probabilities = _by_region(network_input.paste_box(probability, prepared, box))
+        probabilities = _by_region(paste_box(probability, prepared, box))
         del probability
         if cavity_probability is not None:
             cavity_probability = separable.apply(cavity_probability, matrices) * brain
-            cavity_probability = network_input.paste_box(cavity_probability, prepared, box)[0]
+            cavity_probability = paste_box(cavity_probability, prepared, box)[0]
         attention = region_attention(out.attention[0, : len(Region)], matrices, brain, refined)
-        maps = _by_region(network_input.paste_box(attention, prepared, box))
+        maps = _by_region(paste_box(attention, prepared, box))
         method = METHOD if refined is None else REFINED_METHOD
         return Prediction(
             probability=probabilities,
             engine=self.info,
-            trace=trace_of(out, maps, method, study.grid, prepared),
+            trace=trace_of(out, maps, method, network_input.grid, prepared),
             notices=notices,
             thresholds=region_thresholds,
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
-            class_probabilities=_class_probabilities(out, study.grid),
+            class_probabilities=_class_probabilities(out, network_input.grid),
             cavity=cavity_probability,
         )
 
-    def _first_pass(
-        self, study: NetworkInput, context: RunContext
-    ) -> tuple[PassOutput, Array, Array | None]:
-        """Average the ensemble.
+    def _first_pass(self, network_input: NetworkInput, context: RunContext) -> _EnsembleOutput:
+        """Run the ensemble and average it; its single predictions are cached.
 
-        Return the pass with all sequences, (3, I, J, K) mean logits, and the (1, I, J, K)
-        probability of a resection cavity, None from a network that outlines none. Core predicted
-        from all sequences is also whole tumour, whatever FLAIR alone predicts.
+        Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
-        _, *other_views = ensemble.whole_tumour_views(ensemble.sequence_set(study.present))
+        _, *other_views = ensemble.whole_tumour_views(ensemble.sequence_set(network_input.present))
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, other_views)]
 
         def run(perturbation: InputPerturbation) -> PassOutput:
-            return self._pass(study.input_of(perturbation), trace=perturbation is EVERYTHING)
+            return self._pass(
+                network_input.input_of(perturbation), trace=perturbation is EVERYTHING
+            )
 
         with self._watch(PRELIMINARY, context, len(inputs)):
             out, mirrored, *other_outputs = self._map_passes(run, inputs)
-        all_sequences = InputPerturbation.showing(ensemble.sequence_set(study.present))
+        all_sequences = InputPerturbation.showing(ensemble.sequence_set(network_input.present))
         averaged = (all_sequences, *inputs[2:])
         for perturbation, output in zip(averaged, (out, *other_outputs), strict=True):
             self._fine_cache.store(perturbation, sigmoid(self._calibrated(output.logits))[0])
@@ -342,7 +360,7 @@ class LensMethod(ABC):
         for view_output in other_outputs:
             sums[0] += sigmoid(self._calibrated(view_output.logits)[0, 0])
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
-        return out, logit(mean, _EDGE), cavity.mean_probability(out, mirrored)
+        return _EnsembleOutput(out, logit(mean, _EDGE), cavity.mean_probability(out, mirrored))
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
@@ -369,7 +387,7 @@ class LensMethod(ABC):
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        return network_input.grid_at(prepared, _SCALE * self._weights_info.spacing_mm)
+        return grid_at(prepared, _SCALE * self._weights_info.spacing_mm)
 
     def predict_perturbed(
         self,
@@ -396,12 +414,14 @@ class LensMethod(ABC):
     ) -> PerturbedPrediction:
         fine = any(perturbation.fine for perturbation in perturbations)
         cache = self._fine_cache if fine else self._coarse_cache
-        study = cache.input_for(prepared)
-        groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
+        network_input = cache.input_for(prepared)
+        groups = [
+            self._ensemble(perturbation, network_input.present) for perturbation in perturbations
+        ]
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
             context.check(PERTURBATION)
-            return sigmoid(self._calibrated(self._pass(study.batch_of(batch)).logits))
+            return sigmoid(self._calibrated(self._pass(network_input.batch_of(batch)).logits))
 
         def predict_missing(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
             size = 1 if fine else self._batch_size  # memory: two fine ones at once take 2 GB
@@ -410,7 +430,7 @@ class LensMethod(ABC):
                 yield from chain.from_iterable(self._map_passes(run, batches, last=1))
 
         default = self._weights_info.thresholds[0]
-        visible = [ensemble.visible_sequences(p, study.present) for p in perturbations]
+        visible = [ensemble.visible_sequences(p, network_input.present) for p in perturbations]
         cut_off = tuple(thresholds.whole_tumour_threshold(shown, default) for shown in visible)
         prediction = cache.predict_perturbed(prepared, groups, predict_missing)
         return replace(prediction, thresholds=cut_off)
@@ -447,24 +467,28 @@ class LensMethod(ABC):
     def _refined(
         self,
         prepared: PreparedStudy,
-        first: NetworkInput,
+        first_pass_input: NetworkInput,
         logits: Array,
         background: BackgroundTask,
         context: RunContext,
     ) -> Array | None:
-        """Run patch refinement on the grid `first.cut`; None if there is nothing to refine."""
+        """Run patch refinement of the first pass's (3, I, J, K) `logits`.
+
+        Return (2, i, j, k) on `first_pass_input.box_grid`: the correction of the enhancing tumour's
+        logits, and its attention; None if there is nothing to refine.
+        """
         spacing = self._weights_info.focus_spacing_mm
         if spacing is None or not prepared.has_t1c:
             return None
-        fine = network_input.grid_at(prepared, spacing)
-        plan = patch_refinement.plan(logits[0], first.grid, fine)
+        fine = grid_at(prepared, spacing)
+        plan = patch_refinement.plan(logits[0], first_pass_input.grid, fine)
         if not plan.windows:
             return None
-        study = self._input_at(prepared, spacing)
+        fine_input = self._input_at(prepared, spacing)
 
         def run(window: windows.Window) -> tuple[Array, Array]:
-            place = windows.relative_bounds(window, study.grid.shape, self._device)
-            out = self._pass(study.within(window).input_of(EVERYTHING), place=place)
+            place = windows.relative_bounds(window, fine_input.grid.shape, self._device)
+            out = self._pass(fine_input.within(window).input_of(EVERYTHING), place=place)
             return self._calibrated(out.logits)[0, -1], out.attention[0, len(Region) - 1]
 
         with self._watch(REFINEMENT, context, len(plan.windows)):
@@ -473,9 +497,9 @@ class LensMethod(ABC):
             if remaining := plan.windows[_CONCURRENT_WINDOWS:]:
                 background.close()
                 outputs += [next(iter(self._map_passes(run, [window]))) for window in remaining]
-        correction, attention = patch_refinement.refine(plan, logits[-1], study, outputs)
+        correction, attention = patch_refinement.refine(plan, logits[-1], fine_input, outputs)
         maps = [correction, separable.smooth(attention, BLUR_VOX)]
-        matrices = separable.matrices(study.grid, first.box_grid, antialias=False)
+        matrices = separable.matrices(fine_input.grid, first_pass_input.box_grid, antialias=False)
         return separable.apply(namespace(correction).stack(maps), matrices)
 
 

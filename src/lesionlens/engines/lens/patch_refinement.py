@@ -74,7 +74,7 @@ def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
 def refine(
     window_plan: WindowPlan,
     first_pass_logits: Array,
-    study: NetworkInput,
+    network_input: NetworkInput,
     outputs: Sequence[tuple[Array, Array]],
 ) -> Array:
     """Blend the network's output of all planned windows.
@@ -85,7 +85,7 @@ def refine(
         Plan of the same study.
     first_pass_logits : (I, J, K) array
         Enhancing-tumour logits of the first pass.
-    study : NetworkInput
+    network_input : NetworkInput
         At the finer voxel size.
     outputs : sequence of pairs of (i, j, k) arrays
         For each window the enhancing tumour's logits and its query's attention.
@@ -96,7 +96,7 @@ def refine(
         On the finer grid: the correction of the logits, and the query's attention, windows weighted
         by their share of the region.
     """
-    device, shape = device_of(first_pass_logits), study.grid.shape
+    device, shape = device_of(first_pass_logits), network_input.grid.shape
     blend, attention_sum = windows.Blend(shape, device), zeros(shape, device)
     for window, (logits, attention) in zip(window_plan.windows, outputs, strict=True):
         blend.add(window, logits)

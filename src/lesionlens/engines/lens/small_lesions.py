@@ -74,7 +74,7 @@ class SmallLesion:
 class SmallLesions:
     """All lesions found by the search in a study."""
 
-    study: NetworkInput
+    network_input: NetworkInput
     """At `SPACING_MM`."""
     images: Floats
     """(5, I', J', K') float32: input of the search, padded at the far ends."""
@@ -128,13 +128,13 @@ class SmallLesions:
         keep = np.array(perturbation.keep)
         if not keep[T1C]:
             return []
-        unchanged = keep[np.array(self.study.present)].all()
+        unchanged = keep[np.array(self.network_input.present)].all()
         if unchanged and not perturbation.mirrored and perturbation.hidden is None:
             return [(lesion, self.probability[lesion.box], lesion.score) for lesion in self.lesions]
         images = self.images
         if perturbation.hidden is not None:
-            matrices = separable.matrices(grid, self.study.grid, antialias=False)
-            i, j, k = self.study.grid.shape
+            matrices = separable.matrices(grid, self.network_input.grid, antialias=False)
+            i, j, k = self.network_input.grid.shape
             images = images.copy()
             hidden = (
                 to_numpy(separable.apply(perturbation.hidden.astype(np.float32), matrices)) > 0.5
@@ -158,7 +158,7 @@ class SmallLesions:
     def _resampled(self, lesion: SmallLesion, values: Floats, target: Grid) -> Floats:
         """Resample values in `lesion.box` to a grid."""
         coarser = bool(target.spacing_mm[0] > SPACING_MM)
-        matrices = separable.matrices(self.study.grid, target, antialias=coarser)
+        matrices = separable.matrices(self.network_input.grid, target, antialias=coarser)
         i, j, k = (m[:, side] for m, side in zip(matrices, lesion.box, strict=True))
         return to_numpy(separable.apply(np.ascontiguousarray(values), (i, j, k)))
 
@@ -171,22 +171,22 @@ def search_notice(count: int) -> str:
     )
 
 
-def search(study: NetworkInput, first_pass_logits: Floats) -> SmallLesions | None:
+def search(network_input: NetworkInput, first_pass_logits: Floats) -> SmallLesions | None:
     """Search a study with T1c for small enhancing lesions; None if there is none.
 
     Parameters
     ----------
-    study : NetworkInput
+    network_input : NetworkInput
         At `SPACING_MM`.
     first_pass_logits : (2, I, J, K) float32
         Logits of whole tumour and core by the other network, on the same grid.
     """
-    shape = study.grid.shape
-    brain = to_numpy(study.brain)
-    images = np.concatenate([to_numpy(study.channels)[0], brain]).astype(np.float32)
+    shape = network_input.grid.shape
+    brain = to_numpy(network_input.brain)
+    images = np.concatenate([to_numpy(network_input.channels)[0], brain]).astype(np.float32)
     images = np.pad(images, [(0, 0), *((0, -n % MULTIPLE) for n in shape)])
     i, j, k = shape
-    voxel_ml = study.grid.voxel_ml
+    voxel_ml = network_input.grid.voxel_ml
     searched = _without_remnants(brain[0] > 0, voxel_ml)
     logit = np.where(searched, lesion_logit(images)[:i, :j, :k], -np.inf).astype(np.float32)
     parts, _ = ndimage.label(logit >= 0, TOUCHING)
@@ -205,7 +205,7 @@ def search(study: NetworkInput, first_pass_logits: Floats) -> SmallLesions | Non
         np.maximum(
             box_probability, _probability_inside(lesion, logit[lesion.box]), out=box_probability
         )
-    return SmallLesions(study, images, probability, lesions)
+    return SmallLesions(network_input, images, probability, lesions)
 
 
 def _without_remnants(brain: Mask, voxel_ml: float) -> Mask:

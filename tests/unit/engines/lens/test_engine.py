@@ -11,10 +11,10 @@ from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputE
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines import gradcam, network_input
+from lesionlens.engines import gradcam, network_input, pass_cache
 from lesionlens.engines.engine import SupportsPerturbation, Target
 from lesionlens.engines.interruptible import interruptible
-from lesionlens.engines.lens import patch_refinement
+from lesionlens.engines.lens import method, patch_refinement
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.lens.method import EVERYTHING, PRELIMINARY
@@ -69,12 +69,12 @@ def test_a_core_is_not_voted_away_by_flair_alone(random_weights, study, monkeypa
 def test_core_and_enhancement_are_those_of_the_mirror_image(engine, study):
     shown = network_input.make_network_input(study, 8.0, torch.device("cpu"))
     turned = replace(shown, channels=shown.channels.flip(2), brain=shown.brain.flip(1))
-    (one, here, _), (_, there, _) = (
-        engine._first_pass(either, SILENT) for either in (shown, turned)
+    original, mirrored = (engine._first_pass(either, SILENT) for either in (shown, turned))
+    torch.testing.assert_close(
+        mirrored.logits.flip(1)[1:], original.logits[1:], atol=1e-4, rtol=1e-4
     )
-    torch.testing.assert_close(there.flip(1)[1:], here[1:], atol=1e-4, rtol=1e-4)
-    alone = engine._calibrated(one.logits)[0]
-    assert not torch.allclose(alone[1:], here[1:], atol=0.01)  # else one pass would do
+    alone = engine._calibrated(original.all_sequences.logits)[0]
+    assert not torch.allclose(alone[1:], original.logits[1:], atol=0.01)  # else one pass would do
 
 
 def test_attention_is_a_share_of_the_brain(prediction, study):
@@ -417,7 +417,8 @@ def test_the_input_is_prepared_by_one_thread_whatever_is_asked_first(
         used.append(torch.get_num_threads())
         return prepare(*given)
 
-    monkeypatch.setattr(network_input, "make_network_input", watched)
+    for module in (pass_cache, method):
+        monkeypatch.setattr(module, "make_network_input", watched)
     torch.set_num_threads(3)
     try:
         act(LensEngine("cpu", random_weights), make_prepared())
