@@ -30,8 +30,7 @@ CHANGED_MM = 6.0
 """Voxels this close to a lesion are excluded: they change or are displaced."""
 MIRRORED = (
     "The earlier examination seems mirrored, left and right swapped, relative to this one: check "
-    "the "
-    "sides of both before you trust any change"
+    "the sides of both before you trust any change"
 )
 _GRID_MM = 3.0
 _MIN_COMPARED_FRACTION = 0.3

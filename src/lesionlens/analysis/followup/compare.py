@@ -41,20 +41,6 @@ PRIOR_WAS_COMPARED = (
 )
 
 
-def _prior_point(before: Analysis, visit: Examination) -> TimePoint:
-    """Return the time point of an earlier result, with what its own comparison found of it."""
-    point = _time_point(before, visit)
-    if before.compared is None:
-        return point
-    alignment = before.compared.alignment
-    return replace(
-        point,
-        tangled=before.compared.tangled_now,
-        doubtful=alignment.doubtful,
-        mirrored=alignment.mirrored,
-    )
-
-
 @fixed_arithmetic()
 def compare(
     now: Analysis, visit: Examination, prior: Prior, *, context: RunContext = SILENT
@@ -77,55 +63,50 @@ def compare(
     """
     now, before = applied(now), applied(prior.analysis)
     registration, sequence = align(now, before, context=context)
+    current_to_prior = registration.reference_to_sequence
     is_mirrored = seems_mirrored(
-        now.prepared, before.prepared, registration.reference_to_sequence, sequence, context=context
+        now.prepared, before.prepared, current_to_prior, sequence, context=context
     )
     matches = match(
         before.findings.components,
         before.prepared.native,
         now.findings.components,
         now.prepared.native,
-        registration.reference_to_sequence,
+        current_to_prior,
     )
-    prior_comparison = before.compared
-    is_repeated = prior_comparison is not None and _is_earlier_examination(prior_comparison, now)
+    is_repeated = before.compared is not None and _is_earlier_examination(before.compared, now)
     returned_uids, vanished = _returned_and_vanished(
-        now, before, matches, registration.reference_to_sequence, includes_earlier=not is_repeated
+        now, before, matches, current_to_prior, includes_earlier=not is_repeated
     )
-    prior_uids, current_uids = (
-        {c.id: c.tracking_uid for c in analysis.findings.candidates} for analysis in (before, now)
-    )
-    matched_uids = {current_uids[b]: prior_uids[a] for a, b in matches.pairs}
-    transferred = returned_uids | matched_uids
-    new_uids = {uid: transferred.get(uid, own) for uid, own in _own_uid_by_current(now).items()}
+    transferred_uids = returned_uids | _matched_uids(now, before, matches)
+    new_uids = {
+        uid: transferred_uids.get(uid, own) for uid, own in _own_uid_by_current(now).items()
+    }
     renamed = _with_uids(now, new_uids)
-    has_earlier = prior_comparison is not None and not is_repeated
-    earlier_points = prior_comparison.points[:-1] if prior_comparison and has_earlier else ()
+    has_earlier = before.compared is not None and not is_repeated
+    earlier_points = before.compared.points[:-1] if before.compared and has_earlier else ()
     points = (*earlier_points, _prior_point(before, prior.visit), _time_point(renamed, visit))
-    changes = _changes(points[-2], points[-1], matches)
     comparison = Comparison(
         points,
-        changes,
-        _alignment(registration, sequence.display_name, is_mirrored),
+        _changes(points[-2], points[-1], matches),
+        _alignment(registration, sequence.display_name, swapped=is_mirrored),
         _own_uids(now, new_uids),
         vanished,
     )
-    last_point = replace(points[-1], tangled=comparison.tangled_now)
-    comparison = replace(comparison, points=(*points[:-1], last_point))
-    measured = tuple(
-        _with_joint_change(c, comparison, (before, renamed), registration, context) for c in changes
-    )
-    compared = replace(renamed, followup=replace(comparison, changes=measured))
+    comparison = _with_joint_changes(comparison, (before, renamed), registration, context)
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
-    identity_notice = prior.confirmed or (PATIENT_UNKNOWN if unknown else "")
-    repeated_notice = PRIOR_WAS_COMPARED if is_repeated else ""
-    mirrored_notice = MIRRORED if is_mirrored else ""
-    notices = identity_notice, mirrored_notice, repeated_notice, _makers_notice(comparison)
+    notices = (
+        prior.confirmed or (PATIENT_UNKNOWN if unknown else ""),
+        MIRRORED if is_mirrored else "",
+        PRIOR_WAS_COMPARED if is_repeated else "",
+        _makers_notice(comparison),
+    )
+    compared = replace(renamed, followup=comparison)
     return _with_notices(compared, notices_of(now.followup), *notices)
 
 
 def notices_of(comparison: Comparison | None) -> frozenset[str]:
-    """Return all notices that a comparison may add; of a removed comparison (None) too."""
+    """Return all notices that a comparison may have added; None for one that was removed."""
     made_by = "" if comparison is None else _makers_notice(comparison)
     return frozenset({PATIENT_UNKNOWN, MIRRORED, PRIOR_WAS_COMPARED, made_by} - {""})
 
@@ -158,6 +139,26 @@ def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: st
     if original is not None:
         original = replace(original, findings=updated(original.findings))
     return replace(analysis, run=run, findings=updated(analysis.findings), original=original)
+
+
+def _with_joint_changes(
+    comparison: Comparison,
+    sides: tuple[Analysis, Analysis],
+    registration: Registration,
+    context: RunContext,
+) -> Comparison:
+    """Return a comparison with the joint change of each matched lesion.
+
+    `sides` are the prior analysis and this one. The last time point also names the lesions that
+    merged or split.
+    """
+    last_point = replace(comparison.points[-1], tangled=comparison.tangled_now)
+    comparison = replace(comparison, points=(*comparison.points[:-1], last_point))
+    measured = tuple(
+        _with_joint_change(change, comparison, sides, registration, context)
+        for change in comparison.changes
+    )
+    return replace(comparison, changes=measured)
 
 
 def _with_joint_change(
@@ -198,7 +199,7 @@ def uids_after_comparison(before: Analysis, after: Analysis) -> dict[str, str]:
 
 
 def _own_uid_by_current(now: Analysis) -> dict[str, str]:
-    """Return the own UID of each candidate by the one that it has now."""
+    """Return the result's own UID of each candidate by its current one."""
     candidates = now.findings.candidates
     if now.original is not None:
         candidates += now.original.findings.candidates
@@ -206,15 +207,30 @@ def _own_uid_by_current(now: Analysis) -> dict[str, str]:
     return uids | dict(own_uids(now.followup))
 
 
+def _matched_uids(now: Analysis, before: Analysis, matches: Matches) -> dict[str, str]:
+    """Return the prior's tracking UID of each matched candidate, by its current one."""
+    prior_uids, current_uids = (
+        {c.id: c.tracking_uid for c in analysis.findings.candidates} for analysis in (before, now)
+    )
+    return {
+        current_uids[current_id]: prior_uids[prior_id] for prior_id, current_id in matches.pairs
+    }
+
+
 def _returned_and_vanished(
-    now: Analysis, before: Analysis, matches: Matches, moved: Affine, *, includes_earlier: bool
+    now: Analysis,
+    before: Analysis,
+    matches: Matches,
+    current_to_prior: Affine,
+    *,
+    includes_earlier: bool,
 ) -> tuple[dict[str, str], tuple[VanishedLesion, ...]]:
     """Return the earlier tracking UIDs of returned candidates, and the lesions no longer flagged.
 
     `includes_earlier` is False if this examination is itself among those before the prior, so that
     the lesions of the prior's comparison are not earlier ones.
     """
-    to_current = np.asarray(np.linalg.inv(moved), np.float64)
+    to_current = np.asarray(np.linalg.inv(current_to_prior), np.float64)
     prior_comparison = before.compared
     gone = prior_comparison.gone if prior_comparison and includes_earlier else ()
     earlier_lesions = [lesion.moved(to_current) for lesion in gone]
@@ -276,6 +292,20 @@ def _findings_with_uids(findings: Findings, names: Mapping[str, str]) -> Finding
     return replace(findings, candidates=candidates)
 
 
+def _prior_point(before: Analysis, visit: Examination) -> TimePoint:
+    """Return the prior's time point, with its own comparison's statements about it."""
+    point = _time_point(before, visit)
+    if before.compared is None:
+        return point
+    alignment = before.compared.alignment
+    return replace(
+        point,
+        tangled=before.compared.tangled_now,
+        doubtful=alignment.doubtful,
+        mirrored=alignment.mirrored,
+    )
+
+
 def _time_point(analysis: Analysis, visit: Examination) -> TimePoint:
     lesions = tuple(
         LesionMeasurement.of(c, analysis.review.state_of(c.tracking_uid))
@@ -307,7 +337,7 @@ def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Chang
     return (*present, *vanished)
 
 
-def _alignment(registration: Registration, sequence: str, swapped: bool) -> Alignment:
+def _alignment(registration: Registration, sequence: str, *, swapped: bool) -> Alignment:
     rows = tuple(
         (float(a), float(b), float(c), float(d))
         for a, b, c, d in np.asarray(registration.reference_to_sequence).tolist()

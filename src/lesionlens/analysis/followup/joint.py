@@ -94,14 +94,14 @@ class _Masks:
     outside: Mask
 
 
-def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
+def joint_change(before: Side, now: Side, current_to_prior: Affine) -> JointChange:
     """Measure one lesion's change by one criterion for two examinations.
 
     Parameters
     ----------
     before, now : Side
         The prior examination and this one.
-    moved : (4, 4) float64
+    current_to_prior : (4, 4) float64
         RAS+ mm of this examination to those of the prior one; rigid.
 
     Returns
@@ -115,7 +115,7 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
         return JointChange.unknown(Unmeasurable.INTENSITIES)
     if not all(Region.WT in side.analysis.volumes.probability for side in (before, now)):
         return JointChange.unknown(Unmeasurable.PROBABILITIES)
-    half_transform = np.real(np.asarray(sqrtm(moved))).astype(np.float64)
+    half_transform = np.real(np.asarray(sqrtm(current_to_prior))).astype(np.float64)
     sides = ((before, np.asarray(np.linalg.inv(half_transform), np.float64)), (now, half_transform))
     frame = _frame(np.concatenate([_points(side, transform) for side, transform in sides]))
     first, second = (_scan_in_frame(s, w, frame, np.flatnonzero(shared).tolist()) for s, w in sides)

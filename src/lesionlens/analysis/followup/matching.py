@@ -39,7 +39,11 @@ class Matches:
 
 
 def match(
-    prior: NDArray[np.int32], prior_grid: Grid, now: NDArray[np.int32], grid: Grid, moved: Affine
+    prior: NDArray[np.int32],
+    prior_grid: Grid,
+    now: NDArray[np.int32],
+    grid: Grid,
+    current_to_prior: Affine,
 ) -> Matches:
     """Match the candidates of two examinations.
 
@@ -49,7 +53,7 @@ def match(
         Candidate id of each voxel, 0 elsewhere.
     prior_grid, grid : Grid
         Their grids, each in its own examination's RAS+ mm.
-    moved : (4, 4) float64
+    current_to_prior : (4, 4) float64
         RAS+ mm of this examination to those of the prior one.
 
     Returns
@@ -58,15 +62,19 @@ def match(
         The assignment with the largest total overlap, ml; separate lesions are matched up to
         `NEAR_MM`, after all overlapping ones.
     """
-    before = dict(_lesions(prior, prior_grid))
-    after = {number: lesion.moved(moved) for number, lesion in _lesions(now, grid)}
-    if not before or not after:
+    prior_lesions = dict(_lesions(prior, prior_grid))
+    current_lesions = {
+        number: lesion.moved(current_to_prior) for number, lesion in _lesions(now, grid)
+    }
+    if not prior_lesions or not current_lesions:
         return Matches((), ())
-    rows, columns = sorted(before), sorted(after)
+    rows, columns = sorted(prior_lesions), sorted(current_lesions)
     fractions, overlap_ml = np.zeros((2, len(rows), len(columns)))
     for i, prior_id in enumerate(rows):
         for j, current_id in enumerate(columns):
-            fractions[i, j], overlap_ml[i, j] = _overlap(before[prior_id], after[current_id])
+            fractions[i, j], overlap_ml[i, j] = _overlap(
+                prior_lesions[prior_id], current_lesions[current_id]
+            )
     pairs = [
         (rows[i], columns[j])
         for i, j in zip(*linear_sum_assignment(-overlap_ml), strict=True)
@@ -145,19 +153,19 @@ def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _
         voxels = np.argwhere(components[box] == number) + [side.start for side in box]
         step = max(1, -(-len(voxels) // _MAX_POINTS))
         reach = float(np.linalg.norm(grid.spacing_mm)) / 2 * step ** (1 / 3)
-        # not every step-th one: of a column of so many voxels it would always be the same slice
+        # random, because every n-th voxel may always be of the same slice
         sample = np.random.default_rng(0).permutation(len(voxels))[: -(-len(voxels) // step)]
         points = grid.to_mm(voxels[sample].astype(np.float64))
         yield number, _Lesion(points, len(voxels) * grid.voxel_ml, reach)
 
 
-def _overlap(before: _Lesion, after: _Lesion) -> tuple[float, float]:
+def _overlap(first: _Lesion, second: _Lesion) -> tuple[float, float]:
     """Return the overlap as a share of the smaller lesion and in ml.
 
     For separate but near lesions no share and a minimal volume, so that they are matched last.
     """
-    reach = max(before.reach_mm, after.reach_mm)
-    small, large = (before, after) if before.ml < after.ml else (after, before)
+    reach = max(first.reach_mm, second.reach_mm)
+    small, large = (first, second) if first.ml < second.ml else (second, first)
     distances_mm, _ = cKDTree(large.points).query(
         small.points, distance_upper_bound=NEAR_MM + reach
     )
