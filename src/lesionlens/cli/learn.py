@@ -96,7 +96,7 @@ def learn(
             steps=steps,
             start=start,
             network=network,
-            drawn_volumes=drawn,
+            synthetic_volumes=drawn,
             readers=tuple(readers or ()),
         )
         outcome = run(job, minutes=minutes, context=context)

@@ -57,7 +57,7 @@ def explain(
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     """
-    trace, questions = prediction.trace, perturbation_runner(engine, prepared, prediction, context)
+    trace, runner = prediction.trace, perturbation_runner(engine, prepared, prediction, context)
     attention_maps = None if trace is None else maps.draw(trace, prepared.brain)
     regions = attention_maps.maps if attention_maps else {}
     attention = native_grid.resample_regions(regions, prepared, nested=False)
@@ -65,27 +65,27 @@ def explain(
     if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
         notices.append("This engine provides no attention maps")
     by_sequence = None
-    if questions is None:
+    if runner is None:
         notices.append("This engine cannot compute the contribution of each sequence")
         if prediction.uncertainty is None:
             notices.append("This engine estimates no uncertainty")
         scores = plain_scores(flagged.components, prediction, probability)
         values, grid = prediction.uncertainty, None
     else:
-        detected = perturbations.pass_detects_flagged_regions(questions, flagged.components)
+        detected = perturbations.pass_detects_flagged_regions(runner, flagged.components)
         fine_components = None if detected else flagged.components
         results = perturbations.predict_subsets(
-            questions, prediction, flagged.first_pass_voxels, fine_components
+            runner, prediction, flagged.first_pass_voxels, fine_components
         )
         by_sequence, volume = results.by_sequence, results.uncertainty
         values, grid = (None, None) if volume is None else (volume.data, volume.grid)
         scores = score_by_all_views(flagged.scores, results.leave_one_out, prediction.scoring)
     uncertainty = None if values is None else native_grid.resample_map(values, prepared, grid)
     if attention_maps is not None:
-        checks = check_maps(prepared, prediction, flagged.components, attention, questions)
+        checks = check_maps(prepared, prediction, flagged.components, attention, runner)
         attention_maps = replace(attention_maps, checks=checks)
-    if questions is not None and questions.skipped:
-        notices.append(QuestionTime.left_out(questions.skipped))
+    if runner is not None and runner.skipped:
+        notices.append(QuestionTime.left_out(runner.skipped))
     evidence = Evidence(
         scores, by_sequence, uncertainty, attention.get(Region.WT), probability.get(Region.ET)
     )
@@ -95,9 +95,9 @@ def explain(
 def check_maps(
     prepared: PreparedStudy,
     prediction: Prediction,
-    marked: ComponentMask,
+    component_mask: ComponentMask,
     attention: Mapping[Region, Floats],
-    questions: PerturbationRunner | None,
+    runner: PerturbationRunner | None,
 ) -> dict[Region, MapChecks]:
     """Check each map's position, and whether the prediction depends on the attended voxels.
 
@@ -107,15 +107,15 @@ def check_maps(
         The prediction with the trace of the maps.
     attention : mapping of Region to (I, J, K) float32
         The maps, on the native grid.
-    questions : PerturbationRunner or None
+    runner : PerturbationRunner or None
         Perturbed predictions; None if not supported: only the position is checked.
     """
     brain_ml = prepared.working.volume_ml(prepared.brain)
     checks = faithfulness.pointing_by_region(
-        attention, marked.labels, brain_ml / prepared.native.voxel_ml
+        attention, component_mask.labels, brain_ml / prepared.native.voxel_ml
     )
     first_pass, trace = prediction.unperturbed, prediction.trace
-    if first_pass is None or trace is None or questions is None or not marked.count:
+    if first_pass is None or trace is None or runner is None or not component_mask.count:
         return checks
     brain_values = prepared.brain.astype(np.float32)
     brain = faithfulness.resampled(brain_values, prepared.working, first_pass.grid) > 0
@@ -123,7 +123,7 @@ def check_maps(
     for region, weights in trace.cross.items():
         tested_maps[region] = faithfulness.TestedMap(
             faithfulness.resampled(weights, prepared.working, first_pass.grid),
-            perturbations.flagged_on(marked, region, first_pass.grid),
+            perturbations.flagged_on(component_mask, region, first_pass.grid),
             trace.spacing_mm / float(first_pass.grid.spacing_mm[0]),
         )
-    return faithfulness.insertion_test(checks, questions, tested_maps, brain)
+    return faithfulness.insertion_test(checks, runner, tested_maps, brain)

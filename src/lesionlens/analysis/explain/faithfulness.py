@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,9 +141,23 @@ class TestedMap:
     """Distance between the values that the map was interpolated from; up to 1 for a fine one."""
 
 
+class _MeanProbabilities(NamedTuple):
+    """Mean probability of a region's flagged voxels in five predictions; None if not predicted."""
+
+    unperturbed: float
+    random_alone: float | None
+    """Only random voxels of the brain are shown, as many as are flagged."""
+    without_attended: float | None
+    """The most attended voxels are hidden."""
+    centre_alone: float | None
+    """Only the centre of the brain is shown."""
+    attended_alone: float | None
+    """Only the most attended voxels are shown."""
+
+
 def insertion_test(
     checks: Mapping[Region, MapChecks],
-    questions: PerturbationRunner,
+    runner: PerturbationRunner,
     trials: Mapping[Region, TestedMap],
     brain: Mask,
 ) -> dict[Region, MapChecks]:
@@ -179,24 +194,28 @@ def insertion_test(
     all_but_centre, all_but_attended = hidden.pop(Region.WT)
     blocks, size = _random_blocks(brain.shape), trials[Region.WT].flagged.size
     all_but_random = brain & ~_top_voxels(blocks, brain, size)
+    # in the order of `_MeanProbabilities`
     masks = [None, all_but_random, brain & ~all_but_attended, all_but_centre, all_but_attended]
-    first = questions.predict(CHECKED, _with_hidden(masks))
+    first = runner.predict(CHECKED, _with_hidden(masks))
     if first is None:
         return tested
     inner_masks = [mask for pair in hidden.values() for mask in pair]
     needs_second = bool(inner_masks) and first.inner is not None
-    second = questions.predict(CHECKED, _with_hidden(inner_masks)) if needs_second else None
+    second = runner.predict(CHECKED, _with_hidden(inner_masks)) if needs_second else None
     for number, (region, trial) in enumerate(trials.items()):
         probabilities = first.of(region)
         inner_probabilities = None if second is None else second.of(region)
         if region not in tested or probabilities is None:
             continue
-        means: list[float | None] = [*_mean_probabilities(probabilities, trial)]
+        means = _MeanProbabilities(*_mean_probabilities(probabilities, trial))
         if region is not Region.WT:
             if inner_probabilities is None:
                 continue
             inner_means = _mean_probabilities(inner_probabilities, trial)
-            means = [*means[:2], None, *inner_means[2 * (number - 1) : 2 * number]]
+            centre_alone, attended_alone = inner_means[2 * (number - 1) : 2 * number]
+            means = means._replace(
+                without_attended=None, centre_alone=centre_alone, attended_alone=attended_alone
+            )
         tested[region] = _with_probabilities(tested[region], means)
     return {region: _with_verdict(region_checks) for region, region_checks in tested.items()}
 
@@ -242,7 +261,7 @@ def _fraction_inside(trial: TestedMap, brain: Mask) -> float:
 
 
 def _hidden_for_insertion(trial: TestedMap, brain: Mask) -> list[Mask]:
-    """Return masks that hide all but the brain's centre, and all but the most attended voxels."""
+    """Return two masks: all voxels but the brain's centre, and all but the most attended."""
     priorities = (-_squared_distance_from_centre(brain), trial.attention.astype(np.float64))
     return [brain & ~_top_voxels(priority, brain, trial.flagged.size) for priority in priorities]
 
@@ -257,19 +276,21 @@ def _mean_probabilities(probability: Floats, trial: TestedMap) -> list[float]:
     return [float(mean) for mean in flagged.mean(axis=1, dtype=np.float64)]
 
 
-def _with_probabilities(checks: MapChecks, means: Sequence[float | None]) -> MapChecks:
-    """Add what remains of a region's probability.
-
-    `means` are, in this order, of the unperturbed study, of random voxels alone, without the most
-    attended voxels, of the brain's centre alone, and of the most attended voxels alone.
-    """
-    unperturbed, *perturbed = means
-    if unperturbed is None or unperturbed < perturbations.SEEN:
+def _with_probabilities(checks: MapChecks, means: _MeanProbabilities) -> MapChecks:
+    """Add the remaining shares of a region's probability, at most 1."""
+    if means.unperturbed < perturbations.SEEN:
         return replace(checks, seen=False)
-    random, deletion, centre, kept = (
-        None if mean is None else min(mean / unperturbed, 1.0) for mean in perturbed
+
+    def remaining(mean: float | None) -> float | None:
+        return None if mean is None else min(mean / means.unperturbed, 1.0)
+
+    return replace(
+        checks,
+        kept=remaining(means.attended_alone),
+        kept_random=remaining(means.random_alone),
+        kept_centre=remaining(means.centre_alone),
+        deletion=remaining(means.without_attended),
     )
-    return replace(checks, kept=kept, kept_random=random, kept_centre=centre, deletion=deletion)
 
 
 def _top_voxels(priority: NDArray[np.float64], brain: Mask, count: float) -> Mask:

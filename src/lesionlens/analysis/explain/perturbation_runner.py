@@ -39,12 +39,12 @@ class PerturbationRunner:
         self.prepared = prepared
         self._engine, self._context, self._time = engine, context, time
         self._limit: TimeLimit | None = None
-        self._unanswered: list[str] = []
+        self._skipped: list[str] = []
 
     @property
     def skipped(self) -> tuple[str, ...]:
         """Descriptions of the requests skipped for lack of time, in order."""
-        return tuple(self._unanswered)
+        return tuple(self._skipped)
 
     def predict(
         self, purpose: str, perturbations: Sequence[InputPerturbation], passes: int | None = None
@@ -84,8 +84,8 @@ class PerturbationRunner:
                         self.prepared, perturbations, context=self._limit.context
                     )
                 return validated_perturbed(self._engine, prediction, len(perturbations))
-        if purpose not in self._unanswered:
-            self._unanswered.append(purpose)
+        if purpose not in self._skipped:
+            self._skipped.append(purpose)
         return None
 
 
@@ -95,7 +95,7 @@ def perturbation_runner(
     prediction: Prediction,
     context: RunContext,
 ) -> PerturbationRunner | None:
-    """Return the object for perturbed predictions; None if the engine has none."""
+    """Return the runner of an engine's perturbed predictions; None if it makes none."""
     if Capability.PERTURB not in prediction.engine.capabilities or prediction.unperturbed is None:
         return None
     if not isinstance(engine, SupportsPerturbation):

@@ -35,7 +35,7 @@ from lesionlens.engines.perturbation_order import Subset
 
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 SEEN = 0.1
-"""Minimum mean probability, in a pass, of a region's flagged voxels for the pass to see it."""
+"""Minimum mean probability of a region's flagged voxels in a pass that detects the region."""
 Floats = NDArray[np.float32]
 
 
@@ -64,7 +64,7 @@ def undecided(probability: Floats) -> Floats:
     return np.asarray(1.0 - np.abs(2.0 * mean - 1.0), dtype=np.float32)
 
 
-def pass_detects_flagged_regions(questions: PerturbationRunner, marked: ComponentMask) -> bool:
+def pass_detects_flagged_regions(runner: PerturbationRunner, component_mask: ComponentMask) -> bool:
     """Return whether the quick pass, whose attention is shown, detects each flagged region.
 
     Returns
@@ -74,13 +74,13 @@ def pass_detects_flagged_regions(questions: PerturbationRunner, marked: Componen
         was up.
     """
     prediction = (
-        questions.predict(RELEVANCE, [InputPerturbation(alone=True)]) if marked.count else None
+        runner.predict(RELEVANCE, [InputPerturbation(alone=True)]) if component_mask.count else None
     )
     if prediction is None:
         return True
     for region in Region:
         probability = prediction.of(region)
-        flagged = flagged_on(marked, region, prediction.grid)
+        flagged = flagged_on(component_mask, region, prediction.grid)
         if probability is None or not flagged.size:
             continue
         if probability[0].ravel()[flagged].mean() < SEEN:
@@ -88,10 +88,10 @@ def pass_detects_flagged_regions(questions: PerturbationRunner, marked: Componen
     return True
 
 
-def flagged_on(marked: ComponentMask, region: Region, grid: Grid) -> NDArray[np.intp]:
+def flagged_on(component_mask: ComponentMask, region: Region, grid: Grid) -> NDArray[np.intp]:
     """Return the (n,) flat indices of a region's flagged voxels on another grid."""
-    voxels = np.argwhere(np.isin(marked.labels, region.labels))
-    return grid.flat_voxels(marked.grid.to_mm(voxels))
+    voxels = np.argwhere(np.isin(component_mask.labels, region.labels))
+    return grid.flat_voxels(component_mask.grid.to_mm(voxels))
 
 
 class PerturbationResults(NamedTuple):
@@ -108,7 +108,7 @@ class PerturbationResults(NamedTuple):
 
 
 def predict_subsets(
-    questions: PerturbationRunner,
+    runner: PerturbationRunner,
     prediction: Prediction,
     components: Sequence[ComponentVoxels],
     fine_components: ComponentMask | None = None,
@@ -139,10 +139,10 @@ def predict_subsets(
             expected="one from an engine with the capability `perturb`",
             next_step="Report this to the engine's authors",
         )
-    present = questions.prepared.sequences
+    present = runner.prepared.sequences
     all_sequences = frozenset(present)
     leave_one_out = perturbation_order.leave_one_out_subsets(present)
-    perturbed = questions.predict(UNCERTAINTY, perturbation_order.for_uncertainty(present))
+    perturbed = runner.predict(UNCERTAINTY, perturbation_order.for_uncertainty(present))
     threshold = prediction.thresholds[Region.WT]
     quick = _SubsetMaps(
         first_pass.grid,
@@ -157,24 +157,24 @@ def predict_subsets(
         uncertainty = Volume(undecided(predictions), first_pass.grid)
     if not components:
         return PerturbationResults(None, uncertainty, None)
-    by_sequence, views = _compare_sequences(questions, quick, threshold, fine_components)
+    by_sequence, views = _compare_sequences(runner, quick, threshold, fine_components)
     return PerturbationResults(by_sequence, uncertainty, views)
 
 
 def _compare_sequences(
-    questions: PerturbationRunner,
+    runner: PerturbationRunner,
     quick: _SubsetMaps,
     threshold: float,
     fine_components: ComponentMask | None,
 ) -> tuple[SequenceScores | None, Sequence[Mapping[str, float | None]] | None]:
     """Return each sequence's scores and the views; None if the time was up."""
-    present = questions.prepared.sequences
+    present = runner.prepared.sequences
     subsets = perturbation_order.subsets_of(present)
     without = {s: frozenset(present) - {s} for s in present}
     required = subsets if fine_components is None else without.values()
     missing = [s for s in required if s not in quick.by_subset]
     inputs = [InputPerturbation.showing(subset) for subset in missing]
-    perturbed = questions.predict(RELEVANCE, inputs) if missing else None
+    perturbed = runner.predict(RELEVANCE, inputs) if missing else None
     if perturbed is not None:
         quick.add(missing, perturbed, threshold)
     elif missing:
@@ -183,7 +183,7 @@ def _compare_sequences(
     subset_maps = quick
     if fine_components is not None:
         fine_inputs = [InputPerturbation.showing(subset, fine=True) for subset in subsets]
-        if (fine_prediction := questions.predict(RELEVANCE, fine_inputs)) is None:
+        if (fine_prediction := runner.predict(RELEVANCE, fine_inputs)) is None:
             return None, views
         subset_maps = _SubsetMaps(
             fine_prediction.grid, component_voxels(fine_components, fine_prediction.grid), {}, {}
@@ -214,7 +214,7 @@ class _SubsetMaps(NamedTuple):
         predictions: PerturbedPrediction,
         default_threshold: float,
     ) -> None:
-        """Add the predictions of subsets, in their order; those marked None are skipped."""
+        """Add the predictions of subsets, in their order; None skips one."""
         thresholds = predictions.thresholds or [default_threshold] * len(subsets)
         for subset, probability, threshold in zip(
             subsets, predictions.probability, thresholds, strict=True
@@ -277,13 +277,14 @@ def _nearest_component(
     components: Sequence[ComponentVoxels], shape: tuple[int, ...]
 ) -> NDArray[np.intp]:
     """Return the index of the nearest component for each voxel."""
-    owner = np.zeros(shape, np.intp)
+    nearest = np.zeros(shape, np.intp)
     if len(components) < 2:
-        return owner
+        return nearest
     background = np.ones(shape, bool)
     for number, component in enumerate(components):
-        owner.ravel()[component.voxels], background.ravel()[component.voxels] = number, False
+        nearest.ravel()[component.voxels] = number
+        background.ravel()[component.voxels] = False
     nearest_index = ndimage.distance_transform_edt(
         background, return_distances=False, return_indices=True
     )
-    return np.asarray(owner[tuple(nearest_index)])
+    return np.asarray(nearest[tuple(nearest_index)])

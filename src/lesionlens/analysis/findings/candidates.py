@@ -85,7 +85,7 @@ class Context:
     """Class probabilities, if the engine predicts them."""
 
 
-def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Findings:
+def describe(component_mask: ComponentMask, evidence: Evidence, context: Context) -> Findings:
     """Measure each component and sort: those listed apart last, each group by descending score.
 
     Returns
@@ -93,16 +93,19 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     Findings
         `components` contains the candidates' ids, 1 for the first.
     """
-    parts = list(components_of(marked))
+    parts = list(components_of(component_mask))
     agreements = pointing_game.of_components(
-        marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
+        component_mask.components,
+        component_mask.count,
+        evidence.attention,
+        component_mask.grid.spacing_mm,
     )
     measured = [
         _candidate(part, evidence, context, part.index + 1, agreement)
         for part, agreement in zip(parts, agreements, strict=True)
     ]
     order = sorted(
-        range(marked.count),
+        range(component_mask.count),
         key=lambda n: (
             measured[n].apart,
             -(measured[n].score or 0.0),
@@ -114,8 +117,8 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     candidates = tuple(
         replace(measured[n], id=rank, tracking_uid=uids[n]) for rank, n in enumerate(order, start=1)
     )
-    ids = np.zeros(marked.count + 1, np.int32)
-    ids[np.array(order, dtype=int) + 1] = np.arange(1, marked.count + 1)
+    ids = np.zeros(component_mask.count + 1, np.int32)
+    ids[np.array(order, dtype=int) + 1] = np.arange(1, component_mask.count + 1)
     unknown = {
         NO_T1C: not context.has_t1c,
         NO_PEAK: context.whole_tumour is None,
@@ -124,7 +127,7 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     notices = tuple(notice for notice, applies in unknown.items() if candidates and applies)
     return Findings(
         candidates=candidates,
-        components=renumbered(marked.components, ids),
+        components=renumbered(component_mask.components, ids),
         quality=context.quality,
         conclusion=conclusion_of(candidates),
         notices=notices,
@@ -132,7 +135,7 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
 
 
 def considered(
-    marked: ComponentMask, scores: Sequence[float], context: Context, whole_tumour: Floats
+    component_mask: ComponentMask, scores: Sequence[float], context: Context, whole_tumour: Floats
 ) -> tuple[Considered, ...]:
     """Describe regions that scored below the threshold.
 
@@ -149,7 +152,7 @@ def considered(
         By descending score; these are not candidates.
     """
     regions = []
-    for part in components_of(marked):
+    for part in components_of(component_mask):
         points = part.points_mm()
         start = [side.start for side in part.box]
         regions.append(

@@ -105,12 +105,14 @@ def segment_components(
     return ComponentMask(labels, components, count, grid)
 
 
-def doubtful_ml(marked: ComponentMask, enhancing: Floats, rules: CandidateCriteria) -> float:
+def doubtful_ml(
+    component_mask: ComponentMask, enhancing: Floats, rules: CandidateCriteria
+) -> float:
     """Return the volume of possible enhancement that was relabelled as core.
 
     Parameters
     ----------
-    marked : ComponentMask
+    component_mask : ComponentMask
         From `segment_components`, or some of its components.
     enhancing : (I, J, K) float32 array
         Probability of enhancing tumour on the same grid.
@@ -120,11 +122,13 @@ def doubtful_ml(marked: ComponentMask, enhancing: Floats, rules: CandidateCriter
     float
         ml, without specks.
     """
-    relabelled = (marked.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
+    relabelled = (component_mask.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
     box = bounding_box(relabelled)
     if box is None:
         return 0.0
-    return marked.grid.volume_ml(without_specks(relabelled[box], rules.smallest_vox(marked.grid)))
+    return component_mask.grid.volume_ml(
+        without_specks(relabelled[box], rules.smallest_vox(component_mask.grid))
+    )
 
 
 def fill_planar_holes(mask: Mask) -> Mask:
@@ -200,24 +204,24 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
     return np.cumsum(is_present, dtype=np.int32)[parts], int(is_present.sum())
 
 
-def keep(marked: ComponentMask, selected: Sequence[bool]) -> ComponentMask:
+def keep(component_mask: ComponentMask, selected: Sequence[bool]) -> ComponentMask:
     """Return only the selected components, renumbered in the same order.
 
     Parameters
     ----------
-    marked : ComponentMask
+    component_mask : ComponentMask
         N components.
     selected : sequence of N bool
         Which ones to keep.
     """
     if all(selected):
-        return marked
+        return component_mask
     flags = np.array([False, *selected])
     numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
-    components = renumbered(marked.components, numbers)
-    labels = lazy_zeros(marked.labels.shape, np.uint8)
-    np.copyto(labels, marked.labels, where=components > 0)
-    return ComponentMask(labels, components, int(flags.sum()), marked.grid)
+    components = renumbered(component_mask.components, numbers)
+    labels = lazy_zeros(component_mask.labels.shape, np.uint8)
+    np.copyto(labels, component_mask.labels, where=components > 0)
+    return ComponentMask(labels, components, int(flags.sum()), component_mask.grid)
 
 
 def renumbered(components: NDArray[np.int32], numbers: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -262,28 +266,28 @@ def boxes_of(components: NDArray[np.integer]) -> dict[int, Box]:
     return {number: box for number, box in boxes if box is not None}
 
 
-def components_of(marked: ComponentMask) -> Iterator[Component]:
+def components_of(component_mask: ComponentMask) -> Iterator[Component]:
     """Yield each component of a `ComponentMask`, in order."""
-    for number, box in boxes_of(marked.components).items():
-        mask: Mask = marked.components[box] == number
-        labels = np.where(mask, marked.labels[box], 0)
-        yield Component(number - 1, box, mask, labels, cut_grid(marked.grid, box))
+    for number, box in boxes_of(component_mask.components).items():
+        mask: Mask = component_mask.components[box] == number
+        labels = np.where(mask, component_mask.labels[box], 0)
+        yield Component(number - 1, box, mask, labels, cut_grid(component_mask.grid, box))
 
 
-def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
+def component_voxels(component_mask: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
     """Return the voxels of each component on the first pass's grid."""
-    parts = components_of(marked)
+    parts = components_of(component_mask)
     return [ComponentVoxels(grid.flat_voxels(part.points_mm()), part.volume_ml) for part in parts]
 
 
 def plain_scores(
-    marked: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
+    component_mask: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
 ) -> list[float]:
     """Score components by their probability on the native grid, without a first pass."""
     whole = probability[Region.WT]
     return [
         float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
-        for p in components_of(marked)
+        for p in components_of(component_mask)
     ]
 
 

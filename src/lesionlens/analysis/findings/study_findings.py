@@ -49,7 +49,7 @@ def study_findings(
     numbers : (I, J, K) uint16 or None
         Number of the doubtful part at each native voxel; None if there are none.
     """
-    engine, marked = prediction.engine, flagged.components
+    engine, component_mask = prediction.engine, flagged.components
     context = Context(
         whole_tumour=probability[Region.WT],
         head=anatomy.head_of(prepared),
@@ -62,7 +62,7 @@ def study_findings(
     below_threshold: tuple[Considered, ...] = ()
     if dismissed is not None:
         below_threshold = considered(dismissed, scores, context, probability[Region.WT])
-    described = describe(marked, evidence, context)
+    described = describe(component_mask, evidence, context)
     candidates = with_kinds(described.candidates, described.components, prepared, context.head)
     findings = replace(described, candidates=candidates, considered=below_threshold)
     if not candidates:
@@ -71,6 +71,6 @@ def study_findings(
     if uncertainty is None or by_sequence is None or len(by_sequence.by_voxel.shares) < 2:
         return as_stored(findings), None
     doubtful, numbers = doubtful_parts(
-        candidates, findings.components, uncertainty, by_sequence.by_voxel, marked.grid
+        candidates, findings.components, uncertainty, by_sequence.by_voxel, component_mask.grid
     )
     return as_stored(replace(findings, doubtful=doubtful)), numbers if doubtful else None

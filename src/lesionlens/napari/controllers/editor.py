@@ -33,7 +33,20 @@ _NEW_LAYER_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
 _FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 
 Labelled = NDArray[np.uint8]
-Sides = tuple[Labelled, Labelled]
+
+
+class EditedLabels(NamedTuple):
+    """Labels of the edited candidate, (I, J, K) uint8 on the working grid, 0 elsewhere."""
+
+    initial: Labelled
+    """When the edit began."""
+    current: Labelled
+    """As drawn now."""
+
+    @property
+    def are_changed(self) -> bool:
+        """Whether any voxel differs."""
+        return bool((self.initial != self.current).any())
 
 
 class OutlineEditor:
@@ -86,11 +99,11 @@ class OutlineEditor:
         if self._is_open() and (new.tools is not old.tools or new.editing != old.editing):
             self._apply_tools(new)
 
-    def drawn(self) -> Sides | None:
-        """Return the candidate's labels on the working grid, before and after; None if closed."""
+    def drawn(self) -> EditedLabels | None:
+        """Return the labels of the candidate that is being edited; None if none is."""
         if not self._is_open():
             return None
-        return self._initial, np.asarray(self._layer.data).astype(np.uint8)
+        return EditedLabels(self._initial, np.asarray(self._layer.data).astype(np.uint8))
 
     @property
     def allowed(self) -> NDArray[np.bool_]:

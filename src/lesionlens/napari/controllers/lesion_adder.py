@@ -15,7 +15,7 @@ from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.review import DrawnDiameters
 from lesionlens.base.text import millilitres
-from lesionlens.napari.controllers.editor import OutlineEditor
+from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -204,22 +204,23 @@ class LesionAdder:
 
         Later prompts leave what it changed alone, unless `by_hand` is False.
         """
-        sides = self._drawn_sides()
-        if sides is None:
+        edited = self._edited_labels()
+        if edited is None:
             return
         try:
-            changed = self.editor.change(tool(sides[1]), by_hand=by_hand)
+            changed = self.editor.change(tool(edited.current), by_hand=by_hand)
         except LesionLensError as error:
             self.session.refused(replace(problem_of(error), cause=OUTLINE))
         else:
             self.session.clear_problem(OUTLINE)
             self.session.decline("" if changed else unchanged_message)
 
-    def _drawn_sides(self) -> tuple[Labels, Labels] | None:
-        sides = None if self.review_controller.busy else self.editor.drawn()
-        if sides is None and not self.review_controller.busy:
+    def _edited_labels(self) -> EditedLabels | None:
+        """Return the labels being edited; None, with a message, if there are none."""
+        edited = None if self.review_controller.busy else self.editor.drawn()
+        if edited is None and not self.review_controller.busy:
             self.session.decline(_NO_OUTLINE)
-        return sides
+        return edited
 
     def smooth(self) -> None:
         """Smooth the outline; a later prompt may move its border again."""
@@ -252,7 +253,7 @@ class LesionAdder:
 
     def begin_split(self) -> None:
         """Begin a split by two points, or cancel it."""
-        if self._drawn_sides() is None:
+        if self._edited_labels() is None:
             return
         starts = self.session.state.tools.points is None
         self.session.choose_tools(points=() if starts else None)
@@ -281,14 +282,14 @@ class LesionAdder:
         self._split(lambda x: edit_tools.split_at(x, axis, index))
 
     def _split(self, cut: Callable[[Labels], NDArray[np.bool_]]) -> None:
-        sides, candidate = self._drawn_sides(), self.session.edited()
+        edited, candidate = self._edited_labels(), self.session.edited()
         analysis, reader = self.session.state.analysis, self.review_controller.reader
-        if sides is None or analysis is None:
+        if edited is None or analysis is None:
             return
         if candidate is None:
             self.session.decline(_FINISH_FIRST)
             return
-        initial, drawn = sides
+        initial, drawn = edited
         uid = new_tracking_uid()
 
         reason = self.session.reason_for(candidate, ReviewState.EDITED)

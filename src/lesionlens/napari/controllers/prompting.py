@@ -70,6 +70,17 @@ class _QueuedGesture(NamedTuple):
     paint: int
 
 
+class _Answer(NamedTuple):
+    """The response to a prompt, applied to the labels of the outline."""
+
+    prompt: PromptRound
+    """Its record, with the networks that answered it."""
+    labels: NDArray[np.uint8]
+    """Changed labels; strokes are kept."""
+    unprotected: NDArray[np.uint8]
+    """What the labels would be if strokes were not kept."""
+
+
 class Prompting:
     """Processes the prompts of one session.
 
@@ -173,33 +184,33 @@ class Prompting:
         if self._answering_outline is not None or not self._queue:
             return
         queued, editor = self._queue.pop(0), self.review_controller.editor
-        sides, result = editor.drawn(), self.session.result
+        edited, result = editor.drawn(), self.session.result
         analysis = self.session.state.analysis
-        if sides is None or result is None or analysis is None:
+        if edited is None or result is None or analysis is None:
             self._queue.clear()
             return
         try:
-            prompt = self._prompt_round(queued, sides[1])
+            prompt = self._prompt_round(queued, edited.current)
         except LesionLensError as refusal:
             self._show_refusal(refusal)
             self._next()
             return
-        labels, free, outline = sides[1], editor.allowed, self._outline_number
+        labels, free, outline = edited.current, editor.allowed, self._outline_number
         protected = self._protected_strokes(queued, labels)
 
-        def task(context: RunContext) -> Any:  # noqa: ARG001
+        def task(context: RunContext) -> _Answer:  # noqa: ARG001
             response = result.answer_prompts(prompt_request(labels, prompt))
             changed = redrawn(labels, response, prompt, free, predicted_parts(analysis, response))
-            return (
+            return _Answer(
                 replace(prompt, made_by=response.made_by),
                 np.where(protected, labels, changed),
                 changed,
             )
 
-        def on_result(outcome: Any) -> None:
+        def on_result(answer: _Answer) -> None:
             self._answering_outline = None
             if outline == self._outline_number:
-                self._draw(queued.gesture, outcome[0], labels, *outcome[1:])
+                self._draw(queued.gesture, labels, answer)
             self._proceed()
 
         def on_error(error: BaseException) -> None:
@@ -220,24 +231,19 @@ class Prompting:
         if not controller.holds_focus:
             controller.make_moves(controller.take_pending_moves())
 
-    def _draw(
-        self,
-        gesture: Gesture,
-        prompt: PromptRound,
-        before: NDArray[np.uint8],
-        changed: NDArray[np.uint8],
-        unprotected: NDArray[np.uint8],
-    ) -> None:
-        """Draw the answer to a prompt without what strokes keep, also those made since."""
+    def _draw(self, gesture: Gesture, before: NDArray[np.uint8], answer: _Answer) -> None:
+        """Draw the answer to a prompt; voxels that strokes changed since `before` are kept too."""
         self._just_begun = False
         editor = self.review_controller.editor
-        sides = editor.drawn()
-        current = before if sides is None else sides[1]
-        if editor.change(np.where(current == before, changed, current), prompt):
+        edited = editor.drawn()
+        current = before if edited is None else edited.current
+        labels = np.where(current == before, answer.labels, current)
+        if editor.change(labels, answer.prompt):
             self.session.clear_problem(OUTLINE)
-            self._notify_effect(gesture, before, changed)
+            self._notify_effect(gesture, before, answer.labels)
         else:
-            self.session.decline(_NOTHING if np.array_equal(unprotected, current) else _BY_HAND)
+            agrees = np.array_equal(answer.unprotected, current)
+            self.session.decline(_NOTHING if agrees else _BY_HAND)
 
     def _on_changed(self, old: State, new: State) -> None:
         """Drop the prompts of an outline that is no longer drawn."""
@@ -269,8 +275,8 @@ class Prompting:
         self.session.notify("" if message in (_FIRST, *PROMPT_MESSAGES) else message)
 
     def _show_refusal(self, error: BaseException) -> None:
-        sides = self.review_controller.editor.drawn()
-        if self._just_begun and sides is not None and not (sides[0] != sides[1]).any():
+        edited = self.review_controller.editor.drawn()
+        if self._just_begun and edited is not None and not edited.are_changed:
             self.session.end_edit()
         self._just_begun = False
         self.review_controller.take_pending_moves()  # the reader must see the refusal first

@@ -13,7 +13,7 @@ from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import CAVITY, DrawnDiameters
 from lesionlens.base.run_context import RunContext
-from lesionlens.napari.controllers.editor import OutlineEditor
+from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
@@ -211,16 +211,16 @@ class ReviewController:
         """Store the outline being drawn, then act; False if that is not possible now."""
         if self._is_blocked():
             return False
-        sides = self.editor.drawn()
+        edited = self.editor.drawn()
         if self.session.state.editing is None:
             return act()
-        if sides is None or not (sides[0] != sides[1]).any():
+        if edited is None or not edited.are_changed:
             self._forget_draft()
             self.session.end_edit()
             return act()
-        return self._save_outline(sides, act)
+        return self._save_outline(edited, act)
 
-    def _save_outline(self, sides: Any, act: Callable[[], bool]) -> bool:
+    def _save_outline(self, edited: EditedLabels, act: Callable[[], bool]) -> bool:
         candidate, analysis = self.session.edited(), self.session.state.analysis
         uid, assisted = self.session.state.edited_uid, self.editor.assisted
         prompts = tuple(self.editor.rounds)
@@ -234,9 +234,9 @@ class ReviewController:
         def record(log: ReviewLog) -> None:
             if candidate is None and uid != CAVITY:
                 method = DrawingMethod.SEMIAUTOMATIC if assisted else DrawingMethod.MANUAL
-                log.add(outline_of(analysis, uid, *sides), method, reader=reader, prompts=prompts)
+                log.add(outline_of(analysis, uid, *edited), method, reader=reader, prompts=prompts)
             else:
-                outline = outline_of(analysis, candidate or CAVITY, *sides)
+                outline = outline_of(analysis, candidate or CAVITY, *edited)
                 log.mark(
                     uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline,
                     prompts=prompts,

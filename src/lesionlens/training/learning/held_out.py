@@ -35,12 +35,12 @@ _SCORED = (*MEASURED, *MAPS)  # files that scoring reads, besides run.json
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two sets of weights."""
+class ScoredWeights:
+    """One of the two sets of weights that are compared."""
 
     name: str
     """Name of its results folder: before or after."""
-    weights: Path
+    path: Path
     sha256: str
 
 
@@ -51,12 +51,12 @@ class HeldOutScorer:
     results: Path
     """Folder of the reviewed results."""
     folder: Path
-    """Receives a result for each held-out case and side, and the references."""
+    """Receives a result of each held-out case by both sets of weights, and the references."""
     network: EngineChoice
     """Device, precision and threads."""
 
     def score(
-        self, reviews: Sequence[SignedReview], side: Side, context: RunContext
+        self, reviews: Sequence[SignedReview], weights: ScoredWeights, context: RunContext
     ) -> list[CaseScore]:
         """Analyse held-out cases and score them against the signed outlines; resumable.
 
@@ -69,33 +69,33 @@ class HeldOutScorer:
         for number, review in enumerate(reviews):
             context.check("scoring")
             name = review.case.name
-            context.progress(f"{side.name}: {name}", number / len(reviews))
-            path = self.folder / side.name / name
+            context.progress(f"{weights.name}: {name}", number / len(reviews))
+            path = self.folder / weights.name / name
             failure = None
-            is_stored = _is_complete(path, side) and holds_inputs_of(review.study, path)
-            if not is_stored and not self._reuse(name, path, side):
-                failure = self._analyse(review, path, side, context)
+            is_stored = _is_complete(path, weights) and holds_inputs_of(review.study, path)
+            if not is_stored and not self._reuse(name, path, weights):
+                failure = self._analyse(review, path, weights, context)
             scores.append(score_case(self._case(review), path, _CONVENTION))
             if failure is not None:
                 scores[-1].problems[0] = f"not analysed: {failure}"
         return scores
 
     def _analyse(
-        self, review: SignedReview, path: Path, side: Side, context: RunContext
+        self, review: SignedReview, path: Path, weights: ScoredWeights, context: RunContext
     ) -> str | None:
         """Analyse a case in an empty folder; return the error message if that fails, else None."""
         shutil.rmtree(path, ignore_errors=True)  # otherwise an older result could be scored
         job = StudyJob(review.case.name, review.study, path)
-        choice = CohortChoice(replace(self.network, weights=str(side.weights)))
+        choice = CohortChoice(replace(self.network, weights=str(weights.path)))
         outcome = analyse(job, choice, context.quiet())
         if outcome.status is Status.STOPPED:
             raise CancelledError("scoring")
         return outcome.message if outcome.status is Status.FAILED else None
 
-    def _reuse(self, name: str, path: Path, side: Side) -> bool:
+    def _reuse(self, name: str, path: Path, weights: ScoredWeights) -> bool:
         """Copy the reviewed result if it has the same weights and settings; return success."""
         source = self.results / name
-        if not (_is_complete(source, side) and self._computed_alike(read_run_file(source))):
+        if not (_is_complete(source, weights) and self._computed_alike(read_run_file(source))):
             return False
         partial = path.with_name(f".{path.name}")
         shutil.rmtree(partial, ignore_errors=True)
@@ -123,12 +123,12 @@ class HeldOutScorer:
         return Case(review.case.name, review.case.patient, {}, path, _CONVENTION)
 
 
-def _is_complete(path: Path, side: Side) -> bool:
+def _is_complete(path: Path, weights: ScoredWeights) -> bool:
     """Return whether a folder holds an intact result of these weights and this version."""
     try:
         run = read_run_file(path)
         made_by = run.weights_sha256, run.versions.get("lesionlens")
-        if made_by != (side.sha256, version("lesionlens")):
+        if made_by != (weights.sha256, version("lesionlens")):
             return False
         check_parts(path, run, _SCORED)
     except ReadError:
@@ -138,7 +138,11 @@ def _is_complete(path: Path, side: Side) -> bool:
 
 
 def synthetic_metrics(
-    side: Side, recipe: TrainConfig, volumes: int, network: EngineChoice, context: RunContext
+    weights: ScoredWeights,
+    recipe: TrainConfig,
+    volumes: int,
+    network: EngineChoice,
+    context: RunContext,
 ) -> list[dict[str, float]]:
     """Return metrics of one pass on synthetic brains that were not used for training.
 
@@ -150,13 +154,13 @@ def synthetic_metrics(
         Reports progress and is checked for cancellation before each.
     """
     device = choose(network.device)
-    model, _ = weight_files.load(side.weights, device)
+    model, _ = weight_files.load(weights.path, device)
     stage = recipe.stages[-1]
     grid = GeneratorConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
     metrics = []
     for number in range(volumes):
         context.check("scoring synthetic brains")
-        context.progress(f"{side.name}: synthetic brain {number + 1}", number / volumes)
+        context.progress(f"{weights.name}: synthetic brain {number + 1}", number / volumes)
         values, _ = next(validate_each(model, grid, [number], device, network.precision))
         metrics.append(values)
     return metrics

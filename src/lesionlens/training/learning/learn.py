@@ -32,7 +32,7 @@ from lesionlens.network.weights_metadata import WeightsInfo, WeightsNotes
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.learning import page
-from lesionlens.training.learning.held_out import HeldOutScorer, Side, synthetic_metrics
+from lesionlens.training.learning.held_out import HeldOutScorer, ScoredWeights, synthetic_metrics
 from lesionlens.training.learning.proposal import (
     PAGE,
     RECORD,
@@ -83,7 +83,7 @@ class LearnJob:
         Initial weights, as for `network.weights.load_chosen`; None for those in use.
     network : EngineChoice
         Device, precision and threads.
-    drawn_volumes : int
+    synthetic_volumes : int
         Number of synthetic brains for the evaluation.
     readers : tuple of str
         See `learning.signed_reviews.gather`.
@@ -96,7 +96,7 @@ class LearnJob:
     steps: int = STEPS
     start: str | None = None
     network: EngineChoice = field(default_factory=EngineChoice)
-    drawn_volumes: int = 12
+    synthetic_volumes: int = 12
     readers: tuple[str, ...] = ()
 
 
@@ -162,13 +162,12 @@ def learn(
     if not trained.finished:
         return LearnOutcome(trained, gathered, None)
     proposed = _write_proposed(job.out, trained, parent_info)
-    sides = (
-        Side("before", parent, parent_info.sha256),
-        Side("after", job.out / WEIGHTS, proposed.sha256),
-    )
+    before = ScoredWeights("before", parent, parent_info.sha256)
+    after = ScoredWeights("after", job.out / WEIGHTS, proposed.sha256)
     held_out_names = {case.name for case in cases.parts.validation}
     held_out = [r for r in gathered.reviews if r.case.name in held_out_names]
-    scores = _score_both(job, recipe, held_out, sides, context.part(_TRAINING_FRACTION, 1.0))
+    evaluation = context.part(_TRAINING_FRACTION, 1.0)
+    scores = _score_both(job, recipe, held_out, (before, after), evaluation)
     proposal = _proposal(gathered, cases, parent_info, proposed, scores, trained)
     write_atomically(job.out / PAGE, page.html(proposal))
     content = proposal.model_dump_json(by_alias=True, indent=1)
@@ -246,36 +245,47 @@ def _write_proposed(out: Path, trained: TrainSummary, parent_info: WeightsInfo) 
 
 
 @dataclass(frozen=True, slots=True)
-class _SideScores:
+class _WeightsScores:
+    """Scores of one set of weights."""
+
+    cases: Sequence[CaseScore]
+    """One for each held-out review."""
+    synthetic: Sequence[Mapping[str, float]]
+    """Metrics of each synthetic brain."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ComparedScores:
+    """Scores of the initial (`before`) and the proposed weights (`after`) on the same cases."""
+
     reviews: Sequence[SignedReview]
-    patients: tuple[list[CaseScore], list[CaseScore]]
-    drawn: tuple[list[dict[str, float]], list[dict[str, float]]]
+    before: _WeightsScores
+    after: _WeightsScores
 
 
 def _score_both(
     job: LearnJob,
     recipe: TrainConfig,
     reviews: Sequence[SignedReview],
-    sides: tuple[Side, Side],
+    compared: tuple[ScoredWeights, ScoredWeights],
     context: RunContext,
-) -> _SideScores:
+) -> _ComparedScores:
+    """Score held-out reviews and synthetic brains by the initial and the proposed weights."""
     folder = job.out / "judged"
     make_folder(folder)
     scorer = HeldOutScorer(job.results, folder, job.network)
-    steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
-    volumes = job.drawn_volumes
+    parts = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     with folder_lock(folder, busy=f"another `learn` that scores in {job.out.name!r}"):
-        return _SideScores(
-            reviews,
-            (
-                scorer.score(reviews, sides[0], steps[0]),
-                scorer.score(reviews, sides[1], steps[1]),
-            ),
-            (
-                synthetic_metrics(sides[0], recipe, volumes, job.network, steps[2]),
-                synthetic_metrics(sides[1], recipe, volumes, job.network, steps[3]),
-            ),
-        )
+        cases = [
+            scorer.score(reviews, weights, part)
+            for weights, part in zip(compared, parts[:2], strict=True)
+        ]
+        synthetic = [
+            synthetic_metrics(weights, recipe, job.synthetic_volumes, job.network, part)
+            for weights, part in zip(compared, parts[2:], strict=True)
+        ]
+    before, after = map(_WeightsScores, cases, synthetic)
+    return _ComparedScores(reviews, before, after)
 
 
 def _metric_changes(
@@ -305,14 +315,16 @@ def _proposal(
     cases: RealCases,
     parent_info: WeightsInfo,
     proposed: NamedWeights,
-    scores: _SideScores,
+    scores: _ComparedScores,
     trained: TrainSummary,
 ) -> Proposal:
     parts = cases.parts
-    before, after = scores.patients
-    before_metrics, after_metrics = ([score.metrics for score in side] for side in scores.patients)
+    before, after = scores.before.cases, scores.after.cases
+    before_metrics, after_metrics = (
+        [score.metrics for score in cases] for cases in (before, after)
+    )
     patients = _metric_changes(_PATIENT_METRICS, before_metrics, after_metrics)
-    synthetic = _metric_changes(_SYNTHETIC_METRICS, *scores.drawn)
+    synthetic = _metric_changes(_SYNTHETIC_METRICS, scores.before.synthetic, scores.after.synthetic)
     ancestor = WeightsStore().of(parent_info.sha256)
     trained_on = digests(case.patient for case in trained.trained_on.values())
     held_out = digests(case.patient for case in parts.validation)

@@ -64,7 +64,7 @@ from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.training.config import parse_config
 from lesionlens.training.learning import held_out, signed_reviews
-from lesionlens.training.learning.held_out import Side
+from lesionlens.training.learning.held_out import ScoredWeights
 from lesionlens.training.learning.learn import LearnJob, _score_both, cautions, learn
 from lesionlens.training.learning.page import html
 from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
@@ -152,7 +152,7 @@ def store(tmp_path, monkeypatch):
 
 def job(place, out, random_weights, **how):
     return LearnJob(place / "results", place / "studies", out, RECIPE, start=str(random_weights),
-                    drawn_volumes=2, **how)  # fmt: skip
+                    synthetic_volumes=2, **how)  # fmt: skip
 
 
 def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
@@ -570,7 +570,7 @@ def scoring(reviews, tmp_path, random_weights, digest):
         for one in gather(reviews / "results", reviews / "studies").reviews
         if one.case.name == "b"
     )
-    side = held_out.Side("before", random_weights, digest)
+    side = held_out.ScoredWeights("before", random_weights, digest)
     return (
         held_out.HeldOutScorer(reviews / "results", tmp_path / "judged", EngineChoice()),
         [held],
@@ -813,7 +813,7 @@ def test_cautions_name_held_out_cases_that_the_weights_before_were_trained_on():
 def test_two_calls_do_not_score_into_one_folder(tmp_path):
     """One removed the result that the other was writing."""
     job = LearnJob(tmp_path / "results", None, tmp_path / "out")
-    sides = Side("before", tmp_path / "a", ""), Side("after", tmp_path / "b", "")
+    sides = [ScoredWeights(name, tmp_path / name, "") for name in ("before", "after")]
     (job.out / "judged").mkdir(parents=True)
     with (
         folder_lock(job.out / "judged"),
