@@ -352,10 +352,13 @@ def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
     assert len(session.state.analysis.findings.candidates) == 1
 
 
-def unchanged(now, visit, prior, *, context):
+def unchanged(now, examination, prior, *, context):
     """Compare an examination with itself: at rest, every lesion as it was; no search, no sums."""
     lesions = tuple(LesionMeasurement.of(one) for one in now.findings.candidates)
-    points = (TimePoint(prior.visit.date, None, lesions), TimePoint(visit.date, None, lesions))
+    points = (
+        TimePoint(prior.examination.date, None, lesions),
+        TimePoint(examination.date, None, lesions),
+    )
     at_rest = tuple(tuple(row) for row in np.eye(4).tolist())
     found = Comparison(
         points, tuple(map(Change, lesions, lesions)), Alignment(at_rest, 0.0, 0.0, False, "t1c")

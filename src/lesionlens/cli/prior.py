@@ -52,7 +52,7 @@ def compare(
     if located_prior is None:
         return analysis
     from lesionlens.analysis.followup import compare as followup
-    from lesionlens.analysis.followup.patient import visit_of
+    from lesionlens.analysis.followup.patient import examination_of
     from lesionlens.results.review.prior import open_prior
 
     context.progress("opening the prior examination", 0.0)
@@ -62,7 +62,7 @@ def compare(
 
     prior = open_prior(located_prior, context, options, analyse)
     context.progress("comparing with the prior examination", 0.5)
-    return followup.compare(analysis, visit_of(analysis.study), prior, context=context)
+    return followup.compare(analysis, examination_of(analysis.study), prior, context=context)
 
 
 def table_of(analysis: Analysis) -> tuple[str | Table, ...]:

@@ -30,7 +30,7 @@ from lesionlens.analysis.evaluation.label_conventions import (
     translate,
 )
 from lesionlens.analysis.evaluation.metrics import HIT_MM
-from lesionlens.analysis.followup.patient import visit_of_result
+from lesionlens.analysis.followup.patient import examination_of_result
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.geometry import apply
 from lesionlens.base.grid import Grid
@@ -248,7 +248,7 @@ def reviewed_case(
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
-    header_patient = visit_of_result(folder).patient.number
+    header_patient = examination_of_result(folder).patient.number
     name = patient or header_patient or listed_patient or patient_of(folder.name)
     return RealCase(
         folder.name, name, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity

@@ -43,7 +43,7 @@ PRIOR_WAS_COMPARED = (
 
 @fixed_arithmetic()
 def compare(
-    now: Analysis, visit: Examination, prior: Prior, *, context: RunContext = SILENT
+    now: Analysis, examination: Examination, prior: Prior, *, context: RunContext = SILENT
 ) -> Analysis:
     """Return an analysis with its comparison; matched candidates get the prior's tracking UIDs.
 
@@ -85,7 +85,11 @@ def compare(
     renamed = _with_uids(now, new_uids)
     has_earlier = before.compared is not None and not is_repeated
     earlier_points = before.compared.points[:-1] if before.compared and has_earlier else ()
-    points = (*earlier_points, _prior_point(before, prior.visit), _time_point(renamed, visit))
+    points = (
+        *earlier_points,
+        _prior_point(before, prior.examination),
+        _time_point(renamed, examination),
+    )
     comparison = Comparison(
         points,
         _changes(points[-2], points[-1], matches),
@@ -94,7 +98,9 @@ def compare(
         vanished,
     )
     comparison = _with_joint_changes(comparison, (before, renamed), registration, context)
-    unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
+    unknown = (
+        examination.patient.compared(prior.examination.patient).agreement is IdentityMatch.UNKNOWN
+    )
     notices = (
         prior.confirmed or (PATIENT_UNKNOWN if unknown else ""),
         MIRRORED if is_mirrored else "",
@@ -292,9 +298,9 @@ def _findings_with_uids(findings: Findings, names: Mapping[str, str]) -> Finding
     return replace(findings, candidates=candidates)
 
 
-def _prior_point(before: Analysis, visit: Examination) -> TimePoint:
+def _prior_point(before: Analysis, examination: Examination) -> TimePoint:
     """Return the prior's time point, with its own comparison's statements about it."""
-    point = _time_point(before, visit)
+    point = _time_point(before, examination)
     if before.compared is None:
         return point
     alignment = before.compared.alignment
@@ -306,7 +312,7 @@ def _prior_point(before: Analysis, visit: Examination) -> TimePoint:
     )
 
 
-def _time_point(analysis: Analysis, visit: Examination) -> TimePoint:
+def _time_point(analysis: Analysis, examination: Examination) -> TimePoint:
     lesions = tuple(
         LesionMeasurement.of(c, analysis.review.state_of(c.tracking_uid))
         for c in analysis.findings.candidates
@@ -314,7 +320,9 @@ def _time_point(analysis: Analysis, visit: Examination) -> TimePoint:
     contrast = analysis.prepared.has_t1c
     cavity = analysis.volumes.cavity_ml
     made_by = analysis.run.made_by
-    return TimePoint(visit.date, analysis.study.uid, lesions, contrast, cavity, made_by=made_by)
+    return TimePoint(
+        examination.date, analysis.study.uid, lesions, contrast, cavity, made_by=made_by
+    )
 
 
 def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Change, ...]:

@@ -68,13 +68,13 @@ class Examination:
 class Prior:
     """A prior examination with its analysis."""
 
-    visit: Examination
+    examination: Examination
     analysis: Analysis
     confirmed: str = ""
     """What the user confirmed about the patient, for the record."""
 
 
-def visit_of(study: Study) -> Examination:
+def examination_of(study: Study) -> Examination:
     """Return patient and date of a study: from its DICOM header, else from BIDS names."""
     files = [file for series in study.series.values() for file in series.files]
     if study.kind is StudyKind.DICOM and files:
@@ -87,7 +87,7 @@ def visit_of(study: Study) -> Examination:
     return Examination(study.patient)
 
 
-def visit_of_result(folder: Path) -> Examination:
+def examination_of_result(folder: Path) -> Examination:
     """Return patient and date of a saved result: from its DICOM objects, else from BIDS names.
 
     Names of the analysed files are preferred to that of the folder, which may be renamed: it adds
@@ -136,9 +136,12 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
         patients=(now.patient, prior.patient),
     )
     if prior.is_after(now):
-        days = [visit.date for visit in (prior, now)]
+        days = [examination.date for examination in (prior, now)]
         if days[0] == days[1]:
-            days = [f"{visit.date} {visit.time[:2]}:{visit.time[2:4]}" for visit in (prior, now)]
+            days = [
+                f"{examination.date} {examination.time[:2]}:{examination.time[2:4]}"
+                for examination in (prior, now)
+            ]
         raise UnusableInputError(
             found=f"a prior examination of {days[0]}, after this one of {days[1]}",
             expected="an earlier one",

@@ -15,7 +15,7 @@ from lesionlens.analysis.followup.compare import (
     compare,
     uids_after_comparison,
 )
-from lesionlens.analysis.followup.patient import Prior, visit_of
+from lesionlens.analysis.followup.patient import Prior, examination_of
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
@@ -115,7 +115,7 @@ def compare_with_prior(
         )
         prior = _with_decisions(open_prior(located, context, options), choice.reader)
         context.progress("registering it to this one", 0.0)
-        compared = compare(analysis, visit_of(analysis.study), prior, context=context.quiet())
+        compared = compare(analysis, examination_of(analysis.study), prior, context=context.quiet())
         return compared, prior_pictures(prior, compared)
 
     def on_result(value: tuple[Analysis, ComparisonImages]) -> str | None:
@@ -176,7 +176,7 @@ def prior_pictures(prior: Prior, compared: Analysis) -> ComparisonImages:
     prepared, study_name = prior.analysis.prepared, prior.analysis.study.name
     working = _transformed(prepared.working, to_current)
     return ComparisonImages(
-        f"prior of {prior.visit.date}" if prior.visit.date else f"prior: {study_name}",
+        f"prior of {prior.examination.date}" if prior.examination.date else f"prior: {study_name}",
         "prior",
         {sequence: Volume(image, working) for sequence, image in prepared.images.items()},
         Volume(prior.analysis.findings.components, _transformed(prepared.native, to_current)),

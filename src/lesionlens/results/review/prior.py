@@ -12,8 +12,8 @@ from lesionlens.analysis.followup.patient import (
     Examination,
     Prior,
     check_same_patient,
-    visit_of,
-    visit_of_result,
+    examination_of,
+    examination_of_result,
 )
 from lesionlens.analysis.followup.same_examination import digests_of, is_same_examination
 from lesionlens.base.errors import UnusableInputError
@@ -40,7 +40,7 @@ Analyse = Callable[[Study], Analysis]
 class LocatedPrior:
     """A prior examination: its study, and its saved result if there is one."""
 
-    visit: Examination
+    examination: Examination
     study: Study
     result: Path | None
     confirmed: str = ""
@@ -79,13 +79,13 @@ def latest_result_before(
     matches: list[tuple[Examination, Path]] = []
     doubtful_count = 0
     for result in filter(is_result, _possible_results(folder)):
-        visit = visit_of_result(result)
-        is_same_study = visit.study_uid is not None and visit.study_uid == now.study_uid
-        if is_same_study or visit.is_after(now) is not False or digests & _inputs_of(result):
+        examination = examination_of_result(result)
+        is_same_study = examination.study_uid is not None and examination.study_uid == now.study_uid
+        if is_same_study or examination.is_after(now) is not False or digests & _inputs_of(result):
             continue
-        compared = visit.patient.compared(now.patient)
+        compared = examination.patient.compared(now.patient)
         if compared.agreement is IdentityMatch.SAME:
-            matches.append((visit, result))
+            matches.append((examination, result))
         doubtful_count += bool(compared.conflicts) and PatientField.ID in compared.agreeing
     if not matches:
         raise UnusableInputError(
@@ -100,7 +100,7 @@ def latest_result_before(
     latest = [
         match for match in matches if not any(other[0].is_after(match[0]) for other in matches)
     ]
-    if len({visit.study_uid for visit, _ in latest}) > 1:
+    if len({examination.study_uid for examination, _ in latest}) > 1:
         raise UnusableInputError(
             found=f"several examinations of {latest[0][0].date} there, whose order is unknown",
             expected="one that is the latest before this one",
@@ -135,9 +135,9 @@ def find_prior(
     ReadError
         The result is damaged.
     """
-    current_visit = visit_of(current)
+    current_examination = examination_of(current)
     if not is_result(path) and any(True for _ in _possible_results(path)):
-        path = latest_result_before(path, current_visit, digests_of(current))
+        path = latest_result_before(path, current_examination, digests_of(current))
     result = path if is_result(path) else None
     if result is not None:
         opened = _study_of(result, study, same_patient=same_patient)
@@ -151,7 +151,7 @@ def find_prior(
             next_step="Give the study with --prior, without --prior-study",
             in_window="Choose the folder of that examination's result",
         )
-    prior_visit = visit_of(opened)
+    prior_examination = examination_of(opened)
     if is_same_examination(current, opened):
         raise UnusableInputError(
             found="this same examination, or a copy of it, instead of an earlier one",
@@ -161,11 +161,13 @@ def find_prior(
             in_window="Choose the earlier one; to compare two readers' outlines of one "
             "examination, use Open…, Second result of this study",
         )
-    confirmed = check_same_patient(current_visit, prior_visit, same_patient=same_patient)
+    confirmed = check_same_patient(
+        current_examination, prior_examination, same_patient=same_patient
+    )
     if result is not None:
         with _about_prior(_NAME_PRIOR_STUDY):
             paired(read_result(result, maps=False), opened)
-    return LocatedPrior(prior_visit, opened, result, confirmed)
+    return LocatedPrior(prior_examination, opened, result, confirmed)
 
 
 def open_prior(
@@ -192,14 +194,14 @@ def open_prior(
     """
     if located.result is not None:
         analysis = prepare_and_reopen(located.result, located.study, context, options)
-        return Prior(located.visit, analysis, located.confirmed)
+        return Prior(located.examination, analysis, located.confirmed)
     if analyse is None:
         raise UnusableInputError(
             found="a prior study that was not analysed",
             expected="a saved result of it",
             next_step="Analyse the prior study first",
         )
-    return Prior(located.visit, analyse(located.study), located.confirmed)
+    return Prior(located.examination, analyse(located.study), located.confirmed)
 
 
 _NAME_PRIOR_STUDY = (

@@ -21,8 +21,8 @@ from lesionlens.analysis.followup.patient import (
     Examination,
     Prior,
     check_same_patient,
-    visit_of,
-    visit_of_result,
+    examination_of,
+    examination_of_result,
 )
 from lesionlens.analysis.followup.response import propose
 from lesionlens.base.errors import PatientConflictError, UnusableInputError
@@ -679,7 +679,7 @@ def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
     assert (
         latest_result_before(tmp_path, here).name == "a-read"
     )  # not a killed run's, nor at random
-    assert visit_of_result(tmp_path / "c") == Examination(
+    assert examination_of_result(tmp_path / "c") == Examination(
         Patient("P2"), "2025-07-01", "1.2.20250701"
     )
     with pytest.raises(UnusableInputError, match="no earlier result"):
@@ -746,8 +746,8 @@ def test_a_later_examination_of_the_day_is_no_prior(tmp_path):
     for name, time in (("morning", "081500"), ("evening", "200000"), ("late", "23")):
         saved_sr(tmp_path / name, StudyTime=time, StudyInstanceUID=f"1.2.1{time}")
     noon = Examination(Patient("P1"), "2025-03-01", "1.2.9", "120000")
-    assert visit_of_result(tmp_path / "evening").time == "200000"
-    assert visit_of_result(tmp_path / "late").time == ""
+    assert examination_of_result(tmp_path / "evening").time == "200000"
+    assert examination_of_result(tmp_path / "late").time == ""
     assert latest_result_before(tmp_path, noon).name == "morning"
     night = replace(noon, time="235900")
     assert latest_result_before(tmp_path, night).name == "evening"
@@ -762,7 +762,7 @@ def test_a_later_examination_of_the_day_is_no_prior(tmp_path):
 
 
 def saved_sr(folder, **values):
-    """Write what `visit_of_result` reads of a saved result."""
+    """Write the files of a saved result that `examination_of_result` reads."""
     (folder / "dicom").mkdir(parents=True)
     for file in ("findings.json", "run.json"):
         (folder / file).write_text("{}")
@@ -780,7 +780,7 @@ def test_patient_and_day_come_from_bids_names(tmp_path):
     head = make_patient(5, spacing_mm=8.0, lesions=())
     write_study(head, tmp_path / "sub-07_ses-20250301")
     study = open_study(tmp_path / "sub-07_ses-20250301")
-    assert visit_of(study) == Examination(Patient("sub-07"), "2025-03-01")
+    assert examination_of(study) == Examination(Patient("sub-07"), "2025-03-01")
     assert percent(None, 1.0) is None
 
 
@@ -813,8 +813,8 @@ def test_a_result_in_a_folder_of_another_patient_is_of_the_patient_of_its_files(
     (tmp_path / folder).mkdir()
     rows = {"inputs": [{"file": f"anat/{file}", "sha256": "a"}]}
     (tmp_path / folder / "run.json").write_text(json.dumps(rows))
-    visit = visit_of_result(tmp_path / folder)
-    assert (visit.patient.id, visit.date or "") == found
+    examination = examination_of_result(tmp_path / folder)
+    assert (examination.patient.id, examination.date or "") == found
 
 
 def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_path, monkeypatch):
@@ -853,13 +853,13 @@ def test_a_decision_stays_with_its_region_where_the_prior_s_lesion_is_another_on
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     large, small = Lesion((-38.0, 8.0, 26.0), 8.0), Lesion((-8.0, 8.0, 26.0), 5.5)
     now = analysis_of(tmp_path / "now" / "head", (large, small))
-    visit, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
+    examination, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
     compared = {}
     for name, lesion in (("large", large), ("small", small)):
         before = analysis_of(tmp_path / name / "head", (lesion,))
         one = replace(before.findings.candidates[0], tracking_uid="1.2.3")
         before = replace(before, findings=replace(before.findings, candidates=(one,)))
-        compared[name] = compare(now, visit, Prior(then, before))
+        compared[name] = compare(now, examination, Prior(then, before))
     first = compared["large"]
     assert [c.tracking_uid == "1.2.3" for c in first.findings.candidates] == [True, False]
     log = ReviewLog()

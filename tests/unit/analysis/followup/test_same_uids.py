@@ -57,11 +57,11 @@ def written(folder):
     for number, (day, lesions) in enumerate(zip(DAYS, SEEN, strict=True)):
         place = folder / str(number)
         now = examined(place / "study", lesions)
-        visit = Examination(Patient("x"), day, f"1.2.{number}")
+        examination = Examination(Patient("x"), day, f"1.2.{number}")
         if before is not None:
-            now = compare(now, visit, before)
+            now = compare(now, examination, before)
         DicomExporter().write(now, place)
-        before = Prior(visit, now)
+        before = Prior(examination, now)
         found.append((now, place / "dicom"))
     return found
 

@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lesionlens.analysis.followup.patient import visit_of_result
+from lesionlens.analysis.followup.patient import examination_of_result
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import replaced
 from lesionlens.base.records.study import Study, StudyKind
@@ -107,12 +107,12 @@ def identity_of(study: Study, listed: StudyIdentity = UNKNOWN_IDENTITY) -> Study
 
 def identity_of_result(result: Path) -> StudyIdentity:
     """Return the identity of a saved result, from its DICOM objects."""
-    visit = visit_of_result(result)
+    examination = examination_of_result(result)
     return StudyIdentity(
         study=result.name,
-        patient=_readable_name(visit.patient.name),
-        number=visit.patient.id,
-        date=visit.date,
+        patient=_readable_name(examination.patient.name),
+        number=examination.patient.id,
+        date=examination.date,
     )
 
 
