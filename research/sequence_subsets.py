@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
 from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.analysis.explain.perturbation_runner import perturbation_runner
-from lesionlens.analysis.explain.perturbations import pass_detects_flagged_regions, subset_overlap
+from lesionlens.analysis.explain.perturbations import quick_passes_suffice, subset_overlap
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
@@ -68,8 +68,8 @@ def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]
         labels[subset], components[subset] = marked.labels, marked.components
     assert prediction is not None
     assert marked is not None
-    questions = perturbation_runner(engine, prepared, prediction, SILENT)
-    fine = questions is not None and not pass_detects_flagged_regions(questions, marked)
+    runner = perturbation_runner(engine, prepared, prediction, SILENT)
+    fine = runner is not None and not quick_passes_suffice(runner, prediction, marked)
     perturbations = [InputPerturbation.showing(subset, fine=fine) for subset in subsets]
     predictions = engine.predict_perturbed(prepared, perturbations, context=SILENT)
     pairs = zip(predictions.probability, predictions.thresholds or (), strict=True)

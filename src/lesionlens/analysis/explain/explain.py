@@ -72,8 +72,8 @@ def explain(
         scores = plain_scores(flagged.components, prediction, probability)
         values, grid = prediction.uncertainty, None
     else:
-        detected = perturbations.pass_detects_flagged_regions(runner, flagged.components)
-        fine_components = None if detected else flagged.components
+        suffice = perturbations.quick_passes_suffice(runner, prediction, flagged.components)
+        fine_components = None if suffice else flagged.components
         results = perturbations.predict_subsets(
             runner, prediction, flagged.first_pass_voxels, fine_components
         )

@@ -2,9 +2,9 @@
 
 They give each candidate's Shapley values (contribution of each sequence) and the uncertainty map
 (variation of the prediction under perturbation). Quick passes are coarser than the prediction.
-Where they miss a flagged region (`pass_detects_flagged_regions`), they do not predict what an
-analysis of a subset of the sequences would flag; sequences are then compared at the prediction's
-own voxel size.
+Where they do not find again what is flagged (`quick_passes_suffice`), they do not predict what an
+analysis of a subset of the sequences would flag: subsets are then predicted at the prediction's own
+voxel size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask, component_voxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.prediction import (
@@ -30,12 +30,18 @@ from lesionlens.base.records.prediction import (
     PerturbedPrediction,
     Prediction,
 )
-from lesionlens.engines import perturbation_order
-from lesionlens.engines.perturbation_order import Subset
+from lesionlens.engines.perturbation_order import (
+    Subset,
+    for_uncertainty,
+    leave_one_out_subsets,
+    subsets_of,
+)
 
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 SEEN = 0.1
 """Minimum mean probability of a region's flagged voxels in a pass that detects the region."""
+OUTLINED = 0.7
+"""Minimum share of the flagged voxels that the quick passes outline with all sequences."""
 Floats = NDArray[np.float32]
 
 
@@ -64,8 +70,20 @@ def undecided(probability: Floats) -> Floats:
     return np.asarray(1.0 - np.abs(2.0 * mean - 1.0), dtype=np.float32)
 
 
-def pass_detects_flagged_regions(runner: PerturbationRunner, component_mask: ComponentMask) -> bool:
-    """Return whether the quick pass, whose attention is shown, detects each flagged region.
+def quick_passes_suffice(
+    runner: PerturbationRunner, prediction: Prediction, component_mask: ComponentMask
+) -> bool:
+    """Return whether the quick passes find again what is flagged.
+
+    With all sequences they must outline most of it, and the pass whose attention is shown must
+    detect each region.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Prediction of the study, with `unperturbed`.
+    component_mask : ComponentMask
+        The flagged components, on the native grid.
 
     Returns
     -------
@@ -73,14 +91,19 @@ def pass_detects_flagged_regions(runner: PerturbationRunner, component_mask: Com
         True also if nothing is flagged, if the pass does not predict a region, or if the time
         was up.
     """
-    prediction = (
-        runner.predict(RELEVANCE, [InputPerturbation(alone=True)]) if component_mask.count else None
-    )
-    if prediction is None:
+    first_pass = prediction.unperturbed
+    if first_pass is None or not component_mask.count:
+        return True
+    flagged = flagged_on(component_mask, Region.WT, first_pass.grid)
+    outlined = first_pass.probability[0].ravel()[flagged] >= prediction.thresholds[Region.WT]
+    if outlined.mean() < OUTLINED:
+        return False
+    pass_alone = runner.predict(RELEVANCE, [InputPerturbation(alone=True)])
+    if pass_alone is None:
         return True
     for region in Region:
-        probability = prediction.of(region)
-        flagged = flagged_on(component_mask, region, prediction.grid)
+        probability = pass_alone.of(region)
+        flagged = flagged_on(component_mask, region, pass_alone.grid)
         if probability is None or not flagged.size:
             continue
         if probability[0].ravel()[flagged].mean() < SEEN:
@@ -101,7 +124,7 @@ class PerturbationResults(NamedTuple):
     """Contribution of each sequence to the overlap (`subset_overlap`) of each component; None
     without components, or if the time was up."""
     uncertainty: Volume | None
-    """0 to 1, on the grid of `unperturbed`; None if the time was up."""
+    """0 to 1; None if the time was up."""
     leave_one_out: Sequence[Mapping[str, float | None]] | None
     """Overlap of each component without one sequence, in quick passes and at the threshold of the
     study, as in the fit of the scores."""
@@ -125,7 +148,7 @@ def predict_subsets(
     components : sequence of ComponentVoxels
         Each component on the grid of `unperturbed`.
     fine_components : ComponentMask or None
-        The same components, to compare the sequences at the prediction's own voxel size.
+        The same components, to predict the subsets at the prediction's own voxel size.
 
     Raises
     ------
@@ -141,8 +164,8 @@ def predict_subsets(
         )
     present = runner.prepared.sequences
     all_sequences = frozenset(present)
-    leave_one_out = perturbation_order.leave_one_out_subsets(present)
-    perturbed = runner.predict(UNCERTAINTY, perturbation_order.for_uncertainty(present))
+    leave_one_out = leave_one_out_subsets(present)
+    perturbed = runner.predict(UNCERTAINTY, for_uncertainty(present))
     threshold = prediction.thresholds[Region.WT]
     quick = _SubsetMaps(
         first_pass.grid,
@@ -157,46 +180,55 @@ def predict_subsets(
         uncertainty = Volume(undecided(predictions), first_pass.grid)
     if not components:
         return PerturbationResults(None, uncertainty, None)
-    by_sequence, views = _compare_sequences(runner, quick, threshold, fine_components)
-    return PerturbationResults(by_sequence, uncertainty, views)
-
-
-def _compare_sequences(
-    runner: PerturbationRunner,
-    quick: _SubsetMaps,
-    threshold: float,
-    fine_components: ComponentMask | None,
-) -> tuple[SequenceScores | None, Sequence[Mapping[str, float | None]] | None]:
-    """Return each sequence's scores and the views; None if the time was up."""
-    present = runner.prepared.sequences
-    subsets = perturbation_order.subsets_of(present)
-    without = {s: frozenset(present) - {s} for s in present}
-    required = subsets if fine_components is None else without.values()
-    missing = [s for s in required if s not in quick.by_subset]
-    inputs = [InputPerturbation.showing(subset) for subset in missing]
-    perturbed = runner.predict(RELEVANCE, inputs) if missing else None
-    if perturbed is not None:
+    without_each = {s: all_sequences - {s} for s in present}
+    required = subsets_of(present) if fine_components is None else without_each.values()
+    missing = [subset for subset in required if subset not in quick.by_subset]
+    if missing:
+        perturbed = runner.predict(RELEVANCE, [*map(InputPerturbation.showing, missing)])
+        if perturbed is None:
+            return PerturbationResults(None, uncertainty, None)
         quick.add(missing, perturbed, threshold)
-    elif missing:
-        return None, None
-    views = shapley.values_by_subset(quick.table(threshold), without)
-    subset_maps = quick
-    if fine_components is not None:
-        fine_inputs = [InputPerturbation.showing(subset, fine=True) for subset in subsets]
-        if (fine_prediction := runner.predict(RELEVANCE, fine_inputs)) is None:
-            return None, views
-        subset_maps = _SubsetMaps(
-            fine_prediction.grid, component_voxels(fine_components, fine_prediction.grid), {}, {}
-        )
-        subset_maps.add(subsets, fine_prediction, threshold)
-    table = subset_maps.table()
-    by_sequence = SequenceScores(
+    views = shapley.values_by_subset(quick.table(threshold), without_each)
+    if fine_components is None:
+        return PerturbationResults(_sequence_scores(quick, present), uncertainty, views)
+    fine = _predict_fine(runner, fine_components, threshold)
+    if fine is None:
+        return PerturbationResults(None, uncertainty, views)
+    fine_maps, uncertainty = fine
+    return PerturbationResults(_sequence_scores(fine_maps, present), uncertainty, views)
+
+
+def _predict_fine(
+    runner: PerturbationRunner, component_mask: ComponentMask, threshold: float
+) -> tuple[_SubsetMaps, Volume] | None:
+    """Return every subset's map, and the uncertainty, at the prediction's own voxel size.
+
+    None if the time was up.
+    """
+    present = runner.prepared.sequences
+    subsets = subsets_of(present)
+    mirrored = InputPerturbation(mirrored=True, alone=True, fine=True)
+    showing_subsets = [InputPerturbation.showing(subset, fine=True) for subset in subsets]
+    predictions = runner.predict(RELEVANCE, [mirrored, *showing_subsets])
+    if predictions is None:
+        return None
+    grid = predictions.grid
+    maps = _SubsetMaps(grid, component_voxels(component_mask, grid), {}, {})
+    maps.add([None, *subsets], predictions, threshold)
+    compared = [frozenset(present), *leave_one_out_subsets(present)]
+    probability = [predictions.probability[0], *(maps.by_subset[subset] for subset in compared)]
+    return maps, Volume(undecided(np.stack(probability)), grid)
+
+
+def _sequence_scores(maps: _SubsetMaps, present: Sequence[MrSequence]) -> SequenceScores:
+    """Return each sequence's contribution to the components and to the probability."""
+    table = maps.table()
+    return SequenceScores(
         relevance=shapley.of_components(present, table),
         alone=shapley.values_by_subset(table, {s: frozenset({s}) for s in present}),
-        left_out=shapley.values_by_subset(table, without),
-        by_voxel=shapley.evidence_maps(present, subset_maps.by_subset, subset_maps.grid),
+        left_out=shapley.values_by_subset(table, {s: frozenset(present) - {s} for s in present}),
+        by_voxel=shapley.evidence_maps(present, maps.by_subset, maps.grid),
     )
-    return by_sequence, views
 
 
 class _SubsetMaps(NamedTuple):

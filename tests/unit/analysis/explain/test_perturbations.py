@@ -89,26 +89,60 @@ def marked_everywhere(label):
     return ComponentMask(labels, np.ones(GRID.shape, np.int32), 1, GRID)
 
 
-@pytest.mark.parametrize(("label", "seen"), [(Label.OEDEMA, True), (Label.CORE, False)])
-def test_quick_passes_that_miss_a_flagged_region_are_found_out(make_prepared, label, seen):
-    questions = PerturbationRunner(Nearsighted(), make_prepared())
-    assert perturbations.pass_detects_flagged_regions(questions, marked_everywhere(label)) is seen
-
-
-def test_sequences_are_compared_at_the_predictions_own_voxel_size_where_needed(make_prepared):
-    prepared, engine = make_prepared(), Nearsighted()
+def predicted_by(engine, prepared):
     everything = [InputPerturbation((True,) * 4)]
     full = engine.predict_perturbed(prepared, everything, context=SILENT)
     info = EngineInfo("nearsighted", "1", None, frozenset({Capability.PERTURB}))
-    prediction = Prediction({}, info, unperturbed=full)
-    questions, marked = PerturbationRunner(engine, prepared), marked_everywhere(Label.CORE)
-    coarse = perturbations.predict_subsets(questions, prediction, EVERYWHERE)
-    fine = perturbations.predict_subsets(questions, prediction, EVERYWHERE, marked)
+    return Prediction({}, info, unperturbed=full)
+
+
+@pytest.mark.parametrize(("label", "seen"), [(Label.OEDEMA, True), (Label.CORE, False)])
+def test_quick_passes_that_miss_a_flagged_region_do_not_suffice(make_prepared, label, seen):
+    prepared, engine = make_prepared(), Nearsighted()
+    prediction, runner = predicted_by(engine, prepared), PerturbationRunner(engine, prepared)
+    assert perturbations.quick_passes_suffice(runner, prediction, marked_everywhere(label)) is seen
+
+
+@pytest.mark.parametrize(("share", "enough"), [(0.4, False), (0.9, True)])
+def test_quick_passes_that_outline_too_little_of_what_is_flagged_do_not_suffice(
+    make_prepared, share, enough
+):
+    """Of a tumour of 98 ml they outlined 35 %: T1c alone seemed to show it, FLAIR to deny it."""
+    outlined = np.where(np.arange(120).reshape(GRID.shape) < share * 120, 0.9, 0.4)
+    prepared, engine = make_prepared(), Perturbable(GRID, lambda *_: outlined)
+    prediction, runner = predicted_by(engine, prepared), PerturbationRunner(engine, prepared)
+    flagged = marked_everywhere(Label.OEDEMA)
+    assert perturbations.quick_passes_suffice(runner, prediction, flagged) is enough
+
+
+def test_without_a_candidate_quick_passes_suffice(make_prepared):
+    prepared, engine = make_prepared(), Nearsighted()
+    nothing = ComponentMask(
+        np.zeros(GRID.shape, np.uint8), np.zeros(GRID.shape, np.int32), 0, GRID
+    )
+    prediction = predicted_by(engine, prepared)
+    engine.asked.clear()
+    runner = PerturbationRunner(engine, prepared)
+    assert perturbations.quick_passes_suffice(runner, prediction, nothing)
+    assert not engine.asked
+
+
+def test_subsets_are_predicted_at_the_predictions_own_voxel_size_where_needed(make_prepared):
+    prepared, engine = make_prepared(), Nearsighted()
+    prediction = predicted_by(engine, prepared)
+    runner, marked = PerturbationRunner(engine, prepared), marked_everywhere(Label.CORE)
+    coarse = perturbations.predict_subsets(runner, prediction, EVERYWHERE)
+    fine = perturbations.predict_subsets(runner, prediction, EVERYWHERE, marked)
     assert [one.by_sequence.alone[0]["t1"] for one in (coarse, fine)] == [0, 1]
     assert fine.by_sequence.by_voxel.grid.matches(FINE)
     assert fine.leave_one_out == coarse.leave_one_out == coarse.by_sequence.left_out
     assert fine.by_sequence.left_out[0]["flair"] == 1 > fine.leave_one_out[0]["flair"]
-    assert len([one for one in engine.asked if one.fine]) == 16
+    assert coarse.uncertainty.grid.matches(GRID)
+    assert fine.uncertainty.grid.matches(FINE)
+    # .9, mirrored .9, and without each; without FLAIR .1 in quick passes, .9 in fine ones
+    assert coarse.uncertainty.data.max() == pytest.approx(1 - abs(2 * (5 * 0.9 + 0.1) / 6 - 1))
+    assert fine.uncertainty.data.max() == pytest.approx(0.2)
+    assert len([one for one in engine.asked if one.fine]) == 17
 
 
 class Cautious(Perturbable):
