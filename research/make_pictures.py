@@ -197,13 +197,6 @@ def evidence(studio: Studio, panel: LesionLens) -> None:
 def questions(studio: Studio, panel: LesionLens) -> None:
     session, block = panel.session, panel.attention
     session.choose_overlay(Overlay.CONTOUR)
-    candidate = session.candidate()
-    if candidate is None:
-        raise SystemExit("the sample has no candidate: nothing to picture")
-    x, y, z = candidate.centroid_mm
-    panel.actions_.probe((x, y, z))
-    studio.part("pictures/probe.png", block)
-    panel.actions_.end_probe()
     session.choose_uncertainty(True)
     studio.part("pictures/uncertainty.png", block)
     session.choose_uncertainty(False)
