@@ -48,7 +48,7 @@ def small_object(
     part = components_at(mask, foreground - corner)
     if not _is_small(part) or probability[part].mean(dtype=np.float64) < _MIN_CERTAINTY:
         return None
-    return box, suppressed(probability, mask & ~part), attention
+    return CropResult(box, suppressed(probability, mask & ~part), attention)
 
 
 def _fits(request: PromptRequest, crop: Crop) -> bool:
