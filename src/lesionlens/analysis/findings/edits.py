@@ -274,7 +274,7 @@ def _limit_notices(
     *,
     edited: bool,
 ) -> list[str]:
-    """Return notices of what is unknown of added and, if any were `edited`, of edited outlines."""
+    """Return notices on unknown properties of added and, if any were `edited`, edited outlines."""
     reader_counts = [
         sum(candidate.source is Source.READER for candidate in listed)
         for listed in (network_findings.candidates, candidates)

@@ -72,7 +72,7 @@ def existing_objects_excluded() -> Iterator[None]:
     """Exclude objects that exist already from garbage collection within the block.
 
     napari collects at each removed layer: .4 s a layer where nothing is frozen. Afterwards the
-    process is as before; what the block freed in cycles goes with the next collection. On Windows
+    process is as before; cycles that the block left are freed by the next collection. On Windows
     nothing is excluded, as napari's collection protects its OpenGL drivers.
     """
     if _frozen.here or gc.get_freeze_count() or platform.system() == "Windows":

@@ -65,7 +65,7 @@ _MAX_SIMILARITY_DEPTH_MM = 2.5
 _SIMILARITY_WEIGHT: dict[Region | None, float] = {
     Region.WT: 0.3, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
 """Weight of the similarity model in a correction, by the prompted region."""
-_UNNAMED_CARRY_WEIGHT = 0.5  # share of a correction carried on where no region is named
+_UNNAMED_CARRY_WEIGHT = 0.5  # share of a correction that is propagated if no region is named
 _ANALYSIS_WEIGHT = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)
 """Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
@@ -80,7 +80,8 @@ class Prompter:
     network : PromptNetwork
         In evaluation mode.
     small : PromptNetwork or None
-        Answers first where no region of what the analysis flags is named, if its outline is small.
+        Answers first; its outline is used if it is small, unless the prompts name a region of a
+        lesion that the analysis flags.
     """
 
     def __init__(self, network: PromptNetwork, small: PromptNetwork | None = None) -> None:

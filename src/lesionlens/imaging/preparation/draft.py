@@ -99,7 +99,7 @@ class Draft:
     reference: MrSequence
     options: PrepareOptions
     executor: ThreadPoolExecutor
-    """Runs what no later stage waits for."""
+    """Runs tasks whose results no later stage needs."""
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     loaded: dict[MrSequence, Loaded] = field(default_factory=dict)
