@@ -99,7 +99,7 @@ class Draft:
     reference: MrSequence
     options: PrepareOptions
     executor: ThreadPoolExecutor
-    """Runs tasks whose results no later stage needs."""
+    """Runs what no later stage waits for."""
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     loaded: dict[MrSequence, Loaded] = field(default_factory=dict)
