@@ -138,7 +138,7 @@ def save_bids(
         listed_files = manifest.listed(path, list_name)
         return {**own_files, **(listed_files or dict.fromkeys(names if own_files else ()))}
 
-    with staged(dataset, ours=owned_files, shared=True) as staging:
+    with staged(dataset, own_files=owned_files, shared=True) as staging:
         (staging / result_path).mkdir(parents=True)
         warnings = write_result(analysis, earlier, staging / result_path, context)
         source = _source_of(analysis, dataset)

@@ -55,9 +55,9 @@ from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.model.wording.titles import (
     caption,
     notices_of,
+    patient_text,
     sign_button_text,
     subtitle,
-    who,
 )
 from lesionlens.results.export.report_texts import load
 
@@ -229,7 +229,7 @@ def resolve(state: State) -> Screen:
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = job_fields | {
         "title": state.identity.study,
-        "patient_text": who(state.identity),
+        "patient_text": patient_text(state.identity),
         "subtitle": subtitle(study, analysis, state),
         "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),

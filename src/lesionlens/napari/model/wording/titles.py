@@ -25,7 +25,7 @@ def caption(state: State) -> str:
     return " · ".join(parts)
 
 
-def who(identity: StudyIdentity) -> str:
+def patient_text(identity: StudyIdentity) -> str:
     """Return patient, identifier and date of a study in one line."""
     number = f"ID {identity.number}" if identity.number else ""
     parts = (identity.patient, number, identity.date)
