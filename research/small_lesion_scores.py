@@ -97,7 +97,7 @@ def read(engine: LensEngine, folder: Path) -> Read:
         voxels = np.argwhere(lesion.mask) + [side.start for side in lesion.box]
         is_drawn = search_result.probability[tuple(voxels.T)] >= 0.5
         index = np.rint(
-            study.working.to_voxel(search_result.study.grid.to_mm(voxels[is_drawn]))
+            study.working.to_voxel(search_result.network_input.grid.to_mm(voxels[is_drawn]))
         ).astype(int)
         overlap = np.bincount(dilated[tuple(index.T)], minlength=2)
         number = int(overlap[1:].argmax() + 1) if overlap[1:].any() else 0

@@ -93,7 +93,7 @@ def test_an_interrupted_one_goes_on_and_all_of_it_can_be_erased(painted, qtbot):
     painted.commands.run("edit_outline")
     settled(painted, qtbot)
     painted.session.offer(stored)
-    assert "resection cavity" in painted.model.screen.draft_words
+    assert "resection cavity" in painted.model.screen.draft_text
     painted.commands.run("edit_outline")
     layer = painted.viewer.layers.selection.active
     assert layer.name == "Resection cavity"

@@ -77,7 +77,7 @@ def test_there_is_one_panel_however_it_was_opened(viewer, first):
     for way in (*ways.values(), *ways.values()):
         way()
         assert panels(viewer) == [one]
-        assert one.here
+        assert one.is_open
 
 
 def test_keys_work_wherever_the_focus_is(reviewed, qtbot):

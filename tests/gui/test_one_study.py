@@ -228,7 +228,7 @@ def test_a_signature_names_patient_study_and_reader_before_it_counts(panel, list
     acts.withdraw()
     panel.signing._field.setText("wrong patient")
     panel.signing.accept()
-    assert [act.act for act in marks(listed, "a")][-2:] == [ReviewAct.MARK, ReviewAct.WITHDRAW]
+    assert [act.act for act in marks(listed, "a")][-2:] == [ReviewAct.DECIDE, ReviewAct.WITHDRAW]
 
 
 def test_what_changed_while_the_reader_was_asked_is_not_signed(panel, listed, qtbot):

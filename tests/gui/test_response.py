@@ -94,7 +94,7 @@ def test_the_dialog_is_german_where_the_report_is(compared, monkeypatch):
     compared.commands.run("assess_response")
     assert "Ausgangswert 2025-01-01" in dialog._steps.text()
     assert "Vorschlag" in dialog._proposed.text()
-    same = {dialog._who.text(), "", "2025-01-01", *Response}
+    same = {dialog._identity.text(), "", "2025-01-01", *Response}
     assert (shown_words(dialog) & english) - same == set()
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
     boxes["Steroide, jetzt gegenüber damals"].setCurrentText("abgesetzt")

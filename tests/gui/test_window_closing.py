@@ -67,7 +67,7 @@ def test_a_panel_that_is_removed_keeps_the_typed_reason(panel, listed, qtbot):
     accept_with_reason(panel, listed, qtbot)
     panel.release()
     acts = read(listed, "a").acts
-    assert [one.act for one in acts[-2:]] == [ReviewAct.MARK, ReviewAct.LEAVE]
+    assert [one.act for one in acts[-2:]] == [ReviewAct.DECIDE, ReviewAct.LEAVE]
     assert acts[-2].reason == "clear in T1c"
 
 

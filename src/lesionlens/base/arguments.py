@@ -15,14 +15,14 @@ from lesionlens.base.errors import UnusableInputError
 K = TypeVar("K", bound=StrEnum)
 
 
-def path_of(value: object, what: str) -> Path:
+def path_of(value: object, label: str) -> Path:
     """Return a path that a caller named.
 
     Parameters
     ----------
     value : object
         As given: a str or Path.
-    what : str
+    label : str
         Description of what it should lead to, such as "the folder for the result".
 
     Raises
@@ -36,24 +36,24 @@ def path_of(value: object, what: str) -> Path:
     'demo'
     """
     if not isinstance(value, str | os.PathLike):
-        raise _no_path(f"{brief(value)} instead of a path", what)
+        raise _no_path(f"{brief(value)} instead of a path", label)
     path = Path(value)
     if not str(value).strip():
-        raise _no_path("an empty name of a file or folder", what)
+        raise _no_path("an empty name of a file or folder", label)
     if "\0" in str(path):
-        raise _no_path("a path with a null character", what)
+        raise _no_path("a path with a null character", label)
     try:
         path.lstat()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise _no_path(
                 f"a name that is too long for this system: {str(value)[:_MAX_MESSAGE_LENGTH]!r}…",
-                what,
+                label,
             ) from error
     return path
 
 
-def member_of(kind: type[K], value: Any, what: str) -> K:
+def member_of(kind: type[K], value: Any, label: str) -> K:
     """Return the member of a closed set that a caller named.
 
     Raises
@@ -65,13 +65,13 @@ def member_of(kind: type[K], value: Any, what: str) -> K:
         return kind(value)
     except ValueError as error:
         raise UnusableInputError(
-            found=f"{brief(value)} as {what}",
+            found=f"{brief(value)} as {label}",
             expected=f"one of {', '.join(kind)}",
             next_step="Name one of them",
         ) from error
 
 
-def whole_number(value: Any, what: str) -> int:
+def whole_number(value: Any, label: str) -> int:
     """Return a whole number that a caller named.
 
     Raises
@@ -90,7 +90,7 @@ def whole_number(value: Any, what: str) -> int:
         number = None
     if number is None:
         raise UnusableInputError(
-            found=f"{brief(value)} as {what}",
+            found=f"{brief(value)} as {label}",
             expected="a whole number",
             next_step="Name one, such as 1",
         )
@@ -128,9 +128,9 @@ def brief(value: object) -> str:
 _MAX_MESSAGE_LENGTH = 60
 
 
-def _no_path(found: str, what: str) -> UnusableInputError:
+def _no_path(found: str, label: str) -> UnusableInputError:
     return UnusableInputError(
         found=found,
-        expected=what,
+        expected=label,
         next_step="Name it; '.' is the working folder",
     )

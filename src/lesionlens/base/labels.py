@@ -300,12 +300,13 @@ class Phase(StrEnum):
 
 
 class ReviewAct(StrEnum):
-    """What a reader did; undo and redo are acts of their own and stay in the log.
+    """What a reader did; the value is stored in files and logs.
 
-    A review contains the first five; the others are only in the log of a read.
+    Undo and redo are acts of their own. A review contains the first five acts; the others are only
+    in the log of a read.
     """
 
-    MARK = "mark"
+    DECIDE = "mark"
     """A decision on a candidate or on the whole study."""
     UNDO = "undo"
     REDO = "redo"
@@ -315,9 +316,9 @@ class ReviewAct(StrEnum):
     """A signed response to treatment is withdrawn, with a reason."""
     BEGIN = "begin"
     LEAVE = "leave"
-    PLACE = "place"
+    PLACE_MARK = "place"
     """A position is marked by hand."""
-    TAKE_BACK = "take back"
+    REMOVE_MARK = "take back"
     """A marked position is removed."""
     RESPONSE = "response"
     """A response to treatment is signed."""

@@ -140,7 +140,7 @@ def create_all(group: str) -> tuple[dict[str, Any], dict[str, PluginError]]:
     return instances, failed
 
 
-def make(group: str, name: str, **given: Any) -> Any:
+def make(group: str, name: str, **arguments: Any) -> Any:
     """Call a plug-in's class or function with these arguments.
 
     Raises
@@ -148,14 +148,14 @@ def make(group: str, name: str, **given: Any) -> Any:
     MissingPluginError, PluginError
         As `load`, or a third-party plug-in fails.
     """
-    return _create(group, name, given, may_refuse=True)
+    return _create(group, name, arguments, may_refuse=True)
 
 
-def _create(group: str, name: str, given: dict[str, Any], *, may_refuse: bool) -> Any:
+def _create(group: str, name: str, arguments: dict[str, Any], *, may_refuse: bool) -> Any:
     factory, label = load(group, name), f"{_kind(group)} {name!r}"
     module = next(point.module for point in _points(group) if point.name == name)
     with plugin_errors(module, label, "when it was made", may_refuse=may_refuse):
-        return factory(**given)
+        return factory(**arguments)
 
 
 def load_errors(group: str) -> dict[str, str]:
@@ -177,7 +177,7 @@ def is_builtin(plugin: object) -> bool:
 
 @contextmanager
 def plugin_errors(
-    plugin: object, what: str, when: str, *, may_refuse: bool = True
+    plugin: object, label: str, when: str, *, may_refuse: bool = True
 ) -> Iterator[None]:
     """Convert an error from third-party code into one that names its package.
 
@@ -189,7 +189,7 @@ def plugin_errors(
     ----------
     plugin : object
         The called instance, class, function, or module name.
-    what, when : str
+    label, when : str
         In words: "engine 'mine'", "when it was made".
     may_refuse : bool
         Its own LesionLensErrors pass through, since the user chose it; else they too are failures
@@ -220,7 +220,7 @@ def plugin_errors(
         first_line = next(iter(str(error).strip().splitlines()), "")
         reason = f"failed {when} ({type(error).__name__})"
         raise PluginError(
-            who=name_of(plugin, what),
+            who=name_of(plugin, label),
             why=reason,
             message=first_line[:300],
             expected="one that works",
@@ -253,10 +253,11 @@ def _torch_defaults() -> tuple[str, str, bool] | None:
     return str(dtype), str(device), torch.are_deterministic_algorithms_enabled()
 
 
-def _set_torch_defaults(wanted: tuple[str, str, bool] | None) -> None:
+def _set_torch_defaults(defaults: tuple[str, str, bool] | None) -> None:
     """Set these defaults, or torch's own if it was not imported before."""
-    name, device, deterministic = wanted = wanted or ("torch.float32", "cpu", False)
-    if _torch_defaults() not in (None, wanted):
+    defaults = defaults or ("torch.float32", "cpu", False)
+    name, device, deterministic = defaults
+    if _torch_defaults() not in (None, defaults):
         torch = sys.modules["torch"]
         torch.set_default_dtype(getattr(torch, name.removeprefix("torch.")))
         torch.set_default_device(None if device == "cpu" else device)
@@ -276,9 +277,9 @@ def are_texts(values: Any) -> bool:
     return isinstance(values, tuple | list) and all(isinstance(value, str) for value in values)
 
 
-def name_of(plugin: object, what: str) -> str:
+def name_of(plugin: object, label: str) -> str:
     """Return the description of a third-party plug-in with its package, for messages."""
-    return f"the {what} of {package_of(plugin)}"
+    return f"the {label} of {package_of(plugin)}"
 
 
 def _kind(group: str) -> str:

@@ -19,7 +19,7 @@ MIN_SLICES = 5
 AIR_HU, AIR_WITHIN_HU, AIR_BELOW_HU = -1000.0, 150.0, -500.0
 
 
-def check_size(shape: tuple[int, ...], where: str) -> None:
+def check_size(shape: tuple[int, ...], label: str) -> None:
     """Refuse a shape that no MR scan of a head has.
 
     Raises
@@ -29,19 +29,19 @@ def check_size(shape: tuple[int, ...], where: str) -> None:
     """
     if len(shape) != 3 or min(shape, default=0) < 1:
         raise ReadError(
-            found=f"{'x'.join(map(str, shape)) or 'no'} voxels in {where}",
+            found=f"{'x'.join(map(str, shape)) or 'no'} voxels in {label}",
             expected="a volume with three dimensions, none of them empty",
             next_step="Name a file that holds one volume, not a single slice or an empty one",
         )
     if float(np.prod(np.asarray(shape, dtype=float))) > MAX_VOXELS:
         raise ReadError(
-            found=f"{'x'.join(map(str, shape))} voxels in {where}, too large for a scan of a head",
+            found=f"{'x'.join(map(str, shape))} voxels in {label}, too large for a scan of a head",
             expected=f"at most {MAX_VOXELS // 10**6} million voxels",
             next_step="Check the file's header; convert the scan again from its DICOM files",
         )
 
 
-def check_grid(grid: Grid, where: str) -> None:
+def check_grid(grid: Grid, label: str) -> None:
     """Refuse a grid that no head scan has.
 
     Raises
@@ -53,17 +53,17 @@ def check_grid(grid: Grid, where: str) -> None:
     extent_mm = spacing_mm * np.asarray(grid.shape)
     size = " x ".join(f"{v:.4g}" for v in extent_mm)
     voxel = " x ".join(f"{v:.4g}" for v in spacing_mm)
-    check_shear(grid, where)
+    check_shear(grid, label)
     offset_mm = float(np.abs(geometry.centre_mm(grid.affine, grid.shape)).max())
     if not offset_mm < MAX_CENTRE_MM:
         raise GeometryError(
-            found=f"an origin that puts {where} {offset_mm:.3g} mm away from the scanner's centre",
+            found=f"an origin that puts {label} {offset_mm:.3g} mm away from the scanner's centre",
             expected=f"a position within {MAX_CENTRE_MM:.0f} mm",
             next_step="The affine is damaged: convert the scan again from its DICOM files",
         )
     if spacing_mm.max() > MAX_EDGE_MM:
         raise GeometryError(
-            found=f"a voxel spacing of {voxel} mm in {where}",
+            found=f"a voxel spacing of {voxel} mm in {label}",
             expected=f"voxel edges of at most {MAX_EDGE_MM:.0f} mm",
             next_step="Check the voxel size in the header, or name a scan of finer resolution",
         )
@@ -75,14 +75,14 @@ def check_grid(grid: Grid, where: str) -> None:
     ):
         raise GeometryError(
             found=f"a field of view of {size} mm in {'x'.join(map(str, grid.shape))} voxels "
-            f"(spacing {voxel} mm) in {where}",
+            f"(spacing {voxel} mm) in {label}",
             expected=f"a volume of a head: at least {MIN_SLICES} slices and {MIN_VIEW_MM:.0f} mm, "
             f"at most {MAX_VIEW_MM:.0f} mm, along each axis",
             next_step="Name the full series rather than a single slice or a slab",
         )
 
 
-def check_shear(grid: Grid, where: str) -> None:
+def check_shear(grid: Grid, label: str) -> None:
     """Refuse voxel axes that are not orthogonal: spacings alone would not give distances.
 
     Raises
@@ -94,20 +94,20 @@ def check_shear(grid: Grid, where: str) -> None:
     if shear > MAX_SHEAR:
         angle = float(np.degrees(np.arccos(min(shear, 1.0))))
         raise GeometryError(
-            found=f"sheared voxel axes in {where} (two of them at {angle:.0f} degrees)",
+            found=f"sheared voxel axes in {label} (two of them at {angle:.0f} degrees)",
             expected="axes that are orthogonal, at right angles",
             next_step="Resample it onto a right-angled grid, or convert the scan again from DICOM",
         )
 
 
-def check_voxels(values: NDArray[np.float32], where: str) -> None:
+def check_voxels(values: NDArray[np.float32], label: str) -> None:
     """Refuse voxel values that cannot be an MR scan of a head.
 
     Parameters
     ----------
     values : (I, J, K) float32
         Scanner units.
-    where : str
+    label : str
         Names the file and sequence in messages.
 
     Raises
@@ -115,11 +115,11 @@ def check_voxels(values: NDArray[np.float32], where: str) -> None:
     UnusableInputError
         Constant, inverted, a label image, a CT, or noise.
     """
-    low, high = _range(values, where)
+    low, high = _range(values, label)
     coarse = values[::2, ::2, ::2] if values.size > 10**6 else values
     if low < AIR_BELOW_HU and _is_ct(coarse):
         raise UnusableInputError(
-            found=f"intensities of {low:g} to {high:g} in {where}: CT (Hounsfield units), not MR",
+            found=f"intensities of {low:g} to {high:g} in {label}: CT (Hounsfield units), not MR",
             expected="an MR scan: T1, T1c, T2 or FLAIR",
             next_step="Choose the MR series of this patient",
         )
@@ -128,14 +128,14 @@ def check_voxels(values: NDArray[np.float32], where: str) -> None:
     distinct = np.unique(sample)
     if distinct.size <= 24:
         raise UnusableInputError(
-            found=f"only {distinct.size + 1} different values in {where}: "
+            found=f"only {distinct.size + 1} different values in {label}: "
             "it looks like a label image",
             expected="an MR scan with a range of intensities",
             next_step="Name the scan itself, not its segmentation",
         )
     if smoothness(values) < 0.3:
         raise UnusableInputError(
-            found=f"noise without a head in {where} (neighbouring voxels are unrelated)",
+            found=f"noise without a head in {label} (neighbouring voxels are unrelated)",
             expected="an MR scan of a brain",
             next_step="Look at the scan in a viewer; choose the series that shows the head",
         )
@@ -147,19 +147,19 @@ def corner_value(values: NDArray[np.float32]) -> np.float32:
     return np.float32(np.median(corners))
 
 
-def _range(values: NDArray[np.float32], where: str) -> tuple[float, float]:
+def _range(values: NDArray[np.float32], label: str) -> tuple[float, float]:
     """Return the lowest and highest intensity; refuse constant and inverted images."""
     low, high = float(values.min()), float(values.max())
     if low == high:
         same = "zero: it is blank" if low == 0 else f"{low:g}: a constant image"
         raise UnusableInputError(
-            found=f"the same value in every voxel of {where}, {same}",
+            found=f"the same value in every voxel of {label}, {same}",
             expected="an MR scan with contrast between tissues",
             next_step="Export the series again, or leave it out of the folder",
         )
     if high <= 0 and corner_value(values) == np.float32(high):
         raise UnusableInputError(
-            found=f"intensities of {low:g} to {high:g} in {where}, below their background: dark "
+            found=f"intensities of {low:g} to {high:g} in {label}, below their background: dark "
             "where an MR scan is bright, as by a negative scale slope",
             expected="an MR scan on a dark background",
             next_step="Correct the scale slope in the header, or convert the scan again from its "

@@ -134,7 +134,7 @@ class EngineChoice:
         return make_engine(name, device=self.device, **options)
 
     def run(self, work: Callable[[EngineChoice], T]) -> tuple[T, tuple[str, ...]]:
-        """Run work with this choice, or with `here` if the server fails and fallback is allowed.
+        """Run work with this choice, or with `local` if the server fails and fallback is allowed.
 
         Returns
         -------

@@ -246,7 +246,7 @@ def _part_defects(prediction: Any, shape: tuple[int, ...]) -> Iterator[tuple[str
 
 
 def _value_defects(prediction: Any) -> Iterator[tuple[str, str]]:
-    """Yield each defect in what is no array; NaN in it would flag nothing, without a word."""
+    """Yield each defect in the single values; with NaN in them nothing would be flagged."""
     if not _are_thresholds(prediction.thresholds):
         yield f"the thresholds {prediction.thresholds!r:.100}", "one for each region, above 0 to 1"
     for name in ("scoring", "slight_enhancement"):

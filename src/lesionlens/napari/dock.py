@@ -107,7 +107,7 @@ class LesionLens(Panel):
         self.loop = UpdateLoop(
             session, editor, self.actions_.hang, self._paint, self._finish, self.views.handle
         )
-        self.here = True
+        self.is_open = True
         self.drops: Drops | None = None
         self.dock_layout: DockLayout | None = None
         self._listen()
@@ -211,13 +211,13 @@ class LesionLens(Panel):
         if "sequence" not in metadata or study is None or metadata.get("study") is not study:
             return
         missing = self.layers.picture(MrSequence(metadata["sequence"])) is None
-        if missing and self.here and self.window().isVisible():
+        if missing and self.is_open and self.window().isVisible():
             layers.insert(min(index, len(layers)), layer)
             self.session.notify(_IMAGE_RESTORED)
 
     def _connect_to_window(self) -> None:
         """Connect keys and drops on the canvas, once the panel is docked beside it."""
-        window = main_window(self) if self.here and self.drops is None else None
+        window = main_window(self) if self.is_open and self.drops is None else None
         if window is None:
             return
         canvas = drop_targets(window)
@@ -284,17 +284,17 @@ class LesionLens(Panel):
 
     def _on_closing(self) -> None:
         """Store a typed reason and the time of leaving the study, and cancel the running job."""
-        if self.here:
+        if self.is_open:
             self.actions_.review_controller.store_reason()
             self.actions_.read_controller.leave()
             self.jobs.stop()
 
     def release(self) -> None:
         """Disconnect from the viewer and unbind all keys; further calls do nothing."""
-        if not self.here:
+        if not self.is_open:
             return
         self.actions_.review_controller.store_reason()
-        self.here = False
+        self.is_open = False
         self.jobs.abandon()
         self.questions.abandon()
         self.actions_.opener.name_check.abandon()
@@ -320,7 +320,7 @@ class LesionLens(Panel):
         """Release the viewer when the dock is closed: napari then removes the widget from it."""
         super().changeEvent(event)
         undocked = event.type() == QEvent.Type.ParentChange and self.parent() is None
-        if undocked and getattr(self, "here", False) and not self._moving:
+        if undocked and getattr(self, "is_open", False) and not self._moving:
             self.release()
             self.deleteLater()
 

@@ -33,7 +33,7 @@ def fill(folder: Path) -> None:
 
 
 def swap(folder: Path) -> None:
-    with staging.staged(folder, ours=lambda _: OURS) as aside:
+    with staging.staged(folder, own_files=lambda _: OURS) as aside:
         for name in NEW:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             (aside / name).write_text("new")

@@ -21,7 +21,7 @@ from lesionlens.base.records.prompts import PromptResponse, PromptRound
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.napari.model.wording.candidates import cavity_words
+from lesionlens.napari.model.wording.candidates import cavity_text
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
@@ -87,7 +87,7 @@ def test_it_belongs_to_no_candidate_although_tumour_surrounds_it(result):
     tumour = np.count_nonzero(volumes.labels.data) * volumes.labels.grid.voxel_ml
     assert sum(c.volume_ml[Region.WT] for c in result.candidates) == pytest.approx(tumour)
     assert volumes.cavity_ml == pytest.approx(inside.sum() * volumes.labels.grid.voxel_ml)
-    assert "resection cavity" in cavity_words(result.analysis)
+    assert "resection cavity" in cavity_text(result.analysis)
 
 
 def test_every_file_names_it_as_label_4(result, saved):

@@ -37,7 +37,7 @@ from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
-from lesionlens.base.records.files import FindingsFile, trained_on_warning
+from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
 from lesionlens.imaging.preparation.resampling import resample
 
 _PROBABILITY_TOLERANCE = 1e-4
@@ -66,26 +66,26 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     UnusableInputError
         The reference is unreadable or invalid.
     """
-    truth = _read_truth(case, convention)
-    healthy = truth is None or not truth.labels.any()
+    reference = _read_reference(case, convention)
+    healthy = reference is None or not reference.labels.any()
     score = CaseScore(case.name, healthy, convention)
-    if truth is not None:
-        score.problems += truth.notices
-    if truth is not None and not healthy:
-        score.reference = hashlib.sha256(truth.labels.tobytes()).hexdigest()
-        if is_undivided(truth.labels, convention):
+    if reference is not None:
+        score.problems += reference.notices
+    if reference is not None and not healthy:
+        score.reference = hashlib.sha256(reference.labels.tobytes()).hexdigest()
+        if is_undivided(reference.labels, convention):
             score.undivided = True
             score.problems.append(_UNDIVIDED)
     try:
         if result.is_file():
-            _score_plain(score, result, truth)
+            _score_plain(score, result, reference)
         else:
-            _score_result(score, case, result, truth)
+            _score_result(score, case, result, reference)
     except UnscorableError as error:
         score.failed = True
         score.problems.insert(0, str(error))
-        if truth is not None and not healthy:
-            lesions = len(metrics.label_lesions(truth.labels > 0, truth.grid)[1])
+        if reference is not None and not healthy:
+            lesions = len(metrics.label_lesions(reference.labels > 0, reference.grid)[1])
             lesion_keys = [
                 f"lesion_{metric}_{r}" for metric in ("dice", "f1") for r in score.regions
             ]
@@ -96,21 +96,22 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Truth:
+class _Reference:
     labels: NDArray[np.uint8]
     grid: Grid
     notices: tuple[str, ...]
 
 
-def _read_truth(case: Case, convention: str | None) -> _Truth | None:
+def _read_reference(case: Case, convention: str | None) -> _Reference | None:
     if case.reference_path is None:
         return None
     voxels, header = read_volume(case.reference_path)
     labels = translate(voxels, convention, f"the reference of case {case.name}")
-    return _Truth(of_tumour(labels), header.grid, header.notices)
+    return _Reference(of_tumour(labels), header.grid, header.notices)
 
 
-def _score_result(score: CaseScore, case: Case, result: Path, reference: _Truth | None) -> None:
+def _score_result(score: CaseScore, case: Case, result: Path, reference: _Reference | None) -> None:
+    """Score a result folder: candidates, outlines, calibration and attention maps."""
     if result.is_dir() and not is_result(result):
         raise UnscorableError("no result: its folder holds none, nor a single segmentation")
     run = run_of(result)
@@ -124,19 +125,14 @@ def _score_result(score: CaseScore, case: Case, result: Path, reference: _Truth 
     if not has_t1c:  # earlier releases kept it
         labels = enhancing_as_core(labels)
     if run is not None:
-        score.engine = " ".join(
-            part for part in (run.engine, run.engine_version, run.weights_sha256) if part
-        )
-        score.inputs = frozenset(row.sha256 for row in run.inputs)
-        if run.trained_on:
-            score.problems.append(trained_on_warning(run.trained_on))
+        _note_run(score, run)
     image = _reference_image(score, case, findings, grid)
-    truth = _truth_on_grid(score, reference, grid)
-    predicted = _score_regions(score, labels, truth, grid)
+    reference_labels = _reference_on_grid(score, reference, grid)
+    predicted = _score_regions(score, labels, reference_labels, grid)
     _note_outside(score, predicted[Region.WT], grid, reference)
     flagged = [candidate for candidate in findings.candidates if not candidate.apart]
     score.hits, counted = metrics.candidate_hits(
-        flagged, predicted[Region.WT], region_mask(truth, Region.WT), grid
+        flagged, predicted[Region.WT], region_mask(reference_labels, Region.WT), grid
     )
     score.ranked &= all(hit.score is not None for hit in score.hits)
     detected = {lesion for hit in score.hits for lesion in hit.lesions}
@@ -148,15 +144,25 @@ def _score_result(score: CaseScore, case: Case, result: Path, reference: _Truth 
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
     if run is not None:
         score.metrics |= measures(run, findings)
-    _score_calibration(score, result, grid, truth, image)
-    _score_attention(score, result, grid, truth, has_t1c=has_t1c)
-    if not has_t1c and region_mask(truth, Region.ET).any():
+    _score_calibration(score, result, grid, reference_labels, image)
+    _score_attention(score, result, grid, reference_labels, has_t1c=has_t1c)
+    if not has_t1c and region_mask(reference_labels, Region.ET).any():
         score.problems.append(_NO_T1C)
     if run is None or run.files is None:
         score.problems.append(_NO_DIGESTS)
 
 
-def _score_plain(score: CaseScore, file: Path, reference: _Truth | None) -> None:
+def _note_run(score: CaseScore, run: RunFile) -> None:
+    """Note which engine made a result, from which files, and whether it was trained on them."""
+    score.engine = " ".join(
+        part for part in (run.engine, run.engine_version, run.weights_sha256) if part
+    )
+    score.inputs = frozenset(row.sha256 for row in run.inputs)
+    if run.trained_on:
+        score.problems.append(trained_on_warning(run.trained_on))
+
+
+def _score_plain(score: CaseScore, file: Path, reference: _Reference | None) -> None:
     """Score a plain segmentation: no candidate scores, no maps, no calibration."""
     score.ranked = False
     voxels, grid = volume_of(file)
@@ -166,13 +172,13 @@ def _score_plain(score: CaseScore, file: Path, reference: _Truth | None) -> None
         raise UnscorableError(str(error)) from error
     if not (score.healthy or score.undivided) and is_undivided(labels, score.convention):
         score.problems.append(f"{file.name} {_CORE_ALONE}")
-    truth = _truth_on_grid(score, reference, grid)
+    reference_labels = _reference_on_grid(score, reference, grid)
     if reference is not None and not reference.grid.matches(grid, SAME_MM):
         score.problems.append(f"{file.name} lies on another grid: compared by position")
-    predicted = _score_regions(score, labels, truth, grid)
+    predicted = _score_regions(score, labels, reference_labels, grid)
     _note_outside(score, predicted[Region.WT], grid, reference)
     detected, false, counted = metrics.component_hits(
-        predicted[Region.WT], region_mask(truth, Region.WT), grid
+        predicted[Region.WT], region_mask(reference_labels, Region.WT), grid
     )
     score.metrics |= _detection_metrics(detected, counted, false)
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
@@ -211,17 +217,19 @@ def _reference_image(
     return resample(image.astype(np.float32), header.grid, grid, nearest=True)
 
 
-def _truth_on_grid(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArray[np.uint8]:
+def _reference_on_grid(
+    score: CaseScore, reference: _Reference | None, grid: Grid
+) -> NDArray[np.uint8]:
     """Resample a reference to the result's grid by nearest neighbour, if they differ.
 
     Reference voxels outside that grid, and lesions between thick slices, cannot be scored. A small
     part outside is reported; if most of it is outside, the reference is of other images.
     """
-    if truth is None:
+    if reference is None:
         return np.zeros(grid.shape, np.uint8)
-    if truth.grid.matches(grid, SAME_MM):
-        return truth.labels
-    outside_fraction = fraction_beyond(truth.labels > 0, truth.grid, grid)
+    if reference.grid.matches(grid, SAME_MM):
+        return reference.labels
+    outside_fraction = fraction_beyond(reference.labels > 0, reference.grid, grid)
     if outside_fraction > _MAX_OUTSIDE_FRACTION:
         raise UnscorableError(
             f"{outside_fraction:.0%} of the reference lesions lie outside {SEGMENTATION}: is the "
@@ -231,8 +239,8 @@ def _truth_on_grid(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArra
         score.problems.append(
             f"{outside_fraction:.1%} of reference lesions lie outside the result: ignored"
         )
-    numbers, counted = metrics.label_lesions(truth.labels > 0, truth.grid)
-    resampled_numbers = resample(numbers.astype(np.float32), truth.grid, grid, nearest=True)
+    numbers, counted = metrics.label_lesions(reference.labels > 0, reference.grid)
+    resampled_numbers = resample(numbers.astype(np.float32), reference.grid, grid, nearest=True)
     missed = set(counted) - set(np.unique(resampled_numbers).astype(int).tolist())
     if missed and len(missed) == len(counted):
         raise UnscorableError(f"the reference lesions lie between the slices of {SEGMENTATION}")
@@ -241,15 +249,15 @@ def _truth_on_grid(score: CaseScore, truth: _Truth | None, grid: Grid) -> NDArra
             f"{len(missed)} of {len(counted)} reference lesions lie between or beyond the slices "
             "of the result: not counted"
         )
-    values = truth.labels.astype(np.float32)
-    return resample(values, truth.grid, grid, nearest=True).astype(np.uint8)
+    values = reference.labels.astype(np.float32)
+    return resample(values, reference.grid, grid, nearest=True).astype(np.uint8)
 
 
 def _note_outside(
-    score: CaseScore, flagged: metrics.Mask, grid: Grid, truth: _Truth | None
+    score: CaseScore, flagged: metrics.Mask, grid: Grid, reference: _Reference | None
 ) -> None:
     """Report if a part of the flagged region lies outside the reference, such as a slab."""
-    outside_fraction = 0.0 if truth is None else fraction_beyond(flagged, grid, truth.grid)
+    outside_fraction = 0.0 if reference is None else fraction_beyond(flagged, grid, reference.grid)
     if outside_fraction > MIN_FRACTION_BEYOND:
         score.problems.append(
             f"{outside_fraction:.1%} of what is flagged lies outside the reference and counts as "
@@ -258,13 +266,13 @@ def _note_outside(
 
 
 def _score_regions(
-    score: CaseScore, labels: NDArray[np.uint8], truth: NDArray[np.uint8], grid: Grid
+    score: CaseScore, labels: NDArray[np.uint8], reference_labels: NDArray[np.uint8], grid: Grid
 ) -> dict[Region, metrics.Mask]:
     """Add the overlap of each region; return the predicted masks."""
     predicted = {region: region_mask(labels, region) for region in Region}
     for key in () if score.healthy else score.regions:
         region = Region(key)
-        mask = region_mask(truth, region)
+        mask = region_mask(reference_labels, region)
         score.metrics[key] = metrics.dice(predicted[region], mask)
         score.metrics[f"hd95_{key}"] = metrics.hd95(predicted[region], mask, grid.spacing_mm)
         lesions = lesion_wise(predicted[region], mask, grid)
@@ -278,7 +286,7 @@ def _score_calibration(
     score: CaseScore,
     result: Path,
     grid: Grid,
-    truth: NDArray[np.uint8],
+    reference_labels: NDArray[np.uint8],
     image: NDArray[Any] | None,
 ) -> None:
     """Add calibration metrics; note a missing map."""
@@ -293,7 +301,7 @@ def _score_calibration(
                 f"{path.name} has values outside 0 to 1: calibration was not measured"
             )
         else:
-            positive = region_mask(truth, Region.WT)[head]
+            positive = region_mask(reference_labels, Region.WT)[head]
             score.bins = metrics.reliability(np.clip(predicted, 0, 1), positive)
             score.metrics["ece"] = score.bins.error
 
@@ -302,14 +310,14 @@ def _score_attention(
     score: CaseScore,
     result: Path,
     grid: Grid,
-    truth: NDArray[np.uint8],
+    reference_labels: NDArray[np.uint8],
     *,
     has_t1c: bool,
 ) -> None:
     """Add attention metrics; note missing maps, except the enhancing part's without T1c."""
     missing = []
     for key in score.regions:
-        path, mask = result / f"attention_{key}.nii.gz", region_mask(truth, Region(key))
+        path, mask = result / f"attention_{key}.nii.gz", region_mask(reference_labels, Region(key))
         if not path.is_file():
             missing += [path.name] * (has_t1c or key != Region.ET.value)
         elif mask.any():

@@ -301,7 +301,7 @@ def locate(points_mm: Points, head: Head | None) -> Location:
         return Location(None, None)
     step = max(1, len(points_mm) // _MAX_SAMPLES)
     mni = head.to_mni(np.asarray(points_mm[::step], dtype=np.float64))
-    return Location(side_of(mni), region_words(*shares_of(mni)) if head.whole else None)
+    return Location(side_of(mni), region_text(*shares_of(mni)) if head.whole else None)
 
 
 def side_of(mni_mm: Points) -> str:
@@ -364,7 +364,7 @@ def _sharpened(fractions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(merged / np.maximum(merged.sum(axis=1, keepdims=True), 1e-9))
 
 
-def region_words(fractions: Mapping[str, float], agreement: float) -> str:
+def region_text(fractions: Mapping[str, float], agreement: float) -> str:
     """Return the region, or the two, that contain most of a candidate.
 
     Deep white matter between nuclei, which is in no lobe, is named only if it has the largest
@@ -377,13 +377,13 @@ def region_words(fractions: Mapping[str, float], agreement: float) -> str:
 
     Examples
     --------
-    >>> region_words({"temporal lobe": 0.5, "insula": 0.3, "ventricle": 0.2}, 0.9)
+    >>> region_text({"temporal lobe": 0.5, "insula": 0.3, "ventricle": 0.2}, 0.9)
     'temporal lobe and insula'
-    >>> region_words({"thalamus": 0.4, "deep white matter": 0.35, "ventricle": 0.25}, 0.9)
+    >>> region_text({"thalamus": 0.4, "deep white matter": 0.35, "ventricle": 0.25}, 0.9)
     'thalamus and ventricle'
-    >>> region_words({"temporal lobe": 0.31, "frontal lobe": 0.15, "insula": 0.1}, 0.9)
+    >>> region_text({"temporal lobe": 0.31, "frontal lobe": 0.15, "insula": 0.1}, 0.9)
     'temporal lobe'
-    >>> region_words({"thalamus": 0.31, "hippocampus": 0.29, "deep white matter": 0.2}, 0.6)
+    >>> region_text({"thalamus": 0.31, "hippocampus": 0.29, "deep white matter": 0.2}, 0.6)
     'thalamus and hippocampus (uncertain)'
     """
     ranked = [(name, fraction) for name, fraction in fractions.items() if fraction > 0]

@@ -225,27 +225,25 @@ def _findings(
     outline_by_id: Mapping[int, Outline],
 ) -> Findings:
     """Measure edited outlines; other candidates are unchanged."""
-    grid, volumes = analysis.volumes.labels.grid, analysis.volumes
-    candidate_by_id = {c.id: c for c in network_findings.candidates}
-    count = max((*candidate_by_id, *outline_by_id))
-    marked = ComponentMask(volumes.labels.data, components, count, grid)
-    evidence, context = _evidence(analysis, candidate_by_id, count), _context(analysis)
-    agreements = pointing_game.of_components(components, count, evidence.attention, grid.spacing_mm)
+    network_candidates = {c.id: c for c in network_findings.candidates}
+    count = max((*network_candidates, *outline_by_id))
+    evidence, context = _evidence(analysis, network_candidates, count), _context(analysis)
+    labels = analysis.volumes.labels
+    component_mask = ComponentMask(labels.data, components, count, labels.grid)
+    agreements = pointing_game.of_components(
+        components, count, evidence.attention, labels.grid.spacing_mm
+    )
     emptied = {number for number, outline in outline_by_id.items() if outline.is_empty}
-    measured = {number: c for number, c in candidate_by_id.items() if number not in emptied}
-    for part in components_of(marked):
+    measured = {number: c for number, c in network_candidates.items() if number not in emptied}
+    for part in components_of(component_mask):
         number, agreement = part.index + 1, agreements[part.index]
-        if number in outline_by_id and number in candidate_by_id:
-            candidate = candidate_by_id[number]
+        if number in outline_by_id and number in network_candidates:
+            candidate = network_candidates[number]
             measured[number] = remeasured(candidate, part, evidence, context, agreement)
         elif number in outline_by_id:
             uid = outline_by_id[number].tracking_uid
             method = analysis.review.added[uid]
             measured[number] = added_candidate(uid, method, part, evidence, context, agreement)
-    notices = tuple(
-        _redrawn_notice(candidate_by_id[n], analysis.review)
-        for n in sorted(set(outline_by_id) & set(candidate_by_id) - emptied)
-    )
     edited_ids = set(outline_by_id) - emptied
     described = with_kinds(
         tuple(measured[number] for number in sorted(measured)),
@@ -255,13 +253,11 @@ def _findings(
         edited_ids,
     )
     candidates = tuple(rounded(c) if c.id in edited_ids else c for c in described)
-    reader_count = sum(c.source is Source.READER for c in candidates)
-    if reader_count > sum(c.source is Source.READER for c in candidate_by_id.values()):
-        notices = (*notices, _ADDED_NOTICE)
-    if context.head is None and outline_by_id:
-        notices = (*notices, _NO_LOCATION_NOTICE)
-    if context.whole_tumour is None and outline_by_id and NO_PEAK not in network_findings.notices:
-        notices = (*notices, NO_PEAK)
+    redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]
+    notices = (
+        *(_redrawn_notice(candidate, analysis.review) for candidate in redrawn),
+        *_limit_notices(network_findings, candidates, context, edited=bool(outline_by_id)),
+    )
     return replace(
         network_findings,
         candidates=candidates,
@@ -271,10 +267,32 @@ def _findings(
     )
 
 
-def _evidence(analysis: Analysis, candidate_by_id: Mapping[int, Candidate], count: int) -> Evidence:
+def _limit_notices(
+    network_findings: Findings,
+    candidates: tuple[Candidate, ...],
+    context: Context,
+    *,
+    edited: bool,
+) -> list[str]:
+    """Return notices on unknown properties of added and, if any were `edited`, edited outlines."""
+    reader_counts = [
+        sum(candidate.source is Source.READER for candidate in listed)
+        for listed in (network_findings.candidates, candidates)
+    ]
+    notices = [_ADDED_NOTICE] * (reader_counts[1] > reader_counts[0])
+    if context.head is None and edited:
+        notices.append(_NO_LOCATION_NOTICE)
+    if context.whole_tumour is None and edited and NO_PEAK not in network_findings.notices:
+        notices.append(NO_PEAK)
+    return notices
+
+
+def _evidence(
+    analysis: Analysis, network_candidates: Mapping[int, Candidate], count: int
+) -> Evidence:
     volumes = analysis.volumes
     attention = volumes.attention.get(Region.WT)
-    candidates = map(candidate_by_id.get, range(1, count + 1))
+    candidates = map(network_candidates.get, range(1, count + 1))
     scores = [None if candidate is None else candidate.score for candidate in candidates]
     return Evidence(
         scores=scores,

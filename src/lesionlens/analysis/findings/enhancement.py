@@ -98,7 +98,7 @@ def enhancing_in(lesion: Mask, prepared: PreparedStudy) -> Mask:
     lesion : (I, J, K) bool
         A lesion on the working grid that the engine did not outline.
     prepared : PreparedStudy
-        Without T1c nothing enhances; without T1 what is bright on T1c does.
+        Without T1c nothing enhances; without T1 bright tissue on T1c counts as enhancing.
 
     Returns
     -------

@@ -80,7 +80,7 @@ def compare(
     )
     transferred_uids = returned_uids | _matched_uids(now, before, matches)
     new_uids = {
-        uid: transferred_uids.get(uid, own) for uid, own in _own_uid_by_current(now).items()
+        uid: transferred_uids.get(uid, own_uid) for uid, own_uid in _own_uid_by_current(now).items()
     }
     renamed = _with_uids(now, new_uids)
     has_earlier = before.compared is not None and not is_repeated
@@ -201,7 +201,9 @@ def uids_after_comparison(before: Analysis, after: Analysis) -> dict[str, str]:
     Removed candidates are included, because a review may still name them.
     """
     new_uids = compared_uids(after.followup)
-    return {uid: new_uids.get(own, own) for uid, own in _own_uid_by_current(before).items()}
+    return {
+        uid: new_uids.get(own_uid, own_uid) for uid, own_uid in _own_uid_by_current(before).items()
+    }
 
 
 def _own_uid_by_current(now: Analysis) -> dict[str, str]:
@@ -271,8 +273,8 @@ def _is_earlier_examination(prior_comparison: Comparison, now: Analysis) -> bool
 
 def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:
     """Return the own UID of each candidate that this comparison renamed."""
-    own_by_new = {names.get(uid, uid): own for uid, own in _own_uid_by_current(now).items()}
-    return {uid: own for uid, own in own_by_new.items() if uid != own}
+    own_by_new = {names.get(uid, uid): own_uid for uid, own_uid in _own_uid_by_current(now).items()}
+    return {uid: own_uid for uid, own_uid in own_by_new.items() if uid != own_uid}
 
 
 def _with_uids(analysis: Analysis, names: Mapping[str, str]) -> Analysis:

@@ -98,7 +98,7 @@ def returned(
     vanished : sequence of VanishedLesion
         In the grid's RAS+ mm.
     now, grid, matches
-        As in `match`, and what it returned.
+        As in `match`, and its result.
 
     Returns
     -------

@@ -63,12 +63,12 @@ def can_exchange(target: Path) -> bool:
     )
 
 
-def foreign_files(target: Path, ours: Collection[str]) -> list[Path] | None:
+def foreign_files(target: Path, own_names: Collection[str]) -> list[Path] | None:
     """Return relative paths of foreign files in a folder; None if there are too many."""
     foreign = []
     for path in target.rglob("*"):
         name = path.relative_to(target)
-        if name.as_posix() not in ours:
+        if name.as_posix() not in own_names:
             foreign.append(name)
             if len(foreign) > _MAX_FOREIGN_FILES:
                 return None
@@ -105,9 +105,9 @@ def hard_link(source: Path, new: Path, names: Iterable[Path] | None = None) -> b
     return True
 
 
-def move_late_files(old: Path, target: Path, ours: Collection[str]) -> None:
+def move_late_files(old: Path, target: Path, own_names: Collection[str]) -> None:
     """Move files written into the earlier folder during the exchange to the target."""
-    for name in foreign_files(old, ours) or ():
+    for name in foreign_files(old, own_names) or ():
         source, destination = old / name, target / name
         if source.is_dir() and not source.is_symlink():
             continue

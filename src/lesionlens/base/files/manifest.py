@@ -123,9 +123,9 @@ def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool 
     UnusableInputError
         A file of another has one of the names, or ours was edited since.
     """
-    ours = {**listed(folder, name), **dict.fromkeys(names if begun else ())}
-    check_free(folder, (*names, name), ours)
-    _write_rows(folder / name, {**ours, **dict.fromkeys(names)})
+    own_files = {**listed(folder, name), **dict.fromkeys(names if begun else ())}
+    check_free(folder, (*names, name), own_files)
+    _write_rows(folder / name, {**own_files, **dict.fromkeys(names)})
 
 
 def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:

@@ -78,7 +78,7 @@ def _no_files(target: Path) -> OwnedFiles:
 
 @contextmanager
 def staged(
-    target: Path, *, ours: Callable[[Path], OwnedFiles] = _no_files, shared: bool = False
+    target: Path, *, own_files: Callable[[Path], OwnedFiles] = _no_files, shared: bool = False
 ) -> Iterator[Path]:
     """Yield a folder to write into; on a clean exit its content replaces that of `target`.
 
@@ -86,7 +86,7 @@ def staged(
     ----------
     target : Path
         The output folder; created if missing.
-    ours : callable
+    own_files : callable
         Returns the files of the target that LesionLens wrote, none by default: they are replaced
         or, if the staged folder lacks them, removed, so that two results never mix. All others
         stay. Called while no other process replaces anything beside the target.
@@ -121,7 +121,7 @@ def staged(
             yield work.new
             access.restrict_tree(work.new)
             with folder_lock(folder.parent):
-                files, obsolete = _plan(work, folder, ours(folder))
+                files, obsolete = _plan(work, folder, own_files(folder))
                 with _uninterrupted():
                     _commit(work, folder, files, obsolete, whole=whole)
     except OSError as error:
@@ -191,12 +191,12 @@ def _check_replaceable(target: Path, name: Path) -> None:
         raise _unusable(f"a folder named {name} in the output folder")
 
 
-def _exchanged(work: WorkFolder, target: Path, ours: set[str]) -> bool:
+def _exchanged(work: WorkFolder, target: Path, own_names: set[str]) -> bool:
     """Exchange the whole folder; False, with nothing changed, if that is not possible."""
-    foreign = foreign_files(target, ours)
+    foreign = foreign_files(target, own_names)
     if foreign is None:
         return False
-    foreign = [name for name in foreign if _has_foreign_content(target, name, ours)]
+    foreign = [name for name in foreign if _has_foreign_content(target, name, own_names)]
     replacement = work.folder / "whole"
     if not (
         hard_link(work.new, replacement)
@@ -204,17 +204,17 @@ def _exchanged(work: WorkFolder, target: Path, ours: set[str]) -> bool:
         and exchange(replacement, target)
     ):
         return False
-    move_late_files(replacement, target, ours)
+    move_late_files(replacement, target, own_names)
     return True
 
 
-def _has_foreign_content(target: Path, name: Path, ours: set[str]) -> bool:
+def _has_foreign_content(target: Path, name: Path, own_names: set[str]) -> bool:
     """Return whether a name is a folder that contains foreign files."""
     path = target / name
     if path.is_symlink() or not path.is_dir():
         return True
     contained = [p.relative_to(target).as_posix() for p in path.rglob("*") if not p.is_dir()]
-    return not contained or not set(contained) <= ours
+    return not contained or not set(contained) <= own_names
 
 
 def _swap(work: WorkFolder, target: Path, obsolete: list[str], files: list[str]) -> None:

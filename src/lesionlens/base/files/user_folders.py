@@ -21,7 +21,7 @@ def data() -> Path:
     Raises
     ------
     ResourceError
-        It may not be read: what was decided before would be missing without a word.
+        It may not be read: earlier decisions would be missing without a message.
     """
     folder = _folder(platformdirs.user_data_dir)
     try:

@@ -10,12 +10,12 @@ REPORT = logging.INFO + 5
 logging.addLevelName(REPORT, "REPORT")
 
 
-def duration_in_words(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Return a duration in words.
 
     Examples
     --------
-    >>> duration_in_words(41.2), duration_in_words(400), duration_in_words(7500)
+    >>> duration_text(41.2), duration_text(400), duration_text(7500)
     ('41 s', '7 min', '2 h 05 min')
     """
     if seconds < 90:

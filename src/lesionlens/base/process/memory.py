@@ -13,12 +13,12 @@ from typing import Any
 from lesionlens.base.process import host_process
 
 
-class _Frozen:
-    here: bool = False
+class _State:
+    has_frozen: bool = False
+    """Whether this module froze objects: Python would count them, which takes 30 ms."""
 
 
-_frozen = _Frozen()
-"""Whether this module froze objects: Python counts them one by one, which takes 30 ms."""
+_state = _State()
 
 
 def release_memory() -> bool:
@@ -58,13 +58,13 @@ def collect_and_freeze() -> bool:
 def freeze() -> None:
     """Exclude all existing objects from garbage collection until `unfreeze`."""
     gc.freeze()
-    _frozen.here = True
+    _state.has_frozen = True
 
 
 def unfreeze() -> None:
     """Include all objects in garbage collection again."""
     gc.unfreeze()
-    _frozen.here = False
+    _state.has_frozen = False
 
 
 @contextmanager
@@ -72,10 +72,10 @@ def existing_objects_excluded() -> Iterator[None]:
     """Exclude objects that exist already from garbage collection within the block.
 
     napari collects at each removed layer: .4 s a layer where nothing is frozen. Afterwards the
-    process is as before; what the block freed in cycles goes with the next collection. On Windows
+    process is as before; cycles that the block left are freed by the next collection. On Windows
     nothing is excluded, as napari's collection protects its OpenGL drivers.
     """
-    if _frozen.here or gc.get_freeze_count() or platform.system() == "Windows":
+    if _state.has_frozen or gc.get_freeze_count() or platform.system() == "Windows":
         yield
         return
     gc.freeze()

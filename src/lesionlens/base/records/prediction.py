@@ -41,25 +41,26 @@ MASK = "mask"
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Engine identity: name, version, SHA-256 of the weights, capabilities, device.
-
-    `operating_points` are sorted by ascending threshold; empty if not measured. Regions that score
-    below `floor` are not flagged. `precision` is None if the engine does not report it, `threads`
-    is None on an accelerator. `trained_on` names the scans that the weights were trained on
-    (`scan_digest`).
-    """
+    """Identity and properties of an engine."""
 
     name: str
     version: str
     weights_sha256: str | None
+    """None for an engine without weights."""
     capabilities: frozenset[Capability]
     device: str = "cpu"
     calibrated: bool = False
+    """Whether its probabilities were calibrated."""
     operating_points: tuple[OperatingPoint, ...] = ()
+    """By ascending threshold; empty if not measured."""
     floor: float = 0.0
+    """Score below which regions are not flagged."""
     precision: ComputePrecision | None = None
+    """None if the engine does not report it."""
     threads: int | None = None
+    """Number of CPU threads; None on an accelerator."""
     trained_on: frozenset[str] = frozenset()
+    """Digests of the scans that the weights were trained on (`scan_digest`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

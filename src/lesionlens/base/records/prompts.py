@@ -240,13 +240,13 @@ class PromptRound:
     """As in `PromptResponse`; empty in reviews of earlier releases."""
 
 
-def prompts_in_words(rounds: Sequence[PromptRound]) -> str:
+def prompts_text(rounds: Sequence[PromptRound]) -> str:
     """Return number, kinds and duration of the prompts in words; empty for none.
 
     Examples
     --------
     >>> point = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.WT, 2, 4.5)
-    >>> prompts_in_words([point, point])
+    >>> prompts_text([point, point])
     '2 prompts (2 point), 4.5 s, for the whole tumour'
     """
     if not rounds:

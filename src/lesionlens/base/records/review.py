@@ -113,7 +113,7 @@ class ReviewEvent:
     """ISO 8601, UTC."""
     reason: str | None = None
     """In the reader's words."""
-    act: ReviewAct = ReviewAct.MARK
+    act: ReviewAct = ReviewAct.DECIDE
     """For UNDO and REDO, `state`, `reason` and `outline` are the restored ones."""
     outline: str | None = None
     """SHA-256 of the reader's outline from now on; None for the network's own."""
@@ -140,7 +140,7 @@ class ReviewEvent:
     """The reader's diameters from now on; None for the measured ones."""
     seen: str | None = None
     """SHA-256 of the network's outline that was decided on, of all of them in a signature
-    (`results.review.seen`); None if it is unknown, or the reader's own."""
+    (`results.review.outline_digests`); None if it is unknown, or the reader's own."""
 
     @property
     def decision(self) -> ReviewEvent:
@@ -414,9 +414,9 @@ def valid_and_undone(
     undone: list[ReviewEvent] = []
     for event in events:
         if event.tracking_uid == WHOLE_STUDY:  # earlier releases undid and redid signatures too
-            if event.act is ReviewAct.MARK:
+            if event.act is ReviewAct.DECIDE:
                 undone.clear()
-        elif event.act is ReviewAct.MARK:
+        elif event.act is ReviewAct.DECIDE:
             valid.append(event)
             undone.clear()
         elif event.act is ReviewAct.UNDO and valid:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,13 +118,10 @@ def _refine_region(
     outside = surroundings * ((probability < _OUTSIDE) & scanned)
     if min(inside.sum(), outside.sum()) < _MIN_VOX or not len(images):
         return probability
-    border_weight = (
-        4 * soft * (1 - soft) - _WEIGHT_OFFSET
-    )  # from zero, so that there is no jump at its end
+    # from zero, so that there is no jump at its end
+    border_weight = 4 * soft * (1 - soft) - _WEIGHT_OFFSET
     near_border = (border_weight > 0) & scanned
-    centre, scale, lesion, background = _fit_gaussians(images, inside, outside)
-    standardised = (images[:, near_border] - centre) / scale
-    ratio = lesion.log_density(standardised) - background.log_density(standardised)
+    ratio = _fit_gaussians(images, inside, outside).log_ratio(images[:, near_border])
     prior = logit(probability[near_border].astype(float), _EDGE)
     posterior = sigmoid(
         prior + _STRENGTH * border_weight[near_border] * ratio.clip(-_LIMIT, _LIMIT)
@@ -133,13 +131,25 @@ def _refine_region(
     return refined
 
 
-def _fit_gaussians(
-    images: Floats, inside: Mask, outside: Floats
-) -> tuple[NDArray[np.float64], NDArray[np.float64], _Gaussian, _Gaussian]:
-    """Return (C, 1) centre and scale of all certain voxels, and the Gaussians of both sides.
+class _IntensityModel(NamedTuple):
+    """Gaussians of the intensities on both sides of a border, less `centre`, divided by `scale`."""
 
-    The Gaussians are of intensities less the centre, divided by the scale. No sum depends on the
-    number of threads, as a product of matrices by BLAS may.
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    """(C, 1) float64, of all certain voxels."""
+    lesion: _Gaussian
+    background: _Gaussian
+
+    def log_ratio(self, intensities: Floats) -> NDArray[np.float64]:
+        """Return the (N,) log ratio of the lesion's density to the background's; (C, N) input."""
+        standardised = (intensities - self.centre) / self.scale
+        return self.lesion.log_density(standardised) - self.background.log_density(standardised)
+
+
+def _fit_gaussians(images: Floats, inside: Mask, outside: Floats) -> _IntensityModel:
+    """Fit the intensities of certain voxels; `outside` weights those of the background.
+
+    No sum depends on the number of threads, as a product of matrices by BLAS may.
     """
     is_outside = outside > 0
     sides = [images[:, inside].astype(float), images[:, is_outside].astype(float)]
@@ -158,4 +168,4 @@ def _fit_gaussians(
         degrees_of_freedom = size - float((weight * weight).sum()) / size
         covariance = (square - size * np.outer(mean, mean)) / degrees_of_freedom / (scale * scale.T)
         fitted.append(_Gaussian(mean / scale[:, 0], covariance + _VARIANCE * np.eye(len(mean))))
-    return centre, scale, fitted[0], fitted[1]
+    return _IntensityModel(centre, scale, *fitted)

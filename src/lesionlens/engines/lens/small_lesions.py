@@ -35,7 +35,7 @@ _WINDOW_VOX = 64
 _MARGIN_VOX = 2
 _MIN_FILLED_FRACTION = 0.2  # share of a coarser voxel that a lesion fills, to count there
 _MIN_BRAIN_ML = 20.0
-"""Separate parts of the brain mask below it are what brain extraction left, and not searched."""
+"""Smaller separate parts of the brain mask are remnants of other tissue, and not searched."""
 _TOP_FRACTION = 0.3
 """Share of a lesion's most certain voxels that determine its score."""
 _MIN_ML, _MAX_ML = 0.03, 6.0
@@ -46,7 +46,7 @@ MIN_SUSPICION = -8.0  # logit
 _LARGE_ML = 10.0  # whole tumour of a lesion that the other network outlines by itself
 _CORE_LOGIT = -0.62  # logit of its usual core threshold
 _MAX_CORE_OVERLAP = 0.05
-"""Share of such a core in what the search finds, above which the outline stays as it is."""
+"""Share of such a core in a lesion of the search above which the lesion is not added."""
 FLOOR = 0.4
 """Lesions that score lower are not added."""
 
@@ -105,7 +105,7 @@ class SmallLesions:
     def perturb(
         self, predictions: PerturbedPrediction, perturbations: Sequence[InputPerturbation]
     ) -> PerturbedPrediction:
-        """Add to perturbed predictions what the search makes of the same perturbed inputs."""
+        """Add the lesions that the search detects in the same perturbed inputs."""
         whole, scores = predictions.probability.copy(), np.zeros_like(predictions.probability)
         inner = None if predictions.inner is None else predictions.inner.copy()
         for index, perturbation in enumerate(perturbations):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,10 +18,18 @@ from lesionlens.network.prompt.model import PromptInput, PromptNetwork, PromptOu
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-CropResult = tuple[Box, Floats, Floats]
-"""A box of the study; probability and attention there."""
 THREADS = 2
 """Of a pass and of its input: fixed, so that results do not depend on the machine."""
+
+
+class CropResult(NamedTuple):
+    """The response of a prompt network in a box of the study."""
+
+    box: Box
+    probability: Floats
+    """(I, J, K) float32 in the box."""
+    attention: Floats
+    """(I, J, K) float32 in the box; sums to one."""
 
 
 class PromptPass:
@@ -29,7 +39,7 @@ class PromptPass:
         self._network = network
 
     def at(self, study: PromptStudy, request: PromptRequest, crop: Crop) -> CropResult:
-        """Run the network on one crop; return its box, probability and attention."""
+        """Run the network on one crop."""
         spacing = float(crop.step[0, 0])
         images = sample(study.images, crop)
         brain = sample(study.brain[None], crop).round()
@@ -42,11 +52,8 @@ class PromptPass:
         output = self._run(scene, Question(*marks, outline, region_index(request)))
         box, logits = paste(output.logits[0, 0].float(), crop, study.brain.shape)
         predicted = (1 / (1 + np.exp(-logits))) * study.brain[box]
-        return (
-            box,
-            predicted.astype(np.float32),
-            _resampled_attention(output, crop, study.brain, box),
-        )
+        attention = _resampled_attention(output, crop, study.brain, box)
+        return CropResult(box, predicted.astype(np.float32), attention)
 
     @with_threads(THREADS)
     @torch.inference_mode()

@@ -26,6 +26,7 @@ from lesionlens.base.records.prompts import (
 from lesionlens.engines.prompting.crop_pass import CropResult, PromptPass, region_index
 from lesionlens.engines.prompting.regions import (
     SMALL,
+    EnclosedRegion,
     enclosed_region,
     updated_region,
 )
@@ -64,7 +65,7 @@ _MAX_SIMILARITY_DEPTH_MM = 2.5
 _SIMILARITY_WEIGHT: dict[Region | None, float] = {
     Region.WT: 0.3, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
 """Weight of the similarity model in a correction, by the prompted region."""
-_UNNAMED_CARRY_WEIGHT = 0.5  # share of a correction carried on where no region is named
+_UNNAMED_CARRY_WEIGHT = 0.5  # share of a correction that is propagated if no region is named
 _ANALYSIS_WEIGHT = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)
 """Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
@@ -79,7 +80,8 @@ class Prompter:
     network : PromptNetwork
         In evaluation mode.
     small : PromptNetwork or None
-        Answers first where no region of what the analysis flags is named, if its outline is small.
+        Answers first; its outline is used if it is small, unless the prompts name a region of a
+        lesion that the analysis flags.
     """
 
     def __init__(self, network: PromptNetwork, small: PromptNetwork | None = None) -> None:
@@ -117,7 +119,8 @@ class Prompter:
         if _is_unknown(study, request) and _certainty(probability) < _MIN_CERTAINTY:
             enclosed = enclosed_region(study, request)
             if enclosed is not None:
-                return _region_response(box, probability, attention, *enclosed, request)
+                crop_result = CropResult(box, probability, attention)
+                return _region_response(crop_result, enclosed, request)
         foreground = request.foreground - [side.start for side in box]
         probability = connected_component(
             lowered_threshold(probability, foreground),
@@ -134,11 +137,11 @@ class Prompter:
     ) -> PromptResponse:
         small_result = self._small_object(study, request)
         if small_result is not None:
-            return _small_correction(*small_result, request, outline)
+            return _small_correction(small_result, request, outline)
         enclosed = updated_region(study, request, outline) if _is_unknown(study, request) else None
         if enclosed is not None:
             crop_result = self._pass.at(study, request, _crop_for(study, request))
-            return _region_response(*crop_result, *enclosed, request)
+            return _region_response(crop_result, enclosed, request)
         groups = list(_groups(request, outline))
         points = np.concatenate([request.foreground, request.background])
         region_box = clipped_box(
@@ -155,7 +158,7 @@ class Prompter:
             extent = float(np.ptp(group, axis=0).max()) + 2 * reach + 4
             crop = Crop.straight(centre, extent / (_CORRECTION_VOX - 1), _CORRECTION_VOX)
             crop_result = self._pass.at(study, replace(request, outline=current), crop)
-            box, probability, crop_attention = _cropped_to(region_box, *crop_result)
+            box, probability, crop_attention = _cropped_to(region_box, crop_result)
             if (
                 request.region is not None
                 or max(error.depth_mm for error in prompt_errors) <= _MAX_SIMILARITY_DEPTH_MM
@@ -171,17 +174,17 @@ class Prompter:
         return _response(region_box, combined, attention, settled, request)
 
 
-def _cropped_to(whole: Box, box: Box, probability: Floats, attention: Floats) -> CropResult:
+def _cropped_to(box: Box, result: CropResult) -> CropResult:
     """Crop a result to the part of its box that lies in another box.
 
     A crop is a cube: around a flat box or a long scribble it extends beyond the voxels that a
     correction may change.
     """
-    part = overlap(box, whole)
-    inner = relative(part, box)
-    remaining = attention[inner]
-    total = float(remaining.sum(dtype=np.float64))
-    return part, probability[inner], remaining / total if total else remaining
+    part = overlap(result.box, box)
+    inner = relative(part, result.box)
+    attention = result.attention[inner]
+    total = float(attention.sum(dtype=np.float64))
+    return CropResult(part, result.probability[inner], attention / total if total else attention)
 
 
 def _with_analysis(
@@ -243,10 +246,9 @@ def _blended(brain: Mask, probability: Floats, other_logits: Floats, weight: flo
     return np.asarray(brain * sigmoid(logits), np.float32)
 
 
-def _small_correction(
-    box: Box, probability: Floats, attention: Floats, request: PromptRequest, outline: Mask
-) -> PromptResponse:
-    """Correct a small outline: what is added is added as a whole, what is removed by the rules."""
+def _small_correction(result: CropResult, request: PromptRequest, outline: Mask) -> PromptResponse:
+    """Correct a small outline: additions are taken over entirely, removals follow the rules."""
+    box, probability, attention = result
     prompt_errors = errors(outline, contradicting_prompts(request, outline), request)
     adjustable = changeable_voxels(
         probability, outline, [error for error in prompt_errors if not error.belongs], box
@@ -273,25 +275,21 @@ def _certainty(probability: Floats) -> float:
 
 
 def _region_response(
-    box: Box, probability: Floats, attention: Floats, part: Box, mask: Mask, request: PromptRequest
+    crop_result: CropResult, region: EnclosedRegion, request: PromptRequest
 ) -> PromptResponse:
-    """Respond with a region; the network's probability shows where it agrees."""
-    whole = covering(box, part)
-    crop_box, part_box = relative(box, whole), relative(part, whole)
+    """Respond with an enclosed region; the network's probability shows where it agrees."""
+    whole = covering(crop_result.box, region.box)
+    crop_box, region_box = relative(crop_result.box, whole), relative(region.box, whole)
     i, j, k = (side.stop - side.start for side in whole)
     outline = np.zeros((i, j, k), bool) if request.outline is None else request.outline[whole]
     new_outline = outline.copy()
-    new_outline[part_box] = mask
-    blended, placed_attention = (
-        np.zeros(new_outline.shape, np.float32),
-        np.zeros(new_outline.shape, np.float32),
-    )
-    blended[crop_box], placed_attention[crop_box] = np.minimum(probability / 2, 0.49), attention
+    new_outline[region_box] = region.mask
+    blended, attention = np.zeros((2, *new_outline.shape), np.float32)
+    blended[crop_box] = np.minimum(crop_result.probability / 2, 0.49)
     blended += new_outline / np.float32(2)
+    attention[crop_box] = crop_result.attention
     settled = (new_outline == outline) & (request.outline is not None)
-    return _response(
-        whole, np.where(settled, new_outline, blended), placed_attention, settled, request
-    )
+    return _response(whole, np.where(settled, new_outline, blended), attention, settled, request)
 
 
 def _flagged_lesion(study: PromptStudy, request: PromptRequest, box: Box) -> Mask | None:

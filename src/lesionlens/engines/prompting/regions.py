@@ -7,6 +7,7 @@ foreground prompts on one side, the background prompts and the edge of a crop on
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,16 +39,26 @@ _MAX_GROWTH, _MIN_GROWTH_VOX = 4, 100
 _INSIDE, _OUTSIDE = 1, 2
 
 
-def enclosed_region(study: PromptStudy, request: PromptRequest) -> tuple[Box, Mask] | None:
+class EnclosedRegion(NamedTuple):
+    """An object in a box of the study."""
+
+    box: Box
+    mask: Mask
+    """(I, J, K) bool in the box."""
+
+
+def enclosed_region(study: PromptStudy, request: PromptRequest) -> EnclosedRegion | None:
     """Return the object that a watershed encloses; None if it has no clear border."""
-    box, mask, relief = _flood(study, request, _MARGIN_MM)
-    if _touches_faces(mask):
-        box, mask, relief = _flood(study, request, _WIDE_MARGIN_MM)
-    return (box, mask) if _has_clear_border(mask, relief) else None
+    region, relief = _flood(study, request, _MARGIN_MM)
+    if _touches_faces(region.mask):
+        region, relief = _flood(study, request, _WIDE_MARGIN_MM)
+    return region if _has_clear_border(region.mask, relief) else None
 
 
-def _flood(study: PromptStudy, request: PromptRequest, margin: float) -> tuple[Box, Mask, Floats]:
-    """Return a crop, the object in it, and the relief that was flooded."""
+def _flood(
+    study: PromptStudy, request: PromptRequest, margin: float
+) -> tuple[EnclosedRegion, Floats]:
+    """Return the object in a crop, and the relief that was flooded, (I, J, K) in the crop."""
     points = np.concatenate([request.foreground, request.background])
     low = np.minimum(request.foreground[0] - margin, points.min(0) - _OTHER_PROMPTS_MARGIN_MM)
     high = np.maximum(request.foreground[0] + margin, points.max(0) + _OTHER_PROMPTS_MARGIN_MM)
@@ -56,16 +67,17 @@ def _flood(study: PromptStudy, request: PromptRequest, margin: float) -> tuple[B
     for image in study.images[np.array(study.present)]:
         part = np.asarray(image[box], np.float32)
         relief += ndimage.gaussian_gradient_magnitude(part, _SMOOTH_MM)
-    return box, watershed(relief, _seeds(study.brain[box], box, request)) == _INSIDE, relief
+    mask = watershed(relief, _seeds(study.brain[box], box, request)) == _INSIDE
+    return EnclosedRegion(box, mask), relief
 
 
 def updated_region(
     study: PromptStudy, request: PromptRequest, outline: Mask
-) -> tuple[Box, Mask] | None:
+) -> EnclosedRegion | None:
     """Return the outline with new prompts, if it is the watershed without them.
 
-    New are the prompts that contradict the outline. It changes where they move the watershed, and
-    where it differs from the watershed at them: what a brush or other prompts made of it stays.
+    New prompts are those that contradict the outline. It changes where they move the watershed, and
+    where it differs from the watershed at them; other changes by a brush or prompts are kept.
     """
     foreground = request.foreground[outline[tuple(request.foreground.T)]]
     background = request.background[~outline[tuple(request.background.T)]]
@@ -76,20 +88,20 @@ def updated_region(
         study, replace(request, foreground=foreground, background=background)
     )
     size = int(np.count_nonzero(outline))
-    if previous is None or _dice(previous[1], outline[previous[0]], size) < _MIN_DICE:
+    if previous is None or _dice(previous.mask, outline[previous.box], size) < _MIN_DICE:
         return None
     updated = enclosed_region(study, request)
     largest = _MAX_GROWTH * max(_MIN_GROWTH_VOX, size)
-    if updated is None or np.count_nonzero(updated[1]) > largest:
+    if updated is None or np.count_nonzero(updated.mask) > largest:
         return None
     return _updated_outline(outline, previous, updated, request)
 
 
 def _updated_outline(
-    outline: Mask, previous: tuple[Box, Mask], updated: tuple[Box, Mask], request: PromptRequest
-) -> tuple[Box, Mask]:
+    outline: Mask, previous: EnclosedRegion, updated: EnclosedRegion, request: PromptRequest
+) -> EnclosedRegion:
     """Return an outline after the change of the object that it shows."""
-    box = covering(previous[0], updated[0])
+    box = covering(previous.box, updated.box)
     current = outline[box]
     old, new = np.zeros((2, *current.shape), bool)
     for target, (part, mask) in ((old, previous), (new, updated)):
@@ -98,7 +110,8 @@ def _updated_outline(
     for points, belongs in ((request.foreground, True), (request.background, False)):
         new[mark_voxels(points - corner, new.shape)] = belongs
     wrong = contradicting_prompts(request, outline) - corner
-    return box, np.where((old != new) | components_at(current != new, wrong), new, current)
+    changes = (old != new) | components_at(current != new, wrong)
+    return EnclosedRegion(box, np.where(changes, new, current))
 
 
 def _seeds(brain: Mask, box: Box, request: PromptRequest) -> NDArray[np.int32]:

@@ -51,7 +51,7 @@ def refused(
 
 
 def outside_brain() -> UnusableInputError:
-    """Return the error for a prompt on what the networks do not see."""
+    """Return the error for a prompt outside the brain, where the networks see nothing."""
     return refused(
         "a prompt outside the brain",
         "prompts within the brain's outline",
@@ -139,8 +139,8 @@ class Error:
     reach_mm: float
     """Maximum distance from them at which the outline may change."""
     opposite: Points = field(default_factory=lambda: np.zeros((0, 3), np.int64))
-    """(N, 3) prompts of the other sign, if a region is named: what is nearer to one of them does
-    not change. An object without a name is less known, and its prompts may reach past others."""
+    """(N, 3) prompts of the other sign, if a region is named: voxels nearer to one of them do not
+    change. If no region is named, a prompt may reach past others."""
 
 
 def errors(outline: Mask, group: Points, request: PromptRequest) -> tuple[Error, ...]:
@@ -153,7 +153,7 @@ def errors(outline: Mask, group: Points, request: PromptRequest) -> tuple[Error,
     group : (N, 3) int64
         Prompts that contradict it.
     request : PromptRequest
-        Tells foreground from background prompts.
+        Distinguishes foreground and background prompts.
     """
     foreground = {tuple(p) for p in request.foreground.tolist()}
     multiple, result = DEPTHS[request.region], []

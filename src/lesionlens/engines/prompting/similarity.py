@@ -28,7 +28,7 @@ _SMOOTH_MM, _MIN_PROBABILITY = 0.7, 1e-3
 _MAX_PROMPTS = 24
 """Maximum number of prompt voxels used, spread over all."""
 _CARRIED_APPEARANCE_SCALE, _CARRIED_DEPTH_SCALE = 1.0, 2.0
-"""Length scales of what is carried on: z-scores, and multiples of a prompt's depth in the error."""
+"""Length scales of propagation: z-scores, and multiples of a prompt's depth in the error."""
 _DEPTH_MM = (1.0, 20.0)
 
 

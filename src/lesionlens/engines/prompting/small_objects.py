@@ -29,9 +29,9 @@ _MAX_FACE_FRACTION = 0.02
 def small_object(
     network: PromptPass, study: PromptStudy, request: PromptRequest
 ) -> CropResult | None:
-    """Return the small object at the prompts; None if there is none.
+    """Return the small object at the prompts.
 
-    Nor is there if they name a region of what the analysis flags there.
+    None if there is none, or if the prompts name a region of a lesion that the analysis flags.
     """
     foreground = request.foreground
     if not len(foreground) or (request.region is not None and study.flags(foreground)):
@@ -48,7 +48,7 @@ def small_object(
     part = components_at(mask, foreground - corner)
     if not _is_small(part) or probability[part].mean(dtype=np.float64) < _MIN_CERTAINTY:
         return None
-    return box, suppressed(probability, mask & ~part), attention
+    return CropResult(box, suppressed(probability, mask & ~part), attention)
 
 
 def _fits(request: PromptRequest, crop: Crop) -> bool:

@@ -95,7 +95,7 @@ class StudyPrompts:
         self._networks, self._made_by = tuple(entry[0] for entry in loaded), "; ".join(made_by)
 
     def _return_memory_later(self) -> None:
-        """Return what the prompts freed once none has come for a while: it takes 10 ms."""
+        """Return freed memory to the system after a pause without prompts, as that takes 10 ms."""
         if self._trim_timer is not None:
             self._trim_timer.cancel()
         self._trim_timer = threading.Timer(_IDLE_S, collector.paused()(trim_memory))

@@ -102,7 +102,7 @@ def deidentify_folder(
     if not_dicom := len(paths) - len(files):
         counts["not DICOM and not copied"] = not_dicom
     with staged(
-        out, ours=lambda existing: _earlier_copies(existing, staging), shared=True
+        out, own_files=lambda existing: _earlier_copies(existing, staging), shared=True
     ) as staging:
         written = 0
         for index, path in enumerate(files):

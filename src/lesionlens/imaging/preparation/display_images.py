@@ -106,11 +106,11 @@ def align_other_series(
     moving = pyramid(np.nan_to_num(values), series.grid)
     registration = register(pyramid(fixed, prepared.working), moving, context=context)
     affine = np.asarray(np.linalg.inv(registration.reference_to_sequence) @ series.grid.affine)
-    how = f"moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f}°"
+    movement = f"moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f}°"
     warning = ", doubtful: check by eye" if registration.doubtful else ""
     grid = replace(series.grid, affine=affine)
     return OtherImage(
-        name, kind.value, Volume(values, grid), f"{how}{warning}", registration.doubtful
+        name, kind.value, Volume(values, grid), f"{movement}{warning}", registration.doubtful
     )
 
 

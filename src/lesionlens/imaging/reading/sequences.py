@@ -211,7 +211,7 @@ def from_partial_name(name: str) -> Guess:
 
 
 def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | None, bool]:
-    """Return what else the words of a file name say, beside the sequence it was taken for.
+    """Return another sequence or kind of image that the words of a file name suggest.
 
     Returns
     -------

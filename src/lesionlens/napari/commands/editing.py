@@ -20,14 +20,14 @@ COMMANDS = (
         "redraw the candidate's outline, or finish and keep it",
         "Shift-E",
         unavailable=lambda screen: (
-            "" if screen.editing or screen.draft_words else screen.decision_obstacle
+            "" if screen.editing or screen.draft_text else screen.decision_obstacle
         ),
         run=lambda acts: acts.review_controller.edit_outline(),
     ),
     Command(
         "discard_edit",
         "discard the edit of the outline",
-        unavailable=lambda screen: "" if screen.draft_words else _not_editing(screen),
+        unavailable=lambda screen: "" if screen.draft_text else _not_editing(screen),
         run=lambda acts: acts.review_controller.discard_edit(),
     ),
     Command(

@@ -120,20 +120,15 @@ class LesionAdder:
         if analysis is None or focused is None:
             self.session.decline(f"{why_not_merged(self.session.state)}.")
             return False
-        others = [candidate for candidate in self.session.listed() if candidate.id != focused.id]
-        by_distance = sorted(others, key=lambda candidate: _gap(candidate, focused))
-        partner = next(
-            (candidate for candidate in by_distance if other in (None, candidate.id)), None
-        )
+        partner = self._merge_partner(focused, other)
         if partner is None:
             self.session.decline("There is no other candidate to merge with.")
             return False
         reader = self.review_controller.reader
         kept, removed = _kept_first(focused, partner)
-
-        review = self.session.state.review
         kept_diameters, removed_diameters = (
-            review.diameters_of(candidate.tracking_uid) for candidate in (kept, removed)
+            self.session.state.review.diameters_of(candidate.tracking_uid)
+            for candidate in (kept, removed)
         )
 
         def record(log: ReviewLog) -> None:
@@ -153,17 +148,19 @@ class LesionAdder:
 
         def then() -> None:
             self.review_controller.go_to_uid(kept.tracking_uid)
-            measured_ids = [
-                candidate.id
-                for candidate, diameters in ((kept, kept_diameters), (removed, removed_diameters))
-                if diameters
-            ]
-            self.session.notify(
-                f"Candidate {removed.id} is now part of {kept.id}; U undoes that."
-                + (_CHECK_DIAMETERS.format(measured_ids[0]) if measured_ids else "")
-            )
+            message = f"Candidate {removed.id} is now part of {kept.id}; U undoes that."
+            if kept_diameters or removed_diameters:
+                measured_id = kept.id if kept_diameters else removed.id
+                message += _CHECK_DIAMETERS.format(measured_id)
+            self.session.notify(message)
 
         return self.review_controller.change("Merging", record, then)
+
+    def _merge_partner(self, focused: Candidate, other: int | None) -> Candidate | None:
+        """Return the listed candidate of an id, by default the one nearest to the focused one."""
+        others = [candidate for candidate in self.session.listed() if candidate.id != focused.id]
+        by_distance = sorted(others, key=lambda candidate: _gap(candidate, focused))
+        return next((c for c in by_distance if other in (None, c.id)), None)
 
     def remove_part(self, part: DoubtfulPart) -> bool:
         """Remove a doubtful part from its outline, as an edit that can be undone."""

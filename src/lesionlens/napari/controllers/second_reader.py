@@ -29,7 +29,7 @@ from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.screen.board import frame_of, tiles_of
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import State
-from lesionlens.napari.model.wording.second import disagreement_words, thin_words
+from lesionlens.napari.model.wording.second import disagreement_text, small_differences_text
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import is_result, reopen_folder, result_folder
@@ -122,7 +122,7 @@ class SecondReader:
         second = self._session.state.second
         parts = () if second is None else second.agreement.disagreements
         if not parts:
-            differences = "" if second is None else thin_words(second.agreement)
+            differences = "" if second is None else small_differences_text(second.agreement)
             message = _SMALL_DIFFERENCES.format(differences) if differences else _AGREE
             self._session.decline(_NO_SECOND_RESULT if second is None else message)
             return
@@ -138,7 +138,7 @@ class SecondReader:
         self._visited_mm = part.point_mm
         self._session.show_contours()
         self._views.go_to_point(part.point_mm)
-        return f"{part.number} of {count}: {disagreement_words(part)}"
+        return f"{part.number} of {count}: {disagreement_text(part)}"
 
     def go_to_disagreement(self, point_mm: Point) -> None:
         """Go to the disagreement at a point (RAS+ mm)."""

@@ -1,4 +1,4 @@
-"""Threads that work for a window; what they were given is freed on the main thread.
+"""Threads that work for a window; their arguments are freed on the main thread.
 
 When an object whose method is connected to a Qt signal is freed, PySide removes its connections
 from a table of the whole process without holding Python's lock (`disconnectReceiver` in
@@ -38,7 +38,7 @@ class _Custodian:
         self._is_timer_set = False
 
     def keep(self, has_ended: Callable[[], bool], arguments: object) -> None:
-        """Keep what a thread was given until it has ended."""
+        """Keep the arguments of a thread until it has ended."""
         self._running.append(_Work(has_ended, arguments))
         self._set_timer()
 
@@ -48,7 +48,7 @@ class _Custodian:
             QTimer.singleShot(_INTERVAL_MS, self._attend)
 
     def _attend(self) -> None:
-        """Free the arguments of what had ended at the last call, and collect what is due.
+        """Free the arguments of threads that had ended at the last call; collect garbage if due.
 
         The interval matters for a pool, whose thread drops them after it has reported the end.
         """

@@ -8,7 +8,7 @@ from qtpy.QtCore import QModelIndex, QObject, Qt
 from qtpy.QtGui import QFont
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.napari.model.wording.candidates import score_words
+from lesionlens.napari.model.wording.candidates import score_text
 from lesionlens.napari.qt.rows_model import RowsModel
 from lesionlens.site.database.records import StudyState, WorklistRow
 
@@ -77,7 +77,7 @@ def cells(row: WorklistRow) -> tuple[str, ...]:
         f"{SIGNS[row.state]} {row.state.value}",
         ", ".join(f"{name} {SIGNS[state]}" for name, state in row.other_states),
         "" if entry.candidates is None else str(entry.candidates),
-        "" if entry.highest is None else score_words(entry.highest),
+        "" if entry.highest is None else score_text(entry.highest),
         f"⚠ {warning_count}: {entry.warnings[0]}" if warning_count else "",
     )
 

@@ -149,14 +149,14 @@ class CandidateBlock(Section):
         self._show_reason(screen)
         if screen.editing and self.tools.isHidden():
             when_idle(partial(scroll_into_view, self.tools, self._edit))
-        if screen.draft_words and not self._offered_draft:
+        if screen.draft_text and not self._offered_draft:
             when_idle(partial(scroll_into_view, self._reject, self.adding))
-        self._offered_draft = screen.draft_words
+        self._offered_draft = screen.draft_text
         self.tools.show_screen(screen)
         self.adding.show_screen(screen)
         self._edit.setText(BY_NAME[EDIT].captioned("Done" if screen.editing else "Edit"))
         set_role(self._edit, "primary" if screen.editing else "")
-        show_text(self._outline, screen.outline_words)
+        show_text(self._outline, screen.outline_text)
         self._discard.setVisible(screen.editing)
 
     def changeEvent(self, event: QEvent) -> None:
@@ -192,7 +192,7 @@ class CandidateBlock(Section):
         with QSignalBlocker(self._slider):
             self._slider.setMinimum(round(screen.threshold_floor * 100))
             self._slider.setValue(round(screen.threshold * 100))
-        self._floor.setText(screen.threshold_words)
+        self._floor.setText(screen.threshold_text)
         show_text(self._costs, screen.threshold_costs)
         self._slider.setToolTip(screen.threshold_source)
 

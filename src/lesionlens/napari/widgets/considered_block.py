@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.model.wording.candidates import considered_words
+from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.widgets.parts import Section, label
 from lesionlens.napari.widgets.pick_rows import PickRows
 
@@ -33,4 +33,4 @@ class ConsideredBlock(Section):
         """Show the dismissed regions; hidden if there are none."""
         self.setVisible(bool(screen.considered))
         shown = screen.considered[:MAX_LINES]
-        self.lines.show_lines([(c.peak_mm, f"{c.score:.2f}", considered_words(c)) for c in shown])
+        self.lines.show_lines([(c.peak_mm, f"{c.score:.2f}", considered_text(c)) for c in shown])

@@ -175,6 +175,6 @@ class AddRow(QWidget):
         for candidate in others:
             act = self._menu.addAction(f"{candidate.id} · {candidate.place}")
             act.triggered.connect(lambda _=False, number=candidate.id: self.merged.emit(number))
-        self._draft.setText(screen.draft_words)
+        self._draft.setText(screen.draft_text)
         for widget in (self._draft, self._continue_draft, self._discard_draft):
-            widget.setVisible(bool(screen.draft_words))
+            widget.setVisible(bool(screen.draft_text))

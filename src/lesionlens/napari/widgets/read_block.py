@@ -80,7 +80,7 @@ class ReadBlock(Section):
         marks = self._controller.marking.marks
         self._list.clear()
         for number, mark in enumerate(marks, 1):
-            item = QListWidgetItem(words_of(number, mark, with_phase=read_session.unaided_first))
+            item = QListWidgetItem(mark_text(number, mark, with_phase=read_session.unaided_first))
             item.setData(Qt.ItemDataRole.UserRole, mark)
             self._list.addItem(item)
         rows = min(max(len(marks), 1), VISIBLE_ROWS)
@@ -113,13 +113,13 @@ class ReadBlock(Section):
         return mark
 
 
-def words_of(number: int, mark: Mark, *, with_phase: bool) -> str:
+def mark_text(number: int, mark: Mark, *, with_phase: bool) -> str:
     """Write one mark in a line: its location, how sure, before or after.
 
     Examples
     --------
     >>> from lesionlens.base.labels import Phase
-    >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), with_phase=True)
+    >>> mark_text(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), with_phase=True)
     '1 · x -30  y 8  z -2 mm · 70 % · unaided'
     """
     parts = [str(number), position_text(mark.at_mm)]

@@ -29,7 +29,7 @@ class ReadOwnerDialog(QDialog):
         self.setWindowTitle("Whose read is this?")
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(460)
-        self._who, self._what = label("", "title", wrap=True), label("", wrap=True)
+        self._identity, self._explanation = label("", "title", wrap=True), label("", wrap=True)
         self._field = QLineEdit()
         self._field.setPlaceholderText(_NAME)
         self._field.setAccessibleName(_NAME)
@@ -44,15 +44,15 @@ class ReadOwnerDialog(QDialog):
         self._continue.clicked.connect(lambda _=False: self._answer(owns_read=True))
         buttons.rejected.connect(self.reject)
         self._then: Callable[[ReadOwner | None], object] = lambda _: None
-        stack(self, self._who, self._what, self._field, buttons, margins=None)
+        stack(self, self._identity, self._explanation, self._field, buttons, margins=None)
 
     def ask(
         self, identity: StudyIdentity, time: str, then: Callable[[ReadOwner | None], object]
     ) -> None:
         """Ask about acts up to a time (ISO 8601); `then` takes None if the reader stays unnamed."""
         self._then = then
-        self._who.setText("\n".join(identity.lines))
-        self._what.setText(_WORDS.format(time[:10], time[11:16]))
+        self._identity.setText("\n".join(identity.lines))
+        self._explanation.setText(_WORDS.format(time[:10], time[11:16]))
         self._field.clear()
         self._field.setFocus()
         self._offer()

@@ -60,7 +60,7 @@ class ResponseDialog(QDialog):
         self._choices = {kind: QComboBox() for kind in (Criterion, Disease, Steroids, Clinical)}
         self._category, self._reader = QComboBox(), QLineEdit()
         self._labels: dict[str, tuple[QLabel, QWidget]] = {}
-        self._who = label("", "title", wrap=True)
+        self._identity = label("", "title", wrap=True)
         self._steps, self._proposed = label("", wrap=True), label("", "title", wrap=True)
         self._buttons = QDialogButtonBox()
         self._cancel_button = self._buttons.addButton("", QDialogButtonBox.ButtonRole.RejectRole)
@@ -82,7 +82,7 @@ class ResponseDialog(QDialog):
             self._add_row(form, kind.__name__.lower(), box)
         self._add_row(last, "category", self._category)
         self._add_row(last, "reader", self._reader)
-        column.addWidget(self._who)
+        column.addWidget(self._identity)
         column.addLayout(form)
         column.addWidget(self._steps)
         column.addWidget(self._proposed)
@@ -117,7 +117,7 @@ class ResponseDialog(QDialog):
         self._comparison = None
         self._translate(load(read_preferences().sentence_language))
         self._baseline.setFocus()  # not on a button that is about to be disabled
-        self._who.setText(identity.text)
+        self._identity.setText(identity.text)
         earlier = [
             self._words.days(name_of(comparison.points, n))
             for n in range(len(comparison.points) - 1)

@@ -121,15 +121,17 @@ class ProblemBlock(QFrame):
         super().__init__()
         self.setProperty("role", "problem")
         self._title = label("", "title")
-        self._found = label("", wrap=True)
+        self._observation = label("", wrap=True)
         self._expected = label("", "dim", wrap=True)
         self._next = label("", "warn", wrap=True)
         self._copy = push_button("Copy details", self._copy_details)
         tip = "Your study and your decisions are kept"
         close = push_button("Back", self.dismissed.emit, tip)
-        self._here = push_button("Analyse on this machine", self.local_analysis_requested.emit)
-        texts = (self._title, self._found, self._expected, self._next)
-        buttons = row(None, self._here, self._copy, close)
+        self._analyse_locally = push_button(
+            "Analyse on this machine", self.local_analysis_requested.emit
+        )
+        texts = (self._title, self._observation, self._expected, self._next)
+        buttons = row(None, self._analyse_locally, self._copy, close)
         stack(self, *texts, buttons, margins=(10, 8, 8, 8), spacing=4)
         self._problem: Problem | None = None
 
@@ -140,11 +142,11 @@ class ProblemBlock(QFrame):
         if problem is None:
             return
         self._title.setText(problem.title)
-        self._found.setText(f"Found {problem.found}.")
+        self._observation.setText(f"Found {problem.found}.")
         self._expected.setText(f"Expected {problem.expected}." if problem.expected else "")
         self._next.setText(f"{problem.next_step}." if problem.next_step else "")
         self._copy.setVisible(bool(problem.details))
-        self._here.setVisible(problem.of_server)
+        self._analyse_locally.setVisible(problem.of_server)
 
     def _copy_details(self) -> None:
         if self._problem is not None:

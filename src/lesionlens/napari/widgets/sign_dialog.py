@@ -23,7 +23,7 @@ class SignDialog(QDialog):
         super().__init__(parent)
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(420)
-        self._who, self._what = label("", "title", wrap=True), label("", wrap=True)
+        self._identity, self._statement = label("", "title", wrap=True), label("", wrap=True)
         self._field = QLineEdit()
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self._accept_button = self._buttons.addButton(
@@ -34,7 +34,7 @@ class SignDialog(QDialog):
         self._field.textChanged.connect(self._offer)
         self._then: Callable[[str], object] = lambda _: None
         self._known_reader = ""
-        stack(self, self._who, self._what, self._field, self._buttons, margins=None)
+        stack(self, self._identity, self._statement, self._field, self._buttons, margins=None)
 
     def ask(self, signature: Signature, then: Callable[[str], object]) -> None:
         """Ask; `then` takes the reader's name, or the reason of a withdrawal."""
@@ -42,9 +42,9 @@ class SignDialog(QDialog):
         self.setWindowTitle(f"{verb} {'the signature' if signature.withdrawn else 'this study'}?")
         self._then = then
         self._known_reader = "" if signature.withdrawn else signature.reader
-        self._who.setText("\n".join(signature.identity.lines))
+        self._identity.setText("\n".join(signature.identity.lines))
         reader_text = f", as {signature.reader}" if self._known_reader else ""
-        self._what.setText(f"{verb}: {signature.statement}{reader_text}.")
+        self._statement.setText(f"{verb}: {signature.statement}{reader_text}.")
         self._field.setPlaceholderText(_REASON if signature.withdrawn else _NAME)
         self._field.setAccessibleName(_REASON if signature.withdrawn else _NAME)
         self._field.clear()

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.imaging.reading.series_selection import ListedStudy
-from lesionlens.napari.model.wording.candidates import date_words
+from lesionlens.napari.model.wording.candidates import date_text
 from lesionlens.napari.widgets.parts import label, make_read_only, stack
 
 _COLUMNS = ("Date", "Study", "Series", "Images")
@@ -56,7 +56,7 @@ class StudiesDialog(QDialog):
         self._table.setRowCount(len(studies))
         for row, study in enumerate(studies):
             name = study.description or study.uid
-            cells = (date_words(study.date), name, str(study.series), str(study.images))
+            cells = (date_text(study.date), name, str(study.series), str(study.images))
             for column, text in enumerate(cells):
                 self._table.setItem(row, column, QTableWidgetItem(text))
         self._table.selectRow(len(studies) - 1)

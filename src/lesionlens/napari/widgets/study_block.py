@@ -45,7 +45,7 @@ class StudyBlock(Section):
         super().__init__("STUDY", more)
         self._more = more
         self._title = ElidedLabel("title")
-        self._who = ElidedLabel("dim")
+        self._patient = ElidedLabel("dim")
         self._subtitle = label("", "dim", wrap=True)
         self._chips = Segments(
             [(sequence, f"{sequence.display_name} ✓", "") for sequence in MrSequence]
@@ -63,7 +63,7 @@ class StudyBlock(Section):
         self._swap = push_button("Swap names", self._swap_names)
         self._study: Study | None = None
         self._exchanged: tuple[MrSequence, ...] = ()
-        for item in (self._title, self._who, self._subtitle):
+        for item in (self._title, self._patient, self._subtitle):
             self.body_layout.addWidget(item)
         self.body_layout.addLayout(row(self._chips, None, self._change, spacing=-1))
         self.body_layout.addWidget(self._editor)
@@ -77,8 +77,8 @@ class StudyBlock(Section):
     def show_screen(self, screen: Screen, study: Study | None) -> None:
         """Show the study of a screen."""
         self._title.show_text(screen.title)
-        self._who.show_text(screen.patient_text)
-        self._who.setVisible(bool(screen.patient_text))
+        self._patient.show_text(screen.patient_text)
+        self._patient.setVisible(bool(screen.patient_text))
         self._subtitle.setText(screen.subtitle)
         for item in screen.sequences:
             button = self._chips.button(item.sequence)

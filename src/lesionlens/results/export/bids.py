@@ -32,7 +32,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import counts_as_tumour
-from lesionlens.base.records.prompts import prompts_in_words
+from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading import bids
@@ -138,7 +138,7 @@ def save_bids(
         listed_files = manifest.listed(path, list_name)
         return {**own_files, **(listed_files or dict.fromkeys(names if own_files else ()))}
 
-    with staged(dataset, ours=owned_files, shared=True) as staging:
+    with staged(dataset, own_files=owned_files, shared=True) as staging:
         (staging / result_path).mkdir(parents=True)
         warnings = write_result(analysis, earlier, staging / result_path, context)
         source = _source_of(analysis, dataset)
@@ -312,7 +312,7 @@ def _write_tables(analysis: Analysis, stem: Path) -> None:
     rows = []
     for c in analysis.findings.candidates:
         score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
-        prompt_text = prompts_in_words(analysis.review.prompts_of(uid)) or "n/a"
+        prompt_text = prompts_text(analysis.review.prompts_of(uid)) or "n/a"
         apart = "true" if c.apart else "false"
         review_fields = (score, state(uid).value, c.source.value, apart, prompt_text)
         rows.append((c.id, c.location.text, uid, *review_fields))

@@ -118,7 +118,7 @@ def save(
         earlier.check_unchanged()
         return owned(path)
 
-    with staged(out, ours=owned_files) as staging:
+    with staged(out, own_files=owned_files) as staging:
         notices = write_result(analysis, earlier, staging, context)
         if finish is not None:
             finish(staging)

@@ -273,45 +273,45 @@ def curves_of(comparison: Comparison, words: ReportTexts) -> Curves:
 
 
 def _curves(comparison: Comparison, dates: tuple[str, ...], words: ReportTexts) -> Curves:
+    """Lay out the curves: days across, ml upwards, each line named at its end."""
     days = comparison.days()
-    uids = list(
-        dict.fromkeys(m.tracking_uid for p in reversed(comparison.points) for m in p.lesions)
-    )
+    latest_first = reversed(comparison.points)
+    uids = dict.fromkeys(m.tracking_uid for point in latest_first for m in point.lesions)
     curves = {uid: tuple(comparison.curve(uid)) for uid in uids}
     max_ml = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
-    span = (days[-1] - days[0]) or 1.0
+    span_days = (days[-1] - days[0]) or 1.0
 
-    def svg_point(number: int, ml: float) -> tuple[float, float]:
-        x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (days[number] - days[0]) / span
-        return round(x, 1), round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / max_ml, 1)
+    def svg_x(number: int) -> float:
+        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * (days[number] - days[0]) / span_days, 1)
 
-    current_ids = {lesion.tracking_uid: lesion.id for lesion in comparison.points[-1].lesions}
+    def svg_y(ml: float) -> float:
+        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / max_ml, 1)
+
     plotted = [
-        (n, uid, [svg_point(number, ml) for number, ml in curves[uid]])
-        for n, uid in enumerate(uids)
-        if curves[uid]
+        (uid, _COLOURS[n % len(_COLOURS)], [(svg_x(number), svg_y(ml)) for number, ml in curve])
+        for n, (uid, curve) in enumerate(curves.items())
+        if curve
     ]
     name_positions = spread_label_positions(
         [points[-1] for _, _, points in plotted], _NAME_HEIGHT, HEIGHT - _BOTTOM
     )
+    current_ids = {lesion.tracking_uid: lesion.id for lesion in comparison.points[-1].lesions}
     lines = tuple(
         Curve(
             tuple(points),
-            _COLOURS[n % len(_COLOURS)],
+            colour,
             str(current_ids.get(uid, words("fu_gone"))),
             current_ids.get(uid),
             round(y, 1),
         )
-        for (n, uid, points), y in zip(plotted, name_positions, strict=True)
+        for (uid, colour, points), y in zip(plotted, name_positions, strict=True)
     )
-    ticks = tuple((svg_point(number, 0.0)[0], date) for number, date in enumerate(dates))
+    ticks = tuple((svg_x(number), date) for number, date in enumerate(dates))
     spans = [
         (x - len(date) * _LETTER_WIDTH / 2, x + len(date) * _LETTER_WIDTH / 2) for x, date in ticks
     ]
-    levels = tuple(
-        (svg_point(0, fraction * max_ml)[1], words.volume(fraction * max_ml))
-        for fraction in (0.0, 0.5, 1.0)
-    )
+    levels_ml = (0.0, 0.5 * max_ml, max_ml)
+    levels = tuple((svg_y(ml), words.volume(ml)) for ml in levels_ml)
     return Curves(lines, ticks, assign_label_rows(spans, TICK_ROWS), levels)
 
 

@@ -42,7 +42,7 @@ _STATEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class SequenceLine:
-    """One sequence; `file` and `detected_by` are empty if hidden."""
+    """One sequence; `file` and `evidence` are empty if hidden."""
 
     name: str
     reference: bool

@@ -28,39 +28,40 @@ MAX_DOUBTS = 5
 
 @dataclass(frozen=True, slots=True)
 class ReportBar:
-    """One signed bar of the sequence relevance; start and length in percent of the width.
-
-    `alone` and `left_out` are the overlaps with the sequence alone and with all but it.
-    """
+    """One signed bar of the sequence relevance."""
 
     name: str
     value: float | None
     start: float
     percent: float
+    """Start and length in percent of the width."""
     overlap_alone: float | None = None
     overlap_without: float | None = None
+    """Overlap predicted from this sequence alone, and from all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateSection:
-    """Content of one candidate's section; its attention map is hidden if not `trusted`.
-
-    `facts` are names and values in order, `size` the two diameters, `measured` the part that they
-    measure, `line` the candidate in one sentence.
-    """
+    """Content of one candidate's section."""
 
     row: CandidateRow
     location: str
     state: str
     size: str
+    """Both diameters."""
     measured_part: str
+    """The part of the candidate that the diameters measure."""
     rano: str
+    """Whether it is measurable by the RANO criteria."""
     summary: str
+    """The candidate in one sentence."""
     facts: tuple[tuple[str, str], ...]
+    """Tuple of (name, value), in order."""
     pictures: CandidatePictures
     bars: tuple[ReportBar, ...]
     deciding_sequence_text: str
     trusted: bool
+    """Whether the attention map is shown."""
 
 
 def sections_of(

@@ -126,8 +126,8 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     Raises
     ------
     ReadError
-        Not a mask: non-integer or too many labels; outside the study's images; or with a 4 of
-        which nothing tells what it is.
+        Not a mask: non-integer or too many labels; outside the study's images; or with a label 4
+        of unknown meaning.
     """
     header = read_header(path)
     values = _whole_numbers(read_voxels(path, header.grid.shape), path.name)

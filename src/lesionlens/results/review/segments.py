@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,9 +111,9 @@ def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
         frames = [*_frames(ds)]
         spacing_mm = _declared_spacing_mm(ds, frames)
         return [
-            _segment(item, [f for f in frames if f[0] == int(item.SegmentNumber)], spacing_mm, grid)
+            _segment(item, segment_frames, spacing_mm, grid)
             for item in ds.SegmentSequence
-            if any(f[0] == int(item.SegmentNumber) for f in frames)
+            if (segment_frames := [f for f in frames if f.segment == int(item.SegmentNumber)])
         ]
     except (AttributeError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise ReadError(
@@ -123,8 +123,15 @@ def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
         ) from error
 
 
-Frame = tuple[int, NDArray[np.bool_], NDArray[np.float64]]
-"""Segment, marked pixels (rows, columns), and the map of (column, row, 1) to LPS+ mm."""
+class Frame(NamedTuple):
+    """One frame of a segment."""
+
+    segment: int
+    """Number of the segment."""
+    pixels: NDArray[np.bool_]
+    """(rows, columns) bool: voxels of the segment."""
+    plane: NDArray[np.float64]
+    """(3, 3) float64: maps (column, row, 1) to LPS+ mm."""
 
 
 def _frames(ds: Dataset) -> Iterator[Frame]:
@@ -145,7 +152,7 @@ def _frames(ds: Dataset) -> Iterator[Frame]:
             if marked.any():
                 if number not in described_numbers:
                     raise ValueError(f"segment {number} is not described")
-                yield number, marked, plane
+                yield Frame(number, marked, plane)
 
 
 def _declared_spacing_mm(ds: Dataset, frames: list[Frame]) -> float | None:
@@ -161,7 +168,7 @@ def _declared_spacing_mm(ds: Dataset, frames: list[Frame]) -> float | None:
     if stated and stated >= (1 - _GAP_TOLERANCE) * thickness:
         return stated
     if frames:
-        planes = [plane for _, _, plane in frames]
+        planes = [frame.plane for frame in frames]
         gaps = np.diff(
             np.unique(np.round([plane[:, 2] @ _normal(planes[0]) for plane in planes], 3))
         )
@@ -203,7 +210,7 @@ def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> N
 def _segment(
     item: Dataset, frames: list[Frame], spacing_mm: float | None, grid: Grid
 ) -> ReadSegment:
-    voxels = np.concatenate([voxels_of(marked, plane, grid) for _, marked, plane in frames])
+    voxels = np.concatenate([voxels_of(frame.pixels, frame.plane, grid) for frame in frames])
     nearest = np.rint(voxels).astype(np.intp)
     in_grid = grid.contains(nearest)
     fits = bool(in_grid.all()) and float(np.abs(voxels - nearest).max()) <= MAX_OFFSET_VOX
@@ -305,23 +312,23 @@ def _resample_frames(
     frames: list[Frame], spacing_mm: float | None, grid: Grid
 ) -> NDArray[np.bool_]:
     """Resample a segment from its frames to the grid; where a slice has no frame it is empty."""
-    first_plane = frames[0][2]
+    first_plane = frames[0].plane
     normal = _normal(first_plane)
-    _check_stack([plane for _, _, plane in frames])
-    depths = np.array([plane[:, 2] @ normal for _, _, plane in frames])
+    _check_stack([frame.plane for frame in frames])
+    depths = np.array([frame.plane[:, 2] @ normal for frame in frames])
     step = _slice_step(depths, spacing_mm) or float(grid.spacing_mm.max())
     lowest = int(np.argmin(depths))
     exact_index = (depths - depths[lowest]) / step + 1
     index = np.rint(exact_index).astype(int)
     if np.abs(exact_index - index).max() > _FRAME_TOLERANCE_VOX:
         raise _no_stack_error("unevenly spaced")
-    rows, columns = frames[0][1].shape
+    rows, columns = frames[0].pixels.shape
     volume = np.zeros((columns, rows, int(index.max()) + 2), bool)
-    for k, (_, marked, _) in zip(index, frames, strict=True):
-        volume[:, :, k] = marked.T
+    for k, frame in zip(index, frames, strict=True):
+        volume[:, :, k] = frame.pixels.T
     lps = np.eye(4)
     lps[:3, :2], lps[:3, 2] = first_plane[:, :2], normal * step
-    lps[:3, 3] = frames[lowest][2][:, 2] - normal * step
+    lps[:3, 3] = frames[lowest].plane[:, 2] - normal * step
     source = Grid(volume.shape, geometry.ras_from_lps(lps), grid.frame_uid)
     return resample_mask(volume, source, grid)
 

@@ -51,6 +51,34 @@ def find_objects(path: Path, study: Study) -> Objects:
         raise _unsupported_error(
             f"a file of a kind that is not read ({path.suffix or 'no suffix'})"
         )
+    by_class = _objects_by_class(path, study)
+    reports, outdated_uids = _without_replaced(
+        [ds for kind in REPORTS for ds in by_class.get(kind, [])]
+    )
+    segs = [ds for kind in SEGMENTATIONS for ds in by_class.get(kind, [])]
+    own_report = _newest([ds for ds in reports if report_items.is_builtin(ds)])
+    if own_report is not None:
+        segs = _without_superseded(segs, own_report, outdated_uids)
+    seg = _newest(segs)
+    if seg is not None:
+        report = _newest([ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)])
+    elif own_report is not None:
+        report = own_report
+        _check_report_alone(report)
+    elif CONTOURS in by_class:
+        raise _unsupported_error(f"contours (RT Structure Set) and no Segmentation in {path.name}")
+    else:
+        raise ReadError(
+            found=f"no Segmentation of this study in {path.name}",
+            expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
+            next_step="Fetch the study with its results again, or analyse it",
+        )
+    other_count = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
+    return Objects(seg, report, _current_maps(by_class.get(MAP, []), report), other_count)
+
+
+def _objects_by_class(path: Path, study: Study) -> dict[str, list[Dataset]]:
+    """Read the objects of this study by SOP Class UID; of contours only the header."""
     by_class: dict[str, list[Dataset]] = {}
     for file in [path] if path.is_file() else walk(path):
         if looks_like_dicom(file):
@@ -58,42 +86,34 @@ def find_objects(path: Path, study: Study) -> Objects:
             if kind in _READ_CLASSES and _is_of_study(header, study, file):
                 dataset = header if kind == CONTOURS else _read_whole(file)
                 by_class.setdefault(kind, []).append(dataset)
-    reports, outdated = _without_replaced([ds for kind in REPORTS for ds in by_class.get(kind, [])])
-    segs = [ds for kind in SEGMENTATIONS for ds in by_class.get(kind, [])]
-    own_report = _newest([ds for ds in reports if report_items.is_builtin(ds)])
-    if own_report is not None:  # objects that a later report omits are superseded
-        referenced_uids = referenced(own_report)
-        superseded = [
-            ds
-            for ds in segs
-            if str(ds.SOPInstanceUID) in outdated or _is_superseded(ds, own_report)
-        ]
-        removed_uids = {str(ds.SOPInstanceUID) for ds in superseded} - referenced_uids
-        segs = [ds for ds in segs if str(ds.SOPInstanceUID) not in removed_uids]
-    seg = _newest(segs)
-    if seg is not None:
-        reports = [ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)]
-    report = _newest([ds for ds in reports if seg is not None or report_items.is_builtin(ds)])
-    if seg is None and report is not None:
-        _check_report_alone(report)
-    if seg is None and report is None and CONTOURS in by_class:
-        raise _unsupported_error(f"contours (RT Structure Set) and no Segmentation in {path.name}")
-    if seg is None and report is None:
-        raise ReadError(
-            found=f"no Segmentation of this study in {path.name}",
-            expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
-            next_step="Fetch the study with its results again, or analyse it",
-        )
-    reported_uids = referenced(report) if report is not None else set()
-    attention_maps = tuple(
-        ds for ds in by_class.get(MAP, []) if map_label(ds).startswith("attention_")
-    )
-    newest_maps = {map_label(ds): ds for ds in sorted(attention_maps, key=_timestamp)}
-    reported_maps = {
+    return by_class
+
+
+def _without_superseded(
+    segs: Sequence[Dataset], report: Dataset, outdated_uids: set[str]
+) -> list[Dataset]:
+    """Return the Segmentations without those that the newest LesionLens report supersedes.
+
+    `outdated_uids` are the objects that earlier reports reference.
+    """
+    superseded_uids = {
+        str(seg.SOPInstanceUID)
+        for seg in segs
+        if str(seg.SOPInstanceUID) in outdated_uids or _is_superseded(seg, report)
+    }
+    removed_uids = superseded_uids - referenced(report)
+    return [seg for seg in segs if str(seg.SOPInstanceUID) not in removed_uids]
+
+
+def _current_maps(maps: Sequence[Dataset], report: Dataset | None) -> tuple[Dataset, ...]:
+    """Return one attention map a label: that which the report references, else the newest."""
+    reported_uids = set() if report is None else referenced(report)
+    attention_maps = [ds for ds in maps if map_label(ds).startswith("attention_")]
+    by_label = {map_label(ds): ds for ds in sorted(attention_maps, key=_timestamp)}
+    by_label |= {
         map_label(ds): ds for ds in attention_maps if str(ds.SOPInstanceUID) in reported_uids
     }
-    other_count = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
-    return Objects(seg, report, tuple({**newest_maps, **reported_maps}.values()), other_count)
+    return tuple(by_label.values())
 
 
 def _check_report_alone(report: Dataset) -> None:

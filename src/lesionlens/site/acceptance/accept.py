@@ -275,7 +275,7 @@ def _write(report: AcceptanceReport, out: Path) -> None:
         _archive_signed(target, staging_folder)
         return _previous_files(target)
 
-    with staged(out, ours=previous_files, shared=True) as staging_folder:
+    with staged(out, own_files=previous_files, shared=True) as staging_folder:
         text = report.model_dump_json(by_alias=True, indent=1)
         (staging_folder / RECORD).write_text(text + "\n", "utf-8")
         (staging_folder / PAGE).write_text(html(report), "utf-8")

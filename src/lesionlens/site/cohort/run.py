@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.process.logs import REPORT, duration_in_words
+from lesionlens.base.process.logs import REPORT, duration_text
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.run_context import SILENT, RunContext
@@ -200,7 +200,7 @@ def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining:
     else:
         text = f"{outcome.name} {outcome.status.value} after {duration}: {outcome.message}"
     return (
-        f"{text}; about {duration_in_words(elapsed_s / n_done * n_remaining)} left"
+        f"{text}; about {duration_text(elapsed_s / n_done * n_remaining)} left"
         if n_remaining
         else text
     )

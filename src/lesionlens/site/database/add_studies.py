@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.site.database.descriptions import Description
+from lesionlens.site.database.descriptions import Description, PatientAndDate
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
@@ -66,18 +66,23 @@ def _is_other_folder(existing: StudyEntry | None, entry: StudyEntry) -> bool:
 def _correct(database: WorklistDatabase, existing: StudyEntry, entry: StudyEntry) -> None:
     """Update a study's folder, and its patient and date if the source names any."""
     description = Description.of(database, existing.name)
-    patient, date = (existing.patient, existing.date) if description is None else description.listed
-    identity, path = (entry.patient or patient, entry.date or date), entry.place or existing.place
-    if identity == (patient, date) and path == existing.place:
+    listed = (
+        PatientAndDate(existing.patient, existing.date)
+        if description is None
+        else description.listed
+    )
+    named = PatientAndDate(entry.patient or listed.patient, entry.date or listed.date)
+    path = entry.place or existing.place
+    if named == listed and path == existing.place:
         return
     if description is not None:
-        outdated = replace(description, files="", listed=identity)  # its files are read again
+        outdated = replace(description, files="", listed=named)  # its files are read again
         outdated.store(database, existing.name)
     database.update(
         replace(
             existing,
             place=path,
-            patient=identity[0] or existing.patient,
-            date=identity[1] or existing.date,
+            patient=named.patient or existing.patient,
+            date=named.date or existing.date,
         )
     )

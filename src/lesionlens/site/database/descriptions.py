@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -35,8 +35,16 @@ OTHER_IMAGES = "its images are not those that were read or signed"
 _UNREADABLE = f"its {RESULT} cannot be read"
 _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
-PatientAndDate: TypeAlias = tuple[str, str]
-"""Patient identifier and date, YYYY-MM-DD; empty if unknown."""
+
+
+class PatientAndDate(NamedTuple):
+    """Patient identifier and date, YYYY-MM-DD; empty if unknown."""
+
+    patient: str
+    date: str
+
+
+_UNKNOWN = PatientAndDate("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +138,24 @@ def refresh_entry(
     files = fingerprint(path)
     if was_described and not force and previous is not None and previous.files == files:
         return entry
-    listed = (entry.patient, entry.date) if previous is None else previous.listed
+    listed = PatientAndDate(entry.patient, entry.date) if previous is None else previous.listed
     try:
         study = open_study(path, study_uid=entry.study_uid or None, recall=True)
     except LesionLensError as error:
         if was_described and previous is None:
             return entry
-        description = Description(files, listed, ("", "") if previous is None else previous.images)
+        description = Description(files, listed, _UNKNOWN if previous is None else previous.images)
         updated = replace(entry, warnings=(f"cannot be used: {error.found}",))
     else:
         description, updated = _described(
-            database, replace(entry, patient=listed[0], date=listed[1]), study
+            database, replace(entry, patient=listed.patient, date=listed.date), study
         )
         description = replace(description, files=files)
         if was_described and previous is None:
             patient, date = (
                 "" if a == b else a for a, b in zip(listed, description.images, strict=True)
             )
-            description = replace(description, listed=(patient, date))
+            description = replace(description, listed=PatientAndDate(patient, date))
     description.store(database, entry.name)
     outcome = database.outcome(entry.name, files)
     if outcome is not None and outcome.status is Status.FAILED:
@@ -164,9 +172,9 @@ def _described(
 ) -> tuple[Description, StudyEntry]:
     """Return a study's description and updated entry; `entry` holds the list's own identity."""
     fields = fields_of(study)
-    listed = entry.patient, entry.date
-    images = fields.get("PatientID", ""), fields.get("StudyDate", "")
-    contents = "" if images[0] else joint_sha256(inputs_of(study).series.values())
+    listed = PatientAndDate(entry.patient, entry.date)
+    images = PatientAndDate(fields.get("PatientID", ""), fields.get("StudyDate", ""))
+    contents = "" if images.patient else joint_sha256(inputs_of(study).series.values())
     previous = Description.of(database, entry.name)
     read_as, read_contents = _images_when_read(database, entry.name, previous)
     change_warnings = _image_change_warnings(read_as, images)
@@ -175,8 +183,8 @@ def _described(
     warnings = (*_contradictions(entry, study, fields), *change_warnings)
     updated = replace(
         entry,
-        patient=entry.patient or images[0],
-        date=entry.date or images[1],
+        patient=entry.patient or images.patient,
+        date=entry.date or images.date,
         sequences=tuple(s.value for s in REFERENCE_ORDER if s in study.series),
         warnings=(*warnings, *study.notices),
     )
@@ -204,7 +212,7 @@ def _image_change_warnings(
     return tuple(
         f"its images have another {attribute} than when it was read or signed"
         for attribute, previous, current in zip(
-            ("patient ID", "date"), read_as or ("", ""), images, strict=True
+            ("patient ID", "date"), read_as or _UNKNOWN, images, strict=True
         )
         if previous and current and previous != current
     )

@@ -20,8 +20,8 @@ _ACTS = (
     "state, confidence, words FROM acts ORDER BY number"
 )
 _KINDS = {
-    "begin": ReviewAct.BEGIN, "leave": ReviewAct.LEAVE, "mark": ReviewAct.PLACE,
-    "take back": ReviewAct.TAKE_BACK, "verdict": ReviewAct.MARK, "sign": ReviewAct.MARK,
+    "begin": ReviewAct.BEGIN, "leave": ReviewAct.LEAVE, "mark": ReviewAct.PLACE_MARK,
+    "take back": ReviewAct.REMOVE_MARK, "verdict": ReviewAct.DECIDE, "sign": ReviewAct.DECIDE,
     "withdraw": ReviewAct.WITHDRAW,
 }  # fmt: skip
 _COPIES = (

@@ -45,9 +45,9 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
             unaided = act.reason or "signed"
             continue
         signed = (act.reason or "signed") if is_whole_study and act.state.decided else None
-        if act.act is ReviewAct.PLACE and act.at_mm is not None:
+        if act.act is ReviewAct.PLACE_MARK and act.at_mm is not None:
             marks[uid] = Mark(uid, act.at_mm, act.confidence, act.phase)
-        elif act.act is ReviewAct.TAKE_BACK:
+        elif act.act is ReviewAct.REMOVE_MARK:
             marks.pop(uid, None)
         elif act.act is ReviewAct.TAKE_OVER:
             verdicts.clear()

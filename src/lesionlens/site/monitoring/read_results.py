@@ -343,7 +343,7 @@ class _CandidateActs:
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Add an act, or undo the one whose preceding decision an undo event restores."""
-        act = ReviewAct(event.get("act", ReviewAct.MARK))
+        act = ReviewAct(event.get("act", ReviewAct.DECIDE))
         if act is ReviewAct.UNDO and self._valid:
             self._undone.append(self._valid.pop(self._undone_index(event)))
         elif act is ReviewAct.REDO and self._undone:
@@ -389,7 +389,7 @@ def _efforts(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, PromptE
     """Sum each reader's prompts for each candidate; a repeated outline counts again."""
     efforts: dict[str, dict[str, PromptEffort]] = {}
     for event in events:
-        if event.get("prompts") and event.get("act", ReviewAct.MARK) == ReviewAct.MARK:
+        if event.get("prompts") and event.get("act", ReviewAct.DECIDE) == ReviewAct.DECIDE:
             by_reader = efforts.setdefault(event["tracking_uid"], {})
             reader, rounds = event.get("reader") or "", event["prompts"]
             previous = by_reader.get(reader, PromptEffort(0, 0.0))

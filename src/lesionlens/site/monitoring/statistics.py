@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -81,13 +82,13 @@ class Group:
 def by_week(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
     """Count by ISO week."""
     weeks = sorted({study.week for study in studies})
-    return tuple(_group(w, [s for s in studies if s.week == w], lambda _: True) for w in weeks)
+    return tuple(_group(week, [s for s in studies if s.week == week]) for week in weeks)
 
 
 def by_engine(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
     """Count by engine and weights."""
     engines = sorted({study.engine for study in studies})
-    return tuple(_group(e, [s for s in studies if s.engine == e], lambda _: True) for e in engines)
+    return tuple(_group(engine, [s for s in studies if s.engine == engine]) for engine in engines)
 
 
 def by_reader(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
@@ -96,11 +97,18 @@ def by_reader(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
     groups = []
     for reader in readers:
         read = [s for s in studies if any(reader in c.verdicts for c in s.candidates)]
-        groups.append(_group(reader, read, lambda name, reader=reader: name == reader))  # type: ignore[misc]
+        groups.append(_group(reader, read, only_reader=reader))
     return tuple(groups)
 
 
-def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str], bool]) -> Group:
+def _group(
+    name: str, studies: Sequence[MonitoredStudy], *, only_reader: str | None = None
+) -> Group:
+    """Count the candidates of some studies, and the acts of all readers or of one."""
+
+    def counts(reader: str) -> bool:
+        return only_reader is None or reader == only_reader
+
     states: Counter[ReviewState] = Counter()
     for study in studies:
         for candidate in study.flagged:
@@ -125,10 +133,8 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
             for candidate in s.candidates
         ),
         pointed=len(efforts),
-        prompts=float(np.median([effort.prompts for effort in efforts])) if efforts else None,
-        prompt_seconds=float(np.median([effort.seconds for effort in efforts]))
-        if efforts
-        else None,
+        prompts=_median([effort.prompts for effort in efforts]),
+        prompt_seconds=_median([effort.seconds for effort in efforts]),
         other=sum(len(s.other_findings) for s in studies),
         other_accepted=sum(
             state in CONFIRMED
@@ -138,6 +144,11 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
             if counts(reader)
         ),
     )
+
+
+def _median(values: Sequence[float]) -> float | None:
+    """Return the median; None without values."""
+    return float(np.median(values)) if values else None
 
 
 def kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
@@ -195,7 +206,7 @@ class ScoreReliability:
 
 def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
     """Compare scores with verdicts in ten bins; several readers vote by majority."""
-    scores, truth = [], []
+    scores, is_confirmed = [], []
     for study in studies:
         for candidate in study.flagged:
             votes = [
@@ -203,10 +214,10 @@ def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
             ]
             if votes and sum(votes) * 2 != len(votes):
                 scores.append(candidate.score)
-                truth.append(sum(votes) * 2 > len(votes))
+                is_confirmed.append(sum(votes) * 2 > len(votes))
     if not scores:
         return ScoreReliability((), None, 0)
-    curve = reliability(np.asarray(scores), np.asarray(truth))
+    curve = reliability(np.asarray(scores), np.asarray(is_confirmed))
     counts = zip(curve.count.tolist(), curve.confidence, curve.positive, strict=True)
     bins = tuple((float(c / n), float(p / n), int(n)) for n, c, p in counts if n)
     p = chance_of_gap(scores, curve.error)
@@ -261,11 +272,15 @@ def drift(first: Sequence[MonitoredStudy], later: Sequence[MonitoredStudy]) -> t
         "uncertainty": lambda s: [c.uncertainty for c in s.flagged],
     }
     for feature in sorted({name for study in (*first, *later) for name in study.images}):
-        extractors[feature] = lambda s, feature=feature: [s.images.get(feature)]  # type: ignore[misc]
+        extractors[feature] = partial(_image_feature, feature)
     return tuple(
         _drift_of(name, _values(first, extract), _values(later, extract))
         for name, extract in extractors.items()
     )
+
+
+def _image_feature(feature: str, study: MonitoredStudy) -> list[float | None]:
+    return [study.images.get(feature)]
 
 
 def _values(

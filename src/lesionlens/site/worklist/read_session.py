@@ -122,7 +122,7 @@ class ReadSession:
         self._refuse_signed()
         self._check_confidence(confidence)
         uid = f"2.25.{uuid.uuid4().int}"
-        self._add(ReviewAct.PLACE, uid, at_mm=at_mm, confidence=confidence)
+        self._add(ReviewAct.PLACE_MARK, uid, at_mm=at_mm, confidence=confidence)
         return Mark(uid, at_mm, confidence, self.phase)
 
     def remove_mark(self, uid: str) -> None:
@@ -141,7 +141,7 @@ class ReadSession:
                 expected="a mark of this part of the reading",
                 next_step="Keep it: marks signed before the analysis was shown cannot be removed",
             )
-        self._add(ReviewAct.TAKE_BACK, uid)
+        self._add(ReviewAct.REMOVE_MARK, uid)
 
     def continue_from(
         self, analysis: str, review: Review, candidate_uids: Container[str] | None = None
@@ -290,7 +290,7 @@ class ReadSession:
         count = len(self.read.marks_of(self.phase))
         summary = f"{count} marked" if count else EMPTY_REFERENCE
         statement = self.unaided_summary if self.is_analysis_hidden else text or summary
-        self._add(ReviewAct.MARK, state=ReviewState.ACCEPTED, reason=statement)
+        self._add(ReviewAct.DECIDE, state=ReviewState.ACCEPTED, reason=statement)
         return statement
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -95,9 +95,12 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
         )
     folders = results_in(results)
     patients = patients_table(results) if folders else {}
-    entries = _entries_of(results)
-    study_paths = studies_of(results, studies)
-    read = partial(read_signed, readers=(*readers, *readers_of(results)))
+    sources = _ReviewSources(
+        study_paths=studies_of(results, studies),
+        patients=patients,
+        entries=_entries_of(results),
+        read=partial(read_signed, readers=(*readers, *readers_of(results))),
+    )
     reviews: list[SignedReview] = []
     errors: dict[str, UnusableInputError] = {}
     unmatched_names = sorted(patients.keys() - {folder.name for folder in folders})
@@ -105,27 +108,16 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
         (name, f"{PATIENTS_NAME} names it, and no result has this name") for name in unmatched_names
     ]
     for folder in folders:
-        if folder.name not in study_paths:
-            left_out.append((folder.name, "its study is not in the list"))
-            continue
         try:
-            saved = read(folder)
-            reason_unsigned = _unsigned_reason(saved)
-            if reason_unsigned:
-                left_out.append((folder.name, reason_unsigned))
-                continue
-            study_path = study_paths[folder.name]
-            listed_patient = entries[folder.name].patient if folder.name in entries else ""
-            case = reviewed_case(
-                folder, study_path, patients.get(folder.name), read, listed_patient
-            )
-            review_readers = {event.reader for event in saved.review.events}
-            refuse_marks(saved, folder.name, logged_marks(saved.run, review_readers, folder.parent))
+            review = sources.signed_review(folder)
         except UnusableInputError as error:
             errors[folder.name] = error
             left_out.append((folder.name, error.found))
             continue
-        reviews.append(_signed_review(case, saved, study_path))
+        if isinstance(review, str):
+            left_out.append((folder.name, review))
+        else:
+            reviews.append(review)
     if not reviews or (left_out and len({review.case.patient for review in reviews}) < 2):
         first = next(iter(left_out), None)
         raise _too_few(
@@ -135,6 +127,40 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             None if first is None else errors.get(first[0]),
         )
     return Gathered(tuple(reviews), tuple(left_out))
+
+
+@dataclass(frozen=True, slots=True)
+class _ReviewSources:
+    """What signed reviews are made of, by the name of a result."""
+
+    study_paths: Mapping[str, Path]
+    patients: Mapping[str, str]
+    """From `patients.tsv`."""
+    entries: Mapping[str, StudyEntry]
+    """Of a worklist."""
+    read: Callable[[Path], SavedResult]
+
+    def signed_review(self, folder: Path) -> SignedReview | str:
+        """Return the signed review of a result, or why it is not used.
+
+        Raises
+        ------
+        UnusableInputError
+            The result or its study cannot be used for training.
+        """
+        name = folder.name
+        if name not in self.study_paths:
+            return "its study is not in the list"
+        saved = self.read(folder)
+        if reason := _unsigned_reason(saved):
+            return reason
+        listed_patient = self.entries[name].patient if name in self.entries else ""
+        case = reviewed_case(
+            folder, self.study_paths[name], self.patients.get(name), self.read, listed_patient
+        )
+        review_readers = {event.reader for event in saved.review.events}
+        refuse_marks(saved, name, logged_marks(saved.run, review_readers, folder.parent))
+        return _signed_review(case, saved, self.study_paths[name])
 
 
 def _too_few(

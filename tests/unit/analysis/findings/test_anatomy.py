@@ -236,7 +236,7 @@ def ball(centre, radius):
 
 
 def words_of(points):
-    return anatomy.region_words(*anatomy.shares_of(points))
+    return anatomy.region_text(*anatomy.shares_of(points))
 
 
 def test_a_large_temporal_mass_that_reaches_on_into_its_neighbours_is_not_uncertain():

@@ -64,7 +64,7 @@ def test_a_failure_leaves_no_folder_behind(tmp_path):
 
 
 def test_ours_are_replaced_and_files_of_others_stay(earlier):
-    with staged(earlier, ours=ours) as aside:
+    with staged(earlier, own_files=ours) as aside:
         write(aside, "a.txt", "dicom/sr.dcm")
     assert tree(earlier) == {
         "a.txt": "new",
@@ -77,7 +77,7 @@ def test_ours_are_replaced_and_files_of_others_stay(earlier):
 
 def test_an_emptied_folder_of_ours_goes(tmp_path):
     write(tmp_path / "out", "dicom/seg.dcm", text="old")
-    with staged(tmp_path / "out", ours=ours) as aside:
+    with staged(tmp_path / "out", own_files=ours) as aside:
         write(aside, "a.txt")
     assert tree(tmp_path / "out") == {"a.txt": "new"}
 
@@ -85,7 +85,7 @@ def test_an_emptied_folder_of_ours_goes(tmp_path):
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, MemoryError, RuntimeError])
 def test_an_interrupted_body_leaves_everything(earlier, stop):
     before = tree(earlier)
-    with pytest.raises(stop), staged(earlier, ours=ours) as aside:
+    with pytest.raises(stop), staged(earlier, own_files=ours) as aside:
         write(aside, "a.txt", "dicom/seg.dcm")
         raise stop
     assert tree(earlier) == before
@@ -110,7 +110,7 @@ def test_a_failure_at_any_move_is_undone(earlier, monkeypatch, failing):
         return rename(self, target)
 
     monkeypatch.setattr("lesionlens.base.files.staging.can_exchange", lambda _: False)
-    with pytest.raises(ResourceError, match="full disk"), staged(earlier, ours=ours) as aside:
+    with pytest.raises(ResourceError, match="full disk"), staged(earlier, own_files=ours) as aside:
         write(aside, "a.txt", "b.txt", "dicom/seg.dcm", "new.txt")
         monkeypatch.setattr(Path, "rename", flaky)
     monkeypatch.undo()
@@ -124,7 +124,7 @@ def test_files_of_others_stay_whatever_they_are(earlier, tmp_path):
     (earlier / "link").symlink_to(tmp_path)
     (earlier / "deep").chmod(0o750)
     os.utime(earlier / "mine.txt", (7, 7))
-    with staged(earlier, ours=ours) as aside:
+    with staged(earlier, own_files=ours) as aside:
         write(aside, "a.txt", "dicom/seg.dcm")
     found = tree(earlier)
     assert found.pop("link") == "folder"
@@ -147,7 +147,7 @@ def test_a_file_of_another_with_a_name_of_ours_is_refused_by_name(earlier, name)
     before = tree(earlier)
     with (
         pytest.raises(UnusableInputError, match=f"not of an earlier result: {name}"),
-        staged(earlier, ours=ours) as aside,
+        staged(earlier, own_files=ours) as aside,
     ):
         write(aside, "a.txt", name)
     assert tree(earlier) == before
@@ -159,7 +159,7 @@ def test_a_file_of_ours_that_somebody_changed_is_refused_by_name(earlier):
     digest = hashlib.sha256(b"as it was written").hexdigest()
     with (
         pytest.raises(UnusableInputError, match=r"changed since .*: b\.txt"),
-        staged(earlier, ours=lambda _: {**ours(_), "b.txt": digest}) as aside,
+        staged(earlier, own_files=lambda _: {**ours(_), "b.txt": digest}) as aside,
     ):
         write(aside, "a.txt")
     assert tree(earlier) == before
@@ -172,7 +172,7 @@ def test_nothing_is_written_or_removed_through_a_link(earlier, tmp_path, written
     (earlier / "dicom").symlink_to(tmp_path / "elsewhere")
     before = tree(tmp_path)
     refused = pytest.raises(UnusableInputError, match="a link named dicom")
-    with refused if "/" in written else nullcontext(), staged(earlier, ours=ours) as aside:
+    with refused if "/" in written else nullcontext(), staged(earlier, own_files=ours) as aside:
         write(aside, written)
     assert tree(tmp_path / "elsewhere") == {
         "mine.txt": "mine", "seg.dcm": "old", "sr.dcm": "old"
@@ -184,7 +184,7 @@ def test_nothing_is_written_or_removed_through_a_link(earlier, tmp_path, written
 @pytest.mark.usefixtures("way")
 def test_a_link_to_the_folder_stays_one(earlier, tmp_path):
     (tmp_path / "link").symlink_to(earlier)
-    with staged(tmp_path / "link", ours=ours) as aside:
+    with staged(tmp_path / "link", own_files=ours) as aside:
         write(aside, "a.txt")
     assert (tmp_path / "link").is_symlink()
     assert (earlier / "a.txt").read_text() == "new"
@@ -193,7 +193,7 @@ def test_a_link_to_the_folder_stays_one(earlier, tmp_path):
 def test_the_working_folder_of_the_user_stays_the_same_folder(earlier, monkeypatch):
     monkeypatch.chdir(earlier)
     before = earlier.stat().st_ino
-    with staged(Path(), ours=ours) as aside:
+    with staged(Path(), own_files=ours) as aside:
         write(aside, "a.txt")
     assert earlier.stat().st_ino == before
     assert Path("a.txt").read_text(encoding="utf-8") == "new"
@@ -212,7 +212,7 @@ def test_what_is_written_is_its_owners_unless_asked_otherwise(
     was = os.umask(umask)
     try:
         for target in (earlier, earlier.parent / "deep" / "out"):
-            with staged(target, ours=ours) as aside:
+            with staged(target, own_files=ours) as aside:
                 write(aside, "a.txt", "pictures/one.txt")
             write_atomically(target / "later.json", "{}")
     finally:
@@ -235,7 +235,7 @@ def test_a_folder_that_a_group_shares_passes_its_group_on(tmp_path, monkeypatch,
     write(folder, "a.txt", "mine.txt")
     os.chown(folder, -1, group)
     folder.chmod(0o2770)
-    with staged(folder / place, ours=ours) as aside:
+    with staged(folder / place, own_files=ours) as aside:
         write(aside, "a.txt", "pictures/one.txt")
     write_atomically(folder / place / "reviews" / "later.json", "{}")
     new = [p for p in folder.rglob("*") if p.name != "mine.txt" and p != folder / "a.txt"]
@@ -280,7 +280,7 @@ def test_no_hidden_folder_stays_where_open_files_are_kept(earlier, monkeypatch):
     monkeypatch.setattr(os, "open", open_file)
     monkeypatch.setattr(os, "close", close_file)
     monkeypatch.setattr(shutil, "rmtree", remove)
-    with staged(earlier, ours=ours) as aside:
+    with staged(earlier, own_files=ours) as aside:
         write(aside, "a.txt")
     monkeypatch.undo()
     assert [p.name for p in earlier.parent.rglob("*") if p.name.startswith(".")] == []
@@ -330,13 +330,13 @@ def test_two_that_replace_a_folder_at_once_do_not_mix(tmp_path):
         return ours
 
     def other():
-        with staged(out, ours=listed("two")) as aside:
+        with staged(out, own_files=listed("two")) as aside:
             write(aside, "b.txt")
             waits.wait()
 
     thread = threading.Thread(target=other)
     thread.start()
-    with staged(out, ours=listed("one")) as aside:
+    with staged(out, own_files=listed("one")) as aside:
         write(aside, "dicom/seg.dcm")
     thread.join()
     assert asked == [("one", []), ("two", ["dicom", "dicom/seg.dcm"])]
@@ -351,7 +351,7 @@ def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch):
         return commit(*args, **how)
 
     monkeypatch.setattr(staging, "_commit", interrupted)
-    with staged(earlier, ours=ours) as aside:
+    with staged(earlier, own_files=ours) as aside:
         write(aside, "a.txt")
     monkeypatch.undo()
     assert (earlier / "a.txt").read_text() == "new"

@@ -361,7 +361,7 @@ def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_ther
     session.mark(ReviewState.ACCEPTED)
     assert window.saver.all_saved
     stored = turn.database.read(turn.key).acts
-    assert [act.act for act in stored] == [ReviewAct.BEGIN, ReviewAct.MARK]
+    assert [act.act for act in stored] == [ReviewAct.BEGIN, ReviewAct.DECIDE]
     window.release()
 
 

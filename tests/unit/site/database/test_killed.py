@@ -96,7 +96,7 @@ READINGS = textwrap.dedent(
 the kill falls into one act, or between two."""
 
 READER = "A. Reader"
-OF = {1: ReviewAct.PLACE, 2: ReviewAct.TAKE_BACK, 3: ReviewAct.MARK, 0: ReviewAct.MARK}
+OF = {1: ReviewAct.PLACE_MARK, 2: ReviewAct.REMOVE_MARK, 3: ReviewAct.DECIDE, 0: ReviewAct.DECIDE}
 """Which act of the database is every first, second, third and fifth; the fourth is a stroke."""
 
 

@@ -47,38 +47,33 @@ class NiftiReader:
         notices: list[str] = []
         named_paths = {seq: _resolve(value, root, seq) for seq, value in named.items()}
         _refuse_repeated_files(named_paths)
-        user_named = {p.resolve(): seq for seq, p in named_paths.items()}
         named_series = {
             seq: series_of_file(p, root, seq, notices) for seq, p in named_paths.items()
         }
-        detected: list[Series] = []
-        for number, file in enumerate(files):
-            options.context.check("opening the study")
-            options.context.progress("open", number / len(files))
-            if file.resolve() not in user_named:
-                series = _read_detected(file, root, notices)
-                if series is not None:
-                    detected.append(series)
+        resolved_paths = {p.resolve() for p in named_paths.values()}
+        other_files = [file for file in files if file.resolve() not in resolved_paths]
         detected, image_notices = unlabelled_series.identify_by_image(
-            detected, named_paths, context=options.context
+            _read_all_detected(other_files, root, options, notices),
+            named_paths,
+            context=options.context,
         )
         chosen, set_aside, choice_notices = choose(detected, named_series)
         if path.is_dir() and not options.selected_paths:
             notices += _unread_file_notices({file.parent for file in files}, chosen)
             notices += _deeper_file_notices(all_files, files, root, chosen)
-        files = [s.files[0].path for s in chosen.values()]
-        confirmed = _confirm_one_patient(files, options)
+        chosen_files = [series.files[0].path for series in chosen.values()]
+        confirmed = _confirm_one_patient(chosen_files, options)
         doubt = names.mixed_study_notice(
-            s.files[0].path.name for s in chosen.values() if _is_auto_detected(s)
+            series.files[0].path.name for series in chosen.values() if _is_auto_detected(series)
         )
         study = Study(
-            name=bids.name_of(file.name for file in files)
+            name=bids.name_of(file.name for file in chosen_files)
             or encodable(path.name or path.resolve().name),
             kind=StudyKind.NIFTI,
             series=chosen,
             root=path,
             set_aside=set_aside,
-            patient=next(iter(patients_of(files)), Patient()),
+            patient=next(iter(patients_of(chosen_files)), Patient()),
             notices=(
                 *([doubt] if doubt else []),
                 *confirmed,
@@ -200,6 +195,20 @@ def series_of_file(path: Path, root: Path, sequence: MrSequence, notices: list[s
         sequence, f"--{sequence.value}, named by the user", 1.0, EvidenceKind.USER
     )
     return _make_series(path, root, guess, notices)
+
+
+def _read_all_detected(
+    files: Sequence[Path], root: Path, options: ReadOptions, notices: list[str]
+) -> list[Series]:
+    """Read the files whose sequence is to be recognised; add notices to `notices`."""
+    detected = []
+    for number, file in enumerate(files):
+        options.context.check("opening the study")
+        options.context.progress("open", number / len(files))
+        series = _read_detected(file, root, notices)
+        if series is not None:
+            detected.append(series)
+    return detected
 
 
 def _read_detected(path: Path, root: Path, notices: list[str]) -> Series | None:

@@ -316,7 +316,7 @@ class ReviewSession(Choosing):
             return False
         earlier = (e for e in reversed(events[:-1]) if e.tracking_uid == last.tracking_uid)
         previous = next(earlier, None)
-        if previous is None or last.act is not ReviewAct.MARK:
+        if previous is None or last.act is not ReviewAct.DECIDE:
             return False
         unchanged = (previous.state, previous.outline) == (last.state, last.outline)
         return unchanged and previous.reason != last.reason

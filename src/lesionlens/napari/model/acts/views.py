@@ -23,7 +23,7 @@ from lesionlens.napari.model.geometry.slices import Frame, Slices
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
 from lesionlens.napari.model.state.events import PositionVisited, WindowChosen
-from lesionlens.napari.model.wording.candidates import considered_words
+from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_not_measured
 
 _ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
@@ -237,7 +237,7 @@ class ViewActs(MeasureActs):
         number = (matches[0] + 1) % len(regions) if matches else 0
         region = regions[number]
         self.go_to_point(region.peak_mm)
-        message = f"Also considered, {number + 1} of {len(regions)}: {considered_words(region)}"
+        message = f"Also considered, {number + 1} of {len(regions)}: {considered_text(region)}"
         self.session.notify(f"{message}, score {region.score:.2f}.")
 
     def step_doubtful(self, step: int) -> None:

@@ -24,12 +24,12 @@ from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.slice_annotations import (
     DrawnMeasure,
+    annotations_of,
     box_of,
     marks_of,
     measures_on,
-    projection_words,
+    projection_text,
     slab_of,
-    words_of,
 )
 
 _MAX_CACHED = 96
@@ -102,7 +102,7 @@ class TilePainter:
         """Return the content of a tile at a viewpoint."""
         frame, picture = board.frame, self.pictures.get(tile.sequence)
         image = None if picture is None else self._image(board, tile, viewpoint, picture)
-        name = self._name or f"{tile.sequence.display_name}{projection_words(board, tile)}"
+        name = self._name or f"{tile.sequence.display_name}{projection_text(board, tile)}"
         crosshair = frame.on_screen(tile.plane, viewpoint.point_mm)
         centre = frame.on_screen(tile.plane, viewpoint.centre_mm)
         return Drawing(
@@ -110,7 +110,7 @@ class TilePainter:
             crosshair=(float(crosshair[0]), float(crosshair[1])),
             centre=(float(centre[0]), float(centre[1])),
             edges=frame.edges(tile.plane),
-            lines=words_of(board, tile, picture, image),
+            lines=annotations_of(board, tile, picture, image),
             map=self._map(board, tile, viewpoint),
             outlines=self._outlines(board, tile, viewpoint),
             box=box_of(board, tile, viewpoint),
@@ -161,7 +161,7 @@ class TilePainter:
         picture, position = self.pictures.get(tile.sequence), position_text(point_mm)
         if picture is None or not picture.grid.contains(picture.grid.nearest_voxel(point_mm)):
             return position
-        if projection_words(board, tile):
+        if projection_text(board, tile):
             slab = slab_of(board, tile, picture)
             brightest = picture.brightest(board.frame, tile.plane, point_mm, slab)
             if brightest is not None:

@@ -14,7 +14,7 @@ from lesionlens.napari.model.screen.screen import (
     ShownOutline,
 )
 from lesionlens.napari.model.state.state import State, listed_preliminary
-from lesionlens.napari.model.wording.candidates import score_words, volume_words
+from lesionlens.napari.model.wording.candidates import score_text, volume_text
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 
 _DETAILS = (
@@ -59,8 +59,8 @@ def _row(candidate: PreliminaryCandidate, *, focus: bool) -> ShownCandidate:
         id=candidate.id,
         place="preliminary",
         size="–",
-        volume=volume_words(candidate.volume_ml),
-        score=score_words(candidate.score),
+        volume=volume_text(candidate.volume_ml),
+        score=score_text(candidate.score),
         state=ReviewState.UNREVIEWED,
         focus=focus,
         details=_DETAILS,

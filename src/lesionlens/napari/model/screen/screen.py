@@ -28,24 +28,24 @@ from lesionlens.napari.model.wording.candidates import (
     Bar,
     Fact,
     bars_of,
-    cavity_words,
+    cavity_text,
     details,
     facts_of,
-    no_bars_words,
+    no_bars_text,
     point_at,
-    probe_words,
-    score_words,
+    probe_text,
+    score_text,
     short_location,
     size_cell,
     threshold_costs,
     threshold_source,
-    threshold_words,
-    volume_words,
+    threshold_text,
+    volume_text,
 )
 from lesionlens.napari.model.wording.edits import (
     decision_obstacle,
-    draft_words,
-    outline_words,
+    draft_text,
+    outline_text,
     redrawn,
     why_not_added,
     why_not_merged,
@@ -55,9 +55,9 @@ from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.model.wording.titles import (
     caption,
     notices_of,
+    patient_text,
     sign_button_text,
     subtitle,
-    who,
 )
 from lesionlens.results.export.report_texts import load
 
@@ -163,7 +163,7 @@ class Screen:
     cavity: str = ""
     """Volume of the resection cavity; empty if there is none."""
     threshold: float = 0.0
-    threshold_words: str = ""
+    threshold_text: str = ""
     threshold_source: str = ""
     threshold_costs: str = ""
     threshold_floor: float = 0.0
@@ -175,9 +175,9 @@ class Screen:
     not_merged: str = ""
     editing: bool = False
     tools: Tools = field(default_factory=Tools)
-    draft_words: str = ""
+    draft_text: str = ""
     """Question about strokes of an earlier session; empty if there are none."""
-    outline_words: str = ""
+    outline_text: str = ""
     reason: str = ""
     can_undo: bool = False
     can_redo: bool = False
@@ -229,7 +229,7 @@ def resolve(state: State) -> Screen:
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = job_fields | {
         "title": state.identity.study,
-        "patient_text": who(state.identity),
+        "patient_text": patient_text(state.identity),
         "subtitle": subtitle(study, analysis, state),
         "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
@@ -265,8 +265,8 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         ),
         candidates=_rows(rows, state, focus),
         conclusion=analysis.findings.conclusion,
-        cavity=cavity_words(analysis),
-        threshold_words=threshold_words(choices.threshold),
+        cavity=cavity_text(analysis),
+        threshold_text=threshold_text(choices.threshold),
         threshold_costs=threshold_costs(point),
         threshold_source=threshold_source(point, analysis.run.engine.floor),
         threshold_floor=analysis.run.engine.floor,
@@ -290,7 +290,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         verdict=verdict(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         **_focus_fields(state, focus, capabilities),
-        probed="" if state.probed is None else probe_words(analysis, state.probed),
+        probed="" if state.probed is None else probe_text(analysis, state.probed),
         reviewed=state.review.progress_text(uids),
         sign_button_text=sign_button_text(state, flagged=bool(uids)),
         signed=state.review.signed is not None,
@@ -304,8 +304,8 @@ def _edit_fields(state: State, analysis: Analysis, focus: Candidate | None) -> d
     return {
         "editing": state.editing is not None,
         "tools": state.tools,
-        "draft_words": draft_words(state, analysis),
-        "outline_words": outline_words(state, analysis, focus),
+        "draft_text": draft_text(state, analysis),
+        "outline_text": outline_text(state, analysis, focus),
     }
 
 
@@ -319,7 +319,7 @@ def _focus_fields(state: State, focus: Candidate | None, capabilities: set[str])
         "facts": facts_of(focus),
         "relevance": bars_of(focus),
         "deciding": deciding_text(focus.sequence_relevance),
-        "no_bars": no_bars_words(focus),
+        "no_bars": no_bars_text(focus),
         "can_ask_without": str(Capability.PERTURB) in capabilities and state.activity is None,
         "without": masked[1] if masked is not None and masked[0] == focus.id else "",
     }
@@ -409,8 +409,8 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
         id=candidate.id,
         place=short_location(candidate),
         size=size_cell(candidate),
-        volume=volume_words(candidate.volume_ml.get(Region.WT)),
-        score="added" if candidate.source is Source.READER else score_words(candidate.score),
+        volume=volume_text(candidate.volume_ml.get(Region.WT)),
+        score="added" if candidate.source is Source.READER else score_text(candidate.score),
         state=review,
         focus=focus,
         details=details(candidate, review) + f"\n{text}",

@@ -51,7 +51,7 @@ def marks_of(
     return tuple(marks)
 
 
-def projection_words(board: Board, tile: Tile) -> str:
+def projection_text(board: Board, tile: Tile) -> str:
     """Return the suffix of the name of a maximum intensity projection; empty for a slice."""
     return f" · brightest of {SLAB_MM:.0f} mm" if _is_projected(board, tile) else ""
 
@@ -66,7 +66,7 @@ def _is_projected(board: Board, tile: Tile) -> bool:
     return board.views.slab and tile.sequence is MrSequence.T1C
 
 
-def words_of(
+def annotations_of(
     board: Board, tile: Tile, picture: Picture | None, image: Slice | None
 ) -> tuple[str, ...]:
     """Return the texts in the corner of a view: sequence, slice, resampling."""
@@ -89,7 +89,7 @@ def words_of(
     if board.scene.outline.preliminary and board.scene.outline.visible:
         first += " · preliminary outlines"
     second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
-    first += projection_words(board, tile)
+    first += projection_text(board, tile)
     return (first, second, resampling) if resampling else (first, second)
 
 

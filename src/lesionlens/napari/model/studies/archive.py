@@ -20,7 +20,7 @@ from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
-from lesionlens.napari.model.wording.candidates import date_words
+from lesionlens.napari.model.wording.candidates import date_text
 from lesionlens.site.pacs.peer import (
     LIMIT,
     FoundStudy,
@@ -94,8 +94,8 @@ def free_folder(parent: Path, study: FoundStudy) -> Path:
         The study's UID is invalid.
     """
     check_uid(study.study_uid)
-    date_text = cells(study)[0] if re.fullmatch(r"\d{8}", study.study_date) else "undated"
-    name = f"{date_text} {study.study_uid}"
+    day = cells(study)[0] if re.fullmatch(r"\d{8}", study.study_date) else "undated"
+    name = f"{day} {study.study_uid}"
     names = (name, *(f"{name} ({n})" for n in range(2, 1000)))
     return next(parent / name for name in names if not (parent / name).exists())
 
@@ -168,7 +168,7 @@ def cells(study: FoundStudy) -> tuple[str, ...]:
     ('2026-01-05', 'Doe, Jane', '7', 'MR, SR', 'Head', '30')
     """
     return (
-        date_words(study.study_date) if study.study_date else "",
+        date_text(study.study_date) if study.study_date else "",
         ", ".join(part for part in study.patient_name.split("^") if part),
         study.patient_id,
         ", ".join(study.modalities),

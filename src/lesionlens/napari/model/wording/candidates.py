@@ -61,10 +61,10 @@ class Bar:
 
 def details(candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> str:
     """Return location and sizes of a candidate as text."""
-    parts = [candidate.location.text, f"{size_words(candidate)} of the {candidate.measured}"]
+    parts = [candidate.location.text, f"{size_text(candidate)} of the {candidate.measured}"]
     for region in Region:
         volume = candidate.volume_ml.get(region)
-        text = volume_words(volume) if volume is not None else "–"
+        text = volume_text(volume) if volume is not None else "–"
         if region is Region.TC and candidate.core_uncertain:
             text += ", uncertain without T1c"
         parts.append(f"{region.display_name}: {text}")
@@ -78,12 +78,12 @@ def details(candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -
     return "\n".join(parts)
 
 
-def cavity_words(analysis: Analysis) -> str:
+def cavity_text(analysis: Analysis) -> str:
     """Return the volume of the resection cavity; empty if there is none."""
     cavity = analysis.volumes.cavity_ml
     if not cavity:
         return ""
-    return f"{Label.CAVITY.display_name}: {volume_words(cavity)}, not counted as tumour"
+    return f"{Label.CAVITY.display_name}: {volume_text(cavity)}, not counted as tumour"
 
 
 def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoint | None:
@@ -93,12 +93,12 @@ def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoi
     return max(reached, key=lambda point: point.threshold) if measured and reached else None
 
 
-def threshold_words(threshold: float) -> str:
+def threshold_text(threshold: float) -> str:
     """Describe a threshold.
 
     Examples
     --------
-    >>> threshold_words(0.25), threshold_words(0.0)
+    >>> threshold_text(0.25), threshold_text(0.0)
     ('score ≥ 0.25', 'all flagged')
     """
     return "all flagged" if threshold <= 0 else f"score ≥ {threshold:.2f}"
@@ -136,12 +136,12 @@ def short_location(candidate: Candidate) -> str:
     return text.replace(UNCERTAIN_PLACE, "?")
 
 
-def score_words(score: float | None) -> str:
+def score_text(score: float | None) -> str:
     """Return a score as text, never 0 or 1; a dash if there is none.
 
     Examples
     --------
-    >>> score_words(0.974), score_words(0.998), score_words(0.004), score_words(None)
+    >>> score_text(0.974), score_text(0.998), score_text(0.004), score_text(None)
     ('0.97', '>0.99', '<0.01', '–')
     """
     if score is None:
@@ -151,7 +151,7 @@ def score_words(score: float | None) -> str:
     return f"{score:.2f}" if score >= 0.01 else "<0.01"
 
 
-def size_words(candidate: Candidate) -> str:
+def size_text(candidate: Candidate) -> str:
     """Return both diameters as text; a dash if unknown."""
     long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
     if long is None:
@@ -161,27 +161,27 @@ def size_words(candidate: Candidate) -> str:
 
 def size_cell(candidate: Candidate) -> str:
     """Return both diameters and their region for the table, whose header has the unit."""
-    size = size_words(candidate).removesuffix(" mm")
+    size = size_text(candidate).removesuffix(" mm")
     return size if size == "–" else f"{size} {'enh.' if candidate.has_enhancing else 'whole'}"
 
 
-def date_words(date: str) -> str:
+def date_text(date: str) -> str:
     """Return a DICOM date in ISO 8601; an invalid one is unchanged.
 
     Examples
     --------
-    >>> date_words("20260105"), date_words(""), date_words("1997.04")
+    >>> date_text("20260105"), date_text(""), date_text("1997.04")
     ('2026-01-05', 'date unknown', '1997.04')
     """
     return iso_date(date) or date or "date unknown"
 
 
-def volume_words(volume_ml: float | None) -> str:
+def volume_text(volume_ml: float | None) -> str:
     """Return a volume as text: one decimal below 10 ml, none above.
 
     Examples
     --------
-    >>> [volume_words(volume) for volume in (61.23, 0.912, 0.004, 0.0, None)]
+    >>> [volume_text(volume) for volume in (61.23, 0.912, 0.004, 0.0, None)]
     ['61 ml', '0.9 ml', '<0.1 ml', '0 ml', '–']
     """
     if volume_ml is None:
@@ -193,9 +193,9 @@ def volume_words(volume_ml: float | None) -> str:
     return f"{volume_ml:.1f} ml" if volume_ml >= 0.05 else "<0.1 ml"
 
 
-def considered_words(region: Considered) -> str:
+def considered_text(region: Considered) -> str:
     """Return location and volume of a dismissed region."""
-    return f"{region.location.text}, {volume_words(region.volume_ml)}"
+    return f"{region.location.text}, {volume_text(region.volume_ml)}"
 
 
 def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
@@ -241,7 +241,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
 
 
 def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
-    """Return one bar per sequence, its relevance; none if words suffice (`no_bars_words`)."""
+    """Return one bar per sequence, its relevance; none if words suffice (`no_bars_text`)."""
     if is_uninformative(candidate.sequence_relevance):
         return ()
     relevance = candidate.sequence_relevance or {}
@@ -258,7 +258,7 @@ def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
     return tuple(sorted(bars, key=lambda bar: -abs(bar.value)))
 
 
-def no_bars_words(candidate: Candidate) -> str:
+def no_bars_text(candidate: Candidate) -> str:
     """Return why there are no bars; empty if there are some, or nothing was computed."""
     relevance = candidate.sequence_relevance
     if relevance is None or not is_uninformative(relevance):
@@ -271,7 +271,7 @@ def _score_for(scores: Mapping[str, float | None] | None, sequence: MrSequence) 
     return None if scores is None else scores.get(sequence.value)
 
 
-def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
+def probe_text(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
     """Describe a probed voxel of the reference grid, and the deciding sequence."""
     number = int(analysis.findings.components[voxel])
     candidate = next((c for c in analysis.findings.candidates if c.id == number), None)

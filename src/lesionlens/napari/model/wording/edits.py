@@ -8,7 +8,7 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW
 from lesionlens.napari.model.state.state import State, listed
-from lesionlens.napari.model.wording.candidates import size_words, volume_words
+from lesionlens.napari.model.wording.candidates import size_text, volume_text
 
 _PRELIMINARY = "Preliminary, from a first pass: wait for the final candidates, then {}"
 SIGNED = "The study is signed: withdraw the signature before you change anything"
@@ -72,7 +72,7 @@ def redrawn(state: State, candidate: Candidate) -> bool:
     return state.review.outline_of(candidate.tracking_uid) is not None
 
 
-def draft_words(state: State, analysis: Analysis) -> str:
+def draft_text(state: State, analysis: Analysis) -> str:
     """Return the question about interrupted strokes; empty if there are none."""
     if state.draft is None or state.editing is not None:
         return ""
@@ -83,7 +83,7 @@ def draft_words(state: State, analysis: Analysis) -> str:
     return f"The drawing of {subject} was interrupted; every stroke was saved. Continue?"
 
 
-def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
+def outline_text(state: State, analysis: Analysis, focus: Candidate | None) -> str:
     """Describe the outline being drawn, or the changes of the one in focus."""
     if state.editing in _EDIT_PROMPTS:
         return _EDIT_PROMPTS[state.editing]
@@ -98,7 +98,7 @@ def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> 
     original = originals.get(focus.tracking_uid)
     if original is None:
         return "Added by a reader: no score from the network."
-    volume = volume_words(original.volume_ml.get(Region.WT))
-    size = f"{size_words(original)} of the {original.measured}"
+    volume = volume_text(original.volume_ml.get(Region.WT))
+    size = f"{size_text(original)} of the {original.measured}"
     introduction = "The network drew" if original.source is Source.NETWORK else "Before it had"
     return f"Outline redrawn. {introduction} {volume}, {size} (white)."

@@ -15,7 +15,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     percent,
 )
-from lesionlens.napari.model.wording.candidates import volume_words
+from lesionlens.napari.model.wording.candidates import volume_text
 from lesionlens.results.export.followup import (
     Curves,
     alignment_caveat,
@@ -104,16 +104,16 @@ def _change_text(change: Change, comparison: Comparison) -> str:
         returned = reappearance_text(
             change, comparison, dates_of(comparison, load("en")), load("en")
         )
-        text = f"new, {volume_words(now)}{f'; {returned}' if returned else ''}"
+        text = f"new, {volume_text(now)}{f'; {returned}' if returned else ''}"
     elif change.kind is ChangeKind.GONE:
-        text = f"no longer flagged, was {volume_words(before)}"
+        text = f"no longer flagged, was {volume_text(before)}"
     elif change.kind is ChangeKind.SPLIT:
-        text = f"split off, {volume_words(now)}"
+        text = f"split off, {volume_text(now)}"
     elif change.kind is ChangeKind.MERGED:
-        text = f"merged, was {volume_words(before)}"
+        text = f"merged, was {volume_text(before)}"
     else:
         text = (
-            f"{volume_words(before)} → {volume_words(now)} · {_signed(change.volume_percent)} · "
+            f"{volume_text(before)} → {volume_text(now)} · {_signed(change.volume_percent)} · "
             f"mm² {_signed(change.product_percent)}"
         )
     beside = ", ".join(str(candidate_id) for candidate_id in change.beside)

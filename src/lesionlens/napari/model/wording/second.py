@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lesionlens.analysis.evaluation.agreement import Agreement, Disagreement, RegionAgreement
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.state.second import SecondResult
-from lesionlens.napari.model.wording.candidates import volume_words
+from lesionlens.napari.model.wording.candidates import volume_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,46 +23,46 @@ class ShownSecond:
 
 def shown_second(second: SecondResult) -> ShownSecond:
     """Return a second result for the panel."""
-    rows = (*second.notices, *map(_agreement_words, second.agreement.regions))
-    thin = thin_words(second.agreement)
+    rows = (*second.notices, *map(_agreement_text, second.agreement.regions))
+    thin = small_differences_text(second.agreement)
     rows += (thin,) if thin else ()
     parts = second.agreement.disagreements
-    lines = tuple((part.point_mm, str(part.number), disagreement_words(part)) for part in parts)
+    lines = tuple((part.point_mm, str(part.number), disagreement_text(part)) for part in parts)
     return ShownSecond(f"Light blue: {second.name}", rows, lines)
 
 
-def _agreement_words(row: RegionAgreement) -> str:
+def _agreement_text(row: RegionAgreement) -> str:
     if not row.first_ml and not row.second_ml:
         return f"{row.region.display_name}: in neither"
-    first, second = volume_words(row.first_ml), volume_words(row.second_ml)
+    first, second = volume_text(row.first_ml), volume_text(row.second_ml)
     return f"{row.region.display_name}: {first} here, {second} there, Dice {row.dice:.2f}"
 
 
-def thin_words(agreement: Agreement) -> str:
+def small_differences_text(agreement: Agreement) -> str:
     """Describe parts that only one of them outlines, too thin to be listed; empty without any.
 
     Examples
     --------
     >>> import numpy
-    >>> thin_words(Agreement((), (), numpy.zeros((1, 1, 1), "i4"), 0.42))
+    >>> small_differences_text(Agreement((), (), numpy.zeros((1, 1, 1), "i4"), 0.42))
     '0.4 ml in parts that are one voxel thick, such as a stroke on one slice'
     """
     if not agreement.unlisted_ml:
         return ""
     qualifier = "more " if agreement.disagreements else ""
     return (
-        f"{volume_words(agreement.unlisted_ml)} {qualifier}in parts that are one voxel thick, "
+        f"{volume_text(agreement.unlisted_ml)} {qualifier}in parts that are one voxel thick, "
         "such as a stroke on one slice"
     )
 
 
-def disagreement_words(part: Disagreement) -> str:
+def disagreement_text(part: Disagreement) -> str:
     """Describe a disagreement.
 
     Examples
     --------
-    >>> disagreement_words(Disagreement(1, False, 2.31, (0.0, 0.0, 0.0)))
+    >>> disagreement_text(Disagreement(1, False, 2.31, (0.0, 0.0, 0.0)))
     '2.3 ml drawn there alone'
     """
     location = "here" if part.by_first else "there"
-    return f"{volume_words(part.volume_ml)} drawn {location} alone"
+    return f"{volume_text(part.volume_ml)} drawn {location} alone"

@@ -10,7 +10,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.text import isolated
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
-from lesionlens.napari.model.wording.candidates import date_words
+from lesionlens.napari.model.wording.candidates import date_text
 
 
 def caption(state: State) -> str:
@@ -25,7 +25,7 @@ def caption(state: State) -> str:
     return " · ".join(parts)
 
 
-def who(identity: StudyIdentity) -> str:
+def patient_text(identity: StudyIdentity) -> str:
     """Return patient, identifier and date of a study in one line."""
     number = f"ID {identity.number}" if identity.number else ""
     parts = (identity.patient, number, identity.date)
@@ -71,7 +71,7 @@ def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
     count = len(study.series)
     text = f"{count} sequence{'' if count == 1 else 's'}"
     if state.request is not None and state.request.date and not state.identity.date:
-        text = f"{date_words(state.request.date)} · {text}"
+        text = f"{date_text(state.request.date)} · {text}"
     reference = (
         analysis.prepared.reference
         if analysis is not None

@@ -34,7 +34,7 @@ from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, DoubtfulPart
 from lesionlens.base.records.followup import ChangeKind, percent
-from lesionlens.base.records.prompts import prompts_in_words
+from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.text import millilitres
 from lesionlens.results.export.dicom import identity, values
@@ -393,7 +393,7 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
     sentence = sentences.of(candidate)
     items.append(TextContentItem(identity.concept(codes.SENTENCE), sentence, CONTAINS))
     items += _reader_diameters(analysis.review, candidate)
-    prompt_text = prompts_in_words(analysis.review.prompts_of(candidate.tracking_uid))
+    prompt_text = prompts_text(analysis.review.prompts_of(candidate.tracking_uid))
     if prompt_text:
         items.append(TextContentItem(identity.concept(codes.PROMPTED), prompt_text, CONTAINS))
     items += [_doubtful_part(part) for part in analysis.findings.doubtful_of(candidate)]

@@ -217,20 +217,20 @@ def test_a_map_too_coarse_to_be_judged_is_shown_and_said_to_be(session, analysis
 
 
 def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, analysis):
-    assert screen(session).threshold_words == "all flagged"
+    assert screen(session).threshold_text == "all flagged"
     points = (OperatingPoint(0.1, 0.98, 1.2), OperatingPoint(0.5, 0.9, 0.24))
     engine = replace(analysis.run.engine, operating_points=points)
     known = replace(analysis, run=replace(analysis.run, engine=engine))
     session.analysed(FakeResult(known), display.overlays_of(known))
     session.choose_threshold(0.6)
-    assert screen(session).threshold_words == "score ≥ 0.60"
+    assert screen(session).threshold_text == "score ≥ 0.60"
     assert screen(session).threshold_costs == ""  # beyond what was measured
     session.choose_threshold(0.5)
     assert "0.2 false candidates a scan" in screen(session).threshold_costs
     assert "% of lesions" in screen(session).threshold_costs
     assert "synthetic" in screen(session).threshold_source
     session.choose_threshold(0.05)
-    assert screen(session).threshold_words == "score ≥ 0.05"
+    assert screen(session).threshold_text == "score ≥ 0.05"
 
 
 def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis):
@@ -239,7 +239,7 @@ def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis
     session.analysed(FakeResult(known), display.overlays_of(known))
     shown = screen(session)
     assert (shown.threshold, shown.threshold_floor) == (0.25, 0.25)
-    assert shown.threshold_words == "score ≥ 0.25"
+    assert shown.threshold_text == "score ≥ 0.25"
     assert "Below 0.25 nothing is flagged" in shown.threshold_source
     session.choose_threshold(0.6)
     session.analysed(FakeResult(known), display.overlays_of(known))

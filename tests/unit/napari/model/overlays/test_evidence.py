@@ -17,7 +17,7 @@ from lesionlens.napari.model.choices.choices import LayerChoice, Overlay, Second
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.screen import resolve
-from lesionlens.napari.model.wording.candidates import considered_words
+from lesionlens.napari.model.wording.candidates import considered_text
 
 DISMISSED = Considered(
     0.07, Location("left", "insula"), (-38, 0, 4), (-38, 0, 5), 0.4, np.array([[12, 20, 18]])
@@ -112,7 +112,7 @@ def test_a_result_that_was_reopened_without_them_says_how_to_get_them(session, a
 
 def test_what_was_dismissed_is_listed_and_not_counted(session):
     screen = resolve(session.state)
-    listed = [(f"{c.score:.2f}", considered_words(c)) for c in screen.considered]
+    listed = [(f"{c.score:.2f}", considered_text(c)) for c in screen.considered]
     assert listed == [("0.07", "left insula, 0.4 ml")]
     assert len(screen.candidates) == 2
     assert screen.conclusion == "2 candidate regions"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lesionlens.base.labels import LesionClass, Region
-from lesionlens.napari.model.wording.candidates import bars_of, details, facts_of, no_bars_words
+from lesionlens.napari.model.wording.candidates import bars_of, details, facts_of, no_bars_text
 
 
 def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
@@ -29,10 +29,10 @@ def test_bars_that_are_all_equal_are_not_drawn(analysis):
     apart = {"t1": 0.1, "t1c": 0.4, "t2": 0.1, "flair": 0.2, "none": 0.1}
     level = {"t1": 0.21, "t1c": 0.22, "t2": 0.2, "flair": 0.2, "none": 0.1}
     assert len(bars_of(replace(first, sequence_relevance=apart))) == 4
-    assert no_bars_words(replace(first, sequence_relevance=apart)) == ""
+    assert no_bars_text(replace(first, sequence_relevance=apart)) == ""
     assert bars_of(replace(first, sequence_relevance=level)) == ()
-    assert "No sequence stands out" in no_bars_words(replace(first, sequence_relevance=level))
+    assert "No sequence stands out" in no_bars_text(replace(first, sequence_relevance=level))
     only = {"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1}
     assert bars_of(replace(first, sequence_relevance=only)) == ()
-    assert "Only one sequence" in no_bars_words(replace(first, sequence_relevance=only))
-    assert no_bars_words(replace(first, sequence_relevance=None)) == ""
+    assert "Only one sequence" in no_bars_text(replace(first, sequence_relevance=only))
+    assert no_bars_text(replace(first, sequence_relevance=None)) == ""
