@@ -292,7 +292,7 @@ def test_a_second_batch_in_one_folder_is_refused(quick, studies, tmp_path):
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
 def test_a_disk_that_locks_no_files_is_no_other_batch(quick, studies, tmp_path, monkeypatch, code):
     """SQLite calls the file busy there, for ever."""
-    import fcntl  # noqa: PLC0415
+    import fcntl
 
     def refuse(*_):
         raise OSError(code, os.strerror(code))
