@@ -112,7 +112,8 @@ def coarse() -> Iterator[None]:
             "_working_grid",
             lambda mask, where, native, edge_mm: fine(mask, where, native, max(edge_mm, GRID_MM)),
         )
-        change.setattr(brain_extraction, "brain_fraction", lambda *_: 1.0)
+        all_brain = brain_extraction.OutlineContent(1.0, 0.0)
+        change.setattr(brain_extraction, "outline_content", lambda *_: all_brain)
         yield
 
 

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation.brain import is_stripped, stripped_brain_mask
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.samples import FOLDER
 from lesionlens.network.normalise import zscore
 
 factors = st.floats(-30, 15).map(lambda power: 10.0**power)
@@ -102,3 +106,32 @@ def test_an_offset_within_the_head_alone_is_taken_off(head, ranges, background):
     low, high = np.quantile(units[brain], (0.01, 0.99))
     assert low < 0.2 * high
     assert np.corrcoef(units[brain], values[brain])[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.int16])
+@pytest.mark.parametrize("order", [3, 5])
+def test_what_splines_leave_round_a_brain_is_background(order, stored):
+    """Resampling rings: a little darker than the background beside the brain, tiny far from it."""
+    series = open_study(FOLDER / "study").series[MrSequence.T1C]
+    values, step_mm = np.pad(series.load(), 6), 1.5
+    one, other = (
+        ndimage.zoom(values, 1 / step_mm, order=n, mode="grid-constant", grid_mode=True)
+        for n in (1, order)
+    )
+    ringing = np.rint(other).astype(stored) if stored is np.int16 else other
+    assert ringing.min() < 0
+    units = standard_units(ringing.astype(np.float32))
+    grid = Grid(units.shape, np.diag([step_mm, step_mm, step_mm, 1.0]))
+    assert is_stripped(units, grid)
+    assert units.min() == 0
+    true_ml = (values > 0).sum() * series.grid.voxel_ml
+    assert grid.volume_ml(stripped_brain_mask([units], grid)) == pytest.approx(true_ml, rel=0.08)
+    inside = ndimage.binary_erosion(one > 0, iterations=4)
+    np.testing.assert_array_equal(units[inside], ringing[inside])
+
+
+def test_a_background_that_is_blank_but_for_rounding_is_blank(head):
+    values, brain = head.sequences[MrSequence.T1C].data, head.brain.data
+    rounding = np.random.default_rng(0).normal(0, 1e-3, values.shape)
+    units = standard_units((values + rounding).astype(np.float32))
+    assert ((units == units.min()) >= ~brain).mean() > 0.999

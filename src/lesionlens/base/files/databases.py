@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from lesionlens.base.files import access
 MAX_BYTES = 2**30
 """Upper limit of a database file; ten thousand reviewed studies take a tenth of it."""
 MAX_CELL_BYTES = 16 * 2**20
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 _DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError, LookupError)
 
 
@@ -108,7 +112,31 @@ def _not_permitted(folder: Path, name: str) -> ResourceError:
     )
 
 
+def locks_files(folder: Path) -> bool:
+    """Return whether the disk of a folder locks files, without which SQLite works nowhere.
+
+    Some disks of clusters do not (Lustre without its option `flock`, NFS without a lock manager);
+    SQLite then reports a busy file, or one that cannot be read.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl  # noqa: PLC0415
+
+    try:
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True
+
+
 def _unwritable(folder: Path, error: Exception) -> ResourceError:
+    if isinstance(error, sqlite3.OperationalError) and not locks_files(folder):
+        return ResourceError(
+            found=f"that {folder.name!r} is on a disk that locks no files",
+            expected="a disk of this machine, or a network share that is mounted with locks",
+            next_step="Choose a folder on another disk, or have this one mounted with locks",
+        )
     return ResourceError(
         found=f"that {folder.name!r} cannot be written ({error})",
         expected="a writable folder with free space on a disk of this machine",

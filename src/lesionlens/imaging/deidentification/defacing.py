@@ -21,11 +21,13 @@ from pydicom.uid import UID
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import ReadError
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.patient import Patient, conflict_among
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.deidentification.face import Face, find_face
-from lesionlens.imaging.preparation.brain import is_stripped
+from lesionlens.imaging.preparation import brain_extraction
+from lesionlens.imaging.preparation.brain import foreground, is_stripped
 from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.pixels import load_stack
@@ -150,12 +152,19 @@ def _pixels_or_none(stack: Stack) -> NDArray[np.float32] | None:
 
 def _is_stripped_series(stack: Stack) -> bool:
     values = _pixels_or_none(stack) if _is_large_enough(stack) else None
-    return values is not None and is_stripped(values, stack.grid)
+    return values is not None and _is_stripped(values, stack.grid)
+
+
+def _is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
+    """Return whether an image is a stripped brain, and no head on a blank background."""
+    return is_stripped(values, grid) and not (
+        brain_extraction.outline_content(values, grid, foreground(values)).may_be_head
+    )
 
 
 def _locate_face(stack: Stack, context: RunContext) -> Face | None:
     values = _pixels_or_none(stack)
-    if values is None or is_stripped(values, stack.grid):
+    if values is None or _is_stripped(values, stack.grid):
         return None
     grid = reading_grid(stack.grid)
     image = resample(values, stack.grid, grid)

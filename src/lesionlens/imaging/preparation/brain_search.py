@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import brain as brains
 from lesionlens.imaging.preparation import brain_extraction, cache, skull_stripping
+from lesionlens.imaging.preparation.brain_extraction import OutlineContent
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -24,20 +26,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     loaded, reference = draft.loaded, draft.reference
     stripped = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if stripped is not None:
-        chosen = loaded[stripped]
-        others = (
-            scan
-            for scan in loaded.values()
-            if scan is not chosen and scan.reference_to_sequence is None
-        )
-        reordered = (scan.values_as_in(chosen) for scan in others)
-        images = [chosen.values, *(values for values in reordered if values is not None)]
-        draft.mask = brains.stripped_brain_mask(images, chosen.series.grid)
-        if draft.options.strip and draft.options.checks:
-            draft.brain_doubt = draft.executor.submit(_doubt_about_brain, draft, chosen, draft.mask)
-        message = "Already skull-stripped: its outline was used."
-        draft.steps.append(PreparationStep(StepName.BRAIN, stripped, False, message))
-        draft.mask_grid = chosen.moved_grid()
+        _use_outline(draft, stripped, context)
         return
     if draft.options.strip:
         _use_mask(draft, _choose_brain(draft, context))
@@ -53,16 +42,60 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     draft.mask, draft.mask_grid = loaded[reference].values > 0, draft.native
 
 
-def _doubt_about_brain(draft: Draft, scan: Loaded, mask: NDArray[np.bool_]) -> str | None:
-    """Return a notice if the object of a stripped image may be no brain, or refuse it."""
-    fraction = brain_extraction.brain_fraction(scan.values, scan.series.grid, mask)
-    if fraction >= MIN_BRAIN_SHARE:
+def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> None:
+    """Use the outline of an image that seems to be stripped, or the brain in it if it is a head."""
+    scan = draft.loaded[sequence]
+    others = (
+        other
+        for other in draft.loaded.values()
+        if other is not scan and other.reference_to_sequence is None
+    )
+    reordered = (other.values_as_in(scan) for other in others)
+    images = [scan.values, *(values for values in reordered if values is not None)]
+    grid = scan.series.grid
+    content = None
+    if draft.options.strip:
+        outline = brains.foreground(scan.values)
+        content = draft.executor.submit(
+            brain_extraction.outline_content, scan.values, grid, outline
+        )
+    mask = brains.stripped_brain_mask(images, grid)
+    brain = content and _brain_of_head(draft, scan, mask, content.result(), context)
+    if brain:
+        for item in draft.loaded.values():
+            item.stripped = False
+        _use_mask(draft, brain)
+        return
+    message = "Already skull-stripped: its outline was used."
+    draft.steps.append(PreparationStep(StepName.BRAIN, sequence, False, message))
+    draft.mask, draft.mask_grid = mask, scan.moved_grid()
+
+
+def _brain_of_head(
+    draft: Draft,
+    scan: Loaded,
+    mask: NDArray[np.bool_],
+    content: OutlineContent,
+    context: RunContext,
+) -> brains.BrainMask | None:
+    """Return the brain if the object of a stripped image is a head, None if it is the brain.
+
+    If it may be neither, a notice is added, or the image is refused.
+    """
+    if content.brain >= MIN_BRAIN_SHARE:
+        if not content.may_be_head:
+            return None
+        brain = _choose_brain(draft, context)
+        if brain.mask.any() and brain.doubt is None:
+            return brain
+    if not draft.options.checks:
         return None
     volume = scan.series.grid.volume_ml(mask)
-    description = f"an object of {volume:.0f} ml, {fraction:.0%} of which look like brain"
-    if brains.is_even(scan.values, mask):
+    description = f"an object of {volume:.0f} ml, {content.brain:.0%} of which look like brain"
+    if content.brain < MIN_BRAIN_SHARE and brains.is_even(scan.values, mask):
         raise _no_brain_error(f"{description}, of one even material", draft)
-    return f"Is this a brain? The scan shows {description}. Check it by eye."
+    draft.notices.append(f"Is this a brain? The scan shows {description}. Check it by eye.")
+    return None
 
 
 def _choose_brain(draft: Draft, context: RunContext) -> brains.BrainMask:

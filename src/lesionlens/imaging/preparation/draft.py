@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,17 +99,13 @@ class Draft:
     reference: MrSequence
     options: PrepareOptions
     executor: ThreadPoolExecutor
-    """Runs what no later stage waits for."""
+    """Runs what a stage needs later, concurrently."""
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     loaded: dict[MrSequence, Loaded] = field(default_factory=dict)
     registered: dict[MrSequence, Registration] = field(default_factory=dict)
     mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
     """(I, J, K) bool: brain mask on `mask_grid`."""
-    brain_doubt: Future[str | None] | None = None
-    """Whether a stripped image shows a brain: a notice if that is doubtful. No later stage needs
-    it, so its network runs concurrently.
-    """
     mask_grid: Grid = field(init=False)
     working: Grid = field(init=False)
     channels: NDArray[np.float32] = field(default_factory=lambda: np.zeros((4, 0, 0, 0), "f4"))

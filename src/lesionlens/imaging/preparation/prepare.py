@@ -82,8 +82,6 @@ def prepare(
             trim_memory()
             with context.stage("check quality"):
                 checks = _run_checks(draft, context)
-        if draft.brain_doubt is not None and (notice := draft.brain_doubt.result()):
-            draft.notices.append(notice)
     return PreparedStudy(
         channels=draft.channels,
         present=np.array([sequence in draft.loaded for sequence in MrSequence]),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.databases import database_errors, open_database
+from lesionlens.base.files.databases import database_errors, locks_files, open_database
 from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.database.descriptions import (
     Description,
@@ -126,7 +126,7 @@ def locked_folder(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
     BusyFolderError
         Another batch or analysis ahead is running there.
     ResourceError
-        The folder cannot be written.
+        The folder cannot be written, or its disk locks no files.
     """
     connection = open_database(out, LOCK, 0.0)
     try:
@@ -142,7 +142,7 @@ def _lock(connection: sqlite3.Connection, out: Path, begin: str) -> None:
         connection.execute(begin)
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # a reader's lock
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not locks_files(out):
             raise
         raise BusyFolderError(
             found=f"another batch running in {out.name!r}, or its list being analysed ahead",

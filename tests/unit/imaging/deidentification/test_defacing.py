@@ -23,6 +23,7 @@ from lesionlens.imaging.deidentification.face import find_face, fit, load_templa
 from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.imaging.preparation import brain_extraction
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.network.synth import classes
 
@@ -144,7 +145,9 @@ def test_an_image_without_a_place_keeps_its_face_and_it_is_reported(person, tmp_
     assert any("face removed" in notice for notice in done.notices)
 
 
-def test_a_stripped_brain_has_no_face_to_take_off(tmp_path):
+def test_a_stripped_brain_has_no_face_to_take_off(tmp_path, monkeypatch):
+    brain = brain_extraction.OutlineContent(brain=0.8, beyond=0.0)
+    monkeypatch.setattr(brain_extraction, "outline_content", lambda *_: brain)
     patient = make_patient(spacing_mm=4.0, noise=0.0)
     write_dicom(patient, tmp_path / "in", sequences=(MrSequence.T1,))
     paths = files_below(tmp_path / "in")
@@ -221,3 +224,12 @@ def test_a_fit_undoes_a_turn_and_a_stretch():
     corners = np.array([[x, y, z] for x in (-60, 60) for y in (-70, 70) for z in (-50, 60)])
     gaps = geometry.apply(found, corners) - geometry.apply(turn, corners)
     assert np.linalg.norm(gaps, axis=1).max() < 3.0
+
+
+def test_a_head_on_a_blank_background_is_no_stripped_brain(tmp_path, monkeypatch):
+    """It has a face, which would be left and called unrecognisable."""
+    patient = make_patient(spacing_mm=4.0, noise=0.0)
+    write_dicom(patient, tmp_path / "in", sequences=(MrSequence.T1,))
+    head = brain_extraction.OutlineContent(brain=0.5, beyond=0.2)
+    monkeypatch.setattr(brain_extraction, "outline_content", lambda *_: head)
+    assert not defacing.find_faces(files_below(tmp_path / "in")).stripped_series

@@ -44,6 +44,7 @@ from lesionlens.imaging.deidentification.pseudonyms import (
     read_or_create_key,
 )
 from lesionlens.imaging.deidentification.vocabulary import is_plain
+from lesionlens.imaging.preparation import brain_extraction
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter
 
@@ -277,7 +278,9 @@ def pair(tmp_path, patient):
     return tmp_path / "in"
 
 
-def test_a_result_points_at_the_deidentified_study(pair, tmp_path):
+def test_a_result_points_at_the_deidentified_study(pair, tmp_path, monkeypatch):
+    brain = brain_extraction.OutlineContent(brain=0.8, beyond=0.0)
+    monkeypatch.setattr(brain_extraction, "outline_content", lambda *_: brain)
     out = tmp_path / "out"
     done = deidentify_folder(pair, out, NAMES, Options())
     files = [path for path in out.rglob("*") if path.is_file()]

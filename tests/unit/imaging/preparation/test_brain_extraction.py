@@ -13,14 +13,19 @@ from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.geometry import ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Series, Study, StudyKind
+from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.brain import fill_holes, largest
-from lesionlens.imaging.preparation.brain_extraction import brain_fraction, find_brain, reading_grid
+from lesionlens.imaging.preparation.brain import fill_holes, is_stripped, largest
+from lesionlens.imaging.preparation.brain_extraction import (
+    find_brain,
+    outline_content,
+    reading_grid,
+)
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.preparation.resampling import resample, resample_mask
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.samples import FOLDER as SAMPLES
 from lesionlens.network import folded_unet, shipped_unet
 
 UNCACHED = PrepareOptions(cache=False, sides=False)
@@ -70,8 +75,8 @@ def test_the_mask_lies_at_the_same_millimetres_however_it_is_stored(make_study, 
     assert dice(one, moved) > 0.999
 
 
-def study_of(values):
-    series = Series(MrSequence.T1, "test", 1.0, GRID, (), lambda: values, "x.nii.gz")
+def study_of(values, grid=GRID):
+    series = Series(MrSequence.T1, "test", 1.0, grid, (), lambda: values, "x.nii.gz")
     return Study("x", StudyKind.NIFTI, {MrSequence.T1: series}, root=Path())
 
 
@@ -109,7 +114,9 @@ def test_a_knee_is_no_brain():
 def test_a_brain_without_skull_looks_like_brain():
     patient = make_patient(spacing_mm=2.0)
     for volume in patient.sequences.values():
-        assert brain_fraction(volume.data, volume.grid, patient.brain.data) > 0.3
+        content = outline_content(volume.data, volume.grid, patient.brain.data)
+        assert content.brain > 0.3
+        assert not content.may_be_head
 
 
 def test_altered_weights_are_refused(tmp_path, monkeypatch):
@@ -164,6 +171,27 @@ def dressed(values, brain, sequence, rng):
     shading = 1 + 0.3 * (outside > 0) + 0.2 * np.linspace(-1, 1, brain.shape[1])[None, :, None]
     noisy = out * shading + rng.normal(0, 0.03 * middle, out.shape)
     return np.abs(noisy).astype(np.float32)
+
+
+def test_a_head_on_a_blank_background_is_no_stripped_brain():
+    """A child's head, or an adult's cut above and below, has the volume of a large brain."""
+    series = open_study(SAMPLES / "study").series[MrSequence.T1C]
+    affine, shape = ras_grid(series.grid.affine, series.grid.shape, 2.0)
+    affine[:3, 3] -= 20  # a margin of ten voxels of 2 mm for the scalp
+    grid = Grid(tuple(length + 20 for length in shape), affine)
+    values = resample(series.load(), series.grid, grid)
+    brain = fill_holes(largest(values > 0))
+    head = dressed(values, brain, "t1c", np.random.default_rng(0))
+    head[ndimage.distance_transform_edt(~brain, sampling=2.0) > 14] = 0
+    slab, cut = head[..., 15:65], brain[..., 15:65]
+    affine[2, 3] += 30
+    place = Grid(slab.shape, affine)
+    assert is_stripped(slab, place)
+    prepared = prepare(study_of(slab, place), RunContext(), UNCACHED)
+    assert [step.message for step in prepared.steps if step.step is StepName.BRAIN] != [
+        "Already skull-stripped: its outline was used."
+    ]
+    assert dice(resample_mask(prepared.brain, prepared.working, place), cut) > 0.9
 
 
 @pytest.mark.real

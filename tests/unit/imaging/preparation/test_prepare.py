@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy import ndimage
 from tests.phantoms.acquire import Acquisition
 
 from lesionlens.base.errors import CancelledError, GeometryError, ReadError, UnusableInputError
+from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, StepName, Study, StudyKind
@@ -18,6 +20,7 @@ from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain import (
     fill_holes,
     foreground,
+    is_stripped,
     largest,
     stripped_brain_mask,
 )
@@ -26,6 +29,7 @@ from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
 
 T1, T1C, T2, FLAIR = MrSequence
+SAMPLE = Path(__file__).parents[4] / "sample_data" / "study"
 COARSE = PrepareOptions(edge_mm=4.0)
 """The grid that the heads are drawn on, where the question is none of the grid."""
 PLACED = replace(COARSE, strip=False, sides=False)
@@ -353,3 +357,13 @@ def test_files_that_vanished_after_opening_are_named_as_missing(tmp_path):
     series = {s: replace(one, load=load) for s, one in study.series.items()}
     with pytest.raises(ReadError, match="T1c"):
         prepare(replace(study, series=series), RunContext(), PLACED)
+
+
+def test_a_stripped_brain_that_is_cropped_to_its_own_box_stays_one():
+    """Its outermost slices then touch every face of the image."""
+    for series in open_study(SAMPLE).series.values():
+        values = series.load()
+        visible = values != 0
+        tight = values[bounding_box(visible)]
+        assert is_stripped(values, series.grid)
+        assert is_stripped(tight, Grid(tight.shape, series.grid.affine))

@@ -288,6 +288,21 @@ def test_a_second_batch_in_one_folder_is_refused(quick, studies, tmp_path):
     assert run_cohort(Cohort(studies, out), CPU, HERE).exit_status == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its disks lock files")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+def test_a_disk_that_locks_no_files_is_no_other_batch(quick, studies, tmp_path, monkeypatch, code):
+    """SQLite calls the file busy there, for ever."""
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    out = tmp_path / "out"
+    with locked_folder(out), pytest.raises(ResourceError, match="a disk that locks no files"):
+        run_cohort(Cohort(studies, out), CPU, HERE)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always Unicode")
 def test_a_name_that_is_no_utf8_stops_nothing(studies, tmp_path):
     odd = b"M\xfcller".decode("utf-8", "surrogateescape")
