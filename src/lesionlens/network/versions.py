@@ -174,7 +174,7 @@ class WeightsStore:
                 in_window=f"Use {existing.name}",
             )
         number = max((int(version.name[1:]) for version in log.versions), default=0) + 1
-        while self.path(f"v{number}").exists():  # of a log that was replaced by an older one
+        while self._is_taken(self.path(f"v{number}"), digest):
             number += 1
         accepted = WeightsVersion(
             name=f"v{number}",
@@ -197,6 +197,14 @@ class WeightsStore:
         )
         self._write(_Log(versions=(*log.versions, accepted), acts=(*log.acts, activation)))
         return accepted
+
+    @staticmethod
+    def _is_taken(path: Path, digest: str) -> bool:
+        """Return whether a file that no version names holds other weights.
+
+        That of a log replaced by an older one is kept; that of an interrupted acceptance is used.
+        """
+        return path.exists() and sha256_of(path) != digest
 
     def use(self, name: str, *, by: str, why: str = "") -> None:
         """Activate a version; `SHIPPED_NAME` for the shipped weights.

@@ -161,6 +161,16 @@ def test_a_file_that_the_log_does_not_know_is_not_replaced(store, random_weights
     assert store.path("v1").read_bytes() == content
 
 
+def test_an_acceptance_that_was_killed_before_its_record_is_repeated(
+    store, random_weights, tmp_path
+):
+    """Its copy was of no version, and stayed for ever beside a second copy, v2."""
+    store.folder.mkdir(parents=True)
+    store.path("v1").write_bytes(random_weights.read_bytes())
+    assert accepted(store, random_weights, tmp_path).name == "v1"
+    assert [path.name for path in store.folder.glob("*.safetensors")] == ["v1.safetensors"]
+
+
 def test_of_two_acceptances_at_a_time_none_is_lost(store, random_weights, tmp_path):
     files = [tmp_path / f"{n}.safetensors" for n in range(8)]
     for number, file in enumerate(files):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.files import access
 from lesionlens.base.text import encodable
+
+_ABANDONED_AFTER_S = 86_400  # a day: far longer than any file takes to write
 
 
 @contextmanager
@@ -22,9 +25,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Path
         Path in the same folder, which is created; the name begins with a dot, keeps the extension
         and is used once: threads, and containers whose processes have equal numbers, may write the
-        same file.
+        same file. Those that killed processes left in the folder are deleted after a day.
     """
     access.make_folder(path.parent)
+    _delete_abandoned(path.parent)
     temporary = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name}")
     try:
         yield temporary
@@ -34,6 +38,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _delete_abandoned(folder: Path) -> None:
+    """Delete temporary files that were abandoned a day ago by killed processes."""
+    oldest = time.time() - _ABANDONED_AFTER_S
+    for temporary in folder.glob(f".new.{'[0-9a-f]' * 12}.*"):
+        with suppress(OSError):  # deleted by another process, or not ours
+            if temporary.lstat().st_mtime < oldest:
+                temporary.unlink()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

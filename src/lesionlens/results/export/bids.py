@@ -153,7 +153,10 @@ def save_bids(
         result_files.write_list(staging / result_path)
         written = [name for name in names if (staging / name).is_file()]
         manifest.write_list(staging, written, list_name)
-    _write_dataset_files(dataset, source)
+        # Before the study appears: killed in between, a resumed batch would never write them.
+        staged_names = [p.relative_to(staging).as_posix() for p in staging.rglob("*.*")]
+        manifest.check_free(dataset, staged_names, owned_files(dataset))
+        _write_dataset_files(dataset, source)
     return analysis, warnings
 
 

@@ -1,8 +1,11 @@
 """A file is replaced whole, or is as it was."""
 
+import os
+import time
+
 import pytest
 
-from lesionlens.base.files.atomic_file import atomic_file
+from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 
 
 def test_a_file_takes_the_place_of_the_earlier_one_in_a_folder_that_is_made(tmp_path):
@@ -36,3 +39,16 @@ def test_two_that_write_one_file_at_once_do_not_mix(tmp_path):
         second.write_text("second")
     assert place.read_text() == "first, which is longer"
     assert [p.name for p in tmp_path.iterdir()] == ["label.nii"]
+
+
+def test_what_a_killed_process_left_is_deleted_after_a_day(tmp_path):
+    """By the next file that is written into the folder, whatever its name."""
+    abandoned, at_work = (tmp_path / f".new.{digit * 12}.v1.safetensors" for digit in "ab")
+    users = tmp_path / ".new.notes.txt"
+    for path in (abandoned, at_work, users):
+        path.write_bytes(b"half")
+    two_days_ago = time.time() - 2 * 86_400
+    for path in (abandoned, users):
+        os.utime(path, (two_days_ago, two_days_ago))
+    write_atomically(tmp_path / "versions.json", "{}")
+    assert {p.name for p in tmp_path.iterdir()} == {at_work.name, users.name, "versions.json"}

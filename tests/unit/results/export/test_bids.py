@@ -12,10 +12,12 @@ from tests.files_below import files_below
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.files import staging
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.reading.bids import refuse_equal_names
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export import bids
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.review.reopen import read_result
 
@@ -140,6 +142,33 @@ def test_a_second_run_replaces_the_first_and_leaves_other_subjects(analysis, tmp
     assert "mine.txt" in names
     assert not any("attention" in name for name in names)
     assert (out / "sub-02/anat/sub-02_space-orig_label-WT_desc-attention_map.nii.gz").is_file()
+
+
+def test_a_dataset_is_described_before_a_study_appears_in_it(analysis, tmp_path, monkeypatch):
+    """Killed in between, the study counted as done, and the description was never written."""
+    out = tmp_path / "out"
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bids, "write_atomically", fail)
+    with pytest.raises(ResourceError, match="full disk"):
+        save_bids(analysis, out)
+    assert not out.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(staging, "_commit", fail)
+    with pytest.raises(ResourceError, match="full disk"):
+        save_bids(analysis, out)
+    assert (out / "dataset_description.json").is_file()
+
+
+def test_a_file_of_another_is_refused_before_anything_is_written(analysis, tmp_path):
+    other = tmp_path / "out" / f"{STEM}_dseg.nii.gz"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"mine")
+    with pytest.raises(UnusableInputError, match="not of an earlier result"):
+        save_bids(analysis, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == [other.name]
 
 
 def test_a_subject_that_differs_by_case_alone_is_refused(analysis, tmp_path):
