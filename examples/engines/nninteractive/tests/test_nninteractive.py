@@ -92,3 +92,14 @@ def test_a_session_that_the_server_ended_is_begun_anew(asked):
     server.fails = [ConnectionResetError("expired")]
     assert ask([here])[tuple(here)]
     assert (len(server.images), server.closed) == (2, 1)
+
+
+def test_a_sequence_is_named_in_any_case_and_an_unknown_one_refused(asked, monkeypatch):
+    ask, server, study = asked
+    here = np.argwhere(study.brain)[400]
+    monkeypatch.setenv(nninteractive.SEQUENCE, "FLAIR2")
+    with pytest.raises(UnusableInputError, match="one of t1, t1c, t2, flair"):
+        ask([here])
+    monkeypatch.setenv(nninteractive.SEQUENCE, "T1C")
+    ask([here])
+    assert np.array_equal(server.images[-1], np.asarray(study.channels[1], np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -30,13 +31,14 @@ class Server:
     Raises
     ------
     OSError
-        The server does not respond. `ConnectionResetError`: it has ended the session, as it does
-        after ten idle minutes; a new one answers again. Every method raises them.
+        The server does not respond, or refuses. `ConnectionResetError`: it has ended the session,
+        as it does after ten idle minutes; a new one answers again. Every method raises them.
     """
 
     def __init__(self, address: str, api_key: str | None) -> None:
         with _failures():
             self._session = nnInteractiveRemoteInferenceSession(address, api_key=api_key)
+        self._end = weakref.finalize(self, self._session.close)  # also when Python ends
         self._target = np.zeros((0, 0, 0), np.uint8)
 
     def show(self, image: NDArray[np.float32]) -> None:
@@ -78,7 +80,7 @@ class Server:
 
     def close(self) -> None:
         """Free the session on the server."""
-        self._session.close()
+        self._end()
 
 
 @contextmanager
@@ -87,5 +89,10 @@ def _failures() -> Iterator[None]:
         yield
     except SessionExpiredError as error:
         raise ConnectionResetError(str(error)) from error
-    except (httpx.HTTPError, ServerAtCapacityError) as error:
+    except httpx.HTTPStatusError as error:
+        answer = error.response
+        raise ConnectionError(f"status {answer.status_code}: {answer.text[:200]}") from error
+    except (httpx.HTTPError, httpx.InvalidURL, ServerAtCapacityError) as error:
         raise ConnectionError(str(error) or type(error).__name__) from error
+    except (ValueError, KeyError) as error:
+        raise ConnectionError(f"not the protocol of its client: {error!r}") from error

@@ -95,9 +95,10 @@ class NnInteractiveEngine(LensEngine):
         Raises
         ------
         UnusableInputError
-            Prompts contradict each other, or none says what belongs to the thing.
+            Prompts contradict each other, or none says what belongs to the thing; no server is
+            named, or an unknown sequence.
         ResourceError
-            The server does not answer.
+            The server does not answer, or refuses.
         """
         _check(question)
         context.check("asking nnInteractive")
@@ -112,7 +113,7 @@ class NnInteractiveEngine(LensEngine):
             raise ResourceError(
                 found=f"no answer of nnInteractive's server ({error})",
                 expected="its answer",
-                next_step=f"Look whether it runs at the address in {ADDRESS}",
+                next_step=f"Check that it runs at the address in {ADDRESS} and accepts {API_KEY}",
             ) from error
         mask[tuple(question.foreground.T)], mask[tuple(question.background.T)] = True, False
         i, j, k = (slice(0, n) for n in prepared.working.shape)
@@ -121,10 +122,11 @@ class NnInteractiveEngine(LensEngine):
         return PromptResponse((i, j, k), mask.astype(np.float32), marks, settled, _MADE_BY)
 
     def _ask(self, prepared: PreparedStudy, question: PromptRequest) -> NDArray[np.bool_]:
+        sequence = _sequence(prepared)
         if self._server is None:
             self._server = connect()
         if self._shown is not prepared:
-            self._server.show(np.asarray(prepared.channels[_sequence(prepared)], np.float32))
+            self._server.show(np.asarray(prepared.channels[sequence], np.float32))
             self._shown = prepared
         shape = prepared.working.shape
         prompts = [(part, False) for part in _parts(question.background, shape)]
@@ -156,7 +158,12 @@ def _check(question: PromptRequest) -> None:
 
 
 def _sequence(prepared: PreparedStudy) -> int:
-    foreground = os.environ.get(SEQUENCE)
-    order = (MrSequence(foreground), *_READ_FIRST) if foreground else _READ_FIRST
-    every = list(MrSequence)
+    named, every = os.environ.get(SEQUENCE, "").lower(), list(MrSequence)
+    if named and named not in every:
+        raise UnusableInputError(
+            found=f"{SEQUENCE}={named}",
+            expected=f"one of {', '.join(every)}",
+            next_step=f"Set {SEQUENCE} to one of these, or remove it",
+        )
+    order = (MrSequence(named), *_READ_FIRST) if named else _READ_FIRST
     return next(every.index(one) for one in order if prepared.present[every.index(one)])
