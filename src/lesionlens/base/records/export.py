@@ -22,7 +22,7 @@ class ExportOptions:
     evidence: bool = False
     """Also write sequence contributions at every voxel and dismissed regions."""
     language: str = "en"
-    """Language of the report: a key of `export.words.LANGUAGES`."""
+    """Language of the report: `en`, `de`, or the path of a site's own TOML file."""
     sentence_template: str = ""
     """A site's own Jinja template of the report sentence; empty for the language's default."""
     hidden: frozenset[Identity] = frozenset()
