@@ -161,8 +161,14 @@ def _create(group: str, name: str, arguments: dict[str, Any], *, may_refuse: boo
 def load_errors(group: str) -> dict[str, str]:
     """Return by name why third-party plug-ins in a group cannot be loaded."""
     reasons: dict[str, str] = {}
+    own_names = {point.name for point in _points(group) if _is_own_module(point.module)}
     for point in _points(group):
-        if not _is_own_module(point.module) and point.name not in reasons:
+        if _is_own_module(point.module):
+            continue
+        if point.name in own_names:
+            label = f"{_kind(group)} {point.name!r} of {_distribution(point)}"
+            reasons[point.name] = f"that the {label} has the name of a built-in one, which is used"
+        elif point.name not in reasons:
             try:
                 load(group, point.name)
             except PluginError as error:

@@ -29,16 +29,18 @@ def find(
     UnusableInputError
         Only its study was named, or it cannot be used.
     """
+    if prior is None and study is None:
+        return None
     from lesionlens.base.errors import UnusableInputError
     from lesionlens.results.review.prior import find_prior
 
-    if prior is None and study is not None:
+    if prior is None:
         raise UnusableInputError(
             found="--prior-study without --prior",
             expected="the prior result that the study belongs to",
             next_step="Name it with --prior RESULT_DIR, or pass the study itself with --prior",
         )
-    return None if prior is None else find_prior(prior, now, study, same_patient=same_patient)
+    return find_prior(prior, now, study, same_patient=same_patient)
 
 
 def compare(

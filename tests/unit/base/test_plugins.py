@@ -84,6 +84,8 @@ def test_no_package_takes_the_name_of_one_of_ours(monkeypatch, tmp_path):
     ours = plugins.load(plugins.READERS, "nifti")
     install(monkeypatch, tmp_path, "class Reader: ...", readers="nifti = Reader")
     assert plugins.load(plugins.READERS, "nifti") is ours
+    reason = plugins.load_errors(plugins.READERS)["nifti"]
+    assert "'nifti' of crooked 0.7 has the name of a built-in one" in reason
 
 
 def test_a_name_that_two_packages_have_is_refused_by_both_their_names(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -37,15 +38,27 @@ def select_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     surest, chosen = 0.0, None
     for name, reader in readers.items():
         try:
-            stage = "when it was asked what it can read"
-            with plugins.plugin_errors(reader, f"reader {name!r}", stage, may_refuse=False):
-                certainty = min(float(reader.claims(path)) for path in paths)
+            certainty = _certainty(reader, f"reader {name!r}", paths)
         except PluginError as error:
             failed[name] = error
             continue
         if certainty > surest:
             surest, chosen = certainty, reader
     return chosen, tuple(f"Reader not used: {error.brief}" for error in failed.values())
+
+
+def _certainty(reader: Any, label: str, paths: Sequence[Path]) -> float:
+    """Return a reader's lowest certainty for these paths."""
+    stage = "when it was asked what it can read"
+    with plugins.plugin_errors(reader, label, stage, may_refuse=False):
+        certainty = min(float(reader.claims(path)) for path in paths)
+    if math.isnan(certainty):
+        raise PluginError(
+            who=plugins.name_of(reader, label),
+            why="gave NaN as its certainty",
+            expected="a number, 0 for what it cannot read",
+        )
+    return certainty
 
 
 def read_with(

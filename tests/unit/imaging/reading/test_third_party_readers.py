@@ -52,7 +52,7 @@ def test_the_surest_reader_reads_whoever_wrote_it_and_is_named(monkeypatch, tmp_
 REFUSES = "NiftiReader().read(path / 'none', {}, None)"
 
 
-@pytest.mark.parametrize("claim", ["1 / 0", "None", "'much'", REFUSES])
+@pytest.mark.parametrize("claim", ["1 / 0", "None", "'much'", "float('nan')", REFUSES])
 def test_a_study_opens_beside_a_broken_reader_which_a_notice_names(
     claim, monkeypatch, tmp_path, make_study
 ):
