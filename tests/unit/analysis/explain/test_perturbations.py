@@ -117,9 +117,7 @@ def test_quick_passes_that_outline_too_little_of_what_is_flagged_do_not_suffice(
 
 def test_without_a_candidate_quick_passes_suffice(make_prepared):
     prepared, engine = make_prepared(), Nearsighted()
-    nothing = ComponentMask(
-        np.zeros(GRID.shape, np.uint8), np.zeros(GRID.shape, np.int32), 0, GRID
-    )
+    nothing = ComponentMask(np.zeros(GRID.shape, np.uint8), np.zeros(GRID.shape, np.int32), 0, GRID)
     prediction = predicted_by(engine, prepared)
     engine.asked.clear()
     runner = PerturbationRunner(engine, prepared)
