@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -65,7 +65,7 @@ from lesionlens.engines.lens.attention import (
     trace_of,
 )
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import PassOutput
+from lesionlens.engines.lens.pass_output import EnsembleOutput, PassOutput
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions, search_notice
 from lesionlens.engines.network_input import NetworkInput, grid_at, make_network_input, paste_box
 from lesionlens.engines.pass_cache import PassCache
@@ -95,18 +95,6 @@ cysts are below this value (`research/experiments.md`, "Does it enhance at all?"
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _EnsembleOutput:
-    """The first pass over the whole brain, averaged over the ensemble."""
-
-    all_sequences: PassOutput
-    """Pass with all sequences, with its trace and attention."""
-    logits: Array
-    """(3, I, J, K): mean logits of the regions."""
-    cavity_probability: Array | None
-    """(1, I, J, K): probability of a resection cavity; None from a network that outlines none."""
 
 
 class LensMethod(ABC):
@@ -223,16 +211,13 @@ class LensMethod(ABC):
         network_input = self._fine_cache.input_for(prepared)
         first_pass = self._first_pass(network_input, context)
         may_flag: Future[bool] = Future()
-        with self._in_background(
-            partial(self._predict_ahead, prepared, may_flag, context)
-        ) as background:
+        ahead = partial(self._predict_ahead, prepared, may_flag, context)
+        with self._in_background(ahead) as background:
             search_result = None
             try:
                 search_result = self._search(prepared, network_input, first_pass.logits, context)
             finally:
-                may_flag.set_result(
-                    search_result is not None or bool((first_pass.logits[0] > 0).any())
-                )
+                may_flag.set_result(search_result is not None or first_pass.shows_tumour)
             prediction = self._refined_prediction(
                 prepared, network_input, first_pass, search_result, background, context
             )
@@ -284,7 +269,7 @@ class LensMethod(ABC):
         self,
         prepared: PreparedStudy,
         network_input: NetworkInput,
-        first_pass: _EnsembleOutput,
+        first_pass: EnsembleOutput,
         search_result: SmallLesions | None,
         background: BackgroundTask,
         context: RunContext,
@@ -333,7 +318,7 @@ class LensMethod(ABC):
             cavity=cavity_probability,
         )
 
-    def _first_pass(self, network_input: NetworkInput, context: RunContext) -> _EnsembleOutput:
+    def _first_pass(self, network_input: NetworkInput, context: RunContext) -> EnsembleOutput:
         """Run the ensemble and average it; its single predictions are cached.
 
         Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
@@ -360,7 +345,7 @@ class LensMethod(ABC):
         for view_output in other_outputs:
             sums[0] += sigmoid(self._calibrated(view_output.logits)[0, 0])
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
-        return _EnsembleOutput(out, logit(mean, _EDGE), cavity.mean_probability(out, mirrored))
+        return EnsembleOutput(out, logit(mean, _EDGE), cavity.mean_probability(out, mirrored))
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
@@ -399,11 +384,9 @@ class LensMethod(ABC):
         """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
         predictions = self._perturbed(prepared, perturbations, self._watch, context)
         search_result = self.small_lesions_of(prepared, context)
-        return (
-            predictions
-            if search_result is None
-            else search_result.perturb(predictions, perturbations)
-        )
+        if search_result is None:
+            return predictions
+        return search_result.perturb(predictions, perturbations)
 
     def _perturbed(
         self,
