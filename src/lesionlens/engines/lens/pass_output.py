@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lesionlens.base.array_ops import Array
+from lesionlens.engines.network_input import NetworkInput
 
 
 class PassOutput(Protocol):
@@ -32,6 +33,7 @@ class PassOutput(Protocol):
 class EnsembleOutput:
     """The first pass over the whole brain, averaged over the ensemble."""
 
+    network_input: NetworkInput
     all_sequences: PassOutput
     """Pass with all sequences, with its trace and attention."""
     logits: Array
