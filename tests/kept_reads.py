@@ -9,7 +9,7 @@ from lesionlens.results.review.log import ReviewLog
 def decide(read_session, uid, state, at=None, *, confidence=None, reason=None, reader="A. Reader"):
     """Decide on a candidate; the log keeps it at once."""
     log = ReviewLog(read_session.review)
-    log.mark(uid, state, reader=reader, reason=reason)
+    log.decide(uid, state, reader=reader, reason=reason)
     read_session.store_decisions(log.review, {} if at is None else {uid: at}, confidence)
 
 

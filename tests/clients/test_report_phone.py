@@ -31,7 +31,7 @@ def test_the_report_is_as_wide_as_the_screen(tmp_path, language):
     analysis = replace(make_analysis(patient, study), options=ExportOptions(language=language))
     log, word = ReviewLog(), "Pulsationsartefakt/" * 9  # a reason without a space
     for candidate in analysis.findings.candidates:
-        log.mark(candidate.tracking_uid, ReviewState.REJECTED, reason=word, reader=word)
+        log.decide(candidate.tracking_uid, ReviewState.REJECTED, reason=word, reader=word)
     save(replace(analysis, review=log.review), tmp_path / "out")
     shown = {}
     with browser(tmp_path / "profile") as page:

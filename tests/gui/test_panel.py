@@ -947,7 +947,7 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
         "lesionlens.site.worklist.reader_log.recover_review", lambda *_: pytest.fail("not needed")
     )
     reviewed.session.go_to_candidate(2)
-    reviewed.session.mark(ReviewState.REJECTED)
+    reviewed.session.decide(ReviewState.REJECTED)
     reviewed.actions_.show_result(result, overlays_of(result.analysis))
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
 
@@ -957,7 +957,7 @@ def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed,
     first, second = result.analysis.findings.candidates
     for one in (first, second):
         reviewed.session.go_to_candidate(one.id)
-        reviewed.session.mark(ReviewState.ACCEPTED)
+        reviewed.session.decide(ReviewState.ACCEPTED)
     reviewed.actions_.review_controller.sign("nothing further seen", "A. Reader")
     reviewed.actions_.show_result(result, overlays_of(result.analysis))
     assert reviewed.session.state.review.signed is not None, "the same outlines"
@@ -974,7 +974,7 @@ def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed,
     }
     assert f"analysed again: {first.id}. Check it. The signature is withdrawn" in state.message
     reviewed.session.go_to_candidate(first.id)
-    reviewed.session.mark(ReviewState.ACCEPTED)
+    reviewed.session.decide(ReviewState.ACCEPTED)
     assert reviewed.actions_.review_controller.check_outlines() == ""
 
 

@@ -132,7 +132,7 @@ def test_a_saved_result_comes_back_with_what_was_decided_since(loaded, analysis)
     """A crash after the save; the log goes on from the result's own review."""
     acts, session = loaded.actions_, loaded.session
     log = ReviewLog()
-    log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
+    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
     saved = replace(analysis, review=log.review)
     for number in (1, 2):
         study = session.state.study
@@ -141,5 +141,5 @@ def test_a_saved_result_comes_back_with_what_was_decided_since(loaded, analysis)
         acts.show_result(FakeResult(saved), overlays_of(saved))
         assert len(session.state.review.events) == number
         session.go_to_candidate(2)
-        session.mark(ReviewState.ACCEPTED)
+        session.decide(ReviewState.ACCEPTED)
     assert acts.read_controller.saver.all_saved

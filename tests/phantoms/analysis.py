@@ -301,5 +301,5 @@ def make_reviewed(folder: Path, sequences: tuple[MrSequence, ...], axes: str) ->
     patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
     study = write_study(patient, folder, sequences=sequences, how=Acquisition(axes))
     analysis, log = make_analysis(patient, study), ReviewLog()
-    log.mark(analysis.findings.candidates[1].tracking_uid, ReviewState.REJECTED, reason="vessel")
+    log.decide(analysis.findings.candidates[1].tracking_uid, ReviewState.REJECTED, reason="vessel")
     return replace(analysis, review=log.review)

@@ -106,7 +106,8 @@ def validated_perturbed(engine: object, predictions: Any, count: int) -> Perturb
         It is something else, for another number of inputs, or holds values that are none.
     """
     if plugins.is_builtin(engine):
-        return predictions  # type: ignore[no-any-return]
+        builtin: PerturbedPrediction = predictions
+        return builtin
     if not isinstance(predictions, PerturbedPrediction):
         requirement = "a lesionlens.base.records.prediction.PerturbedPrediction"
         raise _refusal(engine, f"{type(predictions).__name__} for perturbed inputs", requirement)

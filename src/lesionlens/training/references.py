@@ -143,10 +143,10 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
             expected="a reference of all three regions",
             next_step="Omit such cases",
         )
-    truth = case.reference_path
+    reference_path = case.reference_path
 
     def read() -> Truth:
-        voxels, header = read_volume(truth)
+        voxels, header = read_volume(reference_path)
         labels = translate(voxels, convention, f"the reference of case {case.name}")
         if is_undivided(labels, convention):
             raise UnusableInputError(
@@ -158,7 +158,7 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
             )
         return labels, header.grid
 
-    files = [truth, *(image.path for image in case.images.values())]
+    files = [reference_path, *(image.path for image in case.images.values())]
     _refuse_sample(case.name, samples.digests_of(files))
     return RealCase(
         case.name,
@@ -314,14 +314,14 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
                 )
         elif state is not ReviewState.REJECTED:
             redrawn.append(outline)
-    truth = np.where(is_kept[saved.findings.components], labels.data, 0).astype(np.uint8)
+    merged_labels = np.where(is_kept[saved.findings.components], labels.data, 0).astype(np.uint8)
     for outline in redrawn:
-        mask = (outline.labels > 0) & (truth[outline.box] == 0)
-        truth[outline.box][mask] = outline.labels[mask]
+        mask = (outline.labels > 0) & (merged_labels[outline.box] == 0)
+        merged_labels[outline.box][mask] = outline.labels[mask]
     cavity = _cavity_of(saved)
     if cavity is not None:
-        truth[cavity & (truth == 0)] = Label.CAVITY
-    return truth if saved.has_t1c else enhancing_as_core(truth), labels.grid
+        merged_labels[cavity & (merged_labels == 0)] = Label.CAVITY
+    return merged_labels if saved.has_t1c else enhancing_as_core(merged_labels), labels.grid
 
 
 def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMark] = ()) -> None:

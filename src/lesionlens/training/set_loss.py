@@ -133,8 +133,8 @@ def set_loss(output: LesionOutput, parts: Tensor, present: Tensor) -> Tensor:
         box_distance = (output.boxes[item][rows] - goal.boxes[columns]).abs().sum(1).mean()
         total = total + _BOX * box_distance
         goals = (goal.masks, _halve(goal.masks))
-        for masks, truth in zip(output.masks, goals, strict=True):
-            logits, target = masks[item][rows].float(), truth[columns]
+        for masks, targets in zip(output.masks, goals, strict=True):
+            logits, target = masks[item][rows].float(), targets[columns]
             voxel = functional.binary_cross_entropy_with_logits(logits, target)
             overlap = 2 * (logits.sigmoid() * target).sum(_SPATIAL) + 1
             size = logits.sigmoid().sum(_SPATIAL) + target.sum(_SPATIAL) + 1

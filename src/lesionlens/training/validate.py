@@ -18,30 +18,30 @@ from lesionlens.training.data import FIRST_VALIDATION_SEED
 _REGIONS, _CAVITY = ("wt", "tc", "et"), "cavity"
 
 
-def dice(predicted: Tensor, truth: Tensor) -> float:
+def dice(predicted: Tensor, reference: Tensor) -> float:
     """Return the Dice of two bool tensors; 1 if both are empty."""
-    total = int(predicted.sum()) + int(truth.sum())
-    return 1.0 if total == 0 else 2 * int((predicted & truth).sum()) / total
+    total = int(predicted.sum()) + int(reference.sum())
+    return 1.0 if total == 0 else 2 * int((predicted & reference).sum()) / total
 
 
-def cavity_dice(predicted: Tensor, truth: Tensor) -> dict[str, float]:
+def cavity_dice(predicted: Tensor, reference: Tensor) -> dict[str, float]:
     """Return the cavity's Dice by name; empty without a cavity, or if the network outlines none.
 
     Parameters
     ----------
     predicted : (R, I, J, K) bool Tensor
         All channels of the network.
-    truth : (I, J, K) bool Tensor
+    reference : (I, J, K) bool Tensor
     """
-    has_cavity = len(predicted) > len(_REGIONS) and bool(truth.any())
-    return {_CAVITY: dice(predicted[len(_REGIONS)], truth)} if has_cavity else {}
+    has_cavity = len(predicted) > len(_REGIONS) and bool(reference.any())
+    return {_CAVITY: dice(predicted[len(_REGIONS)], reference)} if has_cavity else {}
 
 
-def _picture(channels: Tensor, truth: Tensor, predicted: Tensor) -> Tensor:
+def _picture(channels: Tensor, reference: Tensor, predicted: Tensor) -> Tensor:
     """Return T1c, reference and prediction side by side, in the slice with most tumour."""
-    level = int(truth[0].sum((0, 1)).argmax())
+    level = int(reference[0].sum((0, 1)).argmax())
     grey = ((channels[1, :, :, level] + 2.5) / 6).clamp(0, 1)
-    overlays = [labels[:, :, :, level].float().sum(0) / 3 for labels in (truth, predicted)]
+    overlays = [labels[:, :, :, level].float().sum(0) / 3 for labels in (reference, predicted)]
     return torch.cat([grey, *overlays], 1).cpu()
 
 
@@ -79,15 +79,15 @@ def validate_each(
         x = with_presence(volume.zscored, torch.ones(1, 4, device=device), volume.brain)
         with autocast(device, precision):
             output = network(x.contiguous(memory_format=torch.channels_last_3d))
-        predicted, truth = output.logits[0] > 0, volume.labels[0] > 0
+        predicted, reference = output.logits[0] > 0, volume.labels[0] > 0
         scores = cavity_dice(predicted, volume.instances[0] == CAVITY)
-        if not bool(truth.any()):
+        if not bool(reference.any()):
             edge = float(volume.spacing_mm[0])
             yield {"flagged_ml": float(predicted[0].sum()) * edge**3 / 1000, **scores}, None
             continue
-        scores |= {name: dice(predicted[r], truth[r]) for r, name in enumerate(_REGIONS)}
-        scores["peak"] = float(truth[0].flatten()[int(output.attention[0, 0].argmax())])
-        yield scores, _picture(volume.zscored[0], truth, predicted[: len(_REGIONS)])
+        scores |= {name: dice(predicted[r], reference[r]) for r, name in enumerate(_REGIONS)}
+        scores["peak"] = float(reference[0].flatten()[int(output.attention[0, 0].argmax())])
+        yield scores, _picture(volume.zscored[0], reference, predicted[: len(_REGIONS)])
 
 
 def validate(

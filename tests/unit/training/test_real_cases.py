@@ -473,8 +473,8 @@ def test_what_a_reader_redrew_is_the_truth_in_place_of_what_the_network_drew(rev
     first, second = analysis.findings.candidates
     log = ReviewLog(analysis.review)
     drawn = Outline(first.tracking_uid, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
-    log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn)
-    log.mark(second.tracking_uid, ReviewState.REJECTED)
+    log.decide(first.tracking_uid, ReviewState.EDITED, outline=drawn)
+    log.decide(second.tracking_uid, ReviewState.REJECTED)
     save(dataclasses.replace(analysis, review=log.review), tmp_path / "one")
     (case,) = find(tmp_path, studies=place / "studies")
     labels, _ = case.truth()
@@ -491,8 +491,8 @@ def test_nothing_enhances_in_what_is_learnt_without_t1c(tmp_path, monkeypatch):
     first, second = analysis.findings.candidates
     log = ReviewLog(analysis.review)
     drawn = Outline(first.tracking_uid, (3, 4, 5), np.full((2, 2, 2), Label.ENHANCING, np.uint8))
-    log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn)
-    log.mark(second.tracking_uid, ReviewState.ACCEPTED)
+    log.decide(first.tracking_uid, ReviewState.EDITED, outline=drawn)
+    log.decide(second.tracking_uid, ReviewState.ACCEPTED)
     analysis = dataclasses.replace(analysis, review=log.review)
     assert (analysis.volumes.labels.data == Label.ENHANCING).any()
     save(analysis, tmp_path / "results" / "one")

@@ -102,9 +102,9 @@ def test_a_box_lies_where_it_was_found():
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = (0.5, 10.5, 0.5)  # its first voxel holds 0, 1 and 10, 11 and 0, 1
     read = Grid((20, 20, 30), affine)
-    box = retinanet._on(working, read, [1, 2, 3, 4, 6, 8])
+    box = retinanet._box_on(working, read, [1, 2, 3, 4, 6, 8])
     assert box == (slice(2, 8), slice(14, 22), slice(6, 16))
-    assert retinanet._on(working, read, [1, 2, 3, 1, 6, 8]) is None
+    assert retinanet._box_on(working, read, [1, 2, 3, 1, 6, 8]) is None
 
 
 def test_an_outline_is_what_is_bright_in_the_box_and_keeps_its_score():

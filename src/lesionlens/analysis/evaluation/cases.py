@@ -169,8 +169,8 @@ def _case_in_folder(folder: Path) -> Case | None:
     if images:
         _check_single_segmentation(f"in the case {folder.name!r}", segmentations)
     several = {s: tuple(paths) for s, paths in paths_by_sequence.items() if _are_distinct(paths)}
-    truth = next(iter(segmentations), None)
-    return Case(folder.name, patient_of(folder.name), images, truth, alternatives=several)
+    reference = next(iter(segmentations), None)
+    return Case(folder.name, patient_of(folder.name), images, reference, alternatives=several)
 
 
 def _are_distinct(files: Sequence[Path]) -> bool:

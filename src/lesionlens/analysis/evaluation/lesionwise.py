@@ -45,21 +45,21 @@ class LesionWise:
         return 2 * self.detected / total if total else None
 
 
-def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
+def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
     """Compute lesion-wise metrics of two masks.
 
     Parameters
     ----------
-    predicted, truth : (I, J, K) bool
+    predicted, reference : (I, J, K) bool
         One region; dilations are in voxels, whatever their size, as in the challenge (1 mm).
     """
-    box = bounding_box(predicted | truth, DILATIONS + 1)
+    box = bounding_box(predicted | reference, DILATIONS + 1)
     if box is None:
         return LesionWise(1.0, 0.0, 0, 0, 0)
-    predicted, truth = predicted[box], truth[box]
+    predicted, reference = predicted[box], reference[box]
     parts, part_count = ndimage.label(predicted, structure=TOUCHING)
-    groups, _ = ndimage.label(_dilated(truth), structure=TOUCHING)
-    lesions = np.where(truth, groups, 0)
+    groups, _ = ndimage.label(_dilated(reference), structure=TOUCHING)
+    lesions = np.where(reference, groups, 0)
     overlaps, distances, matched = [], [], set[int]()
     detected = missed = 0
     for number, lesion_box in enumerate(ndimage.find_objects(lesions), 1):

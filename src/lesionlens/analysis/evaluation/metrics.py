@@ -151,7 +151,7 @@ def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
 
 
 def candidate_hits(
-    candidates: Sequence[CandidateRow], predicted: Mask, truth: Mask, grid: Grid
+    candidates: Sequence[CandidateRow], predicted: Mask, reference: Mask, grid: Grid
 ) -> tuple[list[Hit], list[int]]:
     """Match candidates with reference lesions.
 
@@ -159,7 +159,7 @@ def candidate_hits(
     ----------
     candidates : sequence of CandidateRow
         From findings.json.
-    predicted, truth : (I, J, K) bool
+    predicted, reference : (I, J, K) bool
         Whole tumour.
 
     Returns
@@ -170,7 +170,7 @@ def candidate_hits(
     counted : list of int
         The lesions that are large enough to count.
     """
-    labels, counted = label_lesions(truth, grid)
+    labels, counted = label_lesions(reference, grid)
     nearest = nearest_lesion(labels, grid)
     flagged = np.argwhere(predicted)
     positions_mm = grid.to_mm(flagged)
@@ -193,12 +193,12 @@ def candidate_hits(
     return hits, counted
 
 
-def component_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
+def component_hits(predicted: Mask, reference: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
     """Match the components of a plain segmentation with reference lesions.
 
     Parameters
     ----------
-    predicted, truth : (I, J, K) bool
+    predicted, reference : (I, J, K) bool
         Whole tumour; components of `predicted` are formed by the same rules as reference lesions.
 
     Returns
@@ -210,7 +210,7 @@ def component_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], 
     counted : list of int
         The lesions that are large enough to count.
     """
-    labels, counted = label_lesions(truth, grid)
+    labels, counted = label_lesions(reference, grid)
     nearest = nearest_lesion(labels, grid)
     parts, large_parts = label_lesions(predicted, grid)
     detected = set(np.unique(nearest[predicted]).tolist()) & set(counted)

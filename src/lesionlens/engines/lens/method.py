@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import TypeVar
@@ -65,7 +65,7 @@ from lesionlens.engines.lens.attention import (
     trace_of,
 )
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import PassOutput
+from lesionlens.engines.lens.pass_output import EnsembleOutput, PassOutput
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions, search_notice
 from lesionlens.engines.network_input import NetworkInput, grid_at, make_network_input, paste_box
 from lesionlens.engines.pass_cache import PassCache
@@ -95,18 +95,6 @@ cysts are below this value (`research/experiments.md`, "Does it enhance at all?"
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _EnsembleOutput:
-    """The first pass over the whole brain, averaged over the ensemble."""
-
-    all_sequences: PassOutput
-    """Pass with all sequences, with its trace and attention."""
-    logits: Array
-    """(3, I, J, K): mean logits of the regions."""
-    cavity_probability: Array | None
-    """(1, I, J, K): probability of a resection cavity; None from a network that outlines none."""
 
 
 class LensMethod(ABC):
@@ -220,21 +208,17 @@ class LensMethod(ABC):
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        network_input = self._fine_cache.input_for(prepared)
-        first_pass = self._first_pass(network_input, context)
+        first_pass = self._first_pass(self._fine_cache.input_for(prepared), context)
         may_flag: Future[bool] = Future()
-        with self._in_background(
-            partial(self._predict_ahead, prepared, may_flag, context)
-        ) as background:
+        ahead = partial(self._predict_ahead, prepared, may_flag, context)
+        with self._in_background(ahead) as background:
             search_result = None
             try:
-                search_result = self._search(prepared, network_input, first_pass.logits, context)
+                search_result = self._search(prepared, first_pass, context)
             finally:
-                may_flag.set_result(
-                    search_result is not None or bool((first_pass.logits[0] > 0).any())
-                )
+                may_flag.set_result(search_result is not None or first_pass.shows_tumour)
             prediction = self._refined_prediction(
-                prepared, network_input, first_pass, search_result, background, context
+                prepared, first_pass, search_result, background, context
             )
         self._finer_input = None
         unperturbed = self.predict_perturbed(prepared, [EVERYTHING], context=context)
@@ -247,28 +231,24 @@ class LensMethod(ABC):
         if self._last_search is None or self._last_search[0] is not prepared:
             if not self._searches or not prepared.has_t1c:
                 return None
-            network_input = self._fine_cache.input_for(prepared)
-            first_pass = self._first_pass(network_input, context)
-            self._search(prepared, network_input, first_pass.logits, context)
+            first_pass = self._first_pass(self._fine_cache.input_for(prepared), context)
+            self._search(prepared, first_pass, context)
             self._finer_input = None
         return self._last_search[1] if self._last_search else None
 
     def _search(
-        self,
-        prepared: PreparedStudy,
-        network_input: NetworkInput,
-        logits: Array,
-        context: RunContext,
+        self, prepared: PreparedStudy, first_pass: EnsembleOutput, context: RunContext
     ) -> SmallLesions | None:
-        """Search for small lesions beside the (3, I, J, K) logits of the first pass."""
+        """Search for small lesions, also by the logits of the first pass."""
         result = None
         if self._searches and prepared.has_t1c:
             context.check(SEARCH)
             spacing = small_lesion_network.SPACING_MM
             fine_input = self._input_at(prepared, spacing)
-            matrices = separable.matrices(network_input.grid, fine_input.grid, antialias=False)
-            first_pass_logits = to_numpy(floats(separable.apply(logits[:2], matrices)))
-            result = small_lesions.search(fine_input, first_pass_logits)
+            source = first_pass.network_input.grid
+            matrices = separable.matrices(source, fine_input.grid, antialias=False)
+            logits = to_numpy(floats(separable.apply(first_pass.logits[:2], matrices)))
+            result = small_lesions.search(fine_input, logits)
         self._last_search = (prepared, result)
         return result
 
@@ -283,20 +263,19 @@ class LensMethod(ABC):
     def _refined_prediction(
         self,
         prepared: PreparedStudy,
-        network_input: NetworkInput,
-        first_pass: _EnsembleOutput,
+        first_pass: EnsembleOutput,
         search_result: SmallLesions | None,
         background: BackgroundTask,
         context: RunContext,
     ) -> Prediction:
         """Refine the first pass; return the prediction, still without `unperturbed`."""
-        out, logits = first_pass.all_sequences, first_pass.logits
+        network_input, out = first_pass.network_input, first_pass.all_sequences
         cavity_probability = first_pass.cavity_probability
         box, box_grid = network_input.box, network_input.box_grid
         brain = to_device(prepared.brain[box].copy(), self._device)
         matrices = separable.matrices(network_input.grid, box_grid, antialias=False)
-        refined = self._refined(prepared, network_input, logits, background, context)
-        fine_logits = separable.apply(logits, matrices)
+        refined = self._refined(prepared, first_pass, background, context)
+        fine_logits = separable.apply(first_pass.logits, matrices)
         if refined is not None:
             fine_logits[-1] += refined[0]
         nested = outline_refinement.nested_probabilities(fine_logits) * brain
@@ -333,7 +312,7 @@ class LensMethod(ABC):
             cavity=cavity_probability,
         )
 
-    def _first_pass(self, network_input: NetworkInput, context: RunContext) -> _EnsembleOutput:
+    def _first_pass(self, network_input: NetworkInput, context: RunContext) -> EnsembleOutput:
         """Run the ensemble and average it; its single predictions are cached.
 
         Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
@@ -360,7 +339,8 @@ class LensMethod(ABC):
         for view_output in other_outputs:
             sums[0] += sigmoid(self._calibrated(view_output.logits)[0, 0])
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
-        return _EnsembleOutput(out, logit(mean, _EDGE), cavity.mean_probability(out, mirrored))
+        cavity_probability = cavity.mean_probability(out, mirrored)
+        return EnsembleOutput(network_input, out, logit(mean, _EDGE), cavity_probability)
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
@@ -399,11 +379,9 @@ class LensMethod(ABC):
         """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
         predictions = self._perturbed(prepared, perturbations, self._watch, context)
         search_result = self.small_lesions_of(prepared, context)
-        return (
-            predictions
-            if search_result is None
-            else search_result.perturb(predictions, perturbations)
-        )
+        if search_result is None:
+            return predictions
+        return search_result.perturb(predictions, perturbations)
 
     def _perturbed(
         self,
@@ -467,21 +445,21 @@ class LensMethod(ABC):
     def _refined(
         self,
         prepared: PreparedStudy,
-        first_pass_input: NetworkInput,
-        logits: Array,
+        first_pass: EnsembleOutput,
         background: BackgroundTask,
         context: RunContext,
     ) -> Array | None:
-        """Run patch refinement of the first pass's (3, I, J, K) `logits`.
+        """Run patch refinement; return None if there is nothing to refine.
 
-        Return (2, i, j, k) on `first_pass_input.box_grid`: the correction of the enhancing tumour's
-        logits, and its attention; None if there is nothing to refine.
+        Else (2, i, j, k) on the `box_grid` of the first pass's input: the correction of the
+        enhancing tumour's logits, and its attention.
         """
         spacing = self._weights_info.focus_spacing_mm
         if spacing is None or not prepared.has_t1c:
             return None
         fine = grid_at(prepared, spacing)
-        plan = patch_refinement.plan(logits[0], first_pass_input.grid, fine)
+        logits, network_input = first_pass.logits, first_pass.network_input
+        plan = patch_refinement.plan(logits[0], network_input.grid, fine)
         if not plan.windows:
             return None
         fine_input = self._input_at(prepared, spacing)
@@ -499,7 +477,7 @@ class LensMethod(ABC):
                 outputs += [next(iter(self._map_passes(run, [window]))) for window in remaining]
         correction, attention = patch_refinement.refine(plan, logits[-1], fine_input, outputs)
         maps = [correction, separable.smooth(attention, BLUR_VOX)]
-        matrices = separable.matrices(fine_input.grid, first_pass_input.box_grid, antialias=False)
+        matrices = separable.matrices(fine_input.grid, network_input.box_grid, antialias=False)
         return separable.apply(namespace(correction).stack(maps), matrices)
 
 

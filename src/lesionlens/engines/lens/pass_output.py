@@ -1,10 +1,12 @@
-"""Protocol of a forward pass's output, independent of the runtime."""
+"""Output of a forward pass and of the ensemble, independent of the runtime."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lesionlens.base.array_ops import Array
+from lesionlens.engines.network_input import NetworkInput
 
 
 class PassOutput(Protocol):
@@ -25,3 +27,21 @@ class PassOutput(Protocol):
     @property
     def lesions(self) -> Any:
         """As `network.lesion_queries.LesionOutput`; None without lesion queries."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnsembleOutput:
+    """The first pass over the whole brain, averaged over the ensemble."""
+
+    network_input: NetworkInput
+    all_sequences: PassOutput
+    """Pass with all sequences, with its trace and attention."""
+    logits: Array
+    """(3, I, J, K): mean logits of the regions."""
+    cavity_probability: Array | None
+    """(1, I, J, K): probability of a resection cavity; None from a network that outlines none."""
+
+    @property
+    def shows_tumour(self) -> bool:
+        """Whether any voxel is more likely whole tumour than not."""
+        return bool((self.logits[0] > 0).any())

@@ -251,9 +251,9 @@ def _small_correction(result: CropResult, request: PromptRequest, outline: Mask)
     box, probability, attention = result
     prompt_errors = errors(outline, contradicting_prompts(request, outline), request)
     adjustable = changeable_voxels(
-        probability, outline, [error for error in prompt_errors if not error.belongs], box
+        probability, outline, [error for error in prompt_errors if not error.is_foreground], box
     )
-    if any(error.belongs for error in prompt_errors):
+    if any(error.is_foreground for error in prompt_errors):
         adjustable |= ~outline[box]
     changed = np.where(adjustable, probability, outline[box]).astype(np.float32)
     return _response(box, changed, attention, ~adjustable, request)

@@ -107,8 +107,8 @@ def _updated_outline(
     for target, (part, mask) in ((old, previous), (new, updated)):
         target[relative(part, box)] = mask
     corner = [side.start for side in box]
-    for points, belongs in ((request.foreground, True), (request.background, False)):
-        new[mark_voxels(points - corner, new.shape)] = belongs
+    for points, is_foreground in ((request.foreground, True), (request.background, False)):
+        new[mark_voxels(points - corner, new.shape)] = is_foreground
     wrong = contradicting_prompts(request, outline) - corner
     changes = (old != new) | components_at(current != new, wrong)
     return EnclosedRegion(box, np.where(changes, new, current))

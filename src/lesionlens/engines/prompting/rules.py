@@ -132,7 +132,7 @@ class Error:
 
     points: Points
     """(N, 3) voxels of the volume."""
-    belongs: bool
+    is_foreground: bool
     """Whether they are foreground prompts."""
     depth_mm: float
     """Distance from the outline's border: the median of a scribble, the largest of points."""
@@ -157,21 +157,25 @@ def errors(outline: Mask, group: Points, request: PromptRequest) -> tuple[Error,
     """
     foreground = {tuple(p) for p in request.foreground.tolist()}
     multiple, result = DEPTHS[request.region], []
-    for belongs in (True, False):
-        prompts = np.array([p for p in group if (tuple(p) in foreground) == belongs]).reshape(-1, 3)
+    for is_foreground in (True, False):
+        prompts = np.array([p for p in group if (tuple(p) in foreground) == is_foreground]).reshape(
+            -1, 3
+        )
         points, scribbles = _split_scribbles(prompts)
-        opposite = request.background if belongs else request.foreground
+        opposite = request.background if is_foreground else request.foreground
         opposite = opposite if request.region is not None else opposite[:0]
         if len(points):
-            depth = float(_depths(outline, points, belongs).max())
-            result.append(Error(points, belongs, depth, _clipped_reach(multiple * depth), opposite))
+            depth = float(_depths(outline, points, is_foreground).max())
+            result.append(
+                Error(points, is_foreground, depth, _clipped_reach(multiple * depth), opposite)
+            )
         for line in scribbles:
-            depth = float(np.median(_depths(outline, line, belongs)))
+            depth = float(np.median(_depths(outline, line, is_foreground)))
             scribble_reach = max(
                 _SCRIBBLE_REACH_FACTOR * multiple * depth, float(np.ptp(line, axis=0).max()) / 2
             )
             reach = _clipped_reach(min(multiple * depth, scribble_reach))
-            result.append(Error(line, belongs, depth, reach, opposite))
+            result.append(Error(line, is_foreground, depth, reach, opposite))
     return tuple(result)
 
 
@@ -193,11 +197,11 @@ def _split_scribbles(prompts: Points) -> tuple[Points, list[Points]]:
     return prompts[sizes[labels] < _MIN_SCRIBBLE_VOX], lines
 
 
-def _depths(outline: Mask, points: Points, belongs: bool) -> NDArray[np.float64]:
+def _depths(outline: Mask, points: Points, is_foreground: bool) -> NDArray[np.float64]:
     """Return the distance of each point from the border, at most `REACH_MM`."""
     for margin in (REACH_MM / 8, REACH_MM / 3, REACH_MM):
         box = clipped_box(points.min(0) - margin, points.max(0) + margin, outline.shape)
-        differs = outline[box] != belongs
+        differs = outline[box] != is_foreground
         if not differs.all():
             distance = ndimage.distance_transform_edt(differs)
             depths = distance[tuple((points - [side.start for side in box]).T)]
@@ -217,14 +221,14 @@ def changeable_voxels(
         seeds = mark_voxels(error.points - corner, before.shape)
         distance = distances_to(np.argwhere(seeds), seeds.shape)
         min_probability = (0.5 + _EXTRA_CERTAINTY * distance / error.reach_mm).astype(np.float32)
-        margin = (probability if error.belongs else 1 - probability) - min_probability
-        agrees = margin >= 0 if error.belongs else margin > 0
-        change = (before != error.belongs) & (distance <= error.reach_mm) & agrees
+        margin = (probability if error.is_foreground else 1 - probability) - min_probability
+        agrees = margin >= 0 if error.is_foreground else margin > 0
+        change = (before != error.is_foreground) & (distance <= error.reach_mm) & agrees
         opposite = error.opposite - corner
         opposite = opposite[is_inside(opposite, before.shape)]
         if len(opposite):
             change &= distance <= distances_to(opposite, before.shape)
-        if error.belongs:
+        if error.is_foreground:
             change = _limited_to_certain(
                 change, margin, _MAX_GROWTH * max(_MIN_GROWTH_VOX, int(np.count_nonzero(outline)))
             )

@@ -114,9 +114,9 @@ def propagated_corrections(
         depth = float(np.clip(error.depth_mm, *_DEPTH_MM))
         reach = 3 * _CARRIED_DEPTH_SCALE * depth
         i, j, k = clipped_box(points.min(0) - reach, points.max(0) + reach, outline.shape)
-        sign = np.float32(1 if error.belongs else -1)
+        sign = np.float32(1 if error.is_foreground else -1)
         signed_logits, images = sign * logits[i, j, k], smooth[:, i, j, k]
-        is_wrong, max_shift = outline[i, j, k] != error.belongs, np.zeros_like(signed_logits)
+        is_wrong, max_shift = outline[i, j, k] != error.is_foreground, np.zeros_like(signed_logits)
         for point in points[:: max(1, -(-len(points) // _MAX_PROMPTS))]:
             local_point = point - (i.start, j.start, k.start)
             np.maximum(

@@ -141,7 +141,7 @@ class LesionAdder:
                     (removed, empty_outline, f"merged into candidate {kept.id}"),
                 ):
                     reason = self.session.reason_with(candidate, note)
-                    log.mark(
+                    log.decide(
                         candidate.tracking_uid, ReviewState.EDITED, reader=reader, reason=reason,
                         outline=outline,
                     )  # fmt: skip
@@ -179,7 +179,7 @@ class LesionAdder:
         )
 
         def record(log: ReviewLog) -> None:
-            log.mark(
+            log.decide(
                 candidate.tracking_uid,
                 ReviewState.EDITED,
                 reader=reader,
@@ -304,7 +304,7 @@ class LesionAdder:
             with log.one_act():
                 if moved:
                     log.place_diameters(candidate.tracking_uid, None, reader=reader)
-                log.mark(
+                log.decide(
                     candidate.tracking_uid,
                     ReviewState.EDITED,
                     reader=reader,

@@ -77,7 +77,7 @@ class ReviewController:
         """Name of the reader of new acts."""
         return self._read_controller.current.reader
 
-    def mark(self, state: ReviewState) -> None:
+    def decide(self, state: ReviewState) -> None:
         """Record a decision on the candidate in focus, with the reason typed for it."""
         self.after_edit(lambda: self._mark(state))
 
@@ -85,7 +85,7 @@ class ReviewController:
         self.session.reader = self.reader
         if not decision_obstacle(self.session.state) and self._signed():
             return False
-        if decision_obstacle(self.session.state) or self.session.mark(state) is None:
+        if decision_obstacle(self.session.state) or self.session.decide(state) is None:
             self.explain()
             return False
         return True
@@ -186,7 +186,7 @@ class ReviewController:
         decided = ReviewState.UNREVIEWED if last is None else last.state
         typed = state.typed.get(candidate.tracking_uid)
         if typed is not None and decided is not ReviewState.UNREVIEWED:
-            self.mark(decided)
+            self.decide(decided)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or finish and keep it."""
@@ -237,7 +237,7 @@ class ReviewController:
                 log.add(outline_of(analysis, uid, *edited), method, reader=reader, prompts=prompts)
             else:
                 outline = outline_of(analysis, candidate or CAVITY, *edited)
-                log.mark(
+                log.decide(
                     uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline,
                     prompts=prompts,
                 )  # fmt: skip

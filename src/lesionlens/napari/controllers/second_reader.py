@@ -205,7 +205,7 @@ class SecondReader:
             if candidate is None:
                 log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=reason)
             else:
-                log.mark(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
+                log.decide(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
 
         def then() -> None:
             self._number = part.number - 1  # the next disagreement now has this number

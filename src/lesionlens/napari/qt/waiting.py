@@ -45,7 +45,8 @@ def run_while_painting(work: Callable[[], T]) -> T:
     timer.stop()
     if "error" in outcome:
         raise outcome["error"]
-    return outcome["value"]  # type: ignore[no-any-return]
+    value: T = outcome["value"]
+    return value
 
 
 def once_idle(callback: Callable[[], object], parent: QObject, after_ms: int = 0) -> QTimer:

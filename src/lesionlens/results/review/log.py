@@ -59,7 +59,7 @@ class ReviewLog:
     Examples
     --------
     >>> log = ReviewLog()
-    >>> log.mark("1.2.3", ReviewState.ACCEPTED, reader="A. Reader")
+    >>> log.decide("1.2.3", ReviewState.ACCEPTED, reader="A. Reader")
     >>> log.undo()
     >>> log.review.state_of("1.2.3"), len(log.review.events)
     (<ReviewState.UNREVIEWED: 'unreviewed'>, 2)
@@ -121,7 +121,7 @@ class ReviewLog:
                 expected="a signature under a reader's name, once",
                 next_step="Withdraw the signature first" if self._signed else "Name the reader",
             )
-        self.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=what)
+        self.decide(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=what)
 
     def sign_response(self, signed: SignedResponse) -> None:
         """Record a signed response, which replaces an earlier one.
@@ -196,7 +196,7 @@ class ReviewLog:
         event = ReviewEvent(WHOLE_STUDY, state, reader, now(), trimmed, act, response=response)
         self._events.append(event)
 
-    def mark(
+    def decide(
         self,
         tracking_uid: str,
         state: ReviewState,

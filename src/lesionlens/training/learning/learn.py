@@ -253,6 +253,11 @@ class _WeightsScores:
     synthetic: Sequence[Mapping[str, float]]
     """Metrics of each synthetic brain."""
 
+    @property
+    def metrics(self) -> list[dict[str, float | None]]:
+        """Metrics of each held-out review."""
+        return [score.metrics for score in self.cases]
+
 
 @dataclass(frozen=True, slots=True)
 class _ComparedScores:
@@ -320,10 +325,7 @@ def _proposal(
 ) -> Proposal:
     parts = cases.parts
     before, after = scores.before.cases, scores.after.cases
-    before_metrics, after_metrics = (
-        [score.metrics for score in cases] for cases in (before, after)
-    )
-    patients = _metric_changes(_PATIENT_METRICS, before_metrics, after_metrics)
+    patients = _metric_changes(_PATIENT_METRICS, scores.before.metrics, scores.after.metrics)
     synthetic = _metric_changes(_SYNTHETIC_METRICS, scores.before.synthetic, scores.after.synthetic)
     ancestor = WeightsStore().of(parent_info.sha256)
     trained_on = digests(case.patient for case in trained.trained_on.values())

@@ -404,10 +404,10 @@ def reviewed(cohort, tmp_path_factory):
     added = np.zeros_like(shrunk)
     added[2:6, 2:6, 2:6] = True
     reader = "A. Reader"
-    log.mark(first.tracking_uid, ReviewState.EDITED, reader=reader,
+    log.decide(first.tracking_uid, ReviewState.EDITED, reader=reader,
              outline=outline(first.tracking_uid, shrunk))  # fmt: skip
     log.add(outline("2.25.4242", added), DrawingMethod.MANUAL, reader=reader)
-    log.mark(second.tracking_uid, ReviewState.REJECTED, reader=reader)
+    log.decide(second.tracking_uid, ReviewState.REJECTED, reader=reader)
     save(replace(analysis, review=log.review), folder / "edited" / "b")
     return folder
 

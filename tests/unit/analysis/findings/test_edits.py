@@ -64,7 +64,7 @@ def nearest(analysis, centre_mm):
 
 def edited(analysis, candidate, outline):
     log = ReviewLog(analysis.review)
-    log.mark(candidate.tracking_uid, ReviewState.EDITED, reader="A", outline=outline)
+    log.decide(candidate.tracking_uid, ReviewState.EDITED, reader="A", outline=outline)
     return applied(replace(analysis, review=log.review))
 
 
@@ -310,8 +310,8 @@ def test_a_later_decision_keeps_the_outline(analysis):
     drawn = np.where(shown == Label.OEDEMA, 0, shown).astype(np.uint8)
     outline = outline_of(analysis, candidate, shown, drawn)
     log = ReviewLog()
-    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
-    log.mark(candidate.tracking_uid, ReviewState.ACCEPTED)
+    log.decide(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    log.decide(candidate.tracking_uid, ReviewState.ACCEPTED)
     assert log.review.outline_of(candidate.tracking_uid) == outline
     log.undo()
     log.undo()
@@ -366,9 +366,9 @@ def test_two_candidates_that_are_merged_are_one_and_come_apart_again(analysis):
     log = ReviewLog()
     with log.one_act():
         both = Outline(first.tracking_uid, (0, 0, 0), labels)
-        log.mark(first.tracking_uid, ReviewState.EDITED, outline=both)
+        log.decide(first.tracking_uid, ReviewState.EDITED, outline=both)
         gone = Outline.empty(second.tracking_uid)
-        log.mark(second.tracking_uid, ReviewState.EDITED, outline=gone)
+        log.decide(second.tracking_uid, ReviewState.EDITED, outline=gone)
     one = applied(replace(analysis, review=log.review))
     (left,) = one.findings.candidates
     assert left.id == first.id

@@ -111,7 +111,7 @@ def now(tmp_path_factory):
 @pytest.fixture(scope="module")
 def compared(before, now):
     log = ReviewLog()
-    log.mark(now.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED, reader="A")
+    log.decide(now.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED, reader="A")
     then = Examination(SOMEBODY, "2026-01-05", "1.2.3")
     return compare(
         replace(now, review=log.review),
@@ -245,7 +245,7 @@ def test_the_command_says_which_response_is_signed_and_whether_it_is_out_of_date
     assert "Signed by B. Reader: SD (stable disease)" in command(out).output
     grown = next(c.now for c in compared.followup.changes if c.kind == "matched")
     log = ReviewLog(read_result(out).review)
-    log.mark(grown.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+    log.decide(grown.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
     store.save(replace(compared, review=log.review), out)
     said = next(line for line in command(out).output if "Signed by" in line)
     basis = "based on other measurements or decisions"
@@ -277,7 +277,7 @@ def test_an_outline_that_a_person_drew_counts_alone(compared, before, now, laid_
     log = ReviewLog()
     drawn = before.volumes.labels.data * (before.findings.components == grown.before.id)
     uid = before.findings.candidates[grown.before.id - 1].tracking_uid
-    log.mark(uid, ReviewState.EDITED, outline=Outline(uid, (0, 0, 0), drawn))
+    log.decide(uid, ReviewState.EDITED, outline=Outline(uid, (0, 0, 0), drawn))
     prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, review=log.review))
     again = compare(now, Examination(SOMEBODY, "2026-03-05"), prior).followup
     assert [c.joint for c in again.changes if c.kind == "matched"] == [None]
@@ -314,8 +314,8 @@ def test_what_a_reader_merged_or_undid_after_comparing_is_no_longer_listed(compa
     def merged(kept, gone):
         log = ReviewLog()
         with log.one_act():
-            log.mark(kept.tracking_uid, ReviewState.EDITED)
-            log.mark(
+            log.decide(kept.tracking_uid, ReviewState.EDITED)
+            log.decide(
                 gone.tracking_uid, ReviewState.EDITED, outline=Outline.empty(gone.tracking_uid)
             )
         left = [c for c in candidates if c.tracking_uid != gone.tracking_uid]
@@ -344,7 +344,7 @@ def test_what_a_reader_split_after_comparing_is_a_part_of_the_earlier_lesion_not
         for whole, uid in parts:
             half = Outline(uid, (0, 0, 0), np.ones((2, 2, 2), np.uint8))
             with log.one_act():
-                log.mark(whole, ReviewState.EDITED)
+                log.decide(whole, ReviewState.EDITED)
                 log.add(half, DrawingMethod.MANUAL)
             now.append(replace(candidates[0], id=len(now) + 1, tracking_uid=uid))
         at = found.at(now, log.review, None)
@@ -363,7 +363,7 @@ def test_what_a_reader_rejected_is_not_called_new_in_the_impression(compared):
     new = next(c.now for c in compared.followup.changes if c.kind == "new")
     log = ReviewLog(compared.review)
     before = section_of(compared, load("en"))
-    log.mark(new.tracking_uid, ReviewState.REJECTED, reader="A")
+    log.decide(new.tracking_uid, ReviewState.REJECTED, reader="A")
     after = section_of(replace(compared, review=log.review), load("en"))
     assert ("1 new" in before.summary, "0 new" in after.summary) == (True, True)
     assert [row.note.endswith("rejected") for row in after.rows].count(True) == 1
@@ -831,7 +831,7 @@ def test_candidates_have_tracking_uids_of_their_own_after_comparing_again(tmp_pa
     voxel = np.argwhere(first.findings.components == large.id)[0]
     rest = Outline(large.tracking_uid, tuple(map(int, voxel)), np.full((1, 1, 1), 2, np.uint8))
     log = ReviewLog()
-    log.mark(large.tracking_uid, ReviewState.EDITED, reader="A", outline=rest)
+    log.decide(large.tracking_uid, ReviewState.EDITED, reader="A", outline=rest)
     redrawn = applied(replace(first, review=log.review))
     again = compare(redrawn, Examination(SOMEBODY, "2026-03-05"), prior)
     uids = {c.id: c.tracking_uid for c in again.findings.candidates}
@@ -863,7 +863,7 @@ def test_a_decision_stays_with_its_region_where_the_prior_s_lesion_is_another_on
     first = compared["large"]
     assert [c.tracking_uid == "1.2.3" for c in first.findings.candidates] == [True, False]
     log = ReviewLog()
-    log.mark("1.2.3", ReviewState.REJECTED, reader="A")
+    log.decide("1.2.3", ReviewState.REJECTED, reader="A")
     save(replace(first, review=log.review), tmp_path / "out")
     save(compared["small"], tmp_path / "out")
     again = read_result(tmp_path / "out")

@@ -82,7 +82,7 @@ def carried(answered, wrong, share=1.0):
 def test_a_correction_is_carried_on_in_what_looks_like_the_prompt(answered):
     """The answer ended some millimetres from the prompt where the network knew the image less."""
     logits, images, _ = answered
-    error = Error(np.array([[24, 24, 24]]), belongs=True, depth_mm=6.0, reach_mm=36.0)
+    error = Error(np.array([[24, 24, 24]]), is_foreground=True, depth_mm=6.0, reach_mm=36.0)
     after = carried(answered, [error])
     away = np.linalg.norm(np.indices(logits.shape) - 24.0, axis=0)
     beyond = (images[0] > 0) & (away > 4) & (away <= 5.5)
@@ -95,8 +95,8 @@ def test_a_correction_is_carried_on_in_what_looks_like_the_prompt(answered):
 
 def test_prompts_of_both_signs_are_carried_on_alike(answered):
     logits, images, outline = answered
-    foreground = Error(np.array([[24, 24, 24]]), belongs=True, depth_mm=6.0, reach_mm=36.0)
-    background = Error(np.array([[24, 24, 24]]), belongs=False, depth_mm=6.0, reach_mm=36.0)
+    foreground = Error(np.array([[24, 24, 24]]), is_foreground=True, depth_mm=6.0, reach_mm=36.0)
+    background = Error(np.array([[24, 24, 24]]), is_foreground=False, depth_mm=6.0, reach_mm=36.0)
     mirrored = (-logits, images, ~outline)
     assert np.allclose(carried(answered, [foreground]), -carried(mirrored, [background]))
 
@@ -104,7 +104,7 @@ def test_prompts_of_both_signs_are_carried_on_alike(answered):
 def test_nothing_changes_where_the_network_follows_or_the_prompt_lies_elsewhere(answered):
     logits, images, outline = answered
     followed = np.where(images[0] > 0, 2.0, -2.0).astype(np.float32)
-    error = Error(np.array([[24, 24, 24]]), belongs=True, depth_mm=6.0, reach_mm=36.0)
+    error = Error(np.array([[24, 24, 24]]), is_foreground=True, depth_mm=6.0, reach_mm=36.0)
     assert np.array_equal(carried((followed, images, outline), [error]), followed)
-    elsewhere = Error(np.array([[99, 24, 24]]), belongs=True, depth_mm=6.0, reach_mm=36.0)
+    elsewhere = Error(np.array([[99, 24, 24]]), is_foreground=True, depth_mm=6.0, reach_mm=36.0)
     assert np.array_equal(carried(answered, [elsewhere]), logits)

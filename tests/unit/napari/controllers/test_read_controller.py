@@ -160,7 +160,7 @@ def listed(folder):
 
 def test_a_decision_is_in_one_log_and_shown_again(analysis, own, tmp_path):  # noqa: F811
     with shown(analysis) as window:
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
         assert window.saver.all_saved
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.ACCEPTED]
@@ -175,10 +175,10 @@ def test_what_was_decided_last_is_shown_wherever_the_study_is_opened(
     tmp_path,
 ):
     with shown(analysis) as window:
-        window.session.mark(ReviewState.REJECTED)
+        window.session.decide(ReviewState.REJECTED)
     with shown(analysis, listed(tmp_path / "list")) as window:
         assert decided(window) == [ReviewState.REJECTED]
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
     with existing_worklist_database(tmp_path / "list") as database:
@@ -197,7 +197,7 @@ def test_a_list_has_what_its_own_reader_decided_elsewhere_once_it_is_shown(
     """Another reader's decisions, shown with a saved result, are no read of this one."""
     log = ReviewLog()
     for candidate in analysis.findings.candidates:
-        log.mark(candidate.tracking_uid, ReviewState.REJECTED, reader=reader)
+        log.decide(candidate.tracking_uid, ReviewState.REJECTED, reader=reader)
     log.sign("nothing further seen", reader=reader)
     saved, key = replace(analysis, review=log.review), ReadKey("a", "A. Reader")
     for _ in range(2):  # the second time there is nothing left to take over
@@ -224,14 +224,14 @@ def test_decisions_on_candidates_that_a_result_lacks_are_not_hidden_by_new_ones(
     with shown(analysis) as window:
         for number, state in ((1, ReviewState.ACCEPTED), (2, ReviewState.REJECTED)):
             window.session.go_to_candidate(number)
-            window.session.mark(state)
+            window.session.decide(state)
     fewer = without_right(analysis)
     if saved:
         elsewhere = ReviewLog()
-        elsewhere.mark(left, ReviewState.DEFERRED, reader="B. Reader")
+        elsewhere.decide(left, ReviewState.DEFERRED, reader="B. Reader")
         fewer = replace(fewer, review=elsewhere.review)
     with shown(fewer) as window:
-        window.session.mark(ReviewState.REJECTED)
+        window.session.decide(ReviewState.REJECTED)
         assert window.saver.all_saved
     with shown(analysis) as window:
         review = window.session.state.review
@@ -245,12 +245,12 @@ def test_a_session_of_a_reader_study_sees_no_other_decisions(
     tmp_path,
 ):
     with shown(analysis) as window:
-        window.session.mark(ReviewState.REJECTED)
+        window.session.decide(ReviewState.REJECTED)
     database = open_worklist_database(tmp_path / "list")
     turn = ExpectedRead(database, ReadKey("a", "", 1), unaided_first=False)
     with shown(analysis, turn) as window:
         assert decided(window) == []
-        window.session.mark(ReviewState.DEFERRED)
+        window.session.decide(ReviewState.DEFERRED)
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED]
 
@@ -260,11 +260,11 @@ def test_what_an_earlier_release_autosaved_is_shown_and_goes_on_in_the_log(
     own,
 ):
     uid, log = analysis.findings.candidates[0].tracking_uid, ReviewLog()
-    log.mark(uid, ReviewState.REJECTED, reason="a vessel")
+    log.decide(uid, ReviewState.REJECTED, reason="a vessel")
     file = autosave_as_before(replace(analysis, review=log.review))
     with shown(analysis) as window:
         assert window.session.state.review == log.review
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
     file.unlink()
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
@@ -278,10 +278,10 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
 ):
     with shown(analysis) as window:
         with full_disk(monkeypatch):
-            window.session.mark(ReviewState.REJECTED)
+            window.session.decide(ReviewState.REJECTED)
         assert not window.saver.all_saved
         assert "full disk" in window.session.state.problem.found
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
         assert window.saver.all_saved
         assert window.session.state.problem is None
     with shown(analysis) as window:
@@ -308,7 +308,7 @@ def test_what_a_full_disk_refused_is_stored_when_the_study_is_left(
     """After a signature there is no next decision: decision and signature were lost."""
     with shown(analysis) as window:
         with full_disk(monkeypatch):
-            window.session.mark(ReviewState.REJECTED)
+            window.session.decide(ReviewState.REJECTED)
         assert "when you leave the study" in window.session.state.problem.next_step
         if how == "next":
             window.session.suspend()
@@ -326,18 +326,18 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
     with shown(analysis) as window:
         assert window.saver.may_leave()
         with full_disk(monkeypatch):
-            window.session.mark(ReviewState.REJECTED)
+            window.session.decide(ReviewState.REJECTED)
             assert not window.saver.may_leave()
             assert "would be lost" in window.session.state.message
             assert window.saver.may_leave()
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
         with full_disk(monkeypatch):
-            window.session.mark(ReviewState.REJECTED)
+            window.session.decide(ReviewState.REJECTED)
             assert not window.saver.may_leave(), "the warning was of an earlier decision"
         assert window.saver.may_leave()
         assert window.session.state.problem is None
         with full_disk(monkeypatch):
-            window.session.mark(ReviewState.DEFERRED)
+            window.session.decide(ReviewState.DEFERRED)
             window.session.close()
         assert "decide again on what was left" in window.session.state.problem.next_step
 
@@ -358,7 +358,7 @@ def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_ther
     assert turn.database.read(turn.key).acts == ()
     session.analysed(FakeResult(analysis), overlays_of(analysis))
     session.go_to_candidate(1)
-    session.mark(ReviewState.ACCEPTED)
+    session.decide(ReviewState.ACCEPTED)
     assert window.saver.all_saved
     stored = turn.database.read(turn.key).acts
     assert [act.act for act in stored] == [ReviewAct.BEGIN, ReviewAct.DECIDE]
@@ -369,7 +369,7 @@ def saved_with(analysis, *states):  # noqa: F811
     """Return the analysis as a saved result, reviewed."""
     log = ReviewLog()
     for state in states:
-        log.mark(analysis.findings.candidates[0].tracking_uid, state)
+        log.decide(analysis.findings.candidates[0].tracking_uid, state)
     return replace(analysis, review=log.review)
 
 
@@ -380,7 +380,7 @@ def test_decisions_after_a_result_was_saved_are_shown_with_it_again(
     saved = saved_with(analysis, ReviewState.REJECTED)
     with shown(saved) as window:
         assert window.message == ""
-        window.session.mark(ReviewState.ACCEPTED)  # and the window is killed
+        window.session.decide(ReviewState.ACCEPTED)  # and the window is killed
     with shown(saved) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
         assert "restored" in window.message
@@ -393,7 +393,7 @@ def test_each_of_two_results_of_one_study_goes_on_with_its_own_decisions(
     one, two = (saved_with(analysis, s) for s in (ReviewState.REJECTED, ReviewState.DEFERRED))
     for result in (one, two):
         with shown(result) as window:
-            window.session.mark(ReviewState.ACCEPTED)
+            window.session.decide(ReviewState.ACCEPTED)
     for result in (one, two):
         with shown(result) as window:
             assert decided(window) == [result.review.events[0].state, ReviewState.ACCEPTED]
@@ -405,7 +405,7 @@ def test_decisions_that_do_not_continue_a_result_are_kept_aside(
     tmp_path,
 ):
     with shown(analysis) as window:
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
     with shown(saved_with(analysis, ReviewState.REJECTED)) as window:
         assert decided(window) == [ReviewState.REJECTED]
         assert "saved in" in window.message
@@ -416,7 +416,7 @@ def test_decisions_that_do_not_continue_a_result_are_kept_aside(
 def test_decisions_of_other_weights_are_not_taken_for_these(analysis, own):  # noqa: F811
     engine = replace(analysis.run.engine, weights_sha256="0" * 64)
     with shown(replace(analysis, run=replace(analysis.run, engine=engine))) as window:
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
     with shown(saved_with(analysis, ReviewState.REJECTED)) as window:
         assert decided(window) == [ReviewState.REJECTED]
         assert window.message == ""
@@ -444,7 +444,7 @@ def test_a_case_that_a_reader_study_has_twice_is_read_anew(
         turn = ExpectedRead(database, ReadKey(case, "A. Reader", 1), unaided_first=False)
         with shown(analysis, turn) as window:
             assert decided(window) == []
-            window.session.mark(ReviewState.REJECTED)
+            window.session.decide(ReviewState.REJECTED)
             owners = window.current.decision_owner()
         assert case in owners
     turn = ExpectedRead(database, ReadKey("a", "A. Reader", 1), unaided_first=False)
@@ -455,9 +455,9 @@ def test_a_case_that_a_reader_study_has_twice_is_read_anew(
 def test_a_removed_folder_loses_no_decision(analysis, own, tmp_path):  # noqa: F811
     """SQLite goes on writing into a file that has no name any more."""
     with shown(analysis) as window:
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
         shutil.rmtree(tmp_path / "own")
-        window.session.mark(ReviewState.REJECTED)
+        window.session.decide(ReviewState.REJECTED)
         assert window.saver.all_saved
         assert window.session.state.problem is None
     with shown(analysis) as window:
@@ -466,13 +466,13 @@ def test_a_removed_folder_loses_no_decision(analysis, own, tmp_path):  # noqa: F
 
 def test_a_list_that_vanished_is_reported_and_left(analysis, own, tmp_path):  # noqa: F811
     with shown(analysis, listed(tmp_path / "list")) as window:
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
         (tmp_path / "list").rename(tmp_path / "unmounted")
-        window.session.mark(ReviewState.REJECTED)
+        window.session.decide(ReviewState.REJECTED)
         assert not window.saver.all_saved
         assert "vanished" in window.session.state.problem.found
         (tmp_path / "unmounted").rename(tmp_path / "list")
-        window.session.mark(ReviewState.DEFERRED)
+        window.session.decide(ReviewState.DEFERRED)
         assert window.saver.all_saved
         shutil.rmtree(tmp_path / "list")
 
@@ -488,7 +488,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     made = ReadController(session)
     session.analysed(FakeResult(analysis), overlays_of(analysis))
     session.go_to_candidate(2)
-    session.mark(ReviewState.ACCEPTED)
+    session.decide(ReviewState.ACCEPTED)
     shown = session.state.analysis
     own = [c.tracking_uid for c in shown.findings.candidates]
     names = dict(zip(own, reversed(own), strict=True))  # of the worst kind: exchanged
@@ -504,7 +504,7 @@ def test_decisions_after_a_comparison_come_back_with_the_result_as_it_was(
     )
     session.settle(ReviewLog(after.review), after, session.state.overlays)
     session.go_to_candidate(1)
-    session.mark(ReviewState.DEFERRED)
+    session.decide(ReviewState.DEFERRED)
     found, _ = made.decision_log.recovered(analysis)
     assert [found.state_of(uid) for uid in own] == [ReviewState.DEFERRED, ReviewState.ACCEPTED]
     made.release()
@@ -599,9 +599,9 @@ def test_a_look_that_cannot_be_recorded_does_not_keep_the_study_closed(
 def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):  # noqa: F811
     """The second one's first decision replaced all that was decided, and signed, in the first."""
     with shown(analysis) as first, shown(analysis) as second:
-        first.session.mark(ReviewState.ACCEPTED)
+        first.session.decide(ReviewState.ACCEPTED)
         second.session.go_to_candidate(2)
-        second.session.mark(ReviewState.REJECTED)
+        second.session.decide(ReviewState.REJECTED)
         assert "Another window decided on this study too" in second.session.state.message
         assert first.saver.all_saved
         assert second.saver.all_saved
@@ -611,12 +611,12 @@ def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):
 
 def test_each_decision_tells_of_another_window_not_only_the_first(analysis, own):  # noqa: F811
     with shown(analysis) as first, shown(analysis) as second:
-        first.session.mark(ReviewState.ACCEPTED)
+        first.session.decide(ReviewState.ACCEPTED)
         assert not first.session.state.message.startswith("Another window")
         second.session.go_to_candidate(2)
-        second.session.mark(ReviewState.REJECTED)
+        second.session.decide(ReviewState.REJECTED)
         assert first.decision_log.decided_elsewhere(analysis)
-        first.session.mark(ReviewState.REJECTED)
+        first.session.decide(ReviewState.REJECTED)
         assert "Another window decided on this study too" in first.session.state.message
     with shown(analysis) as again:
         assert not again.decision_log.decided_elsewhere(analysis)
@@ -626,18 +626,18 @@ def test_a_window_alone_is_never_told_of_another(analysis, own, tmp_path):  # no
     for turn in (None, listed(tmp_path / "list"), None):
         with shown(analysis, turn) as window:
             for state in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.ACCEPTED):
-                window.session.mark(state)
+                window.session.decide(state)
                 assert "Another window" not in window.session.state.message
             window.session.go_to_candidate(2)
-            window.session.mark(ReviewState.ACCEPTED)
+            window.session.decide(ReviewState.ACCEPTED)
             assert not window.decision_log.decided_elsewhere(analysis)
 
 
 def test_a_list_hears_of_decisions_in_a_window_without_it(analysis, own, tmp_path):  # noqa: F811
     with shown(analysis, listed(tmp_path / "list")) as first, shown(analysis) as second:
-        first.session.mark(ReviewState.ACCEPTED)
+        first.session.decide(ReviewState.ACCEPTED)
         second.session.go_to_candidate(2)
-        second.session.mark(ReviewState.REJECTED)
+        second.session.decide(ReviewState.REJECTED)
         assert first.decision_log.decided_elsewhere(analysis)
 
 
@@ -716,11 +716,11 @@ def test_a_decision_on_another_result_says_that_it_reopens_the_signed_read(
         result = SimpleNamespace(analysis=other, trace=None, engine=None)
         session.analysed(result, overlays_of(other))
         session.go_to_candidate(1)
-        session.mark(ReviewState.ACCEPTED)
+        session.decide(ReviewState.ACCEPTED)
         assert not window.read_session.is_signed
         assert "in review again" in session.state.message
         session.notify("")
-        session.mark(ReviewState.REJECTED)
+        session.decide(ReviewState.REJECTED)
         assert session.state.message == ""
         signing.sign("nothing further seen", "A. Reader")
         signing.withdraw("a mistake")
@@ -730,10 +730,10 @@ def test_a_decision_on_another_result_says_that_it_reopens_the_signed_read(
 def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypatch):  # noqa: F811
     """The copied log is the reader's own, no other window's."""
     with shown(analysis) as window:
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
         window.name_reader("A. Reader")
         assert not window.decision_log.decided_elsewhere(analysis)
-        window.session.mark(ReviewState.REJECTED)
+        window.session.decide(ReviewState.REJECTED)
         assert not window.decision_log.decided_elsewhere(analysis)
         assert "Another window" not in window.session.state.message
 
@@ -743,10 +743,10 @@ def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # 
         signing = ReviewController(first.session, None, SimpleNamespace(), first)
         for at in (1, 2):
             first.session.go_to_candidate(at)
-            first.session.mark(ReviewState.ACCEPTED)
+            first.session.decide(ReviewState.ACCEPTED)
         assert signing.what_is_signed() == "nothing further seen"
         second.session.go_to_candidate(2)
-        second.session.mark(ReviewState.REJECTED)
+        second.session.decide(ReviewState.REJECTED)
         assert signing.what_is_signed() == ""
         assert "open it again to see all, then sign" in first.session.state.message
     with shown(analysis) as again:
@@ -768,8 +768,8 @@ def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  
     with shown(analysis) as window:
         log = window.session.log()
         log.place_diameters(first, DIAMETERS)
-        log.mark(second, ReviewState.ACCEPTED, reason="seen", prompts=(asked,))
-        log.mark(first, ReviewState.ACCEPTED)
+        log.decide(second, ReviewState.ACCEPTED, reason="seen", prompts=(asked,))
+        log.decide(first, ReviewState.ACCEPTED)
         log.undo()
         log.redo()
         log.sign_response(SIGNED)
@@ -780,6 +780,6 @@ def test_what_is_rounded_when_it_is_stored_is_no_other_windows(analysis, own):  
         signing = ReviewController(window.session, None, SimpleNamespace(), window)
         assert signing.what_is_signed()
         window.name_reader("A. Reader")
-        window.session.mark(ReviewState.REJECTED)
+        window.session.decide(ReviewState.REJECTED)
         acts = [act.act for act in window.decision_log._own_log.read.acts]
         assert ReviewAct.TAKE_OVER not in acts, "the same decisions were stored twice"

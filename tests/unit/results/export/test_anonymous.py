@@ -192,9 +192,9 @@ def redrawn(analysis):
     added[2:5, 2:5, 2:5] = 2
     prompts = (PromptRound(PromptKind.POINT, ((3, 3, 3),), (), Region.WT, 2, 4.5),)
     log = ReviewLog(analysis.review)
-    log.mark(first.tracking_uid, ReviewState.EDITED, reader=f"Dr. {NAME}",
+    log.decide(first.tracking_uid, ReviewState.EDITED, reader=f"Dr. {NAME}",
              outline=outline_of(first.tracking_uid, smaller), prompts=prompts)  # fmt: skip
-    log.mark(second.tracking_uid, ReviewState.REJECTED, reader=f"Dr. {NAME}", reason=NAME)
+    log.decide(second.tracking_uid, ReviewState.REJECTED, reader=f"Dr. {NAME}", reason=NAME)
     log.add(
         outline_of(ADDED, added), DrawingMethod.SEMIAUTOMATIC, reader=f"Dr. {NAME}", prompts=prompts
     )

@@ -52,11 +52,11 @@ def reviewed(analysis):
     """The first candidate accepted, the second drawn anew, and the study signed."""
     first, second = analysis.findings.candidates
     log = ReviewLog()
-    log.mark(first.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    log.decide(first.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
     drawn = analysis.volumes.labels.data * (analysis.findings.components == second.id)
     outline = Outline(second.tracking_uid, (0, 0, 0), drawn.astype(np.uint8))
-    log.mark(second.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
-    log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
+    log.decide(second.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
+    log.decide(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
     return replace(analysis, review=replace(log.review, unaided=(ALONE,)))
 
 
@@ -184,8 +184,8 @@ def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
     """A clock that was ahead when the reader decided made the next outline a confirmed one."""
     first, second = (one.tracking_uid for one in analysis.findings.candidates)
     log = ReviewLog(outlines=cached_outline_digests(analysis))
-    log.mark(first, ReviewState.ACCEPTED)
-    log.mark(second, ReviewState.ACCEPTED)
+    log.decide(first, ReviewState.ACCEPTED)
+    log.decide(second, ReviewState.ACCEPTED)
     log.sign("nothing further", reader="A. Reader")
     save(replace(analysis, review=log.review), tmp_path / "out")
     again = parts_exchanged(analysis, started)
@@ -197,7 +197,7 @@ def test_what_a_reader_saw_needs_no_clock(analysis, tmp_path, started):
         False,
     ]
     accepted = ReviewLog(saved.review, cached_outline_digests(again))
-    accepted.mark(first, ReviewState.ACCEPTED)
+    accepted.decide(first, ReviewState.ACCEPTED)
     signed = ReviewLog(saved.review, cached_outline_digests(again))
     signed.sign("nothing further", reader="A. Reader")
     for confirmed in (accepted.review, signed.review):
@@ -213,9 +213,9 @@ def test_an_act_that_is_undone_restores_which_outline_was_seen(analysis):
     before, now = (outlines_of(one)[first] for one in (analysis, again))
     assert before != now
     log = ReviewLog(outlines=cached_outline_digests(analysis))
-    log.mark(first, ReviewState.ACCEPTED)
+    log.decide(first, ReviewState.ACCEPTED)
     log = ReviewLog(log.review, cached_outline_digests(again))
-    log.mark(first, ReviewState.REJECTED)
+    log.decide(first, ReviewState.REJECTED)
     log.undo()
     log.place_diameters(first, None)
     log.undo()
@@ -304,7 +304,7 @@ def test_an_unaided_read_without_a_decision_is_never_lost(analysis, tmp_path):
     save(analysis, tmp_path / "out")
     assert store.load(tmp_path / "out").unaided == (ALONE,)
     log = ReviewLog()
-    log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
+    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
     save(replace(analysis, review=log.review), tmp_path / "out")
     found = store.load(tmp_path / "out")
     assert (found.unaided, found.events) == ((ALONE,), log.review.events)
@@ -334,7 +334,7 @@ def test_a_damaged_review_is_kept_beside_and_named(analysis, reviewed, tmp_path)
 def test_a_review_that_goes_on_is_not_copied(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
     log = ReviewLog(reviewed.review)
-    log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
+    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
     save(replace(analysis, review=log.review), tmp_path / "out")
     assert store.load(tmp_path / "out") == log.review
     assert not (tmp_path / "out" / KEPT).exists()
@@ -388,7 +388,7 @@ def test_an_edit_that_lies_in_others_leaves_the_candidate_its_outline(analysis):
     drawn = (analysis.findings.components == first.id).astype(np.uint8) * np.uint8(2)
     log = ReviewLog()
     outline = Outline(second.tracking_uid, (0, 0, 0), drawn)
-    log.mark(second.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
+    log.decide(second.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
     shown = applied(replace(analysis, review=log.review)).findings
     np.testing.assert_array_equal(shown.components, analysis.findings.components)
     assert shown.candidates == analysis.findings.candidates

@@ -448,8 +448,8 @@ def test_a_name_that_runs_to_the_left_does_not_reorder_the_id_beside_it(named, n
 def test_a_readers_name_that_runs_to_the_left_does_not_reorder_the_time_beside_it(named):
     """The day of a decision was displayed from its end, 05-01-2026."""
     log, (first, *_) = ReviewLog(), named.findings.candidates
-    log.mark(first.tracking_uid, ReviewState.REJECTED, reason="كبير 12-34", reader="محمد")
-    log.mark(first.tracking_uid, ReviewState.DEFERRED, reason="", reader="שרה")
+    log.decide(first.tracking_uid, ReviewState.REJECTED, reason="كبير 12-34", reader="محمد")
+    log.decide(first.tracking_uid, ReviewState.DEFERRED, reason="", reader="שרה")
     log.undo(reader="שרה")
     log.sign("كبير 12-34.", reader="محمد")
     html = report_html(replace(named, review=log.review))

@@ -52,7 +52,7 @@ def test_the_json_holds_the_contracts_fields(make):
 def test_the_row_names_who_decided_not_who_measured_afterwards(make):
     analysis, ends = make(), ((1.0, 2.0, 3.0), (9.0, 2.0, 3.0))
     uid, log = analysis.findings.candidates[0].tracking_uid, ReviewLog()
-    log.mark(uid, ReviewState.ACCEPTED, reader="A", reason="ring")
+    log.decide(uid, ReviewState.ACCEPTED, reader="A", reason="ring")
     decided = log.review.events[-1]
     log.place_diameters(uid, (ends, ends), reader="B")
     row = findings_json(replace(analysis, review=log.review))["candidates"][0]["review"]

@@ -125,10 +125,10 @@ def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tm
     analysis = analysed()
     log = ReviewLog()
     for candidate in analysis.findings.candidates:
-        log.mark(candidate.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+        log.decide(candidate.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
     mine = Outline("2.25.77", (3, 4, 5), np.full((2, 3, 2), Label.ENHANCING, np.uint8))
     log.add(mine, drawn, reader="A. Reader", reason="missed")
-    log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further seen")
+    log.decide(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further seen")
     analysis = applied(replace(analysis, review=log.review))
     again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
     np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
@@ -148,7 +148,7 @@ def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tm
     log = ReviewLog(again.review)
     log.withdraw("a correction", reader="A. Reader")
     smaller = Outline("2.25.77", (3, 4, 5), mine.labels[:1])
-    log.mark("2.25.77", ReviewState.EDITED, reader="A. Reader", outline=smaller)
+    log.decide("2.25.77", ReviewState.EDITED, reader="A. Reader", outline=smaller)
     edited = applied(replace(again, review=log.review)).findings
     (corrected,) = (c for c in edited.candidates if c.tracking_uid == "2.25.77")
     assert (corrected.source, corrected.drawn) == (Source.READER, drawn)  # not the network's now
@@ -206,7 +206,7 @@ def test_an_outline_that_was_sent_edited_is_not_said_to_be_what_the_network_drew
         labels[tuple(np.argwhere(labels)[:3].T)] = 0
         log = ReviewLog(analysis.review)
         outline = Outline(candidate.tracking_uid, (0, 0, 0), labels.copy())
-        log.mark(candidate.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
+        log.decide(candidate.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
         edited = applied(replace(analysis, review=log.review))
         notices += [words for words in edited.findings.notices if "redrawn" in words]
         if n == 0:
@@ -221,8 +221,8 @@ def test_candidates_keep_their_numbers(analysed, tmp_path):
     analysis = analysed()
     first, second = analysis.findings.candidates
     log = ReviewLog()
-    log.mark(first.tracking_uid, ReviewState.REJECTED, reader="A. Reader")
-    log.mark(second.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    log.decide(first.tracking_uid, ReviewState.REJECTED, reader="A. Reader")
+    log.decide(second.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
     mine = Outline("2.25.77", (3, 4, 5), np.full((2, 3, 2), Label.OEDEMA, np.uint8))
     log.add(mine, DrawingMethod.MANUAL, reader="A. Reader", reason="missed")
     analysis = applied(replace(analysis, review=log.review))
@@ -543,8 +543,8 @@ def test_a_segmentation_without_its_report_says_what_the_network_did_not_outline
     network, edited = analysis.findings.candidates
     hand = Outline("2.25.1", (1, 1, 1), np.full((2, 2, 2), Label.OEDEMA, np.uint8))
     log = ReviewLog()
-    log.mark(network.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
-    log.mark(edited.tracking_uid, ReviewState.EDITED, reader="A. Reader")
+    log.decide(network.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    log.decide(edited.tracking_uid, ReviewState.EDITED, reader="A. Reader")
     log.add(hand, DrawingMethod.MANUAL, reader="A. Reader")
     DicomExporter().write(applied(replace(analysis, review=log.review)), tmp_path)
     sent = tmp_path / "dicom" / "seg.dcm"

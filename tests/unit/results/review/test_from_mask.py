@@ -163,7 +163,7 @@ def test_parts_unknown_in_a_mask_stay_unknown_when_its_outline_is_corrected(
     labels[: round(found.prepared.native.to_voxel(candidate.centroid_mm)[0])] = 0
     log = ReviewLog(found.review)
     whole = Outline(candidate.tracking_uid, (0, 0, 0), labels)
-    log.mark(candidate.tracking_uid, ReviewState.EDITED, reader="A", outline=whole)
+    log.decide(candidate.tracking_uid, ReviewState.EDITED, reader="A", outline=whole)
     edited = applied(replace(found, review=log.review))
     (redrawn,) = (c for c in edited.findings.candidates if c.id == candidate.id)
     assert redrawn.source is Source.SEGMENTATION  # it was called the network's
@@ -174,7 +174,7 @@ def test_parts_unknown_in_a_mask_stay_unknown_when_its_outline_is_corrected(
     assert (redrawn.volume_ml[Region.TC], redrawn.volume_ml[Region.ET]) == (None, None)
     assert (redrawn.rano_measurable, redrawn.peak_mm) == (None, None)
     parted = np.where(labels > 0, np.uint8(Label.ENHANCING), np.uint8(0))
-    log.mark(
+    log.decide(
         candidate.tracking_uid,
         ReviewState.EDITED,
         reader="A",

@@ -28,7 +28,7 @@ class _Model:
     def __init__(self):
         self.decisions, self.at = [], 0
 
-    def mark(self, uid, state):
+    def decide(self, uid, state):
         self.decisions[self.at :] = [(uid, state)]
         self.at += 1
 
@@ -50,7 +50,7 @@ def _play(log, model, sequence):
         elif act == "redo":
             log.redo(), model.redo()
         else:
-            log.mark(*act), model.mark(*act)
+            log.decide(*act), model.decide(*act)
     return {uid: model.state_of(uid) for uid in UIDS}
 
 
@@ -85,8 +85,8 @@ def test_it_only_grows(sequence):
 
 def test_an_undo_stays_on_the_record():
     log = ReviewLog()
-    log.mark("1.1", ReviewState.ACCEPTED, reader="A", reason="ring")
-    log.mark("1.1", ReviewState.REJECTED, reader="A", reason="vessel")
+    log.decide("1.1", ReviewState.ACCEPTED, reader="A", reason="ring")
+    log.decide("1.1", ReviewState.REJECTED, reader="A", reason="vessel")
     log.undo()
     last = log.review.events[-1]
     assert (last.act, last.state, last.reason) == (ReviewAct.UNDO, ReviewState.ACCEPTED, "ring")
@@ -114,14 +114,14 @@ def test_an_undo_stays_on_the_record():
 def test_the_decision_is_of_the_reader_who_made_it(acts_of_b, who):
     """Who placed diameters, or undid a later decision, was named as who had decided."""
     log = ReviewLog()
-    log.mark("1.1", ReviewState.ACCEPTED, reader="A", reason="ring")
+    log.decide("1.1", ReviewState.ACCEPTED, reader="A", reason="ring")
     log = ReviewLog(log.review)
     for number, act in enumerate(acts_of_b):
         match act:
             case "accept":
-                log.mark("1.1", ReviewState.ACCEPTED, reader="B", reason="ring")
+                log.decide("1.1", ReviewState.ACCEPTED, reader="B", reason="ring")
             case "reject":
-                log.mark("1.1", ReviewState.REJECTED, reader="B")
+                log.decide("1.1", ReviewState.REJECTED, reader="B")
             case "undo":
                 log.undo(reader="B")
             case "redo":
@@ -139,8 +139,8 @@ def test_the_decision_is_of_the_reader_who_made_it(acts_of_b, who):
 def test_an_undo_whose_act_is_not_there_takes_no_decision_away():
     """Half of an undone merge may be of a candidate that another result does not have."""
     log = ReviewLog()
-    log.mark("1.1", ReviewState.REJECTED, reader="A")
-    log.mark("1.1", ReviewState.ACCEPTED, reader="B")
+    log.decide("1.1", ReviewState.REJECTED, reader="A")
+    log.decide("1.1", ReviewState.ACCEPTED, reader="B")
     stray = ReviewEvent("1.2", ReviewState.UNREVIEWED, "B", "", act=ReviewAct.UNDO)
     review = Review((*log.review.events, stray))
     assert review.decision_of("1.1") == log.review.events[-1]
@@ -150,7 +150,7 @@ def test_an_undo_whose_act_is_not_there_takes_no_decision_away():
 def test_times_are_utc_and_do_not_go_back():
     log = ReviewLog()
     for _ in range(3):
-        log.mark("1.1", ReviewState.DEFERRED)
+        log.decide("1.1", ReviewState.DEFERRED)
     times = [e.time for e in log.review.events]
     assert times == sorted(times)
     assert all(t.endswith("Z") for t in times)
@@ -158,12 +158,12 @@ def test_times_are_utc_and_do_not_go_back():
 
 def test_a_state_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="maybe"):
-        ReviewLog().mark("1.1", "maybe")
+        ReviewLog().decide("1.1", "maybe")
 
 
 def signed():
     log = ReviewLog()
-    log.mark("1.1", ReviewState.ACCEPTED, reader="A")
+    log.decide("1.1", ReviewState.ACCEPTED, reader="A")
     log.sign("nothing further seen", reader="A")
     return log
 
@@ -215,9 +215,9 @@ def test_a_signature_that_an_earlier_version_undid_is_not_undone_again():
 def test_a_reason_that_no_reader_wrote_is_refused():
     """Five million characters kept the report's layout busy for ten minutes and more."""
     log = ReviewLog()
-    log.mark("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * MAX_REASON)
+    log.decide("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * MAX_REASON)
     with pytest.raises(UnusableInputError, match="reason of 5000000 characters"):
-        log.mark("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * 5_000_000)
+        log.decide("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * 5_000_000)
     assert len(log.review.events) == 1
 
 
@@ -229,12 +229,12 @@ def _ball(uid, size):
 def test_a_merge_is_taken_over_whole_or_not_at_all(known, left):
     """Half of it lost the outlined volume of the other half."""
     log = ReviewLog()
-    log.mark("1.1", ReviewState.ACCEPTED)
-    log.mark("1.2", ReviewState.REJECTED)
+    log.decide("1.1", ReviewState.ACCEPTED)
+    log.decide("1.2", ReviewState.REJECTED)
     with log.one_act():
-        log.mark("1.1", ReviewState.EDITED, outline=_ball("1.1", 5))
-        log.mark("1.2", ReviewState.EDITED, outline=Outline.empty("1.2"))
-    log.mark("1.1", ReviewState.ACCEPTED)  # of the merged outline
+        log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 5))
+        log.decide("1.2", ReviewState.EDITED, outline=Outline.empty("1.2"))
+    log.decide("1.1", ReviewState.ACCEPTED)  # of the merged outline
     kept = log.review.restricted_to({"1.1", "1.2"} if known == "both" else {known})
     assert len(kept.events) == left
     assert kept.events == tuple(e for e in log.review.events if e in kept.events)
@@ -244,9 +244,9 @@ def test_a_merge_is_taken_over_whole_or_not_at_all(known, left):
 def test_what_a_split_that_is_left_out_added_is_left_out_too():
     log = ReviewLog()
     with log.one_act():
-        log.mark("1.1", ReviewState.EDITED, outline=_ball("1.1", 4))
+        log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 4))
         log.add(_ball("9.1", 2), DrawingMethod.MANUAL)
-    log.mark("9.1", ReviewState.REJECTED)
+    log.decide("9.1", ReviewState.REJECTED)
     log.add(_ball("9.2", 3), DrawingMethod.MANUAL)
     assert log.review.restricted_to({"1.1"}) == log.review
     assert [e.tracking_uid for e in log.review.restricted_to({"1.7"}).events] == ["9.2"]

@@ -33,8 +33,8 @@ def written(folder, lesions, seed=0):
     plain = make_analysis(head, study)
     log = ReviewLog()
     for candidate in plain.findings.candidates:
-        log.mark(candidate.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
-    log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
+        log.decide(candidate.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    log.decide(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
     analysis = replace(plain, review=log.review)
     save(analysis, folder / "out")
     return folder / "out"

@@ -119,7 +119,7 @@ def test_a_decision_made_later_puts_a_signed_response_out_of_date(
     """The lesion was undecided when the response was signed, of which the proposal depends."""
     uid = plain.findings.candidates[0].tracking_uid
     log = ReviewLog(measured.review)
-    log.mark(uid, ReviewState.ACCEPTED, reader="A. Reader")
+    log.decide(uid, ReviewState.ACCEPTED, reader="A. Reader")
     accepted = applied(replace(plain, review=log.review))
     assert accepted.response_outdated
     lesions = tuple(
@@ -144,7 +144,7 @@ def test_a_cavity_outlined_later_puts_a_signed_response_out_of_date(
     """What is gone may have been removed: no response is proposed then."""
     log = ReviewLog(measured.review)
     labels = np.full((2, 2, 2), Label.CAVITY, np.uint8)
-    log.mark(
+    log.decide(
         CAVITY, ReviewState.EDITED, reader="A. Reader", outline=Outline(CAVITY, (1, 1, 1), labels)
     )
     after = applied(replace(plain, review=log.review))
@@ -233,10 +233,10 @@ def test_the_sentence_names_the_slice_of_the_readers_diameters(
 def test_decisions_and_undo_leave_the_diameters_that_held(plain: Analysis) -> None:
     uid = plain.findings.candidates[0].tracking_uid
     log = ReviewLog()
-    log.mark(uid, ReviewState.ACCEPTED, reason="seen")
+    log.decide(uid, ReviewState.ACCEPTED, reason="seen")
     log.place_diameters(uid, ENDS)
     assert (log.review.state_of(uid), log.review.of(uid).reason) == (ReviewState.ACCEPTED, "seen")
-    log.mark(uid, ReviewState.REJECTED)
+    log.decide(uid, ReviewState.REJECTED)
     assert log.review.diameters_of(uid) == ENDS
     log.undo()
     log.undo()

@@ -167,7 +167,7 @@ def test_an_edited_outline_comes_back_and_can_still_be_taken_back(closed, tmp_pa
     half[:, : round(float(np.argwhere(mine)[:, 1].mean()))] = 0
     log = ReviewLog(analysis.review)
     outline = Outline(candidate.tracking_uid, (0, 0, 0), half)
-    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    log.decide(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
     save(replace(analysis, review=log.review), tmp_path / "out")
     written = nib.load(tmp_path / "out" / "candidates.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj) == candidate.id, half > 0)
@@ -212,7 +212,7 @@ def test_doubtful_parts_are_those_of_the_edited_outlines_and_come_back_with_an_u
     labels[tuple(cut.T)] = 0
     log = ReviewLog(analysis.review)
     outline = Outline(candidate.tracking_uid, (0, 0, 0), labels)
-    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    log.decide(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
     save(replace(analysis, review=log.review), tmp_path / "out")
 
     def doubts(result):

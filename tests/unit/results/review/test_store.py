@@ -24,8 +24,8 @@ def analysis(tmp_path_factory):
     plain = make_analysis(patient, study)
     log = ReviewLog()
     uid = plain.findings.candidates[0].tracking_uid
-    log.mark(uid, ReviewState.ACCEPTED, reader="Ä. Reader", reason="ring\n=1+1 <b>")
-    log.mark(uid, ReviewState.REJECTED)
+    log.decide(uid, ReviewState.ACCEPTED, reader="Ä. Reader", reason="ring\n=1+1 <b>")
+    log.decide(uid, ReviewState.REJECTED)
     log.undo()
     return replace(plain, review=log.review)
 
@@ -45,7 +45,7 @@ def edited(analysis):
     labels[1, 1:3, 2] = 3
     log = ReviewLog(analysis.review)
     outline = Outline(candidate.tracking_uid, (2, 0, 7), labels)
-    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    log.decide(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
     return replace(analysis, review=log.review)
 
 

@@ -61,7 +61,7 @@ READINGS = textwrap.dedent(
             elif number % 5 == 3:
                 uid = candidate.tracking_uid
                 log = ReviewLog(read_session.review)
-                log.mark(uid, ReviewState.ACCEPTED, reader="A. Reader", reason=str(number))
+                log.decide(uid, ReviewState.ACCEPTED, reader="A. Reader", reason=str(number))
                 read_session.store_decisions(log.review, {uid: (number, 0, 0)})
             elif number % 5 == 4:
                 drawn[number // 5] = 1

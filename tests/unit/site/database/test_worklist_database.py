@@ -212,8 +212,8 @@ RESPONSE = SignedResponse(
 def made():
     """A review with every kind of decision."""
     log = ReviewLog()
-    log.mark("1.1", ReviewState.REJECTED, reader="A. Reader", reason="a vessel")
-    log.mark("1.2", ReviewState.EDITED, reader="A. Reader", outline=outline("1.2", 4))
+    log.decide("1.1", ReviewState.REJECTED, reader="A. Reader", reason="a vessel")
+    log.decide("1.2", ReviewState.EDITED, reader="A. Reader", outline=outline("1.2", 4))
     log.add(outline("2.25.7", 3), DrawingMethod.MANUAL, reader="A. Reader")
     log.undo()
     log.redo()

@@ -69,8 +69,8 @@ def saved(tmp_path):
     analysis = make_analysis(patient, write_study(patient, tmp_path / "images"))
     log = ReviewLog()
     first, second = (one.tracking_uid for one in analysis.findings.candidates)
-    log.mark(first, ReviewState.ACCEPTED, reader="A")
-    log.mark(second, ReviewState.REJECTED, reader="A",
+    log.decide(first, ReviewState.ACCEPTED, reader="A")
+    log.decide(second, ReviewState.REJECTED, reader="A",
              outline=Outline(second, (3, 3, 3), np.full((2, 2, 2), 2, np.uint8)))  # fmt: skip
     log.add(Outline("2.25.77", (9, 9, 9), np.full((3, 3, 3), 2, np.uint8)), DrawingMethod.MANUAL)
     log.sign("nothing further seen", reader="A")
@@ -102,8 +102,8 @@ def test_what_is_followed_is_what_the_network_found_not_what_readers_made_of_it(
     assert len(analysis.candidates) == 2
     both = np.where(analysis.components > 0, 2, 0).astype(np.uint8)
     with log.one_act():
-        log.mark(first, ReviewState.EDITED, reader="A", outline=Outline(first, (0, 0, 0), both))
-        log.mark(second, ReviewState.EDITED, reader="A", outline=Outline.empty(second))
+        log.decide(first, ReviewState.EDITED, reader="A", outline=Outline(first, (0, 0, 0), both))
+        log.decide(second, ReviewState.EDITED, reader="A", outline=Outline.empty(second))
     study = open_study(tmp_path / "images")
     patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
     made = make_analysis(patient, study)
@@ -255,14 +255,14 @@ def test_who_undid_or_measured_has_no_verdict_of_their_own(tmp_path):
     """Diameters by C counted as an edit of C's, and B had accepted what B only undid."""
     first, second, third = (f"2.25.1.{n}" for n in range(3))
     log = ReviewLog()
-    log.mark(first, ReviewState.ACCEPTED, reader="A")
-    log.mark(first, ReviewState.REJECTED, reader="A")
+    log.decide(first, ReviewState.ACCEPTED, reader="A")
+    log.decide(first, ReviewState.REJECTED, reader="A")
     log.undo(reader="B")
-    log.mark(second, ReviewState.REJECTED, reader="A", reason="vessel")
+    log.decide(second, ReviewState.REJECTED, reader="A", reason="vessel")
     ends = (((0.0, 0.0, 0.0), (9.0, 0.0, 0.0)), ((4.0, 1.0, 0.0), (4.0, -1.0, 0.0)))
     log.place_diameters(second, ends, reader="C")
     log.place_diameters(third, ends, reader="C")
-    log.mark(third, ReviewState.ACCEPTED, reader="B")
+    log.decide(third, ReviewState.ACCEPTED, reader="B")
     log.undo(reader="A")
     log.redo(reader="C")
     result(tmp_path, 1, [[], [], []])
@@ -276,9 +276,9 @@ def test_who_undid_or_measured_has_no_verdict_of_their_own(tmp_path):
 
 def test_an_undo_in_one_copy_takes_back_no_decision_of_another(tmp_path):
     log = ReviewLog()
-    log.mark("2.25.1.0", ReviewState.ACCEPTED, reader="A")
+    log.decide("2.25.1.0", ReviewState.ACCEPTED, reader="A")
     other = ReviewLog()
-    other.mark("2.25.1.0", ReviewState.REJECTED, reader="B")
+    other.decide("2.25.1.0", ReviewState.REJECTED, reader="B")
     log.undo(reader="A")
     for name, one in (("here", log), ("there", other)):
         result(tmp_path / name, 1, [[]])

@@ -59,7 +59,7 @@ def saved(tmp_path_factory):
     analysis = make_analysis(patient, study)
     save(analysis, place / "before")
     log = ReviewLog()
-    log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
+    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
     reviewed = replace(analysis, review=log.review)
     save(reviewed, place / "after")
     shutil.copytree(place / "before", place / "both")

@@ -100,13 +100,13 @@ def reviewed(place, name, seed, decide, sha256):
 
 
 def sign(log):
-    log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
+    log.decide(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
 
 
 def decide_all(state):
     def decide(log, candidates):
         for one in candidates:
-            log.mark(one.tracking_uid, state, reader="A. Reader")
+            log.decide(one.tracking_uid, state, reader="A. Reader")
         sign(log)
 
     return decide
@@ -116,15 +116,15 @@ def edit_and_add(log, candidates):
     first, second = candidates
     drawn = Outline(first.tracking_uid, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
     pointed = PromptRound(PromptKind.POINT, ((3, 4, 5),), (), Region.ET, 3, 2.5)
-    log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn, prompts=(pointed,))
-    log.mark(second.tracking_uid, ReviewState.REJECTED)
+    log.decide(first.tracking_uid, ReviewState.EDITED, outline=drawn, prompts=(pointed,))
+    log.decide(second.tracking_uid, ReviewState.REJECTED)
     own = Outline(new_tracking_uid(), (9, 9, 9), np.full((3, 3, 3), 2, np.uint8))
     log.add(own, DrawingMethod.MANUAL, reader="A. Reader")
     sign(log)
 
 
 def unsigned(log, candidates):
-    log.mark(candidates[0].tracking_uid, ReviewState.ACCEPTED)
+    log.decide(candidates[0].tracking_uid, ReviewState.ACCEPTED)
 
 
 @pytest.fixture(scope="module")
@@ -182,16 +182,16 @@ def test_what_prompts_outlined_counts_as_that_after_a_later_brush_and_split(
         half = Outline(first, (3, 4, 5), np.full((1, 2, 2), 3, np.uint8))
         rest = Outline(new_tracking_uid(), (4, 4, 5), np.full((1, 2, 2), 3, np.uint8))
         prompt = PromptRound(PromptKind.POINT, ((3, 4, 5),), (), Region.ET, 3, 2.5)
-        log.mark(first, ReviewState.EDITED, outline=drawn, prompts=(prompt,))
+        log.decide(first, ReviewState.EDITED, outline=drawn, prompts=(prompt,))
         if later == "undo":
             log.undo()
         if later == "split":
             with log.one_act():
-                log.mark(first, ReviewState.EDITED, outline=half)
+                log.decide(first, ReviewState.EDITED, outline=half)
                 log.add(rest, DrawingMethod.MANUAL)
         else:
-            log.mark(first, ReviewState.EDITED, outline=half)
-        log.mark(second, ReviewState.REJECTED)
+            log.decide(first, ReviewState.EDITED, outline=half)
+        log.decide(second, ReviewState.REJECTED)
         sign(log)
 
     for name in "ab":
@@ -212,15 +212,15 @@ def test_what_prompts_outlined_counts_as_that_after_a_merge_and_what_was_merged_
         gone = new_tracking_uid() if source == "added" else second
         drawn = Outline(gone, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
         if source == "added":
-            log.mark(second, ReviewState.REJECTED)
+            log.decide(second, ReviewState.REJECTED)
             log.add(drawn, DrawingMethod.SEMIAUTOMATIC, prompts=(prompt,))
         else:
-            log.mark(gone, ReviewState.EDITED, outline=drawn, prompts=(prompt,))
+            log.decide(gone, ReviewState.EDITED, outline=drawn, prompts=(prompt,))
         both = Outline(first, (3, 4, 5), np.full((3, 2, 2), 3, np.uint8))
         with log.one_act():
-            log.mark(first, ReviewState.EDITED, outline=both)
-            log.mark(gone, ReviewState.EDITED, outline=Outline.empty(gone))
-        log.mark(first, ReviewState.EDITED, outline=both, prompts=(prompt,))
+            log.decide(first, ReviewState.EDITED, outline=both)
+            log.decide(gone, ReviewState.EDITED, outline=Outline.empty(gone))
+        log.decide(first, ReviewState.EDITED, outline=both, prompts=(prompt,))
         sign(log)
 
     reviewed(tmp_path, "a", 0, decide, digest)
@@ -326,7 +326,7 @@ def rejecting_all(saved):
     """Return the log of a reader who rejects all candidates of a result and signs."""
     log = ReviewLog()
     for one in saved.findings.candidates:
-        log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+        log.decide(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
     sign(log)
     return log
 
@@ -362,7 +362,7 @@ def marked_and_signed(results, at_mm, phase):
             read_session.mark(at_mm)
         log = ReviewLog()
         for one in saved.findings.candidates:
-            log.mark(one.tracking_uid, ReviewState.REJECTED, reader="C. Reader")
+            log.decide(one.tracking_uid, ReviewState.REJECTED, reader="C. Reader")
         log.sign("done", reader="C. Reader")
         read_session.store_decisions(log.review)
         return read_session.unaided_read()
@@ -427,7 +427,7 @@ def keep_accepted(reviews, results):
     saved = read_result(results / "d")
     log = ReviewLog(outlines=lambda: outlines_of(saved))
     for one in saved.findings.candidates:
-        log.mark(one.tracking_uid, ReviewState.ACCEPTED, reader="B. Reader")
+        log.decide(one.tracking_uid, ReviewState.ACCEPTED, reader="B. Reader")
     sign(log)
     keep_in_list(reviews, results, "d", log.review)
 

@@ -56,7 +56,7 @@ class NnUNetEngine:
     Parameters
     ----------
     device : str
-        As `lesionlens.engines.device.choose` reads it.
+        As for `lesionlens.engines.device.choose`.
     weights : str or Path
         Folder with `dataset.json`, `plans.json` and `fold_*`.
 
@@ -65,7 +65,7 @@ class NnUNetEngine:
     WeightsError
         It is no such folder.
     UnusableInputError
-        Its channels or labels cannot be told.
+        Its channels or labels are not recognised.
     """
 
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
@@ -77,9 +77,9 @@ class NnUNetEngine:
                 expected=f"a folder with dataset.json, plans.json and fold_*/{CHECKPOINT}",
                 next_step="Name the folder that nnUNetv2_train wrote as the weights",
             )
-        about = json.loads((folder / "dataset.json").read_text("utf-8"))
-        self._sequences = _sequences(about["channel_names"])
-        self._regions, self._cavity = _regions(about["labels"]), _cavity(about["labels"])
+        dataset = json.loads((folder / "dataset.json").read_text("utf-8"))
+        self._sequences = _sequences(dataset["channel_names"])
+        self._regions, self._cavity = _regions(dataset["labels"]), _cavity(dataset["labels"])
         self._device = devices.choose(device)
         self._predictor = _predictor(self._device, folder, [p.parent.name for p in folds])
         digest = hashlib.sha256()
@@ -94,10 +94,9 @@ class NnUNetEngine:
         )
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
+        """Predict on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
         context.check(STAGE)
-        there = dict(zip(MrSequence, prepared.present.tolist(), strict=True))
-        missing = [s.display_name for s in self._sequences if not there[s]]
+        missing = [s.display_name for s in self._sequences if s not in prepared.sequences]
         if missing:
             raise UnusableInputError(
                 found=f"a study without {', '.join(missing)}",
@@ -109,25 +108,25 @@ class NnUNetEngine:
         image = _as_itk(prepared.channels[order] * prepared.brain)
         spacing = [float(edge) for edge in prepared.working.spacing_mm[::-1]]
         with interruptible(self._predictor.network, STAGE, context), _quiet():
-            _, shares = self._predictor.predict_single_npy_array(
+            _, probability = self._predictor.predict_single_npy_array(
                 image, {"spacing": spacing}, None, None, True
             )
-        found = _from_itk(shares)
-        cavity = None if self._cavity is None else found[self._cavity].clip(0, 1)
-        return Prediction(self._nested(found, prepared), self.info, cavity=cavity)
+        channels = _from_itk(probability)
+        cavity = None if self._cavity is None else channels[self._cavity].clip(0, 1)
+        return Prediction(self._nested(channels, prepared), self.info, cavity=cavity)
 
-    def _nested(self, shares: Floats, prepared: PreparedStudy) -> dict[Region, Floats]:
-        """Add up the shares that make each region; each at most that of the region round it."""
-        outer = prepared.brain.astype(np.float32)
-        found: dict[Region, Floats] = {}
+    def _nested(self, channels: Floats, prepared: PreparedStudy) -> dict[Region, Floats]:
+        """Sum the channels of each region; a region is at most its enclosing one."""
+        enclosing = prepared.brain.astype(np.float32)
+        nested: dict[Region, Floats] = {}
         for region in Region:
-            of_it = shares[self._regions[region]].sum(axis=0, dtype=np.float32)
-            outer = np.minimum(outer, of_it.clip(0, 1))
-            found[region] = outer
-        return found
+            total = channels[self._regions[region]].sum(axis=0, dtype=np.float32)
+            enclosing = np.minimum(enclosing, total.clip(0, 1))
+            nested[region] = enclosing
+        return nested
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
-        """Refuse: it has no method of attribution."""
+        """Refuse: this engine has no attribution method."""
         del prepared, target
         raise UnusableInputError(
             found=f"the attribution method {method!r}",
@@ -140,21 +139,22 @@ def _predictor(device: Any, folder: Path, folds: Sequence[str]) -> Any:
     with _quiet():
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-        made = nnUNetPredictor(
+        predictor = nnUNetPredictor(
             use_mirroring=False,
             perform_everything_on_device=device.type != "cpu",
             device=device,
             allow_tqdm=False,
         )
-        numbers = [f if f == "all" else int(f) for f in (n.removeprefix("fold_") for n in folds)]
-        made.initialize_from_trained_model_folder(str(folder), tuple(numbers), CHECKPOINT)
-    made.network.eval()
-    return made
+        names = [fold.removeprefix("fold_") for fold in folds]
+        numbers = [name if name == "all" else int(name) for name in names]
+        predictor.initialize_from_trained_model_folder(str(folder), tuple(numbers), CHECKPOINT)
+    predictor.network.eval()
+    return predictor
 
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Keep what it prints from the output of a command."""
+    """Discard what nnU-Net prints: it would be in the output of a command."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
@@ -177,48 +177,48 @@ def _sequences(names: Mapping[str, str]) -> list[MrSequence]:
 
 def _cavity(labels: Mapping[str, int | Sequence[int]]) -> int | None:
     """Return the channel of a resection cavity; None without one."""
-    named = _named(labels)
-    name = next((one for one in named if _plain(one) in _CAVITY), None)
-    if name is None:
+    names = _foreground_names(labels)
+    cavity_name = next((name for name in names if _plain(name) in _CAVITY), None)
+    if cavity_name is None:
         return None
-    number = labels[name]
-    by_region = any(isinstance(labels[one], list | tuple) for one in named)
-    return named.index(name) if by_region or not isinstance(number, int) else number
+    number = labels[cavity_name]
+    by_region = any(isinstance(labels[name], list | tuple) for name in names)
+    return names.index(cavity_name) if by_region or not isinstance(number, int) else number
 
 
-def _named(labels: Mapping[str, int | Sequence[int]]) -> list[str]:
+def _foreground_names(labels: Mapping[str, int | Sequence[int]]) -> list[str]:
     return [name for name in labels if _plain(name) not in ("background", "ignore")]
 
 
 def _regions(labels: Mapping[str, int | Sequence[int]]) -> dict[Region, list[int]]:
-    """Return which channels of the answer make each region."""
-    named = _named(labels)
-    found: dict[Region, list[int]] = {region: [] for region in Region}
-    by_region = any(isinstance(labels[name], list | tuple) for name in named)
-    for place, name in enumerate(named):
+    """Return the output channels that form each region."""
+    names = _foreground_names(labels)
+    channels: dict[Region, list[int]] = {region: [] for region in Region}
+    by_region = any(isinstance(labels[name], list | tuple) for name in names)
+    for channel, name in enumerate(names):
         parts: tuple[Region, ...]
         if by_region:
             parts = (_REGIONS[_plain(name)],) if _plain(name) in _REGIONS else ()
         else:
             parts = _PARTS.get(_plain(name), ())
-            place = int(labels[name])  # type: ignore[arg-type]  # noqa: PLW2901
+            channel = int(labels[name])  # type: ignore[arg-type]  # noqa: PLW2901
         for region in parts:
-            found[region].append(place)
-    if not all(found.values()):
+            channels[region].append(channel)
+    if not all(channels.values()):
         raise UnusableInputError(
-            found=f"labels named {', '.join(named)}",
+            found=f"labels named {', '.join(names)}",
             expected="whole tumour, tumour core and enhancing tumour, or their parts",
             next_step="Name the labels so in dataset.json",
         )
-    return found
+    return channels
 
 
 def _as_itk(channels: Floats) -> Floats:
-    """Lay (C, I, J, K) RAS+ out as ITK reads an image stored in LPS: (C, K, J, I)."""
+    """Return (C, I, J, K) RAS+ as ITK reads an image stored in LPS: (C, K, J, I)."""
     flipped = channels[:, ::-1, ::-1]
     return np.ascontiguousarray(flipped.transpose(0, 3, 2, 1), dtype=np.float32)
 
 
-def _from_itk(shares: NDArray[Any]) -> Floats:
+def _from_itk(channels: NDArray[Any]) -> Floats:
     """Undo `_as_itk`."""
-    return np.ascontiguousarray(shares.transpose(0, 3, 2, 1)[:, ::-1, ::-1], dtype=np.float32)
+    return np.ascontiguousarray(channels.transpose(0, 3, 2, 1)[:, ::-1, ::-1], dtype=np.float32)

@@ -34,22 +34,22 @@ CONFIG, WEIGHTS = "detector.json", "detector.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class DetectorConfig:
-    """What `detector.json` says."""
+    """Content of `detector.json`."""
 
     sequences: tuple[str, ...] = ("t1c", "flair")
     """Channels of the image, in order; names of MrSequence."""
     spacing_mm: float = 2.0
-    """Edge of the cubes that it reads."""
+    """Voxel edge of the input."""
     channels: tuple[int, ...] = (16, 32, 64)
-    """Of each level of the pyramid; level n has strides of 2 ** (n + 1)."""
+    """Channels of each level of the pyramid; level n has strides of 2 ** (n + 1)."""
     anchor_vox: tuple[int, ...] = (6, 12)
-    """Edges of the cubes that boxes are told from, on the first level; doubled on each next."""
+    """Edges of the cubic anchors on the first level; doubled on each further level."""
     score_from: float = 0.3
-    """Boxes that score less are left out."""
+    """Minimum score of a box."""
     overlap_to: float = 0.22
-    """Of two boxes that overlap by more (intersection over union), the lower goes."""
+    """Maximum overlap of two boxes (intersection over union); else the lower one is dropped."""
     at_most: int = 32
-    """Boxes of one study."""
+    """Maximum number of boxes in a study."""
 
 
 class Pyramid(nn.Module):
@@ -58,32 +58,32 @@ class Pyramid(nn.Module):
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         self.out_channels = config.channels[0]
-        before = (len(config.sequences), *config.channels[:-1])
+        in_channels = (len(config.sequences), *config.channels[:-1])
         self.down = nn.ModuleList(
             nn.Sequential(
-                nn.Conv3d(a, b, 3, stride=2, padding=1),
-                nn.InstanceNorm3d(b, affine=True),
+                nn.Conv3d(n_in, n_out, 3, stride=2, padding=1),
+                nn.InstanceNorm3d(n_out, affine=True),
                 nn.ReLU(),
             )
-            for a, b in zip(before, config.channels, strict=True)
+            for n_in, n_out in zip(in_channels, config.channels, strict=True)
         )
-        self.across = nn.ModuleList(nn.Conv3d(b, self.out_channels, 1) for b in config.channels)
+        self.across = nn.ModuleList(nn.Conv3d(n, self.out_channels, 1) for n in config.channels)
 
     @override
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the (B, C, I', J', K') maps of all levels, the finest first."""
-        seen = []
+        features = []
         for layer in self.down:
             image = layer(image)
-            seen.append(image)
-        maps = [across(one) for across, one in zip(self.across, seen, strict=True)]
+            features.append(image)
+        maps = [across(level) for across, level in zip(self.across, features, strict=True)]
         for n in range(len(maps) - 2, -1, -1):
             maps[n] = maps[n] + nn.functional.interpolate(maps[n + 1], size=maps[n].shape[2:])
         return maps
 
 
 def build(config: DetectorConfig) -> Any:
-    """Return MONAI's detector round an untrained network; train it as MONAI's tutorials do."""
+    """Return MONAI's detector with an untrained network; train it as in MONAI's tutorials."""
     from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
     from monai.apps.detection.networks.retinanet_network import RetinaNet
     from monai.apps.detection.utils.anchor_utils import AnchorGeneratorWithAnchorShape
@@ -110,12 +110,12 @@ def build(config: DetectorConfig) -> Any:
 
 
 class RetinaNetEngine:
-    """Finds boxes in a prepared study, and outlines what is bright in each.
+    """Detects boxes in a prepared study, and outlines the bright part of each.
 
     Parameters
     ----------
     device : str
-        As `lesionlens.engines.device.choose` reads it.
+        As for `lesionlens.engines.device.choose`.
     weights : str or Path
         Folder with `detector.json` (fields of `DetectorConfig`) and `detector.safetensors`
         (the state of `build(config).network`).
@@ -153,12 +153,10 @@ class RetinaNetEngine:
         )
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
+        """Predict on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
         context.check(STAGE)
-        present = [bool(there) for there in prepared.present]
-        there = {s for s, shown in zip(MrSequence, present, strict=True) if shown}
-        missing = [s.display_name for s in self._sequences if s not in there]
-        if missing or not there & set(BRIGHT_IN):
+        missing = [s.display_name for s in self._sequences if s not in prepared.sequences]
+        if missing or not set(prepared.sequences) & set(BRIGHT_IN):
             raise UnusableInputError(
                 found=f"a study without {', '.join(missing) or 'FLAIR, T2 and T1c'}",
                 expected=f"all that this network reads: "
@@ -166,27 +164,28 @@ class RetinaNetEngine:
                 next_step="Add the sequence, or use the engine lens, which reads any subset",
             )
         boxes = self._boxes(prepared, context)
-        found = outlines(prepared.channels, present, prepared.brain, boxes)
-        cut = dict.fromkeys(Region, self._config.score_from)
-        return Prediction(dict(found), self.info, notices=(METHOD,), thresholds=cut)
+        present = prepared.present.tolist()
+        probability = outlines(prepared.channels, present, prepared.brain, boxes)
+        thresholds = dict.fromkeys(Region, self._config.score_from)
+        return Prediction(dict(probability), self.info, notices=(METHOD,), thresholds=thresholds)
 
     def _boxes(self, prepared: PreparedStudy, context: RunContext) -> list[tuple[Box, float]]:
         """Return boxes in voxels of the working grid, with their scores."""
-        study = make_network_input(prepared, self._config.spacing_mm, self._device)
+        network_input = make_network_input(prepared, self._config.spacing_mm, self._device)
         order = [list(MrSequence).index(s) for s in self._sequences]
-        image = study.channels[0, order]
+        image = network_input.channels[0, order]
         with interruptible(self._detector, STAGE, context), torch.inference_mode():
-            found = self._detector([image], use_inferer=False)[0]
+            detections = self._detector([image], use_inferer=False)[0]
         boxes, scores = (
-            found[key].cpu().numpy()
+            detections[key].cpu().numpy()
             for key in (self._detector.target_box_key, self._detector.pred_score_key)
         )
-        scored = zip(boxes, scores, strict=True)
-        turned = ((_on(prepared.working, study.grid, box), float(score)) for box, score in scored)
-        return [(box, score) for box, score in turned if box is not None]
+        resampled = [_box_on(prepared.working, network_input.grid, corners) for corners in boxes]
+        scored = zip(resampled, scores.tolist(), strict=True)
+        return [(box, score) for box, score in scored if box is not None]
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
-        """Refuse: it has no method of attribution."""
+        """Refuse: this engine has no attribution method."""
         del prepared, target
         raise UnusableInputError(
             found=f"the attribution method {method!r}",
@@ -195,15 +194,15 @@ class RetinaNetEngine:
         )
 
 
-def _on(working: Grid, read: Grid, corners: Any) -> Box | None:
-    """Turn corners (i, j, k, i', j', k') on one grid into slices of another; None if empty.
+def _box_on(target: Grid, source: Grid, corners: Any) -> Box | None:
+    """Return corners (i, j, k, i', j', k') on one grid as slices of another; None if empty.
 
     MONAI counts a box's corners from the outer edge of the first voxel.
     """
     edges = np.asarray(corners, np.float64).reshape(2, 3) - 0.5
-    places = working.to_voxel(read.to_mm(edges)) + 0.5
-    low = np.clip(np.floor(places.min(0)), 0, working.shape).astype(int)
-    high = np.clip(np.ceil(places.max(0)), 0, working.shape).astype(int)
+    target_edges = target.to_voxel(source.to_mm(edges)) + 0.5
+    low = np.clip(np.floor(target_edges.min(0)), 0, target.shape).astype(int)
+    high = np.clip(np.ceil(target_edges.max(0)), 0, target.shape).astype(int)
     if (high - low < 2).any():
         return None
     i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))

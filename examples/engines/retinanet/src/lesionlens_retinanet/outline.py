@@ -1,4 +1,4 @@
-"""From a detector's box to an outline: what is bright within it, by a threshold of its own."""
+"""Outline the bright part of a detector's box by a threshold."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lesionlens.base.labels import MrSequence, Region
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 BRIGHT_IN = (MrSequence.FLAIR, MrSequence.T2, MrSequence.T1C)
-"""Where a tumour is bright; the first that is there is taken."""
+"""Sequences in which a tumour is bright; the first available one is used."""
 ENHANCES_FROM = 1.0
-"""Deviations of the brain's T1c by which the bright part must exceed the rest of the outline."""
+"""Standard deviations of the brain's T1c by which the bright part must exceed the rest."""
 METHOD = (
     "This detector gives boxes. The outlines, and all measures of them, are thresholds of "
     "brightness within its boxes (Otsu; FLAIR, T2 or T1c for the whole, T1c for the enhancing part)"
@@ -27,16 +27,16 @@ METHOD = (
 def outlines(
     channels: Floats, present: Sequence[bool], brain: Mask, boxes: Sequence[tuple[Box, float]]
 ) -> Mapping[Region, Floats]:
-    """Outline what is in each box; every voxel of it gets the box's score.
+    """Outline the object in each box; its voxels get the score of the box.
 
     Parameters
     ----------
     channels : (4, I, J, K) float32
         In the order of MrSequence, scanner units.
     present : (4,) bool
-        Which are there.
+        Available sequences.
     brain : (I, J, K) bool
-        Nothing is outlined outside of it.
+        Only voxels in the brain are outlined.
     boxes : sequence of ((3,) slices, float)
         In voxels of the same grid, with scores from 0 to 1.
 
@@ -45,19 +45,19 @@ def outlines(
     mapping of Region to (I, J, K) float32
         Nested.
     """
-    there = {s: channels[i] for i, s in enumerate(MrSequence) if present[i]}
-    image = next(there[s] for s in BRIGHT_IN if s in there)
-    found = {region: np.zeros(brain.shape, np.float32) for region in Region}
+    images = {s: channels[i] for i, s in enumerate(MrSequence) if present[i]}
+    image = next(images[s] for s in BRIGHT_IN if s in images)
+    probability = {region: np.zeros(brain.shape, np.float32) for region in Region}
     for box, score in boxes:
         whole = _bright_part(image[box], brain[box])
         core = enhancing = np.zeros_like(whole)
-        if MrSequence.T1C in there:
-            enhancing = _enhancing(there[MrSequence.T1C], whole, box, brain)
-            core = _solid(enhancing) & whole
+        if MrSequence.T1C in images:
+            enhancing = _enhancing(images[MrSequence.T1C], whole, box, brain)
+            core = _filled(enhancing) & whole
         for region, mask in zip(Region, (whole, core, enhancing), strict=True):
-            part = found[region][box]
+            part = probability[region][box]
             np.maximum(part, mask * np.float32(score), out=part)
-    return found
+    return probability
 
 
 def _bright_part(image: Floats, inside: Mask) -> Mask:
@@ -69,22 +69,20 @@ def _bright_part(image: Floats, inside: Mask) -> Mask:
     if not count:
         return bright
     largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
-    found: Mask = _solid(largest) & inside
-    return found
+    return _filled(largest) & inside
 
 
 def _enhancing(image: Floats, whole: Mask, box: Box, brain: Mask) -> Mask:
-    """Return what enhances within an outline; nothing where no part stands out."""
+    """Return the enhancing part of an outline; empty if no part is clearly brighter."""
     values = image[box][whole]
     if values.size < 2 or values.min() == values.max():
         return np.zeros_like(whole)
-    cut = threshold_otsu(values)
-    apart = float(values[values > cut].mean() - values[values <= cut].mean())
-    if apart < ENHANCES_FROM * float(image[brain].std()):
+    threshold = threshold_otsu(values)
+    difference = float(values[values > threshold].mean() - values[values <= threshold].mean())
+    if difference < ENHANCES_FROM * float(image[brain].std()):
         return np.zeros_like(whole)
-    found: Mask = whole & (image[box] > cut)
-    return found
+    return np.asarray(whole & (image[box] > threshold))
 
 
-def _solid(mask: Mask) -> Mask:
+def _filled(mask: Mask) -> Mask:
     return np.asarray(ndimage.binary_fill_holes(mask))

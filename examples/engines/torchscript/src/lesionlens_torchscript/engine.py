@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,7 +27,53 @@ from lesionlens.network.deterministic import with_threads
 
 Floats = NDArray[np.float32]
 STAGE = "the network's windows"
-_THREADS = 4  # by any number of them the last digits would differ
+_THREADS = 4  # fixed, because the last digits depend on the number of threads
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Content of the JSON file beside a network."""
+
+    inputs: tuple[MrSequence, ...]
+    """Sequence of each input channel."""
+    outputs: tuple[Region | None, ...]
+    """Region of each output channel; None for one that is not used."""
+    window: tuple[int, int, int]
+    """Voxels of a sliding window."""
+    spacing_mm: float
+
+    @classmethod
+    def read(cls, path: Path) -> Channels:
+        """Read the file.
+
+        Raises
+        ------
+        UnusableInputError
+            It names no sequence or region, or not all three regions.
+        """
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            i, j, k = (int(edge) for edge in content.get("window", (128, 128, 128)))
+            channels = cls(
+                tuple(MrSequence(name) for name in content["inputs"]),
+                tuple(None if name is None else Region(name) for name in content["outputs"]),
+                (i, j, k),
+                float(content.get("spacing_mm", 1.0)),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnusableInputError(
+                found=f"a {path.name} without inputs and outputs ({error})",
+                expected="sequences t1, t1c, t2, flair and regions wt, tc, et, in the network's "
+                "order",
+                next_step="Correct it",
+            ) from error
+        if not set(Region) <= set(channels.outputs):
+            raise UnusableInputError(
+                found=f"outputs {content['outputs']} in {path.name}",
+                expected="all of wt, tc and et",
+                next_step="Name the channel of each region",
+            )
+        return channels
 
 
 class TorchScriptEngine:
@@ -35,29 +82,29 @@ class TorchScriptEngine:
     Parameters
     ----------
     device : str
-        As `lesionlens.engines.device.choose` reads it.
+        As for `lesionlens.engines.device.choose`.
     weights : str or Path
         `network.ts`, with `network.json` beside it.
 
     Raises
     ------
     WeightsError
-        One of them is not there, or torch cannot load it.
+        One of the files is missing, or torch cannot load it.
     UnusableInputError
         The JSON names no sequence or region, or not all three regions.
     """
 
     def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
         file = Path(weights or "network.ts")
-        about = file.with_suffix(".json")
-        if weights is None or not file.is_file() or not about.is_file():
-            named = f"no {file.name} with {about.name} beside it"
+        description = file.with_suffix(".json")
+        if weights is None or not file.is_file() or not description.is_file():
+            missing = f"no {file.name} with {description.name} beside it"
             raise WeightsError(
-                found="no name of a TorchScript file" if weights is None else named,
+                found="no name of a TorchScript file" if weights is None else missing,
                 expected="a TorchScript file, and a JSON file of the same name",
                 next_step="Name the file as the weights; its README shows the JSON",
             )
-        self._sequences, self._regions, window, self._spacing_mm = _channels(about)
+        self._channels = Channels.read(description)
         self._device = devices.choose(device)
         try:
             loaded = torch.jit.load(str(file), map_location=self._device)  # type: ignore[no-untyped-call]
@@ -68,7 +115,7 @@ class TorchScriptEngine:
                 expected="a file that torch.jit.save wrote",
                 next_step="Export the network again",
             ) from error
-        self._windows = SlidingWindowInferer(window, overlap=0.25, mode="gaussian")
+        self._windows = SlidingWindowInferer(self._channels.window, overlap=0.25, mode="gaussian")
         self.info = EngineInfo(
             name="torchscript",
             version=file.stem,
@@ -79,62 +126,44 @@ class TorchScriptEngine:
 
     @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
-        read = make_network_input(prepared, self._spacing_mm, self._device)
-        order = [list(MrSequence).index(s) for s in self._sequences]
+        """Predict on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
+        network_input = make_network_input(prepared, self._channels.spacing_mm, self._device)
+        order = [list(MrSequence).index(s) for s in self._channels.inputs]
 
-        def asked(window: torch.Tensor) -> torch.Tensor:
+        def run(window: torch.Tensor) -> torch.Tensor:
             context.check(STAGE)
             return torch.as_tensor(self._network(window))
 
         with context.stage(STAGE), torch.inference_mode():
-            shares: Any = self._windows(read.channels[:, order], asked)
-        found = torch.sigmoid(shares)[0].float().cpu().numpy()
+            logits: Any = self._windows(network_input.channels[:, order], run)
+        probability = torch.sigmoid(logits)[0].float().cpu().numpy()
         absent = [
-            s.display_name for s in self._sequences if not read.present[list(MrSequence).index(s)]
+            sequence.display_name
+            for sequence, index in zip(self._channels.inputs, order, strict=True)
+            if not network_input.present[index]
         ]
         notices = (f"The network saw zeros in place of {', '.join(absent)}",) if absent else ()
-        return Prediction(self._nested(found, read.grid, prepared), self.info, notices=notices)
+        nested = self._nested(probability, network_input.grid, prepared)
+        return Prediction(nested, self.info, notices=notices)
 
-    def _nested(self, shares: Floats, grid: Grid, prepared: PreparedStudy) -> dict[Region, Floats]:
-        """Lay the regions on the working grid, each at most that of the region round it."""
-        outer = prepared.brain.astype(np.float32)
-        found: dict[Region, Floats] = {}
+    def _nested(
+        self, probability: Floats, grid: Grid, prepared: PreparedStudy
+    ) -> dict[Region, Floats]:
+        """Resample the regions to the working grid, each at most its enclosing region."""
+        enclosing = prepared.brain.astype(np.float32)
+        nested: dict[Region, Floats] = {}
         for region in Region:
-            there = resample(shares[self._regions.index(region)], grid, prepared.working)
-            outer = np.minimum(outer, np.clip(there, 0, 1))
-            found[region] = outer
-        return found
+            channel = probability[self._channels.outputs.index(region)]
+            resampled = resample(channel, grid, prepared.working)
+            enclosing = np.minimum(enclosing, np.clip(resampled, 0, 1))
+            nested[region] = enclosing
+        return nested
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
-        """Refuse: it has no method of attribution."""
+        """Refuse: this engine has no attribution method."""
         del prepared, target
         raise UnusableInputError(
             found=f"the attribution method {method!r}",
             expected="none: this engine explains nothing",
             next_step="Use the engine lens for attention",
         )
-
-
-def _channels(
-    about: Path,
-) -> tuple[list[MrSequence], list[Region | None], tuple[int, int, int], float]:
-    try:
-        named = json.loads(about.read_text("utf-8"))
-        sequences = [MrSequence(name) for name in named["inputs"]]
-        regions = [None if name is None else Region(name) for name in named["outputs"]]
-        i, j, k = (int(edge) for edge in named.get("window", (128, 128, 128)))
-        spacing_mm = float(named.get("spacing_mm", 1.0))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnusableInputError(
-            found=f"a {about.name} without inputs and outputs ({error})",
-            expected="sequences t1, t1c, t2, flair and regions wt, tc, et, in the network's order",
-            next_step="Correct it",
-        ) from error
-    if not set(Region) <= set(regions):
-        raise UnusableInputError(
-            found=f"outputs {named['outputs']} in {about.name}",
-            expected="all of wt, tc and et",
-            next_step="Name the channel of each region",
-        )
-    return sequences, regions, (i, j, k), spacing_mm

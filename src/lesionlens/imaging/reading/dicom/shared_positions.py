@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 from lesionlens.base.errors import GeometryError
 from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, DicomSlice, same_image
@@ -50,8 +51,15 @@ def number_of(item: DicomSlice) -> tuple[float, float]:
     return item.number("InstanceNumber") or 0.0, float(item.frame or 0)
 
 
-def split_volumes(positions: list[list[DicomSlice]]) -> list[tuple[list[DicomSlice], list[str]]]:
-    """Split slices into volumes with each position once, with notices.
+class SplitVolume(NamedTuple):
+    """Slices of one volume, each position once, with notices."""
+
+    slices: list[DicomSlice]
+    notices: list[str]
+
+
+def split_volumes(positions: list[list[DicomSlice]]) -> list[SplitVolume]:
+    """Split slices into volumes with each position once.
 
     Parameters
     ----------
@@ -66,7 +74,7 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[tuple[list[DicomSli
     """
     counts = {len(images) for images in positions}
     if counts == {1}:
-        return [([images[0] for images in positions], [])]
+        return [SplitVolume([images[0] for images in positions], [])]
     if len(counts) == 1 and len(positions) > 1:
         parts = _separate_volumes(positions)
         are_copies = (
@@ -77,7 +85,7 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[tuple[list[DicomSli
                 f"its images are there {len(positions[0])} times with equal pixels, under other "
                 "SOP Instance UIDs; one of each was kept"
             )
-            return [([images[0] for images in positions], [notice])]
+            return [SplitVolume([images[0] for images in positions], [notice])]
         if parts is None:
             raise GeometryError(
                 found=f"{len(positions[0])} images at each slice position, of which nothing in the "
@@ -86,7 +94,7 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[tuple[list[DicomSli
                 next_step="Export the series again, each volume of it as a series of its own",
             )
         notice = f"its {len(parts)} volumes (time points or phases) were separated"
-        return [(part, [notice]) for part in parts]
+        return [SplitVolume(part, [notice]) for part in parts]
     count = sum(len(images) > 1 for images in positions)
     complete = _complete_volume(positions)
     if complete is not None:
@@ -94,12 +102,12 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[tuple[list[DicomSli
             f"{count} slice position(s) are there twice (duplicate images at the same position); "
             "the images of the complete volume were kept"
         )
-        return [(complete, [notice])]
+        return [SplitVolume(complete, [notice])]
     notice = (
         f"{count} slice position(s) are there twice (duplicate images at the same position); "
         "the image of the lower number, else of the first file, was kept"
     )
-    return [([min(images, key=number_of) for images in positions], [notice])]
+    return [SplitVolume([min(images, key=number_of) for images in positions], [notice])]
 
 
 def _separate_volumes(positions: list[list[DicomSlice]]) -> list[list[DicomSlice]] | None:
@@ -116,7 +124,7 @@ def _separate_volumes(positions: list[list[DicomSlice]]) -> list[list[DicomSlice
 
 
 def _complete_volume(positions: list[list[DicomSlice]]) -> list[DicomSlice] | None:
-    """Return the volume that has one image at each position, if a mark tells it apart."""
+    """Return the volume that has one image at each position, if an attribute distinguishes it."""
     for parts in _partitions(positions):
         for part in parts:
             if all(len(images) == 1 for images in part):
@@ -125,9 +133,9 @@ def _complete_volume(positions: list[list[DicomSlice]]) -> list[DicomSlice] | No
 
 
 def _partitions(positions: list[list[DicomSlice]]) -> Iterator[list[list[list[DicomSlice]]]]:
-    """Yield the images split by each mark that differs among them, in the order of its values."""
-    for mark in _marks():
-        values = {id(item): mark(item) for images in positions for item in images}
+    """Yield the images split by each attribute that differs among them, ordered by its values."""
+    for attribute in _attributes():
+        values = {id(item): attribute(item) for images in positions for item in images}
         if len(set(values.values())) < 2:
             continue
         first_numbers: dict[str, tuple[float, float]] = {}
@@ -142,7 +150,8 @@ def _partitions(positions: list[list[DicomSlice]]) -> Iterator[list[list[list[Di
         ]
 
 
-def _marks() -> Iterator[Callable[[DicomSlice], str]]:
+def _attributes() -> Iterator[Callable[[DicomSlice], str]]:
+    """Yield functions that return an attribute of a slice, the most specific attribute first."""
     yield from (partial(_attribute, keyword) for keyword in _VOLUME_KEYWORDS)
     yield lambda item: "" if item.frame is None else str(item.path)
     yield from (partial(_dimension, axis) for axis in range(_MAX_DIMENSIONS))
@@ -167,10 +176,12 @@ def _by_number(positions: list[list[DicomSlice]]) -> list[list[DicomSlice]] | No
     """Return volumes by the order of numbers, if they differ and volumes are numbered alike."""
     ordered = [sorted(images, key=number_of) for images in positions]
     by_frame = len({number_of(item)[0] for images in positions for item in images}) == 1
-    steps = {
-        tuple(number_of(item)[by_frame] - number_of(images[0])[by_frame] for item in images)
-        for images in ordered
-    }
+
+    def number(item: DicomSlice) -> float:
+        instance, frame = number_of(item)
+        return frame if by_frame else instance
+
+    steps = {tuple(number(item) - number(images[0]) for item in images) for images in ordered}
     if len(steps) > 1 or any(len(set(numbers)) < len(numbers) for numbers in steps):
         return None
     return [list(part) for part in zip(*ordered, strict=True)]

@@ -321,12 +321,12 @@ class ReviewSession(Choosing):
         unchanged = (previous.state, previous.outline) == (last.state, last.outline)
         return unchanged and previous.reason != last.reason
 
-    def mark(self, state: ReviewState) -> Candidate | None:
+    def decide(self, state: ReviewState) -> Candidate | None:
         """Record a decision on the candidate in focus; return that candidate."""
         candidate, analysis = self.candidate(), self._state.analysis
         if candidate is not None and analysis is not None:
             reason, log = self.reason_for(candidate, state), self.log()
-            log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
+            log.decide(candidate.tracking_uid, state, reader=self.reader, reason=reason)
             self.settle(log, *reviewed(analysis, self._state.overlays, log.review))
             self._clear_candidate_problems()
         return candidate

@@ -190,7 +190,8 @@ class TilePainter:
         """Return the cached value of a key; the source is kept alive with it."""
         if key in self._cache:
             self._cache.move_to_end(key)
-            return self._cache[key][1]  # type: ignore[no-any-return]
+            cached: T = self._cache[key][1]
+            return cached
         value = compute()
         self._cache[key] = (source, value)
         while len(self._cache) > _MAX_CACHED:

@@ -83,7 +83,7 @@ def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(sessio
     before = session.state.analysis.findings
     session.go_to_candidate(1)
     session.type_reason("vessel")
-    session.mark(ReviewState.REJECTED)
+    session.decide(ReviewState.REJECTED)
     event = session.state.review.of(before.candidates[0].tracking_uid)
     assert (event.reader, event.reason) == ("A. Reader", "vessel")
     assert session.state.analysis.findings is before
@@ -94,12 +94,12 @@ def test_a_reason_entered_before_another_decision_goes_with_that_one(session):
     """Entered by Enter, it belonged to the earlier decision alone, and the next had none."""
     uid = session.state.analysis.findings.candidates[0].tracking_uid
     session.go_to_candidate(1)
-    session.mark(ReviewState.ACCEPTED)
+    session.decide(ReviewState.ACCEPTED)
     session.type_reason("vessel")
-    session.mark(ReviewState.ACCEPTED)  # as Enter does
-    session.mark(ReviewState.REJECTED)
+    session.decide(ReviewState.ACCEPTED)  # as Enter does
+    session.decide(ReviewState.REJECTED)
     assert session.state.review.of(uid).reason == "vessel"
-    session.mark(ReviewState.ACCEPTED)
+    session.decide(ReviewState.ACCEPTED)
     assert session.state.review.of(uid).reason is None
 
 
@@ -117,13 +117,13 @@ def test_interrupted_strokes_go_on_where_they_lie(session):
 
 def test_a_decision_without_focus_does_nothing(session):
     old = session.state
-    assert session.mark(ReviewState.ACCEPTED) is None
+    assert session.decide(ReviewState.ACCEPTED) is None
     assert session.state is old
 
 
 def test_a_failure_keeps_study_analysis_and_review(session):
     session.go_to_candidate(1)
-    session.mark(ReviewState.ACCEPTED)
+    session.decide(ReviewState.ACCEPTED)
     kept = session.state
     session.failed(Problem("Failed", "nothing"))
     assert session.state.analysis is kept.analysis

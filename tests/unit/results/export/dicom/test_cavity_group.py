@@ -127,7 +127,7 @@ def test_a_cavity_that_a_reader_drew_stays_drawn_by_a_reader_when_reopened(
     log = ReviewLog()
     drawn = np.full((3, 4, 2), Label.CAVITY, np.uint8)
     outline = Outline(CAVITY, (2, 2, 2), drawn)
-    log.mark(CAVITY, ReviewState.EDITED, reader="A. Reader", outline=outline)
+    log.decide(CAVITY, ReviewState.EDITED, reader="A. Reader", outline=outline)
     analysis = applied(replace(analysis, review=log.review))
     sent = read_objects(analysis)["seg"].SegmentSequence[-1]
     again = reopen_folder(tmp_path / "dicom", analysis.study, analysis.prepared)
