@@ -34,7 +34,10 @@ from lesionlens.imaging.preparation.registration import Registration
 PATIENT_UNKNOWN = (
     "Neither names nor headers show that the earlier examination is of the same patient: check this"
 )
-
+ORDER_UNKNOWN = (
+    "Nothing shows that the earlier examination is the earlier one: if it is not, every change has "
+    "the wrong sign"
+)
 PRIOR_WAS_COMPARED = (
     "The earlier result was itself compared with this examination: examinations before the earlier "
     "one are left out"
@@ -72,8 +75,8 @@ def compare(
     -------
     Analysis
         `followup` has all time points: the prior's earlier ones, the prior, this one. Notices
-        state if the patient's identity is unknown or was confirmed by the user, and if left and
-        right seem swapped.
+        state if the patient's identity is unknown or was confirmed by the user, if it is unknown
+        which examination is earlier, and if left and right seem swapped.
     """
     now, before = applied(now), applied(prior.analysis)
     registration, sequence = align(now, before, context=context)
@@ -118,16 +121,20 @@ def compare(
     compared = replace(renamed, followup=replace(comparison, changes=measured))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
     identity_notice = prior.confirmed or (PATIENT_UNKNOWN if unknown else "")
-    repeated_notice = PRIOR_WAS_COMPARED if is_repeated else ""
-    mirrored_notice = MIRRORED if is_mirrored else ""
-    notices = identity_notice, mirrored_notice, repeated_notice, _makers_notice(comparison)
+    notices = (
+        identity_notice,
+        ORDER_UNKNOWN if visit.is_after(prior.visit) is None else "",
+        MIRRORED if is_mirrored else "",
+        PRIOR_WAS_COMPARED if is_repeated else "",
+        _makers_notice(comparison),
+    )
     return _with_notices(compared, notices_of(now.followup), *notices)
 
 
 def notices_of(comparison: Comparison | None) -> frozenset[str]:
     """Return all notices that a comparison may add; of a removed comparison (None) too."""
     made_by = "" if comparison is None else _makers_notice(comparison)
-    return frozenset({PATIENT_UNKNOWN, MIRRORED, PRIOR_WAS_COMPARED, made_by} - {""})
+    return frozenset({PATIENT_UNKNOWN, ORDER_UNKNOWN, MIRRORED, PRIOR_WAS_COMPARED, made_by}) - {""}
 
 
 def _makers_notice(comparison: Comparison) -> str:
