@@ -119,16 +119,22 @@ def compare(
         _with_joint_change(c, comparison, (before, renamed), registration, context) for c in changes
     )
     compared = replace(renamed, followup=replace(comparison, changes=measured))
-    unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
-    identity_notice = prior.confirmed or (PATIENT_UNKNOWN if unknown else "")
     notices = (
-        identity_notice,
-        ORDER_UNKNOWN if visit.is_after(prior.visit) is None else "",
+        *_identity_notices(visit, prior),
         MIRRORED if is_mirrored else "",
         PRIOR_WAS_COMPARED if is_repeated else "",
         _makers_notice(comparison),
     )
     return _with_notices(compared, notices_of(now.followup), *notices)
+
+
+def _identity_notices(visit: Examination, prior: Prior) -> tuple[str, str]:
+    """Return notices if it is unknown whose the prior is, and which examination is earlier."""
+    unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
+    return (
+        prior.confirmed or (PATIENT_UNKNOWN if unknown else ""),
+        ORDER_UNKNOWN if visit.is_after(prior.visit) is None else "",
+    )
 
 
 def notices_of(comparison: Comparison | None) -> frozenset[str]:
