@@ -34,7 +34,10 @@ from lesionlens.imaging.preparation.registration import Registration
 PATIENT_UNKNOWN = (
     "Neither names nor headers show that the earlier examination is of the same patient: check this"
 )
-
+ORDER_UNKNOWN = (
+    "Nothing shows that the earlier examination is the earlier one: if it is not, every change has "
+    "the wrong sign"
+)
 PRIOR_WAS_COMPARED = (
     "The earlier result was itself compared with this examination: examinations before the earlier "
     "one are left out"
@@ -58,8 +61,8 @@ def compare(
     -------
     Analysis
         `followup` has all time points: the prior's earlier ones, the prior, this one. Notices
-        state if the patient's identity is unknown or was confirmed by the user, and if left and
-        right seem swapped.
+        state if the patient's identity is unknown or was confirmed by the user, if it is unknown
+        which examination is earlier, and if left and right seem swapped.
     """
     now, before = applied(now), applied(prior.analysis)
     registration, sequence = align(now, before, context=context)
@@ -98,23 +101,30 @@ def compare(
         vanished,
     )
     comparison = _with_joint_changes(comparison, (before, renamed), registration, context)
-    unknown = (
-        examination.patient.compared(prior.examination.patient).agreement is IdentityMatch.UNKNOWN
-    )
+    compared = replace(renamed, followup=comparison)
     notices = (
-        prior.confirmed or (PATIENT_UNKNOWN if unknown else ""),
+        *_identity_notices(examination, prior),
         MIRRORED if is_mirrored else "",
         PRIOR_WAS_COMPARED if is_repeated else "",
         _makers_notice(comparison),
     )
-    compared = replace(renamed, followup=comparison)
     return _with_notices(compared, notices_of(now.followup), *notices)
+
+
+def _identity_notices(examination: Examination, prior: Prior) -> tuple[str, str]:
+    """Return notices if it is unknown whose the prior is, and which examination is earlier."""
+    agreement = examination.patient.compared(prior.examination.patient).agreement
+    unknown = agreement is IdentityMatch.UNKNOWN
+    return (
+        prior.confirmed or (PATIENT_UNKNOWN if unknown else ""),
+        ORDER_UNKNOWN if examination.is_after(prior.examination) is None else "",
+    )
 
 
 def notices_of(comparison: Comparison | None) -> frozenset[str]:
     """Return all notices that a comparison may have added; None for one that was removed."""
     made_by = "" if comparison is None else _makers_notice(comparison)
-    return frozenset({PATIENT_UNKNOWN, MIRRORED, PRIOR_WAS_COMPARED, made_by} - {""})
+    return frozenset({PATIENT_UNKNOWN, ORDER_UNKNOWN, MIRRORED, PRIOR_WAS_COMPARED, made_by}) - {""}
 
 
 def _makers_notice(comparison: Comparison) -> str:

@@ -438,6 +438,21 @@ def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
     assert shown_followup(again).doubt.startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("prior_date", "date"), [("", "2026-03-05"), ("2026-03-05", "2026-03-05"), ("pre", "post")]
+)
+def test_a_reader_is_told_where_nothing_says_which_examination_is_earlier(
+    compared, before, now, laid_before, monkeypatch, prior_date, date
+):
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    told = "Nothing shows that the earlier examination is the earlier one"
+    assert not any(told in one for one in warnings_of(compared))
+    then = Prior(Examination(SOMEBODY, prior_date), before)
+    untold = compare(now, Examination(SOMEBODY, date), then)
+    assert sum(told in one for one in warnings_of(untold)) == 1
+    assert told in shown_followup(untold).doubt
+
+
 def test_what_was_said_of_a_prior_chosen_by_mistake_goes_with_it(
     before, now, laid_before, monkeypatch
 ):
@@ -450,7 +465,7 @@ def test_what_was_said_of_a_prior_chosen_by_mistake_goes_with_it(
         first = compare(now, mine, Prior(Examination(), other))
         confirmed = check_same_patient(mine, Examination(Patient("y")), same_patient=True)
         second = compare(first, mine, Prior(Examination(Patient("y")), other, confirmed))
-    assert len(warnings_of(first)) == len(warnings_of(second)) == len(warnings_of(now)) + 3
+    assert len(warnings_of(first)) == len(warnings_of(second)) == len(warnings_of(now)) + 4
     saved = replace(second.findings, notices=warnings_of(second))
     second = replace(second, findings=saved)  # as after reopening
     right = compare(second, mine, Prior(Examination(SOMEBODY, "2026-01-05"), before))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN
+from lesionlens.analysis.followup.compare import ORDER_UNKNOWN, PATIENT_UNKNOWN
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
@@ -56,8 +56,9 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
     sums = f"{signature} {sums_of(comparison)}"
     curves = None if comparison is None else curves_of(comparison, load("en"))
     doubt = "" if comparison is None else alignment_caveat(comparison, load("en"))
-    if PATIENT_UNKNOWN in analysis.run.notices:
-        doubt = f"{PATIENT_UNKNOWN}. {doubt}".strip()
+    for notice in (ORDER_UNKNOWN, PATIENT_UNKNOWN):
+        if notice in analysis.run.notices:
+            doubt = f"{notice}. {doubt}".strip()
     return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), doubt, curves, focus)
 
 
