@@ -10,10 +10,13 @@ from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt
 from qtpy.QtWidgets import QMainWindow
 from tests.gui.window import read, wait
 
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewAct
 from lesionlens.napari.qt.jobs import Jobs
+from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.window_closing import WindowClosing
+from lesionlens.site.worklist.read_session import ReadSession
 
 
 @pytest.fixture
@@ -33,6 +36,9 @@ def test_a_window_reports_its_deletion_and_no_close_that_may_be_declined(window)
     window.deleteLater()
     QCoreApplication.sendPostedEvents(window, QEvent.Type.DeferredDelete.value)
     assert reported == [False]
+
+
+FULL = ResourceError(found="a full disk", expected="free space", next_step="Free some")
 
 
 def accept_with_reason(panel, listed, qtbot):
@@ -61,6 +67,27 @@ def test_a_window_that_a_script_closes_reports_it_before_it_is_gone(window):
     window.show()
     window.close()
     assert reported == [True]
+
+
+def test_a_reader_does_not_close_a_window_at_once_whose_decision_is_not_stored(
+    panel, listed, qtbot, monkeypatch
+):
+    """The window was gone at the first click, and the decision with it."""
+    accept_with_reason(panel, listed, qtbot)
+    window, saver = main_window(panel), panel.actions_.read_controller.saver
+    close, closes = QEvent(QEvent.Type.Close), []
+    monkeypatch.setattr(QEvent, "spontaneous", lambda _: True, raising=False)
+    watch = panel.findChild(WindowClosing)
+    with monkeypatch.context() as full:
+        full.setattr(ReadSession, "store_decisions", Mock(side_effect=FULL))
+        for _ in range(2):
+            closes.append(not watch.eventFilter(window, close))
+            assert not saver.all_saved
+    assert closes == [False, True]
+    assert "would be lost" in panel.session.state.message
+    assert not watch.eventFilter(window, close)
+    assert saver.all_saved
+    assert read(listed, "a").acts[-1].reason == "clear in T1c"
 
 
 def test_a_panel_that_is_removed_keeps_the_typed_reason(panel, listed, qtbot):

@@ -225,7 +225,7 @@ class LesionLens(Panel):
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.dock_layout = DockLayout(window, self)
-        WindowClosing(window, self).closing.connect(self._on_closing)
+        WindowClosing(window, self, self._may_close).closing.connect(self._on_closing)
         self.views.show(self.model)  # a study opened before the panel was docked
         self._lay_out_docks()
         self._make_ready()
@@ -281,6 +281,13 @@ class LesionLens(Panel):
         if active is None or KEY in active.metadata:
             return False
         return napari_key(command) in {str(used) for used in keymap_of(type(active))}
+
+    def _may_close(self) -> bool:
+        """Whether every decision is stored; else refuse once, as another change of study is."""
+        if not self.here:
+            return True
+        self.actions_.review_controller.store_reason()
+        return self.actions_.read_controller.saver.may_leave()
 
     def _on_closing(self) -> None:
         """Store a typed reason and the time of leaving the study, and cancel the running job."""

@@ -26,7 +26,7 @@ from lesionlens.base.files.bounded_read import parse_json, read_file, read_json
 
 PART_BYTES = 15 * 2**20
 _POINTER = "latest.json"
-_CHECKPOINT_NAME = re.compile(r"step-\d{8}(-again)*")
+_CHECKPOINT_NAME = re.compile(r"step-\d{8}(-again)*(\.part)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def _parts(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) -> Path:
-    """Write a checkpoint and make it the latest.
+    """Write a checkpoint, make it the latest, and delete earlier ones, complete or not.
 
     Raises
     ------
@@ -87,8 +87,10 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
             next_step="Free some space and start again; the last checkpoint is intact",
         ) from error
     for old in folder.glob("step-*"):
-        is_checkpoint = _CHECKPOINT_NAME.fullmatch(old.name) and (old / "meta.json").is_file()
-        if old != target and is_checkpoint:
+        is_ours = _CHECKPOINT_NAME.fullmatch(old.name) and (
+            old.suffix == ".part" or (old / "meta.json").is_file()
+        )
+        if old != target and is_ours:
             shutil.rmtree(old, ignore_errors=True)
     return target
 

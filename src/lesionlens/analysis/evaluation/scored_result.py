@@ -12,6 +12,7 @@ from lesionlens.analysis.evaluation.cases import read_volume
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_model, read_object
+from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, ReviewState, Source
 from lesionlens.base.records.files import FindingsFile, RunFile
@@ -35,7 +36,11 @@ class UnscorableError(Exception):
 
 
 def is_result(folder: Path) -> bool:
-    """Return whether a folder holds a result written by `analyze`, complete or not."""
+    """Return whether a folder holds a result written by `analyze`, complete or not.
+
+    An interrupted replacement of the folder is completed or reverted first.
+    """
+    recover(folder)
     return any((folder / name).is_file() for name in _RESULT_FILES)
 
 

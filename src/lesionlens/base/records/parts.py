@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.files.bounded_read import read_model
+from lesionlens.base.files.journal import recover
 from lesionlens.base.files.manifest import is_inside
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
@@ -147,6 +148,7 @@ def check_objects(result: Path) -> tuple[str, ...]:
     """
     resolved = result.resolve()
     folder = resolved.parent if resolved.name == "dicom" else resolved
+    recover(folder)  # otherwise objects of two results could be sent
     if not (folder / "run.json").is_file():
         return ()
     run = read_run_file(folder)

@@ -51,7 +51,8 @@ class DecisionLog:
 
         The reader's log is used if it continues the analysis's own review.
         """
-        recovery = reader_log.recover_review(analysis, *self._location(analysis))
+        key, folder = self._location(analysis)
+        recovery = reader_log.recover_review(analysis, key, folder)
         self._logged = recovery.logged
         if recovery.conflicting.events:
             return recovery.review, reader_log.save_conflicting(analysis, recovery.conflicting)
@@ -59,7 +60,8 @@ class DecisionLog:
             return recovery.review, ""
         last_event = recovery.review.events[-1]
         unnamed = reads.UNNAMED_DECISIONS.format(last_event.time[:10], last_event.time[11:16])
-        return recovery.review, reads.RESTORED if last_event.reader else unnamed
+        is_named = key.reader or last_event.reader
+        return recovery.review, reads.RESTORED if is_named else unnamed
 
     def _location(self, analysis: Analysis) -> tuple[ReadKey, Path]:
         """Return the key and folder of the log of decisions on an analysis."""

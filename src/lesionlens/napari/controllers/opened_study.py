@@ -12,7 +12,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.draft import PrepareOptions
-from lesionlens.results.review.reopen import is_result, prepare_and_reopen
+from lesionlens.results.review.reopen import is_result, prepare_and_reopen, result_folder
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.background_analysis import local_study
@@ -48,7 +48,7 @@ def read_entry(
         with existing_worklist_database(result.parent) as database:
             entry = local_study(database, entry, context)
     uid = entry.study_uid or None
-    saved_result = result if is_result(result) else None
+    saved_result = result if is_result(result_folder(result)) else None
     layers = read_study(Path(entry.place), study_uid=uid, result=saved_result, context=context)
     study = layers[0][1]["metadata"][KEY]["study"]
     opened = OpenedStudy(study, Path(entry.place), layers)

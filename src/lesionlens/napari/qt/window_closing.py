@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal
 from qtpy.QtWidgets import QMainWindow
 
@@ -17,19 +19,27 @@ class WindowClosing(QObject):
     ----------
     window : QMainWindow
         Window that is deleted when it is closed, as napari's is.
+    may_close : callable
+        Whether the reader may close the window; called before napari asks.
     """
 
     closing = Signal()
 
-    def __init__(self, window: QMainWindow, parent: QObject) -> None:
+    def __init__(
+        self, window: QMainWindow, parent: QObject, may_close: Callable[[], bool] = lambda: True
+    ) -> None:
         super().__init__(parent)
+        self._may_close = may_close
         window.installEventFilter(self)
         app = QCoreApplication.instance()
         if app is not None:
             app.aboutToQuit.connect(self.closing)
 
     def eventFilter(self, watched: QMainWindow, event: QEvent) -> bool:
-        """Report the window's deletion before it takes place."""
+        """Report the window's deletion before it takes place, or refuse a reader's close."""
+        if event.type() == QEvent.Type.Close and event.spontaneous() and not self._may_close():
+            event.ignore()
+            return True
         closed = event.type() == QEvent.Type.Close and not event.spontaneous()
         deleted = closed and watched.testAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         if deleted or event.type() == QEvent.Type.DeferredDelete:

@@ -154,7 +154,8 @@ def save_bids(
         written = [name for name in names if (staging / name).is_file()]
         manifest.write_list(staging, written, list_name)
         # Before the study appears: killed in between, a resumed batch would never write them.
-        staged_names = [p.relative_to(staging).as_posix() for p in staging.rglob("*.*")]
+        files = (path for path in staging.rglob("*") if path.is_file())
+        staged_names = [path.relative_to(staging).as_posix() for path in files]
         manifest.check_free(dataset, staged_names, owned_files(dataset))
         _write_dataset_files(dataset, source)
     return analysis, warnings

@@ -84,8 +84,13 @@ def is_result(folder: Path) -> bool:
 
 
 def result_folder(path: Path) -> Path:
-    """Return the folder if the path is a result's `findings.json`, else the path itself."""
-    return path.parent if path.name == "findings.json" and is_result(path.parent) else path
+    """Return the folder if the path is a result's `findings.json`, else the path itself.
+
+    An interrupted replacement of the folder is completed or reverted first.
+    """
+    folder = path.parent if path.name == "findings.json" else path
+    recover(folder)
+    return folder if is_result(folder) else path
 
 
 def result_of(paths: Sequence[Path]) -> Path | None:

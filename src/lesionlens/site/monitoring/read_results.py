@@ -6,7 +6,7 @@ Images are opened only if their folder is named, for contrast, noise and voxel s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.files.manifest import rows_in
 from lesionlens.base.labels import ReviewAct, ReviewState
 from lesionlens.base.provenance import sha256_of
@@ -65,7 +66,7 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     def note_skipped(error: OSError) -> None:
         notices.append(f"{Path(error.filename).name} was skipped: {error.strerror}")
 
-    for path, folders, files in os.walk(folder, onerror=note_skipped):
+    for path, folders, files in _walk(folder, note_skipped):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if Path(path) != folder:
             notices += _remove_test_results(Path(path).name, folders, files)
@@ -94,6 +95,17 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     if n_copies:
         notices.append(f"Copies of other results here: {n_copies}; each study is counted once")
     return sorted(studies, key=lambda study: (study.day, study.name)), notices
+
+
+def _walk(
+    folder: Path, onerror: Callable[[OSError], None]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk as `os.walk` does, completing or reverting interrupted replacements of results."""
+    for path, folders, files in os.walk(folder, onerror=onerror):
+        is_interrupted = any(name.startswith(PREFIX) for name in folders)
+        if is_interrupted:
+            recover(Path(path))
+        yield path, folders, [p.name for p in Path(path).iterdir()] if is_interrupted else files
 
 
 def _remove_test_results(name: str, folders: list[str], files: Sequence[str]) -> list[str]:

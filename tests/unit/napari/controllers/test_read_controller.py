@@ -33,6 +33,7 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
+from lesionlens.napari.controllers import current_read
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.controllers.read_texts import phase_text
@@ -41,6 +42,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadMask, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.redraw import reviewed
+from lesionlens.napari.model.wording import reads
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import Arm, ReadKey
@@ -736,6 +738,23 @@ def test_a_named_reader_signs_what_an_unnamed_one_began(analysis, own, monkeypat
         window.session.decide(ReviewState.REJECTED)
         assert not window.decision_log.decided_elsewhere(analysis)
         assert "Another window" not in window.session.state.message
+
+
+def test_what_a_reader_continued_under_a_name_is_restored_as_the_readers_own(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+):
+    """The reader was asked for a name that was in the preferences already."""
+    with shown(analysis) as window:
+        window.session.mark(ReviewState.ACCEPTED)
+        window.name_reader("A. Reader")
+        window.saver.store_shown()
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.ACCEPTED]
+        assert window.session.state.review.events[-1].reader is None
+        assert window.message == reads.RESTORED
 
 
 def test_no_study_is_signed_over_decisions_of_another_window(analysis, own):  # noqa: F811

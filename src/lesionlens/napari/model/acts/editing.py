@@ -12,6 +12,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tools, default_range
 from lesionlens.napari.model.overlays.maps import onto
 from lesionlens.napari.model.state.events import PositionVisited
@@ -56,6 +57,12 @@ class Editing(StateHolder):
         visible = replace(self._state.choices, hidden=False)
         self._set(editing=number, edited_uid=tracking_uid, choices=visible, **changes)
 
+    def show_contours(self) -> None:
+        """Show contours where the overlay is off, unless the reader switched it off."""
+        choices = self._state.choices
+        if not choices.overlay_chosen and choices.overlay is Overlay.OFF:
+            self._choose(overlay=Overlay.CONTOUR)
+
     def edited(self) -> Candidate | None:
         """Return the candidate whose outline is being redrawn; None for a new one."""
         analysis, number = self._state.analysis, self._state.editing
@@ -81,8 +88,9 @@ class Editing(StateHolder):
             return
         ids_by_uid = {c.tracking_uid: c.id for c in state.analysis.findings.candidates}
         number = (ids_by_uid | {CAVITY: DRAWN_CAVITY}).get(draft.tracking_uid, NEW)
-        choices = state.choices if number <= NEW else replace(state.choices, candidate=number)
-        self._set(choices=choices)
+        if number > NEW:
+            self._choose(candidate=number)
+            self.show_contours()
         self._begin(number, draft.tracking_uid, resumed=True)
         voxels = np.argwhere(draft.drawn)
         if len(voxels) and state.overlays is not None:

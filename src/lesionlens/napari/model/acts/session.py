@@ -22,7 +22,7 @@ from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.choosing import Choosing
 from lesionlens.napari.model.acts.editing import ENDED, OUTLINE
-from lesionlens.napari.model.choices.choices import Choices, Overlay
+from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
@@ -221,12 +221,6 @@ class ReviewSession(Choosing):
         self._visit(candidate_id)
         self._clear_candidate_problems()
         return True
-
-    def show_contours(self) -> None:
-        """Show contours where the overlay is off, unless the reader switched it off."""
-        choices = self._state.choices
-        if not choices.overlay_chosen and choices.overlay is Overlay.OFF:
-            self._choose(overlay=Overlay.CONTOUR)
 
     def _visit(self, candidate_id: int) -> None:
         """Move the views to a final or preliminary candidate."""

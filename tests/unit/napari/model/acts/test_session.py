@@ -115,6 +115,16 @@ def test_interrupted_strokes_go_on_where_they_lie(session):
     assert visited == [PositionVisited(tuple(grid.to_mm((6, 7, 8)).tolist()))]
 
 
+def test_interrupted_strokes_go_on_beside_the_outline_of_the_network(session):
+    """The panel named a white outline that was not shown, nor any after Done."""
+    candidate = session.state.analysis.findings.candidates[0]
+    drawn = np.ones(session.state.overlays.grid.shape, np.uint8)
+    session.offer(OutlineDraft(candidate.tracking_uid, drawn))
+    session.resume()
+    assert session.state.choices.candidate == candidate.id
+    assert session.state.choices.overlay is Overlay.CONTOUR
+
+
 def test_a_decision_without_focus_does_nothing(session):
     old = session.state
     assert session.decide(ReviewState.ACCEPTED) is None
