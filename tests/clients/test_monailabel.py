@@ -8,6 +8,8 @@ import importlib.util
 import io
 import os
 import shutil
+import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -521,3 +523,45 @@ def infer_alone(server, file, name):
     where = {"session_id": begun.json()["session_id"], "output": "json"}
     params = {"params": '{"sequence": "auto"}'}
     return requests.post(f"{server.url}/infer/quick", params=where, data=params, timeout=120)
+
+
+def documented_proxy(to, port, place):
+    """The location that docs/how-to/serve.md gives for nginx, as a whole configuration."""
+    page = (REPOSITORY / "docs/how-to/serve.md").read_text(encoding="utf-8")
+    location = page[page.index("location /lens/") :].split("```")[0]
+    assert "http://127.0.0.1:8000/" in location
+    location = location.replace("http://127.0.0.1:8000", to)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    folders = "".join(f"{kind}_temp_path {place}/{kind};" for kind in kinds)
+    return (
+        f"daemon off; pid {place}/pid; error_log {place}/error.log; events {{}}\n"
+        f"http {{ access_log off; {folders}\n"
+        f"server {{ listen 127.0.0.1:{port};\n{location}}} }}"
+    )
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx")
+def test_a_client_with_a_key_is_served_through_nginx_as_documented(client_class, folder, tmp_path):
+    """With a key it repeats the length of earlier bodies in requests that have none."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with serving({"quick": quick()}, keys=(KEY,), datastore=folder) as server:
+        file = tmp_path / "nginx.conf"
+        file.write_text(documented_proxy(server.url, port, tmp_path), encoding="utf-8")
+        nginx = subprocess.Popen(["nginx", "-c", str(file), "-e", str(tmp_path / "error.log")])
+        try:
+            client = client_class(f"http://127.0.0.1:{port}/lens", tmpdir=str(tmp_path))
+            until = time.monotonic() + 20
+            while nginx.poll() is None and time.monotonic() < until:
+                try:
+                    client.update_auth(client.auth_token("anybody", KEY))
+                    break
+                except ConnectionError:
+                    time.sleep(0.05)
+            assert client.next_sample("first", {})["id"]
+            started = time.monotonic()
+            assert client.info()["name"] == "LesionLens"
+            assert time.monotonic() - started < 20, "nginx waited for a body that is never sent"
+        finally:
+            nginx.terminate()
+            nginx.wait(20)

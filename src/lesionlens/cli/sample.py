@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.files.staging import check_target, staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli.console import CommandOutput, plain
@@ -30,7 +31,7 @@ def sample(
     from lesionlens.training.config import RECIPES
 
     sources = {"": FOLDER, "recipes": RECIPES}
-    in_clone = out.resolve() == FOLDER.resolve()  # `sample_data` of a clone is that folder
+    in_clone = resolved(out) == resolved(FOLDER)  # `sample_data` of a clone is that folder
     if not in_clone and not all(_is_copied(source, out / name) for name, source in sources.items()):
         check_target(out)
         with staged(out) as folder:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.network import NETWORK, SERVER, EngineOptions
@@ -137,7 +138,7 @@ def load_models(network: EngineChoice, bundles: list[Path] | None) -> dict[str, 
     """
     if not bundles:
         return {network.engine: network.load()}
-    names = [folder.resolve().name for folder in bundles]
+    names = [resolved(folder).name for folder in bundles]
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
         raise UnusableInputError(

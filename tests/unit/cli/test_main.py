@@ -195,6 +195,25 @@ def test_a_link_that_leads_nowhere_is_not_called_unreadable(tmp_path):
     assert "permission" not in outcome.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sample", "loop"),
+        ("response", "loop"),
+        ("serve", "--bundle", "loop", "--port", "0"),
+        ("batch", "table.csv", "--out", "out"),
+    ],
+)
+def test_a_link_to_itself_is_no_defect_of_ours(arguments, tmp_path, monkeypatch):
+    """Python before 3.13 raises RuntimeError where it resolves one."""
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    Path("table.csv").write_text("study\nloop\n", encoding="utf-8")
+    outcome = CliRunner().invoke(app, arguments)
+    assert outcome.exit_code == 2 or isinstance(outcome.exception, UnusableInputError), outcome
+    assert Path("loop").is_symlink()
+
+
 @pytest.fixture
 def run_app(monkeypatch):
     """Runs the command line with another app; neither signals nor the process are touched."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from lesionlens.base.files.access import change_mode
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.manifest import is_inside
+from lesionlens.base.files.safe_paths import resolved
 
 PREFIX = ".lesionlens-"
 _LOCK, _JOURNAL, _DONE = "lock", "journal.json", "done"
@@ -113,7 +114,7 @@ def recover(target: Path) -> None:
     one is still writing, or if the folder is not writable.
     """
     with suppress(OSError):
-        target = target.resolve()
+        target = resolved(target)
         for work in (
             *_work_folders_in(target, PREFIX),
             *_work_folders_in(target.parent, _prefix_of(target)),

@@ -6,6 +6,7 @@ written or removed.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from pathlib import Path
@@ -61,13 +62,19 @@ def inside(folder: Path, *names: str) -> Path:
     'store/labels/a b.nii'
     """
     path = folder.joinpath(*(_component(name) for name in names))
-    try:
-        is_inside = path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # circular links
-        is_inside = False
-    if not is_inside:
+    target = resolved(path)
+    is_circular = any(part.is_symlink() for part in (target, *target.parents))
+    if is_circular or not target.is_relative_to(resolved(folder)):
         raise _leads_out(names[-1])
     return path
+
+
+def resolved(path: Path) -> Path:
+    """Return the absolute path with every link followed, except circular ones.
+
+    `Path.resolve` raises RuntimeError for a circular link before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def _component(name: str) -> str:
@@ -102,12 +109,8 @@ def check_outside(study: Path, out: Path) -> None:
     UnusableInputError
         The output folder is the study or lies in it.
     """
-    try:
-        resolved = out.resolve()
-        is_inside = study.is_dir() and study.resolve() in (resolved, *resolved.parents)
-    except (OSError, RuntimeError):
-        return  # a loop of links, which is reported when the study is opened
-    if is_inside:
+    target = resolved(out)
+    if study.is_dir() and resolved(study) in (target, *target.parents):
         raise UnusableInputError(
             found="an output folder within the study",
             expected="a folder outside it: a study is never written to",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.process.logs import REPORT, duration_text
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
@@ -144,7 +145,7 @@ def _may_be_foreign(database: WorklistDatabase, job: StudyJob, digest: str) -> b
 def _is_elsewhere(database: WorklistDatabase, job: StudyJob) -> bool:
     """Return whether the list has no study of this name, or one in another folder."""
     entry = database.entry(job.name)
-    return entry is None or entry.place != str(job.study.resolve())
+    return entry is None or entry.place != str(resolved(job.study))
 
 
 @contextmanager
@@ -237,5 +238,5 @@ def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> 
 
 
 def _absolute(job: StudyJob) -> StudyJob:
-    dataset = None if job.dataset is None else job.dataset.resolve()
-    return replace(job, study=job.study.resolve(), out=job.out.resolve(), dataset=dataset)
+    dataset = None if job.dataset is None else resolved(job.dataset)
+    return replace(job, study=resolved(job.study), out=resolved(job.out), dataset=dataset)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.text import abbreviated_list, encodable, is_writable
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
@@ -139,7 +140,7 @@ def study_paths_by_name(studies: Path) -> dict[str, Path]:
 
 def listed(job: StudyJob) -> StudyEntry | None:
     """Return a study as a list entry; None if its path cannot be encoded."""
-    path = str(job.study.resolve())
+    path = str(resolved(job.study))
     subject, _ = bids.entities(f"{job.name}_")
     entry = StudyEntry(
         job.name, path, job.patient or (f"sub-{subject}" if subject else ""), job.date

@@ -747,7 +747,7 @@ def test_what_a_reader_continued_under_a_name_is_restored_as_the_readers_own(
 ):
     """The reader was asked for a name that was in the preferences already."""
     with shown(analysis) as window:
-        window.session.mark(ReviewState.ACCEPTED)
+        window.session.decide(ReviewState.ACCEPTED)
         window.name_reader("A. Reader")
         window.saver.store_shown()
     monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
