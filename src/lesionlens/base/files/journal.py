@@ -96,7 +96,7 @@ def _locked_work_folder(home: Path, target: Path) -> tuple[WorkFolder, int]:
             if not is_recovered and work.new.is_dir():
                 return work, lock
             os.close(lock)
-    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), work.folder.name)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), home.name)
 
 
 def _lock(lock: int) -> None:
