@@ -8,6 +8,7 @@ up after a complete one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -69,17 +70,33 @@ class WorkFolder:
 @contextmanager
 def work_folder(home: Path, target: Path) -> Iterator[WorkFolder]:
     """Yield a locked hidden folder for one target; it is removed when the block ends."""
-    work = WorkFolder(home / f"{_prefix_of(target)}{uuid.uuid4().hex[:12]}")
-    work.new.mkdir(parents=True)
-    for folder in (work.folder, work.new):
-        change_mode(folder, 0o700)
-    lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    work, lock = _locked_work_folder(home, target)
     try:
-        with suppress(OSError):  # a disk without locks
-            _lock(lock)
         yield work
     finally:
         _remove_and_unlock(lock, work)
+
+
+def _locked_work_folder(home: Path, target: Path) -> tuple[WorkFolder, int]:
+    """Make a hidden folder; another one if a process recovers it before it is locked."""
+    for _ in range(10):
+        work = WorkFolder(home / f"{_prefix_of(target)}{uuid.uuid4().hex[:12]}")
+        with suppress(FileNotFoundError):
+            work.new.mkdir(parents=True)
+            for folder in (work.folder, work.new):
+                change_mode(folder, 0o700)
+            lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            is_recovered = False
+            try:
+                _lock(lock)
+            except BlockingIOError:
+                is_recovered = True
+            except OSError:  # a disk without locks
+                pass
+            if not is_recovered and work.new.is_dir():
+                return work, lock
+            os.close(lock)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), home.name)
 
 
 def _lock(lock: int) -> None:

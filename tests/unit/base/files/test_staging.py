@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.files import access, staging
+from lesionlens.base.files import access, journal, staging
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.staging import check_target, staged
 
@@ -341,6 +341,23 @@ def test_two_that_replace_a_folder_at_once_do_not_mix(tmp_path):
     thread.join()
     assert asked == [("one", []), ("two", ["dicom", "dicom/seg.dcm"])]
     assert sorted(tree(out)) == ["b.txt"]
+
+
+def test_a_working_folder_recovered_before_its_lock_is_made_again(tmp_path, monkeypatch):
+    """Another process looked between its creation and its lock, and removed it."""
+    out, removed = tmp_path / "out", []
+
+    def recovering(folder, mode):
+        if not removed:
+            journal.recover(out)
+            removed.append(not folder.exists())
+        access.change_mode(folder, mode)
+
+    monkeypatch.setattr(journal, "change_mode", recovering)
+    with staged(out) as aside:
+        write(aside, "a.txt")
+    assert removed == [True]
+    assert sorted(tree(out)) == ["a.txt"]
 
 
 def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch):
