@@ -284,7 +284,7 @@ class LesionLens(Panel):
 
     def _may_close(self) -> bool:
         """Whether every decision is stored; else refuse once, as another change of study is."""
-        if not self.here:
+        if not self.is_open:
             return True
         self.actions_.review_controller.store_reason()
         return self.actions_.read_controller.saver.may_leave()
