@@ -94,19 +94,18 @@ def quick_passes_suffice(
     first_pass = prediction.unperturbed
     if first_pass is None or not component_mask.count:
         return True
-    flagged = flagged_on(component_mask, Region.WT, first_pass.grid)
-    outlined = first_pass.probability[0].ravel()[flagged] >= prediction.thresholds[Region.WT]
-    if outlined.mean() < OUTLINED:
+    flagged = {region: flagged_on(component_mask, region, first_pass.grid) for region in Region}
+    whole_tumour = first_pass.probability[0].ravel()[flagged[Region.WT]]
+    if (whole_tumour >= prediction.thresholds[Region.WT]).mean() < OUTLINED:
         return False
     pass_alone = runner.predict(RELEVANCE, [InputPerturbation(alone=True)])
     if pass_alone is None:
         return True
-    for region in Region:
+    for region, voxels in flagged.items():
         probability = pass_alone.of(region)
-        flagged = flagged_on(component_mask, region, pass_alone.grid)
-        if probability is None or not flagged.size:
+        if probability is None or not voxels.size:
             continue
-        if probability[0].ravel()[flagged].mean() < SEEN:
+        if probability[0].ravel()[voxels].mean() < SEEN:
             return False
     return True
 
