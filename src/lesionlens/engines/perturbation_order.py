@@ -13,6 +13,9 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation
 
 Subset = frozenset[MrSequence]
+OUTLINED = 0.7
+"""Minimum share of the flagged voxels that the quick passes outline with all sequences; otherwise
+every subset is predicted at the prediction's own voxel size (`fine_inputs`)."""
 
 
 def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
@@ -47,3 +50,26 @@ def for_relevance(present: Sequence[MrSequence]) -> list[InputPerturbation]:
     return [
         InputPerturbation.showing(s) for s in subsets_of(present) if s not in predicted_elsewhere
     ]
+
+
+def fine_inputs(present: Sequence[MrSequence]) -> list[InputPerturbation]:
+    """Return the mirrored input, and every subset, at the prediction's own voxel size.
+
+    Examples
+    --------
+    >>> [sum(i.keep) for i in fine_inputs([MrSequence.T1, MrSequence.FLAIR])]
+    [4, 0, 1, 1, 2]
+    """
+    mirrored = InputPerturbation(mirrored=True, alone=True, fine=True)
+    return [mirrored, *(InputPerturbation.showing(s, fine=True) for s in subsets_of(present))]
+
+
+def after_quick_passes(present: Sequence[MrSequence], share: float) -> list[InputPerturbation]:
+    """Return the inputs that explanations need next.
+
+    Parameters
+    ----------
+    share : float
+        Share of the flagged voxels that the quick passes outline with all sequences.
+    """
+    return for_relevance(present) if share >= OUTLINED else fine_inputs(present)

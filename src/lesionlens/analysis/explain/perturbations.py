@@ -31,7 +31,9 @@ from lesionlens.base.records.prediction import (
     Prediction,
 )
 from lesionlens.engines.perturbation_order import (
+    OUTLINED,
     Subset,
+    fine_inputs,
     for_uncertainty,
     leave_one_out_subsets,
     subsets_of,
@@ -40,8 +42,6 @@ from lesionlens.engines.perturbation_order import (
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 SEEN = 0.1
 """Minimum mean probability of a region's flagged voxels in a pass that detects the region."""
-OUTLINED = 0.7
-"""Minimum share of the flagged voxels that the quick passes outline with all sequences."""
 Floats = NDArray[np.float32]
 
 
@@ -206,9 +206,7 @@ def _predict_fine(
     """
     present = runner.prepared.sequences
     subsets = subsets_of(present)
-    mirrored = InputPerturbation(mirrored=True, alone=True, fine=True)
-    showing_subsets = [InputPerturbation.showing(subset, fine=True) for subset in subsets]
-    predictions = runner.predict(RELEVANCE, [mirrored, *showing_subsets])
+    predictions = runner.predict(RELEVANCE, fine_inputs(present))
     if predictions is None:
         return None
     grid = predictions.grid

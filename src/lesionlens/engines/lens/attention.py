@@ -15,6 +15,7 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import rollout, separable
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.pass_output import PassOutput
+from lesionlens.engines.network_input import coarser
 
 Floats = NDArray[np.float32]
 _TOKEN_VOX = 8
@@ -29,17 +30,6 @@ REFINED_METHOD = (
     f"{METHOD}; {10 * patch_refinement.WEIGHT:.0f} tenths of the enhancing tumour's map, "
     "as of its outline, are from patch refinement"
 )
-
-
-def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
-    """Return the grid of a feature map that is `factor` times coarser along each axis.
-
-    Because the network's input is padded, it may extend beyond `grid` at the high ends.
-    """
-    affine = grid.affine.copy()
-    affine[:3, :3] *= factor
-    affine[:3, 3] = grid.to_mm([(factor - 1) / 2] * 3)
-    return Grid(shape, affine)
 
 
 def region_attention(

@@ -7,7 +7,7 @@ Arrays are torch's or numpy's (`base.array_ops`), as returned by the runtime.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -31,10 +31,9 @@ from lesionlens.base.array_ops import (
 )
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import ComputePrecision, Region
+from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import (
     Capability,
-    ClassProbabilities,
     EngineInfo,
     FirstPass,
     InputPerturbation,
@@ -47,7 +46,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, Cancel, CancelWhen, RunContext
-from lesionlens.engines import separable, windows
+from lesionlens.engines import perturbation_order, separable, windows
 from lesionlens.engines.lens import (
     cavity,
     ensemble,
@@ -60,16 +59,14 @@ from lesionlens.engines.lens.attention import (
     BLUR_VOX,
     METHOD,
     REFINED_METHOD,
-    coarser,
     region_attention,
     trace_of,
 )
 from lesionlens.engines.lens.background import BackgroundTask
-from lesionlens.engines.lens.pass_output import EnsembleOutput, PassOutput
+from lesionlens.engines.lens.pass_output import EnsembleOutput, PassOutput, class_probabilities
 from lesionlens.engines.lens.small_lesions import T1C, SmallLesions, search_notice
 from lesionlens.engines.network_input import NetworkInput, grid_at, make_network_input, paste_box
 from lesionlens.engines.pass_cache import PassCache
-from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
 from lesionlens.network import small_lesions as small_lesion_network
 from lesionlens.network.weights_metadata import WeightsInfo
 
@@ -209,14 +206,14 @@ class LensMethod(ABC):
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         first_pass = self._first_pass(self._fine_cache.input_for(prepared), context)
-        may_flag: Future[bool] = Future()
-        ahead = partial(self._predict_ahead, prepared, may_flag, context)
+        searched: Future[SmallLesions | None] = Future()
+        ahead = partial(self._predict_ahead, prepared, first_pass, searched, context)
         with self._in_background(ahead) as background:
             search_result = None
             try:
                 search_result = self._search(prepared, first_pass, context)
             finally:
-                may_flag.set_result(search_result is not None or first_pass.shows_tumour)
+                searched.set_result(search_result)
             prediction = self._refined_prediction(
                 prepared, first_pass, search_result, background, context
             )
@@ -308,7 +305,7 @@ class LensMethod(ABC):
             thresholds=region_thresholds,
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
-            class_probabilities=_class_probabilities(out, network_input.grid),
+            class_probabilities=class_probabilities(out, network_input.grid),
             cavity=cavity_probability,
         )
 
@@ -328,28 +325,34 @@ class LensMethod(ABC):
         with self._watch(PRELIMINARY, context, len(inputs)):
             out, mirrored, *other_outputs = self._map_passes(run, inputs)
         all_sequences = InputPerturbation.showing(ensemble.sequence_set(network_input.present))
-        averaged = (all_sequences, *inputs[2:])
-        for perturbation, output in zip(averaged, (out, *other_outputs), strict=True):
-            self._fine_cache.store(perturbation, sigmoid(self._calibrated(output.logits))[0])
         xp = namespace(out.logits)
-        pair = out, mirrored
-        original, reflected = (sigmoid(self._calibrated(output.logits)[0]) for output in pair)
-        sums = original + xp.flip(reflected, (1,))
+        original, reflected, *others = (
+            sigmoid(self._calibrated(output.logits))[0]
+            for output in (out, mirrored, *other_outputs)
+        )
+        reflected = xp.flip(reflected, (1,))
+        averaged = (all_sequences, replace(all_sequences, mirrored=True), *inputs[2:])
+        for perturbation, probability in zip(averaged, (original, reflected, *others), strict=True):
+            self._fine_cache.store(perturbation, probability)
+        sums = original + reflected
         mean = sums / 2
-        for view_output in other_outputs:
-            sums[0] += sigmoid(self._calibrated(view_output.logits)[0, 0])
+        for other in others:
+            sums[0] += other[0]
         mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
         cavity_probability = cavity.mean_probability(out, mirrored)
         return EnsembleOutput(network_input, out, logit(mean, _EDGE), cavity_probability)
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
         """Return each region's threshold; `core` is the probability of the core."""
-        outer, inner, enhancing = self._weights_info.thresholds
+        _, inner, enhancing = self._weights_info.thresholds
         return {
-            Region.WT: thresholds.whole_tumour_threshold(ensemble.sequence_set(present), outer),
+            Region.WT: self._whole_tumour_threshold(ensemble.sequence_set(present)),
             Region.TC: thresholds.core_threshold(core, inner),
             Region.ET: enhancing,
         }
+
+    def _whole_tumour_threshold(self, sequences: Collection[MrSequence]) -> float:
+        return thresholds.whole_tumour_threshold(sequences, self._weights_info.thresholds[0])
 
     @property
     def _scoring(self) -> Scoring:
@@ -361,8 +364,7 @@ class LensMethod(ABC):
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
         prediction = self._perturbed(prepared, [EVERYTHING], self._watch, context)
-        default_threshold = self._weights_info.thresholds[0]
-        threshold = thresholds.whole_tumour_threshold(prepared.sequences, default_threshold)
+        threshold = self._whole_tumour_threshold(prepared.sequences)
         return FirstPass(prediction, threshold, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
@@ -407,27 +409,37 @@ class LensMethod(ABC):
             with watch(PERTURBATION, context, len(batches)):
                 yield from chain.from_iterable(self._map_passes(run, batches, last=1))
 
-        default = self._weights_info.thresholds[0]
         visible = [ensemble.visible_sequences(p, network_input.present) for p in perturbations]
-        cut_off = tuple(thresholds.whole_tumour_threshold(shown, default) for shown in visible)
+        cut_off = tuple(map(self._whole_tumour_threshold, visible))
         prediction = cache.predict_perturbed(prepared, groups, predict_missing)
         return replace(prediction, thresholds=cut_off)
 
     def _predict_ahead(
-        self, prepared: PreparedStudy, may_flag: Future[bool], context: RunContext, closing: Cancel
+        self,
+        prepared: PreparedStudy,
+        first_pass: EnsembleOutput,
+        searched: Future[SmallLesions | None],
+        context: RunContext,
+        closing: Cancel,
     ) -> None:
         """Predict the inputs of the explanations, in their order, so that the batches are equal.
 
-        `may_flag` is set when the search has ended: whether anything may be flagged.
+        `searched` is set when the search has ended, and read only if it decides.
         """
         present = prepared.sequences
         cancel = CancelWhen(lambda: context.cancel.is_set() or closing.is_set())
         quiet = replace(context.quiet(), cancel=cancel)
+
+        def predict(inputs: Sequence[InputPerturbation]) -> PerturbedPrediction:
+            return self._perturbed(prepared, inputs, lambda *_: nullcontext(), quiet)
+
         with suppress(CancelledError):
-            for inputs in ([EVERYTHING], for_uncertainty(present)):
-                self._perturbed(prepared, inputs, lambda *_: nullcontext(), quiet)
-            if may_flag.result():
-                self._perturbed(prepared, for_relevance(present), lambda *_: nullcontext(), quiet)
+            quick = predict([EVERYTHING])
+            predict(perturbation_order.for_uncertainty(present))
+            if first_pass.shows_tumour or searched.result() is not None:
+                threshold = self._whole_tumour_threshold(prepared.sequences)
+                share = first_pass.share_outlined(quick, threshold)
+                predict(perturbation_order.after_quick_passes(present, share))
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
@@ -479,16 +491,6 @@ class LensMethod(ABC):
         maps = [correction, separable.smooth(attention, BLUR_VOX)]
         matrices = separable.matrices(fine_input.grid, network_input.box_grid, antialias=False)
         return separable.apply(namespace(correction).stack(maps), matrices)
-
-
-def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
-    """Return class probabilities from the lesion queries, if the network has them."""
-    lesions = out.lesions
-    if lesions is None:
-        return None
-    probabilities = to_numpy(floats(lesions.class_probabilities()[0]))
-    i, j, k = probabilities.shape[1:]
-    return ClassProbabilities(probabilities, coarser(grid, 2, (i, j, k)))
 
 
 def _by_region(maps: Floats) -> dict[Region, Floats]:

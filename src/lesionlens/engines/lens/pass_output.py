@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lesionlens.base.array_ops import Array
-from lesionlens.engines.network_input import NetworkInput
+from lesionlens.base.array_ops import Array, floats, sigmoid, to_numpy
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.prediction import ClassProbabilities, PerturbedPrediction
+from lesionlens.engines import separable
+from lesionlens.engines.network_input import NetworkInput, coarser
 
 
 class PassOutput(Protocol):
@@ -45,3 +48,34 @@ class EnsembleOutput:
     def shows_tumour(self) -> bool:
         """Whether any voxel is more likely whole tumour than not."""
         return bool((self.logits[0] > 0).any())
+
+    def share_outlined(self, quick: PerturbedPrediction, threshold: float) -> float:
+        """Return the share of the whole tumour that a quick prediction outlines too.
+
+        Parameters
+        ----------
+        quick : PerturbedPrediction
+            One prediction.
+        threshold : float
+            Probability from which a voxel is whole tumour.
+
+        Returns
+        -------
+        float
+            0 to 1; 1 without whole tumour.
+        """
+        grid = self.network_input.grid
+        whole_tumour = to_numpy(sigmoid(self.logits[:1])) >= threshold
+        matrices = separable.matrices(quick.grid, grid, antialias=False)
+        outlined = separable.apply(quick.probability, matrices) >= threshold
+        return float(outlined[whole_tumour].mean()) if whole_tumour.any() else 1.0
+
+
+def class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
+    """Return class probabilities from the lesion queries, if the network has them."""
+    lesions = out.lesions
+    if lesions is None:
+        return None
+    probabilities = to_numpy(floats(lesions.class_probabilities()[0]))
+    i, j, k = probabilities.shape[1:]
+    return ClassProbabilities(probabilities, coarser(grid, 2, (i, j, k)))

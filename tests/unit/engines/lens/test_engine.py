@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import gradcam, network_input, pass_cache
 from lesionlens.engines.engine import SupportsPerturbation, Target
@@ -18,7 +19,8 @@ from lesionlens.engines.lens import method, patch_refinement
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.lens.method import EVERYTHING, PRELIMINARY
-from lesionlens.engines.perturbation_order import for_relevance, for_uncertainty
+from lesionlens.engines.lens.pass_output import EnsembleOutput
+from lesionlens.engines.perturbation_order import fine_inputs, for_relevance, for_uncertainty
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
@@ -171,6 +173,13 @@ def test_passes_of_a_prediction_are_not_run_again_for_fine_answers(
     some = [InputPerturbation(fine=True), InputPerturbation.showing([MrSequence.T2], fine=True)]
     engine.predict_perturbed(study, some, context=SILENT)
     assert len(taken) == 1
+    mirrored = InputPerturbation(mirrored=True, alone=True, fine=True)
+    kept = engine.predict_perturbed(study, [mirrored], context=SILENT)
+    assert len(taken) == 1
+    engine.forget()
+    run_again = engine.predict_perturbed(study, [mirrored], context=SILENT)
+    np.testing.assert_array_equal(kept.probability, run_again.probability)
+    np.testing.assert_array_equal(kept.inner, run_again.inner)
 
 
 def sure_of(out):
@@ -428,10 +437,13 @@ def test_the_input_is_prepared_by_one_thread_whatever_is_asked_first(
     assert set(used) == {1}
 
 
+@pytest.mark.parametrize(("share", "then"), [(1.0, for_relevance), (0.5, fine_inputs)])
 def test_explanations_are_predicted_beside_the_refinement(
-    random_weights, make_prepared, monkeypatch
+    random_weights, make_prepared, monkeypatch, share, then
 ):
     monkeypatch.setattr(BackgroundTask, "__exit__", lambda self, *_: self._running.result())
+    monkeypatch.setattr(EnsembleOutput, "shows_tumour", True)
+    monkeypatch.setattr(EnsembleOutput, "share_outlined", lambda *_: share)
     engine, before = LensEngine("cpu", random_weights), torch.get_num_threads()
     study, taken, steps = make_prepared(), [], []
     torch.set_num_threads(2)
@@ -439,9 +451,29 @@ def test_explanations_are_predicted_beside_the_refinement(
     engine.predict(study, context=watching)
     torch.set_num_threads(before)
     monkeypatch.setattr(engine, "_pass", taken.append)
-    engine.predict_perturbed(study, for_uncertainty(tuple(MrSequence)), context=SILENT)
+    for inputs in (for_uncertainty, then):
+        engine.predict_perturbed(study, inputs(tuple(MrSequence)), context=SILENT)
     assert not taken
     assert {stage for stage, _ in steps} == {PRELIMINARY}
+
+
+def test_a_quick_pass_outlines_as_much_as_it_shows_of_the_whole_tumour(make_prepared):
+    """By millimetres: the quick pass has voxels of its own."""
+    study = make_prepared()
+    fine, quick_grid = (network_input.grid_at(study, spacing) for spacing in (2.0, 3.0))
+    logits = torch.full((3, *fine.shape), -9.0)
+    logits[0, 10:30, 10:30, 10:30] = 9.0
+    first_pass = EnsembleOutput(
+        SimpleNamespace(grid=fine), all_sequences=None, logits=logits, cavity_probability=None
+    )
+    quick = np.zeros((1, *quick_grid.shape), np.float32)
+    assert first_pass.share_outlined(PerturbedPrediction(quick, quick_grid), 0.5) == 0
+    middle = quick_grid.to_voxel(fine.to_mm([[20.0, 20.0, 20.0]]))[0, 0]
+    quick[:, : round(middle)] = 1
+    share = first_pass.share_outlined(PerturbedPrediction(quick, quick_grid), 0.5)
+    assert share == pytest.approx(0.5, abs=0.06)
+    logits[:] = -9
+    assert first_pass.share_outlined(PerturbedPrediction(quick, quick_grid), 0.5) == 1
 
 
 def test_a_prediction_has_the_same_bits_with_any_number_of_threads(
