@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt
-from qtpy.QtWidgets import QMainWindow
+from qtpy.QtWidgets import QMainWindow, QVBoxLayout, QWidget
 from tests.gui.window import read, wait
 
 from lesionlens.base.errors import ResourceError
@@ -88,6 +88,23 @@ def test_a_reader_does_not_close_a_window_at_once_whose_decision_is_not_stored(
     assert not watch.eventFilter(window, close)
     assert saver.all_saved
     assert read(listed, "a").acts[-1].reason == "clear in T1c"
+
+
+def test_a_close_by_napari_key_is_refused_once_and_a_script_is_not(qtbot):
+    """Ctrl+W, Ctrl+Q and File, Close are no spontaneous events; a script hides the image first."""
+    window, image = QMainWindow(), QWidget()
+    central = QWidget()
+    QVBoxLayout(central).addWidget(image)
+    window.setCentralWidget(central)
+    answers = iter((False, True))
+    WindowClosing(window, window, lambda: next(answers))
+    window.show()
+    assert not window.close()
+    assert window.isVisible()
+    assert window.close()
+    window.show()
+    image.close()
+    assert window.close()
 
 
 def test_a_panel_that_is_removed_keeps_the_typed_reason(panel, listed, qtbot):

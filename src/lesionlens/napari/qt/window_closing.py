@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QMainWindow
+from qtpy.QtWidgets import QMainWindow, QWidget
 
 
 class WindowClosing(QObject):
@@ -37,11 +37,22 @@ class WindowClosing(QObject):
 
     def eventFilter(self, watched: QMainWindow, event: QEvent) -> bool:
         """Report the window's deletion before it takes place, or refuse a reader's close."""
-        if event.type() == QEvent.Type.Close and event.spontaneous() and not self._may_close():
+        closes = event.type() == QEvent.Type.Close
+        if closes and _by_reader(watched, event) and not self._may_close():
             event.ignore()
             return True
-        closed = event.type() == QEvent.Type.Close and not event.spontaneous()
+        closed = closes and not event.spontaneous()
         deleted = closed and watched.testAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         if deleted or event.type() == QEvent.Type.DeferredDelete:
             self.closing.emit()
         return False
+
+
+def _by_reader(window: QMainWindow, close: QEvent) -> bool:
+    """Whether a reader closes the window, by its frame or by a menu or key of napari.
+
+    Qt takes the latter for a script's. But `viewer.close()` hides the image first.
+    """
+    central = window.centralWidget()
+    shown = central is not None and any(w.isVisible() for w in central.findChildren(QWidget))
+    return close.spontaneous() or shown
