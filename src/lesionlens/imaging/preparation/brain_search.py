@@ -12,7 +12,12 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import brain as brains
-from lesionlens.imaging.preparation import brain_extraction, cache, skull_stripping
+from lesionlens.imaging.preparation import (
+    brain_extraction,
+    cache,
+    noisy_background,
+    skull_stripping,
+)
 from lesionlens.imaging.preparation.brain_extraction import OutlineContent
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import resample
@@ -29,14 +34,14 @@ def find_brain(draft: Draft, context: RunContext) -> None:
         _use_outline(draft, stripped, context)
         return
     if draft.options.strip:
-        _use_mask(draft, _choose_brain(draft, context))
+        _use_extracted(draft, _choose_brain(draft, context))
         return
     cached = None
     if draft.options.cache:
         key = _brain_key(draft, skull_stripping.OWN)
         cached = cache.recall(key, brains.form(draft.native.frame_uid))
     if cached is not None and cached.mask.any():
-        _use_mask(draft, cached)
+        _use_extracted(draft, cached)
         return
     draft.steps.append(PreparationStep(StepName.BRAIN, None, False, "Skipped on request."))
     draft.mask, draft.mask_grid = loaded[reference].values > 0, draft.native
@@ -45,13 +50,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
 def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> None:
     """Use the outline of an image that seems to be stripped, or the brain in it if it is a head."""
     scan = draft.loaded[sequence]
-    others = (
-        other
-        for other in draft.loaded.values()
-        if other is not scan and other.reference_to_sequence is None
-    )
-    reordered = (other.values_as_in(scan) for other in others)
-    images = [scan.values, *(values for values in reordered if values is not None)]
+    images = [scan.values, *_values_on_its_grid(draft, scan)]
     grid = scan.series.grid
     content = None
     if draft.options.strip:
@@ -138,6 +137,32 @@ def _extract_brain(draft: Draft, method: str, context: RunContext) -> brains.Bra
         for s, scan in draft.loaded.items()
     }
     return brain_extraction.find_brain(images, grid, context=context)
+
+
+def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
+    """Use the brain as extracted from a head, or its outline if only noise surrounds it."""
+    scan = draft.loaded[draft.reference]
+    outline = None
+    if brain.mask.any() and draft.options.stripper not in skull_stripping.PROGRAMS:
+        images = [scan.values, *_values_on_its_grid(draft, scan)]
+        outline = noisy_background.outline_in_noise(images, scan.series.grid, brain)
+    if outline is None:
+        _use_mask(draft, brain)
+        return
+    message = "Already skull-stripped, on a background of noise: its outline was used."
+    draft.steps.append(PreparationStep(StepName.BRAIN, draft.reference, False, message))
+    draft.mask, draft.mask_grid = outline, scan.moved_grid()
+
+
+def _values_on_its_grid(draft: Draft, scan: Loaded) -> list[NDArray[np.float32]]:
+    """Return the voxels of the other sequences that lie on a scan's grid without registration."""
+    others = (
+        other
+        for other in draft.loaded.values()
+        if other is not scan and other.reference_to_sequence is None
+    )
+    reordered = (other.values_as_in(scan) for other in others)
+    return [values for values in reordered if values is not None]
 
 
 def _use_mask(draft: Draft, brain: brains.BrainMask) -> None:

@@ -16,12 +16,13 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.brain import fill_holes, is_stripped, largest
+from lesionlens.imaging.preparation.brain import BrainMask, fill_holes, is_stripped, largest
 from lesionlens.imaging.preparation.brain_extraction import (
     find_brain,
     outline_content,
     reading_grid,
 )
+from lesionlens.imaging.preparation.noisy_background import outline_in_noise
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 from lesionlens.imaging.reading.readers import open_study
@@ -173,14 +174,49 @@ def dressed(values, brain, sequence, rng):
     return np.abs(noisy).astype(np.float32)
 
 
-def test_a_head_on_a_blank_background_is_no_stripped_brain():
-    """A child's head, or an adult's cut above and below, has the volume of a large brain."""
+def sample_at_2_mm():
+    """The sample's T1c on 2 mm voxels with a margin of ten voxels for a scalp, and its brain."""
     series = open_study(SAMPLES / "study").series[MrSequence.T1C]
     affine, shape = ras_grid(series.grid.affine, series.grid.shape, 2.0)
-    affine[:3, 3] -= 20  # a margin of ten voxels of 2 mm for the scalp
+    affine[:3, 3] -= 20
     grid = Grid(tuple(length + 20 for length in shape), affine)
     values = resample(series.load(), series.grid, grid)
-    brain = fill_holes(largest(values > 0))
+    return values, fill_holes(largest(values > 0)), grid
+
+
+@pytest.mark.parametrize("share", [0.005, 0.08])
+@pytest.mark.parametrize("signed", [False, True], ids=["Rician", "Gaussian"])
+def test_noise_around_a_stripped_brain_is_no_head(share, signed):
+    """It was extracted as from a head, which cut off its rim and tumours that lie there."""
+    values, brain, grid = sample_at_2_mm()
+    rng = np.random.default_rng(0)
+    deviation = share * np.percentile(values[brain], 99)
+    noisy = values + rng.normal(0, deviation, values.shape)
+    if not signed:
+        noisy = np.hypot(noisy, rng.normal(0, deviation, values.shape))
+    study = study_of(noisy.astype(np.float32), grid)
+    prepared = prepare(study, RunContext(), UNCACHED)
+    assert "Already skull-stripped, on a background of noise: its outline was used." in [
+        step.message for step in prepared.steps
+    ]
+    found = resample_mask(prepared.brain, prepared.working, grid)
+    assert dice(found, values > 0.5 * np.median(values[brain])) > 0.97
+
+
+def test_a_head_on_a_background_of_noise_is_extracted():
+    values, brain, grid = sample_at_2_mm()
+    head = dressed(values, brain, "t1c", np.random.default_rng(0))
+    truth = BrainMask(brain, grid, "as known")
+    assert outline_in_noise([head], grid, truth) is None
+    thin = head.copy()  # a scalp of 3 mm
+    thin[ndimage.distance_transform_edt(~brain, sampling=2.0) > 11] = head[:10].mean()
+    assert outline_in_noise([thin], grid, truth) is None
+
+
+def test_a_head_on_a_blank_background_is_no_stripped_brain():
+    """A child's head, or an adult's cut above and below, has the volume of a large brain."""
+    values, brain, grid = sample_at_2_mm()
+    affine = grid.affine.copy()
     head = dressed(values, brain, "t1c", np.random.default_rng(0))
     head[ndimage.distance_transform_edt(~brain, sampling=2.0) > 14] = 0
     slab, cut = head[..., 15:65], brain[..., 15:65]
