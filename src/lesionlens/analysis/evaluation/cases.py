@@ -19,6 +19,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from lesionlens.analysis.evaluation.dataset_labels import convention_of
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
 from lesionlens.base.files.bounded_read import open_regular, read_json, read_rows
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
@@ -111,7 +112,8 @@ def find_cases(root: Path) -> tuple[Case, ...]:
     Raises
     ------
     ConfigError
-        There are no cases, one has several references, or dataset.json is invalid.
+        There are no cases, one has several references, or dataset.json is invalid or states labels
+        of no known convention.
     """
     if (root / "dataset.json").is_file():
         cases = _cases_of_dataset(root)
@@ -249,7 +251,7 @@ def _cases_of_dataset(root: Path) -> list[Case]:
     }
     if not sequences:
         raise _dataset_error(root, f"whose channels are {channels}")
-    convention = _dataset_convention(labels)
+    convention = convention_of(labels)
     cases = []
     folder = root / "labelsTr"
     paths = _nifti_files(folder) if folder.is_dir() else []
@@ -265,33 +267,6 @@ def _dataset_error(root: Path, defect: str) -> ConfigError:
         expected="that of a Medical Segmentation Decathlon or nnU-Net set of brain tumours",
         next_step="Correct it, or lay the cases out as one folder each",
     )
-
-
-def _dataset_convention(labels: Any) -> str | None:
-    """Infer the label convention from the labels' names, if they state it.
-
-    Examples
-    --------
-    >>> _dataset_convention({"1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"})
-    'msd'
-    >>> _dataset_convention({"whole tumor": [1, 2, 3], "tumor core": [2, 3]})  # nnU-Net's regions
-    'msd'
-    >>> _dataset_convention({"necrosis": 1, "edema": 2, "enhancing tumor": 4})
-    'brats'
-    >>> _dataset_convention({"NETC": 1, "SNFH": 2, "ET": 3, "resection cavity": 4})
-    'brats24'
-    """
-    for key, value in labels.items() if isinstance(labels, dict) else ():
-        name, numbers = (value, [key]) if str(key).isdigit() else (key, value)
-        name, numbers = str(name).lower(), numbers if isinstance(numbers, list) else [numbers]
-        numbers = {str(number) for number in numbers}
-        if ("edema" in name and "1" in numbers) or ("core" in name and numbers == {"2", "3"}):
-            return "msd"
-        if numbers == {"4"} and ("cavity" in name or "resect" in name):
-            return "brats24"
-        if numbers == {"4"} and "enhanc" in name:
-            return "brats"
-    return None
 
 
 def _dataset_images(

@@ -5,33 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation.cases import Case, check_rows, read_table
+from lesionlens.analysis.evaluation.dataset_labels import CONVENTIONS
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguous_cavity
 
 TABLE_NAME = "conventions.tsv"
 _ROUNDING_TOLERANCE = 1e-3  # deviation of a scaled integer from a whole number
-CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
-    "brats": {4: 3},
-    "brats124": {4: 3},
-    "brats23": {},
-    "brats23ped": {},
-    "brats24": {4: Label.CAVITY},
-    "brats24ped": {1: 3, 2: 1, 3: 1, 4: 2},
-    "msd": {1: 2, 2: 1},
-    "brats2012": {1: 2, 2: 1},
-})  # fmt: skip
-"""Name to the deviations from 1 core, 2 oedema, 3 enhancing.
-
-`brats` is 1/2/4 (2017 to 2021) or 1/2/3 (2023), as the file has it; `brats24` has a resection
-cavity as 4; `brats24ped` is 1 enhancing, 2 non-enhancing, 3 cystic, 4 oedema; `msd` is
-1 oedema, 2 non-enhancing, 3 enhancing; `brats2012` is the synthetic 2012 set, 1 oedema, 2 core.
-"""
 WITHOUT_ET, WITH_CAVITY = ("brats2012",), ("brats24",)
 DEFAULT = "brats"
 _TABLE_HINT = "Correct the table, or name one convention for all cases"

@@ -16,6 +16,7 @@ from lesionlens.analysis.evaluation.cases import (
     read_volume,
     segmentation_of,
 )
+from lesionlens.analysis.evaluation.dataset_labels import convention_of
 from lesionlens.analysis.evaluation.label_conventions import (
     read_conventions,
     region_mask,
@@ -145,6 +146,29 @@ def test_nnunet_is_read(tmp_path):
     (case,) = find_cases(tmp_path)
     assert case.convention is None
     assert read_volume(case.images[MrSequence.FLAIR])[0][0, 0, 0] == 3
+
+
+@pytest.mark.parametrize(
+    ("labels", "convention"),
+    [
+        ({"background": 0, "ED": 1, "NCR": 2, "ET": 3}, "msd"),
+        ({"background": 0, "NCR_NET": 1, "ED": 2, "ET": 3}, None),
+        ({"background": 0, "ET": 1, "NETC": 2, "CC": 3, "ED": 4}, "brats24ped"),
+        ({"whole tumor": [1, 2, 4], "tumor core": [1, 4], "enhancing tumor": [4]}, "brats"),
+        ({"WT": [1, 2, 3, 4], "TC": [1, 2, 3], "ET": 1}, "brats24ped"),
+        ({"1": "non-enhancing core", "2": "non-enhancing FLAIR hyperintensity"}, None),
+        ({"background": 0, "tumour": 1}, None),
+        ({"0": "background", "1": "enhancing", "2": "edema", "3": "necrosis"}, ConfigError),
+        ({"background": 0, "core": 1, "enhancing": 2}, ConfigError),
+    ],
+)
+def test_the_names_of_labels_state_their_convention_or_are_refused(labels, convention):
+    """Abbreviated names were ignored, and other orders scored as 1 core, 2 oedema, 3 enhancing."""
+    if convention is ConfigError:
+        with pytest.raises(ConfigError, match="whose labels are 1 "):
+            convention_of(labels)
+    else:
+        assert convention_of(labels) == convention
 
 
 @pytest.mark.parametrize("text", ["{", '{"modality": {"0": "CT"}, "labels": {}}', "[]"])
