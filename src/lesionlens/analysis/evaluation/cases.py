@@ -1,7 +1,7 @@
 """Find cases with reference segmentations: BraTS, Medical Segmentation Decathlon, nnU-Net, others.
 
 A case is a folder with images named by their sequence and, if there is a reference, a segmentation
-(`seg`, `label`, `mask` in its name). A folder with `dataset.json` is a Decathlon or nnU-Net set;
+(`seg` or `label` in its name). A folder with `dataset.json` is a Decathlon or nnU-Net set;
 one with segmentations only, each named as its case, is a set of references without images.
 """
 
@@ -67,6 +67,8 @@ class Case:
     """Label convention, if the collection or the case's name states it."""
     alternatives: Mapping[MrSequence, tuple[Path, ...]] = field(default_factory=dict)
     """All images of a sequence that has several; the first is in `images`."""
+    unread: tuple[str, ...] = ()
+    """Without a reference: names of files that are neither images nor named as a segmentation."""
 
     @property
     def reference_sequence(self) -> MrSequence | None:
@@ -157,6 +159,7 @@ def _nifti_files(folder: Path) -> list[Path]:
 def _case_in_folder(folder: Path) -> Case | None:
     paths_by_sequence: dict[MrSequence, list[Path]] = {}
     segmentations: list[Path] = []
+    unread: list[str] = []
     for path in _nifti_files(folder):
         words = words_of(path.name)
         if _SEGMENTATION_WORDS & set(words):
@@ -165,6 +168,8 @@ def _case_in_folder(folder: Path) -> Case | None:
         sequence = None if is_label_name(path.name) else sequence_in_words(words)
         if sequence is not None:
             paths_by_sequence.setdefault(sequence, []).append(path)
+        else:
+            unread.append(path.name)
     images = {sequence: ImageFile(paths[0]) for sequence, paths in paths_by_sequence.items()}
     if not images and (not segmentations or (folder / "findings.json").is_file()):
         return None
@@ -172,7 +177,8 @@ def _case_in_folder(folder: Path) -> Case | None:
         _check_single_segmentation(f"in the case {folder.name!r}", segmentations)
     several = {s: tuple(paths) for s, paths in paths_by_sequence.items() if _are_distinct(paths)}
     reference = next(iter(segmentations), None)
-    return Case(folder.name, patient_of(folder.name), images, reference, alternatives=several)
+    case = Case(folder.name, patient_of(folder.name), images, reference, alternatives=several)
+    return case if segmentations else replace(case, unread=tuple(unread))
 
 
 def _are_distinct(files: Sequence[Path]) -> bool:

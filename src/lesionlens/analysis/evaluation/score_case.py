@@ -38,6 +38,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
+from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.preparation.resampling import resample
 
 _PROBABILITY_TOLERANCE = 1e-4
@@ -47,6 +48,10 @@ _NO_IMAGE = "no image beside the reference: calibration was not measured"
 _UNDIVIDED = (
     "its reference has the label 1 alone, taken as whole lesions: core and enhancing part are not "
     "scored. If 1 is the core, name the convention"
+)
+_UNREAD = (
+    "no file is named as a segmentation: counted as healthy. If its reference is among {names}, "
+    "rename it, such as to seg.nii.gz"
 )
 _CORE_ALONE = (
     "has the label 1 alone, taken as core: if it outlines whole lesions, ignore the figures of "
@@ -69,6 +74,8 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     reference = _read_reference(case, convention)
     healthy = reference is None or not reference.labels.any()
     score = CaseScore(case.name, healthy, convention)
+    if case.unread:
+        score.problems.append(_UNREAD.format(names=abbreviated_list(case.unread, 5)))
     if reference is not None:
         score.problems += reference.notices
     if reference is not None and not healthy:

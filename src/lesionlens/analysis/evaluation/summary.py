@@ -96,17 +96,19 @@ def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
     -----
     Bunch et al., 1977: sensitivity over all lesions against false positives per scan, including
     scans without a lesion. MONAI's curve omits the last point, which includes every candidate.
+    The lesions of a failed case count as missed; it is no scan without false positives.
     """
     total = sum(int(s.metrics.get("lesions") or 0) for s in scores if not s.healthy)
     if not total:
         return []
     points = []
+    scans = sum(not s.failed for s in scores)
     hits = [(n, h, h.score) for n, s in enumerate(scores) for h in s.hits if h.score is not None]
     for threshold in sorted({score for *_, score in hits}, reverse=True):
         above_threshold = [(n, hit) for n, hit, score in hits if score >= threshold]
         detected = {(n, lesion) for n, hit in above_threshold for lesion in hit.lesions}
         false_positives = sum(hit.false_positive for _, hit in above_threshold)
-        points.append(FrocPoint(threshold, false_positives / len(scores), len(detected) / total))
+        points.append(FrocPoint(threshold, false_positives / scans, len(detected) / total))
     return points
 
 

@@ -21,7 +21,7 @@ from lesionlens.analysis.evaluation.evaluate import evaluate
 from lesionlens.analysis.evaluation.evaluation import Evaluation
 from lesionlens.analysis.evaluation.metrics import candidate_hits
 from lesionlens.analysis.evaluation.score_case import score_case
-from lesionlens.analysis.evaluation.summary import summarise
+from lesionlens.analysis.evaluation.summary import CaseScore, froc_curve, summarise
 from lesionlens.base.errors import ConfigError, ResourceError, UnusableInputError
 from lesionlens.base.files import atomic_file
 from lesionlens.base.labels import DrawingMethod, ReviewState
@@ -108,6 +108,29 @@ def test_the_means_have_intervals_and_count_failures(scores):
     assert low < summary.means["wt"] < high
     assert summary.means["failures"] == 1
     assert summary.means["healthy_candidates"] == 1
+
+
+def test_a_failed_case_does_not_lower_the_rate_of_false_candidates(scores):
+    """It counted as a scan without any, so that each crash improved the FROC curve."""
+    analysed = [score for score in scores.values() if not score.failed]
+    rates = [point.false_per_scan for point in froc_curve(analysed)]
+    crashed = CaseScore("e", True, failed=True)
+    with_crash = froc_curve([*analysed, crashed])
+    assert [point.false_per_scan for point in with_crash] == rates
+    assert max(rates) > 0
+
+
+def test_a_file_that_may_be_the_reference_is_named_where_none_is(cohort, tmp_path):
+    """A reference named mask.nii.gz was not read, and the case counted as healthy in silence."""
+    case = tmp_path / "cases" / "a"
+    shutil.copytree(cohort[1] / "a", case)
+    (case / "seg.nii.gz").rename(case / "tumour_mask.nii.gz")
+    (score,) = evaluate(cohort[0], find_cases(case.parent), lambda _: None)
+    assert score.healthy
+    assert any("tumour_mask.nii.gz" in problem for problem in score.problems)
+    (case / "tumour_mask.nii.gz").unlink()
+    (score,) = evaluate(cohort[0], find_cases(case.parent), lambda _: None)
+    assert not any("segmentation" in problem for problem in score.problems)
 
 
 def _outside_scorer():
