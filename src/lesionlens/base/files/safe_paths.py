@@ -77,6 +77,17 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def absolute(path: Path) -> Path:
+    """Return the absolute path without `.` and `..`; links keep their names.
+
+    Examples
+    --------
+    >>> absolute(Path("studies/../a")) == Path.cwd() / "a"
+    True
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100  (`Path.absolute` keeps `..`)
+
+
 def _component(name: str) -> str:
     has_control = any(unicodedata.category(letter) in ("Cc", "Cf") for letter in name)
     has_separator = any(letter in name for letter in "/\\:")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.files.safe_paths import absolute, resolved
 from lesionlens.base.process.logs import REPORT, duration_text
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
@@ -239,4 +239,4 @@ def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> 
 
 def _absolute(job: StudyJob) -> StudyJob:
     dataset = None if job.dataset is None else resolved(job.dataset)
-    return replace(job, study=resolved(job.study), out=resolved(job.out), dataset=dataset)
+    return replace(job, study=absolute(job.study), out=resolved(job.out), dataset=dataset)

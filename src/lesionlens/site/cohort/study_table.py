@@ -10,7 +10,7 @@ from unicodedata import normalize
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_rows
-from lesionlens.base.files.safe_paths import DEVICES, resolved
+from lesionlens.base.files.safe_paths import DEVICES, absolute
 from lesionlens.site.database.records import StudyEntry
 
 COLUMNS = ("study", "name", "patient", "date")
@@ -22,7 +22,7 @@ _SAVE_ADVICE = "Save it again as CSV in UTF-8, with commas and these headings in
 def read_table(table: Path) -> tuple[StudyEntry, ...]:
     """Return the studies of a table, in its order, with absolute paths.
 
-    A study without a name has that of its folder.
+    A study without a name has that of its folder, or of the link to it.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
         if not cells["study"]:
             advice = "Enter the path of a study's folder or file in each row"
             raise _table_error(table, f"no path in row {len(entries) + 2}", advice)
-        path = resolved(table.parent / cells["study"])
+        path = absolute(table.parent / cells["study"])
         name = _folder_name(cells["name"] or path.name)
         entries.append(StudyEntry(name, str(path), cells["patient"], cells["date"]))
     _refuse_duplicates(entries)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, listed
 from lesionlens.site.cohort.study_table import read_table
@@ -33,7 +34,8 @@ def studies_at(path: Path, folder: Path) -> tuple[StudyEntry, ...]:
         The path is of no such kind, or contains no study.
     """
     if path.is_file():
-        return read_table(path)
+        rows = read_table(path)
+        return tuple(replace(row, place=str(resolved(Path(row.place)))) for row in rows)
     is_list_inside = path.resolve() in folder.resolve().parents
     jobs = [
         job for job in find_jobs(path, folder) if not (is_list_inside and _is_own_output(job.study))

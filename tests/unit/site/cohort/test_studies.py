@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from lesionlens.site.cohort.studies import left_out
+import pytest
+
+from lesionlens.base.run_context import SILENT
+from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.site.cohort import run
+from lesionlens.site.cohort.run import WorkerOptions
+from lesionlens.site.cohort.studies import find_jobs, left_out
+from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.worklist.sources import studies_at
 
 
 def test_a_link_to_a_study_that_is_not_there_is_named(tmp_path):
@@ -16,3 +24,36 @@ def test_a_link_to_a_study_that_is_not_there_is_named(tmp_path):
     assert loose.endswith(": 1")
     (tmp_path / "dataset_description.json").write_text('{"BIDSVersion": "1.8.0"}')
     assert left_out(tmp_path, tmp_path) == (links,)
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A table and a folder in which the study `subject 1` is a link to `A Patient`."""
+    (tmp_path / "store" / "A Patient").mkdir(parents=True)
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    (studies / "subject 1").symlink_to(tmp_path / "store" / "A Patient")
+    table = studies / "list.csv"
+    table.write_text("study\nsubject 1\n")
+    return table
+
+
+def test_a_link_in_a_table_names_its_study_as_in_a_folder(linked, tmp_path):
+    """The result had the name of the link's target, and so that of the patient."""
+    (job,) = find_jobs(linked, tmp_path / "out")
+    assert (job.name, job.study.name) == ("subject_1", "subject 1")
+    (entry,) = studies_at(linked, tmp_path / "out")
+    assert (entry.name, entry.place) == ("subject_1", str(tmp_path / "store" / "A Patient"))
+    (tmp_path / "store" / "here.csv").write_text("study\n../store/A Patient/.\n")
+    (job,) = find_jobs(tmp_path / "store" / "here.csv", tmp_path / "out")
+    assert job.name == "A_Patient"
+
+
+def test_a_worker_opens_a_study_by_its_link(linked, tmp_path, monkeypatch):
+    """Reports named the target with several workers, and the link with one."""
+    seen = []
+    monkeypatch.setattr(run, "in_processes", lambda jobs, *_: seen.extend(jobs) or ())
+    jobs = find_jobs(linked, tmp_path / "out")
+    choice = CohortChoice(EngineChoice("cpu"))
+    assert not list(run._outcomes(jobs, choice, WorkerOptions(workers=2), SILENT))
+    assert [job.study for job in seen] == [linked.parent / "subject 1"]
