@@ -2,14 +2,15 @@
 
 Only words with digits count (`P001_t1c`, `flair_2024-01-05`): other words may be planes or steps of
 processing. Such a word identifies an examination only if several sequences share it, so that series
-numbers, which differ between files, separate nothing.
+numbers, which differ between files, separate nothing. Of nnU-Net's names (`CASE_0000`), which state
+no sequence, the case identifies the examination.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from itertools import combinations
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from lesionlens.imaging.reading.sequences import (
     words_of,
 )
 
+_Rule = tuple[Callable[[str], str], Callable[[Iterable[Path]], Set[MrSequence] | Set[str]]]
 _DATE = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_. ]?(0[1-9]|1[0-2])[-_. ]?(0[1-9]|[12]\d|3[01])"
     r"(?:\d{4}|\d{6})?(?!\d)"  # a time of day, as dcm2niix writes it
@@ -32,6 +34,10 @@ _SCAN_WORDS = re.compile(r"[23]d|\d+mm|\d+t|n4|mni\d*|\d+(x\d+)+|iso\d+")
 _REPETITION = re.compile(r"(?<![a-z])(run|echo|rep)[-_ ]?\d+")
 _SCAN_OPTION = re.compile(r"[epr]\d|b\d+")
 """Echo, acceleration, repetition and b-value, after the sequence; before it P1 is a patient."""
+_NNUNET = re.compile(r"(.+)_(000\d)\.nii(\.gz)?", re.IGNORECASE)
+"""A case and the number of its channel."""
+_SERIES = frozenset({"s#", "se#", "ser#", "series#", "scan#", "im#", "img#"})
+"""Patterns of words that number series, not patients."""
 
 
 def group_by_examination(files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -40,14 +46,20 @@ def group_by_examination(files: Sequence[Path]) -> dict[str, list[Path]]:
     Returns
     -------
     dict of str to list of Path
-        By the date or the numbers in the names, "." for files without any. A single group "."
-        unless two keys each have several sequences, with at least one in common.
+        By the date or the numbers in the names, or by nnU-Net's case, "." for files without any. A
+        single group "." unless two keys each have several sequences, with at least one in common.
     """
-    for key_of in (_date, _numbers_before_sequence, _numbers):
+    rules: tuple[_Rule, ...] = (
+        (_date, _sequences),
+        (_numbers_before_sequence, _sequences),
+        (_numbers, _sequences),
+        (_nnunet_case, _nnunet_channels),
+    )
+    for key_of, sequences_of in rules:
         groups: dict[str, list[Path]] = defaultdict(list)
         for path in files:
             groups[key_of(path.name) or "."].append(path)
-        sequences_by_key = {key: _sequences(names) for key, names in groups.items() if key != "."}
+        sequences_by_key = {k: sequences_of(paths) for k, paths in groups.items() if k != "."}
         shared = [sequences for sequences in sequences_by_key.values() if len(sequences) > 1]
         if any(sequences & other for sequences, other in combinations(shared, 2)):
             return dict(groups)
@@ -67,7 +79,11 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
     for name in names:
         counts[_numbers_before_sequence(name)] += 1
     counts.pop("", None)
-    if len(counts) > 1 and max(counts.values()) > 1:
+    numbers_patients = any(
+        len(words) > 1 and pattern not in _SERIES and re.search("[a-z]", pattern)
+        for pattern, words in _words_by_pattern(*names).items()
+    )
+    if len(counts) > 1 and (max(counts.values()) > 1 or numbers_patients):
         return (
             f"The names of the files begin with different numbers ({', '.join(sorted(counts))}): "
             "check that they are of one patient."
@@ -138,6 +154,16 @@ def _words_by_pattern(*names: str) -> dict[str, set[str]]:
 def _sequences(files: Iterable[Path]) -> set[MrSequence]:
     guesses = (from_name(p.name).sequence or from_partial_name(p.name).sequence for p in files)
     return {sequence for sequence in guesses if sequence is not None}
+
+
+def _nnunet_case(name: str) -> str:
+    """Return the case of a name such as `CASE_0000.nii.gz` that states no sequence, else empty."""
+    match = None if _sequences([Path(name)]) else _NNUNET.fullmatch(name)
+    return match[1] if match else ""
+
+
+def _nnunet_channels(files: Iterable[Path]) -> set[str]:
+    return {match[2] for path in files if (match := _NNUNET.fullmatch(path.name))}
 
 
 def _date(name: str) -> str:

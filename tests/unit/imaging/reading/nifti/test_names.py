@@ -31,6 +31,7 @@ def paths_of(names):
          {"20240105", "20250301"}),
         (["t1_x_20240105101500_5", "t2_x_20240105101500_7", "t1_x_20250301101500_5",
           "t2_x_20250301101500_6"], {"20240105", "20250301"}),
+        (["A_0000", "A_0001", "A_0002", "B_0000", "B_0001", "B_0002", "flair"], {"A", "B", "."}),
         (["t1c_case12", "flair_case12", "t1c_case13", "flair_case13"], {"case12", "case13"}),
     ],
 )  # fmt: skip
@@ -53,6 +54,8 @@ def test_figures_that_several_sequences_share_are_of_an_examination(names, keys)
         ["t1_raw", "t2_raw", "t1_bet", "t2_bet"],
         ["x_t1_20240105101500_5", "x_t2_20240105101500_6", "x_t1_20240105101500_7"],
         ["P001_t1c", "P001_t1", "P001_flair", "P001_t1c_2"],
+        ["P001_0000", "P001_0001", "P001_0002", "P001_0003"],
+        ["s3_t1", "s4_t2", "s5_flair"],
     ],
 )
 def test_series_numbers_planes_and_processing_part_nothing(names):
@@ -65,6 +68,8 @@ def test_series_numbers_planes_and_processing_part_nothing(names):
     [
         (["BraTS2021_00006_t1c", "BraTS2021_00006_t2", "BraTS2021_00009_flair"], "one patient"),
         (["t1c_2024-01-05", "flair_2025-03-01"], "20240105, 20250301"),
+        (["P001_t1c", "P002_t2"], "(p001, p002)"),
+        (["P001_t1c", "P002_0003"], "one patient"),
     ],
 )
 def test_names_that_begin_or_date_differently_are_noticed(names, words):
