@@ -16,9 +16,10 @@ from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputErro
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.files.manifest import rows_in
-from lesionlens.base.labels import ReviewAct, ReviewState
+from lesionlens.base.labels import ReviewAct, ReviewState, Source
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.parts import ORIGINAL, AlteredResultError
+from lesionlens.base.records.prediction import MASK
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.image_features import image_features
@@ -52,8 +53,8 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     list of MonitoredStudy
         Studies by day.
     list of str
-        Notices about folders that could not be read or whose files do not belong together, and
-        copies.
+        Notices about folders that could not be read or whose files do not belong together, opened
+        segmentations, and copies.
 
     Raises
     ------
@@ -179,6 +180,7 @@ class _SavedFiles:
         review = read_json(path / "review.json") if (path / "review.json").is_file() else {}
         findings, run = read_json(path / "findings.json"), read_json(path / "run.json")
         _check_digests(path, run)
+        _check_network(findings, run)
         original_path = path / ORIGINAL / "findings.json"
         original = read_json(original_path) if original_path.is_file() else findings
         _check_review((*findings["candidates"], *original["candidates"]), run, review)
@@ -199,6 +201,17 @@ def _check_digests(path: Path, run: Mapping[str, Any]) -> None:
     for name in ("findings.json", f"{ORIGINAL}/findings.json"):
         if (path / name).is_file() and listed.get(name) != sha256_of(path / name):
             raise AlteredResultError((name,), "a file that was changed since")
+
+
+def _check_network(findings: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """Refuse a segmentation that was opened for review: no network flagged its regions."""
+    sources = {row.get("source") for row in findings["candidates"]}
+    if run["engine"] == MASK or Source.SEGMENTATION.value in sources:
+        raise ReadError(
+            found="a segmentation that was opened for review, no result of a network",
+            expected="a result of `lesionlens analyze` or `batch`",
+            next_step="Move it out of the folder",
+        )
 
 
 def _check_review(

@@ -114,6 +114,25 @@ def test_what_is_followed_is_what_the_network_found_not_what_readers_made_of_it(
     assert [dict(one.verdicts) for one in merged.candidates] == [{"A": ReviewState.EDITED}] * 2
 
 
+@pytest.mark.parametrize("change", [{"engine": "mask"}, {}])
+def test_an_opened_segmentation_is_no_study_of_the_network(tmp_path, change):
+    """It counted as a study without a candidate, and lowered the mean that a stop rule compares."""
+    result(tmp_path, 1, [[("a", "accepted")]])
+    result(tmp_path, 2, [[("a", "accepted")]], added=("a",))
+    path = tmp_path / "study2" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    path = tmp_path / "study2" / "findings.json"
+    findings = json.loads(path.read_text())
+    if not change:  # of another program's DICOM Segmentation
+        findings["candidates"][0]["source"] = "segmentation"
+    path.write_text(json.dumps(findings))
+    found, notices = gather(tmp_path)
+    assert [one.name for one in found] == ["study1"]
+    assert notices == [
+        "study2 was skipped: a segmentation that was opened for review, no result of a network"
+    ]
+
+
 def test_a_folder_that_cannot_be_read_is_skipped_by_name(tmp_path, monkeypatch):
     result(tmp_path, 1, [[("a", "accepted")]])
     result(tmp_path, 2, [[("a", "accepted")]])
