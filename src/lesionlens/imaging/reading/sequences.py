@@ -86,7 +86,8 @@ _POST_CONTRAST = (
 _LOOSE_AGENT = re.compile(
     _POST_CONTRAST
     + r"|\bgd|gad[ao]|gad\b|[ck]ontrast|dotarem|prohance|magnevist|\b[mo]?km\b|\+c\b|\+ ?gd|\bce\b|"
-    r"\bpc\b|\bc\+|\biv ?\+|контраст|enhanced|\binj|\bmdc\b|造影|増強|增强|增強"
+    r"\bpc\b|\bc\+|\biv ?\+|контраст|enhanced|\binj|\bmdc\b|造影|増強|增强|增強|"
+    r"t1w?(ce?|gd|km)\b|\b(ce?|gd|gad|km)t1|(mit|nach)km\b"
 )
 _LOOSE_PRE_CONTRAST = re.compile(
     r"\bpre\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs))|\bpre.?(contrast|cont?\b|gad|gd|km|inj)|"
@@ -104,6 +105,10 @@ _LOOSE_T1 = re.compile(
     r"(?<!pa)(?<!par)t1|mp.?rage|spgr|\bbravo\b|\bvibe\b|\btfe\b|ir-?fspgr|т1|3d ?tfe"
 )
 _LOOSE_T2 = re.compile(r"t2(?!\*| ?star|star)|т2|\bcube t2|\bspace t2")
+_REGISTERED_TO = frozenset(
+    {"to", "in", "on", "onto", "into", "space", "reg", "registered", "coreg", "aligned"}
+)
+"""Words before the sequence that an image was registered to, such as "t2_to_t1c"."""
 _SPINE = (
     r"spine\b|spinal|\b[hbl]ws\b|wirbel|rachis|columna|colonna|cervical|thoracic|lumbar|lumbal|"
     r"позвоноч"
@@ -216,16 +221,37 @@ def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | N
     Returns
     -------
     sequence : MrSequence or None
-        Another sequence, such as T1c for "t1_nach_km".
+        Another sequence, such as T1c for "t1_nach_km", or T2 for "t2_to_t1c".
     none : bool
         Whether it has words of an image that is none of the four, such as "t2_star".
     """
     text = _normalised(_stem(name))
     if _OTHER_KINDS_IN_NAME.search(text):
         return None, True
+    registered = _registered_sequence(words_of(name))
+    if registered is not None and registered is not assigned:
+        return registered, False
     other = T1C if assigned is T1C and _T1C_WORDS & {*words_of(name)} else _loose_match(text)
     distinct = {assigned, other} <= {T1, T1C} or other is FLAIR or re.search(r"t1w? flair", text)
     return (other if distinct and other is not assigned else None), False
+
+
+def _registered_sequence(words: tuple[str, ...]) -> MrSequence | None:
+    """Return the sequence of an image whose name also states the one that it was registered to.
+
+    Examples
+    --------
+    >>> _registered_sequence(("t2", "to", "t1c")).value, _registered_sequence(("t1c", "brain"))
+    ('t2', None)
+    """
+    for index, word in enumerate(words[:-1]):
+        target = sequence_in_words(words[index + 1 : index + 2])
+        if target is None or word not in _REGISTERED_TO:
+            continue
+        others = words[:index] + (words[index + 2 :] if word == "space" else ())
+        if (sequence := sequence_in_words(others)) is not None:
+            return sequence
+    return None
 
 
 def _loose_match(text: str) -> MrSequence | None:

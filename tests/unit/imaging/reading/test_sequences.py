@@ -60,6 +60,34 @@ def test_the_words_of_a_name_tell_the_sequence(name, sequence):
     assert from_name(name).sequence is sequence
 
 
+@pytest.mark.parametrize("name", ["AxT1C", "rrT1ce", "T1KM", "T1wKM", "t1wGd", "ceT1", "CT1"])
+def test_an_agent_in_one_word_with_t1_is_t1c(name):
+    """It was read as T1, in silence, and what enhances was not measured."""
+    assert from_partial_name(f"{name}.nii.gz").sequence is T1C
+    assert from_acquisition(AcquisitionParameters(description=name)).sequence is T1C
+
+
+@pytest.mark.parametrize(
+    ("name", "assigned", "other"),
+    [
+        ("T2_to_T1c", T1C, T2),
+        ("T1_reg_T1ce_bet", T1C, T1),
+        ("sub-01_space-T1c_T2w", T1C, T2),
+        ("FLAIR_in_T1c_space", FLAIR, None),
+        ("T1c_to_MNI", T1C, None),
+        ("T1c_to_T1c", T1C, None),
+    ],
+)
+def test_the_sequence_that_an_image_was_registered_to_is_no_certain_name(name, assigned, other):
+    assert from_name(f"{name}.nii.gz").sequence is assigned
+    assert alternative_reading(f"{name}.nii.gz", assigned) == (other, False)
+
+
+@pytest.mark.parametrize("name", ["AxT1", "T1cor", "rT1", "T1KM ohne KM"])
+def test_other_letters_beside_t1_are_no_agent(name):
+    assert from_partial_name(f"{name}.nii.gz").sequence is T1
+
+
 def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
     loose = from_partial_name("AxT2FLAIR.nii.gz")
     assert loose.sequence is FLAIR
@@ -70,6 +98,10 @@ def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
     ("description", "sequence"),
     [
         ("AX T1 POST", T1C),
+        ("AX T1C+", T1C),
+        ("SAG T1CE FS", T1C),
+        ("t1_mpr_sag_nachKM", T1C),
+        ("AX T1C PRE", T1),
         ("t1_mprage_sag_p2_iso", T1),
         ("t1_mprage_sag KM", T1C),
         ("T1 nativ tra", T1),

@@ -102,7 +102,11 @@ def test_name_wins_over_a_sidecar_that_contradicts_with_a_notice(save, tmp_path)
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("t1_nach_km.nii.gz", "words for T1c"), ("t2_star.nii.gz", "none of the four")],
+    [
+        ("t1_nach_km.nii.gz", "words for T1c"),
+        ("t2_to_t1c.nii.gz", "words for T2"),
+        ("t2_star.nii.gz", "none of the four"),
+    ],
 )
 def test_a_name_that_says_more_is_noticed(save, tmp_path, name, words):
     save(name)
