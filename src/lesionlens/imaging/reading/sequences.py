@@ -109,6 +109,7 @@ _REGISTERED_TO = frozenset(
     {"to", "in", "on", "onto", "into", "space", "reg", "registered", "coreg", "aligned"}
 )
 """Words before the sequence that an image was registered to, such as "t2_to_t1c"."""
+_GLUED_TARGET = re.compile(r"(?<=\w)(2|to)(t[12]|flair)\w*")
 _SPINE = (
     r"spine\b|spinal|\b[hbl]ws\b|wirbel|rachis|columna|colonna|cervical|thoracic|lumbar|lumbal|"
     r"позвоноч"
@@ -207,11 +208,17 @@ def from_name(name: str) -> Guess:
 
 
 def from_partial_name(name: str) -> Guess:
-    """Identify by parts of words, for names such as AxT2FLAIR; less certain."""
+    """Identify by parts of words, for names such as AxT2FLAIR; less certain.
+
+    Of "FLAIR2T1", an image registered to another, the first counts.
+    """
     text = _stem(name).replace("_", " ")
-    if is_label_name(name) or OTHER_KINDS.search(text):
+    if is_label_name(name):
         return UNKNOWN
-    sequence = _loose_match(text)
+    sequence = _loose_match(_GLUED_TARGET.sub("", text)) or _loose_match(text)
+    if OTHER_KINDS.search(text):
+        other_kind = Guess(None, "an image that is none of the four by its name", 0.8)
+        return UNKNOWN if sequence else other_kind
     return Guess(sequence, "part of the file name", 0.6) if sequence else UNKNOWN
 
 

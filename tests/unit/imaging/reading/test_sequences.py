@@ -83,6 +83,21 @@ def test_the_sequence_that_an_image_was_registered_to_is_no_certain_name(name, a
     assert alternative_reading(f"{name}.nii.gz", assigned) == (other, False)
 
 
+@pytest.mark.parametrize("name", ["FLAIR2T1", "FLAIRtoT1w", "AxFLAIR2T1ce"])
+def test_flair_that_was_registered_to_t1_is_no_t1(name):
+    """It was read as the contrast "T1 FLAIR"."""
+    assert from_partial_name(f"{name}.nii.gz").sequence is FLAIR
+    assert from_partial_name("visit2T1.nii.gz").sequence is T1
+
+
+@pytest.mark.parametrize("name", ["ADC", "sub-01_ses-2_dwi", "patient_swi", "asl"])
+def test_a_name_of_another_kind_of_image_decides(name):
+    """The image was read as T2 by its contrast, as if nothing had named it."""
+    guess = from_partial_name(f"{name}.nii.gz")
+    assert guess.sequence is None
+    assert guess.confidence > 0
+
+
 @pytest.mark.parametrize("name", ["AxT1", "T1cor", "rT1", "T1KM ohne KM"])
 def test_other_letters_beside_t1_are_no_agent(name):
     assert from_partial_name(f"{name}.nii.gz").sequence is T1

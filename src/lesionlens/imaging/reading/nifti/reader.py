@@ -233,9 +233,10 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
     if by_name.sequence is None:
         if by_name.confidence > 0:
             return by_name
+        by_parts = sequences.from_partial_name(path.name)
         return next(
-            (g for g in (by_sidecar, sequences.from_partial_name(path.name)) if g.sequence),
-            by_sidecar if by_sidecar.confidence else by_name,
+            (g for g in (by_sidecar, by_parts) if g.sequence),
+            by_sidecar if by_sidecar.confidence else by_parts,
         )
     other = by_sidecar.sequence
     if other is None and by_name.sequence is MrSequence.T1 and sequences.agent_recorded(parameters):
