@@ -101,10 +101,14 @@ _OTHER_NEGATION = re.compile(
     r"(fs|fat\w*|fett\w*|sat\w*|mtc?|fc|flow|motion|filt\w*|norm)\b"
 )
 """A denial of something else than the agent, such as "post w/o fatsat"."""
+_NUMBERED = ("pa", "par", "patien", "participan", "subjec", "visi", "poin", "tes", "pos", "resul",
+             "outpu", "cohor", "datase")  # fmt: skip
+"""Words before a number, such as patient1, without their last letter."""
+_NOT_NUMBERED = "".join(f"(?<!{word})" for word in _NUMBERED)
 _LOOSE_T1 = re.compile(
-    r"(?<!pa)(?<!par)t1|mp.?rage|spgr|\bbravo\b|\bvibe\b|\btfe\b|ir-?fspgr|т1|3d ?tfe"
+    _NOT_NUMBERED + r"t1|mp.?rage|spgr|\bbravo\b|\bvibe\b|\btfe\b|ir-?fspgr|т1|3d ?tfe"
 )
-_LOOSE_T2 = re.compile(r"t2(?!\*| ?star|star)|т2|\bcube t2|\bspace t2")
+_LOOSE_T2 = re.compile(_NOT_NUMBERED + r"t2(?!\*| ?star|star)|т2|\bcube t2|\bspace t2")
 _REGISTERED_TO = frozenset(
     {"to", "in", "on", "onto", "into", "space", "reg", "registered", "coreg", "aligned"}
 )

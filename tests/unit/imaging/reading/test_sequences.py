@@ -83,6 +83,14 @@ def test_the_sequence_that_an_image_was_registered_to_is_no_certain_name(name, a
     assert alternative_reading(f"{name}.nii.gz", assigned) == (other, False)
 
 
+@pytest.mark.parametrize("word", ["patient", "Subject", "timepoint", "visit", "test", "cohort"])
+def test_the_number_of_a_patient_is_no_sequence(word):
+    """patient1 and patient2 in one folder were one study: the T1 and T2 of one patient."""
+    for number in (1, 2):
+        assert from_partial_name(f"{word}{number}.nii.gz").sequence is None
+        assert from_partial_name(f"{word}{number}AxT1.nii.gz").sequence is T1
+
+
 @pytest.mark.parametrize("name", ["FLAIR2T1", "FLAIRtoT1w", "AxFLAIR2T1ce"])
 def test_flair_that_was_registered_to_t1_is_no_t1(name):
     """It was read as the contrast "T1 FLAIR"."""
