@@ -9,7 +9,7 @@ no sequence, the case identifies the examination.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence, Set
 from itertools import combinations
 from pathlib import Path
@@ -31,6 +31,14 @@ _DATE = re.compile(
 )
 _SCAN_WORDS = re.compile(r"[23]d|\d+mm|\d+t|n4|mni\d*|\d+(x\d+)+|iso\d+")
 """Words with digits that describe a scan or its processing."""
+_SCAN_VOCABULARY = frozenset({
+    "ax", "axial", "tra", "trans", "transversal", "sag", "sagittal", "cor", "coronal",
+    "brain", "head", "skull", "stripped", "bet", "raw", "reg", "registered", "coreg",
+    "warped", "normalized", "bias", "fast", "tse", "fse", "se", "gre", "ffe", "tfe", "spgr",
+    "mprage", "space", "cube", "tirm", "fl", "pre", "post", "gd", "gad", "ce", "km", "native",
+    "nativ", "sub", "ses", "iso", "high", "low", "res", "hires", "mri", "mr", "series",
+})  # fmt: skip
+"""Words of planes, acquisition and processing, which name no patient."""
 _REPETITION = re.compile(r"(?<![a-z])(run|echo|rep)[-_ ]?\d+")
 _SCAN_OPTION = re.compile(r"[epr]\d|b\d+")
 """Echo, acceleration, repetition and b-value, after the sequence; before it P1 is a patient."""
@@ -86,6 +94,12 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
     if len(counts) > 1 and (max(counts.values()) > 1 or numbers_patients):
         return (
             f"The names of the files begin with different numbers ({', '.join(sorted(counts))}): "
+            "check that they are of one patient."
+        )
+    beginnings = Counter(filter(None, map(_words_before_sequence, names)))
+    if len(beginnings) > 1 and max(beginnings.values()) > 1:
+        return (
+            f"The names of the files begin with different words ({', '.join(sorted(beginnings))}): "
             "check that they are of one patient."
         )
     return None
@@ -175,10 +189,23 @@ def _date(name: str) -> str:
 def _numbers_before_sequence(name: str) -> str:
     """Return the words with digits that precede the sequence in a name, joined by hyphens."""
     words = words_of(_REPETITION.sub("", name.lower()))
-    sequence_index = next(
-        (n for n, w in enumerate(words) if sequence_in_words((w,)) or is_label_name(w)), None
-    )
-    return _joined_numbers(words[:sequence_index])
+    return _joined_numbers(words[: _sequence_index(words)])
+
+
+def _words_before_sequence(name: str) -> str:
+    """Return the other words before the sequence that may name a patient, joined by hyphens.
+
+    Empty if no word names the sequence.
+    """
+    words = words_of(name)
+    index = _sequence_index(words)
+    return "-".join(w for w in words[: index or 0] if w.isalpha() and w not in _SCAN_VOCABULARY)
+
+
+def _sequence_index(words: Sequence[str]) -> int | None:
+    """Return the index of the first word that names a sequence or a mask."""
+    named = (n for n, w in enumerate(words) if sequence_in_words((w,)) or is_label_name(w))
+    return next(named, None)
 
 
 def _numbers(name: str) -> str:

@@ -56,6 +56,8 @@ def test_figures_that_several_sequences_share_are_of_an_examination(names, keys)
         ["P001_t1c", "P001_t1", "P001_flair", "P001_t1c_2"],
         ["P001_0000", "P001_0001", "P001_0002", "P001_0003"],
         ["s3_t1", "s4_t2", "s5_flair"],
+        ["Miller_brain_t1", "Miller_t2", "Miller_sag_flair", "t1c"],
+        ["mprage_t1", "tse_t2", "ax_flair", "whole_t1c"],
     ],
 )
 def test_series_numbers_planes_and_processing_part_nothing(names):
@@ -69,6 +71,7 @@ def test_series_numbers_planes_and_processing_part_nothing(names):
         (["BraTS2021_00006_t1c", "BraTS2021_00006_t2", "BraTS2021_00009_flair"], "one patient"),
         (["t1c_2024-01-05", "flair_2025-03-01"], "20240105, 20250301"),
         (["P001_t1c", "P002_t2"], "(p001, p002)"),
+        (["Miller_t1", "Miller_t2", "Smith_ax_flair"], "different words (miller, smith)"),
         (["P001_t1c", "P002_0003"], "one patient"),
     ],
 )
