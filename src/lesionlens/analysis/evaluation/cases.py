@@ -26,7 +26,12 @@ from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.imaging.reading.nifti.header import NiftiHeader, read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored
-from lesionlens.imaging.reading.sequences import is_label_name, sequence_in_words, words_of
+from lesionlens.imaging.reading.sequences import (
+    from_partial_name,
+    is_label_name,
+    sequence_in_words,
+    words_of,
+)
 
 PATIENTS_NAME = "patients.tsv"
 _NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -158,6 +163,7 @@ def _nifti_files(folder: Path) -> list[Path]:
 
 def _case_in_folder(folder: Path) -> Case | None:
     paths_by_sequence: dict[MrSequence, list[Path]] = {}
+    paths_by_part: dict[MrSequence, list[Path]] = {}
     segmentations: list[Path] = []
     unread: list[str] = []
     for path in _nifti_files(folder):
@@ -168,8 +174,11 @@ def _case_in_folder(folder: Path) -> Case | None:
         sequence = None if is_label_name(path.name) else sequence_in_words(words)
         if sequence is not None:
             paths_by_sequence.setdefault(sequence, []).append(path)
+        elif (part := from_partial_name(path.name).sequence) is not None:
+            paths_by_part.setdefault(part, []).append(path)
         else:
             unread.append(path.name)
+    paths_by_sequence = paths_by_part | paths_by_sequence
     images = {sequence: ImageFile(paths[0]) for sequence, paths in paths_by_sequence.items()}
     if not images and (not segmentations or (folder / "findings.json").is_file()):
         return None

@@ -55,6 +55,17 @@ def test_brats_of_any_year_is_read(tmp_path, folder, names, seg):
     assert case.images[MrSequence.FLAIR].path.name.rsplit(".nii")[0].endswith(names[3])
 
 
+def test_images_are_named_as_for_an_analysis(tmp_path):
+    """T1c was missing in training without a word, and evaluation compared with another image."""
+    for name in ("AxT1C", "MPRAGE", "T1_x", "AxFLAIR", "seg", "notes"):
+        put(tmp_path / "one" / f"{name}.nii.gz")
+    (case,) = find_cases(tmp_path)
+    assert {s.value: image.path.name for s, image in case.images.items()} == {
+        "t1c": "AxT1C.nii.gz", "t1": "T1_x.nii.gz", "flair": "AxFLAIR.nii.gz",
+    }  # fmt: skip
+    assert not case.alternatives
+
+
 def test_two_references_of_one_case_are_refused(tmp_path):
     """Which of two readers' counts is not for the order of their names to say."""
     put(tmp_path / "one" / "t1c.nii.gz")
