@@ -87,7 +87,7 @@ _LOOSE_AGENT = re.compile(
     _POST_CONTRAST
     + r"|\bgd|gad[ao]|gad\b|[ck]ontrast|dotarem|prohance|magnevist|\b[mo]?km\b|\+c\b|\+ ?gd|\bce\b|"
     r"\bpc\b|\bc\+|\biv ?\+|контраст|enhanced|\binj|\bmdc\b|造影|増強|增强|增強|"
-    r"t1w?(ce?|gd|km)\b|\b(ce?|gd|gad|km)t1|(mit|nach)km\b"
+    r"t1w?(ce?|gd|km)\b|\b(ce?|gd|gad|km)t1|(mit|nach)km\b|\bw(ith)? con\b"
 )
 _LOOSE_PRE_CONTRAST = re.compile(
     r"\bpre\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs))|\bpre.?(contrast|cont?\b|gad|gd|km|inj)|"

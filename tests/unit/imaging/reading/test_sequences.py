@@ -122,6 +122,9 @@ def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
     [
         ("AX T1 POST", T1C),
         ("AX T1C+", T1C),
+        ("AX T1 W/CON", T1C),
+        ("AX T1 W/O CON", T1),
+        ("AX T1 CON FS", T1),
         ("SAG T1CE FS", T1C),
         ("t1_mpr_sag_nachKM", T1C),
         ("AX T1C PRE", T1),
