@@ -113,6 +113,15 @@ _REGISTERED_TO = frozenset(
     {"to", "in", "on", "onto", "into", "space", "reg", "registered", "coreg", "aligned"}
 )
 """Words before the sequence that an image was registered to, such as "t2_to_t1c"."""
+_NUMBERED_WORD = re.compile(
+    r"(?<![^\W_])[^\W_]*?(?P<letters>[^\W\d_]+)(?P<t>t)[12](?![^\W_])", re.IGNORECASE
+)
+_BEFORE_T = frozenset(
+    {"ax", "axial", "bet", "brain", "c", "ce", "cor", "d", "e", "fl", "fse", "gad", "gd", "gre"}
+    | {"iso", "km", "m", "n", "nativ", "native", "post", "pre", "r", "rr", "s", "sag"}
+    | {"spgr", "to", "tra", "trans", "tse", "uni", "w"}
+)
+"""What a name may have before T1 or T2 in one word, of planes, scanners and processing."""
 _GLUED_TARGET = re.compile(r"(?<=\w)(2|to)(t[12]|flair)\w*")
 _SPINE = (
     r"spine\b|spinal|\b[hbl]ws\b|wirbel|rachis|columna|colonna|cervical|thoracic|lumbar|lumbal|"
@@ -214,9 +223,9 @@ def from_name(name: str) -> Guess:
 def from_partial_name(name: str) -> Guess:
     """Identify by parts of words, for names such as AxT2FLAIR; less certain.
 
-    Of "FLAIR2T1", an image registered to another, the first counts.
+    Of "FLAIR2T1", an image registered to another, the first counts. "pt1" and "left2" name none.
     """
-    text = _stem(name).replace("_", " ")
+    text = _stem(_without_numbered_words(name)).replace("_", " ")
     if is_label_name(name):
         return UNKNOWN
     sequence = _loose_match(_GLUED_TARGET.sub("", text)) or _loose_match(text)
@@ -224,6 +233,23 @@ def from_partial_name(name: str) -> Guess:
         other_kind = Guess(None, "an image that is none of the four by its name", 0.8)
         return UNKNOWN if sequence else other_kind
     return Guess(sequence, "part of the file name", 0.6) if sequence else UNKNOWN
+
+
+def _without_numbered_words(name: str) -> str:
+    """Return a name without words such as pt1, whose t and number are not those of a sequence.
+
+    Examples
+    --------
+    >>> [_without_numbered_words(n) for n in ("pt1_x", "AxT1", "axt1", "3dt1", "left2AxT1w")]
+    ['_x', 'AxT1', 'axt1', '3dt1', 'left2AxT1w']
+    """
+
+    def kept(match: re.Match[str]) -> str:
+        letters, t = match["letters"], match["t"]
+        camel_case = t == "T" and letters[-1].islower()
+        return match[0] if camel_case or letters.lower() in _BEFORE_T else ""
+
+    return _NUMBERED_WORD.sub(kept, name)
 
 
 def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | None, bool]:

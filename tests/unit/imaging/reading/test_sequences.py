@@ -91,6 +91,16 @@ def test_the_number_of_a_patient_is_no_sequence(word):
         assert from_partial_name(f"{word}{number}AxT1.nii.gz").sequence is T1
 
 
+@pytest.mark.parametrize("name", ["pt1", "PT2_0001", "left1", "rest2_x", "batch_set1"])
+def test_a_numbered_word_is_no_sequence(name):
+    assert from_partial_name(f"{name}.nii.gz").sequence is None
+
+
+@pytest.mark.parametrize("name", ["axt1", "AXT1", "brainT1", "MillerT1", "3DT1", "rT1", "UNIT1"])
+def test_t1_in_one_word_with_a_plane_or_a_name_is_t1(name):
+    assert from_partial_name(f"{name}.nii.gz").sequence is T1
+
+
 @pytest.mark.parametrize("name", ["FLAIR2T1", "FLAIRtoT1w", "AxFLAIR2T1ce"])
 def test_flair_that_was_registered_to_t1_is_no_t1(name):
     """It was read as the contrast "T1 FLAIR"."""
