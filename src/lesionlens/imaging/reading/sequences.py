@@ -113,6 +113,8 @@ _REGISTERED_TO = frozenset(
     {"to", "in", "on", "onto", "into", "space", "reg", "registered", "coreg", "aligned"}
 )
 """Words before the sequence that an image was registered to, such as "t2_to_t1c"."""
+_SPACE_NAME = re.compile(r"(?<=t[12])[-_ ]space(?=[-_ ]flair)", re.IGNORECASE)
+"""Siemens's sequence SPACE in a name such as "t2_space_flair", which is no space of registration."""
 _NUMBERED_WORD = re.compile(
     r"(?<![^\W_])[^\W_]*?(?P<letters>[^\W\d_]+)(?P<t>t)[12](?![^\W_])", re.IGNORECASE
 )
@@ -265,7 +267,7 @@ def alternative_reading(name: str, assigned: MrSequence) -> tuple[MrSequence | N
     text = _normalised(_stem(name))
     if _OTHER_KINDS_IN_NAME.search(text):
         return None, True
-    registered = _registered_sequence(words_of(name))
+    registered = _registered_sequence(words_of(_SPACE_NAME.sub("_", name)))
     if registered is not None and registered is not assigned:
         return registered, False
     other = T1C if assigned is T1C and _T1C_WORDS & {*words_of(name)} else _loose_match(text)

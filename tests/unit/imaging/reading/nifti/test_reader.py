@@ -115,6 +115,13 @@ def test_a_name_that_says_more_is_noticed(save, tmp_path, name, words):
     assert next(iter(study.series.values())).confidence < 0.9
 
 
+@pytest.mark.parametrize("name", ["t2_space_flair.nii.gz", "T2-SPACE-FLAIR_sag.nii.gz"])
+def test_the_sequence_space_is_no_space_of_registration(save, name):
+    study = open_study(save(name))
+    assert list(study.series) == [MrSequence.FLAIR]
+    assert not any("words for" in notice for notice in study.notices)
+
+
 def test_a_missing_sequence_in_another_format_is_noticed(save, tmp_path):
     save("flair.nii.gz")
     for name in ("t1c.mha", "flair.mgz", "seg.nrrd", "t2.img"):
