@@ -114,7 +114,7 @@ _REGISTERED_TO = frozenset(
 )
 """Words before the sequence that an image was registered to, such as "t2_to_t1c"."""
 _SPACE_NAME = re.compile(r"(?<=t[12])[-_ ]space(?=[-_ ]flair)", re.IGNORECASE)
-"""Siemens's sequence SPACE in a name such as "t2_space_flair", which is no space of registration."""
+"""Siemens's sequence SPACE in a name such as "t2_space_flair": no space of registration."""
 _NUMBERED_WORD = re.compile(
     r"(?<![^\W_])[^\W_]*?(?P<letters>[^\W\d_]+)(?P<t>t)[12](?![^\W_])", re.IGNORECASE
 )
