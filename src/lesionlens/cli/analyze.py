@@ -63,7 +63,7 @@ def analyze(
             prior, prior_study, opened_study, same_patient=source.same_patient
         )
         documents = options.superseded(supersedes, opened_study)
-        prepare = options.preparation(brain_extraction, bias_correction)
+        prepare = options.preparation(brain_extraction, bias=bias_correction)
         from lesionlens.imaging.reading.series_choices import remember
         from lesionlens.results.lens import Lens
 

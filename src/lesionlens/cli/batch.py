@@ -86,7 +86,7 @@ def batch(
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
-        options.preparation(brain_extraction, bias_correction)
+        options.preparation(brain_extraction, bias=bias_correction)
         choice = CohortChoice(network, brain_extraction.value, bias_correction, export_options)
         selected_shard = Shard() if shard is None else Shard.of(shard)
         check_tables(results)

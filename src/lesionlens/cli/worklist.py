@@ -171,7 +171,7 @@ def ahead(
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.background_analysis import lower_priority, run_ahead
 
-    options.preparation(brain_extraction, bias_correction)
+    options.preparation(brain_extraction, bias=bias_correction)
     choice = CohortChoice(network, brain_extraction.value, bias_correction)
     STOP.record_only()
     lower_priority()

@@ -96,7 +96,8 @@ def segment_prompts(
     """
     _check_within(prompts, prepared.native)
     foreground_voxels, background_voxels = (
-        _prompted_voxels(prompts, prepared.native, is_foreground) for is_foreground in (True, False)
+        _prompted_voxels(prompts, prepared.native, is_foreground=is_foreground)
+        for is_foreground in (True, False)
     )
     start_outline = None if start is None else _outline(start, prepared.native, prompts.region)
     if start_outline is not None and not start_outline.any():
@@ -151,7 +152,7 @@ def replay(
     return volume
 
 
-def _prompted_voxels(prompts: Prompts, grid: Grid, is_foreground: bool) -> Points:
+def _prompted_voxels(prompts: Prompts, grid: Grid, *, is_foreground: bool) -> Points:
     """Return the (N, 3) prompted voxels, the same ones however the scan is stored.
 
     Rounding, as of the centre of an even number of voxels, depends on the order of the axes: it is
@@ -159,7 +160,8 @@ def _prompted_voxels(prompts: Prompts, grid: Grid, is_foreground: bool) -> Point
     """
     from_ras = grid.ras_order()
     return nearest(
-        from_ras, prompts.moved(np.asarray(np.linalg.inv(from_ras))).voxels(is_foreground)
+        from_ras,
+        prompts.moved(np.asarray(np.linalg.inv(from_ras))).voxels(foreground=is_foreground),
     )
 
 

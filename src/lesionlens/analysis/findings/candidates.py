@@ -173,7 +173,7 @@ def _candidate(
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
-    volumes_ml, diameters, measurable = _sizes(part, context.has_t1c, evidence.enhancing)
+    volumes_ml, diameters, measurable = _sizes(part, evidence.enhancing, has_t1c=context.has_t1c)
     uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
     by_sequence, classes = evidence.by_sequence, context.class_probabilities
     resemblance = class_probabilities.of_component(part, classes)
@@ -253,7 +253,7 @@ def added_candidate(
 
 
 def _sizes(
-    part: Component, has_t1c: bool, probability: Floats | None
+    part: Component, enhancing_probability: Floats | None, *, has_t1c: bool
 ) -> tuple[Mapping[Region, float | None], measure.Diameters | None, bool | None]:
     """Return volumes in ml, diameters, and whether RANO can measure them."""
     enhancing = part.region(Region.ET)
@@ -268,9 +268,9 @@ def _sizes(
         volumes_ml[Region.ET] = None
     measurable = None
     if has_t1c:
-        local_probability = None if probability is None else probability[part.box]
+        local = None if enhancing_probability is None else enhancing_probability[part.box]
         measurable = has_enhancement and measure.is_rano_measurable(
-            enhancing, part.grid, diameters, local_probability
+            enhancing, part.grid, diameters, local
         )
     return volumes_ml, diameters, measurable
 

@@ -153,7 +153,7 @@ def _method(
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(step, min_step, iterations, 0.7, 1e-9)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetMetricUseFixedImageGradientFilter(False)
+    method.MetricUseFixedImageGradientFilterOff()
     method.SetMetricUseMovingImageGradientFilter(filtered)
     method.SetNumberOfWorkUnits(1)  # threads sum in any order: the last bits would differ
     return method

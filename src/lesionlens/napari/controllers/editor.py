@@ -95,7 +95,7 @@ class OutlineEditor:
             if new.editing is not None and new.overlays is not None:
                 self._begin(new, new.editing, new.overlays)
         if self._is_open() and self._layer.visible == new.choices.hidden:
-            self._show(not new.choices.hidden)
+            self._show(visible=not new.choices.hidden)
         if self._is_open() and (new.tools is not old.tools or new.editing != old.editing):
             self._apply_tools(new)
 
@@ -244,7 +244,7 @@ class OutlineEditor:
     def _digest(self) -> bytes:
         return hashlib.sha256(np.asarray(self._layer.data).tobytes()).digest()
 
-    def lock(self, locked: bool) -> None:
+    def lock(self, *, locked: bool) -> None:
         """Disable the tool while the outline is being stored, or enable it again."""
         if self._is_open() and self._layer.editable is locked:
             if locked:
@@ -256,7 +256,7 @@ class OutlineEditor:
     def _is_open(self) -> bool:
         return self._layer is not None and self._layer in self._viewer.layers
 
-    def _show(self, visible: bool) -> None:
+    def _show(self, *, visible: bool) -> None:
         """Hide or show the layer; the tool, which napari resets, is restored."""
         if not visible:
             self._mode = self._layer.mode

@@ -114,7 +114,7 @@ class Prompting:
         self._started = ("", 0.0)
         self._neighbour = 0
 
-    def set_active(self, held: bool) -> None:
+    def set_active(self, *, held: bool) -> None:
         """Use the pointer for prompts while the key is held."""
         self.active = held and not why_not_added(self.session.state)
         if held and not self.active:
@@ -130,7 +130,7 @@ class Prompting:
 
     def toggle_excluding(self) -> None:
         """Let prompts exclude instead of include, or include again."""
-        self.session.set_excluding(not self.excluding)
+        self.session.set_excluding(excluding=not self.excluding)
         if self.active:
             self._show_help()
         else:

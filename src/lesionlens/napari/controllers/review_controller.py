@@ -324,7 +324,7 @@ class ReviewController:
         """Change the log in a thread; strokes and decisions are blocked meanwhile."""
 
         def on_result(updated: Any) -> None:
-            self._set_busy(False)
+            self._set_busy(busy=False)
             pending_moves = self.take_pending_moves()
             if self.session.state.study is not updated[0].study:
                 return  # opened by napari meanwhile; the strokes are in the draft
@@ -336,14 +336,14 @@ class ReviewController:
             self.make_moves(pending_moves)
 
         def on_error(error: BaseException) -> None:
-            self._set_busy(False)
+            self._set_busy(busy=False)
             self.take_pending_moves()
             if not isinstance(error, CancelledError):
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
         if not self.jobs.start(name, task, on_result, on_error):
             return False
-        self._set_busy(True)
+        self._set_busy(busy=True)
         return True
 
     def _signed(self) -> bool:
@@ -398,9 +398,9 @@ class ReviewController:
         for move in moves:
             move()
 
-    def _set_busy(self, held: bool) -> None:
-        self._changing = held
-        self.editor.lock(held)
+    def _set_busy(self, *, busy: bool) -> None:
+        self._changing = busy
+        self.editor.lock(locked=busy)
 
     @property
     def busy(self) -> bool:

@@ -89,7 +89,7 @@ def _candidate_section(
     map_checks = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
     map_reliable = map_checks is None or map_checks.reliable is not False
     trusted = map_reliable and row.attention.peak_inside is not False
-    size, measured = _size_text(row, words), words.measured_part(candidate.has_enhancing)
+    size, measured = _size_text(row, words), words.measured_part(enhancing=candidate.has_enhancing)
     location, state = words.location_text(candidate.location), words.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {words('added')}"
@@ -145,7 +145,7 @@ def _facts(
                  rano=rano)  # fmt: skip
     x, y, z = (words.number(value, 0) for value in row.centroid_mm)
     facts = [
-        (words("f_size", measured=words.measured_part(candidate.has_enhancing)), size),
+        (words("f_size", measured=words.measured_part(enhancing=candidate.has_enhancing)), size),
         (words("f_volume"), words("volumes", **volumes)),
         (words("f_centre"), words("centre", x=x, y=y, z=z)),
         (words("f_attention"), attention),

@@ -195,7 +195,7 @@ def test_signals_come_only_with_a_change(session):
     heard = []
     session.changed.connect(lambda old, new: heard.append(new))
     session.choose_region(Region.WT)
-    session.hold_hidden(False)
+    session.hold_hidden(hidden=False)
     assert heard == []
     session.choose_region(Region.TC)
     assert len(heard) == 1
@@ -212,7 +212,7 @@ def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis
     assert shown.scene.attention is None
     assert shown.scene.outline.visible
     assert shown.verdict.good is False
-    session.choose_unreliable(True)
+    session.choose_unreliable(visible=True)
     assert screen(session).scene.attention is Region.WT
 
 
@@ -274,7 +274,7 @@ def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
 
 
 def test_asking_for_uncertainty_switches_the_overlay_on(session):
-    session.choose_uncertainty(True)
+    session.choose_uncertainty(visible=True)
     scene = screen(session).scene
     assert scene.uncertainty
     assert scene.outline.visible
@@ -305,7 +305,7 @@ def test_the_engines_own_classes_are_named_where_they_list_apart(result):
 
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
     session.choose_overlay(Overlay.MAP)
-    session.choose_uncertainty(True)
+    session.choose_uncertainty(visible=True)
     session.go_to_candidate(1)
     assert screen(session).scene.attention is Region.WT
     overlays = session.state.overlays
