@@ -60,7 +60,14 @@ def lesion_at(
             "a point in tissue that belongs to no other candidate",
             _DRAWING_HINT,
         )
-    prompt_round = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)
+    prompt_round = PromptRound(
+        PromptKind.POINT,
+        foreground=((i, j, k),),
+        background=(),
+        region=None,
+        paint=Label.OEDEMA,
+        seconds=0.0,
+    )
     empty = np.zeros(free.shape, np.uint8)
     response = respond(prompt_request(empty, prompt_round))
     labels = redrawn(empty, response, prompt_round, free, predicted_parts(analysis, response))

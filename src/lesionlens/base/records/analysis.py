@@ -194,7 +194,14 @@ class Analysis:
         state = self.review.state_of
         lesions = (LesionMeasurement.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
         current = measures_of(
-            (TimePoint("", None, tuple(lesions), cavity_ml=self.volumes.cavity_ml),)
+            (
+                TimePoint(
+                    date="",
+                    study_uid=None,
+                    lesions=tuple(lesions),
+                    cavity_ml=self.volumes.cavity_ml,
+                ),
+            )
         )
         as_signed = tuple(measure for measure in signed.measures if measure.ago == 0)
         if [m.tracking_uid for m in current] != [m.tracking_uid for m in as_signed]:

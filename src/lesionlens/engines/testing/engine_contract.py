@@ -72,7 +72,15 @@ def prepared_head(
     channels = (channels * present[:, None, None, None]).astype(np.float32)
     reference = next(s for s in REFERENCE_ORDER if present[list(MrSequence).index(s)])
     grid = head.labels.grid
-    return PreparedStudy(channels, present, head.brain.data, grid, grid, np.eye(4), reference)
+    return PreparedStudy(
+        channels=channels,
+        present=present,
+        brain=head.brain.data,
+        working=grid,
+        native=grid,
+        to_native=np.eye(4),
+        reference=reference,
+    )
 
 
 @dataclass

@@ -155,7 +155,14 @@ class OutlineEditor:
         with self._layer.block_history():  # one event at the end
             self._layer.data_setitem(indices, changed[indices].tolist())
         self._steps.append(
-            _Step(prompt, before, self._digest(), indices, computed_before, computed_after)
+            _Step(
+                prompt=prompt,
+                before=before,
+                after=self._digest(),
+                indices=indices,
+                computed_before=computed_before,
+                computed_after=computed_after,
+            )
         )
         self._undone_steps.clear()
         return True

@@ -111,7 +111,8 @@ class Prompting:
             bool(self._queue) or self._answering_outline == self._outline_number
         )
         session.changed.connect(self._on_changed)
-        self._started = ("", 0.0)
+        self._timed_uid, self._started_s = "", 0.0
+        """UID of the outline whose prompts are timed, and when its edit began, monotonic s."""
         self._neighbour = 0
 
     def set_active(self, *, held: bool) -> None:
@@ -319,12 +320,16 @@ class Prompting:
             all_voxels = [*retained, *((i, j, k) for i, j, k in added.tolist())]
             merged.append(tuple(dict.fromkeys(all_voxels)))
         uid, seconds = self.session.state.edited_uid, before.seconds if before else 0.0
-        if before is None or self._started[0] != uid:  # strokes of an earlier session are continued
-            self._started = uid, time.monotonic() - seconds
+        if before is None or self._timed_uid != uid:  # strokes of an earlier session are continued
+            self._timed_uid, self._started_s = uid, time.monotonic() - seconds
         return PromptRound(
-            queued.gesture.kind, merged[0], merged[1], queued.region, queued.paint,
-            round(time.monotonic() - self._started[1], 1),
-        )  # fmt: skip
+            queued.gesture.kind,
+            foreground=merged[0],
+            background=merged[1],
+            region=queued.region,
+            paint=queued.paint,
+            seconds=round(time.monotonic() - self._started_s, 1),
+        )
 
     def _neighbouring_candidate(self, gesture: Gesture) -> int:
         """Return the listed candidate within `_NEIGHBOUR_VOX` of where a gesture begins, or 0."""

@@ -427,12 +427,12 @@ def _run(
     warnings = (w for w in run.warnings if w not in left_out and not is_of_edits(w))
     return RunInfo(
         engine=EngineInfo(
-            run.engine,
-            run.engine_version,
-            run.weights_sha256,
-            frozenset({Capability.SEGMENT}),
-            run.device,
-            run.calibrated,
+            name=run.engine,
+            version=run.engine_version,
+            weights_sha256=run.weights_sha256,
+            capabilities=frozenset({Capability.SEGMENT}),
+            device=run.device,
+            calibrated=run.calibrated,
             precision=run.precision,
             threads=run.threads,
         ),
