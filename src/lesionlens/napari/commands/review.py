@@ -18,7 +18,9 @@ def _no_candidate(screen: Screen) -> str:
 
 def _unless_possible(act: str, screen: Screen, *, possible: bool) -> str:
     """Return that there is nothing to undo or redo; for a signed study the act reports why."""
-    return "" if possible or screen.editing or screen.signed else f"There is nothing to {act}"
+    if possible or screen.editing or screen.signature.signed:
+        return ""
+    return f"There is nothing to {act}"
 
 
 COMMANDS = (

@@ -130,7 +130,7 @@ class Views(QObject):
         self._is_turning = True
         self.single.show_plane(scene.plane)
         self._is_turning = False
-        self.single.caption(model.screen.caption)
+        self.single.caption(model.screen.study.caption)
         self.single.identify(board.corner)
         if board.views.cine is not self._cine.isActive():
             (self._cine.start if board.views.cine else self._cine.stop)()

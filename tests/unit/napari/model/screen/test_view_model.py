@@ -82,10 +82,10 @@ def test_notices_of_the_analysis_are_shown_once_it_is(result):
     analysis = replace(analysis, original=Original(analysis.volumes.labels, found))
     made.open(study)
     read = ("name it under “change…”",)
-    assert view_model_of(made.state).screen.notices == read
+    assert view_model_of(made.state).screen.study.notices == read
     made.analysed(FakeResult(analysis), overlays_of(analysis))
     told = (*read, *analysis.prepared.notices, "Is it a mask of this study?", "4 ml may enhance")
-    assert view_model_of(made.state).screen.notices == told
+    assert view_model_of(made.state).screen.study.notices == told
 
 
 def test_a_layer_that_is_chosen_and_not_there_is_missing(session):
@@ -124,7 +124,7 @@ def test_a_check_of_the_sequences_is_called_so_where_none_is_missing(result):
     made.open(analysis.study)
     checked = replace(analysis, findings=findings)
     made.analysed(FakeResult(checked), overlays_of(checked))
-    assert [one.text for one in view_model_of(made.state).screen.quality] == ["sequences"]
+    assert [one.text for one in view_model_of(made.state).screen.study.quality] == ["sequences"]
 
 
 @pytest.mark.parametrize("source", [Source.NETWORK, Source.READER])
