@@ -196,12 +196,14 @@ class Prompting:
             self._show_refusal(refusal)
             self._next()
             return
-        labels, free, outline = edited.current, editor.allowed, self._outline_number
+        labels, allowed, outline = edited.current, editor.allowed, self._outline_number
         protected = self._protected_strokes(queued, labels)
 
         def task(context: RunContext) -> _Answer:  # noqa: ARG001
             response = result.answer_prompts(prompt_request(labels, prompt))
-            changed = redrawn(labels, response, prompt, free, predicted_parts(analysis, response))
+            changed = redrawn(
+                labels, response, prompt, allowed, predicted_parts(analysis, response)
+            )
             return _Answer(
                 replace(prompt, made_by=response.made_by),
                 np.where(protected, labels, changed),
