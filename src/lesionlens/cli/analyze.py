@@ -11,8 +11,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.process.retained_memory import all_memory_retained
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import capitalized, millilitres
-from lesionlens.cli import options
-from lesionlens.cli import prior as comparison
+from lesionlens.cli import comparison, options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.network import NETWORK, EngineOptions
 from lesionlens.cli.option_groups import (
