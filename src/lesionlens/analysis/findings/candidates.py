@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,9 +183,7 @@ def _candidate(
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
-    volumes_ml, diameters, measurable = _sizes(
-        part, evidence.enhancing_probability, has_t1c=study_context.has_t1c
-    )
+    sizes = _sizes(part, evidence.enhancing_probability, has_t1c=study_context.has_t1c)
     uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
     by_sequence, classes = evidence.by_sequence, study_context.class_probabilities
     resemblance = class_probabilities.of_component(part, classes)
@@ -197,10 +196,10 @@ def _candidate(
         peak_mm=None
         if study_context.whole_tumour_probability is None
         else _peak(part, study_context.whole_tumour_probability),
-        volume_ml=volumes_ml,
-        longest_axial_diameter_mm=diameters.longest_mm if diameters else None,
-        perpendicular_diameter_mm=diameters.perpendicular_mm if diameters else None,
-        rano_measurable=measurable,
+        volume_ml=sizes.volume_ml,
+        longest_axial_diameter_mm=sizes.diameters.longest_mm if sizes.diameters else None,
+        perpendicular_diameter_mm=sizes.diameters.perpendicular_mm if sizes.diameters else None,
+        rano_measurable=sizes.rano_measurable,
         location=anatomy.locate(points, study_context.head),
         uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
         attention=agreement,
@@ -265,10 +264,15 @@ def added_candidate(
     return replace(measured, tracking_uid=tracking_uid, source=Source.READER, drawn=method)
 
 
-def _sizes(
-    part: Component, enhancing_probability: Floats | None, *, has_t1c: bool
-) -> tuple[Mapping[Region, float | None], measure.Diameters | None, bool | None]:
-    """Return volumes in ml, diameters, and whether RANO can measure them."""
+class _Sizes(NamedTuple):
+    volume_ml: Mapping[Region, float | None]
+    diameters: measure.Diameters | None
+    rano_measurable: bool | None
+    """Whether RANO can measure it; None if that is unknown."""
+
+
+def _sizes(part: Component, enhancing_probability: Floats | None, *, has_t1c: bool) -> _Sizes:
+    """Measure a component; diameters are of the enhancing part where there is one."""
     enhancing = part.region(Region.ET)
     has_enhancement = has_t1c and bool(enhancing.any())
     diameters = measure.diameters(
@@ -285,7 +289,7 @@ def _sizes(
         measurable = has_enhancement and measure.is_rano_measurable(
             enhancing, part.grid, diameters, local
         )
-    return volumes_ml, diameters, measurable
+    return _Sizes(volumes_ml, diameters, measurable)
 
 
 def _peak(part: Component, whole_tumour: Floats) -> Point:

@@ -42,46 +42,53 @@ _STATEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class SequenceLine:
-    """One sequence; `file` and `evidence` are empty if hidden."""
+    """One sequence."""
 
     name: str
     reference: bool
     file: str
+    """Empty if hidden."""
     evidence: str
+    """How it was recognised; empty if hidden."""
     voxels: str
     edges: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """Content of a report; `overview` only without a candidate, `cavity` empty without one.
-
-    `heading` holds patient and date, `technique` the sequences in one line, `impression` the lines
-    at the end, `sentence` the study in one sentence to paste, `response` the signed response, empty
-    without one; `checks` are those of the attention maps, empty if there are none, and
-    `quality_checks` those of the input.
-    """
+    """Content of a report."""
 
     texts: ReportTexts
     study: Study
     regions: tuple[Region, ...]
     hidden: frozenset[Identity]
     heading: tuple[tuple[str, str], ...]
+    """Names and values: patient and date."""
     technique: str
+    """The sequences in one line."""
     content: FindingsFile
     run: RunFile
     candidate_sections: tuple[CandidateSection, ...]
     cavity: str
+    """Volume of the resection cavity; empty without one."""
     overview: tuple[ReportPicture, ...]
+    """Only without a candidate."""
     impression: tuple[str, ...]
+    """The lines at the end."""
     sentence: str
+    """The study in one sentence to paste."""
     response: tuple[str, ...]
+    """The signed response; empty without one."""
     sequences: tuple[SequenceLine, ...]
     missing_sequences: tuple[str, ...]
     set_aside: str
+    """Series that were set aside; empty if hidden."""
     checks: Mapping[Region, MapChecks]
+    """Of the attention maps; empty if there are none."""
     scale: str
+    """Meaning of the colours of the attention maps."""
     quality_checks: tuple[QualityCheck, ...]
+    """Of the input images."""
     warnings: tuple[str, ...]
     followup: FollowupSection | None
 
