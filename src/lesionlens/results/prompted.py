@@ -209,14 +209,14 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) ->
         raise UnusableInputError(
             found="an outline to start from at another position in the patient",
             expected="voxels at the positions of the reference sequence's",
-            next_step="Bring it to the grid of the reference sequence first",
+            next_step="Resample it to the grid of the reference sequence first",
         )
     outline = np.asarray(start)
     if outline.shape != grid.shape:
         raise UnusableInputError(
             found=f"an outline of {outline.shape} voxels to start from",
             expected=f"one of {grid.shape}, the shape of the reference sequence",
-            next_step="Bring it to the grid of the reference sequence first",
+            next_step="Resample it to the grid of the reference sequence first",
         )
     if outline.dtype.kind not in "biu" and not np.isin(outline, (0, 1)).all():
         raise UnusableInputError(

@@ -168,8 +168,8 @@ def _no_brain_error(reason: str, draft: Draft) -> UnusableInputError:
     return UnusableInputError(
         found=". ".join((f"no brain in the scan ({reason})", *earlier_notices)),
         expected="an MR scan of a brain, with or without its skull",
-        next_step="Choose the series that shows the head; where this one does, install SynthStrip "
+        next_step="Choose the series that shows the head; if this one does, install SynthStrip "
         "or HD-BET and name it with --brain-extraction",
-        in_window="Choose the series that shows the head; where this one does, install SynthStrip "
+        in_window="Choose the series that shows the head; if this one does, install SynthStrip "
         "or HD-BET and choose it as brain extraction",
     )
