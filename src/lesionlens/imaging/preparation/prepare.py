@@ -155,7 +155,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             half_turn(brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
-        checks.insert(1, names.result())
+        checks.insert(1, names.result())  # awaited last: the others run meanwhile
     return tuple(check for check in checks if check is not None)
 
 

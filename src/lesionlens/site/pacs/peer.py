@@ -160,9 +160,8 @@ def check_address(address: str) -> str:
             "without a backslash"
         )
     if not parts.hostname or not (is_web or parts.scheme in DIMSE):
-        raise _address_error(
-            f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}"
-        )
+        scheme = f": {parts.scheme}" if parts.scheme else ""
+        raise _address_error(f"an address of another kind{scheme}")
     return parts.scheme
 
 
