@@ -30,7 +30,7 @@ class OutlineLayer(Labels):
         return "labels"
 
     def undo(self) -> None:
-        """Undo the last stroke by the session, as our own key does: its prompt is undone too."""
+        """Undo the last stroke by the session, as the LesionLens key does, and its prompt."""
         self.undo_requested()
 
     def redo(self) -> None:
