@@ -13,7 +13,7 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import capitalized, millilitres
 from lesionlens.cli import comparison, options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import (
     FILES,
     SOURCE,
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 @with_option_groups(
-    without={"rest"}, network=EngineOptions, source=SourceOptions, export_options=FileOptions
+    without={"rest"}, engine_choice=EngineOptions, source=SourceOptions, export_options=FileOptions
 )
 def analyze(
     study: options.StudyPath,
     out: options.Out,
     source: SourceOptions = SOURCE,
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
@@ -71,7 +71,7 @@ def analyze(
             result = lens(opened_study, prepare, context=context)
             return comparison.compare(result.analysis, located_prior, lens, prepare, context)
 
-        analysis, engine_notes = network.run(analyse)
+        analysis, engine_notes = engine_choice.run(analyse)
         context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=export_options, run=run)
