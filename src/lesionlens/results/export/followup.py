@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -274,21 +274,49 @@ def curves_of(comparison: Comparison, texts: ReportTexts) -> Curves:
 
 def _curves(comparison: Comparison, dates: tuple[str, ...], texts: ReportTexts) -> Curves:
     """Lay out the curves: days across, ml upwards, each line named at its end."""
-    days = comparison.days()
     latest_first = reversed(comparison.points)
     uids = dict.fromkeys(m.tracking_uid for point in latest_first for m in point.lesions)
     curves = {uid: tuple(comparison.curve(uid)) for uid in uids}
     max_ml = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
-    span_days = (days[-1] - days[0]) or 1.0
+    scale = _PlotScale(comparison.days(), max_ml)
+    ticks = tuple((scale.x(number), date) for number, date in enumerate(dates))
+    spans = [
+        (x - len(date) * _LETTER_WIDTH / 2, x + len(date) * _LETTER_WIDTH / 2) for x, date in ticks
+    ]
+    return Curves(
+        lines=_lines(comparison, curves, scale, texts),
+        ticks=ticks,
+        rows=assign_label_rows(spans, TICK_ROWS),
+        levels=tuple((scale.y(ml), texts.volume(ml)) for ml in (0.0, 0.5 * max_ml, max_ml)),
+    )
 
-    def svg_x(number: int) -> float:
-        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * (days[number] - days[0]) / span_days, 1)
 
-    def svg_y(ml: float) -> float:
-        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / max_ml, 1)
+@dataclass(frozen=True, slots=True)
+class _PlotScale:
+    """Converts examinations and ml to x and y of the image; y runs downwards."""
 
+    days: tuple[float, ...]
+    """Of each examination, since the first."""
+    max_ml: float
+
+    def x(self, number: int) -> float:
+        span_days = (self.days[-1] - self.days[0]) or 1.0
+        days = self.days[number] - self.days[0]
+        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * days / span_days, 1)
+
+    def y(self, ml: float) -> float:
+        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / self.max_ml, 1)
+
+
+def _lines(
+    comparison: Comparison,
+    curves: Mapping[str, tuple[tuple[int, float], ...]],
+    scale: _PlotScale,
+    texts: ReportTexts,
+) -> tuple[Curve, ...]:
+    """Return the line of each lesion that has a volume; `curves` are (examination, ml) by UID."""
     plotted = [
-        (uid, _COLOURS[n % len(_COLOURS)], [(svg_x(number), svg_y(ml)) for number, ml in curve])
+        (uid, _COLOURS[n % len(_COLOURS)], [(scale.x(number), scale.y(ml)) for number, ml in curve])
         for n, (uid, curve) in enumerate(curves.items())
         if curve
     ]
@@ -296,23 +324,16 @@ def _curves(comparison: Comparison, dates: tuple[str, ...], texts: ReportTexts) 
         [points[-1] for _, _, points in plotted], _NAME_HEIGHT, HEIGHT - _BOTTOM
     )
     current_ids = {lesion.tracking_uid: lesion.id for lesion in comparison.points[-1].lesions}
-    lines = tuple(
+    return tuple(
         Curve(
-            tuple(points),
-            colour,
-            str(current_ids.get(uid, texts("fu_gone"))),
-            current_ids.get(uid),
-            round(y, 1),
+            points=tuple(points),
+            colour=colour,
+            name=str(current_ids.get(uid, texts("fu_gone"))),
+            candidate=current_ids.get(uid),
+            name_y=round(y, 1),
         )
         for (uid, colour, points), y in zip(plotted, name_positions, strict=True)
     )
-    ticks = tuple((svg_x(number), date) for number, date in enumerate(dates))
-    spans = [
-        (x - len(date) * _LETTER_WIDTH / 2, x + len(date) * _LETTER_WIDTH / 2) for x, date in ticks
-    ]
-    levels_ml = (0.0, 0.5 * max_ml, max_ml)
-    levels = tuple((svg_y(ml), texts.volume(ml)) for ml in levels_ml)
-    return Curves(lines, ticks, assign_label_rows(spans, TICK_ROWS), levels)
 
 
 def assign_label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | None, ...]:
