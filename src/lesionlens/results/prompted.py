@@ -113,15 +113,7 @@ def segment_prompts(
             start_outline, prepared.native, source, prompted, CORRECTION_RADIUS_MM
         )
     response = segment(PromptRequest(foreground, background, start_mask, prompts.region))
-    box, part = native_grid.resample_part(response.probability, prepared, response.box)
-    probability = np.zeros(prepared.native.shape, np.float32)
-    if start_outline is not None:
-        probability[...] = start_outline
-        _, unsettled = native_grid.resample_part(
-            (~response.settled).astype(np.float32), prepared, response.box
-        )
-        part = np.where(unsettled > 0, part, start_outline[box])
-    probability[box] = part
+    probability = _native_probability(response, prepared, start_outline)
     for voxels, value in ((foreground_voxels, 1.0), (background_voxels, 0.0)):
         probability[tuple(voxels[prepared.native.contains(voxels)].T)] = value
     attention = _normalised_attention(response, prepared)
@@ -150,6 +142,22 @@ def replay(
     for prompts in rounds[1:]:
         volume = prompt(prompts, volume.mask)
     return volume
+
+
+def _native_probability(
+    response: PromptResponse, prepared: PreparedStudy, start_outline: Mask | None
+) -> Floats:
+    """Resample a response to the reference grid; what is settled stays as in `start_outline`."""
+    box, part = native_grid.resample_part(response.probability, prepared, response.box)
+    probability = np.zeros(prepared.native.shape, np.float32)
+    if start_outline is not None:
+        probability[...] = start_outline
+        _, unsettled = native_grid.resample_part(
+            (~response.settled).astype(np.float32), prepared, response.box
+        )
+        part = np.where(unsettled > 0, part, start_outline[box])
+    probability[box] = part
+    return probability
 
 
 def _prompted_voxels(prompts: Prompts, grid: Grid, *, is_foreground: bool) -> Points:
