@@ -118,7 +118,7 @@ def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
             yield name, partial(run, subset, folder, files, cached)
 
 
-def table(rows_by_scan: dict[str, Rows], flagged: bool) -> str:
+def table(rows_by_scan: dict[str, Rows], *, flagged: bool) -> str:
     """Return how many tumours and false candidates lie at or below each bound, in Markdown."""
     lines = ["| tumour's share | tumours | false candidates |", "|---|---|---|"]
     selected = [row for rows in rows_by_scan.values() for row in rows if row["flagged"] == flagged]
@@ -163,7 +163,9 @@ def main() -> None:
         }
         for flagged in (True, False):
             heading = "flagged" if flagged else "below the threshold"
-            print(f"\n{kind}, {len(selected)} scans, {heading}:\n\n{table(selected, flagged)}")
+            print(
+                f"\n{kind}, {len(selected)} scans, {heading}:\n\n{table(selected, flagged=flagged)}"
+            )
 
 
 if __name__ == "__main__":

@@ -197,9 +197,9 @@ def evidence(studio: Studio, panel: LesionLens) -> None:
 def questions(studio: Studio, panel: LesionLens) -> None:
     session, block = panel.session, panel.attention
     session.choose_overlay(Overlay.CONTOUR)
-    session.choose_uncertainty(True)
+    session.choose_uncertainty(visible=True)
     studio.part("pictures/uncertainty.png", block)
-    session.choose_uncertainty(False)
+    session.choose_uncertainty(visible=False)
     panel.actions_.ask_without()
     session.choose_sequence(MrSequence.FLAIR)
     studio.part("pictures/what-if.png", block)

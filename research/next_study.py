@@ -30,6 +30,7 @@ from lesionlens.napari.widgets.worklist_dock import WorklistDock
 def main(
     folder: Annotated[Path, typer.Argument(help="Of the list.", metavar="LIST")],
     times: Annotated[int, typer.Option(help="Steps from study to study.")] = 6,
+    *,
     at_once: Annotated[bool, typer.Option("--at-once", help="Do not wait in between.")] = False,
 ) -> None:
     """Print a line a step."""
@@ -58,7 +59,7 @@ def main(
         if linked is None or not linked.tiles:
             raise typer.BadParameter("no linked views")
         watch = Watch()
-        QTest.keyClick(linked.tiles[0], *_keys(forward))
+        QTest.keyClick(linked.tiles[0], *_keys(forward=forward))
         until(partial(_has_moved, dock, previous))
         until(lambda: not panel.jobs.running)
         painted()
@@ -74,7 +75,7 @@ def main(
     viewer.close()
 
 
-def _keys(forward: bool) -> tuple[object, object]:
+def _keys(*, forward: bool) -> tuple[object, object]:
     from qtpy.QtCore import Qt  # noqa: PLC0415
 
     key = Qt.Key.Key_PageDown if forward else Qt.Key.Key_PageUp

@@ -31,7 +31,7 @@ from tests.phantoms.acquire import Acquisition, acquire
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_nifti
 
-from lesionlens.analysis.findings.candidates import Context, Evidence, describe
+from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe
 from lesionlens.analysis.findings.components import segment_components
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.patient import Examination, Prior
@@ -137,8 +137,8 @@ def with_truth(batch: SyntheticBatch, folder: Path, acquisition: Acquisition) ->
     truth = acquire(batch.patient.labels, acquisition).data
     regions = {r: np.isin(truth, r.labels).astype(np.float32) for r in Region}
     marked = segment_components(regions, prepared.native)
-    context = Context(regions[Region.WT], None, has_t1c=True, identity=str(folder))
-    findings = describe(marked, Evidence([0.9] * marked.count), context)
+    study_context = StudyContext(regions[Region.WT], None, has_t1c=True, identity=str(folder))
+    findings = describe(marked, Evidence([0.9] * marked.count), study_context)
     volumes = Volumes(Volume(marked.labels, prepared.native), {}, {})
     run = make_analysis(batch.patient, study).run
     return Analysis(study, prepared, None, volumes, findings, run)

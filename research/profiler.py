@@ -253,7 +253,7 @@ def _cut(x: Tensor, start: tuple[int, ...], window: tuple[int, int, int]) -> Ten
 
 def _gmacs(network: nn.Module, x: Tensor) -> float:
     """Count the multiply-adds of one pass, in convolutions and products, without computing it."""
-    plain = copy.deepcopy(network).to("meta").requires_grad_(False)
+    plain = copy.deepcopy(network).to("meta").requires_grad_(requires_grad=False)
     with FlopCounterMode(display=False) as counter:
         plain(torch.empty(x.shape, device="meta"))
     return float(counter.get_total_flops()) / 2e9

@@ -144,7 +144,7 @@ class Hand:
         self.do(*arguments, "mouseup", "1")
 
 
-def pointed(panel: LesionLens, hand: Hand, line: NDArray[np.int64], belongs: bool) -> Seconds:
+def pointed(panel: LesionLens, hand: Hand, line: NDArray[np.int64], *, belongs: bool) -> Seconds:
     """Go to a slice, click a voxel or draw a line on the canvas; how long the answer took."""
     overlays = panel.session.state.overlays
     assert overlays is not None
@@ -258,7 +258,7 @@ def played(
         wrong = (truth != mask) & (truth == belongs)
         line = scribble_through(wrong, voxel, axes=(2,)) if scribbles else voxel[None]
         slices.add(int(voxel[2]))
-        all_seconds.append(pointed(panel, hand, line, belongs))
+        all_seconds.append(pointed(panel, hand, line, belongs=belongs))
         edited = panel.actions_.editor.drawn()
         if edited is not None:  # other candidates stay as they are
             other_candidates = initial_mask & (overlays.components != panel.session.state.editing)
@@ -278,8 +278,8 @@ def main(
     cases: Annotated[Path, typer.Argument(help="Folders of sequences with seg.nii.gz.")],
     names: Annotated[list[str], typer.Argument(help="Which of them.")],
     rounds: Annotated[int, typer.Option(help="Prompts at most.")] = 5,
-    from_nothing: Annotated[bool, typer.Option(help="Outline each from nothing too.")] = True,
     *,
+    from_nothing: Annotated[bool, typer.Option(help="Outline each from nothing too.")] = True,
     brush: Annotated[bool, typer.Option(help="Paint each from nothing too.")] = False,
     scribbles: Annotated[bool, typer.Option(help="Draw lines in place of clicks.")] = False,
     pictures: Annotated[Path | None, typer.Option(help="Where pictures of the window go.")] = None,

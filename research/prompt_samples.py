@@ -255,7 +255,9 @@ class Sampler:
         scene = scene_of(
             volume, crop, present, code, analysed if rng.random() < 0.75 else None, rng
         )
-        return asked_of(scene, target, outline, level if is_named else None, is_correction, rng)
+        return asked_of(
+            scene, target, outline, level if is_named else None, rng, local=is_correction
+        )
 
     def _other(
         self, volume: Volume, thing: Thing, size: int, rng: np.random.Generator
@@ -274,7 +276,7 @@ class Sampler:
         outline = clumsy(target, rng) & (code > 0) if is_correction else None
         probability = volume.guess_at(crop, 0) if rng.random() < 0.7 else None
         scene = scene_of(volume, crop, sequences_shown(volume, rng), code, probability, rng)
-        return asked_of(scene, target, outline, None, is_correction, rng)
+        return asked_of(scene, target, outline, None, rng, local=is_correction)
 
     def _blob(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
         centre = in_brain(volume, rng)
@@ -302,7 +304,7 @@ class Sampler:
         scene = replace(scene, images=(scene.images + change * present * scene.brain).clamp(-5, 5))
         is_correction = rng.random() < 0.4
         outline = clumsy(target, rng) & (code > 0) if is_correction else None
-        return asked_of(scene, target, outline, None, is_correction, rng)
+        return asked_of(scene, target, outline, None, rng, local=is_correction)
 
 
 def _edge(extent: float, size: int, rng: np.random.Generator) -> float:
@@ -400,8 +402,8 @@ def clumsy(mask: Mask, rng: np.random.Generator) -> Mask:
 
 
 def asked_of(
-    scene: Scene, target: Mask, outline: Mask | None, region: int | None, local: bool,
-    rng: np.random.Generator,
+    scene: Scene, target: Mask, outline: Mask | None, region: int | None,
+    rng: np.random.Generator, *, local: bool,
 ) -> Sample | None:  # fmt: skip
     if target.sum() < 8:
         return None

@@ -82,7 +82,7 @@ def _existing_thing(
     if rng.random() < 0.7:
         probability = volume.guess_at(crop, int(rng.integers(len(volume.guess))))
     scene = scene_of(volume, crop, sequences_shown(volume, rng), code, probability, rng)
-    return asked_of(_degraded(scene, rng), target, outline, region, outline is not None, rng)
+    return asked_of(_degraded(scene, rng), target, outline, region, rng, local=outline is not None)
 
 
 def _added_lesion(volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
@@ -100,7 +100,7 @@ def _added_lesion(volume: Volume, size: int, rng: np.random.Generator) -> Sample
     change = torch.from_numpy(_intensities(distance, target, rng)) * present * scene.brain
     scene = _degraded(replace(scene, images=(scene.images + change).clamp(-5, 6)), rng)
     outline = clumsy(target, rng) & (code > 0) if rng.random() < 0.3 else None
-    return asked_of(scene, target, outline, None, outline is not None, rng)
+    return asked_of(scene, target, outline, None, rng, local=outline is not None)
 
 
 def _shape(

@@ -133,9 +133,9 @@ def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot)
         (probe, lambda: None),
     )
     for show, back in ways:
-        assert resolve(session.state).verdict.good is True
+        assert resolve(session.state).maps.verdict.good is True
         show()
-        fact = resolve(session.state).verdict
+        fact = resolve(session.state).maps.verdict
         assert fact.good is None
         assert "not checked by itself" in fact.text
         back()

@@ -103,13 +103,15 @@ def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(pane
 def test_names_that_are_not_confirmed_get_no_tick_and_unclear_exchanges_no_swap(loaded):
     shown, study = loaded.model.screen, loaded.session.state.study
     t1, t2, flair = MrSequence.T1, MrSequence.T2, MrSequence.FLAIR
-    loaded.study.show_screen(replace(shown, exchanged=(t1, t2, flair)), study)
+    loaded.study.show_screen(
+        replace(shown, study=replace(shown.study, exchanged=(t1, t2, flair))), study
+    )
     assert "names of T1, T2 and FLAIR seem exchanged" in reads(loaded.study)
     assert "Swap" not in reads(loaded.study)
     assert "T2 ?" in reads(loaded.study)
     loaded.study.show_screen(shown, study)
     quality = (Fact("coverage", True, "Whole."), Fact("names", None, "Neither."))
-    loaded.quality.show_screen(replace(shown, quality=quality))
+    loaded.quality.show_screen(replace(shown, study=replace(shown.study, quality=quality)))
     assert "– names: Neither." in reads(loaded.quality)
     assert "✓\N{NO-BREAK SPACE}names" not in reads(loaded.quality)
 

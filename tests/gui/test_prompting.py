@@ -218,13 +218,13 @@ def test_beside_a_volume_over_time_the_pointer_prompts_and_probes(missed, qtbot)
     qtbot.mouseClick(native, Qt.MouseButton.LeftButton, shift, middle)
     ((_, _, z),) = probed
     assert z == pytest.approx(RIGHT[2], abs=3.0)
-    missed.actions_.prompting.set_active(True)
+    missed.actions_.prompting.set_active(held=True)
     dragged(qtbot, native, shift)
     assert len(missed.viewer.scene.overlays["lesionlens_trail"].strokes.points) == 5
     qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=middle)
     answered(missed, qtbot)
     assert [one.kind for one in missed.actions_.editor.rounds] == [PromptKind.BOX]
-    missed.actions_.prompting.set_active(False)
+    missed.actions_.prompting.set_active(held=False)
 
 
 def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
@@ -341,7 +341,7 @@ def test_the_second_window_takes_prompts_too(missed, qtbot):
     missed.commands.run("second_window")
     missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
     view = missed.views.second_window.view.tiles[0]
-    missed.actions_.prompting.set_active(True)
+    missed.actions_.prompting.set_active(held=True)
     at = QPoint(view.width() // 2, view.height() // 2)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, at)
     answered(missed, qtbot)

@@ -219,9 +219,11 @@ def _normalised(data: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _quality(study: Study) -> tuple[QualityCheck, ...]:
-    checks = [QualityCheck("coverage", True, "The whole brain is in the field of view.")]
+    checks = [
+        QualityCheck("coverage", passed=True, message="The whole brain is in the field of view.")
+    ]
     checks += [
-        QualityCheck("missing", False, f"{s.display_name} is missing.")
+        QualityCheck("missing", passed=False, message=f"{s.display_name} is missing.")
         for s in MrSequence
         if s not in study.series
     ]

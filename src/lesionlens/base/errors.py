@@ -206,7 +206,7 @@ def missing_package_error(error: BaseException) -> MissingPluginError | None:
     package = missing_package(error)
     if package is None:
         return None
-    without = "; the engine `onnx` and a server analyse without it" * (package == "torch")
+    without = "; the engine `onnx` and a server analyse without it" if package == "torch" else ""
     return MissingPluginError(
         found=f"no {package} in this installation, which this needs",
         expected="all that `pip install lesionlens` installs",
@@ -231,7 +231,7 @@ class PluginError(LesionLensError):
     def __init__(self, *, who: str, why: str, message: str = "", expected: str) -> None:
         self.brief = f"{who} {why}"
         super().__init__(
-            found=f"that {self.brief}{f': {message}' * bool(message)}",
+            found=f"that {self.brief}: {message}" if message else f"that {self.brief}",
             expected=expected,
             next_step="Update or uninstall that package, or send its authors the output of --debug",
             in_window="Update or uninstall that package, or report this to its authors",

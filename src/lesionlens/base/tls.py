@@ -1,4 +1,4 @@
-"""TLS: the authorities that are trusted, our own certificate, and why another one is refused."""
+"""TLS: the authorities that are trusted, the local certificate, and why another one is refused."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def trusting_context(
 def present(
     context: ssl.SSLContext, certificate: Path, key: Path | None = None, *, pair_advice: str
 ) -> None:
-    """Load our own certificate and its key, which is in the same PEM file if `key` is None.
+    """Load the local certificate and its key, which is in the same PEM file if `key` is None.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _unusable(files: tuple[Path, ...], error: OSError, pair_advice: str) -> tupl
 
 
 def check_dates(context: ssl.SSLContext, certificate: Path) -> None:
-    """Refuse our own certificate if every client would, as it is not valid today.
+    """Refuse the local certificate if every client would, as it is not valid today.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The one test whether a text is a DICOM UID."""
+"""Check whether a text is a DICOM UID."""
 
 from __future__ import annotations
 

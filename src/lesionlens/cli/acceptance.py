@@ -11,7 +11,7 @@ from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.engine_choice import EngineChoice
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lesionlens.site.acceptance.report import AcceptanceReport
 
 
-@with_option_groups(network=EngineOptions)
+@with_option_groups(engine_choice=EngineOptions)
 def acceptance(
     cases: Annotated[
         Path,
@@ -41,7 +41,7 @@ def acceptance(
         ),
     ] = None,
     convention: options.Convention = None,
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
     workers: Annotated[int, typer.Option(help="Number of processes.", min=1)] = 1,
 ) -> CommandOutput:
     """Test the network on a site's own cases against bounds set in advance.
@@ -64,7 +64,7 @@ def acceptance(
             cases=cases,
             out=out,
             bounds=read_bounds(bounds),
-            choice=CohortChoice(network),
+            choice=CohortChoice(engine_choice),
             worker_options=WorkerOptions(workers),
             convention=convention,
             signed_by=None if signed_by is None else checks.person_name(signed_by),

@@ -11,10 +11,9 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.process.retained_memory import all_memory_retained
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import capitalized, millilitres
-from lesionlens.cli import options
-from lesionlens.cli import prior as comparison
+from lesionlens.cli import comparison, options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import (
     FILES,
     SOURCE,
@@ -32,13 +31,13 @@ if TYPE_CHECKING:
 
 
 @with_option_groups(
-    without={"rest"}, network=EngineOptions, source=SourceOptions, export_options=FileOptions
+    without={"rest"}, engine_choice=EngineOptions, source=SourceOptions, export_options=FileOptions
 )
 def analyze(
     study: options.StudyPath,
     out: options.Out,
     source: SourceOptions = SOURCE,
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
@@ -63,7 +62,7 @@ def analyze(
             prior, prior_study, opened_study, same_patient=source.same_patient
         )
         documents = options.superseded(supersedes, opened_study)
-        prepare = options.preparation(brain_extraction, bias_correction)
+        prepare = options.preparation(brain_extraction, bias=bias_correction)
         from lesionlens.imaging.reading.series_choices import remember
         from lesionlens.results.lens import Lens
 
@@ -72,7 +71,7 @@ def analyze(
             result = lens(opened_study, prepare, context=context)
             return comparison.compare(result.analysis, located_prior, lens, prepare, context)
 
-        analysis, engine_notes = network.run(analyse)
+        analysis, engine_notes = engine_choice.run(analyse)
         context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=export_options, run=run)

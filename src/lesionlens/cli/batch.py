@@ -15,7 +15,7 @@ from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import FILES, FileOptions, with_option_groups
 from lesionlens.engines.engine_choice import EngineChoice
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from lesionlens.site.cohort.run import CohortRun
 
 
-@with_option_groups(without={"evidence", "rest"}, network=EngineOptions, export_options=FileOptions)
+@with_option_groups(
+    without={"evidence", "rest"}, engine_choice=EngineOptions, export_options=FileOptions
+)
 def batch(
     studies: Annotated[
         Path,
@@ -50,7 +52,7 @@ def batch(
         str | None,
         typer.Option(help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"),
     ] = None,
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
@@ -66,7 +68,7 @@ def batch(
     results = options.check_layout(out, layout)
     if studies.is_dir():
         check_outside(studies, out)
-    if scheduler is not None and network.server is not None:
+    if scheduler is not None and engine_choice.server is not None:
         raise UnusableInputError(
             found="a scheduler (--scheduler) beside a server (--server)",
             expected="one of them: the server's key stays here",
@@ -86,8 +88,10 @@ def batch(
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import CohortChoice
 
-        options.preparation(brain_extraction, bias_correction)
-        choice = CohortChoice(network, brain_extraction.value, bias_correction, export_options)
+        options.preparation(brain_extraction, bias=bias_correction)
+        choice = CohortChoice(
+            engine_choice, brain_extraction.value, bias_correction, export_options
+        )
         selected_shard = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         count = len(selected_shard.part(find_jobs(studies, results)))

@@ -23,7 +23,7 @@ from lesionlens.base.provenance import version_of
 from lesionlens.base.text import capitalized
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, ComputeOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
 from lesionlens.cli.option_groups import SOURCE, with_option_groups
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.samples import STUDY
@@ -39,7 +39,7 @@ _BUSY_LOAD = 0.3  # load per core above which wall times are unreliable
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-@with_option_groups(network=ComputeOptions)
+@with_option_groups(engine_choice=ComputeOptions)
 def bench(
     study: Annotated[
         Path,
@@ -49,7 +49,7 @@ def bench(
     out: Annotated[
         Path | None, typer.Option(help="Write bench.json and bench.md here.", metavar="DIR")
     ] = None,
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
     json: options.Json = False,
 ) -> CommandOutput:
     """Time the analysis of a study, stage by stage.
@@ -64,12 +64,12 @@ def bench(
         from lesionlens.engines import device as devices
         from lesionlens.engines.threads import use_threads
 
-        use_threads(network.threads, network.engine)
-        chosen_device = devices.choose(network.device)
-        precision = devices.choose_precision(chosen_device, network.precision)
+        use_threads(engine_choice.threads, engine_choice.engine)
+        chosen_device = devices.choose(engine_choice.device)
+        precision = devices.choose_precision(chosen_device, engine_choice.precision)
         report = benchmark_conditions(devices.describe(chosen_device, precision), study)
         warning = busy_warning(report["machine"])
-        report |= _time_analysis(study, repeat, network, context)
+        report |= _time_analysis(study, repeat, engine_choice, context)
     return _output(report, out, () if warning is None else (warning,), json=json)
 
 
@@ -93,13 +93,13 @@ def _output(
 
 
 def _time_analysis(
-    study: Path, repeat: int, network: EngineChoice, context: RunContext
+    study: Path, repeat: int, engine_choice: EngineChoice, context: RunContext
 ) -> dict[str, Any]:
     context.progress("loading", 0.0)
     start = time.perf_counter()
     from lesionlens.results.lens import Lens
 
-    lens = Lens(network.device, precision=network.precision)
+    lens = Lens(engine_choice.device, precision=engine_choice.precision)
     loading_seconds = time.perf_counter() - start
     runs = []
     for run_index in range(repeat + 1):

@@ -162,9 +162,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
     ]
     for extra, extra_report in report["extras"].items():
         parts = [f"{n} {v}" for n, v in extra_report["versions"].items()]
-        parts += [f"missing {', '.join(extra_report['missing'])}: {extra_report['add']}"] * bool(
-            extra_report["missing"]
-        )
+        if extra_report["missing"]:
+            parts.append(f"missing {', '.join(extra_report['missing'])}: {extra_report['add']}")
         lines.append(f"{extra:<11} {', '.join(parts)}")
     for group, names in report["plugins"].items():
         lines.append(f"{group.removeprefix('lesionlens.'):<11} {', '.join(names) or 'none'}")

@@ -13,8 +13,7 @@ from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.cli import options
-from lesionlens.cli import prior as comparison
+from lesionlens.cli import comparison, options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import (

@@ -10,7 +10,7 @@ import typer
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, ComputeOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.engine_choice import EngineChoice
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lesionlens.training.learning.proposal import MetricChange
 
 
-@with_option_groups(network=ComputeOptions)
+@with_option_groups(engine_choice=ComputeOptions)
 def learn(
     reviewed: Annotated[
         Path,
@@ -70,7 +70,7 @@ def learn(
         float | None,
         typer.Option(help="Stop training after this time; run again to continue.", min=0),
     ] = None,
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
 ) -> CommandOutput:
     """Fine-tune on signed reviews, and propose the new weights with a one-page comparison.
 
@@ -95,7 +95,7 @@ def learn(
             recipe=None if recipe is None else read_config(recipe),
             steps=steps,
             start=start,
-            network=network,
+            network=engine_choice,
             synthetic_volumes=drawn,
             readers=tuple(readers or ()),
         )

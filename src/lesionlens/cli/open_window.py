@@ -42,7 +42,7 @@ def open_window(
     # Small pages, so that less stays resident of what is freed in pieces.
     tuning = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "NUMPY_MADVISE_HUGEPAGE": "0"}
     env = {**tuning, **os.environ, TUNE: "1"}
-    return CommandOutput(status=_wait_for_window(subprocess.Popen(command, env=env)))  # noqa: S603  our own
+    return CommandOutput(status=_wait_for_window(subprocess.Popen(command, env=env)))  # noqa: S603  built here
 
 
 def _wait_for_window(window: subprocess.Popen[bytes]) -> int:

@@ -105,7 +105,7 @@ Convention = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")]
 
 
-def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
+def preparation(stripping: Stripping, *, bias: bool) -> PrepareOptions:
     """Return the preparation options; a named program must be installed.
 
     Raises

@@ -12,8 +12,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.plugins import check_window
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import millilitres
-from lesionlens.cli import options
-from lesionlens.cli import prior as comparison
+from lesionlens.cli import comparison, options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
 from lesionlens.cli.option_groups import (
     FILES,

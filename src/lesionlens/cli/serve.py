@@ -14,7 +14,7 @@ from lesionlens.base.errors import MissingPluginError, UnusableInputError
 from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
-from lesionlens.cli.network import NETWORK, SERVER, EngineOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, SERVER, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.engine_choice import EngineChoice
 
@@ -29,7 +29,7 @@ Bundles = Annotated[
 ]
 
 
-@with_option_groups(without={"bundle", *SERVER}, network=EngineOptions)
+@with_option_groups(without={"bundle", *SERVER}, engine_choice=EngineOptions)
 def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 127.0.0.1 is this machine only.")
@@ -54,7 +54,7 @@ def serve(
         bool,
         typer.Option("--plain-http", help="Accept unencrypted connections from other machines."),
     ] = False,
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
     bundle: Bundles = None,
     datastore: Annotated[
         Path | None,
@@ -97,7 +97,7 @@ def serve(
         )
     with progress_bar() as context:
         context.progress("loading the network", 0.0)
-        models = load_models(network, bundle)
+        models = load_models(engine_choice, bundle)
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
     log_requests()
     app = make_app(Sessions(models, limits), Admission(keys, listening.hosts), datastore)
@@ -127,7 +127,7 @@ def print_line(line: str) -> None:
     sys.stderr.flush()
 
 
-def load_models(network: EngineChoice, bundles: list[Path] | None) -> dict[str, Engine]:
+def load_models(engine_choice: EngineChoice, bundles: list[Path] | None) -> dict[str, Engine]:
     """Load the served models, by the names that clients use.
 
     Raises
@@ -137,7 +137,7 @@ def load_models(network: EngineChoice, bundles: list[Path] | None) -> dict[str, 
         engine does not have.
     """
     if not bundles:
-        return {network.engine: network.load()}
+        return {engine_choice.engine: engine_choice.load()}
     names = [resolved(folder).name for folder in bundles]
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
@@ -146,7 +146,7 @@ def load_models(network: EngineChoice, bundles: list[Path] | None) -> dict[str, 
             expected="names that differ: clients choose by a bundle's folder",
             next_step="Rename one of the folders",
         )
-    choices = [replace(network, bundle=folder) for folder in bundles]
+    choices = [replace(engine_choice, bundle=folder) for folder in bundles]
     return {name: choice.load() for name, choice in zip(names, choices, strict=True)}
 
 

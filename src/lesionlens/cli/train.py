@@ -11,7 +11,7 @@ import typer
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
-from lesionlens.cli.network import NETWORK, ComputeOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.engine_choice import EngineChoice
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lesionlens.training.real_cases import RealCases
 
 
-@with_option_groups(network=ComputeOptions)
+@with_option_groups(engine_choice=ComputeOptions)
 def train(
     config: Annotated[
         Path,
@@ -34,7 +34,7 @@ def train(
     out: Annotated[
         Path, typer.Option(help="Folder for checkpoints, logs and weights.", metavar="DIR")
     ],
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
     minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; run again to continue.", min=0)
     ] = None,
@@ -77,15 +77,15 @@ def train(
             context.progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
 
         recipe, cases = read_config(config), None
-        use_threads(network.threads, network.engine)
-        with process_group(network.device) as processes:
+        use_threads(engine_choice.threads, engine_choice.engine)
+        with process_group(engine_choice.device) as processes:
             if finetune is not None:
                 with processes.leader_first():
                     recipe, cases = _real_cases(recipe, out, finetune, studies, convention, context)
             summary = run(
                 recipe,
                 out,
-                TrainOptions(minutes, not fresh, processes, cases, network.precision),
+                TrainOptions(minutes, not fresh, processes, cases, engine_choice.precision),
                 on_step=report,
                 context=context,
             )

@@ -20,7 +20,7 @@ from lesionlens.cli.console import (
     plain,
     progress_bar,
 )
-from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.cli.pacs import ACCESS, AccessOptions
 from lesionlens.engines.engine_choice import EngineChoice
@@ -150,14 +150,14 @@ def _row(row: WorklistRow) -> dict[str, object]:
     return entry | state_fields
 
 
-@with_option_groups(network=EngineOptions)
+@with_option_groups(engine_choice=EngineOptions)
 def ahead(
     folder: List,
     while_open: Annotated[
         bool,
         typer.Option("--while-open", help="Stop when standard input is closed (for programs)."),
     ] = False,
-    network: EngineChoice = NETWORK,
+    engine_choice: EngineChoice = DEFAULT_ENGINE,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
 ) -> CommandOutput:
@@ -171,8 +171,8 @@ def ahead(
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.background_analysis import lower_priority, run_ahead
 
-    options.preparation(brain_extraction, bias_correction)
-    choice = CohortChoice(network, brain_extraction.value, bias_correction)
+    options.preparation(brain_extraction, bias=bias_correction)
+    choice = CohortChoice(engine_choice, brain_extraction.value, bias_correction)
     STOP.record_only()
     lower_priority()
     if while_open:

@@ -48,7 +48,7 @@ def matrices(source: Grid, target: Grid, *, antialias: bool) -> Matrices:
             next_step="Report this as a defect of the preparation",
         )
     per_axis = [
-        _axis_matrix(n_in, n_out, step, start, antialias)
+        _axis_matrix(n_in, n_out, step, start, antialias=antialias)
         for n_in, n_out, step, start in zip(
             source.shape, target.shape, steps, index[:3, 3], strict=True
         )
@@ -56,7 +56,7 @@ def matrices(source: Grid, target: Grid, *, antialias: bool) -> Matrices:
     return per_axis[0], per_axis[1], per_axis[2]
 
 
-def _axis_matrix(n_in: int, n_out: int, step: float, start: float, antialias: bool) -> Floats:
+def _axis_matrix(n_in: int, n_out: int, step: float, start: float, *, antialias: bool) -> Floats:
     position = start + step * np.arange(n_out, dtype=np.float64)
     if not antialias:
         return _linear(np.clip(position, 0, n_in - 1), n_in).astype(np.float32)

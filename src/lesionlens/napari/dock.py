@@ -75,7 +75,7 @@ class LesionLens(Panel):
         # napari passes plugins a proxy, which is not the viewer itself
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         preferences = read_preferences()
-        host_process.set_tunable(preferences.tune_process)
+        host_process.set_tunable(allowed=preferences.tune_process)
         session = ReviewSession(
             reader=preferences.reader_name, defaults=Choices(opacity=preferences.opacity)
         )
@@ -147,7 +147,9 @@ class LesionLens(Panel):
     def _paint(self, before: ViewModel, model: ViewModel) -> None:
         self.model = model
         if self.dock_layout is not None:
-            self.dock_layout.set_drawing(model.board.editing, wait=self.actions_.prompting.active)
+            self.dock_layout.set_drawing(
+                drawing=model.board.editing, wait=self.actions_.prompting.active
+            )
         if model.board is before.board:  # only the progress of a job changed
             return
         self.painter.paint(before, model)

@@ -169,7 +169,7 @@ def _policy() -> tuple[bool, str]:
         return True, f"{error} Until then every study is read unaided first."
 
 
-def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
+def keep_preparation(brain_extraction: str, *, bias_correction: bool) -> None:
     """Store the preparation settings."""
     settings = _settings().preparation
     settings.brain_extraction = brain_extraction
@@ -206,7 +206,7 @@ def used_for_folders() -> bool:
     return bool(get_settings().plugins.extension2reader.get(FOLDERS) == "lesionlens")
 
 
-def use_for_folders(enabled: bool) -> None:
+def use_for_folders(enabled: bool) -> None:  # noqa: FBT001 -- a slot
     """Let napari open folders with LesionLens, or ask each time; stored in napari's settings.
 
     A folder that LesionLens declines is offered to the other readers as before.

@@ -77,7 +77,7 @@ def _check_study() -> None:
 
 
 def _accept_files_like(path: Path) -> None:
-    """Let napari offer files of this type to our reader, in this process: its manifest cannot."""
+    """Let napari offer files of this type to LesionLens, in this process: its manifest cannot."""
     from npe2 import PluginManager  # noqa: PLC0415
 
     plugins = PluginManager.instance()

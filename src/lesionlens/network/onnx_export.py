@@ -226,7 +226,7 @@ def _onnx_model(
     """Return the ONNX model with dynamic axes of the first input, in multiples of `multiple`."""
     if find_spec("onnxscript") is None or find_spec("onnx") is None:
         raise MissingPluginError(
-            found="no onnx and onnxscript, which networks are written as ONNX with",
+            found="no onnx and onnxscript, which write networks in the ONNX format",
             expected="both",
             next_step='Install them: pip install "lesionlens[onnx]"',
         )

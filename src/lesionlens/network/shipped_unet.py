@@ -45,7 +45,7 @@ def load_shipped_unet(name: str, channels: int) -> UNet:
         return by_onnxruntime(name)
     if find_spec("torch") is None:
         raise MissingPluginError(
-            found="neither torch nor onnxruntime, of which one finds the brain",
+            found="neither torch nor onnxruntime, one of which is needed to find the brain",
             expected="one of them",
             next_step='Install one: pip install torch, or pip install "lesionlens[onnx]"',
         )

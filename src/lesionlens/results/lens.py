@@ -105,10 +105,10 @@ class Lens:
             check_kind(server, str, "a server's address", 'Such as "https://HOST:PORT"')
         self._choice = EngineChoice(
             device,
-            engine,
-            None if weights is None else str(path_of(weights, "weights: a file or a name")),
-            None if bundle is None else path_of(bundle, "the folder of a MONAI bundle"),
-            member_of(ComputePrecision, precision, "a precision"),
+            engine=engine,
+            weights=None if weights is None else str(path_of(weights, "weights: a file or a name")),
+            bundle=None if bundle is None else path_of(bundle, "the folder of a MONAI bundle"),
+            precision=member_of(ComputePrecision, precision, "a precision"),
             server=server,
         )
         self._engine = self._choice.load()

@@ -96,7 +96,8 @@ def segment_prompts(
     """
     _check_within(prompts, prepared.native)
     foreground_voxels, background_voxels = (
-        _prompted_voxels(prompts, prepared.native, is_foreground) for is_foreground in (True, False)
+        _prompted_voxels(prompts, prepared.native, is_foreground=is_foreground)
+        for is_foreground in (True, False)
     )
     start_outline = None if start is None else _outline(start, prepared.native, prompts.region)
     if start_outline is not None and not start_outline.any():
@@ -112,15 +113,7 @@ def segment_prompts(
             start_outline, prepared.native, source, prompted, CORRECTION_RADIUS_MM
         )
     response = segment(PromptRequest(foreground, background, start_mask, prompts.region))
-    box, part = native_grid.resample_part(response.probability, prepared, response.box)
-    probability = np.zeros(prepared.native.shape, np.float32)
-    if start_outline is not None:
-        probability[...] = start_outline
-        _, unsettled = native_grid.resample_part(
-            (~response.settled).astype(np.float32), prepared, response.box
-        )
-        part = np.where(unsettled > 0, part, start_outline[box])
-    probability[box] = part
+    probability = _native_probability(response, prepared, start_outline)
     for voxels, value in ((foreground_voxels, 1.0), (background_voxels, 0.0)):
         probability[tuple(voxels[prepared.native.contains(voxels)].T)] = value
     attention = _normalised_attention(response, prepared)
@@ -151,7 +144,23 @@ def replay(
     return volume
 
 
-def _prompted_voxels(prompts: Prompts, grid: Grid, is_foreground: bool) -> Points:
+def _native_probability(
+    response: PromptResponse, prepared: PreparedStudy, start_outline: Mask | None
+) -> Floats:
+    """Resample a response to the reference grid; what is settled stays as in `start_outline`."""
+    box, part = native_grid.resample_part(response.probability, prepared, response.box)
+    probability = np.zeros(prepared.native.shape, np.float32)
+    if start_outline is not None:
+        probability[...] = start_outline
+        _, unsettled = native_grid.resample_part(
+            (~response.settled).astype(np.float32), prepared, response.box
+        )
+        part = np.where(unsettled > 0, part, start_outline[box])
+    probability[box] = part
+    return probability
+
+
+def _prompted_voxels(prompts: Prompts, grid: Grid, *, is_foreground: bool) -> Points:
     """Return the (N, 3) prompted voxels, the same ones however the scan is stored.
 
     Rounding, as of the centre of an even number of voxels, depends on the order of the axes: it is
@@ -159,7 +168,8 @@ def _prompted_voxels(prompts: Prompts, grid: Grid, is_foreground: bool) -> Point
     """
     from_ras = grid.ras_order()
     return nearest(
-        from_ras, prompts.moved(np.asarray(np.linalg.inv(from_ras))).voxels(is_foreground)
+        from_ras,
+        prompts.moved(np.asarray(np.linalg.inv(from_ras))).voxels(foreground=is_foreground),
     )
 
 
@@ -207,14 +217,14 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) ->
         raise UnusableInputError(
             found="an outline to start from at another position in the patient",
             expected="voxels at the positions of the reference sequence's",
-            next_step="Bring it to the grid of the reference sequence first",
+            next_step="Resample it to the grid of the reference sequence first",
         )
     outline = np.asarray(start)
     if outline.shape != grid.shape:
         raise UnusableInputError(
             found=f"an outline of {outline.shape} voxels to start from",
             expected=f"one of {grid.shape}, the shape of the reference sequence",
-            next_step="Bring it to the grid of the reference sequence first",
+            next_step="Resample it to the grid of the reference sequence first",
         )
     if outline.dtype.kind not in "biu" and not np.isin(outline, (0, 1)).all():
         raise UnusableInputError(

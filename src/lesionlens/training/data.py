@@ -353,7 +353,7 @@ class SynthSource:
     def _check_workers(self) -> None:
         if any(worker.exitcode for worker in self._workers):
             raise ResourceError(
-                found="that a process that draws volumes ended, most likely for lack of memory",
+                found="that a process that generates volumes ended, most likely for lack of memory",
                 expected="all of them until the last step",
                 next_step="Free some memory; the same command continues from the last checkpoint",
             )

@@ -163,7 +163,7 @@ class TrainingRun:
             return
         kinds = ("synthetic brains alone", "real cases")
         raise ConfigError(
-            found=f"a run on {kinds[had_cases]} that would go on with {kinds[not had_cases]}",
+            found=f"a run on {kinds[had_cases]} that would continue with {kinds[not had_cases]}",
             expected="the same data as before",
             next_step=f"Run it {'with' if had_cases else 'without'} --finetune as before, choose "
             "another --out, or start from scratch with --fresh",
@@ -189,7 +189,7 @@ class TrainingRun:
             self.optimiser.load(dict(checkpoint.tensors))
         except (KeyError, RuntimeError) as error:
             raise WeightsError(
-                found=f'a checkpoint of another "{name_of(self.config)}" than today\'s',
+                found=f'a checkpoint of another version of the network "{name_of(self.config)}"',
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or start from scratch with --fresh",
             ) from error

@@ -183,7 +183,7 @@ def test_without_a_candidate_nothing_is_doubtful(lens, make_study):
 
 
 def test_a_single_image_is_asked_whether_it_is_what_it_is_called(make_study, monkeypatch):
-    doubt = QualityCheck("names", False, "It looks like another sequence.")
+    doubt = QualityCheck("names", passed=False, message="It looks like another sequence.")
     monkeypatch.setattr(sequence_from_image, "check_single_name", lambda _: doubt)
     one, two = (
         Lens(engine=Scripted())(open_study(make_study(sequences=names))).analysis.findings.quality

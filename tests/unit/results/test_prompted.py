@@ -150,8 +150,8 @@ def test_rounds_replayed_give_the_same_voxels(prepared):
 
 def test_a_box_says_that_its_middle_belongs_and_its_frame_does_not():
     box = Prompts.of(box=((10, 10, 4), (16, 20, 4)))
-    assert box.voxels(True).tolist() == [[13, 15, 4]]
-    frame = {tuple(at) for at in box.voxels(False).tolist()}
+    assert box.voxels(foreground=True).tolist() == [[13, 15, 4]]
+    frame = {tuple(at) for at in box.voxels(foreground=False).tolist()}
     assert frame == {(9, 9, 4), (9, 15, 4), (9, 21, 4), (13, 9, 4), (13, 21, 4),
                      (17, 9, 4), (17, 15, 4), (17, 21, 4)}  # fmt: skip
 
@@ -232,7 +232,7 @@ def test_a_start_of_labels_is_the_region_that_is_meant_without_the_cavity(prepar
 def test_too_many_voxels_are_refused():
     line = [(i, j, 0) for i in range(150) for j in range(150)]
     with pytest.raises(UnusableInputError, match="22500 voxels"):
-        Prompts.of(scribbles=[(line, True)]).voxels(True)
+        Prompts.of(scribbles=[(line, True)]).voxels(foreground=True)
 
 
 @pytest.mark.parametrize("across", [0, 1, 2])
@@ -241,12 +241,12 @@ def test_a_lasso_says_that_what_it_holds_belongs_and_what_is_beside_it_does_not(
     line = np.insert(square, across, 7, axis=1)
     lasso = Prompts.of(lasso=line.tolist())
     assert Prompts.from_json(lasso.as_json()) == lasso
-    inside = np.delete(lasso.voxels(True), across, axis=1)
-    outside = np.delete(lasso.voxels(False), across, axis=1)
+    inside = np.delete(lasso.voxels(foreground=True), across, axis=1)
+    outside = np.delete(lasso.voxels(foreground=False), across, axis=1)
     assert ((inside > 5) & (inside < 13)).all()
     assert len(outside) >= 8
     assert ((outside < 4) | (outside > 14)).any(1).all()
-    assert (lasso.voxels(False)[:, across] == 7).all()
+    assert (lasso.voxels(foreground=False)[:, across] == 7).all()
 
 
 def test_a_lasso_off_one_slice_is_refused_in_words():

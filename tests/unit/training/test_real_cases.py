@@ -377,7 +377,7 @@ def test_a_run_on_cases_never_continues_on_synthetic_brains_nor_the_reverse(
         own, other = TrainOptions(cases=RealCases(find(root), out, recipes[0])), TrainOptions()
         first, second = (own, other) if with_cases else (other, own)
         train(recipes[0], out, first)
-        with pytest.raises(ConfigError, match="that would go on with"):
+        with pytest.raises(ConfigError, match="that would continue with"):
             train(recipes[1], out, second)
         assert train(recipes[1], out, first).step == 2
 

@@ -55,7 +55,7 @@ def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
     """
     box = bounding_box(predicted | reference, DILATIONS + 1)
     if box is None:
-        return LesionWise(1.0, 0.0, 0, 0, 0)
+        return LesionWise(dice=1.0, hd95_mm=0.0, detected=0, missed=0, false=0)
     predicted, reference = predicted[box], reference[box]
     parts, part_count = ndimage.label(predicted, structure=TOUCHING)
     groups, _ = ndimage.label(_dilated(reference), structure=TOUCHING)
@@ -83,13 +83,13 @@ def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
     false = part_count - len(matched)
     total = len(overlaps) + false
     if not total:
-        return LesionWise(1.0, 0.0, 0, 0, 0)
+        return LesionWise(dice=1.0, hd95_mm=0.0, detected=0, missed=0, false=0)
     return LesionWise(
-        sum(overlaps) / total,
-        (sum(distances) + false * PENALTY_MM) / total,
-        detected,
-        missed,
-        false,
+        dice=sum(overlaps) / total,
+        hd95_mm=(sum(distances) + false * PENALTY_MM) / total,
+        detected=detected,
+        missed=missed,
+        false=false,
     )
 
 

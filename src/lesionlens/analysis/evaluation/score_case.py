@@ -326,7 +326,8 @@ def _score_attention(
     for key in score.regions:
         path, mask = result / f"attention_{key}.nii.gz", region_mask(reference_labels, Region(key))
         if not path.is_file():
-            missing += [path.name] * (has_t1c or key != Region.ET.value)
+            if has_t1c or key != Region.ET.value:
+                missing.append(path.name)
         elif mask.any():
             peak_inside, mass = metrics.attention_measures(volume_on(path, grid), mask)
             score.metrics[f"point_{key}"], score.metrics[f"mass_{key}"] = peak_inside, mass

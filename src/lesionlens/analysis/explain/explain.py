@@ -57,37 +57,45 @@ def explain(
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     """
-    trace, runner = prediction.trace, perturbation_runner(engine, prepared, prediction, context)
+    runner = perturbation_runner(engine, prepared, prediction, context)
+    trace = prediction.trace
     attention_maps = None if trace is None else maps.draw(trace, prepared.brain)
     regions = attention_maps.maps if attention_maps else {}
     attention = native_grid.resample_regions(regions, prepared, nested=False)
     notices = []
     if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
         notices.append("This engine provides no attention maps")
-    by_sequence = None
     if runner is None:
+        by_sequence = None
         notices.append("This engine cannot compute the contribution of each sequence")
         if prediction.uncertainty is None:
             notices.append("This engine estimates no uncertainty")
         scores = plain_scores(flagged.components, prediction, probability)
-        values, grid = prediction.uncertainty, None
+        uncertainty = prediction.uncertainty
+        if uncertainty is not None:
+            uncertainty = native_grid.resample_map(uncertainty, prepared)
     else:
         suffice = perturbations.quick_passes_suffice(runner, prediction, flagged.components)
         fine_components = None if suffice else flagged.components
         results = perturbations.predict_subsets(
             runner, prediction, flagged.first_pass_voxels, fine_components
         )
-        by_sequence, volume = results.by_sequence, results.uncertainty
-        values, grid = (None, None) if volume is None else (volume.data, volume.grid)
         scores = score_by_all_views(flagged.scores, results.leave_one_out, prediction.scoring)
-    uncertainty = None if values is None else native_grid.resample_map(values, prepared, grid)
+        by_sequence, estimate = results.by_sequence, results.uncertainty
+        uncertainty = None
+        if estimate is not None:
+            uncertainty = native_grid.resample_map(estimate.data, prepared, estimate.grid)
     if attention_maps is not None:
         checks = check_maps(prepared, prediction, flagged.components, attention, runner)
         attention_maps = replace(attention_maps, checks=checks)
     if runner is not None and runner.skipped:
         notices.append(QuestionTime.left_out(runner.skipped))
     evidence = Evidence(
-        scores, by_sequence, uncertainty, attention.get(Region.WT), probability.get(Region.ET)
+        scores=scores,
+        by_sequence=by_sequence,
+        uncertainty=uncertainty,
+        attention=attention.get(Region.WT),
+        enhancing_probability=probability.get(Region.ET),
     )
     return Explanations(evidence, attention_maps, attention, tuple(notices))
 

@@ -27,7 +27,7 @@ _DRAWING_HINT = "Point at its middle, or draw it with one stroke (Shift+L)"
 def lesion_at(
     analysis: Analysis,
     respond: Callable[[PromptRequest], PromptResponse],
-    free: NDArray[np.bool_],
+    allowed: NDArray[np.bool_],
     point_mm: Point,
 ) -> tuple[Labels, PromptRound]:
     """Outline the lesion at a reader's point by one prompt.
@@ -36,7 +36,7 @@ def lesion_at(
     ----------
     respond : callable
         Segments from prompts on the working grid.
-    free : (I, J, K) bool
+    allowed : (I, J, K) bool
         Voxels of the working grid that may be labelled: tissue that nothing else holds.
     point_mm : (3,)
         RAS+ mm.
@@ -54,16 +54,23 @@ def lesion_at(
     working = analysis.prepared.working
     seed = working.nearest_voxel(point_mm)
     i, j, k = seed.tolist()
-    if not working.contains(seed) or not free[i, j, k]:
+    if not working.contains(seed) or not allowed[i, j, k]:
         raise refused(
             "a point outside the head, in the resection cavity or inside an existing candidate",
             "a point in tissue that belongs to no other candidate",
             _DRAWING_HINT,
         )
-    prompt_round = PromptRound(PromptKind.POINT, ((i, j, k),), (), None, Label.OEDEMA, 0.0)
-    empty = np.zeros(free.shape, np.uint8)
+    prompt_round = PromptRound(
+        PromptKind.POINT,
+        foreground=((i, j, k),),
+        background=(),
+        region=None,
+        paint=Label.OEDEMA,
+        seconds=0.0,
+    )
+    empty = np.zeros(allowed.shape, np.uint8)
     response = respond(prompt_request(empty, prompt_round))
-    labels = redrawn(empty, response, prompt_round, free, predicted_parts(analysis, response))
+    labels = redrawn(empty, response, prompt_round, allowed, predicted_parts(analysis, response))
     if np.count_nonzero(labels) < _MIN_VOXELS:
         raise refused(
             "no similar tissue around this point", "a point inside a lesion", _DRAWING_HINT

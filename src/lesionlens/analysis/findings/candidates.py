@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,17 +62,17 @@ class Evidence:
     """(I, J, K) float32 or None: on the native grid."""
     attention: Floats | None = None
     """(I, J, K) float32 or None: whole-tumour attention on the native grid."""
-    enhancing: Floats | None = None
+    enhancing_probability: Floats | None = None
     """(I, J, K) float32 or None: enhancing-tumour probability on the native grid; undecided
     enhancement is not measurable.
     """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Context:
+class StudyContext:
     """Study-level inputs for describing candidates."""
 
-    whole_tumour: Floats | None
+    whole_tumour_probability: Floats | None
     """(I, J, K) float32 or None: probability on the native grid; None for outlines without one."""
     head: anatomy.Head | None
     """Transform to MNI space."""
@@ -85,7 +86,9 @@ class Context:
     """Class probabilities, if the engine predicts them."""
 
 
-def describe(component_mask: ComponentMask, evidence: Evidence, context: Context) -> Findings:
+def describe(
+    component_mask: ComponentMask, evidence: Evidence, study_context: StudyContext
+) -> Findings:
     """Measure each component and sort: those listed apart last, each group by descending score.
 
     Returns
@@ -101,7 +104,7 @@ def describe(component_mask: ComponentMask, evidence: Evidence, context: Context
         component_mask.grid.spacing_mm,
     )
     measured = [
-        _candidate(part, evidence, context, part.index + 1, agreement)
+        _candidate(part, evidence, study_context, part.index + 1, agreement)
         for part, agreement in zip(parts, agreements, strict=True)
     ]
     order = sorted(
@@ -113,29 +116,32 @@ def describe(component_mask: ComponentMask, evidence: Evidence, context: Context
         ),
     )
     centroids_mm = [part.points_mm().mean(axis=0) for part in parts]
-    uids = tracking_uids(context.identity, centroids_mm, [part.volume_ml for part in parts])
+    uids = tracking_uids(study_context.identity, centroids_mm, [part.volume_ml for part in parts])
     candidates = tuple(
         replace(measured[n], id=rank, tracking_uid=uids[n]) for rank, n in enumerate(order, start=1)
     )
     ids = np.zeros(component_mask.count + 1, np.int32)
     ids[np.array(order, dtype=int) + 1] = np.arange(1, component_mask.count + 1)
     unknown = {
-        NO_T1C: not context.has_t1c,
-        NO_PEAK: context.whole_tumour is None,
-        CUT_BRAIN: context.head is not None and not context.head.whole,
+        NO_T1C: not study_context.has_t1c,
+        NO_PEAK: study_context.whole_tumour_probability is None,
+        CUT_BRAIN: study_context.head is not None and not study_context.head.whole,
     }
     notices = tuple(notice for notice, applies in unknown.items() if candidates and applies)
     return Findings(
         candidates=candidates,
         components=renumbered(component_mask.components, ids),
-        quality=context.quality,
+        quality=study_context.quality,
         conclusion=conclusion_of(candidates),
         notices=notices,
     )
 
 
 def considered(
-    component_mask: ComponentMask, scores: Sequence[float], context: Context, whole_tumour: Floats
+    component_mask: ComponentMask,
+    scores: Sequence[float],
+    study_context: StudyContext,
+    whole_tumour: Floats,
 ) -> tuple[Considered, ...]:
     """Describe regions that scored below the threshold.
 
@@ -158,7 +164,7 @@ def considered(
         regions.append(
             Considered(
                 score=float(scores[part.index]),
-                location=anatomy.locate(points, context.head),
+                location=anatomy.locate(points, study_context.head),
                 centroid_mm=as_vec3(points.mean(axis=0)),
                 peak_mm=_peak(part, whole_tumour),
                 volume_ml=part.volume_ml,
@@ -169,13 +175,17 @@ def considered(
 
 
 def _candidate(
-    part: Component, evidence: Evidence, context: Context, rank: int, agreement: MapAgreement
+    part: Component,
+    evidence: Evidence,
+    study_context: StudyContext,
+    rank: int,
+    agreement: MapAgreement,
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
-    volumes_ml, diameters, measurable = _sizes(part, context.has_t1c, evidence.enhancing)
+    sizes = _sizes(part, evidence.enhancing_probability, has_t1c=study_context.has_t1c)
     uncertainty, score = evidence.uncertainty, evidence.scores[part.index]
-    by_sequence, classes = evidence.by_sequence, context.class_probabilities
+    by_sequence, classes = evidence.by_sequence, study_context.class_probabilities
     resemblance = class_probabilities.of_component(part, classes)
     return Candidate(
         id=rank,
@@ -183,12 +193,14 @@ def _candidate(
         score=None if score is None else float(score),
         centroid_mm=as_vec3(points.mean(axis=0)),
         bounding_box_mm=(as_vec3(low), as_vec3(high)),
-        peak_mm=None if context.whole_tumour is None else _peak(part, context.whole_tumour),
-        volume_ml=volumes_ml,
-        longest_axial_diameter_mm=diameters.longest_mm if diameters else None,
-        perpendicular_diameter_mm=diameters.perpendicular_mm if diameters else None,
-        rano_measurable=measurable,
-        location=anatomy.locate(points, context.head),
+        peak_mm=None
+        if study_context.whole_tumour_probability is None
+        else _peak(part, study_context.whole_tumour_probability),
+        volume_ml=sizes.volume_ml,
+        longest_axial_diameter_mm=sizes.diameters.longest_mm if sizes.diameters else None,
+        perpendicular_diameter_mm=sizes.diameters.perpendicular_mm if sizes.diameters else None,
+        rano_measurable=sizes.rano_measurable,
+        location=anatomy.locate(points, study_context.head),
         uncertainty=None if uncertainty is None else float(uncertainty[part.box][part.mask].mean()),
         attention=agreement,
         sequence_relevance=None if by_sequence is None else by_sequence.relevance[part.index],
@@ -204,7 +216,7 @@ def remeasured(
     candidate: Candidate,
     part: Component,
     evidence: Evidence,
-    context: Context,
+    study_context: StudyContext,
     agreement: MapAgreement,
 ) -> Candidate:
     """Measure a candidate again with another outline.
@@ -212,7 +224,7 @@ def remeasured(
     Identity, source, score and relevance are kept. Parts that the earlier outline did not
     distinguish stay unknown until they are outlined, as does an unknown agreement with the map.
     """
-    measured = _candidate(part, evidence, context, candidate.id, agreement)
+    measured = _candidate(part, evidence, study_context, candidate.id, agreement)
     unknown = [
         region
         for region in LESION_PARTS
@@ -241,21 +253,26 @@ def added_candidate(
     method: DrawingMethod,
     part: Component,
     evidence: Evidence,
-    context: Context,
+    study_context: StudyContext,
     agreement: MapAgreement,
 ) -> Candidate:
     """Measure a candidate added by a reader.
 
     It has no score, and its id is its component's number.
     """
-    measured = _candidate(part, evidence, context, part.index + 1, agreement)
+    measured = _candidate(part, evidence, study_context, part.index + 1, agreement)
     return replace(measured, tracking_uid=tracking_uid, source=Source.READER, drawn=method)
 
 
-def _sizes(
-    part: Component, has_t1c: bool, probability: Floats | None
-) -> tuple[Mapping[Region, float | None], measure.Diameters | None, bool | None]:
-    """Return volumes in ml, diameters, and whether RANO can measure them."""
+class _Sizes(NamedTuple):
+    volume_ml: Mapping[Region, float | None]
+    diameters: measure.Diameters | None
+    rano_measurable: bool | None
+    """Whether RANO can measure it; None if that is unknown."""
+
+
+def _sizes(part: Component, enhancing_probability: Floats | None, *, has_t1c: bool) -> _Sizes:
+    """Measure a component; diameters are of the enhancing part where there is one."""
     enhancing = part.region(Region.ET)
     has_enhancement = has_t1c and bool(enhancing.any())
     diameters = measure.diameters(
@@ -268,11 +285,11 @@ def _sizes(
         volumes_ml[Region.ET] = None
     measurable = None
     if has_t1c:
-        local_probability = None if probability is None else probability[part.box]
+        local = None if enhancing_probability is None else enhancing_probability[part.box]
         measurable = has_enhancement and measure.is_rano_measurable(
-            enhancing, part.grid, diameters, local_probability
+            enhancing, part.grid, diameters, local
         )
-    return volumes_ml, diameters, measurable
+    return _Sizes(volumes_ml, diameters, measurable)
 
 
 def _peak(part: Component, whole_tumour: Floats) -> Point:

@@ -7,7 +7,7 @@ keeps them as `Analysis.original`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +17,8 @@ from scipy import ndimage
 from lesionlens.analysis.findings import anatomy, pointing_game
 from lesionlens.analysis.findings.candidates import (
     NO_PEAK,
-    Context,
     Evidence,
+    StudyContext,
     added_candidate,
     remeasured,
 )
@@ -227,7 +227,10 @@ def _findings(
     """Measure edited outlines; other candidates are unchanged."""
     network_candidates = {c.id: c for c in network_findings.candidates}
     count = max((*network_candidates, *outline_by_id))
-    evidence, context = _evidence(analysis, network_candidates, count), _context(analysis)
+    evidence, study_context = (
+        _evidence(analysis, network_candidates, count),
+        _study_context(analysis),
+    )
     labels = analysis.volumes.labels
     component_mask = ComponentMask(labels.data, components, count, labels.grid)
     agreements = pointing_game.of_components(
@@ -239,24 +242,26 @@ def _findings(
         number, agreement = part.index + 1, agreements[part.index]
         if number in outline_by_id and number in network_candidates:
             candidate = network_candidates[number]
-            measured[number] = remeasured(candidate, part, evidence, context, agreement)
+            measured[number] = remeasured(candidate, part, evidence, study_context, agreement)
         elif number in outline_by_id:
             uid = outline_by_id[number].tracking_uid
             method = analysis.review.added[uid]
-            measured[number] = added_candidate(uid, method, part, evidence, context, agreement)
+            measured[number] = added_candidate(
+                uid, method, part, evidence, study_context, agreement
+            )
     edited_ids = set(outline_by_id) - emptied
     described = with_kinds(
         tuple(measured[number] for number in sorted(measured)),
         components,
         analysis.prepared,
-        context.head,
+        study_context.head,
         edited_ids,
     )
     candidates = tuple(rounded(c) if c.id in edited_ids else c for c in described)
     redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]
     notices = (
         *(_redrawn_notice(candidate, analysis.review) for candidate in redrawn),
-        *_limit_notices(network_findings, candidates, context, edited=bool(outline_by_id)),
+        *_limit_notices(network_findings, candidates, study_context, edited=bool(outline_by_id)),
     )
     return replace(
         network_findings,
@@ -270,21 +275,28 @@ def _findings(
 def _limit_notices(
     network_findings: Findings,
     candidates: tuple[Candidate, ...],
-    context: Context,
+    study_context: StudyContext,
     *,
     edited: bool,
 ) -> list[str]:
     """Return notices on unknown properties of added and, if any were `edited`, edited outlines."""
-    reader_counts = [
-        sum(candidate.source is Source.READER for candidate in listed)
-        for listed in (network_findings.candidates, candidates)
-    ]
-    notices = [_ADDED_NOTICE] * (reader_counts[1] > reader_counts[0])
-    if context.head is None and edited:
+    notices = []
+    if _added_count(candidates) > _added_count(network_findings.candidates):
+        notices.append(_ADDED_NOTICE)
+    if study_context.head is None and edited:
         notices.append(_NO_LOCATION_NOTICE)
-    if context.whole_tumour is None and edited and NO_PEAK not in network_findings.notices:
+    if (
+        study_context.whole_tumour_probability is None
+        and edited
+        and NO_PEAK not in network_findings.notices
+    ):
         notices.append(NO_PEAK)
     return notices
+
+
+def _added_count(candidates: Iterable[Candidate]) -> int:
+    """Count the candidates that readers added."""
+    return sum(candidate.source is Source.READER for candidate in candidates)
 
 
 def _evidence(
@@ -301,10 +313,10 @@ def _evidence(
     )
 
 
-def _context(analysis: Analysis) -> Context:
+def _study_context(analysis: Analysis) -> StudyContext:
     whole_tumour = analysis.volumes.probability.get(Region.WT)
-    return Context(
-        whole_tumour=None if whole_tumour is None else whole_tumour.data,
+    return StudyContext(
+        whole_tumour_probability=None if whole_tumour is None else whole_tumour.data,
         head=anatomy.head_of(analysis.prepared),
         has_t1c=analysis.prepared.has_t1c,
         identity="",

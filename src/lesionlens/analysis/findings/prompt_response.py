@@ -58,7 +58,11 @@ def valid_prompts(
 
 
 def redrawn(
-    labels: Labels, response: PromptResponse, prompt_round: PromptRound, free: Mask, parts: Labels
+    labels: Labels,
+    response: PromptResponse,
+    prompt_round: PromptRound,
+    allowed: Mask,
+    parts: Labels,
 ) -> Labels:
     """Return the labels after a response.
 
@@ -68,14 +72,14 @@ def redrawn(
         Current `base.labels.Label`.
     prompt_round : PromptRound
         The prompt: its region, and the label for added voxels.
-    free : (I, J, K) bool
+    allowed : (I, J, K) bool
         Voxels that may be labelled.
     parts : (i, j, k) uint8
         Predicted labels in the response's box; 0 if none.
     """
     current, mask = labels[response.box], response.probability >= 0.5
     inside = region_of(current, prompt_round.region)
-    added = mask & ~inside & free[response.box]
+    added = mask & ~inside & allowed[response.box]
     removed = inside & ~mask & ~response.settled
     paint = _ADDED_LABEL.get(prompt_round.region)
     predicted = (parts > 0) & (prompt_round.paint != Label.CAVITY)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import Context, Evidence, considered, describe
+from lesionlens.analysis.findings.candidates import Evidence, StudyContext, considered, describe
 from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
 from lesionlens.analysis.findings.find import Flagged
 from lesionlens.analysis.findings.kinds import with_kinds
@@ -28,7 +28,7 @@ def study_findings(
     flagged: Flagged,
     evidence: Evidence,
     probability: Mapping[Region, Floats],
-    study: str,
+    study_identity: str,
 ) -> tuple[Findings, Numbers | None]:
     """Measure the flagged components, describe the dismissed ones, and number the doubtful parts.
 
@@ -38,9 +38,9 @@ def study_findings(
         The study, the prediction, the flagged components and their evidence.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
-    study : str
-        Identifies the study and its files; with engine and position it determines the tracking
-        UIDs.
+    study_identity : str
+        From `reading.readers.identity_of`: identifies the study and its files; with engine and
+        position it determines the tracking UIDs.
 
     Returns
     -------
@@ -50,20 +50,22 @@ def study_findings(
         Number of the doubtful part at each native voxel; None if there are none.
     """
     engine, component_mask = prediction.engine, flagged.components
-    context = Context(
-        whole_tumour=probability[Region.WT],
+    study_context = StudyContext(
+        whole_tumour_probability=probability[Region.WT],
         head=anatomy.head_of(prepared),
         has_t1c=prepared.has_t1c,
-        identity=f"{study}|{engine.name}|{engine.weights_sha256}",
+        identity=f"{study_identity}|{engine.name}|{engine.weights_sha256}",
         quality=prepared.quality,
         class_probabilities=prediction.class_probabilities,
     )
     dismissed, scores = flagged.dismissed, flagged.dismissed_scores
     below_threshold: tuple[Considered, ...] = ()
     if dismissed is not None:
-        below_threshold = considered(dismissed, scores, context, probability[Region.WT])
-    described = describe(component_mask, evidence, context)
-    candidates = with_kinds(described.candidates, described.components, prepared, context.head)
+        below_threshold = considered(dismissed, scores, study_context, probability[Region.WT])
+    described = describe(component_mask, evidence, study_context)
+    candidates = with_kinds(
+        described.candidates, described.components, prepared, study_context.head
+    )
     findings = replace(described, candidates=candidates, considered=below_threshold)
     if not candidates:
         return as_stored(replace(findings, doubtful=())), None

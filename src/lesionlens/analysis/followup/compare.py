@@ -95,10 +95,10 @@ def compare(
     )
     comparison = Comparison(
         points,
-        _changes(points[-2], points[-1], matches),
-        _alignment(registration, sequence.display_name, swapped=is_mirrored),
-        _own_uids(now, new_uids),
-        vanished,
+        changes=_changes(points[-2], points[-1], matches),
+        alignment=_alignment(registration, sequence.display_name, swapped=is_mirrored),
+        own_uids=_own_uids(now, new_uids),
+        gone=vanished,
     )
     comparison = _with_joint_changes(comparison, (before, renamed), registration, context)
     compared = replace(renamed, followup=comparison)
@@ -333,7 +333,12 @@ def _time_point(analysis: Analysis, examination: Examination) -> TimePoint:
     cavity = analysis.volumes.cavity_ml
     made_by = analysis.run.made_by
     return TimePoint(
-        examination.date, analysis.study.uid, lesions, contrast, cavity, made_by=made_by
+        date=examination.date,
+        study_uid=analysis.study.uid,
+        lesions=lesions,
+        contrast=contrast,
+        cavity_ml=cavity,
+        made_by=made_by,
     )
 
 
@@ -364,5 +369,10 @@ def _alignment(registration: Registration, sequence: str, *, swapped: bool) -> A
     )
     doubtful = registration.doubtful or swapped
     return Alignment(
-        rows, registration.shift_mm, registration.angle_deg, doubtful, sequence, swapped
+        matrix=rows,
+        shift_mm=registration.shift_mm,
+        angle_deg=registration.angle_deg,
+        doubtful=doubtful,
+        sequence=sequence,
+        mirrored=swapped,
     )

@@ -8,7 +8,7 @@ least 10 mm in both diameters, two of each kind where enhancing and non-enhancin
 a new measurable lesion, clear progression of a lesion that is no target and clinical deterioration
 are progression too; stable disease needs stable or fewer steroids; complete and partial response
 also need four weeks of confirmation and a stable or better patient. The combination of both kinds
-of mixed disease into one category is our own rule. Other criteria are left to the reader:
+of mixed disease into one category is a rule of LesionLens. Other criteria are left to the reader:
 radiotherapy within 12 weeks, leptomeningeal disease, reasons for deterioration.
 """
 

@@ -44,7 +44,7 @@ def _delete_abandoned(folder: Path) -> None:
     """Delete temporary files that were abandoned a day ago by killed processes."""
     oldest = time.time() - _ABANDONED_AFTER_S
     for temporary in folder.glob(f".new.{'[0-9a-f]' * 12}.*"):
-        with suppress(OSError):  # deleted by another process, or not ours
+        with suppress(OSError):  # deleted by another process, or owned by another user
             if temporary.lstat().st_mtime < oldest:
                 temporary.unlink()
 

@@ -107,7 +107,7 @@ def database_errors(folder: Path, name: str) -> Iterator[None]:
 def _not_permitted(folder: Path, name: str) -> ResourceError:
     return ResourceError(
         found=f"a {name} in {folder.name!r} that you may not read and write",
-        expected="permission to do both, on a disk that is not mounted for reading only",
+        expected="permission to do both, on a disk that is not mounted read-only",
         next_step="Ask its owner for permission, or choose another folder",
     )
 
@@ -133,9 +133,9 @@ def locks_files(folder: Path) -> bool:
 def _unwritable(folder: Path, error: Exception) -> ResourceError:
     if isinstance(error, sqlite3.OperationalError) and not locks_files(folder):
         return ResourceError(
-            found=f"that {folder.name!r} is on a disk that locks no files",
-            expected="a disk of this machine, or a network share that is mounted with locks",
-            next_step="Choose a folder on another disk, or have this one mounted with locks",
+            found=f"that {folder.name!r} is on a disk that supports no file locks",
+            expected="a disk of this machine, or a network share that is mounted with file locks",
+            next_step="Choose a folder on another disk, or have this one mounted with file locks",
         )
     return ResourceError(
         found=f"that {folder.name!r} cannot be written ({error})",

@@ -165,7 +165,7 @@ def _recover_work_folder(work: WorkFolder, target: Path) -> None:
         _lock(lock)
         if not (work.folder / _DONE).exists():
             _undo(work, target)
-    except OSError:  # at work, or not ours to write
+    except OSError:  # at work, or not writable
         os.close(lock)
         return
     _remove_and_unlock(lock, work)

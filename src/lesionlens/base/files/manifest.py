@@ -100,7 +100,7 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     Raises
     ------
     UnusableInputError
-        A file of another has one of the names, or ours was edited since.
+        A foreign file has one of the names, or a listed one was edited since.
     """
     claim_names(folder, contents, name)
     for key, content in contents.items():
@@ -111,7 +111,7 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
 
 
 def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool = False) -> None:
-    """List names as ours before their files are written, unless another program's files have them.
+    """List names before their files are written, unless foreign files have them.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool 
     Raises
     ------
     UnusableInputError
-        A file of another has one of the names, or ours was edited since.
+        A foreign file has one of the names, or a listed one was edited since.
     """
     own_files = {**listed(folder, name), **dict.fromkeys(names if begun else ())}
     check_free(folder, (*names, name), own_files)
@@ -129,7 +129,7 @@ def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool 
 
 
 def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:
-    """Refuse to overwrite existing files that no list names as ours.
+    """Refuse to overwrite existing files that no list names.
 
     Parameters
     ----------

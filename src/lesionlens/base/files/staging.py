@@ -149,7 +149,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _plan(work: WorkFolder, target: Path, owned: OwnedFiles) -> tuple[list[str], list[str]]:
-    """Return the names to write and our names to remove; raises if that is not possible."""
+    """Return the names to write and the listed names to remove; raises if that is not possible."""
     files = sorted(p.relative_to(work.new) for p in work.new.rglob("*") if not p.is_dir())
     for name in files:
         _check_replaceable(target, name)

@@ -12,6 +12,6 @@ def tunable() -> bool:
     return _host["tunable"]
 
 
-def set_tunable(allowed: bool) -> None:
+def set_tunable(*, allowed: bool) -> None:
     """Allow or forbid tuning from now on."""
     _host["tunable"] = allowed

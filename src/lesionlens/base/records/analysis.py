@@ -142,22 +142,25 @@ class Original:
 class Analysis:
     """All results of one analysed study; the only argument of every exporter.
 
-    If readers edited outlines, `volumes.labels` and `findings` are the edited ones and `original`
-    is the network's result. `options` are the user's export options; `followup` compares with a
-    prior examination. Without T1c, enhancing tumour is relabelled as core, whether it comes from an
-    engine, a reader, an opened mask or an earlier release.
+    Without T1c, enhancing tumour is relabelled as core, whether it comes from an engine, a reader,
+    an opened mask or an earlier release.
     """
 
     study: Study
     prepared: PreparedStudy
     maps: AttentionMaps | None
     volumes: Volumes
+    """On the native grid; labels with the outlines that readers edited."""
     findings: Findings
+    """With the outlines that readers edited."""
     run: RunInfo
     review: Review = field(default_factory=Review)
     original: Original | None = None
+    """The network's result, if readers edited outlines."""
     options: ExportOptions = field(default_factory=ExportOptions)
+    """The user's export options."""
     followup: Comparison | None = None
+    """Comparison with a prior examination."""
 
     def __post_init__(self) -> None:
         if self.prepared.has_t1c:
@@ -194,7 +197,14 @@ class Analysis:
         state = self.review.state_of
         lesions = (LesionMeasurement.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
         current = measures_of(
-            (TimePoint("", None, tuple(lesions), cavity_ml=self.volumes.cavity_ml),)
+            (
+                TimePoint(
+                    date="",
+                    study_uid=None,
+                    lesions=tuple(lesions),
+                    cavity_ml=self.volumes.cavity_ml,
+                ),
+            )
         )
         as_signed = tuple(measure for measure in signed.measures if measure.ago == 0)
         if [m.tracking_uid for m in current] != [m.tracking_uid for m in as_signed]:

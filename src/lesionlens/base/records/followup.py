@@ -353,15 +353,15 @@ class Comparison:
 
     def doubtful_since(self, number: int) -> tuple[int, ...]:
         """Return the later examinations that are registered doubtfully to the one before."""
-        return self._since(number, [p.doubtful for p in self.points[:-1]], self.alignment.doubtful)
+        return tuple(n for n, one in self._registered_since(number) if one.doubtful)
 
     def mirrored_since(self, number: int) -> tuple[int, ...]:
         """Return the later examinations against which the one before seems mirrored."""
-        return self._since(number, [p.mirrored for p in self.points[:-1]], self.alignment.mirrored)
+        return tuple(n for n, one in self._registered_since(number) if one.mirrored)
 
-    @staticmethod
-    def _since(number: int, earlier: Sequence[bool], last: bool) -> tuple[int, ...]:
-        return tuple(n for n, is_set in enumerate((*earlier, last)) if is_set and n > number)
+    def _registered_since(self, number: int) -> list[tuple[int, TimePoint | Alignment]]:
+        registered: tuple[TimePoint | Alignment, ...] = (*self.points[:-1], self.alignment)
+        return [(n, one) for n, one in enumerate(registered) if n > number]
 
     @property
     def makers(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class OperatingPoint(NamedTuple):
 
 
 MASK = "mask"
-"""Name of the engine of a result that was opened from a mask: no engine of ours."""
+"""Name of the engine of a result that was opened from a mask, which no engine made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Prompts:
         except (TypeError, ValueError, OverflowError) as error:
             raise _unreadable(str(error)) from error
 
-    def voxels(self, foreground: bool) -> Points:
+    def voxels(self, *, foreground: bool) -> Points:
         """Return the (N, 3) foreground voxels, or the background ones.
 
         A box or a lasso marks its centre as foreground and its frame as background.
@@ -84,9 +84,9 @@ class Prompts:
             for voxel in line
         ]
         if self.box is not None:
-            voxels += _box_voxels(self.box, foreground)
+            voxels += _box_voxels(self.box, foreground=foreground)
         if self.lasso:
-            voxels += _lasso_voxels(self.lasso, foreground)
+            voxels += _lasso_voxels(self.lasso, foreground=foreground)
         if len(voxels) > _MAX_VOXELS:
             raise UnusableInputError(
                 found=f"{len(voxels)} voxels pointed at",
@@ -165,7 +165,7 @@ def _kind(foreground: object) -> bool:
     return bool(foreground)
 
 
-def _box_voxels(box: tuple[Voxel, Voxel], foreground: bool) -> list[Voxel]:
+def _box_voxels(box: tuple[Voxel, Voxel], *, foreground: bool) -> list[Voxel]:
     low = tuple(min(a, b) for a, b in zip(*box, strict=True))
     high = tuple(max(a, b) for a, b in zip(*box, strict=True))
     if foreground:
@@ -190,7 +190,7 @@ def _checked_lasso(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:
     return line
 
 
-def _lasso_voxels(line: tuple[Voxel, ...], foreground: bool) -> list[Voxel]:
+def _lasso_voxels(line: tuple[Voxel, ...], *, foreground: bool) -> list[Voxel]:
     """Return the medial voxels inside a lasso, or a ring just outside."""
     corners = np.array(line)
     normal_axis = int(np.argmin(np.ptp(corners, axis=0)))

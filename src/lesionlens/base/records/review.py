@@ -192,15 +192,14 @@ class UnaidedRead:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The events of one review, oldest first; the last event of a candidate sets its state.
-
-    `outlines` holds every outline that an event refers to, by SHA-256, including undone ones;
-    `unaided` holds the reads signed before the analysis was shown, separately from the events.
-    """
+    """The events of one review; the last event of a candidate sets its state."""
 
     events: tuple[ReviewEvent, ...] = ()
+    """Oldest first."""
     outlines: Mapping[str, Outline] = field(default_factory=dict)
+    """Every outline that an event refers to, by SHA-256, including undone ones."""
     unaided: tuple[UnaidedRead, ...] = ()
+    """Reads signed before the analysis was shown, separate from the events."""
     responses: tuple[SignedResponse, ...] = ()
     """Signed responses to treatment; the last one is valid unless it is withdrawn."""
 

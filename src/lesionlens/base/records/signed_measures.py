@@ -14,20 +14,27 @@ def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
     """Return the measurements behind a response: lesions that count, and resection cavities."""
     lesions = (
         SignedMeasure(
-            len(points) - 1 - index,
-            lesion.tracking_uid,
-            lesion.whole_ml,
-            lesion.volume_ml.get(Region.ET),
-            lesion.longest_mm,
-            lesion.perpendicular_mm,
-            lesion.state.decided,
+            ago=len(points) - 1 - index,
+            tracking_uid=lesion.tracking_uid,
+            whole_ml=lesion.whole_ml,
+            enhancing_ml=lesion.volume_ml.get(Region.ET),
+            longest_mm=lesion.longest_mm,
+            perpendicular_mm=lesion.perpendicular_mm,
+            decided=lesion.state.decided,
         )
         for index, point in enumerate(points)
         for lesion in point.lesions
         if lesion.counts
     )
     cavities = (
-        SignedMeasure(len(points) - 1 - index, CAVITY, point.cavity_ml, None, None, None)
+        SignedMeasure(
+            ago=len(points) - 1 - index,
+            tracking_uid=CAVITY,
+            whole_ml=point.cavity_ml,
+            enhancing_ml=None,
+            longest_mm=None,
+            perpendicular_mm=None,
+        )
         for index, point in enumerate(points)
         if point.cavity_ml
     )

@@ -227,7 +227,12 @@ class BundleEngine:
             edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
             if self._bundle.fixed:
                 edge_mm = self._bundle.spacing_mm
-            return Trace(cross, METHODS[method], (layer,), spacing_mm=_CAM_STRIDE * edge_mm)
+            return Trace(
+                cross=cross,
+                method=METHODS[method],
+                layers=(layer,),
+                spacing_mm=_CAM_STRIDE * edge_mm,
+            )
         probabilities = {
             region: examined.probabilities[channel] for region, channel in self._channels().items()
         }
@@ -242,13 +247,13 @@ class BundleEngine:
         description, layers = METHODS[method], queries.attention_layers
         edge = bundle_attention.token_edge(self._network, self._bundle.window)
         return Trace(
-            cross,
-            description,
-            (layer,),
-            queries.probe,
-            layers,
-            queries.layer_attention,
-            edge * self._bundle.spacing_mm,
+            cross=cross,
+            method=description,
+            layers=(layer,),
+            probe_row=queries.probe,
+            attention_layers=layers,
+            layer_attention=queries.layer_attention,
+            spacing_mm=edge * self._bundle.spacing_mm,
         )
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:

@@ -238,7 +238,7 @@ def _load_weights(network: nn.Module, path: Path) -> None:
         pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError,
     ) as error:  # fmt: skip
         raise WeightsError(
-            found=f"{path.name}, which holds more or other things than this network's tensors",
+            found=f"{path.name}, which holds other things than this network's tensors",
             expected="a state dictionary of plain tensors",
             next_step="Save the network's state_dict() alone; pickled objects are not loaded",
         ) from error

@@ -165,12 +165,12 @@ def errors(outline: Mask, group: Points, request: PromptRequest) -> tuple[Error,
         opposite = request.background if is_foreground else request.foreground
         opposite = opposite if request.region is not None else opposite[:0]
         if len(points):
-            depth = float(_depths(outline, points, is_foreground).max())
+            depth = float(_depths(outline, points, is_foreground=is_foreground).max())
             result.append(
                 Error(points, is_foreground, depth, _clipped_reach(multiple * depth), opposite)
             )
         for line in scribbles:
-            depth = float(np.median(_depths(outline, line, is_foreground)))
+            depth = float(np.median(_depths(outline, line, is_foreground=is_foreground)))
             scribble_reach = max(
                 _SCRIBBLE_REACH_FACTOR * multiple * depth, float(np.ptp(line, axis=0).max()) / 2
             )
@@ -197,7 +197,7 @@ def _split_scribbles(prompts: Points) -> tuple[Points, list[Points]]:
     return prompts[sizes[labels] < _MIN_SCRIBBLE_VOX], lines
 
 
-def _depths(outline: Mask, points: Points, is_foreground: bool) -> NDArray[np.float64]:
+def _depths(outline: Mask, points: Points, *, is_foreground: bool) -> NDArray[np.float64]:
     """Return the distance of each point from the border, at most `REACH_MM`."""
     for margin in (REACH_MM / 8, REACH_MM / 3, REACH_MM):
         box = clipped_box(points.min(0) - margin, points.max(0) + margin, outline.shape)

@@ -130,7 +130,15 @@ def deserialise_study(
                 channels[index][brain] = _only_array(parts[name], 4 * voxels)
                 present[index] = True
         reference = MrSequence(manifest["reference"])
-        return PreparedStudy(channels, present, brain, grid, grid, np.eye(4), reference)
+        return PreparedStudy(
+            channels=channels,
+            present=present,
+            brain=brain,
+            working=grid,
+            native=grid,
+            to_native=np.eye(4),
+            reference=reference,
+        )
     except _MALFORMED as error:
         raise _unreadable("parts that make no study") from error
 
@@ -284,13 +292,15 @@ def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) 
     if fields is None:
         return None
     return Trace(
-        _of_regions(arrays, "cross_"),
-        encodable(str(fields["method"])),
-        tuple(encodable(str(name)) for name in fields["layers"]),
-        probe if fields["probes"] else None,
-        tuple((encodable(str(name)), int(heads)) for name, heads in fields["attention_layers"]),
-        layer if fields["shows_layers"] else None,
-        float(fields.get("spacing_mm", 0.0)),
+        cross=_of_regions(arrays, "cross_"),
+        method=encodable(str(fields["method"])),
+        layers=tuple(encodable(str(name)) for name in fields["layers"]),
+        probe_row=probe if fields["probes"] else None,
+        attention_layers=tuple(
+            (encodable(str(name)), int(heads)) for name, heads in fields["attention_layers"]
+        ),
+        layer_attention=layer if fields["shows_layers"] else None,
+        spacing_mm=float(fields.get("spacing_mm", 0.0)),
     )
 
 

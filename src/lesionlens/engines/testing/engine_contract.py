@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +45,13 @@ class ContractBrokenError(AssertionError):
     """An engine breaks the contract; the message is the broken requirement."""
 
 
-def _require(holds: bool, requirement: str) -> None:
+def _require(holds: bool, requirement: str) -> None:  # noqa: FBT001 -- reads like an assertion
     if not holds:
-        raise ContractBrokenError(requirement)
+        _fail(requirement)
+
+
+def _fail(requirement: str) -> NoReturn:
+    raise ContractBrokenError(requirement)
 
 
 def prepared_head(
@@ -68,7 +72,15 @@ def prepared_head(
     channels = (channels * present[:, None, None, None]).astype(np.float32)
     reference = next(s for s in REFERENCE_ORDER if present[list(MrSequence).index(s)])
     grid = head.labels.grid
-    return PreparedStudy(channels, present, head.brain.data, grid, grid, np.eye(4), reference)
+    return PreparedStudy(
+        channels=channels,
+        present=present,
+        brain=head.brain.data,
+        working=grid,
+        native=grid,
+        to_native=np.eye(4),
+        reference=reference,
+    )
 
 
 @dataclass
@@ -249,7 +261,7 @@ def refusal(trial: Trial) -> None:
         trial.engine.attribute(trial.study, Target(Region.WT), "tea leaves")
     except LesionLensError:
         return
-    _require(False, "a LesionLensError for an unknown method of attribution")
+    _fail("a LesionLensError for an unknown method of attribution")
 
 
 def perturbing(trial: Trial) -> None:
@@ -304,7 +316,7 @@ def prompting(trial: Trial) -> None:
         _prompted(trial.engine, trial.study, PromptRequest(foreground, foreground), probability)
     except UnusableInputError:
         return
-    _require(False, "an UnusableInputError if a voxel is both foreground and background")
+    _fail("an UnusableInputError if a voxel is both foreground and background")
 
 
 def _prompted(

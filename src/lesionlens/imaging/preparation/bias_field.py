@@ -142,11 +142,18 @@ def correct_bias(draft: Draft, context: RunContext) -> None:
         field = _cached_field(draft, values)
         if field is None:
             message = "Skipped: too little of the brain is visible."
-            draft.steps.append(PreparationStep(StepName.BIAS, sequence, False, message))
+            draft.steps.append(
+                PreparationStep(StepName.BIAS, sequence, done=False, message=message)
+            )
         else:
             values[...] = corrected(values, draft.working, field)
             step = PreparationStep(
-                StepName.BIAS, sequence, True, field.text, field.strength, on_request=True
+                StepName.BIAS,
+                sequence,
+                done=True,
+                message=field.text,
+                figure=field.strength,
+                on_request=True,
             )
             draft.steps.append(step)
         context.progress(StepName.BIAS, number / len(images))

@@ -43,7 +43,9 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     if cached is not None and cached.mask.any():
         _use_extracted(draft, cached)
         return
-    draft.steps.append(PreparationStep(StepName.BRAIN, None, False, "Skipped on request."))
+    draft.steps.append(
+        PreparationStep(StepName.BRAIN, None, done=False, message="Skipped on request.")
+    )
     draft.mask, draft.mask_grid = loaded[reference].values > 0, draft.native
 
 
@@ -66,7 +68,7 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
         _use_mask(draft, brain)
         return
     message = "Already skull-stripped: its outline was used."
-    draft.steps.append(PreparationStep(StepName.BRAIN, sequence, False, message))
+    draft.steps.append(PreparationStep(StepName.BRAIN, sequence, done=False, message=message))
     draft.mask, draft.mask_grid = mask, scan.moved_grid()
 
 
@@ -172,7 +174,12 @@ def _use_mask(draft: Draft, brain: brains.BrainMask) -> None:
     on_request = draft.options.strip and draft.options.stripper in skull_stripping.PROGRAMS
     draft.steps.append(
         PreparationStep(
-            StepName.BRAIN, draft.reference, True, message, brain.volume_ml, on_request=on_request
+            StepName.BRAIN,
+            draft.reference,
+            done=True,
+            message=message,
+            figure=brain.volume_ml,
+            on_request=on_request,
         )
     )
     if brain.doubt:
@@ -186,8 +193,8 @@ def _no_brain_error(reason: str, draft: Draft) -> UnusableInputError:
     return UnusableInputError(
         found=". ".join((f"no brain in the scan ({reason})", *earlier_notices)),
         expected="an MR scan of a brain, with or without its skull",
-        next_step="Choose the series that shows the head; where this one does, install SynthStrip "
+        next_step="Choose the series that shows the head; if this one does, install SynthStrip "
         "or HD-BET and name it with --brain-extraction",
-        in_window="Choose the series that shows the head; where this one does, install SynthStrip "
+        in_window="Choose the series that shows the head; if this one does, install SynthStrip "
         "or HD-BET and choose it as brain extraction",
     )

@@ -42,7 +42,9 @@ def register_sequences(draft: Draft, context: RunContext) -> None:
         if not misaligned:
             message = "The sequences were already registered: left unchanged."
         if misaligned or len(loaded) > 1:
-            draft.steps.append(PreparationStep(StepName.REGISTER, None, False, message))
+            draft.steps.append(
+                PreparationStep(StepName.REGISTER, None, done=False, message=message)
+            )
         return
     copy_pyramid = _pyramid_copier(fixed)
     if options.cache:
@@ -130,11 +132,11 @@ def _record(draft: Draft, sequence: MrSequence, registration: Registration) -> N
         PreparationStep(
             StepName.REGISTER,
             sequence,
-            True,
-            f"Moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f} degrees; "
-            f"mutual information {registration.information:.2f}, {registration.peak_height:.0%} "
-            f"above that at an offset of 10 mm.",
-            registration.peak_height,
+            done=True,
+            message=f"Moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f} "
+            f"degrees; mutual information {registration.information:.2f}, "
+            f"{registration.peak_height:.0%} above that at an offset of 10 mm.",
+            figure=registration.peak_height,
         )
     )
     if registration.doubtful:

@@ -122,8 +122,8 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
     raise UnusableInputError(
         found="a study without any sequence",
         expected="at least one of T1, T1c, T2 and FLAIR",
-        next_step=f"Where you know a sequence, {naming_advice()}",
-        in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",
+        next_step=f"If you know a sequence, {naming_advice()}",
+        in_window=f"If you know a sequence, {NAME_IN_WINDOW}",
     )
 
 
@@ -155,7 +155,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             half_turn(brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]
-        checks.insert(1, names.result())
+        checks.insert(1, names.result())  # awaited last: the others run meanwhile
     return tuple(check for check in checks if check is not None)
 
 

@@ -67,7 +67,13 @@ class Registration:
 
 def _from_arrays(arrays: Arrays) -> Registration:
     shift, angle, information, pronounced = arrays["figures"].tolist()
-    return Registration(arrays["moved"], shift, angle, information, pronounced)
+    return Registration(
+        reference_to_sequence=arrays["moved"],
+        shift_mm=shift,
+        angle_deg=angle,
+        information=information,
+        peak_height=pronounced,
+    )
 
 
 def _to_arrays(registration: Registration) -> Arrays:
@@ -153,7 +159,7 @@ def _method(
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(step, min_step, iterations, 0.7, 1e-9)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetMetricUseFixedImageGradientFilter(False)
+    method.MetricUseFixedImageGradientFilterOff()
     method.SetMetricUseMovingImageGradientFilter(filtered)
     method.SetNumberOfWorkUnits(1)  # threads sum in any order: the last bits would differ
     return method
@@ -284,7 +290,13 @@ def register(
     """
     best = _register_coarse(fixed, moving, context)
     if best is None:
-        return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
+        return Registration(
+            reference_to_sequence=np.eye(4),
+            shift_mm=0.0,
+            angle_deg=0.0,
+            information=0.0,
+            peak_height=0.0,
+        )
     fine = best
     # Few samples first, then more samples: half the error of one descent of the same cost
     # (research/experiments.md).
@@ -371,4 +383,10 @@ def _assess(
     moved = rigid_affine(transform)
     angle = float(np.degrees(np.arccos(np.clip((np.trace(moved[:3, :3]) - 1) / 2, -1.0, 1.0))))
     shift_mm = float(np.linalg.norm(moved[:3, :3] @ centre + moved[:3, 3] - centre))
-    return Registration(moved, shift_mm, angle, information, pronounced)
+    return Registration(
+        reference_to_sequence=moved,
+        shift_mm=shift_mm,
+        angle_deg=angle,
+        information=information,
+        peak_height=pronounced,
+    )

@@ -55,7 +55,9 @@ def _correct_shading(draft: Draft) -> None:
         values[...] = remove_shading(values, shading)
         percent = f"{shading.corrected_fraction:.0%}"
         text = f"Shading of {shading.ratio:.1f} to 1 within the brain, {percent} of it removed."
-        draft.steps.append(PreparationStep(StepName.BIAS, sequence, True, text, shading.ratio))
+        draft.steps.append(
+            PreparationStep(StepName.BIAS, sequence, done=True, message=text, figure=shading.ratio)
+        )
         draft.notices.append(
             f"{sequence.display_name} is shaded {shading.ratio:.1f} to 1 within the brain, as by a "
             f"surface coil. {percent} of that was removed; check candidates on the bright side "

@@ -131,7 +131,7 @@ def refuse_equal_names(names: Sequence[str]) -> None:
         if earlier != name:
             raise UnusableInputError(
                 found=f"{earlier!r} and {name!r}, which are one subject in BIDS",
-                expected="names that differ in letters and figures",
+                expected="names that differ in letters or digits",
                 next_step="Rename one of the folders",
             )
 

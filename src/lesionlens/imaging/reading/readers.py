@@ -305,9 +305,10 @@ def _describe_content(path: Path, *others: Path) -> str:
         return f"no image: the folder {path.name!r} is empty, no file in it{details}"
     parts = [f"no image among the {irregularities.total()} file(s) found in {path.name!r}"]
     pairs = sum(name.lower().endswith((".hdr", ".img")) for name in file_names)
-    parts += [
-        f"{pairs} of them of a pair (.hdr, .img), which must be converted to one .nii.gz"
-    ] * bool(pairs)
+    if pairs:
+        parts.append(
+            f"{pairs} of them of a pair (.hdr, .img), which must be converted to one .nii.gz"
+        )
     parts += [
         f"{count} of them {irregularity}"
         for irregularity, count in irregularities.items()

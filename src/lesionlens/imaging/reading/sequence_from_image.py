@@ -47,9 +47,9 @@ def check_single_name(series: Series) -> QualityCheck | None:
     name = series.sequence.display_name
     return QualityCheck(
         "names",
-        False,
-        f"The image called {name} looks like another sequence, {likeliest} most of all. Check "
-        "which it is before you trust any result.",
+        passed=False,
+        message=f"The image called {name} looks like another sequence, {likeliest} most of all. "
+        "Check which it is before you trust any result.",
     )
 
 

@@ -176,6 +176,6 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
         found=f"{len(descriptions)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: "
         + abbreviated_list(descriptions, _MAX_LISTED_SERIES),
         expected="at least one of the four, by its name, a sidecar or the DICOM description",
-        next_step=f"Where you know a sequence, {naming_advice()}",
-        in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",
+        next_step=f"If you know a sequence, {naming_advice()}",
+        in_window=f"If you know a sequence, {NAME_IN_WINDOW}",
     )

@@ -11,7 +11,7 @@ from lesionlens.napari.model.screen.screen import Screen
 
 def no_study(screen: Screen) -> str:
     """Return why there is no study to show; empty if one is open."""
-    return "" if screen.sequences else screen.not_added
+    return "" if screen.study.sequences else screen.not_added
 
 
 def no_result(screen: Screen) -> str:

@@ -63,7 +63,7 @@ COMMANDS = (
         "a box, with Ctrl for a lasso",
         "F2",
         hold=True,
-        run=lambda acts, held: acts.prompting.set_active(held),
+        run=lambda acts, held: acts.prompting.set_active(held=held),
     ),
     Command(
         "prompts_exclude",

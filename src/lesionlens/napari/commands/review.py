@@ -16,9 +16,11 @@ def _no_candidate(screen: Screen) -> str:
     return no_result(screen) or ("" if screen.candidates else "No candidate is listed")
 
 
-def _unless_possible(act: str, screen: Screen, possible: bool) -> str:
+def _unless_possible(act: str, screen: Screen, *, possible: bool) -> str:
     """Return that there is nothing to undo or redo; for a signed study the act reports why."""
-    return "" if possible or screen.editing or screen.signed else f"There is nothing to {act}"
+    if possible or screen.editing or screen.signature.signed:
+        return ""
+    return f"There is nothing to {act}"
 
 
 COMMANDS = (
@@ -136,7 +138,7 @@ COMMANDS = (
         "undo",
         "undo the last decision",
         "U",
-        unavailable=lambda screen: _unless_possible("undo", screen, screen.can_undo),
+        unavailable=lambda screen: _unless_possible("undo", screen, possible=screen.can_undo),
         run=lambda acts: acts.review_controller.undo(),
     ),
     Command(
@@ -144,7 +146,7 @@ COMMANDS = (
         "redo it",
         "Shift-U",
         "redo the decision",
-        unavailable=lambda screen: _unless_possible("redo", screen, screen.can_redo),
+        unavailable=lambda screen: _unless_possible("redo", screen, possible=screen.can_redo),
         run=lambda acts: acts.review_controller.redo(),
     ),
 )

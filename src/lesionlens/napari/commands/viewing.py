@@ -17,7 +17,7 @@ _OVERLAYS = (
         "hide every overlay while held",
         "H",
         hold=True,
-        run=lambda acts, held: acts.session.hold_hidden(held),
+        run=lambda acts, held: acts.session.hold_hidden(hidden=held),
     ),
     Command("next_overlay", "contour or attention map", "G"),
     Command(

@@ -130,9 +130,9 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     def analyse(self, *, locally: bool = False) -> bool:
         """Analyse the open study; `locally` on this machine although a server is selected."""
-        return self.leave_for(lambda: self._analyse(locally))
+        return self.leave_for(lambda: self._analyse(locally=locally))
 
-    def _analyse(self, locally: bool) -> bool:
+    def _analyse(self, *, locally: bool) -> bool:
         study = self.session.state.study
         if study is None:
             return False

@@ -39,7 +39,7 @@ class AheadProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        self._session.ahead(True)
+        self._session.ahead(running=True)
 
     def stop(self) -> None:
         """Stop after the current step; finished results are kept."""
@@ -50,7 +50,7 @@ class AheadProcess:
             process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0)
-        self._session.ahead(False)
+        self._session.ahead(running=False)
 
     def poll(self) -> None:
         """Note that the process has ended, and report if it failed."""
@@ -58,7 +58,7 @@ class AheadProcess:
         if process is None or process.poll() is None:
             return
         self._process = None
-        self._session.ahead(False)
+        self._session.ahead(running=False)
         if process.returncode not in (0, 2):
             self._session.ended(
                 "Analysing ahead stopped early: see the warnings, then start it again."

@@ -7,6 +7,7 @@ deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class ArchiveController:
         if study is not None:
             target = archive.free_folder(self.session.state.folder, study)
 
-            def task(context: RunContext, same_patient: bool) -> Path:
+            def task(context: RunContext, *, same_patient: bool) -> Path:
                 peer = connect(server.address, server.access())
                 peer.get(study.study_uid, target, same_patient=same_patient, context=context)
                 return target
@@ -88,7 +89,7 @@ class ArchiveController:
     def send(self, server: Server, result: Path) -> None:
         """Send the DICOM objects of a result."""
 
-        def task(context: RunContext, same_patient: bool) -> str:
+        def task(context: RunContext, *, same_patient: bool) -> str:
             from lesionlens.site.pacs.send_result import (  # noqa: PLC0415  slow: pydicom
                 SendOptions,
                 send_result,
@@ -116,20 +117,24 @@ class ArchiveController:
     def _run(
         self,
         name: str,
-        task: Callable[[RunContext, bool], Any],
+        task: Callable[..., Any],
         on_result: Callable[[Any], str],
+        *,
         same_patient: bool = False,
     ) -> None:
         """Run a task in a thread; on contradicting patient data, again if a person confirms.
 
-        `task` takes whether a person confirmed that contradicting data are of one patient.
+        `task(context, same_patient=…)` takes whether a person confirmed that contradicting data
+        are of one patient.
         """
 
         def on_error(error: BaseException) -> None:
             if isinstance(error, PatientConflictError):
                 self.session.ended(_CONFIRM_PATIENT)
-                self._ask_patient(error, lambda: self._run(name, task, on_result, True))
+                self._ask_patient(
+                    error, lambda: self._run(name, task, on_result, same_patient=True)
+                )
             elif not isinstance(error, CancelledError):
                 self.session.failed(problem_of(error))
 
-        self.jobs.start(name, lambda context: task(context, same_patient), on_result, on_error)
+        self.jobs.start(name, partial(task, same_patient=same_patient), on_result, on_error)

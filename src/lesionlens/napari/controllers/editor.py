@@ -82,7 +82,7 @@ class OutlineEditor:
         self._computed = self._initial
         """What the outline would be without strokes; `_BY_HAND` where a draft has some."""
         self._paintable: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
-        self._fillable = self._paintable
+        self._allowed = self._paintable
         self.rounds: list[PromptRound] = []
         """Prompts of the outline, oldest first."""
         self._steps: list[_Step] = []
@@ -95,7 +95,7 @@ class OutlineEditor:
             if new.editing is not None and new.overlays is not None:
                 self._begin(new, new.editing, new.overlays)
         if self._is_open() and self._layer.visible == new.choices.hidden:
-            self._show(not new.choices.hidden)
+            self._show(visible=not new.choices.hidden)
         if self._is_open() and (new.tools is not old.tools or new.editing != old.editing):
             self._apply_tools(new)
 
@@ -111,7 +111,7 @@ class OutlineEditor:
 
         Tissue outside other candidates and the resection cavity, which a brush alone paints over.
         """
-        return self._fillable
+        return self._allowed
 
     @property
     def label(self) -> Label:
@@ -155,7 +155,14 @@ class OutlineEditor:
         with self._layer.block_history():  # one event at the end
             self._layer.data_setitem(indices, changed[indices].tolist())
         self._steps.append(
-            _Step(prompt, before, self._digest(), indices, computed_before, computed_after)
+            _Step(
+                prompt=prompt,
+                before=before,
+                after=self._digest(),
+                indices=indices,
+                computed_before=computed_before,
+                computed_after=computed_after,
+            )
         )
         self._undone_steps.clear()
         return True
@@ -244,7 +251,7 @@ class OutlineEditor:
     def _digest(self) -> bytes:
         return hashlib.sha256(np.asarray(self._layer.data).tobytes()).digest()
 
-    def lock(self, locked: bool) -> None:
+    def lock(self, *, locked: bool) -> None:
         """Disable the tool while the outline is being stored, or enable it again."""
         if self._is_open() and self._layer.editable is locked:
             if locked:
@@ -256,7 +263,7 @@ class OutlineEditor:
     def _is_open(self) -> bool:
         return self._layer is not None and self._layer in self._viewer.layers
 
-    def _show(self, visible: bool) -> None:
+    def _show(self, *, visible: bool) -> None:
         """Hide or show the layer; the tool, which napari resets, is restored."""
         if not visible:
             self._mode = self._layer.mode
@@ -266,27 +273,9 @@ class OutlineEditor:
         self._changed()
 
     def _begin(self, state: State, candidate: int, overlays: Overlays) -> None:
-        in_candidate = (overlays.components == candidate) & (overlays.components > 0)
-        self._initial = np.where(in_candidate, overlays.labels, 0).astype(np.uint8)
-        others = (overlays.components > 0) & ~in_candidate
-        self._paintable = self._fillable = ~others
-        self._default_label = _FIRST_LABEL[state.choices.region]
-        if state.analysis is not None:
-            prepared, cavity = state.analysis.prepared, cavity_of(state.analysis)
-            self._labels = prepared.labels
-            self._paintable = editable_tissue(prepared, others)
-            self._fillable = self._paintable & ~cavity
-            if candidate == DRAWN_CAVITY:
-                self._labels, self._default_label = (Label.CAVITY,), Label.CAVITY
-                self._initial = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
-                self._fillable = self._paintable
-        draft = state.draft if state.resumed else None
-        self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
-        self.rounds = [] if draft is None else [*draft.prompts]
-        data = self._initial.copy() if draft is None else draft.drawn.copy()
-        self._computed = data.copy()
-        if draft is not None and draft.by_hand is not None:
-            self._computed[draft.by_hand] = _BY_HAND
+        self._take_candidate(state, candidate, overlays)
+        self._uid = state.edited_uid
+        data = self._start_labels(state.draft if state.resumed else None)
         layer = OutlineLayer(
             data,
             name=_NEW_LAYER_NAMES.get(candidate, f"Outline of candidate {candidate}"),
@@ -309,6 +298,33 @@ class OutlineEditor:
         self._layer, self._grid = layer, overlays.grid
         self._viewer.layers.events.removed.connect(self._on_removed)
         self._changed()
+
+    def _take_candidate(self, state: State, candidate: int, overlays: Overlays) -> None:
+        """Set the initial labels of a candidate, its parts, and where they may be drawn."""
+        in_candidate = (overlays.components == candidate) & (overlays.components > 0)
+        self._initial = np.where(in_candidate, overlays.labels, 0).astype(np.uint8)
+        others = (overlays.components > 0) & ~in_candidate
+        self._paintable = self._allowed = ~others
+        self._default_label = _FIRST_LABEL[state.choices.region]
+        if state.analysis is not None:
+            prepared, cavity = state.analysis.prepared, cavity_of(state.analysis)
+            self._labels = prepared.labels
+            self._paintable = editable_tissue(prepared, others)
+            self._allowed = self._paintable & ~cavity
+            if candidate == DRAWN_CAVITY:
+                self._labels, self._default_label = (Label.CAVITY,), Label.CAVITY
+                self._initial = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
+                self._allowed = self._paintable
+
+    def _start_labels(self, draft: OutlineDraft | None) -> Labelled:
+        """Return the labels to begin with: the candidate's, or a draft's, which is continued."""
+        self.assisted = draft is not None and draft.assisted
+        self.rounds = [] if draft is None else [*draft.prompts]
+        data = self._initial.copy() if draft is None else draft.drawn.copy()
+        self._computed = data.copy()
+        if draft is not None and draft.by_hand is not None:
+            self._computed[draft.by_hand] = _BY_HAND
+        return data
 
     def _apply_tools(self, state: State) -> None:
         """Apply the tools: brush, range, split points."""

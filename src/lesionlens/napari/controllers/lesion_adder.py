@@ -63,8 +63,8 @@ class LesionAdder:
 
         def record(log: ReviewLog) -> None:
             blocked = (overlays.components > 0) | cavity_of(analysis)
-            free = edit_tools.editable_tissue(prepared, blocked)
-            labels, prompt = additions.lesion_at(analysis, result.answer_prompts, free, point_mm)
+            allowed = edit_tools.editable_tissue(prepared, blocked)
+            labels, prompt = additions.lesion_at(analysis, result.answer_prompts, allowed, point_mm)
             outline = outline_of(analysis, uid, np.zeros_like(labels), labels)
             log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, prompts=(prompt,))
 
@@ -221,17 +221,19 @@ class LesionAdder:
 
     def smooth(self) -> None:
         """Smooth the outline; a later prompt may move its border again."""
-        spacing, free = self._spacing(), self.editor.allowed
+        spacing, allowed = self._spacing(), self.editor.allowed
         self.apply(
-            lambda x: edit_tools.smoothed(x, spacing, free),
+            lambda x: edit_tools.smoothed(x, spacing, allowed),
             "The outline is already smooth.",
             by_hand=False,
         )
 
     def fill_holes(self) -> None:
         """Fill the outline's holes with the brush's label."""
-        label, free = self.editor.label, self.editor.allowed
-        self.apply(lambda x: edit_tools.without_holes(x, label, free), "The outline has no holes.")
+        label, allowed = self.editor.label, self.editor.allowed
+        self.apply(
+            lambda x: edit_tools.without_holes(x, label, allowed), "The outline has no holes."
+        )
 
     def remove_islands(self) -> None:
         """Remove components much smaller than the largest."""
@@ -240,9 +242,9 @@ class LesionAdder:
     def interpolate(self) -> None:
         """Interpolate the slices between drawn ones, in the shown plane."""
         axis, spacing = self.session.state.choices.plane.through, self._spacing()
-        free = self.editor.allowed
+        allowed = self.editor.allowed
         self.apply(
-            lambda x: edit_tools.interpolated(x, axis, spacing, free),
+            lambda x: edit_tools.interpolated(x, axis, spacing, allowed),
             "There is no slice to interpolate in this plane.",
         )
 

@@ -130,7 +130,7 @@ class NetworkRequests(MarkActs):
         if overlays is not None and overlays.probe is not None:
             self.session.probe(None, replace(overlays, probe=None))
 
-    def probe_cursor(self, held: bool) -> None:
+    def probe_cursor(self, held: bool) -> None:  # noqa: FBT001 -- run by a key
         """Probe the voxel under the pointer, and those it moves to while the key is held."""
         self.probing = held
         if held:

@@ -111,10 +111,11 @@ class Prompting:
             bool(self._queue) or self._answering_outline == self._outline_number
         )
         session.changed.connect(self._on_changed)
-        self._started = ("", 0.0)
+        self._timed_uid, self._started_s = "", 0.0
+        """UID of the outline whose prompts are timed, and when its edit began, monotonic s."""
         self._neighbour = 0
 
-    def set_active(self, held: bool) -> None:
+    def set_active(self, *, held: bool) -> None:
         """Use the pointer for prompts while the key is held."""
         self.active = held and not why_not_added(self.session.state)
         if held and not self.active:
@@ -130,7 +131,7 @@ class Prompting:
 
     def toggle_excluding(self) -> None:
         """Let prompts exclude instead of include, or include again."""
-        self.session.set_excluding(not self.excluding)
+        self.session.set_excluding(excluding=not self.excluding)
         if self.active:
             self._show_help()
         else:
@@ -195,12 +196,14 @@ class Prompting:
             self._show_refusal(refusal)
             self._next()
             return
-        labels, free, outline = edited.current, editor.allowed, self._outline_number
+        labels, allowed, outline = edited.current, editor.allowed, self._outline_number
         protected = self._protected_strokes(queued, labels)
 
         def task(context: RunContext) -> _Answer:  # noqa: ARG001
             response = result.answer_prompts(prompt_request(labels, prompt))
-            changed = redrawn(labels, response, prompt, free, predicted_parts(analysis, response))
+            changed = redrawn(
+                labels, response, prompt, allowed, predicted_parts(analysis, response)
+            )
             return _Answer(
                 replace(prompt, made_by=response.made_by),
                 np.where(protected, labels, changed),
@@ -319,12 +322,16 @@ class Prompting:
             all_voxels = [*retained, *((i, j, k) for i, j, k in added.tolist())]
             merged.append(tuple(dict.fromkeys(all_voxels)))
         uid, seconds = self.session.state.edited_uid, before.seconds if before else 0.0
-        if before is None or self._started[0] != uid:  # strokes of an earlier session are continued
-            self._started = uid, time.monotonic() - seconds
+        if before is None or self._timed_uid != uid:  # strokes of an earlier session are continued
+            self._timed_uid, self._started_s = uid, time.monotonic() - seconds
         return PromptRound(
-            queued.gesture.kind, merged[0], merged[1], queued.region, queued.paint,
-            round(time.monotonic() - self._started[1], 1),
-        )  # fmt: skip
+            queued.gesture.kind,
+            foreground=merged[0],
+            background=merged[1],
+            region=queued.region,
+            paint=queued.paint,
+            seconds=round(time.monotonic() - self._started_s, 1),
+        )
 
     def _neighbouring_candidate(self, gesture: Gesture) -> int:
         """Return the listed candidate within `_NEIGHBOUR_VOX` of where a gesture begins, or 0."""

@@ -11,12 +11,11 @@ def phase_text(controller: ReadController) -> str:
     read_session = controller.read_session
     if read_session is None:
         return ""
-    session = f"Session {read_session.key.session}, {read_session.key.arm.value}. " * bool(
-        read_session.key.session
-    )
+    key = read_session.key
+    session = f"Session {key.session}, {key.arm.value}. " if key.session else ""
     if read_session.is_signed:
         locked, read = read_session.is_unaided_signed, read_session.read
-        next_hint = " Go to the next study (PgDown)." * locked
+        next_hint = " Go to the next study (PgDown)." if locked else ""
         return f"{session}Signed: {read.unaided if locked else read.signed}.{next_hint}"
     if not read_session.is_analysis_hidden:
         unaided = read_session.read.unaided

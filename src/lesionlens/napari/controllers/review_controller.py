@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import CancelledError, LesionLensError
@@ -17,7 +16,7 @@ from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
-from lesionlens.napari.model.overlays.redraw import redraws, reviewed
+from lesionlens.napari.model.overlays.redraw import Reviewed, redraws, reviewed
 from lesionlens.napari.model.wording.edits import SIGNED, decision_obstacle
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review import drafts
@@ -83,7 +82,7 @@ class ReviewController:
 
     def _mark(self, state: ReviewState) -> bool:
         self.session.reader = self.reader
-        if not decision_obstacle(self.session.state) and self._signed():
+        if not decision_obstacle(self.session.state) and self._notify_if_signed():
             return False
         if decision_obstacle(self.session.state) or self.session.decide(state) is None:
             self.explain()
@@ -113,7 +112,7 @@ class ReviewController:
             numbers = ", ".join(str(candidate.id) for candidate in undecided)
             self.session.decline(f"Not decided yet: {numbers}. Accept or reject, then sign.")
             return ""
-        if self._unseen():
+        if self._notify_if_decided_elsewhere():
             return ""
         return "nothing further seen" if candidates else "nothing seen"
 
@@ -157,7 +156,7 @@ class ReviewController:
         """Store the diameters placed by a reader, after an outline being drawn."""
 
         def place() -> bool:
-            if self._signed():
+            if self._notify_if_signed():
                 return False
             reader = self.reader
             self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
@@ -167,7 +166,11 @@ class ReviewController:
 
     def sign_response(self, signed: SignedResponse) -> bool:
         """Store a signed response; False, with a message, if that is not possible now."""
-        if self._is_blocked() or self._signed() or self._unseen():
+        if (
+            self._notify_if_blocked()
+            or self._notify_if_signed()
+            or self._notify_if_decided_elsewhere()
+        ):
             return False
         self._record(lambda log: log.sign_response(signed))
         return True
@@ -192,7 +195,7 @@ class ReviewController:
         """Redraw the outline of the candidate in focus, or finish and keep it."""
         if self.session.state.editing is not None:
             self.after_edit(lambda: True)
-        elif self._is_blocked() or self._signed():
+        elif self._notify_if_blocked() or self._notify_if_signed():
             return
         elif self.session.state.draft is not None:
             self.session.resume()
@@ -209,7 +212,7 @@ class ReviewController:
 
     def after_edit(self, act: Callable[[], bool]) -> bool:
         """Store the outline being drawn, then act; False if that is not possible now."""
-        if self._is_blocked():
+        if self._notify_if_blocked():
             return False
         edited = self.editor.drawn()
         if self.session.state.editing is None:
@@ -255,10 +258,10 @@ class ReviewController:
         """Change outlines in a thread: `record` writes into a copy of the log; `then` follows."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if analysis is None or self._is_blocked() or self._signed():
+        if analysis is None or self._notify_if_blocked() or self._notify_if_signed():
             return False
 
-        def task(context: RunContext) -> Any:
+        def task(context: RunContext) -> Reviewed:
             context.progress("resample it to the scan", 0.1)
             record(log)
             context.check("keeping the outline")
@@ -287,7 +290,7 @@ class ReviewController:
         """Undo or redo a stroke or decision; measure again if an outline changes."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if self._is_blocked() or analysis is None or self._signed():
+        if self._notify_if_blocked() or analysis is None or self._notify_if_signed():
             return
         if state.editing is not None:
             self.session.notify("")  # that of an earlier stroke
@@ -302,7 +305,7 @@ class ReviewController:
             self._go_to_any(changed_uids)
             return
 
-        def task(context: RunContext) -> Any:
+        def task(context: RunContext) -> Reviewed:
             context.progress("measure", 0.1)
             updated = reviewed(analysis, state.overlays, log.review)
             context.check("measuring again")
@@ -319,14 +322,18 @@ class ReviewController:
             self.go_to_uid(next(uid for uid in reversed(tracking_uids) if uid in existing))
 
     def _change_log(
-        self, name: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], object]
+        self,
+        name: str,
+        log: ReviewLog,
+        task: Callable[[RunContext], Reviewed],
+        then: Callable[[], object],
     ) -> bool:
         """Change the log in a thread; strokes and decisions are blocked meanwhile."""
 
-        def on_result(updated: Any) -> None:
-            self._set_busy(False)
+        def on_result(updated: Reviewed) -> None:
+            self._set_busy(busy=False)
             pending_moves = self.take_pending_moves()
-            if self.session.state.study is not updated[0].study:
+            if self.session.state.study is not updated.analysis.study:
                 return  # opened by napari meanwhile; the strokes are in the draft
             was_editing = self.session.state.editing is not None
             self.session.settle(log, *updated)
@@ -336,17 +343,17 @@ class ReviewController:
             self.make_moves(pending_moves)
 
         def on_error(error: BaseException) -> None:
-            self._set_busy(False)
+            self._set_busy(busy=False)
             self.take_pending_moves()
             if not isinstance(error, CancelledError):
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
         if not self.jobs.start(name, task, on_result, on_error):
             return False
-        self._set_busy(True)
+        self._set_busy(busy=True)
         return True
 
-    def _signed(self) -> bool:
+    def _notify_if_signed(self) -> bool:
         """Whether the study is signed, here or in another window; notifies if so."""
         analysis, log = self.session.state.analysis, self._read_controller.decision_log
         if self.session.state.review.signed is not None:
@@ -357,7 +364,7 @@ class ReviewController:
             return False
         return True
 
-    def _unseen(self) -> bool:
+    def _notify_if_decided_elsewhere(self) -> bool:
         """Whether another window decided on the study since, which may not be signed; notifies."""
         analysis, log = self.session.state.analysis, self._read_controller.decision_log
         unseen = analysis is not None and log.decided_elsewhere(analysis)
@@ -365,7 +372,7 @@ class ReviewController:
             self.session.decline(_DECIDED_ELSEWHERE)
         return unseen
 
-    def _is_blocked(self) -> bool:
+    def _notify_if_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""
         if not self.notify_if_measuring() and self.answering():
             self.session.decline(_ANSWERED)
@@ -398,9 +405,9 @@ class ReviewController:
         for move in moves:
             move()
 
-    def _set_busy(self, held: bool) -> None:
-        self._changing = held
-        self.editor.lock(held)
+    def _set_busy(self, *, busy: bool) -> None:
+        self._changing = busy
+        self.editor.lock(locked=busy)
 
     @property
     def busy(self) -> bool:

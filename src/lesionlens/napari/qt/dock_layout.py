@@ -74,7 +74,7 @@ class DockLayout(QObject):
         elif self._hidden_docks and free_width >= canvas_width + _RESHOW_MARGIN_PX:
             self._show_again(window)
 
-    def set_drawing(self, drawing: bool, *, wait: bool = False) -> None:
+    def set_drawing(self, *, drawing: bool, wait: bool = False) -> None:
         """Show napari's controls while an outline is drawn: eraser, brush size and colours.
 
         They move the image, so they wait while it is pointed at.

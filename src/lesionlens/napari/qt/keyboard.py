@@ -132,7 +132,7 @@ class Keyboard(QObject):
 
     def _end_held_act(self, key: int) -> None:
         self._cancel_release(key)
-        self._held_acts.pop(key)(False)
+        self._held_acts.pop(key)(False)  # noqa: FBT003 -- see Command.run
 
     def _cancel_release(self, key: int) -> None:
         """Stop waiting for the end of a held command."""
@@ -164,7 +164,7 @@ class Keyboard(QObject):
             return False
         if command.hold:  # with a repeat too: its first press, or that after a release, was late
             self._held_acts[event.key()] = act
-            act(True)
+            act(True)  # noqa: FBT003 -- see Command.run
             return True
         is_repeat = event.isAutoRepeat()
         if is_repeat and not (command.repeats and self._accepts_repeat):

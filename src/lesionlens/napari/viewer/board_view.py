@@ -304,12 +304,14 @@ class BoardView(QWidget):
         self.lesion_requested.emit(point)
 
     def prompt_drawn(
-        self, tile: Tile, path: Sequence[tuple[float, float]], is_drag: bool, modifiers: set[str]
+        self, tile: Tile, path: Sequence[tuple[float, float]], modifiers: set[str], *, is_drag: bool
     ) -> None:
         """Emit a prompt."""
-        points = [self._point_at(tile, position) for position in traced(path, is_drag, modifiers)]
+        points = [
+            self._point_at(tile, position) for position in traced(path, modifiers, is_drag=is_drag)
+        ]
         self._viewpoint.move(point_mm=points[0])
-        self.prompted.emit(gesture_of(points, is_drag, modifiers))
+        self.prompted.emit(gesture_of(points, modifiers, is_drag=is_drag))
 
     def _drag_end(self, tile: Tile, position: tuple[float, float], point: Point) -> bool:
         drawing = self.drawing(tile)

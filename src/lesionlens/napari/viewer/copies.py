@@ -22,7 +22,7 @@ def keep_copy(layer: Any, study: Study) -> None:
 
 
 def release_copy(layer: Any) -> bool:
-    """Leave a layer to the user if napari made it of a layer of ours; return whether it did.
+    """Leave a layer to the user if napari made it of a LesionLens layer; return whether it did.
 
     Such a layer has the metadata of the original, and its own voxels, which the user may draw.
     """

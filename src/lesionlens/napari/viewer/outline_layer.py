@@ -30,7 +30,7 @@ class OutlineLayer(Labels):
         return "labels"
 
     def undo(self) -> None:
-        """Undo the last stroke by the session, as our own key does: its prompt is undone too."""
+        """Undo the last stroke by the session, as the LesionLens key does, and its prompt."""
         self.undo_requested()
 
     def redo(self) -> None:
@@ -56,7 +56,7 @@ class OutlineLayer(Labels):
         mask: Any,
         new_label: int,
         dims_to_paint: list[int],
-        refresh: bool = True,
+        refresh: bool = True,  # noqa: FBT001, FBT002 -- napari's signature
         region_data: Any = None,
     ) -> None:
         if new_label and self.gate is not None:

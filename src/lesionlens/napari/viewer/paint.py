@@ -291,7 +291,7 @@ def paint_trail(
 
 
 def _paint_crosshair(painter: QPainter, centre: QPointF, projection: Projection) -> None:
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing, on=False)
     painter.setPen(QPen(CROSS, 1.0))
     x, y = round(centre.x()), round(centre.y())
     painter.drawLine(QPointF(0, y), QPointF(x - _GAP, y))

@@ -67,7 +67,10 @@ class PromptMouse:
         event.handled = True
         start, max_distance = np.asarray(event.pos, float), 0.0
         held_keys = {name for name in _MODIFIER_NAMES if name in event.modifiers}
-        path, modifiers = [as_vec3(event.position[-3:])], switched(held_keys, self._excluding())
+        path, modifiers = (
+            [as_vec3(event.position[-3:])],
+            switched(held_keys, excluding=self._excluding()),
+        )
         try:
             yield
             while event.type == "mouse_move":
@@ -85,11 +88,15 @@ class PromptMouse:
                 self._trail.draw(None, None)
         is_drag = max_distance > STILL_PX
         down, right = self._axes()[1:]
-        prompt_path = traced([(point[right], point[down]) for point in path], is_drag, modifiers)
+        prompt_path = traced(
+            [(point[right], point[down]) for point in path], modifiers, is_drag=is_drag
+        )
         points = [list(path[0]) for _ in prompt_path]
         for point, (x, y) in zip(points, prompt_path, strict=True):
             point[right], point[down] = x, y
-        self._on_gesture(gesture_of([as_vec3(point) for point in points], is_drag, modifiers))
+        self._on_gesture(
+            gesture_of([as_vec3(point) for point in points], modifiers, is_drag=is_drag)
+        )
 
     def _axes(self) -> tuple[int, int, int]:
         """Return the patient's sliced, vertical and horizontal axis."""

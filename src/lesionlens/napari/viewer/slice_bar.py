@@ -71,7 +71,7 @@ class SliceBar(QWidget):
     def release(self) -> None:
         """Disconnect from the viewpoint, and show napari's sliders."""
         self._acts.viewpoint.changed.disconnect(self._on_viewpoint)
-        self._hide_napari_sliders(False)
+        self._show_napari_sliders(visible=True)
 
     def show_board(self, board: Board, *, is_2d: bool) -> None:
         """Show the slices of the plane; hidden in three dimensions and without a study."""
@@ -81,7 +81,7 @@ class SliceBar(QWidget):
             self.axis.setText(AXIS_LABELS[plane.through])
             self._set_silently(self.slider.setMaximum, self._slices.count)
             self._on_viewpoint(self._acts.viewpoint.current)
-        self._hide_napari_sliders(self._slices is not None)
+        self._show_napari_sliders(visible=self._slices is None)
         self.setVisible(self._slices is not None)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
@@ -101,7 +101,7 @@ class SliceBar(QWidget):
         with QSignalBlocker(self.slider):
             setter(value)
 
-    def _hide_napari_sliders(self, hidden: bool) -> None:
-        """Hide or show napari's sliders."""
+    def _show_napari_sliders(self, *, visible: bool) -> None:
+        """Show or hide napari's sliders."""
         if isinstance(self._napari_sliders, QWidget):
-            self._napari_sliders.setVisible(not hidden)
+            self._napari_sliders.setVisible(visible)

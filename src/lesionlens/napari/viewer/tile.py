@@ -50,7 +50,7 @@ class _Listener(Protocol):
     ) -> None: ...
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None: ...
     def prompt_drawn(
-        self, tile: Tile, path: Sequence[tuple[float, float]], is_drag: bool, modifiers: set[str]
+        self, tile: Tile, path: Sequence[tuple[float, float]], modifiers: set[str], *, is_drag: bool
     ) -> None: ...
     def double_clicked(self, tile: Tile) -> None: ...
     def resized(self) -> None: ...
@@ -159,7 +159,7 @@ class TileView(QWidget):
         position, modifier_keys = self._position_mm(event.position()), set(modifiers_of(event))
         if event.button() == Qt.MouseButton.LeftButton and position is not None:
             if self._listener.prompting():
-                modifiers = switched(modifier_keys, self._listener.excluding())
+                modifiers = switched(modifier_keys, excluding=self._listener.excluding())
                 self._prompt_path = _PromptPath(event.position(), [position], modifiers)
                 return
             if "Control" in modifier_keys:
@@ -202,7 +202,7 @@ class TileView(QWidget):
         if prompt_path is not None:
             self.update()
             self._listener.prompt_drawn(
-                self.tile, prompt_path.path, prompt_path.moved, prompt_path.modifiers
+                self.tile, prompt_path.path, prompt_path.modifiers, is_drag=prompt_path.moved
             )
         self._listener.released()
 

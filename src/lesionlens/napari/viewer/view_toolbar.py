@@ -54,7 +54,7 @@ _WIDE_PADDING, _NARROW_PADDING, _MARGIN = 9, 2, 2
 """Padding of a button, pixels: easy to hit, and narrow; margin of the row."""
 
 
-def _style(wide: bool) -> str:
+def _style(*, wide: bool) -> str:
     return _STYLE % (_WIDE_PADDING if wide else _NARROW_PADDING)
 
 
@@ -106,7 +106,7 @@ class ViewToolbar(QWidget):
             row.addWidget(button)
         row.addStretch(1)
         self._requested = self._buttons()
-        self.setStyleSheet(_style(self._is_wide))
+        self.setStyleSheet(_style(wide=self._is_wide))
 
     def _button(self, label: str, tip: str, on_click: Callable[[], object]) -> QToolButton:
         button = _plain_button(label, tip)
@@ -156,7 +156,7 @@ class ViewToolbar(QWidget):
         min_width = self._width_of((*self._requested[:1], self.overflow))
         return QSize(min_width + lines_width + 2 * _MARGIN, super().minimumSizeHint().height())
 
-    def _width_of(self, buttons: Sequence[QToolButton], wide: bool = False) -> int:
+    def _width_of(self, buttons: Sequence[QToolButton], *, wide: bool = False) -> int:
         """Return the width of buttons with a padding, pixels."""
         extra = 2 * (_WIDE_PADDING - _NARROW_PADDING) * (wide - self._is_wide)
         return sum(button.sizeHint().width() + extra for button in buttons)
@@ -168,14 +168,14 @@ class ViewToolbar(QWidget):
         overflows = any(b not in visible and b.isEnabled() for b in self._buttons())
         menu = (self.overflow,) if overflows else ()
         wide = available >= self._width_of((*visible, *menu), wide=True)
-        while len(visible) > 1 and available < self._width_of((*visible, *menu), wide):
+        while len(visible) > 1 and available < self._width_of((*visible, *menu), wide=wide):
             visible, menu = visible[:-1], (self.overflow,)
         for button in self._buttons():
             button.setVisible(button in visible)
         self.overflow.setVisible(bool(menu))
         if wide is not self._is_wide:
             self._is_wide = wide
-            self.setStyleSheet(_style(wide))
+            self.setStyleSheet(_style(wide=wide))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Choose the padding and the buttons that fit the width."""

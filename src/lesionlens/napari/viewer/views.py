@@ -113,7 +113,7 @@ class Views(QObject):
         self.single.set_up()
         self._mouse.listen()
 
-    def set_wheel(self, zooms: bool) -> None:
+    def set_wheel(self, *, zooms: bool) -> None:
         """Let the wheel zoom and Ctrl+wheel scroll, or the reverse."""
         self._mouse.wheel_zooms = zooms
         for view in self._boards():
@@ -130,7 +130,7 @@ class Views(QObject):
         self._is_turning = True
         self.single.show_plane(scene.plane)
         self._is_turning = False
-        self.single.caption(model.screen.caption)
+        self.single.caption(model.screen.study.caption)
         self.single.identify(board.corner)
         if board.views.cine is not self._cine.isActive():
             (self._cine.start if board.views.cine else self._cine.stop)()
@@ -244,7 +244,7 @@ class Views(QObject):
         for view in self._boards():
             view.release()
         if self.linked is not None:
-            self._show_linked(False)
+            self._show_linked(linked=False)
         if self.bar is not None:
             self.bar.release()
         for widget in (self.second_window, self.linked, self.toolbar, self.bar):
@@ -269,7 +269,7 @@ class Views(QObject):
             self._update_pictures()
             self.linked.show_board(board)
         if show_linked is not self._is_linked:
-            self._show_linked(show_linked)
+            self._show_linked(linked=show_linked)
             if show_linked:
                 self._handover.enter(self.linked)
             else:
@@ -287,7 +287,7 @@ class Views(QObject):
         if self.second_window is None:
             parent = self.linked.parentWidget()
             self.second_window = SecondWindow(self._board_view(parent), parent)
-            self.second_window.closed.connect(lambda: self._acts.keep_second_window(False))
+            self.second_window.closed.connect(lambda: self._acts.keep_second_window(visible=False))
             self.second_window.view.set_pictures(self._pictures)
         if board.second_window:
             self._update_pictures()
@@ -332,7 +332,7 @@ class Views(QObject):
         self.board_created.emit(view)
         return view
 
-    def _show_linked(self, linked: bool) -> None:
+    def _show_linked(self, *, linked: bool) -> None:
         if self.linked is not None and self.canvas is not None:
             visible, hidden = (self.linked, self.canvas) if linked else (self.canvas, self.linked)
             hidden.hide()  # first, otherwise both would share the height for a moment

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from lesionlens.base.labels import Region
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import MapView
+from lesionlens.napari.model.screen.panel_blocks import ShownFocus, ShownMapChoices
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.shown_map import ShownMap
 from lesionlens.napari.viewer.colours import ATTENTION, map_colours
@@ -162,37 +163,41 @@ class AttentionBlock(Section):
         if not screen.analysed:
             self._legend.show_map(None, map_colours(ATTENTION))
             return
-        self._show_regions(screen)
-        self._overlay.show_choice(screen.overlay)
-        self._overlay.button(Overlay.MAP).setEnabled(screen.has_attention)
+        maps = screen.maps
+        self._show_regions(maps)
+        self._overlay.show_choice(maps.overlay)
+        self._overlay.button(Overlay.MAP).setEnabled(maps.has_attention)
         with QSignalBlocker(self._opacity):
-            self._opacity.setValue(round(screen.opacity * 100))
-        self._uncertainty.setVisible(screen.has_uncertainty)
+            self._opacity.setValue(round(maps.opacity * 100))
+        self._uncertainty.setVisible(maps.has_uncertainty)
         self._uncertainty.setChecked(screen.scene.uncertainty)
         self._legend.show_map(shown.view, map_colours(shown.role))
         self.layer_chooser.show_screen(screen)
-        self._show_trust(screen)
-        show_text(self._title, screen.focus_title)
-        for number, fact_label in enumerate(self._facts):
-            show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
-        self._bars.show_bars(screen.relevance, screen.deciding)
-        self._bars.setVisible(bool(screen.relevance))
-        show_text(self._no_bars_label, screen.no_bars)
-        show_text(self._without, screen.without)
+        self._show_trust(maps)
+        self._show_focus(screen.focus)
         self._probe.setVisible(screen.scene.probe)
         show_text(self._hint, shown.hint)
 
-    def _show_regions(self, screen: Screen) -> None:
-        box = self._region
-        if [box.itemData(n) for n in range(box.count())] != list(screen.regions):
-            box.clear()
-            for region in screen.regions:
-                box.addItem(region.display_name, region)
-        box.setCurrentIndex(box.findData(screen.region))
+    def _show_focus(self, focus: ShownFocus) -> None:
+        show_text(self._title, focus.title)
+        for number, fact_label in enumerate(self._facts):
+            show_fact(fact_label, focus.facts[number] if number < len(focus.facts) else None)
+        self._bars.show_bars(focus.relevance, focus.deciding)
+        self._bars.setVisible(bool(focus.relevance))
+        show_text(self._no_bars_label, focus.no_bars)
+        show_text(self._without, focus.masked_result)
 
-    def _show_trust(self, screen: Screen) -> None:
-        map_shown = screen.overlay is Overlay.MAP
-        show_fact(self._trust, screen.verdict if map_shown else None)
-        failed = screen.verdict is not None and screen.verdict.good is False
+    def _show_regions(self, maps: ShownMapChoices) -> None:
+        box = self._region
+        if [box.itemData(n) for n in range(box.count())] != list(maps.regions):
+            box.clear()
+            for region in maps.regions:
+                box.addItem(region.display_name, region)
+        box.setCurrentIndex(box.findData(maps.region))
+
+    def _show_trust(self, maps: ShownMapChoices) -> None:
+        map_shown = maps.overlay is Overlay.MAP
+        show_fact(self._trust, maps.verdict if map_shown else None)
+        failed = maps.verdict is not None and maps.verdict.good is False
         self._show_unreliable.setVisible(map_shown and failed)
-        self._show_unreliable.setChecked(not screen.withheld)
+        self._show_unreliable.setChecked(not maps.withheld)

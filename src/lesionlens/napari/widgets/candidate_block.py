@@ -190,11 +190,11 @@ class CandidateBlock(Section):
 
     def _show_threshold(self, screen: Screen) -> None:
         with QSignalBlocker(self._slider):
-            self._slider.setMinimum(round(screen.threshold_floor * 100))
-            self._slider.setValue(round(screen.threshold * 100))
-        self._floor.setText(screen.threshold_text)
-        show_text(self._costs, screen.threshold_costs)
-        self._slider.setToolTip(screen.threshold_source)
+            self._slider.setMinimum(round(screen.threshold.floor * 100))
+            self._slider.setValue(round(screen.threshold.value * 100))
+        self._floor.setText(screen.threshold.text)
+        show_text(self._costs, screen.threshold.costs)
+        self._slider.setToolTip(screen.threshold.source)
 
     def _on_resized(self, column: int, _: int, __: int) -> None:
         if (
@@ -221,6 +221,6 @@ class CandidateBlock(Section):
 
 
 def _count_text(screen: Screen) -> str:
-    if screen.below_threshold:
-        return f"{screen.conclusion} · {screen.below_threshold} below the threshold"
+    if screen.threshold.n_below:
+        return f"{screen.conclusion} · {screen.threshold.n_below} below the threshold"
     return screen.conclusion

@@ -38,13 +38,14 @@ class Footer(QWidget):
 
     def show_screen(self, screen: Screen) -> None:
         """Show a screen."""
-        self._signed = screen.signed
-        show_text(self._reviewed, screen.reviewed)
-        text = screen.sign_button_text
-        command = BY_NAME["withdraw" if screen.signed else "sign"]
+        signature = screen.signature
+        self._signed = signature.signed
+        show_text(self._reviewed, signature.progress)
+        text = signature.button_text
+        command = BY_NAME["withdraw" if signature.signed else "sign"]
         self._sign.setText(command.captioned(text))
         self._sign.setToolTip(command.tip)
-        self._without.setVisible(screen.can_ask_without)
+        self._without.setVisible(screen.focus.can_mask)
         self._commands.show_screen(screen)
-        set_role(self._export, "primary" if screen.all_reviewed else "")
+        set_role(self._export, "primary" if signature.all_reviewed else "")
         self.setVisible(screen.analysed)

@@ -41,23 +41,24 @@ class LayerChooser(QWidget):
 
     def show_screen(self, screen: Screen) -> None:
         """Show the options and the current choice."""
-        self.setVisible(screen.has_attention)
+        maps = screen.maps
+        self.setVisible(maps.has_attention)
         focus = next((row.id for row in screen.candidates if row.focus), None)
         _fill(
             self.candidate,
             "all",
             [(f"only {c.id}", c.id) for c in screen.candidates],
-            focus if screen.alone else None,
+            focus if maps.alone else None,
         )
-        names = [name for name, _ in screen.attention_layers]
+        names = [name for name, _ in maps.attention_layers]
         layers: list[tuple[str, object]] = [
             (f"{n + 1} · {name.removesuffix(' resolution')}", n) for n, name in enumerate(names)
         ]
-        layers += [(second.display_name, second) for second in screen.second_opinions]
-        _fill(self.layer, "all layers", layers, screen.layer)
-        heads = screen.attention_layers[screen.layer][1] if isinstance(screen.layer, int) else 0
+        layers += [(second.display_name, second) for second in maps.second_opinions]
+        _fill(self.layer, "all layers", layers, maps.layer)
+        heads = maps.attention_layers[maps.layer][1] if isinstance(maps.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
-        _fill(self.head, "mean", numbers if heads > 1 else [], screen.head)
+        _fill(self.head, "mean", numbers if heads > 1 else [], maps.head)
 
     def _emit_layer(self, head: int | None) -> None:
         layer = self.layer.currentData()  # Qt returns a StrEnum as its text

@@ -290,7 +290,7 @@ class Section(QWidget):
         heading = row(self.heading, None, *([corner] if corner is not None else []))
         stack(self, rule, heading, self._inside, spacing=6)
 
-    def _unfold(self, expanded: bool) -> None:
+    def _unfold(self, expanded: bool) -> None:  # noqa: FBT001 -- a slot
         self._inside.setVisible(expanded)
         arrow = Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow
         self.heading.setArrowType(arrow)

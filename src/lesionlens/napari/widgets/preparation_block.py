@@ -126,7 +126,7 @@ class PreparationBlock(QWidget):
         if self._server.text().strip() != self._saved_server:
             self.server_chosen.emit(self._server.text().strip(), "")
 
-    def _unfold(self, expanded: bool) -> None:
+    def _unfold(self, expanded: bool) -> None:  # noqa: FBT001 -- a slot
         self._body.setVisible(expanded)
         self._fold.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
         if expanded and self._saved_server:

@@ -93,22 +93,22 @@ class ResponseDialog(QDialog):
         self._labels[name] = QLabel(), field
         form.addRow(*self._labels[name])
 
-    def _translate(self, words: ReportTexts) -> None:
+    def _translate(self, texts: ReportTexts) -> None:
         """Show labels, buttons and choices in a language; nothing is chosen afterwards."""
-        self._words = words
-        self.setWindowTitle(words.form("title"))
+        self._texts = texts
+        self.setWindowTitle(texts.form("title"))
         for name, (label_widget, field) in self._labels.items():
-            label_widget.setText(words.form(name))
-            field.setAccessibleName(words.form(name))
-        self._reader.setPlaceholderText(words.form("name"))
-        self._sign_button.setText(words.form("sign"))
-        self._cancel_button.setText(words.form("cancel"))
+            label_widget.setText(texts.form(name))
+            field.setAccessibleName(texts.form(name))
+        self._reader.setPlaceholderText(texts.form("name"))
+        self._sign_button.setText(texts.form("sign"))
+        self._cancel_button.setText(texts.form("cancel"))
         for kind, box in self._choices.items():
             box.clear()
             for value in kind:
-                box.addItem(words.response_input_text(value), value)
+                box.addItem(texts.response_input_text(value), value)
         self._category.clear()
-        self._category.addItem(words.form("choose"), None)
+        self._category.addItem(texts.form("choose"), None)
         for category in Response:
             self._category.addItem(category.value, category)
 
@@ -119,10 +119,10 @@ class ResponseDialog(QDialog):
         self._baseline.setFocus()  # not on a button that is about to be disabled
         self._identity.setText(identity.text)
         earlier = [
-            self._words.days(name_of(comparison.points, n))
+            self._texts.days(name_of(comparison.points, n))
             for n in range(len(comparison.points) - 1)
         ]
-        smallest = self._words.form("smallest")
+        smallest = self._texts.form("smallest")
         for box, extra in ((self._baseline, ()), (self._nadir, (smallest,))):
             box.clear()
             box.addItems([*extra, *earlier])
@@ -155,8 +155,8 @@ class ResponseDialog(QDialog):
         else:
             steps = (STEPS["nadir_first"],)
             self._draft = ResponseDraft(entered, None, steps, None, (ANOTHER_NADIR,))
-        self._steps.setText("\n".join(map(self._words.step, self._draft.steps)))
-        self._proposed.setText(self._words.step(self._draft.text))
+        self._steps.setText("\n".join(map(self._texts.step, self._draft.steps)))
+        self._proposed.setText(self._texts.step(self._draft.text))
         self._offer()
 
     def _offer(self) -> None:

@@ -58,7 +58,7 @@ class RunBlock(QWidget):
         for widget in (self._bar, self._stage, self._cancel):
             widget.setVisible(running)
         self._tick()
-        self.setVisible(running or bool(screen.title))
+        self.setVisible(running or bool(screen.study.title))
 
     def show_closed(self, text: str | None) -> None:
         """Set the text of the button during an unaided read.
@@ -72,7 +72,7 @@ class RunBlock(QWidget):
     def _show_button(self) -> None:
         """Highlight the button, unless the reader's own read comes first."""
         screen, closed = self._screen, self._unaided_text
-        running, opened = screen.activity is not None, bool(screen.title)
+        running, opened = screen.activity is not None, bool(screen.study.title)
         self._analyse.setVisible(not running and opened and closed != "")
         self._analyse.setEnabled(screen.can_analyse)
         self._analyse.setText(closed or ("Analyse again" if screen.analysed else "Analyse"))

@@ -76,34 +76,36 @@ class StudyBlock(Section):
 
     def show_screen(self, screen: Screen, study: Study | None) -> None:
         """Show the study of a screen."""
-        self._title.show_text(screen.title)
-        self._patient.show_text(screen.patient_text)
-        self._patient.setVisible(bool(screen.patient_text))
-        self._subtitle.setText(screen.subtitle)
-        for item in screen.sequences:
+        shown = screen.study
+        self._title.show_text(shown.title)
+        self._patient.show_text(shown.patient)
+        self._patient.setVisible(bool(shown.patient))
+        self._subtitle.setText(shown.subtitle)
+        for item in shown.sequences:
             button = self._chips.button(item.sequence)
-            sign = "" if not item.present else " ?" if item.sequence in screen.exchanged else " ✓"
+            sign = "" if not item.present else " ?" if item.sequence in shown.exchanged else " ✓"
             button.setText(f"{item.sequence.display_name}{sign}")
             button.setEnabled(item.present)
             button.setToolTip(item.evidence)
             if item.shown:
                 self._chips.show_choice(item.sequence)
-        show_text(self._notices, "\n".join(screen.notices))
+        show_text(self._notices, "\n".join(shown.notices))
         self._editor.show_study(study)
         self._change.setEnabled(screen.activity is None)
         self._show_doubt(screen, study)
 
     def _show_doubt(self, screen: Screen, study: Study | None) -> None:
         """Show that names seem exchanged, with a button if only one exchange explains it."""
-        self._study, self._exchanged = study, screen.exchanged
-        self._doubt.setVisible(bool(screen.exchanged))
-        self._swap.setVisible(len(screen.exchanged) == 2)
+        exchanged = screen.study.exchanged
+        self._study, self._exchanged = study, exchanged
+        self._doubt.setVisible(bool(exchanged))
+        self._swap.setVisible(len(exchanged) == 2)
         self._swap.setEnabled(screen.activity is None)
-        if not screen.exchanged:
+        if not exchanged:
             return
-        names = listed(screen.exchanged)
+        names = listed(exchanged)
         self._swap.setText(f"Swap {names}")
-        if len(screen.exchanged) == 2:
+        if len(exchanged) == 2:
             advice = "check both before analysing"
             if screen.analysed:
                 advice = "check both, swap them where they are, and analyse again"
@@ -185,16 +187,16 @@ class QualityBlock(Section):
 
     def show_screen(self, screen: Screen) -> None:
         """Show the checks; hidden if there are none."""
-        passed = [fact for fact in screen.quality if fact.good]
-        warned = [fact for fact in screen.quality if fact.good is False]
-        undecided = [fact for fact in screen.quality if fact.good is None]
+        passed = [fact for fact in screen.study.quality if fact.good]
+        warned = [fact for fact in screen.study.quality if fact.good is False]
+        undecided = [fact for fact in screen.study.quality if fact.good is None]
         show_text(self._passed, "   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
         self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
         show_text(self._warned, "\n".join(f"⚠ {fact.text}: {fact.tooltip}" for fact in warned))
         show_text(
             self._undecided, "\n".join(f"– {fact.text}: {fact.tooltip}" for fact in undecided)
         )
-        self.setVisible(bool(screen.quality))
+        self.setVisible(bool(screen.study.quality))
 
 
 def empty_state(menu_actions: Sequence[tuple[str, Callable[[], object]]]) -> QWidget:

@@ -112,7 +112,7 @@ class PromptNetwork(nn.Module):
         middle = self.down(near) + code_middle[..., None, None, None]
         deep = self.deeper(self.deep(middle))
         middle = self.up_middle(middle + _upsample(self.to_middle(deep)))
-        prompted, attention = self._prompt_attention(maps, middle, trace)
+        prompted, attention = self._prompt_attention(maps, middle, trace=trace)
         summary = torch.cat([prompted.flatten(1), middle.mean((2, 3, 4))], 1)
         middle = middle + self.gathered(summary)[..., None, None, None]
         near = self.up_near(near + _upsample(self.to_near(middle)))
@@ -139,7 +139,7 @@ class PromptNetwork(nn.Module):
         return corrected * outlined + self.prior[1] * analysed * uses_analysis + background
 
     def _prompt_attention(
-        self, maps: Tensor, middle: Tensor, trace: bool
+        self, maps: Tensor, middle: Tensor, *, trace: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Return (B, 2, middle) features attended by the two kinds of prompts, and the map."""
         sharp = functional.avg_pool3d(maps[:, PROMPTS.start : PROMPTS.stop : 2], TOKEN)

@@ -85,16 +85,13 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticBatch:
-    """A batch of synthetic patients.
-
-    `channels` are positive, scanner-like, zero outside the brain unless a head was requested;
-    `zscored` is what the network reads.
-    """
+    """A batch of synthetic patients."""
 
     channels: Tensor
-    """(B, 4, I, J, K) float32: T1, T1c, T2, FLAIR."""
+    """(B, 4, I, J, K) float32: T1, T1c, T2, FLAIR; positive, scanner-like, zero outside the brain
+    unless a head was requested."""
     zscored: Tensor
-    """(B, 4, I, J, K) float32."""
+    """(B, 4, I, J, K) float32: the network's input."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor

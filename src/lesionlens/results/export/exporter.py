@@ -115,6 +115,7 @@ def save(
     earlier = EarlierReview(out)
 
     def owned_files(path: Path) -> OwnedFiles:
+        """List the files to replace, in the locked folder; refuse if a review was saved there."""
         earlier.check_unchanged()
         return owned(path)
 

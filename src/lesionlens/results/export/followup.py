@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,32 +91,32 @@ class FollowupSection:
     summary: str
 
 
-def section_of(analysis: Analysis, words: ReportTexts) -> FollowupSection | None:
+def section_of(analysis: Analysis, texts: ReportTexts) -> FollowupSection | None:
     """Return the section of an analysis; None without a comparison."""
     comparison = analysis.compared
     if comparison is None:
         return None
-    dates = dates_of(comparison, words, hidden=Identity.DATE in analysis.options.hidden)
-    shift = words.number(comparison.alignment.shift_mm, 1)
-    angle = words.number(comparison.alignment.angle_deg, 1)
+    dates = dates_of(comparison, texts, hidden=Identity.DATE in analysis.options.hidden)
+    shift = texts.number(comparison.alignment.shift_mm, 1)
+    angle = texts.number(comparison.alignment.angle_deg, 1)
     prior = comparison.points[-2].date
     has_prior_date = prior and prior == dates[-2]
-    prior_name = words("fu_which", date=prior) if has_prior_date else dates[-2]
+    prior_name = texts("fu_which", date=prior) if has_prior_date else dates[-2]
     kinds = [change.kind for change in comparison.changes if change.shown.counts]
     return FollowupSection(
-        aligned=words(
+        aligned=texts(
             "fu_aligned",
             which=capitalized(prior_name),
             sequence=comparison.alignment.sequence,
             shift=shift,
             angle=angle,
         ),
-        doubtful=alignment_caveat(comparison, words),
-        rows=tuple(_table_row(change, comparison, dates, words) for change in comparison.changes),
-        sums=_sums(comparison, words),
-        limits=_limits(words),
-        curves=_curves(comparison, dates, words),
-        summary=words(
+        doubtful=alignment_caveat(comparison, texts),
+        rows=tuple(_table_row(change, comparison, dates, texts) for change in comparison.changes),
+        sums=_sums(comparison, texts),
+        limits=_limits(texts),
+        curves=_curves(comparison, dates, texts),
+        summary=texts(
             "comparison",
             which=prior_name,
             matched=kinds.count(ChangeKind.MATCHED),
@@ -125,7 +125,7 @@ def section_of(analysis: Analysis, words: ReportTexts) -> FollowupSection | None
             split=kinds.count(ChangeKind.SPLIT),
             merged=kinds.count(ChangeKind.MERGED),
         )
-        + resection_text(comparison.resection, words),
+        + resection_text(comparison.resection, texts),
     )
 
 
@@ -137,52 +137,52 @@ def is_doubtful(comparison: Comparison) -> bool:
     )
 
 
-def alignment_caveat(comparison: Comparison, words: ReportTexts) -> str:
+def alignment_caveat(comparison: Comparison, texts: ReportTexts) -> str:
     """Return why changes must be checked first; empty if there is no reason."""
     parts = []
     if comparison.alignment.doubtful:
-        parts.append(words("fu_mirrored" if comparison.alignment.mirrored else "fu_doubtful"))
+        parts.append(texts("fu_mirrored" if comparison.alignment.mirrored else "fu_doubtful"))
     mirrored, last = comparison.mirrored_since(0), len(comparison.points) - 1
     doubtful = [n for n in comparison.doubtful_since(0) if n not in mirrored]
     for key, numbers in (("fu_mirrored_then", mirrored), ("fu_doubtful_then", doubtful)):
-        which = ", ".join(words("fu_examination", n=n + 1) for n in numbers if n < last)
+        which = ", ".join(texts("fu_examination", n=n + 1) for n in numbers if n < last)
         if which:
-            parts.append(words(key, which=which))
+            parts.append(texts(key, which=which))
     if len(comparison.makers) > 1:
-        parts.append(words("fu_makers", makers=" / ".join(comparison.makers)))
+        parts.append(texts("fu_makers", makers=" / ".join(comparison.makers)))
     return " ".join(parts)
 
 
 def dates_of(
-    comparison: Comparison, words: ReportTexts, *, hidden: bool = False
+    comparison: Comparison, texts: ReportTexts, *, hidden: bool = False
 ) -> tuple[str, ...]:
     """Return the dates of the examinations, or their ordinals."""
     return tuple(
-        words("fu_examination", n=number) if hidden or not point.date else point.date
+        texts("fu_examination", n=number) if hidden or not point.date else point.date
         for number, point in enumerate(comparison.points, start=1)
     )
 
 
 def _table_row(
-    change: Change, comparison: Comparison, dates: Sequence[str], words: ReportTexts
+    change: Change, comparison: Comparison, dates: Sequence[str], texts: ReportTexts
 ) -> FollowupRow:
-    location = words.translated_location(change.shown.place)
-    number = words("unknown") if change.now is None else str(change.now.id)
+    location = texts.translated_location(change.shown.place)
+    number = texts("unknown") if change.now is None else str(change.now.id)
     percentages = change.volume_percent, change.product_percent
     is_matched = change.kind is ChangeKind.MATCHED
-    return_note = reappearance_text(change, comparison, dates, words)
+    return_note = reappearance_text(change, comparison, dates, texts)
     return FollowupRow(
         name=number,
         location=location,
-        volumes=(_volume_text(change.before, words), _volume_text(change.now, words)),
-        products=(_product_text(change.before, words), _product_text(change.now, words)),
+        volumes=(_volume_text(change.before, texts), _volume_text(change.now, texts)),
+        products=(_product_text(change.before, texts), _product_text(change.now, texts)),
         changes=(
-            words.signed_percent(percentages[0])
+            texts.signed_percent(percentages[0])
             if is_matched
-            else words(f"fu_{change.kind.value}"),
-            words.signed_percent(percentages[1]) if is_matched else "",
+            else texts(f"fu_{change.kind.value}"),
+            texts.signed_percent(percentages[1]) if is_matched else "",
         ),
-        note="; ".join(filter(None, (return_note, _note(change, comparison, words)))),
+        note="; ".join(filter(None, (return_note, _note(change, comparison, texts)))),
     )
 
 
@@ -193,41 +193,41 @@ _LINKED_KEYS = {
 }
 
 
-def _note(change: Change, comparison: Comparison, words: ReportTexts) -> str:
+def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
     lesion, ids = change.shown, ", ".join(str(number) for number in change.beside)
-    parts = [words(_LINKED_KEYS[change.kind], ids=ids)] if ids else []
+    parts = [texts(_LINKED_KEYS[change.kind], ids=ids)] if ids else []
     if not lesion.tumour:
-        parts.append(words("apart"))
+        parts.append(texts("apart"))
     if lesion.state is ReviewState.REJECTED:
-        parts.append(words.state(lesion.state))
+        parts.append(texts.state(lesion.state))
     elif change.before is not None and change.before.state is ReviewState.REJECTED:
-        parts.append(words("fu_rejected_then"))
+        parts.append(texts("fu_rejected_then"))
     linked_ml = comparison.together(change) if change.kind is ChangeKind.MATCHED else None
     if linked_ml is not None:
-        before, now = (words.volume(ml) for ml in linked_ml)
-        change_text = words.signed_percent(percent(*linked_ml))
-        parts.append(words("fu_together", before=before, now=now, changed=change_text))
+        before, now = (texts.volume(ml) for ml in linked_ml)
+        change_text = texts.signed_percent(percent(*linked_ml))
+        parts.append(texts("fu_together", before=before, now=now, changed=change_text))
     if change.joint is not None:
-        parts.append(words("fu_joint", changed=_joint_change_text(change.joint, words)))
+        parts.append(texts("fu_joint", changed=_joint_change_text(change.joint, texts)))
     return "; ".join(parts)
 
 
 def reappearance_text(
-    change: Change, comparison: Comparison, dates: Sequence[str], words: ReportTexts
+    change: Change, comparison: Comparison, dates: Sequence[str], texts: ReportTexts
 ) -> str:
     """Return the examinations before the prior at which a lesion, new since it, was flagged."""
     earlier = () if change.before else comparison.flagged_before(change.shown.tracking_uid)
-    return words("fu_returned", dates=", ".join(dates[n] for n in earlier)) if earlier else ""
+    return texts("fu_returned", dates=", ".join(dates[n] for n in earlier)) if earlier else ""
 
 
-def _joint_change_text(joint: JointChange, words: ReportTexts) -> str:
+def _joint_change_text(joint: JointChange, texts: ReportTexts) -> str:
     if joint.percent is None or joint.plus_minus is None:
-        return words("fu_unmeasurable", why=words(f"fu_why_{joint.reason}"))
+        return texts("fu_unmeasurable", why=texts(f"fu_why_{joint.reason}"))
     change_text, tolerance = f"{joint.percent:+z.0f}", f"{joint.plus_minus:.0f}"
-    return words("fu_joint_value", changed=change_text, off=tolerance)
+    return texts("fu_joint_value", changed=change_text, off=tolerance)
 
 
-def _sums(comparison: Comparison, words: ReportTexts) -> tuple[FollowupRow, ...]:
+def _sums(comparison: Comparison, texts: ReportTexts) -> tuple[FollowupRow, ...]:
     """Return the targets' sums compared with the prior and with the nadir."""
     targets, sums = comparison.targets(), comparison.sums()
     if not targets:
@@ -242,12 +242,12 @@ def _sums(comparison: Comparison, words: ReportTexts) -> tuple[FollowupRow, ...]
         rows.append(
             FollowupRow(
                 name="",
-                location=words(key, n=len(targets)),
-                volumes=(words.volume(volume), words.volume(now[1])),
-                products=(words.number(product, 0), words.number(now[0], 0)),
+                location=texts(key, n=len(targets)),
+                volumes=(texts.volume(volume), texts.volume(now[1])),
+                products=(texts.number(product, 0), texts.number(now[0], 0)),
                 changes=(
-                    words.percent_beside_limits(percent(volume, now[1]), VOLUME_LIMITS),
-                    words.percent_beside_limits(percent(product, now[0]), PRODUCT_LIMITS),
+                    texts.percent_beside_limits(percent(volume, now[1]), VOLUME_LIMITS),
+                    texts.percent_beside_limits(percent(product, now[0]), PRODUCT_LIMITS),
                 ),
                 note="",
             )
@@ -255,10 +255,10 @@ def _sums(comparison: Comparison, words: ReportTexts) -> tuple[FollowupRow, ...]
     return tuple(rows[: 1 if len(earlier) == 1 else 2])
 
 
-def _limits(words: ReportTexts) -> str:
+def _limits(texts: ReportTexts) -> str:
     product_low, product_high = PRODUCT_LIMITS
     volume_low, volume_high = VOLUME_LIMITS
-    return words(
+    return texts(
         "fu_limits",
         low=f"{product_low:.0f}",
         high=f"{product_high:.0f}",
@@ -267,28 +267,56 @@ def _limits(words: ReportTexts) -> str:
     )
 
 
-def curves_of(comparison: Comparison, words: ReportTexts) -> Curves:
+def curves_of(comparison: Comparison, texts: ReportTexts) -> Curves:
     """Return the volume curve of every lesion over all examinations."""
-    return _curves(comparison, dates_of(comparison, words), words)
+    return _curves(comparison, dates_of(comparison, texts), texts)
 
 
-def _curves(comparison: Comparison, dates: tuple[str, ...], words: ReportTexts) -> Curves:
+def _curves(comparison: Comparison, dates: tuple[str, ...], texts: ReportTexts) -> Curves:
     """Lay out the curves: days across, ml upwards, each line named at its end."""
-    days = comparison.days()
     latest_first = reversed(comparison.points)
     uids = dict.fromkeys(m.tracking_uid for point in latest_first for m in point.lesions)
     curves = {uid: tuple(comparison.curve(uid)) for uid in uids}
     max_ml = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
-    span_days = (days[-1] - days[0]) or 1.0
+    scale = _PlotScale(comparison.days(), max_ml)
+    ticks = tuple((scale.x(number), date) for number, date in enumerate(dates))
+    spans = [
+        (x - len(date) * _LETTER_WIDTH / 2, x + len(date) * _LETTER_WIDTH / 2) for x, date in ticks
+    ]
+    return Curves(
+        lines=_lines(comparison, curves, scale, texts),
+        ticks=ticks,
+        rows=assign_label_rows(spans, TICK_ROWS),
+        levels=tuple((scale.y(ml), texts.volume(ml)) for ml in (0.0, 0.5 * max_ml, max_ml)),
+    )
 
-    def svg_x(number: int) -> float:
-        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * (days[number] - days[0]) / span_days, 1)
 
-    def svg_y(ml: float) -> float:
-        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / max_ml, 1)
+@dataclass(frozen=True, slots=True)
+class _PlotScale:
+    """Converts examinations and ml to x and y of the image; y runs downwards."""
 
+    days: tuple[float, ...]
+    """Of each examination, since the first."""
+    max_ml: float
+
+    def x(self, number: int) -> float:
+        span_days = (self.days[-1] - self.days[0]) or 1.0
+        days = self.days[number] - self.days[0]
+        return round(_LEFT + (WIDTH - _LEFT - _RIGHT) * days / span_days, 1)
+
+    def y(self, ml: float) -> float:
+        return round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / self.max_ml, 1)
+
+
+def _lines(
+    comparison: Comparison,
+    curves: Mapping[str, tuple[tuple[int, float], ...]],
+    scale: _PlotScale,
+    texts: ReportTexts,
+) -> tuple[Curve, ...]:
+    """Return the line of each lesion that has a volume; `curves` are (examination, ml) by UID."""
     plotted = [
-        (uid, _COLOURS[n % len(_COLOURS)], [(svg_x(number), svg_y(ml)) for number, ml in curve])
+        (uid, _COLOURS[n % len(_COLOURS)], [(scale.x(number), scale.y(ml)) for number, ml in curve])
         for n, (uid, curve) in enumerate(curves.items())
         if curve
     ]
@@ -296,23 +324,16 @@ def _curves(comparison: Comparison, dates: tuple[str, ...], words: ReportTexts) 
         [points[-1] for _, _, points in plotted], _NAME_HEIGHT, HEIGHT - _BOTTOM
     )
     current_ids = {lesion.tracking_uid: lesion.id for lesion in comparison.points[-1].lesions}
-    lines = tuple(
+    return tuple(
         Curve(
-            tuple(points),
-            colour,
-            str(current_ids.get(uid, words("fu_gone"))),
-            current_ids.get(uid),
-            round(y, 1),
+            points=tuple(points),
+            colour=colour,
+            name=str(current_ids.get(uid, texts("fu_gone"))),
+            candidate=current_ids.get(uid),
+            name_y=round(y, 1),
         )
         for (uid, colour, points), y in zip(plotted, name_positions, strict=True)
     )
-    ticks = tuple((svg_x(number), date) for number, date in enumerate(dates))
-    spans = [
-        (x - len(date) * _LETTER_WIDTH / 2, x + len(date) * _LETTER_WIDTH / 2) for x, date in ticks
-    ]
-    levels_ml = (0.0, 0.5 * max_ml, max_ml)
-    levels = tuple((svg_y(ml), words.volume(ml)) for ml in levels_ml)
-    return Curves(lines, ticks, assign_label_rows(spans, TICK_ROWS), levels)
 
 
 def assign_label_rows(spans: Sequence[tuple[float, float]], count: int) -> tuple[int | None, ...]:
@@ -361,12 +382,12 @@ def spread_label_positions(
     return tuple(positions)
 
 
-def _volume_text(lesion: LesionMeasurement | None, words: ReportTexts) -> str:
-    return "" if lesion is None else words.volume(lesion.whole_ml)
+def _volume_text(lesion: LesionMeasurement | None, texts: ReportTexts) -> str:
+    return "" if lesion is None else texts.volume(lesion.whole_ml)
 
 
-def _product_text(lesion: LesionMeasurement | None, words: ReportTexts) -> str:
-    return "" if lesion is None else words.number(lesion.product_mm2, 0)
+def _product_text(lesion: LesionMeasurement | None, texts: ReportTexts) -> str:
+    return "" if lesion is None else texts.number(lesion.product_mm2, 0)
 
 
 def followup_json(comparison: Comparison) -> str:
@@ -401,15 +422,15 @@ def _resection_fields(resection: Resection | None) -> dict[str, float | str] | N
     }
 
 
-def resection_text(resection: Resection | None, words: ReportTexts) -> str:
+def resection_text(resection: Resection | None, texts: ReportTexts) -> str:
     """Return the extent of resection in words; empty if it is unknown."""
     if resection is None:
         return ""
-    return words(
+    return texts(
         "fu_resection",
-        percent=words.percent_beside_limits(resection.percent, (0.0, 100.0)).removeprefix("+"),
-        residual=words.volume(resection.residual_ml),
-        before=words.volume(resection.before_ml),
+        percent=texts.percent_beside_limits(resection.percent, (0.0, 100.0)).removeprefix("+"),
+        residual=texts.volume(resection.residual_ml),
+        before=texts.volume(resection.before_ml),
     )
 
 

@@ -42,46 +42,53 @@ _STATEMENTS = {
 
 @dataclass(frozen=True, slots=True)
 class SequenceLine:
-    """One sequence; `file` and `evidence` are empty if hidden."""
+    """One sequence."""
 
     name: str
     reference: bool
     file: str
+    """Empty if hidden."""
     evidence: str
+    """How it was recognised; empty if hidden."""
     voxels: str
     edges: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """Content of a report; `overview` only without a candidate, `cavity` empty without one.
-
-    `heading` holds patient and date, `technique` the sequences in one line, `impression` the lines
-    at the end, `sentence` the study in one sentence to paste, `response` the signed response, empty
-    without one; `checks` are those of the attention maps, empty if there are none, and
-    `quality_checks` those of the input.
-    """
+    """Content of a report."""
 
     texts: ReportTexts
     study: Study
     regions: tuple[Region, ...]
     hidden: frozenset[Identity]
     heading: tuple[tuple[str, str], ...]
+    """Names and values: patient and date."""
     technique: str
+    """The sequences in one line."""
     content: FindingsFile
     run: RunFile
     candidate_sections: tuple[CandidateSection, ...]
     cavity: str
+    """Volume of the resection cavity; empty without one."""
     overview: tuple[ReportPicture, ...]
+    """Only without a candidate."""
     impression: tuple[str, ...]
+    """The lines at the end."""
     sentence: str
+    """The study in one sentence to paste."""
     response: tuple[str, ...]
+    """The signed response; empty without one."""
     sequences: tuple[SequenceLine, ...]
     missing_sequences: tuple[str, ...]
     set_aside: str
+    """Series that were set aside; empty if hidden."""
     checks: Mapping[Region, MapChecks]
+    """Of the attention maps; empty if there are none."""
     scale: str
+    """Meaning of the colours of the attention maps."""
     quality_checks: tuple[QualityCheck, ...]
+    """Of the input images."""
     warnings: tuple[str, ...]
     followup: FollowupSection | None
 
@@ -175,52 +182,52 @@ def page_of(analysis: Analysis) -> Page:
 
 def _collect(analysis: Analysis) -> Page:
     """Collect the report content; rendering images takes most of the time."""
-    words, hidden = load(analysis.options.language), analysis.options.hidden
+    texts, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)
     options = analysis.options
     sentences = Sentences(analysis, options.language, options.sentence_template)
-    sections = sections_of(analysis, content, scene, sentences, words)
+    sections = sections_of(analysis, content, scene, sentences, texts)
     blocks = tuple(sorted(sections, key=lambda section: section.row.apart))
-    followup, cavity = section_of(analysis, words), analysis.volumes.cavity_ml
+    followup, cavity = section_of(analysis, texts), analysis.volumes.cavity_ml
     messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference
-    sequences = _sequence_lines(analysis, words)
+    sequences = _sequence_lines(analysis, texts)
     absent = tuple(s.display_name for s in MrSequence if s not in analysis.study.series)
     series_hidden = Identity.SERIES in hidden
     set_aside_names = () if series_hidden else (s.description for s in analysis.study.set_aside)
     return Page(
-        texts=words,
+        texts=texts,
         study=analysis.study,
         regions=analysis.prepared.regions,
         hidden=hidden,
-        heading=_heading(analysis.study, hidden, words),
-        technique=_technique(sequences, absent, words),
+        heading=_heading(analysis.study, hidden, texts),
+        technique=_technique(sequences, absent, texts),
         content=content,
         run=run_file(analysis),
         candidate_sections=blocks,
-        cavity=words("cavity", volume=words.volume(cavity)) if cavity else "",
-        overview=() if blocks else pictures.overview_pictures(scene, reference, words),
-        impression=_impression_lines(analysis, blocks, words, followup),
+        cavity=texts("cavity", volume=texts.volume(cavity)) if cavity else "",
+        overview=() if blocks else pictures.overview_pictures(scene, reference, texts),
+        impression=_impression_lines(analysis, blocks, texts, followup),
         sentence=sentences.of_study(),
-        response=_response_lines(analysis, words),
+        response=_response_lines(analysis, texts),
         sequences=sequences,
         missing_sequences=absent,
         set_aside="; ".join(set_aside_names),
         checks={} if analysis.maps is None else analysis.maps.checks,
-        scale=_scale_text(analysis.maps, words),
+        scale=_scale_text(analysis.maps, texts),
         quality_checks=tuple(
-            replace(check, message=words.message(check.message))
+            replace(check, message=texts.message(check.message))
             for check in analysis.findings.quality
         ),
         warnings=tuple(
-            words.message(warning) for warning in content.warnings if warning not in messages
+            texts.message(warning) for warning in content.warnings if warning not in messages
         ),
         followup=followup,
     )
 
 
 def _heading(
-    study: Study, hidden: frozenset[Identity], words: ReportTexts
+    study: Study, hidden: frozenset[Identity], texts: ReportTexts
 ) -> tuple[tuple[str, str], ...]:
     """Return patient and date, as far as known and not hidden."""
     header = _dicom_header(study)
@@ -231,15 +238,15 @@ def _heading(
     study_name = isolated(str(header.get("StudyDescription") or "") or study.name)
     lines = (
         (
-            words("patient"),
+            texts("patient"),
             " · ".join(filter(None, dict.fromkeys((name, number)))) if patient else None,
         ),
-        (words("born"), _day(header.get("PatientBirthDate")) if patient else ""),
-        (words("sex"), str(header.get("PatientSex") or "") if patient else ""),
-        (words("examined"), _day(header.get("StudyDate")) if date else None),
-        (words("study"), study_name if patient else None),
+        (texts("born"), _day(header.get("PatientBirthDate")) if patient else ""),
+        (texts("sex"), str(header.get("PatientSex") or "") if patient else ""),
+        (texts("examined"), _day(header.get("StudyDate")) if date else None),
+        (texts("study"), study_name if patient else None),
     )
-    hidden_text = words("not_shown")
+    hidden_text = texts("not_shown")
     return tuple(
         (key, hidden_text if value is None else value) for key, value in lines if value != ""
     )
@@ -270,21 +277,21 @@ def _day(value: object) -> str:
 
 
 def _technique(
-    sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: ReportTexts
+    sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], texts: ReportTexts
 ) -> str:
     lines = ", ".join(
-        words(
+        texts(
             "voxels_of_reference" if line.reference else "voxels_of",
             sequence=line.name,
             edges=line.edges,
         )
         for line in sequences
     )
-    missing = f" {words('not_there', sequences=', '.join(absent))}" if absent else ""
+    missing = f" {texts('not_there', sequences=', '.join(absent))}" if absent else ""
     return f"{lines}.{missing}"
 
 
-def _sequence_lines(analysis: Analysis, words: ReportTexts) -> tuple[SequenceLine, ...]:
+def _sequence_lines(analysis: Analysis, texts: ReportTexts) -> tuple[SequenceLine, ...]:
     hidden = Identity.SERIES in analysis.options.hidden
     lines = []
     for key in SEQUENCE_KEYS:
@@ -295,11 +302,11 @@ def _sequence_lines(analysis: Analysis, words: ReportTexts) -> tuple[SequenceLin
             SequenceLine(
                 name=key.display_name,
                 reference=key is analysis.prepared.reference,
-                file="" if hidden else words.message(display_name_of_series(series)),
-                evidence="" if hidden else words.message(series.detected_by),
+                file="" if hidden else texts.message(display_name_of_series(series)),
+                evidence="" if hidden else texts.message(series.detected_by),
                 voxels="×".join(str(n) for n in series.grid.shape),
                 edges="×".join(
-                    f"{e:.2g}".replace(".", words("decimal")) for e in series.grid.spacing_mm
+                    f"{e:.2g}".replace(".", texts("decimal")) for e in series.grid.spacing_mm
                 ),
             )
         )
@@ -309,7 +316,7 @@ def _sequence_lines(analysis: Analysis, words: ReportTexts) -> tuple[SequenceLin
 def _impression_lines(
     analysis: Analysis,
     blocks: tuple[CandidateSection, ...],
-    words: ReportTexts,
+    texts: ReportTexts,
     followup: FollowupSection | None,
 ) -> tuple[str, ...]:
     """Return the impression: findings, review progress and reader, responsibility."""
@@ -317,64 +324,64 @@ def _impression_lines(
     if blocks:
         states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
         decided = sum(state.decided for state in states)
-        review = words("reviewed", n=decided, all=len(states))
+        review = texts("reviewed", n=decided, all=len(states))
         if deferred := states.count(ReviewState.DEFERRED):
-            review += " " + words("deferred_too", n=deferred)
+            review += " " + texts("deferred_too", n=deferred)
         readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)
         if readers:
-            review += " " + words("by_readers", names=", ".join(map(isolated, readers)))
+            review += " " + texts("by_readers", names=", ".join(map(isolated, readers)))
         lines.append(review)
     if analysis.review.signed is not None:
-        lines.append(_signature_line(analysis.review.events[-1], words))
-    compared = words("no_comparison") if followup is None else followup.summary
-    return (*lines, compared, words("physician"))
+        lines.append(_signature_line(analysis.review.events[-1], texts))
+    compared = texts("no_comparison") if followup is None else followup.summary
+    return (*lines, compared, texts("physician"))
 
 
-def _signature_line(event: ReviewEvent, words: ReportTexts) -> str:
+def _signature_line(event: ReviewEvent, texts: ReportTexts) -> str:
     """Return the signed statement; one that the window offers is in the report's language."""
     if not event.reason:
-        return words("signed_by", reader=isolated(event.reader or words("unknown")))
+        return texts("signed_by", reader=isolated(event.reader or texts("unknown")))
     statement_key = _STATEMENTS.get(event.reason)
     statement = (
-        isolated(event.reason.rstrip(".")) if statement_key is None else words(statement_key)
+        isolated(event.reason.rstrip(".")) if statement_key is None else texts(statement_key)
     )
-    return words("signed", statement=statement.rstrip("."))
+    return texts("signed", statement=statement.rstrip("."))
 
 
-def _response_lines(analysis: Analysis, words: ReportTexts) -> tuple[str, ...]:
+def _response_lines(analysis: Analysis, texts: ReportTexts) -> tuple[str, ...]:
     """Return the signed response and its computation; empty without one."""
     response = analysis.review.response
     if response is None:
         return ()
     hidden = Identity.DATE in analysis.options.hidden
-    signed = words(
+    signed = texts(
         "response_outdated" if analysis.response_outdated else "response_signed",
-        category=f"{response.category} ({words.response(response.category)})",
+        category=f"{response.category} ({texts.response(response.category)})",
         reader=isolated(response.reader),
         time="" if hidden else moment(response.time),
-        criterion=words.response_input_text(response.criterion),
-        disease=words.response_input_text(response.disease),
-        steroids=words.response_input_text(response.steroids),
-        clinical=words.response_input_text(response.clinical),
-        proposed=response.proposed or words("unknown"),
+        criterion=texts.response_input_text(response.criterion),
+        disease=texts.response_input_text(response.disease),
+        steroids=texts.response_input_text(response.steroids),
+        clinical=texts.response_input_text(response.clinical),
+        proposed=response.proposed or texts("unknown"),
     )
     if hidden or analysis.response_outdated:
         return (signed,)
-    return (signed, *map(words.step, response.steps))
+    return (signed, *map(texts.step, response.steps))
 
 
-def _scale_text(maps: AttentionMaps | None, words: ReportTexts) -> str:
+def _scale_text(maps: AttentionMaps | None, texts: ReportTexts) -> str:
     """Return the meaning of the attention map's colours."""
     scale = 0.0 if maps is None else maps.scale_of(Region.WT)
-    return words("scale_even", times=words.number(scale, 0)) if scale > 1 else words("scale_plain")
+    return texts("scale_even", times=texts.number(scale, 0)) if scale > 1 else texts("scale_plain")
 
 
-def map_check_text(checks: MapChecks, words: ReportTexts) -> str:
+def map_check_text(checks: MapChecks, texts: ReportTexts) -> str:
     """Return the outcome of a map's checks, with their values."""
     if checks.kept is None or checks.kept_random is None:
-        return words.verdict(checks)
-    percentages = {"kept": words.percent(checks.kept), "random": words.percent(checks.kept_random)}
-    text = words("shown_alone", words=words.verdict(checks), **percentages)
+        return texts.verdict(checks)
+    percentages = {"kept": texts.percent(checks.kept), "random": texts.percent(checks.kept_random)}
+    text = texts("shown_alone", words=texts.verdict(checks), **percentages)
     if checks.deletion is None:
         return text
-    return words("hiding", words=text, left=words.percent(checks.deletion))
+    return texts("hiding", words=text, left=texts.percent(checks.deletion))

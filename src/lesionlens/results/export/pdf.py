@@ -97,31 +97,31 @@ def report_pdf(analysis: Analysis) -> bytes:
 
 def _opening_story(page: Page, styles: dict[str, Any]) -> list[Any]:
     """Return patient, technique and limitations."""
-    words, plain = page.texts, styles["plain"]
+    texts, plain = page.texts, styles["plain"]
     heading = " &nbsp; ".join(
         f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading
     )
     provenance = " · ".join(filter(None, (page.analysed, page.engine)))
     statements = [
-        f"{'–' if q.undecided else '⚠'} {words.check(q.check)}: {page.without_names(q.message)}"
+        f"{'–' if q.undecided else '⚠'} {texts.check(q.check)}: {page.without_names(q.message)}"
         for q in page.quality_checks
         if q.outcome is not True
     ]
     statements += [f"⚠ {page.without_names(warning)}" for warning in page.warnings]
     return [
-        paragraph(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
+        paragraph(f"<b>LesionLens</b>   {escape(texts('title'))}", styles["title"]),
         paragraph(escape(provenance), styles["soft"]),
-        paragraph(escape(words("notice")), styles["notice"]),
+        paragraph(escape(texts("notice")), styles["notice"]),
         paragraph(heading, plain),
-        paragraph(escape(words("technique")), styles["head"]),
+        paragraph(escape(texts("technique")), styles["head"]),
         paragraph(escape(f"{page.technique} {page.quality}"), plain),
         *(paragraph(escape(statement), plain) for statement in statements),
     ]
 
 
 def _findings_story(page: Page, styles: dict[str, Any]) -> list[Any]:
-    words = page.texts
-    parts = [paragraph(escape(words("findings")), styles["head"])]
+    texts = page.texts
+    parts = [paragraph(escape(texts("findings")), styles["head"])]
     if page.cavity:
         parts.append(paragraph(escape(page.cavity), styles["plain"]))
     if not page.candidate_sections:
@@ -138,26 +138,26 @@ def _legend(page: Page) -> str:
     colours = dict(page.colours)
     if page.checks:
         colours[page.texts("attention_from_half")] = ATTENTION_COLOUR
-    lines = (f'<font color="{colour}">▬</font> {words}' for words, colour in colours.items())
+    lines = (f'<font color="{colour}">▬</font> {texts}' for texts, colour in colours.items())
     return " &nbsp; ".join(lines)
 
 
 def _candidate_table(page: Page, styles: dict[str, Any]) -> Any:
-    words = page.texts
+    texts = page.texts
     keys = ("place_heading", "size", "whole", "core", "enhancing", "rano", "score", "review")
-    rows = [[paragraph(escape(head), styles["soft"]) for head in ("#", *map(words, keys))]]
+    rows = [[paragraph(escape(head), styles["soft"]) for head in ("#", *map(texts, keys))]]
     for block in page.candidate_sections:
         row = block.row
         if row.apart and len(rows) == 1 + sum(not b.row.apart for b in page.candidate_sections):
-            head = paragraph(f"<b>{escape(words('other_findings'))}</b>", styles["plain"])
+            head = paragraph(f"<b>{escape(texts('other_findings'))}</b>", styles["plain"])
             rows.append(["", head, *[""] * 7])
         cells = (
             str(row.id),
             block.location,
             f"{block.size} ({block.measured_part})",
-            *(words.volume(row.volume_ml[region]) for region in Region),
+            *(texts.volume(row.volume_ml[region]) for region in Region),
             block.rano,
-            words.number(row.score, 2),
+            texts.number(row.score, 2),
             block.state,
         )
         rows.append([paragraph(escape(cell), styles["plain"]) for cell in cells])
@@ -167,21 +167,21 @@ def _candidate_table(page: Page, styles: dict[str, Any]) -> Any:
 def _candidate_story(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
-    words, row, pictures = page.texts, block.row, block.pictures
+    texts, row, pictures = page.texts, block.row, block.pictures
     second_row = (*((pictures.heat,) if pictures.heat and block.trusted else ()), *pictures.planes)
     facts = [f"<b>{escape(name)}</b> {escape(value)}" for name, value in block.facts]
     if block.bars:
         contributions = ", ".join(
-            f"{bar.name} {words('absent') if bar.value is None else _signed(bar.value, page)}"
+            f"{bar.name} {texts('absent') if bar.value is None else _signed(bar.value, page)}"
             for bar in block.bars
         )
         facts.append(
-            f"<b>{escape(words('adds'))}</b> "
+            f"<b>{escape(texts('adds'))}</b> "
             f"{escape(f'{contributions}. {block.deciding_sequence_text}')}"
         )
     elif block.deciding_sequence_text:
         facts.append(escape(block.deciding_sequence_text))
-    score = words("score_is", value=words.number(row.score, 2))
+    score = texts("score_is", value=texts.number(row.score, 2))
     return [
         CondPageBreak(330),
         paragraph(escape(f"{row.id}  {block.location}, {score}, {block.state}"), styles["name"]),
@@ -199,21 +199,21 @@ def _signed(value: float, page: Page) -> str:
 def _impression_story(page: Page, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import KeepTogether  # noqa: PLC0415
 
-    words, plain = page.texts, styles["plain"]
+    texts, plain = page.texts, styles["plain"]
     return [
         KeepTogether(
             [
-                paragraph(escape(words("impression")), styles["head"]),
+                paragraph(escape(texts("impression")), styles["head"]),
                 paragraph(escape(page.conclusion), styles["name"]),
                 *(paragraph(f"• {escape(line)}", plain) for line in page.impression),
                 *(
-                    paragraph(f"<b>{escape(words('response_head'))}</b> {escape(line)}", plain)
+                    paragraph(f"<b>{escape(texts('response_head'))}</b> {escape(line)}", plain)
                     for line in page.response[:1]
                 ),
                 *(paragraph(f"• {escape(line)}", plain) for line in page.response[1:]),
-                paragraph(f"<b>{escape(words('f_sentence'))}</b> {escape(page.sentence)}", plain),
-                paragraph(escape(words("convention")), styles["soft"]),
-                paragraph(escape(words("annex_elsewhere")), styles["soft"]),
+                paragraph(f"<b>{escape(texts('f_sentence'))}</b> {escape(page.sentence)}", plain),
+                paragraph(escape(texts("convention")), styles["soft"]),
+                paragraph(escape(texts("annex_elsewhere")), styles["soft"]),
             ]
         )
     ]

@@ -20,7 +20,7 @@ from lesionlens.results.export.report_texts import ReportTexts
 
 
 def followup_section(
-    section: FollowupSection, words: ReportTexts, styles: dict[str, Any]
+    section: FollowupSection, texts: ReportTexts, styles: dict[str, Any]
 ) -> list[Any]:
     """Return the section of changes since earlier examinations."""
     from reportlab.platypus import CondPageBreak  # noqa: PLC0415
@@ -29,7 +29,7 @@ def followup_section(
     keys = ("fu_volume_before", "fu_volume_now", "fu_change", "fu_product_before",
             "fu_product_now", "fu_change")  # fmt: skip
     rows = [
-        [paragraph(escape(head), soft) for head in ("#", *map(words, ("place_heading", *keys)))]
+        [paragraph(escape(head), soft) for head in ("#", *map(texts, ("place_heading", *keys)))]
     ]
     for row in (*section.rows, *section.sums):
         location = f"{row.location}. {row.note}" if row.note else row.location
@@ -39,12 +39,12 @@ def followup_section(
     aligned = f"{escape(section.aligned)} <b>{escape(section.doubtful)}</b>"
     return [
         CondPageBreak(330),
-        paragraph(escape(words("followup")), styles["head"]),
+        paragraph(escape(texts("followup")), styles["head"]),
         paragraph(aligned, plain),
         ruled_table(rows, (24, 127, 60, 60, 60, 60, 60, 60)),
         paragraph(escape(section.limits), soft),
         _curves_flowable(section.curves),
-        paragraph(escape(words("fu_curves")), soft),
+        paragraph(escape(texts("fu_curves")), soft),
     ]
 
 

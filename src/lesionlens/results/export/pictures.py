@@ -80,7 +80,7 @@ class CandidatePictures:
 
 
 def candidate_pictures(
-    scene: SliceScene, number: int, reference: MrSequence, words: ReportTexts, *, trusted: bool
+    scene: SliceScene, number: int, reference: MrSequence, texts: ReportTexts, *, trusted: bool
 ) -> CandidatePictures:
     """Render a candidate: each sequence at its best axial slice, attention, and two more planes.
 
@@ -97,7 +97,7 @@ def candidate_pictures(
         for plane, cut in cuts.items()
     }
     axial = cuts[ViewPlane.AXIAL]
-    caption = words("axial_at", mm=words.number(scene.position_mm(axial), 0))
+    caption = texts("axial_at", mm=texts.number(scene.position_mm(axial), 0))
     sequences = tuple(
         _picture(
             axial,
@@ -113,14 +113,14 @@ def candidate_pictures(
     if heat is not None:
         heat = by_logarithm(heat, scene.full_scale(Region.WT))
         colours = heated(scene.grey(reference, axial), heat)
-        captions = (words("heat"), words("heat_on", sequence=reference.display_name))
+        captions = (texts("heat"), texts("heat_on", sequence=reference.display_name))
         heat_picture = _picture(axial, scene, colours, captions, layers[axial.plane])
     planes = tuple(
         _picture(
             cuts[plane],
             scene,
             scene.grey(reference, cuts[plane]),
-            (words(plane.value), _caption(scene, reference, cuts[plane], words)),
+            (texts(plane.value), _caption(scene, reference, cuts[plane], texts)),
             layers[plane],
         )
         for plane in (ViewPlane.CORONAL, ViewPlane.SAGITTAL)
@@ -128,9 +128,9 @@ def candidate_pictures(
     return CandidatePictures(sequences, heat_picture, planes)
 
 
-def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, words: ReportTexts) -> str:
-    position = words.number(scene.position_mm(cut), 0)
-    return words("at", sequence=sequence.display_name, axis="xyz"[cut.plane.fixed], mm=position)
+def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, texts: ReportTexts) -> str:
+    position = texts.number(scene.position_mm(cut), 0)
+    return texts("at", sequence=sequence.display_name, axis="xyz"[cut.plane.fixed], mm=position)
 
 
 def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
@@ -143,7 +143,7 @@ def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
 
 
 def overview_pictures(
-    scene: SliceScene, reference: MrSequence, words: ReportTexts
+    scene: SliceScene, reference: MrSequence, texts: ReportTexts
 ) -> tuple[ReportPicture, ...]:
     """Render axial slices of the reference, for a study without a candidate."""
     return tuple(
@@ -151,7 +151,7 @@ def overview_pictures(
             cut,
             scene,
             scene.grey(reference, cut),
-            (reference.display_name, words("axial_at", mm=words.number(scene.position_mm(cut), 0))),
+            (reference.display_name, texts("axial_at", mm=texts.number(scene.position_mm(cut), 0))),
             ((), None),
         )
         for cut in scene.overview(_OVERVIEW_SLICES)

@@ -36,9 +36,9 @@ def report_html(analysis: Analysis) -> str:
         There is no such language.
     """
     page = page_of(analysis)
-    words = page.texts
-    return _template(words).render(
-        t=words,
+    texts = page.texts
+    return _template(texts).render(
+        t=texts,
         page=page,
         run=page.run,
         regions=page.colours,
@@ -51,14 +51,14 @@ def report_html(analysis: Analysis) -> str:
 
 
 @cache
-def _template(words: ReportTexts) -> Template:
+def _template(texts: ReportTexts) -> Template:
     """Return the template of a language; compiling it takes longer than rendering."""
     filters: dict[str, Callable[..., object]] = {
-        "number": words.number,
-        "volume": words.volume,
+        "number": texts.number,
+        "volume": texts.volume,
         "sequence": lambda key: MrSequence(key).display_name,
-        "message": words.message,
-        "checked": lambda checks: map_check_text(checks, words),
+        "message": texts.message,
+        "checked": lambda checks: map_check_text(checks, texts),
     }
     return environment(filters=filters).get_template("report.html.j2")
 

@@ -91,7 +91,7 @@ class ReportTexts:
         """Format a fraction in percent, without the sign."""
         return self.number(100 * fraction, 0)
 
-    def yes_no(self, value: bool | None) -> str:
+    def yes_no(self, value: bool | None) -> str:  # noqa: FBT001 -- what is worded
         """Return a truth value in words."""
         return self("unknown") if value is None else self("yes" if value else "no")
 
@@ -103,7 +103,7 @@ class ReportTexts:
         """Return a region's name."""
         return self._entry("regions", region.value)
 
-    def measured_part(self, enhancing: bool) -> str:
+    def measured_part(self, *, enhancing: bool) -> str:
         """Return the part that a candidate's diameters measure."""
         return self("measured_enhancing" if enhancing else "measured_whole")
 

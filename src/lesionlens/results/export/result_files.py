@@ -60,7 +60,7 @@ def owned(folder: Path) -> dict[str, str | None]:
         schema = str(read_object(folder / "findings.json").get("schema", ""))
         if not (has_run or schema.startswith("lesionlens/findings/")):
             return {}
-        files = dict.fromkeys(_legacy_files(folder, has_run))
+        files = dict.fromkeys(_legacy_files(folder, has_run=has_run))
     edits = (path.relative_to(folder).as_posix() for path in folder.glob("review_edits/*.nii.gz"))
     return {
         **files,
@@ -69,7 +69,7 @@ def owned(folder: Path) -> dict[str, str | None]:
     }
 
 
-def _legacy_files(folder: Path, has_run: bool) -> Iterable[str]:
+def _legacy_files(folder: Path, *, has_run: bool) -> Iterable[str]:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if _LEGACY_FILES.fullmatch(name) or (has_run and _LEGACY_RUN_FILES.fullmatch(name)):

@@ -69,11 +69,11 @@ def sections_of(
     content: FindingsFile,
     scene: SliceScene,
     sentences: Sentences,
-    words: ReportTexts,
+    texts: ReportTexts,
 ) -> tuple[CandidateSection, ...]:
     """Return one section per candidate, with images."""
     return tuple(
-        _candidate_section(analysis, scene, words, row, candidate, sentences.of(candidate))
+        _candidate_section(analysis, scene, texts, row, candidate, sentences.of(candidate))
         for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
     )
 
@@ -81,7 +81,7 @@ def sections_of(
 def _candidate_section(
     analysis: Analysis,
     scene: SliceScene,
-    words: ReportTexts,
+    texts: ReportTexts,
     row: CandidateRow,
     candidate: Candidate,
     sentence: str,
@@ -89,19 +89,19 @@ def _candidate_section(
     map_checks = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
     map_reliable = map_checks is None or map_checks.reliable is not False
     trusted = map_reliable and row.attention.peak_inside is not False
-    size, measured = _size_text(row, words), words.measured_part(candidate.has_enhancing)
-    location, state = words.location_text(candidate.location), words.state(row.review.state)
+    size, measured = _size_text(row, texts), texts.measured_part(enhancing=candidate.has_enhancing)
+    location, state = texts.location_text(candidate.location), texts.state(row.review.state)
     if candidate.source is Source.READER:
-        state = f"{state}, {words('added')}"
+        state = f"{state}, {texts('added')}"
     if candidate.apart:
-        state = f"{state}, {words('apart')}"
-    rano = words.yes_no(row.rano_measurable)
+        state = f"{state}, {texts('apart')}"
+    rano = texts.yes_no(row.rano_measurable)
     if row.rano_measurable and not counts_as_tumour(candidate, row.review.state):
-        rano = words("rano_apart")
+        rano = texts("rano_apart")
     attention = attention_text(
-        row.attention, map_checks, words, _uniform_multiple(analysis, row.id)
+        row.attention, map_checks, texts, _uniform_multiple(analysis, row.id)
     )
-    volume = words.volume(row.volume_ml[Region.WT])
+    volume = texts.volume(row.volume_ml[Region.WT])
     return CandidateSection(
         row=row,
         location=location,
@@ -109,106 +109,106 @@ def _candidate_section(
         size=size,
         measured_part=measured,
         rano=rano,
-        summary=words(
+        summary=texts(
             "line", place=location, size=size, measured=measured, volume=volume, state=state
         ),
         facts=(
-            *_facts(row, candidate, attention, rano, words),
-            *_doubts(analysis, candidate, words),
-            (words("f_sentence"), sentence),
+            *_facts(row, candidate, attention, rano, texts),
+            *_doubts(analysis, candidate, texts),
+            (texts("f_sentence"), sentence),
         ),
         pictures=pictures.candidate_pictures(
-            scene, candidate.id, analysis.prepared.reference, words, trusted=trusted
+            scene, candidate.id, analysis.prepared.reference, texts, trusted=trusted
         ),
-        bars=() if shapley.is_uninformative(row.sequence_relevance) else bars_of(row, words),
-        deciding_sequence_text=_deciding(candidate, words),
+        bars=() if shapley.is_uninformative(row.sequence_relevance) else bars_of(row, texts),
+        deciding_sequence_text=_deciding(candidate, texts),
         trusted=trusted,
     )
 
 
-def _size_text(row: CandidateRow, words: ReportTexts) -> str:
-    return words(
+def _size_text(row: CandidateRow, texts: ReportTexts) -> str:
+    return texts(
         "size_short",
-        long=words.number(row.longest_axial_diameter_mm, 0),
-        short=words.number(row.perpendicular_diameter_mm, 0, "mm"),
+        long=texts.number(row.longest_axial_diameter_mm, 0),
+        short=texts.number(row.perpendicular_diameter_mm, 0, "mm"),
     )
 
 
 def _facts(
-    row: CandidateRow, candidate: Candidate, attention: str, rano: str, words: ReportTexts
+    row: CandidateRow, candidate: Candidate, attention: str, rano: str, texts: ReportTexts
 ) -> tuple[tuple[str, str], ...]:
-    volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
+    volumes = {region.value: texts.volume(row.volume_ml[region]) for region in Region}
     if candidate.core_uncertain:
-        volumes["tc"] = words("uncertain_core", volume=volumes["tc"])
-    size = words("sizes", long=words.number(row.longest_axial_diameter_mm, 1),
-                 short=words.number(row.perpendicular_diameter_mm, 1, "mm"),
+        volumes["tc"] = texts("uncertain_core", volume=volumes["tc"])
+    size = texts("sizes", long=texts.number(row.longest_axial_diameter_mm, 1),
+                 short=texts.number(row.perpendicular_diameter_mm, 1, "mm"),
                  rano=rano)  # fmt: skip
-    x, y, z = (words.number(value, 0) for value in row.centroid_mm)
+    x, y, z = (texts.number(value, 0) for value in row.centroid_mm)
     facts = [
-        (words("f_size", measured=words.measured_part(candidate.has_enhancing)), size),
-        (words("f_volume"), words("volumes", **volumes)),
-        (words("f_centre"), words("centre", x=x, y=y, z=z)),
-        (words("f_attention"), attention),
+        (texts("f_size", measured=texts.measured_part(enhancing=candidate.has_enhancing)), size),
+        (texts("f_volume"), texts("volumes", **volumes)),
+        (texts("f_centre"), texts("centre", x=x, y=y, z=z)),
+        (texts("f_attention"), attention),
     ]
     if row.kind is not None:
-        facts.append((words("f_kind"), words.looks_like(row.kind)))
+        facts.append((texts("f_kind"), texts.looks_like(row.kind)))
     if row.apart and row.resemblance is not None:
-        facts.append((words("f_resemblance"), words.class_probabilities_text(row.resemblance)))
+        facts.append((texts("f_resemblance"), texts.class_probabilities_text(row.resemblance)))
     if row.uncertainty is not None:
-        facts.append((words("f_uncertainty"), words.uncertainty_text(row.uncertainty)))
+        facts.append((texts("f_uncertainty"), texts.uncertainty_text(row.uncertainty)))
     review = row.review
     if review.reader or review.reason:
-        name = isolated(review.reader or words("not_named"))
+        name = isolated(review.reader or texts("not_named"))
         reader_parts = [name, moment(review.time) if review.time else ""]
-        reason = f": {isolated(words.reason(review.reason))}" if review.reason else ""
+        reason = f": {isolated(texts.reason(review.reason))}" if review.reason else ""
         reader_line = ", ".join(filter(None, reader_parts)) + reason
-        facts.append((words("f_reader"), reader_line))
+        facts.append((texts("f_reader"), reader_line))
     return tuple(facts)
 
 
 def _doubts(
-    analysis: Analysis, candidate: Candidate, words: ReportTexts
+    analysis: Analysis, candidate: Candidate, texts: ReportTexts
 ) -> tuple[tuple[str, str], ...]:
     """Return the doubtful parts of a candidate's outline, largest first."""
     parts = analysis.findings.doubtful_of(candidate)
     return tuple(
-        (words("f_doubtful"), words.doubtful_part_text(part)) for part in parts[:MAX_DOUBTS]
+        (texts("f_doubtful"), texts.doubtful_part_text(part)) for part in parts[:MAX_DOUBTS]
     )
 
 
-def _deciding(candidate: Candidate, words: ReportTexts) -> str:
+def _deciding(candidate: Candidate, texts: ReportTexts) -> str:
     """Return the deciding sequence, or why there is none; empty without a comparison."""
     relevance = candidate.sequence_relevance
     if relevance is None:
         return ""
     if not shapley.deciding_text(relevance):
-        return words("adds_single")
+        return texts("adds_single")
     if shapley.is_uninformative(relevance):
-        return words("adds_equal")
+        return texts("adds_equal")
     first = shapley.deciding_sequence(relevance)
-    return words("decides_none") if first is None else words("decides", sequence=first.display_name)
+    return texts("decides_none") if first is None else texts("decides", sequence=first.display_name)
 
 
 def attention_text(
-    row: MapAgreement, map_checks: MapChecks | None, words: ReportTexts, times: float | None = None
+    row: MapAgreement, map_checks: MapChecks | None, texts: ReportTexts, times: float | None = None
 ) -> str:
     """Describe where the attention is, and why the map is unreliable, if it is.
 
     `times`, if known, is the candidate's attention in multiples of uniform attention.
     """
     if row.peak_inside is None:
-        return words("no_map")
-    parts = [words("peak_in" if row.peak_inside else "peak_out")]
+        return texts("no_map")
+    parts = [texts("peak_in" if row.peak_inside else "peak_out")]
     if row.mass_inside is not None:
         key = "mass_in" if times is None else "mass_in_nearest"
-        parts.append(words(key, percent=words.percent(row.mass_inside)))
+        parts.append(texts(key, percent=texts.percent(row.mass_inside)))
     text = ", ".join(parts)
     if times is not None:
-        amount = words.number(times, 0 if times >= 10 else 1)
-        text += f"; {words('looked_at', times=amount)}"
+        amount = texts.number(times, 0 if times >= 10 else 1)
+        text += f"; {texts('looked_at', times=amount)}"
     if map_checks is not None and map_checks.reliable is False:
-        return f"{text}; {words.verdict(map_checks)}"
-    return text if row.peak_inside else f"{text}: {words('not_reliable')}"
+        return f"{text}; {texts.verdict(map_checks)}"
+    return text if row.peak_inside else f"{text}: {texts('not_reliable')}"
 
 
 def _uniform_multiple(analysis: Analysis, number: int) -> float | None:
@@ -220,7 +220,7 @@ def _uniform_multiple(analysis: Analysis, number: int) -> float | None:
     return scale * float(attention_map.data[analysis.findings.components == number].mean())
 
 
-def bars_of(row: CandidateRow, words: ReportTexts) -> tuple[ReportBar, ...]:
+def bars_of(row: CandidateRow, texts: ReportTexts) -> tuple[ReportBar, ...]:
     """Return the bars of a candidate's sequence relevance; together they fill the width."""
     if row.sequence_relevance is None:
         return ()
@@ -229,7 +229,7 @@ def bars_of(row: CandidateRow, words: ReportTexts) -> tuple[ReportBar, ...]:
     low, high = min(0.0, *present_values, 0.0), max(0.0, *present_values, 0.0)
     value_range = (high - low) or 1.0
     alone, left_out = row.score_alone or {}, row.score_left_out or {}
-    names = {key.value: key.display_name for key in SEQUENCE_KEYS} | {"none": words("without_any")}
+    names = {key.value: key.display_name for key in SEQUENCE_KEYS} | {"none": texts("without_any")}
     return tuple(
         ReportBar(
             name,

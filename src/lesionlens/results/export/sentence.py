@@ -111,8 +111,8 @@ class Sentences:
     def __init__(
         self, result: Analysis | SavedResult, language: str = "en", template: str = ""
     ) -> None:
-        self._source, self._words = SentenceSource.of(result), load(language)
-        self._blocks = _blocks(template, self._words)
+        self._source, self._texts = SentenceSource.of(result), load(language)
+        self._blocks = _blocks(template, self._texts)
         self._fields_by_id: dict[int, dict[str, Any]] = {}
 
     def of(self, candidate: Candidate) -> str:
@@ -124,7 +124,7 @@ class Sentences:
         all_candidates = self._source.findings.candidates
         candidates = [c for c in all_candidates if not self._fields(c)["rejected"]]
         comparison = self._source.compared
-        conclusion = self._words.conclusion(
+        conclusion = self._texts.conclusion(
             candidates, rejected=[c for c in all_candidates if self._fields(c)["rejected"]]
         )
         values = {
@@ -144,8 +144,8 @@ class Sentences:
             return None
         prior_index = len(comparison.points) - 2
         if Identity.DATE in self._source.hidden:
-            return self._words("fu_examination", n=prior_index + 1)
-        return self._words.days(name_of(comparison.points, prior_index))
+            return self._texts("fu_examination", n=prior_index + 1)
+        return self._texts.days(name_of(comparison.points, prior_index))
 
     def _fields(self, candidate: Candidate) -> dict[str, Any]:
         if candidate.id not in self._fields_by_id:
@@ -153,7 +153,7 @@ class Sentences:
         return self._fields_by_id[candidate.id]
 
     def _compute_fields(self, candidate: Candidate) -> dict[str, Any]:
-        source, words = self._source, self._words
+        source, texts = self._source, self._texts
         diameters_by_region = {
             region: self._diameters(candidate, region) for region in (Region.WT, Region.ET)
         }
@@ -168,10 +168,10 @@ class Sentences:
         state = source.review.state_of(candidate.tracking_uid)
         return {
             "id": candidate.id,
-            "place": words.location_text(candidate.location),
-            "side": words.side(candidate.location),
-            "lobe": words.lobe(candidate.location),
-            "state": words.state(state),
+            "place": texts.location_text(candidate.location),
+            "side": texts.side(candidate.location),
+            "lobe": texts.lobe(candidate.location),
+            "state": texts.state(state),
             "rejected": state is ReviewState.REJECTED,
             "added": candidate.source is Source.READER,
             "apart": candidate.apart,
@@ -315,29 +315,29 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-def _environment(words: ReportTexts) -> _Environment:
+def _environment(texts: ReportTexts) -> _Environment:
     environment = _Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True,
                         lstrip_blocks=True)  # fmt: skip
     environment.filters = {name: environment.filters[name] for name in _FILTERS}
-    environment.filters |= {"mm": lambda value: words.number(value, 0), "ml": words.volume,
-                     "percent": words.signed_percent, "number": words.number,
+    environment.filters |= {"mm": lambda value: texts.number(value, 0), "ml": texts.volume,
+                     "percent": texts.signed_percent, "number": texts.number,
                      "capitalize": lambda value: capitalized(str(value))}  # fmt: skip
     environment.globals.clear()
     environment.loader = None
     return environment
 
 
-def _blocks(template: str, words: ReportTexts) -> dict[str, Template]:
+def _blocks(template: str, texts: ReportTexts) -> dict[str, Template]:
     """Return the template of each block: the site's, else the language's."""
-    return {name: _compile(template, words, name) for name in FIELDS}
+    return {name: _compile(template, texts, name) for name in FIELDS}
 
 
 @cache
-def _compile(template: str, words: ReportTexts, name: str) -> Template:
-    environment = _environment(words)
+def _compile(template: str, texts: ReportTexts, name: str) -> Template:
+    environment = _environment(texts)
     try:
         blocks = _blocks_of(template)
-        source = blocks.get(name) or words.sentence(name)
+        source = blocks.get(name) or texts.sentence(name)
         tree = environment.parse(source)
         unknown = sorted(meta.find_undeclared_variables(tree) - set(FIELDS[name]))
         if unknown:

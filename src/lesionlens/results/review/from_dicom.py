@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes, geometry
-from lesionlens.base.labels import DrawingMethod, Label, ReviewState
+from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -30,7 +32,7 @@ from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_o
 from lesionlens.results.review import report_items
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segment_candidates import (
-    components_of,
+    identified_components,
     measure_components,
     overlap_notices,
     renumbered,
@@ -74,47 +76,38 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     """
     objects, grid = find_objects(path, study), prepared.native
     segments = [] if objects.seg is None else read_segments(objects.seg, grid)
-    cavities = [s.mask for s in segments if s.cavity]
-    lesions, notices = select_lesions([s for s in segments if not s.cavity])
-    notices += identity_notices(objects, study, prepared, len(segments))
+    lesions, selection_notices = select_lesions([s for s in segments if not s.cavity])
     report = objects.report
     reported = {} if report is None else report_items.candidates_in(report)
-    components, uids = identified = components_of(lesions, grid)
-    notices += overlap_notices(lesions)
+    components = identified_components(lesions, grid)
     attention, attention_notices = attention_maps(objects.maps, grid)
-    notices += attention_notices
-    is_builtin = _is_builtin(objects)
-    unknown = unknown_parts(lesions, reported, by_lesion=is_builtin)
-    inputs = inputs_of(study)
-    identity = identity_of(study, inputs)
     omits_some = bool(attention) and report is not None and report_items.omitted_count(report) > 0
-    notices += [_NO_AGREEMENT_NOTICE] * omits_some
-    maps = {} if omits_some else attention
-    measured = measure_components(identified, reported, maps, prepared, identity, unknown)
-    listed_apart = {s.tracking_uid for s in lesions if s.listed_apart}
-    listed_apart |= {uid for uid, candidate in reported.items() if candidate.listed_apart}
-    is_own = is_builtin or (report is not None and report_items.is_builtin(report))
-    findings = with_origins(
-        measured,
-        sources_of(lesions, reported) if is_own else {},
-        drawing_methods(lesions),
-        listed_apart,
+    inputs = inputs_of(study)
+    measured = measure_components(
+        components,
+        reported,
+        {} if omits_some else attention,
+        prepared,
+        identity_of(study, inputs),
+        unknown_parts(lesions, reported, by_lesion=_is_builtin(objects.seg)),
     )
-    findings = renumbered(findings, _stored_numbers(objects, lesions, reported))
-    notices += omission_notices(report, reported, uids)
-    labels = np.where(findings.components > 0, components.labels, np.uint8(0)).astype(np.uint8)
-    run = _run(objects, inputs, tuple(notices))
+    is_own = _is_builtin(objects.seg) or _is_builtin_report(report)
+    findings = _with_statements(measured, objects, lesions, reported, is_own=is_own)
+    notices = (
+        *selection_notices,
+        *identity_notices(objects, study, prepared, len(segments)),
+        *overlap_notices(lesions),
+        *attention_notices,
+        *([_NO_AGREEMENT_NOTICE] if omits_some else []),
+        *omission_notices(report, reported, components.uids),
+    )
+    run = _run(objects, inputs, notices)
     edits = _cavity_edit(segments, run) if is_own else Review()
     analysis = Analysis(
         study=study,
         prepared=prepared,
         maps=None,
-        volumes=Volumes(
-            labels=Volume(labels, grid),
-            probability={},
-            attention={region: Volume(data, grid) for region, data in attention.items()},
-            cavity=Volume(np.logical_or.reduce(cavities), grid) if cavities else None,
-        ),
+        volumes=_volumes(segments, components.mask, findings, attention),
         findings=findings,
         run=run,
         review=_review(findings, reported, report, edits),
@@ -122,8 +115,52 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     return applied(analysis)
 
 
-def _is_builtin(objects: Objects) -> bool:
-    return objects.seg is not None and objects.seg.get("Manufacturer") == MANUFACTURER
+def _with_statements(
+    measured: Findings,
+    objects: Objects,
+    lesions: Sequence[ReadSegment],
+    reported: Mapping[str, ReportedCandidate],
+    *,
+    is_own: bool,
+) -> Findings:
+    """Restore what the objects state of each candidate: origin, number, whether listed apart.
+
+    Origins are taken from LesionLens objects only (`is_own`).
+    """
+    listed_apart = {s.tracking_uid for s in lesions if s.listed_apart}
+    listed_apart |= {uid for uid, candidate in reported.items() if candidate.listed_apart}
+    findings = with_origins(
+        measured,
+        sources_of(lesions, reported) if is_own else {},
+        drawing_methods(lesions),
+        listed_apart,
+    )
+    return renumbered(findings, _stored_numbers(objects, lesions, reported))
+
+
+def _volumes(
+    segments: Sequence[ReadSegment],
+    component_mask: ComponentMask,
+    findings: Findings,
+    attention: Mapping[Region, NDArray[np.float32]],
+) -> Volumes:
+    """Collect the volumes in the objects, on the native grid."""
+    grid, cavities = component_mask.grid, [s.mask for s in segments if s.cavity]
+    labels = np.where(findings.components > 0, component_mask.labels, np.uint8(0)).astype(np.uint8)
+    return Volumes(
+        labels=Volume(labels, grid),
+        probability={},
+        attention={region: Volume(data, grid) for region, data in attention.items()},
+        cavity=Volume(np.logical_or.reduce(cavities), grid) if cavities else None,
+    )
+
+
+def _is_builtin_report(report: Dataset | None) -> bool:
+    return report is not None and report_items.is_builtin(report)
+
+
+def _is_builtin(seg: Dataset | None) -> bool:
+    return seg is not None and seg.get("Manufacturer") == MANUFACTURER
 
 
 def _stored_numbers(
@@ -131,12 +168,12 @@ def _stored_numbers(
 ) -> dict[str, int]:
     """Return the number of each tracking UID in LesionLens objects."""
     numbers: dict[str, int] = {}
-    if _is_builtin(objects):
+    if _is_builtin(objects.seg):
         for segment in segments:
             match = _NUMBER.match(segment.label)
             if match is not None and segment.tracking_uid is not None:
                 numbers[segment.tracking_uid] = int(match[1])
-    if objects.report is not None and report_items.is_builtin(objects.report):
+    if _is_builtin_report(objects.report):
         numbers |= {uid: c.number for uid, c in reported.items() if c.number is not None}
     return numbers
 
@@ -195,7 +232,9 @@ def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
     i, j, k = (int(side.start) for side in box)
     labels = np.where(mask[box], np.uint8(Label.CAVITY), np.uint8(0))
     outline = Outline(CAVITY, (i, j, k), labels)
-    event = ReviewEvent(CAVITY, ReviewState.EDITED, None, run.started, outline=outline.sha256)
+    event = ReviewEvent(
+        CAVITY, ReviewState.EDITED, reader=None, time=run.started, outline=outline.sha256
+    )
     return Review((event,), {outline.sha256: outline})
 
 
@@ -214,9 +253,9 @@ def _review(
                 ReviewEvent(
                     candidate.tracking_uid,
                     statement.state,
-                    statement.reader,
-                    statement.time,
-                    statement.reason,
+                    reader=statement.reader,
+                    time=statement.time,
+                    reason=statement.reason,
                     diameters=statement.diameters,
                 )
             )

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.evaluation.cases import convention_in_name
 from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import NO_T1C, Context, Evidence, describe
+from lesionlens.analysis.findings.candidates import NO_T1C, Evidence, StudyContext, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
@@ -181,8 +181,8 @@ def _measure_components(
     findings = describe(
         components,
         Evidence([None] * components.count),
-        Context(
-            whole_tumour=None,
+        StudyContext(
+            whole_tumour_probability=None,
             head=head,
             has_t1c=has_parts and prepared.has_t1c,
             identity=identity,

@@ -38,7 +38,7 @@ def new_tracking_uid() -> str:
     return f"2.25.{uuid4().int}"
 
 
-_UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, None, "")
+_UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, reader=None, time="")
 
 
 def _unknown_outlines() -> None:
@@ -193,7 +193,15 @@ class ReviewLog:
     ) -> None:
         """Append an act that ends a signature."""
         state, trimmed = ReviewState.UNREVIEWED, reason.strip()
-        event = ReviewEvent(WHOLE_STUDY, state, reader, now(), trimmed, act, response=response)
+        event = ReviewEvent(
+            WHOLE_STUDY,
+            state,
+            reader=reader,
+            time=now(),
+            reason=trimmed,
+            act=act,
+            response=response,
+        )
         self._events.append(event)
 
     def decide(
@@ -219,9 +227,9 @@ class ReviewLog:
         event = ReviewEvent(
             tracking_uid,
             ReviewState(state),
-            reader,
-            now(),
-            reason,
+            reader=reader,
+            time=now(),
+            reason=reason,
             outline=digest,
             prompts=prompts,
             diameters=self.review.diameters_of(tracking_uid),
@@ -239,7 +247,7 @@ class ReviewLog:
         previous = self.review.of(tracking_uid) or _UNDECIDED
         self._append(
             ReviewEvent(
-                tracking_uid, previous.state, reader, now(), previous.reason,
+                tracking_uid, previous.state, reader=reader, time=now(), reason=previous.reason,
                 outline=previous.outline, diameters=ends, seen=previous.seen,
             )
         )  # fmt: skip
@@ -261,9 +269,9 @@ class ReviewLog:
         event = ReviewEvent(
             outline.tracking_uid,
             ReviewState.ACCEPTED,
-            reader,
-            now(),
-            reason,
+            reader=reader,
+            time=now(),
+            reason=reason,
             outline=outline.sha256,
             added=drawn,
             prompts=prompts,
@@ -302,10 +310,17 @@ class ReviewLog:
         previous = next(earlier_events, _UNDECIDED)
         self._events.append(
             ReviewEvent(
-                undone.tracking_uid, previous.state, reader, now(), previous.reason, ReviewAct.UNDO,
-                previous.outline, diameters=previous.diameters, seen=previous.seen,
+                undone.tracking_uid,
+                previous.state,
+                reader=reader,
+                time=now(),
+                reason=previous.reason,
+                act=ReviewAct.UNDO,
+                outline=previous.outline,
+                diameters=previous.diameters,
+                seen=previous.seen,
             )
-        )  # fmt: skip
+        )
         return undone
 
     def redo(self, *, reader: str | None = None) -> None:

@@ -88,10 +88,11 @@ def latest_result_before(
             matches.append((examination, result))
         doubtful_count += bool(compared.conflicts) and PatientField.ID in compared.agreeing
     if not matches:
+        found = "no earlier result of this patient there"
+        if doubtful_count:
+            found += f", only {doubtful_count} with this patient ID and another identity"
         raise UnusableInputError(
-            found="no earlier result of this patient there"
-            + f", only {doubtful_count} with this patient ID and another identity"
-            * bool(doubtful_count),
+            found=found,
             expected="one with the same patient ID (or BIDS subject), no contradicting name, "
             "birth date or sex, and an earlier day",
             next_step="Name the prior result or study itself: --prior RESULT_DIR",

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -143,30 +143,22 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     run = read_run_file(folder)
     notices = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
     original = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
-    content, candidates, components, labels, cavity = _read_outlines(folder, original)
-    tracking_uids = {candidate.tracking_uid for candidate in candidates}
+    outlines = _read_outlines(folder, original)
+    content = outlines.content
+    tracking_uids = {candidate.tracking_uid for candidate in outlines.candidates}
     return SavedResult(
         findings=Findings(
-            candidates=candidates,
-            components=components,
+            candidates=outlines.candidates,
+            components=outlines.components,
             quality=content.quality,
             conclusion=content.conclusion,
             notices=_warnings_of(content),
             considered=_considered(folder),
             doubtful=content.doubtful,
         ),
-        volumes=Volumes(
-            labels=labels,
-            probability=_regions(folder, "probability"),
-            attention=_regions(folder, "attention"),
-            uncertainty=_optional(folder / "uncertainty.nii.gz"),
-            evidence=_evidence(folder),
-            doubtful=_optional(folder / original / DOUBTFUL, np.uint16)
-            or _optional(folder / DOUBTFUL, np.uint16),
-            cavity=cavity,
-        )
+        volumes=_volumes(folder, original, outlines)
         if maps
-        else Volumes(labels, {}, {}, cavity=cavity),
+        else Volumes(outlines.labels, {}, {}, cavity=outlines.cavity),
         review=store.load(folder, lambda review: check_review(review, run, tracking_uids)),
         run=_run(run, tracking_uids, notices, sent_documents(folder)),
         reference=content.reference,
@@ -190,23 +182,36 @@ def read_reviewed(folder: Path) -> SavedResult:
     saved = read_result(folder)
     if not (folder / ORIGINAL).is_dir():
         return saved
-    content, candidates, components, labels, cavity = _read_outlines(folder)
+    edited = _read_outlines(folder)
     findings = replace(
         saved.findings,
-        candidates=candidates,
-        components=components,
-        conclusion=content.conclusion,
-        doubtful=content.doubtful,
+        candidates=edited.candidates,
+        components=edited.components,
+        conclusion=edited.content.conclusion,
+        doubtful=edited.content.doubtful,
     )
-    doubtful = _optional(folder / DOUBTFUL, np.uint16)
-    volumes = replace(saved.volumes, labels=labels, cavity=cavity, doubtful=doubtful)
+    volumes = replace(
+        saved.volumes,
+        labels=edited.labels,
+        cavity=edited.cavity,
+        doubtful=_optional(folder / DOUBTFUL, np.uint16),
+    )
     return replace(saved, findings=findings, volumes=volumes)
 
 
-def _read_outlines(
-    folder: Path, subfolder: str = ""
-) -> tuple[FindingsFile, tuple[Candidate, ...], NDArray[np.int32], Volume, Volume | None]:
-    """Read findings.json, its candidates, their ids by voxel, labels and cavity, all checked."""
+class _Outlines(NamedTuple):
+    """The candidates of a result and their voxels on the native grid, checked."""
+
+    content: FindingsFile
+    candidates: tuple[Candidate, ...]
+    components: NDArray[np.int32]
+    """(I, J, K) int32: id of the candidate at each voxel."""
+    labels: Volume
+    cavity: Volume | None
+
+
+def _read_outlines(folder: Path, subfolder: str = "") -> _Outlines:
+    """Read findings.json, labels and ids of a result, or of the network's own in a subfolder."""
     content = _model(folder / subfolder / "findings.json", FindingsFile)
     labels, cavity_volume = without_cavity(
         _volume(folder / subfolder / "segmentation.nii.gz", np.uint8)
@@ -215,7 +220,21 @@ def _read_outlines(
     ids = _volume(folder / subfolder / "candidates.nii.gz", np.int32)
     candidates = tuple(row.candidate for row in content.candidates)
     check_measures(candidates, ids, labels, subfolder)
-    return content, candidates, ids.data, labels, cavity
+    return _Outlines(content, candidates, ids.data, labels, cavity)
+
+
+def _volumes(folder: Path, subfolder: str, outlines: _Outlines) -> Volumes:
+    """Read the maps; the network's doubtful parts lie in the subfolder if outlines were edited."""
+    return Volumes(
+        labels=outlines.labels,
+        probability=_regions(folder, "probability"),
+        attention=_regions(folder, "attention"),
+        uncertainty=_optional(folder / "uncertainty.nii.gz"),
+        evidence=_evidence(folder),
+        doubtful=_optional(folder / subfolder / DOUBTFUL, np.uint16)
+        or _optional(folder / DOUBTFUL, np.uint16),
+        cavity=outlines.cavity,
+    )
 
 
 def read_run(folder: Path) -> RunInfo:
@@ -427,12 +446,12 @@ def _run(
     warnings = (w for w in run.warnings if w not in left_out and not is_of_edits(w))
     return RunInfo(
         engine=EngineInfo(
-            run.engine,
-            run.engine_version,
-            run.weights_sha256,
-            frozenset({Capability.SEGMENT}),
-            run.device,
-            run.calibrated,
+            name=run.engine,
+            version=run.engine_version,
+            weights_sha256=run.weights_sha256,
+            capabilities=frozenset({Capability.SEGMENT}),
+            device=run.device,
+            calibrated=run.calibrated,
             precision=run.precision,
             threads=run.threads,
         ),

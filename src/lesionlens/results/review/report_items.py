@@ -73,9 +73,9 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
             return ReviewEvent(
                 WHOLE_STUDY,
                 ReviewState.ACCEPTED,
-                None if reader is None else str(reader.PersonName),
-                "" if time is None else utc(str(time.DateTime)),
-                str(children[codes.REVIEW_SIGNED.value].TextValue),
+                reader=None if reader is None else str(reader.PersonName),
+                time="" if time is None else utc(str(time.DateTime)),
+                reason=str(children[codes.REVIEW_SIGNED.value].TextValue),
             )
     return None
 

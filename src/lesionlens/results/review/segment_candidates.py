@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import Context, Evidence, describe
+from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.geometry import TOUCHING
@@ -67,18 +68,17 @@ def overlap_notices(segments: list[ReadSegment]) -> list[str]:
     return notices
 
 
-def components_of(
-    segments: list[ReadSegment], grid: Grid
-) -> tuple[ComponentMask, list[str | None]]:
-    """Group segments into candidates: by tracking UID, else by connectivity.
+class IdentifiedComponents(NamedTuple):
+    """The components of read segments."""
 
-    Returns
-    -------
-    components : ComponentMask
-        On the grid of the segments.
-    uids : list of str or None
-        Tracking UID of each component, the first one's first; None if it has none.
-    """
+    mask: ComponentMask
+    """On the grid of the segments."""
+    uids: list[str | None]
+    """Tracking UID of each component, the first one's first; None if it has none."""
+
+
+def identified_components(segments: list[ReadSegment], grid: Grid) -> IdentifiedComponents:
+    """Group segments into candidates: by tracking UID, else by connectivity."""
     labels = np.zeros(grid.shape, np.uint8)
     for segment in sorted(segments, key=lambda s: s.part):
         labels[segment.mask] = segment.part.label
@@ -92,7 +92,7 @@ def components_of(
             numbered, count = ndimage.label(mask, structure=TOUCHING)
         components = np.where(numbered > 0, numbered + len(uids), components).astype(np.int32)
         uids += [uid] * count
-    return ComponentMask(labels, components, len(uids), grid), uids
+    return IdentifiedComponents(ComponentMask(labels, components, len(uids), grid), uids)
 
 
 def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[ReadSegment]]]:
@@ -111,7 +111,7 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
 
 
 def measure_components(
-    identified: tuple[ComponentMask, list[str | None]],
+    components: IdentifiedComponents,
     reported: Mapping[str, ReportedCandidate],
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
@@ -124,8 +124,8 @@ def measure_components(
 
     Parameters
     ----------
-    identified : tuple
-        From `components_of`.
+    components : IdentifiedComponents
+        From `identified_components`.
     reported : mapping
         What the report states on each tracking UID.
     attention : mapping of Region to (I, J, K) float32
@@ -133,29 +133,28 @@ def measure_components(
     unknown_by_uid : mapping
         Parts that the segments of a tracking UID cannot state.
     """
-    components, uids = identified
     statements = [
         ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
-        for uid in uids
+        for uid in components.uids
     ]
-    context = Context(
-        whole_tumour=None,
+    study_context = StudyContext(
+        whole_tumour_probability=None,
         head=anatomy.head_of(prepared),
         has_t1c=prepared.has_t1c,
         identity=f"from DICOM|{identity}",
         quality=prepared.quality,
     )
     evidence = Evidence([s.score for s in statements], attention=attention.get(Region.WT))
-    findings = describe(components, evidence, context)
+    findings = describe(components.mask, evidence, study_context)
     candidates, unknown = [], {}
     for candidate in findings.candidates:
         first_voxel = np.unravel_index(
             int(np.argmax(findings.components == candidate.id)), findings.components.shape
         )
-        uid = uids[int(components.components[first_voxel]) - 1]
+        uid = components.uids[int(components.mask.components[first_voxel]) - 1]
         candidates.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
         unknown[candidate.id] = unknown_by_uid[uid]
-    with_kind = with_kinds(candidates, findings.components, prepared, context.head)
+    with_kind = with_kinds(candidates, findings.components, prepared, study_context.head)
     return as_stored(without_parts(replace(findings, candidates=with_kind), unknown))
 
 

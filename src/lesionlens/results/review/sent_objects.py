@@ -166,7 +166,7 @@ def _read_whole(path: Path) -> Dataset:
 
 def _damaged_error(path: Path) -> ReadError:
     return ReadError(
-        found=f"{path.name!r}, which cannot be read whole",
+        found=f"{path.name!r}, which cannot be read completely",
         expected="a DICOM object as it was sent",
         next_step="Fetch the study with its results again, or analyse it",
     )

@@ -98,7 +98,7 @@ class _Pool:
             self._assign_jobs()
             ready = wait([worker.outcomes for worker in self._workers], POLL_S)
             for worker in [w for w in self._workers if w.outcomes in ready]:
-                yield from self._receive(worker, stop_time is not None)
+                yield from self._receive(worker, stopping=stop_time is not None)
 
     def end(self) -> None:
         """End all processes: by closing their pipes, then by a signal."""
@@ -156,7 +156,7 @@ class _Pool:
         self._retries.clear()
         yield from (_stopped_outcome(job, "not started") for job in unstarted)
 
-    def _receive(self, worker: _Worker, stopping: bool) -> Iterator[StudyOutcome]:
+    def _receive(self, worker: _Worker, *, stopping: bool) -> Iterator[StudyOutcome]:
         job = worker.job
         try:
             outcome = worker.outcomes.recv()

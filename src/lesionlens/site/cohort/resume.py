@@ -126,7 +126,7 @@ def locked_folder(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
     BusyFolderError
         Another batch or analysis ahead is running there.
     ResourceError
-        The folder cannot be written, or its disk locks no files.
+        The folder cannot be written, or its disk supports no file locks.
     """
     connection = open_database(out, LOCK, 0.0)
     try:

@@ -232,8 +232,8 @@ def _watch(assoc: Any, stop: Cancel, finished: threading.Event) -> None:
 def _reserve_responses(assoc: Any) -> None:
     """Reserve every incoming message for the request that waits for it.
 
-    pynetdicom's own thread polls for requests of the peer and is paused during ours. If it is
-    preempted between checking the pause and reading the queue, it reads our response and discards
+    pynetdicom's own thread polls for requests of the peer and is paused during local ones. If it is
+    preempted between checking the pause and reading the queue, it reads the response and discards
     it. A called peer sends no such requests, so that thread's polls return nothing.
     """
     get_message = assoc.dimse.get_msg
@@ -271,7 +271,7 @@ def _disable_delays(event: Any) -> None:
 WITHOUT_DELAYS = [
     (kind, _disable_delays) for kind in (evt.EVT_CONN_OPEN, evt.EVT_DATA_SENT, evt.EVT_DATA_RECV)
 ]
-"""Handlers for any association, ours or the peer's."""
+"""Handlers for any association, local or the peer's."""
 
 
 def raise_if_stopped(stop: Cancel, stage: str) -> None:

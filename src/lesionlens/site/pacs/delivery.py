@@ -173,7 +173,7 @@ class Ledger:
             )
         return Delivery(tuple(stored), self._n_present, refused, self._unlisted, notices)
 
-    def incomplete_error(self, error: UnreachableError, is_listed: bool) -> ResourceError:
+    def incomplete_error(self, error: UnreachableError, *, is_listed: bool) -> ResourceError:
         """Return the error of a failed delivery, with the number of stored files."""
         count_text = f"it has {self.count}" if is_listed else f"it confirmed {self.count}"
         return ResourceError(
@@ -232,7 +232,7 @@ def deliver(
             if not ledger.remaining:
                 break
             if wait_s is None:
-                raise ledger.incomplete_error(error, is_listed) from error
+                raise ledger.incomplete_error(error, is_listed=is_listed) from error
             context.pause("sending", min(error.wait_s or wait_s, MAX_WAIT_S))
     if ledger.record_unlisted(list_objects):  # some archives list a moment later
         context.pause("sending", WAITS_S[0])

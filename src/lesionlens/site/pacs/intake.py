@@ -201,7 +201,7 @@ class Pacs(ABC):
             The archive does not respond, or stopped responding; the message counts stored files.
         """
         items = read_outgoing(files)
-        notices = self._settle_patients(items, same_patient, context)
+        notices = self._settle_patients(items, context, confirmed=same_patient)
         ledger = Ledger(items, context, notices)
         try:
             return deliver(
@@ -216,7 +216,7 @@ class Pacs(ABC):
             raise
 
     def _settle_patients(
-        self, items: Sequence[Outgoing], confirmed: bool, context: RunContext
+        self, items: Sequence[Outgoing], context: RunContext, *, confirmed: bool
     ) -> tuple[str, ...]:
         """Refuse files of one study that differ in the patient, among them or in the archive."""
         patients_by_study: dict[str, set[Patient]] = {}

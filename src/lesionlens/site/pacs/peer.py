@@ -32,7 +32,7 @@ class Retrieval(StrEnum):
     GET = "get"
     """C-GET: over the same connection."""
     MOVE = "move"
-    """C-MOVE: the archive opens a connection to us."""
+    """C-MOVE: the archive opens a connection to this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Access:
     ca: Path | None = None
     """PEM file of CA certificates to trust instead of the system's."""
     certificate: Path | None = None
-    """PEM file with our certificate and key, if the archive requires one."""
+    """PEM file with the local certificate and key, if the archive requires one."""
     title: str = OWN_TITLE
     """Local AE title (DIMSE), 1 to 16 characters."""
     port: int = OWN_PORT
@@ -160,9 +160,8 @@ def check_address(address: str) -> str:
             "without a backslash"
         )
     if not parts.hostname or not (is_web or parts.scheme in DIMSE):
-        raise _address_error(
-            f"an address of another kind{f': {parts.scheme}' * bool(parts.scheme)}"
-        )
+        scheme = f": {parts.scheme}" if parts.scheme else ""
+        raise _address_error(f"an address of another kind{scheme}")
     return parts.scheme
 
 

@@ -1,4 +1,4 @@
-"""Fetch a study by DIMSE: C-GET, or C-MOVE to our own storage provider."""
+"""Fetch a study by DIMSE: C-GET, or C-MOVE to a local storage provider."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> 
 
 
 def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> None:
-    """Fetch by C-MOVE: the archive connects to us."""
+    """Fetch by C-MOVE: the archive connects to this machine."""
     stop = _cancelled_or_refused(context, intake)
     with (
         _storage_provider(peer, intake),

@@ -1,4 +1,4 @@
-"""TLS contexts: trusted certificates and our own certificate."""
+"""TLS contexts: trusted certificates and the local one."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ class WebPacs(Pacs):
 class _Session(Session):
     @override
     def send(self, request: PreparedRequest, **options: Any) -> Response:
-        """Limit the response size; keep wildcards and our certificates unchanged.
+        """Limit the response size; keep wildcards and the chosen certificates unchanged.
 
         A proxy of the environment is used for https to other machines only: it would read
         everything else, passwords too.

@@ -356,7 +356,9 @@ class ReadSession:
         **fields: Any,
     ) -> ReviewEvent:
         reader = self.key.reader or None
-        return ReviewEvent(uid, state, reader, now(), act=act, phase=self.phase, **fields)
+        return ReviewEvent(
+            uid, state, reader=reader, time=now(), act=act, phase=self.phase, **fields
+        )
 
     def _refuse_signed(self) -> None:
         if self.is_signed:

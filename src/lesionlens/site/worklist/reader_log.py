@@ -286,8 +286,8 @@ class ReaderLog:
                 event = ReviewEvent(
                     WHOLE_STUDY,
                     ReviewState.UNREVIEWED,
-                    key.reader or None,
-                    now(),
+                    reader=key.reader or None,
+                    time=now(),
                     act=ReviewAct.BEGIN,
                 )
                 self.database.add_acts(study_key, [event])

@@ -61,7 +61,8 @@ class ReaderStudyTables:
         """
         arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
         n_complete = sum(count for _, count in self.complete)
-        return f"{n_complete} of {self.n_reads} reads complete" + (f": {arms}" * bool(arms))
+        text = f"{n_complete} of {self.n_reads} reads complete"
+        return f"{text}: {arms}" if arms else text
 
 
 def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> ReaderStudyTables:

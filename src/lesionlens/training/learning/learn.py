@@ -261,11 +261,13 @@ class _WeightsScores:
 
 @dataclass(frozen=True, slots=True)
 class _ComparedScores:
-    """Scores of the initial (`before`) and the proposed weights (`after`) on the same cases."""
+    """Scores of two sets of weights on the same cases."""
 
     reviews: Sequence[SignedReview]
     before: _WeightsScores
+    """Of the initial weights."""
     after: _WeightsScores
+    """Of the proposed weights."""
 
 
 def _score_both(

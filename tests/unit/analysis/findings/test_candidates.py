@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import anatomy, pointing_game
-from lesionlens.analysis.findings.candidates import Context, Evidence, describe, tracking_uids
+from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe, tracking_uids
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     components_of,
@@ -48,7 +48,7 @@ def drawn(*lesions):
 def context_of(probability, has_t1c=True, identity="study"):
     brain = np.ones(SHAPE, bool)
     head = anatomy.find_head(brain, make_grid())
-    return Context(probability[Region.WT], head, has_t1c, identity)
+    return StudyContext(probability[Region.WT], head, has_t1c, identity)
 
 
 def found_in(probability, scores=None, **kwargs):
@@ -206,7 +206,7 @@ def test_storage_order_changes_nothing_in_millimetres(order):
         scores = [float(len(part.points_mm())) for part in components_of(marked)]
         head = anatomy.find_head(np.ones(SHAPE, bool), grid)
         return describe(
-            marked, Evidence(scores), Context(maps[Region.WT], head, True, "study")
+            marked, Evidence(scores), StudyContext(maps[Region.WT], head, True, "study")
         ).candidates
 
     for want, got in zip(candidates(probability, grid), candidates(turned, other), strict=True):

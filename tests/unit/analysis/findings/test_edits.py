@@ -259,7 +259,7 @@ def test_figures_of_a_redrawn_outline_are_those_of_the_files(analysis):
 
 def test_no_place_is_named_where_the_brain_is_not_outlined(analysis):
     candidate, shown = nearest(analysis, FIRST)
-    whole_head = PreparationStep(StepName.BRAIN, None, False, "Skipped on request.")
+    whole_head = PreparationStep(StepName.BRAIN, None, done=False, message="Skipped on request.")
     prepared = replace(analysis.prepared, steps=(*analysis.prepared.steps, whole_head))
     drawn = shown.copy()
     drawn[: shown.shape[0] // 3] = 0

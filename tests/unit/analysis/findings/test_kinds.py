@@ -104,7 +104,7 @@ def test_only_those_that_are_asked_for_are_measured(analysis):
 
 
 def test_without_a_brain_mask_there_is_no_kind(analysis):
-    step = PreparationStep(StepName.BRAIN, None, False, "not found")
+    step = PreparationStep(StepName.BRAIN, None, done=False, message="not found")
     whole = replace(analysis.prepared, steps=(step,))
     findings = analysis.findings
     named = with_kinds(findings.candidates, findings.components, whole, head_of(whole))

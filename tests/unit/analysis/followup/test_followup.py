@@ -49,7 +49,7 @@ from lesionlens.base.records.response import (
 )
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
-from lesionlens.cli.prior import table_of
+from lesionlens.cli.comparison import table_of
 from lesionlens.cli.response import response as command
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration

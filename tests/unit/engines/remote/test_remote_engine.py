@@ -135,7 +135,7 @@ def test_nothing_outside_the_brain_and_no_uid_travels(study):
 
 
 def test_a_head_without_a_known_brain_stays_here(remote, study):
-    step = PreparationStep(StepName.BRAIN, None, False, "no brain found")
+    step = PreparationStep(StepName.BRAIN, None, done=False, message="no brain found")
     with pytest.raises(UnusableInputError, match="leave this machine"):
         predict(remote, replace(study, steps=(step,)))
 

@@ -155,7 +155,7 @@ def test_hostile_texts_stay_texts(make):
     findings = replace(
         analysis.findings,
         candidates=(first, *analysis.findings.candidates[1:]),
-        quality=(QualityCheck(HOSTILE, False, HOSTILE),),
+        quality=(QualityCheck(HOSTILE, passed=False, message=HOSTILE),),
     )
     run = replace(analysis.run, device=HOSTILE, inputs=((HOSTILE, "0" * 64),))
     hostile = replace(analysis, study=study, findings=findings, run=run, review=Review((event,)))
@@ -478,7 +478,7 @@ def test_a_direction_override_in_a_notice_does_not_reverse_the_report(make):
 
 def test_hidden_files_are_not_named_by_warnings_either(make):
     analysis = make(sequences=ALL)
-    check = QualityCheck("spacing", False, "'Miller_t1c.nii.gz' has thick slices")
+    check = QualityCheck("spacing", passed=False, message="'Miller_t1c.nii.gz' has thick slices")
     series = dict(analysis.study.series)
     one = series[MrSequence.T1C]
     series[MrSequence.T1C] = replace(
@@ -564,11 +564,11 @@ def test_german_has_every_string_and_no_english_one(make):
 
 def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(make):
     analysis = make(sequences=(MrSequence.FLAIR,))
-    noisy = QualityCheck("noise", False, "Low signal to noise: FLAIR 6.")
+    noisy = QualityCheck("noise", passed=False, message="Low signal to noise: FLAIR 6.")
     aside = 'Series "T2 and 1.5 mm" was set aside: only 2 slice(s): not a volume.'
     findings = replace(analysis.findings, quality=(quality.missing(analysis.study.series), noisy))
     stripped = PreparationStep(
-        StepName.BRAIN, None, False, "Already skull-stripped: its outline was used."
+        StepName.BRAIN, None, done=False, message="Already skull-stripped: its outline was used."
     )
     prepared = replace(analysis.prepared, steps=(stripped,))
     flair = replace(analysis.study.series[MrSequence.FLAIR], detected_by="part of the file name")

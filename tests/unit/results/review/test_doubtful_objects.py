@@ -278,5 +278,5 @@ def test_an_object_with_a_damaged_header_is_named(head, tmp_path, name, keyword)
     if keyword == "SOPInstanceUID":  # it has another name then
         damaged = data[: at - 4] + b"\x08\x00\x17\x00" + data[at:]
     path.write_bytes(damaged)
-    with pytest.raises(ReadError, match=f"{name}.dcm', which cannot be read whole"):
+    with pytest.raises(ReadError, match=f"{name}.dcm', which cannot be read completely"):
         from_dicom(tmp_path / "dicom", head.study, head.prepared)

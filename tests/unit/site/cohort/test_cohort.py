@@ -299,7 +299,10 @@ def test_a_disk_that_locks_no_files_is_no_other_batch(quick, studies, tmp_path, 
 
     monkeypatch.setattr(fcntl, "lockf", refuse)
     out = tmp_path / "out"
-    with locked_folder(out), pytest.raises(ResourceError, match="a disk that locks no files"):
+    with (
+        locked_folder(out),
+        pytest.raises(ResourceError, match="a disk that supports no file locks"),
+    ):
         run_cohort(Cohort(studies, out), CPU, HERE)
 
 

@@ -644,8 +644,10 @@ def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_bef
 ):
     scorer, held, side = scoring
     run = held_out.read_run_file(scorer.results / "b")
-    bias = PreparationStep(StepName.BIAS, None, True, "", on_request=True)
-    brain = PreparationStep(StepName.BRAIN, None, True, "hd-bet: 1300 ml.", on_request=True)
+    bias = PreparationStep(StepName.BIAS, None, done=True, message="", on_request=True)
+    brain = PreparationStep(
+        StepName.BRAIN, None, done=True, message="hd-bet: 1300 ml.", on_request=True
+    )
     change = {
         "precision": {"precision": "bfloat16"},
         "bias": {"preparation": (bias,)},

@@ -109,7 +109,7 @@ class NnUNetEngine:
         spacing = [float(edge) for edge in prepared.working.spacing_mm[::-1]]
         with interruptible(self._predictor.network, STAGE, context), _quiet():
             _, probability = self._predictor.predict_single_npy_array(
-                image, {"spacing": spacing}, None, None, True
+                image, {"spacing": spacing}, save_or_return_probabilities=True
             )
         channels = _from_itk(probability)
         cavity = None if self._cavity is None else channels[self._cavity].clip(0, 1)

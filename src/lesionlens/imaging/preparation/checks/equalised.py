@@ -45,9 +45,10 @@ def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qua
         return None
     return QualityCheck(
         "intensities",
-        False,
-        f"All intensities are equally frequent in {joined_with_and(bad)}, as after histogram "
-        "equalisation: enhancement and oedema may be missed. Use the scan as it was acquired.",
+        passed=False,
+        message=f"All intensities are equally frequent in {joined_with_and(bad)}, as after "
+        "histogram equalisation: enhancement and oedema may be missed. Use the scan as it was "
+        "acquired.",
     )
 
 

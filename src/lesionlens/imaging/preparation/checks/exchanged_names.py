@@ -80,23 +80,25 @@ def check(
             f"{listed(pair)} show the same detail: one seems to be a processed copy of the "
             f"other. Check that each is a separate scan before you trust any result."
         )
-        return QualityCheck("names", False, message)
+        return QualityCheck("names", passed=False, message=message)
     return _check_of(judge(channels, brain, grid))
 
 
 def _check_of(result: NameVerdict | None) -> QualityCheck:
     """Return the check that states a verdict; None if too little is visible."""
     if result is None:
-        return QualityCheck("names", True, TOO_LITTLE_VISIBLE, undecided=True)
+        return QualityCheck("names", passed=True, message=TOO_LITTLE_VISIBLE, undecided=True)
     if result.exchanged:
-        return QualityCheck("names", False, exchange_notice(result.exchanged))
+        return QualityCheck("names", passed=False, message=exchange_notice(result.exchanged))
     if result.undecided:
         message = (
             "The images neither confirm nor contradict the names of "
             f"{listed(result.undecided)}. Make sure that they are right."
         )
-        return QualityCheck("names", True, message, undecided=True)
-    return QualityCheck("names", True, "Each image looks like the sequence that it is named after.")
+        return QualityCheck("names", passed=True, message=message, undecided=True)
+    return QualityCheck(
+        "names", passed=True, message="Each image looks like the sequence that it is named after."
+    )
 
 
 TOO_LITTLE_VISIBLE = (

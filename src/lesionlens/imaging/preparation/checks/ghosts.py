@@ -35,12 +35,12 @@ def check(volumes: Mapping[MrSequence, tuple[Floats, Grid]]) -> QualityCheck:
     strengths = {s: ghost_strength(values) for s, (values, _) in volumes.items()}
     bad = [s.display_name for s, strength in strengths.items() if strength > GHOST]
     if not bad:
-        return QualityCheck("ghosts", True, "No sequence shows ghosts of the head.")
+        return QualityCheck("ghosts", passed=True, message="No sequence shows ghosts of the head.")
     return QualityCheck(
         "ghosts",
-        False,
-        f"Ghosts in {', '.join(bad)}: the head appears again, weaker and shifted, as after flow, "
-        f"motion or interference. Candidates may be such copies: compare the sequences.",
+        passed=False,
+        message=f"Ghosts in {', '.join(bad)}: the head appears again, weaker and shifted, as after "
+        f"flow, motion or interference. Candidates may be such copies: compare the sequences.",
     )
 
 

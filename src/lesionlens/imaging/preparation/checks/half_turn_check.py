@@ -58,8 +58,8 @@ def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
         return None
     return QualityCheck(
         "orientation",
-        False,
-        f"The head seems to lie half a turn away from what the headers say ({_TURNS[best]} "
+        passed=False,
+        message=f"The head seems to lie half a turn away from what the headers say ({_TURNS[best]} "
         f"exchanged), as after saving with an arbitrary affine. Check the sides before you rely "
         f"on them.",
     )

@@ -77,13 +77,13 @@ def sides(
         message = (
             f"Left and right agree between the sequences (change of fit if mirrored: {listed})."
         )
-        return QualityCheck("sides", True, message)
+        return QualityCheck("sides", passed=True, message=message)
     most_swapped = 2 * len(swapped) > len(order)
     names = ", ".join(s.display_name for s in order if (s in swapped) is not most_swapped)
     return QualityCheck(
         "sides",
-        False,
-        f"{names} seems mirrored, left and right swapped, relative to the other sequences "
+        passed=False,
+        message=f"{names} seems mirrored, left and right swapped, relative to the other sequences "
         f"(change of fit if mirrored, with {reference.display_name}: {listed}). Check the sides "
         f"before you rely on them.",
     )

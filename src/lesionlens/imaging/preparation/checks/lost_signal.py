@@ -181,14 +181,14 @@ def check(
         if cut is not None:
             cuts[sequence] = cut
     if not cuts:
-        return QualityCheck("signal", True, "No part of a sequence is blank.")
+        return QualityCheck("signal", passed=True, message="No part of a sequence is blank.")
     listed = ", ".join(
         f"{s.display_name} ({cut.missing_side} side, {cut.area_cm2:.0f} cm2)"
         for s, cut in cuts.items()
     )
     return QualityCheck(
         "signal",
-        False,
-        f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies beyond "
-        f"it was not imaged and not analysed.",
+        passed=False,
+        message=f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "
+        f"beyond it was not imaged and not analysed.",
     )

@@ -51,10 +51,10 @@ def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qua
         return None
     return QualityCheck(
         "saturation",
-        False,
-        f"Bright tissue continues at the dark end in {joined_with_and(bad)}, as when intensities "
-        "overflow the number type of a file: enhancement and oedema may be missed. Convert the "
-        "scan again.",
+        passed=False,
+        message=f"Bright tissue continues at the dark end in {joined_with_and(bad)}, as when "
+        "intensities overflow the number type of a file: enhancement and oedema may be missed. "
+        "Convert the scan again.",
     )
 
 

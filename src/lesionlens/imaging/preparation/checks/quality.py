@@ -58,10 +58,10 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     """Check which sequences are missing; the message states the consequence."""
     absent = [s for s in COST_WITHOUT if s not in series]
     if not absent:
-        return QualityCheck("missing", True, "All four sequences are present.")
+        return QualityCheck("missing", passed=True, message="All four sequences are present.")
     names = ", ".join(s.display_name for s in absent)
     costs = " ".join(COST_WITHOUT[s] for s in absent)
-    return QualityCheck("missing", False, f"This study lacks {names}. {costs}")
+    return QualityCheck("missing", passed=False, message=f"This study lacks {names}. {costs}")
 
 
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
@@ -71,12 +71,15 @@ def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     if thick:
         return QualityCheck(
             "spacing",
-            False,
-            f"Thick slices: {', '.join(thick)}. Lesions thinner than a slice may be missed.",
+            passed=False,
+            message=f"Thick slices: {', '.join(thick)}. Lesions thinner than a slice may be "
+            "missed.",
         )
     longest = max(edges.values())
     return QualityCheck(
-        "spacing", True, f"Voxel edges of at most {longest:.1f} mm in every sequence."
+        "spacing",
+        passed=True,
+        message=f"Voxel edges of at most {longest:.1f} mm in every sequence.",
     )
 
 
@@ -100,18 +103,20 @@ def coverage(
     if incomplete:
         return QualityCheck(
             "coverage",
-            False,
-            "Part of the brain lies outside of a sequence's field of view: "
+            passed=False,
+            message="Part of the brain lies outside of a sequence's field of view: "
             f"{', '.join(incomplete)}.",
         )
     if not may_be_whole(volume_ml):
         return QualityCheck(
             "coverage",
-            False,
-            f"The brain mask measures {volume_ml:.0f} ml: parts of the brain may be missing, or "
-            f"other tissue included.",
+            passed=False,
+            message=f"The brain mask measures {volume_ml:.0f} ml: parts of the brain may be "
+            f"missing, or other tissue included.",
         )
-    return QualityCheck("coverage", True, f"The whole brain is covered ({volume_ml:.0f} ml).")
+    return QualityCheck(
+        "coverage", passed=True, message=f"The whole brain is covered ({volume_ml:.0f} ml)."
+    )
 
 
 def stripped_off(
@@ -145,9 +150,9 @@ def stripped_off(
         return None
     return QualityCheck(
         "coverage",
-        False,
-        f"Blank in one sequence alone, though the others show tissue there: {', '.join(listed)}. "
-        "A tumour may have been removed with the skull.",
+        passed=False,
+        message=f"Blank in one sequence alone, though the others show tissue there: "
+        f"{', '.join(listed)}. A tumour may have been removed with the skull.",
     )
 
 
@@ -170,9 +175,9 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
     listed = ", ".join(f"{side} side ({area:.0f} cm2)" for side, area in flat.items())
     return QualityCheck(
         "coverage",
-        False,
-        f"The brain ends in a flat face at its {listed}: part of it is cut off or lies outside "
-        f"the field of view, and was not analysed.",
+        passed=False,
+        message=f"The brain ends in a flat face at its {listed}: part of it is cut off or lies "
+        f"outside the field of view, and was not analysed.",
     )
 
 
@@ -222,11 +227,11 @@ def saturation(
     if bad:
         return QualityCheck(
             "saturation",
-            False,
-            f"Bright tissue is saturated at one value (fraction of the tissue: {', '.join(bad)}): "
-            "enhancement and oedema at that value cannot be distinguished.",
+            passed=False,
+            message=f"Bright tissue is saturated at one value (fraction of the tissue: "
+            f"{', '.join(bad)}): enhancement and oedema at that value cannot be distinguished.",
         )
-    return QualityCheck("saturation", True, "No sequence is saturated.")
+    return QualityCheck("saturation", passed=True, message="No sequence is saturated.")
 
 
 def contrast_agent(
@@ -250,28 +255,30 @@ def contrast_agent(
     if -drop > DROP_SHARE * lift and -drop > CONTRAST_LIFT:
         return QualityCheck(
             "contrast",
-            False,
-            f"T1 has brighter spots than T1c ({-drop:.1f} against {lift:.1f} deviations): check "
-            "which of them was acquired after the contrast agent.",
+            passed=False,
+            message=f"T1 has brighter spots than T1c ({-drop:.1f} against {lift:.1f} deviations): "
+            "check which of them was acquired after the contrast agent.",
         )
     if lift < CONTRAST_LIFT:
         return QualityCheck(
             "contrast",
-            False,
-            f"Contrast agent is hardly visible in T1c (brightest uptake {lift:.1f} deviations).",
+            passed=False,
+            message=f"Contrast agent is hardly visible in T1c (brightest uptake {lift:.1f} "
+            "deviations).",
         )
     if -drop > CONTRAST_LIFT and lift < DROP_SHARE * -drop:
         return QualityCheck(
             "contrast",
-            True,
-            f"T1c and T1 each have spots that are brighter than in the other, by about as much "
-            f"({lift:.1f} and {-drop:.1f} deviations): contrast agent in T1c is not confirmed.",
+            passed=True,
+            message="T1c and T1 each have spots that are brighter than in the other, by about as "
+            f"much ({lift:.1f} and {-drop:.1f} deviations): contrast agent in T1c is not "
+            "confirmed.",
             undecided=True,
         )
     return QualityCheck(
         "contrast",
-        True,
-        f"Contrast agent is visible in T1c (brightest uptake {lift:.1f} deviations).",
+        passed=True,
+        message=f"Contrast agent is visible in T1c (brightest uptake {lift:.1f} deviations).",
     )
 
 
@@ -288,14 +295,16 @@ def noise(
     ratios = {s: signal_to_noise(values, brain) for s, values in channels.items()}
     low = [f"{s.display_name} {ratio:.0f}" for s, ratio in ratios.items() if ratio < 8.0]
     if low:
-        return QualityCheck("noise", False, f"Low signal to noise: {', '.join(low)}.")
+        return QualityCheck(
+            "noise", passed=False, message=f"Low signal to noise: {', '.join(low)}."
+        )
     listed = ", ".join(
         f"{s.display_name} {ratio:.0f}"
         if ratio <= NOISELESS
         else f"{s.display_name} over {NOISELESS}"
         for s, ratio in ratios.items()
     )
-    return QualityCheck("noise", True, f"Signal to noise: {listed}.")
+    return QualityCheck("noise", passed=True, message=f"Signal to noise: {listed}.")
 
 
 def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck:
@@ -312,10 +321,12 @@ def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qu
     if bad:
         return QualityCheck(
             "motion",
-            False,
-            f"Slices jump in {', '.join(bad)}: probably motion. Estimate: {listed}.",
+            passed=False,
+            message=f"Slices jump in {', '.join(bad)}: probably motion. Estimate: {listed}.",
         )
-    return QualityCheck("motion", True, f"No jumps between slices (estimate: {listed}).")
+    return QualityCheck(
+        "motion", passed=True, message=f"No jumps between slices (estimate: {listed})."
+    )
 
 
 def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
@@ -363,7 +374,7 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
     """
     if not registrations:
         sentence = "The sequences were already registered and were left unchanged."
-        return QualityCheck("registration", True, sentence)
+        return QualityCheck("registration", passed=True, message=sentence)
     listed = ", ".join(
         f"{s.display_name} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees"
         for s, r in registrations.items()
@@ -377,11 +388,14 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
             f"The headers place {', '.join(far)} far from the reference: registration used the "
             f"image content. Check that all sequences are of one patient. Moved: {listed}."
         )
-        return QualityCheck("registration", False, message)
+        return QualityCheck("registration", passed=False, message=message)
     if bad:
         return QualityCheck(
             "registration",
-            False,
-            f"Registration of {', '.join(bad)} is doubtful: check it by eye. Moved: {listed}.",
+            passed=False,
+            message=f"Registration of {', '.join(bad)} is doubtful: check it by eye. Moved: "
+            f"{listed}.",
         )
-    return QualityCheck("registration", True, f"Registered to the reference; moved: {listed}.")
+    return QualityCheck(
+        "registration", passed=True, message=f"Registered to the reference; moved: {listed}."
+    )

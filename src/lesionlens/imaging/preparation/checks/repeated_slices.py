@@ -36,8 +36,8 @@ def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qua
         return None
     return QualityCheck(
         "slices",
-        False,
-        f"Slices that are identical to the previous one: {listed}. Copies may replace lost "
+        passed=False,
+        message=f"Slices that are identical to the previous one: {listed}. Copies may replace lost "
         f"slices: lesions there are missed, and sizes across slices are wrong.",
     )
 

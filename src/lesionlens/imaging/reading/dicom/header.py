@@ -86,14 +86,24 @@ def _element(
 ) -> DataElement:
     """Decode an element with pydicom, cached: the slices of a series share most elements."""
     dataset = Dataset({BaseTag(tag): _raw_element(tag, raw)})
-    dataset.set_original_encoding(raw[0] is None, True, _encoding(charset))
+    dataset.set_original_encoding(
+        is_implicit_vr=raw[0] is None, is_little_endian=True, character_encoding=_encoding(charset)
+    )
     return dataset[tag]
 
 
 def _raw_element(tag: int, raw: tuple[str | None, bytes]) -> RawDataElement:
     vr, value = raw
     content = value or empty_value_for_VR(vr, raw=True)
-    return RawDataElement(BaseTag(tag), vr, len(value), content, 0, vr is None, True)
+    return RawDataElement(
+        BaseTag(tag),
+        vr,
+        len(value),
+        content,
+        value_tell=0,
+        is_implicit_VR=vr is None,
+        is_little_endian=True,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -132,7 +142,7 @@ def split(
     return DicomHeader(elements)
 
 
-def _parse_element_head(data: bytes, offset: int, implicit: bool) -> tuple[int, bytes, int, int]:
+def _parse_element_head(data: bytes, offset: int, *, implicit: bool) -> tuple[int, bytes, int, int]:
     """Return tag, VR, length and start of the value of the element at an offset."""
     low, vr, length = _unpack_short_head(data, offset)
     start = offset + 8
@@ -175,7 +185,7 @@ def _elements(
     while offset < size:
         if offset - head_offset + 12 > len(head):
             head, head_offset = _read_at(stream, offset, _READ_AHEAD_BYTES), offset
-        tag, vr, length, start = _parse_element_head(head, offset - head_offset, implicit)
+        tag, vr, length, start = _parse_element_head(head, offset - head_offset, implicit=implicit)
         start += head_offset
         if tag in _PIXELS and tag > last_tag:
             return elements
@@ -183,9 +193,9 @@ def _elements(
             raise _UnusualError
         last_tag = tag
         if length == _UNDEFINED:
-            if tag in requested or not _is_sequence(tag, vr, implicit):
+            if tag in requested or not _is_sequence(tag, vr, implicit=implicit):
                 raise _UnusualError
-            offset = _after_sequence(stream, head, head_offset, start, implicit)
+            offset = _after_sequence(stream, head, head_offset, start, implicit=implicit)
             continue
         offset = start + length
         if tag in requested:
@@ -204,7 +214,7 @@ def _read_at(stream: io.FileIO, offset: int, count: int) -> bytes:
     return stream.read(count) or b""
 
 
-def _is_sequence(tag: int, vr: bytes, implicit: bool) -> bool:
+def _is_sequence(tag: int, vr: bytes, *, implicit: bool) -> bool:
     """Return whether an element of undefined length is a sequence."""
     if not implicit:
         return vr == b"SQ"
@@ -215,16 +225,18 @@ def _is_sequence(tag: int, vr: bytes, implicit: bool) -> bool:
 
 
 def _after_sequence(
-    stream: io.FileIO, head: bytes, head_offset: int, start: int, implicit: bool
+    stream: io.FileIO, head: bytes, head_offset: int, start: int, *, implicit: bool
 ) -> int:
     """Return the end of a sequence of undefined length, reading more if `head` is too short."""
     try:
-        return head_offset + _after_items(head, start - head_offset, implicit)
+        return head_offset + _after_items(head, start - head_offset, implicit=implicit)
     except (_UnusualError, struct.error):
-        return start + _after_items(_read_at(stream, start, _MAX_SEQUENCE_BYTES), 0, implicit)
+        return start + _after_items(
+            _read_at(stream, start, _MAX_SEQUENCE_BYTES), 0, implicit=implicit
+        )
 
 
-def _after_items(data: bytes, offset: int, implicit: bool) -> int:
+def _after_items(data: bytes, offset: int, *, implicit: bool) -> int:
     """Return the end of a sequence of undefined length."""
     while True:
         low, length = _unpack_two_uint32(data, offset)
@@ -234,17 +246,17 @@ def _after_items(data: bytes, offset: int, implicit: bool) -> int:
         if low != _ITEM:
             raise _UnusualError
         end = None if length == _UNDEFINED else offset + length
-        offset = _after_elements(data, offset, end, implicit)
+        offset = _after_elements(data, offset, end, implicit=implicit)
 
 
-def _after_elements(data: bytes, offset: int, end: int | None, implicit: bool) -> int:
+def _after_elements(data: bytes, offset: int, end: int | None, *, implicit: bool) -> int:
     """Return the end of an item; its elements must fill it exactly."""
     while end is None or offset < end:
         if end is None and _unpack_uint32(data, offset) == (_ITEM_END,):
             return offset + 8
-        tag, vr, length, start = _parse_element_head(data, offset, implicit)
-        if length == _UNDEFINED and _is_sequence(tag, vr, implicit):
-            offset = _after_items(data, start, implicit)
+        tag, vr, length, start = _parse_element_head(data, offset, implicit=implicit)
+        if length == _UNDEFINED and _is_sequence(tag, vr, implicit=implicit):
+            offset = _after_items(data, start, implicit=implicit)
         else:
             offset = start + length
         if tag >= _DELIMITERS or offset > len(data):

@@ -395,8 +395,8 @@ def _unusable_study_error(
         + " ".join((*problems, *listed, *_other_content_notices(content)))[:1500],
         expected="a complete series of parallel, evenly spaced MR slices with position, "
         "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
-        next_step=f"Export the series again; where you know a sequence, {naming_advice()}",
-        in_window=f"Export the series again; where you know a sequence, {NAME_IN_WINDOW}",
+        next_step=f"Export the series again; if you know a sequence, {naming_advice()}",
+        in_window=f"Export the series again; if you know a sequence, {NAME_IN_WINDOW}",
     )
 
 

@@ -282,7 +282,7 @@ def _check_in_line(
     if shift_mm > max(EVEN_MM, IN_LINE_PIXELS * pixel_mm):
         raise GeometryError(
             found=f"slices that are shifted within their plane, by up to {shift_mm:.1f} mm",
-            expected="slices above each other, or tilted evenly",
+            expected="slices stacked above each other, or tilted evenly",
             next_step="Export the series again, each volume of it as a series of its own",
         )
 

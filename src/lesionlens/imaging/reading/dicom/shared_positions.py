@@ -88,8 +88,8 @@ def split_volumes(positions: list[list[DicomSlice]]) -> list[SplitVolume]:
             return [SplitVolume([images[0] for images in positions], [notice])]
         if parts is None:
             raise GeometryError(
-                found=f"{len(positions[0])} images at each slice position, of which nothing in the "
-                "headers says which belong to one volume",
+                found=f"{len(positions[0])} images at each slice position, and no header that says "
+                "which of them belong to one volume",
                 expected="a time point, stack or acquisition number for each image",
                 next_step="Export the series again, each volume of it as a series of its own",
             )

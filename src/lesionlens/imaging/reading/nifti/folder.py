@@ -67,7 +67,14 @@ def select_study(files: list[Path], root: Path, requested: str | None) -> list[P
         return next(iter(groups.values()))
     raise several_studies(
         [
-            ListedStudy(name, StudyKind.NIFTI, "", "", len(paths), len(paths))
+            ListedStudy(
+                name,
+                kind=StudyKind.NIFTI,
+                date="",
+                description="",
+                series=len(paths),
+                images=len(paths),
+            )
             for name, paths in groups.items()
         ],
         requested,

@@ -61,16 +61,16 @@ class Choosing(Editing):
         """Set the opacity of maps, 0 to 1."""
         self._choose(opacity=min(max(opacity, 0.0), 1.0))
 
-    def choose_uncertainty(self, visible: bool) -> None:
+    def choose_uncertainty(self, visible: bool) -> None:  # noqa: FBT001 -- a slot
         """Show or hide the uncertainty map; showing it switches the overlay on."""
         if visible and self._state.choices.overlay is Overlay.OFF:
             self.choose_overlay(Overlay.CONTOUR)
         self._choose(uncertainty=visible)
 
-    def choose_unreliable(self, visible: bool) -> None:
+    def choose_unreliable(self, visible: bool) -> None:  # noqa: FBT001 -- a slot
         """Show or hide maps that failed their checks."""
         self._choose(unreliable=visible)
 
-    def hold_hidden(self, hidden: bool) -> None:
+    def hold_hidden(self, *, hidden: bool) -> None:
         """Hide every overlay while a key is held."""
         self._choose(hidden=hidden)

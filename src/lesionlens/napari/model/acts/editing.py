@@ -106,7 +106,7 @@ class Editing(StateHolder):
         if tools != self._state.tools and self._state.editing is not None:
             self._set(tools=tools)
 
-    def set_excluding(self, excluding: bool) -> None:
+    def set_excluding(self, *, excluding: bool) -> None:
         """Let prompts exclude or include until the outline is done, also before it is begun."""
         self._set(tools=replace(self._state.tools, excluding=excluding))
 

@@ -31,6 +31,7 @@ from lesionlens.napari.model.state.identity import UNKNOWN_IDENTITY, StudyIdenti
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
     Activity,
+    MaskedResult,
     Problem,
     Query,
     Request,
@@ -260,7 +261,7 @@ class ReviewSession(Choosing):
 
     def show_masked_result(self, candidate_id: int, text: str) -> None:
         """Show the network's result with a candidate masked."""
-        self._set(masked_result=(candidate_id, text))
+        self._set(masked_result=MaskedResult(candidate_id, text))
 
     def show_second_result(self, second: SecondResult | None) -> None:
         """Show a second result of the open study; None closes it."""

@@ -160,7 +160,7 @@ class ViewActs(MeasureActs):
         self.session.choose_views(window=window)
         self.session.happened.emit(WindowChosen(window))
 
-    def hold_comparison(self, is_held: bool) -> None:
+    def hold_comparison(self, is_held: bool) -> None:  # noqa: FBT001 -- run by a key
         """Show the comparison while held: a prior, else the previously shown sequence."""
         self.session.choose_views(swapped=is_held)
 
@@ -286,9 +286,9 @@ class ViewActs(MeasureActs):
 
     def toggle_second_window(self) -> None:
         """Show or close a second window of linked views, also for later studies."""
-        self.keep_second_window(not self.session.state.choices.views.second_window)
+        self.keep_second_window(visible=not self.session.state.choices.views.second_window)
 
-    def keep_second_window(self, visible: bool) -> None:
+    def keep_second_window(self, *, visible: bool) -> None:
         """Show or hide the second window."""
         defaults = self.session.defaults
         views = replace(defaults.views, second_window=visible)

@@ -48,15 +48,14 @@ class SecondOpinion(StrEnum):
 
 
 class LayerChoice(NamedTuple):
-    """One layer of the network's attention for a region, or a second opinion on it.
-
-    `head` None is the mean of a layer's heads; `at_mm` is the start of a rollout.
-    """
+    """One layer of the network's attention for a region, or a second opinion on it."""
 
     region: Region
     layer: int | SecondOpinion
     head: int | None = None
+    """None for the mean of a layer's heads."""
     at_mm: tuple[float, float, float] | None = None
+    """Start of a rollout, RAS+ mm."""
 
 
 class Overlay(StrEnum):

@@ -27,15 +27,15 @@ class Gesture(NamedTuple):
     """RAS+ mm: point, line, corners of a box in order (or two opposite ones), or of a lasso."""
 
 
-def switched(modifiers: set[str], excluding: bool) -> set[str]:
+def switched(modifiers: set[str], *, excluding: bool) -> set[str]:
     """Return the modifiers of a prompt: while prompts exclude, Alt means the opposite.
 
     Points and scribbles alone exclude, so a box or lasso with Alt is a scribble.
 
     Examples
     --------
-    >>> switched({"Shift"}, True), switched({"Alt", "Shift"}, True), switched({"Alt"}, False)
-    ({'Alt'}, {'Shift'}, {'Alt'})
+    >>> switched({"Shift"}, excluding=True), switched({"Alt", "Shift"}, excluding=True)
+    ({'Alt'}, {'Shift'})
     """
     names = modifiers ^ {"Alt"} if excluding else modifiers
     return {"Alt"} if "Alt" in names else names
@@ -56,38 +56,39 @@ def line_of(path: Sequence[tuple[float, float]], modifiers: set[str]) -> list[tu
 
 
 def traced(
-    path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
+    path: Sequence[tuple[float, float]], modifiers: set[str], *, is_drag: bool
 ) -> list[tuple[float, float]]:
     """Return the points on the slice that make a prompt: the four corners of a box."""
-    return line_of(path, modifiers)[:-1] if moved and "Shift" in modifiers else [*path]
+    return line_of(path, modifiers)[:-1] if is_drag and "Shift" in modifiers else [*path]
 
 
-def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
+def gesture_of(path: list[Point], modifiers: set[str], *, is_drag: bool) -> Gesture:
     """Return the gesture of a press, drag and release.
 
     Parameters
     ----------
     path : list of (3,)
         Result of `traced` in RAS+ mm, at least one point.
-    moved : bool
-        Whether the pointer moved more than `STILL_PX`.
     modifiers : set of str
         "Alt": background; "Shift": a drag is a box; "Control": a drag is a lasso.
+    is_drag : bool
+        Whether the pointer moved more than `STILL_PX`.
 
     Examples
     --------
-    >>> gesture_of([(0, 0, 0)], False, {"Alt"}).foreground
+    >>> gesture_of([(0, 0, 0)], {"Alt"}, is_drag=False).foreground
     False
-    >>> len(gesture_of([(0, 0, 0), (0, 3, 4)], True, set()).path_mm)  # a fast drag leaves gaps
+    >>> drag = gesture_of([(0, 0, 0), (0, 3, 4)], set(), is_drag=True)
+    >>> len(drag.path_mm)  # the gaps of a fast drag are filled
     11
     """
     foreground = "Alt" not in modifiers
-    if not moved:
+    if not is_drag:
         return Gesture(PromptKind.POINT, foreground, path[:1])
     if "Shift" in modifiers:
-        return Gesture(PromptKind.BOX, True, path)
+        return Gesture(PromptKind.BOX, foreground=True, path_mm=path)
     if "Control" in modifiers and len(path) >= _MIN_CORNERS:
-        return Gesture(PromptKind.LASSO, True, path)
+        return Gesture(PromptKind.LASSO, foreground=True, path_mm=path)
     return Gesture(PromptKind.SCRIBBLE, foreground, _interpolated(path))
 
 

@@ -40,7 +40,9 @@ def voxels_of(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
         prompts = Prompts.of(box=(voxels.min(axis=0).tolist(), voxels.max(axis=0).tolist()))
     else:
         prompts = Prompts.of(lasso=voxels.tolist())
-    return _inside_grid(prompts.voxels(True), grid), _inside_grid(prompts.voxels(False), grid)
+    return _inside_grid(prompts.voxels(foreground=True), grid), _inside_grid(
+        prompts.voxels(foreground=False), grid
+    )
 
 
 def _oblique_voxels(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
@@ -60,7 +62,7 @@ def _oblique_voxels(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
     )
     marks = []
     for is_foreground in (True, False):
-        positions_mm = origin + step_mm * prompts.voxels(is_foreground)[:, :2] @ axes
+        positions_mm = origin + step_mm * prompts.voxels(foreground=is_foreground)[:, :2] @ axes
         voxels = np.unique(grid.nearest_voxel(positions_mm), axis=0)
         marks.append(_inside_grid(voxels, grid))
     foreground, background = marks

@@ -186,7 +186,9 @@ class Picture:
         """
         if self.straight(frame):
             return self._aligned_slice(frame, plane, number, slab)
-        return self._interpolated_slice(frame, plane, number, nearest, slab, beyond)
+        return self._interpolated_slice(
+            frame, plane, number, nearest=nearest, slab=slab, beyond=beyond
+        )
 
     def brightest(
         self, frame: Frame, plane: Plane, point_mm: Point, slab: int
@@ -254,7 +256,7 @@ class Picture:
         )
 
     def _interpolated_slice(
-        self, frame: Frame, plane: Plane, number: int, nearest: bool, slab: int, beyond: float
+        self, frame: Frame, plane: Plane, number: int, *, nearest: bool, slab: int, beyond: float
     ) -> Slice:
         first, count, step = self.depths(frame, plane)
         corners = frame.on_screen(plane, self._corners_mm())

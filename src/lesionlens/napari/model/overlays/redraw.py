@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,16 +34,21 @@ def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
     )
 
 
-def reviewed(
-    analysis: Analysis, overlays: Overlays | None, review: Review
-) -> tuple[Analysis, Overlays | None]:
+class Reviewed(NamedTuple):
+    """An analysis with a review applied, and its overlays."""
+
+    analysis: Analysis
+    overlays: Overlays | None
+
+
+def reviewed(analysis: Analysis, overlays: Overlays | None, review: Review) -> Reviewed:
     """Apply a review to an analysis and its overlays; takes half a second if outlines change."""
     outlines_change = redraws(analysis, review)
     analysis = replace(analysis, review=review)
     if not outlines_change or overlays is None:
-        return analysis, overlays
+        return Reviewed(analysis, overlays)
     analysis = applied(analysis)
-    return analysis, redrawn(overlays, analysis)
+    return Reviewed(analysis, redrawn(overlays, analysis))
 
 
 def redraws(analysis: Analysis, review: Review) -> bool:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from lesionlens.analysis.explain.shapley import deciding_text
 from lesionlens.base.labels import MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import OTHER_FINDINGS, Candidate, Considered, Point
-from lesionlens.base.records.prediction import Capability
-from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, Tools
 from lesionlens.napari.model.choices.views import ComparisonImages
 from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.screen.panel_blocks import (
+    ShownFocus,
+    ShownMapChoices,
+    ShownSignature,
+    ShownStudy,
+    ShownThreshold,
+    shown_focus,
+    shown_map_choices,
+    shown_signature,
+    shown_study,
+    shown_threshold,
+)
 from lesionlens.napari.model.state.state import (
     Activity,
     Problem,
@@ -25,21 +33,11 @@ from lesionlens.napari.model.state.state import (
     shown_sequence,
 )
 from lesionlens.napari.model.wording.candidates import (
-    Bar,
-    Fact,
-    bars_of,
     cavity_text,
     details,
-    facts_of,
-    no_bars_text,
-    point_at,
-    probe_text,
     score_text,
     short_location,
     size_cell,
-    threshold_costs,
-    threshold_source,
-    threshold_text,
     volume_text,
 )
 from lesionlens.napari.model.wording.edits import (
@@ -50,26 +48,8 @@ from lesionlens.napari.model.wording.edits import (
     why_not_added,
     why_not_merged,
 )
-from lesionlens.napari.model.wording.map_checks import verdict, withheld
+from lesionlens.napari.model.wording.map_checks import withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens.napari.model.wording.titles import (
-    caption,
-    notices_of,
-    patient_text,
-    sign_button_text,
-    subtitle,
-)
-from lesionlens.results.export.report_texts import load
-
-
-@dataclass(frozen=True, slots=True)
-class ShownSequence:
-    """One of the four sequences: whether present and shown, and how it was recognised."""
-
-    sequence: MrSequence
-    present: bool
-    shown: bool
-    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,19 +120,11 @@ class ShownScene:
 class Screen:
     """Content of the panel and the viewer."""
 
-    title: str = ""
-    patient_text: str = ""
-    subtitle: str = ""
-    caption: str = ""
-    sequences: tuple[ShownSequence, ...] = ()
-    notices: tuple[str, ...] = ()
-    """Of reading and, once it is shown, of the analysis."""
-    exchanged: tuple[MrSequence, ...] = ()
-    """Sequences whose names seem exchanged; more than two if it is unclear how."""
-    quality: tuple[Fact, ...] = ()
+    study: ShownStudy = field(default_factory=ShownStudy)
     can_analyse: bool = False
     analysed: bool = False
     preliminary: bool = False
+    can_export: bool = False
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -162,13 +134,10 @@ class Screen:
     conclusion: str = ""
     cavity: str = ""
     """Volume of the resection cavity; empty if there is none."""
-    threshold: float = 0.0
-    threshold_text: str = ""
-    threshold_source: str = ""
-    threshold_costs: str = ""
-    threshold_floor: float = 0.0
-    below_threshold: int = 0
     considered: tuple[Considered, ...] = ()
+    threshold: ShownThreshold = field(default_factory=ShownThreshold)
+    maps: ShownMapChoices = field(default_factory=ShownMapChoices)
+    focus: ShownFocus = field(default_factory=ShownFocus)
     decision_obstacle: str = ""
     """Why no candidate can be decided or redrawn; empty if possible."""
     not_added: str = ""
@@ -181,148 +150,66 @@ class Screen:
     reason: str = ""
     can_undo: bool = False
     can_redo: bool = False
-    overlay: Overlay = Overlay.OFF
-    region: Region = Region.WT
-    regions: tuple[Region, ...] = tuple(Region)
-    """Selectable regions; no enhancing tumour without T1c."""
-    attention_layers: tuple[tuple[str, int], ...] = ()
-    second_opinions: tuple[SecondOpinion, ...] = ()
-    layer: int | SecondOpinion | None = None
-    head: int | None = None
-    alone: bool = False
-    opacity: float = 0.6
-    has_attention: bool = False
-    has_uncertainty: bool = False
-    can_probe: bool = False
-    reopened: bool = False
-    """Whether the result comes from files, so that the network is not available."""
-    verdict: Fact | None = None
-    withheld: bool = False
-    focus_title: str = ""
-    facts: tuple[Fact, ...] = ()
-    relevance: tuple[Bar, ...] = ()
-    deciding: str = ""
-    no_bars: str = ""
-    """Why there are no bars."""
-    probed: str = ""
-    can_ask_without: bool = False
-    without: str = ""
-    reviewed: str = ""
-    all_reviewed: bool = False
-    sign_button_text: str = ""
-    signed: bool = False
-    can_export: bool = False
+    signature: ShownSignature = field(default_factory=ShownSignature)
     scene: ShownScene = ShownScene()
 
 
 def resolve(state: State) -> Screen:
     """Return the screen of a state."""
-    names = ("activity", "problem", "message", "declined")
-    job_fields = {name: getattr(state, name) for name in names}
-    if state.study is None:
-        return Screen(
-            **job_fields,
-            decision_obstacle=decision_obstacle(state),
-            not_added=why_not_added(state),
-            not_merged=why_not_merged(state),
-        )
-    study, analysis, choices = state.study, state.analysis, state.choices
-    common: dict[str, Any] = job_fields | {
-        "title": state.identity.study,
-        "patient_text": patient_text(state.identity),
-        "subtitle": subtitle(study, analysis, state),
-        "caption": caption(state),
-        "sequences": _sequences(study, choices.sequence),
-        "notices": notices_of(study, analysis),
-        "exchanged": state.exchanged,
-        "can_analyse": bool(study.series) and state.activity is None,
-        "region": choices.region,
-        "opacity": choices.opacity,
-        "threshold": choices.threshold,
-        "decision_obstacle": decision_obstacle(state),
-        "not_added": why_not_added(state),
-        "not_merged": why_not_merged(state),
-    }
-    if analysis is None:
-        scene = ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane)
-        return Screen(scene=scene, **common)
-    return _analysed(state, analysis, common)
-
-
-def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Screen:
-    choices = state.choices
-    rows = listed(analysis, choices.threshold)
-    focus = next((c for c in rows if c.id == choices.candidate), None)
-    capabilities = {str(c) for c in analysis.run.engine.capabilities}
-    uids = [c.tracking_uid for c in analysis.findings.candidates]
-    total = len(uids)
-    point = point_at(analysis.run.engine.operating_points, choices.threshold)
-    return Screen(
-        **common,
-        analysed=True,
-        quality=tuple(
-            Fact(load("en").check(q.check), q.outcome, q.message) for q in analysis.findings.quality
-        ),
-        candidates=_rows(rows, state, focus),
-        conclusion=analysis.findings.conclusion,
-        cavity=cavity_text(analysis),
-        threshold_text=threshold_text(choices.threshold),
-        threshold_costs=threshold_costs(point),
-        threshold_source=threshold_source(point, analysis.run.engine.floor),
-        threshold_floor=analysis.run.engine.floor,
-        below_threshold=total - len(rows),
-        considered=analysis.findings.considered,
-        **_edit_fields(state, analysis, focus),
-        reason="" if focus is None else state.reason_of(focus.tracking_uid),
-        can_undo=state.can_undo,
-        can_redo=state.can_redo,
-        overlay=choices.overlay,
-        regions=analysis.prepared.regions,
-        has_attention=bool(analysis.volumes.attention),
-        has_uncertainty=analysis.volumes.uncertainty is not None,
-        can_probe=str(Capability.PROBE) in capabilities,
-        reopened=state.reopened,
-        attention_layers=state.attention_layers,
-        second_opinions=state.second_opinions,
-        layer=choices.layer,
-        head=choices.head,
-        alone=choices.only_focused and focus is not None,
-        verdict=verdict(analysis, state),
-        withheld=choices.overlay is Overlay.MAP and withheld(state),
-        **_focus_fields(state, focus, capabilities),
-        probed="" if state.probed is None else probe_text(analysis, state.probed),
-        reviewed=state.review.progress_text(uids),
-        sign_button_text=sign_button_text(state, flagged=bool(uids)),
-        signed=state.review.signed is not None,
-        all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
-        can_export=state.activity is None,
-        scene=_scene(state, rows, focus),
+    screen = Screen(
+        activity=state.activity,
+        problem=state.problem,
+        message=state.message,
+        declined=state.declined,
+        decision_obstacle=decision_obstacle(state),
+        not_added=why_not_added(state),
+        not_merged=why_not_merged(state),
+    )
+    study, choices = state.study, state.choices
+    if study is None:
+        return screen
+    screen = replace(
+        screen,
+        study=shown_study(state, study),
+        can_analyse=bool(study.series) and state.activity is None,
+    )
+    if state.analysis is not None:
+        return _with_analysis(screen, state, state.analysis)
+    return replace(
+        screen,
+        threshold=ShownThreshold(value=choices.threshold),
+        maps=ShownMapChoices(region=choices.region, opacity=choices.opacity),
+        scene=ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane),
     )
 
 
-def _edit_fields(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
-    return {
-        "editing": state.editing is not None,
-        "tools": state.tools,
-        "draft_text": draft_text(state, analysis),
-        "outline_text": outline_text(state, analysis, focus),
-    }
-
-
-def _focus_fields(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
-    """Return the fields about the candidate in focus; empty if there is none."""
-    if focus is None:
-        return {}
-    masked = state.masked_result
-    return {
-        "focus_title": f"{focus.id} · {focus.location.text}",
-        "facts": facts_of(focus),
-        "relevance": bars_of(focus),
-        "deciding": deciding_text(focus.sequence_relevance),
-        "no_bars": no_bars_text(focus),
-        "can_ask_without": str(Capability.PERTURB) in capabilities and state.activity is None,
-        "without": masked[1] if masked is not None and masked[0] == focus.id else "",
-    }
+def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
+    """Add what a result shows."""
+    rows = listed(analysis, state.choices.threshold)
+    focus = next((c for c in rows if c.id == state.choices.candidate), None)
+    return replace(
+        screen,
+        analysed=True,
+        can_export=state.activity is None,
+        candidates=_rows(rows, state, focus),
+        conclusion=analysis.findings.conclusion,
+        cavity=cavity_text(analysis),
+        considered=analysis.findings.considered,
+        threshold=shown_threshold(
+            state, analysis, n_below=len(analysis.findings.candidates) - len(rows)
+        ),
+        maps=shown_map_choices(state, analysis, focus),
+        focus=shown_focus(state, analysis, focus),
+        editing=state.editing is not None,
+        tools=state.tools,
+        draft_text=draft_text(state, analysis),
+        outline_text=outline_text(state, analysis, focus),
+        reason="" if focus is None else state.reason_of(focus.tracking_uid),
+        can_undo=state.can_undo,
+        can_redo=state.can_redo,
+        signature=shown_signature(state, analysis),
+        scene=_scene(state, rows, focus),
+    )
 
 
 def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> ShownScene:
@@ -370,22 +257,6 @@ def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice 
     rollout = choices.layer is SecondOpinion.ROLLOUT and candidate is not None
     at_mm = candidate.peak_mm if rollout and candidate is not None else None
     return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
-
-
-def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, ...]:
-    rows = []
-    for sequence in MrSequence:
-        series = study.series.get(sequence)
-        evidence = (
-            f"{sequence.display_name}: not in this study"
-            if series is None
-            else (
-                f"{sequence.display_name}: {series.description or 'unnamed'}, recognised by "
-                f"{series.detected_by}; {' × '.join(f'{e:.3g}' for e in series.grid.spacing_mm)} mm"
-            )
-        )
-        rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))
-    return tuple(rows)
 
 
 def _rows(

@@ -49,7 +49,7 @@ def _topmost(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView | 
 
 def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> str:
     if screen.scene.probe:
-        return screen.probed
+        return screen.maps.probed
     choice = screen.scene.layer_choice if screen.scene.attention is not None else None
     requested = None if overlays is None or choice is None else (overlays, choice)
     if (
@@ -65,10 +65,10 @@ def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> st
 
 
 def _usage_hint(screen: Screen) -> str:
-    if screen.overlay is Overlay.OFF and screen.candidates:
+    if screen.maps.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: read the images yourself, then press T."
-    if screen.reopened:
+    if screen.maps.reopened:
         return "Reopened from files: analyse again to use the probe or see single layers."
-    if screen.can_probe:
+    if screen.maps.can_probe:
         return "Shift-click a voxel (or point and press Q) to see what it attended to."
     return ""

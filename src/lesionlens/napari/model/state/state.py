@@ -52,6 +52,15 @@ class Request:
         return cls((paths,) if isinstance(paths, Path) else tuple(paths))
 
 
+@dataclass(frozen=True, slots=True)
+class MaskedResult:
+    """The network's result with a candidate masked."""
+
+    candidate: int
+    """Id of the candidate."""
+    text: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
     """A decision needed to open a request."""
@@ -155,7 +164,7 @@ class State:
     can_undo: bool = False
     can_redo: bool = False
     probed: tuple[int, int, int] | None = None
-    masked_result: tuple[int, str] | None = None
+    masked_result: MaskedResult | None = None
     editing: int | None = None
     """Id of the candidate whose outline is being redrawn."""
     edited_uid: str = ""

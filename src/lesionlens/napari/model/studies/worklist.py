@@ -246,7 +246,7 @@ class WorklistSession(ScreenHolder):
                 next_step="Come back then, or continue the session that you have begun",
             )
 
-    def ahead(self, running: bool) -> None:
+    def ahead(self, *, running: bool) -> None:
         """Report whether studies are analysed ahead."""
         state = self.state
         self._set(

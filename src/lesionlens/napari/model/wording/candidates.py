@@ -234,7 +234,9 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
         classes = class_probabilities_text(candidate.resemblance)
         facts.append(
             Fact(
-                "listed apart by the engine", False, f"Its own classes, not a diagnosis: {classes}."
+                "listed apart by the engine",
+                good=False,
+                tooltip=f"Its own classes, not a diagnosis: {classes}.",
             )
         )
     return tuple(facts)

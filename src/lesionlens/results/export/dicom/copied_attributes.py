@@ -1,4 +1,4 @@
-"""Source attributes that are copied to our DICOM objects, validated.
+"""Source attributes that are copied to the DICOM objects, validated.
 
 Headers may contain invalid values (sex "0000", dates with dots, overlong text, undeclared
 characters). These do not affect the image and must not prevent an export: an unambiguous value is
@@ -145,7 +145,7 @@ class CopiedAttributes:
 
 
 def copied_attributes(header: Dataset) -> CopiedAttributes:
-    """Return patient, study and scanner attributes for our objects from a source header.
+    """Return patient, study and scanner attributes for the objects from a source header.
 
     Parameters
     ----------

@@ -110,7 +110,9 @@ def _mark_encoded(dataset: Dataset) -> None:
     for element in dataset.elements():
         for item in (element.value or ()) if element.VR == "SQ" else ():
             if item.original_encoding == (None, None):
-                item.set_original_encoding(False, True, default_encoding)
+                item.set_original_encoding(
+                    is_implicit_vr=False, is_little_endian=True, character_encoding=default_encoding
+                )
             _mark_encoded(item)
 
 

@@ -7,7 +7,7 @@ labels follow from which segments contain a voxel.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import highdicom
@@ -94,9 +94,9 @@ def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...
     components = sources.stack(analysis.findings.components)
     boxes = boxes_of(components)
     depths = sources.positions @ sources.normal
-    ordered: list[tuple[float, Candidate, Region, Box, NDArray[np.bool_]]] = []
+    ordered: list[Segment] = []
     for region in Region:
-        rows = []
+        by_depth: list[tuple[float, Segment]] = []
         for candidate in identity.exported(analysis):
             box = boxes.get(candidate.id)
             if box is None:
@@ -104,12 +104,10 @@ def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...
             inside = (components[box] == candidate.id) & np.isin(labels[box], region.labels)
             occupied = inside.any(axis=(1, 2))
             if occupied.any():
-                rows.append((float(depths[box[0]][occupied].min()), candidate, region, box, inside))
-        ordered += sorted(rows, key=lambda row: -row[0])
-    return tuple(
-        Segment(number, candidate.tracking_uid, box, inside, candidate, region)
-        for number, (_, candidate, region, box, inside) in enumerate(ordered, 1)
-    )
+                segment = Segment(0, candidate.tracking_uid, box, inside, candidate, region)
+                by_depth.append((float(depths[box[0]][occupied].min()), segment))
+        ordered += [segment for _, segment in sorted(by_depth, key=lambda item: -item[0])]
+    return tuple(replace(segment, number=number) for number, segment in enumerate(ordered, 1))
 
 
 def frames_of(sources: SourceFrames, segments: tuple[SegmentMask, ...]) -> NDArray[np.uint8]:

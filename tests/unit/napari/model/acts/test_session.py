@@ -39,7 +39,7 @@ def test_a_study_opens_without_overlay_and_on_its_reference(analysis):
     session = ReviewSession()
     session.open(analysis.study)
     shown = screen(session)
-    assert shown.overlay is Overlay.OFF
+    assert shown.maps.overlay is Overlay.OFF
     assert shown.scene.sequence is MrSequence.T1C
     assert shown.can_analyse
     assert not shown.analysed
@@ -74,7 +74,7 @@ def test_the_threshold_hides_and_says_how_many(session):
     session.choose_threshold(0.95)
     shown = screen(session)
     assert [row.id for row in shown.candidates] == [1]
-    assert shown.below_threshold == 1
+    assert shown.threshold.n_below == 1
     assert session.candidate() is None
     assert [label for label, _ in shown.scene.outline.colours] == [1]
 
@@ -195,7 +195,7 @@ def test_signals_come_only_with_a_change(session):
     heard = []
     session.changed.connect(lambda old, new: heard.append(new))
     session.choose_region(Region.WT)
-    session.hold_hidden(False)
+    session.hold_hidden(hidden=False)
     assert heard == []
     session.choose_region(Region.TC)
     assert len(heard) == 1
@@ -208,11 +208,11 @@ def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis
     session.analysed(FakeResult(failed), display.overlays_of(failed))
     session.choose_overlay(Overlay.MAP)
     shown = screen(session)
-    assert shown.withheld
+    assert shown.maps.withheld
     assert shown.scene.attention is None
     assert shown.scene.outline.visible
-    assert shown.verdict.good is False
-    session.choose_unreliable(True)
+    assert shown.maps.verdict.good is False
+    session.choose_unreliable(visible=True)
     assert screen(session).scene.attention is Region.WT
 
 
@@ -222,25 +222,25 @@ def test_a_map_too_coarse_to_be_judged_is_shown_and_said_to_be(session, analysis
     shown = replace(analysis, maps=maps)
     session.analysed(FakeResult(shown), display.overlays_of(shown))
     session.choose_overlay(Overlay.MAP)
-    assert not screen(session).withheld
-    assert screen(session).verdict.text == "map too coarse to be judged"
+    assert not screen(session).maps.withheld
+    assert screen(session).maps.verdict.text == "map too coarse to be judged"
 
 
 def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, analysis):
-    assert screen(session).threshold_text == "all flagged"
+    assert screen(session).threshold.text == "all flagged"
     points = (OperatingPoint(0.1, 0.98, 1.2), OperatingPoint(0.5, 0.9, 0.24))
     engine = replace(analysis.run.engine, operating_points=points)
     known = replace(analysis, run=replace(analysis.run, engine=engine))
     session.analysed(FakeResult(known), display.overlays_of(known))
     session.choose_threshold(0.6)
-    assert screen(session).threshold_text == "score ≥ 0.60"
-    assert screen(session).threshold_costs == ""  # beyond what was measured
+    assert screen(session).threshold.text == "score ≥ 0.60"
+    assert screen(session).threshold.costs == ""  # beyond what was measured
     session.choose_threshold(0.5)
-    assert "0.2 false candidates a scan" in screen(session).threshold_costs
-    assert "% of lesions" in screen(session).threshold_costs
-    assert "synthetic" in screen(session).threshold_source
+    assert "0.2 false candidates a scan" in screen(session).threshold.costs
+    assert "% of lesions" in screen(session).threshold.costs
+    assert "synthetic" in screen(session).threshold.source
     session.choose_threshold(0.05)
-    assert screen(session).threshold_text == "score ≥ 0.05"
+    assert screen(session).threshold.text == "score ≥ 0.05"
 
 
 def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis):
@@ -248,20 +248,20 @@ def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis
     known = replace(analysis, run=replace(analysis.run, engine=engine))
     session.analysed(FakeResult(known), display.overlays_of(known))
     shown = screen(session)
-    assert (shown.threshold, shown.threshold_floor) == (0.25, 0.25)
-    assert shown.threshold_text == "score ≥ 0.25"
-    assert "Below 0.25 nothing is flagged" in shown.threshold_source
+    assert (shown.threshold.value, shown.threshold.floor) == (0.25, 0.25)
+    assert shown.threshold.text == "score ≥ 0.25"
+    assert "Below 0.25 nothing is flagged" in shown.threshold.source
     session.choose_threshold(0.6)
     session.analysed(FakeResult(known), display.overlays_of(known))
-    assert screen(session).threshold == 0.6
+    assert screen(session).threshold.value == 0.6
 
 
 def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
     overlays, session = display.overlays_of(analysis), ReviewSession()
     session.analysed(SimpleNamespace(analysis=analysis, trace=None, engine=None), overlays)
-    assert screen(session).reopened
+    assert screen(session).maps.reopened
     session.analysed(SimpleNamespace(analysis=analysis, trace=None, engine=object()), overlays)
-    assert not screen(session).reopened
+    assert not screen(session).maps.reopened
 
 
 def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
@@ -274,7 +274,7 @@ def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
 
 
 def test_asking_for_uncertainty_switches_the_overlay_on(session):
-    session.choose_uncertainty(True)
+    session.choose_uncertainty(visible=True)
     scene = screen(session).scene
     assert scene.uncertainty
     assert scene.outline.visible
@@ -305,7 +305,7 @@ def test_the_engines_own_classes_are_named_where_they_list_apart(result):
 
 def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
     session.choose_overlay(Overlay.MAP)
-    session.choose_uncertainty(True)
+    session.choose_uncertainty(visible=True)
     session.go_to_candidate(1)
     assert screen(session).scene.attention is Region.WT
     overlays = session.state.overlays
@@ -315,9 +315,9 @@ def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
     session.probe(voxel, replace(overlays, probe=view))
     scene = screen(session).scene
     assert (scene.probe, scene.attention, scene.uncertainty) == (True, None, False)
-    assert "candidate 1 (" in screen(session).probed
+    assert "candidate 1 (" in screen(session).maps.probed
     session.probe((0, 0, 0))
-    assert "not flagged" in screen(session).probed
+    assert "not flagged" in screen(session).maps.probed
     session.probe(None, overlays)
     session.begin_edit()
     scene = screen(session).scene

@@ -26,8 +26,8 @@ def on_slice(tilt_deg, turn_deg=0.0):
 
 
 def box(half_mm, place):
-    way = traced([(-half_mm, -half_mm), (half_mm, half_mm)], True, {"Shift"})
-    return gesture_of([place(at) for at in way], True, {"Shift"})
+    way = traced([(-half_mm, -half_mm), (half_mm, half_mm)], {"Shift"}, is_drag=True)
+    return gesture_of([place(at) for at in way], {"Shift"}, is_drag=True)
 
 
 def lasso(radius_mm, place):
@@ -61,15 +61,15 @@ def test_on_a_slice_of_the_grid_they_are_those_of_python():
         (lasso(12.0, place), Prompts.of(lasso=line)),
     ):
         for found, belongs in zip(voxels_of(gesture, GRID), (True, False), strict=True):
-            np.testing.assert_array_equal(found, prompts.voxels(belongs))
+            np.testing.assert_array_equal(found, prompts.voxels(foreground=belongs))
 
 
 @pytest.mark.parametrize("tilt", [0.0, 18.0])
 def test_a_box_that_begins_outside_the_grid_is_still_a_box(tilt):
     """It was a foreground point at the corner that lay inside."""
     place, _ = on_slice(tilt)
-    way = traced([(-44.0, -6.0), (-20.0, 6.0)], True, {"Shift"})
-    gesture = gesture_of([place(at) for at in way], True, {"Shift"})
+    way = traced([(-44.0, -6.0), (-20.0, 6.0)], {"Shift"}, is_drag=True)
+    gesture = gesture_of([place(at) for at in way], {"Shift"}, is_drag=True)
     foreground, background = voxels_of(gesture, GRID)
     assert GRID.to_mm(foreground)[0] == pytest.approx(place((-32.0, 0.0)), abs=1.0)
     assert GRID.contains(background).all()

@@ -83,7 +83,7 @@ def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
     session.choose_layer(SecondOpinion.BY_FLAIR)
     screen = resolve(session.state)
     assert screen.scene.attention is not None
-    assert "exact" in screen.verdict.text
+    assert "exact" in screen.maps.verdict.text
 
 
 def test_the_first_layer_reports_where_it_attended(session, asked):

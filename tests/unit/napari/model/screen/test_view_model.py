@@ -70,7 +70,7 @@ def test_views_and_panel_follow_from_one_state(session):
 def test_notices_of_the_analysis_are_shown_once_it_is(result):
     """'Is it a mask of this study?' stood in the report alone, which is written after signing."""
     made, analysis = ReviewSession(reader="A. Reader"), result.analysis
-    failed = QualityCheck("motion", False, "Slices jump")
+    failed = QualityCheck("motion", passed=False, message="Slices jump")
     quality = (*analysis.findings.quality, failed)
     mine = replace(analysis.findings, notices=("Candidate 1 was redrawn by a reader",))
     found = replace(analysis.findings, notices=("4 ml may enhance",), quality=quality)
@@ -82,10 +82,10 @@ def test_notices_of_the_analysis_are_shown_once_it_is(result):
     analysis = replace(analysis, original=Original(analysis.volumes.labels, found))
     made.open(study)
     read = ("name it under “change…”",)
-    assert view_model_of(made.state).screen.notices == read
+    assert view_model_of(made.state).screen.study.notices == read
     made.analysed(FakeResult(analysis), overlays_of(analysis))
     told = (*read, *analysis.prepared.notices, "Is it a mask of this study?", "4 ml may enhance")
-    assert view_model_of(made.state).screen.notices == told
+    assert view_model_of(made.state).screen.study.notices == told
 
 
 def test_a_layer_that_is_chosen_and_not_there_is_missing(session):
@@ -119,12 +119,12 @@ def test_the_same_preset_asked_for_again_happens_again(session):
 def test_a_check_of_the_sequences_is_called_so_where_none_is_missing(result):
     """The panel read "✓ missing"."""
     made, analysis = ReviewSession(reader="A. Reader"), result.analysis
-    quality = (QualityCheck("missing", True, "All four sequences are present."),)
+    quality = (QualityCheck("missing", passed=True, message="All four sequences are present."),)
     findings = replace(analysis.findings, quality=quality)
     made.open(analysis.study)
     checked = replace(analysis, findings=findings)
     made.analysed(FakeResult(checked), overlays_of(checked))
-    assert [one.text for one in view_model_of(made.state).screen.quality] == ["sequences"]
+    assert [one.text for one in view_model_of(made.state).screen.study.quality] == ["sequences"]
 
 
 @pytest.mark.parametrize("source", [Source.NETWORK, Source.READER])

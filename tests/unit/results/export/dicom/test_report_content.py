@@ -83,7 +83,7 @@ def test_no_time_in_the_report_names_an_offset(reviewed, tmp_path):
 
 def test_what_limits_a_result_travels_in_report_and_segmentation(make, tmp_path):
     analysis = make(dicom=True, sequences=(MrSequence.FLAIR,))
-    thick = QualityCheck("spacing", False, "FLAIR has slices of 6 mm.")
+    thick = QualityCheck("spacing", passed=False, message="FLAIR has slices of 6 mm.")
     findings = replace(analysis.findings, quality=(*analysis.findings.quality, thick))
     written = objects(replace(analysis, findings=findings), tmp_path)
     said = [item.TextValue for item in named(written["sr"], own.LIMIT)]

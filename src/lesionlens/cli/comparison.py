@@ -76,8 +76,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     from lesionlens.results.export.followup import alignment_caveat, dates_of, reappearance_text
     from lesionlens.results.export.report_texts import load
 
-    words = load("en")
-    dates = dates_of(comparison, words)
+    texts = load("en")
+    dates = dates_of(comparison, texts)
     returned = []
     prior_date = comparison.points[-2].date or "an earlier day"
     headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
@@ -94,9 +94,9 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _percent(change.product_percent) if matched else "",
             change.joint.text if change.joint else "",
         )
-        if change.now and (note := reappearance_text(change, comparison, dates, words)):
+        if change.now and (note := reappearance_text(change, comparison, dates, texts)):
             returned.append(f"Candidate {change.now.id}: {note}")
-    caveat = alignment_caveat(comparison, words)
+    caveat = alignment_caveat(comparison, texts)
     title = f"Compared with the examination of {prior_date}{caveat and '. '}{caveat}"
     return (title, table, *returned)
 

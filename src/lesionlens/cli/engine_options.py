@@ -15,7 +15,7 @@ from lesionlens.engines.engine_choice import EngineChoice
 
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
 """Options of a remote server."""
-NETWORK = EngineChoice()
+DEFAULT_ENGINE = EngineChoice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class EngineOptions(ComputeOptions):
             metavar="MIN",
             min=0.0,
         ),
-    ] = NETWORK.patience_min
+    ] = DEFAULT_ENGINE.patience_min
     server: Annotated[
         str | None,
         typer.Option(

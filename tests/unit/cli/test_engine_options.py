@@ -12,8 +12,8 @@ from lesionlens.cli.acceptance import acceptance
 from lesionlens.cli.analyze import analyze
 from lesionlens.cli.batch import batch
 from lesionlens.cli.bench import bench
+from lesionlens.cli.engine_options import EngineOptions
 from lesionlens.cli.learn import learn
-from lesionlens.cli.network import EngineOptions
 from lesionlens.cli.serve import serve
 from lesionlens.cli.train import train
 from lesionlens.cli.worklist import ahead

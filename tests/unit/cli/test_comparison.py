@@ -16,7 +16,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.joint_change import JointChange, Unmeasurable
-from lesionlens.cli.prior import table_of
+from lesionlens.cli.comparison import table_of
 
 LEVEL = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
 

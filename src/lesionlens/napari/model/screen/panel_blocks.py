@@ -1,0 +1,235 @@
+"""Blocks of the panel, computed from the state: study, threshold, maps, focus, signature.
+
+Pure, frozen, no Qt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesionlens.analysis.explain.shapley import deciding_text
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.prediction import Capability
+from lesionlens.base.records.study import Study
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.wording.candidates import (
+    Bar,
+    Fact,
+    bars_of,
+    facts_of,
+    no_bars_text,
+    point_at,
+    probe_text,
+    threshold_costs,
+    threshold_source,
+    threshold_text,
+)
+from lesionlens.napari.model.wording.map_checks import verdict, withheld
+from lesionlens.napari.model.wording.titles import (
+    caption,
+    notices_of,
+    patient_text,
+    sign_button_text,
+    subtitle,
+)
+from lesionlens.results.export.report_texts import load
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSequence:
+    """One of the four sequences: whether present and shown, and how it was recognised."""
+
+    sequence: MrSequence
+    present: bool
+    shown: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownStudy:
+    """The open study; empty if none is open."""
+
+    title: str = ""
+    patient: str = ""
+    subtitle: str = ""
+    caption: str = ""
+    """Text over the image."""
+    sequences: tuple[ShownSequence, ...] = ()
+    notices: tuple[str, ...] = ()
+    """Of reading and, once it is shown, of the analysis."""
+    exchanged: tuple[MrSequence, ...] = ()
+    """Sequences whose names seem exchanged; more than two if it is unclear how."""
+    quality: tuple[Fact, ...] = ()
+    """Checks of the images."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownThreshold:
+    """The score threshold of the list, 0 to 1."""
+
+    value: float = 0.0
+    floor: float = 0.0
+    """Lowest threshold: below it the network flags nothing."""
+    text: str = ""
+    source: str = ""
+    """What it does, and on which scans its costs were measured."""
+    costs: str = ""
+    """False candidates and found lesions at this threshold; empty if not measured."""
+    n_below: int = 0
+    """Number of candidates below it, which are not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMapChoices:
+    """What the reader chose of the maps, and what can be chosen."""
+
+    overlay: Overlay = Overlay.OFF
+    region: Region = Region.WT
+    regions: tuple[Region, ...] = tuple(Region)
+    """Selectable regions; no enhancing tumour without T1c."""
+    layer: int | SecondOpinion | None = None
+    head: int | None = None
+    attention_layers: tuple[tuple[str, int], ...] = ()
+    """Name and number of heads of each selectable layer."""
+    second_opinions: tuple[SecondOpinion, ...] = ()
+    alone: bool = False
+    """Whether only the map of the candidate in focus is shown."""
+    opacity: float = 0.6
+    has_attention: bool = False
+    has_uncertainty: bool = False
+    can_probe: bool = False
+    reopened: bool = False
+    """Whether the result comes from files, so that the network is not available."""
+    verdict: Fact | None = None
+    """Outcome of the checks of the map."""
+    withheld: bool = False
+    """Whether the map is not shown because it failed its checks."""
+    probed: str = ""
+    """Where the probed voxel attends to; empty if none is probed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFocus:
+    """The candidate in focus; empty if there is none."""
+
+    title: str = ""
+    facts: tuple[Fact, ...] = ()
+    relevance: tuple[Bar, ...] = ()
+    deciding: str = ""
+    """Which sequences were decisive."""
+    no_bars: str = ""
+    """Why there are no bars."""
+    can_mask: bool = False
+    """Whether the network can be run again with the candidate masked."""
+    masked_result: str = ""
+    """The result of that; empty if it was not requested."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSignature:
+    """How far the review is, and its signature."""
+
+    progress: str = ""
+    all_reviewed: bool = False
+    button_text: str = ""
+    signed: bool = False
+
+
+def shown_study(state: State, study: Study) -> ShownStudy:
+    """Return the block of the open study."""
+    analysis = state.analysis
+    checks = () if analysis is None else analysis.findings.quality
+    return ShownStudy(
+        title=state.identity.study,
+        patient=patient_text(state.identity),
+        subtitle=subtitle(study, analysis, state),
+        caption=caption(state),
+        sequences=_sequences(study, state.choices.sequence),
+        notices=notices_of(study, analysis),
+        exchanged=state.exchanged,
+        quality=tuple(Fact(load("en").check(c.check), c.outcome, c.message) for c in checks),
+    )
+
+
+def shown_threshold(state: State, analysis: Analysis, n_below: int) -> ShownThreshold:
+    """Return the threshold of a result, of which `n_below` candidates are not listed."""
+    value, engine = state.choices.threshold, analysis.run.engine
+    point = point_at(engine.operating_points, value)
+    return ShownThreshold(
+        value=value,
+        floor=engine.floor,
+        text=threshold_text(value),
+        source=threshold_source(point, engine.floor),
+        costs=threshold_costs(point),
+        n_below=n_below,
+    )
+
+
+def shown_map_choices(state: State, analysis: Analysis, focus: Candidate | None) -> ShownMapChoices:
+    """Return the block of the maps of a result."""
+    choices = state.choices
+    return ShownMapChoices(
+        overlay=choices.overlay,
+        region=choices.region,
+        regions=analysis.prepared.regions,
+        layer=choices.layer,
+        head=choices.head,
+        attention_layers=state.attention_layers,
+        second_opinions=state.second_opinions,
+        alone=choices.only_focused and focus is not None,
+        opacity=choices.opacity,
+        has_attention=bool(analysis.volumes.attention),
+        has_uncertainty=analysis.volumes.uncertainty is not None,
+        can_probe=Capability.PROBE in analysis.run.engine.capabilities,
+        reopened=state.reopened,
+        verdict=verdict(analysis, state),
+        withheld=choices.overlay is Overlay.MAP and withheld(state),
+        probed="" if state.probed is None else probe_text(analysis, state.probed),
+    )
+
+
+def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> ShownFocus:
+    """Return the block of the candidate in focus."""
+    if focus is None:
+        return ShownFocus()
+    masked = state.masked_result
+    can_perturb = Capability.PERTURB in analysis.run.engine.capabilities
+    return ShownFocus(
+        title=f"{focus.id} · {focus.location.text}",
+        facts=facts_of(focus),
+        relevance=bars_of(focus),
+        deciding=deciding_text(focus.sequence_relevance),
+        no_bars=no_bars_text(focus),
+        can_mask=can_perturb and state.activity is None,
+        masked_result=masked.text if masked is not None and masked.candidate == focus.id else "",
+    )
+
+
+def shown_signature(state: State, analysis: Analysis) -> ShownSignature:
+    """Return the block of the signature."""
+    uids, review = [c.tracking_uid for c in analysis.findings.candidates], state.review
+    return ShownSignature(
+        progress=review.progress_text(uids),
+        all_reviewed=bool(uids) and all(review.state_of(uid).decided for uid in uids),
+        button_text=sign_button_text(state, flagged=bool(uids)),
+        signed=review.signed is not None,
+    )
+
+
+def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, ...]:
+    rows = []
+    for sequence in MrSequence:
+        series = study.series.get(sequence)
+        evidence = (
+            f"{sequence.display_name}: not in this study"
+            if series is None
+            else (
+                f"{sequence.display_name}: {series.description or 'unnamed'}, recognised by "
+                f"{series.detected_by}; {' × '.join(f'{e:.3g}' for e in series.grid.spacing_mm)} mm"
+            )
+        )
+        rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))
+    return tuple(rows)
