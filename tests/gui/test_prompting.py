@@ -99,6 +99,20 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     assert not drawn(reviewed)[others].any()
 
 
+def test_prompts_before_a_split_are_recorded_with_it(reviewed, qtbot):
+    """The record, `monitor` and `learn` took both halves for drawn without any prompt."""
+    point(reviewed, qtbot, LEFT)
+    point(reviewed, qtbot, LEFT, belongs=False)
+    prompts = tuple(reviewed.actions_.editor.rounds)
+    assert prompts
+    middle = np.argwhere(drawn(reviewed) > 0).mean(0)
+    reviewed.actions_.adder.split_at(tuple(reviewed.session.state.overlays.grid.to_mm(middle)))
+    settled(reviewed, qtbot)
+    kept, added = reviewed.session.state.review.events[-2:]
+    assert added.added is DrawingMethod.SEMIAUTOMATIC
+    assert kept.prompts == prompts
+
+
 def test_what_was_said_of_a_prompt_goes_with_its_stroke(reviewed, qtbot):
     """After Ctrl+Z, which took a stroke back, the window went on that it "changes nothing"."""
     again = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier

@@ -287,8 +287,7 @@ class LesionAdder:
             self.session.decline(_FINISH_FIRST)
             return
         initial, drawn = edited
-        uid = new_tracking_uid()
-
+        uid, prompts = new_tracking_uid(), tuple(self.editor.rounds)
         reason = self.session.reason_for(candidate, ReviewState.EDITED)
 
         def record(log: ReviewLog) -> None:
@@ -310,6 +309,7 @@ class LesionAdder:
                     reader=reader,
                     reason=reason,
                     outline=kept,
+                    prompts=prompts,
                 )
                 log.add(separated, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=origin)
                 if moved:
