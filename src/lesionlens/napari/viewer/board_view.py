@@ -75,7 +75,7 @@ class BoardView(QWidget):
         self._fitted = True
         self._wheel_remainder = 0.0
         self.ends = EndDragger(lambda: self.board, self)
-        self._hover: tuple[Tile, str] | None = None
+        self._hover: tuple[Tile, Point] | None = None
         self.tiles: tuple[TileView, ...] = ()
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
@@ -281,7 +281,7 @@ class BoardView(QWidget):
     def footer(self, tile: Tile) -> str:
         """Return the value under the pointer, else the window."""
         if self._hover is not None and self._hover[0] == tile:
-            return self._hover[1]
+            return self._value_at(*self._hover)
         low, high = self.limits(tile)
         return f"W {intensity_text(high - low)}  L {intensity_text((low + high) / 2)}"
 
@@ -351,7 +351,7 @@ class BoardView(QWidget):
         if tile is not None:
             point = self._point_at(tile, position)
             self.pointed.emit(point)
-            self._hover = (tile, self._value_at(tile, point))
+            self._hover = (tile, point)
         changed_tiles = {hover[0] for hover in (previous, self._hover) if hover is not None}
         for view in self.tiles:
             if view.tile in changed_tiles:
