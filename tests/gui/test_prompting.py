@@ -199,6 +199,42 @@ def test_a_line_is_seen_on_a_linked_view_while_it_is_dragged(missed, qtbot, held
     answered(missed, qtbot)
 
 
+@pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
+def test_a_line_begun_in_a_study_that_was_left_is_no_prompt_of_the_next(missed, qtbot, layout):
+    """It began a new candidate in the next study of the list, on another slice."""
+    missed.actions_.show_layout(layout)
+    look_at(missed, RIGHT)
+    view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
+    qtbot.keyPress(view, Qt.Key.Key_F2)
+    middle = dragged(qtbot, view)
+    missed.session.suspend()
+    if layout is Layout.PAIR:
+        missed.session.restore_suspended()  # the views stay for the next study
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    missed.session.restore_suspended()
+    assert missed.session.state.editing is None
+    assert missed.session.state.problem is None
+
+
+def test_a_line_on_a_linked_view_is_of_the_slice_where_it_was_begun(missed, qtbot):
+    missed.actions_.show_layout(Layout.PAIR)
+    look_at(missed, RIGHT)
+    linked, gestures = missed.views.linked, []
+    view = linked.tiles[0]
+    missed.actions_.prompting.set_active(True)
+    linked.prompted.disconnect(missed.actions_.prompting.add_gesture)
+    linked.prompted.connect(gestures.append)
+    middle = dragged(qtbot, view)
+    missed.actions_.scroll(3)
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle)
+    linked.prompted.disconnect(gestures.append)
+    linked.prompted.connect(missed.actions_.prompting.add_gesture)
+    missed.actions_.prompting.set_active(False)
+    (gesture,) = gestures
+    assert {round(z, 3) for _, _, z in gesture.path_mm} == {RIGHT[2]}
+
+
 def test_a_line_is_seen_on_the_canvas_while_it_is_dragged(missed, qtbot):
     missed.actions_.show_layout(Layout.SINGLE)
     look_at(missed, RIGHT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.dragged_ends import EndDragger
 from lesionlens.napari.viewer.other_study import ComparedImages
 from lesionlens.napari.viewer.single import ROOM
-from lesionlens.napari.viewer.tile import TileView
+from lesionlens.napari.viewer.tile import PromptPath, TileView
 
 ZOOM_STEP = 1.15
 _FIT_MARGIN = 0.96
@@ -107,6 +107,8 @@ class BoardView(QWidget):
         """Release a closed study."""
         self.board, self._hover = Board(), None
         self.ends.forget()
+        for view in self.tiles:
+            view.forget_prompt()
         self._artist = TilePainter({})
         self._comparison_view = None
         self.repaint_all()
@@ -303,13 +305,22 @@ class BoardView(QWidget):
         self._viewpoint.move(point_mm=point)
         self.lesion_requested.emit(point)
 
-    def prompt_drawn(
-        self, tile: Tile, path: Sequence[tuple[float, float]], is_drag: bool, modifiers: set[str]
-    ) -> None:
-        """Emit a prompt."""
-        points = [self._point_at(tile, position) for position in traced(path, is_drag, modifiers)]
+    def crosshair(self) -> Point:
+        """Return the crosshair, RAS+ mm."""
+        return self._viewpoint.current.point_mm
+
+    def prompt_drawn(self, drawn: PromptPath) -> None:
+        """Emit a prompt on the slice where it was begun."""
+        frame, plane, moved, modifiers = (
+            self.board.frame, drawn.tile.plane, drawn.moved, drawn.modifiers
+        )  # fmt: skip
+        depth = float(frame.depth(plane, drawn.crosshair_mm))
+        points = [
+            as_vec3(frame.in_patient(plane, position, depth))
+            for position in traced(drawn.path, moved, modifiers)
+        ]
         self._viewpoint.move(point_mm=points[0])
-        self.prompted.emit(gesture_of(points, is_drag, modifiers))
+        self.prompted.emit(gesture_of(points, moved, modifiers))
 
     def _drag_end(self, tile: Tile, position: tuple[float, float], point: Point) -> bool:
         drawing = self.drawing(tile)

@@ -36,6 +36,8 @@ class PromptMouse:
         Returns whether the pointer makes prompts.
     excluding : callable
         Returns whether prompts exclude unless Alt is held.
+    study : callable
+        Returns the open study: a gesture that was begun in another one is dropped.
     on_gesture : callable
         Called with each gesture.
     """
@@ -45,10 +47,11 @@ class PromptMouse:
         viewer: ViewerModel,
         is_prompting: Callable[[], bool],
         excluding: Callable[[], bool],
+        study: Callable[[], object],
         on_gesture: Callable[[Gesture], None],
     ) -> None:
         self._viewer, self._is_prompting, self._on_gesture = viewer, is_prompting, on_gesture
-        self._excluding = excluding
+        self._excluding, self._study = excluding, study
         self._trail = create_strokes(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
 
@@ -65,6 +68,7 @@ class PromptMouse:
         camera = self._viewer.scene.camera
         mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
+        study, (_, down, right) = self._study(), self._axes()
         start, max_distance = np.asarray(event.pos, float), 0.0
         held_keys = {name for name in _MODIFIER_NAMES if name in event.modifiers}
         path, modifiers = [as_vec3(event.position[-3:])], switched(held_keys, self._excluding())
@@ -76,15 +80,18 @@ class PromptMouse:
                 )
                 path.append(as_vec3(event.position[-3:]))
                 event.handled = True
-                if max_distance > STILL_PX:
+                if study is not self._study():
+                    self._trail.draw(None, None)
+                elif max_distance > STILL_PX:
                     self._show(path, modifiers)
                 yield
         finally:
             camera.mouse_pan = mouse_pan
             if self._trail.strokes is not None:
                 self._trail.draw(None, None)
+        if study is not self._study():
+            return
         is_drag = max_distance > STILL_PX
-        down, right = self._axes()[1:]
         prompt_path = traced([(point[right], point[down]) for point in path], is_drag, modifiers)
         points = [list(path[0]) for _ in prompt_path]
         for point, (x, y) in zip(points, prompt_path, strict=True):
