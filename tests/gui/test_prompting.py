@@ -277,6 +277,31 @@ def test_beside_a_volume_over_time_the_pointer_prompts_and_probes(missed, qtbot)
     missed.actions_.prompting.set_active(False)
 
 
+def test_a_prompt_paints_nothing_into_a_layer_of_the_user(missed, qtbot):
+    """The brush of a labels layer of another plugin was in the hand, and painted along."""
+    missed.actions_.show_layout(Layout.SINGLE)
+    look_at(missed, RIGHT)
+    image = next(layer for layer in missed.viewer.layers if layer.visible)
+    layer = missed.viewer.add_labels(
+        np.zeros(image.data.shape, np.uint8), name="mine", scale=image.scale,
+        translate=image.translate, units=image.units,
+    )  # fmt: skip
+    layer.mode = "paint"
+    native = canvas()
+    qtbot.keyPress(native, Qt.Key.Key_F2)
+    middle = dragged(qtbot, native)
+    qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    qtbot.keyRelease(native, Qt.Key.Key_F2)
+    assert missed.actions_.editor.rounds
+    assert not layer.data.any()
+    missed.commands.run("discard_edit")
+    assert missed.viewer.layers.selection.active is layer
+    assert layer.mode == "paint"
+    assert not missed.viewer.scene.camera.mouse_pan
+    missed.viewer.layers.remove(layer)
+
+
 def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
     """Some window managers take every click with Alt."""
     missed.actions_.show_layout(Layout.SINGLE)

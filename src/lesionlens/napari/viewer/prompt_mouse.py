@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.gestures import (
     STILL_PX,
     Gesture,
@@ -65,6 +67,13 @@ class PromptMouse:
         is_2d = self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
         if event.button != 1 or not is_2d or not self._is_prompting():
             return
+        with _foreign_tool_idle(self._viewer):
+            gesture = yield from self._drawn(event)
+        if gesture is not None:
+            self._on_gesture(gesture)
+
+    def _drawn(self, event: Any) -> Generator[None, None, Gesture | None]:
+        """Follow the pointer until it is released; None if another study was opened meanwhile."""
         camera = self._viewer.scene.camera
         mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
@@ -90,13 +99,13 @@ class PromptMouse:
             if self._trail.strokes is not None:
                 self._trail.draw(None, None)
         if study is not self._study():
-            return
+            return None
         is_drag = max_distance > STILL_PX
         prompt_path = traced([(point[right], point[down]) for point in path], is_drag, modifiers)
         points = [list(path[0]) for _ in prompt_path]
         for point, (x, y) in zip(points, prompt_path, strict=True):
             point[right], point[down] = x, y
-        self._on_gesture(gesture_of([as_vec3(point) for point in points], is_drag, modifiers))
+        return gesture_of([as_vec3(point) for point in points], is_drag, modifiers)
 
     def _axes(self) -> tuple[int, int, int]:
         """Return the patient's sliced, vertical and horizontal axis."""
@@ -116,3 +125,18 @@ class PromptMouse:
         )
         plane = ShownPlane((sliced, down, right), float(self._viewer.dims.point[-SPACE:][sliced]))
         self._trail.draw(strokes, plane)
+
+
+@contextmanager
+def _foreign_tool_idle(viewer: ViewerModel) -> Iterator[None]:
+    """Deselect a foreign layer, to whose tool napari would pass the pointer as well."""
+    selection = viewer.layers.selection
+    layer: Any = selection.active
+    has_tool = layer is not None and KEY not in layer.metadata
+    if has_tool:
+        selection.active = None
+    try:
+        yield
+    finally:
+        if has_tool and selection.active is None and layer in viewer.layers:
+            selection.active = layer
