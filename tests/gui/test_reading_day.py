@@ -390,6 +390,9 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     for name in ("next_candidate", "accept", "toggle_overlay", "export", *doubts):
         panel.commands.run(name)
         assert session.state.message == "The analysis is hidden during your own read.", name
+    panel.commands.run("hold_prompt", True)
+    assert session.state.message == "The analysis is hidden during your own read."
+    panel.commands.run("hold_prompt", False)
     panel.commands.run("compare")
     assert panel.jobs.running
     panel.commands.run("compare")
