@@ -13,7 +13,7 @@ from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, Point
-from lesionlens.base.records.review import DrawnDiameters
+from lesionlens.base.records.review import CAVITY, DrawnDiameters
 from lesionlens.base.text import millilitres
 from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.review_controller import ReviewController
@@ -26,6 +26,7 @@ from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 
 _NO_OUTLINE = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
 _FINISH_FIRST = "Press Done first (Shift+E): a new candidate can be split when it is complete."
+_CAVITY_IS_WHOLE = "The resection cavity cannot be split: erase the part that is none."
 _POINT_HALVES = (
     "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
 )
@@ -290,7 +291,8 @@ class LesionAdder:
         if edited is None or analysis is None:
             return
         if candidate is None:
-            self.session.decline(_FINISH_FIRST)
+            is_cavity = self.session.state.edited_uid == CAVITY
+            self.session.decline(_CAVITY_IS_WHOLE if is_cavity else _FINISH_FIRST)
             return
         initial, drawn = edited
         uid, prompts = new_tracking_uid(), tuple(self.editor.rounds)
