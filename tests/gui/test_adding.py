@@ -9,6 +9,7 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
+from scipy import ndimage
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import PATIENCE_MS, at_rest, canvas, reads, settled
 
@@ -383,3 +384,18 @@ def test_who_moves_on_while_an_outline_is_measured_decides_on_the_candidate_move
     assert review.state_of(second.tracking_uid) is ReviewState.REJECTED
     assert review.state_of(first.tracking_uid) is ReviewState.EDITED
     assert "shown once that has ended" not in reads(missed)
+
+
+def test_a_mark_that_the_edit_includes_goes_to_that_candidate(missed, qtbot):
+    """It was looked up before the edit was kept, and then refused as a new lesion."""
+    acts = missed.actions_
+    missed.session.go_to_candidate(1)
+    missed.commands.run("edit_outline")
+    grid, labels = missed.session.state.overlays.grid, acts.editor.drawn().current.copy()
+    beside = ndimage.binary_dilation(labels > 0, iterations=2) & (labels == 0) & acts.editor.allowed
+    labels[beside] = 2
+    assert acts.editor.change(labels)
+    mark = tuple(float(v) for v in grid.to_mm(np.argwhere(beside)[0]))
+    acts.adder.from_mark(mark)
+    settled(missed, qtbot)
+    assert missed.session.state.message == "Your mark lies in candidate 1, which is now in focus."

@@ -79,6 +79,39 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     assert loaded.session.state.analysis.findings.doubtful == doubted.findings.doubtful
 
 
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_part_that_an_edit_erased_in_part_is_left_out_with_what_remains(
+    loaded, doubted, qtbot, share
+):
+    """The message and the recorded reason gave the millilitres of before the edit."""
+    loaded.actions_.show_result(FakeResult(doubted), overlays_of(doubted))
+    loaded.session.go_to_candidate(1)
+    loaded.commands.run("next_doubtful")
+    (part,) = doubted.findings.doubtful
+    loaded.commands.run("edit_outline")
+    editor, grid = loaded.actions_.editor, loaded.session.state.overlays.grid
+    labels = editor.drawn().current.copy()
+    voxels = np.argwhere(labels > 0)
+    inside = doubted.volumes.doubtful
+    doubtful = inside.data[tuple(inside.grid.nearest_voxel(grid.to_mm(voxels)).T)] > 0
+    erased = voxels[doubtful][: int(share * doubtful.sum())]
+    labels[tuple(erased.T)] = 0
+    assert editor.change(labels)
+    loaded.commands.run("leave_out")
+    settled(loaded, qtbot)
+    last, message = loaded.session.state.review.events[-1], loaded.session.state.message
+    if share == 1.0:
+        assert message == "Most of that doubtful part is no longer in the outline."
+        assert last.reason is None
+        return
+    assert part.number not in [
+        one.number for one in loaded.session.state.analysis.findings.doubtful
+    ]
+    left_ml = (1 - share) * part.volume_ml
+    assert float(message.split()[0]) == pytest.approx(left_ml, rel=0.1)
+    assert last.reason == f"doubtful part of {message.split()[0]} ml left out"
+
+
 def test_a_dismissed_place_is_gone_to_by_its_words_and_centred(loaded, analysis, qtbot):
     place = (-38.0, 4.0, 5.0)
     there = np.array([[12, 20, 18]])

@@ -101,6 +101,17 @@ def test_the_value_under_the_pointer_is_that_of_the_image_shown_there(doubled):
         assert number(there) == pytest.approx(2 * number(linked.footer(t1c)), rel=1e-3)
 
 
+def test_the_value_follows_the_image_that_is_shown_next_under_a_pointer_at_rest(doubled):
+    """Ctrl+F8 went from ADC to SWI, and the view went on to give the value in ADC."""
+    panel, linked, adc, _ = doubled
+    linked.hovered(adc, (10.0, 5.0))
+    before = number(linked.footer(adc))
+    shown = panel.session.state.choices.views.compared
+    other = {name: Volume(2 * it.data, it.grid) for name, it in shown.volumes.items()}
+    panel.session.choose_views(compared=replace(shown, volumes=other))
+    assert number(linked.footer(adc)) == pytest.approx(2 * before, rel=1e-3)
+
+
 def test_intensities_of_a_region_are_named_after_the_image_they_are_of(doubled):
     panel, linked, adc, t1c = doubled
     acts = panel.actions_

@@ -99,6 +99,20 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     assert not drawn(reviewed)[others].any()
 
 
+def test_prompts_before_a_split_are_recorded_with_it(reviewed, qtbot):
+    """The record, `monitor` and `learn` took both halves for drawn without any prompt."""
+    point(reviewed, qtbot, LEFT)
+    point(reviewed, qtbot, LEFT, belongs=False)
+    prompts = tuple(reviewed.actions_.editor.rounds)
+    assert prompts
+    middle = np.argwhere(drawn(reviewed) > 0).mean(0)
+    reviewed.actions_.adder.split_at(tuple(reviewed.session.state.overlays.grid.to_mm(middle)))
+    settled(reviewed, qtbot)
+    kept, added = reviewed.session.state.review.events[-2:]
+    assert added.added is DrawingMethod.SEMIAUTOMATIC
+    assert kept.prompts == prompts
+
+
 def test_what_was_said_of_a_prompt_goes_with_its_stroke(reviewed, qtbot):
     """After Ctrl+Z, which took a stroke back, the window went on that it "changes nothing"."""
     again = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
@@ -185,6 +199,42 @@ def test_a_line_is_seen_on_a_linked_view_while_it_is_dragged(missed, qtbot, held
     answered(missed, qtbot)
 
 
+@pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
+def test_a_line_begun_in_a_study_that_was_left_is_no_prompt_of_the_next(missed, qtbot, layout):
+    """It began a new candidate in the next study of the list, on another slice."""
+    missed.actions_.show_layout(layout)
+    look_at(missed, RIGHT)
+    view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
+    qtbot.keyPress(view, Qt.Key.Key_F2)
+    middle = dragged(qtbot, view)
+    missed.session.suspend()
+    if layout is Layout.PAIR:
+        missed.session.restore_suspended()  # the views stay for the next study
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    missed.session.restore_suspended()
+    assert missed.session.state.editing is None
+    assert missed.session.state.problem is None
+
+
+def test_a_line_on_a_linked_view_is_of_the_slice_where_it_was_begun(missed, qtbot):
+    missed.actions_.show_layout(Layout.PAIR)
+    look_at(missed, RIGHT)
+    linked, gestures = missed.views.linked, []
+    view = linked.tiles[0]
+    missed.actions_.prompting.set_active(True)
+    linked.prompted.disconnect(missed.actions_.prompting.add_gesture)
+    linked.prompted.connect(gestures.append)
+    middle = dragged(qtbot, view)
+    missed.actions_.scroll(3)
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle)
+    linked.prompted.disconnect(gestures.append)
+    linked.prompted.connect(missed.actions_.prompting.add_gesture)
+    missed.actions_.prompting.set_active(False)
+    (gesture,) = gestures
+    assert {round(z, 3) for _, _, z in gesture.path_mm} == {RIGHT[2]}
+
+
 def test_a_line_is_seen_on_the_canvas_while_it_is_dragged(missed, qtbot):
     missed.actions_.show_layout(Layout.SINGLE)
     look_at(missed, RIGHT)
@@ -225,6 +275,31 @@ def test_beside_a_volume_over_time_the_pointer_prompts_and_probes(missed, qtbot)
     answered(missed, qtbot)
     assert [one.kind for one in missed.actions_.editor.rounds] == [PromptKind.BOX]
     missed.actions_.prompting.set_active(held=False)
+
+
+def test_a_prompt_paints_nothing_into_a_layer_of_the_user(missed, qtbot):
+    """The brush of a labels layer of another plugin was in the hand, and painted along."""
+    missed.actions_.show_layout(Layout.SINGLE)
+    look_at(missed, RIGHT)
+    image = next(layer for layer in missed.viewer.layers if layer.visible)
+    layer = missed.viewer.add_labels(
+        np.zeros(image.data.shape, np.uint8), name="mine", scale=image.scale,
+        translate=image.translate, units=image.units,
+    )  # fmt: skip
+    layer.mode = "paint"
+    native = canvas()
+    qtbot.keyPress(native, Qt.Key.Key_F2)
+    middle = dragged(qtbot, native)
+    qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    qtbot.keyRelease(native, Qt.Key.Key_F2)
+    assert missed.actions_.editor.rounds
+    assert not layer.data.any()
+    missed.commands.run("discard_edit")
+    assert missed.viewer.layers.selection.active is layer
+    assert layer.mode == "paint"
+    assert not missed.viewer.scene.camera.mouse_pan
+    missed.viewer.layers.remove(layer)
 
 
 def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):

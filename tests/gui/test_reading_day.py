@@ -386,9 +386,13 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     panel.commands.run("compare")
     assert session.state.message == "Analyse the study first."
     acts.show_result(FakeResult(analysis), overlays_of(analysis))
-    for name in ("next_candidate", "accept", "toggle_overlay", "export"):
+    doubts = ("next_considered", "next_doubtful", "previous_doubtful")
+    for name in ("next_candidate", "accept", "toggle_overlay", "export", *doubts):
         panel.commands.run(name)
         assert session.state.message == "The analysis is hidden during your own read.", name
+    panel.commands.run("hold_prompt", True)
+    assert session.state.message == "The analysis is hidden during your own read."
+    panel.commands.run("hold_prompt", False)
     panel.commands.run("compare")
     assert panel.jobs.running
     panel.commands.run("compare")

@@ -11,6 +11,7 @@ from lesionlens.analysis.findings.enhancement import enhancing_in
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound, Voxel
+from lesionlens.engines.prompting.rules import connected_to, mark_voxels
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
 
 Labels = NDArray[np.uint8]
@@ -66,6 +67,9 @@ def redrawn(
 ) -> Labels:
     """Return the labels after a response.
 
+    Nothing is added that is connected to the outline or to a foreground prompt only through voxels
+    that may not be labelled, such as those of another candidate.
+
     Parameters
     ----------
     labels : (I, J, K) uint8
@@ -79,7 +83,10 @@ def redrawn(
     """
     current, mask = labels[response.box], response.probability >= 0.5
     inside = region_of(current, prompt_round.region)
-    added = mask & ~inside & allowed[response.box]
+    corner = [side.start for side in response.box]
+    prompted = np.array(prompt_round.foreground, np.int64).reshape(-1, 3) - corner
+    held = (current > 0) | mark_voxels(prompted, current.shape)
+    added = _reachable(mask & ~inside, allowed[response.box], held)
     removed = inside & ~mask & ~response.settled
     paint = _ADDED_LABEL.get(prompt_round.region)
     predicted = (parts > 0) & (prompt_round.paint != Label.CAVITY)
@@ -89,6 +96,15 @@ def redrawn(
     out = labels.copy()
     out[response.box] = np.where(added, added_label, np.where(removed, remaining_label, current))
     return out
+
+
+def _reachable(added: Mask, allowed: Mask, held: Mask) -> Mask:
+    """Return the allowed voxels of those added, without what only blocked ones connect to `held`."""
+    blocked, reachable = added & ~allowed, added & allowed
+    if not blocked.any():
+        return reachable
+    apart = reachable & ~connected_to(held, reachable | held)
+    return reachable & ~connected_to(blocked, apart | blocked)
 
 
 def predicted_parts(analysis: Analysis, response: PromptResponse) -> Labels:

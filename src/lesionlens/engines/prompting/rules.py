@@ -61,10 +61,10 @@ def outside_brain() -> UnusableInputError:
 
 def components_at(mask: Mask, points: Points) -> Mask:
     """Return the components of a mask that contain one of the points."""
-    return _connected_to(mark_voxels(points, mask.shape), mask)
+    return connected_to(mark_voxels(points, mask.shape), mask)
 
 
-def _connected_to(seeds: Mask, mask: Mask, structure: Mask = TOUCHING) -> Mask:
+def connected_to(seeds: Mask, mask: Mask, structure: Mask = TOUCHING) -> Mask:
     """Return the components of a mask that contain a seed."""
     parts, count = ndimage.label(mask, structure)
     keep = np.zeros(count + 1, bool)
@@ -98,7 +98,7 @@ def connected_component(probability: Floats, foreground: Points, lesion: Mask | 
     for point in foreground[is_inside(foreground, probability.shape)]:
         prompted[tuple(slice(max(0, p - _JOIN_VOX), p + _JOIN_VOX + 1) for p in point)] = True
     seeds = prompted if lesion is None else prompted | lesion
-    return suppressed(probability, mask & ~_connected_to(seeds, mask))
+    return suppressed(probability, mask & ~connected_to(seeds, mask))
 
 
 def suppressed(probability: Floats, excluded: Mask) -> Floats:
@@ -232,7 +232,7 @@ def changeable_voxels(
             change = _limited_to_certain(
                 change, margin, _MAX_GROWTH * max(_MIN_GROWTH_VOX, int(np.count_nonzero(outline)))
             )
-        adjustable |= _connected_to(seeds, change | seeds, FACES)
+        adjustable |= connected_to(seeds, change | seeds, FACES)
     return adjustable
 
 

@@ -152,7 +152,9 @@ def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
         _use_mask(draft, brain)
         return
     message = "Already skull-stripped, on a background of noise: its outline was used."
-    draft.steps.append(PreparationStep(StepName.BRAIN, draft.reference, False, message))
+    draft.steps.append(
+        PreparationStep(StepName.BRAIN, draft.reference, done=False, message=message)
+    )
     draft.mask, draft.mask_grid = outline, scan.moved_grid()
 
 

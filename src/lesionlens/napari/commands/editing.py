@@ -63,6 +63,7 @@ COMMANDS = (
         "a box, with Ctrl for a lasso",
         "F2",
         hold=True,
+        unavailable=lambda screen: screen.not_added,
         run=lambda acts, held: acts.prompting.set_active(held=held),
     ),
     Command(

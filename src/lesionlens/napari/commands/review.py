@@ -38,17 +38,24 @@ COMMANDS = (
         unavailable=_no_candidate,
         run=lambda acts: acts.step_candidate(-1),
     ),
-    Command("next_considered", "go to the next region that was also considered", "Control-Shift-N"),
+    Command(
+        "next_considered",
+        "go to the next region that was also considered",
+        "Control-Shift-N",
+        unavailable=no_result,
+    ),
     Command(
         "next_doubtful",
         "go to the next doubtful part of an outline",
         "Control-Shift-D",
+        unavailable=no_result,
         run=lambda acts: acts.step_doubtful(1),
     ),
     Command(
         "previous_doubtful",
         "go to the previous doubtful part",
         "Control-Shift-E",
+        unavailable=no_result,
         run=lambda acts: acts.step_doubtful(-1),
     ),
     Command(

@@ -22,7 +22,11 @@ class CanvasGestures:
         viewer.mouse_move_callbacks.append(self._on_move)
         prompting = acts.prompting
         self._prompt_mouse = PromptMouse(
-            viewer, lambda: prompting.active, lambda: prompting.excluding, prompting.add_gesture
+            viewer,
+            lambda: prompting.active,
+            lambda: prompting.excluding,
+            lambda: prompting.session.state.study,
+            prompting.add_gesture,
         )
 
     def release(self) -> None:

@@ -218,7 +218,10 @@ def resampling_note(analysis: Analysis, *sequences: MrSequence) -> str:
 def _is_resampled(analysis: Analysis, sequence: MrSequence) -> bool:
     prepared, acquired = analysis.prepared, analysis.study.series[sequence].grid
     voxels = np.linalg.inv(prepared.working.affine) @ acquired.affine
-    return not np.allclose(voxels, np.rint(voxels), atol=_TOLERANCE_VOX) or any(
+    # Slices of 3 mm also begin at voxels of 1 mm, but the two between them are interpolated.
+    same_voxels = np.isclose(abs(np.linalg.det(voxels[:3, :3])), 1.0, atol=_TOLERANCE_VOX)
+    on_grid = same_voxels and np.allclose(voxels, np.rint(voxels), atol=_TOLERANCE_VOX)
+    return not on_grid or any(
         step.step is StepName.REGISTER and step.done and step.sequence is sequence
         for step in prepared.steps
     )

@@ -35,7 +35,7 @@ class EditActs(MarkActs):
         if part is None:
             self.session.decline("Go to a doubtful part first.")
         else:
-            self.adder.remove_part(part)
+            self.adder.remove_part(part.number)
 
     def add_lesion(self) -> None:
         """Add the lesion at the crosshair, or under the pointer of the single view."""

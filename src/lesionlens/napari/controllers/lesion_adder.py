@@ -12,8 +12,8 @@ from lesionlens.analysis.findings import additions, edit_tools
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
-from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
-from lesionlens.base.records.review import DrawnDiameters
+from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.records.review import CAVITY, DrawnDiameters
 from lesionlens.base.text import millilitres
 from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.review_controller import ReviewController
@@ -26,6 +26,7 @@ from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 
 _NO_OUTLINE = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
 _FINISH_FIRST = "Press Done first (Shift+E): a new candidate can be split when it is complete."
+_CAVITY_IS_WHOLE = "The resection cavity cannot be split: erase the part that is none."
 _POINT_HALVES = (
     "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
 )
@@ -35,6 +36,7 @@ _CHECK_DIAMETERS = " The diameters are those placed by hand on {}: check them (S
 """Added after a merge; of two placed diameters, those of the kept candidate remain."""
 _DIAMETER_SAMPLES = 50
 """Number of points on a diameter that are looked up to find the half in which it lies."""
+_NO_LONGER_DOUBTFUL = "Most of that doubtful part is no longer in the outline."
 
 Labels = NDArray[np.uint8]
 
@@ -74,18 +76,18 @@ class LesionAdder:
 
     def from_mark(self, point_mm: Point) -> bool:
         """Add the region at a mark, or go to the candidate there."""
-        overlays = self.session.state.overlays
-        if overlays is None:
+        if self.session.state.overlays is None:
             self.session.decline(
                 "Sign your own read first: added lesions are shown with the result."
             )
             return False
-        candidate_id = overlays.candidate_at(point_mm)
-        if candidate_id == 0:
-            return self.add(point_mm)
-        return self.review_controller.after_edit(lambda: self._go_to_marked(candidate_id))
+        return self.review_controller.after_edit(lambda: self._from_mark(point_mm))
 
-    def _go_to_marked(self, candidate_id: int) -> bool:
+    def _from_mark(self, point_mm: Point) -> bool:
+        overlays = self.session.state.overlays
+        candidate_id = 0 if overlays is None else overlays.candidate_at(point_mm)
+        if candidate_id == 0:
+            return self._add(point_mm)
         if not self.session.go_to_candidate(candidate_id):
             return False
         self.session.notify(f"Your mark lies in candidate {candidate_id}, which is now in focus.")
@@ -162,12 +164,17 @@ class LesionAdder:
         by_distance = sorted(others, key=lambda candidate: _gap(candidate, focused))
         return next((c for c in by_distance if other in (None, c.id)), None)
 
-    def remove_part(self, part: DoubtfulPart) -> bool:
-        """Remove a doubtful part from its outline, as an edit that can be undone."""
-        return self.review_controller.after_edit(lambda: self._remove_part(part))
+    def remove_part(self, number: int) -> bool:
+        """Remove a doubtful part, by its number, from its outline; an edit that can be undone."""
+        return self.review_controller.after_edit(lambda: self._remove_part(number))
 
-    def _remove_part(self, part: DoubtfulPart) -> bool:
+    def _remove_part(self, number: int) -> bool:
         analysis, reader = self.session.state.analysis, self.review_controller.reader
+        parts = () if analysis is None else analysis.findings.doubtful or ()
+        part = next((part for part in parts if part.number == number), None)
+        if part is None:
+            self.session.decline(_NO_LONGER_DOUBTFUL)
+            return False
         candidate = next(
             (listed for listed in self.session.listed() if listed.id == part.candidate), None
         )
@@ -286,11 +293,11 @@ class LesionAdder:
         if edited is None or analysis is None:
             return
         if candidate is None:
-            self.session.decline(_FINISH_FIRST)
+            is_cavity = self.session.state.edited_uid == CAVITY
+            self.session.decline(_CAVITY_IS_WHOLE if is_cavity else _FINISH_FIRST)
             return
         initial, drawn = edited
-        uid = new_tracking_uid()
-
+        uid, prompts = new_tracking_uid(), tuple(self.editor.rounds)
         reason = self.session.reason_for(candidate, ReviewState.EDITED)
 
         def record(log: ReviewLog) -> None:
@@ -312,6 +319,7 @@ class LesionAdder:
                     reader=reader,
                     reason=reason,
                     outline=kept,
+                    prompts=prompts,
                 )
                 log.add(separated, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=origin)
                 if moved:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.dragged_ends import EndDragger
 from lesionlens.napari.viewer.other_study import ComparedImages
 from lesionlens.napari.viewer.single import ROOM
-from lesionlens.napari.viewer.tile import TileView
+from lesionlens.napari.viewer.tile import PromptPath, TileView
 
 ZOOM_STEP = 1.15
 _FIT_MARGIN = 0.96
@@ -75,7 +75,7 @@ class BoardView(QWidget):
         self._fitted = True
         self._wheel_remainder = 0.0
         self.ends = EndDragger(lambda: self.board, self)
-        self._hover: tuple[Tile, str] | None = None
+        self._hover: tuple[Tile, Point] | None = None
         self.tiles: tuple[TileView, ...] = ()
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
@@ -107,6 +107,8 @@ class BoardView(QWidget):
         """Release a closed study."""
         self.board, self._hover = Board(), None
         self.ends.forget()
+        for view in self.tiles:
+            view.forget_prompt()
         self._artist = TilePainter({})
         self._comparison_view = None
         self.repaint_all()
@@ -281,7 +283,7 @@ class BoardView(QWidget):
     def footer(self, tile: Tile) -> str:
         """Return the value under the pointer, else the window."""
         if self._hover is not None and self._hover[0] == tile:
-            return self._hover[1]
+            return self._value_at(*self._hover)
         low, high = self.limits(tile)
         return f"W {intensity_text(high - low)}  L {intensity_text((low + high) / 2)}"
 
@@ -303,15 +305,22 @@ class BoardView(QWidget):
         self._viewpoint.move(point_mm=point)
         self.lesion_requested.emit(point)
 
-    def prompt_drawn(
-        self, tile: Tile, path: Sequence[tuple[float, float]], modifiers: set[str], *, is_drag: bool
-    ) -> None:
-        """Emit a prompt."""
+    def crosshair(self) -> Point:
+        """Return the crosshair, RAS+ mm."""
+        return self._viewpoint.current.point_mm
+
+    def prompt_drawn(self, drawn: PromptPath) -> None:
+        """Emit a prompt on the slice where it was begun."""
+        frame, plane, moved, modifiers = (
+            self.board.frame, drawn.tile.plane, drawn.moved, drawn.modifiers
+        )  # fmt: skip
+        depth = float(frame.depth(plane, drawn.crosshair_mm))
         points = [
-            self._point_at(tile, position) for position in traced(path, modifiers, is_drag=is_drag)
+            as_vec3(frame.in_patient(plane, position, depth))
+            for position in traced(drawn.path, modifiers, is_drag=moved)
         ]
         self._viewpoint.move(point_mm=points[0])
-        self.prompted.emit(gesture_of(points, modifiers, is_drag=is_drag))
+        self.prompted.emit(gesture_of(points, modifiers, is_drag=moved))
 
     def _drag_end(self, tile: Tile, position: tuple[float, float], point: Point) -> bool:
         drawing = self.drawing(tile)
@@ -353,7 +362,7 @@ class BoardView(QWidget):
         if tile is not None:
             point = self._point_at(tile, position)
             self.pointed.emit(point)
-            self._hover = (tile, self._value_at(tile, point))
+            self._hover = (tile, point)
         changed_tiles = {hover[0] for hover in (previous, self._hover) if hover is not None}
         for view in self.tiles:
             if view.tile in changed_tiles:

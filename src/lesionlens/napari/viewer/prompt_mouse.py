@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.gestures import (
     STILL_PX,
     Gesture,
@@ -36,6 +38,8 @@ class PromptMouse:
         Returns whether the pointer makes prompts.
     excluding : callable
         Returns whether prompts exclude unless Alt is held.
+    study : callable
+        Returns the open study: a gesture that was begun in another one is dropped.
     on_gesture : callable
         Called with each gesture.
     """
@@ -45,10 +49,11 @@ class PromptMouse:
         viewer: ViewerModel,
         is_prompting: Callable[[], bool],
         excluding: Callable[[], bool],
+        study: Callable[[], object],
         on_gesture: Callable[[Gesture], None],
     ) -> None:
         self._viewer, self._is_prompting, self._on_gesture = viewer, is_prompting, on_gesture
-        self._excluding = excluding
+        self._excluding, self._study = excluding, study
         self._trail = create_strokes(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
 
@@ -62,9 +67,17 @@ class PromptMouse:
         is_2d = self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
         if event.button != 1 or not is_2d or not self._is_prompting():
             return
+        with _foreign_tool_idle(self._viewer):
+            gesture = yield from self._drawn(event)
+        if gesture is not None:
+            self._on_gesture(gesture)
+
+    def _drawn(self, event: Any) -> Generator[None, None, Gesture | None]:
+        """Follow the pointer until it is released; None if another study was opened meanwhile."""
         camera = self._viewer.scene.camera
         mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
+        study, (_, down, right) = self._study(), self._axes()
         start, max_distance = np.asarray(event.pos, float), 0.0
         held_keys = {name for name in _MODIFIER_NAMES if name in event.modifiers}
         path, modifiers = (
@@ -79,24 +92,25 @@ class PromptMouse:
                 )
                 path.append(as_vec3(event.position[-3:]))
                 event.handled = True
-                if max_distance > STILL_PX:
+                if study is not self._study():
+                    self._trail.draw(None, None)
+                elif max_distance > STILL_PX:
                     self._show(path, modifiers)
                 yield
         finally:
             camera.mouse_pan = mouse_pan
             if self._trail.strokes is not None:
                 self._trail.draw(None, None)
+        if study is not self._study():
+            return None
         is_drag = max_distance > STILL_PX
-        down, right = self._axes()[1:]
         prompt_path = traced(
             [(point[right], point[down]) for point in path], modifiers, is_drag=is_drag
         )
         points = [list(path[0]) for _ in prompt_path]
         for point, (x, y) in zip(points, prompt_path, strict=True):
             point[right], point[down] = x, y
-        self._on_gesture(
-            gesture_of([as_vec3(point) for point in points], modifiers, is_drag=is_drag)
-        )
+        return gesture_of([as_vec3(point) for point in points], modifiers, is_drag=is_drag)
 
     def _axes(self) -> tuple[int, int, int]:
         """Return the patient's sliced, vertical and horizontal axis."""
@@ -116,3 +130,18 @@ class PromptMouse:
         )
         plane = ShownPlane((sliced, down, right), float(self._viewer.dims.point[-SPACE:][sliced]))
         self._trail.draw(strokes, plane)
+
+
+@contextmanager
+def _foreign_tool_idle(viewer: ViewerModel) -> Iterator[None]:
+    """Deselect a foreign layer, to whose tool napari would pass the pointer as well."""
+    selection = viewer.layers.selection
+    layer: Any = selection.active
+    has_tool = layer is not None and KEY not in layer.metadata
+    if has_tool:
+        selection.active = None
+    try:
+        yield
+    finally:
+        if has_tool and selection.active is None and layer in viewer.layers:
+            selection.active = layer

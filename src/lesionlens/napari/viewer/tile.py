@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import STILL_PX, line_of, switched
 from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.board import Tile
@@ -49,20 +50,24 @@ class _Listener(Protocol):
         self, tile: Tile, steps: float, position: tuple[float, float], *, control: bool
     ) -> None: ...
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None: ...
-    def prompt_drawn(
-        self, tile: Tile, path: Sequence[tuple[float, float]], modifiers: set[str], *, is_drag: bool
-    ) -> None: ...
+    def crosshair(self) -> Point: ...
+    def prompt_drawn(self, drawn: PromptPath) -> None: ...
     def double_clicked(self, tile: Tile) -> None: ...
     def resized(self) -> None: ...
 
 
 @dataclass
-class _PromptPath:
+class PromptPath:
     """Path of the pointer during a prompt."""
 
+    tile: Tile
+    """Tile in which it was begun."""
     begun: QPointF
     path: list[tuple[float, float]]
+    """Millimetres on the screen."""
     modifiers: set[str]
+    crosshair_mm: Point
+    """Crosshair at the beginning, RAS+: the slice through it is prompted."""
     moved: bool = False
 
     def go(self, position: QPointF, position_mm: tuple[float, float]) -> None:
@@ -80,7 +85,7 @@ class TileView(QWidget):
         self.tile = tile
         self._listener = listener
         self._drag_position: QPointF | None = None
-        self._prompt_path: _PromptPath | None = None
+        self._prompt_path: PromptPath | None = None
         self._pointer: QPointF | None = None
         self._images: dict[str, tuple[Any, QImage]] = {}
         self.setMouseTracking(True)
@@ -160,7 +165,10 @@ class TileView(QWidget):
         if event.button() == Qt.MouseButton.LeftButton and position is not None:
             if self._listener.prompting():
                 modifiers = switched(modifier_keys, excluding=self._listener.excluding())
-                self._prompt_path = _PromptPath(event.position(), [position], modifiers)
+                crosshair_mm = self._listener.crosshair()
+                self._prompt_path = PromptPath(
+                    self.tile, event.position(), [position], modifiers, crosshair_mm
+                )
                 return
             if "Control" in modifier_keys:
                 self._listener.lesion_added(self.tile, position)
@@ -201,10 +209,12 @@ class TileView(QWidget):
         prompt_path, self._prompt_path = self._prompt_path, None
         if prompt_path is not None:
             self.update()
-            self._listener.prompt_drawn(
-                self.tile, prompt_path.path, prompt_path.modifiers, is_drag=prompt_path.moved
-            )
+            self._listener.prompt_drawn(prompt_path)
         self._listener.released()
+
+    def forget_prompt(self) -> None:
+        """Drop a prompt that was begun in a study which is closed now."""
+        self._prompt_path = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all views again."""
