@@ -222,7 +222,7 @@ def test_a_line_on_a_linked_view_is_of_the_slice_where_it_was_begun(missed, qtbo
     look_at(missed, RIGHT)
     linked, gestures = missed.views.linked, []
     view = linked.tiles[0]
-    missed.actions_.prompting.set_active(True)
+    missed.actions_.prompting.set_active(held=True)
     linked.prompted.disconnect(missed.actions_.prompting.add_gesture)
     linked.prompted.connect(gestures.append)
     middle = dragged(qtbot, view)

@@ -99,7 +99,7 @@ def redrawn(
 
 
 def _reachable(added: Mask, allowed: Mask, held: Mask) -> Mask:
-    """Return the allowed voxels of those added, without what only blocked ones connect to `held`."""
+    """Return the allowed added voxels, without what only blocked ones connect to `held`."""
     blocked, reachable = added & ~allowed, added & allowed
     if not blocked.any():
         return reachable
