@@ -143,6 +143,19 @@ def recover(target: Path) -> None:
                 _recover_work_folder(work, folder)
 
 
+def is_half_replaced(folder: Path) -> bool:
+    """Return whether files were being moved into a folder when a process was killed, or still are.
+
+    For a folder that is only read; others are recovered.
+    """
+    with suppress(OSError):
+        return any(
+            (work.folder / _JOURNAL).exists() and not (work.folder / _DONE).exists()
+            for work in _work_folders_in(folder, PREFIX)
+        )
+    return False
+
+
 def _prefix_of(target: Path) -> str:
     """Return the name prefix of hidden folders beside a target that belong to it."""
     return f"{PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
