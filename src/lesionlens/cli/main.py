@@ -136,6 +136,10 @@ def _print_error(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # else flushed at the end
 
 
+def _report_log(text: str) -> None:
+    _print_error(f"lesionlens: {plain(text)}")
+
+
 def _reopen_closed_streams() -> None:
     """Open the null device for each standard stream that was closed (`>&-`, some services).
 
@@ -220,7 +224,7 @@ def _guarded(command: Callable[..., CommandOutput]) -> Callable[..., None]:
     def run_guarded(**arguments: Any) -> None:
         verbosity, in_json = pop_verbosity(arguments), arguments.get("json") is True
         try:
-            with logging_with(verbosity):
+            with logging_with(verbosity, _report_log):
                 checks.check_readable(arguments.values())
                 output = _run_command(command, arguments)
             with _output_errors():

@@ -85,9 +85,35 @@ def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> No
     set_parameters(wrapper, parameters)
 
 
+class _LogFile(logging.FileHandler):
+    """A log file; a full disk costs the log alone, and is reported once, at the end."""
+
+    failure: OSError | None = None
+    """The first error of writing."""
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        self.failure = self.failure or (error if isinstance(error, OSError) else None)
+
+    @override
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:
+            self.failure = self.failure or error
+
+
 @contextmanager
-def logging_with(verbosity: Verbosity) -> Iterator[None]:
+def logging_with(verbosity: Verbosity, report: Callable[[str], object]) -> Iterator[None]:
     """Configure logging within the block.
+
+    Parameters
+    ----------
+    report : callable
+        Called with the message if the log file could not be written to its end.
 
     Raises
     ------
@@ -124,6 +150,8 @@ def logging_with(verbosity: Verbosity) -> Iterator[None]:
             root.removeHandler(handler)
             _PACKAGE_LOGGER.removeHandler(handler)
             handler.close()
+            if isinstance(handler, _LogFile) and handler.failure is not None:
+                report(_incomplete(verbosity.log_file, handler.failure))
 
 
 def _terminal_handler(verbosity: Verbosity) -> logging.Handler:
@@ -135,9 +163,17 @@ def _terminal_handler(verbosity: Verbosity) -> logging.Handler:
     return handler
 
 
+def _incomplete(path: Path | None, error: OSError) -> str:
+    return (
+        f"Found a log file that could not be written to its end: {path} ({error.strerror}). "
+        "Expected free space for it. Free some space, or name another with --log-file; only the "
+        "log is incomplete."
+    )
+
+
 def _file_handler(path: Path, verbosity: Verbosity) -> logging.Handler:
     try:
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise UnusableInputError(
             found=f"a log file that cannot be written: {path} ({error.strerror})",

@@ -83,10 +83,18 @@ def _is_in_patient(path: str, layer: LayerData) -> bool:
 
 
 def _write(path: str, layer: LayerData) -> list[str]:
-    """Write a layer as NIfTI in the patient's millimetres; leave foreign layers to napari."""
+    """Write a layer as NIfTI in the patient's millimetres; leave foreign layers to napari.
+
+    Raises
+    ------
+    ResourceError
+        The file cannot be written; an earlier one is unchanged.
+    """
     import nibabel as nib  # noqa: PLC0415
     import npe2  # noqa: PLC0415
     import numpy as np  # noqa: PLC0415
+
+    from lesionlens.base.files.atomic_file import atomic_file, write_error  # noqa: PLC0415
 
     if not _is_in_patient(path, layer):
         return [str(file) for file in npe2.write(path, layer_data=[layer], plugin_name="napari")]
@@ -98,7 +106,11 @@ def _write(path: str, layer: LayerData) -> list[str]:
     image = nib.Nifti1Image(array, _to_patient(attributes))
     image.header.set_xyzt_units("mm")
     target = path if re.search(_NIFTI, path) else f"{path}.nii.gz"
-    nib.save(image, target)
+    try:
+        with atomic_file(Path(target)) as temporary:
+            nib.save(image, temporary)
+    except OSError as error:
+        raise write_error("a layer", Path(target), error) from error
     return [target]
 
 

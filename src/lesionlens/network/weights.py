@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from lesionlens.base.errors import WeightsError
-from lesionlens.base.files.atomic_file import atomic_file, write_error
+from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
@@ -70,28 +70,25 @@ def write_tensors(
         The disk is full or cannot be written.
     """
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
+    # Not by `save_file`: its temporary file has a name of its own, which a killed process leaves.
+    content = _with_sorted_metadata(serialised(tensors, dict(metadata)))
     try:
-        with atomic_file(path) as temporary:
-            save_file(tensors, temporary, dict(metadata))
-            _sort_metadata(temporary)
-    except (OSError, SafetensorError) as error:
+        write_atomically(path, content)
+    except OSError as error:
         raise write_error("weights", path, error) from error
     return sha256_of(path)
 
 
-def _sort_metadata(path: Path) -> None:
+def _with_sorted_metadata(content: bytes) -> bytes:
     """Sort the metadata in the header, which safetensors writes in random order.
 
     Equal weights then have equal files, and one SHA-256.
     """
-    with path.open("r+b") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) <= size:
-            stream.seek(8)
-            stream.write(text.ljust(size))
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content if len(text) > size else content[:8] + text.ljust(size) + content[8 + size :]
 
 
 def _unreadable(path: Path, reason: object) -> WeightsError:

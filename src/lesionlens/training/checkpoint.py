@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
         The disk is full or not writable; the previous checkpoint is intact.
     """
     name = f"step-{int(checkpoint.meta['step']):08d}"
-    if (folder / name).exists():  # may be the latest: it is kept until there is another
+    while (folder / name).exists():  # may be the latest: it is kept until there is another
         name += "-again"
     target, partial = folder / name, folder / f"{name}.part"
     try:
@@ -74,7 +75,6 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
         for index, group in enumerate(_parts(checkpoint.tensors, part_bytes)):
             save_file(group, partial / f"part-{index:03d}.safetensors")
         (partial / "meta.json").write_text(json.dumps(dict(checkpoint.meta), indent=1), "utf-8")
-        shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         pointer = folder / f"{_POINTER}.part"
         pointer.write_text(json.dumps({"folder": name}), "utf-8")
@@ -86,13 +86,19 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
             expected=f"free space in {folder.name}",
             next_step="Free some space and start again; the last checkpoint is intact",
         ) from error
-    for old in folder.glob("step-*"):
+    for old in sorted(folder.glob("step-*"), reverse=True):  # `step-1.part` before `step-1`
         is_ours = _CHECKPOINT_NAME.fullmatch(old.name) and (
             old.suffix == ".part" or (old / "meta.json").is_file()
         )
         if old != target and is_ours:
-            shutil.rmtree(old, ignore_errors=True)
+            _delete(old)
     return target
+
+
+def _delete(checkpoint: Path) -> None:
+    """Delete a checkpoint; what a kill leaves of it is deleted by the next one."""
+    with suppress(OSError):
+        shutil.rmtree(checkpoint.rename(checkpoint.with_suffix(".part")), ignore_errors=True)
 
 
 def load(folder: Path) -> Checkpoint | None:

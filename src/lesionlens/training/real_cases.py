@@ -228,7 +228,8 @@ def _generate_once(folder: Path, draw: GeneratorConfig, stage: StageConfig, pain
     seed = FIRST_STORED_SEED + int(folder.name)
     rng = np.random.default_rng(seed)
     partial = folder.with_name(f".{folder.name}")
-    partial.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)  # of a killed run: a file may be cut off
+    partial.mkdir(parents=True)
     count = 0
     for packed in draw_packed(draw, seed, paintings):
         for cut in windows_of(packed, stage.window, rng):

@@ -57,6 +57,21 @@ def test_a_log_file_is_appended_to_and_holds_the_failure(tmp_path):
     assert "exit status 2: Found no such file" in lines[-1]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("command", [("weights", "list"), ("worklist", "show", "none", "--json")])
+def test_a_full_disk_costs_the_log_file_alone(command):
+    """It printed a traceback for each line, no result, and that nothing was changed."""
+    usual, done = run(*command), run(*command, "--log-file", "/dev/full")
+    assert (done.exit_code, done.stdout) == (usual.exit_code, usual.stdout)
+    first, *rest = done.stderr.splitlines()
+    assert first == (
+        "lesionlens: Found a log file that could not be written to its end: /dev/full (No space "
+        "left on device). Expected free space for it. Free some space, or name another with "
+        "--log-file; only the log is incomplete."
+    )
+    assert rest == usual.stderr.splitlines()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no such names there")
 def test_the_name_of_a_folder_forges_no_line_and_sends_nothing_to_the_terminal(tmp_path):
     study = tmp_path / "studies" / "a\x1b[31m\n2026-01-05 10:00:00 REPORT 2 of 2: b analysed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from npe2 import PluginManager, PluginManifest
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.napari import loading, reader, sample, writer
 
 MANIFEST = Path(loading.__file__).parent / "napari.yaml"
@@ -127,6 +128,23 @@ def test_a_written_layer_lies_at_the_same_millimetres(tmp_path: Path, make_study
     np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), data)
     writer.write_labels(str(place), (data > 500).astype(int), keywords)
     assert nib.load(place).get_data_dtype() == np.uint8
+
+
+def test_a_full_disk_leaves_the_file_that_is_saved_again(tmp_path: Path, make_study, monkeypatch):
+    data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
+    place = tmp_path / "out.nii.gz"
+    writer.write_image(str(place), data, keywords)
+    earlier = place.read_bytes()
+
+    def full(_image, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(nib, "save", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        writer.write_labels(str(place), (data > 500).astype(int), keywords)
+    assert place.read_bytes() == earlier
+    assert [path.name for path in tmp_path.glob("*out*")] == ["out.nii.gz"]
 
 
 def test_several_layers_become_a_folder_of_files(tmp_path: Path, make_study):

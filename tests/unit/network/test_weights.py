@@ -1,12 +1,16 @@
 """Weights travel with all they need, and a changed byte is noticed."""
 
+import errno
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lesionlens.base.errors import ResourceError, WeightsError
@@ -70,15 +74,40 @@ def test_half_precision_halves_the_file(saved, tmp_path):
 def test_a_full_disk_is_reported_and_leaves_what_was_there(saved, monkeypatch):
     network, notes, path, digest = saved
 
-    def full(_tensors, file, _metadata):
-        file.write_bytes(b"half")
-        raise SafetensorError("No space left on device (os error 28)")
+    def full(file, content):
+        with file.open("wb") as stream:
+            stream.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(weights, "save_file", full)
-    with pytest.raises(ResourceError, match="No space left"):
-        weights.save(path, network.config, network.state_dict(), notes)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(ResourceError, match="No space left"):
+            weights.save(path, network.config, network.state_dict(), notes)
     assert weights.load(path, sha256=digest)[1].version == "3"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+_KILLED_WHILE_WRITING = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from lesionlens.network.weights import write_tensors
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+write_tensors(Path(sys.argv[1]), {"a": torch.zeros(5000)}, {"version": "4"}, torch.float32)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of a file's size")
+def test_a_kill_while_writing_leaves_only_a_file_that_a_later_run_deletes(saved):
+    """Another temporary file stayed beside a training's weights for ever."""
+    *_, path, digest = saved
+    done = subprocess.run([sys.executable, "-c", _KILLED_WHILE_WRITING, path], check=False)
+    assert done.returncode == -signal.SIGXFSZ
+    left = [p.name for p in path.parent.iterdir() if p != path]
+    assert [name.startswith(".new.") for name in left] == [True]
+    weights.load(path, sha256=digest)
 
 
 def test_a_changed_byte_is_noticed(saved):

@@ -1,5 +1,7 @@
 """A checkpoint is whole or not there."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -78,6 +80,41 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(tmp_path, monkeypatch, place, s
     checkpoint.save(tmp_path, _state(step))
     assert checkpoint.load(tmp_path).meta["step"] == step
     assert len(list(tmp_path.glob("step-*"))) == 1
+
+
+def test_a_second_kill_at_the_same_step_leaves_the_latest(tmp_path, monkeypatch):
+    """Two of one step stayed from the first kill, of which the later is the latest."""
+    checkpoint.save(tmp_path, _state(1))
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / "aside")
+    checkpoint.save(tmp_path, _state(1))
+    (tmp_path / "aside").rename(tmp_path / "step-00000001")
+
+    def killed(*_args, **_kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Path, "rename", killed)
+        with pytest.raises(Killed):
+            checkpoint.save(tmp_path, _state(1))
+    assert checkpoint.load(tmp_path).meta["step"] == 1
+    checkpoint.save(tmp_path, _state(1))
+    assert len(list(tmp_path.glob("step-*"))) == 1
+
+
+def test_what_a_kill_leaves_of_a_deleted_one_is_deleted_later(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, _state(1))
+
+    def killed(folder, **_kwargs):
+        if (folder / "meta.json").exists():
+            (folder / "meta.json").unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            checkpoint.save(tmp_path, _state(2))
+    checkpoint.save(tmp_path, _state(3))
+    assert [p.name for p in tmp_path.glob("step-*")] == ["step-00000003"]
 
 
 def test_damage_is_reported(tmp_path):

@@ -350,6 +350,21 @@ def test_fewer_drawn_volumes_are_used_where_more_lie_there(root, tmp_path, monke
     assert [len(files) for files in used if "drawn" in files[0].parts] == [2, 1]
 
 
+def test_a_drawn_volume_that_was_cut_off_by_a_kill_is_not_trained_on(root, tmp_path, monkeypatch):
+    data = dataclasses.replace(DATA, drawn_share=1.0, drawn_kept=1, paintings=1)
+    cases = RealCases(find(root), tmp_path, RECIPE)
+
+    def killed(_cut, file):
+        file.with_name(f".new.0123456789ab.{file.name}").write_bytes(b"cut o")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lesionlens.training.real_cases.keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cases._synthetic_files(STAGE, data)
+    assert [file.name for file in cases._synthetic_files(STAGE, data)] == ["00.kept"]
+
+
 def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
     data = dataclasses.replace(DATA, drawn_share=0.5, drawn_kept=2, paintings=1)
     patches = PatchConfig(0.5, (32, 40, 32), (4.0, 5.0), (16, 16, 16))

@@ -127,8 +127,9 @@ def _remove_and_unlock(lock: int, work: WorkFolder) -> None:
 def recover(target: Path) -> None:
     """Recover a folder in which a process was killed while writing a result.
 
-    Incomplete moves are rolled back; complete ones stay. Does nothing if no process was killed, if
-    one is still writing, or if the folder is not writable.
+    Incomplete moves are rolled back; complete ones stay. The two folders above are recovered too: a
+    result may be part of one, as of a BIDS dataset. Does nothing if no process was killed, if one
+    is still writing, or if the folder is not writable.
     """
     with suppress(OSError):
         target = resolved(target)
@@ -137,6 +138,22 @@ def recover(target: Path) -> None:
             *_work_folders_in(target.parent, _prefix_of(target)),
         ):
             _recover_work_folder(work, target)
+        for folder in target.parents[:2]:
+            for work in _work_folders_in(folder, _prefix_of(folder)):
+                _recover_work_folder(work, folder)
+
+
+def is_half_replaced(folder: Path) -> bool:
+    """Return whether files were being moved into a folder when a process was killed, or still are.
+
+    For a folder that is only read; others are recovered.
+    """
+    with suppress(OSError):
+        return any(
+            (work.folder / _JOURNAL).exists() and not (work.folder / _DONE).exists()
+            for work in _work_folders_in(folder, PREFIX)
+        )
+    return False
 
 
 def _prefix_of(target: Path) -> str:

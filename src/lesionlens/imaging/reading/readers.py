@@ -15,6 +15,7 @@ from typing import Protocol
 
 from lesionlens.base.arguments import check_kind, member_of, path_of
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.journal import is_half_replaced
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.study import Series, Study
@@ -115,6 +116,7 @@ def open_study(
     context.progress("open", 0.0)
     for item in paths:
         check_path(item)
+        _check_complete(item)
     paths = tuple(item.absolute() for item in paths)  # voxels are read later, wherever that is
     root = paths[0] if len(paths) == 1 else _common_folder(paths)
     check_kind(named or {}, Mapping, "a mapping from sequences to files", 'Name them: {"t1c": …}')
@@ -275,6 +277,18 @@ def check_path(path: Path) -> None:
             found=f"no permission to read {path.name!r}",
             expected="a readable folder or file",
             next_step="Ask its owner for read access, or copy it",
+        )
+
+
+def _check_complete(path: Path) -> None:
+    """Refuse a folder of which a part alone was moved in place: images would be missing."""
+    if is_half_replaced(path):
+        raise UnusableInputError(
+            found=f"the copy {path.name!r}, which is being written or was interrupted",
+            expected="a complete study",
+            next_step="Wait until it is written; if that was interrupted, run the command that "
+            "wrote it again (`lesionlens deidentify`), which completes it",
+            in_window="Wait until it is written, or have it written again",
         )
 
 

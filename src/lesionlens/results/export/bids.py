@@ -25,6 +25,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import manifest
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import staged
@@ -141,23 +142,25 @@ def save_bids(
     with staged(dataset, own_files=owned_files, shared=True) as staging:
         (staging / result_path).mkdir(parents=True)
         warnings = write_result(analysis, earlier, staging / result_path, context)
-        source = _source_of(analysis, dataset)
         stem = staging / _stem(label)
         stem.parent.mkdir(parents=True)
-        for volume in volumes:
-            _write_volume_files(
-                volume, staging / result_path, stem, _sidecar(analysis, source, volume)
-            )
         _write_mask(analysis, stem)
         _write_tables(analysis, stem)
         result_files.write_list(staging / result_path)
-        written = [name for name in names if (staging / name).is_file()]
-        manifest.write_list(staging, written, list_name)
-        # Before the study appears: killed in between, a resumed batch would never write them.
-        files = (path for path in staging.rglob("*") if path.is_file())
-        staged_names = [path.relative_to(staging).as_posix() for path in files]
-        manifest.check_free(dataset, staged_names, owned_files(dataset))
-        _write_dataset_files(dataset, source)
+        # Within the lock: another process that adds a study would choose the same link name, or
+        # write the description without this link.
+        with folder_lock(dataset):
+            source = _source_of(analysis, dataset)
+            for volume in volumes:
+                sidecar = _sidecar(analysis, source, volume)
+                _write_volume_files(volume, staging / result_path, stem, sidecar)
+            written = [name for name in names if (staging / name).is_file()]
+            manifest.write_list(staging, written, list_name)
+            # Before the study appears: killed in between, a resumed batch would never write them.
+            files = (path for path in staging.rglob("*") if path.is_file())
+            staged_names = [path.relative_to(staging).as_posix() for path in files]
+            manifest.check_free(dataset, staged_names, owned_files(dataset))
+            _write_dataset_files(dataset, source)
     return analysis, warnings
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.files.journal import recover
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import own_uids
@@ -48,6 +49,7 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     Analysis
         With the continued review, and notices about what was carried over.
     """
+    recover(folder)  # a killed process may have moved the review aside
     if not (folder / store.NAME).is_file():
         return analysis
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.readers import open_study
 
 
@@ -68,3 +69,19 @@ def test_a_pair_of_header_and_image_is_called_that(tmp_path, whole):
         (tmp_path / name).write_bytes(b"a" * 348)
     with pytest.raises(UnusableInputError, match=r"pair \(.hdr, .img\)"):
         open_study(tmp_path if whole else tmp_path / "t1c.img")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_copy_of_which_a_part_alone_was_moved_in_place_is_not_read(make_study):
+    """`deidentify` was killed: whole sequences were missing, and slices, without a word."""
+    study = make_study(sequences={"t1c", "flair"}, dicom=True, spacing_mm=(8, 8, 12))
+    hidden = study / ".lesionlens-0123456789ab"
+    (hidden / "new").mkdir(parents=True)
+    assert set(open_study(study).series) == {MrSequence.T1C, MrSequence.FLAIR}
+    last = max(path for path in study.rglob("*") if path.is_file())
+    last.rename(hidden / "new" / last.name)
+    (hidden / "journal.json").write_text("{}")
+    with pytest.raises(UnusableInputError, match=r"was interrupted.*lesionlens deidentify"):
+        open_study(study)
+    (hidden / "done").touch()
+    open_study(study)

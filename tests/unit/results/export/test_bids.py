@@ -14,6 +14,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.files import staging
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.reading.bids import refuse_equal_names
 from lesionlens.imaging.reading.readers import open_study
@@ -130,6 +131,21 @@ def test_folders_of_one_name_are_told_apart(analysis, two_lesions, tmp_path):
             scheme, name, place = uri.split(":")
             assert (scheme, name) == ("bids", link)
             assert (out / links[name] / place).exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it locks no folders")
+@pytest.mark.parametrize("step", ["_source_of", "_write_dataset_files"])
+def test_of_two_processes_one_at_a_time_names_its_source(analysis, tmp_path, monkeypatch, step):
+    """Both took one name for two folders: of one study, the sources were another patient's."""
+    out, written = tmp_path / "out", getattr(bids, step)
+
+    def beside_another(*given):
+        with pytest.raises(UnusableInputError, match="busy"), folder_lock(out, busy="busy"):
+            pass
+        return written(*given)
+
+    monkeypatch.setattr(bids, step, beside_another)
+    save_bids(analysis, out)
 
 
 def test_a_second_run_replaces_the_first_and_leaves_other_subjects(analysis, tmp_path):

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from tests.phantoms.analysis import make_reviewed
 
 from lesionlens.analysis.evaluation import scored_result
+from lesionlens.base.files.journal import _prefix_of as prefix_of
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.parts import check_objects
+from lesionlens.base.records.review import Review
+from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.exporter import save
 from lesionlens.results.opened import open_result
-from lesionlens.results.review.reopen import result_of
+from lesionlens.results.review import store
+from lesionlens.results.review.reopen import read_result, result_of
 from lesionlens.site.monitoring.read_results import gather
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def reviewed(tmp_path_factory):
+    study = tmp_path_factory.mktemp("study")
+    return make_reviewed(study, (MrSequence.T1C, MrSequence.FLAIR), "RAS")
+
+
+@pytest.fixture(scope="module")
+def saved(reviewed, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
-    save(make_reviewed(folder / "study", (MrSequence.T1C, MrSequence.FLAIR), "RAS"), folder / "out")
+    save(reviewed, folder / "out")
     return folder / "out"
 
 
-@pytest.fixture
-def interrupted(saved, tmp_path):
-    """A result of which everything was moved aside when the process was killed."""
-    folder = shutil.copytree(saved, tmp_path / "results" / "out")
-    hidden = folder / ".lesionlens-0123456789ab"
+def move_aside(folder, hidden):
+    """Leave what a process leaves that is killed when it has moved every file aside."""
     names = [p.relative_to(folder) for p in folder.rglob("*") if p.is_file()]
     for name in names:
         (hidden / "old" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +44,13 @@ def interrupted(saved, tmp_path):
     (hidden / "new").mkdir()
     journal = {"files": [name.as_posix() for name in names], "made": []}
     (hidden / "journal.json").write_text(json.dumps(journal))
+
+
+@pytest.fixture
+def interrupted(saved, tmp_path):
+    """A result of which everything was moved aside when the process was killed."""
+    folder = shutil.copytree(saved, tmp_path / "results" / "out")
+    move_aside(folder, folder / ".lesionlens-0123456789ab")
     return folder
 
 
@@ -60,3 +75,22 @@ def test_objects_of_two_results_are_never_sent(saved, interrupted):
     check_objects(interrupted)
     assert (interrupted / "run.json").is_file()
     assert not list(interrupted.glob(".lesionlens-*"))
+
+
+def test_decisions_stay_with_a_result_that_is_saved_again(reviewed, interrupted):
+    """They were set aside, and the candidates were unreviewed."""
+    save(replace(reviewed, review=Review()), interrupted)
+    assert store.load(interrupted).events == reviewed.review.events
+    assert not (interrupted / "earlier_reviews").exists()
+
+
+def test_a_result_in_a_bids_dataset_is_reverted_with_the_dataset(reviewed, tmp_path):
+    dataset = tmp_path / "derivatives"
+    result, hidden = dataset / "lesionlens" / "sub-01", prefix_of(dataset) + "0123456789ab"
+    save_bids(reviewed, dataset, "sub-01")
+    move_aside(dataset, dataset / hidden)
+    assert read_result(result).review.events == reviewed.review.events
+    move_aside(dataset, dataset / hidden)
+    save_bids(replace(reviewed, review=Review()), dataset, "sub-01")
+    assert store.load(result).events == reviewed.review.events
+    assert not (result / "earlier_reviews").exists()
