@@ -230,7 +230,7 @@ def test_a_line_on_a_linked_view_is_of_the_slice_where_it_was_begun(missed, qtbo
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle)
     linked.prompted.disconnect(gestures.append)
     linked.prompted.connect(missed.actions_.prompting.add_gesture)
-    missed.actions_.prompting.set_active(False)
+    missed.actions_.prompting.set_active(held=False)
     (gesture,) = gestures
     assert {round(z, 3) for _, _, z in gesture.path_mm} == {RIGHT[2]}
 
