@@ -177,7 +177,7 @@ def test_an_interrupt_is_the_parent_s_and_a_worker_that_dies_is_no_long_wait(cap
         source._workers[0].kill()
         source._workers[0].join(60)
         source._pool.clear()
-        with pytest.raises(ResourceError, match="draws volumes ended"):
+        with pytest.raises(ResourceError, match="generates volumes ended"):
             for _ in range(20):  # some are on their way
                 source._pool.clear()
                 source.batch(1)
