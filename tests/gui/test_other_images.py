@@ -141,6 +141,15 @@ def test_a_drag_of_the_brightness_is_of_the_image_under_the_pointer(doubled):
     assert linked.limits(t1c) == before[1]
 
 
+def test_the_window_of_a_ct_is_its_own_from_the_start(doubled):
+    panel, linked, adc, t1c = doubled
+    before = linked.limits(t1c)
+    shown = panel.session.state.choices.views.compared
+    panel.session.choose_views(compared=replace(shown, window=(0.0, 80.0)))
+    assert linked.limits(adc) == (0.0, 80.0)
+    assert linked.limits(t1c) == before
+
+
 def test_how_a_sequence_was_resampled_is_not_said_of_the_image_beside_it(doubled):
     panel, linked, adc, t1c = doubled
     overlays = panel.session.state.overlays

@@ -37,6 +37,11 @@ class OtherKind(StrEnum):
     OTHER = "series"
 
 
+_BRAIN_WINDOW_HU = (0.0, 80.0)
+"""Brain window of a CT: level 40, width 80 Hounsfield units."""
+_AIR_HU = -500.0
+"""A CT with lower values is in Hounsfield units: it shows air."""
+
 _KIND_PATTERNS = (
     (OtherKind.ADC, r"adc|apparent.?diff"),
     (OtherKind.PERFUSION, r"perf|cbv|cbf|mtt|tmax|ttp|asl|dsc|dce|ktrans"),
@@ -78,6 +83,8 @@ class OtherImage:
     """How it was aligned; empty if it was computed from aligned images."""
     doubtful: bool = False
     """Whether the alignment should be checked visually."""
+    window: tuple[float, float] | None = None
+    """Values shown black and white at first; None: by the image's own intensities."""
 
 
 def align_other_series(
@@ -99,8 +106,10 @@ def align_other_series(
     values = np.where(np.isfinite(loaded), loaded, np.float32(np.nan))
     frames = series.grid.frame_uid, prepared.native.frame_uid
     frames_known = all(frames)
+    window = _initial_window(kind, values)
     if frames[0] == frames[1] if frames_known else series.grid.matches(prepared.native, 1e-2):
-        return OtherImage(name, kind.value, Volume(values, series.grid), "placed by its header")
+        volume = Volume(values, series.grid)
+        return OtherImage(name, kind.value, volume, "placed by its header", window=window)
     context.progress("registering it to the sequences", 0.3)
     fixed = prepared.images[prepared.reference]
     moving = pyramid(np.nan_to_num(values), series.grid)
@@ -109,9 +118,13 @@ def align_other_series(
     movement = f"moved by {registration.shift_mm:.1f} mm and {registration.angle_deg:.1f}°"
     warning = ", doubtful: check by eye" if registration.doubtful else ""
     grid = replace(series.grid, affine=affine)
-    return OtherImage(
-        name, kind.value, Volume(values, grid), f"{movement}{warning}", registration.doubtful
-    )
+    alignment, is_doubtful = f"{movement}{warning}", registration.doubtful
+    return OtherImage(name, kind.value, Volume(values, grid), alignment, is_doubtful, window=window)
+
+
+def _initial_window(kind: OtherKind, values: NDArray[np.float32]) -> tuple[float, float] | None:
+    in_hounsfield_units = kind is OtherKind.CT and bool((values < _AIR_HU).any())
+    return _BRAIN_WINDOW_HU if in_hounsfield_units else None
 
 
 def subtraction(prepared: PreparedStudy) -> OtherImage:

@@ -102,6 +102,7 @@ class OtherImageActs(MarkActs):
                 other_image=name,
                 registration=image.alignment,
                 resampled=dict.fromkeys(study.series if note else (), note),
+                window=image.window,
                 previous=compared,
                 layout=layout,
             )

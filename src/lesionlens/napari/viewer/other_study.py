@@ -29,7 +29,9 @@ class ComparedImages:
     def of(cls, compared: ComparisonImages) -> ComparedImages:
         """Prepare the images of a comparison, with their initial windows."""
         pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
-        limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
+        limits = {
+            s: compared.window or contrast_limits(v.data) for s, v in compared.volumes.items()
+        }
         name = compared.plain if compared.other_image else ""
         return cls(compared, TilePainter(pictures, name), {**limits}, limits)
 

@@ -59,6 +59,8 @@ class ComparisonImages:
     """How it was registered, with any doubt; one or several lines."""
     resampled: Mapping[MrSequence, str] = field(default_factory=dict)
     """How the volumes were resampled from the acquired slices, of those that were."""
+    window: tuple[float, float] | None = None
+    """Values shown black and white at first; None: by each image's own intensities."""
     previous: ComparisonImages | None = None
     """Comparison restored afterwards."""
     layout: Layout = Layout.SINGLE
