@@ -101,12 +101,20 @@ def test_doctor_says_that_the_sample_is_missing(monkeypatch, tmp_path):
     assert "MISSING: install LesionLens again" in done.output
 
 
-def test_help_costs_half_a_second_of_a_processor_at_most():
-    process = subprocess.Popen([COMMAND, "--help"], stdout=subprocess.DEVNULL)
+def _processor_seconds(*command: str) -> float:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0
-    assert usage.ru_utime + usage.ru_stime < 0.5
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_help_costs_little_more_than_the_library_that_prints_it():
+    """By turns, as machines differ and are busy with other things."""
+    library = (sys.executable, "-c", "import typer, typer.rich_utils")
+    pairs = [(_processor_seconds(COMMAND, "--help"), _processor_seconds(*library)) for _ in "123"]
+    help_seconds, library_seconds = (min(seconds) for seconds in zip(*pairs, strict=True))
+    assert help_seconds < 3.5 * library_seconds, pairs
 
 
 def test_what_a_plugin_prints_as_the_process_ends_is_not_in_its_json(monkeypatch, tmp_path):
