@@ -277,8 +277,9 @@ def test_beside_a_volume_over_time_the_pointer_prompts_and_probes(missed, qtbot)
     missed.actions_.prompting.set_active(held=False)
 
 
-def test_a_prompt_paints_nothing_into_a_layer_of_the_user(missed, qtbot):
-    """The brush of a labels layer of another plugin was in the hand, and painted along."""
+@pytest.fixture
+def painting(missed):
+    """A labels layer of the user, active with its brush, under the pointer."""
     missed.actions_.show_layout(Layout.SINGLE)
     look_at(missed, RIGHT)
     image = next(layer for layer in missed.viewer.layers if layer.visible)
@@ -287,6 +288,13 @@ def test_a_prompt_paints_nothing_into_a_layer_of_the_user(missed, qtbot):
         translate=image.translate, units=image.units,
     )  # fmt: skip
     layer.mode = "paint"
+    yield layer
+    missed.viewer.layers.remove(layer)
+
+
+def test_a_prompt_paints_nothing_into_a_layer_of_the_user(missed, painting, qtbot):
+    """The brush of a labels layer of another plugin was in the hand, and painted along."""
+    layer = painting
     native = canvas()
     qtbot.keyPress(native, Qt.Key.Key_F2)
     middle = dragged(qtbot, native)
@@ -299,7 +307,42 @@ def test_a_prompt_paints_nothing_into_a_layer_of_the_user(missed, qtbot):
     assert missed.viewer.layers.selection.active is layer
     assert layer.mode == "paint"
     assert not missed.viewer.scene.camera.mouse_pan
-    missed.viewer.layers.remove(layer)
+
+
+def click(qtbot, held=Qt.KeyboardModifier.NoModifier):
+    native = canvas()
+    middle = dragged(qtbot, native, held)
+    qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, held, middle)
+
+
+def test_a_pending_mark_paints_nothing_into_a_layer_of_the_user(
+    missed, painting, qtbot, monkeypatch
+):
+    marked = []
+    monkeypatch.setattr(missed.actions_.read_controller.marking, "mark", marked.append)
+    missed.actions_.placing = True
+    click(qtbot)
+    assert [point[2] for point in marked] == [pytest.approx(RIGHT[2], abs=3.0)]
+    assert not painting.data.any()
+    assert missed.viewer.layers.selection.active is painting
+    click(qtbot)
+    assert painting.data.any(), "the brush is back"
+
+
+@pytest.mark.parametrize(
+    "held", [Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier]
+)
+def test_a_stroke_with_a_layer_of_the_user_adds_and_probes_nothing(
+    missed, painting, qtbot, monkeypatch, held
+):
+    acts = []
+    monkeypatch.setattr(missed.actions_.adder, "add", acts.append)
+    monkeypatch.setattr(missed.actions_, "probe", acts.append)
+    click(qtbot, held)
+    assert not acts
+    painting.mode = "pan_zoom"
+    click(qtbot, held)
+    assert [point[2] for point in acts] == [pytest.approx(RIGHT[2], abs=3.0)]
 
 
 def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from napari.components import ViewerModel
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.viewer.prompt_mouse import PromptMouse
+from lesionlens.napari.viewer.prompt_mouse import (
+    PromptMouse,
+    foreign_tool_idle,
+    has_foreign_tool,
+)
 
 _NO_DEPTH = "A click in 3-D has no depth: return to the slices, then point."
 
@@ -18,7 +24,7 @@ class CanvasGestures:
 
     def __init__(self, viewer: ViewerModel, acts: Actions) -> None:
         self._viewer, self._acts = viewer, acts
-        viewer.mouse_drag_callbacks.append(self._on_click)
+        viewer.mouse_drag_callbacks.insert(0, self._on_click)
         viewer.mouse_move_callbacks.append(self._on_move)
         prompting = acts.prompting
         self._prompt_mouse = PromptMouse(
@@ -39,22 +45,34 @@ class CanvasGestures:
                 callbacks.remove(callback)
         self._prompt_mouse.release()
 
-    def _on_click(self, _: Any, event: Any) -> None:
-        """Place a pending mark or split point; Shift probes, Ctrl adds a lesion."""
+    def _on_click(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
+        """Place a pending mark or split point; Shift probes, Ctrl adds a lesion.
+
+        A click that was announced by an act is no stroke of a foreign layer's tool; any other click
+        belongs to such a tool.
+        """
         if event.button != 1 or len(event.position) < 3 or self._acts.prompting.active:
             return
-        if self._viewer.dims.ndisplay != 2:
+        if viewer.dims.ndisplay != 2:
             if "Control" in event.modifiers or self._acts.placing:
                 self._acts.session.decline(_NO_DEPTH)
             return
         point = as_vec3(event.position[-3:])
-        if self._acts.place_mark(point):
-            return
-        if "Shift" in event.modifiers:
+        if self._is_announced():
+            with foreign_tool_idle(viewer):
+                if not self._acts.place_mark(point):
+                    self._acts.adder.add_split_point(point)
+                yield  # until the button is released
+        elif not has_foreign_tool(viewer):
+            self._act_by_modifier(point, event.modifiers)
+
+    def _is_announced(self) -> bool:
+        return self._acts.placing or self._acts.session.state.tools.points is not None
+
+    def _act_by_modifier(self, point: Point, modifiers: Collection[str]) -> None:
+        if "Shift" in modifiers:
             self._acts.probe(point)
-        elif self._acts.session.state.editing is not None:
-            self._acts.adder.add_split_point(point)
-        elif "Control" in event.modifiers:
+        elif "Control" in modifiers and self._acts.session.state.editing is None:
             self._acts.adder.add(point)
 
     def _on_move(self, _: Any, __: Any) -> None:

@@ -25,6 +25,7 @@ from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 from lesionlens.napari.viewer.single import SPACE
 
 _TRAIL = "lesionlens_trail"
+_PAN_ZOOM = "pan_zoom"
 _MODIFIER_NAMES = ("Alt", "Shift", "Control")
 """Names of vispy's keys, which compare equal to them but have other texts."""
 
@@ -67,7 +68,7 @@ class PromptMouse:
         is_2d = self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
         if event.button != 1 or not is_2d or not self._is_prompting():
             return
-        with _foreign_tool_idle(self._viewer):
+        with foreign_tool_idle(self._viewer):
             gesture = yield from self._drawn(event)
         if gesture is not None:
             self._on_gesture(gesture)
@@ -132,8 +133,16 @@ class PromptMouse:
         self._trail.draw(strokes, plane)
 
 
+def has_foreign_tool(viewer: ViewerModel) -> bool:
+    """Whether a foreign layer is active with a tool of napari, such as its brush."""
+    layer: Any = viewer.layers.selection.active
+    if layer is None or KEY in layer.metadata:
+        return False
+    return str(getattr(layer, "mode", _PAN_ZOOM)) != _PAN_ZOOM
+
+
 @contextmanager
-def _foreign_tool_idle(viewer: ViewerModel) -> Iterator[None]:
+def foreign_tool_idle(viewer: ViewerModel) -> Iterator[None]:
     """Deselect a foreign layer, to whose tool napari would pass the pointer as well."""
     selection = viewer.layers.selection
     layer: Any = selection.active
