@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPointF, Qt
 from tests.gui.window import control, question, reads, wait
 
 from lesionlens.analysis.followup import compare
@@ -17,6 +17,7 @@ from lesionlens.base.records.review import ReviewEvent
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
+from lesionlens.napari.viewer.tile import PromptPath
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.prior import PriorImagesError
 from lesionlens.site.worklist import reader_log
@@ -71,6 +72,28 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
         assert then.image.data.shape == now.image.data.shape
     panel.actions_.toggle_prior()
     assert panel.session.state.choices.views.layout is Layout.SINGLE
+
+
+def test_what_is_pointed_at_in_the_priors_view_is_not_drawn_in_this_examination(
+    compared, qtbot, monkeypatch
+):
+    """It was outlined in the open study, where the lesion of then need not be."""
+    panel, _ = compared
+    qtbot.waitUntil(lambda: panel.session.state.choices.views.compared is not None, timeout=120_000)
+    linked, acts = panel.views.linked, []
+    linked.lesion_requested.connect(acts.append)
+    linked.prompted.connect(acts.append)
+    linked.probe_requested.connect(acts.append)
+    monkeypatch.setattr(panel.actions_.adder, "add", lambda _: None)
+    monkeypatch.setattr(panel.actions_.prompting, "add_gesture", lambda _: None)
+    then, now = (view.tile for view in linked.tiles)
+    for tile, expected in ((then, 0), (now, 3)):
+        panel.session.notify("")
+        linked.lesion_added(tile, (10.0, 5.0))
+        linked.pressed(tile, (10.0, 5.0), probe=True)
+        linked.prompt_drawn(PromptPath(tile, QPointF(), [(10.0, 5.0)], set(), linked.crosshair()))
+        assert len(acts) == expected
+        assert ("another examination" in panel.session.state.message) is (tile is then)
 
 
 def test_decisions_on_the_prior_count_that_its_result_does_not_hold(

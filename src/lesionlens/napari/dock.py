@@ -259,6 +259,7 @@ class LesionLens(Panel):
         linked.prompting = lambda: prompting.active
         linked.excluding = lambda: prompting.excluding
         linked.prompted.connect(prompting.add_gesture)
+        linked.refused.connect(self.session.decline)
 
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane

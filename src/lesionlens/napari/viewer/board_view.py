@@ -30,6 +30,7 @@ from lesionlens.napari.viewer.tile import PromptPath, TileView
 
 ZOOM_STEP = 1.15
 _FIT_MARGIN = 0.96
+_OTHER_EXAMINATION = "This view shows another examination: point in a view of the open study."
 
 
 class BoardView(QWidget):
@@ -47,6 +48,8 @@ class BoardView(QWidget):
     """A lesion is to be added: RAS+ mm."""
     prompted = Signal(object)
     """The reader made a prompt: a `Gesture`."""
+    refused = Signal(str)
+    """An act of the pointer was refused: the reason."""
     pointed = Signal(object)
     """The pointer is over a point: RAS+ mm."""
     window_dragged = Signal(object, float, float)
@@ -260,6 +263,14 @@ class BoardView(QWidget):
             self._comparison_view = ComparedImages.of(compared)
         return self._comparison_view
 
+    def _refused_in(self, tile: Tile) -> bool:
+        """Refuse an act in the view of another examination: it would be one on the open study."""
+        comparison = self._comparison_of(tile)
+        if comparison is None or comparison.compared.other_image:
+            return False
+        self.refused.emit(_OTHER_EXAMINATION)
+        return True
+
     def limits(self, tile: Tile) -> Limits:
         """Return the values shown black and white."""
         comparison = self._comparison_of(tile)
@@ -293,7 +304,7 @@ class BoardView(QWidget):
         if not probe and (self._press_brush(point, slab) or self._drag_end(tile, position, point)):
             return
         self._viewpoint.move(point_mm=point)
-        if probe:
+        if probe and not self._refused_in(tile):
             self.probe_requested.emit(point)
 
     def lesion_added(self, tile: Tile, position: tuple[float, float]) -> None:
@@ -303,7 +314,8 @@ class BoardView(QWidget):
             return
         point = self._point_at(tile, position)
         self._viewpoint.move(point_mm=point)
-        self.lesion_requested.emit(point)
+        if not self._refused_in(tile):
+            self.lesion_requested.emit(point)
 
     def crosshair(self) -> Point:
         """Return the crosshair, RAS+ mm."""
@@ -311,6 +323,8 @@ class BoardView(QWidget):
 
     def prompt_drawn(self, drawn: PromptPath) -> None:
         """Emit a prompt on the slice where it was begun."""
+        if self._refused_in(drawn.tile):
+            return
         frame, plane, moved, modifiers = (
             self.board.frame, drawn.tile.plane, drawn.moved, drawn.modifiers
         )  # fmt: skip
