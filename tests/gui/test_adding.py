@@ -349,7 +349,7 @@ def test_a_click_in_three_dimensions_adds_nothing(missed, qtbot):
     assert "A click in 3-D has no depth" in reads(missed)
     assert not missed.jobs.running
     missed.commands.run("mark_here")
-    assert "on a slice first" in reads(missed)
+    assert "on a slice of the open study first" in reads(missed)
     missed.viewer.dims.ndisplay = 2
 
 

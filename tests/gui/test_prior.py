@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 from qtpy.QtCore import QPointF, Qt
+from qtpy.QtWidgets import QApplication
 from tests.gui.window import control, question, reads, wait
 
 from lesionlens.analysis.followup import compare
@@ -94,6 +95,11 @@ def test_what_is_pointed_at_in_the_priors_view_is_not_drawn_in_this_examination(
         linked.prompt_drawn(PromptPath(tile, QPointF(), [(10.0, 5.0)], set(), linked.crosshair()))
         assert len(acts) == expected
         assert ("another examination" in panel.session.state.message) is (tile is then)
+    panel.viewer.window.show()
+    qtbot.waitUntil(linked.isVisible, timeout=60_000)
+    for view in linked.tiles:  # for the keys, too, the pointer is on no slice there
+        monkeypatch.setattr(QApplication, "widgetAt", lambda _, under=view: under)
+        assert panel.views.update_pointer() is (view.tile is now)
 
 
 def test_decisions_on_the_prior_count_that_its_result_does_not_hold(

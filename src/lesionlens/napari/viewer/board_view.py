@@ -263,13 +263,16 @@ class BoardView(QWidget):
             self._comparison_view = ComparedImages.of(compared)
         return self._comparison_view
 
-    def _refused_in(self, tile: Tile) -> bool:
-        """Refuse an act in the view of another examination: it would be one on the open study."""
+    def shows_other_examination(self, tile: Tile) -> bool:
+        """Whether a tile shows another examination, where acts on the open study are refused."""
         comparison = self._comparison_of(tile)
-        if comparison is None or comparison.compared.other_image:
-            return False
-        self.refused.emit(_OTHER_EXAMINATION)
-        return True
+        return comparison is not None and not comparison.compared.other_image
+
+    def _refused_in(self, tile: Tile) -> bool:
+        is_refused = self.shows_other_examination(tile)
+        if is_refused:
+            self.refused.emit(_OTHER_EXAMINATION)
+        return is_refused
 
     def limits(self, tile: Tile) -> Limits:
         """Return the values shown black and white."""

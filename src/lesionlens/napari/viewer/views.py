@@ -389,13 +389,21 @@ class Views(QObject):
             callback(self._viewer, None)
 
     def update_pointer(self) -> bool | None:
-        """Update the pointer; return whether it is on a slice, None without a visible window."""
+        """Update the pointer; return whether it is on a slice of the open study.
+
+        None without a visible window.
+        """
         if self._viewer.dims.ndisplay != 2:
             return False
         linked, canvas = self.linked, self.canvas
         if linked is None or canvas is None or not (canvas.isVisible() or linked.isVisible()):
             return None
-        tiles = [tile for view in self._boards() for tile in view.tiles]
+        tiles = [
+            view
+            for board in self._boards()
+            for view in board.tiles
+            if not board.shows_other_examination(view.tile)
+        ]
         return send_pointer_move((canvas, *tiles))
 
     def _on_reset(self) -> None:

@@ -57,7 +57,7 @@ class ViewActs(MeasureActs):
         """Whether the pointer is on a slice; notifies if it is not."""
         on_slice = self.renew_pointer() is not False
         if not on_slice:
-            self.session.decline("Point at the position on a slice first.")
+            self.session.decline("Point at the position on a slice of the open study first.")
         return on_slice
 
     # --- layouts --------------------------------------------------------------------------
