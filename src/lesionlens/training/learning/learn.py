@@ -444,7 +444,7 @@ def cautions(
         )
     if differing:
         lines.append(
-            "The proposed weights do not know reviews as they are now; they were added, changed or "
-            f"withdrawn after training, and need another --out: {', '.join(differing)}"
+            "Reviews were added, changed or withdrawn after training; another --out trains on them "
+            f"as they are now: {', '.join(differing)}"
         )
     return tuple(lines)
