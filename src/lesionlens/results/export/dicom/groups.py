@@ -39,7 +39,6 @@ from lesionlens.results.export.dicom.axis import (
     axes_of,
     centre_of,
     coordinates,
-    measured_region,
 )
 from lesionlens.results.export.dicom.content_items import (
     CONTAINS,
@@ -122,9 +121,7 @@ def groups_of(
 def _segments_of(candidate: Candidate, segments: tuple[Segment, ...]) -> list[Segment]:
     """Return a candidate's segments, the region with measured diameters first."""
     own_segments = [segment for segment in segments if segment.candidate is candidate]
-    return sorted(
-        own_segments, key=lambda segment: segment.region is not measured_region(candidate)
-    )
+    return sorted(own_segments, key=lambda segment: segment.region is not candidate.measured_part)
 
 
 def _measurement_count(candidate: Candidate, parts: list[Segment]) -> int:
@@ -242,7 +239,7 @@ def _measurements(candidate: Candidate, region: Region) -> list[Measurement]:
     """
     volumes_ml = candidate.volume_ml
     ml = identity.concept(codes.CUBIC_CENTIMETRE)
-    is_first = region is measured_region(candidate)
+    is_first = region is candidate.measured_part
     name = codes.VOLUME if is_first else _volume_of(region)
     rows: list[Any] = [(name, volumes_ml.get(region), 4, ml)]
     if is_first:
