@@ -261,7 +261,7 @@ def _validate(run: TrainingRun, board: Any) -> None:
         metrics |= run.cases.validate(model, stage, device, run.precision)
     _append_row(run.out / _VALIDATION, {"step": run.step, **metrics})
     board.scalars({f"validation/{k}": v for k, v in metrics.items()}, run.step)
-    board.picture("validation/t1c, truth, found", picture, run.step)
+    board.picture("validation/t1c, reference, found", picture, run.step)
 
 
 def _run_session(
