@@ -104,7 +104,7 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
     for folder in folders:
         case, file = cases[folder.name], out / f"{folder.name}{array_cache.SUFFIX}"
         prepared = prepare(case.study(), SILENT)
-        packed = pack_case(prepared, case.truth(), spacing_mm)
+        packed = pack_case(prepared, case.reference(), spacing_mm)
         fields = {name: getattr(packed, name) for name in packed.__dataclass_fields__}
         array_cache.write(file, fields, packed=True)
         images = {f.name: sha256(f) for f in sorted(folder.glob("*.nii.gz"))}

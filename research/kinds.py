@@ -106,7 +106,7 @@ def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
                 cached["study"] = study = prepare(open_study(folder, named=files), SILENT)
                 cached["truth"] = np.zeros(study.native.shape, bool)
                 if folder.name in cases:
-                    values, grid = cases[folder.name].truth()
+                    values, grid = cases[folder.name].reference()
                     resampled = resample(
                         values.astype(np.float32), grid, study.native, nearest=True
                     )

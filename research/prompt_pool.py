@@ -152,7 +152,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
     present = torch.tensor(coarse.present)
     subsets = [torch.tensor(subset).bool() for subset in SUBSETS]
     subset_guesses = guesses(network, coarse.channels, coarse.brain, present, subsets)
-    values, grid = case.truth()
+    values, grid = case.reference()
     labels = resample(values.astype(np.float32), grid, fine.grid, nearest=True).astype(np.uint8)
     brain = fine.brain[0].numpy()
     code = brain.astype(np.uint8) + (labels > 0) + np.isin(labels, (1, 3)) + (labels == 3)

@@ -76,7 +76,7 @@ def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]
     masks = [probability >= cut for probability, cut in pairs]  # of all: the last one
     owner = np.zeros(predictions.grid.shape, np.intp)
     predicted = [float(subset_overlap(mask, masks[-1], owner, 1)[0]) for mask in masks]
-    values, grid = case.truth()
+    values, grid = case.reference()
     resampled = resample(values.astype(np.float32), grid, prepared.native, nearest=True)
     truth = resampled.astype(np.uint8)
     rows = {}

@@ -91,7 +91,7 @@ def read(engine: LensEngine, folder: Path) -> Read:
     small_lesions.FLOOR = 0.0
     cores, count = ndimage.label(code >= 3, TOUCHING)
     dilated = ndimage.grey_dilation(cores, size=5)
-    places, search_result = [], engine.small_lesions_of(study)
+    places, search_result = [], engine.small_lesions_of(study, SILENT)
     for lesion in [] if search_result is None else search_result.lesions:
         assert search_result is not None
         voxels = np.argwhere(lesion.mask) + [side.start for side in lesion.box]

@@ -109,7 +109,7 @@ def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the rows of all heads."""
     engine = LensEngine("cpu", "synthetic")
     cases = find_real_cases(options.data, convention=read_conventions(None, options.data).of)
-    heads: list[tuple[str, Any, Any]] = [(c.name, c.study, c.truth) for c in cases]
+    heads: list[tuple[str, Any, Any]] = [(c.name, c.study, c.reference) for c in cases]
     tumour_free_folders = [
         f for group in options.clear for f in sorted(group.iterdir()) if f.is_dir()
     ]

@@ -35,7 +35,7 @@ from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.native_grid import resample_regions
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.training.references import RealCase, Truth
+from lesionlens.training.references import RealCase, Reference
 
 SUBSETS = (frozenset(MrSequence), frozenset({MrSequence.FLAIR}))
 """Each patient is shown whole and with FLAIR alone, as drawn ones are shown in parts."""
@@ -73,7 +73,7 @@ def examine_folds(
             for place, subset in enumerate(subsets):
                 shown = _showing(prepared, subset)
                 if shown.present.any():
-                    yield _examine(engine, shown, case.truth(), number + place * REAL_APART)
+                    yield _examine(engine, shown, case.reference(), number + place * REAL_APART)
             number += 1
 
 
@@ -85,30 +85,32 @@ def _showing(prepared: PreparedStudy, subset: frozenset[MrSequence]) -> Prepared
 
 
 def _examine(
-    engine: LensEngine, study: PreparedStudy, truth: Truth, number: int
+    engine: LensEngine, study: PreparedStudy, reference: Reference, number: int
 ) -> tuple[ExaminedScan, Voxels]:
     prediction = engine.predict(study, context=SILENT)
     known = prediction.probability or {}
     native = resample_regions(known, study, nested=True)
-    labels = _labels(truth, study.native).astype(np.float32)
+    labels = _labels(reference, study.native).astype(np.float32)
     lesions = segment_components(dict(zip(Region, labels, strict=True)), study.native)
     found = candidates_of(prediction, native, lesions, study.native, number)
-    voxels = _voxels(prediction, study, truth, number)
+    voxels = _voxels(prediction, study, reference, number)
     probability = 1 / (1 + np.exp(-voxels[0][0]))
     return ExaminedScan(
         number, lesions.count, found, reliability(probability, voxels[1][0])
     ), voxels
 
 
-def _voxels(prediction: Prediction, study: PreparedStudy, truth: Truth, number: int) -> Voxels:
+def _voxels(
+    prediction: Prediction, study: PreparedStudy, reference: Reference, number: int
+) -> Voxels:
     inside = np.random.default_rng(number).choice(np.flatnonzero(study.brain), VOXELS)
     known = prediction.probability or {}
     logits = logit(np.stack([known[region].reshape(-1)[inside] for region in Region]))
-    return logits, _labels(truth, study.working).reshape(3, -1)[:, inside]
+    return logits, _labels(reference, study.working).reshape(3, -1)[:, inside]
 
 
-def _labels(truth: Truth, grid: Grid) -> NDArray[np.bool_]:
-    """Bring a truth to a grid; (3, I, J, K), nested."""
-    values, own = truth
+def _labels(reference: Reference, grid: Grid) -> NDArray[np.bool_]:
+    """Resample a reference to a grid; (3, I, J, K), nested."""
+    values, own = reference
     near = resample(values.astype(np.float32), own, grid, nearest=True).astype(np.uint8)
     return np.stack([region_mask(near, region) for region in Region])

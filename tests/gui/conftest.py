@@ -157,10 +157,10 @@ def panel(
         "lesionlens.imaging.reading.series_choices.folder", lambda: tmp_path / "kept"
     )
     monkeypatch.setattr(
-        "lesionlens.napari.model.acts.hanging.place", lambda: tmp_path / "views.json"
+        "lesionlens.napari.model.acts.hanging.layouts_file", lambda: tmp_path / "views.json"
     )
     monkeypatch.setattr(
-        "lesionlens.napari.model.studies.recent_paths.place", lambda: tmp_path / "recent.json"
+        "lesionlens.napari.model.studies.recent_paths.stored_file", lambda: tmp_path / "recent.json"
     )
     widget = LesionLens(viewer)
     viewer.window.add_dock_widget(widget, name="LesionLens")

@@ -38,7 +38,7 @@ def test_places_are_remembered_newest_first_and_gone_ones_left_out(panel, tmp_pa
     (tmp_path / "b").rmdir()
     assert [path.name for path in recent_paths.recall(recent_paths.STUDIES)] == ["a", "c"]
     assert recent_paths.recall(recent_paths.LISTS) == ()
-    recent_paths.place().write_text("{ damaged")
+    recent_paths.stored_file().write_text("{ damaged")
     assert recent_paths.recall(recent_paths.STUDIES) == ()
 
 

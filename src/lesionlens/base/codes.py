@@ -67,19 +67,21 @@ REVIEW_STATES = {
     state: Code(state.value, OWN_SCHEME, state.value.capitalize()) for state in ReviewState
 }
 
-LIMIT = Code("limit", OWN_SCHEME, "What limits the result")
+LIMIT = Code("limit", OWN_SCHEME, "Limitation of the result")
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 
 REVIEW = Code("review", OWN_SCHEME, "Review of the result by a person")
 REVIEW_DONE = Code("review-done", OWN_SCHEME, "Every candidate was decided on")
 REVIEW_BEGUN = Code("review-begun", OWN_SCHEME, "Some candidates were decided on")
 REVIEW_NONE = Code("review-none", OWN_SCHEME, "Nobody has reviewed this result")
-REVIEW_SIGNED = Code("review-signed", OWN_SCHEME, "What the reader signed of the whole study")
+REVIEW_SIGNED = Code(
+    "review-signed", OWN_SCHEME, "Statement on the whole study that the reader signed"
+)
 SOURCE = Code("source", OWN_SCHEME, "Who flagged the region")
 SOURCES = {
     Source.NETWORK: Code("source-network", OWN_SCHEME, "The algorithm"),
     Source.READER: Code("source-reader", OWN_SCHEME, "A reader"),
-    Source.SEGMENTATION: Code("source-others", OWN_SCHEME, "A segmentation of others"),
+    Source.SEGMENTATION: Code("source-others", OWN_SCHEME, "A third-party segmentation"),
 }
 SENTENCE = Code("sentence", OWN_SCHEME, "Sentence to paste into a report")
 READER_DIAMETERS = Code(
@@ -87,9 +89,9 @@ READER_DIAMETERS = Code(
 )
 PROMPTED = Code("prompted", OWN_SCHEME, "Prompts that a reader gave for the outline")
 RESPONSE = Code("response", OWN_SCHEME, "Response to treatment that the reader signed")
-RESPONSE_BASIS = Code("response-basis", OWN_SCHEME, "What the response was assessed by")
+RESPONSE_BASIS = Code("response-basis", OWN_SCHEME, "Basis on which the response was assessed")
 RESPONSE_MEASURES = Code(
-    "response-figures", OWN_SCHEME, "Measures that the response was computed from"
+    "response-figures", OWN_SCHEME, "Measurements from which the response was computed"
 )
 RESPONSE_STEP = Code("response-step", OWN_SCHEME, "Arithmetic of the response")
 RESPONSES = {

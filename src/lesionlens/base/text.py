@@ -10,7 +10,7 @@ DIRECTION_CONTROLS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]"
 """Invisible characters that change the direction of the text after them."""
 
 LINE_BREAKS = str.maketrans("\t\n\v\f\r", " " * 5)
-"""Table for `str.translate`: text of others stays on its line, and adds none to a message."""
+"""Table for `str.translate`: third-party text stays on one line of a message."""
 
 _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 """The start of what a spreadsheet may execute; some take full-width signs as the plain ones."""

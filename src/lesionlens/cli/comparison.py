@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import millilitres
 from lesionlens.cli.console import new_table
@@ -31,7 +32,6 @@ def find(
     """
     if prior is None and study is None:
         return None
-    from lesionlens.base.errors import UnusableInputError
     from lesionlens.results.review.prior import find_prior
 
     if prior is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.cli import options
@@ -117,7 +118,6 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
     UnusableInputError
         Key or map lie in the output folder, or cannot be used.
     """
-    from lesionlens.base.errors import UnusableInputError
     from lesionlens.imaging.deidentification.pseudonyms import (
         Pseudonyms,
         create_or_check_map,

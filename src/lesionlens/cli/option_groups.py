@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_type_hints
 
 import typer
 
+from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.labels import Extra, Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import options
@@ -180,7 +181,6 @@ class FileOptions:
         """
         from importlib.util import find_spec
 
-        from lesionlens.base.errors import MissingPluginError
         from lesionlens.results.export.report_texts import load
         from lesionlens.results.export.sentence import read_template
 

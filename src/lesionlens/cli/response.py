@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.response import (
     Clinical,
@@ -14,6 +15,7 @@ from lesionlens.base.records.response import (
     Disease,
     Response,
     ResponseChoices,
+    ResponseDraft,
     SignedResponse,
     Steroids,
 )
@@ -22,6 +24,7 @@ from lesionlens.cli.console import CommandOutput, plain
 
 if TYPE_CHECKING:
     from lesionlens.base.records.followup import Comparison
+    from lesionlens.results.review.saved_result import SavedResult
 
 _NOT_EXPORTED = (
     "Report and DICOM objects do not state this yet: write them with `lesionlens export`"
@@ -66,9 +69,7 @@ def response(
     """
     from lesionlens.analysis.followup import response as followup
     from lesionlens.analysis.followup.response_case import name_of
-    from lesionlens.base.errors import UnusableInputError
     from lesionlens.results.review import store
-    from lesionlens.results.review.log import now
     from lesionlens.results.review.reopen import read_reviewed
 
     if category is not None and sign is None:
@@ -82,14 +83,7 @@ def response(
         store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=reader))
         return CommandOutput(("The response is withdrawn.", _NOT_EXPORTED, RESEARCH_USE_NOTICE))
     saved = read_reviewed(result)
-    if saved.followup is None:
-        raise UnusableInputError(
-            found="a result without an earlier examination",
-            expected="a result compared with an earlier examination",
-            next_step="Analyse the study with --prior RESULT_DIR",
-        )
-    cavity_ml = saved.volumes.cavity_ml
-    comparison = saved.followup.at(saved.findings.candidates, saved.review, cavity_ml)
+    comparison = _comparison_of(saved)
     choices = ResponseChoices(baseline - 1, None if nadir is None else nadir - 1, criterion,
                               disease, steroids, clinical)  # fmt: skip
     draft = followup.propose(comparison, choices)
@@ -97,9 +91,33 @@ def response(
         f"{n + 1}: {name_of(comparison.points, n)}" for n in range(len(comparison.points))
     )
     lines = (plain(f"Examinations {examinations}"), *map(plain, draft.steps), draft.text)
-    signed_lines = _signed_lines(saved.review.response, comparison)
     if sign is None:
-        return CommandOutput((*lines, *signed_lines, RESEARCH_USE_NOTICE))
+        earlier_lines = _earlier_lines(saved.review.response, comparison)
+        return CommandOutput((*lines, *earlier_lines, RESEARCH_USE_NOTICE))
+    signed = _signed_response(draft, comparison, category, sign)
+    store.change_response(result, lambda log: log.sign_response(signed))
+    signature = _signature_line(signed)
+    return CommandOutput((*lines[:-1], signature, _NOT_EXPORTED, RESEARCH_USE_NOTICE))
+
+
+def _comparison_of(saved: SavedResult) -> Comparison:
+    """Return the comparison with the current measurements and decisions; refuse one without."""
+    if saved.followup is None:
+        raise UnusableInputError(
+            found="a result without an earlier examination",
+            expected="a result compared with an earlier examination",
+            next_step="Analyse the study with --prior RESULT_DIR",
+        )
+    return saved.followup.at(saved.findings.candidates, saved.review, saved.volumes.cavity_ml)
+
+
+def _signed_response(
+    draft: ResponseDraft, comparison: Comparison, category: Response | None, reader: str
+) -> SignedResponse:
+    """Sign the category, or the proposed one for None; refuse a draft without one."""
+    from lesionlens.analysis.followup import response as followup
+    from lesionlens.results.review.log import now
+
     signed_category = category or draft.category
     if signed_category is None:
         raise UnusableInputError(
@@ -107,21 +125,20 @@ def response(
             expected="a category",
             next_step="Enter them, or name the category with --category",
         )
-    signed = followup.sign(draft, comparison, signed_category, sign, now())
-    store.change_response(result, lambda log: log.sign_response(signed))
-    signature = (
-        f"Signed by {plain(signed.reader)}: {signed_category} ({signed_category.display_name})"
-    )
-    return CommandOutput((*lines[:-1], signature, _NOT_EXPORTED, RESEARCH_USE_NOTICE))
+    return followup.sign(draft, comparison, signed_category, reader, now())
 
 
-def _signed_lines(signed: SignedResponse | None, comparison: Comparison) -> tuple[str, ...]:
+def _signature_line(signed: SignedResponse) -> str:
+    return f"Signed by {plain(signed.reader)}: {signed.category} ({signed.category.display_name})"
+
+
+def _earlier_lines(signed: SignedResponse | None, comparison: Comparison) -> tuple[str, ...]:
     """Return the line about an already signed response; empty if there is none."""
     from lesionlens.base.records.signed_measures import is_outdated
 
     if signed is None:
         return ()
-    text = f"Signed by {plain(signed.reader)}: {signed.category} ({signed.category.display_name})"
+    text = _signature_line(signed)
     if is_outdated(signed, comparison.points):
         text += ", based on other measurements or decisions: sign it again or withdraw it"
     return (text,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,14 @@ class NetworkInput:
         """Return the (B, 8, I, J, K) inputs for perturbations of the study."""
         inputs = [self.input_of(perturbation) for perturbation in perturbations]
         return inputs[0] if len(inputs) == 1 else namespace(inputs[0]).concatenate(inputs)
+
+
+class FinerInput(NamedTuple):
+    """The network input of one study at finer voxels than the network's own."""
+
+    prepared: PreparedStudy
+    spacing_mm: float
+    network_input: NetworkInput
 
 
 def brain_box(prepared: PreparedStudy) -> Box:

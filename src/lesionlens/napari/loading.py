@@ -48,7 +48,7 @@ def study_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
 
 
 def read_study(
-    place: Path | Sequence[Path],
+    paths: Path | Sequence[Path],
     *,
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
@@ -60,7 +60,7 @@ def read_study(
 
     Parameters
     ----------
-    place : Path, or a sequence of them
+    paths : Path, or a sequence of them
         Folder or file; several form one study.
     named : mapping of MrSequence to str or Path
         Series assigned by the user; remembered for this study.
@@ -79,7 +79,7 @@ def read_study(
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
 
     study = open_study(
-        place,
+        paths,
         named=named,
         study_uid=study_uid,
         recall=True,

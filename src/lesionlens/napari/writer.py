@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.napari.loading import LayerData
 
 _NIFTI = r"\.nii(\.gz)?$"
@@ -34,8 +35,6 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     UnusableInputError
         The folder exists, or NIfTI was requested and a layer is not of a study; nothing is written.
     """
-    from lesionlens.base.errors import UnusableInputError  # noqa: PLC0415
-
     folder = Path(re.sub(_NIFTI, "", path))
     if folder.exists():
         raise UnusableInputError(
@@ -66,7 +65,6 @@ def _is_in_patient(path: str, layer: LayerData) -> bool:
     UnusableInputError
         They may not be, and the path requests NIfTI.
     """
-    from lesionlens.base.errors import UnusableInputError  # noqa: PLC0415
     from lesionlens.napari.model.overlays.maps import AXIS_LABELS  # noqa: PLC0415
 
     data, attributes, _ = layer

@@ -17,7 +17,9 @@ from lesionlens.network.deterministic import fixed_threads, thread_count
 from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
 
 
-def run_concurrently(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
+def run_concurrently(
+    run: Callable[[T], R], inputs: Sequence[T], last_threads: int = 2
+) -> Iterator[R]:
     """Yield `run` of each input, in order; an odd last one is run alone.
 
     Parameters
@@ -25,8 +27,8 @@ def run_concurrently(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) 
     run : callable
         Runs one pass; called in worker threads with one thread each. The odd one runs in the
         calling thread.
-    last : int
-        Threads of an odd last pass.
+    last_threads : int
+        Number of threads of an odd last pass.
 
     Raises
     ------
@@ -43,7 +45,7 @@ def run_concurrently(run: Callable[[T], R], inputs: Sequence[T], last: int = 2) 
                 result = run(item)
             yield result
     for item in inputs[paired_count:]:
-        with fixed_threads(last):
+        with fixed_threads(last_threads):
             result = run(item)
         yield result
 

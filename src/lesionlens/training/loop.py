@@ -193,11 +193,11 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
     if run.processes.any(not math.isfinite(value)):
-        logger.warning("step %d has no finite loss and is left out", run.step)
+        logger.warning("step %d has no finite loss and is skipped", run.step)
     else:
         terms["gradient"] = run.optimiser.step(loss, _rate_factor(run.config, run.step), run.step)
         if not math.isfinite(terms["gradient"]):
-            logger.warning("step %d has no finite gradient and is left out", run.step)
+            logger.warning("step %d has no finite gradient and is skipped", run.step)
     run.step += 1
     return value, terms
 
@@ -261,7 +261,7 @@ def _validate(run: TrainingRun, board: Any) -> None:
         metrics |= run.cases.validate(model, stage, device, run.precision)
     _append_row(run.out / _VALIDATION, {"step": run.step, **metrics})
     board.scalars({f"validation/{k}": v for k, v in metrics.items()}, run.step)
-    board.picture("validation/t1c, truth, found", picture, run.step)
+    board.picture("validation/t1c, reference, found", picture, run.step)
 
 
 def _run_session(

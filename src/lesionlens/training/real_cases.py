@@ -48,7 +48,7 @@ from lesionlens.training.data import (
     patch_stage,
     windows_of,
 )
-from lesionlens.training.references import RealCase, Truth, naming_case, split
+from lesionlens.training.references import RealCase, Reference, naming_case, split
 from lesionlens.training.stored_volumes import FolderSource, Start, keep, read
 from lesionlens.training.trained_cases import TrainedCase, TrainedCases
 from lesionlens.training.validate import cavity_dice, dice
@@ -279,7 +279,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
         return file
     with naming_case(case.name):
         prepared = prepare(case.study(), context.quiet())
-        packed = pack_case(prepared, case.truth(), spacing_mm)
+        packed = pack_case(prepared, case.reference(), spacing_mm)
     _store_scans((*prepared.scans.values(), *prepared.intensities.values()), case, folder)
     keep(packed, file)
     return file
@@ -304,13 +304,13 @@ def _store_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str
     return digests
 
 
-def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packed:
+def pack_case(prepared: PreparedStudy, reference: Reference, spacing_mm: float) -> Packed:
     """Resample a case and its reference to the training grid.
 
     Parameters
     ----------
-    truth : (I, J, K) uint8, Grid
-        The contract's labels on their own grid in the same patient space.
+    reference : Reference
+        On its own grid in the same patient space.
 
     Raises
     ------
@@ -323,7 +323,7 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
         Each voxel has the label at its centre, so that thin rims keep their volume.
     """
     study = make_network_input(prepared, spacing_mm, _CPU)
-    values, grid = truth
+    values, grid = reference
     outside_fraction = fraction_beyond(values > 0, grid, study.grid)
     if outside_fraction > _MAX_OUTSIDE_FRACTION:
         raise UnusableInputError(

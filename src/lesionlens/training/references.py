@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,14 @@ from lesionlens.results.review.saved_result import SavedResult
 from lesionlens.site.cohort.studies import study_paths_by_name
 
 _READ_RESULT = partial(read_result, maps=False)
-Truth = tuple[NDArray[np.uint8], Grid]
+
+
+class Reference(NamedTuple):
+    """The reference of a case."""
+
+    labels: NDArray[np.uint8]
+    """(I, J, K) uint8: the contract's labels."""
+    grid: Grid
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +70,8 @@ class RealCase:
     """Key that changes when its files do."""
     study: Callable[[], Study]
     """Opens the study; voxels are read by `Series.load`."""
-    truth: Callable[[], Truth]
-    """Reads its labels (the contract's) and their grid."""
+    reference: Callable[[], Reference]
+    """Reads its reference."""
     cavity: bool = False
     """Whether the labels include a resection cavity."""
 
@@ -145,7 +153,7 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
         )
     reference_path = case.reference_path
 
-    def read() -> Truth:
+    def read() -> Reference:
         voxels, header = read_volume(reference_path)
         labels = translate(voxels, convention, f"the reference of case {case.name}")
         if is_undivided(labels, convention):
@@ -156,7 +164,7 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
                 next_step="If 1 is the core, name the convention, such as --convention brats23; "
                 "masks of whole lesions cannot be trained on",
             )
-        return labels, header.grid
+        return Reference(labels, header.grid)
 
     files = [reference_path, *(image.path for image in case.images.values())]
     _refuse_sample(case.name, samples.digests_of(files))
@@ -281,7 +289,7 @@ def _cavity_of(saved: SavedResult) -> NDArray[np.bool_] | None:
     return outline.mask(saved.volumes.labels.grid.shape)
 
 
-def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
+def _reviewed_labels(saved: SavedResult, name: str) -> Reference:
     """Return the labels of accepted and edited candidates, and of the cavity beside them.
 
     Everything else is background.
@@ -321,7 +329,8 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Truth:
     cavity = _cavity_of(saved)
     if cavity is not None:
         merged_labels[cavity & (merged_labels == 0)] = Label.CAVITY
-    return merged_labels if saved.has_t1c else enhancing_as_core(merged_labels), labels.grid
+    known_labels = merged_labels if saved.has_t1c else enhancing_as_core(merged_labels)
+    return Reference(known_labels, labels.grid)
 
 
 def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMark] = ()) -> None:

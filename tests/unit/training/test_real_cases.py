@@ -183,8 +183,8 @@ def test_a_mask_of_whole_lesions_is_refused_unless_its_convention_is_named(copy)
     mask = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)
     nib.save(nib.Nifti1Image(mask, image.affine), file)
     with pytest.raises(UnusableInputError, match="label 1 alone"):
-        find(copy)[0].truth()
-    named, _ = find_real_cases(copy, convention=lambda _: "brats23")[0].truth()
+        find(copy)[0].reference()
+    named, _ = find_real_cases(copy, convention=lambda _: "brats23")[0].reference()
     assert np.unique(named).tolist() == [0, 1]
 
 
@@ -195,8 +195,8 @@ def _prepared(case):
 def test_the_truth_keeps_its_volume_and_its_side(root, monkeypatch):
     monkeypatch.setattr(working_grid, "_working_grid", FINE)
     case = find(root)[0]
-    packed = pack_case(_prepared(case), case.truth(), 5.0)
-    labels, grid = case.truth()
+    packed = pack_case(_prepared(case), case.reference(), 5.0)
+    labels, grid = case.reference()
     for level, values in ((1, (1, 2, 3)), (3, (3,))):
         wanted = np.isin(labels, values).sum() * grid.voxel_ml
         assert (packed.code > level).sum() * 0.125 == pytest.approx(wanted, rel=0.3)
@@ -209,7 +209,7 @@ def test_the_truth_keeps_its_volume_and_its_side(root, monkeypatch):
 def test_a_reference_of_other_images_is_not_trained_on(root):
     """Its case was taken for a healthy one."""
     case = find(root)[0]
-    labels, grid = case.truth()
+    labels, grid = case.reference()
     affine = grid.affine.copy()
     affine[:3, 3] += 1000.0
     with pytest.raises(UnusableInputError, match="100% lies outside the images"):
@@ -223,9 +223,9 @@ def test_both_years_labels_teach_the_same(root, copy):
     nib.save(nib.Nifti1Image(np.where(data == 3, 4, data).astype(np.uint8), image.affine), path)
     new, unnamed = find(root)[0], find(copy)[0]
     with pytest.raises(UnusableInputError, match="label 4 but no 3"):
-        unnamed.truth()
+        unnamed.reference()
     old = find_real_cases(copy, convention=read_conventions("brats", copy).of)[0]
-    np.testing.assert_array_equal(new.truth()[0], old.truth()[0])
+    np.testing.assert_array_equal(new.reference()[0], old.reference()[0])
 
 
 @pytest.fixture(scope="module")
@@ -447,7 +447,7 @@ def reviewed(tmp_path_factory):
 def test_what_a_reader_accepted_is_the_truth(reviewed):
     place, analysis = reviewed
     (case,) = find(place / "results", studies=place / "studies")
-    labels, grid = case.truth()
+    labels, grid = case.reference()
     components = analysis.findings.components
     np.testing.assert_array_equal(labels > 0, components == 1)
     assert grid.matches(case.study().series["t1c"].grid)
@@ -480,7 +480,7 @@ def test_an_outline_that_was_drawn_anew_since_it_was_accepted_is_no_truth(review
     log.sign("seen", reader="A. Reader")
     save(dataclasses.replace(again, review=log.review), tmp_path / "one")
     (case,) = find(tmp_path, studies=place / "studies")
-    np.testing.assert_array_equal(case.truth()[0] > 0, again.findings.components == 1)
+    np.testing.assert_array_equal(case.reference()[0] > 0, again.findings.components == 1)
 
 
 def test_what_a_reader_redrew_is_the_truth_in_place_of_what_the_network_drew(reviewed, tmp_path):
@@ -492,7 +492,7 @@ def test_what_a_reader_redrew_is_the_truth_in_place_of_what_the_network_drew(rev
     log.decide(second.tracking_uid, ReviewState.REJECTED)
     save(dataclasses.replace(analysis, review=log.review), tmp_path / "one")
     (case,) = find(tmp_path, studies=place / "studies")
-    labels, _ = case.truth()
+    labels, _ = case.reference()
     assert (labels[drawn.box] == 3).all()
     assert np.count_nonzero(labels) == 8
 
@@ -512,7 +512,7 @@ def test_nothing_enhances_in_what_is_learnt_without_t1c(tmp_path, monkeypatch):
     assert (analysis.volumes.labels.data == Label.ENHANCING).any()
     save(analysis, tmp_path / "results" / "one")
     (case,) = find(tmp_path / "results", studies=tmp_path / "studies")
-    labels, _ = case.truth()
+    labels, _ = case.reference()
     assert not (labels == Label.ENHANCING).any()
     assert (labels[drawn.box] == Label.CORE).all()
 
@@ -546,7 +546,7 @@ def test_the_cavity_of_a_result_is_truth_as_a_reader_left_it(reviewed, tmp_path,
     save(dataclasses.replace(analysis, volumes=volumes, review=review), tmp_path / "results/one")
     (case,) = find(tmp_path / "results", studies=place / "studies")
     assert case.cavity
-    cavity = case.truth()[0] == Label.CAVITY
+    cavity = case.reference()[0] == Label.CAVITY
     wanted = np.zeros_like(found)
     wanted[drawn.box if redrawn else (slice(4, 8),) * 3] = True
     np.testing.assert_array_equal(cavity, wanted)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -193,28 +194,31 @@ def candidate_hits(
     return hits, counted
 
 
-def component_hits(predicted: Mask, reference: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
+class ComponentHits(NamedTuple):
+    """The components of a plain segmentation, matched with reference lesions."""
+
+    detected: set[int]
+    """The reference lesions within `HIT_MM` of a flagged voxel."""
+    n_false: int
+    """Number of components that touch no lesion."""
+    counted: list[int]
+    """The lesions that are large enough to count."""
+
+
+def component_hits(predicted: Mask, reference: Mask, grid: Grid) -> ComponentHits:
     """Match the components of a plain segmentation with reference lesions.
 
     Parameters
     ----------
     predicted, reference : (I, J, K) bool
         Whole tumour; components of `predicted` are formed by the same rules as reference lesions.
-
-    Returns
-    -------
-    detected : set of int
-        The reference lesions within `HIT_MM` of a flagged voxel.
-    false : int
-        Number of components that touch no lesion.
-    counted : list of int
-        The lesions that are large enough to count.
     """
     labels, counted = label_lesions(reference, grid)
     nearest = nearest_lesion(labels, grid)
     parts, large_parts = label_lesions(predicted, grid)
     detected = set(np.unique(nearest[predicted]).tolist()) & set(counted)
-    return detected, sum(not nearest[parts == part].any() for part in large_parts), counted
+    n_false = sum(not nearest[parts == part].any() for part in large_parts)
+    return ComponentHits(detected, n_false, counted)
 
 
 def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:

@@ -184,10 +184,10 @@ def _score_plain(score: CaseScore, file: Path, reference: _Reference | None) -> 
         score.problems.append(f"{file.name} lies on another grid: compared by position")
     predicted = _score_regions(score, labels, reference_labels, grid)
     _note_outside(score, predicted[Region.WT], grid, reference)
-    detected, false, counted = metrics.component_hits(
+    hits = metrics.component_hits(
         predicted[Region.WT], region_mask(reference_labels, Region.WT), grid
     )
-    score.metrics |= _detection_metrics(detected, counted, false)
+    score.metrics |= _detection_metrics(hits.detected, hits.counted, hits.n_false)
     score.metrics["flagged_ml"] = grid.volume_ml(predicted[Region.WT])
 
 

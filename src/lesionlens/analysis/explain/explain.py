@@ -62,42 +62,63 @@ def explain(
     attention_maps = None if trace is None else maps.draw(trace, prepared.brain)
     regions = attention_maps.maps if attention_maps else {}
     attention = native_grid.resample_regions(regions, prepared, nested=False)
-    notices = []
-    if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
-        notices.append("This engine provides no attention maps")
     if runner is None:
-        by_sequence = None
-        notices.append("This engine cannot compute the contribution of each sequence")
-        if prediction.uncertainty is None:
-            notices.append("This engine estimates no uncertainty")
-        scores = plain_scores(flagged.components, prediction, probability)
-        uncertainty = prediction.uncertainty
-        if uncertainty is not None:
-            uncertainty = native_grid.resample_map(uncertainty, prepared)
+        evidence = _evidence_of_prediction(prepared, prediction, flagged, probability)
     else:
-        suffice = perturbations.quick_passes_suffice(runner, prediction, flagged.components)
-        fine_components = None if suffice else flagged.components
-        results = perturbations.predict_subsets(
-            runner, prediction, flagged.first_pass_voxels, fine_components
-        )
-        scores = score_by_all_views(flagged.scores, results.leave_one_out, prediction.scoring)
-        by_sequence, estimate = results.by_sequence, results.uncertainty
-        uncertainty = None
-        if estimate is not None:
-            uncertainty = native_grid.resample_map(estimate.data, prepared, estimate.grid)
+        evidence = _evidence_of_perturbations(runner, prediction, flagged)
     if attention_maps is not None:
         checks = check_maps(prepared, prediction, flagged.components, attention, runner)
         attention_maps = replace(attention_maps, checks=checks)
-    if runner is not None and runner.skipped:
-        notices.append(QuestionTime.left_out(runner.skipped))
-    evidence = Evidence(
-        scores=scores,
-        by_sequence=by_sequence,
-        uncertainty=uncertainty,
+    evidence = replace(
+        evidence,
         attention=attention.get(Region.WT),
         enhancing_probability=probability.get(Region.ET),
     )
-    return Explanations(evidence, attention_maps, attention, tuple(notices))
+    return Explanations(evidence, attention_maps, attention, _notices(prediction, runner))
+
+
+def _evidence_of_prediction(
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    flagged: Flagged,
+    probability: Mapping[Region, Floats],
+) -> Evidence:
+    """Return scores and uncertainty without perturbed predictions."""
+    uncertainty = prediction.uncertainty
+    if uncertainty is not None:
+        uncertainty = native_grid.resample_map(uncertainty, prepared)
+    scores = plain_scores(flagged.components, prediction, probability)
+    return Evidence(scores=scores, uncertainty=uncertainty)
+
+
+def _evidence_of_perturbations(
+    runner: PerturbationRunner, prediction: Prediction, flagged: Flagged
+) -> Evidence:
+    """Return scores, sequence contributions and uncertainty from perturbed predictions."""
+    suffice = perturbations.quick_passes_suffice(runner, prediction, flagged.components)
+    fine_components = None if suffice else flagged.components
+    results = perturbations.predict_subsets(
+        runner, prediction, flagged.first_pass_voxels, fine_components
+    )
+    uncertainty, estimate = None, results.uncertainty
+    if estimate is not None:
+        uncertainty = native_grid.resample_map(estimate.data, runner.prepared, estimate.grid)
+    scores = score_by_all_views(flagged.scores, results.leave_one_out, prediction.scoring)
+    return Evidence(scores=scores, by_sequence=results.by_sequence, uncertainty=uncertainty)
+
+
+def _notices(prediction: Prediction, runner: PerturbationRunner | None) -> tuple[str, ...]:
+    """Return which explanations the engine does not provide, or had no time for."""
+    notices = []
+    if prediction.trace is None and Capability.ATTEND not in prediction.engine.capabilities:
+        notices.append("This engine provides no attention maps")
+    if runner is None:
+        notices.append("This engine cannot compute the contribution of each sequence")
+        if prediction.uncertainty is None:
+            notices.append("This engine estimates no uncertainty")
+    elif runner.skipped:
+        notices.append(QuestionTime.left_out(runner.skipped))
+    return tuple(notices)
 
 
 def check_maps(

@@ -21,7 +21,6 @@ from lesionlens.base.records.study import PreparedStudy
 
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 Voxel = tuple[int, int, int]
 
 SMOOTHING_MM = 1.5

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.labels import Region
-from lesionlens.base.records.followup import ChangeKind, Comparison, LesionMeasurement, enhancing_ml
+from lesionlens.base.records.followup import ChangeKind, LesionMeasurement, enhancing_ml
 from lesionlens.base.records.vanished_lesion import ball_mm
 
 CLEAR_GROWTH_MM = 5.0
 """Minimum growth of both diameters of a lesion that is no target."""
 
 
-def progressed(
-    comparison: Comparison, case: ResponseCase, lesion: LesionMeasurement, nadir: int
-) -> tuple[bool, str]:
+class LesionStep(NamedTuple):
+    """What one lesion contributes to the computation."""
+
+    progressed: bool
+    line: str
+    """The line that explains it; empty if there is nothing to say."""
+
+
+def progressed(case: ResponseCase, lesion: LesionMeasurement, nadir: int) -> LesionStep:
     """Return whether a lesion of this examination that is no target progressed.
 
-    Returns
-    -------
-    bool
-        A lesion that is measurable, and absent at the baseline or the nadir or clearly larger than
-        at the nadir.
-    str
-        The line that explains it; empty if there is nothing to say.
+    That is a measurable lesion that is absent at the baseline or the nadir, or clearly larger than
+    at the nadir.
     """
     points = (case.choices.baseline, nadir)
     absent = next((n for n in points if lesion.tracking_uid not in case.lesions_at(n)), None)
     before = case.lesions_at(nadir).get(lesion.tracking_uid)
     if absent is not None:
-        is_part, before = _split_from(comparison, case, lesion.tracking_uid, absent)
+        is_part, before = _split_from(case, lesion.tracking_uid, absent)
         if before is None:
             step = "split_off" if is_part else _new_lesion_line(case, lesion, absent)
             return _line(step, lesion, day=name_of(case.points, absent))
     if before is None or not case.measurable(lesion):
         step = "" if absent is None else "split_off"
-    elif absent is None and lesion.tracking_uid in comparison.tangled_since(nadir, case.volume):
+    elif absent is None and lesion.tracking_uid in case.tangled_since(nadir):
         step = "other_merged"
     elif _has_grown(case, before, lesion) is None:
         step = "other_part"
@@ -47,32 +50,23 @@ def progressed(
     return _line(step, lesion)
 
 
-def transformed(comparison: Comparison, case: ResponseCase, nadir: int) -> tuple[bool, list[str]]:
-    """Return whether a lesion of non-enhancing disease enhances measurably: newly, or more.
+def transformed(case: ResponseCase, nadir: int) -> list[LesionStep]:
+    """Return which lesions of non-enhancing disease enhance measurably: newly, or more.
 
     More means clearly larger diameters of the enhancing part.
-
-    Returns
-    -------
-    bool
-        Whether that is progression.
-    list of str
-        The lines that explain it.
     """
     if case.part is Region.ET or case.mixed:
-        return False, []
-    lines = []
-    for lesion in case.lesions_at(len(case.points) - 1).values():
+        return []
+    steps = []
+    for lesion in case.lesions_at(case.last).values():
         step, index = "", nadir
         if lesion.measurable:
-            step, index = _enhances(comparison, case, lesion, nadir)
-        lines.append(_line(step, lesion, day=name_of(case.points, index)))
-    return any(worse for worse, _ in lines), [step for _, step in lines if step]
+            step, index = _enhances(case, lesion, nadir)
+        steps.append(_line(step, lesion, day=name_of(case.points, index)))
+    return steps
 
 
-def _enhances(
-    comparison: Comparison, case: ResponseCase, now: LesionMeasurement, nadir: int
-) -> tuple[str, int]:
+def _enhances(case: ResponseCase, now: LesionMeasurement, nadir: int) -> tuple[str, int]:
     """Return the step for new or more enhancement and the compared examination; "" if neither."""
     if now.measured_part is not Region.ET:
         return "", nadir
@@ -83,7 +77,7 @@ def _enhances(
         elif before is not None and before.measured_part is Region.ET and _larger(before, now):
             step = "enhances_more"
         if step:
-            merged = now.tracking_uid in comparison.tangled_since(index, enhancing_ml)
+            merged = now.tracking_uid in case.comparison.tangled_since(index, enhancing_ml)
             return "other_merged" if merged else step, index
     return "", nadir
 
@@ -92,19 +86,19 @@ _PROGRESSION = frozenset({"new", "since", "grown", "other_grown", "enhances", "e
 _PARTS = {"new_small": "new_part", "since_small": "since_part"}
 
 
-def _line(step: str, lesion: LesionMeasurement, day: str = "") -> tuple[bool, str]:
+def _line(step: str, lesion: LesionMeasurement, day: str = "") -> LesionStep:
     if not step:
-        return False, ""
+        return LesionStep(progressed=False, line="")
     location = lesion.place
     if lesion.longest_mm is not None and lesion.perpendicular_mm is not None:
         location = f"{lesion.place}, {lesion.longest_mm:.1f} × {lesion.perpendicular_mm:.1f} mm"
     text = STEPS[step].format(place=location, mm=f"{CLEAR_GROWTH_MM:.0f}", day=day)
-    return step in _PROGRESSION, text
+    return LesionStep(step in _PROGRESSION, text)
 
 
 def _new_lesion_line(case: ResponseCase, lesion: LesionMeasurement, absent: int) -> str:
     """Return the line for a lesion that was absent at an examination and split from none."""
-    numbers = range(case.choices.baseline, len(case.points) - 1)
+    numbers = range(case.choices.baseline, case.last)
     uid = lesion.tracking_uid
     earlier = case.points[absent].lesion(uid)
     if case.part is Region.ET and earlier is not None and earlier.counts:  # flagged, not enhancing
@@ -118,21 +112,19 @@ def _new_lesion_line(case: ResponseCase, lesion: LesionMeasurement, absent: int)
     return _PARTS[small] if case.by_other_part(lesion) else small
 
 
-def _split_from(
-    comparison: Comparison, case: ResponseCase, uid: str, absent: int
-) -> tuple[bool, LesionMeasurement | None]:
+def _split_from(case: ResponseCase, uid: str, absent: int) -> tuple[bool, LesionMeasurement | None]:
     """Return whether a lesion is part of an earlier one, and the largest such lesion of the prior.
 
     Only of a lesion that split since the prior is the earlier one known, and only if it had this
     disease.
     """
-    last = len(case.points) - 1
+    last = case.last
     first = next(n for n in range(absent + 1, last + 1) if uid in case.lesions_at(n))
     if first < last:
         return uid in case.points[first].tangled, None
     ids = {
         number
-        for change in comparison.changes
+        for change in case.comparison.changes
         if change.kind is ChangeKind.SPLIT and change.now and change.now.tracking_uid == uid
         for number in change.beside
     }

@@ -15,7 +15,8 @@ radiotherapy within 12 weeks, leptomeningeal disease, reasons for deterioration.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lesionlens.analysis.followup.other_lesions import progressed, transformed
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
@@ -45,6 +46,35 @@ _PATIENT_LINES = frozenset(
 """Lines on the patient, which mixed disease states once."""
 
 
+@dataclass(frozen=True, slots=True)
+class _TargetSums:
+    """The sums of the target lesions at all examinations."""
+
+    case: ResponseCase
+    targets: tuple[str, ...]
+    """Tracking UIDs."""
+    values: tuple[float, ...]
+    """Sum at each examination, in `case.unit`; 0 where it is unknown."""
+    nadir: int
+    """Index of the examination with the smallest sum."""
+
+
+class _OtherProgression(NamedTuple):
+    """Whether anything other than the sum of the targets progressed."""
+
+    found: bool
+    lines: tuple[str, ...]
+
+
+class _Outcome(NamedTuple):
+    """A category by the sum of the targets."""
+
+    category: Response
+    lines: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    """What must be entered before the category can be proposed."""
+
+
 def propose(comparison: Comparison, choices: ResponseChoices) -> ResponseDraft:
     """Propose a category, with its computation.
 
@@ -63,7 +93,7 @@ def propose(comparison: Comparison, choices: ResponseChoices) -> ResponseDraft:
     if choices.disease is Disease.MIXED:
         draft = _mixed_disease(comparison, choices)
     else:
-        draft = _single_disease(comparison, ResponseCase(comparison.points, choices))
+        draft = _single_disease(ResponseCase(comparison, choices))
     mirrored = comparison.mirrored_since(choices.baseline)
     if mirrored:  # lesions were matched with those of the other side
         steps = _registration_lines(comparison, "mirrored", mirrored)
@@ -96,8 +126,8 @@ def _makers_lines(comparison: Comparison, baseline: int) -> tuple[str, ...]:
     return (STEPS["makers"].format(makers=makers),)
 
 
-def _single_disease(comparison: Comparison, case: ResponseCase) -> ResponseDraft:
-    choices, last = case.choices, len(comparison.points) - 1
+def _single_disease(case: ResponseCase) -> ResponseDraft:
+    choices, last = case.choices, case.last
     reason = _unjudged_line(case)
     if reason:
         return _without_sum(choices, (reason,))
@@ -110,19 +140,17 @@ def _single_disease(comparison: Comparison, case: ResponseCase) -> ResponseDraft
         return _without_sum(choices, (reason,))
     reason = (
         _enhancing_part_line(case)
-        or _merged_or_split_line(comparison, case, targets)
+        or _merged_or_split_line(case, targets)
         or _uncounted_target_line(case, targets, assessed)
     )
     if reason or any(sums[n] is None for n in assessed):
-        grown, steps = _other_progression(comparison, case, targets, reference)
-        return _without_sum(choices, (reason or STEPS["parts"], *steps), grown=grown)
-    known_sums = [0.0 if value is None else value for value in sums]
+        other = _other_progression(case, targets, reference)
+        return _without_sum(choices, (reason or STEPS["parts"], *other.lines), grown=other.found)
+    known_sums = tuple(0.0 if value is None else value for value in sums)
     earlier = [n for n in range(choices.baseline, last) if sums[n] is not None]
     nadir = min(earlier, key=lambda n: known_sums[n]) if choices.nadir is None else choices.nadir
-    draft = _draft(comparison, case, targets, known_sums, nadir)
-    unknown = [
-        name_of(comparison.points, n) for n in range(choices.baseline, last) if sums[n] is None
-    ]
+    draft = _draft(_TargetSums(case, targets, known_sums, nadir))
+    unknown = [name_of(case.points, n) for n in range(choices.baseline, last) if sums[n] is None]
     if choices.nadir is not None or not unknown:
         return draft
     line = STEPS["no_nadir"].format(days=", ".join(unknown))
@@ -145,8 +173,8 @@ def _mixed_disease(comparison: Comparison, choices: ResponseChoices) -> Response
     steps: list[str] = []
     parts = []
     for disease in (Disease.ENHANCING, Disease.NON_ENHANCING):
-        case = ResponseCase(comparison.points, replace(choices, disease=disease), mixed=True)
-        part = _single_disease(comparison, case)
+        case = ResponseCase(comparison, replace(choices, disease=disease), mixed=True)
+        part = _single_disease(case)
         steps.append(STEPS[f"kind_{disease}"])
         steps += [step for step in part.steps if step not in steps or step not in _PATIENT_LINES]
         parts.append(part)
@@ -251,12 +279,10 @@ def _targets(case: ResponseCase) -> tuple[str, ...]:
     return tuple(sorted(sizes, key=lambda uid: (-sizes[uid], uid))[: case.max_targets])
 
 
-def _merged_or_split_line(
-    comparison: Comparison, case: ResponseCase, targets: tuple[str, ...]
-) -> str:
+def _merged_or_split_line(case: ResponseCase, targets: tuple[str, ...]) -> str:
     """Return the line that names a target that merged or split since the baseline; "" if none."""
     baseline = case.choices.baseline
-    uids, lesions = comparison.tangled_since(baseline, case.volume), case.lesions_at(baseline)
+    uids, lesions = case.tangled_since(baseline), case.lesions_at(baseline)
     location = next((lesions[uid].place for uid in targets if uid in uids), "")
     return STEPS["tangled"].format(place=location) if location else ""
 
@@ -281,7 +307,7 @@ def _rejected_earlier_line(case: ResponseCase, targets: tuple[str, ...]) -> str:
 
     It was flagged before but rejected or listed apart, and is undecided now.
     """
-    first, last = case.choices.baseline, len(case.points) - 1
+    first, last = case.choices.baseline, case.last
     for uid, lesion in case.lesions_at(last).items():
         undecided = lesion.state is ReviewState.UNREVIEWED and case.newly_measurable(lesion)
         if not undecided or uid in targets or uid in case.lesions_at(first):
@@ -299,56 +325,47 @@ def _sum(case: ResponseCase, targets: tuple[str, ...], number: int) -> float | N
     return None if unknown else sum(size for size in sizes if size is not None)
 
 
-def _draft(
-    comparison: Comparison,
-    case: ResponseCase,
-    targets: tuple[str, ...],
-    sums: Sequence[float],
-    nadir: int,
-) -> ResponseDraft:
-    choices, worse = case.choices, case.choices.clinical is Clinical.WORSE
-    category: Response | None
-    missing: tuple[str, ...] = ()
-    other_progression, other_lines = _other_progression(comparison, case, targets, nadir)
-    steps = [*_sum_lines(case, targets, sums, nadir), *other_lines]
-    if worse:
-        steps.append(STEPS["worse"])
-    if other_progression or worse:
-        category = Response.PROGRESSION
-    elif _sum_progressed(case, targets, sums, nadir):
-        category, missing = _progressed_by_sum(choices, steps)
+def _draft(sums: _TargetSums) -> ResponseDraft:
+    choices, worse = sums.case.choices, sums.case.choices.clinical is Clinical.WORSE
+    other = _other_progression(sums.case, sums.targets, sums.nadir)
+    if other.found or worse:
+        outcome = _Outcome(Response.PROGRESSION, (STEPS["worse"],) if worse else ())
+    elif _sum_progressed(sums):
+        outcome = _progressed_by_sum(choices)
     else:
-        category, missing = _response_by_sum(case, targets, sums, steps)
+        outcome = _response_by_sum(sums)
+    category = outcome.category
+    steps = [*_sum_lines(sums), *other.lines, *outcome.lines]
     if category in (Response.COMPLETE, Response.PARTIAL):
         steps.append(STEPS["confirm"])
     if category is Response.PROGRESSION:
         steps.append(STEPS["radiotherapy"])
-    return ResponseDraft(choices, None if missing else category, tuple(steps), nadir, missing)
+    proposed = None if outcome.missing else category
+    return ResponseDraft(choices, proposed, tuple(steps), sums.nadir, outcome.missing)
 
 
-def _sum_lines(
-    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
-) -> Sequence[str]:
-    points, baseline, last = case.points, case.choices.baseline, len(case.points) - 1
+def _sum_lines(sums: _TargetSums) -> Sequence[str]:
+    case, values = sums.case, sums.values
+    points, baseline, targets = case.points, case.choices.baseline, sums.targets
     if not targets:
         none = STEPS[f"none_{case.choices.disease}"]
         return (none.format(day=name_of(points, baseline)),)
     first = STEPS["targets" if len(targets) > 1 else "target"]
     rows = [first.format(count=len(targets), unit=case.unit)]
-    numbers = {"baseline": baseline, "nadir": nadir}
+    numbers = {"baseline": baseline, "nadir": sums.nadir}
     for (name, number), limit in zip(numbers.items(), case.limits, strict=True):
-        changed = percent(sums[number], sums[last])
-        values = {
+        changed = percent(values[number], values[case.last])
+        fields = {
             "day": name_of(points, number),
-            "before": _figure(sums[number]),
-            "now": _figure(sums[last]),
+            "before": _figure(values[number]),
+            "now": _figure(values[case.last]),
             "unit": case.unit,
         }
         if changed is None:
-            rows.append(STEPS[f"{name}_zero"].format(**values))
+            rows.append(STEPS[f"{name}_zero"].format(**fields))
         else:
             change = {"change": change_text(changed, limit), "limit": f"{limit:+z.0f}"}
-            rows.append(STEPS[name].format(**values, **change))
+            rows.append(STEPS[name].format(**fields, **change))
     return rows
 
 
@@ -357,20 +374,18 @@ def _figure(value: float) -> str:
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
-def _sum_progressed(
-    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
-) -> bool:
+def _sum_progressed(sums: _TargetSums) -> bool:
     """Return whether the sum of the targets grew beyond the limit since the nadir, or from 0."""
-    before, now = sums[nadir], sums[-1]
+    before, now = sums.values[sums.nadir], sums.values[sums.case.last]
     changed = percent(before, now)
     if changed is None:
-        return bool(targets) and before == 0 and now > 0
-    return reached(changed, case.limits[1])
+        return bool(sums.targets) and before == 0 and now > 0
+    return reached(changed, sums.case.limits[1])
 
 
 def _other_progression(
-    comparison: Comparison, case: ResponseCase, targets: tuple[str, ...], nadir: int
-) -> tuple[bool, list[str]]:
+    case: ResponseCase, targets: tuple[str, ...], nadir: int
+) -> _OtherProgression:
     """Return whether something other than the sum of the targets progressed, with the lines.
 
     A target that is absent at the nadir, or did not enhance there, and is present now has returned.
@@ -381,45 +396,27 @@ def _other_progression(
         if (before := case.points[nadir].lesion(uid)) is not None
         and not (case.part is Region.ET and before.counts and case.volume(before) == 0)
     }
-    others = case.lesions_at(len(case.points) - 1).items()
-    lesions = [lesion for uid, lesion in others if uid not in known_targets]
-    lines = [progressed(comparison, case, lesion, nadir) for lesion in lesions]
-    enhancing, enhancement_lines = transformed(comparison, case, nadir)
-    steps = [*(step for _, step in lines if step), *enhancement_lines]
-    return any(worse for worse, _ in lines) or enhancing, list(dict.fromkeys(steps))
+    lesions = case.lesions_at(case.last).items()
+    steps = [progressed(case, lesion, nadir) for uid, lesion in lesions if uid not in known_targets]
+    steps += transformed(case, nadir)
+    lines = dict.fromkeys(step.line for step in steps if step.line)
+    return _OtherProgression(any(step.progressed for step in steps), tuple(lines))
 
 
-def _progressed_by_sum(
-    choices: ResponseChoices, steps: list[str]
-) -> tuple[Response, tuple[str, ...]]:
+def _progressed_by_sum(choices: ResponseChoices) -> _Outcome:
     """Return progression, or what prevents it: growth of the sum depends on steroids."""
     if choices.steroids is Steroids.UNKNOWN:
-        return Response.PROGRESSION, ("steroids",)
+        return _Outcome(Response.PROGRESSION, missing=("steroids",))
     if choices.steroids in (Steroids.LOWER, Steroids.STOPPED):
-        steps.append(STEPS["fewer"])
-        return Response.NOT_ASSESSABLE, ()
-    steps.append(STEPS["beyond"])
-    return Response.PROGRESSION, ()
+        return _Outcome(Response.NOT_ASSESSABLE, (STEPS["fewer"],))
+    return _Outcome(Response.PROGRESSION, (STEPS["beyond"],))
 
 
-def _response_by_sum(
-    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], steps: list[str]
-) -> tuple[Response, tuple[str, ...]]:
+def _response_by_sum(sums: _TargetSums) -> _Outcome:
     """Return response or stable disease; only a response depends on steroids and clinical state."""
-    choices, last = case.choices, len(case.points) - 1
-    if not targets:
-        steps.append(STEPS["unmeasured"])
-        best = Response.STABLE
-    else:
-        changed = percent(sums[choices.baseline], sums[last])
-        smaller = changed is not None and reached(changed, case.limits[0])
-        best = Response.PARTIAL if smaller else Response.STABLE
-        if not case.lesions_at(last):
-            best = Response.COMPLETE
-            steps.append(STEPS["gone"])
-        minor = case.part is Region.WT and changed is not None and changed <= _MINOR_PERCENT
-        if minor and best is Response.STABLE:
-            steps.append(STEPS["minor"].format(change=f"{-_MINOR_PERCENT:.0f}"))
+    case, choices, last = sums.case, sums.case.choices, sums.case.last
+    best, line = _best_by_sum(sums)
+    lines = (line,) if line else ()
     missing = tuple(
         name
         for name, value in (
@@ -429,14 +426,30 @@ def _response_by_sum(
         if value == "unknown"
     )
     if missing:
-        return best, missing
+        return _Outcome(best, lines, missing)
     if choices.steroids is Steroids.HIGHER:
-        steps.append(STEPS["more"])
-        return Response.NOT_ASSESSABLE, ()
+        return _Outcome(Response.NOT_ASSESSABLE, (*lines, STEPS["more"]))
     if case.points[last].cavity_ml and not case.points[choices.baseline].cavity_ml:
-        steps.append(STEPS["surgery"].format(day=name_of(case.points, choices.baseline)))
-        return Response.NOT_ASSESSABLE, ()
+        surgery = STEPS["surgery"].format(day=name_of(case.points, choices.baseline))
+        return _Outcome(Response.NOT_ASSESSABLE, (*lines, surgery))
     if best is Response.COMPLETE and choices.steroids not in (Steroids.NONE, Steroids.STOPPED):
-        steps.append(STEPS["given"])
-        best = Response.PARTIAL
-    return best, ()
+        return _Outcome(Response.PARTIAL, (*lines, STEPS["given"]))
+    return _Outcome(best, lines)
+
+
+def _best_by_sum(sums: _TargetSums) -> tuple[Response, str]:
+    """Return the best category that the sum allows, with its line; "" if there is nothing to add.
+
+    Steroids and the clinical state are not regarded.
+    """
+    case = sums.case
+    if not sums.targets:
+        return Response.STABLE, STEPS["unmeasured"]
+    if not case.lesions_at(case.last):
+        return Response.COMPLETE, STEPS["gone"]
+    changed = percent(sums.values[case.choices.baseline], sums.values[case.last])
+    if changed is not None and reached(changed, case.limits[0]):
+        return Response.PARTIAL, ""
+    if changed is not None and changed <= _MINOR_PERCENT and case.part is Region.WT:
+        return Response.STABLE, STEPS["minor"].format(change=f"{-_MINOR_PERCENT:.0f}")
+    return Response.STABLE, ""

@@ -12,6 +12,7 @@ from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     TARGETS,
     VOLUME_LIMITS,
+    Comparison,
     LesionMeasurement,
     TimePoint,
 )
@@ -100,10 +101,24 @@ def name_of(points: Sequence[TimePoint], number: int) -> str:
 class ResponseCase:
     """The measurements of one kind of disease by one criterion."""
 
-    points: tuple[TimePoint, ...]
+    comparison: Comparison
     choices: ResponseChoices
     mixed: bool = False
     """Whether the other kind of disease is measured too."""
+
+    @property
+    def points(self) -> tuple[TimePoint, ...]:
+        """All examinations, oldest first."""
+        return self.comparison.points
+
+    @property
+    def last(self) -> int:
+        """Index of this examination."""
+        return len(self.points) - 1
+
+    def tangled_since(self, number: int) -> frozenset[str]:
+        """Return the lesions with this disease that merged or split after an examination."""
+        return self.comparison.tangled_since(number, self.volume)
 
     @property
     def max_targets(self) -> int:

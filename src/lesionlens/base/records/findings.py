@@ -301,6 +301,11 @@ class Candidate:
         return bool(self.volume_ml.get(Region.TC)) and self.volume_ml.get(Region.ET) is None
 
     @property
+    def measured_part(self) -> Region:
+        """The part that the diameters measure: the enhancing part if there is one, else all."""
+        return Region.ET if self.has_enhancing else Region.WT
+
+    @property
     def measured(self) -> str:
         """The part that the diameters measure, in words."""
         return "enhancing part" if self.has_enhancing else "whole region"

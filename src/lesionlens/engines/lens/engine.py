@@ -108,10 +108,12 @@ class LensEngine(LensMethod):
         return self.placement.device
 
     @override
-    def _map_passes(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
+    def _map_passes(
+        self, run: Callable[[T], R], inputs: Sequence[T], last_threads: int = 2
+    ) -> Iterator[R]:
         if self._device.type == "cpu":
             trim_memory()  # of passes of other shapes
-            return run_concurrently(run, inputs, last)
+            return run_concurrently(run, inputs, last_threads)
         return super()._map_passes(run, inputs)
 
     @override

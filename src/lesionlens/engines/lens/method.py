@@ -45,7 +45,7 @@ from lesionlens.base.records.prediction import (
     ViewAgreement,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import SILENT, Cancel, CancelWhen, RunContext
+from lesionlens.base.run_context import Cancel, CancelWhen, RunContext
 from lesionlens.engines import perturbation_order, separable, windows
 from lesionlens.engines.lens import (
     cavity,
@@ -64,8 +64,14 @@ from lesionlens.engines.lens.attention import (
 )
 from lesionlens.engines.lens.background import BackgroundTask
 from lesionlens.engines.lens.pass_output import EnsembleOutput, PassOutput, class_probabilities
-from lesionlens.engines.lens.small_lesions import T1C, SmallLesions, search_notice
-from lesionlens.engines.network_input import NetworkInput, grid_at, make_network_input, paste_box
+from lesionlens.engines.lens.small_lesions import T1C, LastSearch, SmallLesions, search_notice
+from lesionlens.engines.network_input import (
+    FinerInput,
+    NetworkInput,
+    grid_at,
+    make_network_input,
+    paste_box,
+)
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.network import small_lesions as small_lesion_network
 from lesionlens.network.weights_metadata import WeightsInfo
@@ -116,8 +122,8 @@ class LensMethod(ABC):
         self._coarse_cache, self._fine_cache = (
             PassCache(s * spacing_mm, device) for s in (_SCALE, 1.0)
         )
-        self._last_search: tuple[PreparedStudy, SmallLesions | None] | None = None
-        self._finer_input: tuple[PreparedStudy, float, NetworkInput] | None = None
+        self._last_search: LastSearch | None = None
+        self._finer_input: FinerInput | None = None
 
     def forget(self) -> None:
         """Release the last study; see `engines.engine.SupportsForgetting`."""
@@ -156,10 +162,10 @@ class LensMethod(ABC):
         """Return a context in which passes report progress and can be cancelled."""
 
     def _map_passes(
-        self, run: Callable[[_T], _R], inputs: Sequence[_T], last: int = 2
+        self, run: Callable[[_T], _R], inputs: Sequence[_T], last_threads: int = 2
     ) -> Iterator[_R]:
-        """Run independent passes, an odd last one with `last` threads; yield their results."""
-        del last
+        """Yield results of independent passes; where they run in pairs, an odd last one alone."""
+        del last_threads
         return map(run, inputs)
 
     def _in_background(self, function: Callable[[Cancel], None]) -> BackgroundTask:
@@ -221,17 +227,15 @@ class LensMethod(ABC):
         unperturbed = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         return replace(prediction, unperturbed=unperturbed)
 
-    def small_lesions_of(
-        self, prepared: PreparedStudy, context: RunContext = SILENT
-    ) -> SmallLesions | None:
+    def small_lesions_of(self, prepared: PreparedStudy, context: RunContext) -> SmallLesions | None:
         """Return the search's result for a study; it is searched if it is not the last study."""
-        if self._last_search is None or self._last_search[0] is not prepared:
+        if self._last_search is None or self._last_search.prepared is not prepared:
             if not self._searches or not prepared.has_t1c:
                 return None
             first_pass = self._first_pass(self._fine_cache.input_for(prepared), context)
             self._search(prepared, first_pass, context)
             self._finer_input = None
-        return self._last_search[1] if self._last_search else None
+        return self._last_search.result if self._last_search else None
 
     def _search(
         self, prepared: PreparedStudy, first_pass: EnsembleOutput, context: RunContext
@@ -246,16 +250,16 @@ class LensMethod(ABC):
             matrices = separable.matrices(source, fine_input.grid, antialias=False)
             logits = to_numpy(floats(separable.apply(first_pass.logits[:2], matrices)))
             result = small_lesions.search(fine_input, logits)
-        self._last_search = (prepared, result)
+        self._last_search = LastSearch(prepared, result)
         return result
 
     def _input_at(self, prepared: PreparedStudy, spacing_mm: float) -> NetworkInput:
         """Return the input at finer voxels, which the search and patch refinement may share."""
         cached = self._finer_input
-        if cached is None or cached[0] is not prepared or cached[1] != spacing_mm:
+        if cached is None or cached.prepared is not prepared or cached.spacing_mm != spacing_mm:
             fine_input = make_network_input(prepared, spacing_mm, self._device)
-            self._finer_input = cached = (prepared, spacing_mm, fine_input)
-        return cached[2]
+            self._finer_input = cached = FinerInput(prepared, spacing_mm, fine_input)
+        return cached.network_input
 
     def _refined_prediction(
         self,
@@ -356,10 +360,8 @@ class LensMethod(ABC):
 
     @property
     def _scoring(self) -> Scoring:
-        agreement = self._weights_info.agreement
-        return Scoring(
-            *self._weights_info.score, self._floor, agreement and ViewAgreement(*agreement)
-        )
+        info = self._weights_info
+        return Scoring(*info.score, self._floor, info.agreement and ViewAgreement(*info.agreement))
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
@@ -407,12 +409,12 @@ class LensMethod(ABC):
             size = 1 if fine else self._batch_size  # memory: two fine ones at once take 2 GB
             batches = [inputs[i : i + size] for i in range(0, len(inputs), size)]
             with watch(PERTURBATION, context, len(batches)):
-                yield from chain.from_iterable(self._map_passes(run, batches, last=1))
+                yield from chain.from_iterable(self._map_passes(run, batches, last_threads=1))
 
         visible = [ensemble.visible_sequences(p, network_input.present) for p in perturbations]
-        cut_off = tuple(map(self._whole_tumour_threshold, visible))
+        wt_thresholds = tuple(map(self._whole_tumour_threshold, visible))
         prediction = cache.predict_perturbed(prepared, groups, predict_missing)
-        return replace(prediction, thresholds=cut_off)
+        return replace(prediction, thresholds=wt_thresholds)
 
     def _predict_ahead(
         self,

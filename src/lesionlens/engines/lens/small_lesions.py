@@ -22,6 +22,7 @@ from lesionlens.base.geometry import TOUCHING, Box, relative
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
+from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
 from lesionlens.engines.network_input import NetworkInput
 from lesionlens.network.shipped_unet import MULTIPLE
@@ -169,6 +170,14 @@ def search_notice(count: int) -> str:
         f"{count} region(s) were added by the search for small enhancing lesions at finer voxels; "
         "the attention maps are from another network and may not show them"
     )
+
+
+class LastSearch(NamedTuple):
+    """The last study for which a search was due."""
+
+    prepared: PreparedStudy
+    result: SmallLesions | None
+    """None if nothing was found or the study is not searched, as without T1c."""
 
 
 def search(network_input: NetworkInput, first_pass_logits: Floats) -> SmallLesions | None:

@@ -154,7 +154,9 @@ class OnnxEngine(LensMethod):
             self._stage = None
 
     @override
-    def _map_passes(self, run: Callable[[T], R], inputs: Sequence[T], last: int = 2) -> Iterator[R]:
+    def _map_passes(
+        self, run: Callable[[T], R], inputs: Sequence[T], last_threads: int = 2
+    ) -> Iterator[R]:
         return self._session.map(run, inputs)
 
     @override

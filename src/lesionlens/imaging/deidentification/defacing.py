@@ -233,7 +233,7 @@ def _face_mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray
     spacing = plane.numbers("PixelSpacing", 2)
     origin = plane.numbers("ImagePositionPatient", 3)
     if orientation is None or spacing is None or origin is None:  # excluded by `_is_editable`
-        raise ValueError("a plane without a place")
+        raise ValueError("a plane without a position")
     steps = [max(round(SQUARE_MM / float(edge)), 1) for edge in spacing]
     row, column = (
         np.arange(0, n, step) + (step - 1) / 2 for n, step in zip(shape, steps, strict=True)

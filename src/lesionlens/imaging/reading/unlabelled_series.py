@@ -32,17 +32,17 @@ def identify_by_image(
         Which series were identified by image contrast.
     """
     assigned = {*named, *(s.sequence for s in series if s.sequence is not None)}
-    judged: list[Series] = []
+    result: list[Series] = []
     notices: list[str] = []
     remaining = MAX_IMAGES
     for item in series:
         unidentified = item.sequence is None and item.witness is EvidenceKind.NOTHING
         if not unidentified or not remaining or len(assigned) == len(MrSequence):
-            judged.append(item)
+            result.append(item)
             continue
         context.check("opening the study")
         remaining -= 1
-        from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
+        from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom needed
 
         guess = sequence_from_image.judge(item)
         if guess.sequence is not None and guess.sequence in assigned:
@@ -55,7 +55,7 @@ def identify_by_image(
                 f"{guess.sequence.display_name} by {guess.evidence}. If that is wrong, "
                 f"{naming_advice(guess.sequence)}."
             )
-        judged.append(
+        result.append(
             replace(
                 item,
                 sequence=guess.sequence,
@@ -64,4 +64,4 @@ def identify_by_image(
                 witness=EvidenceKind.IMAGE,
             )
         )
-    return judged, notices
+    return result, notices

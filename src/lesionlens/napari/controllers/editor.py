@@ -394,7 +394,7 @@ class _Step(NamedTuple):
     indices: tuple[NDArray[np.intp], ...]
     computed_before: Labelled
     computed_after: Labelled
-    """Values of what strokes are compared with, at the places that the step changed."""
+    """Values of what strokes are compared with, in the voxels that the step changed."""
 
 
 def _is_pointing(tools: Tools) -> bool:

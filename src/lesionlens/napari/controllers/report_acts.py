@@ -109,8 +109,8 @@ class ReportActs(ViewActs):
         if dragged is None:
             return
         self.session.choose_views(dragged=None)  # else they would be shown again, and not be kept
-        if candidate is None or dragged[0] != candidate.id:
+        if candidate is None or dragged.candidate != candidate.id:
             return
-        first, second = dragged[1]
+        first, second = dragged.rulers
         ends = (first.start, first.end), (second.start, second.end)
         self.review_controller.place_diameters(candidate.tracking_uid, ends)

@@ -31,7 +31,7 @@ _ALIGNMENTS = (_CENTRE, _LEFT, _RIGHT, _RIGHT, _RIGHT, _CENTRE)
 
 
 class CandidateModel(RowsModel[ShownCandidate]):
-    """Rows are candidates by falling score; columns are number, place, size, volume, score, state.
+    """Candidates by falling score; columns: number, location, size, volume, score, state.
 
     The selection is kept if the ids are unchanged (after a decision or a new focus).
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from qtpy.QtCore import QObject, Signal
@@ -16,6 +17,15 @@ from lesionlens.napari.model.screen.drawing import Drawing
 
 REACH_PX = 8.0
 """Maximum distance for grabbing an end."""
+
+
+class _DraggedEnd(NamedTuple):
+    """An end of a ruler, or a point of a measurement."""
+
+    is_measure: bool
+    line_index: int
+    """Number of the ruler or measurement, from 0."""
+    point_index: int
 
 
 class EndDragger(QObject):
@@ -34,7 +44,7 @@ class EndDragger(QObject):
         super().__init__(parent)
         self._board = board
         self._pressing = False
-        self._dragged_end: tuple[bool, int, int] | None = None
+        self._dragged_end: _DraggedEnd | None = None
         self._grab_position: tuple[float, float] | None = None
         """Where an end of a ruler was grabbed, mm on the screen; None once it was dragged."""
 
@@ -74,13 +84,13 @@ class EndDragger(QObject):
         self._pressing = True
         if self._dragged_end is None:
             return False
-        by_hand, index, point_index = self._dragged_end
+        is_measure, index, point_index = self._dragged_end
         if (
             self._grab_position is not None
             and math.dist(self._grab_position, position) * pixels_per_mm > STILL_PX
         ):
             self._grab_position = None
-        if by_hand:
+        if is_measure:
             self.measure_moved.emit(index, point_index, point)
         elif self._grab_position is None:  # a click alone places nothing
             moved_rulers = list(rulers)
@@ -88,7 +98,7 @@ class EndDragger(QObject):
             self.ruler_dragged.emit(tuple(moved_rulers))
         return True
 
-    def _begin_measure(self, drawing: Drawing, point: Point) -> tuple[bool, int, int] | None:
+    def _begin_measure(self, drawing: Drawing, point: Point) -> _DraggedEnd | None:
         """Begin a measurement if a tool is selected; return its point."""
         views = self._board().views
         if views.measuring is None:
@@ -98,24 +108,26 @@ class EndDragger(QObject):
             point, any(measure.index == last_index for measure in drawing.measures)
         )
         measures = self._board().views.measures  # with the new one
-        return True, len(measures) - 1, len(measures[-1].points) - 1
+        index, point_index = len(measures) - 1, len(measures[-1].points) - 1
+        return _DraggedEnd(is_measure=True, line_index=index, point_index=point_index)
 
     def release(self) -> None:
         """End the drag."""
         if self._dragged_end is not None:
-            (self.measure_ended if self._dragged_end[0] else self.ruler_released).emit()
+            is_measure = self._dragged_end.is_measure
+            (self.measure_ended if is_measure else self.ruler_released).emit()
         self._dragged_end, self._pressing = None, False
 
 
 def _find_end(
     drawing: Drawing, position: tuple[float, float], reach_mm: float
-) -> tuple[bool, int, int] | None:
-    """Return a near end: whether of a measurement, its index, and its point."""
-    lines = [(False, index, line) for index, line, _ in drawing.rulers]
+) -> _DraggedEnd | None:
+    """Return an end within reach; the last one if there are several."""
+    lines = [(False, ruler.number, ruler.ends) for ruler in drawing.rulers]
     lines += [(True, measure.index, measure.points) for measure in drawing.measures]
     matches = [
-        (by_hand, index, point_index)
-        for by_hand, index, points in lines
+        _DraggedEnd(is_measure, index, point_index)
+        for is_measure, index, points in lines
         for point_index, point in enumerate(points)
         if np.linalg.norm(point - np.asarray(position)) <= reach_mm
     ]

@@ -73,7 +73,7 @@ class ServerForm(QWidget):
             ("Trusted certificates", self._ca),
             ("Our certificate", self._certificate),
             ("Local AE title (DIMSE)", self._title),
-            ("Our port (C-MOVE)", self._port),
+            ("Local port (C-MOVE)", self._port),
             ("Fetch by (DIMSE)", self._retrieval),
         ):
             form.addRow(label(text), field)

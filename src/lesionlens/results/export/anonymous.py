@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
@@ -19,7 +20,7 @@ from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Change, Comparison, LesionMeasurement, own_uids
 from lesionlens.base.records.response import SignedResponse, in_order
 from lesionlens.base.records.review import NO_CANDIDATE, Review, UnaidedRead
-from lesionlens.base.records.study import Series, Study, StudyKind
+from lesionlens.base.records.study import PreparationStep, QualityCheck, Series, Study, StudyKind
 from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
 from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_files
 from lesionlens.imaging.deidentification.profile import Options
@@ -29,6 +30,7 @@ from lesionlens.imaging.reading.dicom.bounded import read_dicom
 from lesionlens.results.export.names import names_of, replace_names
 
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_Checked = TypeVar("_Checked", PreparationStep, QualityCheck)
 _TEXT_SUFFIXES = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
 
 
@@ -89,8 +91,8 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
             prepared=replace(
                 prepared,
                 notices=tuple(map(clean, prepared.notices)),
-                steps=tuple(replace(s, message=clean(s.message)) for s in prepared.steps),
-                quality=tuple(replace(q, message=clean(q.message)) for q in prepared.quality),
+                steps=_with_clean_messages(prepared.steps, clean),
+                quality=_with_clean_messages(prepared.quality, clean),
             ),
             run=replace(
                 run,
@@ -140,8 +142,15 @@ def _anonymous_series(series: Series, key: str) -> Series:
 
 def _cleaned_findings(findings: Findings, clean: Callable[[str], str]) -> Findings:
     """Return findings whose notices and quality checks contain no names."""
-    quality = tuple(replace(q, message=clean(q.message)) for q in findings.quality)
+    quality = _with_clean_messages(findings.quality, clean)
     return replace(findings, notices=tuple(map(clean, findings.notices)), quality=quality)
+
+
+def _with_clean_messages(
+    records: Iterable[_Checked], clean: Callable[[str], str]
+) -> tuple[_Checked, ...]:
+    """Return steps or checks whose messages contain no names."""
+    return tuple(replace(record, message=clean(record.message)) for record in records)
 
 
 def _anonymous_comparison(
@@ -167,16 +176,17 @@ def _anonymous_review(review: Review, days: int) -> Review:
     readers = dict.fromkeys(name for name in names if name)
     aliases = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
 
+    def shifted(text: str) -> str:
+        return _ISO_DATE.sub(lambda day: _shift_date(day[0], days), text)
+
     def anonymous_response(response: SignedResponse) -> SignedResponse:
         return replace(
             response,
             reader=aliases.get(response.reader, ""),
             time=_shift_time(response.time, days),
-            baseline=_ISO_DATE.sub(lambda day: _shift_date(day[0], days), response.baseline),
-            nadir=_ISO_DATE.sub(lambda day: _shift_date(day[0], days), response.nadir),
-            steps=tuple(
-                _ISO_DATE.sub(lambda day: _shift_date(day[0], days), s) for s in response.steps
-            ),
+            baseline=shifted(response.baseline),
+            nadir=shifted(response.nadir),
+            steps=tuple(map(shifted, response.steps)),
         )
 
     events = tuple(

@@ -52,7 +52,7 @@ _IGNORED = f"/{bids.RESULTS}\n*_map.nii.gz\n*_map.json\n"
 _DESCRIPTIONS = (
     ("desc-candidates", "the candidate that each voxel belongs to, by its index"),
     ("desc-attention", "what the network weighted for a region, 0 to 1; not a probability"),
-    ("desc-uncertainty", "how near undecided the engine stays, 0 to 1"),
+    ("desc-uncertainty", "uncertainty of the engine, 0 (decided) to 1 (undecided)"),
 )
 _MASK = (
     "Every voxel of a candidate region that no reader rejected or deferred, without other "
@@ -228,7 +228,7 @@ def _stem(label: str) -> str:
 
 def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
     manual = analysis.original is not None
-    origin = "redrawn in part by readers" if manual else "drawn by the engine"
+    origin = "redrawn in part by readers" if manual else "outlined by the engine"
     sidecar: dict[str, Any] = {
         "Description": f"Parts of every candidate region, {origin}.",
         "Manual": manual,
@@ -239,11 +239,11 @@ def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
         "Description": "The candidate that each voxel belongs to.",
         "Manual": manual,
         "tracking_uid": {"Description": "Identifier of the candidate, as in the DICOM objects"},
-        "score": {"Description": "What candidates are ordered by, 0 to 1"},
+        "score": {"Description": "Score by which candidates are ordered, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
-        "source": {"Description": "network, or reader where a reader added it"},
+        "source": {"Description": "network; reader if a reader added it"},
         "apart": {"Description": "Whether it is listed apart, as probably not tumour"},
-        "prompts": {"Description": "What a reader pointed at, where the outline follows it"},
+        "prompts": {"Description": "Prompts of a reader that the outline follows"},
     }
     yield _BidsVolume("candidates", "desc-candidates_dseg", sidecar)
     for region in analysis.volumes.probability:
@@ -253,7 +253,7 @@ def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
         suffix = f"label-{region.name}_desc-attention_map"
         yield _BidsVolume(f"attention_{region.value}", suffix, _attention(analysis, region))
     if analysis.volumes.uncertainty is not None:
-        sidecar = {"Description": "Uncertainty of the engine, 0 sure to 1 undecided."}
+        sidecar = {"Description": "Uncertainty of the engine, 0 (decided) to 1 (undecided)."}
         yield _BidsVolume("uncertainty", "desc-uncertainty_map", sidecar)
 
 

@@ -253,7 +253,7 @@ def _diameters_mm(
     candidate: Candidate, region: Region, computed: Diameters | None
 ) -> tuple[float | None, float | None]:
     """Return both diameters of a part, from the candidate if its diameters measure that part."""
-    if region is (Region.ET if candidate.has_enhancing else Region.WT):
+    if region is candidate.measured_part:
         return candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
     return (None, None) if computed is None else (computed.longest_mm, computed.perpendicular_mm)
 

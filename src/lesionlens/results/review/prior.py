@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.analysis.followup.patient import (
@@ -47,6 +48,13 @@ class LocatedPrior:
     """What the user confirmed about the patient, for the record."""
 
 
+class _SavedExamination(NamedTuple):
+    """An examination of which a result was saved."""
+
+    examination: Examination
+    result: Path
+
+
 def latest_result_before(
     folder: Path, now: Examination, digests: frozenset[str] = frozenset()
 ) -> Path:
@@ -76,39 +84,60 @@ def latest_result_before(
             next_step="Name the prior result itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
-    matches: list[tuple[Examination, Path]] = []
-    doubtful_count = 0
-    for result in filter(is_result, _possible_results(folder)):
-        examination = examination_of_result(result)
-        is_same_study = examination.study_uid is not None and examination.study_uid == now.study_uid
-        if is_same_study or examination.is_after(now) is not False or digests & _inputs_of(result):
-            continue
-        compared = examination.patient.compared(now.patient)
-        if compared.agreement is IdentityMatch.SAME:
-            matches.append((examination, result))
-        doubtful_count += bool(compared.conflicts) and PatientField.ID in compared.agreeing
-    if not matches:
-        found = "no earlier result of this patient there"
-        if doubtful_count:
-            found += f", only {doubtful_count} with this patient ID and another identity"
-        raise UnusableInputError(
-            found=found,
-            expected="one with the same patient ID (or BIDS subject), no contradicting name, "
-            "birth date or sex, and an earlier day",
-            next_step="Name the prior result or study itself: --prior RESULT_DIR",
-            in_window="Choose the folder of the prior result itself",
-        )
-    latest = [
-        match for match in matches if not any(other[0].is_after(match[0]) for other in matches)
+    earlier = list(_earlier_examinations(folder, now, digests))
+    matches = [
+        saved
+        for saved in earlier
+        if saved.examination.patient.compared(now.patient).agreement is IdentityMatch.SAME
     ]
-    if len({examination.study_uid for examination, _ in latest}) > 1:
+    if not matches:
+        raise _no_earlier_result(now, earlier)
+    latest = [
+        saved
+        for saved in matches
+        if not any(other.examination.is_after(saved.examination) for other in matches)
+    ]
+    if len({saved.examination.study_uid for saved in latest}) > 1:
+        day = latest[0].examination.date
         raise UnusableInputError(
-            found=f"several examinations of {latest[0][0].date} there, whose order is unknown",
+            found=f"several examinations of {day} there, whose order is unknown",
             expected="one that is the latest before this one",
             next_step="Name its result or study itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
-    return max(latest, key=lambda match: (_last_decision(match[1]), str(match[1])))[1]
+    return max(
+        (saved.result for saved in latest), key=lambda path: (_last_decision(path), str(path))
+    )
+
+
+def _earlier_examinations(
+    folder: Path, now: Examination, digests: frozenset[str]
+) -> Iterator[_SavedExamination]:
+    """Yield the saved examinations of any patient before this one; see `latest_result_before`."""
+    for result in filter(is_result, _possible_results(folder)):
+        examination = examination_of_result(result)
+        is_same_study = examination.study_uid is not None and examination.study_uid == now.study_uid
+        is_earlier = not is_same_study and examination.is_after(now) is False
+        if is_earlier and not digests & _inputs_of(result):
+            yield _SavedExamination(examination, result)
+
+
+def _no_earlier_result(
+    now: Examination, earlier: Iterable[_SavedExamination]
+) -> UnusableInputError:
+    """Return the error if no earlier result is of this patient."""
+    compared = [saved.examination.patient.compared(now.patient) for saved in earlier]
+    doubtful_count = sum(bool(c.conflicts) and PatientField.ID in c.agreeing for c in compared)
+    found = "no earlier result of this patient there"
+    if doubtful_count:
+        found += f", only {doubtful_count} with this patient ID and another identity"
+    return UnusableInputError(
+        found=found,
+        expected="one with the same patient ID (or BIDS subject), no contradicting name, "
+        "birth date or sex, and an earlier day",
+        next_step="Name the prior result or study itself: --prior RESULT_DIR",
+        in_window="Choose the folder of the prior result itself",
+    )
 
 
 def find_prior(

@@ -17,7 +17,7 @@ from lesionlens.base.records.findings import MAX_DISTANCE_MM
 from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEvent
 
-MEASUREMENT_GROUP, TRACKING_ID, TRACKING_UID = "125007", "112039", "112040"
+TRACKING_ID, TRACKING_UID = "112039", "112040"
 TIME_POINT = "C2348792"
 """NCI Thesaurus code of the time point of a group whose measurements are compared."""
 FINDING = "121071"
@@ -55,7 +55,7 @@ def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
     """
     children_by_uid: dict[str, dict[str, Dataset]] = {}
     for item in iter_items(report):
-        if _name(item) == MEASUREMENT_GROUP:
+        if _name(item) == codes.MEASUREMENT_GROUP.value:
             children = {_name(child): child for child in item.get("ContentSequence", [])}
             cavity = _code(children.get(FINDING)) == codes.LABEL_TYPES[Label.CAVITY].value
             if TRACKING_UID in children and not cavity:

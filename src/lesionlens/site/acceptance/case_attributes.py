@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lesionlens.analysis.evaluation.cases import (
     PATIENTS_NAME,
@@ -106,31 +106,38 @@ def _scanner(study: Study) -> str:
     file = next(iter(study.series.values())).files[0].path
     is_dicom = study.kind is StudyKind.DICOM
     try:
-        fields = (
-            _header_fields(file)
+        scanner = (
+            _scanner_of_header(file)
             if is_dicom
-            else _clean_fields(read_sidecar(file, []), _SIDECAR_KEYS)
+            else _scanner_of(read_sidecar(file, []), _SIDECAR_KEYS)
         )
     except (OSError, *DAMAGED):
         return UNKNOWN
-    manufacturer, model, field_strength_t = fields
     parts = [
-        manufacturer,
-        model.removeprefix(manufacturer).strip(),
-        f"{field_strength_t:g} T" if field_strength_t else "",
+        scanner.manufacturer,
+        scanner.model.removeprefix(scanner.manufacturer).strip(),
+        f"{scanner.field_strength_t:g} T" if scanner.field_strength_t else "",
     ]
     return " ".join(part for part in parts if part) or UNKNOWN
 
 
-def _header_fields(file: Path) -> tuple[str, str, float]:
+class _Scanner(NamedTuple):
+    """A scanner; empty or 0 where unknown."""
+
+    manufacturer: str
+    model: str
+    field_strength_t: float
+
+
+def _scanner_of_header(file: Path) -> _Scanner:
     with warnings.catch_warnings(action="ignore"):
         header: Any = read_dicom(file, stop_before_pixels=True, specific_tags=[*_TAGS])
-        return _clean_fields({tag: header.get(tag) for tag in _TAGS}, _TAGS)
+        return _scanner_of({tag: header.get(tag) for tag in _TAGS}, _TAGS)
 
 
-def _clean_fields(fields: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:
+def _scanner_of(fields: Mapping[str, Any], keys: tuple[str, ...]) -> _Scanner:
     manufacturer, model, field_strength_t = (fields.get(key) for key in keys)
-    return (
+    return _Scanner(
         str(manufacturer or "").strip(),
         str(model or "").strip(),
         round(float(field_strength_t or 0.0), 1),

@@ -20,6 +20,8 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import encodable
 from lesionlens.engines.engine_choice import EngineChoice
+from lesionlens.imaging.preparation.prepare import PrepareOptions
+from lesionlens.imaging.reading.readers import hashed, open_study
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.descriptions import with_counts
 from lesionlens.site.database.records import Status, StudyOutcome
@@ -128,8 +130,6 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
 
 
 def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
-    from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
-    from lesionlens.imaging.reading.readers import hashed, open_study  # noqa: PLC0415
     from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
 
     start = time.perf_counter()

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from lesionlens.results.export.cells import cell, csv_text
 from lesionlens.results.export.html import environment, number
 from lesionlens.site.monitoring.records import MonitoredStudy
-from lesionlens.site.monitoring.statistics import Drift, Group, Rate, ScoreReliability
+from lesionlens.site.monitoring.statistics import (
+    Drift,
+    Group,
+    Rate,
+    ReaderAgreement,
+    ScoreReliability,
+)
 
 LIMITS = (
     "A shift of inputs or scores does not prove that the network became worse, and the absence "
@@ -33,7 +39,7 @@ class MonitoringReport:
     weeks: tuple[Group, ...]
     readers: tuple[Group, ...]
     engines: tuple[Group, ...]
-    agreement: tuple[tuple[str, str, int, float | None], ...]
+    agreement: tuple[ReaderAgreement, ...]
     calibration: ScoreReliability
     drifts: tuple[Drift, ...]
     baseline: str
@@ -70,7 +76,8 @@ def _cells(group: Group) -> tuple[str, ...]:
 def html(report: MonitoringReport) -> str:
     """Return a self-contained HTML page."""
     agreement = [
-        (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in report.agreement
+        (a.first or "no name", a.second or "no name", str(a.candidates), number(a.kappa))
+        for a in report.agreement
     ]
     drifts = [
         (d.name, str(d.before), str(d.after), number(d.stability), number(d.p, ".2g"))

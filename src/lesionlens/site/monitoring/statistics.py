@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -168,16 +169,20 @@ def kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
     return None if chance >= 1 else (agreed - chance) / (1 - chance)
 
 
-def agreement(
-    studies: Sequence[MonitoredStudy],
-) -> tuple[tuple[str, str, int, float | None], ...]:
-    """Compare each pair of readers on the candidates that both reviewed.
+class ReaderAgreement(NamedTuple):
+    """Agreement of two readers on the candidates that both reviewed."""
 
-    Returns
-    -------
-    tuple of (reader, reader, candidates, kappa)
-        Kappa of accepted (edited or not) versus rejected; pairs without a common candidate are
-        omitted. A lesion that has one tracking UID at several examinations is a candidate of each.
+    first: str
+    second: str
+    candidates: int
+    kappa: float | None
+    """Of accepted (edited or not) versus rejected; see `kappa`."""
+
+
+def agreement(studies: Sequence[MonitoredStudy]) -> tuple[ReaderAgreement, ...]:
+    """Compare each pair of readers who reviewed a common candidate.
+
+    A lesion that has one tracking UID at several examinations is a candidate of each.
     """
     verdicts: dict[tuple[str, str], dict[str, bool]] = {}
     for study in studies:
@@ -189,7 +194,7 @@ def agreement(
     for a, b in combinations(readers, 2):
         pairs = [(votes[a], votes[b]) for votes in verdicts.values() if a in votes and b in votes]
         if pairs:
-            results.append((a, b, len(pairs), kappa(pairs)))
+            results.append(ReaderAgreement(a, b, len(pairs), kappa(pairs)))
     return tuple(results)
 
 

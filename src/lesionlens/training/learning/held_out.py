@@ -117,7 +117,7 @@ class HeldOutScorer:
         """Write the reference, and return the case for `evaluation.evaluate`."""
         path = self.folder / "truth" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
         if not path.is_file():
-            labels, grid = review.case.truth()
+            labels, grid = review.case.reference()
             with atomic_file(path) as temporary:
                 nib.save(nib.Nifti1Image(labels, grid.affine), temporary)
         return Case(review.case.name, review.case.patient, {}, path, _CONVENTION)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -53,16 +54,31 @@ BEGUN = "begun.json"
 _MIN_HELD_OUT = 10  # held-out patients below which a caution is shown
 _MAX_DROP = 0.02  # drop of Dice on synthetic brains that is reported even if the interval is wide
 _TRAINING_FRACTION = 0.85  # training's share of the progress bar
+
+
+class _Metric(NamedTuple):
+    title: str
+    key: str
+    better: Literal[1, -1] = 1
+    """Whether higher or lower values are better."""
+
+
+_DICE = (
+    _Metric("Dice, whole tumour", "wt"),
+    _Metric("Dice, tumour core", "tc"),
+    _Metric("Dice, enhancing", "et"),
+)
 _PATIENT_METRICS = (
-    ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1),
-    ("Dice, enhancing", "et", 1), ("sensitivity", "sensitivity", 1),
-    ("false candidates", "fp", -1), ("lesion-wise F1, whole tumour", "lesion_f1_wt", 1),
-)  # fmt: skip
+    *_DICE,
+    _Metric("sensitivity", "sensitivity"),
+    _Metric("false candidates", "fp", -1),
+    _Metric("lesion-wise F1, whole tumour", "lesion_f1_wt"),
+)
 _SYNTHETIC_METRICS = (
-    ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1), ("Dice, enhancing", "et", 1),
-    ("Dice, resection cavity", "cavity", 1),
-    ("flagged in tumour-free brains (ml)", "flagged_ml", -1),
-)  # fmt: skip
+    *_DICE,
+    _Metric("Dice, resection cavity", "cavity"),
+    _Metric("flagged in tumour-free brains (ml)", "flagged_ml", -1),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,24 +312,24 @@ def _score_both(
 
 
 def _metric_changes(
-    rows: Sequence[tuple[str, str, int]],
+    metrics: Sequence[_Metric],
     before: Sequence[Mapping[str, float | None]],
     after: Sequence[Mapping[str, float | None]],
 ) -> tuple[MetricChange, ...]:
-    keys = [key for _, key, _ in rows]
+    keys = [metric.key for metric in metrics]
     figures = {figure.key: figure for figure in paired(before, after, keys)}
     return tuple(
         MetricChange(
-            title=title,
-            better=1 if better > 0 else -1,
-            key=key,
+            title=metric.title,
+            better=metric.better,
+            key=metric.key,
             cases=figure.cases,
             before=figure.before,
             after=figure.after,
             interval=figure.interval,
         )
-        for title, key, better in rows
-        if (figure := figures.get(key)) is not None
+        for metric in metrics
+        if (figure := figures.get(metric.key)) is not None
     )
 
 
@@ -444,7 +460,7 @@ def cautions(
         )
     if differing:
         lines.append(
-            "The proposed weights do not know reviews as they are now; they were added, changed or "
-            f"withdrawn after training, and need another --out: {', '.join(differing)}"
+            "Reviews were added, changed or withdrawn after training; another --out trains on them "
+            f"as they are now: {', '.join(differing)}"
         )
     return tuple(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lesionlens.analysis.evaluation.paired import PairedFigure
+from lesionlens.analysis.evaluation.summary import Interval
 from lesionlens.base.errors import ReadError, UnusableInputError, WeightsError
 from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.files.file_model import FileModel, schema_field
@@ -37,8 +38,6 @@ class MetricChange(FileModel):
     @property
     def figure(self) -> PairedFigure:
         """The metric as a `PairedFigure`."""
-        from lesionlens.analysis.evaluation.summary import Interval  # noqa: PLC0415
-
         interval = None if self.interval is None else Interval(*self.interval)
         return PairedFigure(self.key, self.cases, self.before, self.after, interval)
 

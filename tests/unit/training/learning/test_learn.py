@@ -165,9 +165,9 @@ def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
     assert found.left_out == (("d", "not signed"),)
     assert [one.drawn_by_weights for one in found.reviews] == [True, False, False]
     assert {one.weights_sha256 for one in found.reviews} == {digest}
-    labels, _ = found.reviews[1].case.truth()
+    labels, _ = found.reviews[1].case.reference()
     assert (np.count_nonzero(labels == 3), np.count_nonzero(labels == 2)) == (8, 27)
-    assert not found.reviews[2].case.truth()[0].any()
+    assert not found.reviews[2].case.reference()[0].any()
 
 
 @pytest.mark.parametrize(("later", "pointed"), [("brush", 1), ("split", 2), ("undo", 0)])
@@ -309,7 +309,7 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
         )
     (listed,) = gather(results, None).reviews
     assert listed.study == reviews / "studies" / "d"
-    assert not listed.case.truth()[0].any()
+    assert not listed.case.reference()[0].any()
 
 
 def keep_in_list(reviews, results, name, review):
@@ -480,7 +480,7 @@ def test_what_a_log_says_of_other_outlines_is_no_truth(reviews, own_data, tmp_pa
         gather(results, None)
     keep_accepted(reviews, results)
     (used,) = gather(results, None).reviews
-    assert used.case.truth()[0].any()
+    assert used.case.reference()[0].any()
 
 
 def test_a_signature_that_the_log_of_a_list_withdrew_teaches_nothing(reviews, own_data, tmp_path):

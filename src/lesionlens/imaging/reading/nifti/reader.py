@@ -42,7 +42,7 @@ class NiftiReader:
         """Read the headers; see `readers.open_study`."""
         root = path if path.is_dir() else path.parent
         files = all_files = options.files(path, folder.walk)
-        if not all(place.is_file() for place in options.selected_paths or (path,)):
+        if not all(item.is_file() for item in options.selected_paths or (path,)):
             files = folder.select_study(files, root, options.study_uid)
         notices: list[str] = []
         named_paths = {seq: _resolve(value, root, seq) for seq, value in named.items()}

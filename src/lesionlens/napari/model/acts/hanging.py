@@ -136,8 +136,8 @@ def _invalid_rule(file: Path, found: str) -> ConfigError:
     )
 
 
-def place() -> Path:
-    """Return the path of the stored layouts."""
+def layouts_file() -> Path:
+    """Return the file in which the layouts are stored."""
     return user_folders.data() / "views.json"
 
 
@@ -147,7 +147,7 @@ def remember(study: Study, layout: Layout) -> None:
     if layouts.get(kind_of(study)) == layout.value:
         return
     layouts[kind_of(study)] = layout.value
-    user_files.store(place(), layouts, "the layouts of the views")
+    user_files.store(layouts_file(), layouts, "the layouts of the views")
 
 
 def recall(study: Study) -> Layout | None:
@@ -159,4 +159,4 @@ def recall(study: Study) -> Layout | None:
 
 
 def _stored_layouts() -> dict[str, str]:
-    return {str(kind): str(layout) for kind, layout in read_object(place()).items()}
+    return {str(kind): str(layout) for kind, layout in read_object(layouts_file()).items()}

@@ -16,7 +16,7 @@ from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion, after
-from lesionlens.napari.model.choices.views import Layout, Window
+from lesionlens.napari.model.choices.views import DraggedRulers, Layout, Window
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Frame, Slices
@@ -340,7 +340,7 @@ class ViewActs(MeasureActs):
         """Show rulers while they are dragged."""
         candidate = self.session.candidate()
         if candidate is not None:
-            self.session.choose_views(dragged=(candidate.id, rulers))
+            self.session.choose_views(dragged=DraggedRulers(candidate.id, rulers))
 
 
 def _on_one_slice(frame: Frame, rulers: Sequence[Ruler], point_mm: Point) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
@@ -67,6 +68,13 @@ class ComparisonImages:
     """Layout restored afterwards."""
 
 
+class DraggedRulers(NamedTuple):
+    """Both diameters of a candidate while the reader drags an end."""
+
+    candidate: int
+    rulers: tuple[Ruler, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class ViewChoices:
     """Choices of the views; they do not affect exports."""
@@ -98,5 +106,5 @@ class ViewChoices:
     """Selected measuring tool in the linked views."""
     measures: tuple[Measure, ...] = ()
     """Measurements by hand, oldest first; never exported."""
-    dragged: tuple[int, tuple[Ruler, ...]] | None = None
-    """Candidate and rulers being dragged."""
+    dragged: DraggedRulers | None = None
+    """Rulers being dragged."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lesionlens.analysis.findings.measure import diameters
-from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 
@@ -56,7 +55,7 @@ def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
     if placed is not None:
         return Ruler(*placed[0], moved=True), Ruler(*placed[1], moved=True)
     labels = analysis.volumes.labels
-    region = Region.ET if candidate.has_enhancing else Region.WT
+    region = candidate.measured_part
     inside = np.isin(labels.data, [int(label) for label in region.labels])
     mask = (analysis.findings.components == candidate.id) & inside
     measured = diameters(mask, labels.grid)

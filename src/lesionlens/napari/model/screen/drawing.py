@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,26 @@ Source = tuple[NDArray[Any], Grid]
 """(I, J, K) array and its grid."""
 
 
+class RequestedMap(NamedTuple):
+    """The map that the reader chose, and that is available."""
+
+    role: str
+    view: MapView
+    candidate: int | None
+    """The candidate that it is limited to; None for all."""
+
+
+class DrawnRuler(NamedTuple):
+    """One diameter near the slice."""
+
+    number: int
+    """From 0, in the order of `rulers_of`."""
+    ends: Line
+    """(2, 2) float64, millimetres on the screen."""
+    text: str
+    """Its length."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MapDrawing:
     """A map over the slice: in colour, or as isolines."""
@@ -75,8 +95,7 @@ class Drawing:
     box: tuple[float, float, float, float] | None = None
     """(left, top, width, height) of the candidate in focus, or None."""
     preliminary: bool = False
-    rulers: tuple[tuple[int, Line, str], ...] = ()
-    """Index of each ruler, its ends in millimetres on the screen, its length in words."""
+    rulers: tuple[DrawnRuler, ...] = ()
     marks: tuple[tuple[int, tuple[float, float]], ...] = ()
     """Number and screen position of each mark near this slice."""
     measures: tuple[DrawnMeasure, ...] = ()
@@ -126,8 +145,8 @@ class TilePainter:
         if not board.views.rulers or analysis is None or number is None:
             return ()
         dragged = board.views.dragged
-        if dragged is not None and dragged[0] == number:
-            return dragged[1]
+        if dragged is not None and dragged.candidate == number:
+            return dragged.rulers
         candidate = next((c for c in analysis.findings.candidates if c.id == number), None)
         if candidate is None:
             return ()
@@ -135,17 +154,15 @@ class TilePainter:
         key = ("rulers", id(source), number)
         return self._cached(key, source, lambda: rulers_of(analysis, candidate))
 
-    def _rulers(
-        self, board: Board, tile: Tile, viewpoint: Viewpoint
-    ) -> tuple[tuple[int, Line, str], ...]:
+    def _rulers(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> tuple[DrawnRuler, ...]:
         frame, plane = board.frame, tile.plane
         depth = frame.depth(plane, viewpoint.point_mm)
-        lines = []
+        drawn = []
         for index, ruler in enumerate(self.rulers(board)):
             ends = np.asarray([ruler.start, ruler.end])
             if np.abs(frame.depth(plane, ends) - depth).max() <= NEAR_MM:
-                lines.append((index, frame.on_screen(plane, ends), ruler.text))
-        return tuple(lines)
+                drawn.append(DrawnRuler(index, frame.on_screen(plane, ends), ruler.text))
+        return tuple(drawn)
 
     def _image(self, board: Board, tile: Tile, viewpoint: Viewpoint, picture: Picture) -> Slice:
         slab = slab_of(board, tile, picture)
@@ -362,18 +379,18 @@ def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
     return tuple(dots)
 
 
-def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
-    """Return role and view of the shown map, and the candidate that it is limited to."""
+def map_of(board: Board) -> RequestedMap | None:
+    """Return the map to be shown; None if there is none."""
     overlays, scene = board.overlays, board.scene
     if overlays is None:
         return None
     if scene.probe and overlays.probe is not None:
-        return "probe", overlays.probe, None
+        return RequestedMap("probe", overlays.probe, None)
     if scene.attention is not None:
         view = overlays.attention_of(scene.attention, scene.layer_choice)
-        return None if view is None else (view.role, view, scene.only)
+        return None if view is None else RequestedMap(view.role, view, scene.only)
     if scene.uncertainty and overlays.uncertainty is not None:
-        return "uncertainty", overlays.uncertainty, None
+        return RequestedMap("uncertainty", overlays.uncertainty, None)
     return None
 
 

@@ -179,12 +179,6 @@ class State:
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     second_opinions: tuple[SecondOpinion, ...] = ()
-
-    @property
-    def analysing(self) -> bool:
-        """Whether an analysis runs."""
-        return self.activity is not None and self.activity.name == ANALYSING
-
     reopened: bool = False
     """Whether the result comes from files, without its engine."""
     second: SecondResult | None = None
@@ -192,6 +186,11 @@ class State:
     """The reader's marks, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)
     """Typed reasons without a decision, by tracking UID."""
+
+    @property
+    def analysing(self) -> bool:
+        """Whether an analysis runs."""
+        return self.activity is not None and self.activity.name == ANALYSING
 
     def reason_of(self, tracking_uid: str) -> str:
         """Return the typed reason for a candidate, else that of the last decision."""

@@ -38,7 +38,7 @@ _FIELDS = {
     "--cert": "“Our certificate”",
     "--ca": "“Trusted certificates”",
     "--aet": "“Local AE title”",
-    "--port": "“Our port”",
+    "--port": "“Local port”",
     "--out": "“Keep studies in”",
     "--by get or move": "another way under “Fetch by”",
     "--by move": "C-MOVE under “Fetch by”",

@@ -11,8 +11,8 @@ STUDIES, LISTS = "studies", "lists"
 _MAX_PATHS = 8
 
 
-def place() -> Path:
-    """Return the path of the stored paths."""
+def stored_file() -> Path:
+    """Return the file in which the paths are stored."""
     return user_folders.data() / "recent.json"
 
 
@@ -24,7 +24,7 @@ def remember(kind: str, opened: Path) -> None:
         return
     others = [path for path in paths_by_kind[kind] if path != latest]
     paths_by_kind[kind] = [latest, *others][:_MAX_PATHS]
-    user_files.store(place(), paths_by_kind, "the recently opened studies")
+    user_files.store(stored_file(), paths_by_kind, "the recently opened studies")
 
 
 def recall(kind: str) -> tuple[Path, ...]:
@@ -33,5 +33,5 @@ def recall(kind: str) -> tuple[Path, ...]:
 
 
 def _stored_paths(kind: str) -> list[str]:
-    stored = read_object(place()).get(kind, [])
+    stored = read_object(stored_file()).get(kind, [])
     return [str(path) for path in stored] if isinstance(stored, list) else []

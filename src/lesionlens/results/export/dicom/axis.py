@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings.measure import diameters
 from lesionlens.base import geometry
 from lesionlens.base.codes import LONG_AXIS, SHORT_AXIS
-from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.results.export.dicom.refs import SourceFrames
@@ -51,7 +50,7 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
         names = (LONG_AXIS, SHORT_AXIS)
         return {c.value: _axis(sources, ends) for c, ends in zip(names, lines, strict=True)}
     labels = analysis.volumes.labels
-    region = measured_region(candidate)
+    region = candidate.measured_part
     mask = analysis.findings.components == candidate.id
     box = geometry.bounding_box(mask)
     if box is not None:
@@ -86,11 +85,6 @@ def centre_of(segment: SegmentMask) -> Axis:
     _, rows, columns = segment.box
     point = np.array([[column + columns.start, row + rows.start]])
     return Axis(segment.box[0].start + frame_index, point)
-
-
-def measured_region(candidate: Candidate) -> Region:
-    """Return the region that a candidate's diameters measure."""
-    return Region.ET if candidate.has_enhancing else Region.WT
 
 
 def coordinates(axis: Axis, sources: SourceFrames) -> CoordinatesForMeasurement:

@@ -8,18 +8,14 @@ from typing import Any
 
 from highdicom.sr import (
     AlgorithmIdentification,
-    DateTimeContentItem,
     FindingSite,
     ImageContentItem,
     Measurement,
     MeasurementsAndQualitativeEvaluations,
-    PnameContentItem,
     QualitativeEvaluation,
     ReferencedSegment,
-    RelationshipTypeValues,
     SourceImageForMeasurementGroup,
     SourceSeriesForSegmentation,
-    TextContentItem,
     TimePointContext,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
@@ -43,7 +39,12 @@ from lesionlens.results.export.dicom.axis import (
     axes_of,
     centre_of,
     coordinates,
-    measured_region,
+)
+from lesionlens.results.export.dicom.content_items import (
+    CONTAINS,
+    person_item,
+    text_item,
+    time_items,
 )
 from lesionlens.results.export.dicom.ko import best_frame
 from lesionlens.results.export.dicom.refs import SourceFrames
@@ -52,8 +53,6 @@ from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.sentence import Sentences
 
 SIDES = {"left": codes.LEFT, "right": codes.RIGHT, "both sides": codes.BILATERAL}
-CONTAINS = RelationshipTypeValues.CONTAINS
-"""Relationship of all direct items of a group."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,9 +121,7 @@ def groups_of(
 def _segments_of(candidate: Candidate, segments: tuple[Segment, ...]) -> list[Segment]:
     """Return a candidate's segments, the region with measured diameters first."""
     own_segments = [segment for segment in segments if segment.candidate is candidate]
-    return sorted(
-        own_segments, key=lambda segment: segment.region is not measured_region(candidate)
-    )
+    return sorted(own_segments, key=lambda segment: segment.region is not candidate.measured_part)
 
 
 def _measurement_count(candidate: Candidate, parts: list[Segment]) -> int:
@@ -242,7 +239,7 @@ def _measurements(candidate: Candidate, region: Region) -> list[Measurement]:
     """
     volumes_ml = candidate.volume_ml
     ml = identity.concept(codes.CUBIC_CENTIMETRE)
-    is_first = region is measured_region(candidate)
+    is_first = region is candidate.measured_part
     name = codes.VOLUME if is_first else _volume_of(region)
     rows: list[Any] = [(name, volumes_ml.get(region), 4, ml)]
     if is_first:
@@ -382,20 +379,16 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
     location += f"; {PROBABLY_NOT_TUMOUR} (listed apart)" if candidate.apart else ""
     if candidate.score is None:
         comment = f"{location}; {candidate.score_text}; {state.value}{compared}"
-        items = [TextContentItem(identity.concept(codes.COMMENT), comment, CONTAINS)]
+        items = [text_item(codes.COMMENT, comment)]
     else:
         percent = f"{100 * candidate.score:.4g} %"
         comment = f"{location}; score {percent}; {state.value}{compared}"
-        items = [
-            TextContentItem(identity.concept(codes.COMMENT), comment, CONTAINS),
-            TextContentItem(identity.concept(score), percent, CONTAINS),
-        ]
-    sentence = sentences.of(candidate)
-    items.append(TextContentItem(identity.concept(codes.SENTENCE), sentence, CONTAINS))
+        items = [text_item(codes.COMMENT, comment), text_item(score, percent)]
+    items.append(text_item(codes.SENTENCE, sentences.of(candidate)))
     items += _reader_diameters(analysis.review, candidate)
     prompt_text = prompts_text(analysis.review.prompts_of(candidate.tracking_uid))
     if prompt_text:
-        items.append(TextContentItem(identity.concept(codes.PROMPTED), prompt_text, CONTAINS))
+        items.append(text_item(codes.PROMPTED, prompt_text))
     items += [_doubtful_part(part) for part in analysis.findings.doubtful_of(candidate)]
     return items if event is None else items + reader_items(event, codes.REVIEW_REASON)
 
@@ -407,15 +400,15 @@ def _reader_diameters(review: Review, candidate: Candidate) -> list[Any]:
         return []
     ends = geometry.points_lps_from_ras([point for line in diameters for point in line])
     text = "; ".join(", ".join(f"{value:z.3f}" for value in point) for point in ends)
-    return [TextContentItem(identity.concept(codes.READER_DIAMETERS), text, CONTAINS)]
+    return [text_item(codes.READER_DIAMETERS, text)]
 
 
-def _doubtful_part(part: DoubtfulPart) -> TextContentItem:
+def _doubtful_part(part: DoubtfulPart) -> Any:
     """Describe a doubtful part of an outline, in DICOM's LPS millimetres."""
     x, y, z = geometry.points_lps_from_ras([part.centroid_mm])[0]
     volume = millilitres(part.volume_ml)
     text = f"{volume} ml about {x:z.0f}, {y:z.0f}, {z:z.0f} mm (LPS): {part.reason}"
-    return TextContentItem(identity.concept(codes.DOUBTFUL_PART), text, CONTAINS)
+    return text_item(codes.DOUBTFUL_PART, text)
 
 
 def reader_items(event: ReviewEvent, reason: codes.Code) -> list[Any]:
@@ -423,24 +416,9 @@ def reader_items(event: ReviewEvent, reason: codes.Code) -> list[Any]:
     items: list[Any] = []
     name = identity.reader_name(event.reader or "")
     if name:
-        items.append(PnameContentItem(identity.concept(codes.REVIEW_READER), name, CONTAINS))
-    signed_time = dicom_datetime(event.time)
-    if signed_time:
-        items.append(
-            DateTimeContentItem(identity.concept(codes.REVIEW_TIME), signed_time, CONTAINS)
-        )
+        items.append(person_item(codes.REVIEW_READER, name))
+    items += time_items(codes.REVIEW_TIME, event.time)
     text = values.BY_VR["UT"](event.reason or "")
     if text:
-        items.append(TextContentItem(identity.concept(reason), text, CONTAINS))
+        items.append(text_item(reason, text))
     return items
-
-
-def dicom_datetime(time: str) -> str:
-    """Return an ISO 8601 UTC time as a DICOM DT; empty if invalid.
-
-    Without "+0000", because DCMTK up to 3.6.7 then refuses the whole report; the item's name states
-    UTC.
-    """
-    digits = time.replace("-", "").replace(":", "").replace("T", "").rstrip("Z")
-    all_digits = digits.replace(".", "", 1)
-    return digits if all_digits.isdecimal() and len(digits.split(".")[0]) == 14 else ""

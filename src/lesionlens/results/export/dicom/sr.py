@@ -19,13 +19,10 @@ from highdicom.sr import (
     CodeContentItem,
     Comprehensive3DSR,
     ContainerContentItem,
-    DateTimeContentItem,
     LanguageOfContentItemAndDescendants,
     MeasurementReport,
     ObservationContext,
-    PnameContentItem,
     RelationshipTypeValues,
-    TextContentItem,
 )
 from highdicom.sr.value_types import ContentSequence
 from pydicom.dataset import Dataset
@@ -38,6 +35,14 @@ from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedRespon
 from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity, values
 from lesionlens.results.export.dicom.containers import mark_separate
+from lesionlens.results.export.dicom.content_items import (
+    CONTAINS,
+    HAS_PROPERTIES,
+    code_item,
+    person_item,
+    text_item,
+    time_items,
+)
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import SegmentMask
 from lesionlens.results.export.sentence import Sentences
@@ -119,35 +124,23 @@ def _root(analysis: Analysis, measurement_groups: list[Any]) -> Dataset:
 
 def _summary_container(analysis: Analysis) -> ContainerContentItem:
     """Return the container of statements on the whole result."""
-    contains = RelationshipTypeValues.CONTAINS
     container = ContainerContentItem(
-        identity.concept(codes.QUALITATIVE), relationship_type=contains
+        identity.concept(codes.QUALITATIVE), relationship_type=CONTAINS
     )
     items: list[Any] = []
     if not identity.exported(analysis):
         conclusion = codes.NO_CANDIDATE if not analysis.findings.candidates else codes.NONE_ACCEPTED
-        items.append((codes.CONCLUSION, conclusion))
-    items.append((codes.REVIEW, _review_code(analysis)))
-    signed = analysis.review.events[-1:] if analysis.review.signed else ()
-    container.ContentSequence = ContentSequence(
-        [
-            CodeContentItem(identity.concept(name), identity.concept(value), contains)
-            for name, value in items
-        ]
-        + [
-            TextContentItem(identity.concept(codes.COMMENT), _notice_text(analysis), contains),
-            TextContentItem(
-                identity.concept(codes.SENTENCE), Sentences(analysis).of_study(), contains
-            ),
-        ]
-        + [
-            TextContentItem(identity.concept(codes.LIMIT), limitation, contains)
-            for limitation in caveats.limits(analysis)
-        ]
-        + _response_items(analysis)
-        + [item for event in signed for item in groups.reader_items(event, codes.REVIEW_SIGNED)],
-        is_root=False,
-    )
+        items.append(code_item(codes.CONCLUSION, conclusion))
+    items += [
+        code_item(codes.REVIEW, _review_code(analysis)),
+        text_item(codes.COMMENT, _notice_text(analysis)),
+        text_item(codes.SENTENCE, Sentences(analysis).of_study()),
+        *(text_item(codes.LIMIT, limitation) for limitation in caveats.limits(analysis)),
+        *_response_items(analysis),
+    ]
+    if analysis.review.signed:
+        items += groups.reader_items(analysis.review.events[-1], codes.REVIEW_SIGNED)
+    container.ContentSequence = ContentSequence(items, is_root=False)
     return container
 
 
@@ -160,42 +153,24 @@ def _response_items(analysis: Analysis) -> list[Any]:
         return [_response_item(signed)]
     reader, basis = identity.reader_name(signed.reader), "other measurements or decisions"
     text = f"A response signed by {reader} is omitted: it was signed on {basis}"
-    contains = RelationshipTypeValues.CONTAINS
-    return [TextContentItem(identity.concept(codes.LIMIT), text, contains)]
+    return [text_item(codes.LIMIT, text)]
 
 
 def _response_item(signed: SignedResponse) -> CodeContentItem:
     """Return a reader's signed response with its basis."""
-    has_properties = RelationshipTypeValues.HAS_PROPERTIES
-    item = CodeContentItem(
-        identity.concept(codes.RESPONSE),
-        identity.concept(codes.RESPONSES[signed.category]),
-        RelationshipTypeValues.CONTAINS,
-    )
+    item = code_item(codes.RESPONSE, codes.RESPONSES[signed.category])
     basis = {name: getattr(signed, name) for name in RESPONSE_BASIS_FIELDS}
     basis_text = "; ".join(f"{name}={value or 'none'}" for name, value in basis.items())
     measures_json = json.dumps([asdict(measure) for measure in signed.measures])
+    reader = identity.reader_name(signed.reader)
     children: list[Any] = [
-        CodeContentItem(
-            identity.concept(codes.RESPONSE_BASIS), identity.concept(codes.RANO), has_properties
-        ),
-        TextContentItem(identity.concept(codes.RESPONSE_BASIS), basis_text, has_properties),
-        TextContentItem(identity.concept(codes.RESPONSE_MEASURES), measures_json, has_properties),
-        *(
-            TextContentItem(identity.concept(codes.RESPONSE_STEP), s, has_properties)
-            for s in signed.steps
-        ),
-        PnameContentItem(
-            identity.concept(codes.REVIEW_READER),
-            identity.reader_name(signed.reader),
-            has_properties,
-        ),
+        code_item(codes.RESPONSE_BASIS, codes.RANO, HAS_PROPERTIES),
+        text_item(codes.RESPONSE_BASIS, basis_text, HAS_PROPERTIES),
+        text_item(codes.RESPONSE_MEASURES, measures_json, HAS_PROPERTIES),
+        *(text_item(codes.RESPONSE_STEP, step, HAS_PROPERTIES) for step in signed.steps),
+        person_item(codes.REVIEW_READER, reader, HAS_PROPERTIES),
+        *time_items(codes.REVIEW_TIME, signed.time, HAS_PROPERTIES),
     ]
-    signed_time = groups.dicom_datetime(signed.time)
-    if signed_time:
-        children.append(
-            DateTimeContentItem(identity.concept(codes.REVIEW_TIME), signed_time, has_properties)
-        )
     item.ContentSequence = ContentSequence(children, is_root=False)
     return item
 

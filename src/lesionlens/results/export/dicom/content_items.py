@@ -1,0 +1,58 @@
+"""Content items of the report under coded concepts."""
+
+from __future__ import annotations
+
+from highdicom.sr import (
+    CodeContentItem,
+    DateTimeContentItem,
+    PnameContentItem,
+    RelationshipTypeValues,
+    TextContentItem,
+)
+
+from lesionlens.base.codes import Code
+from lesionlens.results.export.dicom.identity import concept
+
+CONTAINS = RelationshipTypeValues.CONTAINS
+"""Relationship of all direct items of a container or group."""
+HAS_PROPERTIES = RelationshipTypeValues.HAS_PROPERTIES
+
+
+def text_item(
+    name: Code, text: str, relationship: RelationshipTypeValues = CONTAINS
+) -> TextContentItem:
+    """Return a text under a concept."""
+    return TextContentItem(concept(name), text, relationship)
+
+
+def code_item(
+    name: Code, value: Code, relationship: RelationshipTypeValues = CONTAINS
+) -> CodeContentItem:
+    """Return a coded value under a concept."""
+    return CodeContentItem(concept(name), concept(value), relationship)
+
+
+def person_item(
+    name: Code, person: str, relationship: RelationshipTypeValues = CONTAINS
+) -> PnameContentItem:
+    """Return a person's name (PN) under a concept."""
+    return PnameContentItem(concept(name), person, relationship)
+
+
+def time_items(
+    name: Code, time: str, relationship: RelationshipTypeValues = CONTAINS
+) -> list[DateTimeContentItem]:
+    """Return an ISO 8601 UTC time under a concept; empty if it is invalid."""
+    text = _dicom_datetime(time)
+    return [DateTimeContentItem(concept(name), text, relationship)] if text else []
+
+
+def _dicom_datetime(time: str) -> str:
+    """Return an ISO 8601 UTC time as a DICOM DT; empty if invalid.
+
+    Without "+0000", because DCMTK up to 3.6.7 then refuses the whole report; the item's name states
+    UTC.
+    """
+    digits = time.replace("-", "").replace(":", "").replace("T", "").rstrip("Z")
+    all_digits = digits.replace(".", "", 1)
+    return digits if all_digits.isdecimal() and len(digits.split(".")[0]) == 14 else ""
