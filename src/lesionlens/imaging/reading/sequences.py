@@ -151,7 +151,7 @@ OTHER_KINDS = re.compile(
     r"\bmtt\b|\bttp\b|k ?trans\b|\bkep\b|\bi?auc\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
     r"\bvenc|phlebo|\b3d pc\b|spectro|\bmrs\b|\bcsi\b|calib|^cal\b|\basset\b|sense ref|"
-    r"\bpd\b|proton|scano|screen|report|\bt[12] ?(map|images\b)|"
+    r"\bpd\b|proton|scano|screen|report|processed image|\bt[12] ?(map|images\b)|"
     r"\bstir\b|\bdir\b|\bsubs?(tr\w*)?\b|soustraction|sustrac|sottrazione|差分|サブトラ|\bminus\b|"
     r"\bmean\b|\bmoco\b|pilot|"
     r"\binv[ -]?[12]\b|\bopp\b|^fat\b(?! ?(sat|sup|sep))|dixon f(at)?\b|"

@@ -208,6 +208,7 @@ def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
         ("T1 cerveau GADO", T1C),
         ("soustraction T1 GADO", None),
         ("T1 Substraction", None),
+        ("Processed Images", None),
         ("T1 GD SUBS", None),
         ("Sustracción T1", None),
         ("差分 T1", None),

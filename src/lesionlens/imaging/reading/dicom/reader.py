@@ -214,6 +214,7 @@ def _series_of(
         groups[item.text("SeriesInstanceUID")].append(item)
     volumes: list[Series] = []
     notices: list[tuple[str, str]] = []
+    spine_uids = _spine_among(groups)
     for uid, items in sorted(
         groups.items(), key=lambda g: (g[1][0].number("SeriesNumber") or 0, g[0])
     ):
@@ -232,14 +233,27 @@ def _series_of(
             text = f"a Siemens mosaic of {count} volume(s), as for function or diffusion"
             notices.append((uid, f'Series "{name}" is {text}: set aside.'))
         repeated = repetitions(sorted_series.stacks)
+        is_spine = uid in spine_uids
         for number, stack in enumerate(sorted_series.stacks):
             gap = gap_problem(stack)
             notices += [(uid, f'Series "{name}": {text}.') for text in stack.notices]
             if gap:
                 notices.append((uid, f'Series "{name}" was set aside: {gap}.'))
                 continue
-            volumes.append(_series(stack, root, _ranked(_guess(stack), number, *repeated[number])))
+            guess = _guess(stack, is_spine=is_spine)
+            volumes.append(_series(stack, root, _ranked(guess, number, *repeated[number])))
     return volumes, notices
+
+
+def _spine_among(groups: Mapping[str, list[DicomSlice]]) -> set[str]:
+    """Return the UIDs of the series of the spine; empty if all are.
+
+    An examination of brain and spine may be registered as one of the spine.
+    """
+    spine = {
+        uid for uid, items in groups.items() if "SPINE" in items[0].text("BodyPartExamined").upper()
+    }
+    return spine if len(spine) < len(groups) else set()
 
 
 def _ranked(guess: Guess, number: int, repetition: int, count: int) -> Guess:
@@ -292,7 +306,7 @@ def _series(stack: Stack, root: Path, guess: Guess) -> Series:
     )
 
 
-def _guess(stack: Stack) -> Guess:
+def _guess(stack: Stack, *, is_spine: bool) -> Guess:
     """Identify the sequence of a stack: exclude other kinds first, then use words and timing."""
     first = stack.first
     kinds = {k.replace("_", " ") for k in (*first.texts("ImageType"), *first.texts("FrameType"))}
@@ -300,6 +314,7 @@ def _guess(stack: Stack) -> Guess:
     exclusions = (
         (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),
         (count < MIN_SLICES, f"only {count} slice(s): not a volume"),
+        (is_spine, "the spine by its BodyPartExamined"),
         (component(first) != "M", "phase, real or imaginary part, not magnitude"),
         (
             kinds & _DERIVED_MAPS or any(kind.endswith(" MAP") for kind in kinds),

@@ -102,8 +102,16 @@ class DicomSlice:
             return None
 
     def private(self, tag: tuple[int, int]) -> Any:
-        """Return a private element's value, as bytes if its VR is unknown; None if it is absent."""
+        """Return a private element's value, as bytes if its VR is unknown; None if it is absent.
+
+        Of a multi-frame image also from a private functional group, as Philips writes it.
+        """
         try:
+            for element in (element for group in self.groups for element in group):
+                if element.tag.is_private and element.VR == "SQ" and element.value:
+                    value = getattr(element.value[0].get(tag), "value", None)
+                    if value is not None:
+                        return value
             return getattr(self.header.get(tag), "value", None)
         except DAMAGED:
             return None

@@ -324,6 +324,24 @@ def test_scales_of_the_maker_that_differ_are_noticed(one, implicit):
     assert any("scale factors (Philips), up to 2.0 times" in n for n in open_study(one).notices)
 
 
+@pytest.mark.parametrize("part", ["CSPINE", "SPINE", "BRAIN"])
+def test_the_spine_by_its_body_part_is_set_aside(make_study, part):
+    """The T2 of the spine, examined with the brain, was the T2 of the study."""
+    folder = make_study(dicom=True, sequences={"t1c", "t2"})
+    rewrite(folder / "S02", lambda ds: setattr(ds, "BodyPartExamined", part))
+    study = open_study(folder)
+    assert (MrSequence.T2 in study.series) is (part == "BRAIN")
+    assert [s.detected_by for s in study.set_aside] == (
+        [] if part == "BRAIN" else ["the spine by its BodyPartExamined"]
+    )
+
+
+def test_an_examination_registered_as_one_of_the_spine_is_read(make_study):
+    folder = make_study(dicom=True, sequences={"t1c", "t2"})
+    rewrite(folder, lambda ds: setattr(ds, "BodyPartExamined", "SPINE"))
+    assert len(open_study(folder).series) == 2
+
+
 def test_images_compressed_with_a_loss_are_noticed(one):
     assert not any("loss" in notice for notice in open_study(one).notices)
     rewrite(one, lambda ds: setattr(ds, "LossyImageCompression", "01"), only={7})
