@@ -9,6 +9,7 @@ handled here. A new sequence is a row in these tables.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -87,15 +88,24 @@ _LOOSE_AGENT = re.compile(
     _POST_CONTRAST
     + r"|\bgd|gad[ao]|gad\b|[ck]ontrast|dotarem|prohance|magnevist|\b[mo]?km\b|\+c\b|\+ ?gd|\bce\b|"
     r"\bpc\b|\bc\+|\biv ?\+|контраст|enhanced|\binj|\bmdc\b|造影|増強|增强|增強|"
-    r"t1w?(ce?|gd|km)\b|\b(ce?|gd|gad|km)t1|(mit|nach)km\b|\bw(ith)? con\b"
+    r"t1w?(ce?|gd|km)\b|\b(ce?|gd|gad|km)t1|(mit|nach)km\b|\bw(ith)? con\b|\bc c\b|\bciv\b|"
+    r"clariscan|multihance|omniscan|elucirem|vueway|artirem|magnograf|cyclolux|optimark|primovist"
 )
 _LOOSE_PRE_CONTRAST = re.compile(
-    r"\bpre\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs))|\bpre.?(contrast|cont?\b|gad|gd|km|inj)|"
-    r"without|\bw ?o\b|\bw out\b|\bno.?(contrast|con\b|gad|gd)|"
-    r"\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b)|unenhanced|contrast.free|ohne|\bo ?km\b|nativ|"
-    r"\bsans\b|\bsin\b|\bsem\b|\bs ?contraste|\bsenza\b|\bzonder\b|без|造影前|非造影|単純|平扫|"
+    r"\bpr[eé]\b(?! ?(op|rad|rt\b|rx|treat|ther|tx|surg|srs))|"
+    r"\bpr[eé].?(contrast|cont?\b|gad|gd|km|inj)|"
+    r"without|\bw ?o\b|\bw out\b|\bno.?(contrast|con\b|gad|gd|inj)|"
+    r"\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b|inj)|unenhanced|contrast.free|"
+    r"ohne|\bo ?km\b|(?<!i )\bv km\b|nativ|\bsans\b|\bs ?s inj|\bpas d|"
+    r"\bsin\b|\bsem\b|\bs ?contraste|\bsenza\b|\bzonder\b|без|"
+    r"造影前|非造影|造影(なし|無|ナシ)|単純|平扫|"
     r"\b(before|vor|avant|antes|prima|voor|до)\b.{0,8}(contr|kontr|контр|gd|gad|inj|km|mdc|agent)"
 )
+_NOT_GIVEN = re.compile(
+    r"(|n|0+( 0+)?( ?ml| ?mmol)?|n ?a|nan|nil|null|unknown|unspecified|"
+    r"\W?(no|non|none|not|nein|kein\w*|aucun|ning[uú]n\w*|nessun\w*|nenhum|なし|無し?)\b.*)"
+)
+"""What stands in place of an agent where none was given."""
 _OTHER_NEGATION = re.compile(
     r"\b(w ?o|without|no|non|ohne|sans|sin|sem|senza|zonder) ?"
     r"(fs|fat\w*|fett\w*|sat\w*|mtc?|fc|flow|motion|filt\w*|norm)\b"
@@ -126,21 +136,26 @@ _BEFORE_T = frozenset(
 """What a name may have before T1 or T2 in one word, of planes, scanners and processing."""
 _GLUED_TARGET = re.compile(r"(?<=\w)(2|to)(t[12]|flair)\w*")
 _SPINE = (
-    r"spine\b|spinal|\b[hbl]ws\b|wirbel|rachis|columna|colonna|cervical|thoracic|lumbar|lumbal|"
-    r"позвоноч"
+    r"spine\b|spinal|\b[hbl]ws\b|wirbel|rachis|columna|colonna|\bcerv(?!e)|thoracic|l[uo]mb[ao]|"
+    r"позвоноч|[頸頚胸腰]椎"
 )
 """The spine is often examined together with the brain."""
 # Acquisitions that are none of the four, whatever else their name contains.
 OTHER_KINDS = re.compile(
-    r"local[iy][sz]er|\bloc\b|scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
-    r"\bdwi\b|\bdti\b|\badc\b|diff|tracew|trace\b|\bb ?\d{3,4}\b|\bfa\b|colfa|tensor|"
+    r"local[iy][sz]{1,2}(er|ador|ateur|atore)|\bloc\b|rep[eé]rage|^[uü]bersicht|位置決|"
+    r"scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
+    r"\b(iso|e)?dwi\b|\bdti\b|\be?adc\b|diff|tracew|trace\b|\bb ?\d{3,4}\b|"
+    r"\bfa\b|fract\w* aniso|colfa|tensor|"
     r"\bswi\b|\bswan\b|t2.?\*|t2.?star|\bmip\b|minip|phase|pha\b|venobold|\bhemo\b|"
-    r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|\btwist\b|\btricks\b|\bmtt\b|\bttp\b|"
+    r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|din[aá]mic|ダイナミック|\btwist\b|\btricks\b|"
+    r"\bmtt\b|\bttp\b|k ?trans\b|\bkep\b|\bi?auc\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
-    r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|\bt[12] ?map|"
-    r"\bstir\b|\bdir\b|\bsub(tr\w*)?\b|\bmean\b|\bmoco\b|localizador|pilot|"
+    r"\bvenc|phlebo|\b3d pc\b|spectro|\bmrs\b|\bcsi\b|calib|^cal\b|\basset\b|sense ref|"
+    r"\bpd\b|proton|scano|screen|report|processed image|\bt[12] ?(map|images\b)|"
+    r"\bstir\b|\bdir\b|\bsubs?(tr\w*)?\b|soustraction|sustrac|sottrazione|差分|サブトラ|\bminus\b|"
+    r"\bmean\b|\bmoco\b|pilot|"
     r"\binv[ -]?[12]\b|\bopp\b|^fat\b(?! ?(sat|sup|sep))|dixon f(at)?\b|"
-    r"\br[12]\*? ?map|\br?cb[fv]\b|\btmax\b|" + _SPINE
+    r"\br[12]( ?star|\*|\*? ?map)|\b(rel|nr?|r)?cb[fv]\b|\btmax\b|" + _SPINE
 )
 _PROTON = re.compile(r"\bpd\b|proton")
 _OTHER_KINDS_IN_NAME = re.compile(
@@ -156,7 +171,12 @@ _BIDS_SUBJECT_OR_SESSION = re.compile(r"(?<![^_])(sub|ses)-[^\W_]+(?![^_])")
 
 def _stem(name: str) -> str:
     """Return a name in lower case without extension, BIDS subject and session."""
-    return _BIDS_SUBJECT_OR_SESSION.sub("", re.sub(r"\.nii(\.gz)?$", "", name.lower()))
+    return _BIDS_SUBJECT_OR_SESSION.sub("", re.sub(r"\.nii(\.gz)?$", "", _lower(name)))
+
+
+def _lower(text: str) -> str:
+    """Return a text in lower case, with plain letters for the full-width ones of Japanese."""
+    return unicodedata.normalize("NFKC", text).lower()
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -173,8 +193,17 @@ def words_of(name: str) -> tuple[str, ...]:
 
 
 def _normalised(text: str) -> str:
-    """Return a text in lower case with its words separated by single spaces."""
-    return re.sub(r"[\s_\-/.,;:]+", " ", text.lower())
+    """Return a text in lower case with its words separated by single spaces.
+
+    Examples
+    --------
+    >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1 s/ GD")]
+    ['t1wi without gd', 't1 +c', 't1 sans gd']
+    """
+    text = re.sub(r"([^\W_]*) ?\([-\u2013\u2212]\)", r"without \1 ", _lower(text))
+    text = re.sub(r"(t1[^\W_]*|\bc) ?\(\+\)", r"\1 +c ", text)
+    text = re.sub(r"\bs/ ?(?=contr|cont\b|gad|gd|mdc|inj|km|civ)", "sans ", text)
+    return re.sub(r"[\s_\-/.,;:]+", " ", text).strip()
 
 
 def is_label_name(name: str) -> bool:
@@ -406,8 +435,18 @@ def _label(sequence: MrSequence | None) -> str:
 
 def agent_recorded(parameters: AcquisitionParameters) -> bool:
     """Return whether a contrast agent is stated, and no word that denies it."""
-    absent = parameters.agent.strip().lower() in {"", "none", "no", "n", "0", "nan", "without"}
+    agent = _normalised(parameters.agent)
+    absent = _NOT_GIVEN.fullmatch(agent) or _is_pre_contrast(agent)
     return not absent and not _is_pre_contrast(parameters.text)
+
+
+def _agent_described(parameters: AcquisitionParameters) -> bool:
+    """Return whether a description without a sequence has words of the agent ("AX POST GAD").
+
+    "PC" alone may be phase contrast.
+    """
+    description = re.sub(r"\bpc\b", " ", _normalised(parameters.description))
+    return bool(_LOOSE_AGENT.search(description)) and not _is_pre_contrast(parameters.text)
 
 
 def _by_timing(parameters: AcquisitionParameters) -> Guess:
@@ -422,7 +461,9 @@ def _by_timing(parameters: AcquisitionParameters) -> Guess:
     if te >= 60 and tr >= 2000 and not gradient and not ti:
         return Guess(T2, evidence, 0.6)
     if te <= (12 if gradient else 30) and (tr <= 1200 or (gradient and te <= 8)):
-        enhanced = agent_recorded(parameters)
-        suffix = ", contrast agent recorded" if enhanced else ""
+        described = _agent_described(parameters)
+        enhanced = described or agent_recorded(parameters)
+        source = f'described as "{parameters.description}"' if described else "recorded"
+        suffix = f", contrast agent {source}" if enhanced else ""
         return Guess(T1C if enhanced else T1, evidence + suffix, 0.55 if enhanced else 0.5)
     return Guess(None, f"{evidence}: none of the four", 0.4)

@@ -33,6 +33,7 @@ from lesionlens.site.pacs.peer import (
 )
 
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
+_GROWING = "It may still be receiving the study: fetch it again"
 RESERVE_BYTES = 2**30
 """Disk space kept free."""
 
@@ -163,7 +164,7 @@ class Intake:
         if uid not in self.listed:
             raise _refusal(
                 "an image that the archive did not list",
-                "It may still be receiving the study: fetch it again",
+                _GROWING,
             )
         self._patients.add(patient)
         return uid
@@ -316,6 +317,8 @@ class Pacs(ABC):
             finally:
                 intake.close()
             notice = intake.check_complete()
+            if not self._listing(study_uid, context).keys() <= listed.keys():
+                raise _refusal("images that the archive listed only afterwards", _GROWING)
         return Retrieved(intake.count, (notice,) if notice else ())
 
 

@@ -188,6 +188,36 @@ def test_a_part_of_a_word_is_weaker_evidence_than_a_word():
         ("T1WI 造影後", T1C),
         ("T1WI 造影前", T1),
         ("FLAIR PAT1", FLAIR),
+        ("AX T1 NON INJECTE", T1),
+        ("T1 s/s inj", T1),
+        ("T1 pas d'injection", T1),
+        ("T1 PRÉ-CONTRASTE", T1),
+        ("T1 AX S/GD", T1),
+        ("T1 AX C/C", T1C),
+        ("T1 CON CIV", T1C),
+        ("T1 tra v. KM", T1),
+        ("T1 tra i.v. KM", T1C),
+        ("T1 tra Clariscan", T1C),
+        ("T1WI Gd(-)", T1),
+        ("T1WI Gd(+)", T1C),
+        ("T1 FS(-) Gd(+)", T1C),
+        ("T1 (+)", T1C),
+        ("T1WI 造影なし", T1),
+        ("\uff34\uff11\uff37\uff29\u3000造影", T1C),  # full-width letters, as of ISO 2022
+        ("\uff34\uff12\uff37\uff29", T2),
+        ("T1 cerveau GADO", T1C),
+        ("soustraction T1 GADO", None),
+        ("T1 Substraction", None),
+        ("Processed Images", None),
+        ("T1 GD SUBS", None),
+        ("Sustracción T1", None),
+        ("差分 T1", None),
+        ("T1 Ktrans", None),
+        ("T1 dinámico", None),
+        ("ダイナミック T1", None),
+        ("MP2RAGE_T1_Images", None),
+        ("SAG T1 CERV", None),
+        ("頸椎 T1", None),
         ("localizer", None),
         ("AX T2 C-SPINE", None),
         ("T1 sag HWS KM", None),
@@ -230,6 +260,55 @@ def test_descriptions_in_several_languages(description, sequence):
 )
 def test_timing_tells_where_words_are_silent(found, sequence):
     assert from_acquisition(found).sequence is sequence
+
+
+@pytest.mark.parametrize(
+    ("description", "sequence"),
+    [
+        ("AX POST GAD", T1C),
+        ("LAVA POST", T1C),
+        ("nach KM tra", T1C),
+        ("造影後", T1C),
+        ("AX PRE GAD", T1),
+        ("PC axial", T1),
+        ("3D PC", None),
+        ("Repérage", None),
+        ("Localisateur", None),
+        ("Cal Head 24", None),
+        ("relCBV", None),
+        ("R2*", None),
+        ("Fractional Aniso.", None),
+    ],
+)
+def test_words_count_where_only_the_timing_is_that_of_a_t1(description, sequence):
+    """ "AX POST GAD" was read as T1, and so were localisers and maps without other words."""
+    found = AcquisitionParameters(
+        description=description, te_ms=10, tr_ms=550, scanning_sequence=("SE",)
+    )
+    assert from_acquisition(found).sequence is sequence
+
+
+@pytest.mark.parametrize(
+    ("agent", "sequence"),
+    [
+        ("NO CONTRAST", T1),
+        ("N/A", T1),
+        ("0.0 ml", T1),
+        ("-", T1),
+        ("ohne KM", T1),
+        ("keines", T1),
+        ("aucun", T1),
+        ("sin contraste", T1),
+        ("造影なし", T1),
+        ("UNKNOWN", T1),
+        ("Gadovist", T1C),
+        ("15 ml Dotarem", T1C),
+        ("YES", T1C),
+    ],
+)
+def test_an_agent_that_was_not_given_is_none(agent, sequence):
+    """A native T1 with ContrastBolusAgent "NO CONTRAST" was read as T1c."""
+    assert from_acquisition(AcquisitionParameters("AX T1", agent=agent)).sequence is sequence
 
 
 def test_words_and_timing_that_differ_lower_the_confidence():

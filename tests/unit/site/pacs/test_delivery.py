@@ -15,6 +15,10 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     ImplicitVRLittleEndian,
     MRImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
     SegmentationStorage,
     generate_uid,
 )
@@ -38,7 +42,7 @@ from lesionlens.site.pacs import files as outgoing
 from lesionlens.site.pacs import web as web_archive
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.delivery import BrokenOffError
-from lesionlens.site.pacs.files import ObjectKind, kinds_in, only
+from lesionlens.site.pacs.files import ObjectKind, kind_of, kinds_in, only
 from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.peer import FoundStudy, unreachable
 
@@ -384,6 +388,20 @@ def test_kinds_of_objects_are_chosen_by_their_words(files):
         kinds_in("seg,elbow")
     with pytest.raises(UnusableInputError, match="no object of the kind ko"):
         only(files, (ObjectKind.KO,))
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "kind"),
+    [
+        (MultiFrameTrueColorSecondaryCaptureImageStorage, ObjectKind.SC),
+        (SecondaryCaptureImageStorage, ObjectKind.SC),
+        (RTStructureSetStorage, ObjectKind.RTSTRUCT),
+        (ParametricMapStorage, ObjectKind.PM),
+    ],
+)
+def test_each_kind_of_a_result_has_a_word(sop_class, kind):
+    """`--only sc` did not find key_slices.dcm, and `--supersede` rejected it as no image."""
+    assert kind_of(sop_class) is kind
 
 
 def test_a_study_that_is_another_patients_in_the_archive_is_not_sent_unless_confirmed(files):

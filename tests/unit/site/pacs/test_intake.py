@@ -15,7 +15,7 @@ from lesionlens.base.errors import CancelledError, ReadError, ResourceError
 from lesionlens.base.files.staging import staged
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import intake as intake_module
-from lesionlens.site.pacs.intake import Intake
+from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
 
 
@@ -101,6 +101,28 @@ def test_missing_images_leave_nothing(tmp_path, image):
         into = Intake(aside, STUDY, {image[1]: image[2], "1.2.3": image[2]})
         into.add_file((image[0],))
         into.check_complete()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("later", [{}, {"1.2.4": "1.2"}])
+def test_a_study_that_grows_while_it_is_fetched_is_refused(tmp_path, image, later):
+    """Images that arrived after the archive had begun to send were missing, in silence."""
+
+    class Growing(Pacs):
+        lists = iter([{image[1]: image[2]}, {image[1]: image[2], **later}])
+        find = _series = _store = None
+
+        def _listing(self, *_):
+            return next(self.lists)
+
+        def _fetch(self, study_uid, into, context):
+            into.add_file((image[0],))
+
+    if not later:
+        assert Growing().get(STUDY, tmp_path / "got").files == 1
+        return
+    with pytest.raises(ReadError, match="still be receiving"):
+        Growing().get(STUDY, tmp_path / "got")
     assert not list(tmp_path.iterdir())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import get_expected_length
+from pydicom.uid import ExplicitVRBigEndian
 
 from lesionlens.base.errors import ReadError, replaced, unreadable
 from lesionlens.base.scan_limits import MAX_VOXELS, check_size
@@ -139,8 +140,30 @@ def _contradiction(data: pydicom.Dataset) -> str | None:
         return "compressed (encapsulated) pixels under an uncompressed transfer syntax"
     expected = get_expected_length(data, unit="bytes")
     if len(stored) in (expected, expected + expected % 2):
-        return None
+        return _bits_beyond(stored, data)
     return f"its length is {len(stored)} bytes, but its header declares {expected}"
+
+
+def _bits_beyond(stored: bytes, data: pydicom.Dataset) -> str | None:
+    """Return that uncompressed pixels need more bits than declared, which decoding would cut off.
+
+    Bits above may hold overlays (retired), and negative numbers need not be extended to them.
+    """
+    bits, allocated = int(data.BitsStored), int(data.BitsAllocated)
+    overlays = any(
+        0x6000 <= tag.group < 0x6020 and tag.element == 0x0102 and data[tag].value
+        for tag in data.keys()  # noqa: SIM118  iterating the data set would decode its values
+    )
+    if bits >= allocated or allocated != 16 or overlays:
+        return None
+    is_big_endian = data.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
+    dtype = np.dtype(f"{'>' if is_big_endian else '<'}{'i' if data.PixelRepresentation else 'u'}2")
+    values = np.frombuffer(stored, dtype)
+    limit = 2 ** (bits - 1) if data.PixelRepresentation else 2**bits
+    is_extended = not data.PixelRepresentation or bool(((values < 0) & (values >= -limit)).any())
+    if not (is_extended and (values >= limit).any()):
+        return None
+    return f"pixels up to {values.max()}, but its header declares {bits} stored bits"
 
 
 def _is_encapsulated(stored: bytes) -> bool:

@@ -30,6 +30,7 @@ from lesionlens.imaging.reading.dicom.series import (
     Stack,
     acquisition,
     gap_problem,
+    repetitions,
     sort_series,
 )
 from lesionlens.imaging.reading.dicom.shared_positions import component
@@ -44,7 +45,7 @@ from lesionlens.imaging.reading.series_selection import (
     several_studies,
 )
 
-MIN_SLICES = 5
+MIN_SLICES, MIN_DYNAMIC = 5, 3
 _MAX_PROBED_FILES = 500
 _DERIVED_MAPS = frozenset(
     {
@@ -213,6 +214,7 @@ def _series_of(
         groups[item.text("SeriesInstanceUID")].append(item)
     volumes: list[Series] = []
     notices: list[tuple[str, str]] = []
+    spine_uids = _spine_among(groups)
     for uid, items in sorted(
         groups.items(), key=lambda g: (g[1][0].number("SeriesNumber") or 0, g[0])
     ):
@@ -230,21 +232,58 @@ def _series_of(
             count = sorted_series.mosaics
             text = f"a Siemens mosaic of {count} volume(s), as for function or diffusion"
             notices.append((uid, f'Series "{name}" is {text}: set aside.'))
+        repeated = repetitions(sorted_series.stacks)
+        is_spine = uid in spine_uids
         for number, stack in enumerate(sorted_series.stacks):
             gap = gap_problem(stack)
             notices += [(uid, f'Series "{name}": {text}.') for text in stack.notices]
             if gap:
                 notices.append((uid, f'Series "{name}" was set aside: {gap}.'))
                 continue
-            volumes.append(_series(stack, root, number))
+            guess = _guess(stack, is_spine=is_spine)
+            volumes.append(_series(stack, root, _ranked(guess, number, *repeated[number])))
     return volumes, notices
 
 
-def _series(stack: Stack, root: Path, number: int) -> Series:
-    guess = _guess(stack)
+def _spine_among(groups: Mapping[str, list[DicomSlice]]) -> set[str]:
+    """Return the UIDs of the series of the spine; empty if all are.
+
+    An examination of brain and spine may be registered as one of the spine.
+    """
+    spine = {
+        uid for uid, items in groups.items() if "SPINE" in items[0].text("BodyPartExamined").upper()
+    }
+    return spine if len(spine) < len(groups) else set()
+
+
+def _ranked(guess: Guess, number: int, repetition: int, count: int) -> Guess:
+    """Return a guess with less confidence if another volume of the series is preferred.
+
+    Later echoes, phases and remainders are second choice. Three or more volumes of T1c are a
+    dynamic series: its first is from before the agent arrives, so that the last is preferred.
+
+    Parameters
+    ----------
+    number : int
+        Index of the volume in its series.
+    repetition, count : int
+        Its index among the repetitions, and their number.
+    """
+    if guess.sequence is None:
+        return guess
+    if guess.sequence is not MrSequence.T1C or count < MIN_DYNAMIC:
+        lower = 0.2 if number > 0 else 0.0
+        return replace(guess, confidence=max(guess.confidence - lower, 0.05))
+    lower = 0.3 if repetition == count - 1 else 0.5
+    return replace(
+        guess,
+        confidence=max(guess.confidence - lower, 0.05),
+        evidence=f"{guess.evidence}; volume {repetition + 1} of {count} in its series",
+    )
+
+
+def _series(stack: Stack, root: Path, guess: Guess) -> Series:
     first = stack.first
-    if number > 0 and guess.sequence:  # later echoes, phases and remainders are second choice
-        guess = replace(guess, confidence=max(guess.confidence - 0.2, 0.05))
     nearest = [
         stack.slices[int(np.abs(stack.depth_mm - depth).argmin())]
         for depth in np.linspace(0.0, float(stack.depth_mm[-1]), stack.grid.shape[2])
@@ -267,7 +306,7 @@ def _series(stack: Stack, root: Path, number: int) -> Series:
     )
 
 
-def _guess(stack: Stack) -> Guess:
+def _guess(stack: Stack, *, is_spine: bool) -> Guess:
     """Identify the sequence of a stack: exclude other kinds first, then use words and timing."""
     first = stack.first
     kinds = {k.replace("_", " ") for k in (*first.texts("ImageType"), *first.texts("FrameType"))}
@@ -275,6 +314,7 @@ def _guess(stack: Stack) -> Guess:
     exclusions = (
         (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),
         (count < MIN_SLICES, f"only {count} slice(s): not a volume"),
+        (is_spine, "the spine by its BodyPartExamined"),
         (component(first) != "M", "phase, real or imaginary part, not magnitude"),
         (
             kinds & _DERIVED_MAPS or any(kind.endswith(" MAP") for kind in kinds),
@@ -333,6 +373,8 @@ def _selected_by_user(
             matches = _series_below(path, series, root, options, outside)
         if not matches:
             raise _no_series_error(sequence, named)
+        if sequence is MrSequence.T1C:  # the last volume of a dynamic series has the agent
+            matches = matches[::-1]
         best = max(matches, key=partial(_match_rank, sequence))
         selected[sequence] = replace(
             best,

@@ -52,7 +52,8 @@ _KEYWORDS = (
     "ContrastBolusAgent", "ContrastBolusAgentSequence",
     "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
     "TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime", "ImagePositionPatient",
-    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
+    "Rows", "Columns",
     "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "Manufacturer",
     "ComplexImageComponent", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "SpecificCharacterSet", "BodyPartExamined", "AcquisitionDate", "AcquisitionDateTime",
@@ -101,8 +102,16 @@ class DicomSlice:
             return None
 
     def private(self, tag: tuple[int, int]) -> Any:
-        """Return a private element's value, as bytes if its VR is unknown; None if it is absent."""
+        """Return a private element's value, as bytes if its VR is unknown; None if it is absent.
+
+        Of a multi-frame image also from a private functional group, as Philips writes it.
+        """
         try:
+            for element in (element for group in self.groups for element in group):
+                if element.tag.is_private and element.VR == "SQ" and element.value:
+                    value = getattr(element.value[0].get(tag), "value", None)
+                    if value is not None:
+                        return value
             return getattr(self.header.get(tag), "value", None)
         except DAMAGED:
             return None

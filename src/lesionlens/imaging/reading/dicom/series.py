@@ -9,6 +9,7 @@ Rules for imperfect series (see the documentation):
 - Of two images at one position that of the complete volume is kept, else the lower instance
   number, with a notice. Where all are there several times and nothing says which belong together,
   they are refused.
+- Two acquisitions in one series whose slices interleave are two volumes.
 - Missing or unevenly spaced slices are interpolated to even spacing, with a notice, if no gap
   exceeds three slices and at most a tenth is missing. As the reference such a series is refused,
   because results must refer to acquired images.
@@ -40,6 +41,10 @@ echo time in ms.
 _FLOAT = struct.Struct("<f")
 _SERIES_KEYWORDS = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
 """Attributes that differ only if two series have one Series Instance UID by mistake."""
+MIN_RUN, SAME_SPACING = 5, 1.5
+"""Slices of a complete acquisition, and its largest distance of slices, in slice spacings of the
+header: more is a package of slices that another package completes.
+"""
 IN_LINE_PIXELS = 0.5
 """Tolerance for where slices begin within their plane, pixels."""
 MAX_MISSING_FRACTION, MAX_GAP_SLICES = 0.1, 3
@@ -108,7 +113,7 @@ def sort_series(slices: Iterable[DicomSlice]) -> SortedSeries:
             result.problems.append(problem)
         else:
             usable.append(item)
-    for group in _group_by_geometry(usable):
+    for group in (part for g in _group_by_geometry(usable) for part in _acquisitions(g)):
         try:
             parts = split_volumes(_by_position(group))
         except GeometryError as error:
@@ -173,6 +178,49 @@ def _group_by_geometry(slices: Iterable[DicomSlice]) -> list[list[DicomSlice]]:
             candidates.append((measures, group))
         group.append(item)
     return groups
+
+
+def _acquisitions(group: list[DicomSlice]) -> list[list[DicomSlice]]:
+    """Return the acquisitions of a group if each is complete by itself and they interleave.
+
+    A second acquisition a little further would otherwise fill the gaps of the first. If one of them
+    has all positions, they are left to `split_volumes`.
+    """
+    runs: dict[str, list[DicomSlice]] = defaultdict(list)
+    for item in group:
+        runs[item.text("AcquisitionNumber")].append(item)
+    first = group[0]
+    spacing_mm = first.number("SpacingBetweenSlices") or first.number("SliceThickness")
+    if len(runs) < 2 or not spacing_mm or min(map(len, runs.values())) < MIN_RUN:
+        return [group]
+    normal = _normal(first)
+    depths = [
+        np.sort([_require_numbers(s, "ImagePositionPatient", 3) @ normal for s in run])
+        for run in runs.values()
+    ]
+    for depth in depths:
+        gaps = np.diff(depth)
+        if gaps.min() <= 0.5 * gaps.max() or gaps.max() > SAME_SPACING * spacing_mm:
+            return [group]
+    interleaved = max(d[0] for d in depths) < min(d[-1] for d in depths)
+    positions = [frozenset(np.round(depth, 1).tolist()) for depth in depths]
+    one_has_all = frozenset().union(*positions) in positions
+    return list(runs.values()) if interleaved and not one_has_all else [group]
+
+
+def repetitions(stacks: list[Stack]) -> list[tuple[int, int]]:
+    """Return for each volume its index among those of its kind and position, and their number."""
+    keys = [
+        (
+            component(stack.first),
+            *map(stack.first.texts, ("ImageType", "FrameType", "StackID")),
+            *np.round(_measures(stack.first), 1),
+            stack.grid.shape,
+            *np.round(stack.grid.affine[:3, 3], 1),
+        )
+        for stack in stacks
+    ]
+    return [(keys[:index].count(key), keys.count(key)) for index, key in enumerate(keys)]
 
 
 def _exact_key(item: DicomSlice) -> tuple[str, ...]:

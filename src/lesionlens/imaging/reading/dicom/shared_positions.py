@@ -124,11 +124,24 @@ def _separate_volumes(positions: list[list[DicomSlice]]) -> list[list[DicomSlice
 
 
 def _complete_volume(positions: list[list[DicomSlice]]) -> list[DicomSlice] | None:
-    """Return the volume that has one image at each position, if an attribute distinguishes it."""
+    """Return the volume that has one image at each position, if an attribute distinguishes it.
+
+    Otherwise the first or the last numbers, as of an acquisition that was stopped and repeated.
+    """
     for parts in _partitions(positions):
         for part in parts:
             if all(len(images) == 1 for images in part):
                 return [images[0] for images in part]
+    place = {id(item): index for index, images in enumerate(positions) for item in images}
+    ordered = sorted((item for images in positions for item in images), key=number_of)
+    count = len(positions)
+    for run, before, after in (
+        (ordered[:count], ordered[count - 1], ordered[count]),
+        (ordered[-count:], ordered[-count - 1], ordered[-count]),
+    ):
+        is_complete = len({place[id(item)] for item in run}) == count
+        if is_complete and number_of(before) < number_of(after):
+            return sorted(run, key=lambda item: place[id(item)])
     return None
 
 

@@ -57,6 +57,20 @@ def test_frames_follow_the_slices(converted):
         np.testing.assert_allclose(series.grid.to_mm((0, 0, k)) * (-1, -1, 1), position, atol=1e-3)
 
 
+def test_scales_of_the_maker_in_private_groups_are_noticed(converted):
+    place = converted / "image"
+    ds = pydicom.dcmread(place)
+    for number, groups in enumerate(ds.PerFrameFunctionalGroupsSequence):
+        own = pydicom.Dataset()
+        block = own.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+        block.add_new(0x0E, "FL", 0.5 + 0.5 * (number == 7))
+        groups.private_block(0x2005, "Philips MR Imaging DD 005", create=True).add_new(
+            0x0F, "SQ", [own]
+        )
+    ds.save_as(place)
+    assert any("up to 2.0 times" in notice for notice in open_study(converted).notices)
+
+
 def test_a_header_in_a_private_group_says_nothing(converted):
     place = converted / "image"
     ds = pydicom.dcmread(place)

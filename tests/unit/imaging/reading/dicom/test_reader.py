@@ -324,6 +324,62 @@ def test_scales_of_the_maker_that_differ_are_noticed(one, implicit):
     assert any("scale factors (Philips), up to 2.0 times" in n for n in open_study(one).notices)
 
 
+def stored_as(pixels, *, signed=False, overlay_bit=0):
+    def change(ds):
+        ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 12, 11, int(signed)
+        values = np.zeros(ds.Rows * ds.Columns, np.int64)
+        values[: len(pixels)] = pixels
+        ds.PixelData = (values & 0xFFFF).astype("<u2").tobytes()
+        if overlay_bit:
+            ds.add_new((0x6000, 0x0100), "US", 16)
+            ds.add_new((0x6000, 0x0102), "US", overlay_bit)
+
+    return change
+
+
+@pytest.mark.parametrize(("pixels", "signed"), [((5176, 3), False), ((3000, -5), True)])
+def test_pixels_that_need_more_bits_than_declared_are_refused(one, pixels, signed):
+    """The bits above were cut off: the brightest pixels became dark ones, in silence."""
+    rewrite(one / "S01", stored_as(pixels, signed=signed), only={7})
+    with pytest.raises(ReadError, match="declares 12 stored bits"):
+        open_study(one).series[T1C].load()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "signed", "overlay_bit", "expected"),
+    [
+        ((0x1000 + 700, 3), False, 12, (700, 3)),  # an overlay in the bits above
+        ((0xFFB, 3), True, 0, (-5, 3)),  # negative, not extended to the bits above
+        ((-5, 2047), True, 0, (-5, 2047)),
+        ((4095, 3), False, 0, (4095, 3)),
+    ],
+)
+def test_pixels_within_the_declared_bits_are_read(one, pixels, signed, overlay_bit, expected):
+    rewrite(one / "S01", stored_as(pixels, signed=signed, overlay_bit=overlay_bit), only={7})
+    series = open_study(one).series[T1C]
+    ds = pydicom.dcmread(sorted((one / "S01").iterdir())[7])
+    k = [file.sop_instance_uid for file in series.files].index(ds.SOPInstanceUID)
+    assert tuple(series.load()[:2, 0, k]) == expected
+
+
+@pytest.mark.parametrize("part", ["CSPINE", "SPINE", "BRAIN"])
+def test_the_spine_by_its_body_part_is_set_aside(make_study, part):
+    """The T2 of the spine, examined with the brain, was the T2 of the study."""
+    folder = make_study(dicom=True, sequences={"t1c", "t2"})
+    rewrite(folder / "S02", lambda ds: setattr(ds, "BodyPartExamined", part))
+    study = open_study(folder)
+    assert (MrSequence.T2 in study.series) is (part == "BRAIN")
+    assert [s.detected_by for s in study.set_aside] == (
+        [] if part == "BRAIN" else ["the spine by its BodyPartExamined"]
+    )
+
+
+def test_an_examination_registered_as_one_of_the_spine_is_read(make_study):
+    folder = make_study(dicom=True, sequences={"t1c", "t2"})
+    rewrite(folder, lambda ds: setattr(ds, "BodyPartExamined", "SPINE"))
+    assert len(open_study(folder).series) == 2
+
+
 def test_images_compressed_with_a_loss_are_noticed(one):
     assert not any("loss" in notice for notice in open_study(one).notices)
     rewrite(one, lambda ds: setattr(ds, "LossyImageCompression", "01"), only={7})

@@ -199,6 +199,116 @@ def test_slices_that_are_turned_are_not_rounded_away(make_study):
     assert open_study(folder).series[T1C].grid.shape[2] < len(list((folder / "S01").iterdir()))
 
 
+def repeat(folder, changes):
+    """Add the T1c images once more for each change, under other SOP Instance UIDs."""
+    original = folder / "original"
+    shutil.copytree(folder / "S01", original)
+    for index, how in enumerate(changes):
+        copy = folder / f"run{index}"
+        shutil.copytree(original, copy)
+
+        def renew(ds, number, how=how, index=index):
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            ds.InstanceNumber += 1000 * (index + 1)
+            ds.PixelData = (ds.pixel_array // 4).tobytes()
+            how(ds, number)
+
+        change(copy, renew)
+    shutil.rmtree(original)
+
+
+def step_mm(folder):
+    first, second = (pydicom.dcmread(path) for path in sorted((folder / "S01").iterdir())[:2])
+    return second.ImagePositionPatient[2] - first.ImagePositionPatient[2]
+
+
+def folders_of(series):
+    return {file.path.parent.name for file in series.files}
+
+
+@pytest.mark.parametrize("slices", [0.3, 0.5, 2, 2.5])
+def test_a_second_acquisition_does_not_fill_the_gaps_of_the_first(make_study, slices):
+    """Half a slice apart, two acquisitions were one volume of twice as many slices, in silence."""
+    folder = make_study(dicom=True, sequences={"t1c"})
+    step = step_mm(folder)
+    change(folder / "S01", lambda ds, _: setattr(ds, "SliceThickness", step))
+
+    def move(ds, _):
+        ds.AcquisitionNumber = 2
+        ds.ImagePositionPatient[2] += slices * step
+
+    change(folder / "S01", lambda ds, _: setattr(ds, "AcquisitionNumber", 1))
+    repeat(folder, [move])
+    study = open_study(folder)
+    assert folders_of(study.series[T1C]) == {"S01"}
+    assert study.series[T1C].grid.shape[2] == len(list((folder / "S01").iterdir()))
+    assert [folders_of(series) for series in study.set_aside] == [{"run0"}]
+    assert any("were set apart" in notice for notice in study.notices)
+
+
+@pytest.mark.parametrize("spacing", ["SliceThickness", "SpacingBetweenSlices"])
+def test_two_packages_of_slices_are_one_volume(make_study, spacing):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    step = step_mm(folder)
+
+    def package(ds, number):
+        ds.AcquisitionNumber = number % 2
+        ds.SliceThickness = 2 * step
+        setattr(ds, spacing, step)
+
+    change(folder / "S01", package)
+    study = open_study(folder)
+    assert study.series[T1C].grid.shape[2] == len(list((folder / "S01").iterdir()))
+    assert not study.set_aside
+
+
+def test_a_repetition_of_an_aborted_acquisition_is_not_mixed_with_it(make_study):
+    """The aborted one has the lower numbers; its slices were in the volume."""
+    folder = make_study(dicom=True, sequences={"t1c"})
+    repeat(folder, [lambda ds, number: None])
+    for path in sorted((folder / "S01").iterdir())[8:]:
+        path.unlink()
+    study = open_study(folder)
+    assert folders_of(study.series[T1C]) == {"run0"}
+    assert any("images of the complete volume were kept" in notice for notice in study.notices)
+
+
+@pytest.mark.parametrize("description", ["t1_vibe_tra", "t1_vibe_tra_dyn"])
+@pytest.mark.parametrize("named", [False, True])
+def test_the_t1c_of_a_dynamic_series_is_its_last_volume(make_study, description, named):
+    """The first, from before the agent arrived, was analysed as T1c."""
+    folder = make_study(dicom=True, sequences={"t1c"})
+
+    def dynamic(ds, _):
+        ds.SeriesDescription = ds.ProtocolName = description
+        ds.TemporalPositionIdentifier = 1
+
+    change(folder / "S01", dynamic)
+    repeat(
+        folder, [lambda ds, _, t=t: setattr(ds, "TemporalPositionIdentifier", t) for t in (2, 3)]
+    )
+    uid = pydicom.dcmread(next((folder / "S01").iterdir())).SeriesInstanceUID
+    if "dyn" in description and not named:
+        with pytest.raises(UnusableInputError, match="none of the four"):
+            open_study(folder)
+        return
+    series = open_study(folder, named={T1C: uid} if named else {}).series[T1C]
+    assert folders_of(series) == {"run1"}
+
+
+def test_another_t1c_is_preferred_to_a_finer_dynamic_series(make_study):
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    first = pydicom.dcmread(next((folder / "S02").iterdir()))
+
+    def dynamic(ds, _):
+        ds.SeriesDescription = ds.ProtocolName = "t1_vibe_tra"
+        ds.ContrastBolusAgent, ds.PixelSpacing = "GADOVIST", [0.9 * mm for mm in first.PixelSpacing]
+
+    change(folder / "S01", dynamic)
+    repeat(folder, [lambda ds, _, t=t: setattr(ds, "AcquisitionNumber", t) for t in (2, 3)])
+    assert folders_of(open_study(folder).series[T1C]) == {"S02"}
+
+
 @pytest.fixture
 def doubled(make_study):
     """Each T1c image once more under another UID, in files of no order, with equal numbers."""
