@@ -19,6 +19,7 @@ from qtpy.QtWidgets import QComboBox
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import PATIENCE_MS, canvas, control, names, reads, visible, wait
 from tests.phantoms.analysis import make_analysis
+from tests.phantoms.files import write_dicom
 from tests.reviewed_head import FakeResult
 
 from lesionlens.analysis.findings.edits import outline_of
@@ -430,6 +431,24 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
     assert [one.tracking_uid for one in found] == [
         one.tracking_uid for one in analysis.findings.candidates
     ]
+
+
+def test_a_result_whose_study_was_replaced_by_another_does_not_offer_that_one(
+    panel, analysis, qtbot, tmp_path: Path, monkeypatch
+):
+    """It was called one of several, and opened in place of the result without a word."""
+    monkeypatch.setattr(
+        "lesionlens.analysis.followup.study_locations.location_file",
+        lambda: tmp_path / "studies.json",
+    )
+    save(analysis, tmp_path / "out")
+    write_dicom(make_patient(spacing_mm=12.0), tmp_path / "there", sequences=(MrSequence.T1C,))
+    study_locations.remember(analysis.run.inputs, tmp_path / "there", "1.2.3")
+    panel.open_dropped([tmp_path / "out"])
+    wait(qtbot, panel)
+    state = panel.session.state
+    assert (state.study, state.query) == (None, None)
+    assert "no study '1.2.3' among one study" in state.problem.found
 
 
 @pytest.mark.parametrize("names", [["segmentation", "probability_wt"], ["segmentation"]])

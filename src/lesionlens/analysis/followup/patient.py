@@ -17,7 +17,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Patient, PatientField, settle
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.bids import entities
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom
 
 _TAGS = (*PatientField, "StudyDate", "StudyTime", "AcquisitionDate", "StudyInstanceUID")
 
@@ -75,10 +75,14 @@ class Prior:
 
 
 def examination_of(study: Study) -> Examination:
-    """Return patient and date of a study: from its DICOM header, else from BIDS names."""
+    """Return patient and date of a study: from its DICOM header, else from BIDS names.
+
+    The patient is the one at opening, also if the file is gone or was replaced since.
+    """
     files = [file for series in study.series.values() for file in series.files]
     if study.kind is StudyKind.DICOM and files:
-        return _of_header(files[0].path)
+        stated = _of_header(files[0].path, files[0].sop_instance_uid)
+        return replace(stated, patient=study.patient) if study.patient.known else stated
     for name in (study.root.name, *(part for f in files for part in f.path.parts[-4:])):
         subject, session = entities(f"{name}_")
         if subject:
@@ -150,10 +154,14 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
     return notice
 
 
-def _of_header(path: Path) -> Examination:
+def _of_header(path: Path, uid: str | None = None) -> Examination:
+    """Read patient and date; empty if unreadable, or not of the image with a SOP Instance UID."""
+    tags = [*_TAGS, "SOPInstanceUID"]
     try:
         with warnings.catch_warnings(action="ignore"):
-            header: Any = read_dicom(path, stop_before_pixels=True, specific_tags=[*_TAGS])
+            header: Any = read_dicom(path, stop_before_pixels=True, specific_tags=tags)
+            if not is_of(uid, header):
+                return Examination()
             values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
     except (OSError, *DAMAGED):
         return Examination()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, SequenceKey
 from lesionlens.base.records.arrays import frozen
-from lesionlens.base.records.patient import Patient
+from lesionlens.base.records.patient import Patient, PatientField
 
 
 class StudyKind(StrEnum):
@@ -57,6 +57,12 @@ class SourceFile:
     sop_instance_uid: str | None = None
     sop_class_uid: str | None = None
     """DICOM only."""
+    patient: Patient | None = None
+    """DICOM only: the patient in the header when the study was opened."""
+
+    def other_patient(self, value: Callable[[str], Any]) -> tuple[PatientField, ...]:
+        """Return in which attributes the header, as read now, contradicts the patient."""
+        return () if self.patient is None else self.patient.compared(Patient.of(value)).conflicts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

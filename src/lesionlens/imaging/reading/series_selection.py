@@ -135,7 +135,9 @@ def several_studies(
         next_step="Name one with --study UID, or choose its own folder"
         if is_dicom
         else "Name one with --study, open its own folder, or use `lesionlens batch` for all",
-        in_window="Choose one in the list, or open its own folder",
+        in_window="Choose one in the list, or open its own folder"
+        if requested_uid is None
+        else "Open the folder where it is now",
     )
 
 

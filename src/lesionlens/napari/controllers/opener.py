@@ -103,7 +103,7 @@ class Opener:
         if count:
             self.session.restore_suspended()
             self.session.failed(_results_problem(request.paths[0].name, count))
-        elif isinstance(error, SeveralStudiesError):
+        elif isinstance(error, SeveralStudiesError) and request.study_uid is None:
             self.session.ask(Query(request, studies=error.studies))
         elif isinstance(error, NothingRecognisedError):
             problem = Problem(

@@ -253,7 +253,10 @@ def _heading(
 
 
 def _dicom_header(study: Study) -> Mapping[str, object]:
-    """Return the header of one of the study's files; empty if it is missing or was replaced."""
+    """Return the header of one of the study's files.
+
+    Empty if the file is missing, was replaced, or names another patient by now.
+    """
     if study.kind is not StudyKind.DICOM:
         return {}
     file = next(iter(study.series.values())).files[0]
@@ -264,8 +267,9 @@ def _dicom_header(study: Study) -> Mapping[str, object]:
             header = read_dicom(
                 file.path, stop_before_pixels=True, force=True, specific_tags=keywords
             )
-            is_same_object = is_of(file.sop_instance_uid, header)
-            return {key: header.get(key) for key in keywords} if is_same_object else {}
+            if not is_of(file.sop_instance_uid, header) or file.other_patient(header.get):
+                return {}
+            return {key: header.get(key) for key in keywords}
     except (OSError, *DAMAGED):
         return {}  # a header that pydicom cannot read completely
 

@@ -57,6 +57,11 @@ _MIXED_SPACES_NOTICE = (
     "By their headers either the mask or the reference is in a standard space (Talairach, MNI or "
     "another template), and the other is not. Do the outlines lie on the lesions?"
 )
+_RESAMPLED_NOTICE = "The mask is on another grid than the reference: it was resampled"
+_NO_GRID_NOTICE = (
+    "The mask is on the grid of no series of this study: it was resampled by its position. Is it a "
+    "mask of this study?"
+)
 _OTHER_STUDY_NOTICE = (
     "The mask is in the folder of a result of other images. Is it a mask of this study?"
 )
@@ -159,7 +164,7 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     if off_grid:
         codes = header.codes, study.series[prepared.reference].nifti_codes
         notices += _standard_space_notice(*codes)
-        notices.append("The mask is on another grid than the reference: it was resampled")
+        notices.append(_resampling_notice(header.grid, study))
     if components.count:
         notices.append(
             "A mask contains no score, attention, uncertainty or contributions of sequences"
@@ -202,6 +207,13 @@ def _standard_space_notice(*codes: tuple[int, int]) -> tuple[str, ...]:
     """Return a notice if only some files lie in a standard space, by their sform or else qform."""
     standard = {(sform or qform) in _STANDARD_SPACE_CODES for sform, qform in codes}
     return (_MIXED_SPACES_NOTICE,) * (len(standard) > 1)
+
+
+def _resampling_notice(grid: Grid, study: Study) -> str:
+    """Return the notice about a mask on another grid, a question if no series has these voxels."""
+    all_series = (*study.series.values(), *study.set_aside)
+    has_series = any(grid.storage_order(s.grid, tolerance_mm=1e-2) for s in all_series)
+    return _RESAMPLED_NOTICE if has_series else _NO_GRID_NOTICE
 
 
 def _identity_notices(

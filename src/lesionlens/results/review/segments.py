@@ -1,7 +1,7 @@
 """Read DICOM Segmentations of any program as masks on the study's grid.
 
 No order of axes is assumed: every pixel is located by its position. Pixels that coincide with
-voxels of the grid are copied; otherwise the segment is resampled.
+voxels of the grid in position and size are copied; otherwise the segment is resampled.
 """
 
 from __future__ import annotations
@@ -207,6 +207,16 @@ def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> N
     return grid.to_voxel(geometry.points_lps_from_ras(lps))
 
 
+def _voxel_steps(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> float:
+    """Return the largest step from pixel to pixel, or slice to slice, in voxels of the grid."""
+    plane = frames[0].plane
+    normal = _normal(plane)
+    slice_mm = _slice_step(np.array([frame.plane[:, 2] @ normal for frame in frames]), spacing_mm)
+    steps_lps = np.stack([*plane[:, :2].T, normal * (slice_mm or 0.0)])
+    steps = grid.to_voxel(geometry.points_lps_from_ras(steps_lps)) - grid.to_voxel((0, 0, 0))
+    return float(np.abs(steps).max())
+
+
 def _segment(
     item: Dataset, frames: list[Frame], spacing_mm: float | None, grid: Grid
 ) -> ReadSegment:
@@ -214,6 +224,7 @@ def _segment(
     nearest = np.rint(voxels).astype(np.intp)
     in_grid = grid.contains(nearest)
     fits = bool(in_grid.all()) and float(np.abs(voxels - nearest).max()) <= MAX_OFFSET_VOX
+    fits = fits and _voxel_steps(frames, spacing_mm, grid) < 1 + _GAP_TOLERANCE
     if fits:
         mask = np.zeros(grid.shape, bool)
         mask[tuple(nearest.T)] = True

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.results.review.segments import plane_of, voxels_of
@@ -63,11 +64,12 @@ def _map_on_grid(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
     frames = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns) * slope
     if not np.isfinite(frames).all():
         raise ValueError("values that are not numbers")
-    volume = np.zeros(grid.shape, np.float32)
+    volume, filled = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, bool)
     for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
         voxels = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
         nearest = np.rint(voxels).astype(np.intp)
         if not grid.contains(nearest).all() or np.abs(voxels - nearest).max() > 0.05:
             return None
-        volume[tuple(nearest.T)] = frame.ravel()
-    return volume
+        volume[tuple(nearest.T)], filled[tuple(nearest.T)] = frame.ravel(), True
+    box = bounding_box(filled)  # with gaps if the map's voxels are larger than the grid's
+    return volume if box is None or filled[box].all() else None

@@ -10,6 +10,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.files import write_dicom
+from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup import compare as steps
@@ -774,6 +776,26 @@ def test_a_later_examination_of_the_day_is_no_prior(tmp_path):
         latest_result_before(tmp_path, later)  # when the one was made whose hour alone is known?
     shutil.rmtree(tmp_path / "late")
     assert latest_result_before(tmp_path, later).name == "evening"
+
+
+@pytest.mark.parametrize("replaced", [True, False], ids=["replaced", "gone"])
+def test_the_patient_of_an_open_study_is_known_though_its_files_are_not_there_any_more(
+    tmp_path, replaced
+):
+    """Another patient's examination was compared, as nothing contradicted."""
+    head = make_patient(spacing_mm=12.0)
+    for name, number, date in (("now", "P1", "20250601"), ("other", "P2", "20250101")):
+        identity = PatientIdentity(patient_id=number, date=date)
+        write_dicom(head, tmp_path / name, sequences=(MrSequence.T1C,), identity=identity)
+    study = open_study(tmp_path / "now")
+    assert examination_of(study).date == "2025-06-01"
+    shutil.rmtree(tmp_path / "now")
+    if replaced:
+        (tmp_path / "other").rename(tmp_path / "now")
+    now = examination_of(study)
+    assert (now.patient.id, now.date) == ("P1", "")
+    with pytest.raises(PatientConflictError, match="patient ID differs"):
+        check_same_patient(now, Examination(Patient("P2"), "2025-01-01"))
 
 
 def saved_sr(folder, **values):

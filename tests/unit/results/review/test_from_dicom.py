@@ -623,6 +623,19 @@ def test_a_map_on_other_voxels_is_named_as_not_shown(analysed, tmp_path):
     assert said in again.run.notices
 
 
+def test_a_map_of_every_other_slice_is_named_as_not_shown(analysed, tmp_path):
+    """Its voxels lie on the reference's; between them it would be 0."""
+    analysis = analysed()
+    folder = _sent(analysis, tmp_path)
+    ds = pydicom.dcmread(folder / "attention_tc.dcm")
+    ds.FloatPixelData = np.ascontiguousarray(ds.pixel_array[::2]).tobytes()
+    ds.PerFrameFunctionalGroupsSequence = ds.PerFrameFunctionalGroupsSequence[::2]
+    ds.NumberOfFrames = len(ds.PerFrameFunctionalGroupsSequence)
+    ds.save_as(folder / "attention_tc.dcm")
+    again = reopen_folder(folder, analysis.study, analysis.prepared)
+    assert set(again.volumes.attention) == set(analysis.volumes.attention) - {Region.TC}
+
+
 def test_anatomy_beside_a_lesion_is_not_taken(analysed, tmp_path):
     """As TotalSegmentator writes organs."""
     analysis = analysed()
@@ -669,19 +682,24 @@ def test_a_segmentation_of_another_series_is_brought_onto_the_reference(patient,
     assert not any("outside" in text for text in again.run.notices)
 
 
-@pytest.mark.parametrize("slices", [(4,), (3, 5)])
-def test_a_segment_on_few_slices_of_another_series_keeps_its_volume(patient, tmp_path, slices):
+@pytest.mark.parametrize("slices", [(4,), (3, 5), (3, 4, 5)])
+@pytest.mark.parametrize("pixel_mm", [2.0, 4.0])
+def test_a_segment_on_few_slices_of_another_series_keeps_its_volume(
+    patient, tmp_path, slices, pixel_mm
+):
+    """Also if the centres of its larger voxels are centres of the reference's (4 mm)."""
     study = write_study(
         patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=AXIAL
     )
     analysis = make_analysis(patient, study)
-    thick, flair = Acquisition("LPS", (2.0, 2.0, 12.0)), (MrSequence.FLAIR,)
+    thick, flair = Acquisition("LPS", (pixel_mm, pixel_mm, 12.0)), (MrSequence.FLAIR,)
     other = write_study(
         patient, tmp_path / "thick", kind=StudyKind.DICOM, sequences=flair, how=thick
     )
     coarse = make_analysis(patient, other)
     mask = np.zeros(coarse.volumes.labels.data.shape, bool)
-    mask[30:45, 30:45, list(slices)] = True
+    low, high = (round(mm / pixel_mm) for mm in (60, 96))
+    mask[low:high, low:high, list(slices)] = True
     _other(
         coarse, [_segment(1, "Tumor", codes.SCT.Neoplasm)], [mask],
         tmp_path / "study" / "other.dcm", sequence=MrSequence.FLAIR,
@@ -689,6 +707,20 @@ def test_a_segment_on_few_slices_of_another_series_keeps_its_volume(patient, tmp
     again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
     found_ml = (again.findings.components > 0).sum() * again.prepared.native.voxel_ml
     assert found_ml == pytest.approx(mask.sum() * coarse.volumes.labels.grid.voxel_ml, rel=0.15)
+
+
+def test_a_segment_of_larger_pixels_keeps_its_volume(analysed, tmp_path):
+    analysis, path = analysed(), tmp_path / "study" / "other.dcm"
+    marked = np.zeros(analysis.volumes.labels.data.shape, bool)
+    marked[5:9, 6:10, 20:26] = True
+    _other(analysis, [_segment(1, "Tumor", codes.SCT.Neoplasm)], [marked], path)
+    larger = pydicom.dcmread(path)
+    shared = larger.SharedFunctionalGroupsSequence[0]
+    shared.PixelMeasuresSequence[0].PixelSpacing = [12.0, 12.0]
+    larger.save_as(path)
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    found = np.count_nonzero(again.findings.components)
+    assert found == pytest.approx(9 * np.count_nonzero(marked), rel=0.15)
 
 
 def test_what_of_a_segmentation_lies_outside_the_reference_is_said(patient, tmp_path):

@@ -130,6 +130,29 @@ def test_a_mask_of_any_orientation_and_grid_lies_at_the_same_millimetres(
     assert any("resampled" in words for words in found.run.notices)
 
 
+@pytest.mark.parametrize(
+    ("how", "asked"),
+    [
+        (Acquisition("RAS"), False),
+        (Acquisition("LPI"), False),
+        (Acquisition("LPS", (2.0, 4.0, 6.0)), False),
+        (Acquisition("LPS", (3.0, 3.0, 3.0)), True),
+    ],
+    ids=["reference", "reference, stored otherwise", "FLAIR", "neither"],
+)
+def test_a_mask_on_the_voxels_of_no_series_is_asked_about(patient, tmp_path, how, asked):
+    """Another patient's, in place by its millimetres, was opened without a doubt."""
+    thick = Acquisition("LPS", (2.0, 4.0, 6.0))
+    reference = write_study(patient, tmp_path / "study", sequences=(MrSequence.T1C,))
+    other = write_study(patient, tmp_path / "study", sequences=(MrSequence.FLAIR,), how=thick)
+    study = replace(reference, series={**reference.series, **other.series})
+    drawn = acquire(patient.labels, how)
+    place = mask(tmp_path / "m.nii.gz", (drawn.data > 0).astype(np.uint8), drawn.grid.affine)
+    found = reopen_folder(place, study, make_analysis(patient, study).prepared)
+    said = "of no series of this study"
+    assert any(said in text for text in found.run.notices) is asked
+
+
 def test_one_number_is_lesions_as_a_whole_and_tells_nothing_of_enhancement(
     analysed, patient, tmp_path
 ):

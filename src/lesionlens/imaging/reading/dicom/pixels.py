@@ -51,7 +51,7 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
         by_file.setdefault(item.path, []).append(index)
     for path, indices in by_file.items():
         slices = [(index, stack.slices[index]) for index in indices]
-        _fill(volume, decode(path, slices[0][1].uid), slices)
+        _fill(volume, decode(path, slices[0][1]), slices)
     if not stack.even:
         volume = _evenly_spaced(volume, stack.depth_mm, planes)
     return volume.transpose(2, 1, 0)
@@ -66,26 +66,26 @@ def _fill(
         volume[index] = _rescaled(plane, item, (volume.shape[1], volume.shape[2]))
 
 
-def decode(path: Path, uid: str) -> NDArray[Any]:
+def decode(path: Path, opened: DicomSlice) -> NDArray[Any]:
     """Return the stored pixel values of a file: (rows, columns) or (frames, rows, columns).
 
     Padding that the header declares is replaced by zero, or by the value nearest to it.
 
     Parameters
     ----------
-    uid : str
-        SOP Instance UID of the image whose header was read.
+    opened : DicomSlice
+        The image, or a frame of it, as it was when the study was opened.
 
     Raises
     ------
     ReadError
-        The file holds another image by now, or the system refuses it, as when it is gone; pixels
-        are missing, contradict the header in length or encoding, or have a transfer syntax without
-        a decoder.
+        The file holds another image by now, or this one at another position or turned, or the
+        system refuses it, as when it is gone; pixels are missing, contradict the header in length
+        or encoding, or have a transfer syntax without a decoder.
     """
     try:
         data = read_dicom(path, force=True)
-        if not is_of(uid, data):
+        if not is_of(opened.uid, data) or _is_moved(opened, data):
             raise replaced(path.name)
         contradiction = _size_problem(data) or _contradiction(data)
         if contradiction:
@@ -100,6 +100,12 @@ def decode(path: Path, uid: str) -> NDArray[Any]:
             raise unreadable(error, path.name) from error
         text = " ".join(str(error).split())
         raise _undecodable(path, text[:160] or type(error).__name__) from error
+
+
+def _is_moved(opened: DicomSlice, data: pydicom.Dataset) -> bool:
+    """Whether the header places the image elsewhere by now; of several frames, one is not known."""
+    keywords = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    return any(str(opened.header.get(name)) != str(data.get(name)) for name in keywords)
 
 
 def _without_padding(pixels: NDArray[Any], data: pydicom.Dataset) -> NDArray[Any]:

@@ -294,7 +294,13 @@ def _series(stack: Stack, root: Path, guess: Guess) -> Series:
         confidence=guess.confidence,
         grid=stack.grid,
         files=tuple(
-            SourceFile(i.path, reader.relative_name(i.path, root), i.uid, i.text("SOPClassUID"))
+            SourceFile(
+                i.path,
+                reader.relative_name(i.path, root),
+                i.uid,
+                i.text("SOPClassUID"),
+                i.patient,
+            )
             for i in nearest
         ),
         load=partial(load_stack, stack),

@@ -18,7 +18,7 @@ from lesionlens.imaging.reading import bids, sequences, unlabelled_series
 from lesionlens.imaging.reading.nifti import folder, names
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.nifti.header import read_header
-from lesionlens.imaging.reading.nifti.voxels import read_voxels
+from lesionlens.imaging.reading.nifti.voxels import read_opened, state_of
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.series_selection import choose, nothing_recognised
 
@@ -288,6 +288,7 @@ def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
 
 
 def _make_series(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) -> Series:
+    opened = state_of(path)
     header = read_header(path)
     notices.extend(header.notices)
     return Series(
@@ -296,7 +297,7 @@ def _make_series(path: Path, root: Path, guess: sequences.Guess, notices: list[s
         confidence=guess.confidence,
         grid=header.grid,
         files=(SourceFile(path, relative_name(path, root)),),
-        load=partial(read_voxels, path, header.grid.shape),
+        load=partial(read_opened, path, header.grid.shape, opened),
         description=encodable(path.name),
         witness=guess.witness,
         nifti_codes=header.codes,

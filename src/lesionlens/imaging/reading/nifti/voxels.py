@@ -11,11 +11,49 @@ import numpy as np
 from nibabel.openers import Opener
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, replaced, unreadable
 from lesionlens.imaging.reading.nifti.header import BROKEN, first_line, open_image
 
 _TRAILING = 2**20
 """Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
+
+
+FileState = tuple[int, int]
+"""Size in bytes and time of change in ns of a file."""
+
+
+def state_of(path: Path) -> FileState:
+    """Return the state of a file, by which a replacement is noticed.
+
+    Raises
+    ------
+    ReadError
+        The system refuses it, as when it is gone.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(error, path.name) from error
+    return status.st_size, status.st_mtime_ns
+
+
+def read_opened(path: Path, shape: Sequence[int], opened: FileState) -> NDArray[np.float32]:
+    """Read the voxels of a file whose header was read when its study was opened.
+
+    Parameters
+    ----------
+    opened : FileState
+        State of the file before its header was read.
+
+    Raises
+    ------
+    ReadError
+        The file was replaced since: another image would be placed, and its sides named, by the old
+        header. Otherwise as `read_stored`.
+    """
+    if state_of(path) != opened:
+        raise replaced(path.name)
+    return read_voxels(path, shape)
 
 
 def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:

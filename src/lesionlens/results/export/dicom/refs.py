@@ -21,6 +21,7 @@ from pydicom.tag import Tag
 from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError, ReadError
 from lesionlens.base.grid import Grid
+from lesionlens.base.records.patient import in_words
 from lesionlens.base.records.study import Series, SourceFile
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.results.export.dicom import values
@@ -180,12 +181,25 @@ def _header(file: SourceFile, *, whole: bool = False) -> Dataset:
     return header
 
 
+def _check_patient(file: SourceFile, header: Dataset) -> None:
+    """Refuse a file that names another patient than when the study was opened, as was shown."""
+    fields = file.other_patient(header.get)
+    if fields:
+        raise ReadError(
+            found=f"another patient in {file.name} than when the study was opened, by "
+            f"{in_words(fields)}",
+            expected="the patient whose study was opened",
+            next_step="Close the study and open it again",
+        )
+
+
 def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, ...]]:
     """Return headers with valid attributes, and notices about corrections.
 
     Patient, study and scanner attributes are those of the first image.
     """
     first = _header(files[0], whole=True)
+    _check_patient(files[0], first)
     copied = copied_attributes(first)
     shared_elements = {element.tag: element for element in copied.dataset}
     headers = []

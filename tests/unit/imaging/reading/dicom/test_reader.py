@@ -163,6 +163,25 @@ def test_a_file_that_holds_another_image_by_now_is_refused(one):
         study.series[T1C].load()
 
 
+@pytest.mark.parametrize("only", [{0}, {7}, None])
+def test_a_file_whose_image_was_moved_or_turned_by_now_is_refused(one, only):
+    """Mirrored in place, with the UIDs that it had: the old header named the wrong sides."""
+
+    def mirror(ds):
+        ds.PixelData = np.ascontiguousarray(ds.pixel_array[:, ::-1]).tobytes()
+        row, column = np.split(np.array(ds.ImageOrientationPatient, float), 2)
+        ends = np.array(ds.ImagePositionPatient, float) + row * ds.PixelSpacing[1] * (
+            ds.Columns - 1
+        )
+        ds.ImagePositionPatient = [*map(str, ends)]
+        ds.ImageOrientationPatient = [*map(str, -row), *map(str, column)]
+
+    study = open_study(one)
+    rewrite(one, mirror, **({} if only is None else {"only": only}))
+    with pytest.raises(ReadError, match="another image in"):
+        study.series[T1C].load()
+
+
 def test_a_file_met_twice_counts_once(one):
     count = open_study(one).series[T1C].grid.shape[2]
     shutil.copytree(one / "S01", one / "copy")

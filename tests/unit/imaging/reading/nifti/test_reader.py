@@ -236,6 +236,23 @@ def patched(path, offset, layout, *values):
     path.write_bytes(gzip.compress(bytes(raw)))
 
 
+def test_a_file_that_was_replaced_since_is_refused(save, tmp_path, voxels):
+    """The same head stored in another order had its lesion on the other side."""
+    save("t2.nii.gz")
+    series = open_study(tmp_path).series[MrSequence.T2]
+    save("t2.nii.gz", voxels[::-1].copy(), AFFINE @ np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(ReadError, match="another image in"):
+        series.load()
+
+
+def test_a_file_that_is_gone_is_called_so(save, tmp_path):
+    path = save("t2.nii.gz")
+    series = open_study(tmp_path).series[MrSequence.T2]
+    path.unlink()
+    with pytest.raises(ReadError, match="no file or folder"):
+        series.load()
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

@@ -45,6 +45,7 @@ from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.imaging.reading.dicom.documents import newest_document, record_sent
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom import frame_encoding, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -807,6 +808,20 @@ def test_another_image_under_the_same_name_is_refused(make, tmp_path):
     shutil.copy(files[4].path, files[3].path)
     with pytest.raises(ReadError, match="another image"):
         DicomExporter().write(analysis, tmp_path)
+
+
+def test_a_patient_who_was_renamed_since_the_study_was_opened_is_not_exported(make, tmp_path):
+    """The window showed one patient, and the report and the objects named another."""
+    analysis = make(dicom=True)
+    analysis = replace(analysis, study=open_study(analysis.study.root))
+    for path in {file.path for s in analysis.study.series.values() for file in s.files}:
+        header = pydicom.dcmread(path)
+        header.PatientName, header.PatientID = "Other^Person", "OTHER-9"
+        header.save_as(path)
+    _, warnings = save(analysis, tmp_path / "out")
+    assert "OTHER-9" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not (tmp_path / "out" / "dicom").exists()
+    assert any("another patient" in text and "patient ID and name" in text for text in warnings)
 
 
 def test_a_result_beside_its_source_is_refused(make):
