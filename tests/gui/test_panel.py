@@ -421,7 +421,7 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
         lambda: tmp_path / "studies.json",
     )
     save(analysis, tmp_path / "out")
-    study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+    study_locations.remember(analysis.run.inputs, analysis.study)
     panel.open_dropped([tmp_path / "out"])
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert panel.session.state.problem is None
@@ -461,7 +461,7 @@ def test_dropped_files_of_a_result_open_the_result(
         lambda: tmp_path / "studies.json",
     )
     save(analysis, tmp_path / "out")
-    study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+    study_locations.remember(analysis.run.inputs, analysis.study)
     panel.open_dropped([tmp_path / "out" / f"{name}.nii.gz" for name in names])
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert (panel.session.state.problem, panel.session.state.query) == (None, None)

@@ -113,4 +113,4 @@ def remember(analysis: Analysis) -> None:
     """Remember the path of the study, so that a later examination finds its images."""
     from lesionlens.analysis.followup import study_locations
 
-    study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+    study_locations.remember(analysis.run.inputs, analysis.study)

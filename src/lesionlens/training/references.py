@@ -256,7 +256,8 @@ def reviewed_case(
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
-    header_patient = examination_of_result(folder).patient.number
+    # without the issuer, which some headers omit: one patient would be two, on either side
+    header_patient = examination_of_result(folder).patient.id
     name = patient or header_patient or listed_patient or patient_of(folder.name)
     return RealCase(
         folder.name, name, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity

@@ -16,6 +16,7 @@ from typing import Any
 from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.folder_lock import folder_lock
+from lesionlens.base.records.study import Study
 
 _MAX_LOCATIONS = 2000  # the oldest are removed
 
@@ -31,7 +32,7 @@ def key_of(inputs: Sequence[tuple[str, str]]) -> str:
     return hashlib.blake2b(digests.encode(), digest_size=20).hexdigest()
 
 
-def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | None) -> None:
+def remember(inputs: Sequence[tuple[str, str]], study: Study) -> None:
     """Store the location of a study; a failure to write is logged only.
 
     Under a lock: workers of a batch, or tasks of a cluster, that end together keep each other's.
@@ -39,13 +40,16 @@ def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | Non
     with folder_lock(location_file().parent):
         locations = _load_locations()
         locations.pop(key_of(inputs), None)
-        locations[key_of(inputs)] = [str(root.absolute()), study_uid]
+        locations[key_of(inputs)] = [str(study.root.absolute()), study.selection]
         recent = dict(list(locations.items())[-_MAX_LOCATIONS:])
         user_files.store(location_file(), recent, "the locations of studies")
 
 
 def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
-    """Return the location and UID of a result's study; None if unknown or missing."""
+    """Return the location of a result's study, and its `Study.selection` there.
+
+    None if the location is unknown or missing.
+    """
     location = _load_locations().get(key_of(inputs))
     if not isinstance(location, list) or len(location) != 2 or not Path(str(location[0])).exists():
         return None

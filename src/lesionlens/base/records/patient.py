@@ -105,11 +105,6 @@ class Patient:
         """Whether there is any attribute that distinguishes patients."""
         return bool(self.id or any(map(_letters, self.name.split("="))))
 
-    @property
-    def number(self) -> str:
-        """The patient ID with its issuer, as in "P1^HOSPITAL"; empty without an ID."""
-        return "^".join(filter(None, (self.id, self.issuer))) if self.id else ""
-
     def compared(self, other: Patient) -> PatientComparison:
         """Compare with another patient, attribute by attribute.
 

@@ -117,6 +117,13 @@ class Study:
     """Patient attributes from the files; compared, never written to results."""
     notices: tuple[str, ...] = ()
     """Notices about how it was read, for the reader."""
+    selected: str | None = None
+    """Name of a NIfTI study that was selected of several in `root`, such as sub-01/ses-2."""
+
+    @property
+    def selection(self) -> str | None:
+        """What `open_study` takes as `study_uid` to open this study of several in `root`."""
+        return self.uid or self.selected
 
     def __getitem__(self, sequence: MrSequence | SequenceKey) -> Series:
         """Return the series of a sequence; KeyError if the study has none."""

@@ -300,7 +300,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
         def on_result(export_warnings: tuple[str, ...]) -> str:
             self.exported = folder
-            study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+            study_locations.remember(analysis.run.inputs, analysis.study)
             sentences = (f"{warning}." for warning in export_warnings)
             hint = self._missing_decisions(analysis)
             return " ".join(filter(None, (f"Saved in {folder.name}.", hint, *sentences)))

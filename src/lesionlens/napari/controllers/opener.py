@@ -138,7 +138,7 @@ class Opener:
             return self.open(replace(state.query.request, named=named))
         if state.study is None:
             return False
-        request = state.request or Request((state.study.root,), study_uid=state.study.uid)
+        request = state.request or Request((state.study.root,), study_uid=state.study.selection)
         return self.open(replace(request, named=named, result=None))
 
 

@@ -65,7 +65,7 @@ def reopen(
         if session.state.study is not study:
             return
         if value is None:
-            request = session.state.request or Request((study.root,), study_uid=study.uid)
+            request = session.state.request or Request((study.root,), study_uid=study.selection)
             with_result = replace(request, named={}, result=path)
             when_idle(lambda: opener.open(with_result, retry))
             return
@@ -89,7 +89,7 @@ def study_of_other(study: Study | None, path: Path) -> str | None:
     location = study_locations.recall(inputs)
     if location is None or (location[0].resolve(), location[1]) == (
         study.root.resolve(),
-        study.uid,
+        study.selection,
     ):
         return None
     return None if _contains_any(study, {sha256 for _, sha256 in inputs}) else location[0].name

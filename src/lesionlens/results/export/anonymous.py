@@ -87,7 +87,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     return Anonymous(
         replace(
             renamed,
-            study=replace(nameless_study, uid=new_uid(study.uid)),
+            study=replace(nameless_study, uid=new_uid(study.uid), selected=None),
             prepared=replace(
                 prepared,
                 notices=tuple(map(clean, prepared.notices)),

@@ -195,7 +195,7 @@ def find_prior(
         current_examination, prior_examination, same_patient=same_patient
     )
     if result is not None:
-        with _about_prior(_NAME_PRIOR_STUDY):
+        with _about_prior(_NAME_PRIOR_STUDY, *([PriorImagesError] if study is None else [])):
             paired(read_result(result, maps=False), opened)
     return LocatedPrior(prior_examination, opened, result, confirmed)
 
@@ -240,12 +240,14 @@ _NAME_PRIOR_STUDY = (
 
 
 @contextmanager
-def _about_prior(next_step: str) -> Iterator[None]:
+def _about_prior(
+    next_step: str, error_type: type[UnusableInputError] = UnusableInputError
+) -> Iterator[None]:
     """Rewrite errors about images so that they name the option of the prior."""
     try:
         yield
     except (SeveralStudiesError, OtherStudyError, NothingRecognisedError) as error:
-        raise UnusableInputError(
+        raise error_type(
             found=f"as the prior examination, {error.found}",
             expected="the images of the prior examination alone",
             next_step=next_step,
@@ -254,7 +256,7 @@ def _about_prior(next_step: str) -> Iterator[None]:
 
 
 class PriorImagesError(UnusableInputError):
-    """The images of a prior result were moved; the user must provide their location."""
+    """The images of a prior result are no longer there; the user must provide their location."""
 
 
 def _possible_results(folder: Path) -> Iterator[Path]:
@@ -297,7 +299,7 @@ def _study_of(result: Path, moved_to: Path | None, *, same_patient: bool) -> Stu
             next_step="Name their folder: --prior-study STUDY",
             in_window="Compare again, and choose the folder of that examination's images",
         )
-    with _about_prior(_NAME_PRIOR_STUDY):
+    with _about_prior(_NAME_PRIOR_STUDY, PriorImagesError):
         return open_study(
             recalled[0], study_uid=recalled[1], recall=True, same_patient=same_patient
         )

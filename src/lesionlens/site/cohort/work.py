@@ -176,7 +176,7 @@ def _store(job: StudyJob, analysis: Analysis, choice: CohortChoice) -> StudyOutc
 
     run_info, study = analysis.run, analysis.study
     analysis = replace(analysis, options=choice.files)
-    study_locations.remember(run_info.inputs, study.root, study.uid)
+    study_locations.remember(run_info.inputs, study)
     if job.dataset is None:
         from lesionlens.results.export.exporter import save  # noqa: PLC0415
 

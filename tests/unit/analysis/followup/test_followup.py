@@ -658,7 +658,7 @@ def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path
     save(before, out)
     with pytest.raises(UnusableInputError, match="prior-study"):
         find_prior(out, now.study)
-    study_locations.remember(before.run.inputs, before.study.root, None)
+    study_locations.remember(before.run.inputs, before.study)
     found = find_prior(out, now.study)
     assert found.study.root == before.study.root
     monkeypatch.setattr("lesionlens.results.review.reopen.prepare", lambda *_: before.prepared)
@@ -674,7 +674,7 @@ def test_no_examination_is_its_own_prior(before, now, tmp_path, monkeypatch):
     monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
     out = tmp_path / "results" / "now"
     save(now, out)
-    study_locations.remember(now.run.inputs, now.study.root, None)
+    study_locations.remember(now.run.inputs, now.study)
     for place in (out, now.study.root):
         with pytest.raises(UnusableInputError, match="this same examination"):
             find_prior(place, now.study, same_patient=True)

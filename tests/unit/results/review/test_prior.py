@@ -12,22 +12,24 @@ from pydicom.uid import generate_uid
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom, write_nifti
 
+from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.exporter import save
-from lesionlens.results.review.prior import find_prior
+from lesionlens.results.review.prior import PriorImagesError, find_prior
 
 ONE = (MrSequence.T1C,)
 NOW, BEFORE, OTHER = (make_patient(seed, spacing_mm=4.0) for seed in (1, 2, 3))
 
 
-def result_of(study: Path, head, out: Path) -> Path:
-    opened = open_study(study)
+def result_of(study: Path, head, out: Path, selected: str | None = None) -> Path:
+    opened = open_study(study, study_uid=selected)
     analysis, inputs = make_analysis(head, opened), inputs_of(opened)
     run = replace(analysis.run, inputs=inputs.files, series=inputs.series)
     save(replace(analysis, run=run), out)
+    study_locations.remember(run.inputs, opened)
     return out
 
 
@@ -75,3 +77,33 @@ def test_an_outline_in_place_of_a_prior_is_not_said_to_lack_a_sequence_of_this_s
     ) as refused:
         find_prior(mask, open_study(tmp_path / "now"))
     assert "--flair" not in str(refused.value)
+
+
+def test_a_prior_that_was_selected_of_several_nifti_studies_is_found_again(tmp_path):
+    """Its folder alone was stored, and all of its studies were named in place of the prior."""
+    dataset, sessions = tmp_path / "dataset", ("ses-20250101", "ses-20250601")
+    for head, session in zip((BEFORE, NOW), sessions, strict=True):
+        write_nifti(head, dataset / "sub-1" / session, sequences=ONE)
+    names = [f"sub-1/{session}" for session in sessions]
+    result = result_of(dataset, BEFORE, tmp_path / "result", names[0])
+    located = find_prior(result, open_study(dataset, study_uid=names[1]))
+    assert located.examination.date == "2025-01-01"
+    assert located.study[MrSequence.T1C].files[0].path.is_relative_to(dataset / names[0])
+
+
+def test_the_window_asks_for_the_images_of_a_prior_whose_folder_holds_others_by_now(tmp_path):
+    """It advised to choose their folder, and never asked for it."""
+    for name, head in (("now", NOW), ("before", BEFORE)):
+        write_nifti(head, tmp_path / name, sequences=ONE)
+    now, place = open_study(tmp_path / "now"), tmp_path / "before"
+    result = result_of(place, BEFORE, tmp_path / "result")
+    moved = place.rename(tmp_path / "moved")
+    write_nifti(OTHER, place, sequences=ONE)
+    with pytest.raises(PriorImagesError, match=r"T1c differs.*: --prior-study STUDY"):
+        find_prior(result, now)
+    write_nifti(OTHER, place / "deeper" / "a", sequences=ONE)
+    write_nifti(NOW, place / "deeper" / "b", sequences=ONE)
+    next(place.glob("*.nii.gz")).unlink()
+    with pytest.raises(PriorImagesError, match=r"2 studies .*: --prior-study STUDY"):
+        find_prior(result, now)
+    assert find_prior(result, now, moved).study.root == moved

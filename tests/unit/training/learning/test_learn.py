@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
 from tests.kept_reads import autosave_as_before
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.training.runs import small_recipe
@@ -268,6 +270,21 @@ def test_examinations_that_a_list_names_as_of_one_patient_are_one_patient(review
         assert [one.case.patient for one in found.reviews] == ["P1", "P1", "c"]
     (results / "patients.tsv").write_text("case\tpatient\na\tone\n")
     assert [one.case.patient for one in gather(results, None).reviews] == ["one", "P1", "c"]
+
+
+def test_a_patient_whose_issuer_one_header_omits_is_one_patient(reviews, tmp_path):
+    """One examination could be trained on and the other held out."""
+    results = shutil.copytree(reviews / "results", tmp_path / "results")
+    for name, number, issuer in (("a", "P1", "HOSPITAL"), ("b", "P1", ""), ("c", "P2", "")):
+        header = Dataset()
+        header.PatientID, header.IssuerOfPatientID = number, issuer
+        header.SOPClassUID, header.SOPInstanceUID = ComprehensiveSRStorage, "1.2.3"
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        (results / name / "dicom").mkdir()
+        header.save_as(results / name / "dicom" / "sr.dcm", enforce_file_format=True)
+    found = gather(results, reviews / "studies")
+    assert [one.case.patient for one in found.reviews] == ["P1", "P1", "P2"]
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ class NiftiReader:
                 *image_notices,
                 *notices,
             ),
+            selected=options.study_uid,
         )
         if not chosen:
             raise nothing_recognised(study)
