@@ -68,6 +68,18 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     assert [one.paths for one in asked] == [(other,)]
 
 
+def test_a_study_whose_folder_has_the_name_of_the_open_one_is_named_with_its_parent(
+    loaded, monkeypatch, tmp_path
+):
+    """Such as P1/study and P2/study: the question named the open study."""
+    other = tmp_path / "P2" / loaded.session.state.study.root.name
+    other.mkdir(parents=True)
+    monkeypatch.setattr(reopening, "is_result", lambda _: True)
+    monkeypatch.setattr(reopening, "read_run", lambda _: SimpleNamespace(inputs=()))
+    monkeypatch.setattr(reopening.study_locations, "recall", lambda _: (other, None))
+    assert reopening.study_of_other(loaded.session.state.study, tmp_path) == f"P2/{other.name}"
+
+
 def drawn_on(panel):
     """Draw on the outline of the first candidate; return its tracking UID."""
     panel.session.go_to_candidate(1)

@@ -78,6 +78,7 @@ def reopen(
 def study_of_other(study: Study | None, path: Path) -> str | None:
     """Return the name of a result's study if another one is open, else None.
 
+    With its parent's name if the open study's folder has the same name.
     None too if the path of the result's study is unknown, or if the open study is a copy of it.
     """
     if study is None or not is_result(path):
@@ -92,7 +93,10 @@ def study_of_other(study: Study | None, path: Path) -> str | None:
         study.selection,
     ):
         return None
-    return None if _contains_any(study, {sha256 for _, sha256 in inputs}) else location[0].name
+    if _contains_any(study, {sha256 for _, sha256 in inputs}):
+        return None
+    name, parent = location[0].name, location[0].parent.name
+    return f"{parent}/{name}" if name == study.root.name else name
 
 
 def _contains_any(study: Study, digests: Collection[str]) -> bool:
