@@ -291,6 +291,7 @@ INTERRUPTED = "Interrupted; nothing was changed."
 class Interrupt(KeyboardInterrupt):
     """Ctrl+C or SIGTERM, as the handlers of the command line raise it.
 
-    Python ends a process by SIGINT, whatever its exit status, once a plain KeyboardInterrupt left a
-    text that was executed, such as the generated methods of a dataclass.
+    It is a class of its own because of a plain KeyboardInterrupt that leaves code run by `exec`, as
+    the generated methods of a dataclass are: Python then ends the process by SIGINT instead of with
+    its exit status.
     """

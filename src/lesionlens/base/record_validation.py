@@ -1,4 +1,4 @@
-"""Check records of other packages against the types that their fields declare.
+"""Check records of third-party packages against the types that their fields declare.
 
 Python itself checks none: a version that is a number, or attention without a text for its method,
 would fail only where a file is written.

@@ -26,7 +26,7 @@ class _Turn:
 
 _turns_lock = threading.Lock()
 _turns: WeakValueDictionary[int, _Turn] = WeakValueDictionary()
-"""By the identity of the engine, which lives while a thread uses it."""
+"""Lock by the identity of an engine, which exists while a thread uses it."""
 
 
 def _reset_after_fork() -> None:

@@ -41,8 +41,9 @@ _TOP_FRACTION = 0.3
 """Share of a lesion's most certain voxels that determine its score."""
 _MIN_ML, _MAX_ML = 0.03, 6.0
 _INTERCEPT, _CERTAINTY, _SUSPICION = -2.83, 0.49, 0.238
-"""Of the logistic model of a lesion's score, on the mean logit of its most certain voxels and the
-highest whole-tumour logit of the other network there (`research/small_lesion_scores.py`)."""
+"""Coefficients of the logistic model of a lesion's score, on the mean logit of its most certain
+voxels and the highest whole-tumour logit of the other network there
+(`research/small_lesion_scores.py`)."""
 MIN_SUSPICION = -8.0  # logit
 _LARGE_ML = 10.0  # whole tumour of a lesion that the other network outlines by itself
 _CORE_LOGIT = -0.62  # logit of its usual core threshold
@@ -57,7 +58,7 @@ class SmallLesion:
     """One lesion found by the search."""
 
     box: Box
-    """Of the grid: the lesion and a margin."""
+    """Box of the grid around the lesion, with a margin."""
     mask: Mask
     """Voxels of `box` that it may fill."""
     certainty: float

@@ -19,7 +19,8 @@ from lesionlens.network.prompt.model import PromptInput, PromptNetwork, PromptOu
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 THREADS = 2
-"""Of a pass and of its input: fixed, so that results do not depend on the machine."""
+"""Number of threads of a pass and of its input: fixed, so that the machine does not change results.
+"""
 
 
 class CropResult(NamedTuple):

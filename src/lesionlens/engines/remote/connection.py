@@ -58,7 +58,7 @@ _REFUSALS_OF_A_PROXY = {
         "Raise its limit: progress is requested several times a second",
     ),
 }
-"""By status: what is wrong where a proxy answers in place of `lesionlens serve`, and what to do."""
+"""What a proxy does that answers instead of `lesionlens serve`, and what to do, by HTTP status."""
 _OTHER_HOST = b"Invalid host header"
 """Starlette's answer to a request for another host."""
 _LOST_RESOURCES = frozenset({"session", "study", "trace"})

@@ -40,7 +40,7 @@ class Lesion:
     centre_mm: Vec3 = (-28.0, 8.0, 26.0)
     """(3,) float: patient RAS+ mm: a negative first coordinate is the patient's left."""
     radius_mm: float = 18.0
-    """Of the whole lesion; the ring ends at 0.65 of it, the core at 0.4."""
+    """Radius of the whole lesion; the ring ends at 0.65 of it, the core at 0.4."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

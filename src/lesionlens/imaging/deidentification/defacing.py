@@ -73,8 +73,8 @@ class Faces:
     """Faces located in a folder."""
 
     by_frame: Mapping[tuple[str, Patient], Face]
-    """By study and Frame of Reference UID, or by study and series if an image has none; and by the
-    patient as the headers state it.
+    """Face by study and Frame of Reference UID, or by study and series if an image has none; and by
+    the patient as the headers state it.
     """
     stripped_series: frozenset[tuple[str, Patient]]
     """Series Instance UIDs of skull-stripped images, and their patients."""

@@ -20,28 +20,32 @@ MIN_BRAIN_ML = 150.0
 _WHOLE_ML = (700.0, 2000.0)
 """Volumes between which a mask may be a whole brain."""
 PARTIAL_FROM_MM = 3.0
+"""Voxel edge, mm, from which dark voxels are removed: they are mostly not brain."""
 PARTIAL_SHARE = 0.35
-"""Of the brain's median. Example: for 5 mm slices of a real case the mask is 1,505 ml without it,
-1,370 ml with it and 1,337 ml in the reference; Dice of that case's core is .42 and .59.
+"""Share of the brain's median below which a voxel is dark. Example: for 5 mm slices of a
+real case the mask is 1,505 ml without this rule, 1,370 ml with it and 1,337 ml in the reference;
+Dice of that case's core is .42 and .59.
 """
 RIM_SHARE = 0.12
-"""Of the brain's median, on the brightest sequence: a darker outermost layer of voxels is due to
-interpolation. Measured: .17 and more in scans as acquired, at most .05 after resampling.
+"""Share of the brain's median, on the brightest sequence, below which the outermost layer of voxels
+is due to interpolation. Measured: .17 and more in scans as acquired, at most .05 after resampling.
 """
 EDGE_SHARE = 0.5
-"""Of the brain's median, at the edge of a smoothed brain."""
+"""Share of the brain's median at which the edge of a smoothed brain lies."""
 
 EMPTY_FACE = 0.1
-"""Of a face of the image: less foreground there is no cut through a head. Measured: at most .098 in
-seventeen stripped brains that were cropped to their own box.
+"""Share of foreground in a face of the image below which no head is cut there. Measured: at most
+.098 in seventeen stripped brains that were cropped to their own box.
 """
 PART_SHARE = 0.1
-"""Of the largest part of a stripped brain: parts from here on belong to it. Lost slices cut it."""
+"""Share of a stripped brain's largest part from which another part belongs to the brain, which lost
+slices divide.
+"""
 UNEVEN = 0.12
-"""Of the median brightness: larger residuals indicate another material."""
+"""Share of the median intensity above which residuals indicate another material."""
 NOISE_SHARE = 0.25
-"""Of the noise of single voxels: smaller residuals of their means over 27 are noise alone, whatever
-the offset of the brightness. Measured: .19 and .20 in drawn bottles of water; 1.6 and more in
+"""Share of the noise of single voxels below which residuals of means over 27 are noise alone, at
+any offset of the intensities. Measured: .19 and .20 in synthetic bottles of water; 1.6 and more in
 seventeen scans of brains, .28 and more with a signal-to-noise ratio of 2.
 """
 
@@ -176,7 +180,7 @@ def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
 
 
 def is_noise(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
-    """Return whether all texture of an object is noise, whatever the offset of its brightness.
+    """Return whether all texture of an object is noise, at any offset of its intensities.
 
     Arguments as for `is_even`.
     """
@@ -187,9 +191,10 @@ def is_noise(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
 def _texture(
     values: NDArray[np.float32], mask: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], float, float]:
-    """Return an object's means over 27 voxels, the noise of single voxels, the median brightness.
+    """Return residuals of means over 27 voxels, the noise of single voxels, the median intensity.
 
-    Coil shading is removed, by fitting a quadratic in the three axes. Empty and 0 if it is small.
+    The residuals are those of a quadratic in the three axes, which removes coil shading. Empty and
+    0 if the object is small.
     """
     steps = tuple(slice(None, None, max(length // 48, 1)) for length in values.shape)
     means = ndimage.uniform_filter(values, 3)

@@ -39,9 +39,9 @@ class EditedLabels(NamedTuple):
     """Labels of the edited candidate, (I, J, K) uint8 on the working grid, 0 elsewhere."""
 
     initial: Labelled
-    """When the edit began."""
+    """Labels when the edit began."""
     current: Labelled
-    """As drawn now."""
+    """Labels as drawn now."""
 
     @property
     def are_changed(self) -> bool:

@@ -296,7 +296,7 @@ class _PlotScale:
     """Converts examinations and ml to x and y of the image; y runs downwards."""
 
     days: tuple[float, ...]
-    """Of each examination, since the first."""
+    """Days from the first examination to each."""
     max_ml: float
 
     def x(self, number: int) -> float:

@@ -109,7 +109,7 @@ class Page:
     @property
     def conclusion(self) -> str:
         """How many candidates were flagged, and added by readers."""
-        return self.texts.conclusion(block.row for block in self.candidate_sections)
+        return self.texts.conclusion(section.row for section in self.candidate_sections)
 
     @property
     def analysed(self) -> str:
@@ -132,7 +132,7 @@ class Page:
     @property
     def legend(self) -> str:
         """What sizes, scores and dashes in the table of candidates mean."""
-        rows = [block.row for block in self.candidate_sections]
+        rows = [section.row for section in self.candidate_sections]
         score = "score_calibrated" if self.run.calibrated else "score_plain"
         figures = [(*row.volume_ml.values(), row.score, row.rano_measurable) for row in rows]
         keys = {
@@ -186,8 +186,8 @@ def _collect(analysis: Analysis) -> Page:
     content, scene = findings_file(analysis), SliceScene(analysis)
     options = analysis.options
     sentences = Sentences(analysis, options.language, options.sentence_template)
-    sections = sections_of(analysis, content, scene, sentences, texts)
-    blocks = tuple(sorted(sections, key=lambda section: section.row.apart))
+    unsorted = sections_of(analysis, content, scene, sentences, texts)
+    sections = tuple(sorted(unsorted, key=lambda section: section.row.apart))
     followup, cavity = section_of(analysis, texts), analysis.volumes.cavity_ml
     messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference
@@ -204,10 +204,10 @@ def _collect(analysis: Analysis) -> Page:
         technique=_technique(sequences, absent, texts),
         content=content,
         run=run_file(analysis),
-        candidate_sections=blocks,
+        candidate_sections=sections,
         cavity=texts("cavity", volume=texts.volume(cavity)) if cavity else "",
-        overview=() if blocks else pictures.overview_pictures(scene, reference, texts),
-        impression=_impression_lines(analysis, blocks, texts, followup),
+        overview=() if sections else pictures.overview_pictures(scene, reference, texts),
+        impression=_impression_lines(analysis, sections, texts, followup),
         sentence=sentences.of_study(),
         response=_response_lines(analysis, texts),
         sequences=sequences,
@@ -319,14 +319,14 @@ def _sequence_lines(analysis: Analysis, texts: ReportTexts) -> tuple[SequenceLin
 
 def _impression_lines(
     analysis: Analysis,
-    blocks: tuple[CandidateSection, ...],
+    sections: tuple[CandidateSection, ...],
     texts: ReportTexts,
     followup: FollowupSection | None,
 ) -> tuple[str, ...]:
     """Return the impression: findings, review progress and reader, responsibility."""
-    lines = [f"{block.row.id}: {block.summary}" for block in blocks]
-    if blocks:
-        states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
+    lines = [f"{section.row.id}: {section.summary}" for section in sections]
+    if sections:
+        states = [analysis.review.state_of(section.row.tracking_uid) for section in sections]
         decided = sum(state.decided for state in states)
         review = texts("reviewed", n=decided, all=len(states))
         if deferred := states.count(ReviewState.DEFERRED):

@@ -85,8 +85,8 @@ def report_pdf(analysis: Analysis) -> bytes:
     )
     styles = styles_of_document()
     story = [*_opening_story(page, styles), *_findings_story(page, styles)]
-    for block in page.candidate_sections:
-        story += _candidate_story(block, page, styles)
+    for section in page.candidate_sections:
+        story += _candidate_story(section, page, styles)
     if page.followup is not None:
         story += followup_section(page.followup, page.texts, styles)
     story += _impression_story(page, styles)
@@ -146,45 +146,50 @@ def _candidate_table(page: Page, styles: dict[str, Any]) -> Any:
     texts = page.texts
     keys = ("place_heading", "size", "whole", "core", "enhancing", "rano", "score", "review")
     rows = [[paragraph(escape(head), styles["soft"]) for head in ("#", *map(texts, keys))]]
-    for block in page.candidate_sections:
-        row = block.row
+    for section in page.candidate_sections:
+        row = section.row
         if row.apart and len(rows) == 1 + sum(not b.row.apart for b in page.candidate_sections):
             head = paragraph(f"<b>{escape(texts('other_findings'))}</b>", styles["plain"])
             rows.append(["", head, *[""] * 7])
         cells = (
             str(row.id),
-            block.location,
-            f"{block.size} ({block.measured_part})",
+            section.location,
+            f"{section.size} ({section.measured_part})",
             *(texts.volume(row.volume_ml[region]) for region in Region),
-            block.rano,
+            section.rano,
             texts.number(row.score, 2),
-            block.state,
+            section.state,
         )
         rows.append([paragraph(escape(cell), styles["plain"]) for cell in cells])
     return ruled_table(rows, (24, 98, 90, 46, 46, 54, 52, 34, 67))
 
 
-def _candidate_story(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
+def _candidate_story(section: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
     from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
 
-    texts, row, pictures = page.texts, block.row, block.pictures
-    second_row = (*((pictures.heat,) if pictures.heat and block.trusted else ()), *pictures.planes)
-    facts = [f"<b>{escape(name)}</b> {escape(value)}" for name, value in block.facts]
-    if block.bars:
+    texts, row, pictures = page.texts, section.row, section.pictures
+    second_row = (
+        *((pictures.heat,) if pictures.heat and section.trusted else ()),
+        *pictures.planes,
+    )
+    facts = [f"<b>{escape(name)}</b> {escape(value)}" for name, value in section.facts]
+    if section.bars:
         contributions = ", ".join(
             f"{bar.name} {texts('absent') if bar.value is None else _signed(bar.value, page)}"
-            for bar in block.bars
+            for bar in section.bars
         )
         facts.append(
             f"<b>{escape(texts('adds'))}</b> "
-            f"{escape(f'{contributions}. {block.deciding_sequence_text}')}"
+            f"{escape(f'{contributions}. {section.deciding_sequence_text}')}"
         )
-    elif block.deciding_sequence_text:
-        facts.append(escape(block.deciding_sequence_text))
+    elif section.deciding_sequence_text:
+        facts.append(escape(section.deciding_sequence_text))
     score = texts("score_is", value=texts.number(row.score, 2))
     return [
         CondPageBreak(330),
-        paragraph(escape(f"{row.id}  {block.location}, {score}, {block.state}"), styles["name"]),
+        paragraph(
+            escape(f"{row.id}  {section.location}, {score}, {section.state}"), styles["name"]
+        ),
         _picture_row(pictures.sequences, TEXT_WIDTH_PT * min(len(pictures.sequences) / 4, 1.0)),
         _picture_row(second_row, TEXT_WIDTH_PT * 0.75),
         Spacer(0, 3),

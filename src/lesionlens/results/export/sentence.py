@@ -59,7 +59,7 @@ rejected, `sentences` their sentences.
 FIELDS: Mapping[str, tuple[str, ...]] = {"candidate": CANDIDATE_FIELDS, "study": STUDY_FIELDS}
 _MAX_TEMPLATE_BYTES = 64 * 1024
 _MAX_CHARACTERS = 20_000
-"""Of the sentence of a candidate, and of that of a study for each of its candidates."""
+"""Maximum length of a candidate's sentence, and of a study's for each of its candidates."""
 _FILTERS = (
     "default", "first", "int", "join", "last", "length", "list", "lower", "map",
     "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",

@@ -62,7 +62,7 @@ class Group:
     other: int = 0
     """Other findings: listed apart, counted nowhere else."""
     other_accepted: int = 0
-    """Of them accepted or edited, that is, tumour according to a reader."""
+    """Other findings that a reader accepted or edited, as tumour."""
 
     @property
     def verdicts(self) -> int:

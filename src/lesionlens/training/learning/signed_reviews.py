@@ -118,15 +118,10 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             left_out.append((folder.name, review))
         else:
             reviews.append(review)
+    gathered = Gathered(tuple(reviews), tuple(left_out))
     if not reviews or (left_out and len({review.case.patient for review in reviews}) < 2):
-        first = next(iter(left_out), None)
-        raise _too_few(
-            "signed reviews of one patient" if reviews else "no signed review",
-            f"{len(folders)} results in {results.name!r}",
-            "" if first is None else f"; {first[0]} is not used: {first[1]}",
-            None if first is None else errors.get(first[0]),
-        )
-    return Gathered(tuple(reviews), tuple(left_out))
+        raise _too_few(gathered, f"{len(folders)} results in {results.name!r}", errors)
+    return gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +159,13 @@ class _ReviewSources:
 
 
 def _too_few(
-    problem: str, source: str, example: str, error: UnusableInputError | None
+    gathered: Gathered, source: str, errors: Mapping[str, UnusableInputError]
 ) -> UnusableInputError:
-    """Return the error of too few reviews, with the next step for the result in the example."""
-    found = f"{problem} among {source}{example}"
+    """Return the error of too few reviews, with the next step for the first unused result."""
+    problem = "signed reviews of one patient" if gathered.reviews else "no signed review"
+    name, reason = next(iter(gathered.left_out), ("", ""))
+    found = f"{problem} among {source}" + (f"; {name} is not used: {reason}" if name else "")
+    error = errors.get(name)
     if error is not None:
         return UnusableInputError(found=found, expected=error.expected, next_step=error.next_step)
     return UnusableInputError(

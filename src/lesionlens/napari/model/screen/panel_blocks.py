@@ -59,7 +59,7 @@ class ShownStudy:
     """Text over the image."""
     sequences: tuple[ShownSequence, ...] = ()
     notices: tuple[str, ...] = ()
-    """Of reading and, once it is shown, of the analysis."""
+    """Notices of reading and, once it is shown, of the analysis."""
     exchanged: tuple[MrSequence, ...] = ()
     """Sequences whose names seem exchanged; more than two if it is unclear how."""
     quality: tuple[Fact, ...] = ()

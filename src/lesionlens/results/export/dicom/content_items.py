@@ -10,7 +10,7 @@ from highdicom.sr import (
     TextContentItem,
 )
 
-from lesionlens.base.codes import Code
+from lesionlens.base.codes import REVIEW_READER, REVIEW_TIME, Code
 from lesionlens.results.export.dicom.identity import concept
 
 CONTAINS = RelationshipTypeValues.CONTAINS
@@ -32,19 +32,17 @@ def code_item(
     return CodeContentItem(concept(name), concept(value), relationship)
 
 
-def person_item(
-    name: Code, person: str, relationship: RelationshipTypeValues = CONTAINS
-) -> PnameContentItem:
-    """Return a person's name (PN) under a concept."""
-    return PnameContentItem(concept(name), person, relationship)
+def reader_item(name: str, relationship: RelationshipTypeValues = CONTAINS) -> PnameContentItem:
+    """Return the name (PN) of the reader who decided or signed."""
+    return PnameContentItem(concept(REVIEW_READER), name, relationship)
 
 
 def time_items(
-    name: Code, time: str, relationship: RelationshipTypeValues = CONTAINS
+    time: str, relationship: RelationshipTypeValues = CONTAINS
 ) -> list[DateTimeContentItem]:
-    """Return an ISO 8601 UTC time under a concept; empty if it is invalid."""
+    """Return the ISO 8601 UTC time of a decision or signature; empty if it is invalid."""
     text = _dicom_datetime(time)
-    return [DateTimeContentItem(concept(name), text, relationship)] if text else []
+    return [DateTimeContentItem(concept(REVIEW_TIME), text, relationship)] if text else []
 
 
 def _dicom_datetime(time: str) -> str:

@@ -42,7 +42,7 @@ from lesionlens.results.export.dicom.axis import (
 )
 from lesionlens.results.export.dicom.content_items import (
     CONTAINS,
-    person_item,
+    reader_item,
     text_item,
     time_items,
 )
@@ -416,8 +416,8 @@ def reader_items(event: ReviewEvent, reason: codes.Code) -> list[Any]:
     items: list[Any] = []
     name = identity.reader_name(event.reader or "")
     if name:
-        items.append(person_item(codes.REVIEW_READER, name))
-    items += time_items(codes.REVIEW_TIME, event.time)
+        items.append(reader_item(name))
+    items += time_items(event.time)
     text = values.BY_VR["UT"](event.reason or "")
     if text:
         items.append(text_item(reason, text))

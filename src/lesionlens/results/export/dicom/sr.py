@@ -39,7 +39,7 @@ from lesionlens.results.export.dicom.content_items import (
     CONTAINS,
     HAS_PROPERTIES,
     code_item,
-    person_item,
+    reader_item,
     text_item,
     time_items,
 )
@@ -168,8 +168,8 @@ def _response_item(signed: SignedResponse) -> CodeContentItem:
         text_item(codes.RESPONSE_BASIS, basis_text, HAS_PROPERTIES),
         text_item(codes.RESPONSE_MEASURES, measures_json, HAS_PROPERTIES),
         *(text_item(codes.RESPONSE_STEP, step, HAS_PROPERTIES) for step in signed.steps),
-        person_item(codes.REVIEW_READER, reader, HAS_PROPERTIES),
-        *time_items(codes.REVIEW_TIME, signed.time, HAS_PROPERTIES),
+        reader_item(reader, HAS_PROPERTIES),
+        *time_items(signed.time, HAS_PROPERTIES),
     ]
     item.ContentSequence = ContentSequence(children, is_root=False)
     return item
