@@ -461,9 +461,8 @@ def _by_timing(parameters: AcquisitionParameters) -> Guess:
     if te >= 60 and tr >= 2000 and not gradient and not ti:
         return Guess(T2, evidence, 0.6)
     if te <= (12 if gradient else 30) and (tr <= 1200 or (gradient and te <= 8)):
-        described = _agent_described(parameters)
-        enhanced = described or agent_recorded(parameters)
-        source = f'described as "{parameters.description}"' if described else "recorded"
-        suffix = f", contrast agent {source}" if enhanced else ""
-        return Guess(T1C if enhanced else T1, evidence + suffix, 0.55 if enhanced else 0.5)
+        suffix = ", contrast agent recorded" if agent_recorded(parameters) else ""
+        if _agent_described(parameters):
+            suffix = f', contrast agent in "{parameters.description}"'
+        return Guess(T1C if suffix else T1, evidence + suffix, 0.55 if suffix else 0.5)
     return Guess(None, f"{evidence}: none of the four", 0.4)

@@ -309,6 +309,19 @@ def test_another_t1c_is_preferred_to_a_finer_dynamic_series(make_study):
     assert folders_of(open_study(folder).series[T1C]) == {"S02"}
 
 
+def test_of_two_equal_t1c_the_later_is_used(make_study):
+    """Where the agent is recorded in all series, the native T1 was the T1c."""
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+
+    def recorded(ds, _):
+        ds.SeriesDescription = ds.ProtocolName = "t1_tra"
+        ds.ContrastBolusAgent = "GADOVIST"
+
+    for place in ("S01", "S02"):
+        change(folder / place, recorded)
+    assert folders_of(open_study(folder).series[T1C]) == {"S02"}
+
+
 @pytest.fixture
 def doubled(make_study):
     """Each T1c image once more under another UID, in files of no order, with equal numbers."""
