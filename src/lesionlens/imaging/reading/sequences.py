@@ -150,6 +150,7 @@ OTHER_KINDS = re.compile(
     r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|din[aá]mic|ダイナミック|\btwist\b|\btricks\b|"
     r"\bmtt\b|\bttp\b|k ?trans\b|\bkep\b|\bi?auc\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
+    r"fiesta|\bciss\b|\bci3d\b|\bb ?ffe\b|tru(e ?)?fi|t1 ?rho|\bshim|4d ?flow|"
     r"\bvenc|phlebo|\b3d pc\b|spectro|\bmrs\b|\bcsi\b|calib|^cal\b|\basset\b|sense ref|"
     r"\bpd\b|proton|scano|screen|report|processed image|\bt[12] ?(map|images\b)|"
     r"\bstir\b|\bdir\b|\bsubs?(tr\w*)?\b|soustraction|sustrac|sottrazione|差分|サブトラ|\bminus\b|"
