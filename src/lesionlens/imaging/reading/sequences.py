@@ -96,7 +96,7 @@ _LOOSE_PRE_CONTRAST = re.compile(
     r"\bpr[eé].?(contrast|cont?\b|gad|gd|km|inj)|"
     r"without|\bw ?o\b|\bw out\b|\bno.?(contrast|con\b|gad|gd|inj)|"
     r"\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b|inj)|unenhanced|contrast.free|"
-    r"ohne|\bo ?km\b|(?<!i )\bv km\b|nativ|\bsans\b|\bs ?s inj|\bpas d|"
+    r"ohne|\bo ?km\b|(?<!i )\bv km\b|nativ|\bsans\b|\bs ?s (inj|gad|gd)|\bpas d|"
     r"\bsin\b|\bsem\b|\bs ?contraste|\bsenza\b|\bzonder\b|без|"
     r"造影前|非造影|造影(なし|無|ナシ)|単純|平扫|"
     r"\b(before|vor|avant|antes|prima|voor|до)\b.{0,8}(contr|kontr|контр|gd|gad|inj|km|mdc|agent)"
@@ -160,8 +160,10 @@ OTHER_KINDS = re.compile(
 )
 _PROTON = re.compile(r"\bpd\b|proton")
 _OTHER_KINDS_IN_NAME = re.compile(
-    r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
+    r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bstir\b|\bdir\b|"
     r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|\binv ?[12]\b|\bopp\b|"
+    r"\bsubs?tr|soustraction|sustrac|sottrazione|差分|\bminus\b|t1\w*( \w+)* subs?$|"
+    r"\bdyn|din[aá]mic|"
     r"\bfat\b(?! ?(sat|sup|sep|frei))|" + _SPINE
 )
 
