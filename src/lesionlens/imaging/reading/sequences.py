@@ -96,7 +96,7 @@ _LOOSE_PRE_CONTRAST = re.compile(
     r"\bpr[eé].?(contrast|cont?\b|gad|gd|km|inj)|"
     r"without|\bw ?o\b|\bw out\b|\bno.?(contrast|con\b|gad|gd|inj)|"
     r"\bnon.?(contrast|con\b|enhanced|gad|gd|ce\b|inj)|unenhanced|contrast.free|"
-    r"ohne|\bo ?km\b|(?<!i )\bv km\b|nativ|\bsans\b|\bs ?s inj|\bpas d|"
+    r"ohne|\bo ?km\b|(?<!i )\bv km\b|nativ|\bsans\b|\bs ?s (inj|gad|gd)|\bpas d|"
     r"\bsin\b|\bsem\b|\bs ?contraste|\bsenza\b|\bzonder\b|без|"
     r"造影前|非造影|造影(なし|無|ナシ)|単純|平扫|"
     r"\b(before|vor|avant|antes|prima|voor|до)\b.{0,8}(contr|kontr|контр|gd|gad|inj|km|mdc|agent)"
@@ -150,6 +150,7 @@ OTHER_KINDS = re.compile(
     r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|din[aá]mic|ダイナミック|\btwist\b|\btricks\b|"
     r"\bmtt\b|\bttp\b|k ?trans\b|\bkep\b|\bi?auc\b|"
     r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
+    r"fiesta|\bciss\b|\bci3d\b|\bb ?ffe\b|tru(e ?)?fi|t1 ?rho|\bshim|4d ?flow|"
     r"\bvenc|phlebo|\b3d pc\b|spectro|\bmrs\b|\bcsi\b|calib|^cal\b|\basset\b|sense ref|"
     r"\bpd\b|proton|scano|screen|report|processed image|\bt[12] ?(map|images\b)|"
     r"\bstir\b|\bdir\b|\bsubs?(tr\w*)?\b|soustraction|sustrac|sottrazione|差分|サブトラ|\bminus\b|"
@@ -159,8 +160,10 @@ OTHER_KINDS = re.compile(
 )
 _PROTON = re.compile(r"\bpd\b|proton")
 _OTHER_KINDS_IN_NAME = re.compile(
-    r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bsubtr|\bstir\b|\bdir\b|"
+    r"t2w? ?(\*|star)|\bt[12]w? ?map|\bgre\b|\bhemo\b|\bswi\b|\bmip\b|\bstir\b|\bdir\b|"
     r"\badc\b|\bperf|\bph\b|\bphase\b|\bimaginary\b|\binv ?[12]\b|\bopp\b|"
+    r"\bsubs?tr|soustraction|sustrac|sottrazione|差分|\bminus\b|t1\w*( \w+)* subs?$|"
+    r"\bdyn|din[aá]mic|"
     r"\bfat\b(?! ?(sat|sup|sep|frei))|" + _SPINE
 )
 
@@ -461,9 +464,8 @@ def _by_timing(parameters: AcquisitionParameters) -> Guess:
     if te >= 60 and tr >= 2000 and not gradient and not ti:
         return Guess(T2, evidence, 0.6)
     if te <= (12 if gradient else 30) and (tr <= 1200 or (gradient and te <= 8)):
-        described = _agent_described(parameters)
-        enhanced = described or agent_recorded(parameters)
-        source = f'described as "{parameters.description}"' if described else "recorded"
-        suffix = f", contrast agent {source}" if enhanced else ""
-        return Guess(T1C if enhanced else T1, evidence + suffix, 0.55 if enhanced else 0.5)
+        suffix = ", contrast agent recorded" if agent_recorded(parameters) else ""
+        if _agent_described(parameters):
+            suffix = f', contrast agent in "{parameters.description}"'
+        return Guess(T1C if suffix else T1, evidence + suffix, 0.55 if suffix else 0.5)
     return Guess(None, f"{evidence}: none of the four", 0.4)

@@ -57,7 +57,10 @@ def choose(
         if sequence in named:
             chosen[sequence] = named[sequence]
             continue
-        candidates = sorted((s for s in unnamed if s.sequence is sequence), key=_rank)
+        fitting = [s for s in unnamed if s.sequence is sequence]
+        if sequence is MrSequence.T1C and all(series.uid for series in fitting):
+            fitting.reverse()  # of equals the later: the agent may be recorded before it is given
+        candidates = sorted(fitting, key=_rank)
         if candidates:
             chosen[sequence] = candidates[0]
         if len(candidates) > 1:

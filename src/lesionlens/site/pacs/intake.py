@@ -12,7 +12,7 @@ import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
@@ -237,7 +237,11 @@ class Pacs(ABC):
                 unchecked = ("The patient of this study in the archive could not be checked.",)
             all_patients = [
                 *patients,
-                *(found.patient for found in archived_studies if found.study_uid == study),
+                *(
+                    _without_reduced_name(found.patient, patients)
+                    for found in archived_studies
+                    if found.study_uid == study
+                ),
             ]
             conflicting_fields = conflict_among(all_patients, gaps=False)
             fields.update(conflicting_fields)
@@ -320,6 +324,20 @@ class Pacs(ABC):
             if not self._listing(study_uid, context).keys() <= listed.keys():
                 raise _refusal("images that the archive listed only afterwards", _GROWING)
         return Retrieved(intake.count, (notice,) if notice else ())
+
+
+def _without_reduced_name(listed: Patient, patients: Iterable[Patient]) -> Patient:
+    """Return the patient that an archive lists, without a name that only lost letters.
+
+    By default, Orthanc answers in Latin-1 and omits other letters: "ukasz" for "Łukasz".
+    """
+    reduced = (
+        patient.name.encode(encoding, errors).decode(encoding)
+        for patient in patients
+        for encoding in ("latin-1", "ascii")
+        for errors in ("ignore", "replace")
+    )
+    return replace(listed, name="") if listed.name in reduced else listed
 
 
 def _read_identity(path: Path) -> tuple[str, str, Patient]:

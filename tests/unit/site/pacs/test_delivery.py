@@ -415,6 +415,26 @@ def test_a_study_that_is_another_patients_in_the_archive_is_not_sent_unless_conf
     assert "atient ID differs" in archive.send(files, same_patient=True).notices[0]
 
 
+@pytest.mark.parametrize(
+    ("listed", "conflict"),
+    [("ukasz^Zo", False), ("?ukasz^Zo?", False), ("Łukasz^Zoë", False), ("Lukas^Zo", True)],
+)
+def test_a_name_that_the_archive_lists_without_some_letters_is_no_other(files, listed, conflict):
+    """Orthanc omits letters that Latin-1 lacks: each such patient had to be confirmed."""
+    path = files[0].parent / "named" / "one.dcm"
+    path.parent.mkdir(exist_ok=True)
+    ds = pydicom.dcmread(files[0])
+    ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", "Łukasz^Zoë"
+    ds.save_as(path)
+    archive = Archive()
+    archive.patient = replace(Patient.of(ds.get), name=listed)
+    if conflict:
+        with pytest.raises(PatientConflictError, match="name"):
+            archive.send([path])
+    else:
+        assert archive.send([path]).notices == ()
+
+
 @pytest.mark.parametrize("searchable", [True, False])
 def test_files_of_two_patients_under_one_study_are_not_sent_unless_confirmed(
     files, tmp_path, searchable

@@ -243,13 +243,18 @@ def _normal(item: DicomSlice) -> NDArray[np.float64]:
 
 
 def _by_position(group: list[DicomSlice]) -> list[list[DicomSlice]]:
-    """Return slices with common geometry by their position along the normal."""
+    """Return slices with common geometry by their position along the normal.
+
+    Positions that are rounded differently from volume to volume are one position.
+    """
     normal = _normal(group[0])
+    thickness_mm = group[0].number("SliceThickness") or np.inf
+    tolerance_mm = max(0.01, min(EVEN_MM, thickness_mm / 5))
     depth = np.array([_require_numbers(s, "ImagePositionPatient", 3) @ normal for s in group])
     positions: list[list[DicomSlice]] = []
     last_depth = -np.inf
     for index in np.argsort(depth, kind="stable"):
-        if depth[index] - last_depth > 0.01:
+        if depth[index] - last_depth > tolerance_mm:
             positions.append([])
             last_depth = float(depth[index])
         positions[-1].append(group[index])

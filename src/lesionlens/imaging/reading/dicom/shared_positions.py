@@ -135,6 +135,8 @@ def _complete_volume(positions: list[list[DicomSlice]]) -> list[DicomSlice] | No
     place = {id(item): index for index, images in enumerate(positions) for item in images}
     ordered = sorted((item for images in positions for item in images), key=number_of)
     count = len(positions)
+    if count == 1:
+        return None
     for run, before, after in (
         (ordered[:count], ordered[count - 1], ordered[count]),
         (ordered[-count:], ordered[-count - 1], ordered[-count]),

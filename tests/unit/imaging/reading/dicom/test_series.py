@@ -309,6 +309,35 @@ def test_another_t1c_is_preferred_to_a_finer_dynamic_series(make_study):
     assert folders_of(open_study(folder).series[T1C]) == {"S02"}
 
 
+@pytest.mark.parametrize("off_mm", [0.02, 0.05, 0.09])
+def test_time_points_whose_positions_are_rounded_differently_are_not_mixed(make_study, off_mm):
+    """Each position was two: the series was set aside as incomplete, or its volumes interleaved."""
+    folder = make_study(dicom=True, sequences={"t2"})
+
+    def rounded(ds, number):
+        ds.TemporalPositionIdentifier = 2
+        ds.ImagePositionPatient[2] += off_mm * (-1) ** number
+
+    change(folder / "S01", lambda ds, _: setattr(ds, "TemporalPositionIdentifier", 1))
+    repeat(folder, [rounded])
+    study = open_study(folder)
+    assert folders_of(study.series[T2]) == {"S01"}
+    assert [folders_of(series) for series in study.set_aside] == [{"run0"}]
+
+
+def test_of_two_equal_t1c_the_later_is_used(make_study):
+    """Where the agent is recorded in all series, the native T1 was the T1c."""
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+
+    def recorded(ds, _):
+        ds.SeriesDescription = ds.ProtocolName = "t1_tra"
+        ds.ContrastBolusAgent = "GADOVIST"
+
+    for place in ("S01", "S02"):
+        change(folder / place, recorded)
+    assert folders_of(open_study(folder).series[T1C]) == {"S02"}
+
+
 @pytest.fixture
 def doubled(make_study):
     """Each T1c image once more under another UID, in files of no order, with equal numbers."""
