@@ -257,7 +257,7 @@ class WeightsStore:
             )
         parent = self.of(active.parent_sha256)
         name = SHIPPED_NAME if parent is None else parent.name
-        self.use(name, by=by, why=_reason(f"{active.name} taken back", why))
+        self.use(name, by=by, why=_reason(f"{active.name} reverted", why))
         return name
 
     def verified(self, version: WeightsVersion) -> Path:

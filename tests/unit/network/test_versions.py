@@ -1,4 +1,4 @@
-"""Accepted weights: kept, in use, taken back; never silently others."""
+"""Accepted weights: kept, in use, reverted; never silently others."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_a_version_is_taken_back_to_its_parent_and_nothing_is_deleted(
     assert [act.why for act in store.acts] == [
         "accepted: better on ours",
         "accepted: better on ours",
-        "v2 taken back: worse on ours",
-        "v1 taken back",
+        "v2 reverted: worse on ours",
+        "v1 reverted",
         "again",
     ]
     assert all(store.path(one.name).is_file() for one in store.versions)

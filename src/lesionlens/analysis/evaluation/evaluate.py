@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from lesionlens.analysis.evaluation.cases import Case, segmentation_of, segmentations_in
 from lesionlens.analysis.evaluation.score_case import score_case
@@ -145,17 +146,25 @@ def results_without_reference(predictions: Path, cases: Sequence[Case]) -> tuple
 
 
 def _result_paths(predictions: Path, cases: Sequence[Case]) -> dict[str, Path]:
-    """Return each case's result: a folder written by `analyze`, else a segmentation file."""
+    """Return each case's result: a folder written by `analyze`, else a segmentation file.
+
+    Names are compared with accents composed: those of files copied from macOS are decomposed.
+    """
     segmentations = segmentations_in(predictions)
+    paths = {normalize("NFC", path.name): path for path in predictions.iterdir()}
+    files = {normalize("NFC", name): path for name, path in segmentations.items()}
     result_paths = {}
     for case in cases:
+        composed_name = normalize("NFC", case.name)
         folder = predictions / case.name
-        if len(cases) == 1 and not folder.is_dir() and case.name not in segmentations:
+        if not folder.exists():
+            folder = paths.get(composed_name, folder)
+        if len(cases) == 1 and not folder.is_dir() and composed_name not in files:
             folder = predictions
         if is_result(folder):
             result_paths[case.name] = folder
         elif folder.is_dir() and (segmentation := segmentation_of(folder)) is not None:
             result_paths[case.name] = segmentation
-        elif case.name in segmentations:
-            result_paths[case.name] = segmentations[case.name]
+        elif case.name in segmentations or composed_name in files:
+            result_paths[case.name] = segmentations.get(case.name) or files[composed_name]
     return result_paths

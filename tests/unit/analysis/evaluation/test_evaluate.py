@@ -9,6 +9,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unicodedata import normalize
 
 import nibabel as nib
 import numpy as np
@@ -330,6 +331,22 @@ def test_a_plain_segmentation_that_is_there_twice_is_named(cohort, tmp_path):
     told = {one.case: [p for p in one.problems if "both are counted" in p] for one in scores}
     assert told.pop("y") == ["it has the reference of the case x, and both are counted"]
     assert set(map(tuple, told.values())) == {()}
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_result_of_a_case_whose_accents_are_decomposed_is_found(cohort, tmp_path, plain):
+    """Names of files copied from macOS: the case counted as one without a result, with Dice 0."""
+    results, cases = tmp_path / "results", tmp_path / "cases"
+    for name in ("Müller", "x"):
+        shutil.copytree(cohort[1] / "a", cases / normalize("NFD", name))
+        if plain:
+            results.mkdir(exist_ok=True)
+            segmentation = cohort[0] / "a" / "segmentation.nii.gz"
+            shutil.copy(segmentation, results / f"{normalize('NFC', name)}.nii.gz")
+        else:
+            shutil.copytree(cohort[0] / "a", results / normalize("NFC", name))
+    scores = evaluate(results, find_cases(cases), lambda _: None)
+    assert [(one.failed, one.metrics["wt"]) for one in scores] == [(False, 1), (False, 1)]
 
 
 def test_results_of_exchanged_names_are_noticed(cohort, tmp_path):
