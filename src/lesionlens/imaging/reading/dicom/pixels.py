@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import ExplicitVRBigEndian, RLELossless
 
 from lesionlens.base.errors import ReadError, replaced, unreadable
 from lesionlens.base.scan_limits import MAX_VOXELS, check_size
@@ -87,7 +88,7 @@ def decode(path: Path, opened: DicomSlice) -> NDArray[Any]:
         data = read_dicom(path, force=True)
         if not is_of(opened.uid, data) or _is_moved(opened, data):
             raise replaced(path.name)
-        contradiction = _size_problem(data) or _contradiction(data)
+        contradiction = _size_problem(data) or _contradiction(data) or _bits_beyond(data)
         if contradiction:
             raise _undecodable(path, contradiction)
         return _without_padding(np.asarray(data.pixel_array), data)
@@ -146,15 +147,19 @@ def _contradiction(data: pydicom.Dataset) -> str | None:
         return "compressed (encapsulated) pixels under an uncompressed transfer syntax"
     expected = get_expected_length(data, unit="bytes")
     if len(stored) in (expected, expected + expected % 2):
-        return _bits_beyond(stored, data)
+        return None
     return f"its length is {len(stored)} bytes, but its header declares {expected}"
 
 
-def _bits_beyond(stored: bytes, data: pydicom.Dataset) -> str | None:
-    """Return that uncompressed pixels need more bits than declared, which decoding would cut off.
+def _bits_beyond(data: pydicom.Dataset) -> str | None:
+    """Return that pixels need more bits than declared, which decoding would cut off.
 
     Bits above may hold overlays (retired), and negative numbers need not be extended to them.
+    Compressed streams state their bits themselves, except RLE.
     """
+    stored, syntax = data.get("PixelData"), data.file_meta.TransferSyntaxUID
+    if not isinstance(stored, bytes) or (syntax.is_encapsulated and syntax != RLELossless):
+        return None
     bits, allocated = int(data.BitsStored), int(data.BitsAllocated)
     overlays = any(
         0x6000 <= tag.group < 0x6020 and tag.element == 0x0102 and data[tag].value
@@ -162,9 +167,11 @@ def _bits_beyond(stored: bytes, data: pydicom.Dataset) -> str | None:
     )
     if bits >= allocated or allocated != 16 or overlays:
         return None
-    is_big_endian = data.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
-    dtype = np.dtype(f"{'>' if is_big_endian else '<'}{'i' if data.PixelRepresentation else 'u'}2")
-    values = np.frombuffer(stored, dtype)
+    if syntax == RLELossless:
+        values, _ = get_decoder(RLELossless).as_array(data, correct_unused_bits=False)
+    else:
+        values = np.frombuffer(stored, ">u2" if syntax == ExplicitVRBigEndian else "<u2")
+    values = values.astype(np.int16 if data.PixelRepresentation else np.uint16, copy=False)
     limit = 2 ** (bits - 1) if data.PixelRepresentation else 2**bits
     is_extended = not data.PixelRepresentation or bool(((values < 0) & (values >= -limit)).any())
     if not (is_extended and (values >= limit).any()):

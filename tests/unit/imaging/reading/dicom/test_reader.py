@@ -343,7 +343,7 @@ def test_scales_of_the_maker_that_differ_are_noticed(one, implicit):
     assert any("scale factors (Philips), up to 2.0 times" in n for n in open_study(one).notices)
 
 
-def stored_as(pixels, *, signed=False, overlay_bit=0):
+def stored_as(pixels, *, signed=False, overlay_bit=0, rle=False):
     def change(ds):
         ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 12, 11, int(signed)
         values = np.zeros(ds.Rows * ds.Columns, np.int64)
@@ -352,14 +352,19 @@ def stored_as(pixels, *, signed=False, overlay_bit=0):
         if overlay_bit:
             ds.add_new((0x6000, 0x0100), "US", 16)
             ds.add_new((0x6000, 0x0102), "US", overlay_bit)
+        if rle:
+            ds.BitsStored, ds.HighBit = 16, 15  # the encoder takes no others
+            ds.compress(RLELossless, generate_instance_uid=False)
+            ds.BitsStored, ds.HighBit = 12, 11
 
     return change
 
 
+@pytest.mark.parametrize("rle", [False, True])
 @pytest.mark.parametrize(("pixels", "signed"), [((5176, 3), False), ((3000, -5), True)])
-def test_pixels_that_need_more_bits_than_declared_are_refused(one, pixels, signed):
+def test_pixels_that_need_more_bits_than_declared_are_refused(one, pixels, signed, rle):
     """The bits above were cut off: the brightest pixels became dark ones, in silence."""
-    rewrite(one / "S01", stored_as(pixels, signed=signed), only={7})
+    rewrite(one / "S01", stored_as(pixels, signed=signed, rle=rle), only={7})
     with pytest.raises(ReadError, match="declares 12 stored bits"):
         open_study(one).series[T1C].load()
 
