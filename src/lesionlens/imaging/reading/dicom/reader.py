@@ -16,8 +16,9 @@ from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, 
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import encodable
-from lesionlens.imaging.reading import sequences, unlabelled_series
+from lesionlens.imaging.reading import unlabelled_series
 from lesionlens.imaging.reading.dicom import scan as dicom_scan
+from lesionlens.imaging.reading.dicom.guess import guess_of, ranked, spine_among
 from lesionlens.imaging.reading.dicom.pixels import load_stack
 from lesionlens.imaging.reading.dicom.scan import (
     MR_IMAGES,
@@ -28,12 +29,10 @@ from lesionlens.imaging.reading.dicom.scan import (
 )
 from lesionlens.imaging.reading.dicom.series import (
     Stack,
-    acquisition,
     gap_problem,
     repetitions,
     sort_series,
 )
-from lesionlens.imaging.reading.dicom.shared_positions import component
 from lesionlens.imaging.reading.nifti import folder, reader
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.sequences import Guess
@@ -45,19 +44,7 @@ from lesionlens.imaging.reading.series_selection import (
     several_studies,
 )
 
-MIN_SLICES, MIN_DYNAMIC = 5, 3
 _MAX_PROBED_FILES = 500
-_DERIVED_MAPS = frozenset(
-    {
-        "PROJECTION IMAGE", "MIP", "MNIP", "MAX IP", "MIN IP", "MAXIMUM", "MINIMUM", "ADC", "FA",
-        "TRACEW", "SUB", "SUBTRACT", "SUBTRACTION", "MEAN", "DIFFUSION", "PERFUSION", "ASL",
-        "VELOCITY", "QUANTITY", "T1MAP", "T2MAP", "F", "FAT", "OP", "OPP PHASE", "OUT PHASE",
-        "SCREEN SAVE",
-    }
-)  # fmt: skip
-"""Values of ImageType, with spaces for underscores, beside any "… MAP"; F and FAT are fat alone, OP
-is the opposed phase.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +201,7 @@ def _series_of(
         groups[item.text("SeriesInstanceUID")].append(item)
     volumes: list[Series] = []
     notices: list[tuple[str, str]] = []
-    spine_uids = _spine_among(groups)
+    spine_uids = spine_among(groups)
     for uid, items in sorted(
         groups.items(), key=lambda g: (g[1][0].number("SeriesNumber") or 0, g[0])
     ):
@@ -240,46 +227,9 @@ def _series_of(
             if gap:
                 notices.append((uid, f'Series "{name}" was set aside: {gap}.'))
                 continue
-            guess = _guess(stack, is_spine=is_spine)
-            volumes.append(_series(stack, root, _ranked(guess, number, *repeated[number])))
+            guess = guess_of(stack, is_spine=is_spine)
+            volumes.append(_series(stack, root, ranked(guess, number, *repeated[number])))
     return volumes, notices
-
-
-def _spine_among(groups: Mapping[str, list[DicomSlice]]) -> set[str]:
-    """Return the UIDs of the series of the spine; empty if all are.
-
-    An examination of brain and spine may be registered as one of the spine.
-    """
-    spine = {
-        uid for uid, items in groups.items() if "SPINE" in items[0].text("BodyPartExamined").upper()
-    }
-    return spine if len(spine) < len(groups) else set()
-
-
-def _ranked(guess: Guess, number: int, repetition: int, count: int) -> Guess:
-    """Return a guess with less confidence if another volume of the series is preferred.
-
-    Later echoes, phases and remainders are second choice. Three or more volumes of T1c are a
-    dynamic series: its first is from before the agent arrives, so that the last is preferred.
-
-    Parameters
-    ----------
-    number : int
-        Index of the volume in its series.
-    repetition, count : int
-        Its index among the repetitions, and their number.
-    """
-    if guess.sequence is None:
-        return guess
-    if guess.sequence is not MrSequence.T1C or count < MIN_DYNAMIC:
-        lower = 0.2 if number > 0 else 0.0
-        return replace(guess, confidence=max(guess.confidence - lower, 0.05))
-    lower = 0.3 if repetition == count - 1 else 0.5
-    return replace(
-        guess,
-        confidence=max(guess.confidence - lower, 0.05),
-        evidence=f"{guess.evidence}; volume {repetition + 1} of {count} in its series",
-    )
 
 
 def _series(stack: Stack, root: Path, guess: Guess) -> Series:
@@ -310,31 +260,6 @@ def _series(stack: Stack, root: Path, guess: Guess) -> Series:
         even=stack.even,
         witness=guess.witness,
     )
-
-
-def _guess(stack: Stack, *, is_spine: bool) -> Guess:
-    """Identify the sequence of a stack: exclude other kinds first, then use words and timing."""
-    first = stack.first
-    kinds = {k.replace("_", " ") for k in (*first.texts("ImageType"), *first.texts("FrameType"))}
-    count = len(stack.slices)
-    exclusions = (
-        (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),
-        (count < MIN_SLICES, f"only {count} slice(s): not a volume"),
-        (is_spine, "the spine by its BodyPartExamined"),
-        (component(first) != "M", "phase, real or imaginary part, not magnitude"),
-        (
-            kinds & _DERIVED_MAPS or any(kind.endswith(" MAP") for kind in kinds),
-            "a derived map or projection by its ImageType",
-        ),
-    )
-    reason = next((explanation for applies, explanation in exclusions if applies), None)
-    if reason:
-        return Guess(None, reason, 0.95)
-    guess = sequences.from_acquisition(acquisition(first))
-    if "DERIVED" in kinds and guess.sequence is not None:
-        evidence = f"{guess.evidence}; a derived image by its ImageType"
-        return replace(guess, confidence=guess.confidence * 0.6, evidence=evidence)
-    return guess
 
 
 def _no_series_error(sequence: MrSequence, named: Mapping[MrSequence, str]) -> UnusableInputError:
