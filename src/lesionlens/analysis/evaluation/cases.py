@@ -16,6 +16,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from numpy.typing import NDArray
 
@@ -367,11 +368,17 @@ def check_rows(table: str, rows: Iterable[str], cases: Iterable[str]) -> None:
     row_names, case_names = set(rows), set(cases)
     extra, missing = row_names - case_names, case_names - row_names
     if extra and missing:
+        spellings = {normalize("NFC", name): name for name in missing}
+        first = min(extra)
+        other = spellings.get(normalize("NFC", first))
         raise ConfigError(
-            found=f"{table} with a row for {min(extra)!r}, which is no case here, and "
-            f"none for the case {min(missing)!r}",
+            found=f"{table} with a row for {first!r}, which is no case here, and "
+            f"none for the case {other or min(missing)!r}",
             expected="the names of the cases",
-            next_step="Correct the name in the table, or remove the row",
+            next_step="Copy the name of the case into the table: its accents are stored otherwise, "
+            "as in names of files from macOS"
+            if other
+            else "Correct the name in the table, or remove the row",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from unicodedata import normalize
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from lesionlens.analysis.evaluation.cases import (
     ImageFile,
+    check_rows,
     find_cases,
     patient_of,
     read_volume,
@@ -360,3 +362,13 @@ def test_a_volume_that_a_four_dimensional_file_lacks_is_named(tmp_path):
     put(tmp_path / "one.nii.gz")
     with pytest.raises(ReadError, match="without a volume 1"):
         read_volume(ImageFile(tmp_path / "one.nii.gz", 0))
+
+
+def test_a_row_whose_accents_are_stored_otherwise_is_said_to_be_so():
+    """Row and case were named, and looked alike."""
+    row, case = (normalize(form, "Müller") for form in ("NFC", "NFD"))
+    with pytest.raises(ConfigError, match=rf"none for the case '{case}'.*accents") as refused:
+        check_rows("patients.tsv", [row, "x"], ["Maier", case])
+    assert "Copy the name" in refused.value.next_step
+    with pytest.raises(ConfigError, match="Correct the name"):
+        check_rows("patients.tsv", ["Mueller"], [case])
