@@ -443,7 +443,8 @@ def test_a_result_whose_study_was_replaced_by_another_does_not_offer_that_one(
     )
     save(analysis, tmp_path / "out")
     write_dicom(make_patient(spacing_mm=12.0), tmp_path / "there", sequences=(MrSequence.T1C,))
-    study_locations.remember(analysis.run.inputs, tmp_path / "there", "1.2.3")
+    moved = replace(analysis.study, root=tmp_path / "there", uid="1.2.3")
+    study_locations.remember(analysis.run.inputs, moved)
     panel.open_dropped([tmp_path / "out"])
     wait(qtbot, panel)
     state = panel.session.state
