@@ -6,6 +6,7 @@ that the window stays responsive. Only one job runs at a time.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import logging
@@ -192,7 +193,11 @@ def cancel_if_deleted(owner: QObject) -> list[threading.Event]:
 
 @functools.cache
 def end_with_application() -> None:
-    """Cancel all tasks when the application ends."""
+    """Cancel all tasks when the application ends, or the interpreter, as after a script.
+
+    A thread that the interpreter ends within SimpleITK aborts the process.
+    """
+    atexit.register(end_all)
     app = QCoreApplication.instance()
     if app is not None:
         app.aboutToQuit.connect(end_all)

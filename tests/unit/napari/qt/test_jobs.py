@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -46,6 +48,34 @@ def test_the_end_of_the_application_waits_until_partial_output_is_deleted():
     begun.wait(10)
     end_all()
     assert ended == ["deleted"]
+
+
+_SCRIPT = """
+import threading, time
+from types import SimpleNamespace
+from lesionlens.napari.qt.jobs import end_with_application, work
+from lesionlens.napari.qt.threads import start_thread
+
+begun = threading.Event()
+def task(context):
+    begun.set()
+    context.cancel.wait(60)
+    time.sleep(0.2)
+    print("ended", flush=True)
+
+silent = SimpleNamespace(emit=lambda *_: None)
+messenger = SimpleNamespace(progressed=silent, finished=silent)
+end_with_application()
+start_thread("job", work, task, messenger, threading.Event())
+begun.wait(60)
+"""
+
+
+def test_a_script_that_ends_waits_for_its_cancelled_task():
+    """Ended within SimpleITK by the interpreter, the thread aborted the process."""
+    command = [sys.executable, "-c", _SCRIPT]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "ended\n"
 
 
 def test_a_defect_in_an_open_window_is_logged(caplog):
