@@ -1,6 +1,7 @@
 """What an engine's classes say is surely no tumour is listed under a heading of its own."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -83,7 +84,8 @@ def test_it_counts_in_no_volume_of_a_follow_up_unless_a_reader_accepts_it(mixed)
         assert point.enhancing_ml == ml
         assert len(measures_of([point])) == (2 if ml > 1 else 1)
         for disease in (Disease.ENHANCING, Disease.NON_ENHANCING):
-            case = ResponseCase((point, point), ResponseChoices(baseline=0, disease=disease))
+            choices = ResponseChoices(baseline=0, disease=disease)
+            case = ResponseCase(SimpleNamespace(points=(point, point)), choices)
             assert len(case.lesions_at(0)) == (2 if ml > 1 else 1)
 
 
