@@ -145,7 +145,7 @@ OTHER_KINDS = re.compile(
     r"local[iy][sz]{1,2}(er|ador|ateur|atore)|\bloc\b|rep[eé]rage|^[uü]bersicht|位置決|"
     r"scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
     r"\b(iso|e)?dwi\b|\bdti\b|\be?adc\b|diff|tracew|trace\b|\bb ?\d{3,4}\b|"
-    r"\bfa\b|fract\w* aniso|colfa|tensor|"
+    r"\bfa\b|fract\w{0,8} aniso|colfa|tensor|"
     r"\bswi\b|\bswan\b|t2.?\*|t2.?star|\bmip\b|minip|phase|pha\b|venobold|\bhemo\b|"
     r"\basl\b|perf|\bdsc\b|\bdce\b|\bdyn|din[aá]mic|ダイナミック|\btwist\b|\btricks\b|"
     r"\bmtt\b|\bttp\b|k ?trans\b|\bkep\b|\bi?auc\b|"
@@ -203,8 +203,8 @@ def _normalised(text: str) -> str:
     >>> [_normalised(text) for text in ("T1WI_Gd(-)", "T1 (+)", "T1 s/ GD")]
     ['t1wi without gd', 't1 +c', 't1 sans gd']
     """
-    text = re.sub(r"([^\W_]*) ?\([-\u2013\u2212]\)", r"without \1 ", _lower(text))
-    text = re.sub(r"(t1[^\W_]*|\bc) ?\(\+\)", r"\1 +c ", text)
+    text = re.sub(r"(?<![^\W_])([^\W_]*) ?\([-\u2013\u2212]\)", r"without \1 ", _lower(text))
+    text = re.sub(r"(t1[^\W_]{0,20}|\bc) ?\(\+\)", r"\1 +c ", text)
     text = re.sub(r"\bs/ ?(?=contr|cont\b|gad|gd|mdc|inj|km|civ)", "sans ", text)
     return re.sub(r"[\s_\-/.,;:]+", " ", text).strip()
 

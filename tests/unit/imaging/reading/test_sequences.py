@@ -1,5 +1,7 @@
 """Which sequence it is, and on what evidence."""
 
+import time
+
 import pytest
 
 from lesionlens.base.labels import MrSequence
@@ -433,3 +435,17 @@ def test_the_combined_image_of_an_mp2rage_is_a_t1():
 def test_impossible_values_in_a_sidecar_are_silence(value):
     found = acquisition_of_sidecar({"EchoTime": value, "RepetitionTime": value})
     assert found.te_ms is None
+
+
+@pytest.mark.parametrize("word", ["a", "t1", "fract", "x(-) ", "subtr", "0 ", "no", "s/ "])
+def test_the_time_for_a_long_description_grows_no_faster_than_its_length(word):
+    """A description of 64 kB took four minutes: each letter was tried as a beginning."""
+
+    def seconds(length):
+        description = (word * length)[:length]
+        started = time.process_time()
+        from_acquisition(AcquisitionParameters(description=description, agent=description))
+        return time.process_time() - started
+
+    short, long = (min(seconds(length) for _ in "123") for length in (2_000, 32_000))
+    assert long < 80 * short, "16 times as long; by the square it would be 256 times"
