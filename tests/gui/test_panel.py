@@ -413,13 +413,18 @@ def test_a_result_without_its_study_says_to_open_it_first(panel, tmp_path: Path)
     assert "Open" in panel.session.state.problem.next_step
 
 
-def test_a_result_opens_with_its_study_where_that_is_remembered(
-    panel, analysis, qtbot, tmp_path: Path, monkeypatch
-):
+@pytest.fixture
+def own_locations(tmp_path: Path, monkeypatch):
+    """Where studies lie is remembered in the test's own folder."""
     monkeypatch.setattr(
         "lesionlens.analysis.followup.study_locations.location_file",
         lambda: tmp_path / "studies.json",
     )
+
+
+def test_a_result_opens_with_its_study_where_that_is_remembered(
+    panel, analysis, qtbot, tmp_path: Path, own_locations
+):
     save(analysis, tmp_path / "out")
     study_locations.remember(analysis.run.inputs, analysis.study)
     panel.open_dropped([tmp_path / "out"])
@@ -434,13 +439,9 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
 
 
 def test_a_result_whose_study_was_replaced_by_another_does_not_offer_that_one(
-    panel, analysis, qtbot, tmp_path: Path, monkeypatch
+    panel, analysis, qtbot, tmp_path: Path, own_locations
 ):
     """It was called one of several, and opened in place of the result without a word."""
-    monkeypatch.setattr(
-        "lesionlens.analysis.followup.study_locations.location_file",
-        lambda: tmp_path / "studies.json",
-    )
     save(analysis, tmp_path / "out")
     write_dicom(make_patient(spacing_mm=12.0), tmp_path / "there", sequences=(MrSequence.T1C,))
     moved = replace(analysis.study, root=tmp_path / "there", uid="1.2.3")
@@ -454,13 +455,9 @@ def test_a_result_whose_study_was_replaced_by_another_does_not_offer_that_one(
 
 @pytest.mark.parametrize("names", [["segmentation", "probability_wt"], ["segmentation"]])
 def test_dropped_files_of_a_result_open_the_result(
-    panel, analysis, qtbot, tmp_path: Path, monkeypatch, names
+    panel, analysis, qtbot, tmp_path: Path, own_locations, names
 ):
     """They were opened as scans, and the reader was asked which sequences they are."""
-    monkeypatch.setattr(
-        "lesionlens.analysis.followup.study_locations.location_file",
-        lambda: tmp_path / "studies.json",
-    )
     save(analysis, tmp_path / "out")
     study_locations.remember(analysis.run.inputs, analysis.study)
     panel.open_dropped([tmp_path / "out" / f"{name}.nii.gz" for name in names])
@@ -499,12 +496,8 @@ def test_a_reopened_result_shows_the_series_that_it_was_made_of(
 
 
 def test_what_was_exported_in_the_window_opens_again_by_itself(
-    reviewed, qtbot, tmp_path: Path, monkeypatch
+    reviewed, qtbot, tmp_path: Path, own_locations
 ):
-    monkeypatch.setattr(
-        "lesionlens.analysis.followup.study_locations.location_file",
-        lambda: tmp_path / "studies.json",
-    )
     assert reviewed.actions_.export(tmp_path / "out")
     wait(qtbot, reviewed)
     study = reviewed.session.state.study

@@ -165,6 +165,6 @@ def _result_paths(predictions: Path, cases: Sequence[Case]) -> dict[str, Path]:
             result_paths[case.name] = folder
         elif folder.is_dir() and (segmentation := segmentation_of(folder)) is not None:
             result_paths[case.name] = segmentation
-        elif case.name in segmentations or composed_name in files:
+        elif composed_name in files:
             result_paths[case.name] = segmentations.get(case.name) or files[composed_name]
     return result_paths

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from lesionlens.base.arguments import check_kind, member_of, path_of
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.file_state import FileState, file_state
 from lesionlens.base.files.journal import is_half_replaced
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import joint_sha256, sha256_of
@@ -235,13 +236,12 @@ def unchanged(study: Study) -> Iterator[None]:
         )
 
 
-def _states_of(study: Study) -> dict[str, tuple[int, int]]:
-    """Return size and time of change of every file that can be looked up, by its name."""
+def _states_of(study: Study) -> dict[str, FileState]:
+    """Return the state of every file that can be looked up, by its name."""
     states = {}
     for name, path in _files_of(study):
         with suppress(OSError):
-            state = path.stat()
-            states[name] = (state.st_size, state.st_mtime_ns)
+            states[name] = file_state(path)
     return states
 
 

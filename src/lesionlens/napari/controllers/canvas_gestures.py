@@ -67,7 +67,7 @@ class CanvasGestures:
             self._act_by_modifier(point, event.modifiers)
 
     def _is_announced(self) -> bool:
-        return self._acts.placing or self._acts.session.state.tools.points is not None
+        return self._acts.placing or self._acts.editor.pointing
 
     def _act_by_modifier(self, point: Point, modifiers: Collection[str]) -> None:
         if "Shift" in modifiers:

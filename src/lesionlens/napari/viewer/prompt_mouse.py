@@ -135,22 +135,24 @@ class PromptMouse:
 
 def has_foreign_tool(viewer: ViewerModel) -> bool:
     """Whether a foreign layer is active with a tool of napari, such as its brush."""
-    layer: Any = viewer.layers.selection.active
-    if layer is None or KEY in layer.metadata:
-        return False
-    return str(getattr(layer, "mode", _PAN_ZOOM)) != _PAN_ZOOM
+    layer = _foreign_layer(viewer)
+    return layer is not None and str(getattr(layer, "mode", _PAN_ZOOM)) != _PAN_ZOOM
 
 
 @contextmanager
 def foreign_tool_idle(viewer: ViewerModel) -> Iterator[None]:
     """Deselect a foreign layer, to whose tool napari would pass the pointer as well."""
-    selection = viewer.layers.selection
-    layer: Any = selection.active
-    has_tool = layer is not None and KEY not in layer.metadata
-    if has_tool:
+    selection, layer = viewer.layers.selection, _foreign_layer(viewer)
+    if layer is not None:
         selection.active = None
     try:
         yield
     finally:
-        if has_tool and selection.active is None and layer in viewer.layers:
+        if layer is not None and selection.active is None and layer in viewer.layers:
             selection.active = layer
+
+
+def _foreign_layer(viewer: ViewerModel) -> Any:
+    """Return the active layer if it is not of LesionLens, else None."""
+    layer: Any = viewer.layers.selection.active
+    return None if layer is None or KEY in layer.metadata else layer

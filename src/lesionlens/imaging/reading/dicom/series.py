@@ -41,9 +41,9 @@ echo time in ms.
 _FLOAT = struct.Struct("<f")
 _SERIES_KEYWORDS = ("FrameOfReferenceUID", "SeriesNumber", "SeriesDescription")
 """Attributes that differ only if two series have one Series Instance UID by mistake."""
-MIN_RUN, SAME_SPACING = 5, 1.5
-"""Slices of a complete acquisition, and its largest distance of slices, in slice spacings of the
-header: more is a package of slices that another package completes.
+_MIN_ACQUISITION, _MAX_STEP = 5, 1.5
+"""Minimum slices of a complete acquisition, and its largest step from slice to slice, relative to
+the spacing in the header: with larger steps it is a package that another one completes.
 """
 IN_LINE_PIXELS = 0.5
 """Tolerance for where slices begin within their plane, pixels."""
@@ -191,7 +191,7 @@ def _acquisitions(group: list[DicomSlice]) -> list[list[DicomSlice]]:
         runs[item.text("AcquisitionNumber")].append(item)
     first = group[0]
     spacing_mm = first.number("SpacingBetweenSlices") or first.number("SliceThickness")
-    if len(runs) < 2 or not spacing_mm or min(map(len, runs.values())) < MIN_RUN:
+    if len(runs) < 2 or not spacing_mm or min(map(len, runs.values())) < _MIN_ACQUISITION:
         return [group]
     normal = _normal(first)
     depths = [
@@ -200,7 +200,7 @@ def _acquisitions(group: list[DicomSlice]) -> list[list[DicomSlice]]:
     ]
     for depth in depths:
         gaps = np.diff(depth)
-        if gaps.min() <= 0.5 * gaps.max() or gaps.max() > SAME_SPACING * spacing_mm:
+        if gaps.min() <= 0.5 * gaps.max() or gaps.max() > _MAX_STEP * spacing_mm:
             return [group]
     interleaved = max(d[0] for d in depths) < min(d[-1] for d in depths)
     positions = [frozenset(np.round(depth, 1).tolist()) for depth in depths]

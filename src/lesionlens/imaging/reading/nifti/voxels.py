@@ -12,14 +12,11 @@ from nibabel.openers import Opener
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import ReadError, replaced, unreadable
+from lesionlens.base.files.file_state import FileState, file_state
 from lesionlens.imaging.reading.nifti.header import BROKEN, first_line, open_image
 
 _TRAILING = 2**20
 """Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
-
-
-FileState = tuple[int, int]
-"""Size in bytes and time of change in ns of a file."""
 
 
 def state_of(path: Path) -> FileState:
@@ -31,10 +28,9 @@ def state_of(path: Path) -> FileState:
         The system refuses it, as when it is gone.
     """
     try:
-        status = path.stat()
+        return file_state(path)
     except OSError as error:
         raise unreadable(error, path.name) from error
-    return status.st_size, status.st_mtime_ns
 
 
 def read_opened(path: Path, shape: Sequence[int], opened: FileState) -> NDArray[np.float32]:

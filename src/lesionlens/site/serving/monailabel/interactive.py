@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.file_state import file_state
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.arrays import Volume
@@ -92,7 +93,7 @@ class PromptedStudies:
     def find(self, request: InferenceRequest, context: RunContext) -> PromptedStudy:
         """Return a prepared and predicted study, cached."""
         param_values = (repr(request.request_params.get(name)) for name in _CACHE_PARAMS)
-        key = (id(request.engine), _file_state(request.image), *param_values)
+        key = (id(request.engine), _image_state(request.image), *param_values)
         with self._lock:
             cached = self._cached.pop(key, None)
         cached = cached or _predict_study(request, context)
@@ -251,10 +252,10 @@ def _box(roi: Any) -> Any:
     return roi[::2], roi[1::2]
 
 
-def _file_state(image: Path) -> tuple[object, ...]:
+def _image_state(image: Path) -> tuple[object, ...]:
     """Return a key that changes with the image."""
     files = sorted(image.rglob("*")) if image.is_dir() else [image]
-    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    return tuple((str(path), *file_state(path)) for path in files)
 
 
 def _read_outline(content: bytes, grid: Grid, scratch_folder: Path) -> NDArray[Any]:
