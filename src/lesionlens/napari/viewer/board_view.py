@@ -51,7 +51,7 @@ class BoardView(QWidget):
     refused = Signal(str)
     """An act of the pointer was refused: the reason."""
     pointed = Signal(object)
-    """The pointer is over a point: RAS+ mm."""
+    """The pointer is over a point of the open study: RAS+ mm."""
     window_dragged = Signal(object, float, float)
     """Window dragged: sequence, pixels to the right, pixels down."""
 
@@ -378,7 +378,8 @@ class BoardView(QWidget):
         previous, self._hover = self._hover, None
         if tile is not None:
             point = self._point_at(tile, position)
-            self.pointed.emit(point)
+            if not self.shows_other_examination(tile):
+                self.pointed.emit(point)
             self._hover = (tile, point)
         changed_tiles = {hover[0] for hover in (previous, self._hover) if hover is not None}
         for view in self.tiles:
