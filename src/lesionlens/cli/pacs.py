@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
@@ -167,10 +167,10 @@ def send(
     from lesionlens.site.pacs.send_result import SendOptions, files_to_send, send_result
 
     kinds = dicom_files.kinds_in(only)
-    with TemporaryDirectory(prefix="lesionlens-") as temporary, progress_bar() as context:
+    with ScratchFolder() as temporary, progress_bar() as context:
         if deidentify:
             files_to_send(result)  # checked before any work
-            files, notices = _deidentified_copy(result, Path(temporary), key, map_file)
+            files, notices = _deidentified_copy(result, temporary, key, map_file)
             selected = dicom_files.only(files, kinds)
             outcome = archive.send(selected, context=context)
             notices = (*notices, *outcome.notices)

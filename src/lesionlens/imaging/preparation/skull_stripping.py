@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
+from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.grid import Grid
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import BrainMask, may_be_whole
@@ -96,8 +97,8 @@ def strip(
         The program failed, or its mask is not on the image's grid.
     """
     executable, program = _program(name)
-    with tempfile.TemporaryDirectory(prefix="lesionlens-") as scratch:
-        image, mask = Path(scratch) / "image.nii.gz", Path(scratch) / program.mask_name
+    with ScratchFolder() as scratch:
+        image, mask = scratch / "image.nii.gz", scratch / program.mask_name
         nib.Nifti1Image(values, grid.affine).to_filename(image)
         _run([str(executable), *program.arguments(image, mask)], name, context)
         brain = _read(mask, grid, name)

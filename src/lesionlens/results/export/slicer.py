@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base import geometry
 from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, LABEL_TYPES, Code
 from lesionlens.base.errors import ExportError
+from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.text import is_writable
@@ -175,8 +175,8 @@ def _utf8_path(path: Path) -> Iterator[Path]:
     if is_writable(str(path)):
         yield path
         return
-    with TemporaryDirectory() as temporary:
-        target = Path(temporary) / path.name
+    with ScratchFolder() as temporary:
+        target = temporary / path.name
         yield target
         shutil.copyfile(target, path)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, rejected_objects, sent_objects
@@ -84,8 +84,8 @@ def reject(
     archive: Pacs, earlier: Sequence[Dataset], *, same_patient: bool, context: RunContext
 ) -> Delivery:
     """Send a note that rejects earlier objects."""
-    with TemporaryDirectory(prefix="lesionlens-") as folder:
-        path = Path(folder) / "rejection.dcm"
+    with ScratchFolder() as folder:
+        path = folder / "rejection.dcm"
         rejection_of(earlier).save_as(path, enforce_file_format=True)
         return archive.send([path], same_patient=same_patient, context=context.quiet())
 

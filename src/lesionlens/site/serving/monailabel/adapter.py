@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any
 from fastapi import Request
 
 from lesionlens.base.errors import FullError, UnusableInputError
+from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.labels import Label, MrSequence
 from lesionlens.engines.engine import Engine
 from lesionlens.site.serving.error_responses import NotFoundError
@@ -41,7 +41,7 @@ from lesionlens.site.serving.monailabel.interactive import (
     PromptedStudies,
     PromptInference,
 )
-from lesionlens.site.serving.monailabel.uploads import Upload, Uploads, own_prefix
+from lesionlens.site.serving.monailabel.uploads import Upload, Uploads
 from lesionlens.site.serving.sessions import Sessions
 
 logger = logging.getLogger(__name__)
@@ -164,8 +164,8 @@ class Adapter:
         errors = []
         for name in names:
             try:
-                with tempfile.TemporaryDirectory(prefix=own_prefix()) as scratch_folder:
-                    volume = as_volume(self.datastore.image(name), Path(scratch_folder))
+                with ScratchFolder() as scratch_folder:
+                    volume = as_volume(self.datastore.image(name), scratch_folder)
                     return name, checksum_of(volume)
             except UnusableInputError as error:
                 errors.append(error)

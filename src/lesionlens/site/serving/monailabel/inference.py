@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
+from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.labels import TUMOUR_LABELS
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.run_context import RunContext
@@ -21,7 +21,6 @@ from lesionlens.results.export.run import warnings_of
 from lesionlens.results.lens import Lens
 from lesionlens.site.serving.job_queue import Job
 from lesionlens.site.serving.monailabel.images import study_of
-from lesionlens.site.serving.monailabel.uploads import own_prefix
 
 LABELS = {label.name.lower(): int(label) for label in TUMOUR_LABELS}
 
@@ -80,8 +79,8 @@ class Inference:
 
     def _work(self, job: Job) -> bytes:
         self.on_start()
-        with tempfile.TemporaryDirectory(prefix=own_prefix()) as scratch_folder:
-            self._result = self._run(Path(scratch_folder), job.context)
+        with ScratchFolder() as scratch_folder:
+            self._result = self._run(scratch_folder, job.context)
         return b"done"
 
     def _run(self, scratch_folder: Path, context: RunContext) -> Inferred:
@@ -103,10 +102,10 @@ def _inferred(analysis: Analysis, output: RequestedOutput, seconds: float) -> In
     }
     if output is RequestedOutput.JSON:
         return Inferred(params)
-    with tempfile.TemporaryDirectory(prefix=own_prefix()) as folder:
+    with ScratchFolder() as folder:
         if output is RequestedOutput.DICOM_SEG:
-            return Inferred(params, "seg.dcm", _dicom_segmentation(analysis, Path(folder)))
-        path = Path(folder) / "label.nii.gz"
+            return Inferred(params, "seg.dcm", _dicom_segmentation(analysis, folder))
+        path = folder / "label.nii.gz"
         nifti.write_volume(path, analysis.volumes.all_labels, codes=nifti.codes_of(analysis))
         return Inferred(params, path.name, path.read_bytes())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.file_state import file_state
+from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.arrays import Volume
@@ -39,7 +39,6 @@ from lesionlens.site.serving.monailabel.inference import (
     Inferred,
     RequestedOutput,
 )
-from lesionlens.site.serving.monailabel.uploads import own_prefix
 
 SUFFIX = "-points"
 """Suffix of a model's name for the interactive model."""
@@ -123,8 +122,8 @@ class PromptedStudies:
 
 
 def _predict_study(request: InferenceRequest, context: RunContext) -> PromptedStudy:
-    with tempfile.TemporaryDirectory(prefix=own_prefix()) as scratch_folder:
-        study = study_of(request.image, request.request_params, Path(scratch_folder), context)
+    with ScratchFolder() as scratch_folder:
+        study = study_of(request.image, request.request_params, scratch_folder, context)
         prepared = prepare(study, context)
     probability = predict(request.engine, prepared, context=context).probability
     resampled = native_grid.resample_regions(probability, prepared, nested=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Body, Depends, File, Form, Request, Response, UploadFile
@@ -17,6 +15,7 @@ from urllib3.filepost import encode_multipart_formdata
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import parse_json
+from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.text import encodable, is_writable
 from lesionlens.site.serving.admission import Admission, admitted, no_key
 from lesionlens.site.serving.error_responses import NotFoundError
@@ -24,7 +23,6 @@ from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.datastore import FINAL
 from lesionlens.site.serving.monailabel.images import as_volume, image_name
 from lesionlens.site.serving.monailabel.inference import InferenceRequest, RequestedOutput
-from lesionlens.site.serving.monailabel.uploads import own_prefix
 
 _NIFTI = "application/octet-stream"
 _MAX_DEPTH = 32
@@ -206,16 +204,16 @@ def _add_datastore(router: APIRouter) -> None:
 
     @router.api_route("/datastore/image", methods=["GET", "HEAD"], dependencies=[Depends(admitted)])
     async def image(adapter: SharedAdapter, image: str, request: Request) -> Response:
-        scratch_folder = tempfile.TemporaryDirectory(prefix=own_prefix())
+        scratch_folder = ScratchFolder()
         try:
             path = await asyncio.get_running_loop().run_in_executor(
                 request.app.state.heavy,
-                lambda: as_volume(adapter.datastore.image(image), Path(scratch_folder.name)),
+                lambda: as_volume(adapter.datastore.image(image), scratch_folder.path),
             )
         except BaseException:
-            scratch_folder.cleanup()
+            scratch_folder.remove()
             raise
-        cleanup = BackgroundTask(scratch_folder.cleanup)
+        cleanup = BackgroundTask(scratch_folder.remove)
         return FileResponse(path, media_type=_NIFTI, filename=path.name, background=cleanup)
 
     @router.get("/datastore/image/info", dependencies=[Depends(admitted)])

@@ -5,60 +5,23 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from lesionlens.base.errors import FullError, GoneError, UnusableInputError
 from lesionlens.base.files.safe_paths import inside, safe_name
+from lesionlens.base.files.scratch import ScratchFolder, remove_abandoned
 from lesionlens.site.serving.monailabel.images import suffix_of
 
 MAX_UPLOADS_EACH = 16
 """Maximum number of uploads per key."""
 _CHUNK_BYTES = 2**20
 _EXPIRY_S = 3600
-_PREFIX = "lesionlens-serve-"
-
-
-def own_prefix() -> str:
-    """Return the name prefix of this process's private folders."""
-    return f"{_PREFIX}{os.getpid()}-"
-
-
-def sweep() -> None:
-    """Remove folders of killed servers of this user."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdecimal() and _is_own(folder) and not _is_running(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_own(folder: Path) -> bool:
-    """Return whether this user created it; False on Windows, where `os.kill` ends a process.
-
-    Another server that ends, or starts, may have removed it meanwhile.
-    """
-    is_own = False
-    if sys.platform != "win32":
-        with suppress(FileNotFoundError):
-            is_own = folder.stat().st_uid == os.getuid()
-    return is_own
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @dataclass
@@ -103,9 +66,9 @@ class Uploads:
     def __init__(
         self, max_bytes: int, on_removed: Callable[[Upload], None] = lambda _: None
     ) -> None:
-        sweep()
+        remove_abandoned()
         self._max_bytes, self._on_removed = max_bytes, on_removed
-        self._root: Path | None = None
+        self._root: ScratchFolder | None = None
         self._uploads: dict[str, tuple[str, Upload]] = {}
         self._lock = threading.Lock()
 
@@ -127,8 +90,9 @@ class Uploads:
         expiry = min(expiry_s, _EXPIRY_S) if expiry_s > 0 else _EXPIRY_S
         with self._lock:
             self._check_capacity(owner, size)
-            self._root = self._root or Path(tempfile.mkdtemp(prefix=own_prefix()))
-            upload = Upload(self._root / name, self._root / name, expiry, size)
+            self._root = self._root or ScratchFolder()
+            folder = self._root.path / name
+            upload = Upload(folder, folder, expiry, size)
             self._uploads[name] = (owner, upload)
         try:
             upload.image = _write_files(upload.folder, files)
@@ -204,7 +168,7 @@ class Uploads:
             self._uploads.clear()
             root, self._root = self._root, None
         if root is not None:
-            shutil.rmtree(root, ignore_errors=True)
+            root.remove()
 
 
 def _size(content: BinaryIO) -> int:

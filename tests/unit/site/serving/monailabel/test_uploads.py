@@ -1,19 +1,15 @@
-"""Images sent for a while are private, and go: in time, with the server, or after a kill."""
+"""Images sent for a while are private, and go: in time, or with the server."""
 
 import io
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("fastapi")
 
 from lesionlens.base.errors import FullError, GoneError, UnusableInputError
-from lesionlens.site.serving.monailabel.uploads import MAX_UPLOADS_EACH, Uploads, own_prefix, sweep
+from lesionlens.site.serving.monailabel.uploads import MAX_UPLOADS_EACH, Uploads
 
 ROOM = 2**20
 
@@ -70,19 +66,6 @@ def test_a_clock_that_is_set_ends_and_prolongs_nothing(folder, monkeypatch):
     uploads.end()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="processes are looked up as POSIX has them")
-def test_what_a_killed_server_left_is_removed_by_the_next(folder):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = Path(folder) / f"lesionlens-serve-{dead.pid}-abc"
-    alive = Path(folder) / f"{own_prefix()}abc"
-    for place in (left, alive):
-        (place / "name").mkdir(parents=True)
-    Uploads(ROOM)
-    assert not left.exists()
-    assert alive.exists()
-
-
 def test_what_is_kept_is_bounded_for_a_key_and_for_all(folder):
     uploads = Uploads(100)
     for _ in range(MAX_UPLOADS_EACH):
@@ -101,10 +84,3 @@ def test_files_of_one_name_are_refused_and_leave_nothing(folder):
         uploads.add("me", [scan("a.nii.gz"), scan("a.nii.gz")], 10)
     assert not [*folder.glob("*/*")]
     uploads.end()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="nothing is swept on Windows")
-def test_a_folder_that_another_server_removes_meanwhile_is_passed_over(monkeypatch, tmp_path):
-    gone = tmp_path / "lesionlens-serve-999999999-gone"
-    monkeypatch.setattr(Path, "glob", lambda *_: iter([gone]))
-    sweep()

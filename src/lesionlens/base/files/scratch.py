@@ -1,0 +1,86 @@
+"""Temporary folders for patient data, which do not outlive a killed process for long."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+PREFIX = "lesionlens-scratch-"
+"""How their names begin, in the system's temporary folder."""
+_UNLOCKED_S = 60.0
+"""Seconds that a folder may be without its lock: it is made first, then locked."""
+
+
+class ScratchFolder:
+    """A private folder in the system's temporary folder; a context manager gives its path.
+
+    It is removed at the end. Those of killed processes of this user are removed whenever another
+    is made: each is locked by its process as long as that runs. On Windows, and on disks that lock
+    no folders, they stay.
+    """
+
+    def __init__(self) -> None:
+        remove_abandoned()
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = _locked(self.path)
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove it with all that it holds."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def remove_abandoned() -> None:
+    """Remove the scratch folders that killed processes of this user left."""
+    if sys.platform != "win32":
+        for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            with suppress(OSError):
+                status = folder.lstat()
+                is_own_folder = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+                if is_own_folder and time.time() - status.st_ctime > _UNLOCKED_S:
+                    _remove_unless_locked(folder)
+
+
+def _remove_unless_locked(folder: Path) -> None:
+    lock = _locked(folder)
+    if lock is not None:
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Return a descriptor that holds the lock of a folder; None if it cannot be locked."""
+    if sys.platform == "win32":
+        return None
+    import fcntl  # noqa: PLC0415
+
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    if descriptor is not None:
+        os.close(descriptor)
+    return None
