@@ -85,7 +85,9 @@ def _uid(page, words):
 def _picture(page, folder, name):
     if "OHIF_PICTURES" in os.environ:
         time.sleep(float(os.environ.get("OHIF_PICTURES_AFTER", "3")))
-        page.picture(Path(os.environ["OHIF_PICTURES"]) / f"{name}-{folder.name}.png")
+        pictures = Path(os.environ["OHIF_PICTURES"])
+        pictures.mkdir(parents=True, exist_ok=True)
+        page.picture(pictures / f"{name}-{folder.name}.png")
 
 
 def test_every_voxel_of_the_segmentation_is_where_it_was_drawn(page, folder):
