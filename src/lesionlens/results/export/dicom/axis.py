@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from highdicom.sr import CoordinatesForMeasurement, GraphicTypeValues, SourceImageForRegion
+from highdicom.sr import (
+    CoordinatesForMeasurement,
+    CoordinatesForMeasurement3D,
+    GraphicTypeValues,
+    GraphicTypeValues3D,
+    SourceImageForRegion,
+)
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.measure import diameters
@@ -87,13 +93,25 @@ def centre_of(segment: SegmentMask) -> Axis:
     return Axis(segment.box[0].start + frame_index, point)
 
 
-def coordinates(axis: Axis, sources: SourceFrames) -> CoordinatesForMeasurement:
-    """Return an axis as a DICOM coordinates item for a length measurement."""
+def coordinates(
+    axis: Axis, sources: SourceFrames
+) -> CoordinatesForMeasurement | CoordinatesForMeasurement3D:
+    """Return an axis as a DICOM coordinates item for a length measurement.
+
+    It is on the source image, or in the patient (LPS+ mm) where pixels are not square: there OHIF
+    3.13 exchanges the spacings of rows and columns, and drew it beside the lesion.
+    """
     dataset, numbers = sources.reference(axis.frame)
+    is_line = len(axis.points) > 1
+    if not sources.has_square_pixels and "FrameOfReferenceUID" in dataset:
+        pixels = np.column_stack((axis.points - 0.5, np.ones(len(axis.points))))
+        return CoordinatesForMeasurement3D(
+            graphic_type=GraphicTypeValues3D.POLYLINE if is_line else GraphicTypeValues3D.POINT,
+            graphic_data=pixels @ sources.planes[axis.frame].T,
+            frame_of_reference_uid=dataset.FrameOfReferenceUID,
+        )
     return CoordinatesForMeasurement(
-        graphic_type=GraphicTypeValues.POLYLINE
-        if len(axis.points) > 1
-        else GraphicTypeValues.POINT,
+        graphic_type=GraphicTypeValues.POLYLINE if is_line else GraphicTypeValues.POINT,
         graphic_data=axis.points,
         source_image=SourceImageForRegion(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers),
     )

@@ -29,6 +29,8 @@ from lesionlens.results.export.dicom.copied_attributes import GEOMETRY, copied_a
 
 POSITION_TOLERANCE_VOX = 0.05
 """Maximum distance of a source pixel from its voxel."""
+_SQUARE_TOLERANCE = 0.01
+"""Maximum difference of the two spacings of square pixels, as a share of one."""
 _GEOMETRY_TAGS = tuple(Tag(keyword) for keyword in GEOMETRY)
 
 
@@ -82,6 +84,12 @@ class SourceFrames:
         """The slice normal, (3,), LPS+: row direction x column direction."""
         across = np.cross(self.planes[0, :, 0], self.planes[0, :, 1])
         return np.asarray(across / np.linalg.norm(across))
+
+    @property
+    def has_square_pixels(self) -> bool:
+        """Whether rows and columns are equally far apart, within a hundredth."""
+        column_mm, row_mm = np.linalg.norm(self.planes[0, :, :2], axis=0)
+        return bool(abs(column_mm / row_mm - 1.0) <= _SQUARE_TOLERANCE)
 
     def stack(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Return a native volume (I, J, K) as frames (F, rows, columns) of the source.

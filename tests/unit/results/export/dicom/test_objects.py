@@ -436,7 +436,7 @@ def test_a_candidate_of_any_kind_has_the_same_measures_in_the_same_order(make, t
 
 def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path):
     """OHIF opens a report by it, jumps there and draws it."""
-    analysis = make(dicom=True, spacing_mm=(2.0, 3.0, 4.0), tilt_deg=6)
+    analysis = make(dicom=True, spacing_mm=(3.0, 3.0, 4.0), tilt_deg=6)
     files = analysis.study.series[MrSequence.T1C].files
     sources = {f.sop_instance_uid: pydicom.dcmread(f.path) for f in files}
     found = []
@@ -461,6 +461,28 @@ def test_the_long_axis_lies_on_a_source_image_and_has_its_length(make, tmp_path)
         )
         for c in analysis.findings.candidates
     ]
+
+
+def test_where_pixels_are_not_square_the_long_axis_is_in_the_patient(make, tmp_path):
+    """OHIF exchanges both spacings of such an image, and would draw it beside the lesion."""
+    analysis = make(dicom=True, spacing_mm=(2.0, 3.0, 4.0), tilt_deg=6)
+    labels, components = analysis.volumes.labels, analysis.findings.components
+    source = pydicom.dcmread(analysis.study.series[MrSequence.T1C].files[0].path)
+    lines = [
+        line
+        for group in _groups(_written(analysis, tmp_path)["sr"])
+        for item in _named(group, own.LONG_AXIS)
+        for line in item.ContentSequence
+    ]
+    assert len(lines) == len(analysis.findings.candidates) > 0
+    for line, candidate in zip(lines, analysis.findings.candidates, strict=True):
+        assert (line.ValueType, line.GraphicType) == ("SCOORD3D", "POLYLINE")
+        assert line.ReferencedFrameOfReferenceUID == source.FrameOfReferenceUID
+        enhancing = (components == candidate.id) & (labels.data == Label.ENHANCING)
+        ends_mm = geometry.points_lps_from_ras(diameters(enhancing, labels.grid).ends_mm)
+        drawn_mm = np.array(line.GraphicData, float).reshape(2, 3)
+        np.testing.assert_allclose(drawn_mm[:, :2], ends_mm[:, :2], atol=0.5)
+        np.testing.assert_allclose(drawn_mm, ends_mm, atol=4.0)  # on the nearest tilted slice
 
 
 def test_the_long_axis_lies_in_the_lesion(make, tmp_path):
