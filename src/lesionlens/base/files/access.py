@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import stat
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -53,8 +54,8 @@ def restrict(path: Path) -> None:
 def change_mode(path: Path, mode: int) -> None:
     """Change permissions of what this process created, where the disk keeps them.
 
-    A share that is mounted for another owner does not: the mount decides who may read it. A folder
-    stays set-group-ID, so that new files get its group.
+    A share that is mounted for another owner refuses, and FAT and exFAT ignore the change: the
+    mount decides who may read it. A folder stays set-group-ID, so that new files get its group.
     """
     state = path.stat()
     if stat.S_ISDIR(state.st_mode):
@@ -65,6 +66,10 @@ def change_mode(path: Path, mode: int) -> None:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
         _warn_of_disk(state.st_dev)
+    else:
+        is_wider = path.stat().st_mode & ~mode & 0o077
+        if is_wider and sys.platform != "win32":  # Windows has access control lists instead
+            _warn_of_disk(state.st_dev)
 
 
 @cache
