@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import stat
 import sys
 from functools import cache
@@ -92,3 +93,16 @@ def make_folder(folder: Path) -> tuple[Path, ...]:
         path.mkdir(exist_ok=True)
         restrict(path)
     return created
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files below a folder to another one, which is created; without their permissions.
+
+    Files of an installation may be read-only, and so may its folders. The first file that cannot be
+    copied raises its OSError.
+    """
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
