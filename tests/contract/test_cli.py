@@ -311,6 +311,17 @@ def test_output_that_cannot_be_printed_says_that_the_files_are_complete(tmp_path
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_cannot_be_printed_ends_without_a_traceback(option):
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [COMMAND, option], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("lesionlens: Found that stdout cannot be written")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_errors_that_cannot_be_printed_keep_their_status(inputs, tmp_path):
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         for arguments in (["analyze", inputs / "nowhere", "--out", tmp_path / "o"], ["sample", ""]):

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from lesionlens.base import provenance
+from lesionlens.cli import doctor
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGING = REPOSITORY / "packaging"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
@@ -58,6 +61,16 @@ def test_the_conda_recipe_asks_for_what_the_package_asks_for():
     asked = dict(parted(line) for line in recipe["requirements"]["run"])
     assert asked.pop("python") == PROJECT["requires-python"].replace(" ", "")
     assert asked == wanted
+
+
+def test_the_packed_program_has_the_metadata_of_the_versions_that_it_states():
+    """Without that of safetensors, `doctor` of the packed program was never ready."""
+    spec = (PACKAGING / "pyinstaller/lesionlens.spec").read_text("utf-8")
+    (names,) = re.findall(r"^NAMED = \((.+?)\)", spec, re.MULTILINE | re.DOTALL)
+    base = {parted(line)[0] for line in PROJECT["dependencies"]}
+    stated = {*doctor._CORE, *provenance._RESULT_PACKAGES, "lesionlens"}
+    wanted = {name for name in stated if name.lower() in {*base, "lesionlens"}}
+    assert wanted <= set(re.findall(r'"([^"]+)"', names))
 
 
 def test_rattler_build_reads_the_recipe():

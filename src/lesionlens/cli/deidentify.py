@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError, os_reason
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.cli import options
@@ -117,6 +117,8 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
     ------
     UnusableInputError
         Key or map lie in the output folder, or cannot be used.
+    ResourceError
+        They cannot be written, as by a user without a home.
     """
     from lesionlens.imaging.deidentification.pseudonyms import (
         Pseudonyms,
@@ -133,6 +135,13 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
                 expected="key and map in another folder: they identify the patient",
                 next_step="Choose other paths with --key and --map",
             )
-    pseudonyms = Pseudonyms(read_or_create_key(paths[0]))
-    create_or_check_map(paths[1])
+    try:
+        pseudonyms = Pseudonyms(read_or_create_key(paths[0]))
+        create_or_check_map(paths[1])
+    except OSError as error:
+        raise ResourceError(
+            found=f"a secret key or map that cannot be read and written: {os_reason(error)}",
+            expected="two files of your own, on a disk with free space",
+            next_step="Name them with --key and --map",
+        ) from error
     return pseudonyms, paths[1]

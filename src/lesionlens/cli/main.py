@@ -115,9 +115,12 @@ def run() -> int:
     except LesionLensError as error:
         return _report(error, in_json="--json" in sys.argv)
     try:
-        app(prog_name="lesionlens")
+        with _output_errors():
+            app(prog_name="lesionlens")
     except KeyboardInterrupt:
         pass
+    except ResourceError as error:  # help or version that cannot be printed
+        return _report(error, in_json=False)
     except (Exception, SystemExit):  # an import may turn the interrupt into an error of its own
         if STOP.output_printed or not STOP.is_set():
             raise

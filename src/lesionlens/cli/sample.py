@@ -5,13 +5,13 @@ from __future__ import annotations
 import filecmp
 import os
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lesionlens.base.files.access import copy_files
 from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.files.staging import check_target, staged
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
@@ -36,7 +36,7 @@ def sample(
         check_target(out)
         with staged(out) as folder:
             for name, source in sources.items():
-                shutil.copytree(source, folder / name, dirs_exist_ok=True)
+                copy_files(source, folder / name)
     study = plain(_quoted(str(out / "study")))
     return CommandOutput(
         (f"Try it: lesionlens analyze {study} --out out/demo", RESEARCH_USE_NOTICE)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pydicom
 import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.files import user_folders
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.deidentify import Dates, deidentify
 from lesionlens.cli.export import export
@@ -44,6 +47,15 @@ def test_key_and_map_never_lie_in_what_is_handed_on(patient, tmp_path):
     write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
     with pytest.raises(UnusableInputError, match="shared"):
         deidentify(tmp_path / "study", tmp_path / "out", key=tmp_path / "out" / "key")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_user_without_a_home_is_told_to_name_key_and_map(patient, tmp_path, monkeypatch):
+    """As HOME=/dev/null: the message was "Not a directory (lesionlens/deidentification)"."""
+    write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
+    monkeypatch.setattr(user_folders, "data", lambda: Path(os.devnull, "lesionlens"))
+    with pytest.raises(ResourceError, match=r"secret key .*--key and --map"):
+        deidentify(tmp_path / "study", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

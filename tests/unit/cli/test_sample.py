@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib import util
@@ -10,6 +12,7 @@ from importlib import util
 import pytest
 
 from lesionlens.base.errors import MissingPluginError, ResourceError, UnusableInputError
+from lesionlens.base.files.access import copy_files
 from lesionlens.base.process.host_process import TUNE
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
@@ -30,6 +33,32 @@ def test_the_sample_and_the_recipes_become_files_and_replace_none(tmp_path):
         sample(out)
     assert "--out" not in str(refusal.value)  # `sample` has no such option
     assert (out / "README.md").read_text() == "mine"
+
+
+def test_the_sample_of_a_read_only_installation_may_be_changed(tmp_path):
+    """Folders of Nix and of some shared installations are read-only, and so were the copies."""
+    installed, copy = tmp_path / "installed", tmp_path / "copy"
+    (installed / "study").mkdir(parents=True)
+    (installed / "study" / "t1.nii.gz").write_text("image")
+    for path in (installed / "study" / "t1.nii.gz", installed / "study", installed):
+        path.chmod(0o555)
+    copy_files(installed, copy)
+    for path in (installed, installed / "study"):
+        path.chmod(0o755)
+    assert all(p.stat().st_mode & 0o200 for p in (copy, *copy.rglob("*")))
+    assert (copy / "study" / "t1.nii.gz").read_text() == "image"
+
+
+def test_a_full_disk_is_reported_in_one_line(tmp_path, monkeypatch):
+    """The message had one entry for each of a hundred files."""
+
+    def refuse(*_paths):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    monkeypatch.setattr(shutil, "copy2", refuse)
+    with pytest.raises(ResourceError, match="a full disk while writing the result"):
+        sample(tmp_path / "mine")
 
 
 def test_the_sample_may_be_requested_again(tmp_path):

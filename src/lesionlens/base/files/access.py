@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import stat
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -53,8 +55,8 @@ def restrict(path: Path) -> None:
 def change_mode(path: Path, mode: int) -> None:
     """Change permissions of what this process created, where the disk keeps them.
 
-    A share that is mounted for another owner does not: the mount decides who may read it. A folder
-    stays set-group-ID, so that new files get its group.
+    A share that is mounted for another owner refuses, and FAT and exFAT ignore the change: the
+    mount decides who may read it. A folder stays set-group-ID, so that new files get its group.
     """
     state = path.stat()
     if stat.S_ISDIR(state.st_mode):
@@ -65,6 +67,10 @@ def change_mode(path: Path, mode: int) -> None:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
             raise
         _warn_of_disk(state.st_dev)
+    else:
+        is_wider = path.stat().st_mode & ~mode & 0o077
+        if is_wider and sys.platform != "win32":  # Windows has access control lists instead
+            _warn_of_disk(state.st_dev)
 
 
 @cache
@@ -87,3 +93,16 @@ def make_folder(folder: Path) -> tuple[Path, ...]:
         path.mkdir(exist_ok=True)
         restrict(path)
     return created
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files below a folder to another one, which is created; without their permissions.
+
+    Files of an installation may be read-only, and so may its folders. The first file that cannot be
+    copied raises its OSError.
+    """
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)

@@ -45,7 +45,7 @@ def read_or_create_key(path: Path) -> bytes:
         with folder_lock(path.parent):
             if not os.path.lexists(path):  # no other process has created one meanwhile
                 write_atomically(path, secrets.token_hex(32) + "\n")
-                path.chmod(0o600)  # regardless of LESIONLENS_UMASK
+                access.change_mode(path, 0o600)  # regardless of LESIONLENS_UMASK
     try:
         key = bytes.fromhex(read_text(path, MIB).strip())
     except ValueError:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files.access import copy_files
 from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import ReviewFile
@@ -49,7 +50,7 @@ class EarlierReview:
         for name in KEPT_WITH_REVIEW:
             source = self.folder / name
             if source.is_dir():
-                shutil.copytree(source, target / name)
+                copy_files(source, target / name)
             elif source.is_file():
                 shutil.copy2(source, target / name)
         return (

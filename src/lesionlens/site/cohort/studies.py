@@ -13,7 +13,7 @@ from lesionlens.base.text import abbreviated_list, encodable, is_writable
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
-from lesionlens.site.cohort.study_table import read_table
+from lesionlens.site.cohort.study_table import read_table, refuse_equal_names
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import analysed_files, release_of
 
@@ -90,7 +90,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     Raises
     ------
     UnusableInputError
-        The folder does not exist, or has no sub-folder.
+        The folder does not exist, has no sub-folder, or two whose names differ only in case.
     """
     if studies.is_file():
         rows = read_table(studies)
@@ -104,8 +104,13 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
             expected="a folder with one sub-folder per study, or a CSV table",
             next_step="Check the path",
         )
-    if bids.is_dataset(studies):
-        return _bids_jobs(studies, out)
+    is_dataset = bids.is_dataset(studies)
+    jobs = _bids_jobs(studies, out) if is_dataset else _folder_jobs(studies, out)
+    refuse_equal_names((job.name for job in jobs), "Rename one of the two folders")
+    return jobs
+
+
+def _folder_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     folders = (
         entry for entry in studies.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )

@@ -45,7 +45,7 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
         path = absolute(table.parent / cells["study"])
         name = _folder_name(cells["name"] or path.name)
         entries.append(StudyEntry(name, str(path), cells["patient"], cells["date"]))
-    _refuse_duplicates(entries)
+    refuse_equal_names((entry.name for entry in entries), "Add a column `name`")
     return tuple(entries)
 
 
@@ -64,15 +64,22 @@ def ignored_column_notes(studies: Path) -> tuple[str, ...]:
     )
 
 
-def _refuse_duplicates(entries: Iterable[StudyEntry]) -> None:
-    """Refuse names that are equal on Windows or macOS."""
-    counts = Counter(entry.name.casefold() for entry in entries)
+def refuse_equal_names(names: Iterable[str], next_step: str) -> None:
+    """Refuse names that are equal on Windows or macOS, where two studies would share a folder.
+
+    Raises
+    ------
+    UnusableInputError
+        Two names differ only in case or Unicode form, or not at all.
+    """
+    counts = Counter(normalize("NFC", name).casefold() for name in names)
     duplicate = next((name for name, count in counts.items() if count > 1), None)
     if duplicate is not None:
         raise UnusableInputError(
             found=f"two studies named {duplicate!r}",
-            expected="different names, which are the names of the result folders",
-            next_step="Add a column `name`",
+            expected="different names, also without regard to case, because they name the result "
+            "folders",
+            next_step=next_step,
         )
 
 

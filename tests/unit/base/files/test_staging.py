@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from contextlib import nullcontext
@@ -255,6 +256,17 @@ def test_a_disk_that_keeps_no_permissions_can_be_written(tmp_path, monkeypatch, 
     write_atomically(tmp_path / "deep" / "b.txt", "new")
     assert sorted(tree(tmp_path / "deep")) == ["b.txt", "out", "out/a.txt"]
     assert caplog.text.count("the disk keeps no permissions") <= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has access control lists")
+def test_a_disk_that_ignores_permissions_is_reported(tmp_path, monkeypatch, caplog):
+    """FAT and exFAT accept each change of permissions and keep none."""
+    write(tmp_path, "b.txt")
+    (tmp_path / "b.txt").chmod(0o644)
+    monkeypatch.setattr(Path, "chmod", lambda _path, _mode: None)
+    access._warn_of_disk.cache_clear()
+    access.restrict(tmp_path / "b.txt")
+    assert caplog.text.count("the disk keeps no permissions") == 1
 
 
 @pytest.mark.usefixtures("way")

@@ -561,6 +561,21 @@ def test_names_in_a_table_that_differ_only_in_unicode_form_are_refused(tmp_path)
         find_jobs(table, tmp_path / "out")
 
 
+@pytest.mark.parametrize("prefix", ["", "sub-"])
+def test_folders_whose_names_differ_only_in_case_are_refused(tmp_path, prefix):
+    """On a disk that ignores case, the second study's result replaced the first one's."""
+    for name in ("p1", "P1"):
+        (tmp_path / "studies" / f"{prefix}{name}" / "anat").mkdir(parents=True, exist_ok=True)
+        scan = tmp_path / "studies" / f"{prefix}{name}" / "anat" / f"{prefix}{name}_FLAIR.nii.gz"
+        scan.write_bytes(b"")
+    if len(list((tmp_path / "studies").iterdir())) == 1:
+        pytest.skip("this disk ignores case")
+    if prefix:
+        (tmp_path / "studies" / "dataset_description.json").write_text("{}")
+    with pytest.raises(UnusableInputError, match=r"two studies named .*Rename"):
+        find_jobs(tmp_path / "studies", tmp_path / "out")
+
+
 def test_a_study_named_like_a_table_of_the_results_is_refused_before_its_analysis(
     quick, tmp_path, make_study
 ):
