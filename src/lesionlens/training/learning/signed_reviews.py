@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
+from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
@@ -259,11 +260,12 @@ def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedRevi
     for candidate in saved.findings.candidates:
         counts[review.state_of(candidate.tracking_uid).value] += 1
     candidate_uids = {candidate.tracking_uid for candidate in saved.findings.candidates}
+    placed = place_outlines(saved.findings, saved.volumes.labels, review)
     added_uids = [
         uid
-        for uid in review.added
-        if uid not in candidate_uids and review.state_of(uid).decided
-        if not _is_emptied(review, review.of(uid))
+        for uid, number in placed.id_by_uid.items()
+        if uid not in candidate_uids and number in placed.outline_by_id
+        if not placed.outline_by_id[number].is_empty
     ]
     counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in added_uids)
     accepted_count = counts["accepted"] + counts["edited"] + counts[ADDED]
