@@ -18,6 +18,7 @@ from lesionlens.analysis.evaluation.cases import (
     PATIENTS_NAME,
     Case,
     ImageFile,
+    by_case,
     check_rows,
     find_cases,
     patient_of,
@@ -114,7 +115,7 @@ def find_real_cases(
                 next_step="Name it with --studies",
             )
         patients = _read_patients(root, [folder.name for folder in results])
-        study_paths = study_paths_by_name(studies)
+        study_paths = by_case(study_paths_by_name(studies), [folder.name for folder in results])
         return tuple(
             reviewed_case(f, study_paths.get(f.name, studies / f.name), patients.get(f.name))
             for f in results
@@ -125,7 +126,7 @@ def find_real_cases(
 
 
 def _read_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
-    patients = patients_table(root)
+    patients = by_case(patients_table(root), cases)
     check_rows(PATIENTS_NAME, patients, cases)
     return patients
 
