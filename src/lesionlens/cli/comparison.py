@@ -6,12 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.records.followup import (
-    PRODUCT_LIMITS,
-    VOLUME_LIMITS,
-    ChangeKind,
-    change_text,
-)
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import millilitres
 from lesionlens.cli.console import new_table
@@ -78,6 +72,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     comparison = analysis.compared
     if comparison is None:
         return ()
+    from lesionlens.base.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, ChangeKind
     from lesionlens.results.export.followup import alignment_caveat, dates_of, reappearance_text
     from lesionlens.results.export.report_texts import load
 
@@ -111,6 +106,8 @@ def _ml(value: float | None) -> str:
 
 
 def _percent(value: float | None, limits: tuple[float, float]) -> str:
+    from lesionlens.base.records.followup import change_text
+
     return "unknown" if value is None else f"{change_text(value, limits[value > 0])} %"
 
 
