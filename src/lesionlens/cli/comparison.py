@@ -72,7 +72,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     comparison = analysis.compared
     if comparison is None:
         return ()
-    from lesionlens.base.records.followup import ChangeKind
+    from lesionlens.base.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, ChangeKind
     from lesionlens.results.export.followup import alignment_caveat, dates_of, reappearance_text
     from lesionlens.results.export.report_texts import load
 
@@ -90,8 +90,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             change.shown.place,
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
-            _percent(change.volume_percent) if matched else change.kind.value,
-            _percent(change.product_percent) if matched else "",
+            _percent(change.volume_percent, VOLUME_LIMITS) if matched else change.kind.value,
+            _percent(change.product_percent, PRODUCT_LIMITS) if matched else "",
             change.joint.text if change.joint else "",
         )
         if change.now and (note := reappearance_text(change, comparison, dates, texts)):
@@ -105,8 +105,10 @@ def _ml(value: float | None) -> str:
     return "" if value is None else millilitres(value)
 
 
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+z.1f} %"
+def _percent(value: float | None, limits: tuple[float, float]) -> str:
+    from lesionlens.base.records.followup import change_text
+
+    return "unknown" if value is None else f"{change_text(value, limits[value > 0])} %"
 
 
 def remember(analysis: Analysis) -> None:

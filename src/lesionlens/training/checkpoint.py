@@ -101,6 +101,11 @@ def _delete(checkpoint: Path) -> None:
         shutil.rmtree(checkpoint.rename(checkpoint.with_suffix(".part")), ignore_errors=True)
 
 
+def forget(folder: Path) -> None:
+    """Make a folder one without a latest checkpoint; `save` deletes the earlier ones."""
+    (folder / _POINTER).unlink(missing_ok=True)
+
+
 def load(folder: Path) -> Checkpoint | None:
     """Read the latest checkpoint; None if there is none.
 

@@ -28,6 +28,7 @@ from lesionlens.engines.device import autocast, choose, choose_precision
 from lesionlens.network.build import build
 from lesionlens.network.model import channels_last
 from lesionlens.network.normalise import with_presence
+from lesionlens.training import checkpoint as checkpoints
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.data import (
     SEEDS_PER_SOURCE,
@@ -136,20 +137,26 @@ def _create_run(config: TrainConfig, out: Path, options: TrainOptions) -> Traini
 @contextmanager
 def _exclusive(run: TrainingRun) -> Iterator[None]:
     """Refuse a second training in the folder: each would delete the other's checkpoint."""
-    checkpoints = run.out / "checkpoint"
+    folder = run.out / "checkpoint"
     if not run.processes.is_leader:
         yield
         return
-    make_folder(checkpoints)
-    with folder_lock(checkpoints, busy=f"another training running in {run.out.name!r}"):
+    make_folder(folder)
+    with folder_lock(folder, busy=f"another training running in {run.out.name!r}"):
         yield
 
 
 def _resume(run: TrainingRun, *, resume: bool) -> None:
-    """Continue from the checkpoint, if there is one, in all processes."""
+    """Continue from the checkpoint, if there is one, in all processes.
+
+    Otherwise the earlier checkpoint is forgotten with the log: a session that is killed before its
+    first checkpoint would be followed by one that resumes the earlier run without its log.
+    """
     if resume:
         run.restore()
         run.check_held_out()
+    elif run.processes.is_leader:
+        checkpoints.forget(run.out / "checkpoint")
     if run.processes.is_leader:
         _drop_later_rows(run)
     run.processes.check_step(run.step)

@@ -18,6 +18,7 @@ from lesionlens.analysis.evaluation.cases import (
     PATIENTS_NAME,
     Case,
     ImageFile,
+    by_case,
     check_rows,
     find_cases,
     patient_of,
@@ -31,6 +32,7 @@ from lesionlens.analysis.evaluation.label_conventions import (
     translate,
 )
 from lesionlens.analysis.evaluation.metrics import HIT_MM
+from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.analysis.followup.patient import examination_of_result
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.geometry import apply
@@ -113,7 +115,7 @@ def find_real_cases(
                 next_step="Name it with --studies",
             )
         patients = _read_patients(root, [folder.name for folder in results])
-        study_paths = study_paths_by_name(studies)
+        study_paths = by_case(study_paths_by_name(studies), [folder.name for folder in results])
         return tuple(
             reviewed_case(f, study_paths.get(f.name, studies / f.name), patients.get(f.name))
             for f in results
@@ -124,7 +126,7 @@ def find_real_cases(
 
 
 def _read_patients(root: Path, cases: Sequence[str]) -> Mapping[str, str]:
-    patients = patients_table(root)
+    patients = by_case(patients_table(root), cases)
     check_rows(PATIENTS_NAME, patients, cases)
     return patients
 
@@ -293,45 +295,36 @@ def _cavity_of(saved: SavedResult) -> NDArray[np.bool_] | None:
 def _reviewed_labels(saved: SavedResult, name: str) -> Reference:
     """Return the labels of accepted and edited candidates, and of the cavity beside them.
 
-    Everything else is background.
+    A voxel belongs to the candidate of which the window shows it as a part. Everything else is
+    background.
     """
-    candidates, labels, review = saved.findings.candidates, saved.volumes.labels, saved.review
     refuse_marks(saved, name)
-    candidate_ids = {c.tracking_uid: c.id for c in candidates}
-    reviewed_uids = {event.tracking_uid for event in review.events} - NO_CANDIDATE
-    id_by_uid = dict.fromkeys(reviewed_uids, 0) | candidate_ids
-    is_kept = np.zeros(max(candidate_ids.values(), default=0) + 1, bool)
-    redrawn, outlines = [], outlines_of(saved)
-    for uid, number in id_by_uid.items():
-        state, outline = review.state_of(uid), review.outline_of(uid)
-        if not number and outline is None:
-            continue  # a reader added it and removed it again
+    review, outlines = saved.review, outlines_of(saved)
+    placed = place_outlines(saved.findings, saved.volumes.labels, review)
+    is_kept = np.zeros(max(placed.id_by_uid.values(), default=0) + 1, bool)
+    for uid, number in placed.id_by_uid.items():
+        state = review.state_of(uid)
         if not state.decided:
             raise UnusableInputError(
-                found=f"candidate {number or uid} of case {name!r}, which is {state.value}",
+                found=f"candidate {number} of case {name!r}, which is {state.value}",
                 expected="every candidate accepted, edited or rejected",
                 next_step="Finish its review, or move the result out of the folder",
             )
-        if outline is None:
-            is_kept[number] = state is not ReviewState.REJECTED
-            if is_kept[number] and is_outline_unconfirmed(saved, uid, outlines):
-                raise UnusableInputError(
-                    found=f"candidate {number} of case {name!r}, whose outline has changed "
-                    "since it was accepted",
-                    expected="outlines that a reader has seen",
-                    next_step="Accept it again, or sign the result again",
-                )
-        elif state is not ReviewState.REJECTED:
-            redrawn.append(outline)
-    merged_labels = np.where(is_kept[saved.findings.components], labels.data, 0).astype(np.uint8)
-    for outline in redrawn:
-        mask = (outline.labels > 0) & (merged_labels[outline.box] == 0)
-        merged_labels[outline.box][mask] = outline.labels[mask]
+        is_kept[number] = state is not ReviewState.REJECTED
+        is_own = number in placed.outline_by_id
+        if is_kept[number] and not is_own and is_outline_unconfirmed(saved, uid, outlines):
+            raise UnusableInputError(
+                found=f"candidate {number} of case {name!r}, whose outline has changed "
+                "since it was accepted",
+                expected="outlines that a reader has seen",
+                next_step="Accept it again, or sign the result again",
+            )
+    merged_labels = np.where(is_kept[placed.components], placed.labels, 0).astype(np.uint8)
     cavity = _cavity_of(saved)
     if cavity is not None:
         merged_labels[cavity & (merged_labels == 0)] = Label.CAVITY
     known_labels = merged_labels if saved.has_t1c else enhancing_as_core(merged_labels)
-    return Reference(known_labels, labels.grid)
+    return Reference(known_labels, saved.volumes.labels.grid)
 
 
 def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMark] = ()) -> None:

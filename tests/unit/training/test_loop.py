@@ -177,6 +177,22 @@ def test_a_run_goes_on_only_from_the_weights_that_it_began_with(uninterrupted, t
     train(begun, tmp_path / "run", dataclasses.replace(AT_ONCE, resume=False))
 
 
+def test_a_fresh_run_that_is_killed_at_once_does_not_resume_the_earlier_one(tmp_path, monkeypatch):
+    """It did so at the earlier step, with an empty log."""
+    recipe = small_recipe(2, 5.0)
+    assert train(recipe, tmp_path).step == 2
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_run_session", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path, TrainOptions(resume=False))
+    again = train(recipe, tmp_path)
+    assert (again.resumed_at, again.step) == (0, 2)
+
+
 def test_initial_weights_that_are_missing_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"no file 'gone\.safetensors', which the recipe names"):
         train(dataclasses.replace(RECIPE, init="gone.safetensors"), tmp_path / "run")

@@ -12,13 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, MrSequence, ReviewState
+from lesionlens.base.labels import DrawingMethod, Label, MrSequence, ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
@@ -30,8 +31,8 @@ from lesionlens.imaging.preparation import working_grid
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.network import weights
 from lesionlens.results.export.exporter import save
-from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.reopen import read_result
+from lesionlens.results.review.log import ReviewLog, new_tracking_uid
+from lesionlens.results.review.reopen import read_result, read_reviewed
 from lesionlens.training.config import (
     DataConfig,
     PatchConfig,
@@ -495,6 +496,39 @@ def test_what_a_reader_redrew_is_the_truth_in_place_of_what_the_network_drew(rev
     labels, _ = case.reference()
     assert (labels[drawn.box] == 3).all()
     assert np.count_nonzero(labels) == 8
+
+
+@pytest.mark.parametrize("act", ["added, and the candidate rejected", "redrawn over the other"])
+def test_the_truth_is_what_the_window_shows_where_outlines_overlap(reviewed, tmp_path, act):
+    """A later analysis flags regions that readers' outlines cover already."""
+    place, analysis = reviewed
+    first, second = analysis.findings.candidates
+    components = analysis.findings.components
+
+    def over(candidate, uid):
+        box = ndimage.find_objects(components)[candidate.id - 1]
+        corner = tuple(side.start for side in box)
+        return Outline(uid, corner, np.where(components[box] == candidate.id, 2, 0).astype("uint8"))
+
+    log = ReviewLog()
+    log.decide(first.tracking_uid, ReviewState.ACCEPTED)
+    if act.startswith("added"):
+        log.add(over(second, new_tracking_uid()), DrawingMethod.MANUAL, reader="A. Reader")
+        log.decide(second.tracking_uid, ReviewState.REJECTED)
+    else:
+        drawn = over(first, second.tracking_uid)
+        log.decide(second.tracking_uid, ReviewState.EDITED, outline=drawn)
+    save(dataclasses.replace(analysis, review=log.review), tmp_path / "one")
+    shown = read_reviewed(tmp_path / "one")
+    rejected = [
+        candidate.id
+        for candidate in shown.findings.candidates
+        if shown.review.state_of(candidate.tracking_uid) is ReviewState.REJECTED
+    ]
+    hidden = np.isin(shown.findings.components, rejected)
+    (case,) = find(tmp_path, studies=place / "studies")
+    labels, _ = case.reference()
+    np.testing.assert_array_equal(labels, np.where(hidden, 0, shown.volumes.labels.data))
 
 
 def test_nothing_enhances_in_what_is_learnt_without_t1c(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unicodedata import normalize
 
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from lesionlens.imaging.reading.sequences import (
 )
 
 PATIENTS_NAME = "patients.tsv"
+_Value = TypeVar("_Value")
 _NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _SEGMENTATION_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
 _NIFTI_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
@@ -138,14 +139,15 @@ def find_cases(root: Path) -> tuple[Case, ...]:
             "Decathlon or nnU-Net set with dataset.json, or segmentations named as their cases",
             next_step="Name the folder that holds one folder, or one segmentation, per case",
         )
-    patients = patients_table(root)
+    cases = _with_unique_names(root, cases)
+    patients = by_case(patients_table(root), [c.name for c in cases])
     return tuple(
         replace(
             c,
             patient=patients.get(c.name) or _patient_in_path(root, c),
             convention=c.convention or convention_in_name(c.name.rpartition("/")[2]),
         )
-        for c in _with_unique_names(root, cases)
+        for c in cases
     )
 
 
@@ -357,6 +359,16 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
     return values
 
 
+def by_case(rows: Mapping[str, _Value], cases: Iterable[str]) -> dict[str, _Value]:
+    """Return the rows of a table under the names of cases; others keep their names.
+
+    Names are compared with accents composed: those of files copied from macOS are decomposed.
+    """
+    names = {normalize("NFC", case): case for case in cases}
+    matched = {names.get(normalize("NFC", row), row): value for row, value in rows.items()}
+    return matched | {name: rows[name] for name in names.values() if name in rows}
+
+
 def check_rows(table: str, rows: Iterable[str], cases: Iterable[str]) -> None:
     """Refuse a table with a misspelt case: some row has no case, and some case has no row.
 
@@ -365,20 +377,14 @@ def check_rows(table: str, rows: Iterable[str], cases: Iterable[str]) -> None:
     ConfigError
         There are both.
     """
-    row_names, case_names = set(rows), set(cases)
+    row_names, case_names = ({normalize("NFC", name) for name in names} for names in (rows, cases))
     extra, missing = row_names - case_names, case_names - row_names
     if extra and missing:
-        spellings = {normalize("NFC", name): name for name in missing}
-        first = min(extra)
-        other = spellings.get(normalize("NFC", first))
         raise ConfigError(
-            found=f"{table} with a row for {first!r}, which is no case here, and "
-            f"none for the case {other or min(missing)!r}",
+            found=f"{table} with a row for {min(extra)!r}, which is no case here, and "
+            f"none for the case {min(missing)!r}",
             expected="the names of the cases",
-            next_step="Copy the name of the case into the table: its accents are stored otherwise, "
-            "as in names of files from macOS"
-            if other
-            else "Correct the name in the table, or remove the row",
+            next_step="Correct the name in the table, or remove the row",
         )
 
 

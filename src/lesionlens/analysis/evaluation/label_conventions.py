@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.evaluation.cases import Case, check_rows, read_table
+from lesionlens.analysis.evaluation.cases import Case, by_case, check_rows, read_table
 from lesionlens.analysis.evaluation.dataset_labels import CONVENTIONS
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguous_cavity
@@ -52,7 +52,8 @@ class CaseConventions:
 
     def of(self, case: Case) -> str | None:
         """Return a case's convention; None to detect it."""
-        return self.name or self.table.get(case.name, case.convention)
+        table = by_case(self.table, [case.name])
+        return self.name or table.get(case.name, case.convention)
 
     def check(self, cases: Iterable[str]) -> None:
         """Refuse a table that misspells one of the cases of these names.

@@ -25,6 +25,7 @@ from lesionlens.analysis.findings.candidates import (
 from lesionlens.analysis.findings.components import ComponentMask, components_of
 from lesionlens.analysis.findings.doubtful import remaining_parts
 from lesionlens.analysis.findings.kinds import with_kinds
+from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Affine, Box, Shape3
@@ -109,80 +110,24 @@ def _with_diameters(edited: Analysis, network_analysis: Analysis) -> Analysis:
 
 
 def _with_outlines(analysis: Analysis) -> Analysis:
-    id_by_uid, outlines = _id_by_uid(analysis), analysis.review.outlined
-    listed = {id_by_uid[uid]: o for uid, o in outlines.items() if uid in id_by_uid}
-    outline_by_id, notices = _without_covered(analysis, listed)
+    outlines, grid = analysis.review.outlined, analysis.volumes.labels.grid
+    placed = place_outlines(analysis.findings, analysis.volumes.labels, analysis.review)
     if CAVITY in outlines:
-        grid = analysis.volumes.labels.grid
         cavity = Volume(outlines[CAVITY].mask(grid.shape), grid)
         volumes = replace(analysis.volumes, cavity=cavity)
         analysis = replace(analysis, volumes=volumes, original=_original(analysis))
-    if not outline_by_id:
-        if not notices:
+    if not placed.outline_by_id:
+        if not placed.notices:
             return analysis
-        return replace(analysis, findings=_with_notices(analysis.findings, notices))
-    labels = analysis.volumes.labels.data.copy()
-    components = analysis.findings.components.copy()
-    mask = np.isin(components, list(outline_by_id))
-    labels[mask] = components[mask] = 0
-    for number, outline in outline_by_id.items():
-        mask = (outline.labels > 0) & (components[outline.box] == 0)
-        labels[outline.box][mask] = outline.labels[mask]
-        components[outline.box][mask] = number
-    volumes = replace(analysis.volumes, labels=Volume(labels, analysis.volumes.labels.grid))
+        return replace(analysis, findings=_with_notices(analysis.findings, placed.notices))
+    volumes = replace(analysis.volumes, labels=Volume(placed.labels, grid))
     edited = replace(analysis, volumes=volumes, original=analysis.original or _original(analysis))
-    findings = _findings(edited, analysis.findings, components, outline_by_id)
-    return _with_doubtful_parts(replace(edited, findings=_with_notices(findings, notices)))
+    findings = _findings(edited, analysis.findings, placed.components, placed.outline_by_id)
+    return _with_doubtful_parts(replace(edited, findings=_with_notices(findings, placed.notices)))
 
 
 def _with_notices(findings: Findings, notices: tuple[str, ...]) -> Findings:
     return replace(findings, notices=tuple(dict.fromkeys((*findings.notices, *notices))))
-
-
-def _without_covered(
-    analysis: Analysis, outline_by_id: Mapping[int, Outline]
-) -> tuple[dict[int, Outline], tuple[str, ...]]:
-    """Omit outlines that lie wholly in other candidates; return also notices of overlaps.
-
-    Edits never include voxels of other candidates, but a later analysis may flag the same region.
-    """
-    components, voxel_ml = analysis.findings.components, analysis.volumes.labels.grid.voxel_ml
-    network_ids = {c.id for c in analysis.findings.candidates}
-    retained, notices = dict(outline_by_id), list[str]()
-    while True:
-        covered = {n: _covered_voxels(o, components, retained) for n, o in retained.items()}
-        fully_covered = [
-            n for n in covered if covered[n] and covered[n] == np.count_nonzero(retained[n].labels)
-        ]
-        if not fully_covered:
-            break
-        for number in fully_covered:
-            del retained[number]
-            notices.append(
-                f"Candidate {number} keeps the outline of this analysis: the one that a reader "
-                f"drew lies entirely within other candidates"
-                if number in network_ids
-                else (
-                    "A lesion that a reader added lies entirely within other candidates of this "
-                    "analysis: it is not listed separately"
-                )
-            )
-    notices += [
-        f"{millilitres(count * voxel_ml)} ml of the outline that a reader "
-        f"drew of candidate {number} lie in other candidates of this analysis and are counted there"
-        for number, count in covered.items()
-        if count
-    ]
-    return retained, tuple(notices)
-
-
-def _covered_voxels(
-    outline: Outline, components: NDArray[np.int32], redrawn: Mapping[int, Outline]
-) -> int:
-    """Count the voxels of an outline inside candidates that were not redrawn."""
-    ids = components[outline.box]
-    in_others = (ids > 0) & ~np.isin(ids, list(redrawn))
-    return int(np.count_nonzero(in_others & (outline.labels > 0)))
 
 
 def _with_doubtful_parts(analysis: Analysis) -> Analysis:
@@ -208,14 +153,6 @@ def _with_doubtful_parts(analysis: Analysis) -> Analysis:
 def _original(analysis: Analysis) -> Original:
     volumes = analysis.volumes
     return Original(volumes.labels, analysis.findings, volumes.cavity, volumes.doubtful)
-
-
-def _id_by_uid(analysis: Analysis) -> dict[str, int]:
-    """Return the id of each candidate by its UID: the network's own, then the added ones."""
-    numbers = {c.tracking_uid: c.id for c in analysis.findings.candidates}
-    highest = max(numbers.values(), default=0)
-    added = [u for u in analysis.review.added if u not in numbers and u in analysis.review.outlined]
-    return numbers | {uid: highest + offset for offset, uid in enumerate(added, 1)}
 
 
 def _findings(

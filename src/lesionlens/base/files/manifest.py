@@ -12,8 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.access import make_folder
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.text import abbreviated_list
 
@@ -83,6 +85,8 @@ def _write_rows(path: Path, digests: OwnedFiles) -> None:
 def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -> tuple[Path, ...]:
     """Write LesionLens files into a shared folder, each atomically.
 
+    Two processes that write into one folder wait for each other, so that its files are of one.
+
     Parameters
     ----------
     folder : Path
@@ -102,11 +106,13 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     UnusableInputError
         A foreign file has one of the names, or a listed one was edited since.
     """
-    claim_names(folder, contents, name)
-    for key, content in contents.items():
-        write_atomically(folder / key, content)
-    digests = {key: sha256_of(folder / key) for key in contents}
-    _write_rows(folder / name, {**listed(folder, name), **digests})
+    make_folder(folder)
+    with folder_lock(folder):
+        claim_names(folder, contents, name)
+        for key, content in contents.items():
+            write_atomically(folder / key, content)
+        digests = {key: sha256_of(folder / key) for key in contents}
+        _write_rows(folder / name, {**listed(folder, name), **digests})
     return tuple(folder / key for key in contents)
 
 

@@ -56,15 +56,15 @@ def reached(change: float, limit: float) -> bool:
     return change >= limit - _ROUNDED_PERCENT if limit > 0 else change <= limit + _ROUNDED_PERCENT
 
 
-def change_text(change: float, limit: float) -> str:
-    """Return a change in percent with as many decimals as show whether it reaches a limit.
+def change_text(change: float, limit: float, digits: int = 1) -> str:
+    """Return a change in percent with `digits` or more decimals, to show if it reaches a limit.
 
     Examples
     --------
     >>> [change_text(value, 25) for value in (24.6, 24.96, 25.0, 25.04)]
     ['+24.6', '+24.96', '+25.0', '+25.0']
     """
-    texts = (f"{change:+z.{digits}f}" for digits in range(1, _DECIMALS))
+    texts = (f"{change:+z.{count}f}" for count in range(digits, _DECIMALS))
     crossed = reached(change, limit)
     return next((text for text in texts if reached(float(text), limit) is crossed), f"{change:+z}")
 

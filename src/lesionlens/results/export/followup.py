@@ -177,10 +177,10 @@ def _table_row(
         volumes=(_volume_text(change.before, texts), _volume_text(change.now, texts)),
         products=(_product_text(change.before, texts), _product_text(change.now, texts)),
         changes=(
-            texts.signed_percent(percentages[0])
+            texts.signed_percent(percentages[0], VOLUME_LIMITS)
             if is_matched
             else texts(f"fu_{change.kind.value}"),
-            texts.signed_percent(percentages[1]) if is_matched else "",
+            texts.signed_percent(percentages[1], PRODUCT_LIMITS) if is_matched else "",
         ),
         note="; ".join(filter(None, (return_note, _note(change, comparison, texts)))),
     )
@@ -205,7 +205,7 @@ def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
     linked_ml = comparison.together(change) if change.kind is ChangeKind.MATCHED else None
     if linked_ml is not None:
         before, now = (texts.volume(ml) for ml in linked_ml)
-        change_text = texts.signed_percent(percent(*linked_ml))
+        change_text = texts.signed_percent(percent(*linked_ml), VOLUME_LIMITS)
         parts.append(texts("fu_together", before=before, now=now, changed=change_text))
     if change.joint is not None:
         parts.append(texts("fu_joint", changed=_joint_change_text(change.joint, texts)))

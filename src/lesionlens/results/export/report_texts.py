@@ -228,18 +228,23 @@ class ReportTexts:
         """Return the template of a report sentence: of a candidate, or of the study."""
         return self._entry("sentences", name)
 
-    def signed_percent(self, value: float | None) -> str:
-        """Format a change in percent with its sign.
+    def signed_percent(self, value: float | None, limits: tuple[float, float] | None = None) -> str:
+        """Format a change in percent with its sign; on its side of `limits` that are shown too.
 
         Examples
         --------
         >>> [load("de").signed_percent(value) for value in (12.34, -3.21, -0.01, None)]
         ['+12 %', '-3,2 %', '+0,0 %', '–']
+        >>> [load("en").signed_percent(value, (-50, 25)) for value in (24.6, 25.4)]
+        ['+24.6 %', '+25 %']
         """
         if value is None:
             return self("unknown")
         digits = 0 if abs(value) >= 10 else 1
-        return f"{value:+z.{digits}f} %".replace(".", self("decimal"))
+        text = f"{value:+z.{digits}f}"
+        if limits is not None:
+            text = change_text(value, limits[value > 0], digits)
+        return f"{text} %".replace(".", self("decimal"))
 
     def percent_beside_limits(self, value: float | None, limits: tuple[float, float]) -> str:
         """Format a change in percent so that it lies on its side of the limits shown beside it.

@@ -190,7 +190,7 @@ def _report(
                 scanner=fact.scanner,
                 thickness=fact.thickness,
                 metrics=score.metrics,
-                problems=tuple(score.problems),
+                problems=(*_other_release(run), *score.problems),
                 inputs_sha256=_inputs(run),
             )
             for score, fact, run in zip(scores, facts, runs, strict=True)
@@ -233,6 +233,17 @@ def _judge(
         )
     return BoundResult(
         metric=metric, bound=bound, cases=len(values), mean=mean, interval=ci, verdict=verdict
+    )
+
+
+def _other_release(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the problem of a result that another release of LesionLens made; empty if none did."""
+    release, current = run.get("versions", {}).get("lesionlens"), versions()["lesionlens"]
+    if release in (None, current):
+        return ()
+    return (
+        f"its result was made by release {release} of LesionLens, not by {current}: to test "
+        f"{current}, choose another --out",
     )
 
 

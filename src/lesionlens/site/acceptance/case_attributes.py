@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from lesionlens.analysis.evaluation.cases import (
     PATIENTS_NAME,
+    by_case,
     check_rows,
     read_cases,
     read_table,
@@ -49,7 +50,7 @@ class Facts:
         )
 
 
-def scanners_table(root: Path, cases: Iterable[str]) -> dict[str, str]:
+def scanners_table(root: Path, cases: Sequence[str]) -> dict[str, str]:
     """Read the column `scanner` of the site's patients.tsv; empty if there is none.
 
     Raises
@@ -60,7 +61,7 @@ def scanners_table(root: Path, cases: Iterable[str]) -> dict[str, str]:
     table = root / PATIENTS_NAME
     if not table.is_file() or "scanner" not in next(iter(read_cases(table, _ADVICE)), {}):
         return {}
-    rows = read_table(table, "scanner", _ADVICE)
+    rows = by_case(read_table(table, "scanner", _ADVICE), cases)
     check_rows(PATIENTS_NAME, rows, cases)
     return {case: scanner for case, scanner in rows.items() if scanner}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import TypeAdapter
 
@@ -30,9 +31,10 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
     """Return the read that results from a reader's acts on one study, oldest act first.
 
     A withdrawal, mark or verdict after the last signature reopens the read; the unaided signature
-    stays, as the analysis was shown after it.
+    stays, as the analysis was shown after it. A verdict has the rating of the decision in force.
     """
     marks: dict[str, Mark] = {}
+    ratings = _Ratings()
     verdicts: dict[str, ReviewEvent] = {}
     unaided = signed = None
     seconds = dict.fromkeys(Phase, 0.0)
@@ -51,10 +53,12 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
             marks.pop(uid, None)
         elif act.act is ReviewAct.TAKE_OVER:
             verdicts.clear()
+            ratings = _Ratings()
         elif uid not in NO_CANDIDATE:
             verdicts.pop(uid, None)
+            rated = ratings.rated(act)
             if act.state is not ReviewState.UNREVIEWED:
-                verdicts[uid] = act
+                verdicts[uid] = rated
     return Read(
         key,
         tuple(marks.values()),
@@ -66,6 +70,39 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
         acts[0].time if acts else "",
         tuple(acts),
     )
+
+
+class _Ratings:
+    """The ratings of the decisions in force; a rating is entered for one act alone."""
+
+    def __init__(self) -> None:
+        self._valid: dict[str, list[ReviewEvent]] = {}
+        self._undone: dict[str, list[ReviewEvent]] = {}
+
+    def rated(self, act: ReviewEvent) -> ReviewEvent:
+        """Return an act on a candidate with the rating of the decision that it leaves in force.
+
+        A reason or diameters that are added later are no new decision. Undo restores the rating
+        with the decision, and redo too.
+        """
+        valid = self._valid.setdefault(act.tracking_uid, [])
+        undone = self._undone.setdefault(act.tracking_uid, [])
+        if act.act is ReviewAct.UNDO:
+            undone += [valid.pop()] if valid else []
+        elif act.act is ReviewAct.REDO and undone:
+            valid.append(undone.pop())
+        in_force = valid[-1] if valid else None
+        is_same = in_force is not None and _decision(in_force) == _decision(act)
+        if act.confidence is None and in_force is not None and is_same:
+            act = replace(act, confidence=in_force.confidence)
+        if act.act not in (ReviewAct.UNDO, ReviewAct.REDO):
+            valid.append(act)
+            undone.clear()
+        return act
+
+
+def _decision(act: ReviewEvent) -> tuple[ReviewState, str | None]:
+    return act.state, act.outline
 
 
 def reviews_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> tuple[Review, ...]:

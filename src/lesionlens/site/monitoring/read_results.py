@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lesionlens.analysis.evaluation.cases import by_case
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.journal import PREFIX, recover
@@ -139,7 +140,8 @@ def add_image_features(
     UnusableInputError
         The folder does not exist, or no study in it has the name of a result.
     """
-    stage, paths_by_name = "looking at images", study_paths_by_name(folder)
+    stage = "looking at images"
+    paths_by_name = by_case(study_paths_by_name(folder), [study.name for study in studies])
     with_features, notices, n_missing = [], [], 0
     for number, study in enumerate(studies):
         context.check(stage)

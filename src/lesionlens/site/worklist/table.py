@@ -12,6 +12,7 @@ from lesionlens.base.files.bounded_read import read_json, read_object
 from lesionlens.base.files.manifest import write_listed
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
+from lesionlens.base.records.review import Outline, ReviewEvent
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import safe_cell
 from lesionlens.results.export.cells import csv_text
@@ -35,6 +36,8 @@ MARK_COLUMNS = (
     "reason",
 )  # fmt: skip
 _LESION_STATES = (ReviewState.ACCEPTED, ReviewState.EDITED)
+_MERGED = "merged"
+"""Verdict on a candidate that the reader merged into another one, whose row has the rating."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +95,9 @@ def write_tables(
     """Write `reads.csv` and `marks.csv`, each atomically.
 
     In `marks.csv` each row is a position with its rating (0 to 100): kind `mark` was marked by the
-    reader, kind `candidate` is one of the network's, with the verdict; a rejected or deferred
-    candidate has no rating and is no FROC mark. Complete reads without a row are in `reads.csv`.
+    reader, kind `candidate` is one of the network's, with the verdict; one that is rejected,
+    deferred or merged into another has no rating and is no FROC mark. Complete reads without a row
+    are in `reads.csv`.
 
     Parameters
     ----------
@@ -148,7 +152,7 @@ def _key_columns(read: Read) -> dict[str, str | int]:
 
 
 def _read_row(read: Read) -> dict[str, str | int | float]:
-    states = [verdict.state for verdict in read.verdicts]
+    verdicts = [_verdict(act) for act in read.verdicts]
     return {
         **_key_columns(read),
         "complete": str(read.complete).lower(),
@@ -156,7 +160,7 @@ def _read_row(read: Read) -> dict[str, str | int | float]:
         "signed": safe_cell(read.signed or ""),
         "marks_unaided": len(read.marks_of(Phase.UNAIDED)),
         "marks_aided": len(read.marks_of(Phase.AIDED)),
-        **{s.value: states.count(s) for s in ReviewState if s is not ReviewState.UNREVIEWED},
+        **{s.value: verdicts.count(s) for s in ReviewState if s is not ReviewState.UNREVIEWED},
         "seconds_unaided": round(read.unaided_seconds, 1),
         "seconds_aided": round(read.aided_seconds, 1),
         "seconds": round(read.unaided_seconds + read.aided_seconds, 1),
@@ -173,7 +177,7 @@ def _mark_rows(
         columns = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid, "rating": rating}
         rows.append({**_key_columns(read), **columns, **_position_columns(mark.at_mm)})
     for verdict in read.verdicts:
-        is_rated = verdict.confidence is not None and verdict.state in _LESION_STATES
+        is_rated = verdict.confidence is not None and _verdict(verdict) in _LESION_STATES
         rows.append(
             {
                 **_key_columns(read),
@@ -181,13 +185,18 @@ def _mark_rows(
                 "kind": "candidate",
                 "id": verdict.tracking_uid,
                 "rating": verdict.confidence if is_rated and verdict.confidence is not None else "",
-                "verdict": verdict.state.value,
+                "verdict": _verdict(verdict),
                 "score": scores.get((read.key.study, verdict.tracking_uid), ""),
                 "reason": safe_cell(verdict.reason or ""),
                 **_position_columns(verdict.at_mm),
             }
         )
     return rows
+
+
+def _verdict(act: ReviewEvent) -> str:
+    is_merged = act.outline == Outline.empty(act.tracking_uid).sha256
+    return _MERGED if is_merged else act.state.value
 
 
 def _position_columns(point: tuple[float, float, float] | None) -> dict[str, float]:

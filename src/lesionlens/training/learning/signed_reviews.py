@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
+from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, by_case, patients_table
+from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
@@ -94,7 +95,8 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             next_step="Check the path",
         )
     folders = results_in(results)
-    patients = patients_table(results) if folders else {}
+    names = [folder.name for folder in folders]
+    patients = by_case(patients_table(results), names) if folders else {}
     sources = _ReviewSources(
         study_paths=studies_of(results, studies),
         patients=patients,
@@ -103,7 +105,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
     )
     reviews: list[SignedReview] = []
     errors: dict[str, UnusableInputError] = {}
-    unmatched_names = sorted(patients.keys() - {folder.name for folder in folders})
+    unmatched_names = sorted(patients.keys() - set(names))
     left_out = [
         (name, f"{PATIENTS_NAME} names it, and no result has this name") for name in unmatched_names
     ]
@@ -226,8 +228,8 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
         No folder was given, and the results are not a worklist.
     """
     if studies is not None:
-        folders = results.iterdir() if results.is_dir() else ()
-        study_paths = study_paths_by_name(studies)
+        folders = list(results.iterdir()) if results.is_dir() else []
+        study_paths = by_case(study_paths_by_name(studies), [entry.name for entry in folders])
         return {entry.name: study_paths.get(entry.name, studies / entry.name) for entry in folders}
     if not is_worklist_folder(results):
         raise ConfigError(
@@ -259,11 +261,12 @@ def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedRevi
     for candidate in saved.findings.candidates:
         counts[review.state_of(candidate.tracking_uid).value] += 1
     candidate_uids = {candidate.tracking_uid for candidate in saved.findings.candidates}
+    placed = place_outlines(saved.findings, saved.volumes.labels, review)
     added_uids = [
         uid
-        for uid in review.added
-        if uid not in candidate_uids and review.state_of(uid).decided
-        if not _is_emptied(review, review.of(uid))
+        for uid, number in placed.id_by_uid.items()
+        if uid not in candidate_uids and number in placed.outline_by_id
+        if not placed.outline_by_id[number].is_empty
     ]
     counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in added_uids)
     accepted_count = counts["accepted"] + counts["edited"] + counts[ADDED]

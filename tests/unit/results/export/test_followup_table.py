@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from lesionlens.analysis.findings.anatomy import REGIONS
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import BOTH_SIDES, Location
-from lesionlens.base.records.followup import Change
+from lesionlens.base.records.followup import PRODUCT_LIMITS, Change
+from lesionlens.cli.comparison import _percent
+from lesionlens.napari.model.wording.followup import lines_of
 from lesionlens.results.export.followup import (
     HEIGHT,
     WIDTH,
     _sums,
+    _table_row,
     alignment_caveat,
     curves_of,
     followup_csv,
@@ -107,6 +111,21 @@ def test_sums_are_shown_on_their_side_of_the_limits(found):
     (row,) = _sums(pair, load("en"))
     assert row.changes == ("+39.98 %", "+24.6 %")
     assert _sums(pair, load("de"))[0].changes == ("+39,98 %", "+24,6 %")
+
+
+def test_changes_of_lesions_are_shown_on_their_side_of_the_limits(found):
+    """In the row of the only target 24.6 % stood as +25 %, and in that of its sum as +24.6 %."""
+    big = replace(found.points[0].lesions[0], longest_mm=100.0, perpendicular_mm=100.0)
+    big = replace(big, volume_ml=dict.fromkeys(Region, 100.0), measurable=True)
+    small = replace(big, perpendicular_mm=124.6, volume_ml=dict.fromkeys(Region, 35.4))
+    points = (replace(found.points[0], lesions=(big,)), replace(found.points[2], lesions=(small,)))
+    pair = replace(found, points=points, changes=(Change(big, small),))
+    assert _table_row(pair.changes[0], pair, ("then", "now"), load("en")).changes == (
+        "-64.6 %", "+24.6 %",
+    )  # fmt: skip
+    ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
+    assert panel.endswith(" · -64.6 % · mm² +24.6 %")
+    assert _percent(24.96, PRODUCT_LIMITS) == "+24.96 %"  # of the terminal's table
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_it_never_says_that_there_is_nothing(make, lesions):
 
 def test_without_a_candidate_it_shows_an_overview(make):
     html = report_html(make(lesions=()))
-    assert "No candidate region. Nothing passed" in html
+    assert "No candidate region. Nothing is flagged" in html
     assert len(_figures(html)) == 8
     assert '<table class="list"' not in html
 

@@ -29,6 +29,7 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export import nifti
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.report_texts import load
+from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
 from lesionlens.results.review.from_mask import from_mask
 from lesionlens.results.review.log import ReviewLog
@@ -235,6 +236,8 @@ def test_an_empty_mask_flags_nothing(analysed, patient, tmp_path):
     found = opened(mask(tmp_path / "m.nii.gz", data, patient.labels.grid.affine), analysed)
     assert found.findings.candidates == ()
     assert found.findings.conclusion == "no candidate region"
+    for language, engine in (("en", "engine"), ("de", "Netz")):  # there is none, nor a threshold
+        assert engine not in Sentences(found, language).of_study()
 
 
 def test_what_is_no_mask_of_this_study_is_refused_in_words(analysed, patient, tmp_path):

@@ -296,6 +296,24 @@ def test_an_exchanged_segmentation_is_not_signed(site, tmp_path, monkeypatch):
     assert accept(signed).signed_by == "A. Physicist"
 
 
+def test_results_of_an_earlier_release_are_named_and_not_signed_for_this_one(
+    site, tmp_path, monkeypatch
+):
+    """Cases are not analysed again after an update, and the page names this release."""
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.9] * 3))
+    test = SiteTest(site, tmp_path)
+    assert not any(case.problems for case in accept(test).cases)
+    run = {"versions": {"lesionlens": "0.1"}}
+    monkeypatch.setattr(
+        module, "read_run_json", lambda result: run if result.name == "case1" else {}
+    )
+    with pytest.raises(UnusableInputError, match=r"case1: its result was made by release 0\.1"):
+        accept(SiteTest(site, tmp_path, signed_by="A. Physicist"))
+    assert [len(case.problems) for case in accept(test).cases] == [0, 1, 0]
+    assert "release 0.1 of LesionLens" in (tmp_path / "acceptance.html").read_text()
+
+
 def test_a_bound_that_the_interval_alone_breaks_shows_it(site, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
     monkeypatch.setattr(module, "evaluate", lambda *_: scores([0.6, 1.0, 1.0]))

@@ -10,13 +10,16 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from tests.kept_reads import decide
 from tests.saved_results import write_saved
 
 from lesionlens.base.errors import CancelledError, ReadError
 from lesionlens.base.labels import Phase, ReviewState
+from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import CancelWhen, RunContext
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.descriptions import with_result
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import open_worklist_database
@@ -146,6 +149,79 @@ def test_marks_of_a_study_of_twenty_cases_come_out_as_they_went_in(tmp_path):
     assert came_out == went_in
     silent = [row for row in rows if row["marks_unaided"] == "0" and row["arm"] == "unaided"]
     assert {row["signed_unaided"] for row in silent} == {"nothing seen"}
+
+
+def rated_rows(tmp_path, acts):
+    """Return the rows of a read in which 1 is accepted with 80 and 2 with 30, then `acts(act)`."""
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry("case", "/x")])
+        read_session = ReadSession(database, ReadKey("case", "A"))
+        log = ReviewLog()
+
+        def act(change, confidence=None):
+            change(log)
+            positions = {"1": (1.0, 0.0, 0.0), "2": (2.0, 0.0, 0.0)}
+            read_session.store_decisions(log.review, positions, confidence)
+
+        act(lambda log: log.decide("1", ReviewState.ACCEPTED), 80)
+        act(lambda log: log.decide("2", ReviewState.ACCEPTED), 30)
+        acts(act)
+        read_session.close()
+    written = tables_of(tmp_path, tmp_path / "out")
+    return {row["id"]: row for row in table(written.marks)}, table(written.reads)[0]
+
+
+def reason_and_diameters(act):
+    ends = (((0.0, 0.0, 0.0), (9.0, 0.0, 0.0)), ((4.0, 0.0, 0.0), (4.0, 5.0, 0.0)))
+    act(lambda log: log.decide("1", ReviewState.ACCEPTED, reason="seen on FLAIR too"))
+    act(lambda log: log.place_diameters("1", ends))
+
+
+def undone(act):
+    act(lambda log: log.decide("1", ReviewState.REJECTED), 10)
+    act(lambda log: log.undo())
+
+
+def redone(act):
+    act(lambda log: log.undo())
+    act(lambda log: log.undo())
+    act(lambda log: log.redo())
+    act(lambda log: log.redo())
+
+
+@pytest.mark.parametrize("acts", [reason_and_diameters, undone, redone])
+def test_a_rating_stays_with_the_decision_that_it_was_entered_for(tmp_path, acts):
+    """A reason that was typed after the decision took the rating, and so the FROC mark."""
+    rows, _ = rated_rows(tmp_path, acts)
+    ratings = {uid: (row["verdict"], row["rating"]) for uid, row in rows.items()}
+    assert ratings == {"1": ("accepted", "80"), "2": ("accepted", "30")}
+
+
+def test_another_decision_does_not_inherit_a_rating(tmp_path):
+    def again(act):
+        act(lambda log: log.decide("1", ReviewState.REJECTED))
+        act(lambda log: log.decide("1", ReviewState.ACCEPTED))
+
+    rows, _ = rated_rows(tmp_path, again)
+    assert [rows[uid]["rating"] for uid in "12"] == ["", "30"]
+
+
+def test_a_candidate_that_was_merged_into_another_is_no_mark(tmp_path):
+    def merge(act):
+        both = Outline("1", (0, 0, 0), np.full((3, 3, 3), 2, np.uint8))
+
+        def change(log):
+            with log.one_act():
+                log.decide("1", ReviewState.EDITED, outline=both)
+                log.decide("2", ReviewState.EDITED, outline=Outline.empty("2"))
+
+        act(change, 70)
+
+    rows, read = rated_rows(tmp_path, merge)
+    assert {uid: (row["verdict"], row["rating"]) for uid, row in rows.items()} == {
+        "1": ("edited", "70"), "2": ("merged", ""),
+    }  # fmt: skip
+    assert (read["accepted"], read["edited"]) == ("0", "1")
 
 
 def test_a_lesion_at_two_examinations_has_the_score_of_each(tmp_path):

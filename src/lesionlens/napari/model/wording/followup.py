@@ -13,6 +13,7 @@ from lesionlens.base.records.followup import (
     Change,
     ChangeKind,
     Comparison,
+    change_text,
     percent,
 )
 from lesionlens.napari.model.wording.candidates import volume_text
@@ -114,13 +115,14 @@ def _change_text(change: Change, comparison: Comparison) -> str:
         text = f"merged, was {volume_text(before)}"
     else:
         text = (
-            f"{volume_text(before)} → {volume_text(now)} · {_signed(change.volume_percent)} · "
-            f"mm² {_signed(change.product_percent)}"
+            f"{volume_text(before)} → {volume_text(now)} · "
+            f"{_lesion_change(change.volume_percent, VOLUME_LIMITS)} · "
+            f"mm² {_lesion_change(change.product_percent, PRODUCT_LIMITS)}"
         )
     beside = ", ".join(str(candidate_id) for candidate_id in change.beside)
     total = comparison.together(change) if change.kind is ChangeKind.MATCHED else None
     if total is not None:
-        text += f"; with all that merged or split {_signed(percent(*total))}"
+        text += f"; with all that merged or split {_lesion_change(percent(*total), VOLUME_LIMITS)}"
     if change.before is not None and change.before.state is ReviewState.REJECTED:
         text += "; rejected then"
     if change.joint is not None:
@@ -128,8 +130,8 @@ def _change_text(change: Change, comparison: Comparison) -> str:
     return f"{change.shown.place}: {text}{f' (overlaps {beside} too)' if beside else ''}"
 
 
-def _signed(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+z.0f} %"
+def _lesion_change(value: float | None, limits: tuple[float, float]) -> str:
+    return "unknown" if value is None else f"{change_text(value, limits[value > 0], 0)} %"
 
 
 def _compared(value: float | None, limits: tuple[float, float]) -> str:

@@ -29,7 +29,13 @@ from lesionlens.base import codes, geometry
 from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, DoubtfulPart
-from lesionlens.base.records.followup import ChangeKind, percent
+from lesionlens.base.records.followup import (
+    PRODUCT_LIMITS,
+    VOLUME_LIMITS,
+    ChangeKind,
+    change_text,
+    percent,
+)
 from lesionlens.base.records.prompts import prompts_text
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.text import millilitres
@@ -220,11 +226,11 @@ def _change_text(analysis: Analysis, candidate: Candidate) -> str:
         )
     linked_ml = comparison.together(change) or (None, None)
     items = [
-        f"{name} {value:+z.1f} %"
-        for name, value in (
-            ("volume", change.volume_percent),
-            ("product of diameters", change.product_percent),
-            ("volume with all that merged or split", percent(*linked_ml)),
+        f"{name} {change_text(value, limits[value > 0])} %"
+        for name, value, limits in (
+            ("volume", change.volume_percent, VOLUME_LIMITS),
+            ("product of diameters", change.product_percent, PRODUCT_LIMITS),
+            ("volume with all that merged or split", percent(*linked_ml), VOLUME_LIMITS),
         )
         if value is not None
     ]
