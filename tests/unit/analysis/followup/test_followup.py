@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from tests.phantoms.analysis import make_analysis, write_study
@@ -796,6 +797,16 @@ def test_the_patient_of_an_open_study_is_known_though_its_files_are_not_there_an
     assert (now.patient.id, now.date) == ("P1", "")
     with pytest.raises(PatientConflictError, match="patient ID differs"):
         check_same_patient(now, Examination(Patient("P2"), "2025-01-01"))
+
+
+def test_without_a_study_date_the_day_is_that_of_the_acquisition(tmp_path):
+    head = make_patient(spacing_mm=12.0)
+    written = write_dicom(head, tmp_path, sequences=(MrSequence.T1C,))
+    for path in written[MrSequence.T1C]:
+        image = dcmread(path)
+        image.StudyDate, image.AcquisitionDate = "", "20250601"
+        image.save_as(path)
+    assert examination_of(open_study(tmp_path)).date == "2025-06-01"
 
 
 def saved_sr(folder, **values):
