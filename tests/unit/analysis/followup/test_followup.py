@@ -832,6 +832,19 @@ def test_patient_and_day_come_from_bids_names(tmp_path):
     assert percent(None, 1.0) is None
 
 
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [
+        ("sub-07/ses-20250301/anat", Examination(Patient("sub-07"), "2025-03-01")),
+        ("sub-07/ses-pre/anat", Examination(Patient("sub-07"), "pre")),
+        ("somewhere/else/scans", Examination()),
+    ],
+)
+def test_patient_and_day_come_from_folders_of_bids_alone(tmp_path, folder, found):
+    write_study(make_patient(spacing_mm=12.0, lesions=()), tmp_path / folder)
+    assert examination_of(open_study(tmp_path / folder)) == found
+
+
 def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
     """It was passed over, or taken for another day, and an older one was the prior."""
     for folder, day in (("sub-07_ses-20250301", "20250301"), ("second look", "20250601"),
@@ -851,6 +864,7 @@ def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
     [
         ("sub-07_T1w.nii.gz", "sub-08_ses-2", ("sub-07", "")),
         ("sub-07_T1w.nii.gz", "sub-07_ses-2", ("sub-07", "2")),
+        ("sub-07_ses-20250301_T1w.nii.gz", "scan", ("sub-07", "2025-03-01")),
         ("t1.nii.gz", "sub-08_ses-2", ("sub-08", "2")),
     ],
 )
