@@ -94,11 +94,13 @@ def test_a_grid_s_maps_are_inverses_and_it_cannot_be_changed(affine, shape, voxe
         grid.affine[0, 0] = 1.0
 
 
-@given(affines())
-def test_a_grid_at_right_angles_has_no_shear(affine):
+@given(affines(), st.sampled_from((-0.5, 0.5)), st.permutations(range(3)))
+def test_shear_is_the_cosine_of_two_axes_whether_acute_or_obtuse(affine, share, axes):
     assert geometry.shear_of(affine) < 1e-9
-    affine[:3, 0] += 0.2 * affine[:3, 1]
-    assert geometry.shear_of(affine) > 1e-3
+    one, other, _ = axes
+    lengths_mm = geometry.spacing_mm(affine)
+    affine[:3, one] += share * lengths_mm[one] / lengths_mm[other] * affine[:3, other]
+    assert geometry.shear_of(affine) == pytest.approx(0.5 / np.sqrt(1.25))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from tests.phantoms.analysis import make_analysis, write_study
@@ -798,6 +799,16 @@ def test_the_patient_of_an_open_study_is_known_though_its_files_are_not_there_an
         check_same_patient(now, Examination(Patient("P2"), "2025-01-01"))
 
 
+def test_without_a_study_date_the_day_is_that_of_the_acquisition(tmp_path):
+    head = make_patient(spacing_mm=12.0)
+    written = write_dicom(head, tmp_path, sequences=(MrSequence.T1C,))
+    for path in written[MrSequence.T1C]:
+        image = dcmread(path)
+        image.StudyDate, image.AcquisitionDate = "", "20250601"
+        image.save_as(path)
+    assert examination_of(open_study(tmp_path)).date == "2025-06-01"
+
+
 def saved_sr(folder, **values):
     """Write the files of a saved result that `examination_of_result` reads."""
     (folder / "dicom").mkdir(parents=True)
@@ -821,6 +832,19 @@ def test_patient_and_day_come_from_bids_names(tmp_path):
     assert percent(None, 1.0) is None
 
 
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [
+        ("sub-07/ses-20250301/anat", Examination(Patient("sub-07"), "2025-03-01")),
+        ("sub-07/ses-pre/anat", Examination(Patient("sub-07"), "pre")),
+        ("somewhere/else/scans", Examination()),
+    ],
+)
+def test_patient_and_day_come_from_folders_of_bids_alone(tmp_path, folder, found):
+    write_study(make_patient(spacing_mm=12.0, lesions=()), tmp_path / folder)
+    assert examination_of(open_study(tmp_path / folder)) == found
+
+
 def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
     """It was passed over, or taken for another day, and an older one was the prior."""
     for folder, day in (("sub-07_ses-20250301", "20250301"), ("second look", "20250601"),
@@ -840,6 +864,7 @@ def test_a_renamed_result_is_of_the_day_of_its_files(tmp_path):
     [
         ("sub-07_T1w.nii.gz", "sub-08_ses-2", ("sub-07", "")),
         ("sub-07_T1w.nii.gz", "sub-07_ses-2", ("sub-07", "2")),
+        ("sub-07_ses-20250301_T1w.nii.gz", "scan", ("sub-07", "2025-03-01")),
         ("t1.nii.gz", "sub-08_ses-2", ("sub-08", "2")),
     ],
 )

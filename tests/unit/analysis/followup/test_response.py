@@ -106,6 +106,27 @@ def test_volumes_by_the_published_limits(ml: float, category: Response) -> None:
     assert propose(found, chosen).category is category
 
 
+def test_a_target_measured_by_another_part_has_no_sum_and_is_not_gone() -> None:
+    found = compared((lesion("a", 20, 20, 0.0),), (lesion("a", 8, 8, 1.0),))
+    draft = propose(found, replace(ENTERED, disease=Disease.NON_ENHANCING))
+    assert (draft.category, draft.steps) == (R.NOT_ASSESSABLE, (STEPS["parts"],))
+
+
+def test_a_change_from_nothing_is_stated_without_percent() -> None:
+    found = compared((lesion("a", 20, 20),), (), (lesion("a", 20, 20),))
+    line = "nadir 2025-02-01: 0.00 → 400 mm², no change in percent from 0"
+    assert line in propose(found, ENTERED).steps
+
+
+@pytest.mark.parametrize(
+    ("ml", "text"), [(9.994, "9.99"), (10.04, "10.0"), (99.94, "99.9"), (100.4, "100")]
+)
+def test_sums_have_three_figures(ml: float, text: str) -> None:
+    found = compared((lesion("a", 20, 20, ml),), (lesion("a", 20, 20, ml),))
+    draft = propose(found, replace(ENTERED, criterion=Criterion.VOLUMETRIC))
+    assert any(f": {text} → {text} ml" in step for step in draft.steps)
+
+
 def test_response_is_against_the_baseline_and_progression_against_the_nadir() -> None:
     found = compared(
         (lesion("a", 40, 40),), (lesion("a", 20, 10),), (lesion("a", 20, 14),)

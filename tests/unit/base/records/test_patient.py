@@ -34,7 +34,9 @@ FULL = Patient("P1", "HOSPITAL", "Müller^Anna^Maria", "1970-01-02", "F")
     ],
 )
 def test_the_same_name_in_other_spelling_is_no_conflict(name):
-    assert not FULL.compared(Patient("P1", "HOSPITAL", name, "1970-01-02", "F")).conflicts
+    other = Patient("P1", "HOSPITAL", name, "1970-01-02", "F")
+    assert not FULL.compared(other).conflicts
+    assert not other.compared(FULL).conflicts
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,12 @@ def test_another_name_is_a_conflict_whatever_else_agrees(name):
     first = Patient("P1", "HOSPITAL", "Müller^Anna^Maria^^Sr", "1970-01-02", "F")
     other = Patient("P1", "HOSPITAL", name, "1970-01-02", "F")
     assert first.compared(other).conflicts == (PatientField.NAME,)
+    assert other.compared(first).conflicts == (PatientField.NAME,)
+
+
+def test_family_and_given_name_exchanged_are_a_conflict():
+    exchanged = Patient(name="Müller^Anna").compared(Patient(name="Anna^Müller"))
+    assert exchanged.conflicts == (PatientField.NAME,)
 
 
 def test_other_alphabets_keep_their_marks_and_are_compared_each():
@@ -84,12 +92,15 @@ def test_each_attribute_tells_patients_apart(other, fields):
         (Patient("P1"), IdentityMatch.SAME),
         (Patient(name="Mueller^Anna", birth_date="1970-01-02"), IdentityMatch.SAME),
         (Patient(name="Müller^Anna"), IdentityMatch.UNKNOWN),
+        (Patient(birth_date="1970-01-02"), IdentityMatch.UNKNOWN),
+        (Patient(name="^^^^", birth_date="1970-01-02"), IdentityMatch.UNKNOWN),
         (Patient(sex="F"), IdentityMatch.UNKNOWN),
         (Patient(), IdentityMatch.UNKNOWN),
     ],
 )
 def test_what_is_missing_contradicts_nothing_and_proves_nothing(other, agreement):
     assert FULL.compared(other).agreement is agreement
+    assert other.compared(FULL).agreement is agreement
 
 
 @pytest.mark.parametrize(
@@ -99,6 +110,7 @@ def test_what_is_missing_contradicts_nothing_and_proves_nothing(other, agreement
         ({"PatientBirthDate": "1970.01.02"}, Patient(birth_date="1970-01-02")),
         ({"PatientBirthDate": "00000000", "PatientSex": "?"}, Patient()),
         ({"PatientBirthDate": None, "PatientName": "^^"}, Patient(name="^^")),
+        ({"PatientID": "P1", "IssuerOfPatientID": " H "}, Patient("P1", "H")),
     ],
 )
 def test_padding_and_what_is_no_value_say_nothing(raw, read):
@@ -111,6 +123,23 @@ def test_an_image_that_does_not_say_whose_it_is_stands_out_among_those_that_do()
     assert PatientField.ID in conflict_among([FULL, Patient(sex="F")])
     assert conflict_among([FULL, Patient(sex="F")], gaps=False) == ()
     assert conflict_among([FULL, Patient(), Patient("P2")]) == (PatientField.ID,)
+    assert conflict_among([FULL, Patient("P1")]) == ()
+
+
+def test_an_image_without_the_id_or_with_nothing_that_tells_stands_out_too():
+    without_id = Patient("", FULL.issuer, FULL.name, FULL.birth_date, FULL.sex)
+    assert FULL.compared(without_id).agreement is IdentityMatch.SAME
+    assert conflict_among([FULL, without_id]) == (PatientField.ID,)
+    assert conflict_among([Patient(name="Roe^Jane"), Patient(birth_date="1970-01-02")]) == (
+        PatientField.NAME,
+        PatientField.BIRTH_DATE,
+    )
+
+
+def test_another_patient_after_many_spellings_of_one_is_found():
+    spellings = [Patient("P1", name="Roe^Jane" + " " * blanks) for blanks in range(200)]
+    assert conflict_among(spellings) == ()
+    assert conflict_among([*spellings, Patient("P2", name="Roe^Jane")]) == (PatientField.ID,)
 
 
 def test_many_patients_are_compared_in_time():

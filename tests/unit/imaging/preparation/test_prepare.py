@@ -320,6 +320,7 @@ def test_single_wild_voxels_are_capped_with_a_notice(bare):
         (np.diag([0.01, 0.01, 0.01, 1]), "field of view"),
         (np.array([[4, 0, 0, 1e7], [0, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]]), "origin"),
         (np.array([[4, 0, 0, 0], [4, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]]), "sheared"),
+        (np.array([[4, 0, 0, 0], [-4, 4, 0, 0], [0, 0, 4, 0], [0, 0, 0, 1.0]]), "sheared"),
     ],
 )
 def test_a_grid_that_no_head_has_is_refused(ball, affine, words):

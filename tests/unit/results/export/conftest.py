@@ -61,6 +61,8 @@ def make(
         sequences: tuple[MrSequence, ...] = (MrSequence.T1C, MrSequence.FLAIR),
         name: str = "study",
     ) -> Analysis:
+        if dicom and spacing_mm is None:
+            spacing_mm = (4.0, 4.0, 8.0)  # half as many files: most of the time is theirs
         how = Acquisition(orientation or ("LPS" if dicom else "RAS"), spacing_mm, tilt_deg)
         kind = StudyKind.DICOM if dicom else StudyKind.NIFTI
         key = (kind, how, lesions, sequences, name)

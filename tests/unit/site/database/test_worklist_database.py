@@ -122,7 +122,7 @@ def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
     read_session.remove_mark(slip.uid)
     assert read_session.sign() == "1 marked"
     assert not read_session.is_analysis_hidden
-    with pytest.raises(Exception, match="signed as unaided"):
+    with pytest.raises(UnusableInputError, match="signed as unaided"):
         read_session.remove_mark(seen.uid)
     decide(read_session, "2.25.1", ReviewState.ACCEPTED, (4, 5, 6), confidence=90)
     late = read_session.mark((7, 8, 9))

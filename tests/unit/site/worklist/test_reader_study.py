@@ -15,7 +15,7 @@ import pytest
 from tests.kept_reads import decide
 from tests.saved_results import write_saved
 
-from lesionlens.base.errors import CancelledError, ReadError
+from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import CancelWhen, RunContext
@@ -415,5 +415,5 @@ def test_a_phase_belongs_to_the_arm(tmp_path):
     assert ReadSession(database, ReadKey("a", "A", 2, Arm.CANDIDATES)).phase is Phase.AIDED
     locked = ReadSession(database, ReadKey("a", "A", 1, Arm.UNAIDED))
     locked.sign()
-    with pytest.raises(Exception, match="signed"):
+    with pytest.raises(UnusableInputError, match="signed"):
         locked.mark((0, 0, 0))

@@ -116,7 +116,7 @@ def _separate_volumes(positions: list[list[DicomSlice]]) -> list[list[DicomSlice
         return [[images[0] for images in positions]]
     for parts in _partitions(positions):
         counts = [{len(images) for images in part} for part in parts]
-        if all(len(sizes) == 1 and 0 not in sizes for sizes in counts):
+        if all(len(sizes) == 1 for sizes in counts):
             split = [_separate_volumes(part) for part in parts]
             if all(volumes is not None for volumes in split):
                 return [volume for volumes in split if volumes is not None for volume in volumes]

@@ -108,13 +108,15 @@ def test_declared_padding_is_read_as_zero(one, stored, declared, vr):
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "PIR", "LIP", "RAI", "ASL"])
-def test_left_stays_left_in_every_plane(make_study, patient, orientation):
-    folder = make_study(dicom=True, sequences={"t1c"}, orientation=orientation, tilt_deg=7)
+def test_left_stays_left_in_every_plane(make_study, fine_patient, orientation):
+    plan = {"sequences": {"t1c"}, "orientation": orientation, "tilt_deg": 7}
+    folder = make_study(dicom=True, patient=fine_patient, **plan)
     series = open_study(folder).series[T1C]
     values = series.load()
     bright = np.argwhere(values > 0.8 * values.max())
     middle = series.grid.to_mm(bright).mean(axis=0)
-    truth = patient.labels.grid.to_mm(np.argwhere(patient.labels.data == 3)).mean(axis=0)
+    labels = fine_patient.labels
+    truth = labels.grid.to_mm(np.argwhere(labels.data == 3)).mean(axis=0)
     assert truth[0] < -20
     np.testing.assert_allclose(middle, truth, atol=3.0)
 
@@ -198,20 +200,20 @@ def test_a_missing_slice_elsewhere_is_interpolated_with_a_notice(make_study):
     folder = make_study(dicom=True, sequences={"t1c", "flair"})
     whole = open_study(folder).series[FLAIR]
     before = whole.load()
-    whole.files[20].path.unlink()
+    whole.files[10].path.unlink()
     study = open_study(folder)
     mended = study.series[FLAIR]
     assert mended.grid.matches(whole.grid)
     assert not mended.even
     assert any("missing" in notice for notice in study.notices)
     values = mended.load()
-    np.testing.assert_allclose(values[:, :, 19], before[:, :, 19], atol=1e-2)
-    expected = (before[:, :, 19] + before[:, :, 21]) / 2
-    np.testing.assert_allclose(values[:, :, 20], expected, atol=1e-2)
+    np.testing.assert_allclose(values[:, :, 9], before[:, :, 9], atol=1e-2)
+    expected = (before[:, :, 9] + before[:, :, 11]) / 2
+    np.testing.assert_allclose(values[:, :, 10], expected, atol=1e-2)
 
 
 def without_many_slices(series):
-    for file in sorted(series.iterdir())[5:30]:
+    for file in sorted(series.iterdir())[5:15]:
         file.unlink()
 
 
@@ -643,7 +645,7 @@ def test_a_copy_of_an_image_changes_nothing(one):
 @pytest.mark.parametrize("change", ["pixels", "position"])
 def test_two_images_under_one_uid_set_their_series_aside(make_study, change):
     folder = make_study(dicom=True, sequences={"t1c", "flair"})
-    first = sorted((folder / "S01").iterdir())[20]
+    first = sorted((folder / "S01").iterdir())[10]
     ds = pydicom.dcmread(first)
     if change == "pixels":
         ds.PixelData = bytes(len(ds.PixelData))
@@ -658,7 +660,7 @@ def test_two_images_under_one_uid_set_their_series_aside(make_study, change):
 
 
 def test_the_only_series_with_two_images_under_one_uid_is_refused(one):
-    ds = pydicom.dcmread(sorted((one / "S01").iterdir())[20])
+    ds = pydicom.dcmread(sorted((one / "S01").iterdir())[10])
     ds.PixelData = bytes(len(ds.PixelData))
     ds.save_as(one / "again")
     with pytest.raises(UnusableInputError, match="one SOP Instance UID"):

@@ -46,7 +46,7 @@ def test_positions_in_two_frames_of_reference_are_not_put_together(make_study):
     other = generate_uid()
 
     def move(ds, number):
-        if number >= 20:
+        if number >= 10:
             ds.FrameOfReferenceUID = other
 
     change(folder / "S01", move)
@@ -191,7 +191,7 @@ def test_slices_that_are_turned_are_not_rounded_away(make_study):
     folder = make_study(dicom=True, sequences={"t1c"})
 
     def turn(ds, number):
-        if number >= 25:
+        if number >= 12:
             sine = np.sin(np.radians(0.2))
             ds.ImageOrientationPatient[:2] = [round(float(np.sqrt(1 - sine**2)), 8), float(sine)]
 

@@ -176,6 +176,67 @@ def test_the_brightest_of_a_slab_is_what_is_brightest_in_its_slices():
     np.testing.assert_array_equal(part.data, voxels[..., 7:14].max(-1).T[::-1, ::-1])
 
 
+OBLIQUE = GRIDS[-3]
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_slab_of_oblique_voxels_is_the_brightest_of_its_slices(plane):
+    voxels = np.random.default_rng(1).random(OBLIQUE.shape, dtype=np.float32)
+    picture, frame = Picture.of(voxels, OBLIQUE), Frame.patient()
+    parts = [picture.cut(frame, plane, number).data for number in range(18, 23)]
+    slab = picture.cut(frame, plane, 20, slab=2)
+    assert slab.interpolated
+    np.testing.assert_allclose(slab.data, np.max(parts, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_oblique_slices_reach_from_the_first_to_the_last_corner(plane):
+    picture, frame = Picture.of(np.ones(OBLIQUE.shape, np.float32), OBLIQUE), Frame.patient()
+    index = list(itertools.product(*((0, n - 1) for n in OBLIQUE.shape)))
+    corners = OBLIQUE.to_mm(index)
+    depths, on_screen = frame.depth(plane, corners), frame.on_screen(plane, corners)
+    first, count, step = picture.depths(frame, plane)
+    assert step == pytest.approx(1.5)
+    assert first == pytest.approx(depths.min())
+    assert first + (count - 1) * step <= depths.max() < first + count * step
+    part = picture.cut(frame, plane, count // 2)
+    assert part.number == count // 2 + 1
+    low, high = on_screen.min(axis=0), on_screen.max(axis=0)
+    pixel_mm = np.divide(part.size, part.data.shape[::-1])
+    np.testing.assert_allclose(pixel_mm, 1.5)
+    np.testing.assert_allclose(np.add(part.corner, pixel_mm / 2), low)
+    excess = np.add(part.corner, part.size) - high
+    assert ((excess > 0) & (excess <= 1.5 * pixel_mm + 1e-9)).all()
+
+
+@pytest.mark.parametrize("grid", [GRIDS[0], OBLIQUE], ids=["straight", "oblique"])
+def test_beyond_the_volume_a_slice_is_empty_and_has_no_number(grid):
+    picture, frame = Picture.of(np.ones(grid.shape, np.float32), grid), Frame.patient()
+    count = picture.depths(frame, Plane.AXIAL)[1]
+    for number in (-1, count):
+        part = picture.cut(frame, Plane.AXIAL, number)
+        assert part.number == 0
+        assert part.data.max() == 0
+    inside = [picture.cut(frame, Plane.AXIAL, number).number for number in (0, count - 1)]
+    assert inside == [1, count]
+
+
+def test_labels_on_oblique_slices_stay_labels():
+    voxels = np.random.default_rng(2).choice([0, 1, 4], OBLIQUE.shape).astype(np.uint8)
+    part = Picture.of(voxels, OBLIQUE).cut(Frame.patient(), Plane.AXIAL, 30, nearest=True)
+    assert set(np.unique(part.data)) == {0, 1, 4}
+
+
+@pytest.mark.parametrize("grid", [GRIDS[0], OBLIQUE], ids=["straight", "oblique"])
+def test_a_depth_between_two_slices_is_of_the_nearer_one(grid):
+    picture, frame = Picture.of(np.zeros(grid.shape, np.float32), grid), Frame.patient()
+    slices = Slices.of(picture, frame, Plane.AXIAL)
+    for share, number in ((0.4, 10), (0.6, 11)):
+        depth = slices.first_mm + (10 + share) * slices.step_mm
+        assert picture.number_at(frame, Plane.AXIAL, depth) == number
+        assert slices.number(tuple(depth * frame.normal(Plane.AXIAL))) == number + 1
+
+
 def test_an_outline_is_never_further_than_half_a_voxel_from_the_voxels_edge():
     rng = np.random.default_rng(5)
     voxels = (rng.random((40, 40, 1)) > 0.6).astype(np.uint8)

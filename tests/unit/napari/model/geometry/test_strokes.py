@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from lesionlens.base.grid import Grid
@@ -53,6 +54,34 @@ def test_a_stroke_lies_on_its_slice_and_within_the_brush(view, right, down, alon
     assert np.hypot(flat[:, 0] - over, flat[:, 1] - down).max() <= radius + 1e-3
     middle = frame.in_patient(plane, (right + along / 2, down), slab.depth_mm)
     assert np.linalg.norm(places.mean(axis=0) - middle) <= 1.0 + thick / 4
+
+
+points = st.tuples(*(st.floats(-14, 14) for _ in range(3)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(slices(), points, points, st.floats(0.5, 5), st.booleans())
+def test_a_stroke_takes_every_voxel_within_the_brush_and_no_other(view, start, end, radius, ball):
+    """On a thick, oblique grid too; start and end need not lie in the slice."""
+    _, _, slab = view
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", (20, -10, 35), degrees=True).as_matrix()
+    affine[:3, :3] *= (1.5, 1.0, 4.0)
+    affine[:3, 3] = -affine[:3, :3] @ (10, 14, 4)
+    grid = Grid((21, 29, 9), affine)
+    at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1).reshape(-1, 3))
+    along = np.linspace(start, end, 120)
+    outside_mm = np.zeros(len(at))
+    if not ball:
+        depth = at @ slab.normal - slab.depth_mm
+        outside_mm = np.abs(depth) - max(slab.thickness_mm, 1.0) / 2
+        at, along = (p - (p @ slab.normal)[:, None] * slab.normal for p in (at, along))
+    away_mm = cdist(at, along).min(axis=1)
+    taken = np.zeros(grid.shape, bool)
+    taken[stroked_voxels(grid, (start, end), radius, None if ball else slab)] = True
+    found, slack = taken.ravel(), 0.05  # of the points along the stroke
+    assert not (found & ((away_mm > radius + slack) | (outside_mm > 1e-3))).any()
+    assert not (~found & (away_mm < radius - slack) & (ball | (outside_mm < -1e-3))).any()
 
 
 @settings(max_examples=40, deadline=None)
