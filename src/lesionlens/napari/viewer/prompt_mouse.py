@@ -87,15 +87,16 @@ class PromptMouse:
         )
         try:
             yield
-            while event.type == "mouse_move":
+            while study is self._study():
                 max_distance = max(
                     max_distance, float(np.abs(np.asarray(event.pos, float) - start).max())
                 )
-                path.append(as_vec3(event.position[-3:]))
+                if as_vec3(event.position[-3:]) != path[-1]:
+                    path.append(as_vec3(event.position[-3:]))
                 event.handled = True
-                if study is not self._study():
-                    self._trail.draw(None, None)
-                elif max_distance > STILL_PX:
+                if event.type != "mouse_move":  # Qt omits moves, but not the release
+                    break
+                if max_distance > STILL_PX:
                     self._show(path, modifiers)
                 yield
         finally:

@@ -161,6 +161,7 @@ class TileView(QWidget):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Left: crosshair; Shift: probe; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
+        self._pointer = event.position()
         position, modifier_keys = self._position_mm(event.position()), set(modifiers_of(event))
         if event.button() == Qt.MouseButton.LeftButton and position is not None:
             if self._listener.prompting():
@@ -174,21 +175,24 @@ class TileView(QWidget):
                 self._listener.lesion_added(self.tile, position)
                 return
         self._drag_position = event.position()
-        self._press(event)
+        self._press(event, event.buttons())
 
-    def _press(self, event: QMouseEvent) -> None:
+    def _press(self, event: QMouseEvent, buttons: Qt.MouseButton) -> None:
         position, modifier_keys = self._position_mm(event.position()), modifiers_of(event)
-        is_left = bool(event.buttons() & Qt.MouseButton.LeftButton)
+        is_left = bool(buttons & Qt.MouseButton.LeftButton)
         if position is not None and is_left and "Alt" not in modifier_keys:
             self._listener.pressed(self.tile, position, probe="Shift" in modifier_keys)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Continue a drag; without a button, report the position."""
-        buttons, previous = event.buttons(), self._drag_position
         self._pointer = event.position()
         position = self._position_mm(event.position())
         if position is not None:
             self._listener.hovered(self.tile, position)
+        self._continue_drag(event, event.buttons())
+
+    def _continue_drag(self, event: QMouseEvent, buttons: Qt.MouseButton) -> None:
+        position, previous = self._position_mm(event.position()), self._drag_position
         if self._prompt_path is not None and position is not None:
             self._prompt_path.go(event.position(), position)
             self.update()
@@ -201,10 +205,15 @@ class TileView(QWidget):
         elif buttons & Qt.MouseButton.MiddleButton or "Alt" in modifiers_of(event):
             self._listener.dragged(self.tile, offset, window=False)
         else:
-            self._press(event)
+            self._press(event, buttons)
 
-    def mouseReleaseEvent(self, _: QMouseEvent) -> None:
-        """End a drag."""
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """End a drag where the button was released.
+
+        Qt omits movements that a busy window did not handle in time, but never the release.
+        """
+        if event.position() != self._pointer:
+            self._continue_drag(event, event.buttons() | event.button())
         self._drag_position = None
         prompt_path, self._prompt_path = self._prompt_path, None
         if prompt_path is not None:
