@@ -10,7 +10,8 @@ from math import dist
 
 import numpy as np
 import pytest
-from qtpy.QtWidgets import QListWidget, QSpinBox
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import answer, at_rest, control, read, reads, sign, wait
 from tests.reviewed_head import without_right
@@ -25,7 +26,9 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.patient import Patient
+from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.qt.keyboard import takes_text
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
 from lesionlens.napari.widgets import path_dialogs
 from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
@@ -321,6 +324,38 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert len(acts.read_controller.marking.marks) == 1  # what was signed stays
 
 
+def test_a_click_that_adds_a_lesion_names_the_mark_of_an_unaided_read(panel, unaided, qtbot):
+    """It asked for an analysis, which such a read does not offer."""
+    acts, session = unaided
+    hidden = "The analysis is hidden during your own read: Shift+X marks the lesion."
+    held = Qt.KeyboardModifier.ControlModifier
+    panel.window().show()
+    acts.show_layout(Layout.PAIR)
+    tile = panel.views.linked.tiles[0]
+    qtbot.mouseClick(tile, Qt.MouseButton.LeftButton, held, tile.rect().center())
+    assert session.state.message == hidden
+    panel.commands.run("mark_to_candidate")
+    assert "Ctrl-click" not in session.state.message
+    panel.gestures._act_by_modifier(RIGHT, {"Control"})
+    assert session.state.message == hidden
+
+
+def test_keys_are_commands_again_after_enter_in_the_confidence(panel, unaided, qtbot):
+    """Shift+X after the rating of a mark did nothing, without a word."""
+    acts, _ = unaided
+    field = panel.read_block.findChild(QSpinBox)
+    panel.window().show()
+    panel.window().activateWindow()
+    field.setFocus()
+    qtbot.waitUntil(field.hasFocus, timeout=10_000)
+    field.selectAll()
+    qtbot.keyClicks(field, "80")
+    qtbot.keyClick(field, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: not field.hasFocus())
+    assert acts.read_controller.marking.confidence == 80
+    assert not takes_text(QApplication.focusWidget())
+
+
 def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
     panel, unaided, analysis, qtbot
 ):
@@ -387,7 +422,8 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     assert session.state.message == "Analyse the study first."
     acts.show_result(FakeResult(analysis), overlays_of(analysis))
     doubts = ("next_considered", "next_doubtful", "previous_doubtful")
-    for name in ("next_candidate", "accept", "toggle_overlay", "export", *doubts):
+    others = ("next_candidate", "accept", "toggle_overlay", "toggle_rulers", "export")
+    for name in (*others, *doubts):
         panel.commands.run(name)
         assert session.state.message == "The analysis is hidden during your own read.", name
     panel.commands.run("hold_prompt", True)

@@ -122,7 +122,7 @@ class LesionLens(Panel):
         self.views.probe_requested.connect(self.actions_.probe)
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
-        self.views.lesion_requested.connect(self.actions_.adder.add)
+        self.views.lesion_requested.connect(self.actions_.add_lesion_at)
         self.views.board_created.connect(self._on_board_created)
         self.views.layout_changed.connect(self.set_tab_order)
         self.actions_.opener.images_loaded = self.views.on_images_loaded

@@ -147,9 +147,11 @@ _PICTURE = (
     ),
     Command("toggle_slab", "T1c as a maximum intensity projection", "Shift-M"),
     Command("toggle_isolines", "maps as isolines, or in colour", "Shift-G"),
-    Command("toggle_rulers", "both diameters of the candidate, which can be dragged", "Shift-D"),
-    Command("toggle_names", "patient, date and series on linked views, on or off", "Shift-I"),
 )
+_RULERS = Command(
+    "toggle_rulers", "both diameters of the candidate, which can be dragged", "Shift-D"
+)
+_NAMES = Command("toggle_names", "patient, date and series on linked views, on or off", "Shift-I")
 MEASURES = (
     Command(
         "measure_length",
@@ -182,5 +184,7 @@ def _with_availability(
 
 COMMANDS = (
     *_with_availability(no_result, *_OVERLAYS),
-    *_with_availability(no_study, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES),
+    *_with_availability(no_study, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE),
+    *_with_availability(no_result, _RULERS),
+    *_with_availability(no_study, _NAMES, *MEASURES),
 )

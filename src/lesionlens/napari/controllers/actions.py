@@ -57,6 +57,8 @@ _DECIDED_SINCE = "It does not contain what you decided since: export again."
 _DECIDED_ELSEWHERE = (
     "It does not contain what you decided in another window: open the study again, then export."
 )
+_NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
+_NO_MARK_YET = "You have set no mark: Shift+X marks the position under the pointer."
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
 
@@ -404,7 +406,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         """Turn a mark into a candidate: the named one, else the last mark outside candidates."""
         marks = self.read_controller.marking.marks
         if not marks:
-            self.session.decline("You have set no mark. Ctrl-click adds a lesion.")
+            self.session.decline(_NO_MARK_YET if self.read_controller.closed else _NO_MARK)
             return
         chosen = next((mark for mark in marks if mark.uid == uid), None)
         overlays = self.session.state.overlays

@@ -73,7 +73,7 @@ class CanvasGestures:
         if "Shift" in modifiers:
             self._acts.probe(point)
         elif "Control" in modifiers and self._acts.session.state.editing is None:
-            self._acts.adder.add(point)
+            self._acts.add_lesion_at(point)
 
     def _on_move(self, _: Any, __: Any) -> None:
         """Probe the voxel under the pointer while the key is held."""

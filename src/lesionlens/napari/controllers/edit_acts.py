@@ -18,6 +18,7 @@ _NO_POSITION = (
     "Point at the lesion first; or show linked views (Shift+F) and move the crosshair with "
     "Control, Shift and the arrows."
 )
+_HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
 _MAX_SLICE_DISTANCE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
 
@@ -44,6 +45,13 @@ class EditActs(MarkActs):
             self.session.decline(_NO_POSITION)
         else:
             self.adder.add(point)
+
+    def add_lesion_at(self, point_mm: Point) -> None:
+        """Add the lesion at a point (RAS+ mm), unless the analysis is hidden."""
+        if self.read_controller.closed:
+            self.session.decline(_HIDDEN)
+        else:
+            self.adder.add(point_mm)
 
     def pointed(self) -> Point | None:
         """Return the crosshair of linked views, else the pointer; None if off the image."""

@@ -44,6 +44,8 @@ class ReadBlock(Section):
         self._confidence.setAccessibleName("Confidence of the next mark or decision")
         self._confidence.setToolTip("Confidence of the next mark or decision")
         self._confidence.valueChanged.connect(self._on_confidence)
+        queued = Qt.ConnectionType.QueuedConnection  # Enter is still being handled
+        self._confidence.editingFinished.connect(self._leave_confidence, queued)
         mark, remove = BY_NAME["mark_here"], BY_NAME["unmark"]
         tip = (
             "Mark the crosshair position of linked views, or the next position you click; "
@@ -96,6 +98,11 @@ class ReadBlock(Section):
 
     def _on_confidence(self, value: int) -> None:
         self._controller.marking.confidence = None if value == _NOT_STATED else value
+
+    def _leave_confidence(self) -> None:
+        """Leave the field after Enter: Shift+X, which comes next, is no command in it."""
+        if self._confidence.hasFocus():
+            self.setFocus()
 
     def _unmark(self) -> None:
         self.unmark_requested.emit(self._chosen())
