@@ -40,16 +40,35 @@ def thread_count() -> int:
 
 @contextmanager
 def fixed_threads(count: int) -> Iterator[None]:
-    """Use exactly this number of threads, and float32 in full, within the block."""
+    """Use exactly this number of threads, and float32 in full, within the block.
+
+    A default device that the caller set in this thread does not apply either.
+    """
     threads, previous = torch.get_num_threads(), _outer_setting.threads
     _outer_setting.threads = previous or threads
     torch.set_num_threads(count)
     try:
-        with _full_precision:
+        with _full_precision, _no_default_device():
             yield
     finally:
         torch.set_num_threads(threads)
         _outer_setting.threads = previous
+
+
+@contextmanager
+def _no_default_device() -> Iterator[None]:
+    """Unset `torch.set_default_device` in this thread, under which attention is rounded otherwise.
+
+    Torch then has no fused attention between queries, not even where the default is the CPU.
+    """
+    previous = torch.get_default_device()
+    torch.set_default_device(None)
+    was_set = previous != torch.get_default_device()  # not by a block `with torch.device(...)`
+    try:
+        yield
+    finally:
+        if was_set:
+            torch.set_default_device(previous)
 
 
 class _FullPrecision:

@@ -99,3 +99,27 @@ def test_the_last_of_several_analyses_restores_what_the_program_allows():
             assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_default_device_of_the_caller_changes_no_digit(device):
+    """Torch fuses no attention between queries under one: other digits of the enhancing part."""
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    query = torch.randn(1, 3, 8)
+    fused = []
+
+    def attend():
+        with torch.profiler.profile() as profile, torch.no_grad():
+            attention(query, query, query, need_weights=False)
+        names = {event.name for event in profile.events()}
+        fused.append("aten::_native_multi_head_attention" in names)
+
+    attend()
+    torch.set_default_device(device)
+    try:
+        with fixed_threads(1):
+            attend()
+        assert torch.get_default_device().type == device
+    finally:
+        torch.set_default_device(None)
+    assert fused == [True, True]

@@ -27,7 +27,17 @@ def default_dtype(dtype):
         torch.set_default_dtype(torch.float32)
 
 
+@contextmanager
+def default_device(name):
+    torch.set_default_device(name)
+    try:
+        yield
+    finally:
+        torch.set_default_device(None)
+
+
 SETTINGS = {
+    "default device": lambda: default_device("meta"),
     "float64": lambda: default_dtype(torch.float64),
     "bfloat16": lambda: default_dtype(torch.bfloat16),
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
