@@ -228,6 +228,7 @@ def test_what_prompts_outlined_counts_as_that_after_a_merge_and_what_was_merged_
     reviewed(tmp_path, "a", 0, decide, digest)
     found = gather(tmp_path / "results", tmp_path / "studies")
     assert (found.counts["added"], found.counts["outlined by prompts"]) == (0, 1)
+    assert found.counts["edited"] == 1  # two flagged that were merged were two edited ones
 
 
 def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
