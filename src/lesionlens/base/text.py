@@ -96,6 +96,19 @@ def millilitres(volume_ml: float) -> str:
     return text if float(text) else "<0.01"
 
 
+def score_digits(score: float) -> str:
+    """Return a score, 0 to 1, with two decimals; never as 0 or 1, which no score is.
+
+    Examples
+    --------
+    >>> [score_digits(score) for score in (0.974, 0.998, 0.004)]
+    ['0.97', '>0.99', '<0.01']
+    """
+    if score > 0.99:
+        return ">0.99"
+    return f"{score:.2f}" if score >= 0.01 else "<0.01"
+
+
 def joined_with_and(names: Iterable[str]) -> str:
     """Return names as one reads them out; empty if there are none.
 

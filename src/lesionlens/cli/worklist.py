@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.text import score_digits
 from lesionlens.cli import options
 from lesionlens.cli.console import (
     STOP,
@@ -135,7 +136,7 @@ def _cells(row: WorklistRow) -> tuple[str, ...]:
         " ".join(entry.sequences),
         f"{arm}{row.state.value}{other_states}",
         "; ".join(entry.warnings)[:80],
-        "" if entry.highest is None else f"{entry.highest:.2f}",
+        "" if entry.highest is None else score_digits(entry.highest),
         "" if entry.candidates is None else str(entry.candidates),
     )
 

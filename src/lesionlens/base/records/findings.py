@@ -24,7 +24,7 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.base.text import joined_with_and, millilitres
+from lesionlens.base.text import joined_with_and, millilitres, score_digits
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
@@ -231,7 +231,7 @@ class Candidate:
         Only a network's candidates have a score.
         """
         if self.score is not None:
-            return f"{self.score:.2f}"
+            return score_digits(self.score)
         return "added by a reader" if self.source is Source.READER else "no score"
 
     @property

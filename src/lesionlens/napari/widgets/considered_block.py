@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import Signal
 
+from lesionlens.base.text import score_digits
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.widgets.parts import Section, label
@@ -33,4 +34,6 @@ class ConsideredBlock(Section):
         """Show the dismissed regions; hidden if there are none."""
         self.setVisible(bool(screen.considered))
         shown = screen.considered[:MAX_LINES]
-        self.lines.show_lines([(c.peak_mm, f"{c.score:.2f}", considered_text(c)) for c in shown])
+        self.lines.show_lines(
+            [(c.peak_mm, score_digits(c.score), considered_text(c)) for c in shown]
+        )

@@ -157,7 +157,7 @@ def _candidate_table(page: Page, styles: dict[str, Any]) -> Any:
             f"{section.size} ({section.measured_part})",
             *(texts.volume(row.volume_ml[region]) for region in Region),
             section.rano,
-            texts.number(row.score, 2),
+            texts.score(row.score),
             section.state,
         )
         rows.append([paragraph(escape(cell), styles["plain"]) for cell in cells])
@@ -184,7 +184,7 @@ def _candidate_story(section: CandidateSection, page: Page, styles: dict[str, An
         )
     elif section.deciding_sequence_text:
         facts.append(escape(section.deciding_sequence_text))
-    score = texts("score_is", value=texts.number(row.score, 2))
+    score = texts("score_is", value=texts.score(row.score))
     return [
         CondPageBreak(330),
         paragraph(

@@ -55,6 +55,7 @@ def _template(texts: ReportTexts) -> Template:
     """Return the template of a language; compiling it takes longer than rendering."""
     filters: dict[str, Callable[..., object]] = {
         "number": texts.number,
+        "score": texts.score,
         "volume": texts.volume,
         "sequence": lambda key: MrSequence(key).display_name,
         "message": texts.message,

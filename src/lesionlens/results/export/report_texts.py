@@ -31,7 +31,7 @@ from lesionlens.base.records.findings import (
 )
 from lesionlens.base.records.followup import change_text
 from lesionlens.base.records.response import Response
-from lesionlens.base.text import abbreviated_list, millilitres
+from lesionlens.base.text import abbreviated_list, millilitres, score_digits
 from lesionlens.results.export.language_checks import REASSURING_WORDS, differences, texts_of
 from lesionlens.results.export.messages import Messages
 
@@ -86,6 +86,11 @@ class ReportTexts:
         if value is None:
             return self("unknown")
         return f"{millilitres(value)} ml".replace(".", self("decimal"))
+
+    def score(self, value: float | None) -> str:
+        """Format a score, never as 0 or 1; a dash if there is none."""
+        text = self("unknown") if value is None else score_digits(value)
+        return text.replace(".", self("decimal"))
 
     def percent(self, fraction: float) -> str:
         """Format a fraction in percent, without the sign."""

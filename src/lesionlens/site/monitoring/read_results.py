@@ -36,7 +36,7 @@ from lesionlens.site.monitoring.records import (
 
 _TEST_RESULTS = {
     "acceptance.json": ("results", "the results of an acceptance test"),
-    "begun.json": ("judged", "the results by which `learn` compares weights"),
+    "begun.json": ("held_out", "the results by which `learn` compares weights"),
 }
 """Marker file of an output folder: its sub-folder of results that must not be monitored, and what
 these are."""

@@ -115,7 +115,7 @@ class HeldOutScorer:
 
     def _case(self, review: SignedReview) -> Case:
         """Write the reference, and return the case for `evaluation.evaluate`."""
-        path = self.folder / "truth" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
+        path = self.folder / "references" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
         if not path.is_file():
             labels, grid = review.case.reference()
             with atomic_file(path) as temporary:

@@ -294,7 +294,7 @@ def _score_both(
     context: RunContext,
 ) -> _ComparedScores:
     """Score held-out reviews and synthetic brains by the initial and the proposed weights."""
-    folder = job.out / "judged"
+    folder = job.out / "held_out"
     make_folder(folder)
     scorer = HeldOutScorer(job.results, folder, job.network)
     parts = [context.part(n / 4, (n + 1) / 4) for n in range(4)]

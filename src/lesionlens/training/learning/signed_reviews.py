@@ -258,15 +258,16 @@ def readers_of(results: Path) -> tuple[str, ...]:
 
 def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedReview:
     review, counts = saved.review, Counter[str]()
-    for candidate in saved.findings.candidates:
-        counts[review.state_of(candidate.tracking_uid).value] += 1
-    candidate_uids = {candidate.tracking_uid for candidate in saved.findings.candidates}
     placed = place_outlines(saved.findings, saved.volumes.labels, review)
+    merged_ids = {number for number, o in placed.outline_by_id.items() if o.is_empty}
+    for candidate in saved.findings.candidates:
+        if candidate.id not in merged_ids:
+            counts[review.state_of(candidate.tracking_uid).value] += 1
+    candidate_uids = {candidate.tracking_uid for candidate in saved.findings.candidates}
     added_uids = [
         uid
         for uid, number in placed.id_by_uid.items()
-        if uid not in candidate_uids and number in placed.outline_by_id
-        if not placed.outline_by_id[number].is_empty
+        if uid not in candidate_uids and number in placed.outline_by_id.keys() - merged_ids
     ]
     counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in added_uids)
     accepted_count = counts["accepted"] + counts["edited"] + counts[ADDED]

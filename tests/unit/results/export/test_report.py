@@ -107,6 +107,18 @@ def test_it_never_says_that_there_is_nothing(make, lesions):
     assert "does not exclude disease" in text
 
 
+def test_a_score_is_never_shown_as_1(make):
+    """The panel showed >0.99, the report and the SR's comment 1.00."""
+    analysis = make(lesions=(Lesion(),))
+    (one,) = analysis.findings.candidates
+    sure = replace(analysis.findings, candidates=(replace(one, score=0.998),))
+    analysis = replace(analysis, findings=sure)
+    assert "score &gt;0.99" in report_html(analysis)
+    german = replace(analysis, options=ExportOptions(language="de"))
+    assert ">0,99" in " ".join(_parsed(report_html(german)).text)
+    assert sure.candidates[0].score_text == ">0.99"
+
+
 def test_without_a_candidate_it_shows_an_overview(make):
     html = report_html(make(lesions=()))
     assert "No candidate region. Nothing is flagged" in html

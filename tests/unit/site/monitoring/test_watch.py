@@ -236,7 +236,7 @@ def test_results_of_tests_are_no_studies_in_use(tmp_path):
     assert [one.name for one in studies] == ["study1"]
     assert notices == [
         "test2/results was skipped: the results of an acceptance test",
-        "test3/judged was skipped: the results by which `learn` compares weights",
+        "test3/held_out was skipped: the results by which `learn` compares weights",
     ]
     (named,), _ = gather(tmp_path / "test2")
     assert named.name == "study2"

@@ -228,6 +228,7 @@ def test_what_prompts_outlined_counts_as_that_after_a_merge_and_what_was_merged_
     reviewed(tmp_path, "a", 0, decide, digest)
     found = gather(tmp_path / "results", tmp_path / "studies")
     assert (found.counts["added"], found.counts["outlined by prompts"]) == (0, 1)
+    assert found.counts["edited"] == 1  # two flagged that were merged were two edited ones
 
 
 def test_a_result_that_cannot_be_read_is_left_out_by_name(reviews, tmp_path):
@@ -567,7 +568,7 @@ def test_what_was_reviewed_stands_for_the_weights_that_made_it(
     """Nothing is analysed with the weights before: their results are there."""
     out, found = learnt
     name = found.proposal.cases[0].name
-    before = out / "judged" / "before" / name
+    before = out / "held_out" / "before" / name
     original = read_result(reviews / "results" / name).volumes.labels.data
     np.testing.assert_array_equal(read_result(before).volumes.labels.data, original)
 
@@ -589,7 +590,7 @@ def scoring(reviews, tmp_path, random_weights, digest):
     )
     side = held_out.ScoredWeights("before", random_weights, digest)
     return (
-        held_out.HeldOutScorer(reviews / "results", tmp_path / "judged", EngineChoice()),
+        held_out.HeldOutScorer(reviews / "results", tmp_path / "held_out", EngineChoice()),
         [held],
         side,
     )
@@ -700,7 +701,7 @@ def test_a_held_out_case_without_a_result_is_a_caution(learnt, tmp_path, reviews
     out, found = learnt
     shutil.copytree(out, tmp_path / "out")
     name = found.proposal.cases[0].name
-    shutil.rmtree(tmp_path / "out" / "judged" / "after")
+    shutil.rmtree(tmp_path / "out" / "held_out" / "after")
     monkeypatch.setattr(
         held_out, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, "no memory")
     )
@@ -833,9 +834,9 @@ def test_two_calls_do_not_score_into_one_folder(tmp_path):
     """One removed the result that the other was writing."""
     job = LearnJob(tmp_path / "results", None, tmp_path / "out")
     sides = [ScoredWeights(name, tmp_path / name, "") for name in ("before", "after")]
-    (job.out / "judged").mkdir(parents=True)
+    (job.out / "held_out").mkdir(parents=True)
     with (
-        folder_lock(job.out / "judged"),
+        folder_lock(job.out / "held_out"),
         pytest.raises(UnusableInputError, match="scores in 'out'"),
     ):
         _score_both(job, small_recipe(1, 6.0), [], sides, SILENT)

@@ -11,7 +11,7 @@ from lesionlens.base.errors import ConfigError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
-from lesionlens.base.text import millilitres
+from lesionlens.base.text import millilitres, score_digits
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -238,7 +238,7 @@ class ViewActs(MeasureActs):
         region = regions[number]
         self.go_to_point(region.peak_mm)
         message = f"Also considered, {number + 1} of {len(regions)}: {considered_text(region)}"
-        self.session.notify(f"{message}, score {region.score:.2f}.")
+        self.session.notify(f"{message}, score {score_digits(region.score)}.")
 
     def step_doubtful(self, step: int) -> None:
         """Go to the next or previous doubtful part of an outline, cyclically; show its contour."""

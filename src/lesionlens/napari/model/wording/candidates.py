@@ -21,6 +21,7 @@ from lesionlens.base.records.findings import (
     counts_as_tumour,
 )
 from lesionlens.base.records.prediction import OperatingPoint
+from lesionlens.base.text import score_digits
 from lesionlens.napari.model.overlays.maps import UNCERTAIN
 from lesionlens.results.export.report_texts import load
 
@@ -144,11 +145,7 @@ def score_text(score: float | None) -> str:
     >>> score_text(0.974), score_text(0.998), score_text(0.004), score_text(None)
     ('0.97', '>0.99', '<0.01', '–')
     """
-    if score is None:
-        return "–"
-    if score > 0.99:
-        return ">0.99"
-    return f"{score:.2f}" if score >= 0.01 else "<0.01"
+    return "–" if score is None else score_digits(score)
 
 
 def size_text(candidate: Candidate) -> str:
