@@ -75,3 +75,26 @@ def test_that_an_agent_was_given_stays_without_its_text(agent, left):
     dataset.ContrastBolusAgent = agent
     Cleaner(Options(), NAMES).clean(dataset)
     assert (dataset.ContrastBolusAgent or "") == left
+
+
+ALWAYS = {"113100", "113104", "113105"}
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        (Options(), {"113107", "113108", "113109"}),
+        (Options(full_dates=True), {"113106", "113108", "113109"}),
+        (Options(characteristics=False), {"113107", "113109"}),
+        (Options(device=False), {"113107", "113108"}),
+        (Options(keep_uids=True), {"113107", "113108", "113109", "113110"}),
+    ],
+)
+def test_what_was_done_and_kept_is_recorded_by_its_codes(options, codes):
+    """CID 7050: a code of what was not done would be believed."""
+    dataset = image()
+    Cleaner(options, NAMES).clean(dataset)
+    items = dataset.DeidentificationMethodCodeSequence
+    assert {item.CodeValue for item in items} == ALWAYS | codes
+    assert {item.CodingSchemeDesignator for item in items} == {"DCM"}
+    assert len(items) == len(ALWAYS | codes)
