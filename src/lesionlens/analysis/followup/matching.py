@@ -66,8 +66,6 @@ def match(
     current_lesions = {
         number: lesion.moved(current_to_prior) for number, lesion in _lesions(now, grid)
     }
-    if not prior_lesions or not current_lesions:
-        return Matches((), ())
     rows, columns = sorted(prior_lesions), sorted(current_lesions)
     fractions, overlap_ml = np.zeros((2, len(rows), len(columns)))
     for i, prior_id in enumerate(rows):

@@ -71,7 +71,9 @@ def test_every_tool_turns_with_the_grid_and_paints_no_air(tool, labels, order, f
         return np.ascontiguousarray(np.flip(np.transpose(data, order), axes))
 
     act = TOOLS[tool]
-    straight = act(labels.copy(), SPACING, allowed, 0)
+    before = labels.copy()
+    straight = act(labels, SPACING, allowed, 0)
+    np.testing.assert_array_equal(labels, before)  # undo has them
     other = act(turned(labels), SPACING[list(order)], turned(allowed), list(order).index(0))
     assert np.count_nonzero(other != turned(straight)) <= 3  # sums in another order round otherwise
     assert not straight[~allowed].any()
@@ -104,6 +106,9 @@ def test_islands_go_and_what_is_nearly_as_large_stays():
     with_speck = two.copy()
     with_speck[0:2, 0:2, 0:2] = Label.ENHANCING
     np.testing.assert_array_equal(edit_tools.without_islands(with_speck), two)
+    corner = np.zeros(SHAPE, np.uint8)
+    corner[10:20, 10:20, 10:15] = corner[20, 20, 15] = Label.CORE  # touches at a corner alone
+    np.testing.assert_array_equal(edit_tools.without_islands(corner), corner)
 
 
 def test_slices_left_out_are_drawn_by_their_shapes():
@@ -167,7 +172,10 @@ def test_air_is_what_no_sequence_shows():
     images = {sequence: image.data for sequence, image in patient.sequences.items()}
     brain = patient.brain.data
     prepared = SimpleNamespace(images=images, brain=brain)
+    given_brain, others = brain.copy(), brain & (np.indices(brain.shape)[0] < 20)
     tissue = edit_tools.editable_tissue(prepared, np.zeros(brain.shape, bool))
+    np.testing.assert_array_equal(brain, given_brain)
+    np.testing.assert_array_equal(edit_tools.editable_tissue(prepared, others), tissue & ~others)
     assert (tissue | ~brain).all()
     assert not tissue[0].any()
     assert not tissue[:, :, -1].any()

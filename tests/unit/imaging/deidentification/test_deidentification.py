@@ -619,6 +619,32 @@ def test_a_copy_whose_map_cannot_be_written_does_not_appear(tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"PatientIdentityRemoved": "NO"},
+        {"PatientID": "somebody else's"},
+        {"SOPInstanceUID": "2.25.7"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_only_an_earlier_copy_of_the_same_image_is_replaced(tmp_path, other):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    image().save_as(folder / "one.dcm", enforce_file_format=True)
+    for _ in range(2):  # the second time the first copy is replaced
+        deidentify_folder(folder, out, NAMES, Options(keep_faces=True))
+    (copy,) = files_below(out, "*.dcm")
+    changed = pydicom.dcmread(copy)
+    for keyword, value in other.items():
+        setattr(changed, keyword, value)
+    changed.save_as(copy)
+    before = copy.read_bytes()
+    with pytest.raises(UnusableInputError):
+        deidentify_folder(folder, out, NAMES, Options(keep_faces=True))
+    assert copy.read_bytes() == before
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits there")
 def test_a_map_for_which_there_is_no_room_stays_as_it_was(tmp_path):
     import resource

@@ -25,7 +25,7 @@ from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.result import Result
-from lesionlens.results.review.pairing import paired
+from lesionlens.results.review.pairing import _digests_of_row, paired
 from lesionlens.results.review.reopen import prepare_and_reopen, read_result, reopen
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
@@ -228,3 +228,24 @@ def test_files_outside_the_study_that_share_a_name_are_both_inputs(tmp_path):
     assert [name for name, _ in inputs_of(study).files] == ["image.nii.gz"] * 2 + ["t2.nii.gz"]
     result = analysed(study, tmp_path / "result")
     assert paired(read_result(result), study) is study
+
+
+@pytest.mark.parametrize(
+    ("name", "digests"),
+    [
+        ("t1.nii.gz", ["1"]),
+        ("twice.nii.gz", []),
+        ("absent.nii.gz", []),
+        ("S01 (2 files)", ["2", "3"]),
+        ("S01 (3 files)", []),
+        ("a/S01 (1 files)", ["5"]),
+        ("(4 files)", []),
+        ("(3 files)", ["1", "6", "7"]),
+    ],
+)
+def test_of_a_row_of_an_earlier_release_those_files_are_meant_or_none(name, digests):
+    inputs = (
+        ("t1.nii.gz", "1"), ("S01/a", "2"), ("S01/b", "3"), ("S02/a", "4"), ("a/S01/a", "5"),
+        ("twice.nii.gz", "6"), ("twice.nii.gz", "7"),
+    )  # fmt: skip
+    assert _digests_of_row(inputs, name) == digests

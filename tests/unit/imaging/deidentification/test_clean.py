@@ -1,0 +1,100 @@
+"""What stays of one data set: its own new UID, codes of known vocabularies, the kind of dates."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from lesionlens.imaging.deidentification.clean import Cleaner
+from lesionlens.imaging.deidentification.profile import Options
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+
+NAMES = Pseudonyms(b"k" * 32)
+
+
+def image() -> Dataset:
+    made = Dataset()
+    made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3.4.5"
+    made.StudyInstanceUID, made.StudyDate = "1.2.3.4", "20260105"
+    made.file_meta = FileMetaDataset()
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return made
+
+
+def test_the_file_is_named_by_the_new_uid():
+    dataset = image()
+    Cleaner(Options(), NAMES).clean(dataset)
+    assert dataset.SOPInstanceUID == NAMES.uid("1.2.3.4.5") != "1.2.3.4.5"
+    assert dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
+
+
+def test_an_image_without_an_id_is_of_the_patient_of_its_study():
+    dataset = image()
+    Cleaner(Options(), NAMES).clean(dataset)
+    assert dataset.PatientID == dataset.PatientName == NAMES.patient("1.2.3.4")
+    nameless = image()
+    del nameless.StudyInstanceUID
+    Cleaner(Options(), NAMES).clean(nameless)
+    assert nameless.PatientID == NAMES.patient("")
+
+
+@pytest.mark.parametrize(
+    ("full_dates", "stated", "kept"), [(True, "UNMODIFIED", True), (False, "MODIFIED", False)]
+)
+def test_whether_dates_were_shifted_is_stated(full_dates, stated, kept):
+    dataset = image()
+    Cleaner(Options(full_dates=full_dates), NAMES).clean(dataset)
+    assert dataset.LongitudinalTemporalInformationModified == stated
+    assert (dataset.StudyDate == "20260105") is kept
+
+
+@pytest.mark.parametrize(
+    ("scheme", "meaning", "left"),
+    [
+        ("SCT", "Structure of xyzlobe", "Structure of xyzlobe"),
+        ("99CLINIC", "Musterfrau's lesion", "REMOVED"),
+        (None, "Musterfrau's lesion", "REMOVED"),
+        ("99CLINIC", "head", "head"),
+    ],
+)
+def test_meanings_of_local_codes_go_unless_they_are_plain_words(scheme, meaning, left):
+    dataset, code = image(), Dataset()
+    code.CodeValue, code.CodeMeaning = "1", meaning
+    if scheme:
+        code.CodingSchemeDesignator = scheme
+    dataset.AnatomicRegionSequence = [code]
+    Cleaner(Options(), NAMES).clean(dataset)
+    assert dataset.AnatomicRegionSequence[0].CodeMeaning == left
+
+
+@pytest.mark.parametrize(("agent", "left"), [("Dr. Musterfrau's", "CONTRAST"), ("", "")])
+def test_that_an_agent_was_given_stays_without_its_text(agent, left):
+    dataset = image()
+    dataset.ContrastBolusAgent = agent
+    Cleaner(Options(), NAMES).clean(dataset)
+    assert (dataset.ContrastBolusAgent or "") == left
+
+
+ALWAYS = {"113100", "113104", "113105"}
+
+
+@pytest.mark.parametrize(
+    ("options", "codes"),
+    [
+        (Options(), {"113107", "113108", "113109"}),
+        (Options(full_dates=True), {"113106", "113108", "113109"}),
+        (Options(characteristics=False), {"113107", "113109"}),
+        (Options(device=False), {"113107", "113108"}),
+        (Options(keep_uids=True), {"113107", "113108", "113109", "113110"}),
+    ],
+)
+def test_what_was_done_and_kept_is_recorded_by_its_codes(options, codes):
+    """CID 7050: a code of what was not done would be believed."""
+    dataset = image()
+    Cleaner(options, NAMES).clean(dataset)
+    items = dataset.DeidentificationMethodCodeSequence
+    assert {item.CodeValue for item in items} == ALWAYS | codes
+    assert {item.CodingSchemeDesignator for item in items} == {"DCM"}
+    assert len(items) == len(ALWAYS | codes)
