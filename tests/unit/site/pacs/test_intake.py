@@ -1,5 +1,6 @@
 """What a peer sends is not trusted: wrong parts, wrong studies, wrong sizes, wrong ends."""
 
+import io
 import threading
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.site.pacs.conftest import STUDY, files_of
 
-from lesionlens.base.errors import CancelledError, ReadError, ResourceError
+from lesionlens.base.errors import CancelledError, PatientConflictError, ReadError, ResourceError
 from lesionlens.base.files.staging import staged
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import intake as intake_module
@@ -50,6 +51,34 @@ def test_an_image_that_comes_twice_is_kept_once(tmp_path, image):
 def test_an_image_of_another_study_is_refused(tmp_path, image):
     with pytest.raises(ReadError, match="another study"):
         taking(tmp_path, image, study="1.2.3").add_file((image[0],))
+
+
+@pytest.mark.parametrize(
+    ("identity", "conflict"),
+    [
+        ({"PatientID": "another"}, True),
+        ({"PatientID": "", "PatientName": "", "PatientBirthDate": "", "PatientSex": ""}, False),
+    ],
+)
+def test_images_of_two_patients_are_refused_or_confirmed(tmp_path, sent, identity, conflict):
+    """An image that names nobody is no other patient: opening the study judges it."""
+    first, second = (pydicom.dcmread(path) for path in files_of(sent)[:2])
+    for keyword, value in identity.items():
+        setattr(second, keyword, value)
+    listed = {str(one.SOPInstanceUID): str(one.SOPClassUID) for one in (first, second)}
+    for confirmed in (False, True):
+        folder = tmp_path / str(confirmed)
+        folder.mkdir()
+        into = Intake(folder, STUDY, listed, same_patient=confirmed)
+        for one in (first, second):
+            written = io.BytesIO()
+            one.save_as(written, enforce_file_format=True)
+            into.add_file((written.getvalue(),))
+        if conflict and not confirmed:
+            with pytest.raises(PatientConflictError, match="patient ID differs"):
+                into.check_complete()
+        else:
+            assert ("a person confirmed" in into.check_complete()) is conflict
 
 
 def test_an_image_that_was_not_listed_is_refused(tmp_path, image):
