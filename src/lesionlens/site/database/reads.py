@@ -32,6 +32,7 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
 
     A withdrawal, mark or verdict after the last signature reopens the read; the unaided signature
     stays, as the analysis was shown after it. A verdict has the rating of the decision in force.
+    Time until a complete read is left does not count.
     """
     marks: dict[str, Mark] = {}
     ratings = _Ratings()
@@ -40,7 +41,9 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
     seconds = dict.fromkeys(Phase, 0.0)
     for act in acts:
         uid, is_whole_study = act.tracking_uid, act.tracking_uid == WHOLE_STUDY
-        seconds[act.phase] += act.seconds
+        is_complete = (signed if key.arm.aided else unaided) is not None
+        if act.act is not ReviewAct.LEAVE or not is_complete:
+            seconds[act.phase] += act.seconds
         if act.act in _NO_DECISION:
             continue
         if is_whole_study and act.state.decided and act.phase is Phase.UNAIDED:

@@ -143,7 +143,7 @@ class Read:
     """Statements signed before the analysis was shown, and at the end."""
     unaided_seconds: float = 0.0
     aided_seconds: float = 0.0
-    """Display time of the study."""
+    """Display time of the study, until the read was complete."""
     begun: str = ""
     acts: tuple[ReviewEvent, ...] = field(default=(), repr=False)
 

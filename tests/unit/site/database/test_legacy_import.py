@@ -58,7 +58,7 @@ def test_every_read_of_an_earlier_list_is_there(folder):
     assert [mark.at_mm for mark in mine.marks_of(Phase.UNAIDED)] == [(1.0, 2.0, 3.0)]
     assert [mark.at_mm for mark in mine.marks_of(Phase.AIDED)] == [(7.0, 8.0, 9.0)]
     assert (mine.unaided, mine.signed) == ("1 marked", "nothing further seen")
-    assert (mine.unaided_seconds, mine.aided_seconds) == (10.0, 22.5)
+    assert (mine.unaided_seconds, mine.aided_seconds) == (10.0, 20.0)  # until it was signed
     verdicts = {one.tracking_uid: one for one in mine.verdicts}
     assert (verdicts["2.25.1"].state, verdicts["2.25.1"].confidence) == (ReviewState.ACCEPTED, 85)
     assert verdicts["2.25.2"].at_mm == (14.0, 5.0, 6.0)

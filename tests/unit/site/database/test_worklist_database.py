@@ -114,6 +114,21 @@ def test_the_seconds_are_those_that_the_study_lay_open(tmp_path):
     assert again.read.aided_seconds == pytest.approx(6)
 
 
+@pytest.mark.parametrize("arm", [Arm.UNAIDED, Arm.MAPS])
+def test_the_seconds_of_a_signed_read_do_not_grow_while_it_stays_open(tmp_path, arm):
+    """A reader study counted the time until the next study was opened as reading time."""
+    clock = Clock()
+    key = ReadKey("case", "A. Reader", session=1, arm=arm)
+    only = ReadSession(open_worklist_database(tmp_path), key, unaided_first=False, clock=clock)
+    clock.now += 30
+    only.sign("nothing seen")
+    clock.now += 3600
+    only.close()
+    (read,) = open_worklist_database(tmp_path).reads()
+    assert read.complete
+    assert read.unaided_seconds + read.aided_seconds == pytest.approx(30)
+
+
 def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
     read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
     assert read_session.is_analysis_hidden
