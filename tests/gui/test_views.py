@@ -303,6 +303,22 @@ def test_three_dimensions_are_naparis_and_the_views_come_back(shown):
     assert shown.views.linked.isVisible()
 
 
+@pytest.mark.parametrize("name", ["four", "planes", "single"])
+def test_a_layout_that_is_chosen_in_three_dimensions_shows_its_slices(shown, name):
+    shown.commands.run("four_views")
+    shown.viewer.dims.ndisplay = 3
+    shown.commands.run(f"layout_{name}")
+    assert shown.viewer.dims.ndisplay == 2
+    assert shown.views.linked.isVisible() is (name != "single")
+
+
+def test_a_ruler_that_is_chosen_in_three_dimensions_shows_slices_to_measure_on(shown):
+    shown.viewer.dims.ndisplay = 3
+    shown.commands.run("measure_length")
+    assert shown.viewer.dims.ndisplay == 2
+    assert shown.views.linked.isVisible()
+
+
 def test_views_are_remembered_by_kind_of_study(shown, analysis):
     shown.commands.run("four_views")
     assert hanging.recall(analysis.study) is Layout.FOUR

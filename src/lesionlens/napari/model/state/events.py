@@ -25,4 +25,9 @@ class WindowChosen:
     window: Window
 
 
-Event = PositionVisited | WindowChosen
+@dataclass(frozen=True, slots=True)
+class LayoutChosen:
+    """A layout was chosen, all of which show slices."""
+
+
+Event = PositionVisited | WindowChosen | LayoutChosen
