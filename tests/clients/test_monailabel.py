@@ -289,11 +289,11 @@ def test_infer_on_a_session_is_infer_on_the_image(client, folder):
 def test_infer_on_a_file_that_is_sent_along_leaves_nothing_behind(client, folder, temporary):
     plain = folder.parent / "scan.nii.gz"  # whose name says nothing
     shutil.copy(folder / "three_flair.nii.gz", plain)
-    before = [*temporary.glob(f"{PREFIX}*/*")]
+    before = [*temporary.glob(f"{PREFIX}*/*/*")]
     file, params = client.infer("quick", "", {"sequence": "flair"}, file=str(plain))
     assert labels_in(file).any()
     assert [*params["findings"]["sequences"]] == ["flair"]
-    assert [*temporary.glob(f"{PREFIX}*/*")] == before
+    assert [*temporary.glob(f"{PREFIX}*/*/*")] == before
 
 
 def test_four_sequences_in_one_file_are_taken_in_the_order_that_is_named(client, folder):
@@ -423,7 +423,7 @@ def test_what_was_sent_goes_with_the_server(client_class, folder, tmp_path, temp
     with serving({"quick": quick()}, Limits(), datastore=folder) as server:
         client = client_class(server.url, tmpdir=str(tmp_path))
         client.create_session(str(folder / "two.zip"))
-        kept = [*temporary.glob(f"{PREFIX}*/*/*")]
+        kept = [*temporary.glob(f"{PREFIX}*/*/*/*")]
         assert kept
         assert (kept[0].parents[1].stat().st_mode & 0o077) == 0
     assert not any(file.exists() for file in kept)

@@ -28,8 +28,10 @@ class ScratchFolder:
 
     def __init__(self) -> None:
         remove_abandoned()
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = _locked(self.path)
+        self._root = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = _locked(self._root)
+        self.path = self._root / "files"  # not locked, so that results can be staged in it
+        self.path.mkdir(mode=0o700)
 
     def __enter__(self) -> Path:
         return self.path
@@ -44,7 +46,7 @@ class ScratchFolder:
 
     def remove(self) -> None:
         """Remove it with all that it holds."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(self._root, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

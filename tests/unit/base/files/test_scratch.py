@@ -12,6 +12,7 @@ import pytest
 
 from lesionlens.base.files import scratch
 from lesionlens.base.files.scratch import PREFIX, ScratchFolder, remove_abandoned
+from lesionlens.base.files.staging import staged
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nothing is locked on Windows")
 
@@ -36,7 +37,7 @@ def test_one_is_private_and_removed_with_all_that_it_holds(temporary):
     with ScratchFolder() as folder:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         (folder / "head.nii.gz").write_bytes(b"voxels")
-        assert [*temporary.iterdir()] == [folder]
+        assert [*temporary.iterdir()] == [folder.parent]
     assert not [*temporary.iterdir()]
 
 
@@ -49,13 +50,19 @@ def test_that_of_a_running_process_stays_and_that_of_a_killed_one_goes(temporary
         env={**os.environ, "TMPDIR": str(temporary)},
     ) as process:
         folder = Path(process.stdout.readline().strip())
-        assert folder.parent == temporary
+        assert folder.parents[1] == temporary
         with ScratchFolder():
             assert (folder / "head.nii.gz").exists()
         process.send_signal(signal.SIGKILL)
     assert (folder / "head.nii.gz").exists()
     with ScratchFolder() as other:
-        assert [*temporary.iterdir()] == [other]
+        assert [*temporary.iterdir()] == [other.parent]
+
+
+def test_a_folder_is_staged_in_one(temporary):
+    with ScratchFolder() as folder, staged(folder / "out") as staging:
+        (staging / "note.txt").write_text("moved at the end")
+    assert not [*temporary.iterdir()]
 
 
 def test_one_that_is_just_being_made_stays(temporary, monkeypatch):

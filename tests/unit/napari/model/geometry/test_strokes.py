@@ -62,8 +62,11 @@ points = st.tuples(*(st.floats(-14, 14) for _ in range(3)))
 @settings(max_examples=40, deadline=None)
 @given(slices(), points, points, st.floats(0.5, 5), st.booleans())
 def test_a_stroke_takes_every_voxel_within_the_brush_and_no_other(view, start, end, radius, ball):
-    """On a thick, oblique grid too; start and end need not lie in the slice."""
+    """On a thick, oblique grid too."""
     _, _, slab = view
+    if not ball:  # start and end lie in the slice
+        ends = np.array((start, end))
+        start, end = ends + (slab.depth_mm - ends @ slab.normal)[:, None] * slab.normal
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", (20, -10, 35), degrees=True).as_matrix()
     affine[:3, :3] *= (1.5, 1.0, 4.0)
