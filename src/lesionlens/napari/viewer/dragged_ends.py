@@ -45,6 +45,8 @@ class EndDragger(QObject):
         self._board = board
         self._pressing = False
         self._dragged_end: _DraggedEnd | None = None
+        self._candidate: int | None = None
+        """The candidate whose ruler was grabbed."""
         self._grab_position: tuple[float, float] | None = None
         """Where an end of a ruler was grabbed, mm on the screen; None once it was dragged."""
 
@@ -80,7 +82,7 @@ class EndDragger(QObject):
         if self._dragged_end is None and not self._pressing:
             end = _find_end(drawing, position, REACH_PX / pixels_per_mm)
             self._dragged_end = end or self._begin_measure(drawing, point)
-            self._grab_position = position
+            self._grab_position, self._candidate = position, self._board().scene.outline.boxed
         self._pressing = True
         if self._dragged_end is None:
             return False
@@ -92,11 +94,17 @@ class EndDragger(QObject):
             self._grab_position = None
         if is_measure:
             self.measure_moved.emit(index, point_index, point)
-        elif self._grab_position is None:  # a click alone places nothing
+        elif self._grab_position is None and self._shows_ruler(drawing, index):
+            # a click alone places nothing
             moved_rulers = list(rulers)
             moved_rulers[index] = moved_rulers[index].with_end(point_index, point)
             self.ruler_dragged.emit(tuple(moved_rulers))
         return True
+
+    def _shows_ruler(self, drawing: Drawing, index: int) -> bool:
+        """Whether the grabbed ruler is still drawn: keys or the wheel may have gone elsewhere."""
+        is_same = self._board().scene.outline.boxed == self._candidate
+        return is_same and any(ruler.number == index for ruler in drawing.rulers)
 
     def _begin_measure(self, drawing: Drawing, point: Point) -> _DraggedEnd | None:
         """Begin a measurement if a tool is selected; return its point."""
