@@ -699,6 +699,24 @@ def test_an_end_that_is_held_while_the_view_goes_elsewhere_moves_no_further(
         assert ends is None
 
 
+def test_a_measurement_that_is_drawn_while_the_wheel_turns_stays_on_its_slice(shown, qtbot):
+    """Its ends lay on two slices, and no view showed it any more."""
+    shown.actions_.show_layout(Layout.ONE)
+    shown.commands.run("measure_length")
+    (view,) = tiles(shown)
+    start = view.rect().center()
+    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=start)
+    moved_to(view, start + QPoint(40, 0))
+    (measured,) = shown.session.state.choices.views.measures
+    assert float(measured.text.removesuffix(" mm")) > 1.0
+    shown.actions_.scroll(4)
+    moved_to(view, start + QPoint(60, 0))
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=start + QPoint(60, 0))
+    assert shown.session.state.choices.views.measures == (measured,)
+    shown.actions_.scroll(-4)
+    assert len(drawn(shown, view).measures) == 1
+
+
 @pytest.mark.parametrize("layout", [Layout.SINGLE, Layout.PAIR])
 def test_a_drag_ends_when_its_view_goes(shown, analysis, qtbot, layout):
     """What was dragged was shown and not kept, and the next click moved the end there."""

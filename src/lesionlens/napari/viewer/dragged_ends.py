@@ -92,19 +92,22 @@ class EndDragger(QObject):
             and math.dist(self._grab_position, position) * pixels_per_mm > STILL_PX
         ):
             self._grab_position = None
+        if not self._is_drawn(drawing, self._dragged_end):
+            return True
         if is_measure:
             self.measure_moved.emit(index, point_index, point)
-        elif self._grab_position is None and self._shows_ruler(drawing, index):
-            # a click alone places nothing
+        elif self._grab_position is None:  # a click alone places nothing
             moved_rulers = list(rulers)
             moved_rulers[index] = moved_rulers[index].with_end(point_index, point)
             self.ruler_dragged.emit(tuple(moved_rulers))
         return True
 
-    def _shows_ruler(self, drawing: Drawing, index: int) -> bool:
-        """Whether the grabbed ruler is still drawn: keys or the wheel may have gone elsewhere."""
+    def _is_drawn(self, drawing: Drawing, end: _DraggedEnd) -> bool:
+        """Whether its line is drawn: a key or the wheel may have gone elsewhere meanwhile."""
+        if end.is_measure:
+            return any(measure.index == end.line_index for measure in drawing.measures)
         is_same = self._board().scene.outline.boxed == self._candidate
-        return is_same and any(ruler.number == index for ruler in drawing.rulers)
+        return is_same and any(ruler.number == end.line_index for ruler in drawing.rulers)
 
     def _begin_measure(self, drawing: Drawing, point: Point) -> _DraggedEnd | None:
         """Begin a measurement if a tool is selected; return its point."""
