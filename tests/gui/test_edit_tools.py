@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from qtpy.QtCore import QLocale
+from qtpy.QtCore import QLocale, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from lesionlens.napari.model.choices.tools import Limit
+from lesionlens.napari.qt.keyboard import takes_text
 
 
 @pytest.fixture(params=["C", "de_DE"])
@@ -44,3 +46,25 @@ def test_intensities_of_a_normalised_image_have_decimals_enough(drawing):
     drawing.session.choose_tools(low=0.213, high=0.487)
     assert entered(drawing, "0.612") == 0.612
     assert drawing.session.state.tools == replace(tools, low=0.213, high=0.612)
+
+
+@pytest.mark.parametrize("name", ["low", "high"])
+def test_enter_in_a_number_of_the_range_enters_it_and_leaves_the_field(drawing, name, qtbot):
+    """The keys that came next did nothing, without a word."""
+    drawing.session.choose_limit(Limit.PROBABILITY)
+    drawing.session.choose_range(0.0, 1.0)
+    field = getattr(drawing.candidates.tools, name)
+    drawing.window().show()
+    drawing.window().activateWindow()
+    qtbot.waitUntil(field.isVisible, timeout=10_000)
+    field.setFocus()
+    qtbot.waitUntil(field.hasFocus, timeout=10_000)
+    field.selectAll()
+    qtbot.keyClicks(field, "0.5")
+    qtbot.keyClick(field, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: not field.hasFocus(), timeout=10_000)
+    assert getattr(drawing.session.state.tools, name) == 0.5
+    assert drawing.session.state.editing == 1, "the outline is still drawn"
+    assert not takes_text(QApplication.focusWidget())
+    qtbot.keyClick(QApplication.focusWidget(), Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    assert drawing.session.state.tools.ball

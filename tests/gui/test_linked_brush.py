@@ -81,6 +81,22 @@ def test_a_stroke_on_a_linked_view_lies_there_in_the_patient_and_is_one_step(edi
         edited.commands.run("undo")
 
 
+def test_a_stroke_ends_when_its_view_goes(edited, qtbot):
+    """The next click painted a line across the head, from where the stroke was left."""
+    layer_of(edited).brush_size = 4
+    linked, start = edited.views.linked, edited.actions_.viewpoint.current.point_mm
+    frame, tile = linked.board.frame, linked.tiles[0].tile
+    linked.pressed(tile, tuple(frame.on_screen(tile.plane, start)), probe=False)
+    edited.actions_.show_layout(Layout.ONE)
+    QApplication.processEvents()
+    edited.commands.run("undo")
+    assert len(changed(edited)) == 0
+    end = tuple(np.add(start, (0, 24, 0)))
+    stroke(qtbot, linked.tiles[0], end)
+    painted = changed(edited)
+    assert np.abs(painted[:, 1] - end[1]).max() <= linked.brush_mm() + 4.0  # voxels of 4 mm
+
+
 def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
     linked = edited.views.linked
     view = linked.tiles[0]

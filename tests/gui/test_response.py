@@ -179,6 +179,23 @@ def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
     assert (last.act, last.reader) == (ReviewAct.WITHDRAW_RESPONSE, "B. Reader")
 
 
+def test_no_signature_is_withdrawn_by_nobody(compared):
+    """Reopened where no name is entered, another reader's signature was withdrawn without one."""
+    session = compared.session
+    log = session.log()
+    log.sign("nothing further seen", reader="A. Reader")
+    session.settle(log, session.state.analysis, session.state.overlays)
+    compared.commands.run("withdraw")
+    assert not compared.signing.isVisible()
+    assert "Enter your name in the preferences first" in session.state.message
+    assert session.state.review.signed
+    store_reader("B. Reader")
+    compared.commands.run("withdraw")
+    answer(compared, "seen again")
+    last = session.state.review.events[-1]
+    assert (last.act, last.reader) == (ReviewAct.WITHDRAW, "B. Reader")
+
+
 def test_another_study_takes_no_signature(compared):
     compared.commands.run("assess_response")
     compared.actions_._response_study = None

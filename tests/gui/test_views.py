@@ -37,7 +37,7 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparisonImages, Layout, Window
 from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.geometry.rulers import rulers_of
+from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.viewer import canvas_strokes, paint, second_window
@@ -658,6 +658,96 @@ def test_dragged_diameters_that_are_not_kept_are_not_shown_later(shown, analysis
     shown.actions_.keep_rulers()
     assert shown.session.state.choices.views.dragged is None
     assert not shown.session.state.review.events
+
+
+def moved_to(view, to):
+    """Move the pointer while the left button is held."""
+    held = Qt.MouseButton.LeftButton
+    move = QMouseEvent(
+        QEvent.Type.MouseMove, QPointF(to), QPointF(view.mapToGlobal(to)),
+        held, held, Qt.KeyboardModifier.NoModifier,
+    )  # fmt: skip
+    QApplication.sendEvent(view, move)
+
+
+@pytest.mark.parametrize("act", ["next_candidate", "toggle_rulers", "scroll"])
+def test_an_end_that_is_held_while_the_view_goes_elsewhere_moves_no_further(
+    shown, analysis, act, qtbot
+):
+    """It became an end of the next candidate's diameter, or one on another slice; or it failed."""
+    first, second = analysis.findings.candidates
+    view = measuring(shown, first)
+    drawing = drawn(shown, view)
+    end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
+    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=end)
+    moved_to(view, end + QPoint(12, 0))
+    placed = shown.session.state.choices.views.dragged
+    assert placed is not None
+    if act == "scroll":
+        shown.actions_.scroll(8)
+    else:
+        shown.commands.run(act)
+    moved_to(view, end + QPoint(30, 0))
+    assert shown.session.state.choices.views.dragged in (placed, None)
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end)
+    review = shown.session.state.review
+    assert review.diameters_of(second.tracking_uid) is None
+    ends = review.diameters_of(first.tracking_uid)
+    if act == "scroll":
+        assert ends == tuple((one.start, one.end) for one in placed.rulers)
+    else:
+        assert ends is None
+
+
+def test_a_measurement_that_is_drawn_while_the_wheel_turns_stays_on_its_slice(shown, qtbot):
+    """Its ends lay on two slices, and no view showed it any more."""
+    shown.actions_.show_layout(Layout.ONE)
+    shown.commands.run("measure_length")
+    (view,) = tiles(shown)
+    start = view.rect().center()
+    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=start)
+    moved_to(view, start + QPoint(40, 0))
+    (measured,) = shown.session.state.choices.views.measures
+    assert float(measured.text.removesuffix(" mm")) > 1.0
+    shown.actions_.scroll(4)
+    moved_to(view, start + QPoint(60, 0))
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=start + QPoint(60, 0))
+    assert shown.session.state.choices.views.measures == (measured,)
+    shown.actions_.scroll(-4)
+    assert len(drawn(shown, view).measures) == 1
+
+
+@pytest.mark.parametrize("layout", [Layout.SINGLE, Layout.PAIR])
+def test_a_drag_ends_when_its_view_goes(shown, analysis, qtbot, layout):
+    """What was dragged was shown and not kept, and the next click moved the end there."""
+    first = analysis.findings.candidates[0]
+    view = measuring(shown, first)
+    drawing = drawn(shown, view)
+    end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
+    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=end)
+    moved_to(view, end + QPoint(12, 0))
+    placed = shown.session.state.choices.views.dragged
+    shown.actions_.show_layout(layout)
+    QApplication.processEvents()
+    ends = tuple((one.start, one.end) for one in placed.rulers)
+    assert shown.session.state.review.diameters_of(first.tracking_uid) == ends
+    shown.actions_.show_layout(Layout.ONE)
+    (view,) = tiles(shown)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=end + QPoint(0, 60))
+    assert shown.session.state.review.diameters_of(first.tracking_uid) == ends
+
+
+def test_diameters_are_dragged_on_axial_slices_only(shown, analysis):
+    """In the other two planes an end left the slice, and no axial diameter was stored as one."""
+    first = analysis.findings.candidates[0]
+    measuring(shown, first)
+    x, y, z = shown.actions_.viewpoint.current.point_mm
+    along = Ruler((x - 9.0, y, z), (x + 9.0, y, z)), Ruler((x, y, z), (x + 1.0, y, z))
+    shown.actions_.drag_rulers(along)
+    shown.actions_.show_layout(Layout.PLANES)
+    assert {view.tile.plane: len(drawn(shown, view).rulers) for view in tiles(shown)} == {
+        Plane.AXIAL: 2, Plane.CORONAL: 0, Plane.SAGITTAL: 0
+    }  # fmt: skip
 
 
 def test_rulers_are_seen_from_every_plane_or_it_is_said_why_not(shown, analysis):

@@ -14,7 +14,7 @@ from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import Response, ResponseDraft
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.review_controller import ReviewController
-from lesionlens.napari.controllers.sign_acts import AskSignature, Signature
+from lesionlens.napari.controllers.sign_acts import NAMELESS, AskSignature, Signature
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording.edits import SIGNED
@@ -91,7 +91,7 @@ class ReportActs(ViewActs):
             )
             return
         if not self.review_controller.reader:
-            self.session.decline("Enter your name in the preferences first: a reader withdraws.")
+            self.session.decline(NAMELESS)
             return
 
         def then(reason: str) -> None:

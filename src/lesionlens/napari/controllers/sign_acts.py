@@ -15,6 +15,7 @@ from lesionlens.napari.preferences import store_reader
 
 _STUDY_CHANGED = "Another study is open now: nothing was signed."
 _RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
+NAMELESS = "Enter your name in the preferences first: a reader withdraws."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,14 @@ class SignActs(MarkActs):
         if signed is None or study is None:
             self.session.decline("There is no signature to withdraw.")
             return
+        reader = self.read_controller.current.reader or ""
+        if not reader:
+            self.session.decline(NAMELESS)
+            return
 
         def then(reason: str) -> None:
             if self.session.state.study is study:
                 self.review_controller.withdraw(reason)
                 self.session.notify("The signature is withdrawn.")
 
-        reader = self.read_controller.current.reader or ""
         self.ask_signature(Signature(state.identity, signed, reader, withdrawn=True), then)

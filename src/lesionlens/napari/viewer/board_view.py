@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QGridLayout, QWidget
 
 from lesionlens.base.geometry import as_vec3, corners
@@ -140,6 +141,7 @@ class BoardView(QWidget):
             for view, tile in zip(self.tiles, visible, strict=True):
                 view.tile = tile
             return
+        self.released()  # a view that goes has no release of the button
         for view in self.tiles:
             self._grid.removeWidget(view)
             view.hide()
@@ -158,6 +160,11 @@ class BoardView(QWidget):
         self._fitted = True
         self._grid.activate()  # sizes must be known before going to a candidate
         self.resized()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """End a drag: the button is released elsewhere."""
+        super().hideEvent(event)
+        self.released()
 
     # --- navigation -----------------------------------------------------------------------
 

@@ -45,6 +45,8 @@ class EndDragger(QObject):
         self._board = board
         self._pressing = False
         self._dragged_end: _DraggedEnd | None = None
+        self._candidate: int | None = None
+        """The candidate whose ruler was grabbed."""
         self._grab_position: tuple[float, float] | None = None
         """Where an end of a ruler was grabbed, mm on the screen; None once it was dragged."""
 
@@ -80,7 +82,7 @@ class EndDragger(QObject):
         if self._dragged_end is None and not self._pressing:
             end = _find_end(drawing, position, REACH_PX / pixels_per_mm)
             self._dragged_end = end or self._begin_measure(drawing, point)
-            self._grab_position = position
+            self._grab_position, self._candidate = position, self._board().scene.outline.boxed
         self._pressing = True
         if self._dragged_end is None:
             return False
@@ -90,6 +92,8 @@ class EndDragger(QObject):
             and math.dist(self._grab_position, position) * pixels_per_mm > STILL_PX
         ):
             self._grab_position = None
+        if not self._is_drawn(drawing, self._dragged_end):
+            return True
         if is_measure:
             self.measure_moved.emit(index, point_index, point)
         elif self._grab_position is None:  # a click alone places nothing
@@ -97,6 +101,13 @@ class EndDragger(QObject):
             moved_rulers[index] = moved_rulers[index].with_end(point_index, point)
             self.ruler_dragged.emit(tuple(moved_rulers))
         return True
+
+    def _is_drawn(self, drawing: Drawing, end: _DraggedEnd) -> bool:
+        """Whether its line is drawn: a key or the wheel may have gone elsewhere meanwhile."""
+        if end.is_measure:
+            return any(measure.index == end.line_index for measure in drawing.measures)
+        is_same = self._board().scene.outline.boxed == self._candidate
+        return is_same and any(ruler.number == end.line_index for ruler in drawing.rulers)
 
     def _begin_measure(self, drawing: Drawing, point: Point) -> _DraggedEnd | None:
         """Begin a measurement if a tool is selected; return its point."""

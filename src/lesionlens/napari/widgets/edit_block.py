@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QLocale, QSignalBlocker, Signal
+from qtpy.QtCore import QLocale, QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -106,7 +106,14 @@ class EditTools(QWidget):
         box.valueChanged.connect(
             lambda _: self.range_chosen.emit(self.low.value(), self.high.value())
         )
+        queued = Qt.ConnectionType.QueuedConnection  # Enter is still being handled
+        box.editingFinished.connect(lambda: self._leave(box), queued)
         return box
+
+    def _leave(self, box: NumberBox) -> None:
+        """Leave a field after Enter: the keys that come next are no commands in it."""
+        if box.hasFocus():
+            self.setFocus()
 
     def show_screen(self, screen: Screen) -> None:
         """Show the tools; hidden unless an outline is drawn."""

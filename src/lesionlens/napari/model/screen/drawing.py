@@ -16,7 +16,7 @@ from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
-from lesionlens.napari.model.geometry.planes import Edges, intensity_text, position_text
+from lesionlens.napari.model.geometry.planes import Edges, Plane, intensity_text, position_text
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -155,7 +155,10 @@ class TilePainter:
         return self._cached(key, source, lambda: rulers_of(analysis, candidate))
 
     def _rulers(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> tuple[DrawnRuler, ...]:
+        """Return the diameters near an axial slice: dragged in another plane, none stays axial."""
         frame, plane = board.frame, tile.plane
+        if plane is not Plane.AXIAL:
+            return ()
         depth = frame.depth(plane, viewpoint.point_mm)
         drawn = []
         for index, ruler in enumerate(self.rulers(board)):
