@@ -82,5 +82,5 @@ def test_files_of_one_name_are_refused_and_leave_nothing(folder):
     uploads = Uploads(ROOM)
     with pytest.raises(UnusableInputError, match="two files"):
         uploads.add("me", [scan("a.nii.gz"), scan("a.nii.gz")], 10)
-    assert not [*folder.glob("*/*")]
+    assert not [*folder.glob("*/files/*")]
     uploads.end()
