@@ -670,17 +670,23 @@ def moved_to(view, to):
     QApplication.sendEvent(view, move)
 
 
+def holding_an_end(shown, candidate, qtbot):
+    """Drag an end of a diameter a little and hold it; return its view, and where it was grabbed."""
+    view = measuring(shown, candidate)
+    drawing = drawn(shown, view)
+    end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
+    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=end)
+    moved_to(view, end + QPoint(12, 0))
+    return view, end
+
+
 @pytest.mark.parametrize("act", ["next_candidate", "toggle_rulers", "scroll"])
 def test_an_end_that_is_held_while_the_view_goes_elsewhere_moves_no_further(
     shown, analysis, act, qtbot
 ):
     """It became an end of the next candidate's diameter, or one on another slice; or it failed."""
     first, second = analysis.findings.candidates
-    view = measuring(shown, first)
-    drawing = drawn(shown, view)
-    end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
-    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=end)
-    moved_to(view, end + QPoint(12, 0))
+    view, end = holding_an_end(shown, first, qtbot)
     placed = shown.session.state.choices.views.dragged
     assert placed is not None
     if act == "scroll":
@@ -721,11 +727,7 @@ def test_a_measurement_that_is_drawn_while_the_wheel_turns_stays_on_its_slice(sh
 def test_a_drag_ends_when_its_view_goes(shown, analysis, qtbot, layout):
     """What was dragged was shown and not kept, and the next click moved the end there."""
     first = analysis.findings.candidates[0]
-    view = measuring(shown, first)
-    drawing = drawn(shown, view)
-    end = view.projection(drawing).point(*drawing.rulers[0][1][1]).toPoint()
-    qtbot.mousePress(view, Qt.MouseButton.LeftButton, pos=end)
-    moved_to(view, end + QPoint(12, 0))
+    _, end = holding_an_end(shown, first, qtbot)
     placed = shown.session.state.choices.views.dragged
     shown.actions_.show_layout(layout)
     QApplication.processEvents()

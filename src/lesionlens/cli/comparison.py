@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.study import Study
     from lesionlens.imaging.preparation.prepare import PrepareOptions
+    from lesionlens.results.export.report_texts import ReportTexts
     from lesionlens.results.lens import Lens
     from lesionlens.results.review.prior import LocatedPrior
 
@@ -90,8 +91,8 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             change.shown.place,
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
-            _percent(change.volume_percent, VOLUME_LIMITS) if matched else change.kind.value,
-            _percent(change.product_percent, PRODUCT_LIMITS) if matched else "",
+            _percent(change.volume_percent, VOLUME_LIMITS, texts) if matched else change.kind.value,
+            _percent(change.product_percent, PRODUCT_LIMITS, texts) if matched else "",
             change.joint.text if change.joint else "",
         )
         if change.now and (note := reappearance_text(change, comparison, dates, texts)):
@@ -105,10 +106,8 @@ def _ml(value: float | None) -> str:
     return "" if value is None else millilitres(value)
 
 
-def _percent(value: float | None, limits: tuple[float, float]) -> str:
-    from lesionlens.base.records.followup import change_text
-
-    return "unknown" if value is None else f"{change_text(value, limits[value > 0])} %"
+def _percent(value: float | None, limits: tuple[float, float], texts: ReportTexts) -> str:
+    return "unknown" if value is None else texts.percent_beside_limits(value, limits)
 
 
 def remember(analysis: Analysis) -> None:

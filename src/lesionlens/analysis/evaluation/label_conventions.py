@@ -52,8 +52,9 @@ class CaseConventions:
 
     def of(self, case: Case) -> str | None:
         """Return a case's convention; None to detect it."""
-        table = by_case(self.table, [case.name])
-        return self.name or table.get(case.name, case.convention)
+        if self.name is not None:
+            return self.name
+        return by_case(self.table, [case.name]).get(case.name, case.convention)
 
     def check(self, cases: Iterable[str]) -> None:
         """Refuse a table that misspells one of the cases of these names.

@@ -11,6 +11,25 @@ from pathlib import Path
 from lesionlens.base.errors import UnusableInputError
 
 
+def lock_now(folder: Path) -> int | None:
+    """Lock a folder, until the descriptor that is returned is closed, or the process ends.
+
+    None if another process holds the lock, or where the system or the disk locks no folders.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl  # noqa: PLC0415
+
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return descriptor
+    if descriptor is not None:
+        os.close(descriptor)
+    return None
+
+
 @contextmanager
 def folder_lock(folder: Path, *, busy: str | None = None) -> Iterator[None]:
     """Hold the lock of a folder, after waiting for the process that holds it.

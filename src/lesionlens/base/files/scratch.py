@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from lesionlens.base.files.folder_lock import lock_now
+
 PREFIX = "lesionlens-scratch-"
 """How their names begin, in the system's temporary folder."""
 _UNLOCKED_S = 60.0
@@ -29,7 +31,7 @@ class ScratchFolder:
     def __init__(self) -> None:
         remove_abandoned()
         self._root = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self._lock = _locked(self._root)
+        self._lock = lock_now(self._root)
         self.path = self._root / "files"  # not locked, so that results can be staged in it
         self.path.mkdir(mode=0o700)
 
@@ -64,25 +66,9 @@ def remove_abandoned() -> None:
 
 
 def _remove_unless_locked(folder: Path) -> None:
-    lock = _locked(folder)
+    lock = lock_now(folder)
     if lock is not None:
         try:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(lock)
-
-
-def _locked(folder: Path) -> int | None:
-    """Return a descriptor that holds the lock of a folder; None if it cannot be locked."""
-    if sys.platform == "win32":
-        return None
-    import fcntl  # noqa: PLC0415
-
-    descriptor = None
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor
-    if descriptor is not None:
-        os.close(descriptor)
-    return None

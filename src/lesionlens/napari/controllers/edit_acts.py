@@ -44,7 +44,7 @@ class EditActs(MarkActs):
         if point is None:
             self.session.decline(_NO_POSITION)
         else:
-            self.adder.add(point)
+            self.add_lesion_at(point)
 
     def add_lesion_at(self, point_mm: Point) -> None:
         """Add the lesion at a point (RAS+ mm), unless the analysis is hidden."""

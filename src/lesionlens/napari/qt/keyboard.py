@@ -53,6 +53,17 @@ def takes_text(widget: QObject | None) -> bool:
     return editable or isinstance(widget, _TEXT_WIDGETS)
 
 
+def leave_after_enter(box: QAbstractSpinBox, to: QWidget) -> None:
+    """Move the focus from a number to `to` after Enter: the next keys are no commands in it."""
+
+    def leave() -> None:
+        if box.hasFocus():
+            to.setFocus()
+
+    queued = Qt.ConnectionType.QueuedConnection  # Enter is still being handled
+    box.editingFinished.connect(leave, queued)
+
+
 def modifiers_of(event: QInputEvent) -> list[str]:
     """Return the names of the modifiers held, in napari's notation and order."""
     return [name for modifier, name in _MODIFIERS if event.modifiers() & modifier]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QLocale, QSignalBlocker, Qt, Signal
+from qtpy.QtCore import QLocale, QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -20,6 +20,7 @@ from lesionlens.napari.commands.editing import EDIT
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.qt.keyboard import leave_after_enter
 from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.parts import flat_button, label, row, set_available, stack
 
@@ -106,14 +107,8 @@ class EditTools(QWidget):
         box.valueChanged.connect(
             lambda _: self.range_chosen.emit(self.low.value(), self.high.value())
         )
-        queued = Qt.ConnectionType.QueuedConnection  # Enter is still being handled
-        box.editingFinished.connect(lambda: self._leave(box), queued)
+        leave_after_enter(box, self)
         return box
-
-    def _leave(self, box: NumberBox) -> None:
-        """Leave a field after Enter: the keys that come next are no commands in it."""
-        if box.hasFocus():
-            self.setFocus()
 
     def show_screen(self, screen: Screen) -> None:
         """Show the tools; hidden unless an outline is drawn."""

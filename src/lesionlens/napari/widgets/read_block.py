@@ -9,6 +9,7 @@ from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.controllers.read_texts import phase_text, sign_button_text
 from lesionlens.napari.model.geometry.planes import position_text
+from lesionlens.napari.qt.keyboard import leave_after_enter
 from lesionlens.napari.widgets.parts import Section, label, push_button, row
 from lesionlens.site.database.records import Mark
 
@@ -44,8 +45,7 @@ class ReadBlock(Section):
         self._confidence.setAccessibleName("Confidence of the next mark or decision")
         self._confidence.setToolTip("Confidence of the next mark or decision")
         self._confidence.valueChanged.connect(self._on_confidence)
-        queued = Qt.ConnectionType.QueuedConnection  # Enter is still being handled
-        self._confidence.editingFinished.connect(self._leave_confidence, queued)
+        leave_after_enter(self._confidence, self)
         mark, remove = BY_NAME["mark_here"], BY_NAME["unmark"]
         tip = (
             "Mark the crosshair position of linked views, or the next position you click; "
@@ -98,11 +98,6 @@ class ReadBlock(Section):
 
     def _on_confidence(self, value: int) -> None:
         self._controller.marking.confidence = None if value == _NOT_STATED else value
-
-    def _leave_confidence(self) -> None:
-        """Leave the field after Enter: Shift+X, which comes next, is no command in it."""
-        if self._confidence.hasFocus():
-            self.setFocus()
 
     def _unmark(self) -> None:
         self.unmark_requested.emit(self._chosen())

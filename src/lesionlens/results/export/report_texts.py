@@ -246,12 +246,13 @@ class ReportTexts:
         if value is None:
             return self("unknown")
         digits = 0 if abs(value) >= 10 else 1
-        text = f"{value:+z.{digits}f}"
         if limits is not None:
-            text = change_text(value, limits[value > 0], digits)
-        return f"{text} %".replace(".", self("decimal"))
+            return self.percent_beside_limits(value, limits, digits)
+        return f"{value:+z.{digits}f} %".replace(".", self("decimal"))
 
-    def percent_beside_limits(self, value: float | None, limits: tuple[float, float]) -> str:
+    def percent_beside_limits(
+        self, value: float | None, limits: tuple[float, float], digits: int = 1
+    ) -> str:
         """Format a change in percent so that it lies on its side of the limits shown beside it.
 
         Examples
@@ -262,7 +263,7 @@ class ReportTexts:
         """
         if value is None:
             return self("unknown")
-        text = change_text(value, limits[value > 0])
+        text = change_text(value, limits[value > 0], digits)
         return f"{text} %".replace(".", self("decimal"))
 
     def conclusion(

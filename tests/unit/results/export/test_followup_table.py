@@ -101,13 +101,18 @@ def test_labels_of_days_and_lines_do_not_lie_on_each_other(found):
     assert all(0 <= curve.name_y <= HEIGHT for curve in drawn.lines)
 
 
+def _one_target(found, *, before_ml, now_ml):
+    """Return a comparison of one target whose product of diameters grew by 24.6 %."""
+    before = replace(found.points[0].lesions[0], longest_mm=100.0, perpendicular_mm=100.0)
+    before = replace(before, volume_ml=dict.fromkeys(Region, before_ml), measurable=True)
+    now = replace(before, perpendicular_mm=124.6, volume_ml=dict.fromkeys(Region, now_ml))
+    points = (replace(found.points[0], lesions=(before,)), replace(found.points[2], lesions=(now,)))
+    return replace(found, points=points, changes=(Change(before, now),))
+
+
 def test_sums_are_shown_on_their_side_of_the_limits(found):
     """24.6 % stood as +25 % above the limit of +25 %."""
-    big = replace(found.points[0].lesions[0], longest_mm=100.0, perpendicular_mm=100.0)
-    big = replace(big, volume_ml=dict.fromkeys(Region, 10.0), measurable=True)
-    grown = replace(big, perpendicular_mm=124.6, volume_ml=dict.fromkeys(Region, 13.998))
-    points = (replace(found.points[0], lesions=(big,)), replace(found.points[2], lesions=(grown,)))
-    pair = replace(found, points=points, changes=(Change(big, grown),))
+    pair = _one_target(found, before_ml=10.0, now_ml=13.998)
     (row,) = _sums(pair, load("en"))
     assert row.changes == ("+39.98 %", "+24.6 %")
     assert _sums(pair, load("de"))[0].changes == ("+39,98 %", "+24,6 %")
@@ -115,17 +120,13 @@ def test_sums_are_shown_on_their_side_of_the_limits(found):
 
 def test_changes_of_lesions_are_shown_on_their_side_of_the_limits(found):
     """In the row of the only target 24.6 % stood as +25 %, and in that of its sum as +24.6 %."""
-    big = replace(found.points[0].lesions[0], longest_mm=100.0, perpendicular_mm=100.0)
-    big = replace(big, volume_ml=dict.fromkeys(Region, 100.0), measurable=True)
-    small = replace(big, perpendicular_mm=124.6, volume_ml=dict.fromkeys(Region, 35.4))
-    points = (replace(found.points[0], lesions=(big,)), replace(found.points[2], lesions=(small,)))
-    pair = replace(found, points=points, changes=(Change(big, small),))
+    pair = _one_target(found, before_ml=100.0, now_ml=35.4)
     assert _table_row(pair.changes[0], pair, ("then", "now"), load("en")).changes == (
         "-64.6 %", "+24.6 %",
     )  # fmt: skip
     ((_, panel),) = lines_of(SimpleNamespace(compared=pair))
     assert panel.endswith(" · -64.6 % · mm² +24.6 %")
-    assert _percent(24.96, PRODUCT_LIMITS) == "+24.96 %"  # of the terminal's table
+    assert _percent(24.96, PRODUCT_LIMITS, load("en")) == "+24.96 %"  # in the terminal
 
 
 @pytest.mark.parametrize(

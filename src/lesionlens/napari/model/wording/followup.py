@@ -13,7 +13,6 @@ from lesionlens.base.records.followup import (
     Change,
     ChangeKind,
     Comparison,
-    change_text,
     percent,
 )
 from lesionlens.napari.model.wording.candidates import volume_text
@@ -116,13 +115,13 @@ def _change_text(change: Change, comparison: Comparison) -> str:
     else:
         text = (
             f"{volume_text(before)} → {volume_text(now)} · "
-            f"{_lesion_change(change.volume_percent, VOLUME_LIMITS)} · "
-            f"mm² {_lesion_change(change.product_percent, PRODUCT_LIMITS)}"
+            f"{_compared(change.volume_percent, VOLUME_LIMITS, 0)} · "
+            f"mm² {_compared(change.product_percent, PRODUCT_LIMITS, 0)}"
         )
     beside = ", ".join(str(candidate_id) for candidate_id in change.beside)
     total = comparison.together(change) if change.kind is ChangeKind.MATCHED else None
     if total is not None:
-        text += f"; with all that merged or split {_lesion_change(percent(*total), VOLUME_LIMITS)}"
+        text += f"; with all that merged or split {_compared(percent(*total), VOLUME_LIMITS, 0)}"
     if change.before is not None and change.before.state is ReviewState.REJECTED:
         text += "; rejected then"
     if change.joint is not None:
@@ -130,9 +129,7 @@ def _change_text(change: Change, comparison: Comparison) -> str:
     return f"{change.shown.place}: {text}{f' (overlaps {beside} too)' if beside else ''}"
 
 
-def _lesion_change(value: float | None, limits: tuple[float, float]) -> str:
-    return "unknown" if value is None else f"{change_text(value, limits[value > 0], 0)} %"
-
-
-def _compared(value: float | None, limits: tuple[float, float]) -> str:
-    return "unknown" if value is None else load("en").percent_beside_limits(value, limits)
+def _compared(value: float | None, limits: tuple[float, float], digits: int = 1) -> str:
+    if value is None:
+        return "unknown"
+    return load("en").percent_beside_limits(value, limits, digits)

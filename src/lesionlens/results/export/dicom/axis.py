@@ -103,7 +103,7 @@ def coordinates(
     """
     dataset, numbers = sources.reference(axis.frame)
     is_line = len(axis.points) > 1
-    if not sources.has_square_pixels and "FrameOfReferenceUID" in dataset:
+    if not sources.has_square_pixels:
         pixels = np.column_stack((axis.points - 0.5, np.ones(len(axis.points))))
         return CoordinatesForMeasurement3D(
             graphic_type=GraphicTypeValues3D.POLYLINE if is_line else GraphicTypeValues3D.POINT,
