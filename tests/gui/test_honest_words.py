@@ -190,6 +190,21 @@ def test_why_an_act_was_not_done_looks_like_a_warning_and_an_answer_does_not(rev
         assert (message.property("role"), message.text()) == ("good", "an answer")
 
 
+def test_a_click_that_cannot_probe_says_why(loaded):
+    """It was ignored in silence."""
+    state = loaded.session.state
+    loaded.views.linked.probe_requested.emit(LEFT)
+    assert (loaded.session.state.message, state.analysis) == ("Analyse the study first.", None)
+    loaded.session.notify("")
+    loaded.actions_.probe(LEFT, moving=True)
+    assert loaded.session.state.message == ""
+
+
+def test_a_click_beside_the_image_says_that_it_probes_nothing(reviewed):
+    assert not reviewed.actions_.probe((900.0, 0.0, 0.0))
+    assert "outside the image" in reviewed.session.state.message
+
+
 def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):
     session = reviewed.session
     for number in (1, 2):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtGui import QFontMetricsF
 from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton
-from tests.gui.window import answer, wait
+from tests.gui.window import answer, reads, wait
 
 from lesionlens.base.labels import Label, ReviewAct, ReviewState
 from lesionlens.base.records.followup import (
@@ -173,6 +173,7 @@ def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
     assert session.state.review.response is not None
     store_reader("B. Reader")
     compared.commands.run("withdraw_response")
+    assert "A. Reader, as B. Reader." in reads(compared.signing)
     answer(compared, "wrong baseline")
     last = session.state.review.events[-1]
     assert session.state.review.response is None
@@ -190,7 +191,11 @@ def test_no_signature_is_withdrawn_by_nobody(compared):
     assert "Enter your name in the preferences first" in session.state.message
     assert session.state.review.signed
     store_reader("B. Reader")
+    compared.commands.run("assess_response")
+    assert not compared.response.isVisible(), "a form that cannot be signed"
+    assert "withdraw the signature before you change" in session.state.message
     compared.commands.run("withdraw")
+    assert "A. Reader, as B. Reader." in reads(compared.signing)
     answer(compared, "seen again")
     last = session.state.review.events[-1]
     assert (last.act, last.reader) == (ReviewAct.WITHDRAW, "B. Reader")

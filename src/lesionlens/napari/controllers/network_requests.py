@@ -13,6 +13,7 @@ from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
 from lesionlens.napari.model.overlays.plain import plain_layers
 from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.wording.edits import missing_analysis_reason
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.viewer.copies import keep_copy, set_aside
@@ -21,6 +22,8 @@ _DISPLACED = (
     " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
     "affine, and files saved of them, are right."
 )
+_HIDDEN = "The analysis is hidden during your own read: sign it, then probe."
+_OFF_IMAGE = "This position is outside the image: point at the brain to probe it."
 
 
 class NetworkRequests(MarkActs):
@@ -37,11 +40,13 @@ class NetworkRequests(MarkActs):
         """
         state, result = self.session.state, self.session.result
         if state.analysis is None or state.overlays is None or result is None:
-            return False
+            hidden = self.read_controller.closed
+            reason = _HIDDEN if hidden else f"{missing_analysis_reason(state, 'probe')}."
+            return self._not_probed(reason, moving=moving)
         grid, prepared = state.analysis.volumes.labels.grid, state.analysis.prepared
         voxel = grid.nearest_voxel(point_mm)
         if not grid.contains(voxel):
-            return False
+            return self._not_probed(_OFF_IMAGE, moving=moving)
         i, j, k = voxel.tolist()
 
         def task(context: RunContext) -> Any:  # noqa: ARG001
@@ -61,6 +66,12 @@ class NetworkRequests(MarkActs):
             (id(result), i, j, k), task, on_result, (lambda _: None) if moving else None
         )
         return True
+
+    def _not_probed(self, reason: str, *, moving: bool) -> bool:
+        """Report why a position is not probed, unless the pointer passes over it; return False."""
+        if not moving:
+            self.session.decline(reason)
+        return False
 
     def layer_choice(self, layer_choice: LayerChoice) -> None:
         """Compute the attention of one layer or head, and show it when it arrives."""

@@ -64,6 +64,8 @@ class ReportActs(ViewActs):
                 "Compare with an earlier result first: a response needs two examinations."
             )
             return
+        if not self.review_controller.may_sign_response():
+            return
         self._response_study = state.study
         self.ask_response(analysis.compared, state.identity, self.review_controller.reader or "")
 
@@ -90,7 +92,8 @@ class ReportActs(ViewActs):
                 "There is no signed response to withdraw." if signed is None else f"{SIGNED}."
             )
             return
-        if not self.review_controller.reader:
+        reader = self.review_controller.reader
+        if not reader:
             self.session.decline(NAMELESS)
             return
 
@@ -100,7 +103,7 @@ class ReportActs(ViewActs):
                 self.session.notify("The response is withdrawn.")
 
         subject = f"response {signed.category}, {signed.reader}"
-        self.ask_signature(Signature(state.identity, subject, withdrawn=True), then)
+        self.ask_signature(Signature(state.identity, subject, reader, withdrawn=True), then)
 
     @override
     def keep_rulers(self) -> None:

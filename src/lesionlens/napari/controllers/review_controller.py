@@ -164,13 +164,17 @@ class ReviewController:
 
         self.after_edit(place)
 
-    def sign_response(self, signed: SignedResponse) -> bool:
-        """Store a signed response; False, with a message, if that is not possible now."""
-        if (
+    def may_sign_response(self) -> bool:
+        """Whether a response can be signed now; notifies if not."""
+        return not (
             self._notify_if_blocked()
             or self._notify_if_signed()
             or self._notify_if_decided_elsewhere()
-        ):
+        )
+
+    def sign_response(self, signed: SignedResponse) -> bool:
+        """Store a signed response; False, with a message, if that is not possible now."""
+        if not self.may_sign_response():
             return False
         self._record(lambda log: log.sign_response(signed))
         return True

@@ -43,7 +43,7 @@ class SignDialog(QDialog):
         self._then = then
         self._known_reader = "" if signature.withdrawn else signature.reader
         self._identity.setText("\n".join(signature.identity.lines))
-        reader_text = f", as {signature.reader}" if self._known_reader else ""
+        reader_text = f", as {signature.reader}" if signature.reader else ""
         self._statement.setText(f"{verb}: {signature.statement}{reader_text}.")
         self._field.setPlaceholderText(_REASON if signature.withdrawn else _NAME)
         self._field.setAccessibleName(_REASON if signature.withdrawn else _NAME)
