@@ -24,6 +24,8 @@ from lesionlens.cli.console import CommandOutput, plain
 
 if TYPE_CHECKING:
     from lesionlens.base.records.followup import Comparison
+    from lesionlens.base.records.review import Review
+    from lesionlens.results.review.log import ReviewLog
     from lesionlens.results.review.saved_result import SavedResult
 
 _NOT_EXPORTED = (
@@ -95,7 +97,7 @@ def response(
         earlier_lines = _earlier_lines(saved.review.response, comparison)
         return CommandOutput((*lines, *earlier_lines, RESEARCH_USE_NOTICE))
     signed = _signed_response(draft, comparison, category, sign)
-    store.change_response(result, lambda log: log.sign_response(signed))
+    store.change_response(result, lambda log: _sign(log, saved.review, signed))
     signature = _signature_line(signed)
     return CommandOutput((*lines[:-1], signature, _NOT_EXPORTED, RESEARCH_USE_NOTICE))
 
@@ -126,6 +128,17 @@ def _signed_response(
             next_step="Enter them, or name the category with --category",
         )
     return followup.sign(draft, comparison, signed_category, reader, now())
+
+
+def _sign(log: ReviewLog, basis: Review, signed: SignedResponse) -> None:
+    """Sign a response whose draft was made from `basis`; refuse if that is no longer the review."""
+    if (log.review.events, log.review.responses) != (basis.events, basis.responses):
+        raise UnusableInputError(
+            found="decisions that another process changed meanwhile; nothing was signed",
+            expected="the decisions on which the draft is based",
+            next_step="Run the command again without --sign, read the draft, then sign",
+        )
+    log.sign_response(signed)
 
 
 def _signature_line(signed: SignedResponse) -> str:

@@ -98,6 +98,7 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
     """
     path = folder / NAME
     with folder_lock(folder.resolve().parent):
+        recover(folder)
         try:
             content = read_model(path, ReviewFile)
         except (OSError, ValueError) as error:

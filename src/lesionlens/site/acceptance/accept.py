@@ -19,7 +19,7 @@ from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
 from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import MIB, read_json, read_text
 from lesionlens.base.files.manifest import OwnedFiles, check_free
-from lesionlens.base.files.staging import staged
+from lesionlens.base.files.staging import check_target, staged
 from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import encodable, is_writable
@@ -88,6 +88,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     conventions = read_conventions(test.convention, test.cases)
     conventions.check(case.name for case in cases)
     scanners = scanners_table(test.cases, [case.name for case in cases])
+    check_target(test.out)
     check_free(test.out, (RECORD, PAGE, SUMS), _previous_files(test.out))
     is_signing = test.signed_by is not None
     previous = read_previous_report(test.out / RECORD, signing=is_signing)

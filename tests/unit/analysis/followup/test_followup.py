@@ -66,7 +66,7 @@ from lesionlens.results.export.report import report_html
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.sentence import Sentences
-from lesionlens.results.review import store
+from lesionlens.results.review import reopen, store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import find_prior, latest_result_before, open_prior
 from lesionlens.results.review.reopen import read_result
@@ -253,6 +253,31 @@ def test_the_command_says_which_response_is_signed_and_whether_it_is_out_of_date
     said = next(line for line in command(out).output if "Signed by" in line)
     basis = "based on other measurements or decisions"
     assert said.endswith(f"SD (stable disease), {basis}: sign it again or withdraw it")
+
+
+def test_a_response_is_not_signed_on_decisions_that_changed_meanwhile(
+    compared, tmp_path, monkeypatch
+):
+    """The draft was computed before the review was locked."""
+    out = tmp_path / "out"
+    save(compared, out)
+    grown = next(c.now for c in compared.followup.changes if c.kind == "matched")
+    read, log = reopen.read_reviewed, ReviewLog(compared.review)
+    log.decide(grown.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+
+    def read_and_decided(folder):
+        saved = read(folder)
+        store.save(replace(compared, review=log.review), folder)
+        return saved
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reopen, "read_reviewed", read_and_decided)
+        with pytest.raises(UnusableInputError, match="changed meanwhile; nothing was signed"):
+            command(out, sign="B. Reader", category=Response.STABLE)
+    assert store.load(out).events == log.review.events
+    assert not store.load(out).responses
+    command(out, sign="B. Reader", category=Response.STABLE)
+    assert [one.category for one in store.load(out).responses] == ["SD"]
 
 
 def test_growth_is_measured_by_one_criterion_too_and_written(compared):

@@ -61,8 +61,9 @@ def interrupted(saved, tmp_path):
         lambda folder: result_of([folder]),
         scored_result.is_result,
         lambda folder: gather(folder.parent)[0],
+        lambda folder: store.change_response(folder, lambda _: None) or True,
     ],
-    ids=["open", "drop", "score", "monitor"],
+    ids=["open", "drop", "score", "monitor", "sign"],
 )
 def test_a_killed_replacement_is_reverted_before_the_folder_is_read(saved, interrupted, read):
     """The sentence was refused, the score was a failure, and monitoring skipped the study."""

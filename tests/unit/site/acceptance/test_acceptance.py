@@ -245,6 +245,23 @@ def test_what_somebody_signs_while_the_page_is_written_anew_stays(site, tmp_path
     assert json.loads(kept.read_text())["signed_by"] == "A. Physicist"
 
 
+def test_a_page_whose_replacement_was_killed_is_restored_before_it_is_signed(
+    site, tmp_path, monkeypatch
+):
+    """From Python it counted as not written yet; the command restores it."""
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
+    accept(SiteTest(site, tmp_path))
+    names = [module.RECORD, module.PAGE, module.SUMS]
+    hidden = tmp_path / ".lesionlens-0123456789ab"
+    for name in names:
+        (hidden / "old").mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).rename(hidden / "old" / name)
+    (hidden / "new").mkdir()
+    (hidden / "journal.json").write_text(json.dumps({"files": names, "made": []}))
+    assert accept(SiteTest(site, tmp_path, signed_by="A. Physicist")).signed_by == "A. Physicist"
+
+
 def of_site(values, **more):
     """Scores of the site's cases."""
     return [CaseScore(f"case{n}", False, None, {"wt": v, **more}) for n, v in enumerate(values)]
