@@ -256,6 +256,16 @@ def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbo
     assert panel.actions_.read_controller.marking.marks == ()
 
 
+def test_in_three_dimensions_no_mark_is_set_at_a_crosshair_out_of_sight(panel, listed, qtbot):
+    opened(panel, listed, qtbot)
+    panel.actions_.show_layout(Layout.FOUR)
+    panel.viewer.dims.ndisplay = 3
+    panel.actions_.mark_by_mouse()
+    panel.viewer.dims.ndisplay = 2
+    assert "Click the position to mark" in reads(panel)
+    assert panel.actions_.read_controller.marking.marks == ()
+
+
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
     opened(panel, listed, qtbot)
     overlays = panel.viewer.canvas.overlays

@@ -312,6 +312,20 @@ def test_a_layout_that_is_chosen_in_three_dimensions_shows_its_slices(shown, nam
     assert shown.views.linked.isVisible() is (name != "single")
 
 
+@pytest.mark.parametrize(
+    ("key", "layout"),
+    [("four_views", Layout.FOUR), ("next_row_layout", Layout.PAIR), ("toggle_slab", Layout.ONE)],
+)
+def test_a_key_that_toggles_a_layout_shows_it_in_three_dimensions(shown, key, layout):
+    """Where the layout was chosen already, the single view came, or the next layout, or nothing."""
+    shown.actions_.show_layout(layout)
+    shown.viewer.dims.ndisplay = 3
+    shown.commands.run(key)
+    assert shown.viewer.dims.ndisplay == 2
+    assert shown.session.state.choices.views.layout is layout
+    assert shown.views.linked.isVisible()
+
+
 def test_a_ruler_that_is_chosen_in_three_dimensions_shows_slices_to_measure_on(shown):
     shown.viewer.dims.ndisplay = 3
     shown.commands.run("measure_length")

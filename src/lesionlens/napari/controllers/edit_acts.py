@@ -68,9 +68,7 @@ class EditActs(MarkActs):
         return point if linked or distance_mm <= _MAX_SLICE_DISTANCE_MM else None
 
     def _is_linked(self) -> bool:
-        state = self.session.state
-        linked_layout = state.choices.views.layout is not Layout.SINGLE
-        return linked_layout and self.viewer.dims.ndisplay == 2
+        return self.shown_layout() is not Layout.SINGLE
 
     # --- the crosshair by keys ------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from napari.components import ViewerModel
+from typing_extensions import override
 
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.analysis import Analysis
@@ -46,6 +47,12 @@ class MarkActs(ViewActs):
         if new.study is not old.study:
             self.placing = False
 
+    @override
+    def shown_layout(self) -> Layout:
+        """Return the layout on the screen: the single view while it is in 3-D."""
+        is_2d = self.viewer.dims.ndisplay == 2
+        return super().shown_layout() if is_2d else Layout.SINGLE
+
     def mark_here(self) -> None:
         """Mark the position under the pointer."""
         if self.pointing() and len(self.viewer.cursor.position) >= 3:
@@ -53,7 +60,7 @@ class MarkActs(ViewActs):
 
     def mark_by_mouse(self) -> None:
         """Mark the crosshair of linked views, else the next clicked position."""
-        if self.session.state.choices.views.layout is not Layout.SINGLE:
+        if self.shown_layout() is not Layout.SINGLE:
             self.read_controller.marking.mark(self.viewpoint.current.point_mm)
         elif self.read_controller.read_session is not None:
             self.placing = True

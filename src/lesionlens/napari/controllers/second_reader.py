@@ -163,7 +163,7 @@ class SecondReader:
         if state.second is None or state.analysis is None:
             return None
         agreement = state.second.agreement
-        if state.choices.views.layout is not Layout.SINGLE:
+        if self._views.shown_layout() is not Layout.SINGLE:
             grid = state.analysis.volumes.labels.grid
             voxel = grid.nearest_voxel(self._views.viewpoint.current.point_mm, clip=True)
             number = int(agreement.parts[tuple(voxel)])

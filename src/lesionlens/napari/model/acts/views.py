@@ -62,6 +62,10 @@ class ViewActs(MeasureActs):
 
     # --- layouts --------------------------------------------------------------------------
 
+    def shown_layout(self) -> Layout:
+        """Return the layout on the screen."""
+        return self.session.state.choices.views.layout
+
     def show_layout(self, layout: Layout) -> None:
         """Show a layout, and remember it for studies of this kind."""
         study = self.session.state.study
@@ -103,23 +107,23 @@ class ViewActs(MeasureActs):
 
     def toggle_layout(self, layout: Layout) -> None:
         """Show a layout, or the single view again."""
-        current = self.session.state.choices.views.layout
-        self.show_layout(Layout.SINGLE if current is layout else layout)
+        self.show_layout(Layout.SINGLE if self.shown_layout() is layout else layout)
 
     def next_row_layout(self) -> None:
         """Show the next layout of: two in a row, three in a row, single view."""
-        self.show_layout(after(_ROW_LAYOUTS, self.session.state.choices.views.layout))
+        self.show_layout(after(_ROW_LAYOUTS, self.shown_layout()))
 
     def toggle_acquired_slices(self) -> None:
         """Switch between acquired slices, and slices along the patient's axes."""
-        views = self.session.state.choices.views
-        if views.layout is Layout.SINGLE:
+        layout = self.shown_layout()
+        if layout is Layout.SINGLE:
             self.session.choose_views(acquired=True)
             self.show_layout(Layout.ONE)
-        elif views.layout is Layout.ONE:
+        elif layout is Layout.ONE:
             self.show_layout(Layout.SINGLE)
         else:
-            self.session.choose_views(acquired=not views.acquired)
+            acquired = self.session.state.choices.views.acquired
+            self.session.choose_views(acquired=not acquired)
 
     # --- slices ---------------------------------------------------------------------------
 
@@ -170,7 +174,8 @@ class ViewActs(MeasureActs):
         if views.compared is None:
             self.session.decline(_NO_PRIOR)
         elif not self._is_drawing():
-            layout = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
+            is_shown = self.shown_layout() is Layout.PRIOR
+            layout = Layout.SINGLE if is_shown else Layout.PRIOR
             self.session.choose_views(layout=layout)
 
     def toggle_slab(self) -> None:
@@ -178,8 +183,9 @@ class ViewActs(MeasureActs):
         views = self.session.state.choices.views
         if self._is_drawing():
             return
-        if not views.slab and views.layout is Layout.SINGLE:
-            self.session.choose_views(layout=Layout.ONE)
+        if not views.slab and self.shown_layout() is Layout.SINGLE:
+            single = views.layout is Layout.SINGLE
+            self.session.choose_views(layout=Layout.ONE if single else views.layout)
         self.session.choose_views(slab=not views.slab)
 
     # --- maps -----------------------------------------------------------------------------
