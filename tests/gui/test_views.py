@@ -666,7 +666,7 @@ def test_dragged_diameters_that_are_not_kept_are_not_shown_later(shown, analysis
     shown.session.go_to_candidate(first.id)
     shown.actions_.toggle_rulers()
     shown.actions_.drag_rulers(
-        tuple(one.with_end(0, (0, 0, 0)) for one in rulers_of(analysis, first))
+        tuple(one.with_end(0, (0, 0, 0), (0, 0, 1)) for one in rulers_of(analysis, first))
     )
     shown.session.go_to_candidate(second.id)
     shown.actions_.keep_rulers()
@@ -1302,3 +1302,20 @@ def test_a_mark_is_seen_on_the_slices_near_it_alone(shown):
     assert rings(shown) == 1
     shown.actions_.scroll(4)
     assert rings(shown) == 0
+
+
+@pytest.mark.parametrize("other_image", ["", "subtraction"])
+def test_a_mark_is_not_drawn_on_another_examination(shown, other_image):
+    """It was set on the open study, and seemed to be a finding of then."""
+    at = shown.session.state.analysis.findings.candidates[0].centroid_mm
+    compared = replace(prior_of(shown), other_image=other_image)
+    shown.session.choose_views(compared=compared, layout=Layout.PRIOR)
+    shown.actions_.go_to_point(at)
+    shown.session.show_marks((at,))
+    prior, own = (len(drawn(shown, view).marks) for view in tiles(shown))
+    assert (prior, own) == (int(bool(other_image)), 1)
+    shown.actions_.show_layout(Layout.SINGLE)
+    assert rings(shown) == 1
+    shown.actions_.hold_comparison(True)
+    assert rings(shown) == int(bool(other_image))
+    shown.actions_.hold_comparison(False)

@@ -81,7 +81,8 @@ class CanvasLines:
             compared_outlines = (
                 () if flagged is None else self._artist.marked(board, tile, viewpoint, flagged)
             )
-            drawing = replace(drawing, outlines=compared_outlines, box=None)
+            marks = drawing.marks if comparison.other_image else ()
+            drawing = replace(drawing, outlines=compared_outlines, box=None, marks=marks)
         depth = float(viewpoint.point_mm[sliced])
 
         def to_canvas(line: Line) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import STILL_PX
+from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import Ruler
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.drawing import Drawing
@@ -97,8 +98,9 @@ class EndDragger(QObject):
         if is_measure:
             self.measure_moved.emit(index, point_index, point)
         elif self._grab_position is None:  # a click alone places nothing
+            through = self._board().frame.normal(Plane.AXIAL)
             moved_rulers = list(rulers)
-            moved_rulers[index] = moved_rulers[index].with_end(point_index, point)
+            moved_rulers[index] = moved_rulers[index].with_end(point_index, point, through)
             self.ruler_dragged.emit(tuple(moved_rulers))
         return True
 

@@ -37,8 +37,15 @@ class ComparedImages:
 
     def board(self, board: Board) -> Board:
         """Return the board without anything of the open study; only T1c is projected."""
-        slab = board.views.slab and not self.compared.other_image
-        return replace(board, analysis=None, overlays=None, views=replace(board.views, slab=slab))
+        same_study = bool(self.compared.other_image)
+        slab = board.views.slab and not same_study
+        return replace(
+            board,
+            analysis=None,
+            overlays=None,
+            marks=board.marks if same_study else (),
+            views=replace(board.views, slab=slab),
+        )
 
     def draw(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Drawing:
         """Return the content of a tile: its own image and outlines, none of the open study's."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lesionlens.analysis.findings.measure import diameters
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 
@@ -40,9 +42,19 @@ class Ruler:
         """
         return f"{self.length_mm:.1f} mm" + (", by hand" if self.moved else "")
 
-    def with_end(self, index: int, point: Point) -> Ruler:
-        """Return the ruler with its start (0) or end (1) moved."""
-        return replace(self, moved=True, **{("start", "end")[index]: point})
+    def with_end(self, index: int, point: Point, through: ArrayLike) -> Ruler:
+        """Return the ruler with its start (0) or end (1) moved, on the axial plane of the other.
+
+        Parameters
+        ----------
+        point : (3,) float
+            A point of a slice near that plane, RAS+ mm.
+        through : (3,) float
+            Direction through that slice (RAS+), along which the point is moved onto the plane.
+        """
+        direction, up_mm = np.asarray(through), (self.end, self.start)[index][2] - point[2]
+        end = as_vec3(point + direction * (up_mm / direction[2]))
+        return replace(self, moved=True, **{("start", "end")[index]: end})
 
 
 def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
