@@ -61,7 +61,7 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
     ResourceError
         Not writable; the earlier draft is unchanged.
     """
-    path = _draft_path(analysis, reader)
+    path = _draft_paths(analysis, reader)[0]
     box = bounding_box(draft.drawn > 0)
     labels = np.zeros((0, 0, 0), np.uint8) if box is None else draft.drawn[box]
     corner = (0, 0, 0) if box is None else tuple(int(side.start) for side in box)
@@ -89,9 +89,11 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
 
 def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | None:
     """Return the interrupted draft of this study on these voxels, if there is one."""
+    paths = _draft_paths(analysis, reader)
+    path = next((path for path in paths if path.exists()), paths[0])
     try:
         with (
-            _draft_path(analysis, reader).open("rb") as stream,
+            path.open("rb") as stream,
             np.load(stream, allow_pickle=False) as archive,
         ):
             arrays = {name: np.asarray(archive[name]) for name in _KEYS}
@@ -125,20 +127,24 @@ def _draft(arrays: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft 
 def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
     """Delete the draft after its edit was saved or discarded."""
     try:
-        _draft_path(analysis, reader).unlink(missing_ok=True)
+        for path in _draft_paths(analysis, reader):
+            path.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("stored strokes cannot be removed: %s", error.strerror)
 
 
 def assign_draft(analysis: Analysis, reader: str) -> None:
     """Assign the draft of an unnamed reader to a named one."""
+    paths = _draft_paths(analysis, None)
+    path = next((path for path in paths if path.exists()), None)
     try:
-        _draft_path(analysis, None).replace(_draft_path(analysis, reader))
-    except FileNotFoundError:
-        return
+        if path is not None:
+            path.replace(_draft_paths(analysis, reader)[0])
     except OSError as error:
         logger.warning("the list of interrupted strokes cannot be saved: %s", error.strerror)
 
 
-def _draft_path(analysis: Analysis, reader: str | None) -> Path:
-    return store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.draft.npz"
+def _draft_paths(analysis: Analysis, reader: str | None) -> list[Path]:
+    """Return the path of a draft, then those under earlier keys."""
+    keys = store.analysis_keys(analysis.run, reader)
+    return [store.sessions_folder() / f"{key}.draft.npz" for key in keys]

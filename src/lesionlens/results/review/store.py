@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +141,20 @@ def owner_of(reader: str | None, session: int, arm: str) -> str | None:
 def analysis_key(run: RunInfo, reader: str | None = None) -> str:
     """Return the key of an analysis, or of a reader's draft of it: digest of input and weights.
 
-    Two readers on one machine do not see each other's drafts.
+    Two readers on one machine do not see each other's drafts. Names of files do not count.
     """
+    return _key(run, reader, sorted(sha256 for _, sha256 in run.inputs))
+
+
+def analysis_keys(run: RunInfo, reader: str | None = None) -> tuple[str, ...]:
+    """Return `analysis_key`, then the key that was used while the order of names counted."""
+    by_name = _key(run, reader, [sha256 for _, sha256 in sorted(run.inputs)])
+    return tuple(dict.fromkeys((analysis_key(run, reader), by_name)))
+
+
+def _key(run: RunInfo, reader: str | None, digests: Sequence[str]) -> str:
     digest = hashlib.sha256(b"" if reader is None else f"{reader}\0".encode())
-    for _, sha256 in sorted(run.inputs):
+    for sha256 in digests:
         digest.update(sha256.encode())
     engine = run.engine
     digest.update(f"{engine.name} {engine.version} {engine.weights_sha256}".encode())
@@ -164,17 +174,19 @@ def autosaved(run: RunInfo, reader: str | None) -> Review:
     reader : str or None
         The reader, as for `owner_of`.
     """
-    own_path, shared_path = (
-        sessions_folder() / f"{analysis_key(run, owner)}.json" for owner in (reader, None)
+    own_paths, shared_paths = (
+        [sessions_folder() / f"{key}.json" for key in analysis_keys(run, owner)]
+        for owner in (reader, None)
     )
     # The first release kept all readers in one file.
-    path = own_path if own_path.exists() else shared_path
+    paths = [*own_paths, *shared_paths]
+    path = next((path for path in paths if path.exists()), paths[0])
     try:
         review = _read(path, path.with_suffix(""))
     except ReadError as error:
         logger.warning("The autosaved review is not used: %s", error.found)
         return Review()
-    if path is not own_path and {e.reader for e in review.events} != {reader}:
+    if path not in own_paths and {e.reader for e in review.events} != {reader}:
         return Review()
     return review
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -164,10 +164,10 @@ def save_conflicting(analysis: Analysis, other: Review) -> str:
 
 def _logged_reviews(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     """Return a reader's decisions in the logs, most recent first."""
-    name = store.analysis_key(run)
+    names = store.analysis_keys(run)
     try:
-        folders = [folder] if key.session else [*_last_folders(name, key.reader), folder]
-        logs = [_reviews_in(path, name) for path in dict.fromkeys(map(Path.resolve, folders))]
+        folders = [folder] if key.session else [*_last_folders(names, key.reader), folder]
+        logs = [_reviews_in(path, names) for path in dict.fromkeys(map(Path.resolve, folders))]
     except LesionLensError as error:
         logger.warning("The log of your decisions is not used: %s", error.found)
         logs = []
@@ -200,8 +200,8 @@ def logged_reviews(run: RunInfo, readers: Iterable[str | None], folder: Path) ->
     """
     reader_names = tuple(readers)
     names: Container[str] = {reader or "" for reader in reader_names}
-    name = store.analysis_key(run)
-    logs = (log for path in (folder, own_folder()) for log in _reviews_in(path, name))
+    keys = store.analysis_keys(run)
+    logs = (log for path in (folder, own_folder()) for log in _reviews_in(path, keys))
     last_reviews = [reviews[-1] for key, reviews in logs if key.reader in names and not key.session]
     return [*last_reviews, *(store.autosaved(run, reader) for reader in reader_names)]
 
@@ -213,30 +213,37 @@ def logged_marks(run: RunInfo, readers: Iterable[str | None], folder: Path) -> t
     for path in (folder, own_folder()):
         if is_worklist_folder(path):
             with closing(open_worklist_database(path, reading=True)) as database:
-                keys = database.reviews(store.analysis_key(run))
-                reader_keys = (key for key in keys if key.reader in names and not key.session)
-                marks += chain.from_iterable(database.read(key).marks for key in reader_keys)
+                keys = chain.from_iterable(map(database.reviews, store.analysis_keys(run)))
+                reader_keys = [key for key in keys if key.reader in names and not key.session]
+                reads = map(database.read, dict.fromkeys(reader_keys))
+                marks += chain.from_iterable(read.marks for read in reads)
     return tuple(marks)
 
 
-def _last_folders(analysis: str, reader: str) -> tuple[Path, ...]:
+def _last_folders(analyses: Iterable[str], reader: str) -> tuple[Path, ...]:
     log_folder = own_folder()
     if not is_worklist_folder(log_folder):
         return ()
     with closing(open_worklist_database(log_folder)) as database:
-        path = database.read_note(_note_key(analysis, reader))
-    return (Path(path),) if isinstance(path, str) else ()
+        paths = [database.read_note(_note_key(analysis, reader)) for analysis in analyses]
+    return tuple(Path(path) for path in paths if isinstance(path, str))
 
 
 def _note_key(analysis: str, reader: str) -> str:
     return f"kept last: {analysis} {reader}"
 
 
-def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, tuple[Review, ...]]]:
+def _reviews_in(folder: Path, analyses: Sequence[str]) -> list[tuple[ReadKey, tuple[Review, ...]]]:
+    """Return the reviews of each read, most recent last, under the first key that it has."""
     if not is_worklist_folder(folder):
         return []
+    reviews: dict[ReadKey, tuple[Review, ...]] = {}
     with closing(open_worklist_database(folder, reading=True)) as database:
-        return list(database.reviews(analysis).items())
+        for analysis in reversed(analyses):
+            for key, key_reviews in database.reviews(analysis).items():
+                reviews.pop(key, None)
+                reviews[key] = key_reviews
+    return list(reviews.items())
 
 
 def _shares_decisions(logged_key: ReadKey, key: ReadKey) -> bool:

@@ -54,6 +54,27 @@ def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysi
     assert drafts.read_draft(analysis) is None
 
 
+def test_strokes_are_found_again_after_the_files_are_renamed(analysis, home):
+    """The order of the names counted."""
+    digests = sorted(sha256 for _, sha256 in analysis.run.inputs)
+    assert len(digests) > 1
+    first, renamed = (
+        replace(analysis, run=replace(analysis.run, inputs=tuple(zip("abcd", order, strict=False))))
+        for order in (digests[::-1], digests)
+    )
+    drafts.write_draft(first, draft(analysis))
+    assert drafts.read_draft(renamed) is not None
+    (path,) = home.iterdir()
+    key, key_by_name = store.analysis_keys(first.run)
+    path.rename(path.with_name(f"{key_by_name}.draft.npz"))
+    assert key in path.name
+    assert drafts.read_draft(first) is not None, "an earlier release wrote it"
+    drafts.assign_draft(first, "A. Reader")
+    assert drafts.read_draft(renamed, "A. Reader") is not None
+    drafts.delete_draft(renamed, "A. Reader")
+    assert not list(home.iterdir())
+
+
 def test_a_draft_of_an_earlier_release_has_no_prompts_and_no_voxels_by_hand(analysis, home):
     drafts.write_draft(analysis, draft(analysis))
     (place,) = home.iterdir()
