@@ -292,6 +292,18 @@ def padded_shape(size: NDArray[np.int_]) -> tuple[int, int, int]:
     return i, j, k
 
 
+def _queue_of(context: Any) -> Any:
+    """Return a queue for volumes; its locks lie in shared memory."""
+    try:
+        return context.Queue(maxsize=8)
+    except OSError as error:
+        raise ResourceError(
+            found=f"that processes cannot share memory here ({error.strerror or error})",
+            expected="a writable /dev/shm for the processes that generate volumes",
+            next_step="Mount it so, or set `workers = 0` under [data] in the recipe",
+        ) from error
+
+
 class SynthSource:
     """Batches of synthetic volumes for one stage.
 
@@ -322,7 +334,7 @@ class SynthSource:
         self._workers: list[Any] = []
         if config.workers:
             context = processes.get_context("spawn")
-            self._queue = context.Queue(maxsize=8)
+            self._queue = _queue_of(context)
             for index in range(config.workers):
                 seeds = range(seed + index, seed + SEEDS_PER_SOURCE, config.workers)
                 arguments = (self._queue, self._draw, stage, seeds, config.paintings)

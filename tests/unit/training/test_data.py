@@ -1,10 +1,12 @@
 """Batches."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.network.synth.generator import GeneratorConfig
+from lesionlens.training import data
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import (
     FIRST_STORED_SEED,
@@ -161,6 +164,22 @@ def test_a_worker_feeds_and_stops():
 def _workers():
     stage = StageConfig(steps=1, shape=(32, 40, 32), spacing_mm=(5.0, 6.0), batch=1)
     return SynthSource(GeneratorConfig(), stage, DataConfig(workers=1, pool=2), 1)
+
+
+def test_where_shared_memory_cannot_be_written_the_remedy_is_named(monkeypatch):
+    """It ended with "Read-only file system"."""
+
+    def get_context(_):
+        def queue(maxsize):
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        return SimpleNamespace(Queue=queue)
+
+    monkeypatch.setattr(data.processes, "get_context", get_context)
+    with pytest.raises(ResourceError) as refused:
+        _workers()
+    assert "Read-only file system" in refused.value.found
+    assert "workers = 0" in refused.value.next_step
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
