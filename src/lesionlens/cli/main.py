@@ -62,11 +62,12 @@ from lesionlens.cli.verbosity import add_options, error_fields, logging_with, po
 
 _NO_MEMORY = (
     "Found too little memory. Expected a few GB of free memory. Close other programs and try "
-    "again; nothing was changed."
+    "again; what was complete before is kept."
 )
 _NO_THREADS = (
     "Found a limit on threads and processes that is used up. Expected some 50 more. Raise it "
-    "(ulimit -u; a container's limit of pids), or end other programs; nothing was changed."
+    "(ulimit -u; a container's limit of pids), or end other programs; what was complete before is "
+    "kept."
 )
 
 _DASHED_PATH = re.compile(r"-(?!-|[hqv]+$).")
@@ -341,12 +342,13 @@ def _unexpected_error_text(error: BaseException) -> str:
     if isinstance(error, OSError):
         return (
             f"Found a system error: {os_reason(error)}. Expected files that can be read and "
-            "written. Check the disk and permissions; nothing was changed."
+            "written. Check the disk and permissions; what was complete before is kept."
         )
     message_lines = str(error).strip().splitlines() or ["no message"]
     return (
         f"Found a defect in LesionLens ({type(error).__name__}: {message_lines[0][:300]}). "
-        "Expected none. Start it again with --debug and report what it prints; nothing was changed."
+        "Expected none. Start it again with --debug and report what it prints; what was complete "
+        "before is kept."
     )
 
 

@@ -197,7 +197,10 @@ def _notice_text(analysis: Analysis) -> str:
         statement = values.BY_VR["UT"](analysis.review.signed)
         sentences.append(f"Signed by a reader: {statement}.")
     elif not decided_count:
-        sentences.append("Nobody has reviewed this result.")
+        only_response = "; a reader signed the response to treatment alone"
+        sentences.append(
+            f"Nobody has reviewed this result{only_response if analysis.review.response else ''}."
+        )
     else:
         sentences.append(
             f"Reviewed: {decided_count} of {total}; sent here: {len(identity.exported(analysis))}."
