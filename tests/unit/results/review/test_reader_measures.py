@@ -96,12 +96,13 @@ def test_a_report_whose_response_alone_was_signed_says_so(
     measured: Analysis, plain: Analysis, tmp_path: Path
 ) -> None:
     """It said that nobody had reviewed the result, below the reader's signature."""
-    for analysis, expected in (
-        (plain, b"Nobody has reviewed this result."),
-        (measured, b"Nobody has reviewed this result; a reader signed the response to treatment"),
+    for name, analysis, expected in (
+        ("plain", plain, b"Nobody has reviewed this result."),
+        ("signed", measured, b"Nobody has reviewed this result; a reader signed the response"),
     ):
-        DicomExporter().write(analysis, tmp_path)
-        assert expected in (tmp_path / "dicom" / "sr.dcm").read_bytes()
+        (tmp_path / name).mkdir()
+        DicomExporter().write(analysis, tmp_path / name)
+        assert expected in (tmp_path / name / "dicom" / "sr.dcm").read_bytes()
 
 
 def test_other_diameters_put_a_signed_response_out_of_date(
