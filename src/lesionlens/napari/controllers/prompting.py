@@ -25,7 +25,11 @@ from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.prompts import Points, PromptRound, Voxel
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.prompting.rules import components_at, refused
-from lesionlens.napari.controllers.review_controller import PROMPT_MESSAGES, ReviewController
+from lesionlens.napari.controllers.review_controller import (
+    BUSY_ANSWERING,
+    PROMPT_MESSAGES,
+    ReviewController,
+)
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.gestures import Gesture
@@ -55,6 +59,7 @@ _OTHER_CANDIDATE = (
 _ONLY_PROMPTED = (
     "Only the point itself was added: no similar tissue around it. Scribble or paint more."
 )
+_PRESS_AGAIN = "What you pressed during the answer was not done: press it again."
 _NEW_BESIDE = (
     "This is a new candidate, beside {0}. To correct {0} instead: *discard*, go to it, then Edit "
     "(Shift+E)."
@@ -275,7 +280,10 @@ class Prompting:
             only_prompted = not others and added.any() and added.sum() == added[prompted].sum()
             message = _ONLY_PROMPTED if only_prompted else message
             message = _OTHER_CANDIDATE.format(min(others)) if others else message
-        self.session.notify("" if message in (_FIRST, *PROMPT_MESSAGES) else message)
+        if message == BUSY_ANSWERING:
+            self.session.decline(_PRESS_AGAIN)
+        else:
+            self.session.notify("" if message in (_FIRST, *PROMPT_MESSAGES) else message)
 
     def _show_refusal(self, error: BaseException) -> None:
         edited = self.review_controller.editor.drawn()

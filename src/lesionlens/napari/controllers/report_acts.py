@@ -22,6 +22,10 @@ from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.export.sentence import Sentences, read_template
 from lesionlens.results.review.log import now
 
+_DIAMETER_LEFT = (
+    "Candidate {} was left while its diameter was dragged: its diameters are as before."
+)
+
 
 class ReportActs(ViewActs):
     """Acts on sentences, response and diameters."""
@@ -113,6 +117,7 @@ class ReportActs(ViewActs):
             return
         self.session.choose_views(dragged=None)  # else they would be shown again, and not be kept
         if candidate is None or dragged.candidate != candidate.id:
+            self.session.decline(_DIAMETER_LEFT.format(dragged.candidate))
             return
         first, second = dragged.rulers
         ends = (first.start, first.end), (second.start, second.end)

@@ -41,8 +41,8 @@ _SIGNED_ELSEWHERE = (
     "drawing and open the study again."
 )
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
-_ANSWERED = "A prompt is being answered: wait until it is drawn, then press again."
-PROMPT_MESSAGES = (_ANSWERED, _SHOWN_ONCE_ANSWERED)
+BUSY_ANSWERING = "A prompt is being answered: wait until it is drawn, then press again."
+PROMPT_MESSAGES = (BUSY_ANSWERING, _SHOWN_ONCE_ANSWERED)
 """Messages that are cleared by the answer."""
 
 
@@ -379,7 +379,7 @@ class ReviewController:
     def _notify_if_blocked(self) -> bool:
         """Whether an outline is being measured or prompted, which blocks other acts; notifies."""
         if not self.notify_if_measuring() and self.answering():
-            self.session.decline(_ANSWERED)
+            self.session.decline(BUSY_ANSWERING)
             return True
         return self._changing
 
