@@ -197,9 +197,12 @@ def test_a_merge_keeps_the_diameters_by_hand_and_says_whose_they_are(missed, qtb
         x, y, z = halves[n].centroid_mm
         ends = (((x - 5 - n, y, z), (x + 5 + n, y, z)), ((x, y - 4, z), (x, y + 4, z)))
         acts.review_controller.place_diameters(halves[n].tracking_uid, ends)
+    acts.go_to_candidate(halves[0].id)
+    missed.commands.run("reject")
     acts.go_to_candidate(halves[1].id)
     missed.commands.run("merge")
     settled(missed, qtbot)
+    assert f"Rejected before: {halves[0].id}." in reads(missed)
     (both,) = rows(missed)
     expected = 10.0 if 0 in by_hand else 12.0
     assert (both.diameters_by, both.longest_axial_diameter_mm) == (Source.READER, expected)
