@@ -27,6 +27,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.engines.prompting.rules import components_at, refused
 from lesionlens.napari.controllers.review_controller import (
     BUSY_ANSWERING,
+    PRESS_AGAIN,
     PROMPT_MESSAGES,
     ReviewController,
 )
@@ -59,7 +60,6 @@ _OTHER_CANDIDATE = (
 _ONLY_PROMPTED = (
     "Only the point itself was added: no similar tissue around it. Scribble or paint more."
 )
-_PRESS_AGAIN = "What you pressed during the answer was not done: press it again."
 _NEW_BESIDE = (
     "This is a new candidate, beside {0}. To correct {0} instead: *discard*, go to it, then Edit "
     "(Shift+E)."
@@ -281,7 +281,7 @@ class Prompting:
             message = _ONLY_PROMPTED if only_prompted else message
             message = _OTHER_CANDIDATE.format(min(others)) if others else message
         if message == BUSY_ANSWERING:
-            self.session.decline(_PRESS_AGAIN)
+            self.session.decline(PRESS_AGAIN)
         else:
             self.session.notify("" if message in (_FIRST, *PROMPT_MESSAGES) else message)
 

@@ -42,6 +42,7 @@ _SIGNED_ELSEWHERE = (
 )
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
 BUSY_ANSWERING = "A prompt is being answered: wait until it is drawn, then press again."
+PRESS_AGAIN = "What you pressed meanwhile was not done: press it again."
 PROMPT_MESSAGES = (BUSY_ANSWERING, _SHOWN_ONCE_ANSWERED)
 """Messages that are cleared by the answer."""
 
@@ -64,7 +65,7 @@ class ReviewController:
     ) -> None:
         self._read_controller = reads
         self.session, self.jobs, self.editor = session, jobs, editor
-        self._changing = False
+        self._changing = self._has_refused = False
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
         """Returns whether a prompt of the outline being drawn is not answered yet."""
@@ -345,6 +346,8 @@ class ReviewController:
                 self._forget_draft()
             then()
             self.make_moves(pending_moves)
+            if self._has_refused:  # the end of the job cleared the reason
+                self.session.decline(f"{self.session.state.message} {PRESS_AGAIN}".strip())
 
         def on_error(error: BaseException) -> None:
             self._set_busy(busy=False)
@@ -354,6 +357,7 @@ class ReviewController:
 
         if not self.jobs.start(name, task, on_result, on_error):
             return False
+        self._has_refused = False
         self._set_busy(busy=True)
         return True
 
@@ -386,6 +390,7 @@ class ReviewController:
     def notify_if_measuring(self) -> bool:
         """Whether an outline is being measured; notifies if so."""
         if self._changing:
+            self._has_refused = True
             self.session.decline(_MEASURED)
         return self._changing
 
