@@ -203,7 +203,7 @@ def test_a_merge_keeps_the_diameters_by_hand_and_says_whose_they_are(missed, qtb
     acts.go_to_candidate(halves[1].id)
     missed.commands.run("merge")
     settled(missed, qtbot)
-    assert f"Rejected before: {halves[0].id}." in reads(missed)
+    assert f"No longer rejected: {halves[0].id}." in reads(missed)
     (both,) = rows(missed)
     expected = 10.0 if 0 in by_hand else 12.0
     assert (both.diameters_by, both.longest_axial_diameter_mm) == (Source.READER, expected)

@@ -64,8 +64,10 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     assert "FLAIR alone shows it; T2 speaks against it" in loaded.session.state.message
     qtbot.waitUntil(lambda: min(dotted(loaded), default=0) > 3, timeout=120_000)
     before = np.count_nonzero(doubted.findings.components == 1)
+    loaded.commands.run("reject")
     loaded.commands.run("leave_out")
     settled(loaded, qtbot)
+    assert "No longer rejected: 1." in loaded.session.state.message, "it counted again in silence"
     shown = loaded.session.state.analysis
     left = np.count_nonzero(shown.findings.components == 1)
     assert left == before - np.count_nonzero(doubted.volumes.doubtful.data)

@@ -249,6 +249,7 @@ def test_of_a_rejected_candidate_only_what_the_other_outlines_comes_back(reviewe
     taken = next(c for c in reviewed.session.state.analysis.findings.candidates if c.id == 2)
     assert taken.volume_ml[Region.WT] == pytest.approx(part.volume_ml, abs=0.01)
     assert f"{part.volume_ml:.1f} ml adopted" in reviewed.session.state.message
+    assert "No longer rejected: 2." in reviewed.session.state.message
 
 
 def test_a_part_belongs_to_the_rejected_candidate_that_holds_it_not_to_its_neighbour():

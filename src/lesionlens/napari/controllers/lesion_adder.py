@@ -128,15 +128,10 @@ class LesionAdder:
             return False
         reader = self.review_controller.reader
         kept, removed = _kept_first(focused, partner)
-        review = self.session.state.review
         kept_diameters, removed_diameters = (
-            review.diameters_of(candidate.tracking_uid) for candidate in (kept, removed)
-        )
-        rejected = [
-            str(candidate.id)
+            self.session.state.review.diameters_of(candidate.tracking_uid)
             for candidate in (kept, removed)
-            if review.state_of(candidate.tracking_uid) is ReviewState.REJECTED
-        ]
+        )
 
         def record(log: ReviewLog) -> None:
             merged_outline, empty_outline = additions.merged(analysis, kept, removed)
@@ -156,8 +151,6 @@ class LesionAdder:
         def then() -> None:
             self.review_controller.go_to_uid(kept.tracking_uid)
             message = f"Candidate {removed.id} is now part of {kept.id}; U undoes that."
-            if rejected:
-                message += f" Rejected before: {', '.join(rejected)}."
             if kept_diameters or removed_diameters:
                 measured_id = kept.id if kept_diameters else removed.id
                 message += _CHECK_DIAMETERS.format(measured_id)

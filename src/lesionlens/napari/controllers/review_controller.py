@@ -9,8 +9,9 @@ from functools import partial
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import SignedResponse
-from lesionlens.base.records.review import CAVITY, DrawnDiameters
+from lesionlens.base.records.review import CAVITY, DrawnDiameters, Review
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.read_controller import ReadController
@@ -275,7 +276,25 @@ class ReviewController:
             context.check("keeping the outline")
             return updated
 
-        return self._change_log(name, log, task, then)
+        def then_report() -> None:
+            then()
+            if self.session.state.study is analysis.study:
+                self._report_revived(state.review, analysis)
+
+        return self._change_log(name, log, task, then_report)
+
+    def _report_revived(self, before: Review, analysis: Analysis) -> None:
+        """Notify which rejected candidates count again, as their outlines were changed."""
+        after = self.session.state.review
+        revived = [
+            str(candidate.id)
+            for candidate in analysis.findings.candidates
+            if before.state_of(candidate.tracking_uid) is ReviewState.REJECTED
+            and after.state_of(candidate.tracking_uid) is ReviewState.EDITED
+        ]
+        if revived:
+            message = f"{self.session.state.message} No longer rejected: {', '.join(revived)}."
+            self.session.notify(message.strip())
 
     def go_to_uid(self, tracking_uid: str) -> None:
         """Go to a candidate by its UID."""
