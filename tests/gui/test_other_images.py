@@ -54,6 +54,10 @@ def test_the_subtraction_comes_and_goes_and_the_views_are_as_before(shown, qtbot
     assert compared(shown).description == "T1c - T1"
     button = shown.views.toolbar.layouts[Layout.PRIOR]
     assert button.text() == "beside", "nothing of an earlier examination is shown"
+    shown.viewer.dims.ndisplay = 3
+    shown.commands.run("show_subtraction")  # it was closed unseen
+    assert shown.viewer.dims.ndisplay == 2
+    assert compared(shown) is not None
     shown.commands.run("show_subtraction")
     assert compared(shown) is None
     assert shown.session.state.choices.views.layout is Layout.PLANES

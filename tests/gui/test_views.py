@@ -314,15 +314,25 @@ def test_a_layout_that_is_chosen_in_three_dimensions_shows_its_slices(shown, nam
 
 @pytest.mark.parametrize(
     ("key", "layout"),
-    [("four_views", Layout.FOUR), ("next_row_layout", Layout.PAIR), ("toggle_slab", Layout.ONE)],
+    [
+        ("four_views", Layout.FOUR),
+        ("next_row_layout", Layout.PAIR),
+        ("toggle_slab", Layout.ONE),
+        ("toggle_rulers", Layout.ONE),
+    ],
 )
 def test_a_key_that_toggles_a_layout_shows_it_in_three_dimensions(shown, key, layout):
     """Where the layout was chosen already, the single view came, or the next layout, or nothing."""
     shown.actions_.show_layout(layout)
+    if key.startswith("toggle"):
+        shown.session.go_to_candidate(1)
+        shown.commands.run(key)
     shown.viewer.dims.ndisplay = 3
     shown.commands.run(key)
     assert shown.viewer.dims.ndisplay == 2
-    assert shown.session.state.choices.views.layout is layout
+    views = shown.session.state.choices.views
+    assert views.layout is layout
+    assert (views.slab, views.rulers) == (key == "toggle_slab", key == "toggle_rulers")
     assert shown.views.linked.isVisible()
 
 

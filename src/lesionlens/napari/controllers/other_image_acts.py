@@ -75,7 +75,10 @@ class OtherImageActs(MarkActs):
         computed_from: tuple[MrSequence, ...] = (),
     ) -> None:
         if self._shown_image() == name:
-            self._close_image()
+            if self.session.state.choices.views.layout is not self.shown_layout():  # 3-D hides it
+                self.session.choose_views(layout=Layout.PRIOR)
+            else:
+                self._close_image()
             return
         analysis = self.session.state.analysis or self.read_controller.withheld
         if analysis is None:

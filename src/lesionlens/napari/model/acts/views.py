@@ -183,10 +183,10 @@ class ViewActs(MeasureActs):
         views = self.session.state.choices.views
         if self._is_drawing():
             return
-        if not views.slab and self.shown_layout() is Layout.SINGLE:
-            single = views.layout is Layout.SINGLE
-            self.session.choose_views(layout=Layout.ONE if single else views.layout)
-        self.session.choose_views(slab=not views.slab)
+        if self.shown_layout() is Layout.SINGLE:  # which shows neither, also if it was on
+            self.session.choose_views(layout=_linked(views.layout), slab=True)
+        else:
+            self.session.choose_views(slab=not views.slab)
 
     # --- maps -----------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class ViewActs(MeasureActs):
         views = state.choices.views
         if self._is_drawing():
             return
-        if views.rulers:
+        if views.rulers and self.shown_layout() is not Layout.SINGLE:
             self.session.choose_views(rulers=False, dragged=None)
             return
         if candidate is None or state.analysis is None:
@@ -323,7 +323,7 @@ class ViewActs(MeasureActs):
         if not rulers:
             self.session.decline("This candidate has no diameters that could be measured.")
             return
-        layout = Layout.ONE if views.layout is Layout.SINGLE else views.layout
+        layout = _linked(views.layout)
         self.session.choose_views(rulers=True, dragged=None, layout=layout)
         if layout is not Layout.PLANES:  # diameters are axial: no other plane shows them
             self.session.choose_plane(Plane.AXIAL)
@@ -347,6 +347,11 @@ class ViewActs(MeasureActs):
         candidate = self.session.candidate()
         if candidate is not None:
             self.session.choose_views(dragged=DraggedRulers(candidate.id, rulers))
+
+
+def _linked(layout: Layout) -> Layout:
+    """Return a layout, or the one view that is linked in place of napari's canvas."""
+    return Layout.ONE if layout is Layout.SINGLE else layout
 
 
 def _on_one_slice(frame: Frame, rulers: Sequence[Ruler], point_mm: Point) -> bool:
