@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from lesionlens.base.process.itk_threads import set_itk_threads
+
 
 def use_threads(count: int | None, engine: str) -> None:
     """Set the number of threads for registration and for an engine that is loaded next.
@@ -20,9 +22,7 @@ def use_threads(count: int | None, engine: str) -> None:
     """
     if count is None:
         return
-    import SimpleITK as sitk  # noqa: PLC0415  (heavy, and only here)
-
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+    set_itk_threads(count)
     if engine == "onnx":
         from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
 

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
+from lesionlens.base.process.itk_threads import one_itk_thread
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache
@@ -83,7 +84,8 @@ def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) 
     Returns
     -------
     BiasField or None
-        None if too little of the brain is visible. Deterministic to the last bit.
+        None if too little of the brain is visible. Deterministic to the last bit, with any number
+        of threads.
 
     Notes
     -----
@@ -114,7 +116,8 @@ def _n4(values: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.f
     method.SetMaximumNumberOfIterations([ITERATIONS] * LEVELS)
     method.SetConvergenceThreshold(1e-3)
     method.SetNumberOfWorkUnits(1)  # as in `register`: bit-identical on every run
-    method.Execute(image, mask)
+    with one_itk_thread():  # its spline is fitted by a filter of its own
+        method.Execute(image, mask)
     log: NDArray[np.float32] = sitk.GetArrayFromImage(method.GetLogBiasFieldAsImage(image)).T
     return log
 
@@ -165,7 +168,7 @@ def _cached_field(draft: Draft, values: NDArray[np.float32]) -> BiasField | None
     if draft.options.cache:
         images = {"image": values, "brain": draft.brain}
         volumes = {name: (cache.digest_of(array), working.affine) for name, array in images.items()}
-        key = cache.key_of(volumes, "bias")
+        key = cache.key_of(volumes, "bias by one thread")
     return cache.cached(
         key, lambda: estimate(values, draft.brain, working), form(working.frame_uid)
     )

@@ -4,10 +4,12 @@ import threading
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy import ndimage
 
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.grid import Grid
+from lesionlens.base.process.itk_threads import set_itk_threads
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import bias_field, cache
@@ -53,6 +55,20 @@ def test_a_drawn_shading_is_found(shaded, found):
 def test_a_second_search_finds_the_same_bits(shaded, found):
     values, brain, _ = shaded
     np.testing.assert_array_equal(bias_field.estimate(values, brain, GRID).log, found.log)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_it_is_the_same_with_any_number_of_threads(shaded, found, count):
+    """ITK fits N4's spline with the process's number of threads, not with the filter's."""
+    values, brain, _ = shaded
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    set_itk_threads(count)
+    try:
+        again = bias_field.estimate(values, brain, GRID)
+        assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == count
+    finally:
+        set_itk_threads(before)
+    np.testing.assert_array_equal(again.log, found.log)
 
 
 def test_brightness_does_not_change_on_average(shaded, found):
