@@ -23,6 +23,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.hosts import is_loopback
+from lesionlens.base.http_responses import states_no_body
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
@@ -83,7 +84,6 @@ _MALFORMED_RESPONSE = (
     RecursionError,
     SyntaxError,  # XML
 )
-_NO_CONTENT = 204
 _CONFIRMATIONS = ("application/dicom+json", "application/json",
                   "application/dicom+xml", "application/xml")  # fmt: skip
 """Media types of a response to STOW-RS; anything else, such as a login page, confirms nothing."""
@@ -307,23 +307,14 @@ def _read_bounded(response: Response) -> BytesIO:
         raise ReadTimeout(error) from error
     except HTTPError as error:
         raise CutError(error) from error
-    if not body.tell() and response.ok and not _is_empty(response):
+    if (
+        not body.tell()
+        and response.ok
+        and not states_no_body(response.status_code, response.headers)
+    ):
         raise CutError("a response that ended within its header")
     body.seek(0)
     return body
-
-
-def _is_empty(response: Response) -> bool:
-    """Return whether a response states that its body is empty.
-
-    A response that is cut within its header seems complete, and a list would be empty.
-    """
-    headers = response.headers
-    return (
-        response.status_code == _NO_CONTENT
-        or headers.get("Content-Length") == "0"
-        or headers.get("Transfer-Encoding") == "chunked"
-    )
 
 
 def _check_confirmation(response: Response) -> None:
