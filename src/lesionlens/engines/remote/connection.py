@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 from lesionlens.base import errors
 from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
 from lesionlens.base.files.bounded_read import parse_json
+from lesionlens.base.http_responses import states_no_body
 from lesionlens.base.process import collector
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.tls import refusal, trusting_context
@@ -257,7 +258,7 @@ def _send(
 
 
 def _body(response: requests.Response, address: ServerAddress) -> bytes:
-    """Return the body of a response, of limited size."""
+    """Return the body of a response, of limited size; raises CutError if its header was cut."""
     body = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
         body += chunk
@@ -265,6 +266,8 @@ def _body(response: requests.Response, address: ServerAddress) -> bytes:
             raise _foreign_server(
                 address, f"an answer of more than {MAX_ANSWER_BYTES / 2**30:.3g} GB"
             )
+    if not body and not states_no_body(response.status_code, response.headers):
+        raise CutError("a response that ended within its header")
     return bytes(body)
 
 

@@ -87,7 +87,7 @@ class DimsePacs(Pacs):
                     SOPInstanceUID="",
                     SOPClassUID="",
                 )
-                for image in self._matches(assoc, image_query, context, MAX_IMAGES):
+                for image in self._matches(assoc, image_query, context, MAX_IMAGES, n_before=1):
                     listed[_text(image, "SOPInstanceUID")] = _text(image, "SOPClassUID")
         return listed
 
@@ -99,15 +99,15 @@ class DimsePacs(Pacs):
         return self._peer.associated([build_context(FindModel)], stop=context.cancel)
 
     def _matches(
-        self, assoc: Any, identifier: Dataset, context: RunContext, limit: int
+        self, assoc: Any, identifier: Dataset, context: RunContext, limit: int, n_before: int = 0
     ) -> Iterator[Any]:
-        """Yield a limited number of matches of a query."""
+        """Yield a limited number of matches of a query, after earlier ones of the association."""
         count = 0
         try:
             for status, item in assoc.send_c_find(identifier, FindModel):
                 raise_if_stopped(context.cancel, "the search")
                 if not status:
-                    raise self._peer.connection_lost(count)
+                    raise self._peer.connection_lost(n_before + count)
                 if status.Status in _PENDING and item is not None:
                     count += 1
                     if count > limit:
@@ -116,6 +116,9 @@ class DimsePacs(Pacs):
                     yield item
                 elif status.Status != 0x0000:
                     raise unreachable(self.address, f"status {status.Status:#06x} to the query")
+        except RuntimeError as error:  # the archive ended the association before the query
+            raise_if_stopped(context.cancel, "the search")
+            raise self._peer.connection_lost(n_before) from error
         except ValueError as error:  # no such service was negotiated
             raise unreachable(
                 self.address, "it offers no search (C-FIND, Study Root)", "Use its DICOMweb address"

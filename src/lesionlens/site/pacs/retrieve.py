@@ -44,6 +44,7 @@ from lesionlens.site.pacs.association import (
     Peer,
     abort_association,
     own_interface,
+    raise_if_stopped,
 )
 from lesionlens.site.pacs.intake import Intake
 from lesionlens.site.pacs.peer import Retrieval, unreachable
@@ -102,7 +103,8 @@ def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> 
     with peer.associated(contexts, roles=roles, handlers=handlers, stop=stop) as assoc:
         if not any(context.abstract_syntax == GetModel for context in assoc.accepted_contexts):
             return False
-        responses = assoc.send_c_get(_study_request(study_uid), GetModel)
+        with _association_kept(peer, stop):
+            responses = assoc.send_c_get(_study_request(study_uid), GetModel)
         return _await_responses(peer, responses, stop, intake, "Try --by move; nothing was kept")
 
 
@@ -114,7 +116,10 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
         peer.associated([build_context(MoveModel)], stop=stop) as assoc,
     ):
         try:
-            responses = assoc.send_c_move(_study_request(study_uid), peer.access.title, MoveModel)
+            with _association_kept(peer, stop):
+                responses = assoc.send_c_move(
+                    _study_request(study_uid), peer.access.title, MoveModel
+                )
         except ValueError as error:
             raise unreachable(
                 peer.address, "it offers neither C-GET nor C-MOVE", "Use its DICOMweb address"
@@ -126,6 +131,16 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
         if not _await_responses(peer, responses, stop, intake, advice):
             raise unreachable(peer.address, "it does not respond to C-MOVE", advice)
         _await_late(intake, stop)
+
+
+@contextmanager
+def _association_kept(peer: Peer, stop: Cancel) -> Iterator[None]:
+    """Name an archive that ended the association before the request; it has listed the study."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise_if_stopped(stop, "fetching the study")
+        raise peer.connection_lost(1) from error
 
 
 def _await_responses(

@@ -16,11 +16,14 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from requests import PreparedRequest, Response, Session
 from requests.auth import HTTPBasicAuth
-from requests.exceptions import RequestException, Timeout
+from requests.exceptions import ConnectionError as CutError
+from requests.exceptions import JSONDecodeError, ReadTimeout, RequestException, Timeout
 from typing_extensions import override
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.hosts import is_loopback
+from lesionlens.base.http_responses import states_no_body
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
@@ -73,7 +76,17 @@ _TAGS = {
 _FREE_TEXT = {"PatientID": "00100020", "PatientName": "00100010", "AccessionNumber": "00080050"}
 _NEEDS_ESCAPE = re.compile(r"[^A-Za-z0-9._~*-]")
 _BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
-_MALFORMED_RESPONSE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_MALFORMED_RESPONSE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    RecursionError,
+    SyntaxError,  # XML
+)
+_CONFIRMATIONS = ("application/dicom+json", "application/json",
+                  "application/dicom+xml", "application/xml")  # fmt: skip
+"""Media types of a response to STOW-RS; anything else, such as a login page, confirms nothing."""
 _ORIGINAL_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
@@ -196,6 +209,8 @@ class WebPacs(Pacs):
         try:
             response = self._client.store_instances(datasets)
             failed = _failure_reasons(response)
+        except (JSONDecodeError, MultipartError) as error:
+            raise BrokenOffError(self.address, _malformed(error)) from error
         except RequestException as error:
             status = _status(error)
             if status in _BUSY:
@@ -211,9 +226,7 @@ class WebPacs(Pacs):
                 self._store_batch([item], ledger)
             return
         except _MALFORMED_RESPONSE as error:
-            raise BrokenOffError(
-                self.address, f"it is not a DICOMweb response ({type(error).__name__})"
-            ) from error
+            raise BrokenOffError(self.address, _malformed(error)) from error
         for item in batch:
             if item.sop_instance in failed:
                 ledger.refuse(item, failed[item.sop_instance])
@@ -234,14 +247,19 @@ class WebPacs(Pacs):
             raise unreachable(
                 self.address, str(error), "Fetch it again; nothing was kept"
             ) from error
+        except JSONDecodeError as error:
+            raise self._not_dicomweb(error) from error
         except RequestException as error:
             raise unreachable(self.address, *_reason(error)) from error
         except _MALFORMED_RESPONSE as error:
-            raise unreachable(
-                self.address,
-                f"it is not a DICOMweb response ({type(error).__name__})",
-                "Check the address: it often ends in /dicom-web or /rs",
-            ) from error
+            raise self._not_dicomweb(error) from error
+
+    def _not_dicomweb(self, error: Exception) -> ResourceError:
+        return unreachable(
+            self.address,
+            _malformed(error),
+            "Check the address: it often ends in /dicom-web or /rs",
+        )
 
 
 class _Session(Session):
@@ -262,23 +280,56 @@ class _Session(Session):
         response = super().send(request, **options | {"stream": True})
         if is_buffered:
             response.raw = _read_bounded(response)
+        if request.method == "POST" and response.ok:
+            _check_confirmation(response)
         return response
 
 
 def _read_bounded(response: Response) -> BytesIO:
-    """Return the body of a response that is not streamed."""
+    """Return the body of a response that is not streamed.
+
+    Raises
+    ------
+    RequestException
+        The connection broke: what arrived is not the whole response.
+    MultipartError
+        The response is too large.
+    """
     body = BytesIO()
-    with response.raw as source:
-        for piece in source.stream(_CHUNK_BYTES, decode_content=True):
-            body.write(piece)
-            if body.tell() > MAX_ANSWER_BYTES:
-                raise MultipartError(f"a response of more than {MAX_ANSWER_BYTES / 2**20:.3g} MB")
+    try:
+        with response.raw as source:
+            for piece in source.stream(_CHUNK_BYTES, decode_content=True):
+                body.write(piece)
+                if body.tell() > MAX_ANSWER_BYTES:
+                    limit = f"{MAX_ANSWER_BYTES / 2**20:.3g} MB"
+                    raise MultipartError(f"a response of more than {limit}")
+    except ReadTimeoutError as error:
+        raise ReadTimeout(error) from error
+    except HTTPError as error:
+        raise CutError(error) from error
+    if (
+        not body.tell()
+        and response.ok
+        and not states_no_body(response.status_code, response.headers)
+    ):
+        raise CutError("a response that ended within its header")
     body.seek(0)
     return body
 
 
+def _check_confirmation(response: Response) -> None:
+    """Refuse a response that does not say which files were stored."""
+    kind = response.headers.get("Content-Type", "")
+    if not response.content:
+        raise MultipartError("an empty response, which does not confirm that the files were stored")
+    if kind not in _CONFIRMATIONS:
+        raise MultipartError(
+            f"a response of type {kind:.80}, which does not confirm that the files were stored"
+        )
+
+
 def _check_response(response: Response, *_: Any, **__: Any) -> None:
-    """Refuse redirections, which could send patient data elsewhere; accept any type of JSON."""
+    """Refuse redirections, which could send patient data elsewhere; accept any JSON or XML type."""
     if response.is_redirect:
         raise UnusableInputError(
             found=f"an address that redirects to another one (status {response.status_code})",
@@ -286,7 +337,7 @@ def _check_response(response: Response, *_: Any, **__: Any) -> None:
             next_step="Use the final address: images and passwords are sent to no other address",
         )
     kind = response.headers.get("Content-Type", "")
-    if "json" in kind:
+    if "json" in kind or "xml" in kind:
         response.headers["Content-Type"] = kind.partition(";")[0].strip().lower()
 
 
@@ -347,6 +398,13 @@ def _retry_after_seconds(error: RequestException) -> float | None:
     """Return the waiting time that a busy archive asks for."""
     retry_after = "" if error.response is None else error.response.headers.get("Retry-After", "")
     return float(retry_after) if retry_after.isdecimal() else None
+
+
+def _malformed(error: Exception) -> str:
+    """Return what is wrong with a response."""
+    if isinstance(error, MultipartError):
+        return str(error)
+    return f"it is not a DICOMweb response ({type(error).__name__})"
 
 
 def _failure_reasons(response: Dataset) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Answers that no server of LesionLens gives end in one clear error, and nothing goes elsewhere."""
 
 import json
+from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 
@@ -247,6 +248,21 @@ def test_a_proxy_whose_server_restarts_is_waited_for(study):
     with answering(reply) as (url, _), pytest.raises(ServerError, match="damaged"):
         ask(url, study)
     assert not left
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("at", ["/studies", "/jobs/", "/answer"])
+def test_a_reply_that_is_cut_within_its_header_is_requested_again(study, at, status):
+    left = [status]
+
+    def reply(method, path):
+        if at in path and left:
+            return left.pop(), b"", {"Content-Length": ""}
+        return right(method, path)
+
+    with answering(reply) as (url, came), pytest.raises(ServerError, match="damaged"):
+        ask(url, study)
+    assert max(Counter(came).values()) == 2
 
 
 @pytest.mark.parametrize(("status", "body", "advice"), [

@@ -4,10 +4,19 @@ import logging
 import socket
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GetModel
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as MoveModel
 from tests.phantoms.headers import NOBODY
 from tests.ports import free_port
 from tests.unit.site.pacs.conftest import (
@@ -281,3 +290,51 @@ def test_an_archive_that_ends_the_first_request_is_asked_to_enter_our_title(
 def test_a_connection_lost_after_a_response_is_reported_as_such():
     error = association.Peer("dicom://ARCHIVE@127.0.0.1:104", Access()).connection_lost(1)
     assert "the connection broke" in str(error)
+
+
+@contextmanager
+def archive_that_leaves(last, n_answered, monkeypatch):
+    """An archive by DIMSE that ends the association before a request, or after some of them."""
+
+    def match(event):
+        level = event.identifier.QueryRetrieveLevel
+        found = Dataset()
+        found.QueryRetrieveLevel, found.StudyInstanceUID = level, STUDY
+        found.SeriesInstanceUID, found.SOPInstanceUID = "1.2.3", "1.2.3.4"
+        found.SOPClassUID = MRImageStorage
+        yield 0xFF00, found
+
+    entity = AE("ARCHIVE")
+    for model in (FindModel, GetModel, MoveModel):
+        entity.add_supported_context(model)
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, match)]
+    )
+
+    send, n_calls = getattr(Association, last), count(1)
+
+    def send_or_leave(link, *words):
+        if next(n_calls) > n_answered:
+            link.abort()
+        return send(link, *words)
+
+    monkeypatch.setattr(Association, last, send_or_leave)
+    try:
+        yield f"dicom://ARCHIVE@127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("last", "n_answered", "by"),
+    [("send_c_find", 1, "get"), ("send_c_get", 0, "get"), ("send_c_move", 0, "move")],
+)
+def test_an_archive_that_leaves_between_two_requests_is_named(
+    last, n_answered, by, tmp_path, monkeypatch
+):
+    with (
+        archive_that_leaves(last, n_answered, monkeypatch) as address,
+        pytest.raises(ResourceError, match="the connection broke"),
+    ):
+        connect(address, Access(by=Retrieval(by), port=free_port())).get(STUDY, tmp_path / "got")
+    assert not any(tmp_path.iterdir())

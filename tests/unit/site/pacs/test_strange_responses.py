@@ -1,0 +1,105 @@
+"""A response that is cut, or of another program, is never taken for an archive's."""
+
+from __future__ import annotations
+
+import gzip
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from tests.unit.site.pacs.conftest import STUDY, files_of
+from tests.web_server import answered_by
+
+from lesionlens.base.errors import LesionLensError, ResourceError
+from lesionlens.site.pacs import delivery
+from lesionlens.site.pacs.connect import connect
+from lesionlens.site.pacs.peer import StudyQuery
+
+JSON = b"Content-Type: application/dicom+json\r\n"
+LOGIN = b"<html>log in</html>"
+PAGE = b"Content-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(LOGIN) + LOGIN
+CUT = {
+    "within the header": JSON,
+    "within a number": JSON + b"Content-Length: ",
+    "within the body": JSON + b'Content-Length: 300\r\n\r\n[{"0020000D":',
+    "between chunks": JSON + b"Transfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n",
+    "no chunk": JSON + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n[]",
+    "no gzip": JSON + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n[]",
+}
+OTHER = {
+    "a login page": PAGE,
+    "half a gzip": JSON + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"[ ]")[:12],
+    "half an XML": b"Content-Type: application/xml;charset=utf-8\r\nContent-Length: 2\r\n\r\n<a",
+}
+NOTHING = {"empty": JSON + b"Content-Length: 0\r\n\r\n", "no JSON": b"Content-Length: 2\r\n\r\n{}"}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(delivery, "WAITS_S", (0.0, 0.0))
+
+
+@contextmanager
+def archive_answering(rest: bytes):
+    """An archive that answers each request with a status 200 and the rest of a response."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + rest)
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    with answered_by(Handler) as port:
+        yield connect(f"http://127.0.0.1:{port}/dicom-web")
+
+
+@pytest.mark.parametrize("rest", CUT.values(), ids=CUT)
+def test_a_list_that_is_cut_is_not_a_shorter_list(rest, tmp_path):
+    with archive_answering(rest) as archive:
+        with pytest.raises(ResourceError, match="a broken one"):
+            archive.find(StudyQuery())
+        with pytest.raises(ResourceError, match="a broken one"):
+            archive.get(STUDY, tmp_path / "study")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rest", OTHER.values(), ids=OTHER)
+def test_a_page_of_another_program_is_called_so(rest):
+    with (
+        archive_answering(rest) as archive,
+        pytest.raises(ResourceError, match="not a DICOMweb response"),
+    ):
+        archive.find(StudyQuery())
+
+
+@pytest.mark.parametrize("rest", (every := CUT | OTHER | NOTHING).values(), ids=every)
+def test_a_file_is_stored_only_if_the_archive_says_so(rest, sent):
+    files = files_of(sent)
+    with (
+        archive_answering(rest) as archive,
+        pytest.raises(LesionLensError, match=f"0 of {len(files)} files"),
+    ):
+        archive.send(files)
+
+
+def test_what_an_archive_refuses_in_xml_is_refused(sent):
+    files = files_of(sent)[:1]
+    from lesionlens.site.pacs.files import read_outgoing
+
+    uid = read_outgoing(files)[0].sop_instance
+    body = (
+        '<NativeDicomModel><DicomAttribute tag="00081198" vr="SQ" keyword="FailedSOPSequence">'
+        '<Item number="1"><DicomAttribute tag="00081155" vr="UI" '
+        f'keyword="ReferencedSOPInstanceUID"><Value number="1">{uid}</Value></DicomAttribute>'
+        "</Item></DicomAttribute></NativeDicomModel>"
+    ).encode()
+    kind = b"Content-Type: application/dicom+xml; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
+    with archive_answering(kind % len(body) + body) as archive:
+        done = archive.send(files)
+    assert [refusal.item.sop_instance for refusal in done.refused] == [uid]
+    assert not done.stored
