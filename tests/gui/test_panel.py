@@ -31,12 +31,14 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
+from lesionlens.napari.controllers import network_requests
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
-from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.drawing import ORIGINAL_COLOUR
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.state import Request
@@ -303,6 +305,53 @@ def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
     reviewed.session.go_to_candidate(2)
     assert "score falls" not in reads(reviewed.attention)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Requests to the network that fail when they are let go."""
+    begun, let_go = threading.Event(), threading.Event()
+
+    def fail(*_):
+        begun.set()
+        let_go.wait(PATIENCE_MS / 1000)
+        raise UnusableInputError(found="a late failure", expected="a map", next_step="Wait")
+
+    for name in ("probed", "layer_view"):
+        monkeypatch.setattr(network_requests, name, fail)
+    yield begun, let_go
+    let_go.set()
+
+
+@pytest.mark.parametrize("request_", ["probe", "layer"])
+def test_a_request_that_fails_late_is_not_reported_beside_another_study(
+    reviewed, failing, qtbot, request_
+):
+    if request_ == "probe":
+        assert reviewed.actions_.probe(LEFT)
+    else:
+        reviewed.session.choose_overlay(Overlay.MAP)
+        reviewed.session.choose_layer(0)
+    begun, let_go = failing
+    assert begun.wait(PATIENCE_MS / 1000)
+    reviewed.actions_.close()
+    let_go.set()
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.problem is None
+
+
+def test_a_map_that_fails_takes_back_no_other_choice(reviewed, failing, qtbot, monkeypatch):
+    """The map that was chosen meanwhile was computed, and all layers were shown."""
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.session.choose_layer(0)
+    begun, let_go = failing
+    assert begun.wait(PATIENCE_MS / 1000)
+    monkeypatch.setattr(network_requests, "layer_view", layer_view)
+    reviewed.session.choose_layer(SecondOpinion.GRADIENTS)
+    let_go.set()
+    qtbot.waitUntil(lambda: reviewed.session.state.overlays.layer_choice, timeout=PATIENCE_MS)
+    assert reviewed.session.state.choices.layer is SecondOpinion.GRADIENTS
+    assert reviewed.session.state.problem is None
 
 
 def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot, tmp_path: Path):

@@ -166,7 +166,8 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         def on_partial(preliminary: Any) -> None:
             if self.session.state.study is study and not self.read_controller.closed:
                 self.session.preliminary_arrived(preliminary)
-                if preferences.overlay is not Overlay.OFF:
+                shown = self.session.state.preliminary is preliminary
+                if shown and preferences.overlay is not Overlay.OFF:
                     self.session.choose_overlay(Overlay.CONTOUR)
 
         return self.jobs.start(ANALYSING, task, on_result, on_partial=on_partial)

@@ -57,9 +57,11 @@ class NetworkRequests(MarkActs):
             else:
                 self.session.probe((i, j, k), replace(overlays, probe=response))
 
-        self.questions.submit(
-            (id(result), i, j, k), task, on_result, (lambda _: None) if moving else None
-        )
+        def on_error(error: BaseException) -> None:
+            if self.session.result is result and not moving:
+                self.session.refused(replace(problem_of(error), cause=QUESTION))
+
+        self.questions.submit((id(result), i, j, k), task, on_result, on_error)
         return True
 
     def layer_choice(self, layer_choice: LayerChoice) -> None:
@@ -78,8 +80,11 @@ class NetworkRequests(MarkActs):
                 self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
 
         def on_error(error: BaseException) -> None:
-            self.session.choose_layer(None)
-            self.session.refused(replace(problem_of(error), cause=QUESTION))
+            choices = self.session.state.choices
+            is_chosen = (choices.layer, choices.head) == (layer_choice.layer, layer_choice.head)
+            if self.session.result is result and is_chosen:
+                self.session.choose_layer(None)
+                self.session.refused(replace(problem_of(error), cause=QUESTION))
 
         self.questions.submit((id(result), layer_choice), task, on_result, on_error)
 
