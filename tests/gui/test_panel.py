@@ -349,7 +349,10 @@ def test_a_map_that_fails_takes_back_no_other_choice(reviewed, failing, qtbot, m
     monkeypatch.setattr(network_requests, "layer_view", layer_view)
     reviewed.session.choose_layer(SecondOpinion.GRADIENTS)
     let_go.set()
-    qtbot.waitUntil(lambda: reviewed.session.state.overlays.layer_choice, timeout=PATIENCE_MS)
+    overlays = reviewed.session.state.overlays
+    assert overlays.layer_choice is None
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.overlays.layer_choice is not None
     assert reviewed.session.state.choices.layer is SecondOpinion.GRADIENTS
     assert reviewed.session.state.problem is None
 

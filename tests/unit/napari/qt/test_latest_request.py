@@ -7,9 +7,7 @@ from lesionlens.napari.qt import latest_request
 from lesionlens.napari.qt.latest_request import LatestRequest
 
 
-def test_the_waiting_request_is_processed_after_one_whose_result_cannot_be_shown(
-    qapp, monkeypatch
-):
+def test_the_waiting_request_is_processed_after_one_whose_result_cannot_be_shown(qapp, monkeypatch):
     """It stayed, and was processed after the next one, in its place."""
     begun = []
 
