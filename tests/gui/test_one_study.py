@@ -118,6 +118,34 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     assert verdict.state is ReviewState.ACCEPTED
 
 
+@pytest.mark.parametrize("end", ["stopped", "failed", "read"])
+@pytest.mark.parametrize("from_list", [False, True])
+def test_a_list_that_is_closed_while_a_row_opens_leaves_nothing_behind(
+    panel, listed, slow, one, qtbot, from_list, end
+):
+    """The study before vanished without a word, or came back with a read in the closed list."""
+    gate, fails = slow
+    if from_list:
+        opened(panel, listed, qtbot)
+    else:
+        assert panel.actions_.open(one / "head")
+        wait(qtbot, panel)
+        assert listed.controller.open(listed.list_folder)
+    study = panel.session.state.study
+    gate.clear()
+    listed.controller.open_row(listed.model.rows[1])
+    if end == "failed":
+        fails.append(ReadError(found="x", expected="y", next_step="z"))
+    if end == "read":  # too late to be stopped
+        panel.jobs.stop = lambda: None
+    listed.release()
+    gate.set()
+    wait(qtbot, panel)
+    assert panel.session.state.study is (None if from_list else study)
+    assert panel.session.suspended_study is None
+    assert panel.empty.isVisibleTo(panel) is from_list
+
+
 def test_a_result_that_is_no_longer_in_the_list_is_said(panel, listed, qtbot):
     """The study opened as one that nobody had analysed, beside a row with its candidates."""
     assert listed.controller.open(listed.list_folder)
