@@ -324,6 +324,18 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert len(acts.read_controller.marking.marks) == 1  # what was signed stays
 
 
+def test_the_chosen_mark_is_removed_though_the_result_arrives_meanwhile(panel, unaided, result):
+    """The list was filled again, and the last mark was removed instead."""
+    acts, _ = unaided
+    for point_mm in (LEFT, RIGHT):
+        acts.read_controller.marking.mark(point_mm)
+    panel.read_block.findChild(QListWidget).setCurrentRow(0)
+    acts.show_result(result, overlays_of(result.analysis))
+    assert acts.read_controller.withheld is not None
+    control(panel.read_block, "Remove").click()
+    assert [mark.at_mm for mark in acts.read_controller.marking.marks] == [RIGHT]
+
+
 def test_a_click_that_adds_a_lesion_names_the_mark_of_an_unaided_read(panel, unaided, qtbot):
     """It asked for an analysis, which such a read does not offer."""
     acts, session = unaided
