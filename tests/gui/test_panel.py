@@ -25,7 +25,7 @@ from tests.reviewed_head import FakeResult
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
@@ -305,6 +305,40 @@ def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
     reviewed.session.go_to_candidate(2)
     assert "score falls" not in reads(reviewed.attention)
+
+
+def test_what_a_reader_added_is_not_offered_to_be_masked(reviewed, qtbot):
+    """It failed, and advised to choose one of the listed candidates."""
+    reviewed.actions_.add_lesion_at((0.0, 20.0, 30.0))
+    wait(qtbot, reviewed)
+    assert reviewed.session.candidate().id == 3
+    assert not control(reviewed, "without it?").isVisibleTo(reviewed)
+    reviewed.commands.run("ask_without")
+    assert "did not flag this candidate" in reviewed.session.state.message
+    assert not reviewed.jobs.running
+    reviewed.commands.run("previous_candidate")
+    assert control(reviewed, "without it?").isVisibleTo(reviewed)
+
+
+def test_the_row_of_the_candidate_in_focus_stays_highlighted_where_no_other_can_be_shown(
+    reviewed, qtbot
+):
+    """At the second refusal in the same words, the row was highlighted all the same."""
+    let_go, table = threading.Event(), reviewed.candidates.table
+    reviewed.session.go_to_candidate(1)
+    reviewed.commands.run("edit_outline")
+    labels = reviewed.actions_.editor.drawn().current
+    assert reviewed.actions_.editor.change(np.where(labels == Label.OEDEMA, 0, labels))
+    reviewed.jobs.start("Another", lambda _: let_go.wait(PATIENCE_MS / 1000), lambda _: None)
+    for _ in range(2):
+        table.setCurrentIndex(reviewed.candidates.model.index(1, 0))
+        assert reviewed.session.state.choices.candidate == 1
+        assert reviewed.session.state.message.startswith("A job is still running")
+        qtbot.waitUntil(lambda: table.currentIndex().row() == 0, timeout=PATIENCE_MS // 4)
+        assert [index.row() for index in table.selectionModel().selectedRows()] == [0]
+    let_go.set()
+    wait(qtbot, reviewed)
+    reviewed.commands.run("discard_edit")
 
 
 @pytest.fixture

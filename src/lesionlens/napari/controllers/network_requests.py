@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.labels import Source
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.acts.session import QUESTION
@@ -17,6 +18,7 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.viewer.copies import keep_copy, set_aside
 
+_ADDED = "The network did not flag this candidate: there is no score that could change without it."
 _DISPLACED = (
     " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
     "affine, and files saved of them, are right."
@@ -92,6 +94,9 @@ class NetworkRequests(MarkActs):
         """Run the network again with the candidate in focus masked."""
         candidate, result = self.session.candidate(), self.session.result
         if candidate is None or result is None:
+            return False
+        if candidate.source is Source.READER:
+            self.session.decline(_ADDED)
             return False
 
         def task(context: RunContext) -> str:
