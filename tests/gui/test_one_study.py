@@ -97,6 +97,9 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     opened(panel, listed, qtbot)
     session = panel.session
     panel.commands.run("reject")
+    panel.actions_.show_layout(Layout.SINGLE)
+    panel.commands.run("measure_length")  # shows linked views, which are not remembered
+    panel.commands.run("next_plane")
     before, layers = session.state, list(panel.viewer.layers)
     pictures = [layer for layer in layers if "sequence" in layer.metadata.get("lesionlens", {})]
     gate.clear()
@@ -109,7 +112,7 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     wait(qtbot, panel)
     assert session.state.study is before.study
     assert session.state.review == before.review
-    assert session.state.choices.candidate == before.choices.candidate
+    assert session.state.choices == before.choices
     assert (session.state.problem is None) is (error is None)
     assert [layer for layer in panel.viewer.layers if layer in pictures] == pictures
     assert highlighted(listed) == ["a"]
@@ -282,6 +285,25 @@ def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbo
     wait(qtbot, panel)
     assert not panel.actions_.place_mark(panel.actions_.viewpoint.current.point_mm)
     assert panel.actions_.read_controller.marking.marks == ()
+
+
+@pytest.mark.parametrize("other", ["layout", "key"])
+def test_a_mark_that_waits_for_its_click_waits_no_longer_than_its_view(panel, listed, qtbot, other):
+    """A click long afterwards, on the canvas again, set a mark that nobody wanted."""
+    opened(panel, listed, qtbot)
+    acts = panel.actions_
+    acts.show_layout(Layout.SINGLE)
+    acts.mark_by_mouse()
+    if other == "layout":
+        acts.show_layout(Layout.ONE)
+        acts.show_layout(Layout.SINGLE)
+    else:
+        acts.renew_pointer = lambda: True
+        panel.viewer.cursor.position = LEFT
+        acts.mark_here()
+    count = len(acts.read_controller.marking.marks)
+    assert not acts.place_mark(acts.viewpoint.current.point_mm)
+    assert len(acts.read_controller.marking.marks) == count
 
 
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
