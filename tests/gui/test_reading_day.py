@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from math import dist
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -157,6 +158,20 @@ def test_another_list_leaves_the_study_of_the_one_before(panel, listed, tmp_path
     assert day.open(listed.list_folder)
     (verdict,) = read(listed, "a").verdicts
     assert verdict.state is ReviewState.ACCEPTED
+
+
+def test_another_list_ends_the_analysis_ahead_of_the_one_before(panel, listed, tmp_path):
+    """The button said *Stop* beside a list of which nothing was analysed."""
+    day, stdin = listed.controller, Mock()
+    assert day.open(listed.list_folder)
+    day.ahead._process = Mock(stdin=stdin)
+    listed.session.ahead(running=True)
+    assert day.open(listed.list_folder)
+    assert control(listed, "Stop").isEnabled()
+    open_worklist_database(tmp_path / "other").close()
+    assert day.open(tmp_path / "other")
+    stdin.close.assert_called_once_with()
+    assert control(listed, "Analyse ahead").isEnabled()
 
 
 def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):

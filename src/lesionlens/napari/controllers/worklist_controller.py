@@ -169,6 +169,8 @@ class WorklistController:
             self.session.ended("A study is being opened. Wait for it or cancel it, then continue.")
             return False
         preferences = read_preferences()
+        if folder != self.session.state.folder:
+            self.ahead.stop()
         try:
             self.session.open(
                 folder, preferences.reader_name or "", unaided_first=preferences.unaided_first
