@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,16 +13,19 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import PATIENCE_MS, at_rest, canvas, read, reads, sign, wait
+from tests.gui.window import PATIENCE_MS, at_rest, canvas, names, read, reads, sign, wait
 from tests.phantoms.analysis import make_analysis
 
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewAct, ReviewState
+from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.review.reopen import is_result
+from lesionlens.site.database.worklist_database import WorklistDatabase
 
 
 def held_back(monkeypatch, name, gate):
@@ -273,6 +277,43 @@ def test_what_changed_while_the_reader_was_asked_is_not_signed(panel, listed, qt
     panel.signing.accept()
     assert panel.session.state.review.signed is None
     assert "Not decided yet" in reads(panel)
+
+
+def test_a_result_that_arrives_while_the_reader_is_asked_is_not_signed_unseen(panel, listed, qtbot):
+    """Its candidates had the same decisions, and other outlines."""
+    opened(panel, listed, qtbot)
+    for _ in range(2):
+        panel.commands.run("accept")
+        panel.commands.run("next_candidate")
+    shown = panel.session.state.analysis
+    panel.actions_.sign()
+    assert panel.signing.isVisible()
+    again = replace(shown, review=Review(), findings=replace(shown.findings, notices=("new",)))
+    panel.actions_.show_result(FakeResult(again), overlays_of(again))
+    panel.signing.accept()
+    assert panel.session.state.review.signed is None
+    assert "result changed while the dialog was open" in reads(panel)
+    sign(panel)
+    assert panel.session.state.review.signed is not None
+
+
+def test_a_study_of_a_list_that_cannot_be_written_opens_all_the_same(
+    panel, listed, qtbot, monkeypatch
+):
+    """The panel named it, no image was shown, and the failure was called a defect."""
+
+    def write(*_):
+        raise ResourceError(found="a full disk", expected="free space", next_step="Free some")
+
+    assert listed.controller.open(listed.list_folder)
+    monkeypatch.setattr(WorklistDatabase, "write_note", write)
+    listed.controller.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is not None
+    assert panel.session.state.problem is None
+    assert names() >= {"T1c"}
+    assert "The list cannot be written now: Found a full disk" in reads(listed)
+    assert highlighted(listed) == ["a"]
 
 
 def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbot):
