@@ -31,6 +31,21 @@ def entered(panel, words):
     return panel.session.state.tools.high
 
 
+@pytest.mark.parametrize("tool", ["paint", "erase"])
+def test_the_tool_comes_back_after_prompts_during_which_the_outline_was_hidden(drawing, tool):
+    """The pointer moved the image from then on, and painted nothing."""
+    layer = drawing.viewer.layers.selection.active
+    layer.mode = tool
+    for command, held, mode in (
+        ("hold_prompt", True, "pan_zoom"),
+        ("hold_hidden", True, "pan_zoom"),
+        ("hold_hidden", False, "pan_zoom"),
+        ("hold_prompt", False, tool),
+    ):
+        drawing.commands.run(command, held)
+        assert layer.mode == mode
+
+
 @pytest.mark.parametrize("words", ["0.5", "0,5"])
 def test_a_range_is_typed_with_a_point_or_a_comma(drawing, words):
     """Under a German desktop 0.5 became 5 for an intensity, and 0 for a probability."""

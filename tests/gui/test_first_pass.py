@@ -64,6 +64,25 @@ def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot
     assert not panel.views.linked.drawing(view.tile).preliminary
 
 
+def test_a_first_pass_that_is_not_shown_leaves_the_overlay_alone(
+    reviewed, result, first, qtbot, monkeypatch, prefer
+):
+    """While a study was analysed again, the overlay came on over the reader's own read."""
+    looks, seen = first, []
+
+    def lens(study, options, *, context, first):
+        first(looks)
+        return result
+
+    prefer(overlay=Overlay.MAP)
+    monkeypatch.setattr(reviewed.actions_, "_lens_for", lambda _: lens)
+    reviewed.session.choose_overlay(Overlay.OFF)
+    reviewed.session.changed.connect(lambda _, new: seen.append(new.choices.overlay))
+    assert reviewed.actions_.analyse()
+    wait(qtbot, reviewed)
+    assert set(seen) == {Overlay.OFF, Overlay.MAP}
+
+
 def test_what_needs_final_candidates_is_disabled_until_then_and_says_why(looked, qtbot):
     panel, go_on = looked
     acts = ("Accept A", "Reject R", "Defer D", "Edit", "Add the", "Draw a", "Merge with")

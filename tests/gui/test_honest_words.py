@@ -9,10 +9,11 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import PATIENCE_MS, answer, control, reads, sign
+from tests.gui.window import PATIENCE_MS, answer, control, reads, sign, wait
 
-from lesionlens.base.labels import Region, ReviewAct, ReviewState
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewAct, ReviewState
 from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.records.findings import DoubtfulPart
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -78,6 +79,49 @@ def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
     assert reason(reviewed).currentText() == ""
 
 
+@pytest.mark.parametrize("way", ["added", "threshold"])
+def test_a_reason_typed_after_the_decision_is_kept_whatever_takes_the_focus(reviewed, qtbot, way):
+    """Only a reason of the candidate in focus was stored; the others were lost on closing."""
+    session, acts, saved = reviewed.session, reviewed.actions_, reviewed.session.result.analysis
+    session.go_to_candidate(1)
+    reviewed.commands.run("reject")
+    uid = session.candidate().tracking_uid
+    type_into(reviewed, qtbot, "artefact")
+    if way == "added":
+        acts.add_lesion_at((0.0, 20.0, 30.0))
+        wait(qtbot, reviewed)
+    else:
+        session.choose_threshold(0.9999)
+    assert session.state.choices.candidate != 1
+    acts.close()
+    recovered = acts.read_controller.decision_log.recovered(saved)[0].of(uid)
+    assert (recovered.state, recovered.reason) == (ReviewState.REJECTED, "artefact")
+
+
+@pytest.mark.parametrize("way", ["map", "doubtful"])
+def test_a_drawn_outline_is_kept_before_the_focus_moves_to_another_candidate(
+    reviewed, analysis, qtbot, way
+):
+    """The map of one candidate, and the next doubtful part, moved the focus from under it."""
+    session, acts = reviewed.session, reviewed.actions_
+    first, second = analysis.findings.candidates
+    part = DoubtfulPart(1, second.id, 0.5, second.peak_mm, 0.6, (MrSequence.FLAIR,), ())
+    doubted = replace(analysis, findings=replace(analysis.findings, doubtful=(part,)))
+    acts.show_result(FakeResult(doubted), overlays_of(doubted))
+    session.go_to_candidate(first.id)
+    reviewed.commands.run("edit_outline")
+    labels = acts.editor.drawn().current
+    assert acts.editor.change(np.where(labels == Label.OEDEMA, 0, labels))
+    if way == "map":
+        reviewed.attention.layer_chooser.candidate_chosen.emit(second.id)
+    else:
+        reviewed.commands.run("next_doubtful")
+    assert (session.state.choices.candidate, session.state.editing) == (first.id, first.id)
+    wait(qtbot, reviewed)
+    assert session.state.review.of(first.tracking_uid).state is ReviewState.EDITED
+    assert (session.state.choices.candidate, session.state.editing) == (second.id, None)
+
+
 def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtbot):
     reviewed.session.go_to_candidate(1)
     type_into(reviewed, qtbot, "vessel")
@@ -119,16 +163,16 @@ def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot)
     maps = replace(analysis.maps, checks=dict.fromkeys(Region, good))
     checked = replace(analysis, maps=maps)
     reviewed.session.settle(reviewed.session.log(), checked, overlays_of(checked))
-    session = reviewed.session
+    session, acts = reviewed.session, reviewed.actions_
     session.go_to_candidate(1)
     session.choose_overlay(Overlay.MAP)
 
     def probe():
-        assert reviewed.actions_.probe(LEFT)
+        assert acts.probe(LEFT)
         qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
 
     ways = (
-        (lambda: session.choose_alone(1), lambda: session.choose_alone(None)),
+        (lambda: acts.show_alone(1), lambda: acts.show_alone(None)),
         (lambda: session.choose_layer(0), lambda: session.choose_layer(None)),
         (probe, lambda: None),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
@@ -95,6 +95,34 @@ def test_a_stroke_ends_when_its_view_goes(edited, qtbot):
     stroke(qtbot, linked.tiles[0], end)
     painted = changed(edited)
     assert np.abs(painted[:, 1] - end[1]).max() <= linked.brush_mm() + 4.0  # voxels of 4 mm
+
+
+def test_a_stroke_goes_on_where_the_pointer_is_when_the_view_is_turned(edited, qtbot):
+    """A straight line was painted across the new plane, from where the old one had been left."""
+    edited.actions_.show_layout(Layout.ONE)
+    QApplication.processEvents()
+    layer_of(edited).brush_size = 1
+    (view,) = edited.views.linked.tiles
+    middle = view.rect().center()
+
+    def move(x, y):
+        at = QPointF(middle + QPoint(x, y))
+        moved = QMouseEvent(
+            QEvent.Type.MouseMove, at, QPointF(view.mapToGlobal(at)),
+            LEFT_BUTTON, LEFT_BUTTON, NOTHING_HELD,
+        )  # fmt: skip
+        QApplication.sendEvent(view, moved)
+
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, middle)
+    move(-60, 0)
+    before = len(changed(edited))
+    edited.commands.run("next_plane")
+    QApplication.processEvents()
+    move(-60, 90)
+    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, middle + QPoint(-60, 90))
+    assert 0 <= len(changed(edited)) - before <= 2  # one voxel, on slices that share it
+    edited.commands.run("undo")
+    assert len(changed(edited)) == 0, "still one step"
 
 
 def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):

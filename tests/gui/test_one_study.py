@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,16 +13,19 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import PATIENCE_MS, at_rest, canvas, read, reads, sign, wait
+from tests.gui.window import PATIENCE_MS, at_rest, canvas, names, read, reads, sign, wait
 from tests.phantoms.analysis import make_analysis
 
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewAct, ReviewState
+from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.review.reopen import is_result
+from lesionlens.site.database.worklist_database import WorklistDatabase
 
 
 def held_back(monkeypatch, name, gate):
@@ -97,6 +101,9 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     opened(panel, listed, qtbot)
     session = panel.session
     panel.commands.run("reject")
+    panel.actions_.show_layout(Layout.SINGLE)
+    panel.commands.run("measure_length")  # shows linked views, which are not remembered
+    panel.commands.run("next_plane")
     before, layers = session.state, list(panel.viewer.layers)
     pictures = [layer for layer in layers if "sequence" in layer.metadata.get("lesionlens", {})]
     gate.clear()
@@ -109,13 +116,41 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     wait(qtbot, panel)
     assert session.state.study is before.study
     assert session.state.review == before.review
-    assert session.state.choices.candidate == before.choices.candidate
+    assert session.state.choices == before.choices
     assert (session.state.problem is None) is (error is None)
     assert [layer for layer in panel.viewer.layers if layer in pictures] == pictures
     assert highlighted(listed) == ["a"]
     panel.commands.run("accept")
     (verdict,) = read(listed, "a").verdicts
     assert verdict.state is ReviewState.ACCEPTED
+
+
+@pytest.mark.parametrize("end", ["stopped", "failed", "read"])
+@pytest.mark.parametrize("from_list", [False, True])
+def test_a_list_that_is_closed_while_a_row_opens_leaves_nothing_behind(
+    panel, listed, slow, one, qtbot, from_list, end
+):
+    """The study before vanished without a word, or came back with a read in the closed list."""
+    gate, fails = slow
+    if from_list:
+        opened(panel, listed, qtbot)
+    else:
+        assert panel.actions_.open(one / "head")
+        wait(qtbot, panel)
+        assert listed.controller.open(listed.list_folder)
+    study = panel.session.state.study
+    gate.clear()
+    listed.controller.open_row(listed.model.rows[1])
+    if end == "failed":
+        fails.append(ReadError(found="x", expected="y", next_step="z"))
+    if end == "read":  # too late to be stopped
+        panel.jobs.stop = lambda: None
+    listed.release()
+    gate.set()
+    wait(qtbot, panel)
+    assert panel.session.state.study is (None if from_list else study)
+    assert panel.session.suspended_study is None
+    assert panel.empty.isVisibleTo(panel) is from_list
 
 
 def test_a_result_that_is_no_longer_in_the_list_is_said(panel, listed, qtbot):
@@ -244,6 +279,43 @@ def test_what_changed_while_the_reader_was_asked_is_not_signed(panel, listed, qt
     assert "Not decided yet" in reads(panel)
 
 
+def test_a_result_that_arrives_while_the_reader_is_asked_is_not_signed_unseen(panel, listed, qtbot):
+    """Its candidates had the same decisions, and other outlines."""
+    opened(panel, listed, qtbot)
+    for _ in range(2):
+        panel.commands.run("accept")
+        panel.commands.run("next_candidate")
+    shown = panel.session.state.analysis
+    panel.actions_.sign()
+    assert panel.signing.isVisible()
+    again = replace(shown, review=Review(), findings=replace(shown.findings, notices=("new",)))
+    panel.actions_.show_result(FakeResult(again), overlays_of(again))
+    panel.signing.accept()
+    assert panel.session.state.review.signed is None
+    assert "result changed while the dialog was open" in reads(panel)
+    sign(panel)
+    assert panel.session.state.review.signed is not None
+
+
+def test_a_study_of_a_list_that_cannot_be_written_opens_all_the_same(
+    panel, listed, qtbot, monkeypatch
+):
+    """The panel named it, no image was shown, and the failure was called a defect."""
+
+    def write(*_):
+        raise ResourceError(found="a full disk", expected="free space", next_step="Free some")
+
+    assert listed.controller.open(listed.list_folder)
+    monkeypatch.setattr(WorklistDatabase, "write_note", write)
+    listed.controller.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is not None
+    assert panel.session.state.problem is None
+    assert names() >= {"T1c"}
+    assert "The list cannot be written now: Found a full disk" in reads(listed)
+    assert highlighted(listed) == ["a"]
+
+
 def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbot):
     """The first click in the next study set it there."""
     opened(panel, listed, qtbot)
@@ -264,6 +336,25 @@ def test_in_three_dimensions_no_mark_is_set_at_a_crosshair_out_of_sight(panel, l
     panel.viewer.dims.ndisplay = 2
     assert "Click the position to mark" in reads(panel)
     assert panel.actions_.read_controller.marking.marks == ()
+
+
+@pytest.mark.parametrize("other", ["layout", "key"])
+def test_a_mark_that_waits_for_its_click_waits_no_longer_than_its_view(panel, listed, qtbot, other):
+    """A click long afterwards, on the canvas again, set a mark that nobody wanted."""
+    opened(panel, listed, qtbot)
+    acts = panel.actions_
+    acts.show_layout(Layout.SINGLE)
+    acts.mark_by_mouse()
+    if other == "layout":
+        acts.show_layout(Layout.ONE)
+        acts.show_layout(Layout.SINGLE)
+    else:
+        acts.renew_pointer = lambda: True
+        panel.viewer.cursor.position = LEFT
+        acts.mark_here()
+    count = len(acts.read_controller.marking.marks)
+    assert not acts.place_mark(acts.viewpoint.current.point_mm)
+    assert len(acts.read_controller.marking.marks) == count
 
 
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):

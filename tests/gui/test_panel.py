@@ -25,18 +25,20 @@ from tests.reviewed_head import FakeResult
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
+from lesionlens.napari.controllers import network_requests
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
-from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.drawing import ORIGINAL_COLOUR
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.state import Request
@@ -303,6 +305,90 @@ def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
     reviewed.session.go_to_candidate(2)
     assert "score falls" not in reads(reviewed.attention)
+
+
+def test_what_a_reader_added_is_not_offered_to_be_masked(reviewed, qtbot):
+    """It failed, and advised to choose one of the listed candidates."""
+    reviewed.actions_.add_lesion_at((0.0, 20.0, 30.0))
+    wait(qtbot, reviewed)
+    assert reviewed.session.candidate().id == 3
+    assert not control(reviewed, "without it?").isVisibleTo(reviewed)
+    reviewed.commands.run("ask_without")
+    assert "did not flag this candidate" in reviewed.session.state.message
+    assert not reviewed.jobs.running
+    reviewed.commands.run("previous_candidate")
+    assert control(reviewed, "without it?").isVisibleTo(reviewed)
+
+
+def test_the_row_of_the_candidate_in_focus_stays_highlighted_where_no_other_can_be_shown(
+    reviewed, qtbot
+):
+    """At the second refusal in the same words, the row was highlighted all the same."""
+    let_go, table = threading.Event(), reviewed.candidates.table
+    reviewed.session.go_to_candidate(1)
+    reviewed.commands.run("edit_outline")
+    labels = reviewed.actions_.editor.drawn().current
+    assert reviewed.actions_.editor.change(np.where(labels == Label.OEDEMA, 0, labels))
+    reviewed.jobs.start("Another", lambda _: let_go.wait(PATIENCE_MS / 1000), lambda _: None)
+    for _ in range(2):
+        table.setCurrentIndex(reviewed.candidates.model.index(1, 0))
+        assert reviewed.session.state.choices.candidate == 1
+        assert reviewed.session.state.message.startswith("A job is still running")
+        qtbot.waitUntil(lambda: table.currentIndex().row() == 0, timeout=PATIENCE_MS // 4)
+        assert [index.row() for index in table.selectionModel().selectedRows()] == [0]
+    let_go.set()
+    wait(qtbot, reviewed)
+    reviewed.commands.run("discard_edit")
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Requests to the network that fail when they are let go."""
+    begun, let_go = threading.Event(), threading.Event()
+
+    def fail(*_):
+        begun.set()
+        let_go.wait(PATIENCE_MS / 1000)
+        raise UnusableInputError(found="a late failure", expected="a map", next_step="Wait")
+
+    for name in ("probed", "layer_view"):
+        monkeypatch.setattr(network_requests, name, fail)
+    yield begun, let_go
+    let_go.set()
+
+
+@pytest.mark.parametrize("request_", ["probe", "layer"])
+def test_a_request_that_fails_late_is_not_reported_beside_another_study(
+    reviewed, failing, qtbot, request_
+):
+    if request_ == "probe":
+        assert reviewed.actions_.probe(LEFT)
+    else:
+        reviewed.session.choose_overlay(Overlay.MAP)
+        reviewed.session.choose_layer(0)
+    begun, let_go = failing
+    assert begun.wait(PATIENCE_MS / 1000)
+    reviewed.actions_.close()
+    let_go.set()
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.problem is None
+
+
+def test_a_map_that_fails_takes_back_no_other_choice(reviewed, failing, qtbot, monkeypatch):
+    """The map that was chosen meanwhile was computed, and all layers were shown."""
+    reviewed.session.choose_overlay(Overlay.MAP)
+    reviewed.session.choose_layer(0)
+    begun, let_go = failing
+    assert begun.wait(PATIENCE_MS / 1000)
+    monkeypatch.setattr(network_requests, "layer_view", layer_view)
+    reviewed.session.choose_layer(SecondOpinion.GRADIENTS)
+    let_go.set()
+    overlays = reviewed.session.state.overlays
+    assert overlays.layer_choice is None
+    qtbot.waitUntil(lambda: not reviewed.questions.running, timeout=PATIENCE_MS)
+    assert reviewed.session.state.overlays.layer_choice is not None
+    assert reviewed.session.state.choices.layer is SecondOpinion.GRADIENTS
+    assert reviewed.session.state.problem is None
 
 
 def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot, tmp_path: Path):

@@ -219,6 +219,22 @@ def test_a_line_begun_in_a_study_that_was_left_is_no_prompt_of_the_next(missed, 
 
 
 @pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
+def test_a_line_during_which_the_plane_changes_is_no_prompt(missed, qtbot, layout):
+    """The places of its end were taken for places in the plane where it was begun."""
+    missed.actions_.show_layout(layout)
+    look_at(missed, RIGHT)
+    view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
+    qtbot.keyPress(view, Qt.Key.Key_F2)
+    end = dragged(qtbot, view)
+    missed.commands.run("next_plane")
+    QApplication.processEvents()
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end + QPoint(9, 40))
+    answered(missed, qtbot)
+    assert missed.session.state.editing is None
+    assert missed.session.state.problem is None
+
+
+@pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
 def test_a_drag_of_which_a_busy_window_saw_no_movement_is_a_line(missed, qtbot, layout):
     """Qt omits such movements: the line became a point where it was begun."""
     missed.actions_.show_layout(layout)

@@ -7,6 +7,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from math import dist
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -157,6 +158,20 @@ def test_another_list_leaves_the_study_of_the_one_before(panel, listed, tmp_path
     assert day.open(listed.list_folder)
     (verdict,) = read(listed, "a").verdicts
     assert verdict.state is ReviewState.ACCEPTED
+
+
+def test_another_list_ends_the_analysis_ahead_of_the_one_before(panel, listed, tmp_path):
+    """The button said *Stop* beside a list of which nothing was analysed."""
+    day, stdin = listed.controller, Mock()
+    assert day.open(listed.list_folder)
+    day.ahead._process = Mock(stdin=stdin)
+    listed.session.ahead(running=True)
+    assert day.open(listed.list_folder)
+    assert control(listed, "Stop").isEnabled()
+    open_worklist_database(tmp_path / "other").close()
+    assert day.open(tmp_path / "other")
+    stdin.close.assert_called_once_with()
+    assert control(listed, "Analyse ahead").isEnabled()
 
 
 def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
@@ -322,6 +337,18 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert [verdict.state for verdict in own.verdicts] == [ReviewState.REJECTED]
     acts.unmark()
     assert len(acts.read_controller.marking.marks) == 1  # what was signed stays
+
+
+def test_the_chosen_mark_is_removed_though_the_result_arrives_meanwhile(panel, unaided, result):
+    """The list was filled again, and the last mark was removed instead."""
+    acts, _ = unaided
+    for point_mm in (LEFT, RIGHT):
+        acts.read_controller.marking.mark(point_mm)
+    panel.read_block.findChild(QListWidget).setCurrentRow(0)
+    acts.show_result(result, overlays_of(result.analysis))
+    assert acts.read_controller.withheld is not None
+    control(panel.read_block, "Remove").click()
+    assert [mark.at_mm for mark in acts.read_controller.marking.marks] == [RIGHT]
 
 
 def test_a_click_that_adds_a_lesion_names_the_mark_of_an_unaided_read(panel, unaided, qtbot):

@@ -1,6 +1,7 @@
 """What was open last is found again, and a result of another study asks before this one goes."""
 
 import hashlib
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -66,6 +67,25 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     control(box, "Close and open").click()
     assert loaded.session.state.study is None
     assert [one.paths for one in asked] == [(other,)]
+
+
+def test_a_result_of_another_study_is_not_offered_while_a_job_runs(
+    loaded, monkeypatch, tmp_path, qtbot
+):
+    """The open study was closed and its job stopped, and the other study was refused."""
+    let_go, study = threading.Event(), loaded.session.state.study
+    monkeypatch.setattr("lesionlens.napari.controllers.actions.study_of_other", lambda *_: "other")
+    loaded.actions_.reopen(tmp_path / "result")
+    (box,) = loaded.findChildren(QMessageBox)
+    loaded.jobs.start("Analysing", lambda _: let_go.wait(60), lambda _: None)
+    control(box, "Close and open").click()
+    loaded.actions_.reopen(tmp_path / "result")
+    assert not any(box.isVisible() for box in loaded.findChildren(QMessageBox))
+    assert loaded.session.state.study is study
+    assert loaded.session.state.message.startswith("A job is still running")
+    assert not loaded.session.state.activity.stopping
+    let_go.set()
+    wait(qtbot, loaded)
 
 
 def test_a_study_whose_folder_has_the_name_of_the_open_one_is_named_with_its_parent(

@@ -583,6 +583,24 @@ def test_another_plane_keeps_place_and_zoom(shown):
     assert shown.actions_.viewpoint.current == place
 
 
+def test_a_plugin_that_follows_the_pointer_gets_no_move_without_an_event(shown):
+    """It failed at each move over a linked view, and with it what LesionLens does there."""
+    positions, viewer = [], shown.viewer
+    follow = viewer.mouse_move_callbacks.append
+    follow(lambda _, event: positions.append(event.position))
+    shown.actions_.show_layout(Layout.ONE)
+    (view,) = tiles(shown)
+    linked, asked = shown.views.linked, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shown.actions_, "probe", lambda point, **_: asked.append(point))
+        shown.actions_.probing = True
+        linked.hovered(view.tile, (3.0, 4.0))
+        shown.actions_.probing = False
+    viewer.mouse_move_callbacks.pop()
+    assert positions == []
+    assert asked == [linked._point_at(view.tile, (3.0, 4.0))]
+
+
 def test_strokes_are_kept_before_dragged_diameters(shown, analysis, qtbot):
     """A dragged end ended the edit, and its strokes were gone."""
     first = analysis.findings.candidates[0]

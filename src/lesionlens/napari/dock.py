@@ -120,6 +120,7 @@ class LesionLens(Panel):
     def _listen(self) -> None:
         """Connect to the session, the views and napari."""
         self.views.probe_requested.connect(self.actions_.probe)
+        self.views.pointer_moved.connect(self.gestures.probe_pointer)
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
         self.views.lesion_requested.connect(self.actions_.add_lesion_at)

@@ -116,8 +116,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
-        if self.jobs.running:
-            self.session.decline(self.jobs.busy_reason)
+        if self._notify_if_running():
             return False
         mask = len(paths) == 1 and is_mask(paths[0])
         if mask and self.session.state.study is not None:
@@ -166,7 +165,8 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         def on_partial(preliminary: Any) -> None:
             if self.session.state.study is study and not self.read_controller.closed:
                 self.session.preliminary_arrived(preliminary)
-                if preferences.overlay is not Overlay.OFF:
+                shown = self.session.state.preliminary is preliminary
+                if shown and preferences.overlay is not Overlay.OFF:
                     self.session.choose_overlay(Overlay.CONTOUR)
 
         return self.jobs.start(ANALYSING, task, on_result, on_partial=on_partial)
@@ -326,30 +326,34 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             return self.leave_study(
                 lambda: reopen(self.session, self.jobs, self.opener, path, self.show_result)
             )
+        if self._notify_if_running():
+            return False
         question = (
             f"This result belongs to {other_study}. Close the open study, and open that one with "
             f"its result?"
         )
 
-        def proceed() -> None:
-            self.jobs.stop()
-            self.leave_study(close_and_reopen)
-
         def close_and_reopen() -> bool:
+            if self._notify_if_running():
+                return False
             self.session.close()
             return self.reopen(path)
 
-        self.confirm(question, "Close and open", proceed)
+        self.confirm(question, "Close and open", lambda: self.leave_study(close_and_reopen))
         return False
+
+    def _notify_if_running(self) -> bool:
+        """Whether a job is running, so that no study can be opened; notifies if so."""
+        if self.jobs.running:
+            self.session.decline(self.jobs.busy_reason)
+        return self.jobs.running
 
     def ask_prior(self) -> None:
         """Ask for an earlier result to compare with, also while this study's result is withheld."""
         state = self.session.state
         if state.analysis is None and self.read_controller.withheld is None:
             self.session.decline(f"{missing_analysis_reason(state, 'compare')}.")
-        elif self.jobs.running:
-            self.session.decline(self.jobs.busy_reason)
-        else:
+        elif not self._notify_if_running():
             self.dialogs.ask_prior()
 
     def compare(self, path: Path, study: Path | None = None) -> bool:
@@ -384,6 +388,12 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         analysis = self.session.state.analysis
         if analysis and (candidate := analysis.findings.candidate_of(tracking_uid)):
             self.go_to_candidate(candidate.id)
+
+    def show_alone(self, candidate_id: int | None) -> None:
+        """Limit the map to one candidate, and go to it; None for all."""
+        self.session.choose_alone(alone=candidate_id is not None)
+        if candidate_id not in (None, self.session.state.choices.candidate):
+            self.go_to_candidate(candidate_id)
 
     def step_candidate(self, by: int) -> None:
         """Go forward or back by a number of candidates."""

@@ -76,6 +76,9 @@ class CanvasGestures:
             self._acts.add_lesion_at(point)
 
     def _on_move(self, _: Any, __: Any) -> None:
-        """Probe the voxel under the pointer while the key is held."""
+        self.probe_pointer()
+
+    def probe_pointer(self) -> None:
+        """Probe the voxel under the pointer, which moved, while the key is held."""
         if self._acts.probing and self._viewer.dims.ndisplay == 2:
             self._acts.probe_pointer(moving=True)

@@ -22,7 +22,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.study import StepName
+from lesionlens.base.records.study import StepName, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -40,6 +40,7 @@ _CHOOSE_IMAGES = (
 )
 _TOLERANCE_VOX = 1e-2
 """Maximum offset from the working grid, in voxels, of an image that was not resampled."""
+_STUDY_CHANGED = "Another study is open now: nothing was compared."
 _CONFIRM_PATIENT = "Nothing is compared until you confirm that it is one patient."
 
 
@@ -143,15 +144,28 @@ def compare_with_prior(
         session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
         return None
 
+    def retry(confirmed: PriorChoice) -> None:
+        compare_with_prior(session, jobs, confirmed, withheld, dialogs)
+
     def on_error(error: BaseException) -> None:
-        awaited = dialogs.ask(
-            error,
-            choice,
-            lambda confirmed: compare_with_prior(session, jobs, confirmed, withheld, dialogs),
-        )
+        awaited = dialogs.ask(error, choice, _if_open(session, analysis.study, retry))
         _show_refusal(session, error, awaited)
 
     return jobs.start("Comparing", task, on_result, on_error)
+
+
+def _if_open(
+    session: ReviewSession, study: Study, act: Callable[[PriorChoice], object]
+) -> Callable[[PriorChoice], object]:
+    """Return an act that is refused once another study is open than the reader was asked about."""
+
+    def guarded(choice: PriorChoice) -> None:
+        if session.state.study is study:
+            act(choice)
+        else:
+            session.decline(_STUDY_CHANGED)
+
+    return guarded
 
 
 def _with_decisions(prior: Prior, reader: str) -> Prior:

@@ -27,7 +27,9 @@ from lesionlens.napari.viewer.outline_layer import OutlineLayer
 from lesionlens.results.review.drafts import OutlineDraft
 
 _PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
-_MOVES = ("pan_zoom", "transform")
+_PAN_ZOOM = "pan_zoom"
+_MOVES = (_PAN_ZOOM, "transform")
+_LOCKED, _HIDDEN, _POINTING = "locked", "hidden", "pointing"
 _BY_HAND = 255
 _NEW_LAYER_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
 _FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
@@ -78,6 +80,8 @@ class OutlineEditor:
         self._grid: Grid | None = None
         self._values: NDArray[np.float32] | None = None
         self._mode, self._tools = _PAINT, Tools()
+        self._pauses: set[str] = set()
+        """Why the pointer does not use the tool `_mode` now."""
         self._initial: Labelled = np.zeros((0, 0, 0), np.uint8)
         self._computed = self._initial
         """What the outline would be without strokes; `_BY_HAND` where a draft has some."""
@@ -255,10 +259,21 @@ class OutlineEditor:
         """Disable the tool while the outline is being stored, or enable it again."""
         if self._is_open() and self._layer.editable is locked:
             if locked:
-                self._mode = self._layer.mode
+                self._pause_tool(_LOCKED)
             self._layer.editable = not locked
             if not locked:
-                self._layer.mode = self._mode
+                self._resume_tool(_LOCKED)
+
+    def _pause_tool(self, reason: str) -> None:
+        """Remember the tool before napari deselects it, unless that was done for another reason."""
+        if not self._pauses:
+            self._mode = self._layer.mode
+        self._pauses.add(reason)
+
+    def _resume_tool(self, reason: str) -> None:
+        """Select the tool again once no other reason is left."""
+        self._pauses.discard(reason)
+        self._layer.mode = _PAN_ZOOM if self._pauses else self._mode
 
     def _is_open(self) -> bool:
         return self._layer is not None and self._layer in self._viewer.layers
@@ -266,10 +281,10 @@ class OutlineEditor:
     def _show(self, *, visible: bool) -> None:
         """Hide or show the layer; the tool, which napari resets, is restored."""
         if not visible:
-            self._mode = self._layer.mode
+            self._pause_tool(_HIDDEN)
         self._layer.visible = visible
         if visible:
-            self._layer.mode = self._mode
+            self._resume_tool(_HIDDEN)
         self._changed()
 
     def _begin(self, state: State, candidate: int, overlays: Overlays) -> None:
@@ -333,10 +348,10 @@ class OutlineEditor:
         self._values = values_of(state)
         pointing, was_pointing = _is_pointing(state.tools), _is_pointing(previous_tools)
         if pointing and not was_pointing:
-            self._mode = self._layer.mode
-            self._layer.mode = "pan_zoom"
+            self._pause_tool(_POINTING)
+            self._layer.mode = _PAN_ZOOM
         elif was_pointing and not pointing:
-            self._layer.mode = self._mode
+            self._resume_tool(_POINTING)
 
     def _on_label(self) -> None:
         """Paint the first part if one was chosen that does not belong here; 0 erases."""

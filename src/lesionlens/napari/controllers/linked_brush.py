@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import numpy as np
+
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.model.geometry.strokes import Slab
@@ -33,7 +35,8 @@ class LinkedBrush:
         decline: Callable[[str], object],
     ) -> None:
         self._editor, self._add_split_point, self._decline = editor, add_split_point, decline
-        self._last_mm: Point | None = None
+        self._last: tuple[Point, Slab] | None = None
+        """Where the stroke has come to, RAS+ mm, and on which slice."""
         self._pressed = False
         self._stroke = ExitStack()
 
@@ -57,15 +60,18 @@ class LinkedBrush:
             elif is_first and editor.other_tool:
                 self._decline(_BRUSH_ONLY)
             return editor.pointing
-        if self._last_mm is None:
+        start_mm = point_mm
+        if self._last is None:
             self._stroke.enter_context(editor.one_stroke())
-        editor.stroke((self._last_mm or point_mm, point_mm), slab)
-        self._last_mm = point_mm
+        elif np.allclose(self._last[1].normal, slab.normal):  # else the view was turned meanwhile
+            start_mm = self._last[0]
+        editor.stroke((start_mm, point_mm), slab)
+        self._last = point_mm, slab
         return True
 
     def lift(self) -> None:
         """End the stroke, which is one undo step."""
         self._pressed = False
-        if self._last_mm is not None:
-            self._last_mm = None
+        if self._last is not None:
+            self._last = None
             self._stroke.close()

@@ -43,8 +43,9 @@ class MarkActs(ViewActs):
         session.changed.connect(self._on_study)
 
     def _on_study(self, old: State, new: State) -> None:
-        """Forget a pending mark with its study."""
-        if new.study is not old.study:
+        """Forget a pending mark with its study, and with the view that waits for the click."""
+        layouts = old.choices.views.layout, new.choices.views.layout
+        if new.study is not old.study or layouts[0] is not layouts[1]:
             self.placing = False
 
     @override
@@ -56,6 +57,7 @@ class MarkActs(ViewActs):
     def mark_here(self) -> None:
         """Mark the position under the pointer."""
         if self.pointing() and len(self.viewer.cursor.position) >= 3:
+            self.placing = False
             self.read_controller.marking.mark(as_vec3(self.viewer.cursor.position[-3:]))
 
     def mark_by_mouse(self) -> None:

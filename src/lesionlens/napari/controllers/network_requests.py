@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.labels import Source
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.acts.session import QUESTION
@@ -18,6 +19,7 @@ from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.viewer.copies import keep_copy, set_aside
 
+_ADDED = "The network did not flag this candidate: there is no score that could change without it."
 _DISPLACED = (
     " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
     "affine, and files saved of them, are right."
@@ -62,9 +64,11 @@ class NetworkRequests(MarkActs):
             else:
                 self.session.probe((i, j, k), replace(overlays, probe=response))
 
-        self.questions.submit(
-            (id(result), i, j, k), task, on_result, (lambda _: None) if moving else None
-        )
+        def on_error(error: BaseException) -> None:
+            if self.session.result is result and not moving:
+                self.session.refused(replace(problem_of(error), cause=QUESTION))
+
+        self.questions.submit((id(result), i, j, k), task, on_result, on_error)
         return True
 
     def _not_probed(self, reason: str, *, moving: bool) -> bool:
@@ -89,8 +93,11 @@ class NetworkRequests(MarkActs):
                 self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
 
         def on_error(error: BaseException) -> None:
-            self.session.choose_layer(None)
-            self.session.refused(replace(problem_of(error), cause=QUESTION))
+            choices = self.session.state.choices
+            is_chosen = (choices.layer, choices.head) == (layer_choice.layer, layer_choice.head)
+            if self.session.result is result and is_chosen:
+                self.session.choose_layer(None)
+                self.session.refused(replace(problem_of(error), cause=QUESTION))
 
         self.questions.submit((id(result), layer_choice), task, on_result, on_error)
 
@@ -98,6 +105,9 @@ class NetworkRequests(MarkActs):
         """Run the network again with the candidate in focus masked."""
         candidate, result = self.session.candidate(), self.session.result
         if candidate is None or result is None:
+            return False
+        if candidate.source is Source.READER:
+            self.session.decline(_ADDED)
             return False
 
         def task(context: RunContext) -> str:

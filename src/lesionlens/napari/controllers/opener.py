@@ -14,7 +14,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
-from lesionlens.napari.model.acts.session import OPENING, ReviewSession
+from lesionlens.napari.model.acts.session import OPENING, QUESTION, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
@@ -90,7 +90,11 @@ class Opener:
             if self.session.state.study is study:
                 self.session.report_exchanged(exchanged)
 
-        self.name_check.submit(id(study), task, on_result)
+        def on_error(error: BaseException) -> None:
+            if self.session.state.study is study:
+                self.session.refused(replace(problem_of(error), cause=QUESTION))
+
+        self.name_check.submit(id(study), task, on_result, on_error)
 
     def handle_error(
         self,

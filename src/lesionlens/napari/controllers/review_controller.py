@@ -187,15 +187,27 @@ class ReviewController:
         self._record(lambda log: log.withdraw_response(reason, reader=reader))
 
     def store_reason(self) -> None:
-        """Add a reason typed after its decision to that decision."""
-        state, candidate = self.session.state, self.session.candidate()
-        if candidate is None or state.editing is not None:
+        """Add reasons typed after their decisions to these decisions, also out of focus."""
+        state, analysis = self.session.state, self.session.state.analysis
+        if analysis is None or state.editing is not None:
             return
-        last = state.review.of(candidate.tracking_uid)
-        decided = ReviewState.UNREVIEWED if last is None else last.state
-        typed = state.typed.get(candidate.tracking_uid)
-        if typed is not None and decided is not ReviewState.UNREVIEWED:
-            self.decide(decided)
+        decided = [
+            (candidate, event.state)
+            for candidate in analysis.findings.candidates
+            if candidate.tracking_uid in state.typed
+            and (event := state.review.of(candidate.tracking_uid)) is not None
+            and event.state is not ReviewState.UNREVIEWED
+        ]
+        if not decided or self._notify_if_blocked() or self._notify_if_signed():
+            return
+        reader = self.reader
+
+        def record(log: ReviewLog) -> None:
+            for candidate, act in decided:
+                reason = self.session.reason_for(candidate, act)
+                log.decide(candidate.tracking_uid, act, reader=reader, reason=reason)
+
+        self._record(record)
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or finish and keep it."""

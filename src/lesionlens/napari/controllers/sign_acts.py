@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.read_texts import what_is_signed
@@ -56,8 +57,14 @@ class SignActs(MarkActs):
             return False
         reader = self.read_controller.current.reader or ""
         signature = Signature(self.session.state.identity, statement, reader)
-        self.ask_signature(signature, lambda name: self._sign(study, statement, name))
+        findings = self._findings()
+        self.ask_signature(signature, lambda name: self._sign(study, findings, statement, name))
         return True
+
+    def _findings(self) -> Findings | None:
+        """Return the findings that are shown; None during an unaided read."""
+        analysis = self.session.state.analysis
+        return None if analysis is None else analysis.findings
 
     def _what_is_signed(self) -> str:
         """Return the statement of a signature; empty, with a message, if it is not possible."""
@@ -65,12 +72,13 @@ class SignActs(MarkActs):
             return what_is_signed(self.read_controller)
         return self.review_controller.what_is_signed()
 
-    def _sign(self, study: Study, statement: str, reader: str) -> None:
+    def _sign(self, study: Study, findings: Findings | None, statement: str, reader: str) -> None:
+        """Sign if the reader was asked about what is shown now."""
         if self.session.state.study is not study:
             self.session.decline(_STUDY_CHANGED)
             return
         current_statement = self._what_is_signed()
-        if current_statement != statement:
+        if current_statement != statement or self._findings() is not findings:
             if current_statement:
                 self.session.decline(_RESULT_CHANGED)
             return

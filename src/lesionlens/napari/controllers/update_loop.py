@@ -25,7 +25,7 @@ class UpdateLoop:
     editor : OutlineEditor
         Follows the state between the two painting steps.
     hang : callable
-        Takes the study shown before; chooses the views of a new study.
+        Takes the study shown before; chooses the views of a new study, not of a restored one.
     paint, finish : callable
         Paint layers and views; then the panel, and start the jobs that the view model requires.
     handle : callable
@@ -60,12 +60,17 @@ class UpdateLoop:
         self._painting = True
         try:
             while self._state is not self._session.state:
-                self._hang(self._state.study)
+                if not self._is_restored():
+                    self._hang(self._state.study)
                 self._update()
         finally:
             self._painting = False
         while self._pending_events:
             self._handle(self._pending_events.pop(0))
+
+    def _is_restored(self) -> bool:
+        """Whether the open study was set aside until now: its views are as they were."""
+        return self._session.state.study is self._view_model.suspended_study
 
     def _update(self) -> None:
         old, self._state = self._state, self._session.state

@@ -122,6 +122,7 @@ class WorklistController:
         still being stored; the list's database is then closed at the end of the read.
         """
         self._next_study.forget()
+        self._stop_opening()
         self._current = self._refused = None
         database, read_controller = self.session.database, self.actions.read_controller
         if database is None or not read_controller.reads_in(database):
@@ -130,6 +131,16 @@ class WorklistController:
         if still_reading := read_controller.reads_in(database):
             read_controller.closed_list = database
         return still_reading
+
+    def _stop_opening(self) -> None:
+        """Stop opening a row; a study of the list that was set aside for it is not restored."""
+        if self._opening is None:
+            return
+        self._requested = None
+        self.actions.jobs.stop()
+        suspended = self.actions.session.suspended_study
+        if self._current is not None and self._current[0] is suspended:
+            self.actions.session.close()
 
     # --- the list -------------------------------------------------------------------------
 
@@ -158,6 +169,8 @@ class WorklistController:
             self.session.ended("A study is being opened. Wait for it or cancel it, then continue.")
             return False
         preferences = read_preferences()
+        if folder != self.session.state.folder:
+            self.ahead.stop()
         try:
             self.session.open(
                 folder, preferences.reader_name or "", unaided_first=preferences.unaided_first
@@ -335,7 +348,8 @@ class WorklistController:
 
     def _show_opened(self, row: WorklistRow, opened: OpenedStudy) -> None:
         database = self.session.database
-        if database is None:
+        if database is None:  # closed meanwhile
+            self.actions.session.restore_suspended()
             return
         unaided_first = self.session.unaided_first and not row.session
         self.actions.read_controller.expect(

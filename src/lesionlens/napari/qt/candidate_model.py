@@ -44,10 +44,6 @@ class CandidateModel(RowsModel[ShownCandidate]):
         if rows != self._rows:
             self.replace(rows)
 
-    def row_of(self, candidate_id: int | None) -> int | None:
-        """Return the row of a candidate, or None."""
-        return next((n for n, row in enumerate(self._rows) if row.id == candidate_id), None)
-
     @override
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole

@@ -99,14 +99,16 @@ class LatestRequest(QObject):
         request, self._running_task, self._messenger = self._running_task, None, None
         if request is None:
             return
-        if error is None:
-            request.on_result(value)
-            self._session.clear_problem(QUESTION)
-        else:
-            request.on_error(error)
-        waiting, self._waiting_task = self._waiting_task, None
-        if waiting is not None and self._running_task is None:
-            self._start(waiting)
+        try:
+            if error is None:
+                request.on_result(value)
+                self._session.clear_problem(QUESTION)
+            else:
+                request.on_error(error)
+        finally:
+            waiting, self._waiting_task = self._waiting_task, None
+            if waiting is not None and self._running_task is None:
+                self._start(waiting)
 
     def _fail(self, error: BaseException) -> None:
         self._session.refused(replace(problem_of(error), cause=QUESTION))

@@ -95,6 +95,9 @@ class BoardView(QWidget):
     def show_board(self, board: Board) -> None:
         """Show a board; existing views are kept if the layout is unchanged."""
         previous, self.board = self.board, board
+        if _directions(previous) != _directions(board):
+            for view in self.tiles:
+                view.forget_prompt()
         if previous.tiles != board.tiles:
             same_layout = _cells(previous.tiles) == _cells(board.tiles)
             self._maximised = self._maximised if same_layout else None
@@ -436,6 +439,11 @@ class BoardView(QWidget):
         """Fit again unless the reader zoomed or moved."""
         if self._fitted and not self.zoom_is_external:
             self._viewpoint.move(zoom=self.fit_zoom())
+
+
+def _directions(board: Board) -> tuple[bytes, tuple[Plane, ...]]:
+    """Return in which directions of the patient the views lie."""
+    return board.frame.key, tuple(tile.plane for tile in board.tiles)
 
 
 def _cells(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:

@@ -74,11 +74,19 @@ class PromptMouse:
             self._on_gesture(gesture)
 
     def _drawn(self, event: Any) -> Generator[None, None, Gesture | None]:
-        """Follow the pointer until it is released; None if another study was opened meanwhile."""
+        """Follow the pointer until it is released.
+
+        None if another study was opened, or another plane shown, meanwhile.
+        """
         camera = self._viewer.scene.camera
         mouse_pan, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
-        study, (_, down, right) = self._study(), self._axes()
+        study, axes = self._study(), self._axes()
+        _, down, right = axes
+
+        def is_shown() -> bool:
+            return study is self._study() and axes == self._axes()
+
         start, max_distance = np.asarray(event.pos, float), 0.0
         held_keys = {name for name in _MODIFIER_NAMES if name in event.modifiers}
         path, modifiers = (
@@ -87,7 +95,7 @@ class PromptMouse:
         )
         try:
             yield
-            while study is self._study():
+            while is_shown():
                 max_distance = max(
                     max_distance, float(np.abs(np.asarray(event.pos, float) - start).max())
                 )
@@ -103,7 +111,7 @@ class PromptMouse:
             camera.mouse_pan = mouse_pan
             if self._trail.strokes is not None:
                 self._trail.draw(None, None)
-        if study is not self._study():
+        if not is_shown():
             return None
         is_drag = max_distance > STILL_PX
         prompt_path = traced(

@@ -222,7 +222,7 @@ class TileView(QWidget):
         self._listener.released()
 
     def forget_prompt(self) -> None:
-        """Drop a prompt that was begun in a study which is closed now."""
+        """Drop a prompt that was begun in a study, or in a plane, which is no longer shown."""
         self._prompt_path = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:

@@ -65,6 +65,8 @@ class Views(QObject):
     """A voxel is to be probed: RAS+ mm."""
     lesion_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
+    pointer_moved = Signal()
+    """The pointer moved over a linked view; `viewer.cursor` has its position."""
     layout_changed = Signal(object, object)
     """Linked views were created in place of napari's canvas: linked views, canvas."""
     board_created = Signal(object)
@@ -387,8 +389,7 @@ class Views(QObject):
         """Pass the position of the pointer to napari, for keys that use it."""
         extra_position = (0.0,) * (self._viewer.dims.ndim - SPACE)
         self._viewer.cursor.position = (*extra_position, *point_mm)
-        for callback in self._viewer.mouse_move_callbacks:
-            callback(self._viewer, None)
+        self.pointer_moved.emit()
 
     def update_pointer(self) -> bool | None:
         """Update the pointer; return whether it is on a slice of the open study.

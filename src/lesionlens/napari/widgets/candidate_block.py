@@ -114,6 +114,7 @@ class CandidateBlock(Section):
                 column, kind.Stretch if column == LOCATION_COLUMN else kind.Fixed
             )
         self._fit_timer = once_idle(self._fit_rows, self)
+        self._focus_timer = once_idle(self._select_focus, self)
         self._scroll_timer = once_idle(lambda: scroll_into_view(self._reject, table), self)
         header.sectionResized.connect(self._on_resized)
         table.selectionModel().currentRowChanged.connect(self._on_row)
@@ -132,15 +133,7 @@ class CandidateBlock(Section):
         changed = screen.candidates != self.model.rows
         with QSignalBlocker(selection):
             self.model.show(screen.candidates)
-            focus = next((row.id for row in screen.candidates if row.focus), None)
-            row_number = self.model.row_of(focus)
-            if row_number is None:
-                self.table.clearSelection()
-                self.table.setCurrentIndex(QModelIndex())
-            elif self.table.currentIndex().row() != row_number or not selection.hasSelection():
-                self.table.selectRow(row_number)
-                self._scroll_timer.start()
-        self.table.viewport().update()
+        row_number = self._select_focus()
         self._fit_table()
         if changed and row_number is not None:  # also when a row that was scrolled away is decided
             self.table.scrollTo(self.model.index(row_number, 0))
@@ -158,6 +151,20 @@ class CandidateBlock(Section):
         set_role(self._edit, "primary" if screen.editing else "")
         show_text(self._outline, screen.outline_text)
         self._discard.setVisible(screen.editing)
+
+    def _select_focus(self) -> int | None:
+        """Select the row of the candidate in focus, if any, and return its number."""
+        selection = self.table.selectionModel()
+        row_number = next((n for n, row in enumerate(self.model.rows) if row.focus), None)
+        with QSignalBlocker(selection):
+            if row_number is None:
+                self.table.clearSelection()
+                self.table.setCurrentIndex(QModelIndex())
+            elif self.table.currentIndex().row() != row_number or not selection.hasSelection():
+                self.table.selectRow(row_number)
+                self._scroll_timer.start()
+        self.table.viewport().update()
+        return row_number
 
     def changeEvent(self, event: QEvent) -> None:
         """Fit the table after a change of font."""
@@ -205,6 +212,7 @@ class CandidateBlock(Section):
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
         if current.isValid():
             self.go_to_requested.emit(int(self.model.data(current, ID_ROLE)))
+            self._focus_timer.start()  # the reader may not go there now
 
     def _on_click(self, index: QModelIndex) -> None:
         focused = next((r for r in self.model.rows if r.focus), None)

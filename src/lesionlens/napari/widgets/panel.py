@@ -225,7 +225,7 @@ class Panel(AskingPaths, QWidget):
     def _connect_attention(self) -> None:
         acts, session = self.actions_, self.session
         self.attention.region_chosen.connect(session.choose_region)
-        self.attention.layer_chooser.candidate_chosen.connect(session.choose_alone)
+        self.attention.layer_chooser.candidate_chosen.connect(acts.show_alone)
         self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
         self.attention.overlay_chosen.connect(session.choose_overlay)
         self.attention.opacity_chosen.connect(session.choose_opacity)

@@ -79,12 +79,14 @@ class ReadBlock(Section):
         if read_session is None:
             return
         self._phase_label.setText(phase_text(self._controller))
-        marks = self._controller.marking.marks
+        marks, chosen_uid = self._controller.marking.marks, self._chosen()
         self._list.clear()
         for number, mark in enumerate(marks, 1):
             item = QListWidgetItem(mark_text(number, mark, with_phase=read_session.unaided_first))
             item.setData(Qt.ItemDataRole.UserRole, mark)
             self._list.addItem(item)
+            if mark.uid == chosen_uid:
+                self._list.setCurrentItem(item)
         rows = min(max(len(marks), 1), VISIBLE_ROWS)
         self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 8) + 8)
         self._list.setVisible(bool(marks))

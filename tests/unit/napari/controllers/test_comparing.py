@@ -1,15 +1,26 @@
 """Pictures of a prior examination, in the frame of this one."""
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from lesionlens.analysis.followup.compare import PATIENT_UNKNOWN
 from lesionlens.analysis.followup.patient import Examination, Prior
+from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.followup import Alignment, Comparison
-from lesionlens.napari.controllers.comparing import prior_pictures, resampling_note
+from lesionlens.napari.controllers import comparing
+from lesionlens.napari.controllers.comparing import (
+    PriorChoice,
+    PriorDialogs,
+    compare_with_prior,
+    prior_pictures,
+    resampling_note,
+)
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.preferences import Preferences
 
 
 def test_the_prior_lies_where_it_was_laid(analysis):
@@ -62,6 +73,23 @@ def test_a_doubtful_prior_says_so_on_its_view(analysis):
     assert words(False, False) == ""
     assert words(True, True) == "seems mirrored: check the sides\nregistration doubtful"
     assert words(False, False, (PATIENT_UNKNOWN,)) == "patient not confirmed"
+
+
+def test_a_patient_that_was_confirmed_is_not_compared_with_the_next_study(analysis, monkeypatch):
+    """The question was on the study before, which another window's act had replaced meanwhile."""
+    session, asked, jobs = ReviewSession(), [], Mock()
+    session.open(analysis.study)
+    dialogs = PriorDialogs(lambda _: None, lambda error, then: asked.append(then))
+    monkeypatch.setattr(comparing, "read_preferences", Preferences)
+    choice = PriorChoice(analysis.study.root)
+    compare_with_prior(session, jobs, choice, analysis, dialogs)
+    (_, _, _, on_error), _ = jobs.start.call_args
+    on_error(PatientConflictError(found="x", expected="y", next_step="z", fields=()))
+    session.open(replace(analysis.study, name="next"))
+    (confirm,) = asked
+    confirm()
+    jobs.start.assert_called_once()
+    assert session.state.message == "Another study is open now: nothing was compared."
 
 
 def test_an_image_of_two_names_the_thicker_slices(analysis):

@@ -120,6 +120,30 @@ def test_dark_parts_within_the_head_belong_to_it_and_the_air_does_not():
     assert not head_there.contains((120, 120, 500))
 
 
+def test_a_head_that_the_image_cuts_off_ends_with_its_last_voxel():
+    """A mark on the last slice was refused, where the coarse mask had no voxel any more."""
+    data = np.zeros((60, 60, 60), np.float32)
+    data[10:50, 10:50, 20:] = 100
+    cut_head = HeadMask.of(data, Grid(data.shape, np.diag([1.5, 1.5, 1.5, 1.0])))
+    assert all(cut_head.contains((45, 45, 1.5 * k)) for k in range(30, 60))
+    assert not cut_head.contains((45, 45, 1.5 * 60))
+
+
+def test_what_one_sequence_shows_can_be_marked_where_another_one_is_a_slab():
+    whole, slab = (np.full((20, 20, depth), 0.0, np.float32) for depth in (20, 4))
+    for data in (whole, slab):
+        data[4:16, 4:16, :] = 1
+    grid = np.diag([4.0, 4.0, 4.0, 1.0])
+    pictures = {
+        MrSequence.T1C: (slab, Grid(slab.shape, grid)),
+        MrSequence.FLAIR: (whole, Grid(whole.shape, grid)),
+    }
+    found = HeadOfStudy(lambda: pictures)
+    assert found.contains_point((40, 40, 8))
+    assert found.contains_point((40, 40, 64))
+    assert not found.contains_point((0, 0, 64))
+
+
 def test_where_there_is_no_picture_nothing_is_refused():
     pictures = {}
     found = HeadOfStudy(lambda: pictures)

@@ -43,6 +43,10 @@ class Choosing(Editing):
             head = None
         self._choose(layer=layer, head=head)
 
+    def choose_alone(self, *, alone: bool) -> None:
+        """Limit the map to the candidate in focus, or show that of all."""
+        self._choose(only_focused=alone)
+
     def choose_sequence(self, sequence: MrSequence) -> None:
         """Show a sequence."""
         study = self._state.study

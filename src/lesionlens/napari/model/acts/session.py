@@ -245,12 +245,6 @@ class ReviewSession(Choosing):
             index = (ids.index(current) + by) % len(ids) if current in ids else edge
             self.go_to_candidate(ids[index])
 
-    def choose_alone(self, candidate_id: int | None) -> None:
-        """Limit the map to one candidate, which is focused; None for all."""
-        self._choose(only_focused=candidate_id is not None)
-        if candidate_id is not None and candidate_id != self._state.choices.candidate:
-            self.go_to_candidate(candidate_id)
-
     def layer_arrived(self, overlays: Overlays) -> None:
         """Show overlays that contain the attention of a single layer or head."""
         self._set(overlays=overlays)

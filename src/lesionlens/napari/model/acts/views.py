@@ -247,7 +247,10 @@ class ViewActs(MeasureActs):
         self.session.notify(f"{message}, score {score_digits(region.score)}.")
 
     def step_doubtful(self, step: int) -> None:
-        """Go to the next or previous doubtful part of an outline, cyclically; show its contour."""
+        """Go to the next or previous doubtful part of an outline, cyclically; show its contour.
+
+        An outline of another candidate that is being drawn is kept first.
+        """
         analysis = self._required_analysis()
         if analysis is None:
             return
@@ -262,6 +265,14 @@ class ViewActs(MeasureActs):
         current = self.doubtful_here()
         start = -1 if step > 0 else 0
         number = ((start if current is None else parts.index(current)) + step) % len(parts)
+        listed_ids = {candidate.id for candidate in self.session.listed()}
+        if parts[number].candidate in listed_ids - {self.session.state.choices.candidate}:
+            self.leave_for(lambda: self._show_doubtful(parts, number))
+        else:
+            self._show_doubtful(parts, number)
+
+    def _show_doubtful(self, parts: Sequence[DoubtfulPart], number: int) -> None:
+        """Go to a doubtful part, and to its candidate if that is listed; show its contour."""
         part = parts[number]
         if part.candidate in {candidate.id for candidate in self.session.listed()}:
             self.session.go_to_candidate(part.candidate)

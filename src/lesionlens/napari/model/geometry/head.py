@@ -58,9 +58,11 @@ class HeadMask:
         """Whether a point (RAS+ mm) lies in the head; always true if none was found."""
         if not self.mask.any():
             return True
-        voxel = np.rint(np.asarray(self.grid.to_voxel(point_mm)) / self.steps).astype(int)
-        if (voxel < 0).any() or (voxel >= self.mask.shape).any():
+        image_voxel = self.grid.nearest_voxel(point_mm)
+        if not self.grid.contains(image_voxel):
             return False
+        nearest = np.rint(image_voxel / np.asarray(self.steps)).astype(int)
+        voxel = np.minimum(nearest, np.asarray(self.mask.shape) - 1)
         return bool(self.mask[tuple(voxel)])
 
 
@@ -75,14 +77,21 @@ class HeadOfStudy:
 
     def __init__(self, pictures: Callable[[], Pictures]) -> None:
         self._pictures = pictures
-        self._cached: tuple[Any, HeadMask] | None = None
+        self._cached: dict[MrSequence, tuple[Any, HeadMask]] = {}
 
     def contains_point(self, point_mm: Point) -> bool:
-        """Whether a point (RAS+ mm) lies in the head; always true without an image."""
+        """Whether a point (RAS+ mm) lies in the head of any image; always true without one.
+
+        A slab does not show all of the head that another sequence shows.
+        """
         pictures = self._pictures()
-        first = next((pictures[s] for s in REFERENCE_ORDER if s in pictures), None)
-        if first is None:
-            return True
-        if self._cached is None or self._cached[0] is not first[0]:
-            self._cached = (first[0], HeadMask.of(*first))
-        return self._cached[1].contains(point_mm)
+        self._cached = {s: known for s, known in self._cached.items() if s in pictures}
+        sequences = [sequence for sequence in REFERENCE_ORDER if sequence in pictures]
+        masks = (self._mask(sequence, *pictures[sequence]) for sequence in sequences)
+        return not sequences or any(mask.contains(point_mm) for mask in masks)
+
+    def _mask(self, sequence: MrSequence, data: NDArray[Any], grid: Grid) -> HeadMask:
+        known = self._cached.get(sequence)
+        if known is None or known[0] is not data:
+            known = self._cached[sequence] = (data, HeadMask.of(data, grid))
+        return known[1]

@@ -69,7 +69,8 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         for component in component_voxels(components, evidence.grid)
     ]
     listed = ", ".join(f"{n + 1}: {mean:+z.2f}" for n, mean in enumerate(means[:_MAX_LISTED]))
-    summary = f"Mean of {sequence.display_name} within candidates · {listed}. " if listed else ""
+    mean = f"Mean of {sequence.display_name} within the network's candidates"
+    summary = f"{mean} · {listed}. " if listed else ""
     return MapView(
         frozen(np.asarray(data, np.float32)),
         EVIDENCE_TOP,

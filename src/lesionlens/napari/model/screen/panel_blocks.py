@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lesionlens.analysis.explain.shapley import deciding_text
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import MrSequence, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prediction import Capability
@@ -196,7 +196,9 @@ def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> Sh
     if focus is None:
         return ShownFocus()
     masked = state.masked_result
-    can_perturb = Capability.PERTURB in analysis.run.engine.capabilities
+    can_perturb = (
+        Capability.PERTURB in analysis.run.engine.capabilities and focus.source is not Source.READER
+    )
     return ShownFocus(
         title=f"{focus.id} · {focus.location.text}",
         facts=facts_of(focus),

@@ -202,7 +202,7 @@ class WorklistSession(ScreenHolder):
     def at(self, row: WorklistRow | None) -> None:
         """Set the row of the open study; None if it is not of the list."""
         if row is not None and self.database is not None:
-            self.database.write_note(_position_note(self.reader), row.key)
+            self._write_note(self.database, _position_note(self.reader), row.key)
             self._set(current=row.key, place=row.key)
         else:
             self._set(current=None)
@@ -210,7 +210,14 @@ class WorklistSession(ScreenHolder):
     def analyse_from(self, row: WorklistRow) -> None:
         """Continue the analysis ahead from a row."""
         if self.database is not None:
-            self.database.write_note(CURSOR, row.entry.name)
+            self._write_note(self.database, CURSOR, row.entry.name)
+
+    def _write_note(self, database: WorklistDatabase, name: str, value: object) -> None:
+        """Store a note in the list; a failure is only reported, as the study opens without it."""
+        try:
+            database.write_note(name, value)
+        except LesionLensError as error:
+            self._set(message=f"The list cannot be written now: {error}")
 
     def key_of(self, row: WorklistRow) -> ReadKey:
         """Return the key of the read of a row."""
