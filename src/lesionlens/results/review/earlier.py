@@ -8,6 +8,7 @@ kept if the candidates are the same. Anything else is set aside by the exporter,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -85,7 +86,8 @@ def _is_signature(event: ReviewEvent) -> bool:
 def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool:
     """Return whether a decision was made on another outline, and no reader has confirmed this one.
 
-    A later decision or signature confirms it. `outlines` are those of `outlines_of(saved)`.
+    A later decision or signature confirms it; none does if it is unknown which is later, as DICOM
+    objects may state no time. `outlines` are those of `outlines_of(saved)`.
     """
     review = saved.review
     is_on_another = is_decided_on_other_outline(review, tracking_uid, outlines)
@@ -97,7 +99,16 @@ def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outl
     last_confirmation = (
         max(decision.time, review.events[-1].time) if review.signed else decision.time
     )
-    return datetime.fromisoformat(last_confirmation) < datetime.fromisoformat(saved.run.started)
+    confirmed, started = _time_of(last_confirmation), _time_of(saved.run.started)
+    return confirmed is None or started is None or confirmed < started
+
+
+def _time_of(text: str) -> datetime | None:
+    """Return an ISO 8601 time; None if it is none, or without a time zone."""
+    with suppress(ValueError):
+        time = datetime.fromisoformat(text)
+        return None if time.tzinfo is None else time
+    return None
 
 
 def check_result_name(

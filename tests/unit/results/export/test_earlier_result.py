@@ -18,7 +18,14 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
-from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, UnaidedMark, UnaidedRead
+from lesionlens.base.records.review import (
+    WHOLE_STUDY,
+    Outline,
+    Review,
+    ReviewEvent,
+    UnaidedMark,
+    UnaidedRead,
+)
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
 from lesionlens.results.export.anonymous import tracking_uids
@@ -250,6 +257,28 @@ def test_a_signature_names_candidates_and_outlines_but_not_what_readers_drew(ana
     assert edited.original is not None
     for same in (analysis, edited, drawn_smaller(analysis, 2)):
         assert not is_signed_on_other_outlines(log.review, outlines_of(same))
+
+
+@pytest.mark.parametrize(
+    ("decided", "started"),
+    [
+        ("", "2026-01-05T10:00:00Z"),
+        ("2026-01-05T10:00:00Z", ""),
+        ("2026-01-05T10:00:00Z", "2026-01-05T12:00:00"),
+    ],
+    ids=["no time of the decision", "no time of the analysis", "no time zone"],
+)
+def test_what_a_reader_saw_is_unconfirmed_where_its_time_is_unknown(
+    analysis, tmp_path, decided, started
+):
+    """DICOM objects may state no time; saving the result once more ended as a defect."""
+    first = analysis.findings.candidates[0].tracking_uid
+    event = ReviewEvent(first, ReviewState.ACCEPTED, "A. Reader", decided)
+    save(replace(analysis, review=Review((event,))), tmp_path / "out")
+    for _ in range(2):
+        save(parts_exchanged(analysis, started), tmp_path / "out")
+        saved = read_result(tmp_path / "out")
+        assert is_outline_unconfirmed(saved, first, outlines_of(saved))
 
 
 def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, reviewed, tmp_path):

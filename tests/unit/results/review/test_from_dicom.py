@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import highdicom
@@ -117,6 +118,18 @@ def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
     for region, volume in analysis.volumes.attention.items():
         back = again.volumes.attention[region].data
         assert np.abs(back - volume.data).max() <= 1 / 256
+
+
+@pytest.mark.parametrize(("clock", "known"), [("101500.5", True), ("", False)])
+def test_when_objects_were_written_is_told_in_utc(analysed, tmp_path, clock, known):
+    """Content Time is of the local zone: without one it could not be compared with decisions."""
+    folder = _sent(analysed(AXIAL), tmp_path)
+    seg = pydicom.dcmread(folder / "seg.dcm")
+    seg.ContentDate, seg.ContentTime = "20260105", clock
+    seg.save_as(folder / "seg.dcm")
+    again = reopen_folder(folder, analysed(AXIAL).study, analysed(AXIAL).prepared)
+    local = datetime(2026, 1, 5, 10, 15, 0, 500_000).astimezone()
+    assert again.run.started == (local.astimezone(UTC).isoformat() if known else "")
 
 
 @pytest.mark.parametrize("drawn", [DrawingMethod.MANUAL, DrawingMethod.SEMIAUTOMATIC])
