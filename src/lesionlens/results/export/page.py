@@ -342,14 +342,15 @@ def _impression_lines(
 
 
 def _signature_line(event: ReviewEvent, texts: ReportTexts) -> str:
-    """Return the signed statement; one that the window offers is in the report's language."""
+    """Return the signature; a statement that the window offers is in the report's language."""
+    reader = isolated(event.reader or texts("unknown"))
     if not event.reason:
-        return texts("signed_by", reader=isolated(event.reader or texts("unknown")))
+        return texts("signed_by", reader=reader)
     statement_key = _STATEMENTS.get(event.reason)
     statement = (
         isolated(event.reason.rstrip(".")) if statement_key is None else texts(statement_key)
     )
-    return texts("signed", statement=statement.rstrip("."))
+    return texts("signed", reader=reader, statement=statement.rstrip("."))
 
 
 def _response_lines(analysis: Analysis, texts: ReportTexts) -> tuple[str, ...]:
