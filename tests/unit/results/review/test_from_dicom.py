@@ -695,6 +695,26 @@ def test_a_segmentation_of_another_series_is_brought_onto_the_reference(patient,
     assert not any("outside" in text for text in again.run.notices)
 
 
+def test_a_segment_that_lies_between_the_voxels_is_named_as_left_out(patient, tmp_path):
+    """It vanished without a word: no candidate, and no notice but that others were resampled."""
+    study = write_study(
+        patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=AXIAL
+    )
+    analysis = make_analysis(patient, study)
+    thin, flair = Acquisition("LPS", (1.0, 1.0, 4.0)), (MrSequence.FLAIR,)
+    other = write_study(patient, tmp_path / "thin", kind=StudyKind.DICOM, sequences=flair, how=thin)
+    fine = make_analysis(patient, other)
+    drawn, dot = fine.volumes.labels.data > 0, np.zeros(fine.volumes.labels.data.shape, bool)
+    dot[tuple(np.array(dot.shape) // 2)] = True
+    segments = [_segment(n, f"Lesion {n}", codes.SCT.Neoplasm) for n in (1, 2)]
+    _other(
+        fine, segments, [drawn, dot & ~drawn], tmp_path / "study" / "other.dcm",
+        sequence=MrSequence.FLAIR,
+    )  # fmt: skip
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    assert any(text.endswith("were left out: Lesion 2") for text in again.run.notices)
+
+
 @pytest.mark.parametrize("slices", [(4,), (3, 5), (3, 4, 5)])
 @pytest.mark.parametrize("pixel_mm", [2.0, 4.0])
 def test_a_segment_on_few_slices_of_another_series_keeps_its_volume(
