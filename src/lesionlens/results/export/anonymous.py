@@ -6,7 +6,6 @@ the DICOM objects, whose other UIDs come from the study, and text that still has
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from lesionlens.base.dates import ISO_DATE
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
@@ -29,7 +29,6 @@ from lesionlens.imaging.deidentification.vocabulary import is_plain
 from lesionlens.imaging.reading.dicom.bounded import read_dicom
 from lesionlens.results.export.names import names_of, replace_names
 
-_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _Checked = TypeVar("_Checked", PreparationStep, QualityCheck)
 _TEXT_SUFFIXES = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
 
@@ -215,7 +214,7 @@ def _anonymous_review(review: Review, days: int) -> Review:
 
 def _with_shifted_dates(text: str, days: int) -> str:
     """Shift every ISO 8601 date in a sentence back by days."""
-    return _ISO_DATE.sub(lambda day: _shift_date(day[0], days), text)
+    return ISO_DATE.sub(lambda day: _shift_date(day[0], days), text)
 
 
 def _shift_date(day: str, days: int) -> str:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
-from lesionlens.base.dates import iso_date
+from lesionlens.base.dates import ISO_DATE, iso_date
 from lesionlens.base.labels import Identity, Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import AttentionMaps, MapChecks
@@ -92,8 +92,10 @@ class Page:
     warnings: tuple[str, ...]
     followup: FollowupSection | None
 
-    def without_names(self, text: str) -> str:
-        """Return a sentence without file names, if those are hidden."""
+    def without_hidden(self, text: str) -> str:
+        """Return a sentence without the file names and dates that are hidden."""
+        if Identity.DATE in self.hidden:
+            text = ISO_DATE.sub("…", text)
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
         return replace_names(text, dict.fromkeys(names_of(self.study), "…"))

@@ -504,6 +504,17 @@ def test_hidden_files_are_not_named_by_warnings_either(make):
     assert "Miller" not in report_html(replace(named, options=options))
 
 
+def test_hidden_dates_are_not_told_by_warnings_either(make):
+    """Series that were acquired days apart stated the days in a report that hides them."""
+    analysis = make(sequences=ALL)
+    notice = "The series were acquired days apart (T1c 2026-01-05, FLAIR 2026-01-09): check"
+    told = replace(analysis, study=replace(analysis.study, notices=(notice,)))
+    assert "T1c 2026-01-05" in report_html(told)
+    for identity, shown in ((Identity.DATE, False), (Identity.SERIES, True)):
+        html = report_html(replace(told, options=ExportOptions(hidden=frozenset({identity}))))
+        assert ("2026-01-05" in html, "2026-01-09" in html) == (shown, shown)
+
+
 def test_it_is_in_the_order_in_which_a_radiologist_reports(make):
     text = " ".join(_parsed(report_html(make(sequences=ALL))).text)
     parts = [text.index(p) for p in ("Technique", "Findings", "Impression", "Technical annex")]
