@@ -504,12 +504,17 @@ def test_hidden_files_are_not_named_by_warnings_either(make):
     assert "Miller" not in report_html(replace(named, options=options))
 
 
-def test_hidden_dates_are_not_told_by_warnings_either(make):
-    """Series that were acquired days apart stated the days in a report that hides them."""
+def test_hidden_dates_are_not_told_by_warnings_and_decisions_either(make):
+    """Series that were acquired days apart, and decisions, stated days that are hidden."""
     analysis = make(sequences=ALL)
     notice = "The series were acquired days apart (T1c 2026-01-05, FLAIR 2026-01-09): check"
-    told = replace(analysis, study=replace(analysis.study, notices=(notice,)))
-    assert "T1c 2026-01-05" in report_html(told)
+    uid = analysis.findings.candidates[0].tracking_uid
+    event = ReviewEvent(uid, ReviewState.ACCEPTED, "A. Reader", "2026-01-09T10:00:00Z")
+    study = replace(analysis.study, notices=(notice,))
+    told = replace(analysis, study=study, review=Review((event,)))
+    html = report_html(told)
+    assert "T1c 2026-01-05" in html
+    assert "A. Reader, 2026-01-09 10:00 UTC" in html
     for identity, shown in ((Identity.DATE, False), (Identity.SERIES, True)):
         html = report_html(replace(told, options=ExportOptions(hidden=frozenset({identity}))))
         assert ("2026-01-05" in html, "2026-01-09" in html) == (shown, shown)
