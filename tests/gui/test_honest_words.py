@@ -213,7 +213,7 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
     kept = reviewed.actions_.read_controller.decision_log.recovered(analysis)[0]
     assert kept.signed == session.state.review.signed
     page = report_html(replace(analysis, review=session.state.review))
-    assert "Signed: nothing further seen." in page
+    assert "Signed by A. Reader: nothing further seen." in page
     signed = session.state.review
     for name in ("undo", "redo", "defer", "edit_outline", "merge", "draw_lesion"):
         reviewed.commands.run(name)

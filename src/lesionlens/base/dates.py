@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
+
+ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+"""An ISO 8601 date within a sentence."""
 
 
 def iso_date(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -190,6 +190,9 @@ class UnaidedRead:
     """Marked positions; empty if nothing was found."""
 
 
+_Signed = TypeVar("_Signed", UnaidedRead, SignedResponse)
+
+
 @dataclass(frozen=True, slots=True)
 class Review:
     """The events of one review; the last event of a candidate sets its state."""
@@ -207,8 +210,11 @@ class Review:
     def response(self) -> SignedResponse | None:
         """The valid signed response."""
         last = next(reversed(self.responses), None)
-        acts = (e for e in self.events if e.act is ReviewAct.WITHDRAW_RESPONSE)
-        return None if any(act.response == last for act in acts) else last
+        return None if last in self._withdrawn else last
+
+    @property
+    def _withdrawn(self) -> frozenset[SignedResponse | None]:
+        return frozenset(e.response for e in self.events if e.act is ReviewAct.WITHDRAW_RESPONSE)
 
     def without_enhancing(self) -> Review:
         """Return a copy in which readers' enhancing tumour is relabelled as core."""
@@ -367,10 +373,17 @@ class Review:
         return self.events[: len(earlier.events)] == earlier.events
 
     def with_signed(self, other: Review) -> Review:
-        """Return a copy with the signed unaided reads and responses of another review added."""
-        unaided = dict.fromkeys((*other.unaided, *self.unaided))
-        responses = dict.fromkeys((*other.responses, *self.responses))
-        return replace(self, unaided=tuple(unaided), responses=tuple(responses))
+        """Return a copy with the signed unaided reads and responses of another review added.
+
+        Responses whose withdrawal is among the events of the other review alone are not added.
+        """
+        withdrawn = other._withdrawn - self._withdrawn
+        responses = tuple(signed for signed in other.responses if signed not in withdrawn)
+        return replace(
+            self,
+            unaided=_in_order_of_signing(other.unaided, self.unaided),
+            responses=_in_order_of_signing(responses, self.responses),
+        )
 
     def restricted_to(self, known: Container[str]) -> Review:
         """Return the events about the whole study, the cavity, known candidates and added ones.
@@ -403,6 +416,15 @@ class Review:
             else:
                 acts.append([event])
         return acts
+
+
+def _in_order_of_signing(
+    first: tuple[_Signed, ...], second: tuple[_Signed, ...]
+) -> tuple[_Signed, ...]:
+    """Return the statements of two reviews, each once; by time unless one review has them all."""
+    every = tuple(dict.fromkeys(first + second))
+    whole = next((signed for signed in (first, second) if set(signed) == set(every)), None)
+    return whole or tuple(sorted(every, key=lambda signed: signed.time))
 
 
 def valid_and_undone(

@@ -6,7 +6,6 @@ the DICOM objects, whose other UIDs come from the study, and text that still has
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from lesionlens.base.dates import ISO_DATE
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
@@ -29,7 +29,6 @@ from lesionlens.imaging.deidentification.vocabulary import is_plain
 from lesionlens.imaging.reading.dicom.bounded import read_dicom
 from lesionlens.results.export.names import names_of, replace_names
 
-_ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _Checked = TypeVar("_Checked", PreparationStep, QualityCheck)
 _TEXT_SUFFIXES = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
 
@@ -72,7 +71,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     replacements = dict.fromkeys(names_of(study), name)
 
     def clean(text: str) -> str:
-        return replace_names(text, replacements)
+        return _with_shifted_dates(replace_names(text, replacements), days)
 
     def new_uid(uid: str | None) -> str | None:
         return uid if options.keep_uids or uid is None else pseudonyms.uid(uid)
@@ -141,7 +140,7 @@ def _anonymous_series(series: Series, key: str) -> Series:
 
 
 def _cleaned_findings(findings: Findings, clean: Callable[[str], str]) -> Findings:
-    """Return findings whose notices and quality checks contain no names."""
+    """Return findings whose notices and quality checks contain no names and shifted dates."""
     quality = _with_clean_messages(findings.quality, clean)
     return replace(findings, notices=tuple(map(clean, findings.notices)), quality=quality)
 
@@ -149,7 +148,7 @@ def _cleaned_findings(findings: Findings, clean: Callable[[str], str]) -> Findin
 def _with_clean_messages(
     records: Iterable[_Checked], clean: Callable[[str], str]
 ) -> tuple[_Checked, ...]:
-    """Return steps or checks whose messages contain no names."""
+    """Return steps or checks whose messages contain no names and shifted dates."""
     return tuple(replace(record, message=clean(record.message)) for record in records)
 
 
@@ -167,7 +166,7 @@ def _anonymous_comparison(
 
 
 def _anonymous_review(review: Review, days: int) -> Review:
-    """Return the decisions without readers' names and free text."""
+    """Return the decisions without readers' names and free text, and with shifted dates."""
     names = (
         *(u.reader for u in review.unaided),
         *(e.reader for e in review.events),
@@ -177,7 +176,7 @@ def _anonymous_review(review: Review, days: int) -> Review:
     aliases = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
 
     def shifted(text: str) -> str:
-        return _ISO_DATE.sub(lambda day: _shift_date(day[0], days), text)
+        return _with_shifted_dates(text, days)
 
     def anonymous_response(response: SignedResponse) -> SignedResponse:
         return replace(
@@ -205,11 +204,17 @@ def _anonymous_review(review: Review, days: int) -> Review:
             reader=aliases.get(u.reader or ""),
             begun=_shift_time(u.begun, days),
             time=_shift_time(u.time, days),
+            statement=shifted(u.statement),
         )
         for u in review.unaided
     )
     responses = tuple(map(anonymous_response, review.responses))
     return replace(review, events=events, unaided=unaided, responses=responses)
+
+
+def _with_shifted_dates(text: str, days: int) -> str:
+    """Shift every ISO 8601 date in a sentence back by days."""
+    return ISO_DATE.sub(lambda day: _shift_date(day[0], days), text)
 
 
 def _shift_date(day: str, days: int) -> str:

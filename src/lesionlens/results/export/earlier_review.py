@@ -80,10 +80,12 @@ def _digest(file: Path) -> str | None:
 
 
 def _continues(review_path: Path, review: Review) -> bool:
-    """Return whether the new review begins with all events of the earlier one."""
+    """Return whether the new review begins with a stored one's events, and has all it signed."""
     try:
         stored = read_model(review_path, ReviewFile)
     except (OSError, ValueError, ReadError):
         return False  # unreadable: keep it
-    is_continued = review.events[: len(stored.events)] == stored.events
-    return is_continued and set(stored.unaided) <= set(review.unaided)
+    signed, signed_now = (
+        {*statements.unaided, *statements.responses} for statements in (stored, review)
+    )
+    return review.continues(Review(stored.events)) and signed <= signed_now

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
-from lesionlens.base.dates import iso_date
+from lesionlens.base.dates import ISO_DATE, iso_date
 from lesionlens.base.labels import Identity, Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import AttentionMaps, MapChecks
@@ -92,8 +92,10 @@ class Page:
     warnings: tuple[str, ...]
     followup: FollowupSection | None
 
-    def without_names(self, text: str) -> str:
-        """Return a sentence without file names, if those are hidden."""
+    def without_hidden(self, text: str) -> str:
+        """Return a sentence without the file names and dates that are hidden."""
+        if Identity.DATE in self.hidden:
+            text = ISO_DATE.sub("…", text)
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
         return replace_names(text, dict.fromkeys(names_of(self.study), "…"))
@@ -342,14 +344,15 @@ def _impression_lines(
 
 
 def _signature_line(event: ReviewEvent, texts: ReportTexts) -> str:
-    """Return the signed statement; one that the window offers is in the report's language."""
+    """Return the signature; a statement that the window offers is in the report's language."""
+    reader = isolated(event.reader or texts("unknown"))
     if not event.reason:
-        return texts("signed_by", reader=isolated(event.reader or texts("unknown")))
+        return texts("signed_by", reader=reader)
     statement_key = _STATEMENTS.get(event.reason)
     statement = (
         isolated(event.reason.rstrip(".")) if statement_key is None else texts(statement_key)
     )
-    return texts("signed", statement=statement.rstrip("."))
+    return texts("signed", reader=reader, statement=statement.rstrip("."))
 
 
 def _response_lines(analysis: Analysis, texts: ReportTexts) -> tuple[str, ...]:

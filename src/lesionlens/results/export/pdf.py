@@ -103,11 +103,11 @@ def _opening_story(page: Page, styles: dict[str, Any]) -> list[Any]:
     )
     provenance = " · ".join(filter(None, (page.analysed, page.engine)))
     statements = [
-        f"{'–' if q.undecided else '⚠'} {texts.check(q.check)}: {page.without_names(q.message)}"
+        f"{'–' if q.undecided else '⚠'} {texts.check(q.check)}: {page.without_hidden(q.message)}"
         for q in page.quality_checks
         if q.outcome is not True
     ]
-    statements += [f"⚠ {page.without_names(warning)}" for warning in page.warnings]
+    statements += [f"⚠ {page.without_hidden(warning)}" for warning in page.warnings]
     return [
         paragraph(f"<b>LesionLens</b>   {escape(texts('title'))}", styles["title"]),
         paragraph(escape(provenance), styles["soft"]),

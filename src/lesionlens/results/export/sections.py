@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lesionlens.analysis.explain import shapley
-from lesionlens.base.labels import Region, Source
+from lesionlens.base.labels import Identity, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.files import CandidateRow, FindingsFile
+from lesionlens.base.records.files import CandidateRow, FindingsFile, ReviewRow
 from lesionlens.base.records.findings import (
     SEQUENCE_KEYS,
     Candidate,
@@ -114,6 +114,7 @@ def _candidate_section(
         ),
         facts=(
             *_facts(row, candidate, attention, rano, texts),
+            *_reader_fact(row.review, texts, dated=Identity.DATE not in analysis.options.hidden),
             *_doubts(analysis, candidate, texts),
             (texts("f_sentence"), sentence),
         ),
@@ -156,14 +157,19 @@ def _facts(
         facts.append((texts("f_resemblance"), texts.class_probabilities_text(row.resemblance)))
     if row.uncertainty is not None:
         facts.append((texts("f_uncertainty"), texts.uncertainty_text(row.uncertainty)))
-    review = row.review
-    if review.reader or review.reason:
-        name = isolated(review.reader or texts("not_named"))
-        reader_parts = [name, moment(review.time) if review.time else ""]
-        reason = f": {isolated(texts.reason(review.reason))}" if review.reason else ""
-        reader_line = ", ".join(filter(None, reader_parts)) + reason
-        facts.append((texts("f_reader"), reader_line))
     return tuple(facts)
+
+
+def _reader_fact(
+    review: ReviewRow, texts: ReportTexts, *, dated: bool
+) -> tuple[tuple[str, str], ...]:
+    """Return reader, time and reason of a decision; empty if it has neither reader nor reason."""
+    if not (review.reader or review.reason):
+        return ()
+    name = isolated(review.reader or texts("not_named"))
+    parts = [name, moment(review.time) if review.time and dated else ""]
+    reason = f": {isolated(texts.reason(review.reason))}" if review.reason else ""
+    return ((texts("f_reader"), ", ".join(filter(None, parts)) + reason),)
 
 
 def _doubts(

@@ -1,13 +1,14 @@
 """Carry an earlier review over to a new analysis of the same study.
 
 Decisions are carried over to the same candidates, by tracking UID or, if the outline differs
-slightly, by overlap. Unaided reads are kept. A signature of the whole study is kept if the
-candidates are the same. Anything else is set aside by the exporter, with a notice.
+slightly, by overlap. Unaided reads and signed responses are kept. A signature of the whole study is
+kept if the candidates are the same. Anything else is set aside by the exporter, with a notice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,10 +17,11 @@ import numpy as np
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.files.journal import recover
+from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import own_uids
-from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review
+from lesionlens.base.records.review import NO_CANDIDATE, WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.results.review import store
 from lesionlens.results.review.outline_digests import (
     Outlines,
@@ -39,8 +41,8 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     Parameters
     ----------
     analysis : Analysis
-        The new analysis. If it has decisions of its own, or none apply, only unaided reads are
-        carried over.
+        The new analysis. If it has decisions of its own, or none apply, only unaided reads and
+        signed responses are carried over.
     folder : Path
         May contain an earlier result of the same study.
 
@@ -58,30 +60,34 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
         return analysis  # the exporter sets it aside, with a notice
     if earlier.review == Review() or not _is_same_study(analysis, earlier):
         return analysis
-    unaided = dict.fromkeys((*earlier.review.unaided, *analysis.review.unaided))
     if analysis.review.events:
-        return replace(analysis, review=replace(analysis.review, unaided=tuple(unaided)))
+        return replace(analysis, review=analysis.review.with_signed(earlier.review))
     new_uids = _match_candidates(earlier, analysis)
     review = earlier.review.renamed(new_uids).restricted_to(
         {c.tracking_uid for c in analysis.findings.candidates}
     )
     redrawn = _redrawn_uids(new_uids, earlier, analysis)
     if redrawn or not _same_candidates(new_uids, earlier, analysis):
-        events = tuple(e for e in review.events if e.tracking_uid != WHOLE_STUDY)
-        review = replace(review, events=events)
+        review = replace(review, events=tuple(e for e in review.events if not _is_signature(e)))
     notices = _notices(earlier.review, review, redrawn)
     run = replace(
         analysis.run,
         notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))),
         redrawn=frozenset(new_uids[uid] for uid in redrawn if earlier.review.of(uid) is not None),
     )
-    return replace(analysis, review=replace(review, unaided=tuple(unaided)), run=run)
+    return replace(analysis, review=review.with_signed(analysis.review), run=run)
+
+
+def _is_signature(event: ReviewEvent) -> bool:
+    """Return whether an event signs the study or withdraws that; a response has its own."""
+    return event.tracking_uid == WHOLE_STUDY and event.act is not ReviewAct.WITHDRAW_RESPONSE
 
 
 def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool:
     """Return whether a decision was made on another outline, and no reader has confirmed this one.
 
-    A later decision or signature confirms it. `outlines` are those of `outlines_of(saved)`.
+    A later decision or signature confirms it; none does if it is unknown which is later, as DICOM
+    objects may state no time. `outlines` are those of `outlines_of(saved)`.
     """
     review = saved.review
     is_on_another = is_decided_on_other_outline(review, tracking_uid, outlines)
@@ -93,7 +99,16 @@ def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outl
     last_confirmation = (
         max(decision.time, review.events[-1].time) if review.signed else decision.time
     )
-    return datetime.fromisoformat(last_confirmation) < datetime.fromisoformat(saved.run.started)
+    confirmed, started = _time_of(last_confirmation), _time_of(saved.run.started)
+    return confirmed is None or started is None or confirmed < started
+
+
+def _time_of(text: str) -> datetime | None:
+    """Return an ISO 8601 time; None if it is none, or without a time zone."""
+    with suppress(ValueError):
+        time = datetime.fromisoformat(text)
+        return None if time.tzinfo is None else time
+    return None
 
 
 def check_result_name(

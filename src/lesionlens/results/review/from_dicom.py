@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -213,10 +215,18 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
         versions=versions(),
         inputs=inputs.files,
         series=inputs.series,
-        started=report_items.iso(str(ds.get("ContentDate", "")) + str(ds.get("ContentTime", ""))),
+        started=_written_at(ds),
         notices=notices,
         documents=documents,
     )
+
+
+def _written_at(ds: Dataset) -> str:
+    """Return the time of an object in this machine's zone, ISO 8601, UTC; empty if unknown."""
+    with suppress(ValueError):
+        local = report_items.iso(str(ds.get("ContentDate", "")) + str(ds.get("ContentTime", "")))
+        return datetime.fromisoformat(local).astimezone(UTC).isoformat()
+    return ""
 
 
 def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from lesionlens.analysis.evaluation.cases import convention_in_name
 from lesionlens.analysis.findings import anatomy
@@ -165,6 +166,7 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         codes = header.codes, study.series[prepared.reference].nifti_codes
         notices += _standard_space_notice(*codes)
         notices.append(_resampling_notice(header.grid, study))
+        notices += _lost_regions_notice(_components(values, meaning, header.grid), labels, prepared)
     if components.count:
         notices.append(
             "A mask contains no score, attention, uncertainty or contributions of sequences"
@@ -214,6 +216,27 @@ def _resampling_notice(grid: Grid, study: Study) -> str:
     all_series = (*study.series.values(), *study.set_aside)
     has_series = any(grid.storage_order(s.grid, tolerance_mm=1e-2) for s in all_series)
     return _RESAMPLED_NOTICE if has_series else _NO_GRID_NOTICE
+
+
+def _lost_regions_notice(
+    drawn: ComponentMask, labels: NDArray[np.int32], prepared: PreparedStudy
+) -> tuple[str, ...]:
+    """Return a notice if regions of a mask have no voxel among the resampled `labels`.
+
+    Each resampled voxel is of the region with the nearest voxel of the mask.
+    """
+    voxels, resampled = np.argwhere(drawn.components), np.argwhere(labels)
+    if not len(voxels):
+        return ()
+    tree = cKDTree(drawn.grid.to_mm(voxels))
+    nearest = voxels[tree.query(prepared.native.to_mm(resampled))[1]]
+    lost = drawn.count - len(np.unique(drawn.components[tuple(nearest.T)]))
+    if not lost:
+        return ()
+    return (
+        f"{lost} of {drawn.count} regions of the mask are too small for the voxels of the "
+        f"{prepared.reference.display_name}, or lie between or beyond them: left out",
+    )
 
 
 def _identity_notices(

@@ -38,6 +38,12 @@ def select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list
         notices.append(f"Segments of anatomy were omitted: {', '.join(skipped)[:200]}")
     if any(s.resampled for s in lesions):
         notices.append("The Segmentation is on another grid than the reference: it was resampled")
+    lost_labels = [s.label for s in lesions if not s.mask.any()]
+    if lost_labels:
+        notices.append(
+            "Segments that are too small for the voxels of the reference, or lie between or beyond "
+            f"them, were left out: {', '.join(lost_labels)[:200]}"
+        )
     max_beyond = max((s.fraction_outside for s in lesions), default=0.0)
     if max_beyond > MIN_FRACTION_BEYOND:
         notices.append(

@@ -263,6 +263,31 @@ def test_objects_and_text_files_have_the_same_uids(analysis, tmp_path):
     assert sent <= {c.tracking_uid for c in again.findings.candidates}
 
 
+def test_days_in_sentences_are_shifted_like_all_others(analysis, tmp_path):
+    """A warning and an unaided read told the day, and with it by how many days all are shifted."""
+    days = "The series were acquired days apart (T1c 2026-01-05, FLAIR 2026-01-09)"
+    read = UnaidedRead(
+        "A. Reader", "2026-01-05T09:00:00Z", "2026-01-05T09:10:00Z", 600.0,
+        "1 marked; opened on 2026-01-05 with the analysis not hidden",
+    )  # fmt: skip
+    told = replace(
+        analysis,
+        study=replace(analysis.study, notices=(days,)),
+        review=replace(analysis.review, unaided=(read,)),
+    )
+    nameless = anonymous(told, NAMES, Options())
+    assert "(T1c 2026-01-05, FLAIR" not in nameless.analysis.study.notices[1]
+    assert nameless.analysis.study.notices[1].startswith(days[:40])
+    (unaided,) = nameless.analysis.review.unaided
+    assert unaided.statement == read.statement.replace("2026-01-05", unaided.time[:10])
+    save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
+    for path in files_below(tmp_path / "out"):
+        content = inside(path)
+        assert not any(day in content for day in (b"2026-01-05", b"2026-01-09")), path.name
+    dated = anonymous(told, NAMES, Options(full_dates=True)).analysis
+    assert days in dated.study.notices
+
+
 def test_a_signed_response_is_as_valid_as_it_was(analysis, tmp_path):
     """Its measurements are compared in the order of their UIDs."""
     signed = replace(analysis.review.responses[-1], measures=measures_of(analysis.compared.points))

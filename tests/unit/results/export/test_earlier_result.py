@@ -10,7 +10,22 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, MrSequence, ReviewState
-from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, UnaidedMark, UnaidedRead
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    SignedResponse,
+    Steroids,
+)
+from lesionlens.base.records.review import (
+    WHOLE_STUDY,
+    Outline,
+    Review,
+    ReviewEvent,
+    UnaidedMark,
+    UnaidedRead,
+)
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export import exporter
 from lesionlens.results.export.anonymous import tracking_uids
@@ -37,6 +52,11 @@ ALONE = UnaidedRead(
     "one lesion",
     (UnaidedMark("2.25.7", (1.0, 2.0, 3.0), 80),),
 )
+
+STABLE = SignedResponse(
+    Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME, Clinical.SAME,
+    "2025-03-04", "2025-03-04", (), "A. Reader", "2026-01-05T11:00:00Z",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +259,28 @@ def test_a_signature_names_candidates_and_outlines_but_not_what_readers_drew(ana
         assert not is_signed_on_other_outlines(log.review, outlines_of(same))
 
 
+@pytest.mark.parametrize(
+    ("decided", "started"),
+    [
+        ("", "2026-01-05T10:00:00Z"),
+        ("2026-01-05T10:00:00Z", ""),
+        ("2026-01-05T10:00:00Z", "2026-01-05T12:00:00"),
+    ],
+    ids=["no time of the decision", "no time of the analysis", "no time zone"],
+)
+def test_what_a_reader_saw_is_unconfirmed_where_its_time_is_unknown(
+    analysis, tmp_path, decided, started
+):
+    """DICOM objects may state no time; saving the result once more ended as a defect."""
+    first = analysis.findings.candidates[0].tracking_uid
+    event = ReviewEvent(first, ReviewState.ACCEPTED, "A. Reader", decided)
+    save(replace(analysis, review=Review((event,))), tmp_path / "out")
+    for _ in range(2):
+        save(parts_exchanged(analysis, started), tmp_path / "out")
+        saved = read_result(tmp_path / "out")
+        assert is_outline_unconfirmed(saved, first, outlines_of(saved))
+
+
 def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, reviewed, tmp_path):
     second = analysis.findings.candidates[1].tracking_uid
     events = tuple(e for e in reviewed.review.events if e.tracking_uid == second)
@@ -308,6 +350,77 @@ def test_an_unaided_read_without_a_decision_is_never_lost(analysis, tmp_path):
     save(replace(analysis, review=log.review), tmp_path / "out")
     found = store.load(tmp_path / "out")
     assert (found.unaided, found.events) == ((ALONE,), log.review.events)
+
+
+@pytest.mark.parametrize("there", [Review(unaided=(ALONE,)), Review(responses=(STABLE,))])
+def test_a_response_that_is_signed_without_a_decision_is_never_lost(analysis, tmp_path, there):
+    """A review without decisions was replaced by that in the folder, with what was signed now."""
+    later = replace(STABLE, time="2026-01-05T12:00:00Z", category=Response.PROGRESSION)
+    save(replace(analysis, review=there), tmp_path / "out")
+    save(replace(analysis, review=Review(responses=(later,))), tmp_path / "out")
+    review = store.load(tmp_path / "out")
+    assert (review.response, review.unaided) == (later, there.unaided)
+    assert set(there.responses) < set(review.responses)
+
+
+def test_a_response_that_was_signed_in_the_folder_meanwhile_is_kept(analysis, reviewed, tmp_path):
+    """As by `lesionlens response` while the window had the result open: it was lost in silence."""
+    save(reviewed, tmp_path / "out")
+    unsigned = replace(reviewed.review, events=reviewed.review.events[:-1])
+    store.save(replace(analysis, review=unsigned), tmp_path / "out")
+    store.change_response(tmp_path / "out", lambda log: log.sign_response(STABLE))
+    save(replace(analysis, review=unsigned), tmp_path / "out")
+    assert store.load(tmp_path / "out").response == STABLE
+
+
+def test_a_response_that_was_withdrawn_in_the_folder_meanwhile_is_not_valid_again(
+    analysis, tmp_path
+):
+    log = ReviewLog()
+    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
+    decided = replace(analysis, review=log.review)
+    save(decided, tmp_path / "out")
+    store.change_response(tmp_path / "out", lambda log: log.sign_response(STABLE))
+    store.change_response(
+        tmp_path / "out", lambda log: log.withdraw_response("by mistake", reader="A. Reader")
+    )
+    notices = " ".join(save(decided, tmp_path / "out")[1])
+    assert store.load(tmp_path / "out").response is None
+    assert f"kept unchanged in {KEPT}/" in notices
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_of_the_responses_of_two_reviews_the_one_signed_last_is_valid(swapped):
+    """One in the folder, signed later than that in the log, was read as the earlier one."""
+    later = replace(STABLE, time="2026-01-05T12:00:00Z", category=Response.PROGRESSION)
+    reviews = [Review(responses=(STABLE,)), Review(responses=(later,))]
+    one, other = reviews[::-1] if swapped else reviews
+    assert one.with_signed(other).responses == (STABLE, later)
+    set_back = Review(responses=(later, STABLE))  # the clock was
+    assert set_back.with_signed(one).responses == set_back.responses
+    assert one.with_signed(set_back).responses == set_back.responses
+
+
+def test_a_signed_response_that_a_new_review_lacks_is_kept_beside(analysis, tmp_path):
+    save(replace(analysis, review=Review(responses=(STABLE,))), tmp_path / "out")
+    other = replace(analysis, run=replace(analysis.run, inputs=(("t1c.nii.gz", "f" * 64),)))
+    notices = " ".join(save(other, tmp_path / "out")[1])
+    assert f"kept unchanged in {KEPT}/" in notices
+    (kept,) = (tmp_path / "out" / KEPT).iterdir()
+    assert store.load(kept).response == STABLE
+
+
+def test_a_withdrawn_response_stays_withdrawn_where_candidates_changed(analysis, tmp_path):
+    """Its withdrawal was left out with the signatures of the study, and it was valid again."""
+    log = ReviewLog()
+    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
+    log.sign_response(STABLE)
+    log.withdraw_response("by mistake", reader="A. Reader")
+    save(replace(analysis, review=log.review), tmp_path / "out")
+    save(drawn_smaller(analysis, 1), tmp_path / "out")
+    review = store.load(tmp_path / "out")
+    assert review.responses == (STABLE,)
+    assert review.response is None
 
 
 def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(

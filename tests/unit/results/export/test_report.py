@@ -467,7 +467,7 @@ def test_a_readers_name_that_runs_to_the_left_does_not_reorder_the_time_beside_i
     html = report_html(replace(named, review=log.review))
     assert re.search("<dd>\u2068محمد\u2069, [-0-9]+ [:0-9]+ UTC: \u2068كبير 12-34\u2069</dd>", html)
     assert "Readers: \u2068محمد\u2069, \u2068שרה\u2069." in html
-    assert "Signed: \u2068كبير 12-34\u2069." in html
+    assert "Signed by \u2068محمد\u2069: \u2068كبير 12-34\u2069." in html
 
 
 def test_a_file_of_another_patient_by_now_names_nobody(named):
@@ -504,6 +504,22 @@ def test_hidden_files_are_not_named_by_warnings_either(make):
     assert "Miller" not in report_html(replace(named, options=options))
 
 
+def test_hidden_dates_are_not_told_by_warnings_and_decisions_either(make):
+    """Series that were acquired days apart, and decisions, stated days that are hidden."""
+    analysis = make(sequences=ALL)
+    notice = "The series were acquired days apart (T1c 2026-01-05, FLAIR 2026-01-09): check"
+    uid = analysis.findings.candidates[0].tracking_uid
+    event = ReviewEvent(uid, ReviewState.ACCEPTED, "A. Reader", "2026-01-09T10:00:00Z")
+    study = replace(analysis.study, notices=(notice,))
+    told = replace(analysis, study=study, review=Review((event,)))
+    html = report_html(told)
+    assert "T1c 2026-01-05" in html
+    assert "A. Reader, 2026-01-09 10:00 UTC" in html
+    for identity, shown in ((Identity.DATE, False), (Identity.SERIES, True)):
+        html = report_html(replace(told, options=ExportOptions(hidden=frozenset({identity}))))
+        assert ("2026-01-05" in html, "2026-01-09" in html) == (shown, shown)
+
+
 def test_it_is_in_the_order_in_which_a_radiologist_reports(make):
     text = " ".join(_parsed(report_html(make(sequences=ALL))).text)
     parts = [text.index(p) for p in ("Technique", "Findings", "Impression", "Technical annex")]
@@ -523,13 +539,14 @@ def test_the_size_says_what_it_measures(make):
 
 
 SIGNED_IN_WORDS = [
-    ("nothing further seen", "Signed: nothing further seen.",
-     "Unterzeichnet: nichts Weiteres gesehen."),
-    ("nothing seen", "Signed: nothing seen.", "Unterzeichnet: nichts gesehen."),
-    ("look again in 3.5 weeks and call.", "Signed: look again in 3.5 weeks and call.",
-     "Unterzeichnet: look again in 3.5 weeks and call."),
-    (f"second opinion {HOSTILE}", f"Signed: second opinion {HOSTILE}.",
-     f"Unterzeichnet: second opinion {HOSTILE}."),
+    ("nothing further seen", "Signed by A. Reader: nothing further seen.",
+     "Unterzeichnet von A. Reader: nichts Weiteres gesehen."),
+    ("nothing seen", "Signed by A. Reader: nothing seen.",
+     "Unterzeichnet von A. Reader: nichts gesehen."),
+    ("look again in 3.5 weeks and call.", "Signed by A. Reader: look again in 3.5 weeks and call.",
+     "Unterzeichnet von A. Reader: look again in 3.5 weeks and call."),
+    (f"second opinion {HOSTILE}", f"Signed by A. Reader: second opinion {HOSTILE}.",
+     f"Unterzeichnet von A. Reader: second opinion {HOSTILE}."),
     (None, "Signed by A. Reader.", "Unterzeichnet von A. Reader."),
 ]  # fmt: skip
 
@@ -538,7 +555,7 @@ SIGNED_IN_WORDS = [
 def test_the_words_that_were_signed_are_printed(
     make, tmp_path, statement, english, german, monkeypatch
 ):
-    """Whatever was signed, it said "nothing further seen"."""
+    """Whatever was signed, it said "nothing further seen", and without a candidate not by whom."""
     pdf = pytest.importorskip("lesionlens.results.export.pdf")
     end = ReviewEvent(
         WHOLE_STUDY, ReviewState.ACCEPTED, "A. Reader", "2026-01-05T10:00:00Z", statement

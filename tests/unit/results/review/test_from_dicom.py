@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import highdicom
@@ -117,6 +118,18 @@ def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
     for region, volume in analysis.volumes.attention.items():
         back = again.volumes.attention[region].data
         assert np.abs(back - volume.data).max() <= 1 / 256
+
+
+@pytest.mark.parametrize(("clock", "known"), [("101500.5", True), ("", False)])
+def test_when_objects_were_written_is_told_in_utc(analysed, tmp_path, clock, known):
+    """Content Time is of the local zone: without one it could not be compared with decisions."""
+    folder = _sent(analysed(AXIAL), tmp_path)
+    seg = pydicom.dcmread(folder / "seg.dcm")
+    seg.ContentDate, seg.ContentTime = "20260105", clock
+    seg.save_as(folder / "seg.dcm")
+    again = reopen_folder(folder, analysed(AXIAL).study, analysed(AXIAL).prepared)
+    local = datetime(2026, 1, 5, 10, 15, 0, 500_000).astimezone()
+    assert again.run.started == (local.astimezone(UTC).isoformat() if known else "")
 
 
 @pytest.mark.parametrize("drawn", [DrawingMethod.MANUAL, DrawingMethod.SEMIAUTOMATIC])
@@ -680,6 +693,26 @@ def test_a_segmentation_of_another_series_is_brought_onto_the_reference(patient,
     assert dice > 0.85
     assert any("resampled" in text for text in again.run.notices)
     assert not any("outside" in text for text in again.run.notices)
+
+
+def test_a_segment_that_lies_between_the_voxels_is_named_as_left_out(patient, tmp_path):
+    """It vanished without a word: no candidate, and no notice but that others were resampled."""
+    study = write_study(
+        patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=AXIAL
+    )
+    analysis = make_analysis(patient, study)
+    thin, flair = Acquisition("LPS", (1.0, 1.0, 4.0)), (MrSequence.FLAIR,)
+    other = write_study(patient, tmp_path / "thin", kind=StudyKind.DICOM, sequences=flair, how=thin)
+    fine = make_analysis(patient, other)
+    drawn, dot = fine.volumes.labels.data > 0, np.zeros(fine.volumes.labels.data.shape, bool)
+    dot[tuple(np.array(dot.shape) // 2)] = True
+    segments = [_segment(n, f"Lesion {n}", codes.SCT.Neoplasm) for n in (1, 2)]
+    _other(
+        fine, segments, [drawn, dot & ~drawn], tmp_path / "study" / "other.dcm",
+        sequence=MrSequence.FLAIR,
+    )  # fmt: skip
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    assert any(text.endswith("were left out: Lesion 2") for text in again.run.notices)
 
 
 @pytest.mark.parametrize("slices", [(4,), (3, 5), (3, 4, 5)])

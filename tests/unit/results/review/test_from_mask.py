@@ -154,6 +154,24 @@ def test_a_mask_on_the_voxels_of_no_series_is_asked_about(patient, tmp_path, how
     assert any(said in text for text in found.run.notices) is asked
 
 
+@pytest.mark.parametrize("numbers", [(1, 1), (7, 9)], ids=["lesions as a whole", "by number"])
+def test_a_lesion_that_lies_between_the_voxels_is_named_as_left_out(analysed, tmp_path, numbers):
+    """It vanished beside a larger one, and the mask was only said to be resampled."""
+    native = analysed.prepared.native
+    edges = (1.0 / native.spacing_mm).tolist()
+    fine = native.affine @ np.diag([*edges, 1.0])
+    centre = np.rint(native.spacing_mm * (np.array(native.shape) // 2)).astype(int)
+    data = np.zeros(np.rint(np.array(native.shape) * native.spacing_mm).astype(int), np.uint8)
+    i, j, k = centre
+    data[i - 8 : i + 8, j - 8 : j + 8, k - 8 : k + 8] = numbers[0]
+    whole = opened(mask(tmp_path / "whole.nii.gz", data, fine), analysed)
+    data[i + 20, j + 20, k + 20] = numbers[1]
+    found = opened(mask(tmp_path / "both.nii.gz", data, fine), analysed)
+    assert len(found.findings.candidates) == 1
+    assert any("1 of 2 regions of the mask" in text for text in found.run.notices)
+    assert not any("regions of the mask" in text for text in whole.run.notices)
+
+
 def test_one_number_is_lesions_as_a_whole_and_tells_nothing_of_enhancement(
     analysed, patient, tmp_path
 ):
