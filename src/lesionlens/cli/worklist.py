@@ -167,6 +167,7 @@ def ahead(
     Each result is written to LIST/NAME as by `lesionlens batch`. A study that fails is recorded and
     does not stop the others; Ctrl-C keeps finished results.
     """
+    from lesionlens.site.cohort.run import CohortRun
     from lesionlens.site.cohort.work import CohortChoice
     from lesionlens.site.database.records import Status
     from lesionlens.site.database.worklist_database import existing_worklist_database
@@ -184,7 +185,7 @@ def ahead(
     lines = tuple(f"{plain(o.name)}: {plain(o.message)}" for o in outcomes)
     count = sum(o.status is Status.ANALYSED for o in outcomes)
     notes = ("interrupted; finished results are kept",) if interrupted else ()
-    exit_status = max((o.exit_status for o in outcomes if o.status is Status.FAILED), default=0)
+    exit_status = CohortRun(outcomes, 0).exit_status
     return CommandOutput(
         (*lines, f"{count_of_studies(count)} analysed"), notes, 130 if interrupted else exit_status
     )
