@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.text import score_digits
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import (
     STOP,
     CommandOutput,
@@ -66,6 +66,8 @@ def scan(
     from lesionlens.site.worklist.background_analysis import ARCHIVE
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
+    archive_options = {"--patient": patient, "--date": date}
+    checks.check_used("the address of an archive", "://" in source, archive_options)
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         archive = None
