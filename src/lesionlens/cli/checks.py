@@ -89,6 +89,30 @@ def check_used(needed: str, is_given: object, dependent: Mapping[str, object]) -
             )
 
 
+def check_without(other: str, dependent: Mapping[str, object]) -> None:
+    """Refuse options that would have no effect, because another one is given.
+
+    Parameters
+    ----------
+    other : str
+        The other option.
+    dependent : mapping of str to object
+        Values of the options that it makes void, by name; None if one is missing.
+
+    Raises
+    ------
+    UnusableInputError
+        One of them is given; the message names both.
+    """
+    for option, value in dependent.items():
+        if value is not None:
+            raise UnusableInputError(
+                found=f"{option} beside {other}",
+                expected=f"one of them: {option} has no effect with {other}",
+                next_step=f"Leave out {option}",
+            )
+
+
 def check_readable(arguments: Iterable[object]) -> None:
     """Refuse existing paths among the arguments that cannot be read, and impossible names.
 

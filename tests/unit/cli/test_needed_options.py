@@ -40,6 +40,25 @@ def test_an_option_without_the_one_it_needs_is_refused(
     assert {path.name for path in tmp_path.iterdir()} == {"study", "studies", "result", "list"}
 
 
+@pytest.mark.parametrize(
+    ("command", "other", "option"),
+    [
+        ("export-model --prompts --out p.onnx --precision int8", "--prompts", "--precision"),
+        ("export-model --prompts --out p.onnx --weights default", "--prompts", "--weights"),
+        ("response . --withdraw reason --sign A --category CR", "--withdraw", "--category"),
+    ],
+)
+def test_an_option_that_another_one_makes_void_is_refused(
+    command, other, option, tmp_path, monkeypatch
+):
+    """A network of 16 bits was written for --precision int8, under the name of these weights."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 2
+    assert f"Found {option} beside {other}." in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_same_options_are_accepted_with_it():
     check_used("--server", "https://gpu:8000", {"--fall-back": True})
     check_used("--server", None, {"--fall-back": False, "--api-key-file": None, "--date": ""})
