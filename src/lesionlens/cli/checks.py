@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from lesionlens.base.arguments import path_of
@@ -59,6 +59,58 @@ def _has_signature(file: Path, signature: bytes) -> bool:
             return signature in head or signature in stream.read()
     except (OSError, ReadError):
         return False
+
+
+def check_used(needed: str, is_given: object, dependent: Mapping[str, object]) -> None:
+    """Refuse options that would have no effect, because another one is missing.
+
+    Parameters
+    ----------
+    needed : str
+        The other option in words.
+    is_given : object
+        Its value; None or False if it is missing.
+    dependent : mapping of str to object
+        Values of the options that need it, by name.
+
+    Raises
+    ------
+    UnusableInputError
+        One of them is given without it; the message names both.
+    """
+    if is_given not in (None, False):
+        return
+    for option, value in dependent.items():
+        if value not in (None, False, ""):
+            raise UnusableInputError(
+                found=f"{option} without {needed}",
+                expected=f"{needed}, without which it has no effect",
+                next_step=f"Add {needed}, or leave out {option}",
+            )
+
+
+def check_without(other: str, dependent: Mapping[str, object]) -> None:
+    """Refuse options that would have no effect, because another one is given.
+
+    Parameters
+    ----------
+    other : str
+        The other option.
+    dependent : mapping of str to object
+        Values of the options that it makes void, by name; None if one is missing.
+
+    Raises
+    ------
+    UnusableInputError
+        One of them is given; the message names both.
+    """
+    for option, value in dependent.items():
+        if value is not None:
+            raise UnusableInputError(
+                found=f"{option} beside {other}",
+                expected=f"one of them: {option} has no effect with {other}",
+                next_step=f"Leave out {option}",
+            )
 
 
 def check_readable(arguments: Iterable[object]) -> None:

@@ -10,7 +10,7 @@ import typer
 from typing_extensions import override
 
 from lesionlens.base.labels import ComputePrecision
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.engines.engine_choice import EngineChoice
 
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
@@ -108,6 +108,16 @@ class EngineOptions(ComputeOptions):
             scans would be sent unencrypted.
         """
         server = None
+        checks.check_used(
+            "--server",
+            self.server,
+            {
+                "--api-key-file": self.api_key_file,
+                "--server-ca": self.server_ca,
+                "--plain-http": self.plain_http,
+                "--fall-back": self.fall_back,
+            },
+        )
         if self.server is not None:
             from lesionlens.engines.remote.address import ServerAddress, read_key
 

@@ -13,7 +13,7 @@ from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.cli import comparison, options
+from lesionlens.cli import checks, comparison, options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import (
@@ -59,6 +59,7 @@ def export(
     Nothing is recomputed. The study is needed for its images and, for DICOM, as the source
     that the objects reference.
     """
+    checks.check_used("--deidentify", deidentify, {"--key": key, "--map": map_file})
     options.check_layout(out, layout)
     if deidentify and layout is not options.ResultLayout.OWN:
         raise UnusableInputError(

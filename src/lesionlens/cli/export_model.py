@@ -24,8 +24,11 @@ class Storage(StrEnum):
 def export_model(
     weights: options.Weights = None,
     precision: Annotated[
-        Storage, typer.Option(help="How weights are stored; computation is float32.")
-    ] = Storage.FP16,
+        Storage | None,
+        typer.Option(
+            help="How weights are stored; computation is float32.", show_default=Storage.FP16.value
+        ),
+    ] = None,
     prompts: Annotated[
         bool,
         typer.Option(
@@ -47,6 +50,7 @@ def export_model(
 
     checks.check_file(out, b"lesionlens-")
     if prompts:
+        checks.check_without("--prompts", {"--weights": weights, "--precision": precision})
         return _export_prompts(out)
     network, info = load_chosen(weights)
     if out is None:
@@ -54,7 +58,7 @@ def export_model(
 
         out = exported_path(weights if weights in SHIPPED else "default")
         out.parent.mkdir(parents=True, exist_ok=True)
-    export_lens(network, info, out, Precision(precision.value))
+    export_lens(network, info, out, Precision((precision or Storage.FP16).value))
     size = out.stat().st_size / 1e6
     return CommandOutput((f"Wrote {plain(str(out))}: weights {info.version}, {size:.1f} MB",))
 

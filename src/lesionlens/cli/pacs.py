@@ -13,7 +13,7 @@ from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, count_of_studies, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import with_option_groups
@@ -156,6 +156,7 @@ def send(
     ] = False,
 ) -> CommandOutput:
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
+    checks.check_used("--deidentify", deidentify, {"--key": key, "--map": map_file})
     if deidentify and supersede:
         raise UnusableInputError(
             found="--supersede with --deidentify",

@@ -81,6 +81,7 @@ def response(
             next_step="Add --sign NAME",
         )
     if withdraw is not None:
+        checks.check_without("--withdraw", {"--category": category})
         reader = sign and checks.person_name(sign)
         store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=reader))
         return CommandOutput(("The response is withdrawn.", _NOT_EXPORTED, RESEARCH_USE_NOTICE))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.files.safe_paths import check_outside
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
 from lesionlens.cli.option_groups import with_option_groups
@@ -61,6 +61,7 @@ def train(
     saves a checkpoint; the same command continues. On several GPUs: torchrun --nproc-per-node 4
     --no-python lesionlens train CONFIG --out DIR --device cuda.
     """
+    checks.check_used("--finetune", finetune, {"--studies": studies, "--convention": convention})
     for folder in (finetune, studies):
         if folder is not None:
             check_outside(folder, out)

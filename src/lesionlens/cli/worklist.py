@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.text import score_digits
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import (
     STOP,
     CommandOutput,
@@ -66,6 +66,8 @@ def scan(
     from lesionlens.site.worklist.background_analysis import ARCHIVE
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
+    archive_options = {"--patient": patient, "--date": date}
+    checks.check_used("the address of an archive", "://" in source, archive_options)
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         archive = None
@@ -167,6 +169,7 @@ def ahead(
     Each result is written to LIST/NAME as by `lesionlens batch`. A study that fails is recorded and
     does not stop the others; Ctrl-C keeps finished results.
     """
+    from lesionlens.site.cohort.run import CohortRun
     from lesionlens.site.cohort.work import CohortChoice
     from lesionlens.site.database.records import Status
     from lesionlens.site.database.worklist_database import existing_worklist_database
@@ -184,7 +187,7 @@ def ahead(
     lines = tuple(f"{plain(o.name)}: {plain(o.message)}" for o in outcomes)
     count = sum(o.status is Status.ANALYSED for o in outcomes)
     notes = ("interrupted; finished results are kept",) if interrupted else ()
-    exit_status = max((o.exit_status for o in outcomes if o.status is Status.FAILED), default=0)
+    exit_status = CohortRun(outcomes, 0).exit_status
     return CommandOutput(
         (*lines, f"{count_of_studies(count)} analysed"), notes, 130 if interrupted else exit_status
     )

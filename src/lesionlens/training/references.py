@@ -170,10 +170,11 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
 
     files = [reference_path, *(image.path for image in case.images.values())]
     _refuse_sample(case.name, samples.digests_of(files))
+    channels = [(sequence.value, image.channel) for sequence, image in case.images.items()]
     return RealCase(
         case.name,
         case.patient,
-        _files_digest(files, str(convention)),
+        _files_digest(files, f"{convention} {channels}"),  # dataset.json may name other sequences
         lambda: _study_of(case),
         read,
         convention in WITH_CAVITY,

@@ -103,6 +103,23 @@ def test_cases_added_later_leave_the_split_as_it_was(root, copy, tmp_path):
     assert {case.name for case in first.validation} <= names[1]
 
 
+def test_a_corrected_order_of_the_channels_is_another_case(root, tmp_path):
+    """Prepared volumes are kept by the case's key: the exchanged sequences were trained on."""
+    images = [root / NAMES[0] / f"{name}.nii.gz" for name in ("t1", "t2")]
+    for folder, sources in (("imagesTr", images), ("labelsTr", [root / NAMES[0] / "seg.nii.gz"])):
+        (tmp_path / folder).mkdir()
+        for number, source in enumerate(sources):
+            suffix = f"_{number:04d}" if folder == "imagesTr" else ""
+            shutil.copyfile(source, tmp_path / folder / f"case{suffix}.nii.gz")
+    keys = set()
+    for names in (["T1", "T2"], ["T2", "T1"]):
+        about = {"channel_names": dict(enumerate(names)), "labels": {"core": 1}}
+        (tmp_path / "dataset.json").write_text(json.dumps(about))
+        (case,) = find(tmp_path)
+        keys.add(case.key)
+    assert len(keys) == 2
+
+
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_case_under_two_names_is_not_trained_on_and_held_out(copy, tmp_path, packed):
     """Without patients.tsv each name is a patient, so that a copy was held out."""

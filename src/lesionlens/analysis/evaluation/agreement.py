@@ -104,7 +104,8 @@ def agreement(
     for number, part in enumerate(sorted(exclusive_parts, key=lambda part: -part[0]), 1):
         volume_ml, by_first, mask = part
         parts[box][mask] = number
-        depth = ndimage.distance_transform_edt(mask)
+        depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=grid.nominal_spacing_mm)
+        depth = depth[1:-1, 1:-1, 1:-1]
         innermost = np.unravel_index(int(depth.argmax()), depth.shape)
         point_mm = geometry.as_vec3(grid.to_mm(np.add(origin, innermost)))
         disagreements.append(Disagreement(number, by_first, volume_ml, point_mm))

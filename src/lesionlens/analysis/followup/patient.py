@@ -80,8 +80,9 @@ def examination_of(study: Study) -> Examination:
     The patient is the one at opening, also if the file is gone or was replaced since.
     """
     files = [file for series in study.series.values() for file in series.files]
-    if study.kind is StudyKind.DICOM and files:
-        stated = _of_header(files[0].path, files[0].sop_instance_uid)
+    header_file = study.header_file
+    if study.kind is StudyKind.DICOM and header_file is not None:
+        stated = _of_header(header_file.path, header_file.sop_instance_uid)
         return replace(stated, patient=study.patient) if study.patient.known else stated
     for name in (study.root.name, *(part for f in files for part in f.path.parts[-4:])):
         subject, session = entities(f"{name}_")

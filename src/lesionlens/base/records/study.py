@@ -125,6 +125,17 @@ class Study:
         """What `open_study` takes as `study_uid` to open this study of several in `root`."""
         return self.uid or self.selected
 
+    @property
+    def header_file(self) -> SourceFile | None:
+        """The file whose header states patient, date and scanner; None without files.
+
+        In a DICOM study a NIfTI file that the user named for a sequence is not that file.
+        """
+        all_series = (*self.series.values(), *self.set_aside)
+        files = [file for series in all_series for file in series.files]
+        first = next(iter(files), None)
+        return next((file for file in files if file.sop_instance_uid), first)
+
     def __getitem__(self, sequence: MrSequence | SequenceKey) -> Series:
         """Return the series of a sequence; KeyError if the study has none."""
         return self.series[MrSequence(sequence)]

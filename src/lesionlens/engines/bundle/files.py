@@ -112,6 +112,7 @@ def read(folder: Path) -> Bundle:
     data = _table(metadata.get("network_data_format"))
     input_entry = _single_entry(_table(data.get("inputs")), "input")
     output_entry = _single_entry(_table(data.get("outputs")), "output")
+    _check_orientation(inference)
     sequences = _sequences(input_entry, definition.get("in_channels"))
     regions = _regions(output_entry)
     return Bundle(
@@ -340,25 +341,40 @@ def _not_plain(found: str, expected: str) -> UnusableInputError:
     )
 
 
-def _spacing(inference: Mapping[str, Any]) -> float:
-    """Return the voxel edge of Spacingd in the preprocessing; 1 mm if there is none."""
+def _preprocessing(inference: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    """Return the preprocessing's transforms of one kind, such as Spacing."""
     steps = inference.get("preprocessing", {})
     steps = steps.get("transforms", ()) if isinstance(steps, Mapping) else steps
     if not isinstance(steps, list | tuple):
         raise _not_plain(f"the preprocessing {steps!r:.100}", "a list of transforms")
-    for step in steps:
-        if isinstance(step, Mapping) and str(step.get("_target_", "")).startswith("Spacing"):
-            edges = step.get("pixdim", 1.0)
-            edges = edges if isinstance(edges, list | tuple) else (edges,)
-            if not all(
-                type(e) in (int, float) and _EDGES_MM[0] <= e <= _EDGES_MM[1] for e in edges
-            ):
-                raise _not_plain(f"the voxel edges {edges!r:.100}", "millimetres from 0.3 to 10")
-            if len(set(edges)) == 1:
-                return float(edges[0])
+    tables = (step for step in steps if isinstance(step, Mapping))
+    return [step for step in tables if str(step.get("_target_", "")).startswith(kind)]
+
+
+def _check_orientation(inference: Mapping[str, Any]) -> None:
+    """Refuse a network that was trained on images in another order of axes than RAS."""
+    for step in _preprocessing(inference, "Orientation"):
+        axes = None if step.get("as_closest_canonical") else step.get("axcodes")
+        if axes not in (None, "RAS", ["R", "A", "S"]):
             raise UnusableInputError(
-                found=f"voxel edges {edges} in the bundle's preprocessing",
-                expected="cubes",
-                next_step="Use a bundle that was trained on isotropic voxels",
+                found=f"images in the order {axes!r:.20} in the bundle's preprocessing",
+                expected="RAS, the order in which a network gets its images here",
+                next_step="Use a bundle that was trained on images in RAS",
             )
+
+
+def _spacing(inference: Mapping[str, Any]) -> float:
+    """Return the voxel edge of Spacingd in the preprocessing; 1 mm if there is none."""
+    for step in _preprocessing(inference, "Spacing"):
+        edges = step.get("pixdim", 1.0)
+        edges = edges if isinstance(edges, list | tuple) else (edges,)
+        if not all(type(e) in (int, float) and _EDGES_MM[0] <= e <= _EDGES_MM[1] for e in edges):
+            raise _not_plain(f"the voxel edges {edges!r:.100}", "millimetres from 0.3 to 10")
+        if len(set(edges)) == 1:
+            return float(edges[0])
+        raise UnusableInputError(
+            found=f"voxel edges {edges} in the bundle's preprocessing",
+            expected="cubes",
+            next_step="Use a bundle that was trained on isotropic voxels",
+        )
     return 1.0

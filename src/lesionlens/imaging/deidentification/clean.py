@@ -106,7 +106,9 @@ class Cleaner:
             _replace_by_dummy(element)
         elif action is Action.MAP:
             _map_values(element, lambda value: self._new_uid(str(value)))
-        elif action is Action.SHIFT and element.VR != "TM":
+        elif action is Action.SHIFT and element.VR == "TM":
+            _empty_invalid_values(element)
+        elif action is Action.SHIFT:
             _map_values(element, lambda value: shifted_date(str(value), days))
         elif action is Action.CLEAN and not _all_plain(element):
             if element.keyword in _NEVER_EMPTY:
@@ -122,7 +124,7 @@ class Cleaner:
         return value if value in self.replaced_uids else self.pseudonyms.uid(value)
 
     def _clean_kept(self, dataset: Dataset, element: DataElement) -> None:
-        """Clean UIDs, ages, local codes and text with names in elements that the profile keeps."""
+        """Clean UIDs, numbers, dates, ages, local codes and text with names that are kept."""
         if element.VR == "UI":
             _map_values(
                 element, lambda value: value if is_uid(str(value)) else self._new_uid(str(value))
@@ -131,6 +133,7 @@ class Cleaner:
         if element.keyword == "PatientAge":
             _map_values(element, capped_age)
             return
+        _empty_invalid_values(element)
         if element.keyword in CODES:
             scheme = str(dataset.get("CodingSchemeDesignator") or "")
             if scheme not in STANDARD_SCHEMES and not _all_plain(element):
@@ -144,6 +147,15 @@ class Cleaner:
 
 
 _TIME_OF_DAY = r"(?:\d{2}){0,3}(?:\.\d{1,6})?(?:[+-]\d{4})?"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_FORM_BY_VR = {
+    "DA": re.compile(r"\d{4}\.?\d{2}\.?\d{2}"),
+    "DS": _NUMBER,
+    "DT": re.compile(rf"\d{{4}}(\d{{2}}){{0,2}}{_TIME_OF_DAY}"),
+    "IS": _NUMBER,
+    "TM": re.compile(r"\d{2}(:?\d{2}(:?\d{2}(\.\d{1,6})?)?)?"),
+}
+"""What a date, a time and a number that is stored as text look like, also those of ACR-NEMA."""
 _TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
@@ -221,6 +233,13 @@ def _values(element: DataElement) -> list[Any]:
 def _map_values(element: DataElement, convert: Any) -> None:
     values = [convert(value) for value in _values(element)]
     element.value = values if len(values) > 1 else (values[0] if values else None)
+
+
+def _empty_invalid_values(element: DataElement) -> None:
+    """Empty the dates, times and numbers that are none: they may hold any text."""
+    form = _FORM_BY_VR.get(element.VR)
+    if form is not None and not all(form.fullmatch(str(v).strip()) for v in _values(element)):
+        _map_values(element, lambda value: value if form.fullmatch(str(value).strip()) else "")
 
 
 def _all_plain(element: DataElement) -> bool:

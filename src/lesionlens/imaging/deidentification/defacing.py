@@ -77,7 +77,7 @@ class Faces:
     the patient as the headers state it.
     """
     stripped_series: frozenset[tuple[str, Patient]]
-    """Series Instance UIDs of skull-stripped images, and their patients."""
+    """Series Instance UIDs of series with skull-stripped volumes alone, and their patients."""
 
 
 def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
@@ -100,8 +100,9 @@ def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
                 face_by_frame.update(((frame, patient), face) for patient in patients)
                 break
         else:
-            stripped = {s.first.text("SeriesInstanceUID") for s in stacks if _is_stripped_series(s)}
-            stripped_series.update(product(stripped, patients))
+            uids = [stack.first.text("SeriesInstanceUID") for stack in stacks]
+            heads = {uid for uid, s in zip(uids, stacks, strict=True) if not _is_stripped_series(s)}
+            stripped_series.update(product({*uids} - heads, patients))
     return Faces(face_by_frame, frozenset(stripped_series))
 
 

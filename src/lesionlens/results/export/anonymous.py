@@ -117,11 +117,11 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
 
 def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
     """Return the patient's identifier, or the study's name, and identifying words."""
-    if study.kind is not StudyKind.DICOM:
+    file = study.header_file
+    if study.kind is not StudyKind.DICOM or file is None:
         return study.name, frozenset()
-    path = next(iter(study.series.values())).files[0].path
     with warnings.catch_warnings(action="ignore"):
-        header = read_dicom(path, stop_before_pixels=True, force=True)
+        header = read_dicom(file.path, stop_before_pixels=True, force=True)
         patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
         return str(patient), identifying_words(header)
 

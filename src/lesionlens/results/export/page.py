@@ -259,9 +259,9 @@ def _dicom_header(study: Study) -> Mapping[str, object]:
 
     Empty if the file is missing, was replaced, or names another patient by now.
     """
-    if study.kind is not StudyKind.DICOM:
+    file = study.header_file
+    if study.kind is not StudyKind.DICOM or file is None:
         return {}
-    file = next(iter(study.series.values())).files[0]
     keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
     keywords = [*keys, "StudyDescription", "SpecificCharacterSet", "SOPInstanceUID"]
     try:

@@ -104,7 +104,9 @@ def thickness_range(mm: float) -> str:
 
 
 def _scanner(study: Study) -> str:
-    file = next(iter(study.series.values())).files[0].path
+    if study.header_file is None:
+        return UNKNOWN
+    file = study.header_file.path
     is_dicom = study.kind is StudyKind.DICOM
     try:
         scanner = (

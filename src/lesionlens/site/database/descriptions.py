@@ -252,9 +252,9 @@ def fields_of(study: Study) -> Mapping[str, str]:
     mapping of str to str
         Keys PatientID and StudyDate, as in DICOM.
     """
-    file = next((s.files[0].path for s in study.series.values() if s.files), None)
-    if file is None:
+    if study.header_file is None:
         return {}
+    file = study.header_file.path
     fields: dict[str, Any] = {}
     try:
         if study.kind is StudyKind.DICOM:

@@ -264,9 +264,7 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
         and CONFIRMED & set(verdicts[uid].values())  # otherwise it was removed later
     ]
     steps = run.get("preparation", [])
-    registered = [
-        step["figure"] for step in steps if step["step"] == StepName.REGISTER and step.get("figure")
-    ]
+    registered = [step.get("figure") for step in steps if step["step"] == StepName.REGISTER]
     brain = next((step.get("figure") for step in steps if step["step"] == StepName.BRAIN), None)
     return MonitoredStudy(
         name=name,
@@ -277,7 +275,7 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
         candidates=(*flagged, *added_by_readers),
         failed_checks=tuple(check["check"] for check in findings["quality"] if not check["passed"]),
         brain_ml=brain,
-        registration=min(registered, default=None),
+        registration=min((figure for figure in registered if figure is not None), default=None),
         seconds=float(run["seconds"]),
         started=str(run["started"]),
     )

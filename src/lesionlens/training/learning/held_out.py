@@ -72,7 +72,7 @@ class HeldOutScorer:
             context.progress(f"{weights.name}: {name}", number / len(reviews))
             path = self.folder / weights.name / name
             failure = None
-            is_stored = _is_complete(path, weights) and holds_inputs_of(review.study, path)
+            is_stored = self._is_comparable(path, weights) and holds_inputs_of(review.study, path)
             if not is_stored and not self._reuse(name, path, weights):
                 failure = self._analyse(review, path, weights, context)
             scores.append(score_case(self._case(review), path, _CONVENTION))
@@ -95,7 +95,7 @@ class HeldOutScorer:
     def _reuse(self, name: str, path: Path, weights: ScoredWeights) -> bool:
         """Copy the reviewed result if it has the same weights and settings; return success."""
         source = self.results / name
-        if not (_is_complete(source, weights) and self._computed_alike(read_run_file(source))):
+        if not self._is_comparable(source, weights):
             return False
         partial = path.with_name(f".{path.name}")
         shutil.rmtree(partial, ignore_errors=True)
@@ -107,6 +107,10 @@ class HeldOutScorer:
         shutil.rmtree(path, ignore_errors=True)
         partial.replace(path)
         return True
+
+    def _is_comparable(self, path: Path, weights: ScoredWeights) -> bool:
+        """Return whether a folder holds the result that an analysis here would write."""
+        return _is_complete(path, weights) and self._computed_alike(read_run_file(path))
 
     def _computed_alike(self, run: RunFile) -> bool:
         """Return whether a result has the precision and the preparation of an analysis here."""

@@ -38,6 +38,15 @@ def test_each_side_is_named_with_its_volume_and_a_voxel_within():
         assert found.parts[i, j, k] == one.number
 
 
+def test_the_place_of_a_part_in_one_thick_slice_is_its_middle():
+    """Counted in voxels, all of its depths were one, and the first corner was shown."""
+    grid = Grid(SHAPE, np.diag([1.0, 1.0, 5.0, 1.0]))
+    for corner in ((10, 10, 10), (0, 10, 10)):  # within the images, and at their edge
+        part = box(corner, np.add(corner, (9, 9, 1)))
+        (found,) = agreement(part, np.zeros_like(part), grid).disagreements
+        assert np.rint(grid.to_voxel(found.point_mm)).tolist() == [*np.add(corner, (4, 4, 0))]
+
+
 def test_a_rim_of_one_voxel_counts_in_dice_alone():
     first, second = box((5, 5, 5), (15, 15, 15)), box((5, 5, 5), (15, 15, 16))
     found = agreement(first, second, GRID)

@@ -490,6 +490,23 @@ def test_a_window_or_spacing_that_cannot_be_read_is_refused(tmp_path, changed, w
         files.read(bundle)
 
 
+@pytest.mark.parametrize("axes", ["LPS", ["L", "P", "S"], "RAI", "@axes", 7])
+def test_a_network_of_images_in_another_order_is_refused(tmp_path, axes):
+    """It got images in RAS, to it mirrored ones, without a word."""
+    turned = {"_target_": "Orientationd", "keys": "image", "axcodes": axes}
+    bundle = inference(write_bundle(tmp_path / "b"), preprocessing={"transforms": [turned]})
+    with pytest.raises(UnusableInputError, match="images in the order"):
+        files.read(bundle)
+
+
+@pytest.mark.parametrize(
+    "option", [{"axcodes": "RAS"}, {"axcodes": list("RAS")}, {"as_closest_canonical": True}]
+)
+def test_a_network_of_images_in_ras_is_read(tmp_path, option):
+    steps = {"transforms": [{"_target_": "Orientationd", "keys": "image", **option}]}
+    files.read(inference(write_bundle(tmp_path / "b"), preprocessing=steps))
+
+
 def test_a_window_and_a_spacing_of_one_number_are_cubes(tmp_path):
     steps = {"transforms": [SPACING | {"pixdim": 1.5}]}
     bundle = inference(write_bundle(tmp_path / "b"), inferer={"roi_size": 96}, preprocessing=steps)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from lesionlens.imaging.deidentification.clean import Cleaner
@@ -98,3 +103,36 @@ def test_what_was_done_and_kept_is_recorded_by_its_codes(options, codes):
     assert {item.CodeValue for item in items} == ALWAYS | codes
     assert {item.CodingSchemeDesignator for item in items} == {"DCM"}
     assert len(items) == len(ALWAYS | codes)
+
+
+@pytest.mark.parametrize("full_dates", [False, True])
+@pytest.mark.parametrize(
+    ("keyword", "valid", "text"),
+    [
+        ("StudyTime", b"101500.25", b"Dr Huber"),
+        ("StudyTime", b"10:15:00", b"10 Huber"),
+        ("FlipAngle", b"9.5e1", b"HUBER"),
+        ("SeriesNumber", b"12", b"HUBER 12"),
+    ],
+)
+def test_text_in_place_of_a_time_or_number_goes(full_dates, keyword, valid, text):
+    """Pydicom reads any text there; dates and ages were checked, times and numbers kept as are."""
+    cleaned = []
+    for raw in (valid, text):
+        dataset = image()
+        tag = Tag(tag_for_keyword(keyword))
+        vr = dictionary_VR(tag)
+        dataset[tag] = RawDataElement(tag, vr, len(raw), raw, 0, False, True)
+        with warnings.catch_warnings(action="ignore"):
+            Cleaner(Options(full_dates=full_dates), NAMES).clean(dataset)
+        cleaned.append(str(dataset[tag].value or ""))
+    assert cleaned == [valid.decode(), ""]
+
+
+def test_text_in_place_of_a_date_goes_also_where_dates_are_kept():
+    dataset = image()
+    with warnings.catch_warnings(action="ignore"):
+        dataset.SeriesDate, dataset.AcquisitionDateTime = "Huber", "Huber 2026"
+        Cleaner(Options(full_dates=True), NAMES).clean(dataset)
+    assert (dataset.SeriesDate, dataset.AcquisitionDateTime) == ("", "")
+    assert dataset.StudyDate == "20260105"

@@ -156,6 +156,25 @@ def test_a_stripped_brain_has_no_face_to_take_off(tmp_path, monkeypatch):
     assert len(found.stripped_series) == 1
 
 
+def test_a_stripped_volume_makes_no_stripped_series_of_a_head_beside_it(tmp_path, monkeypatch):
+    """Two volumes under one UID: the faces of the other one were called unrecognisable."""
+    patient = make_patient(spacing_mm=4.0, noise=0.0)
+    for path in write_dicom(patient, tmp_path, sequences=(MrSequence.T1,))[MrSequence.T1]:
+        dataset = pydicom.dcmread(path)
+        dataset.EchoNumbers = 2
+        uid = generate_uid(entropy_srcs=[dataset.SOPInstanceUID])
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+        dataset.save_as(path.with_name(f"second_{path.name}"))
+    monkeypatch.setattr(defacing, "_locate_face", lambda *_: None)
+    stripped_echoes = {"2"}
+    monkeypatch.setattr(
+        defacing, "_is_stripped_series", lambda s: s.first.text("EchoNumbers") in stripped_echoes
+    )
+    assert not defacing.find_faces(files_below(tmp_path)).stripped_series
+    stripped_echoes.add("")
+    assert len(defacing.find_faces(files_below(tmp_path)).stripped_series) == 1
+
+
 def test_two_studies_with_one_frame_of_reference_have_a_face_each(tmp_path, monkeypatch):
     """Some anonymisers write one Frame of Reference UID for all patients."""
     patient = make_patient(spacing_mm=4.0, noise=0.0)

@@ -114,6 +114,17 @@ def test_what_is_followed_is_what_the_network_found_not_what_readers_made_of_it(
     assert [dict(one.verdicts) for one in merged.candidates] == [{"A": ReviewState.EDITED}] * 2
 
 
+def test_a_registration_that_found_nothing_is_the_lowest(tmp_path):
+    """Its quality of 0 was left out, and drift was of the others."""
+    result(tmp_path, 1, [[("a", "accepted")]])
+    path = tmp_path / "study1" / "run.json"
+    run = json.loads(path.read_text())
+    run["preparation"] += [{"step": "register", "figure": figure} for figure in (0.4, 0.0, None)]
+    path.write_text(json.dumps(run))
+    (found,), _ = gather(tmp_path)
+    assert found.registration == 0.0
+
+
 @pytest.mark.parametrize("change", [{"engine": "mask"}, {}])
 def test_an_opened_segmentation_is_no_study_of_the_network(tmp_path, change):
     """It counted as a study without a candidate, and lowered the mean that a stop rule compares."""

@@ -685,6 +685,21 @@ def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_bef
     assert score.problems[0] == "not analysed: no room on the disk"
 
 
+def test_a_stored_result_of_another_precision_is_not_compared(scoring, monkeypatch):
+    """The call that was interrupted ran on another device: one side was float32, one bfloat16."""
+    scorer, held, side = scoring
+    scorer.score(held, side, SILENT)
+    run_file = copied(scoring) / "run.json"
+    run_file.write_text(json.dumps(json.loads(run_file.read_text()) | {"precision": "bfloat16"}))
+    analysed = []
+    monkeypatch.setattr(held_out.HeldOutScorer, "_reuse", lambda *_: False)
+    monkeypatch.setattr(
+        held_out.HeldOutScorer, "_analyse", lambda *named: analysed.append(named[2].name)
+    )
+    scorer.score(held, side, SILENT)
+    assert analysed == ["b"]
+
+
 def test_a_failed_analysis_is_not_scored_by_an_older_result(scoring, monkeypatch):
     scorer, held, side = scoring
     scorer.score(held, side, SILENT)

@@ -267,16 +267,19 @@ def _no_series_error(sequence: MrSequence, named: Mapping[MrSequence, str]) -> U
     value = named[sequence]
     first_sequence = next(key for key, other in named.items() if other == value)
     if first_sequence is not sequence:
-        return UnusableInputError(
-            found=f"the same series for --{first_sequence.value} and --{sequence.value}: "
-            f"{Path(value).name!r}",
-            expected="another series for each sequence",
-            next_step="Leave out the flag that does not fit",
-        )
+        return _same_series_error(first_sequence, sequence, value)
     return UnusableInputError(
         found=f"nothing usable for {sequence.display_name}: {Path(value).name!r}",
         expected="a Series UID within the study, a DICOM folder or a NIfTI file",
         next_step="Copy the Series UID from the list of series, or check the path",
+    )
+
+
+def _same_series_error(first: MrSequence, second: MrSequence, value: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"the same series for --{first.value} and --{second.value}: {Path(value).name!r}",
+        expected="another series for each sequence",
+        next_step="Leave out the flag that does not fit",
     )
 
 
@@ -296,12 +299,17 @@ def _selected_by_user(
     for sequence, value in named.items():
         matches = [s for s in series if s.uid == value]
         path = None if matches else reader.named_path(value, root, sequence)
+        if path is not None:
+            matches = [s for s in series if _lies_below(s, path)]
+            taken = next((s for s, other in selected.items() if _lies_below(other, path)), None)
+            if taken is not None and not matches:
+                raise _same_series_error(taken, sequence, value)
         if path is not None and path.is_file() and folder.is_nifti(path):
             selected[sequence] = reader.series_of_file(path, root, sequence, notices)
             outside.patients.extend(reader.patients_of([path]))
             continue
-        if path is not None:
-            matches = _series_below(path, series, root, options, outside)
+        if path is not None and not matches:
+            matches = _series_outside(path, series, root, options, outside)
         if not matches:
             raise _no_series_error(sequence, named)
         if sequence is MrSequence.T1C:  # the last volume of a dynamic series has the agent
@@ -329,22 +337,21 @@ def _match_rank(requested: MrSequence, series: Series) -> tuple[float, ...]:
     return (series.sequence is requested, is_identified, certainty, series.grid.shape[2])
 
 
-def _series_below(
+def _lies_below(series: Series, path: Path) -> bool:
+    """Return whether a file of a series is this file, or lies below this folder."""
+    resolved = path.resolve()
+    files = (file.path.resolve() for file in series.files)
+    return any(resolved in (file, *file.parents) for file in files)
+
+
+def _series_outside(
     path: Path,
     series: list[Series],
     root: Path,
     options: ReadOptions,
     outside: _OutsideStudy,
 ) -> list[Series]:
-    """Return the series with files below a folder; a folder outside the study is read."""
-    resolved = path.resolve()
-    matches = [
-        s
-        for s in series
-        if any(resolved in (f.path.resolve(), *f.path.resolve().parents) for f in s.files)
-    ]
-    if matches:
-        return matches
+    """Read the series of a file or folder outside the study; add them to `series`."""
     files = [path] if path.is_file() else list(walk(path))
     content = dicom_scan.scan(files, options.context)
     outside.patients.extend(item.patient for item in content.slices)

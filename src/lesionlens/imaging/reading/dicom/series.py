@@ -351,7 +351,8 @@ def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, 
     if float(np.abs(depth - mean_gap * np.arange(depth.size)).max()) <= tolerance:
         return depth.size, mean_gap, None
     steps = gaps / median_gap
-    if float(np.abs(steps - np.rint(steps)).max()) <= 0.1:
+    is_whole = float(np.abs(steps - np.rint(steps)).max()) <= 0.1 and steps.min() > 0.5
+    if is_whole:
         count = round(float(depth[-1]) / median_gap) + 1
         irregularity = (
             f"{count - depth.size} slice(s) missing: gaps of up to {gaps.max():.1f} mm, "

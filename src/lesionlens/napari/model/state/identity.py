@@ -84,7 +84,7 @@ def identity_of(study: Study, listed: StudyIdentity = UNKNOWN_IDENTITY) -> Study
     """
     name = listed.study or study.name
     fallback = replace(listed, study=name)
-    file = next((series.files[0] for series in study.series.values() if series.files), None)
+    file = study.header_file
     if study.kind is not StudyKind.DICOM or file is None:
         return fallback
     try:

@@ -37,6 +37,13 @@ def test_distances_without_a_common_step_are_uneven_not_missing():
     assert words == "uneven slice spacing: distances of 3.5 to 7.5 mm"
 
 
+def test_a_slice_that_was_repeated_a_little_further_is_not_counted_as_missing():
+    """Of eight slices at seven steps, "-1 slice(s)" were missing."""
+    count, _, words = planes(0, 5, 10, 10.3, 15, 20, 25, 30)
+    assert count == 8
+    assert words == "uneven slice spacing: distances of 0.3 to 5.0 mm"
+
+
 @pytest.mark.parametrize(
     ("total", "missing", "problem"),
     [

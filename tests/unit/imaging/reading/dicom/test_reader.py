@@ -22,6 +22,7 @@ from tests.phantoms.headers import PatientIdentity
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
+from lesionlens.imaging import samples
 from lesionlens.imaging.reading.dicom import bounded, pixels, scan
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import SeveralStudiesError
@@ -565,6 +566,24 @@ def test_one_series_for_two_sequences_is_called_so(one):
     uid = open_study(one).series[T1C].uid
     with pytest.raises(UnusableInputError, match="the same series for --t1c and --flair"):
         open_study(one, named={T1C: uid, FLAIR: uid})
+
+
+def test_one_folder_or_file_for_two_sequences_is_called_so(one, tmp_path):
+    """Read again, the folder gave its only series twice; one NIfTI file was taken twice."""
+    inside = open_study(one).series[T1C].files[0].path.parent
+    outside = shutil.copytree(inside, tmp_path / "copy")
+    nifti = samples.STUDY / "flair.nii.gz"
+    for place in (inside, outside, nifti):
+        with pytest.raises(UnusableInputError, match="the same series for --t1c and --flair"):
+            open_study(one, named={T1C: place, FLAIR: place})
+
+
+def test_one_folder_of_two_series_may_be_named_twice(make_study):
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    study = open_study(folder, named={T1C: folder, FLAIR: folder})
+    assert {s: found.description for s, found in open_study(folder).series.items()} == {
+        s: found.description for s, found in study.series.items()
+    }
 
 
 def test_a_name_that_is_nothing_is_refused(one):

@@ -1,0 +1,40 @@
+"""Patient, date and scanner of a DICOM study are read from DICOM, also beside a named NIfTI."""
+
+import pytest
+
+from lesionlens import Study, open_study
+from lesionlens.analysis.followup.patient import examination_of
+from lesionlens.imaging import samples
+from lesionlens.napari.model.state.identity import identity_of
+from lesionlens.results.export.anonymous import _patient_of
+from lesionlens.results.export.page import _dicom_header
+from lesionlens.site.acceptance.case_attributes import _scanner
+from lesionlens.site.database.descriptions import fields_of
+
+
+@pytest.fixture(scope="module")
+def mixed() -> Study:
+    """Return a DICOM study whose first sequence is a NIfTI file that the user named."""
+    return open_study(samples.DICOM_STUDY, named={"t1": samples.STUDY / "t1.nii.gz"})
+
+
+@pytest.mark.parametrize(
+    "read", [_patient_of, _dicom_header, _scanner, examination_of, fields_of, identity_of]
+)
+def test_what_a_header_states_is_known_beside_a_named_nifti_file(mixed, read):
+    dicom_only = open_study(samples.DICOM_STUDY)
+    stated, expected = read(mixed), read(dicom_only)
+    if read is _dicom_header:  # of another object of the same study
+        stated, expected = ({**header, "SOPInstanceUID": ""} for header in (stated, expected))
+    assert stated == expected
+    assert expected
+
+
+def test_the_patient_and_the_date_are_those_of_the_header(mixed):
+    assert _patient_of(mixed)[0] == "SYNTHETIC-SAMPLE"
+    assert examination_of(mixed).date == "2026-01-05"
+
+
+def test_a_nifti_study_has_its_first_file():
+    study = open_study(samples.STUDY)
+    assert study.header_file is next(iter(study.series.values())).files[0]

@@ -1,0 +1,30 @@
+"""What `lesionlens worklist` returns to a script."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from lesionlens.cli import worklist
+from lesionlens.cli.console import StopRequest
+from lesionlens.site.database import worklist_database
+from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.worklist import background_analysis
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status"), [((0, 0), 0), ((2, 0), 2), ((2, 1), 1), ((1, 2), 1)]
+)
+def test_the_exit_status_of_ahead_is_that_of_batch(monkeypatch, statuses, status):
+    """A full disk beside an unusable study was reported as unusable input alone."""
+    outcomes = tuple(
+        StudyOutcome(str(n), Status.FAILED if code else Status.ANALYSED, code, "a message")
+        for n, code in enumerate(statuses)
+    )
+    monkeypatch.setattr(worklist, "STOP", StopRequest())
+    monkeypatch.setattr(background_analysis, "lower_priority", lambda: None)
+    monkeypatch.setattr(background_analysis, "run_ahead", lambda *_, **__: outcomes)
+    monkeypatch.setattr(worklist_database, "existing_worklist_database", nullcontext)
+    assert worklist.ahead(folder=Path("list")).status == status
