@@ -265,7 +265,9 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
     ]
     steps = run.get("preparation", [])
     registered = [
-        step["figure"] for step in steps if step["step"] == StepName.REGISTER and step.get("figure")
+        figure
+        for step in steps
+        if step["step"] == StepName.REGISTER and (figure := step.get("figure")) is not None
     ]
     brain = next((step.get("figure") for step in steps if step["step"] == StepName.BRAIN), None)
     return MonitoredStudy(
