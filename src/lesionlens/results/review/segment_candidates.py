@@ -86,12 +86,12 @@ class IdentifiedComponents(NamedTuple):
 def identified_components(segments: list[ReadSegment], grid: Grid) -> IdentifiedComponents:
     """Group segments into candidates: by tracking UID, else by connectivity."""
     labels = np.zeros(grid.shape, np.uint8)
-    for segment in sorted(segments, key=lambda s: s.part):
-        labels[segment.mask] = segment.part.label
     components = np.zeros(grid.shape, np.int32)
     uids: list[str | None] = []
     for uid, group in _groups(segments):
         mask = np.logical_or.reduce([s.mask for s in group]) & (components == 0)
+        for segment in sorted(group, key=lambda s: s.part):
+            labels[segment.mask & mask] = segment.part.label
         if uid is not None:
             numbered, count = mask.astype(np.int32), int(mask.any())
         else:

@@ -60,7 +60,6 @@ _BY_CODE = {
     codes.LABEL_TYPES[Label.CORE].value: Part.CORE,
     codes.LABEL_TYPES[Label.OEDEMA].value: Part.OEDEMA,
     codes.LABEL_TYPES[Label.ENHANCING].value: Part.ENHANCING,
-    codes.LESION_OF_BRAIN.value: Part.WHOLE,
 }
 _BY_NAME = (
     (re.compile(r"non.?enhanc|necro|\bcore\b|\btc\b|\bncr\b"), Part.CORE),

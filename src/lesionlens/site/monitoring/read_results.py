@@ -264,7 +264,11 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
         and CONFIRMED & set(verdicts[uid].values())  # otherwise it was removed later
     ]
     steps = run.get("preparation", [])
-    registered = [step.get("figure") for step in steps if step["step"] == StepName.REGISTER]
+    registered = [
+        figure
+        for step in steps
+        if step["step"] == StepName.REGISTER and (figure := step.get("figure")) is not None
+    ]
     brain = next((step.get("figure") for step in steps if step["step"] == StepName.BRAIN), None)
     return MonitoredStudy(
         name=name,
@@ -275,7 +279,7 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
         candidates=(*flagged, *added_by_readers),
         failed_checks=tuple(check["check"] for check in findings["quality"] if not check["passed"]),
         brain_ml=brain,
-        registration=min((figure for figure in registered if figure is not None), default=None),
+        registration=min(registered, default=None),
         seconds=float(run["seconds"]),
         started=str(run["started"]),
     )

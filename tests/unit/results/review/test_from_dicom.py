@@ -695,6 +695,28 @@ def test_a_segmentation_of_another_series_is_brought_onto_the_reference(patient,
     assert not any("outside" in text for text in again.run.notices)
 
 
+def test_a_voxel_of_two_lesions_is_the_part_that_the_first_of_them_has_there(analysed, tmp_path):
+    """It was the first one's, and enhancing as the second one is there."""
+    analysis, uids = analysed(), [generate_uid(), generate_uid()]
+    first, second = (analysis.findings.components == n for n in (1, 2))
+    oedema, core, enhancing = (PARTS[n] for n in (Label.OEDEMA, Label.CORE, Label.ENHANCING))
+    segments = [
+        _segment(n, f"Lesion {n}", code, tracking_uid=uid, tracking_id=f"Lesion {uid}")
+        for n, (code, uid) in enumerate(
+            [(oedema, uids[0]), (core, uids[0]), (oedema, uids[1]), (enhancing, uids[1])], 1
+        )
+    ]
+    shared = first.copy()
+    shared[:, :, : np.argwhere(first)[:, 2].mean().astype(int)] = False
+    masks = [first, first & ~shared, second, second | shared]
+    _other(analysis, segments, masks, tmp_path / "study" / "other.dcm")
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    volumes = {c.tracking_uid: c.volume_ml for c in again.findings.candidates}
+    assert volumes[uids[0]][Region.ET] == 0.0
+    grid = analysis.volumes.labels.grid
+    assert volumes[uids[1]][Region.ET] == pytest.approx(grid.volume_ml(second), rel=1e-3)
+
+
 def test_a_segment_that_lies_between_the_voxels_is_named_as_left_out(patient, tmp_path):
     """It vanished without a word: no candidate, and no notice but that others were resampled."""
     study = write_study(

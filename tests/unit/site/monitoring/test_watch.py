@@ -87,6 +87,18 @@ def test_whole_results_are_read_without_a_notice(tmp_path):
     assert notices == []
 
 
+@pytest.mark.parametrize(("peaks", "lowest"), [((0.2, 0.0), 0.0), ((0.2, None), 0.2), ((), None)])
+def test_a_registration_that_failed_is_the_lowest_of_a_study(tmp_path, peaks, lowest):
+    """Its peak of 0 was taken for none, and drift was of the registrations that succeeded."""
+    result(tmp_path, 1, [()])
+    file = tmp_path / "study1" / "run.json"
+    run = json.loads(file.read_text())
+    run["preparation"] += [{"step": "register", "figure": peak} for peak in peaks]
+    file.write_text(json.dumps(run))
+    ((study,), _) = gather(tmp_path)
+    assert study.registration == lowest
+
+
 def test_what_is_followed_is_what_the_network_found_not_what_readers_made_of_it(tmp_path):
     """A candidate that a reader merged was counted no more, and drift was of edited volumes."""
     results = saved(tmp_path)
@@ -112,17 +124,6 @@ def test_what_is_followed_is_what_the_network_found_not_what_readers_made_of_it(
     save(made, results / "other")
     (merged,) = (one for one in gather(results)[0] if one.name == "other")
     assert [dict(one.verdicts) for one in merged.candidates] == [{"A": ReviewState.EDITED}] * 2
-
-
-def test_a_registration_that_found_nothing_is_the_lowest(tmp_path):
-    """Its quality of 0 was left out, and drift was of the others."""
-    result(tmp_path, 1, [[("a", "accepted")]])
-    path = tmp_path / "study1" / "run.json"
-    run = json.loads(path.read_text())
-    run["preparation"] += [{"step": "register", "figure": figure} for figure in (0.4, 0.0, None)]
-    path.write_text(json.dumps(run))
-    (found,), _ = gather(tmp_path)
-    assert found.registration == 0.0
 
 
 @pytest.mark.parametrize("change", [{"engine": "mask"}, {}])
