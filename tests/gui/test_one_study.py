@@ -316,6 +316,23 @@ def test_a_study_of_a_list_that_cannot_be_written_opens_all_the_same(
     assert highlighted(listed) == ["a"]
 
 
+def test_a_row_whose_read_cannot_begin_is_refused_before_anything_changes(
+    panel, listed, qtbot, monkeypatch
+):
+    """Its result was shown without a read, without images, and also before an unaided read."""
+    opened(panel, listed, qtbot)
+    study = panel.session.state.study
+
+    def damaged(*_):
+        raise ReadError(found="a damaged list", expected="a list", next_step="Restore it")
+
+    monkeypatch.setattr(WorklistDatabase, "read", damaged)
+    assert not listed.controller.open_row(listed.model.rows[1])
+    assert panel.session.state.study is study
+    assert "a damaged list" in reads(listed)
+    assert not panel.jobs.running
+
+
 def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbot):
     """The first click in the next study set it there."""
     opened(panel, listed, qtbot)

@@ -31,12 +31,13 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
-from lesionlens.napari.controllers import network_requests
+from lesionlens.napari.controllers import network_requests, review_controller
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.overlays import redraw
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.drawing import ORIGINAL_COLOUR
@@ -339,6 +340,31 @@ def test_the_row_of_the_candidate_in_focus_stays_highlighted_where_no_other_can_
     let_go.set()
     wait(qtbot, reviewed)
     reviewed.commands.run("discard_edit")
+
+
+def test_a_probe_that_is_closed_while_an_outline_is_measured_stays_closed(
+    reviewed, qtbot, monkeypatch
+):
+    """It was shown again with the measured outline."""
+    let_go, session = threading.Event(), reviewed.session
+
+    def measure(*given):
+        assert let_go.wait(PATIENCE_MS / 1000)
+        return redraw.reviewed(*given)
+
+    monkeypatch.setattr(review_controller, "reviewed", measure)
+    assert reviewed.actions_.probe(LEFT)
+    qtbot.waitUntil(lambda: session.state.overlays.probe is not None, timeout=PATIENCE_MS)
+    session.go_to_candidate(1)
+    reviewed.commands.run("edit_outline")
+    labels = reviewed.actions_.editor.drawn().current
+    assert reviewed.actions_.editor.change(np.where(labels == Label.OEDEMA, 0, labels))
+    reviewed.commands.run("finish_outline")
+    reviewed.commands.run("end_probe")
+    let_go.set()
+    settled(reviewed, qtbot)
+    assert session.state.editing is None
+    assert session.state.overlays.probe is None
 
 
 @pytest.fixture

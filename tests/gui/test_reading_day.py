@@ -351,6 +351,30 @@ def test_the_chosen_mark_is_removed_though_the_result_arrives_meanwhile(panel, u
     assert [mark.at_mm for mark in acts.read_controller.marking.marks] == [RIGHT]
 
 
+def test_an_unaided_read_that_cannot_be_logged_shows_no_analysis(
+    panel, one, prefer, tmp_path, qtbot
+):
+    """The study opened without images, and its result was shown at once."""
+    prefer(unaided_first=True)
+    (tmp_path / "own").write_text("a file where the folder of the log should be")
+    panel.actions_.open(one / "head")
+    wait(qtbot, panel)
+    assert {layer.name for layer in panel.viewer.layers} == {"T1c"}
+    problem = panel.session.state.problem
+    assert problem.title == "The read could not begin"
+    assert "until then its analysis is not shown" in problem.next_step
+    panel.actions_.reopen(one / "result")
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is None
+    assert "could not begin, so its analysis is not shown" in panel.session.state.message
+    panel.actions_.sign()
+    assert not panel.signing.isVisible()
+    (tmp_path / "own").unlink()
+    panel.actions_.open(one / "head")
+    wait(qtbot, panel)
+    assert panel.actions_.read_controller.read_session.is_analysis_hidden
+
+
 def test_a_click_that_adds_a_lesion_names_the_mark_of_an_unaided_read(panel, unaided, qtbot):
     """It asked for an analysis, which such a read does not offer."""
     acts, session = unaided

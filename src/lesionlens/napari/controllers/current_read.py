@@ -12,6 +12,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.state.state import Problem
+from lesionlens.napari.model.wording import reads
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.review import store
 from lesionlens.site.database.records import ReadKey
@@ -59,6 +60,8 @@ class CurrentRead:
         self.read_session: ReadSession | None = None
         self.begun: ExpectedRead | None = None
         """How the read was requested; None if no list requested it. It outlives the read."""
+        self.has_failed = False
+        """Whether the read could not begin; the analysis, which it may hide, is not shown."""
         self._noted_study: Study | None = None
 
     @property
@@ -85,10 +88,17 @@ class CurrentRead:
     def begin(self, study: Study, expected: ExpectedRead | None) -> None:
         """Begin the expected read, or the unaided read that the preferences require."""
         self.begun = expected
-        if expected is None and read_preferences().unaided_first:
-            expected = ExpectedRead(self.reader_log.database, own_key(study), unaided_first=True)
-        if expected is not None:
-            self.read_session = self._new_read(study, expected)
+        try:
+            if expected is None and read_preferences().unaided_first:
+                database = self.reader_log.database
+                expected = ExpectedRead(database, own_key(study), unaided_first=True)
+            if expected is not None:
+                self.read_session = self._new_read(study, expected)
+        except LesionLensError as error:
+            self.has_failed = True
+            problem = Problem("The read could not begin", error.found, error.expected)
+            advice = f"{error.in_window}; {reads.OPEN_AGAIN}"
+            self.session.refused(replace(problem, next_step=advice, cause=SAVING))
 
     def _new_read(self, study: Study, expected: ExpectedRead) -> ReadSession:
         return ReadSession(
@@ -135,4 +145,5 @@ class CurrentRead:
     def leave(self) -> None:
         """End the read and stop its clock."""
         read_session, self.read_session, self._noted_study = self.read_session, None, None
+        self.has_failed = False
         close_log(read_session)

@@ -121,7 +121,9 @@ class ReadController:
     @property
     def closed(self) -> bool:
         """Whether the analysis must be hidden."""
-        return self.read_session is not None and self.read_session.is_analysis_hidden
+        if self.read_session is None:
+            return self.current.has_failed
+        return self.read_session.is_analysis_hidden
 
     @property
     def analysis_shown(self) -> bool:
@@ -137,6 +139,8 @@ class ReadController:
         """Withhold a result during an unaided read; False otherwise."""
         if not self.closed:
             return False
+        if self.current.has_failed:
+            self.session.decline(reads.NOT_BEGUN)
         self._withheld = (result, overlays)
         self.current.changed.emit()
         return True

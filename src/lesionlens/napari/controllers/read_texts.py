@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lesionlens.base.labels import Phase
 from lesionlens.napari.controllers.read_controller import ReadController
+from lesionlens.napari.model.wording import reads
 
 
 def phase_text(controller: ReadController) -> str:
@@ -53,7 +54,8 @@ def what_is_signed(controller: ReadController) -> str:
     """Return the statement of an unaided signature; empty, with a message, if already signed."""
     read_session = controller.read_session
     if read_session is None or read_session.is_unaided_signed:
-        controller.session.decline("This read is signed. Go to the next study.")
+        signed = "This read is signed. Go to the next study."
+        controller.session.decline(reads.NOT_BEGUN if read_session is None else signed)
         return ""
     return read_session.unaided_summary
 

@@ -333,8 +333,12 @@ class ReviewSession(Choosing):
     ) -> None:
         """Adopt a log, with its analysis and overlays from `redraw.reviewed`.
 
-        `new_uids` maps tracking UIDs to those that a comparison took from the prior.
+        `new_uids` maps tracking UIDs to those that a comparison took from the prior. The overlays
+        may have been computed for a while: the maps on request are those that are shown now.
         """
+        shown = self._state.overlays
+        if overlays is not shown and overlays is not None and shown is not None:
+            overlays = replace(overlays, probe=shown.probe, layer_choice=shown.layer_choice)
         self._log, draft = log, self._state.draft
         if draft is not None and draft.tracking_uid in new_uids:
             draft = replace(draft, tracking_uid=new_uids[draft.tracking_uid])

@@ -229,18 +229,19 @@ class WorklistSession(ScreenHolder):
         return self.protocol is not None and self.protocol.require_rating
 
     def check(self, row: WorklistRow) -> None:
-        """Refuse a row before the end of its washout, or of a list whose folder is missing.
+        """Refuse a row before the end of its washout, or whose read could not begin.
 
         Raises
         ------
         ReadError
-            The protocol requires more days since another session.
+            The protocol requires more days since another session, or the list is damaged.
         ResourceError
-            The list's folder has vanished: no decision could be stored.
+            The list's folder has vanished, or cannot be read: no decision could be stored.
         """
         if self.database is None:
             return
         self.database.check_exists()
+        self.database.read(self.key_of(row))
         if self.protocol is None:
             return
         own_reads = [read for read in self.database.reads() if read.key.reader == self.reader]

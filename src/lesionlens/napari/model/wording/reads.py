@@ -11,6 +11,10 @@ ELSEWHERE = "Another window decided on this study too. Both are kept: open it ag
 SAVED_LATER = "it is saved with your next decision, or when you leave the study"
 UNSAVED = "Unsaved decisions would be lost: free some space, or leave once more to discard them."
 DECIDE_AGAIN = "decide again on what was left"
+OPEN_AGAIN = "then open the study again: until then its analysis is not shown"
+NOT_BEGUN = (
+    "The read of this study could not begin, so its analysis is not shown: open the study again."
+)
 UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 REOPENED = (
     "This decision is on another result than the one that you signed: the study is in review "
