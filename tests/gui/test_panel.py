@@ -303,6 +303,9 @@ def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
     reviewed.session.go_to_candidate(2)
     assert "score falls" not in reads(reviewed.attention)
+    reviewed.session._choose(candidate=None)
+    reviewed.commands.run("ask_without")
+    assert "Go to a candidate first" in reviewed.session.state.message
 
 
 def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot, tmp_path: Path):
