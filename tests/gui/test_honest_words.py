@@ -16,6 +16,7 @@ from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import DoubtfulPart
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.preferences import Preferences
@@ -242,6 +243,14 @@ def test_a_click_that_cannot_probe_says_why(loaded):
     loaded.session.notify("")
     loaded.actions_.probe(LEFT, moving=True)
     assert loaded.session.state.message == ""
+
+
+def test_a_key_that_needs_an_outline_or_linked_views_says_so(reviewed):
+    """Shift+T and the keys of the crosshair were ignored in silence."""
+    reviewed.actions_.show_layout(Layout.SINGLE)
+    for name, words in (("brush_ball", "No outline is drawn now"), ("crosshair_up", "Shift+F")):
+        reviewed.commands.run(name)
+        assert words in reviewed.session.state.message
 
 
 def test_a_click_beside_the_image_says_that_it_probes_nothing(reviewed):

@@ -306,6 +306,9 @@ def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
     reviewed.session.go_to_candidate(2)
     assert "score falls" not in reads(reviewed.attention)
+    reviewed.session._choose(candidate=None)
+    reviewed.commands.run("ask_without")
+    assert "Go to a candidate first" in reviewed.session.state.message
 
 
 def test_what_a_reader_added_is_not_offered_to_be_masked(reviewed, qtbot):

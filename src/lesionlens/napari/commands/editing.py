@@ -81,7 +81,12 @@ COMMANDS = (
         unavailable=_not_editing,
         run=lambda acts: acts.review_controller.edit_outline(),
     ),
-    Command("brush_ball", "edit: 3-D brush, or 2-D on the slice", "Shift-T"),
+    Command(
+        "brush_ball",
+        "edit: 3-D brush, or 2-D on the slice",
+        "Shift-T",
+        unavailable=_not_editing,
+    ),
     Command(
         "brush_limit",
         "edit: paint anywhere, or only within a range of intensity or probability",

@@ -18,6 +18,7 @@ _NO_POSITION = (
     "Point at the lesion first; or show linked views (Shift+F) and move the crosshair with "
     "Control, Shift and the arrows."
 )
+_NO_CROSSHAIR = "Only linked views have a crosshair: show them first (Shift+F)."
 _HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
 _MAX_SLICE_DISTANCE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
@@ -77,6 +78,7 @@ class EditActs(MarkActs):
         screen_step_mm = (_CROSSHAIR_STEP_MM * right, _CROSSHAIR_STEP_MM * down)
         state, point = self.session.state, np.asarray(self.viewpoint.current.point_mm)
         if state.study is None or not self._is_linked():
+            self.session.decline(_NO_CROSSHAIR)
             return
         step_mm = screen_step_mm @ frame_of(state).screen(state.choices.plane)
         self.viewpoint.move(point_mm=as_vec3(point + step_mm))

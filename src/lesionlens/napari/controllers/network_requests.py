@@ -14,7 +14,7 @@ from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
 from lesionlens.napari.model.overlays.plain import plain_layers
 from lesionlens.napari.model.state.state import State
-from lesionlens.napari.model.wording.edits import missing_analysis_reason
+from lesionlens.napari.model.wording.edits import FOCUS, missing_analysis_reason
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.viewer.copies import keep_copy, set_aside
@@ -103,8 +103,12 @@ class NetworkRequests(MarkActs):
 
     def ask_without(self) -> bool:
         """Run the network again with the candidate in focus masked."""
-        candidate, result = self.session.candidate(), self.session.result
+        state, candidate = self.session.state, self.session.candidate()
+        result = self.session.result
         if candidate is None or result is None:
+            missing = state.analysis is None
+            reason = missing_analysis_reason(state, "mask a candidate") if missing else FOCUS
+            self.session.decline(f"{reason}.")
             return False
         if candidate.source is Source.READER:
             self.session.decline(_ADDED)

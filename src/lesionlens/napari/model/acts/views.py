@@ -36,6 +36,7 @@ _ONE_SEQUENCE = (
     "There is only one sequence: it contributes everything, so a map would show nothing more."
 )
 _NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
+_NO_SUCH_MAP = "The network that made this result has no such map."
 _ALONG_AXES = "Shown along the patient's axes: the diameters lie in no acquired slice."
 _MAX_SLICES = 1_000_000
 
@@ -215,10 +216,12 @@ class ViewActs(MeasureActs):
             self._report_missing_data(_NO_LAYERS)
 
     def _report_missing_data(self, message: str) -> None:
-        """Report that the result's files lack data, if maps are shown to this reader."""
+        """Report why there is no such map, if maps are shown to this reader."""
         state = self.session.state
-        if state.reopened and state.overlays is not None and state.overlays.attention:
-            self.session.decline(message)
+        if state.analysis is None:
+            self.session.decline(f"{missing_analysis_reason(state, 'choose a map')}.")
+        elif state.overlays is not None and state.overlays.attention:
+            self.session.decline(message if state.reopened else _NO_SUCH_MAP)
 
     def _show_map(self, layer: int | SecondOpinion | None) -> None:
         self.session.choose_overlay(Overlay.MAP)

@@ -20,7 +20,7 @@ _ORIGINAL_LEGENDS = {
     Source.NETWORK: " White: the network's outline.",
     Source.SEGMENTATION: " White: the outline that was opened.",
 }
-_FOCUS = "Go to a candidate first (N, or its row)"
+FOCUS = "Go to a candidate first (N, or its row)"
 
 
 def decision_obstacle(state: State) -> str:
@@ -33,7 +33,7 @@ def decision_obstacle(state: State) -> str:
     if not rows:
         return "No candidate is listed"
     focused = any(c.id == state.choices.candidate for c in rows)
-    return "" if focused else _FOCUS
+    return "" if focused else FOCUS
 
 
 def why_not_added(state: State) -> str:
@@ -55,7 +55,7 @@ def why_not_measured(state: State) -> str:
     """Return why no candidate's diameters can be shown; empty if possible."""
     if state.analysis is None:
         return missing_analysis_reason(state, "measure")
-    return _FOCUS if state.choices.candidate is None else ""
+    return FOCUS if state.choices.candidate is None else ""
 
 
 def missing_analysis_reason(state: State, act: str) -> str:

@@ -110,6 +110,21 @@ def test_a_result_that_was_reopened_without_them_says_how_to_get_them(session, a
     assert session.state.message == "", "an arm without maps says nothing of maps"
 
 
+def test_a_key_of_a_map_that_is_not_there_says_so(session, analysis):
+    """It was ignored in silence: without evidence or layers, and with preliminary candidates."""
+    without = replace(analysis, volumes=replace(analysis.volumes, evidence=None))
+    session.analysed(
+        SimpleNamespace(analysis=without, trace=None, engine=object()), overlays_of(without)
+    )
+    for act in (ViewActs(session).next_evidence, ViewActs(session).toggle_first_layer):
+        session.notify("")
+        act()
+        assert session.state.message == "The network that made this result has no such map."
+    session.close()
+    ViewActs(session).toggle_first_layer()
+    assert session.state.message == "No study is open."
+
+
 def test_what_was_dismissed_is_listed_and_not_counted(session):
     screen = resolve(session.state)
     listed = [(f"{c.score:.2f}", considered_text(c)) for c in screen.considered]
