@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
 from lesionlens.base.files.staging import staged
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.run_context import SILENT, RunContext
@@ -78,7 +79,8 @@ class Intake:
         self._folder, self._study_uid = folder, study_uid
         self._context = context
         self._free_bytes = max(shutil.disk_usage(folder).free - RESERVE_BYTES, 0)
-        self._received: set[str] = set()
+        self._received: dict[str, Path] = {}
+        self._n_files = 0
         self._is_open = True
         self._lock = threading.Lock()
 
@@ -102,13 +104,14 @@ class Intake:
         with self._lock:
             if not self._is_open:
                 raise CancelledError("fetching the study")
-            path = self._folder / f"{len(self._received) + 1:06d}.dcm"
+            path = self._folder / f"{self._n_files + 1:06d}.dcm"
             self._write(path, chunks)
             uid = self._identity(path)
-            if uid in self._received:
+            earlier = self._received.setdefault(uid, path)
+            if earlier is not path and sha256_of(earlier) == sha256_of(path):
                 path.unlink()  # a duplicate
                 return
-            self._received.add(uid)
+            self._n_files += 1  # also another image under this UID, which the reader refuses
         self._context.progress("fetch", len(self._received) / max(len(self.listed), 1))
 
     def try_add_file(self, data: bytes) -> bool:

@@ -91,7 +91,11 @@ def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunCon
     """Fetch a study into `studies/UID` below the list; return its entry with the path."""
     target = folder / "studies" / entry.study_uid
     if not target.is_dir():
-        connect(archive.address, archive.access()).get(
-            entry.study_uid, target, context=context.quiet()
-        )
+        try:
+            connect(archive.address, archive.access()).get(
+                entry.study_uid, target, context=context.quiet()
+            )
+        except UnusableInputError:
+            if not target.is_dir():  # else the window or the background process fetched it first
+                raise
     return replace(entry, place=str(target.resolve()))

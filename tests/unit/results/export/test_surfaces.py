@@ -16,7 +16,7 @@ def asked(analysis):
     return replace(analysis, options=ExportOptions(surfaces=True))
 
 
-@pytest.mark.parametrize(("orientation", "tilt"), [("RAS", 0), ("LPS", 8), ("PIR", 5)])
+@pytest.mark.parametrize(("orientation", "tilt"), [("RAS", 0), ("LPS", 8), ("PIR", 5), ("LAS", 0)])
 def test_left_stays_left_and_millimetres_stay(make, tmp_path, orientation, tilt):
     analysis = asked(make(orientation=orientation, spacing_mm=(2, 2, 3), tilt_deg=tilt))
     written = SurfacesExporter().write(analysis, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from lesionlens.base.errors import (
     ResourceError,
     UnusableInputError,
 )
+from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import delivery
@@ -106,7 +108,26 @@ def test_a_broken_line_is_taken_up_again_and_nothing_is_sent_twice(files):
     done = archive.send(files)
     assert set(done.stored) == set(files)
     assert len(archive.came) == len(set(archive.came)) == len(files)
+    done.check()
     assert (done.n_present, done.refused) == (0, ())
+
+
+def test_progress_goes_from_nothing_to_all_files(files):
+    fractions = []
+    context = RunContext(progress=lambda _, fraction: fractions.append(fraction))
+    Archive().send(files, context=context)
+    assert fractions == pytest.approx([n / len(files) for n in range(len(files) + 1)])
+
+
+def test_an_archive_names_its_objects_by_uids_alone():
+    class Shelf(Archive):
+        def _series(self, *_):
+            return {"1.2.3": "ours", "../1": "ours", "1.2.4": "another's"}
+
+    shelf = Shelf()
+    shelf.has = {"1.2.5": "1.2.6", "../5": "1.2.6", "1.2.7": "MR"}
+    found = shelf.objects_of("1.2", lambda description: description == "ours")
+    assert found == (Document("1.2", "1.2.3", "1.2.6", "1.2.5"),)
 
 
 def test_files_whose_headers_name_one_object_are_sent_by_what_they_hold(files, tmp_path):
@@ -376,8 +397,10 @@ def test_an_archive_that_takes_no_report_gets_all_else_by_web(files):
     with web([], lambda part: report not in part) as (address, came):
         done = connect(address).send(files)
     assert sum(came) == len(done.stored) == len(files) - 1
-    with pytest.raises(ExportError, match="Comprehensive 3D SR Storage: status 409"):
+    count = f"1 of {len(files)} files .*other {len(files) - 1}"
+    with pytest.raises(ExportError, match="Comprehensive 3D SR Storage: status 409") as error:
         done.check()
+    assert re.search(count, str(error.value))
 
 
 def test_kinds_of_objects_are_chosen_by_their_words(files):

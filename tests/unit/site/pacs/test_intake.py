@@ -1,5 +1,6 @@
 """What a peer sends is not trusted: wrong parts, wrong studies, wrong sizes, wrong ends."""
 
+import copy
 import io
 import threading
 from itertools import pairwise
@@ -12,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.site.pacs.conftest import STUDY, files_of
 
-from lesionlens.base.errors import CancelledError, PatientConflictError, ReadError, ResourceError
+from lesionlens.base.errors import (
+    CancelledError,
+    PatientConflictError,
+    ReadError,
+    ResourceError,
+    UnusableInputError,
+)
 from lesionlens.base.files.staging import staged
 from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.pacs import intake as intake_module
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
@@ -46,6 +54,24 @@ def test_an_image_that_comes_twice_is_kept_once(tmp_path, image):
     into.add_file((image[0],))
     into.check_complete()
     assert into.count == 1 == len(list(tmp_path.iterdir()))
+
+
+def test_another_image_under_a_uid_that_came_is_no_duplicate(tmp_path, sent):
+    headers = [pydicom.dcmread(path) for path in files_of(sent)]
+    images = [
+        header for header in headers if header.SeriesInstanceUID == headers[0].SeriesInstanceUID
+    ]
+    other = copy.deepcopy(images[0])
+    other.PixelData = images[len(images) // 2].PixelData
+    into = Intake(tmp_path, STUDY, {str(i.SOPInstanceUID): str(i.SOPClassUID) for i in images})
+    for image in (*images, other, images[0]):
+        with io.BytesIO() as file:
+            image.save_as(file)
+            into.add_file((file.getvalue(),))
+    into.check_complete()
+    assert len(list(tmp_path.iterdir())) == len(images) + 1
+    with pytest.raises(UnusableInputError, match="different images under one SOP Instance UID"):
+        open_study(tmp_path)
 
 
 def test_an_image_of_another_study_is_refused(tmp_path, image):

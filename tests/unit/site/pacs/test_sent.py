@@ -127,6 +127,14 @@ def test_a_note_without_a_report_names_nothing_and_goes_on(result, content):
     assert len(sent_documents(result)) == 1
 
 
+@pytest.mark.parametrize("uid", [None, 5, ["1.2.3"], "../1", "1.2\n"])
+def test_a_report_without_valid_uids_is_nobodys_predecessor(result, uid):
+    uids = dict.fromkeys(("study_uid", "series_uid", "sop_class_uid"), "1.2.3")
+    document = {**uids, "sop_instance_uid": uid}
+    (result / SENT).write_text(json.dumps({"sent": [{"document": document}]}))
+    assert sent_documents(result) == ()
+
+
 @pytest.mark.parametrize("content", ["", '{"sent": [{"document": ', '{"sent": 1}', "[]"])
 def test_a_damaged_note_is_kept_aside_and_named(result, content):
     for number in (1, 2):

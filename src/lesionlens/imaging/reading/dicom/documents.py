@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.files.bounded_read import quarantine_damaged, read_object
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.records.analysis import Document
+from lesionlens.base.uids import is_uid
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
@@ -37,9 +38,11 @@ def sent_documents(result: Path) -> tuple[Document, ...]:
         A result folder, which may not exist yet.
     """
     try:
-        return (Document(**_rows(result / SENT, "sent")[-1]["document"]),)
+        document = Document(**_rows(result / SENT, "sent")[-1]["document"])
     except (LookupError, TypeError):
         return ()
+    uids = astuple(document)
+    return (document,) if all(isinstance(uid, str) and is_uid(uid) for uid in uids) else ()
 
 
 def record_sent(

@@ -1,0 +1,78 @@
+"""A list's study is fetched from its archive once, whoever needs it."""
+
+from __future__ import annotations
+
+import pydicom
+import pytest
+from tests.phantoms.files import write_dicom
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.run_context import SILENT
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.pacs.intake import Pacs
+from lesionlens.site.pacs.server import Server
+from lesionlens.site.worklist import sources
+
+
+@pytest.fixture
+def files(tmp_path):
+    write_dicom(make_patient(spacing_mm=24.0), tmp_path / "archive", sequences=("t1c",))
+    return sorted(path for path in (tmp_path / "archive").rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def entry(files):
+    uid = str(pydicom.dcmread(files[0]).StudyInstanceUID)
+    return StudyEntry(uid, "", "P1", "", study_uid=uid)
+
+
+class Archive(Pacs):
+    """Sends files; `meanwhile` is called before the first."""
+
+    def __init__(self, files, meanwhile=lambda: None):
+        headers = [pydicom.dcmread(path) for path in files]
+        self._listed = {str(h.SOPInstanceUID): str(h.SOPClassUID) for h in headers}
+        self._files, self._meanwhile = files, meanwhile
+
+    def find(self, *_, **__):
+        return ()
+
+    def _series(self, *_):
+        return {}
+
+    def _store(self, *_):
+        raise NotImplementedError
+
+    def _listing(self, *_, **__):
+        return self._listed
+
+    def _fetch(self, study_uid, intake, context):
+        self._meanwhile()
+        for path in self._files:
+            intake.add_file([path.read_bytes()])
+
+
+def fetch(archive, entry, folder, monkeypatch):
+    monkeypatch.setattr(sources, "connect", lambda *_: archive)
+    return sources.fetched(entry, Server(), folder, context=SILENT)
+
+
+def test_a_study_that_two_processes_fetch_at_once_is_opened_by_both(
+    files, entry, tmp_path, monkeypatch
+):
+    def other_process():
+        fetch(Archive(files), entry, tmp_path / "list", monkeypatch)
+
+    found = fetch(Archive(files, other_process), entry, tmp_path / "list", monkeypatch)
+    folder = tmp_path / "list" / "studies" / entry.study_uid
+    assert found.place == str(folder.resolve())
+    assert len(list(folder.iterdir())) == len(files)
+
+
+def test_a_study_that_nobody_could_fetch_is_refused(files, entry, tmp_path, monkeypatch):
+    archive = Archive(files)
+    archive._listed.popitem()
+    with pytest.raises(ReadError, match="did not list"):
+        fetch(archive, entry, tmp_path / "list", monkeypatch)
+    assert not (tmp_path / "list" / "studies" / entry.study_uid).exists()
