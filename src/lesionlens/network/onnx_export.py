@@ -269,6 +269,7 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
     for node in model.graph.node:
         node.ClearField("metadata_props")  # source location of each node
         node.ClearField("doc_string")
+    model.graph.ClearField("metadata_props")  # sets in any order: each export would differ
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)

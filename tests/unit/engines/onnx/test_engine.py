@@ -267,6 +267,18 @@ run()
     assert (tmp_path / "out" / "attention_et.nii.gz").is_file()
 
 
+def test_the_same_network_is_written_as_the_same_file(tmp_path):
+    """torch notes sets in the graph, in another order in each process."""
+    onnx = pytest.importorskip("onnx")
+    from lesionlens.network.onnx_export import Precision, _write
+
+    for name, order in (("one", "{i: 1, j: 2}"), ("other", "{j: 2, i: 1}")):
+        model = onnx.load(HERE / "tiny.onnx")
+        model.graph.metadata_props.add(key="range_constraints", value=order)
+        _write(model, tmp_path / name, {}, Precision.FP32)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_what_is_exported_anew_answers_as_torch(tmp_path, study, lens, precision, both):
