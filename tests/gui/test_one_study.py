@@ -486,9 +486,10 @@ def test_an_analysis_made_in_the_window_is_there_when_its_study_is_opened_again(
 ):
     assert is_result(analysed_by_hand(panel, listed, head, monkeypatch, qtbot))
     assert listed.session.state.problem is None
-    assert listed.model.rows[2].entry.candidates == len(
-        panel.session.state.analysis.findings.candidates
-    )
+    count = len(panel.session.state.analysis.findings.candidates)
+    qtbot.waitUntil(
+        lambda: listed.model.rows[2].entry.candidates == count, timeout=PATIENCE_MS
+    )  # it is stored; the list polls once more
     panel.session.step(1)
     panel.commands.run("accept")
     uid = panel.session.candidate().tracking_uid

@@ -43,7 +43,9 @@ from lesionlens.site.worklist.table import network_scores
 from lesionlens.training.config import read_config
 from lesionlens.training.real_cases import split_recorded
 
-DOCUMENT = {"study_uid": "1", "series_uid": "2", "sop_class_uid": "3", "sop_instance_uid": "4"}
+DOCUMENT = {
+    "study_uid": "1.1", "series_uid": "1.2", "sop_class_uid": "1.3", "sop_instance_uid": "1.4",
+}  # fmt: skip
 FINDINGS = {"candidates": [{"tracking_uid": "2.25.1", "score": 0.5}], "quality": []}
 DATASET = {"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "whole": 1}}
 CASES = [SimpleNamespace(name=name, patient=name.upper()) for name in "ab"]
