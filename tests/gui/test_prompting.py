@@ -200,14 +200,20 @@ def test_a_line_is_seen_on_a_linked_view_while_it_is_dragged(missed, qtbot, held
     answered(missed, qtbot)
 
 
-@pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
-def test_a_line_begun_in_a_study_that_was_left_is_no_prompt_of_the_next(missed, qtbot, layout):
-    """It began a new candidate in the next study of the list, on another slice."""
+def line_begun(missed, qtbot, layout):
+    """Begin a line by F2 in a layout; return its view, and where the pointer is."""
     missed.actions_.show_layout(layout)
     look_at(missed, RIGHT)
     view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
     qtbot.keyPress(view, Qt.Key.Key_F2)
     end = dragged(qtbot, view)
+    return view, end
+
+
+@pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
+def test_a_line_begun_in_a_study_that_was_left_is_no_prompt_of_the_next(missed, qtbot, layout):
+    """It began a new candidate in the next study of the list, on another slice."""
+    view, end = line_begun(missed, qtbot, layout)
     missed.session.suspend()
     if layout is Layout.PAIR:
         missed.session.restore_suspended()  # the views stay for the next study
@@ -221,11 +227,7 @@ def test_a_line_begun_in_a_study_that_was_left_is_no_prompt_of_the_next(missed, 
 @pytest.mark.parametrize("layout", [Layout.PAIR, Layout.SINGLE])
 def test_a_line_during_which_the_plane_changes_is_no_prompt(missed, qtbot, layout):
     """The places of its end were taken for places in the plane where it was begun."""
-    missed.actions_.show_layout(layout)
-    look_at(missed, RIGHT)
-    view = canvas() if layout is Layout.SINGLE else missed.views.linked.tiles[0]
-    qtbot.keyPress(view, Qt.Key.Key_F2)
-    end = dragged(qtbot, view)
+    view, end = line_begun(missed, qtbot, layout)
     missed.commands.run("next_plane")
     QApplication.processEvents()
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=end + QPoint(9, 40))

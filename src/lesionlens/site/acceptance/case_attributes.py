@@ -104,9 +104,10 @@ def thickness_range(mm: float) -> str:
 
 
 def _scanner(study: Study) -> str:
-    if study.header_file is None:
+    source = study.header_file
+    if source is None:
         return UNKNOWN
-    file = study.header_file.path
+    file = source.path
     is_dicom = study.kind is StudyKind.DICOM
     try:
         scanner = (

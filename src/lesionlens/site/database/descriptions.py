@@ -252,9 +252,10 @@ def fields_of(study: Study) -> Mapping[str, str]:
     mapping of str to str
         Keys PatientID and StudyDate, as in DICOM.
     """
-    if study.header_file is None:
+    source = study.header_file
+    if source is None:
         return {}
-    file = study.header_file.path
+    file = source.path
     fields: dict[str, Any] = {}
     try:
         if study.kind is StudyKind.DICOM:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
 
 _INSTRUCTIONS = {
@@ -31,9 +30,8 @@ class MeasureActs:
             self.session.choose_views(measuring=None, measures=_nonempty(views.measures))
             self.session.notify("")
         else:
-            layout = Layout.ONE if views.layout is Layout.SINGLE else views.layout
             measures = _nonempty(views.measures)
-            self.session.choose_views(measuring=kind, measures=measures, layout=layout)
+            self.session.choose_views(measuring=kind, measures=measures, layout=views.layout.linked)
             self.session.notify(_INSTRUCTIONS[kind])
 
     def begin_measure(

@@ -185,7 +185,7 @@ class ViewActs(MeasureActs):
         if self._is_drawing():
             return
         if self.shown_layout() is Layout.SINGLE:  # which shows neither, also if it was on
-            self.session.choose_views(layout=_linked(views.layout), slab=True)
+            self.session.choose_views(layout=views.layout.linked, slab=True)
         else:
             self.session.choose_views(slab=not views.slab)
 
@@ -337,7 +337,7 @@ class ViewActs(MeasureActs):
         if not rulers:
             self.session.decline("This candidate has no diameters that could be measured.")
             return
-        layout = _linked(views.layout)
+        layout = views.layout.linked
         self.session.choose_views(rulers=True, dragged=None, layout=layout)
         if layout is not Layout.PLANES:  # diameters are axial: no other plane shows them
             self.session.choose_plane(Plane.AXIAL)
@@ -361,11 +361,6 @@ class ViewActs(MeasureActs):
         candidate = self.session.candidate()
         if candidate is not None:
             self.session.choose_views(dragged=DraggedRulers(candidate.id, rulers))
-
-
-def _linked(layout: Layout) -> Layout:
-    """Return a layout, or the one view that is linked in place of napari's canvas."""
-    return Layout.ONE if layout is Layout.SINGLE else layout
 
 
 def _on_one_slice(frame: Frame, rulers: Sequence[Ruler], point_mm: Point) -> bool:

@@ -32,6 +32,11 @@ class Layout(StrEnum):
         """Number of sequences side by side."""
         return {Layout.PAIR: 2, Layout.TRIPLE: 3, Layout.FOUR: 4}.get(self, 1)
 
+    @property
+    def linked(self) -> Layout:
+        """The layout itself; one linked view in place of napari's canvas."""
+        return Layout.ONE if self is Layout.SINGLE else self
+
 
 class Window(StrEnum):
     """Window preset."""
