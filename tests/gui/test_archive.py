@@ -58,7 +58,8 @@ class StandIn:
             raise self.answer
         return self.answer
 
-    def get(self, study_uid, target, *, same_patient=False, context):
+    def get(self, study_uid, target, *, listed, same_patient=False, context):
+        assert listed in [study.patient for study in STUDIES]
         self.asked.append(("get", study_uid, threading.current_thread()))
         context.progress("fetch", 0.5)
         self.hold(context)

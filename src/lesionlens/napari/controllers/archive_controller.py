@@ -81,7 +81,13 @@ class ArchiveController:
 
             def task(context: RunContext, *, same_patient: bool) -> Path:
                 peer = connect(server.address, server.access())
-                peer.get(study.study_uid, target, same_patient=same_patient, context=context)
+                peer.get(
+                    study.study_uid,
+                    target,
+                    listed=study.patient,
+                    same_patient=same_patient,
+                    context=context,
+                )
                 return target
 
             self._run("Retrieving", task, self._opened)

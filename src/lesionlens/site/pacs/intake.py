@@ -45,7 +45,7 @@ class Retrieved:
 
     files: int
     notices: tuple[str, ...] = ()
-    """Confirmed contradictions in the patient's data."""
+    """Confirmed contradictions in the patient's data, and what could not be checked."""
 
 
 class Intake:
@@ -59,6 +59,8 @@ class Intake:
         Study to which every file must belong.
     listed : mapping of str to str
         SOP Instance UID to SOP Class UID, as listed by the archive.
+    patients : sequence of Patient
+        Patient of the study, as listed by the archive; with it the files are compared.
     same_patient : bool
         Whether a person confirmed that all files are of one patient.
     """
@@ -69,10 +71,11 @@ class Intake:
         study_uid: str,
         listed: Mapping[str, str],
         *,
+        patients: Sequence[Patient] = (),
         same_patient: bool = False,
         context: RunContext = SILENT,
     ) -> None:
-        self.listed = listed
+        self.listed, self._listed_patients = listed, patients
         self._same_patient, self._patients = same_patient, set[Patient]()
         self.failure: BaseException | None = None
         """Why no more files are accepted."""
@@ -139,11 +142,19 @@ class Intake:
                 expected="all images",
                 next_step="Fetch the study again; nothing was kept",
             )
+        between = "the files of this study in the archive"
+        patients = [*self._patients]
+        conflicting_fields = conflict_among(patients, gaps=False)
+        if not conflicting_fields:
+            between = "these files and their study in the archive"
+            patients += (_without_reduced_name(p, self._patients) for p in self._listed_patients)
+            conflicting_fields = conflict_among(patients, gaps=False)
         return settle(
-            conflict_among(self._patients, gaps=False),
-            "the files of this study in the archive",
+            conflicting_fields,
+            between,
             confirmed=self._same_patient,
             advice="Ask the archive's administrator whose study it is; nothing was kept",
+            patients=patients,
         )
 
     def _write(self, path: Path, chunks: Iterable[bytes]) -> None:
@@ -231,20 +242,12 @@ class Pacs(ABC):
         conflicting_patients: list[Patient] = []
         unchecked: tuple[str, ...] = ()
         for study, patients in patients_by_study.items():
-            archived_studies: tuple[FoundStudy, ...] = ()
-            try:
-                if not unchecked:
-                    query = StudyQuery(study_uid=study, modality="")
-                    archived_studies = self.find(query, context=context)
-            except ResourceError:
-                unchecked = ("The patient of this study in the archive could not be checked.",)
+            archived_patients: tuple[Patient, ...] = ()
+            if not unchecked:
+                archived_patients, unchecked = self._archived_patients(study, context)
             all_patients = [
                 *patients,
-                *(
-                    _without_reduced_name(found.patient, patients)
-                    for found in archived_studies
-                    if found.study_uid == study
-                ),
+                *(_without_reduced_name(archived, patients) for archived in archived_patients),
             ]
             conflicting_fields = conflict_among(all_patients, gaps=False)
             fields.update(conflicting_fields)
@@ -258,6 +261,16 @@ class Pacs(ABC):
             patients=conflicting_patients,
         )
         return (*unchecked, *filter(None, [notice]))
+
+    def _archived_patients(
+        self, study_uid: str, context: RunContext
+    ) -> tuple[tuple[Patient, ...], tuple[str, ...]]:
+        """Return the patient that the archive lists for a study, and a notice if it does not."""
+        try:
+            studies = self.find(StudyQuery(study_uid=study_uid, modality=""), context=context)
+        except ResourceError:
+            return (), ("The patient of this study in the archive could not be checked.",)
+        return tuple(study.patient for study in studies if study.study_uid == study_uid), ()
 
     @abstractmethod
     def _store(self, ledger: Ledger, context: RunContext) -> None:
@@ -294,28 +307,38 @@ class Pacs(ABC):
         study_uid: str,
         target: Path,
         *,
+        listed: Patient | None = None,
         same_patient: bool = False,
         context: RunContext = SILENT,
     ) -> Retrieved:
         """Fetch a study into an empty or new folder, completely or not at all.
 
+        Parameters
+        ----------
+        listed : Patient or None
+            Patient whose study was chosen in a list; None: as the archive lists it now.
+
         Raises
         ------
         UnusableInputError
             The UID is invalid, the study does not exist, the folder is not empty, or files of
-            several patients came without `same_patient`.
+            several patients, or of another one than listed, came without `same_patient`.
         """
         check_uid(study_uid)
         check_empty(target)
         context.progress("fetch", 0.0)
-        listed = self._listing(study_uid, context)
-        if not listed:
+        images = self._listing(study_uid, context)
+        if not images:
             raise study_not_found(study_uid)
+        patients, notices = (
+            ((listed,), ()) if listed is not None else self._archived_patients(study_uid, context)
+        )
         with staged(target) as staging_folder:
             intake = Intake(
                 staging_folder,
                 study_uid,
-                listed,
+                images,
+                patients=patients,
                 same_patient=same_patient,
                 context=context,
             )
@@ -324,9 +347,9 @@ class Pacs(ABC):
             finally:
                 intake.close()
             notice = intake.check_complete()
-            if not self._listing(study_uid, context).keys() <= listed.keys():
+            if not self._listing(study_uid, context).keys() <= images.keys():
                 raise _refusal("images that the archive listed only afterwards", _GROWING)
-        return Retrieved(intake.count, (notice,) if notice else ())
+        return Retrieved(intake.count, (*notices, *filter(None, [notice])))
 
 
 def _without_reduced_name(listed: Patient, patients: Iterable[Patient]) -> Patient:

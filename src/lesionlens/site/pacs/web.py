@@ -208,7 +208,7 @@ class WebPacs(Pacs):
         datasets = [item.load() for item in batch]
         try:
             response = self._client.store_instances(datasets)
-            failed = _failure_reasons(response)
+            stored, failed = _stored_uids(response), _failure_reasons(response)
         except (JSONDecodeError, MultipartError) as error:
             raise BrokenOffError(self.address, _malformed(error)) from error
         except RequestException as error:
@@ -227,11 +227,23 @@ class WebPacs(Pacs):
             return
         except _MALFORMED_RESPONSE as error:
             raise BrokenOffError(self.address, _malformed(error)) from error
+        self._record(batch, stored, failed, ledger)
+
+    def _record(
+        self,
+        batch: Sequence[Outgoing],
+        stored: set[str],
+        failed: Mapping[str, str],
+        ledger: Ledger,
+    ) -> None:
+        """Record the outcome of a request; a file that the response does not name is unknown."""
         for item in batch:
             if item.sop_instance in failed:
                 ledger.refuse(item, failed[item.sop_instance])
-            else:
+            elif item.sop_instance in stored:
                 ledger.store(item)
+        if not stored.union(failed).issuperset(item.sop_instance for item in batch):
+            raise BrokenOffError(self.address, "a response that does not name every file sent")
 
     def _give_up(self, error: RequestException) -> NoReturn:
         if _status(error) is None and tls_reason(error) is None:
@@ -405,6 +417,13 @@ def _malformed(error: Exception) -> str:
     if isinstance(error, MultipartError):
         return str(error)
     return f"it is not a DICOMweb response ({type(error).__name__})"
+
+
+def _stored_uids(response: Dataset) -> set[str]:
+    """Return the SOP Instance UIDs of the files that a response names as stored."""
+    return {
+        str(item.ReferencedSOPInstanceUID) for item in response.get("ReferencedSOPSequence") or ()
+    }
 
 
 def _failure_reasons(response: Dataset) -> dict[str, str]:

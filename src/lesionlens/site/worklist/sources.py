@@ -8,6 +8,7 @@ from pathlib import Path
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, listed
 from lesionlens.site.cohort.study_table import read_table
@@ -90,12 +91,19 @@ def archived(study: FoundStudy) -> StudyEntry:
 def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunContext) -> StudyEntry:
     """Fetch a study into `studies/UID` below the list; return its entry with the path."""
     target = folder / "studies" / entry.study_uid
-    if not target.is_dir():
+    if not _is_fetched(target):
         try:
             connect(archive.address, archive.access()).get(
-                entry.study_uid, target, context=context.quiet()
+                entry.study_uid,
+                target,
+                listed=Patient(),  # the list warns if its patient is not that of the images
+                context=context.quiet(),
             )
         except UnusableInputError:
-            if not target.is_dir():  # else the window or the background process fetched it first
+            if not _is_fetched(target):  # else the window or the background process was first
                 raise
     return replace(entry, place=str(target.resolve()))
+
+
+def _is_fetched(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())

@@ -9,6 +9,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
+from io import BytesIO
 
 import pydicom
 import pytest
@@ -314,8 +315,15 @@ def test_one_object_that_is_refused_by_dimse_costs_no_other_and_a_full_archive_i
     assert len(came) == len(files) + 1  # one was sent again, which had not been stored
 
 
+def names_stored(parts):
+    """The response to STOW-RS that names every file as stored."""
+    uids = [pydicom.dcmread(BytesIO(part)).SOPInstanceUID for part in parts]
+    items = [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids]
+    return {"00081199": {"vr": "SQ", "Value": items}}
+
+
 @contextmanager
-def web(answers, takes=lambda kind: True, listed=None):
+def web(answers, takes=lambda kind: True, listed=None, names=names_stored):
     """An archive by STOW: the first answers as they are told, then by the kind of object."""
     came = []
 
@@ -328,10 +336,10 @@ def web(answers, takes=lambda kind: True, listed=None):
             parts = body.split(b"application/dicom\r\n\r\n")[1:]
             if answers:
                 status, headers = answers.pop(0)
-                self.reply(status, {}, headers)
+                self.reply(status, names(parts), headers)
             elif all(takes(part) for part in parts):
                 came.append(len(parts))
-                self.reply(200, {})
+                self.reply(200, names(parts))
             else:
                 self.reply(409, {})
 
@@ -362,6 +370,18 @@ def test_a_busy_archive_is_asked_again(files):
     ):
         connect(address).send(files)
     assert not came
+
+
+@pytest.mark.parametrize("named", [0, 1])
+def test_a_file_that_a_response_does_not_name_is_not_taken_for_stored(files, named):
+    """An archive that answered `{}` was said to have stored every file."""
+    partial = []
+    with (
+        web([], names=lambda parts: names_stored(parts[:named])) as (address, came),
+        pytest.raises(ResourceError, match="does not name every file"),
+    ):
+        connect(address).send(files, on_partial=partial.append)
+    assert [len(part.stored) for part in partial] == [len(came)] * named
 
 
 def test_a_delivery_that_fails_halfway_is_continued_and_says_how_much_is_there(files, monkeypatch):
@@ -506,6 +526,49 @@ def test_files_of_two_patients_under_one_study_are_not_kept_unless_confirmed(fil
     (notice,) = got.notices
     assert "irth date differs" in notice
     assert "a person confirmed" in notice
+
+
+def test_a_study_whose_files_are_of_another_patient_than_listed_is_not_kept_unless_confirmed(
+    files, tmp_path
+):
+    """`get` and the archive dialog kept the images of another patient under the chosen UID."""
+
+    class Holds(Archive):
+        def _fetch(self, study_uid, intake, context):
+            assert intake.try_add_file(files[0].read_bytes())
+
+    image = pydicom.dcmread(files[0])
+    archive, uid = Holds(), image.StudyInstanceUID
+    archive.has, patient = {image.SOPInstanceUID: image.SOPClassUID}, Patient.of(image.get)
+    for number, archive.patient in enumerate((None, patient, replace(patient, name=""))):
+        assert archive.get(uid, tmp_path / str(number)).notices == ()
+    archive.patient = replace(patient, id="ANOTHER")
+    with pytest.raises(PatientConflictError, match="patient ID differs") as error:
+        archive.get(uid, tmp_path / "got")
+    assert error.value.values == ((patient.id, "ANOTHER"),)
+    assert archive.get(uid, tmp_path / "chosen", listed=patient).notices == ()
+    archive.patient = patient
+    with pytest.raises(PatientConflictError, match="name differs"):
+        archive.get(uid, tmp_path / "got", listed=replace(patient, name="Roe^Richard"))
+    assert not (tmp_path / "got").exists()
+    archive.patient = replace(patient, id="ANOTHER")
+    (notice,) = archive.get(uid, tmp_path / "got", same_patient=True).notices
+    assert "a person confirmed" in notice
+
+
+def test_a_patient_that_an_archive_cannot_list_is_said_to_be_unchecked(files, tmp_path):
+    class Silent(Archive):
+        def find(self, query, **_):
+            raise ResourceError(found="no search", expected="one", next_step="None")
+
+        def _fetch(self, study_uid, intake, context):
+            assert intake.try_add_file(files[0].read_bytes())
+
+    image = pydicom.dcmread(files[0])
+    archive = Silent()
+    archive.has = {image.SOPInstanceUID: image.SOPClassUID}
+    (notice,) = archive.get(image.StudyInstanceUID, tmp_path / "got").notices
+    assert "could not be checked" in notice
 
 
 def test_a_list_that_does_not_end_is_not_read_on(files, monkeypatch):

@@ -165,7 +165,10 @@ def test_a_study_that_grows_while_it_is_fetched_is_refused(tmp_path, image, late
 
     class Growing(Pacs):
         lists = iter([{image[1]: image[2]}, {image[1]: image[2], **later}])
-        find = _series = _store = None
+        _series = _store = None
+
+        def find(self, *_, **__):
+            return ()
 
         def _listing(self, *_):
             return next(self.lists)

@@ -31,7 +31,8 @@ OTHER = {
     "half a gzip": JSON + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"[ ]")[:12],
     "half an XML": b"Content-Type: application/xml;charset=utf-8\r\nContent-Length: 2\r\n\r\n<a",
 }
-NOTHING = {"empty": JSON + b"Content-Length: 0\r\n\r\n", "no JSON": b"Content-Length: 2\r\n\r\n{}"}
+NOTHING = {"empty": JSON + b"Content-Length: 0\r\n\r\n", "no JSON": b"Content-Length: 2\r\n\r\n{}",
+           "no file": JSON + b"Content-Length: 2\r\n\r\n{}"}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -138,7 +138,7 @@ def test_a_stop_while_a_study_is_fetched_is_no_warning_of_it(tmp_path, monkeypat
     """The list showed "not at hand: a request to stop during fetching the study"."""
     stop = threading.Event()
 
-    def get(uid, target, *, context):
+    def get(uid, target, *, listed, context):
         stop.set()
         context.check("fetching the study")
 
@@ -400,7 +400,7 @@ def test_a_study_that_is_away_or_only_touched_keeps_its_row(listed_study):
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
     there = make_study(name="there", sequences={"t1c"}, dicom=True)
 
-    def get(uid, target, *, context):
+    def get(uid, target, *, listed, context):
         target.parent.mkdir(exist_ok=True)
         there.rename(target)
 

@@ -70,6 +70,13 @@ def test_a_study_that_two_processes_fetch_at_once_is_opened_by_both(
     assert len(list(folder.iterdir())) == len(files)
 
 
+def test_an_empty_folder_is_no_study(files, entry, tmp_path, monkeypatch):
+    folder = tmp_path / "list" / "studies" / entry.study_uid
+    folder.mkdir(parents=True)
+    assert fetch(Archive(files), entry, tmp_path / "list", monkeypatch).place == str(folder)
+    assert len(list(folder.iterdir())) == len(files)
+
+
 def test_a_study_that_nobody_could_fetch_is_refused(files, entry, tmp_path, monkeypatch):
     archive = Archive(files)
     archive._listed.popitem()
