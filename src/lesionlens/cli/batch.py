@@ -13,7 +13,7 @@ from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.cli import options
+from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import FILES, FileOptions, with_option_groups
@@ -74,6 +74,8 @@ def batch(
             expected="one of them: the server's key stays here",
             next_step="Omit one of them",
         )
+    if scheduler is not None:
+        checks.check_without("--scheduler", {"--workers": workers})
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
@@ -82,7 +84,7 @@ def batch(
             duplicate_scan_notes,
             find_jobs,
             left_out,
-            mixed_release_notes,
+            mixed_result_notes,
         )
         from lesionlens.site.cohort.study_table import ignored_column_notes
         from lesionlens.site.cohort.table import check_tables, write_table
@@ -105,7 +107,7 @@ def batch(
             context=context,
         )
         notes += duplicate_scan_notes(results, cohort_run.outcomes)
-        notes += mixed_release_notes(results, cohort_run.outcomes)
+        notes += mixed_result_notes(results, cohort_run.outcomes)
         table_files = () if selected_shard.count > 1 else write_table(results, cohort_run.outcomes)
     return _output(cohort_run, notes, table_files, json=json)
 

@@ -9,6 +9,7 @@ import typer
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.cli import checks
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
 from lesionlens.cli.option_groups import with_option_groups
@@ -58,8 +59,9 @@ def learn(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Training steps, for the built-in recipe.", min=1)
-    ] = 260,
+        int | None,
+        typer.Option(help="Training steps, for the built-in recipe; default: 260.", min=1),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Your own recipe (TOML).", metavar="FILE")
     ] = None,
@@ -78,6 +80,8 @@ def learn(
     held-out patients and on synthetic brains. New weights are used only after
     `lesionlens weights accept`. Ctrl-C keeps finished work; the same command continues.
     """
+    if recipe is not None:
+        checks.check_without("--recipe", {"--steps": steps})
     for folder in (reviewed, studies):
         if folder is not None:
             check_outside(folder, out)
@@ -87,13 +91,14 @@ def learn(
         from lesionlens.training.config import read_config
         from lesionlens.training.learning.learn import LearnJob
         from lesionlens.training.learning.learn import learn as run
+        from lesionlens.training.learning.recipe import STEPS
 
         job = LearnJob(
             results=reviewed,
             studies=studies,
             out=out,
             recipe=None if recipe is None else read_config(recipe),
-            steps=steps,
+            steps=steps or STEPS,
             start=start,
             network=engine_choice,
             synthetic_volumes=drawn,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.site.cohort.study_table import read_table, refuse_equal_names
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
-from lesionlens.site.database.study_files import analysed_files, release_of
+from lesionlens.site.database.study_files import analysed_files, run_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,20 +201,33 @@ def _loose_files(folder: Path) -> int:
     return sum(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
 
 
-def mixed_release_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
-    """Return a note if the results of a cohort were made by several releases, as after an update.
+def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
+    """Return notes if the results of a cohort were made by several releases or precisions.
+
+    That is so after an update, or on machines with and without a GPU.
 
     `out` and `outcomes` as for `duplicate_scan_notes`.
     """
     names = (outcome.name for outcome in outcomes if outcome.status is Status.ANALYSED)
-    releases = Counter(release for name in names if (release := release_of(out / name)))
-    counts = ", ".join(f"{release} ({count})" for release, count in sorted(releases.items()))
-    if len(releases) < 2:
-        return ()
-    return (
-        f"The table has results of several releases of LesionLens: {counts}. Without --resume all "
-        "studies are analysed again",
-    )
+    runs = [run for name in names if (run := run_of(out / name))]
+    releases = Counter(filter(None, (run.versions.get("lesionlens") for run in runs)))
+    precisions = Counter(run.engine.precision.value for run in runs if run.engine.precision)
+    notes = []
+    if len(releases) > 1:
+        notes.append(
+            f"The table has results of several releases of LesionLens: {_counts(releases)}. "
+            "Without --resume all studies are analysed again"
+        )
+    if len(precisions) > 1:
+        notes.append(
+            f"The table has results of several precisions: {_counts(precisions)}. With --precision "
+            "float32 and without --resume all studies are analysed alike"
+        )
+    return tuple(notes)
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({number})" for name, number in sorted(numbers.items()))
 
 
 def duplicate_scan_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from unicodedata import normalize
 
+from lesionlens.base.dates import day_of, iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_rows
 from lesionlens.base.files.safe_paths import DEVICES, absolute
@@ -42,6 +43,9 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
         if not cells["study"]:
             advice = "Enter the path of a study's folder or file in each row"
             raise _table_error(table, f"no path in row {len(entries) + 2}", advice)
+        if iso_date(cells["date"]) and day_of(cells["date"].replace("-", "")) is None:
+            found = f"the date {cells['date']!r}, which does not exist, in row {len(entries) + 2}"
+            raise _table_error(table, found, "Correct it, or leave it empty")
         path = absolute(table.parent / cells["study"])
         name = _folder_name(cells["name"] or path.name)
         entries.append(StudyEntry(name, str(path), cells["patient"], cells["date"]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.provenance import joint_sha256, sha256_of
+from lesionlens.base.records.analysis import RunInfo
 from lesionlens.results.review.reopen import is_result, read_run
 
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
@@ -50,19 +51,18 @@ def analysis_key(result: Path) -> str | None:
 
     A review of the result keeps them.
     """
-    try:
-        run = read_run(result)
-    except (ReadError, OSError):
+    run = run_of(result)
+    if run is None:
         return None
     engine = run.engine
     parts = (run.started, engine.name, engine.version, engine.weights_sha256)
     return " ".join(part for part in parts if part)
 
 
-def release_of(result: Path) -> str | None:
-    """Return the release of LesionLens that made a result; None if unknown."""
+def run_of(result: Path) -> RunInfo | None:
+    """Return how a result was made; None if it cannot be read."""
     try:
-        return read_run(result).versions.get("lesionlens")
+        return read_run(result)
     except (ReadError, OSError):
         return None
 

@@ -44,7 +44,7 @@ from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, table, work
 from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_release_notes
+from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_notes
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database import study_files
@@ -234,15 +234,29 @@ def test_results_of_two_releases_in_one_table_are_named(quick, studies, tmp_path
     """An update analyses nothing again, but a paper states the release."""
     out = tmp_path / "out"
     outcomes = run_cohort(Cohort(studies, out), CPU, HERE).outcomes
-    assert mixed_release_notes(out, outcomes) == ()
+    assert mixed_result_notes(out, outcomes) == ()
     path = out / "a" / "run.json"
     content = json.loads(path.read_text())
     release = content["versions"]["lesionlens"]
     content["versions"]["lesionlens"] = "0.1"
     path.write_text(json.dumps(content))
     outcomes = run_cohort(Cohort(studies, out, resume=True), CPU, HERE).outcomes
-    (note,) = mixed_release_notes(out, outcomes)
+    (note,) = mixed_result_notes(out, outcomes)
     assert f"0.1 (1), {release} (1)" in note
+
+
+def test_results_of_two_precisions_in_one_table_are_named(quick, studies, tmp_path):
+    """A batch begun on a CPU and resumed on a GPU computes with bfloat16 there."""
+    out = tmp_path / "out"
+    outcomes = run_cohort(Cohort(studies, out), CPU, HERE).outcomes
+    for name, precision in (("a", "bfloat16"), ("c", "float32")):
+        assert mixed_result_notes(out, outcomes) == ()
+        path = out / name / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "precision": precision}))
+    outcomes = run_cohort(Cohort(studies, out, resume=True), CPU, HERE).outcomes
+    (note,) = mixed_result_notes(out, outcomes)
+    assert "bfloat16 (1), float32 (1)" in note
+    assert "--precision float32" in note
 
 
 def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studies, tmp_path):
