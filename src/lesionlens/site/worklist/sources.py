@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def archived(study: FoundStudy) -> StudyEntry:
 def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunContext) -> StudyEntry:
     """Fetch a study into `studies/UID` below the list; return its entry with the path."""
     target = folder / "studies" / entry.study_uid
-    if not _is_fetched(target):
+    with suppress(OSError):
+        target.rmdir()  # an empty folder is no study
+    if not target.is_dir():
         try:
             connect(archive.address, archive.access()).get(
                 entry.study_uid,
@@ -100,10 +103,6 @@ def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunCon
                 context=context.quiet(),
             )
         except UnusableInputError:
-            if not _is_fetched(target):  # else the window or the background process was first
+            if not target.is_dir():  # else the window or the background process fetched it first
                 raise
     return replace(entry, place=str(target.resolve()))
-
-
-def _is_fetched(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
