@@ -129,6 +129,12 @@ class Datastore:
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
             raise _not_found("label with a supported suffix", file_name)
+        if tag.casefold() == _NOTES:
+            raise UnusableInputError(
+                found=f"the tag {tag!r}, which is the name of the metadata",
+                expected="another tag, such as final",
+                next_step="Choose another tag",
+            )
         with self._locked_folder() as folder:
             path = inside(folder, _LABELS, safe_name(tag), f"{name}{suffix}")
             _store(path, content)

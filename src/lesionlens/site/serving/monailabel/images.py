@@ -85,18 +85,24 @@ def study_of(
     Raises
     ------
     UnusableInputError
-        The image cannot be read, a 4-D file has no `channels`, or the sequence is unknown.
+        The image cannot be read, a 4-D file has no `channels`, the sequence is unknown, or the
+        parameters would have no effect on such an image.
     """
-    if path.is_file() and zipfile.is_zipfile(path):
-        unpack(path, scratch_folder)
-        return open_study(_only_folder(scratch_folder), context=context)
-    sequence = request_params.get("sequence")
+    sequence, channels = request_params.get("sequence"), request_params.get("channels")
     sequence = None if sequence in ("", AUTO) else sequence
-    if path.is_dir() or sequence is not None:
-        path_by_sequence = {} if sequence is None else {_parse_sequence(sequence): path}
-        return open_study(path, named=path_by_sequence or None, context=context)
+    if path.is_dir() or zipfile.is_zipfile(path):
+        if sequence is not None or channels:
+            raise _ignored_error("a sequence or channels for a folder or an archive")
+        if path.is_file():
+            unpack(path, scratch_folder)
+            path = _only_folder(scratch_folder)
+        return open_study(path, context=context)
+    if channels and (sequence is not None or _n_volumes(path) == 1):
+        raise _ignored_error("channels for a 3-D file, or beside a sequence")
+    if sequence is not None:
+        return open_study(path, named={_parse_sequence(sequence): path}, context=context)
     if _n_volumes(path) > 1:
-        path = _split_channels(path, request_params.get("channels"), scratch_folder)
+        path = _split_channels(path, channels, scratch_folder)
     try:
         return open_study(path, context=context)
     except NothingRecognisedError as error:
@@ -249,6 +255,14 @@ def _split_channels(path: Path, channels: Any, scratch_folder: Path) -> Path:
     for index, name in enumerate(names):
         nib.save(image.slicer[..., index], scratch_folder / f"{name.value}.nii.gz")
     return scratch_folder
+
+
+def _ignored_error(found: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"params that would have no effect: {found}",
+        expected='"sequence" for a 3-D file, "channels" for a 4-D file, neither for a study',
+        next_step="Omit them; in a study, name each file by its sequence",
+    )
 
 
 def _channels_error(found: str) -> UnusableInputError:

@@ -3,6 +3,8 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.serving.monailabel.datastore import Datastore
 
@@ -59,3 +61,14 @@ def test_two_servers_on_one_folder_lose_no_metadata(tmp_path):
         list(pool.map(note_all, "ab"))
     kept = Datastore(tmp_path)
     assert all(kept.notes(f"{who}{number}") == {"by": who} for who in "ab" for number in range(60))
+
+
+@pytest.mark.parametrize("tag", ["notes.json", "Notes.JSON"])
+def test_a_tag_does_not_take_the_place_of_the_metadata(tmp_path, tag):
+    """A folder `labels/notes.json` made every later request that stores metadata fail."""
+    (tmp_path / "case.nii.gz").write_bytes(b"image")
+    store = Datastore(tmp_path)
+    with pytest.raises(UnusableInputError, match="the name of the metadata"):
+        store.save_label("case", tag, "label.nii.gz", io.BytesIO(b"label"), {})
+    store.save_label("case", "final", "label.nii.gz", io.BytesIO(b"label"), {"by": "me"})
+    assert store.notes("case", "final")["by"] == "me"

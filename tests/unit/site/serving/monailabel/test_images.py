@@ -1,0 +1,50 @@
+"""Parameters of a request about an image count, or are refused."""
+
+import zipfile
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.run_context import SILENT
+from lesionlens.site.serving.monailabel.images import study_of
+
+
+@pytest.fixture
+def study(make_study):
+    return make_study(name="study", sequences={"flair"})
+
+
+@pytest.fixture
+def archive(study, tmp_path):
+    path = tmp_path / "study.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for image in study.iterdir():
+            file.write(image, f"study/{image.name}")
+    return path
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("params", [{"sequence": "t1"}, {"channels": ["t1"]}])
+def test_params_that_an_archive_or_a_folder_cannot_use_are_refused(params, study, archive, scratch):
+    """A FLAIR in an archive, sent as T1, was analysed as FLAIR without a word."""
+    for image in (study, archive):
+        assert [*study_of(image, {"sequence": "auto"}, scratch, SILENT).series] == ["flair"]
+        with pytest.raises(UnusableInputError, match="no effect"):
+            study_of(image, params, scratch, SILENT)
+
+
+def test_channels_of_a_3d_file_are_refused(study, scratch):
+    (image,) = study.iterdir()
+    with pytest.raises(UnusableInputError, match="no effect"):
+        study_of(image, {"channels": ["t1"]}, scratch, SILENT)
+    assert [*study_of(image, {"channels": []}, scratch, SILENT).series] == ["flair"]
+    assert [*study_of(image, {"sequence": "t1"}, scratch, SILENT).series] == [MrSequence.T1]
