@@ -129,7 +129,10 @@ class Uploads:
 
     @contextmanager
     def in_use(self, owner: str, name: str) -> Iterator[Upload]:
-        """Keep an upload while a request waits or is executed, however long; raises as `find`."""
+        """Keep an upload while a request waits or is executed, however long; raises as `find`.
+
+        One that is removed meanwhile is deleted afterwards: half a series could pass for a whole.
+        """
         upload = self.find(owner, name)
         with self._lock:
             upload.requests += 1
@@ -139,13 +142,18 @@ class Uploads:
             with self._lock:
                 upload.requests -= 1
                 upload.last_used = time.monotonic()
+                is_removed = not upload.requests and name not in self._uploads
+            if is_removed:
+                self._delete(upload)
 
     def remove(self, owner: str, name: str) -> Upload:
-        """Remove an upload now."""
+        """Remove an upload now, or as soon as no request needs it."""
         upload = self.find(owner, name)
         with self._lock:
             self._uploads.pop(name, None)
-        self._delete(upload)
+            is_needed = upload.requests > 0
+        if not is_needed:
+            self._delete(upload)
         return upload
 
     def expire(self) -> None:

@@ -53,6 +53,22 @@ def test_one_that_a_waiting_analysis_needs_does_not_expire(folder):
     uploads.end()
 
 
+def test_one_that_is_removed_while_an_analysis_reads_it_is_deleted_afterwards(folder):
+    """Of a series that was deleted meanwhile, some images could be analysed as the whole."""
+    removed = []
+    uploads = Uploads(ROOM, removed.append)
+    name, upload = uploads.add("me", [scan("1.nii"), scan("2.nii")], 10)
+    with uploads.in_use("me", name), uploads.in_use("me", name) as held:
+        uploads.remove("me", name)
+        assert len([*held.image.iterdir()]) == 2
+        with pytest.raises(GoneError):
+            uploads.find("me", name)
+        assert removed == []
+    assert not upload.image.exists()
+    assert removed == [upload]
+    uploads.end()
+
+
 def test_a_clock_that_is_set_ends_and_prolongs_nothing(folder, monkeypatch):
     uploads = Uploads(ROOM)
     name, upload = uploads.add("me", [scan()], 10)
