@@ -291,7 +291,8 @@ def _run_session(
                 stage, source = current_stage, _stage_source(run, current_stage)
             value, terms = train_step(run, source.batch(config.stages[stage].batch))
             run.spent_s = spent_before + time.monotonic() - started
-            run.loss = value if math.isnan(run.loss) else 0.98 * run.loss + 0.02 * value
+            if math.isfinite(value):  # else the step was skipped
+                run.loss = value if math.isnan(run.loss) else 0.98 * run.loss + 0.02 * value
             if leads and run.step % _REPORT_EVERY == 0:
                 _report(run, value, terms, source, board)
                 if on_step is not None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 
 import pytest
@@ -47,6 +48,35 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
     resumed = average_of(tmp_path)
     for name, value in average_of(uninterrupted[1]).items():
         torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_without_a_finite_loss_is_skipped_and_its_loss_is_not_averaged(
+    tmp_path, monkeypatch, caplog
+):
+    whole, values = SynthSource.batch, iter((1.0, float("nan"), 1.0))
+    monkeypatch.setattr(
+        SynthSource,
+        "batch",
+        lambda source, size: (b := whole(source, size))._replace(channels=b.channels * next(values)),
+    )
+    recipe = small_recipe(3, 6.0)
+    assert preset(recipe.network).lesions  # whose queries are matched before the loss is known
+    summary = train(recipe, tmp_path)
+    assert summary.step == 3
+    assert math.isfinite(summary.loss)
+    assert caplog.text.count("no finite loss and is skipped") == 1
+    assert all(bool(value.isfinite().all()) for value in average_of(tmp_path).values())
+
+
+def test_an_infinite_loss_is_not_averaged(tmp_path, monkeypatch):
+    losses = iter((2.0, math.inf, 2.0))
+    monkeypatch.setattr(loop, "train_step", lambda run, _: _counted(run, next(losses)))
+    assert train(small_recipe(3, 6.0), tmp_path).loss == pytest.approx(2.0)
+
+
+def _counted(run, value):
+    run.step += 1
+    return value, {}
 
 
 def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_written(tmp_path):
