@@ -1,8 +1,8 @@
 """Atomic training checkpoints, split into small files.
 
 A checkpoint is a folder `step-00001234/` of safetensors parts, none above 15 MiB; `latest.json`
-names it and the number of its parts. The folder is complete before it is named, and the previous one is deleted only
-afterwards, even if both are of the same step.
+names it and the number of its parts. The folder is complete before it is named, and the previous
+one is deleted only afterwards, even if both are of the same step.
 """
 
 from __future__ import annotations
@@ -107,6 +107,14 @@ def forget(folder: Path) -> None:
     (folder / _POINTER).unlink(missing_ok=True)
 
 
+def _part_files(checkpoint: Path, count: int | None) -> list[Path]:
+    """Return the parts; ValueError if some are missing. Earlier releases wrote no `count`."""
+    parts = sorted(checkpoint.glob("part-*.safetensors"))
+    if count not in (None, len(parts)):
+        raise ValueError(f"{len(parts)} of {count} parts")
+    return parts
+
+
 def load(folder: Path) -> Checkpoint | None:
     """Read the latest checkpoint; None if there is none.
 
@@ -124,10 +132,7 @@ def load(folder: Path) -> Checkpoint | None:
         content = read_file(checkpoint / "meta.json")
         meta = parse_json(content, infinite=True)  # NaN before the first validation
         tensors: dict[str, torch.Tensor] = {}
-        parts = sorted(checkpoint.glob("part-*.safetensors"))
-        if len(parts) != latest.get("parts", len(parts)):  # earlier releases did not count them
-            raise ValueError(f"{len(parts)} of {latest['parts']} parts")
-        for part in parts:
+        for part in _part_files(checkpoint, latest.get("parts")):
             tensors.update(load_file(part))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ReadError) as error:
         raise WeightsError(

@@ -53,12 +53,13 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
 def test_a_step_without_a_finite_loss_is_skipped_and_its_loss_is_not_averaged(
     tmp_path, monkeypatch, caplog
 ):
-    whole, values = SynthSource.batch, iter((1.0, float("nan"), 1.0))
-    monkeypatch.setattr(
-        SynthSource,
-        "batch",
-        lambda source, size: (b := whole(source, size))._replace(channels=b.channels * next(values)),
-    )
+    whole, factors = SynthSource.batch, iter((1.0, float("nan"), 1.0))
+
+    def batch(source, size):
+        drawn = whole(source, size)
+        return drawn._replace(channels=drawn.channels * next(factors))
+
+    monkeypatch.setattr(SynthSource, "batch", batch)
     recipe = small_recipe(3, 6.0)
     assert preset(recipe.network).lesions  # whose queries are matched before the loss is known
     summary = train(recipe, tmp_path)
