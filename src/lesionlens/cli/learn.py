@@ -9,6 +9,7 @@ import typer
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.cli import checks
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
 from lesionlens.cli.option_groups import with_option_groups
@@ -58,8 +59,9 @@ def learn(
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Training steps, for the built-in recipe.", min=1)
-    ] = 260,
+        int | None,
+        typer.Option(help="Training steps of the built-in recipe, 260 without it.", min=1),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="Your own recipe (TOML).", metavar="FILE")
     ] = None,
@@ -81,19 +83,22 @@ def learn(
     for folder in (reviewed, studies):
         if folder is not None:
             check_outside(folder, out)
+    if recipe is not None:
+        checks.check_without("--recipe", {"--steps": steps})
     STOP.record_only()
     with progress_bar() as context:
         context.progress("loading", 0.0)
         from lesionlens.training.config import read_config
         from lesionlens.training.learning.learn import LearnJob
         from lesionlens.training.learning.learn import learn as run
+        from lesionlens.training.learning.recipe import STEPS
 
         job = LearnJob(
             results=reviewed,
             studies=studies,
             out=out,
             recipe=None if recipe is None else read_config(recipe),
-            steps=steps,
+            steps=STEPS if steps is None else steps,
             start=start,
             network=engine_choice,
             synthetic_volumes=drawn,

@@ -13,6 +13,7 @@ from lesionlens.base.labels import ComputePrecision
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
+from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
@@ -273,6 +274,15 @@ def test_initial_weights_may_lie_in_another_folder_but_have_another_name_never()
     for other in ("here/synthetic.safetensors", None):
         with pytest.raises(WeightsError, match="init was default"):
             check_same_recipe(record, dataclasses.replace(RECIPE, init=other), step=1)
+
+
+def test_a_run_of_an_earlier_release_without_a_key_goes_on_unless_its_value_is_another():
+    record = recipe_record(RECIPE)
+    del record["draw"]["kinds"]["plaques"]
+    check_same_recipe(record, RECIPE, step=1)
+    draw = dataclasses.replace(RECIPE.draw, kinds=LesionFrequencies(plaques=0.1))
+    with pytest.raises(WeightsError, match=r"draw\.kinds\.plaques was 0\.0 and is 0\.1"):
+        check_same_recipe(record, dataclasses.replace(RECIPE, draw=draw), step=1)
 
 
 def test_a_changed_recipe_is_refused_by_name_and_later_stages_may_change(uninterrupted, caplog):
