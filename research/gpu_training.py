@@ -62,6 +62,7 @@ from lesionlens.training.data import FIRST_VALIDATION_SEED, Batch, stage_seed
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.set_loss import set_loss
 from lesionlens.training.stored_volumes import keep, read
+from lesionlens.training.trained_cases import TrainedCase, data_after
 
 NUMBERS = (
     *("00006", "01476", "01478", "01479", "01480", "01481"),
@@ -168,12 +169,15 @@ class TrainingRun:
         torch.manual_seed(_SEED)
         network, info = weights.load(options.init)
         self._notes = WeightsNotes(**notes_of(info))
+        self._origin = {"init": info.sha256, "cases": [row["case"] for row in self._rows]}
         self.network = channels_last(network.to(self._device)).train()
         self._optimiser = Optimiser(
             self.network,
             OptimiserConfig(rate=options.rate, warmup=options.warmup, average=options.average),
         )
-        self.step, self._spent = run_state.restore(options.out, self.network, self._optimiser)
+        self.step, self._spent = run_state.restore(
+            options.out, self.network, self._optimiser, self._origin
+        )
         self._batches = self._mixture()
 
     def _mixture(self) -> Mixture:
@@ -193,13 +197,16 @@ class TrainingRun:
     def keep(self) -> None:
         """Write state and weights."""
         out = self._options.out
-        run_state.save(out, self.network, self._optimiser, self.step, self._spent)
-        scans = {scan for row in self._rows for scan in row["scans"]}
+        run_state.save(out, self.network, self._optimiser, self.step, self._spent, self._origin)
+        cases = {r["case"]: TrainedCase(r["case"], "", tuple(r["scans"])) for r in self._rows}
+        scans = {scan for case in cases.values() for scan in case.scans}
+        before = str(self._notes.provenance.get("data", "unknown"))
         notes = dataclasses.replace(
             self._notes, version="0", operating_points=(),
             trained_on=tuple(sorted(scans | set(self._notes.trained_on))),
-            provenance={"data": f"synthetic, then {len(self._rows)} real cases",
-                        "steps": self.step, "minutes": round(self._spent / 60, 1)},
+            provenance={"data": data_after(before, cases), "steps": self.step,
+                        "minutes": round(self._spent / 60, 1),
+                        "parent_sha256": self._origin["init"]},
         )  # fmt: skip
         weights.save(
             out / "weights.safetensors", self.network.config, self._optimiser.average, notes,

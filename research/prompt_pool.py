@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from prompt_anatomies import structures
 from prompt_samples import Volume
 from torch import Tensor
 from torch.nn import functional
 
+from lesionlens.base.labels import Region
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
@@ -128,10 +130,15 @@ def add_anatomy(pool: Path, file: Path) -> None:
         write(folder, arrays, record)
 
 
+def code_of(labels: NDArray[np.uint8], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return `code.npy` of the contract's labels; a resection cavity is no part of the tumour."""
+    nested = np.sum([np.isin(labels, region.labels) for region in Region], 0, dtype=np.uint8)
+    return np.where(brain, 1 + nested, 0).astype(np.uint8)
+
+
 def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> None:
     """Prepare a real case, analyse it, and keep what the network makes of less."""
-    from lesionlens.base.labels import Region  # noqa: PLC0415  (readers: see `prompt_anatomies`)
-    from lesionlens.base.run_context import SILENT, RunContext  # noqa: PLC0415
+    from lesionlens.base.run_context import SILENT, RunContext  # noqa: PLC0415  (readers: see `prompt_anatomies`)
     from lesionlens.engines.network_input import make_network_input  # noqa: PLC0415
     from lesionlens.engines.plugin_engines import make_engine  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
@@ -155,8 +162,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
     values, grid = case.reference()
     labels = resample(values.astype(np.float32), grid, fine.grid, nearest=True).astype(np.uint8)
     brain = fine.brain[0].numpy()
-    code = brain.astype(np.uint8) + (labels > 0) + np.isin(labels, (1, 3)) + (labels == 3)
-    code = np.where(brain, code, 0).astype(np.uint8)
+    code = code_of(labels, brain)
     exact = np.stack(
         [resample(prediction.probability[r], prepared.working, fine.grid) for r in Region]
     )

@@ -31,6 +31,7 @@ from prompt_draws import Batch, Draws, Wanted
 from torch import Tensor
 from torch.nn import functional
 
+from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptInput, PromptNetwork
 from lesionlens.network.prompt.weights import FORMAT, load_file, load_shipped
 from lesionlens.training.config import OptimiserConfig
@@ -99,7 +100,9 @@ class Training:
                 rate=settings.rate, weight_decay=1e-3, average=_AVERAGE_DECAY, clip=1.0
             ),
         )
-        self.step, self._spent = run_state.restore(out, self.network, self._optimiser)
+        init = settings.init and sha256_of(settings.init)
+        self._origin = {"init": init, "small": settings.small}
+        self.step, self._spent = run_state.restore(out, self.network, self._optimiser, self._origin)
         self.keep()
         draw_settings = Wanted(
             pool, out / "prompt.safetensors", settings.batch, settings.size, settings.seed,
@@ -111,7 +114,9 @@ class Training:
         """Write state and weights; each file is whole or the one before."""
         from safetensors.torch import save_file  # noqa: PLC0415
 
-        run_state.save(self._out, self.network, self._optimiser, self.step, self._spent)
+        run_state.save(
+            self._out, self.network, self._optimiser, self.step, self._spent, self._origin
+        )
         tensors = {k: v.float().cpu().contiguous() for k, v in self._optimiser.average.items()}
         metadata = {
             "format": FORMAT, "network": json.dumps(asdict(self.network.config)),

@@ -112,7 +112,7 @@ def draw(head: Head, size: int, rng: np.random.Generator) -> Crop:
         _add_dura(images, tissue, rng)
     for _ in range(rng.poisson(0.6)):
         _add_mimic(images, tissue, rng)
-    lesion_mask = np.where(kind == 2, 1.0, 0.0).astype(np.float32)
+    lesion_mask = np.where(brain & (kind == 2), 1.0, 0.0).astype(np.float32)  # none is cut off
     for _ in range(int(rng.choice([0, 1, 2, 3, 5], p=(0.25, 0.3, 0.2, 0.15, 0.1)))):
         _add_lesion(images, tissue, lesion_mask, rng)
     images *= brain

@@ -83,7 +83,7 @@ def train(
     heads = [
         Head(folder)
         for folder in sorted(pool.iterdir())
-        if not folder.name.startswith(("anatomy", *held_out))
+        if not folder.name.startswith((".", "anatomy", *held_out))
     ]
 
     def batches(step: int) -> Iterator[unet_training.Batch]:

@@ -98,7 +98,7 @@ def learn(
             studies=studies,
             out=out,
             recipe=None if recipe is None else read_config(recipe),
-            steps=steps or STEPS,
+            steps=STEPS if steps is None else steps,
             start=start,
             network=engine_choice,
             synthetic_volumes=drawn,

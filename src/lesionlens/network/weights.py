@@ -142,8 +142,7 @@ def load(
     if not is_finite(network):
         raise _unreadable(path, "with values that are not numbers")
     network = channels_last(network.to(device)).eval()
-    fields = notes_of(notes) | {"trained_on": notes.trained_on or _trained_on(path, actual)}
-    return network, WeightsInfo(sha256=actual, config=config, **fields)
+    return network, WeightsInfo(sha256=actual, config=config, **notes_of(notes))
 
 
 def _with_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> LensNetwork:
@@ -160,19 +159,6 @@ def _with_tensors(config: NetworkConfig, state: Mapping[str, Tensor]) -> LensNet
 def is_finite(network: nn.Module) -> bool:
     """Return whether all parameters and buffers are finite, in the precision of the network."""
     return all(bool(value.isfinite().all()) for value in network.state_dict().values())
-
-
-def _trained_on(path: Path, sha256: str) -> tuple[str, ...]:
-    """Return the training scans of shipped weights, from the JSON file beside them."""
-    record_path = path.with_suffix(".json")
-    if path.parent != shipped_path().parent or not record_path.is_file():
-        return ()
-    record = json.loads(record_path.read_text("utf-8"))
-    if record["sha256"] != sha256:
-        return ()
-    return tuple(
-        sorted(scan for case in record.get("trained_on", {}).values() for scan in case.values())
-    )
 
 
 def shipped_path(name: str = DEFAULT_NAME) -> Path:

@@ -30,11 +30,10 @@ class WeightsNotes:
     temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """(3,) float: logits of WT, TC, ET are divided by these before the sigmoid."""
     operating_points: tuple[Mapping[str, float], ...] = ()
-    """Tuple of dict. By ascending sensitivity: ``threshold``, ``sensitivity``, ``false_per_scan``
-    on
-    """
+    """Tuple of dict. By ascending sensitivity: ``threshold``, ``sensitivity``,
+    ``false_per_scan``."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Dict. Data, configuration, steps, minutes."""
+    """Data, configuration, steps, minutes."""
     score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
     """(3,) float: intercept, slope of the mean logit, slope of the logarithm of the ml: a
     candidate's score is the sigmoid of their sum (`engines.component_score`), fitted on scans

@@ -1,8 +1,8 @@
 """Atomic training checkpoints, split into small files.
 
 A checkpoint is a folder `step-00001234/` of safetensors parts, none above 15 MiB; `latest.json`
-names it. The folder is complete before it is named, and the previous one is deleted only
-afterwards, even if both are of the same step.
+names it and the number of its parts. The folder is complete before it is named, and the previous
+one is deleted only afterwards, even if both are of the same step.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for index, group in enumerate(_parts(checkpoint.tensors, part_bytes)):
+        groups = _parts(checkpoint.tensors, part_bytes)
+        for index, group in enumerate(groups):
             save_file(group, partial / f"part-{index:03d}.safetensors")
         (partial / "meta.json").write_text(json.dumps(dict(checkpoint.meta), indent=1), "utf-8")
         partial.rename(target)
         pointer = folder / f"{_POINTER}.part"
-        pointer.write_text(json.dumps({"folder": name}), "utf-8")
+        pointer.write_text(json.dumps({"folder": name, "parts": len(groups)}), "utf-8")
         os.replace(pointer, folder / _POINTER)  # noqa: PTH105  (atomic on every platform)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -106,6 +107,14 @@ def forget(folder: Path) -> None:
     (folder / _POINTER).unlink(missing_ok=True)
 
 
+def _part_files(checkpoint: Path, count: int | None) -> list[Path]:
+    """Return the parts; ValueError if some are missing. Earlier releases wrote no `count`."""
+    parts = sorted(checkpoint.glob("part-*.safetensors"))
+    if count not in (None, len(parts)):
+        raise ValueError(f"{len(parts)} of {count} parts")
+    return parts
+
+
 def load(folder: Path) -> Checkpoint | None:
     """Read the latest checkpoint; None if there is none.
 
@@ -118,11 +127,12 @@ def load(folder: Path) -> Checkpoint | None:
     if not pointer.exists():
         return None
     try:
-        checkpoint = folder / read_json(pointer)["folder"]
+        latest = read_json(pointer)
+        checkpoint = folder / latest["folder"]
         content = read_file(checkpoint / "meta.json")
         meta = parse_json(content, infinite=True)  # NaN before the first validation
         tensors: dict[str, torch.Tensor] = {}
-        for part in sorted(checkpoint.glob("part-*.safetensors")):
+        for part in _part_files(checkpoint, latest.get("parts")):
             tensors.update(load_file(part))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ReadError) as error:
         raise WeightsError(

@@ -31,6 +31,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     ),
 }  # fmt: skip
 """Lowest and highest value of a number in a recipe, by key; the others are 0 or more."""
+_GRID_KEYS = {"shape", "spacing_mm"}
 _RECIPES_HINT = "Start from a built-in one: `lesionlens sample DIR` writes them into DIR/recipes"
 
 
@@ -243,9 +244,12 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
     Raises
     ------
     ConfigError
-        An unknown key, a wrong type, a number beyond its bounds, an unknown network or no stage.
+        An unknown key, a wrong type, a number beyond its bounds, an unknown network, no stage, or a
+        grid under `draw`, which would be that of no stage.
     """
     config: TrainConfig = _record(TrainConfig, table, "recipe")
+    for key in _GRID_KEYS & table.get("draw", {}).keys():
+        raise _recipe_error("recipe.draw", f'"{key}"', "the grid under [[stages]] alone")
     if not config.stages:
         raise _recipe_error("recipe", "no stage", "at least one [[stages]]")
     if config.network is not None and config.network not in PRESETS:

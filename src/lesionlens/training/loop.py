@@ -271,6 +271,13 @@ def _validate(run: TrainingRun, board: Any) -> None:
     board.picture("validation/t1c, reference, found", picture, run.step)
 
 
+def _running_mean(mean: float, value: float) -> float:
+    """Update the mean loss, NaN before the first; the loss of a skipped step is left out."""
+    if not math.isfinite(value):
+        return mean
+    return value if math.isnan(mean) else 0.98 * mean + 0.02 * value
+
+
 def _run_session(
     run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext
 ) -> None:
@@ -291,7 +298,7 @@ def _run_session(
                 stage, source = current_stage, _stage_source(run, current_stage)
             value, terms = train_step(run, source.batch(config.stages[stage].batch))
             run.spent_s = spent_before + time.monotonic() - started
-            run.loss = value if math.isnan(run.loss) else 0.98 * run.loss + 0.02 * value
+            run.loss = _running_mean(run.loss, value)
             if leads and run.step % _REPORT_EVERY == 0:
                 _report(run, value, terms, source, board)
                 if on_step is not None:

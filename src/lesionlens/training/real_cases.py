@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -247,15 +248,7 @@ def split_recorded(
 ) -> Parts:
     """Split cases by patient and record it in `split.json`; an earlier split is kept."""
     path = out / SPLIT_NAME
-    try:
-        recorded = read_json(path) if path.is_file() else {}
-        earlier_split = {p: side == "validation" for side, ps in recorded.items() for p in ps}
-    except (OSError, ValueError, AttributeError, TypeError, ReadError) as error:
-        raise ConfigError(
-            found=f"a {SPLIT_NAME} in {out.name!r} that cannot be read",
-            expected="the one that an earlier session wrote",
-            next_step="Choose another output folder",
-        ) from error
+    earlier_split = _read_split(path)
     counts = Counter(case.patient for case in cases)
     is_held_out = split(counts, fraction=held_out_fraction, seed=seed, earlier=earlier_split)
     record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
@@ -270,6 +263,31 @@ def split_recorded(
         tuple(c for c in cases if not is_held_out[c.patient]),
         tuple(c for c in cases if is_held_out[c.patient]),
     )
+
+
+def _read_split(path: Path) -> dict[str, bool]:
+    """Return whether each patient in a `split.json` is held out; empty without the file.
+
+    A misspelt side is refused: its patients would be trained on.
+    """
+    recorded: dict[str, Any] = {}
+    cause = None
+    try:
+        recorded = read_json(path) if path.is_file() else {}
+        patients = [patient for side in recorded.values() for patient in side]
+        is_usable = recorded.keys() <= {"training", "validation"} and not any(
+            isinstance(side, str) for side in recorded.values()
+        )
+        is_usable = is_usable and len(patients) == len(set(patients))
+    except (OSError, ValueError, AttributeError, TypeError, ReadError) as error:
+        is_usable, cause = False, error
+    if not is_usable:
+        raise ConfigError(
+            found=f"a {SPLIT_NAME} in {path.parent.name!r} that cannot be used",
+            expected='lists of patients under "training" and "validation" alone, each patient once',
+            next_step="Correct it, or choose another output folder",
+        ) from cause
+    return {p: side == "validation" for side, names in recorded.items() for p in names}
 
 
 def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunContext) -> Path:

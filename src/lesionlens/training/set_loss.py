@@ -106,13 +106,16 @@ def _pairs(masks: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def match(output: LesionOutput, item: int, goal: InstanceTargets) -> tuple[Tensor, Tensor]:
-    """Return the optimal assignment of queries to parts of one volume, both (M,) int64."""
+    """Return the optimal assignment of queries to parts of one volume, both (M,) int64.
+
+    Any assignment if the output is not finite: the loss is not either, and the step is skipped.
+    """
     coarse = _halve(goal.masks)
     entropy, dice = _pairs(output.masks[1][item].float().flatten(1), coarse.flatten(1))
     class_probability = output.classes[item].softmax(-1)[:, goal.classes]
     box_distance = torch.cdist(output.boxes[item], goal.boxes, p=1)
     cost = _MASK * entropy + _DICE * dice + _BOX * box_distance - _CLASS * class_probability
-    pairs = linear_sum_assignment(cost.cpu().numpy())
+    pairs = linear_sum_assignment(cost.nan_to_num().cpu().numpy())
     rows, columns = (torch.tensor(side, device=cost.device) for side in pairs)
     return rows, columns
 

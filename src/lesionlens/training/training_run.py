@@ -252,6 +252,7 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     """
     defaults = recipe_record(TrainConfig(stages=()))  # keys that an earlier release did not write
     earlier = dict(_values(_trained_part({**defaults, **before}, step)))
+    earlier = {**dict(_values({**defaults, "stages": {}})), **earlier}
     now = dict(_values(_trained_part(recipe_record(config), step)))
     changed = sorted(
         name for name in earlier.keys() | now.keys() if earlier.get(name) != now.get(name)

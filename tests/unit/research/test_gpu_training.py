@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
@@ -132,3 +132,19 @@ def test_a_run_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
         n for n, p in first[0].state_dict().items() if not p.equal(second[0].state_dict()[n])
     ]
     assert changed
+    assert second[1].provenance["data"] == "unknown, then 9 real cases of 9 patients"
+
+
+def test_a_run_does_not_go_on_with_other_weights_or_cases(gpu, small, pack, tmp_path):
+    out, other = tmp_path / "run", tmp_path / "other.safetensors"
+    torch.manual_seed(1)
+    network = build(preset("tiny"))
+    notes = WeightsNotes(provenance={"data": "synthetic, then 12 real cases of 12 patients"})
+    weights.save(other, network.config, network.state_dict(), notes)
+    run = ["run", "--steps", "1", "--batch", "1", "--device", "cpu", "--tiny", "--out", str(out)]
+    assert gpu.main([*run, "--init", str(other)]) == 0
+    record = weights.load(out / "weights.safetensors")[1].provenance
+    assert record["data"] == "synthetic, then 12 real cases of 12 patients, then synthetic"
+    for options in (["--init", str(small)], ["--init", str(other), "--pack", str(pack)]):
+        with pytest.raises(WeightsError, match="began with"):
+            gpu.main([*run, *options])

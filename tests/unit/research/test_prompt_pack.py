@@ -55,3 +55,11 @@ def test_a_pool_travels_without_what_may_not_be_trained_on_and_is_whole_again(pa
     (there / MAY / "mine").touch()
     packing.unpack(tmp_path / "pack", there)
     assert (there / MAY / "mine").is_file()  # what is there stays
+
+
+def test_a_resection_cavity_is_no_tumour_in_the_pool(script):
+    with script("prompt_pool") as pool:
+        labels = np.arange(5, dtype=np.uint8).reshape(1, 1, 5)
+        brain = np.ones(labels.shape, bool)
+        assert pool.code_of(labels, brain).ravel().tolist() == [1, 3, 2, 4, 1]
+        assert not pool.code_of(labels, ~brain).any()

@@ -66,3 +66,13 @@ def test_a_share_of_the_crops_is_centred_at_such_places(script, folder):
     assert (seats == BLOB).all(1).mean() == pytest.approx(samples.HARD_SHARE, abs=0.06)
     assert torch.isfinite(crop.x).all()
     assert set(crop.target.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_no_lesion_lies_where_the_brain_was_cut_off(script, folder, monkeypatch):
+    with script("small_lesion_samples") as samples:
+        head = samples.Head(folder)
+        monkeypatch.setattr(samples, "_kept_side", lambda brain, _: np.zeros_like(brain))
+        crops = [samples.draw(head, 24, np.random.default_rng(seed)) for seed in range(40)]
+    cut = [crop for crop in crops if not bool(crop.x[4].any())]
+    assert cut
+    assert not any(bool(crop.target.any()) for crop in cut)

@@ -1,5 +1,6 @@
 """A checkpoint is whole or not there."""
 
+import json
 import shutil
 
 import pytest
@@ -122,3 +123,16 @@ def test_damage_is_reported(tmp_path):
     (place / "part-000.safetensors").write_bytes(b"x")
     with pytest.raises(WeightsError, match="damaged checkpoint"):
         checkpoint.load(tmp_path)
+
+
+def test_a_part_that_is_gone_is_damage_and_no_fresh_optimiser(tmp_path):
+    place = checkpoint.save(tmp_path, _state(1), part_bytes=7000)
+    (place / "part-002.safetensors").unlink()
+    with pytest.raises(WeightsError, match="2 of 3 parts"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_checkpoint_of_an_earlier_release_that_did_not_count_its_parts_is_read(tmp_path):
+    place = checkpoint.save(tmp_path, _state(1), part_bytes=7000)
+    (tmp_path / "latest.json").write_text(json.dumps({"folder": place.name}))
+    assert len(checkpoint.load(tmp_path).tensors) == 5

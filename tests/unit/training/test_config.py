@@ -44,6 +44,7 @@ def test_shipped_recipes_are_valid(path):
         ({"stages": [STAGE], "data": {"workers": -1}}, r"data\.workers.*0 or more"),
         ({"stages": [STAGE], "data": {"held_out": 2.0}}, r"data\.held_out.*0 to 1"),
         ({"stages": [STAGE], "draw": {"kinds": {"plaques": -0.5}}}, r"kinds\.plaques.*0 to 1"),
+        ({"stages": [STAGE], "draw": {"shape": [8, 8, 8]}}, r'"shape" in recipe\.draw.*stages'),
         ({"stages": [STAGE], "seed": -1}, r"-1 in recipe\.seed"),
         ({"stages": [STAGE], "loss": 3}, "a table"),
     ],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import sys
 
 import pytest
@@ -12,6 +13,7 @@ from lesionlens.base.labels import ComputePrecision
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
+from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training import checkpoint, loop
 from lesionlens.training.config import parse_config
@@ -47,6 +49,36 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
     resumed = average_of(tmp_path)
     for name, value in average_of(uninterrupted[1]).items():
         torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_without_a_finite_loss_is_skipped_and_its_loss_is_not_averaged(
+    tmp_path, monkeypatch, caplog
+):
+    whole, factors = SynthSource.batch, iter((1.0, float("nan"), 1.0))
+
+    def batch(source, size):
+        drawn = whole(source, size)
+        return drawn._replace(channels=drawn.channels * next(factors))
+
+    monkeypatch.setattr(SynthSource, "batch", batch)
+    recipe = small_recipe(3, 6.0)
+    assert preset(recipe.network).lesions  # whose queries are matched before the loss is known
+    summary = train(recipe, tmp_path)
+    assert summary.step == 3
+    assert math.isfinite(summary.loss)
+    assert caplog.text.count("no finite loss and is skipped") == 1
+    assert all(bool(value.isfinite().all()) for value in average_of(tmp_path).values())
+
+
+def test_an_infinite_loss_is_not_averaged(tmp_path, monkeypatch):
+    losses = iter((2.0, math.inf, 2.0))
+    monkeypatch.setattr(loop, "train_step", lambda run, _: _counted(run, next(losses)))
+    assert train(small_recipe(3, 6.0), tmp_path).loss == pytest.approx(2.0)
+
+
+def _counted(run, value):
+    run.step += 1
+    return value, {}
 
 
 def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_written(tmp_path):
@@ -242,6 +274,15 @@ def test_initial_weights_may_lie_in_another_folder_but_have_another_name_never()
     for other in ("here/synthetic.safetensors", None):
         with pytest.raises(WeightsError, match="init was default"):
             check_same_recipe(record, dataclasses.replace(RECIPE, init=other), step=1)
+
+
+def test_a_run_of_an_earlier_release_without_a_key_goes_on_unless_its_value_is_another():
+    record = recipe_record(RECIPE)
+    del record["draw"]["kinds"]["plaques"]
+    check_same_recipe(record, RECIPE, step=1)
+    draw = dataclasses.replace(RECIPE.draw, kinds=LesionFrequencies(plaques=0.1))
+    with pytest.raises(WeightsError, match=r"draw\.kinds\.plaques was 0\.0 and is 0\.1"):
+        check_same_recipe(record, dataclasses.replace(RECIPE, draw=draw), step=1)
 
 
 def test_a_changed_recipe_is_refused_by_name_and_later_stages_may_change(uninterrupted, caplog):

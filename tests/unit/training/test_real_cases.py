@@ -93,6 +93,24 @@ def test_a_patient_is_on_one_side_alone_and_it_is_recorded(root, tmp_path):
     assert sorted(names) == [case.name for case in parts.validation]
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"training": ["BraTS-GLI-00001"], "held_out": ["BraTS-GLI-00002"]},
+        {"training": ["BraTS-GLI-00001"], "validation": "BraTS-GLI-00002"},
+        {"training": ["a", "b"], "validation": ["b"]},
+        ["BraTS-GLI-00001"],
+        {"training": 2},
+    ],
+)
+def test_a_split_by_hand_that_is_misspelt_is_refused_and_kept(root, tmp_path, record):
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"split.json.*cannot be used"):
+        split_recorded(find(root), tmp_path, seed=0)
+    assert json.loads(file.read_text()) == record
+
+
 def test_cases_added_later_leave_the_split_as_it_was(root, copy, tmp_path):
     first = split_recorded(find(root), tmp_path, seed=0)
     for number in range(3, 9):

@@ -34,6 +34,13 @@ class RandomStreams:
     def __len__(self) -> int:
         return len(self.streams)
 
+    def each(self) -> list[RandomStreams]:
+        """Return the stream of each volume alone; what it draws is drawn from here."""
+        alone = [RandomStreams((), self.device) for _ in self.streams]
+        for one, stream in zip(alone, self.streams, strict=True):
+            one.streams = [stream]
+        return alone
+
     def _gather(self, rows: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(rows).astype(np.float32)).to(self.device)
 
@@ -117,7 +124,7 @@ def noise(
     frame: SyntheticFrame,
     wavelength: Tensor,
     *,
-    low: float,
+    low: float | Sequence[float],
     channels: int = 1,
     octaves: int = 1,
 ) -> Tensor:
@@ -127,8 +134,8 @@ def noise(
     ----------
     wavelength : (B,) Tensor
         Distance of the lattice nodes of the first octave, mm.
-    low : float
-        Lower bound of the wavelength, mm; it determines the lattice size.
+    low : float or (B,) sequence of float
+        Lower bound of the wavelength, mm; with the spacing it determines the lattice size.
     channels, octaves : int
         Independent fields; octaves halve the wavelength and keep .55 of the amplitude.
 
@@ -136,15 +143,24 @@ def noise(
     -------
     (B, channels, I, J, K) float32 Tensor
     """
+    spacings = frame.spacing.tolist()
+    lows = [low] * len(spacings) if isinstance(low, float | int) else low
+    if len(set(spacings)) > 1:  # each has a lattice of its own
+        return torch.cat([
+            noise(
+                one, SyntheticFrame(frame.shape, frame.spacing[n : n + 1]), wavelength[n : n + 1],
+                low=lows[n], channels=channels, octaves=octaves,
+            )
+            for n, one in enumerate(streams.each())
+        ])  # fmt: skip
+    low, spacing = lows[0], spacings[0]
     total, power = None, 0.0
-    spacing = float(frame.spacing.min())
     for octave in range(octaves):
         if octave and low / 2**octave < 0.8 * spacing:
             break
         matrices = []
         for axis in frame.axes_mm():
-            extent = float(axis.max() - axis.min())
-            nodes = math.ceil(extent / (low / 2**octave)) + 5
+            nodes = math.ceil(float(axis.max() - axis.min()) / (low / 2**octave)) + 5
             step = wavelength[:, None] / 2**octave
             position = (axis - axis[:, :1]) / step + 1 + streams.uniform(0, 1)[:, None]
             matrices.append(_spline_basis(position, nodes))

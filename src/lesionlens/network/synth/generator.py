@@ -176,7 +176,7 @@ def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: 
         streams,
         frame,
         2.5 * frame.spacing,
-        low=2.5 * float(frame.spacing.min()),
+        low=[2.5 * mm for mm in frame.spacing.tolist()],
         octaves=2,
         channels=2,
     )

@@ -236,6 +236,7 @@ def _inherit_split(out: Path, gathered: Gathered, store: WeightsStore, parent: s
         for hashes, side in earlier_sides:
             if digest in hashes:
                 sides[side][patient] = []
+                break  # trained on once: never held out
     write_atomically(out / SPLIT_NAME, json.dumps(sides, indent=1) + "\n")
 
 

@@ -32,6 +32,15 @@ def test_a_patient_does_not_depend_on_the_others_in_the_batch(drawn):
     assert (alone.labels[0] != drawn.labels[1]).float().mean() < 1e-4
 
 
+def test_nor_does_it_where_the_others_have_voxels_of_another_size():
+    spacings = dataclasses.replace(COARSE, spacing_mm=(3.0, 5.0))
+    together, alone = draw(spacings, [11, 12, 13]), draw(spacings, [12])
+    assert len(set(together.spacing_mm.tolist())) == 3
+    torch.testing.assert_close(alone.channels[0], together.channels[1], rtol=1e-3, atol=0.5)
+    assert (alone.labels[0] != together.labels[1]).float().mean() < 1e-4
+    assert torch.equal(alone.brain[0], together.brain[1])
+
+
 def test_another_seed_is_another_patient(drawn):
     assert not torch.equal(drawn.labels[0], drawn.labels[1])
 

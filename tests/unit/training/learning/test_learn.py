@@ -19,6 +19,7 @@ from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
 from tests.kept_reads import autosave_as_before
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.training.runs import small_recipe
+from typer.testing import CliRunner
 
 from lesionlens.base.errors import (
     CancelledError,
@@ -51,6 +52,7 @@ from lesionlens.base.records.review import (
 )
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.cli.main import app
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
@@ -155,6 +157,13 @@ def store(tmp_path, monkeypatch):
 def job(place, out, random_weights, **how):
     return LearnJob(place / "results", place / "studies", out, RECIPE, start=str(random_weights),
                     synthetic_volumes=2, **how)  # fmt: skip
+
+
+def test_steps_beside_a_recipe_are_refused(tmp_path):
+    asked = ["learn", str(tmp_path), "--recipe", "mixed", "--steps", "5", "--out", "out"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2
+    assert "--steps beside --recipe" in done.stderr
 
 
 def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
@@ -794,8 +803,8 @@ def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_scoring(
 def test_patients_trained_on_never_judges_later_weights(
     reviews, begun, tmp_path, random_weights, store
 ):
-    """Patient c judged when v1 learnt, and judges again; a and b never do."""
-    line = Lineage("test+tuned.20260105", "0" * 64, digests(["a", "b"]), digests(["c"]))
+    """Patient c judged when v1 learnt, and judges again; a and b never do, though a once did."""
+    line = Lineage("test+tuned.20260105", "0" * 64, digests(["a", "b"]), digests(["a", "c"]))
     store.accept(random_weights, line, by="A. Reader")
     (tmp_path / "second").mkdir()
     out = from_there(begun, tmp_path / "second", "cases")
