@@ -77,6 +77,12 @@ def is_reviewed(result: Path, network_folder: Path, findings: FindingsFile) -> b
     return decided or bool(read_object(result / "review.json").get("events"))
 
 
+def _is_imported_edit(event: Any) -> bool:
+    """Return whether an event of review.json is an edit of an outline before its import."""
+    is_edit = isinstance(event, dict) and event.get("state") == ReviewState.EDITED
+    return is_edit and event.get("outline") is None
+
+
 def without_additions(
     score: CaseScore,
     result: Path,
@@ -89,7 +95,8 @@ def without_additions(
     Such a result was converted from DICOM objects; readers' edits in it cannot be identified.
     """
     rows = findings.candidates
-    if any(row.review.state is ReviewState.EDITED for row in rows):
+    edited = any(row.review.state is ReviewState.EDITED for row in rows)
+    if edited or any(map(_is_imported_edit, read_object(result / "review.json").get("events", ()))):
         score.problems.append("readers edited outlines, and the network's own are not kept")
     added = [row.id for row in rows if row.source is Source.READER]
     if not added:

@@ -116,14 +116,26 @@ def _with_outlines(analysis: Analysis) -> Analysis:
         cavity = Volume(outlines[CAVITY].mask(grid.shape), grid)
         volumes = replace(analysis.volumes, cavity=cavity)
         analysis = replace(analysis, volumes=volumes, original=_original(analysis))
+    notices = (*_imported_notices(analysis), *placed.notices)
     if not placed.outline_by_id:
-        if not placed.notices:
+        if not notices:
             return analysis
-        return replace(analysis, findings=_with_notices(analysis.findings, placed.notices))
+        return replace(analysis, findings=_with_notices(analysis.findings, notices))
     volumes = replace(analysis.volumes, labels=Volume(placed.labels, grid))
     edited = replace(analysis, volumes=volumes, original=analysis.original or _original(analysis))
     findings = _findings(edited, analysis.findings, placed.components, placed.outline_by_id)
-    return _with_doubtful_parts(replace(edited, findings=_with_notices(findings, placed.notices)))
+    return _with_doubtful_parts(replace(edited, findings=_with_notices(findings, notices)))
+
+
+def _imported_notices(analysis: Analysis) -> list[str]:
+    """Return notices about outlines that readers redrew before they were imported."""
+    review = analysis.review
+    return [
+        _redrawn_notice(candidate, review)
+        for candidate in analysis.findings.candidates
+        if review.is_redrawn(candidate.tracking_uid)
+        and review.outline_of(candidate.tracking_uid) is None
+    ]
 
 
 def _with_notices(findings: Findings, notices: tuple[str, ...]) -> Findings:

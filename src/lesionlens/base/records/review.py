@@ -296,6 +296,17 @@ class Review:
         event = self.of(tracking_uid)
         return None if event is None or event.outline is None else self.outlines[event.outline]
 
+    def is_redrawn(self, tracking_uid: str) -> bool:
+        """Return whether a reader redrew the current outline of a candidate.
+
+        Also before the outline was imported: such an edit has no outline of its own.
+        """
+        return self.outline_of(tracking_uid) is not None or any(
+            event.state is ReviewState.EDITED and event.outline is None
+            for event in self.events
+            if event.tracking_uid == tracking_uid
+        )
+
     def prompts_of(self, tracking_uid: str) -> tuple[PromptRound, ...]:
         """Return the prompts used for the current outline; empty if it was only brushed."""
         last = self.of(tracking_uid)

@@ -227,7 +227,8 @@ def _stem(label: str) -> str:
 
 
 def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
-    manual = analysis.original is not None
+    uids = (candidate.tracking_uid for candidate in analysis.findings.candidates)
+    manual = analysis.original is not None or any(map(analysis.review.is_redrawn, uids))
     origin = "redrawn in part by readers" if manual else "outlined by the engine"
     sidecar: dict[str, Any] = {
         "Description": f"Parts of every candidate region, {origin}.",

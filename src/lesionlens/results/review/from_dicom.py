@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from pydicom.dataset import Dataset
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes, geometry
-from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState
+from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.findings import Candidate, Findings
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -112,7 +113,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         volumes=_volumes(segments, components.mask, findings, attention),
         findings=findings,
         run=run,
-        review=_review(findings, reported, report, edits),
+        review=_review(findings, reported, report, edits, _redrawn_uids(lesions)),
     )
     return applied(analysis)
 
@@ -248,27 +249,45 @@ def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
     return Review((event,), {outline.sha256: outline})
 
 
+def _redrawn_uids(lesions: Sequence[ReadSegment]) -> set[str | None]:
+    """Return the tracking UIDs whose segments state that a reader took part."""
+    methods = drawing_methods(lesions)
+    return {uid for uid, method in methods.items() if method is DrawingMethod.SEMIAUTOMATIC}
+
+
+def _events_of(
+    candidate: Candidate, statement: ReportedCandidate, *, redrawn: bool
+) -> list[ReviewEvent]:
+    """Return the decision on a candidate, after the edit that its segments alone still state."""
+    decision = ReviewEvent(
+        candidate.tracking_uid,
+        statement.state,
+        reader=statement.reader,
+        time=statement.time,
+        reason=statement.reason,
+        diameters=statement.diameters,
+    )
+    if redrawn and candidate.source is Source.NETWORK and statement.state is not ReviewState.EDITED:
+        edit = ReviewEvent(
+            candidate.tracking_uid, ReviewState.EDITED, reader=None, time=statement.time
+        )
+        return [edit, replace(decision, with_previous=True)]
+    return [decision] if statement.decided else []
+
+
 def _review(
     findings: Findings,
     reported: Mapping[str, ReportedCandidate],
     report: Dataset | None,
     edits: Review,
+    redrawn: set[str | None],
 ) -> Review:
     """Return the decisions in the report, after `edits`."""
     events = list(edits.events)
     for candidate in findings.candidates:
         statement = reported.get(candidate.tracking_uid)
-        if statement is not None and statement.decided:
-            events.append(
-                ReviewEvent(
-                    candidate.tracking_uid,
-                    statement.state,
-                    reader=statement.reader,
-                    time=statement.time,
-                    reason=statement.reason,
-                    diameters=statement.diameters,
-                )
-            )
+        if statement is not None:
+            events += _events_of(candidate, statement, redrawn=candidate.tracking_uid in redrawn)
     signed = None if report is None else report_items.signed_of(report)
     response = None if report is None else report_items.response_of(report)
     return Review(

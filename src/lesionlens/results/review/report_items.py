@@ -22,6 +22,8 @@ TIME_POINT = "C2348792"
 """NCI Thesaurus code of the time point of a group whose measurements are compared."""
 FINDING = "121071"
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
+_OMITTED = re.compile(r"Candidates that no reader accepted are not in the DICOM objects: (\d+)$")
+"""The notice on a result that was made of such objects, which its own report repeats."""
 _SENT = re.compile(r"Reviewed: \d+ of (\d+); sent here: (\d+)\.$")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
@@ -135,10 +137,15 @@ def is_without_accepted(report: Dataset) -> bool:
 
 
 def omitted_count(report: Dataset) -> int:
-    """Return how many candidates a LesionLens report omits because no reader accepted them."""
-    texts = (str(i.get("TextValue", "")) for i in iter_items(report))
+    """Return how many candidates a LesionLens report omits because no reader accepted them.
+
+    Those that an earlier report had omitted are included.
+    """
+    texts = [str(i.get("TextValue", "")) for i in iter_items(report)]
     counts = (match for match in map(_SENT.search, texts) if match is not None)
-    return max((int(match[1]) - int(match[2]) for match in counts), default=0)
+    earlier = (int(match[1]) for match in map(_OMITTED.match, texts) if match is not None)
+    omitted = max((int(match[1]) - int(match[2]) for match in counts), default=0)
+    return omitted + max(earlier, default=0)
 
 
 def iso(moment: str) -> str:

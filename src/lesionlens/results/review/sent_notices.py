@@ -62,6 +62,11 @@ def omission_notices(
         "Reopened from DICOM objects: they contain no probabilities, uncertainty, doubtful parts "
         "or contributions of sequences"
     )
+    omitted = 0 if report is None else report_items.omitted_count(report)
+    if omitted:
+        notices.append(
+            f"Candidates that no reader accepted are not in the DICOM objects: {omitted}"
+        )
     if report is not None and report_items.has(report, report_items.TIME_POINT):
         notices.append(
             "The objects contain no comparison with an earlier examination: compare again"

@@ -276,7 +276,7 @@ def _signed_review(case: RealCase, saved: SavedResult, path: Path) -> SignedRevi
     retained = {uid for uid in uids if review.state_of(uid) is not ReviewState.REJECTED}
     prompted = retained & _prompted_uids(review)
     counts[POINTED] = sum(not _is_emptied(review, review.of(u)) for u in prompted)
-    redrawn = any(uid not in NO_CANDIDATE for uid in review.outlined)
+    redrawn = any(map(review.is_redrawn, {*review.outlined, *candidate_uids} - NO_CANDIDATE))
     return SignedReview(
         case,
         {key: counts[key] for key in OUTCOMES},

@@ -493,11 +493,20 @@ def test_a_result_with_an_exchanged_file_is_not_scored(cohort, reviewed, tmp_pat
     assert score.problems[0] == f"changed since the result was written: {name}.nii.gz"
 
 
+@pytest.mark.parametrize("accepted", [False, True], ids=["edited", "then accepted"])
 def test_additions_of_readers_are_left_out_where_the_network_kept_no_outlines(
-    cohort, reviewed, tmp_path
+    cohort, reviewed, tmp_path, accepted
 ):
     """As of a result that was made of DICOM objects."""
     shutil.copytree(reviewed / "edited" / "b", tmp_path / "b")
+    if accepted:
+        file = tmp_path / "b" / "findings.json"
+        file.write_text(file.read_text().replace('"state": "edited"', '"state": "accepted"'))
+        file = tmp_path / "b" / "review.json"
+        review = json.loads(file.read_text())
+        edit = next(event for event in review["events"] if event["state"] == "edited")
+        edit["outline"] = None
+        file.write_text(json.dumps(review))
     shutil.rmtree(tmp_path / "b" / "review_edits")
     file = tmp_path / "b" / "run.json"
     run = json.loads(file.read_text())

@@ -15,6 +15,8 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.files import staging
 from lesionlens.base.files.folder_lock import folder_lock
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.reading.bids import refuse_equal_names
 from lesionlens.imaging.reading.readers import open_study
@@ -91,6 +93,16 @@ def test_volumes_are_those_of_the_result(analysis, tmp_path):
             there = out / f"{STEM}_label-{region.upper()}_{ending}.nii.gz"
             assert there.read_bytes() == (own / f"{name}_{region}.nii.gz").read_bytes()
     assert len(read_result(own).findings.candidates) == 2
+
+
+def test_outlines_that_a_reader_redrew_before_an_import_are_called_manual(analysis, tmp_path):
+    uid = analysis.findings.candidates[0].tracking_uid
+    edit = ReviewEvent(uid, ReviewState.EDITED, None, "2026-01-05T10:00:00Z")
+    accepted = replace(edit, state=ReviewState.ACCEPTED, reader="A. Reader")
+    save_bids(replace(analysis, review=Review((edit, accepted))), tmp_path / "out")
+    for name in ("dseg", "desc-candidates_dseg"):
+        sidecar = json.loads((tmp_path / "out" / f"{STEM}_{name}.json").read_text())
+        assert sidecar["Manual"] is True, name
 
 
 def test_sidecars_name_their_sources(analysis, tmp_path):

@@ -40,6 +40,7 @@ from lesionlens.base.records.study import StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import newest_document
+from lesionlens.results.export.caveats import limits
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.log import ReviewLog
@@ -227,6 +228,40 @@ def test_an_outline_that_was_sent_edited_is_not_said_to_be_what_the_network_drew
     first, second = notices
     drew = f", {candidate.volume_ml[Region.WT]:.1f} ml"
     assert first == second + drew
+
+
+@pytest.mark.parametrize("then", [None, *(s for s in ReviewState if s is not ReviewState.EDITED)])
+def test_a_redrawn_outline_never_becomes_the_networks(analysed, tmp_path, then):
+    """Whatever a reader decides after the edit, and however often it is sent and reopened."""
+    analysis = analysed()
+    edited, untouched = analysis.findings.candidates
+    labels = np.where(
+        analysis.findings.components == edited.id, analysis.volumes.labels.data, np.uint8(0)
+    )
+    labels[tuple(np.argwhere(labels)[:3].T)] = 0
+    log = ReviewLog()
+    outline = Outline(edited.tracking_uid, (0, 0, 0), labels)
+    log.decide(edited.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
+    if then is not None:
+        log.decide(edited.tracking_uid, then, reader="B. Reader", reason="as seen")
+    options = ExportOptions(rest=True)
+    analysis = applied(replace(analysis, review=log.review, options=options))
+    for _ in range(3):
+        found = analysis.review.of(edited.tracking_uid)
+        assert found.state is (then or ReviewState.EDITED)
+        assert analysis.review.is_redrawn(edited.tracking_uid)
+        assert not analysis.review.is_redrawn(untouched.tracking_uid)
+        (caveat,) = (words for words in limits(analysis) if "was redrawn by a reader" in words)
+        assert caveat.startswith(f"Candidate {edited.id} ")
+        folder = _sent(analysis, tmp_path)
+        kinds = {
+            str(s.TrackingUID): str(s.SegmentAlgorithmType)
+            for s in pydicom.dcmread(folder / "seg.dcm").SegmentSequence
+        }
+        assert kinds == {edited.tracking_uid: "SEMIAUTOMATIC", untouched.tracking_uid: "AUTOMATIC"}
+        analysis = reopen_folder(folder, analysis.study, analysis.prepared)
+        analysis = replace(analysis, options=options)
+        assert analysis.review.state_of(untouched.tracking_uid) is ReviewState.UNREVIEWED
 
 
 def test_candidates_keep_their_numbers(analysed, tmp_path):
@@ -495,13 +530,17 @@ def test_attention_is_not_compared_with_candidates_of_which_some_were_not_sent(
 ):
     """The attention near a rejected candidate counted as outside the nearest other one."""
     analysis = replace(_reviewed(analysed(), ReviewState.ACCEPTED, second), options=ExportOptions())
-    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
     rejected = second is ReviewState.REJECTED
-    assert len(again.findings.candidates) == 2 - rejected
-    for candidate in again.findings.candidates:
-        agreement = candidate.attention
-        assert (agreement.peak_inside is None) is (agreement.mass_inside is None) is rejected
-    assert any("were not sent" in text for text in again.run.notices) is rejected
+    for _ in range(3):  # sent again, a report counts only the candidates that it was made of
+        again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+        assert len(again.findings.candidates) == 2 - rejected
+        for candidate in again.findings.candidates:
+            agreement = candidate.attention
+            assert (agreement.peak_inside is None) is (agreement.mass_inside is None) is rejected
+        assert any("were not sent" in text for text in again.run.notices) is rejected
+        omitted = [text for text in again.run.notices if "are not in the DICOM objects" in text]
+        assert [text.rpartition(": ")[2] for text in omitted] == ["1"] * rejected
+        analysis = again
 
 
 def test_that_nothing_enhances_comes_back_from_the_report(analysed, tmp_path):

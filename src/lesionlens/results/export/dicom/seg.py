@@ -33,7 +33,7 @@ from lesionlens.base.codes import (
 )
 from lesionlens.base.errors import ExportError
 from lesionlens.base.geometry import Box, bounding_box
-from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
+from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.review import CAVITY
@@ -140,7 +140,7 @@ def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithm
     uid, review = candidate.tracking_uid, analysis.review
     if candidate.source is Source.READER:
         return _type_of(candidate.drawn or DrawingMethod.MANUAL)
-    if review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None:
+    if review.is_redrawn(uid):
         return SegmentAlgorithmTypeValues.SEMIAUTOMATIC
     if candidate.source is Source.SEGMENTATION:
         return _type_of(candidate.drawn or DrawingMethod.SEMIAUTOMATIC)
