@@ -12,10 +12,12 @@ from qtpy.QtWidgets import QApplication
 from scipy import ndimage
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import PATIENCE_MS, at_rest, canvas, reads, settled
+from tests.reviewed_head import without_right
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, reopen
@@ -403,3 +405,39 @@ def test_a_mark_that_the_edit_includes_goes_to_that_candidate(missed, qtbot):
     acts.adder.from_mark(mark)
     settled(missed, qtbot)
     assert missed.session.state.message == "Your mark lies in candidate 1, which is now in focus."
+
+
+def another_network(analysis):
+    """Return the analysis as of a network with other weights, which missed the right lesion."""
+    found = without_right(analysis)
+    engine = replace(found.run.engine, weights_sha256="f" * 64)
+    return FakeResult(replace(found, run=replace(found.run, engine=engine)))
+
+
+def test_a_result_that_arrives_while_an_outline_is_drawn_waits_for_it(missed, analysis, qtbot):
+    """It ended the edit, and offered the strokes no longer, as they were on another result."""
+    other = another_network(analysis)
+    missed.commands.run("draw_lesion")
+    layer = edit_layer(missed)
+    layer.paint(tuple(np.rint(layer.world_to_data(RIGHT)).astype(int)), 3)
+    drawn = np.asarray(layer.data).copy()
+    missed.actions_.show_result(other, overlays_of(other.analysis))
+    assert missed.session.state.message.startswith("The result is shown once the outline is done")
+    np.testing.assert_array_equal(edit_layer(missed).data, drawn)
+    missed.commands.run("finish_outline")
+    qtbot.waitUntil(lambda: missed.session.result is other, timeout=PATIENCE_MS)
+    settled(missed, qtbot)
+    assert [row.source for row in rows(missed)] == [Source.NETWORK, Source.READER]
+    missed.commands.run("draw_lesion")
+    missed.actions_.show_result(again := another_network(analysis), overlays_of(again.analysis))
+    missed.commands.run("discard_edit")
+    qtbot.waitUntil(lambda: missed.session.result is again, timeout=PATIENCE_MS)
+
+
+def test_a_result_that_waits_is_not_shown_on_another_study(missed, analysis, qtbot):
+    other = another_network(analysis)
+    missed.commands.run("draw_lesion")
+    missed.actions_.show_result(other, overlays_of(other.analysis))
+    missed.actions_.close()
+    qtbot.waitUntil(lambda: "was discarded" in missed.session.state.message, timeout=PATIENCE_MS)
+    assert missed.session.state.study is missed.session.result is None
