@@ -238,6 +238,25 @@ def test_the_key_takes_split_points_under_the_pointer_of_linked_views(missed, qt
     assert len(rows(missed)) == 2
 
 
+def test_escape_cancels_a_split_whose_second_half_is_not_pointed_at(missed, qtbot):
+    """It could only be completed: the button and the key took the crosshair as the other half."""
+    acts = missed.actions_
+    missed.viewer.window.show()
+    missed.commands.run("edit_outline")
+    layer = edit_layer(missed)
+    missed.commands.run("split")
+    acts.adder.add_split_point(LEFT)
+    at_rest(qtbot, canvas())
+    canvas().setFocus()
+    qtbot.keyClick(canvas(), Qt.Key.Key_Escape)
+    assert (missed.session.state.tools.points, layer.mode) == (None, "paint")
+    assert not acts.adder.add_split_point(RIGHT)
+    assert len(rows(missed)) == 1
+    assert missed.session.state.editing is not None
+    missed.commands.run("cancel_pointing")
+    assert missed.session.state.message == "No split or mark waits for a click."
+
+
 def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     """Napari left the box behind its brush there: a black square amid the brain."""
     viewer = missed.viewer
@@ -248,7 +267,7 @@ def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     shown = canvas()
     at_rest(qtbot, shown)
     before = viewer.screenshot(canvas_only=True, flash=False)
-    missed.actions_.adder.begin_split()  # not yet: the brush is in the hand again
+    missed.actions_.cancel_pointing()  # not yet: the brush is in the hand again
     for off in (40, 0):
         qtbot.mouseMove(shown, shown.rect().center() + QPoint(off, 30))
         qtbot.wait(30)

@@ -29,6 +29,20 @@ class EditActs(MarkActs):
 
     adder: LesionAdder
 
+    @property
+    def awaits_click(self) -> bool:
+        """Whether a split or a mark waits for a click on the image."""
+        return self.placing or self.session.state.tools.points is not None
+
+    def cancel_pointing(self) -> None:
+        """Cancel a split or a mark that waits for a click."""
+        if not self.awaits_click:
+            self.session.decline("No split or mark waits for a click.")
+            return
+        self.placing = False
+        self.session.choose_tools(points=None)
+        self.session.notify("")
+
     # --- candidates -----------------------------------------------------------------------
 
     def leave_out(self) -> None:
