@@ -18,6 +18,7 @@ from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.preferences import store_reader
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, reopen
@@ -324,6 +325,23 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     settled(missed, qtbot)
     assert rows(missed)[0].volume_ml != analysis.findings.candidates[0].volume_ml
     assert drafts.read_draft(analysis) is None
+
+
+def test_strokes_follow_a_name_that_changes_while_they_are_drawn(missed, qtbot):
+    """Under the earlier name they stayed, and were offered to it after they had been kept."""
+    analysis = missed.session.state.analysis
+    missed.commands.run("edit_outline")
+    layer = edit_layer(missed)
+    for place, name in ((LEFT, ""), (RIGHT, "B. Reader"), (None, "C. Reader")):
+        store_reader(name)
+        if place is not None:
+            layer.paint(tuple(np.rint(layer.world_to_data(place)).astype(int)), 3)
+    assert drafts.read_draft(analysis, "B. Reader").drawn.any()
+    missed.commands.run("edit_outline")
+    settled(missed, qtbot)
+    assert missed.session.state.review.events[-1].reader == "C. Reader"
+    owners = (None, "", "B. Reader", "C. Reader")
+    assert [drafts.read_draft(analysis, owner) for owner in owners] == [None] * 4
 
 
 def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot):

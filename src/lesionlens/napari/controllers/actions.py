@@ -52,7 +52,6 @@ from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.threads import start_thread
 from lesionlens.napari.qt.waiting import when_idle
-from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
 
 _DECIDED_SINCE = "It does not contain what you decided since: export again."
@@ -257,8 +256,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             self.session.choose_overlay(overlay)
         if message:
             self.session.ended(message)
-        owner = self.read_controller.current.decision_owner()
-        self.session.offer(drafts.read_draft(analysis, owner))
+        self.session.offer(self.review_controller.drafts.read(analysis))
 
     def preload_network(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""
