@@ -258,6 +258,20 @@ def test_escape_cancels_a_split_whose_second_half_is_not_pointed_at(missed, qtbo
     assert missed.session.state.message == "No split or mark waits for a click."
 
 
+def test_no_slice_that_is_out_of_sight_splits_an_outline(missed, qtbot):
+    """In 3-D, the slice that the canvas had shown before cut it, without a line to see."""
+    missed.commands.run("edit_outline")
+    missed.actions_.viewpoint.move(point_mm=rows(missed)[0].centroid_mm)
+    missed.viewer.dims.ndisplay = 3
+    missed.commands.run("split_here")
+    assert missed.session.state.message.startswith("No slice is shown in 3-D")
+    assert (missed.jobs.running, len(rows(missed))) == (False, 1)
+    missed.viewer.dims.ndisplay = 2
+    missed.commands.run("split_here")
+    settled(missed, qtbot)
+    assert len(rows(missed)) == 2
+
+
 def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     """Napari left the box behind its brush there: a black square amid the brain."""
     viewer = missed.viewer

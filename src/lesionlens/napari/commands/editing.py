@@ -122,6 +122,5 @@ COMMANDS = (
         "split_here",
         "edit: split at the slice shown",
         "Shift-H",
-        run=lambda acts: acts.adder.split_at(acts.viewpoint.current.point_mm),
     ),
 )

@@ -19,6 +19,7 @@ _NO_POSITION = (
     "Control, Shift and the arrows."
 )
 _NO_CROSSHAIR = "Only linked views have a crosshair: show them first (Shift+F)."
+_NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
 _HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
 _MAX_SLICE_DISTANCE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
@@ -33,15 +34,6 @@ class EditActs(MarkActs):
     def awaits_click(self) -> bool:
         """Whether a split or a mark waits for a click on the image."""
         return self.placing or self.session.state.tools.points is not None
-
-    def cancel_pointing(self) -> None:
-        """Cancel a split or a mark that waits for a click."""
-        if not self.awaits_click:
-            self.session.decline("No split or mark waits for a click.")
-            return
-        self.placing = False
-        self.session.choose_tools(points=None)
-        self.session.notify("")
 
     # --- candidates -----------------------------------------------------------------------
 
@@ -117,3 +109,19 @@ class EditActs(MarkActs):
             self.session.decline("Point at one half of the outline, on the slice shown.")
         else:
             self.adder.add_split_point(point)
+
+    def split_here(self) -> None:
+        """Split the outline at the slice shown."""
+        if self.viewer.dims.ndisplay != 2:
+            self.session.decline(_NO_SLICE)
+        else:
+            self.adder.split_at(self.viewpoint.current.point_mm)
+
+    def cancel_pointing(self) -> None:
+        """Cancel a split or a mark that waits for a click."""
+        if not self.awaits_click:
+            self.session.decline("No split or mark waits for a click.")
+            return
+        self.placing = False
+        self.session.choose_tools(points=None)
+        self.session.notify("")
