@@ -20,6 +20,7 @@ _NO_POSITION = (
 )
 _NO_CROSSHAIR = "Only linked views have a crosshair: show them first (Shift+F)."
 _NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
+_NO_PART = "No doubtful part is drawn in 3-D: return to the slices first."
 _HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
 _MAX_SLICE_DISTANCE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
@@ -40,7 +41,9 @@ class EditActs(MarkActs):
     def leave_out(self) -> None:
         """Remove the shown doubtful part from its outline."""
         part = self.doubtful_here()
-        if part is None:
+        if self.viewer.dims.ndisplay != 2:
+            self.session.decline(_NO_PART)
+        elif part is None:
             self.session.decline("Go to a doubtful part first.")
         else:
             self.adder.remove_part(part.number)
