@@ -12,10 +12,13 @@ from qtpy.QtWidgets import QApplication
 from scipy import ndimage
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import PATIENCE_MS, at_rest, canvas, reads, settled
+from tests.reviewed_head import without_right
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.preferences import store_reader
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, reopen
@@ -236,6 +239,39 @@ def test_the_key_takes_split_points_under_the_pointer_of_linked_views(missed, qt
     assert len(rows(missed)) == 2
 
 
+def test_escape_cancels_a_split_whose_second_half_is_not_pointed_at(missed, qtbot):
+    """It could only be completed: the button and the key took the crosshair as the other half."""
+    acts = missed.actions_
+    missed.viewer.window.show()
+    missed.commands.run("edit_outline")
+    layer = edit_layer(missed)
+    missed.commands.run("split")
+    acts.adder.add_split_point(LEFT)
+    at_rest(qtbot, canvas())
+    canvas().setFocus()
+    qtbot.keyClick(canvas(), Qt.Key.Key_Escape)
+    assert (missed.session.state.tools.points, layer.mode) == (None, "paint")
+    assert not acts.adder.add_split_point(RIGHT)
+    assert len(rows(missed)) == 1
+    assert missed.session.state.editing is not None
+    missed.commands.run("cancel_pointing")
+    assert missed.session.state.message == "No split or mark waits for a click."
+
+
+def test_no_slice_that_is_out_of_sight_splits_an_outline(missed, qtbot):
+    """In 3-D, the slice that the canvas had shown before cut it, without a line to see."""
+    missed.commands.run("edit_outline")
+    missed.actions_.viewpoint.move(point_mm=rows(missed)[0].centroid_mm)
+    missed.viewer.dims.ndisplay = 3
+    missed.commands.run("split_here")
+    assert missed.session.state.message.startswith("No slice is shown in 3-D")
+    assert (missed.jobs.running, len(rows(missed))) == (False, 1)
+    missed.viewer.dims.ndisplay = 2
+    missed.commands.run("split_here")
+    settled(missed, qtbot)
+    assert len(rows(missed)) == 2
+
+
 def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     """Napari left the box behind its brush there: a black square amid the brain."""
     viewer = missed.viewer
@@ -246,7 +282,7 @@ def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     shown = canvas()
     at_rest(qtbot, shown)
     before = viewer.screenshot(canvas_only=True, flash=False)
-    missed.actions_.adder.begin_split()  # not yet: the brush is in the hand again
+    missed.actions_.cancel_pointing()  # not yet: the brush is in the hand again
     for off in (40, 0):
         qtbot.mouseMove(shown, shown.rect().center() + QPoint(off, 30))
         qtbot.wait(30)
@@ -303,6 +339,23 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     settled(missed, qtbot)
     assert rows(missed)[0].volume_ml != analysis.findings.candidates[0].volume_ml
     assert drafts.read_draft(analysis) is None
+
+
+def test_strokes_follow_a_name_that_changes_while_they_are_drawn(missed, qtbot):
+    """Under the earlier name they stayed, and were offered to it after they had been kept."""
+    analysis = missed.session.state.analysis
+    missed.commands.run("edit_outline")
+    layer = edit_layer(missed)
+    for place, name in ((LEFT, ""), (RIGHT, "B. Reader"), (None, "C. Reader")):
+        store_reader(name)
+        if place is not None:
+            layer.paint(tuple(np.rint(layer.world_to_data(place)).astype(int)), 3)
+    assert drafts.read_draft(analysis, "B. Reader").drawn.any()
+    missed.commands.run("edit_outline")
+    settled(missed, qtbot)
+    assert missed.session.state.review.events[-1].reader == "C. Reader"
+    owners = (None, "", "B. Reader", "C. Reader")
+    assert [drafts.read_draft(analysis, owner) for owner in owners] == [None] * 4
 
 
 def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot):
@@ -403,3 +456,39 @@ def test_a_mark_that_the_edit_includes_goes_to_that_candidate(missed, qtbot):
     acts.adder.from_mark(mark)
     settled(missed, qtbot)
     assert missed.session.state.message == "Your mark lies in candidate 1, which is now in focus."
+
+
+def another_network(analysis):
+    """Return the analysis as of a network with other weights, which missed the right lesion."""
+    found = without_right(analysis)
+    engine = replace(found.run.engine, weights_sha256="f" * 64)
+    return FakeResult(replace(found, run=replace(found.run, engine=engine)))
+
+
+def test_a_result_that_arrives_while_an_outline_is_drawn_waits_for_it(missed, analysis, qtbot):
+    """It ended the edit, and offered the strokes no longer, as they were on another result."""
+    other = another_network(analysis)
+    missed.commands.run("draw_lesion")
+    layer = edit_layer(missed)
+    layer.paint(tuple(np.rint(layer.world_to_data(RIGHT)).astype(int)), 3)
+    drawn = np.asarray(layer.data).copy()
+    missed.actions_.show_result(other, overlays_of(other.analysis))
+    assert missed.session.state.message.startswith("The result is shown once the outline is done")
+    np.testing.assert_array_equal(edit_layer(missed).data, drawn)
+    missed.commands.run("finish_outline")
+    qtbot.waitUntil(lambda: missed.session.result is other, timeout=PATIENCE_MS)
+    settled(missed, qtbot)
+    assert [row.source for row in rows(missed)] == [Source.NETWORK, Source.READER]
+    missed.commands.run("draw_lesion")
+    missed.actions_.show_result(again := another_network(analysis), overlays_of(again.analysis))
+    missed.commands.run("discard_edit")
+    qtbot.waitUntil(lambda: missed.session.result is again, timeout=PATIENCE_MS)
+
+
+def test_a_result_that_waits_is_not_shown_on_another_study(missed, analysis, qtbot):
+    other = another_network(analysis)
+    missed.commands.run("draw_lesion")
+    missed.actions_.show_result(other, overlays_of(other.analysis))
+    missed.actions_.close()
+    qtbot.waitUntil(lambda: "was discarded" in missed.session.state.message, timeout=PATIENCE_MS)
+    assert missed.session.state.study is missed.session.result is None

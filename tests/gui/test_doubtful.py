@@ -64,6 +64,11 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     assert "FLAIR alone shows it; T2 speaks against it" in loaded.session.state.message
     qtbot.waitUntil(lambda: min(dotted(loaded), default=0) > 3, timeout=120_000)
     before = np.count_nonzero(doubted.findings.components == 1)
+    loaded.viewer.dims.ndisplay = 3
+    loaded.commands.run("leave_out")
+    assert loaded.session.state.message.startswith("No doubtful part is drawn in 3-D")
+    loaded.viewer.dims.ndisplay = 2
+    loaded.commands.run("next_doubtful")
     loaded.commands.run("reject")
     loaded.commands.run("leave_out")
     settled(loaded, qtbot)

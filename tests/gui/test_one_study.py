@@ -345,6 +345,16 @@ def test_a_mark_that_waits_for_its_click_goes_with_its_study(panel, listed, qtbo
     assert panel.actions_.read_controller.marking.marks == ()
 
 
+def test_escape_cancels_a_mark_that_waits_for_its_click(panel, listed, qtbot):
+    opened(panel, listed, qtbot)
+    panel.actions_.show_layout(Layout.SINGLE)
+    panel.actions_.mark_by_mouse()
+    panel.commands.run("cancel_pointing")
+    assert "Click the position to mark" not in reads(panel)
+    assert not panel.actions_.place_mark(panel.actions_.viewpoint.current.point_mm)
+    assert panel.actions_.read_controller.marking.marks == ()
+
+
 def test_in_three_dimensions_no_mark_is_set_at_a_crosshair_out_of_sight(panel, listed, qtbot):
     opened(panel, listed, qtbot)
     panel.actions_.show_layout(Layout.FOUR)

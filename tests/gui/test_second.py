@@ -95,6 +95,20 @@ def test_no_outline_is_adopted_unseen(second, qtbot):
     assert len(agreement(second).disagreements) == 1
 
 
+def test_no_outline_is_adopted_in_three_dimensions(second, qtbot):
+    """The outlines are drawn on slices only, so that nobody had seen what was adopted."""
+    second.actions_.show_layout(Layout.SINGLE)
+    second.commands.run("next_disagreement")
+    second.viewer.dims.ndisplay = 3
+    before = second.session.state.review
+    second.commands.run("take_second")
+    assert "It was out of view" in second.session.state.message
+    assert (second.session.state.review, second.viewer.dims.ndisplay) == (before, 2)
+    second.commands.run("take_second")
+    wait(qtbot, second)
+    assert len(agreement(second).disagreements) == 1
+
+
 def tile(panel):
     panel.commands.run("four_views")
     return panel.views.linked.tiles[0].tile

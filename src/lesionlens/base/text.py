@@ -109,6 +109,19 @@ def score_digits(score: float) -> str:
     return f"{score:.2f}" if score >= 0.01 else "<0.01"
 
 
+def percent_digits(probability: float) -> str:
+    """Return a probability, 0 to 1, in whole per cent; never as 0 or 100, which none is.
+
+    Examples
+    --------
+    >>> [percent_digits(probability) for probability in (0.974, 0.998, 0.004)]
+    ['97', '>99', '<1']
+    """
+    if probability > 0.99:
+        return ">99"
+    return f"{100 * probability:.0f}" if probability >= 0.01 else "<1"
+
+
 def joined_with_and(names: Iterable[str]) -> str:
     """Return names as one reads them out; empty if there are none.
 

@@ -20,7 +20,7 @@ from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.process import host_process
 from lesionlens.napari.commands.command import Command
-from lesionlens.napari.commands.editing import FINISH
+from lesionlens.napari.commands.editing import CANCEL, FINISH
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
 from lesionlens.napari.controllers.linked_brush import LinkedBrush
@@ -281,6 +281,8 @@ class LesionLens(Panel):
         """Whether napari uses the key on the active layer, which is not one of LesionLens."""
         if command.name == FINISH and not self.model.board.editing:
             return True
+        if command.name == CANCEL:
+            return not self.actions_.awaits_click
         active = self.viewer.layers.selection.active
         if active is None or KEY in active.metadata:
             return False

@@ -32,7 +32,7 @@ from lesionlens.base.records.prompts import (
     Prompts,
 )
 from lesionlens.base.records.review import Review
-from lesionlens.base.records.study import Study
+from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import plugin_engines
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
@@ -181,7 +181,7 @@ class Result:
                 expected="three whole numbers (i, j, k)",
                 next_step="Count voxels from 0 along the axes of the reference sequence",
             ) from error
-        return probes.voxel_attention(self.trace, self.analysis.prepared, point)
+        return probes.voxel_attention(self.trace, self._traced_study(), point)
 
     @fixed_arithmetic()
     def layer_attention(
@@ -192,7 +192,17 @@ class Result:
         layer_index = whole_number(layer, "a layer")
         head_index = None if head is None else whole_number(head, "a head")
         return probes.layer_attention(
-            self.trace, self.analysis.prepared, chosen_region, layer_index, head_index
+            self.trace, self._traced_study(), chosen_region, layer_index, head_index
+        )
+
+    def _traced_study(self) -> PreparedStudy:
+        """Return the prepared study; opened with it, a saved result has no trace either."""
+        if isinstance(self._record, Analysis):
+            return self._record.prepared
+        raise UnusableInputError(
+            found="a result that was opened without its study",
+            expected="a fresh one: a saved result has no attention of single voxels and layers",
+            next_step="Analyse the study again",
         )
 
     @fork_safe

@@ -24,7 +24,7 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.base.text import joined_with_and, millilitres, score_digits
+from lesionlens.base.text import joined_with_and, millilitres, percent_digits, score_digits
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
@@ -448,7 +448,7 @@ def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:
     """
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     return ", ".join(
-        f"{kind.display_name} {100 * probability:.0f} %" for kind, probability in ranked
+        f"{kind.display_name} {percent_digits(probability)} %" for kind, probability in ranked
     )
 
 
@@ -463,7 +463,7 @@ def appearance_text(appearance: Appearance) -> str:
     'by measured features, research use, not a diagnosis: glioma 55 %, metastasis 40 %'
     """
     listed = ", ".join(
-        f"{lesion_kind.display_name} {100 * probability:.0f} %"
+        f"{lesion_kind.display_name} {percent_digits(probability)} %"
         for lesion_kind, probability in appearance.ranked
         if probability >= MIN_MENTIONED_PROBABILITY
     )

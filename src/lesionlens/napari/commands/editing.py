@@ -8,6 +8,8 @@ from lesionlens.napari.model.screen.screen import Screen
 EDIT = "edit_outline"
 FINISH = "finish_outline"
 """Bound to Enter, which is left to napari while nothing is drawn."""
+CANCEL = "cancel_pointing"
+"""Bound to Escape, which is left to napari while no split or mark waits for a click."""
 
 
 def _not_editing(screen: Screen) -> str:
@@ -115,10 +117,10 @@ COMMANDS = (
         run=lambda acts: acts.adder.interpolate(),
     ),
     Command("split", "edit: split between two points, each under the pointer", "Shift-Y"),
+    Command(CANCEL, "cancel a split or a mark that waits for a click", "Esc"),
     Command(
         "split_here",
         "edit: split at the slice shown",
         "Shift-H",
-        run=lambda acts: acts.adder.split_at(acts.viewpoint.current.point_mm),
     ),
 )

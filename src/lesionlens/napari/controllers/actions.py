@@ -20,6 +20,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.process import host_process, memory
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import SupportsForgetting
 from lesionlens.imaging import samples
@@ -50,13 +51,15 @@ from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.threads import start_thread
-from lesionlens.results.review import drafts
+from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
 
 _DECIDED_SINCE = "It does not contain what you decided since: export again."
 _DECIDED_ELSEWHERE = (
     "It does not contain what you decided in another window: open the study again, then export."
 )
+_DISCARDED = "The result of {} was discarded: another study is open."
+_SHOWN_AFTER_OUTLINE = "The result is shown once the outline is done (Shift+E) or discarded."
 _NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
 _NO_MARK_YET = "You have set no mark: Shift+X marks the position under the pointer."
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
@@ -90,8 +93,11 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         self.confirm: Callable[[str, str, Callable[[], object]], object]
         """Asks for confirmation of an action, and calls back if confirmed; set by the panel."""
         self._lens: tuple[Any, Any] | None = None
+        self._waiting_result: tuple[Study, Callable[[], object]] | None = None
+        """A result to show once the outline that is drawn on its study is done."""
         self._loading = threading.Lock()
         session.changed.connect(self._release_study)
+        session.changed.connect(self._on_outline_done)
         self.watch_unnamed_reads()
         self.watch_copies()
 
@@ -155,7 +161,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
         def on_result(value: Any) -> str | None:
             if self.session.state.study is not study:
-                return f"The result of {study.name} was discarded: another study is open."
+                return _DISCARDED.format(study.name)
             result, overlays = value
             if self.worklist is not None:
                 self.worklist.store_result(result.analysis, preferences)
@@ -177,16 +183,18 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
     ) -> None:
         """Show a result, with decisions recovered after a crash.
 
-        The result is withheld from the window during an unaided read, and until the owner of an
-        unnamed reader's decisions is known.
+        The result is withheld from the window during an unaided read, until the owner of an
+        unnamed reader's decisions is known, and while an outline of its study is drawn.
         """
 
         def retry() -> None:
             self.show_result(*arguments)
 
         arguments = (result, overlays, preferences)
-        if self.withhold_until_answered(result.analysis, retry) or self.read_controller.withhold(
-            result, overlays
+        if (
+            self._waits_for_outline(result.analysis.study, retry)
+            or self.withhold_until_answered(result.analysis, retry)
+            or self.read_controller.withhold(result, overlays)
         ):
             return
         result, overlays = self.read_controller.limited_to_arm(result, overlays)
@@ -203,6 +211,32 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
         if not message or not self.ask_for_owner(analysis, review_to_show, show, retry):
             show()
+
+    def _waits_for_outline(self, study: Study, show: Callable[[], object]) -> bool:
+        """Show a result once the outline that is drawn on its study is done; False if none is."""
+        if self.session.state.study is not study or self.session.state.editing is None:
+            return False
+        self._waiting_result = study, show
+        self.session.notify(_SHOWN_AFTER_OUTLINE)
+        return True
+
+    def _on_outline_done(self, _: State, new: State) -> None:
+        """Show the waiting result soon, after what the reader does with the outline."""
+        if self._waiting_result is not None and new.editing is None:
+            when_idle(self._show_waiting_result)
+
+    def _show_waiting_result(self) -> None:
+        state = self.session.state
+        if self._waiting_result is None or state.editing is not None:
+            return
+        study, show = self._waiting_result
+        if study is self.session.suspended_study:
+            return
+        self._waiting_result = None
+        if state.study is study:
+            show()
+        else:
+            self.session.notify(_DISCARDED.format(study.name))
 
     def _show_with_decisions(
         self,
@@ -222,8 +256,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             self.session.choose_overlay(overlay)
         if message:
             self.session.ended(message)
-        owner = self.read_controller.current.decision_owner()
-        self.session.offer(drafts.read_draft(analysis, owner))
+        self.session.offer(self.review_controller.drafts.read(analysis))
 
     def preload_network(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""

@@ -19,6 +19,8 @@ _NO_POSITION = (
     "Control, Shift and the arrows."
 )
 _NO_CROSSHAIR = "Only linked views have a crosshair: show them first (Shift+F)."
+_NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
+_NO_PART = "No doubtful part is drawn in 3-D: return to the slices first."
 _HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
 _MAX_SLICE_DISTANCE_MM = 2.0
 """Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
@@ -29,12 +31,19 @@ class EditActs(MarkActs):
 
     adder: LesionAdder
 
+    @property
+    def awaits_click(self) -> bool:
+        """Whether a split or a mark waits for a click on the image."""
+        return self.placing or self.session.state.tools.points is not None
+
     # --- candidates -----------------------------------------------------------------------
 
     def leave_out(self) -> None:
         """Remove the shown doubtful part from its outline."""
         part = self.doubtful_here()
-        if part is None:
+        if self.viewer.dims.ndisplay != 2:
+            self.session.decline(_NO_PART)
+        elif part is None:
             self.session.decline("Go to a doubtful part first.")
         else:
             self.adder.remove_part(part.number)
@@ -103,3 +112,19 @@ class EditActs(MarkActs):
             self.session.decline("Point at one half of the outline, on the slice shown.")
         else:
             self.adder.add_split_point(point)
+
+    def split_here(self) -> None:
+        """Split the outline at the slice shown."""
+        if self.viewer.dims.ndisplay != 2:
+            self.session.decline(_NO_SLICE)
+        else:
+            self.adder.split_at(self.viewpoint.current.point_mm)
+
+    def cancel_pointing(self) -> None:
+        """Cancel a split or a mark that waits for a click."""
+        if not self.awaits_click:
+            self.session.decline("No split or mark waits for a click.")
+            return
+        self.placing = False
+        self.session.choose_tools(points=None)
+        self.session.notify("")

@@ -28,7 +28,8 @@ _NO_OUTLINE = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
 _FINISH_FIRST = "Press Done first (Shift+E): a new candidate can be split when it is complete."
 _CAVITY_IS_WHOLE = "The resection cavity cannot be split: erase the part that is none."
 _POINT_HALVES = (
-    "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
+    "Point at one half, then at the other: click, or press Shift+Y with the pointer there; "
+    "Esc cancels."
 )
 _POINT_OTHER_HALF = "Now point at the other half."
 
@@ -258,12 +259,10 @@ class LesionAdder:
     # --- splitting ------------------------------------------------------------------------
 
     def begin_split(self) -> None:
-        """Begin a split by two points, or cancel it."""
-        if self._edited_labels() is None:
-            return
-        starts = self.session.state.tools.points is None
-        self.session.choose_tools(points=() if starts else None)
-        self.session.notify(_POINT_HALVES if starts else "")
+        """Begin a split by two points."""
+        if self._edited_labels() is not None:
+            self.session.choose_tools(points=())
+            self.session.notify(_POINT_HALVES)
 
     def add_split_point(self, point_mm: Point) -> bool:
         """Add a split point; False if no split is in progress."""

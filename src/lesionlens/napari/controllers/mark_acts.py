@@ -66,7 +66,7 @@ class MarkActs(ViewActs):
             self.read_controller.marking.mark(self.viewpoint.current.point_mm)
         elif self.read_controller.read_session is not None:
             self.placing = True
-            self.session.notify("Click the position to mark.")
+            self.session.notify("Click the position to mark; Esc cancels.")
 
     def place_mark(self, point_mm: tuple[float, float, float]) -> bool:
         """Place the pending mark at a click; False if none is pending."""

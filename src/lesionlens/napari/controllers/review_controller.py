@@ -13,6 +13,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import CAVITY, DrawnDiameters, Review
 from lesionlens.base.run_context import RunContext
+from lesionlens.napari.controllers.draft_keeper import DraftKeeper
 from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
@@ -20,7 +21,6 @@ from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import Reviewed, redraws, reviewed
 from lesionlens.napari.model.wording.edits import SIGNED, decision_obstacle
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.results.review import drafts
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.outline_digests import (
@@ -66,6 +66,7 @@ class ReviewController:
     ) -> None:
         self._read_controller = reads
         self.session, self.jobs, self.editor = session, jobs, editor
+        self.drafts = DraftKeeper(reads.current)
         self._changing = self._has_refused = False
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
@@ -465,7 +466,7 @@ class ReviewController:
         if analysis is None:
             return
         try:
-            drafts.write_draft(analysis, draft, self._read_controller.current.decision_owner())
+            self.drafts.write(analysis, draft)
         except LesionLensError as error:
             self.session.refused(replace(problem_of(error), cause=SAVING))
         else:
@@ -476,11 +477,10 @@ class ReviewController:
         analysis = self.session.state.analysis
         self.session.end_edit()
         if analysis is not None:
-            owner = self._read_controller.current.decision_owner()
-            self.session.offer(drafts.read_draft(analysis, owner))
+            self.session.offer(self.drafts.read(analysis))
         self.session.decline(_DELETED)
 
     def _forget_draft(self) -> None:
         analysis = self.session.state.analysis
         if analysis is not None:
-            drafts.delete_draft(analysis, self._read_controller.current.decision_owner())
+            self.drafts.delete(analysis)

@@ -27,6 +27,7 @@ from lesionlens.napari.model.geometry.contours import on_screen
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.screen.board import frame_of, tiles_of
+from lesionlens.napari.model.state.events import SlicesRequested
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.second import disagreement_text, small_differences_text
@@ -182,6 +183,7 @@ class SecondReader:
             return False
         crosshair_mm = self._views.viewpoint.current.point_mm
         if not is_visible_at(state, second.agreement, part, crosshair_mm, self.in_sight):
+            self._session.happened.emit(SlicesRequested())  # in 3-D no outline is drawn
             self._session.decline(f"It was out of view. {self._show(part)}. F8 adopts it now.")
             return False
         if state.choices.overlay is Overlay.OFF:

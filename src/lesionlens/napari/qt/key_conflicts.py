@@ -9,10 +9,10 @@ from napari.utils.key_bindings import coerce_keybinding
 from napari.viewer import Viewer
 
 from lesionlens.napari.commands.command import Command
-from lesionlens.napari.commands.editing import FINISH
+from lesionlens.napari.commands.editing import CANCEL, FINISH
 from lesionlens.napari.commands.table import KEY_COMMANDS
 
-_NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Return": "Enter"}
+_NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Return": "Enter", "Esc": "Escape"}
 
 
 def napari_key(command: Command) -> str:
@@ -32,7 +32,8 @@ def keymap_of(owner_class: type) -> dict[Any, Any]:
 def clashes(viewer: Any) -> tuple[str, ...]:
     """Report keys that another plugin, or napari as configured, also uses in this window.
 
-    While the panel is open they run LesionLens commands; `FINISH` does so only during an edit.
+    While the panel is open they run LesionLens commands; `FINISH` does so only during an edit, and
+    `CANCEL` only while a click is awaited.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def clashes(viewer: Any) -> tuple[str, ...]:
     own_keys = (
         (napari_key(command), command.shown_key, command.description)
         for command in KEY_COMMANDS
-        if command.name != FINISH
+        if command.name not in (FINISH, CANCEL)
     )
     return tuple(
         f"{shown_key} is also a key of {_owner(bound[key])}; here it means: {description}."

@@ -250,10 +250,18 @@ class SingleView:
             self._centred, self._fitted_pose = (point_mm, box_mm), self._camera_pose()
 
     def in_sight(self, points_mm: NDArray[np.float64]) -> bool:
-        """Whether the canvas is wide enough to show one of some points, (N, 3) RAS+ mm."""
+        """Whether the canvas shows slices, and is wide enough for one of some points.
+
+        Parameters
+        ----------
+        points_mm : (N, 3) float64
+            RAS+ mm, on the slice shown.
+        """
         dims, camera = self._viewer.dims, self._viewer.scene.camera
         axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]
-        if dims.ndisplay != 2 or min(axes) < 0:
+        if dims.ndisplay != 2:
+            return False
+        if min(axes) < 0:
             return True
         offsets_px = np.abs(points_mm[:, axes] - np.array(camera.center[-2:])) * camera.zoom
         return bool((offsets_px <= np.array(self._viewer.canvas.size) / 2).all(1).any())

@@ -28,7 +28,7 @@ from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.screen import ShownScene
 from lesionlens.napari.model.screen.view_model import ViewModel
-from lesionlens.napari.model.state.events import Event, LayoutChosen, PositionVisited
+from lesionlens.napari.model.state.events import Event, PositionVisited, SlicesRequested
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.board_view import BoardView
@@ -156,7 +156,7 @@ class Views(QObject):
         """Handle an event: centre a position, leave 3-D, or apply a window preset."""
         if isinstance(event, PositionVisited):
             self.go_to(event.point_mm, event.box_mm)
-        elif isinstance(event, LayoutChosen):
+        elif isinstance(event, SlicesRequested):
             self._viewer.dims.ndisplay = 2
         else:
             self._layers.choose_window(event.window)

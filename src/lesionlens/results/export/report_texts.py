@@ -31,7 +31,7 @@ from lesionlens.base.records.findings import (
 )
 from lesionlens.base.records.followup import change_text
 from lesionlens.base.records.response import Response
-from lesionlens.base.text import abbreviated_list, millilitres, score_digits
+from lesionlens.base.text import abbreviated_list, millilitres, percent_digits, score_digits
 from lesionlens.results.export.language_checks import REASSURING_WORDS, differences, texts_of
 from lesionlens.results.export.messages import Messages
 
@@ -334,7 +334,7 @@ class ReportTexts:
         'glioma 76 % (research use, not a diagnosis)'
         """
         listed = ", ".join(
-            f"{self._entry('appearances', lesion_kind.value)} {self.percent(probability)} %"
+            f"{self._entry('appearances', lesion_kind.value)} {percent_digits(probability)} %"
             for lesion_kind, probability in kind.ranked
             if probability >= MIN_MENTIONED_PROBABILITY
         )
@@ -344,7 +344,7 @@ class ReportTexts:
         """Return the engine's own class probabilities, highest first, with a caution."""
         ranked = sorted(probabilities.items(), key=lambda item: -item[1])
         listed = (
-            f"{self._entry('kinds', lesion_class.value)} {self.percent(probability)} %"
+            f"{self._entry('kinds', lesion_class.value)} {percent_digits(probability)} %"
             for lesion_class, probability in ranked
         )
         return self("resemblance", shares=", ".join(listed))

@@ -13,6 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from pydantic import TypeAdapter
+
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.base.records.prompts import PromptRound
@@ -38,6 +40,7 @@ def new_tracking_uid() -> str:
     return f"2.25.{uuid4().int}"
 
 
+_DIAMETERS: TypeAdapter[DrawnDiameters | None] = TypeAdapter(DrawnDiameters | None)
 _UNDECIDED = ReviewEvent("", ReviewState.UNREVIEWED, reader=None, time="")
 
 
@@ -242,13 +245,15 @@ class ReviewLog:
     ) -> None:
         """Record a reader's diameters of a candidate, None for the measured ones.
 
-        Its decision is kept.
+        Its decision is kept. The ends are rounded as they are stored, so that the lengths are the
+        same when the review is read again.
         """
         previous = self.review.of(tracking_uid) or _UNDECIDED
+        stored_ends = _DIAMETERS.validate_json(_DIAMETERS.dump_json(ends))
         self._append(
             ReviewEvent(
                 tracking_uid, previous.state, reader=reader, time=now(), reason=previous.reason,
-                outline=previous.outline, diameters=ends, seen=previous.seen,
+                outline=previous.outline, diameters=stored_ends, seen=previous.seen,
             )
         )  # fmt: skip
 

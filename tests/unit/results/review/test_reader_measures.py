@@ -72,6 +72,18 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return make_analysis(patient, study)
 
 
+def test_placed_diameters_have_the_same_lengths_when_they_are_read_again(plain, tmp_path):
+    """The ends were rounded on the disk alone: 6.015 mm was exported, and reopened as 6.014 mm."""
+    log, uid = ReviewLog(), plain.findings.candidates[0].tracking_uid
+    longest = ((-11.804515, -0.461828, 26.0), (-17.812274, -0.175857, 26.0))
+    log.place_diameters(uid, (longest, ((-12.0, 0.0, 26.0), (-12.0, 3.0004, 26.0))), reader="A")
+    live = applied(replace(plain, review=log.review))
+    store.save(live, tmp_path)
+    again = applied(replace(plain, review=store.load(tmp_path)))
+    assert again.findings.candidates == live.findings.candidates
+    assert again.review.events == live.review.events
+
+
 @pytest.fixture(scope="module")
 def measured(plain: Analysis) -> Analysis:
     log = ReviewLog()

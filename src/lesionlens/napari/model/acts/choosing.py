@@ -9,7 +9,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.napari.model.acts.editing import Editing
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.state.events import LayoutChosen
+from lesionlens.napari.model.state.events import SlicesRequested
 
 
 class Choosing(Editing):
@@ -58,7 +58,7 @@ class Choosing(Editing):
         """Change choices of the views (`ViewChoices`)."""
         self._choose(views=replace(self._state.choices.views, **changes))
         if "layout" in changes:
-            self.happened.emit(LayoutChosen())
+            self.happened.emit(SlicesRequested())
 
     def choose_plane(self, plane: Plane) -> None:
         """Show a plane."""

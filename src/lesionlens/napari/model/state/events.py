@@ -26,8 +26,8 @@ class WindowChosen:
 
 
 @dataclass(frozen=True, slots=True)
-class LayoutChosen:
-    """A layout was chosen, all of which show slices."""
+class SlicesRequested:
+    """Slices are to be shown, not 3-D: by a layout, or to compare outlines."""
 
 
-Event = PositionVisited | WindowChosen | LayoutChosen
+Event = PositionVisited | WindowChosen | SlicesRequested

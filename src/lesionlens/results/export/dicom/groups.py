@@ -58,6 +58,8 @@ from lesionlens.results.export.dicom.seg import Segment, SegmentMask
 from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.sentence import Sentences
 
+_HIGHEST_PERCENT = 99.99
+"""Highest score that is stated: in four digits a higher one would read 100 %, which none is."""
 SIDES = {"left": codes.LEFT, "right": codes.RIGHT, "both sides": codes.BILATERAL}
 
 
@@ -387,7 +389,7 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
         comment = f"{location}; {candidate.score_text}; {state.value}{compared}"
         items = [text_item(codes.COMMENT, comment)]
     else:
-        percent = f"{100 * candidate.score:.4g} %"
+        percent = f"{min(100 * candidate.score, _HIGHEST_PERCENT):.4g} %"
         comment = f"{location}; score {percent}; {state.value}{compared}"
         items = [text_item(codes.COMMENT, comment), text_item(score, percent)]
     items.append(text_item(codes.SENTENCE, sentences.of(candidate)))

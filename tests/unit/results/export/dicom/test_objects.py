@@ -52,6 +52,7 @@ from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.groups import _change_text, _time_point_context
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.sentence import Sentences
+from lesionlens.results.review.report_items import iter_items
 
 PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
 
@@ -324,6 +325,21 @@ def _slicers_table(groups):
         values = [float(i.MeasuredValueSequence[0].NumericValue) for i in row]
         assert len(values) <= len(columns), "a value without a column"
         yield name.TextValue, dict(zip(columns, values, strict=False))
+
+
+def test_no_score_of_the_report_reads_as_certain(make, tmp_path):
+    """0.99997 was sent as 100 %."""
+    analysis = make(dicom=True)
+    first, *others = analysis.findings.candidates
+    certain = replace(first, score=0.99997)
+    analysis = replace(analysis, findings=replace(analysis.findings, candidates=(certain, *others)))
+    texts = [
+        str(item.TextValue)
+        for item in iter_items(_written(analysis, tmp_path)["sr"])
+        if "TextValue" in item
+    ]
+    assert "99.99 %" in texts
+    assert not any("100 %" in text for text in texts)
 
 
 @pytest.mark.parametrize("unknown", [(), (1,), (1, 2)])

@@ -1,0 +1,59 @@
+"""Keeps the strokes of an edit on disk, under the name of the reader who draws."""
+
+from __future__ import annotations
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.napari.controllers.current_read import CurrentRead
+from lesionlens.results.review import drafts, store
+from lesionlens.results.review.drafts import OutlineDraft
+
+
+class DraftKeeper:
+    """Writes, reads and deletes the draft of one window.
+
+    A reader's name may change while strokes are drawn or offered: they then move to the new name.
+
+    Parameters
+    ----------
+    current : CurrentRead
+        Names the owner of drafts.
+    """
+
+    def __init__(self, current: CurrentRead) -> None:
+        self._current = current
+        self._last: tuple[str, str | None] = "", None
+        """Key of the analysis whose draft was read or written last, and its owner then."""
+
+    def read(self, analysis: Analysis) -> OutlineDraft | None:
+        """Return the interrupted strokes on an analysis, if there are any."""
+        return drafts.read_draft(analysis, self._note(analysis))
+
+    def write(self, analysis: Analysis, draft: OutlineDraft) -> None:
+        """Store the strokes.
+
+        Raises
+        ------
+        ResourceError
+            Not writable; the earlier draft is unchanged.
+        """
+        previous = self._last
+        drafts.write_draft(analysis, draft, self._current.decision_owner())
+        self._note(analysis)
+        self._delete_under(previous, analysis)
+
+    def delete(self, analysis: Analysis) -> None:
+        """Delete the strokes, which were kept or discarded."""
+        previous = self._last
+        drafts.delete_draft(analysis, self._note(analysis))
+        self._delete_under(previous, analysis)
+
+    def _delete_under(self, previous: tuple[str, str | None], analysis: Analysis) -> None:
+        """Delete the same draft under the name that its reader had before."""
+        if previous != self._last and previous[0] == self._last[0]:
+            drafts.delete_draft(analysis, previous[1])
+
+    def _note(self, analysis: Analysis) -> str | None:
+        """Note the owner of the draft of an analysis now, and return it."""
+        owner = self._current.decision_owner()
+        self._last = store.analysis_key(analysis.run), owner
+        return owner
