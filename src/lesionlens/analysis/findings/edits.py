@@ -164,10 +164,8 @@ def _findings(
     """Measure edited outlines; other candidates are unchanged."""
     network_candidates = {c.id: c for c in network_findings.candidates}
     count = max((*network_candidates, *outline_by_id))
-    evidence, study_context = (
-        _evidence(analysis, network_candidates, count),
-        _study_context(analysis),
-    )
+    evidence = _evidence(analysis, network_candidates, count)
+    study_context = _study_context(analysis)
     labels = analysis.volumes.labels
     component_mask = ComponentMask(labels.data, components, count, labels.grid)
     agreements = pointing_game.of_components(
@@ -326,7 +324,10 @@ def outline_of(
     supported = ndimage.binary_dilation((labels > 0) & ~unsampled, TOUCHING)
     labels[unsampled & ~supported] = 0
     labels[other_voxels] = 0
-    return _cropped_outline(uid, labels, origin)
+    outline = Outline.of(uid, labels, origin.tolist())
+    if outline.is_empty and uid != CAVITY:
+        raise _empty_outline_error()
+    return outline
 
 
 def _native_box(
@@ -401,16 +402,6 @@ def _sampled_at_centres(
         working, to_working[:3, :3], to_working[:3, 3], output_shape=shape, order=0, mode="constant"
     )
     return sampled
-
-
-def _cropped_outline(tracking_uid: str, labels: Labels, origin: NDArray[np.intp]) -> Outline:
-    box = geometry.bounding_box(labels > 0)
-    if box is None and tracking_uid == CAVITY:
-        return Outline.empty(CAVITY)
-    if box is None:
-        raise _empty_outline_error()
-    i, j, k = (int(side.start + start) for side, start in zip(box, origin, strict=True))
-    return Outline(tracking_uid, (i, j, k), labels[box].copy())
 
 
 def _empty_outline_error() -> UnusableInputError:
