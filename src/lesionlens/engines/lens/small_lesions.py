@@ -305,10 +305,7 @@ def _enhances(channel: Floats, probability: Floats) -> Mask:
     inside = probability >= 0.5
     if not inside.any():
         return inside
-    low = (
-        float(np.median(channel[(probability > 0) & ~inside]))
-        if ((probability > 0) & ~inside).any()
-        else 0.0
-    )
+    rim = (probability > 0) & ~inside
+    low = float(np.median(channel[rim])) if rim.any() else 0.0
     high = float(np.quantile(channel[inside], 0.9))
     return np.asarray(channel >= (low + high) / 2)
