@@ -1,4 +1,4 @@
-"""Pure functions on affines; the only place that converts between RAS and LPS.
+"""Affines, points and index boxes; the only place that converts between RAS and LPS.
 
 An affine maps a voxel index (i, j, k), integers at voxel centres, to patient RAS+ millimetres
 (NIfTI's frame) unless a name says `lps`.
