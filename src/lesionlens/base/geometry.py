@@ -88,6 +88,12 @@ def nearest(index_map: Affine, points: ArrayLike) -> NDArray[np.int64]:
     return np.rint(np.round(apply(index_map, points), _NOISE)).astype(np.int64)
 
 
+def is_inside(voxels: ArrayLike, shape: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which of (..., 3) voxel indices lie in an array of `shape`, (...) bool."""
+    index = np.asarray(voxels)
+    return np.asarray(((index >= 0) & (index < np.array(shape))).all(axis=-1))
+
+
 def spacing_mm(affine: Affine) -> NDArray[np.float64]:
     """Return the (3,) voxel edges along i, j, k in mm."""
     return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError, WeightsError
-from lesionlens.base.geometry import Shape3
+from lesionlens.base.geometry import Shape3, is_inside
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import FirstPass, Prediction
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
@@ -19,7 +19,7 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPrompts
 from lesionlens.engines.exclusive_use import exclusive_use
-from lesionlens.engines.prompting.rules import is_inside, outside_brain
+from lesionlens.engines.prompting.rules import outside_brain
 from lesionlens.engines.validation import (
     defects,
     engine_errors,

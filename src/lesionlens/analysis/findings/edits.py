@@ -364,8 +364,8 @@ def _paint_unsampled(
         changed = (before != after) & ((after == 0) == erased)
         voxels = np.argwhere(changed)
         native_voxels = geometry.nearest(to_own, geometry.nearest(to_ras, voxels)) - origin
-        is_inside = ((native_voxels >= 0) & (native_voxels < np.array(labels.shape))).all(axis=1)
-        voxels, native_voxels = voxels[is_inside], native_voxels[is_inside]
+        inside = geometry.is_inside(native_voxels, labels.shape)
+        voxels, native_voxels = voxels[inside], native_voxels[inside]
         painted[tuple(native_voxels.T)] = not erased
         sampled = _sampled_at_centres(
             changed.astype(np.uint8), origin, labels.shape, prepared.to_native
