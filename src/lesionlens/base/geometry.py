@@ -1,4 +1,4 @@
-"""Pure functions on affines; the only place that converts between RAS and LPS.
+"""Affines, points and index boxes; the only place that converts between RAS and LPS.
 
 An affine maps a voxel index (i, j, k), integers at voxel centres, to patient RAS+ millimetres
 (NIfTI's frame) unless a name says `lps`.
@@ -86,6 +86,12 @@ def nearest(index_map: Affine, points: ArrayLike) -> NDArray[np.int64]:
     array([2, 2, 2])
     """
     return np.rint(np.round(apply(index_map, points), _NOISE)).astype(np.int64)
+
+
+def is_inside(voxels: ArrayLike, shape: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which of (..., 3) voxel indices lie in an array of `shape`, (...) bool."""
+    index = np.asarray(voxels)
+    return np.asarray(((index >= 0) & (index < np.array(shape))).all(axis=-1))
 
 
 def spacing_mm(affine: Affine) -> NDArray[np.float64]:

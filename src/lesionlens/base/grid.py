@@ -100,8 +100,7 @@ class Grid:
 
     def contains(self, voxel: ArrayLike) -> NDArray[np.bool_]:
         """Return which of (..., 3) voxel indices lie in the grid, as (...) bool."""
-        index = np.asarray(voxel)
-        return np.asarray(((index >= 0) & (index < np.array(self.shape))).all(axis=-1))
+        return geometry.is_inside(voxel, self.shape)
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """Return whether both grids have the same voxels at the same positions."""

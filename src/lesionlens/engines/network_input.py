@@ -94,14 +94,9 @@ def brain_box(prepared: PreparedStudy) -> Box:
     return geometry.grown(prepared.brain_box, _MARGIN_VOX, prepared.brain.shape)
 
 
-def box_grid(prepared: PreparedStudy, box: Box) -> Grid:
-    """Return the grid of a box of the working grid."""
-    return cut_grid(prepared.working, box)
-
-
 def grid_at(prepared: PreparedStudy, spacing_mm: float) -> Grid:
     """Return the isotropic grid of `spacing_mm` over the brain's box."""
-    return _grid_over(box_grid(prepared, brain_box(prepared)), spacing_mm)
+    return _grid_over(cut_grid(prepared.working, brain_box(prepared)), spacing_mm)
 
 
 def _grid_over(cut: Grid, spacing_mm: float) -> Grid:
@@ -137,7 +132,7 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
         Resampled from images that are zero outside the brain, as in training.
     """
     box = brain_box(prepared)
-    cut = box_grid(prepared, box)
+    cut = cut_grid(prepared.working, box)
     target = _grid_over(cut, spacing_mm)
     mask = to_device(prepared.brain[box].copy(), device)
     matrices = separable.matrices(cut, target, antialias=True)
@@ -147,8 +142,8 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
         values = np.array(prepared.channels[index][box], dtype=np.float32)
         volume = separable.apply(to_device(values, device) * mask, matrices)
         channels[0, index] = zscore(volume[None, None], brain[None])[0, 0]  # one at a time
-    first, second, third, fourth = (bool(present) for present in prepared.present)
-    present = (first, second, third, fourth)
+    t1, t1c, t2, flair = prepared.present.tolist()
+    present = (t1, t1c, t2, flair)
     return NetworkInput(channels, brain[None], present, target, box, cut)
 
 

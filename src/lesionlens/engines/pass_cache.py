@@ -64,12 +64,8 @@ class PassCache:
             input is. Results before a cancellation are cached.
         """
         network_input = self.input_for(prepared)
-        missing = {_key(perturbation): perturbation for group in groups for perturbation in group}
-        missing = {
-            key: perturbation
-            for key, perturbation in missing.items()
-            if key not in self._predictions
-        }
+        inputs = {_key(perturbation): perturbation for group in groups for perturbation in group}
+        missing = {key: p for key, p in inputs.items() if key not in self._predictions}
         predictions = dict(self._predictions)
         if missing:
             for (key, perturbation), probability in zip(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError, WeightsError
-from lesionlens.base.geometry import Shape3
+from lesionlens.base.geometry import Shape3, is_inside
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import FirstPass, Prediction
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
@@ -19,10 +19,10 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPrompts
 from lesionlens.engines.exclusive_use import exclusive_use
-from lesionlens.engines.prompting.rules import is_inside, outside_brain
+from lesionlens.engines.prompting.rules import outside_brain
 from lesionlens.engines.validation import (
     defects,
-    images_unchanged,
+    engine_errors,
     validated,
     validated_first_pass,
     validated_response,
@@ -65,11 +65,7 @@ def first_pass(
     """
     if plugins.is_builtin(engine):
         return engine.first_pass(prepared, context=context)
-    name = f"engine {type(engine).__name__!r}"
-    with (
-        images_unchanged(engine, prepared),
-        plugins.plugin_errors(engine, name, "in its first pass"),
-    ):
+    with engine_errors(engine, prepared, "in its first pass"):
         result = engine.first_pass(prepared, context=context)
     return validated_first_pass(engine, result)
 
@@ -102,11 +98,9 @@ def answer_prompts(
     if plugins.is_builtin(engine):
         return engine.answer_prompts(prepared, question, probability, context=context)
     question = _restricted_to_grid(question, prepared.working.shape)
-    name = f"engine {type(engine).__name__!r}"
     with (
         exclusive_use(engine, context),
-        images_unchanged(engine, prepared),
-        plugins.plugin_errors(engine, name, "when it answered prompts"),
+        engine_errors(engine, prepared, "when it answered prompts"),
     ):
         response = engine.answer_prompts(prepared, question, probability, context=context)
     return validated_response(engine, response, prepared.working.shape)
@@ -138,9 +132,7 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
         A third-party engine fails, changes the images, or returns another grid, values that are
         not probabilities, or regions that are not nested.
     """
-    name = f"engine {type(engine).__name__!r}"
-    is_builtin = plugins.is_builtin(engine)
-    if is_builtin:
+    if plugins.is_builtin(engine):
         prediction = engine.predict(prepared, context=context)
         info = prediction.engine
         for defect, expected in defects(prediction, prepared):
@@ -151,9 +143,6 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
                 in_window="Use other weights, or float32",
             )
         return without_invisible_regions(prediction, prepared)
-    with (
-        images_unchanged(engine, prepared),
-        plugins.plugin_errors(engine, name, "when it predicted"),
-    ):
+    with engine_errors(engine, prepared, "when it predicted"):
         prediction = engine.predict(prepared, context=context)
     return without_invisible_regions(validated(engine, prediction, prepared), prepared)

@@ -89,6 +89,16 @@ def normalise_sums(maps: Array) -> Array:
     return maps / maps.sum((1, 2, 3), keepdims=True).clip(1e-12)
 
 
+def with_sum_one(weights: Floats) -> Floats:
+    """Scale an (I, J, K) map to sum one; a zero map is unchanged."""
+    return np.asarray(weights / max(float(weights.sum(dtype=np.float64)), 1e-12), np.float32)
+
+
+def with_maximum_one(weights: Floats) -> Floats:
+    """Scale an (I, J, K) map to a maximum of one; a zero map is unchanged."""
+    return np.asarray(weights / max(float(weights.max()), 1e-12), np.float32)
+
+
 def apply(volumes: Array, along: Matrices) -> Array:
     """Resample (..., I, J, K) volumes to (..., I', J', K'); float32, on their device.
 

@@ -346,24 +346,28 @@ def _probability_defect(values: Floats, enclosing: dict[Region, Floats]) -> tupl
 
 
 @contextmanager
-def images_unchanged(engine: object, prepared: PreparedStudy) -> Iterator[None]:
-    """Refuse a third-party engine that changes the images or their positions in the patient.
+def engine_errors(engine: object, prepared: PreparedStudy, when: str) -> Iterator[None]:
+    """Name the package of a third-party engine that fails or changes the images.
 
     Torch writes to read-only arrays too.
+
+    Parameters
+    ----------
+    when : str
+        In words, as for `plugins.plugin_errors`.
 
     Raises
     ------
     PluginError
-        It changed them.
+        It failed, or changed images or their positions in the patient.
     """
-    if plugins.is_builtin(engine):
+    label = f"engine {type(engine).__name__!r}"
+    checksum = None if plugins.is_builtin(engine) else _checksum(prepared)
+    with plugins.plugin_errors(engine, label, when):
         yield
-        return
-    checksum = _checksum(prepared)
-    yield
-    if _checksum(prepared) != checksum:
+    if checksum is not None and _checksum(prepared) != checksum:
         raise PluginError(
-            who=plugins.name_of(engine, f"engine {type(engine).__name__!r}"),
+            who=plugins.name_of(engine, label),
             why="changed the images that it was given",
             expected="an engine that changes a copy, such as torch.tensor(prepared.channels)",
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.run_context import SILENT, RunContext
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ KEY = "lesionlens"
 
 NAMES_LOOKED_AT = 200
 _READ_THREADS = 2
-_NIFTI = (".nii", ".nii.gz")
 _NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", ".zarr", ".html")
 
 
@@ -220,7 +220,7 @@ def read_by_plugin(paths: Sequence[Path]) -> bool:
 
 def _is_part_of_series(path: Path) -> bool:
     """Whether a file is an index or one slice of a series."""
-    if path.is_dir() or path.name.lower().endswith(_NIFTI):
+    if path.is_dir() or is_nifti_name(path.name):
         return False
     from lesionlens.imaging.reading.dicom.scan import MULTI_FRAME, sop_class  # noqa: PLC0415
 
@@ -239,7 +239,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _is_scan(path: Path) -> bool:
     name = path.name.lower()
-    if name.endswith(_NIFTI) or name == "dicomdir":
+    if is_nifti_name(name) or name == "dicomdir":
         return True
     if name.startswith(".") or name.endswith(_NOT_SCANS):
         return False

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
 
@@ -71,7 +72,7 @@ def _check_study() -> None:
     chosen = paths[0]
     if chosen.is_file() and read_by_plugin(paths):
         _accept_files_like(chosen)
-    elif chosen.is_file() and not chosen.name.lower().endswith((".nii", ".nii.gz")):
+    elif chosen.is_file() and not is_nifti_name(chosen.name):
         chosen = chosen.parent
     sys.argv[-1] = str(chosen)
 

@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.files import array_cache
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import fraction_beyond
 from lesionlens.base.labels import ComputePrecision, Label, Region
+from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.device import autocast
@@ -359,10 +358,9 @@ def pack_case(prepared: PreparedStudy, reference: Reference, spacing_mm: float) 
 
 def lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Assign numbers to the largest separate tumours; 26-connectivity."""
-    parts, count = ndimage.label(code > 1, TOUCHING)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-    rank = np.zeros(count + 1, np.uint8)
-    largest = np.argsort(-sizes, kind="stable")[:MAX_LESIONS]
+    parts, sizes = connected_parts(code > 1)
+    rank = np.zeros(len(sizes), np.uint8)
+    largest = np.argsort(-sizes[1:], kind="stable")[:MAX_LESIONS]
     rank[largest + 1] = np.arange(1, len(largest) + 1)
     return np.asarray(rank[parts])
 

@@ -13,6 +13,7 @@ from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.masks import connected_parts, depth_inside
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
 
@@ -104,8 +105,7 @@ def agreement(
     for number, part in enumerate(sorted(exclusive_parts, key=lambda part: -part[0]), 1):
         volume_ml, by_first, mask = part
         parts[box][mask] = number
-        depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=grid.nominal_spacing_mm)
-        depth = depth[1:-1, 1:-1, 1:-1]
+        depth = depth_inside(mask, grid.nominal_spacing_mm)
         innermost = np.unravel_index(int(depth.argmax()), depth.shape)
         point_mm = geometry.as_vec3(grid.to_mm(np.add(origin, innermost)))
         disagreements.append(Disagreement(number, by_first, volume_ml, point_mm))
@@ -128,8 +128,8 @@ def _exclusive_parts(
 ) -> Iterator[tuple[float, NDArray[np.bool_]]]:
     """Yield ml and mask of the parts without one-voxel rims; one thick slice may be a part."""
     footprint = [2 if edge < _THICK_SLICE_MM else 1 for edge in grid.nominal_spacing_mm]
-    numbers, count = ndimage.label(ndimage.binary_opening(exclusive, np.ones(footprint, bool)))
-    volumes = np.bincount(numbers.ravel(), minlength=count + 1) * grid.voxel_ml
-    for number in range(1, count + 1):
-        if volumes[number] >= MIN_ML:
-            yield float(volumes[number]), numbers == number
+    opened = ndimage.binary_opening(exclusive, np.ones(footprint, bool))
+    numbers, sizes = connected_parts(opened, None)
+    volumes = sizes * grid.voxel_ml
+    for number in np.flatnonzero(volumes >= MIN_ML):
+        yield float(volumes[number]), numbers == number

@@ -12,8 +12,9 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from unicodedata import normalize
@@ -23,6 +24,11 @@ from numpy.typing import NDArray
 from lesionlens.analysis.evaluation.dataset_labels import convention_of
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, unreadable
 from lesionlens.base.files.bounded_read import open_regular, read_json, read_rows
+from lesionlens.base.files.nifti_names import (
+    NIFTI_SUFFIXES,
+    is_nifti_name,
+    without_nifti_suffix,
+)
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.imaging.reading.nifti.header import NiftiHeader, read_header
@@ -36,9 +42,7 @@ from lesionlens.imaging.reading.sequences import (
 
 PATIENTS_NAME = "patients.tsv"
 _Value = TypeVar("_Value")
-_NIFTI_SUFFIXES = (".nii.gz", ".nii")
 _SEGMENTATION_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
-_NIFTI_SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _AFTER_CASE_NAME = re.compile(
     rf"((^|[-_.])({'|'.join(sorted(_SEGMENTATION_WORDS))}))?\.nii(\.gz)?$", re.IGNORECASE
 )
@@ -160,7 +164,7 @@ def _visible_folders(root: Path) -> list[Path]:
 
 def _nifti_files(folder: Path) -> list[Path]:
     """Return the NIfTI files in a folder, without hidden ones (`._t1.nii.gz` of macOS)."""
-    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_NIFTI_SUFFIXES))
+    files = sorted(p for p in folder.iterdir() if is_nifti_name(p.name))
     return [p for p in files if not p.name.startswith(".")]
 
 
@@ -195,7 +199,7 @@ def _case_in_folder(folder: Path) -> Case | None:
 
 def _are_distinct(files: Sequence[Path]) -> bool:
     """Return whether files differ other than by compression, in name or content."""
-    if len({_NIFTI_SUFFIX.sub("", path.name) for path in files}) > 1:
+    if len({without_nifti_suffix(path.name) for path in files}) > 1:
         return True
     return len(files) > 1 and len({_unpacked_sha256(path) for path in files}) > 1
 
@@ -233,16 +237,16 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
     files = _nifti_files(folder)
     if any(sequence_in_words(words_of(p.name)) and not is_label_name(p.name) for p in files):
         return {}
-    return _by_case(folder, files, _AFTER_CASE_NAME)
+    return _by_case(folder, files, partial(_AFTER_CASE_NAME.sub, ""))
 
 
 def _by_case(
-    folder: Path, files: Iterable[Path], after_name: re.Pattern[str] = _NIFTI_SUFFIX
+    folder: Path, files: Iterable[Path], name_of: Callable[[str], str] = without_nifti_suffix
 ) -> dict[str, Path]:
     """Return segmentations by the case that each is named after; refuse two of one case."""
     files_by_case: dict[str, list[Path]] = {}
     for path in files:
-        files_by_case.setdefault(after_name.sub("", path.name), []).append(path)
+        files_by_case.setdefault(name_of(path.name), []).append(path)
     files_by_case.pop("", None)
     for name, paths in files_by_case.items():
         _check_single_segmentation(f"named after the case {name!r} in {folder.name!r}", paths)
@@ -292,7 +296,7 @@ def _dataset_images(
 ) -> dict[MrSequence, ImageFile]:
     images: dict[MrSequence, ImageFile] = {}
     for channel, sequence in sequences.items():
-        for suffix in _NIFTI_SUFFIXES:
+        for suffix in NIFTI_SUFFIXES:
             combined_file = folder / f"{name}{suffix}"
             channel_file = folder / f"{name}_{channel:04d}{suffix}"
             if channel_file.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lesionlens.base import plugins
 from lesionlens.base.records.prediction import (
     Capability,
     InputPerturbation,
@@ -15,7 +14,7 @@ from lesionlens.base.records.prediction import (
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
 from lesionlens.engines.engine import SupportsPerturbation
-from lesionlens.engines.validation import images_unchanged, validated_perturbed
+from lesionlens.engines.validation import engine_errors, validated_perturbed
 
 NO_LIMIT = QuestionTime()
 
@@ -73,13 +72,9 @@ class PerturbationRunner:
             self._limit = TimeLimit(self._time.seconds, self._context)
         needed_s = (len(perturbations) if passes is None else passes) * self._time.seconds_per_pass
         if needed_s <= self._limit.seconds_left:
-            name = f"engine {type(self._engine).__name__!r}"
-            situation = "when it predicted perturbed inputs"
+            when = "when it predicted perturbed inputs"
             with self._limit:
-                with (
-                    images_unchanged(self._engine, self.prepared),
-                    plugins.plugin_errors(self._engine, name, situation),
-                ):
+                with engine_errors(self._engine, self.prepared, when):
                     prediction = self._engine.predict_perturbed(
                         self.prepared, perturbations, context=self._limit.context
                     )

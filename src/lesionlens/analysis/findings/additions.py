@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edits import Labels, outline_of
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
-from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, PromptKind, ReviewState
 from lesionlens.base.records.analysis import Analysis
@@ -90,7 +89,7 @@ def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outli
     """
     components = analysis.findings.components
     mask = (components == into.id) | (components == other.id)
-    outline = _cropped(into.tracking_uid, mask, analysis.volumes.labels.data)
+    outline = _outline_within(mask, into.tracking_uid, analysis)
     return outline, Outline.empty(other.tracking_uid)
 
 
@@ -108,7 +107,11 @@ def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
     remaining = analysis.findings.components == part.candidate
     if analysis.volumes.doubtful is not None:
         remaining &= analysis.volumes.doubtful.data != part.number
-    return _cropped(candidate.tracking_uid, remaining, analysis.volumes.labels.data)
+    return _outline_within(remaining, candidate.tracking_uid, analysis)
+
+
+def _outline_within(mask: NDArray[np.bool_], uid: str, analysis: Analysis) -> Outline:
+    return Outline.of(uid, np.where(mask, analysis.volumes.labels.data, np.uint8(0)))
 
 
 def with_part(
@@ -134,16 +137,7 @@ def with_part(
     new_labels = np.where(current_mask, analysis.volumes.labels.data, np.uint8(0))
     editable = part & (candidate_mask | (components == 0))
     new_labels = np.where(editable, labels, new_labels)
-    return _cropped(uid, new_labels > 0, new_labels)
-
-
-def _cropped(uid: str, inside: NDArray[np.bool_], labels: NDArray[np.uint8]) -> Outline:
-    """Return the labels within a mask as an outline; may be empty."""
-    box = geometry.bounding_box(inside)
-    if box is None:
-        return Outline.empty(uid)
-    i, j, k = (int(side.start) for side in box)
-    return Outline(uid, (i, j, k), np.where(inside[box], labels[box], np.uint8(0)))
+    return Outline.of(uid, new_labels)
 
 
 def halves(
@@ -173,7 +167,7 @@ def halves(
     labels = np.zeros(analysis.findings.components.shape, np.uint8)
     labels[whole_outline.box] = whole_outline.labels
     labels[first_outline.box][first_outline.labels > 0] = 0
-    second_outline = _cropped(second_uid, labels > 0, labels)
+    second_outline = Outline.of(second_uid, labels)
     if second_outline.is_empty:
         raise UnusableInputError(
             found="a half that has no voxel of the scan",

@@ -393,9 +393,8 @@ def region_text(fractions: Mapping[str, float], agreement: float) -> str:
             for name, fraction in ranked[1:]
             if name != _DEEP_WHITE and (name != "ventricle" or fraction >= _MIN_SECOND)
         ]
-    (first, first_fraction), (second, second_fraction) = (*ranked, (OUTSIDE_BRAIN, 0.0), ("", 0.0))[
-        :2
-    ]
+    ranked += [(OUTSIDE_BRAIN, 0.0), ("", 0.0)]
+    (first, first_fraction), (second, second_fraction), *_ = ranked
     min_second = min(_MIN_SECOND, max(_MIN_SECOND_RELATIVE * first_fraction, _MIN_MENTIONED))
     spans_two = first_fraction < _MIN_SINGLE and second_fraction >= min_second
     is_certain = agreement >= _MIN_AGREEMENT and first_fraction >= _MIN_FIRST

@@ -14,6 +14,7 @@ from lesionlens.base.geometry import TOUCHING, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.lazy_zeros import lazy_zeros
+from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import DEFAULT_THRESHOLDS, Prediction, SlightEnhancement
 from lesionlens.engines.component_score import component_score
@@ -164,13 +165,9 @@ def _holes(mask: Mask, axis: int) -> Mask:
 
 
 def without_specks(mask: Mask, min_voxels: int) -> Mask:
-    """Remove the connected parts of a mask that have fewer than so many voxels."""
-    parts, count = ndimage.label(mask, structure=TOUCHING)
-    if not count:
-        return mask
-    is_large = np.bincount(parts.ravel()) >= min_voxels
-    is_large[0] = False
-    return np.asarray(is_large[parts])
+    """Remove the connected parts of a mask with fewer than `min_voxels` voxels, at least 1."""
+    parts, sizes = connected_parts(mask)
+    return np.asarray((sizes >= min_voxels)[parts])
 
 
 def _doubtful(core: Mask, enhancing: Mask, probability: Floats, slight: SlightEnhancement) -> Mask:

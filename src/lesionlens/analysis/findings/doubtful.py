@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionlens.analysis.findings.components import boxes_of
-from lesionlens.base.geometry import TOUCHING, as_vec3
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.lazy_zeros import lazy_zeros
+from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.evidence import MIN_SHARE, SequenceEvidence
 from lesionlens.base.records.findings import HIGH_UNCERTAINTY, Candidate, DoubtfulPart
 
@@ -67,11 +67,10 @@ def doubtful_parts(
         contributions = {s: volume[at_voxels] for s, volume in evidence.shares.items()}
         support_count = np.sum([c >= MIN_SHARE for c in contributions.values()], axis=0)
         is_uncertain[tuple(voxels[support_count > 1].T)] = False
-        labels, count = ndimage.label(is_uncertain, structure=TOUCHING)
-        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        labels, sizes = connected_parts(is_uncertain)
         part_numbers = labels[tuple(voxels.T)]
-        for part in np.argsort(-sizes, kind="stable") + 1:
-            ml = float(sizes[part - 1]) * grid.voxel_ml
+        for part in np.argsort(-sizes[1:], kind="stable") + 1:
+            ml = float(sizes[part]) * grid.voxel_ml
             if ml < MIN_ML:
                 break
             in_part = part_numbers == part

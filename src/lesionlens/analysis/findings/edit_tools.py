@@ -17,6 +17,7 @@ from lesionlens.analysis.findings.components import fill_planar_holes
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, bounding_box
 from lesionlens.base.labels import Label, Region
+from lesionlens.base.masks import connected_parts, depth_inside
 from lesionlens.base.records.study import PreparedStudy
 
 Labels = NDArray[np.uint8]
@@ -117,11 +118,7 @@ def without_holes(labels: Labels, label: Label, allowed: Mask) -> Labels:
 
 def without_islands(labels: Labels) -> Labels:
     """Drop parts that are much smaller than the largest one (`ISLAND`)."""
-    parts, count = ndimage.label(labels > 0, structure=TOUCHING)
-    if count < 2:
-        return labels.copy()
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
+    parts, sizes = connected_parts(labels > 0)
     return np.where((sizes >= ISLAND * sizes.max())[parts], labels, np.uint8(0)).astype(np.uint8)
 
 
@@ -181,7 +178,7 @@ def _depth(mask: Mask, edges_mm: NDArray[np.float64]) -> NDArray[np.float64] | N
     """Return the signed distance to a region's border, positive inside; None if it is empty."""
     if not mask.any():
         return None
-    inside = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=edges_mm)[1:-1, 1:-1]
+    inside = depth_inside(mask, edges_mm)
     outside = ndimage.distance_transform_edt(~mask, sampling=edges_mm)
     half = float(edges_mm.min()) / 2
     return np.asarray(np.where(mask, inside - half, half - outside))
@@ -224,8 +221,7 @@ def split_between(
         raise _split_error("two points at the same position in the outline")
     box = _grown_box(labels, np.ones(3, int))
     box_seeds = np.array(seeds) - [side.start for side in box]
-    part = np.pad(inside[box], 1)
-    depth = ndimage.distance_transform_edt(part, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    depth = depth_inside(inside[box], spacing_mm)
     deepest = [_deepest_voxel(depth, seed, spacing_mm) for seed in box_seeds]
     half = np.zeros(labels.shape, bool)
     if _waist(depth, *deepest) < _MAX_WAIST_FRACTION * min(depth[voxel] for voxel in deepest):

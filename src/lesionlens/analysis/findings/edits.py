@@ -176,10 +176,8 @@ def _findings(
     """Measure edited outlines; other candidates are unchanged."""
     network_candidates = {c.id: c for c in network_findings.candidates}
     count = max((*network_candidates, *outline_by_id))
-    evidence, study_context = (
-        _evidence(analysis, network_candidates, count),
-        _study_context(analysis),
-    )
+    evidence = _evidence(analysis, network_candidates, count)
+    study_context = _study_context(analysis)
     labels = analysis.volumes.labels
     component_mask = ComponentMask(labels.data, components, count, labels.grid)
     agreements = pointing_game.of_components(
@@ -338,7 +336,10 @@ def outline_of(
     supported = ndimage.binary_dilation((labels > 0) & ~unsampled, TOUCHING)
     labels[unsampled & ~supported] = 0
     labels[other_voxels] = 0
-    return _cropped_outline(uid, labels, origin)
+    outline = Outline.of(uid, labels, origin.tolist())
+    if outline.is_empty and uid != CAVITY:
+        raise _empty_outline_error()
+    return outline
 
 
 def _native_box(
@@ -375,8 +376,8 @@ def _paint_unsampled(
         changed = (before != after) & ((after == 0) == erased)
         voxels = np.argwhere(changed)
         native_voxels = geometry.nearest(to_own, geometry.nearest(to_ras, voxels)) - origin
-        is_inside = ((native_voxels >= 0) & (native_voxels < np.array(labels.shape))).all(axis=1)
-        voxels, native_voxels = voxels[is_inside], native_voxels[is_inside]
+        inside = geometry.is_inside(native_voxels, labels.shape)
+        voxels, native_voxels = voxels[inside], native_voxels[inside]
         painted[tuple(native_voxels.T)] = not erased
         sampled = _sampled_at_centres(
             changed.astype(np.uint8), origin, labels.shape, prepared.to_native
@@ -413,16 +414,6 @@ def _sampled_at_centres(
         working, to_working[:3, :3], to_working[:3, 3], output_shape=shape, order=0, mode="constant"
     )
     return sampled
-
-
-def _cropped_outline(tracking_uid: str, labels: Labels, origin: NDArray[np.intp]) -> Outline:
-    box = geometry.bounding_box(labels > 0)
-    if box is None and tracking_uid == CAVITY:
-        return Outline.empty(CAVITY)
-    if box is None:
-        raise _empty_outline_error()
-    i, j, k = (int(side.start + start) for side, start in zip(box, origin, strict=True))
-    return Outline(tracking_uid, (i, j, k), labels[box].copy())
 
 
 def _empty_outline_error() -> UnusableInputError:

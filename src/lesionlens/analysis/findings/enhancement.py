@@ -16,6 +16,7 @@ from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.geometry import TOUCHING, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.display_images import match_intensities
@@ -133,9 +134,8 @@ def enhancing_in(lesion: Mask, prepared: PreparedStudy) -> Mask:
         & (excess > _ENHANCING_SPREADS * spread)
         & (excess > _MIN_T1_FRACTION * (t1c - median))
     )
-    parts, _ = ndimage.label(enhancing, structure=TOUCHING)
-    largest = np.bincount(parts[enhancing]).max(initial=0)
-    if largest * prepared.working.voxel_ml >= _MIN_PART_ML:
+    _, sizes = connected_parts(enhancing)
+    if sizes.max() * prepared.working.voxel_ml >= _MIN_PART_ML:
         out[box] = enhancing
     return out
 

@@ -19,6 +19,7 @@ from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.geometry import TOUCHING, Affine, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.masks import connected_parts, depth_inside
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.display_images import match_intensities
 from lesionlens.imaging.preparation.resampling import cube_means
@@ -119,9 +120,8 @@ def coarse_of(prepared: PreparedStudy, head: anatomy.Head) -> Coarse | None:
 
 def depth_of(brain: Mask, grid: Grid) -> Floats:
     """Return the distance of each voxel from outside the brain, mm; holes are filled."""
-    inside = np.pad(ndimage.binary_fill_holes(brain), 1)
-    depth = ndimage.distance_transform_edt(inside, sampling=grid.spacing_mm)
-    return np.asarray(depth[1:-1, 1:-1, 1:-1], np.float32)
+    depth = depth_inside(ndimage.binary_fill_holes(brain), grid.spacing_mm)
+    return np.asarray(depth, np.float32)
 
 
 def lattice_of(coarse: Coarse, numbers: NDArray[np.int32]) -> Lattice:
@@ -178,7 +178,7 @@ def features_of(lattice: Lattice, number: int) -> Features | None:
         return None
     mask = lattice.numbers[box] == number
     spacing = lattice.coarse.grid.spacing_mm
-    depth_mm = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
+    depth_mm = depth_inside(mask, spacing)
     distance_mm = ndimage.distance_transform_edt(~mask, sampling=spacing)
     shell = (
         (distance_mm > 0)
@@ -330,7 +330,7 @@ def _part_features(name: str, view: _CandidateView, values: Floats, threshold: f
     part = view.mask & (values > threshold)
     count, whole = int(part.sum()), int(view.mask.sum())
     closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(part, 2), TOUCHING))
-    piece_sizes = np.bincount(ndimage.label(part, structure=TOUCHING)[0].ravel())[1:]
+    _, piece_sizes = connected_parts(part)
     depth = view.coarse.depth_mm[view.box]
     inside = values[view.mask]
     part_values = values[part] if count else np.array([threshold])

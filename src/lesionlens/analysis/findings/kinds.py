@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.anatomy import Head
 from lesionlens.analysis.findings.kind_features import features_by_id
+from lesionlens.base.array_ops import softmax
 from lesionlens.base.labels import LesionKind, MrSequence
 from lesionlens.base.records.findings import Appearance, Candidate
 from lesionlens.base.records.study import PreparedStudy
@@ -44,9 +45,7 @@ class KindModel:
 
     def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (..., kinds) probabilities of (..., N) features."""
-        logits = self.design(values) @ self.weights
-        odds = np.exp(logits - logits.max(-1, keepdims=True))
-        return np.asarray(odds / odds.sum(-1, keepdims=True))
+        return np.asarray(softmax(self.design(values) @ self.weights))
 
 
 def key_of(sequences: Collection[MrSequence]) -> str:

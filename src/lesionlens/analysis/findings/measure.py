@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from skimage.measure import find_contours
 from lesionlens.base import geometry
 from lesionlens.base.geometry import TOUCHING, Shape3
 from lesionlens.base.grid import Grid
+from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.findings import MEASURABLE_MM, Point
 from lesionlens.imaging.preparation.resampling import HALF
 
@@ -99,9 +99,10 @@ def _diameters_of(
     grid = Grid(shape, np.frombuffer(affine).reshape(4, 4))
     result = _longest_diameters(mask, grid, _PLANE_MM)
     if result is None:
-        parts, _ = ndimage.label(mask, structure=TOUCHING)
-        largest: Mask = parts == np.bincount(parts[parts > 0]).argmax()
-        result = _longest_diameters(largest, grid, float(grid.spacing_mm.min()) / _SUBDIVISIONS)
+        parts, sizes = connected_parts(mask)
+        result = _longest_diameters(
+            parts == sizes.argmax(), grid, float(grid.spacing_mm.min()) / _SUBDIVISIONS
+        )
     return result
 
 
@@ -275,5 +276,5 @@ def bounding_box_mm(mask: Mask, grid: Grid) -> tuple[Points, Points]:
     """
     voxels = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     centres = grid.to_mm(voxels)
-    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) @ grid.affine[:3, :3].T
+    corners = geometry.corners((-0.5,) * 3, (0.5,) * 3) @ grid.affine[:3, :3].T
     return centres.min(0) + corners.min(0), centres.max(0) + corners.max(0)

@@ -8,6 +8,8 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import is_inside
+
 STRUCTURES = (
     "white matter",
     "cortex",
@@ -51,7 +53,7 @@ def shares_at(mni_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     folded = np.column_stack([np.abs(mni_mm[:, 0]), mni_mm[:, 1:]])
     voxels = np.rint((folded - ORIGIN_MNI) / STEP_MM).astype(int)
-    inside = ((voxels >= 0) & (voxels < np.array(SHAPE))).all(axis=1)
+    inside = is_inside(voxels, SHAPE)
     fractions = np.zeros((len(mni_mm), len(STRUCTURES)))
     i, j, k = voxels[inside].T
     fractions[inside] = _structure_map()[:, i, j, k].T / _MAP_LEVELS

@@ -329,16 +329,13 @@ def _time_point(analysis: Analysis, examination: Examination) -> TimePoint:
         LesionMeasurement.of(c, analysis.review.state_of(c.tracking_uid))
         for c in analysis.findings.candidates
     )
-    contrast = analysis.prepared.has_t1c
-    cavity = analysis.volumes.cavity_ml
-    made_by = analysis.run.made_by
     return TimePoint(
         date=examination.date,
         study_uid=analysis.study.uid,
         lesions=lesions,
-        contrast=contrast,
-        cavity_ml=cavity,
-        made_by=made_by,
+        contrast=analysis.prepared.has_t1c,
+        cavity_ml=analysis.volumes.cavity_ml,
+        made_by=analysis.run.made_by,
     )
 
 
@@ -367,12 +364,11 @@ def _alignment(registration: Registration, sequence: str, *, swapped: bool) -> A
         (float(a), float(b), float(c), float(d))
         for a, b, c, d in np.asarray(registration.reference_to_sequence).tolist()
     )
-    doubtful = registration.doubtful or swapped
     return Alignment(
         matrix=rows,
         shift_mm=registration.shift_mm,
         angle_deg=registration.angle_deg,
-        doubtful=doubtful,
+        doubtful=registration.doubtful or swapped,
         sequence=sequence,
         mirrored=swapped,
     )

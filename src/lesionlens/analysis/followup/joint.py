@@ -22,7 +22,7 @@ from scipy.linalg import sqrtm
 
 from lesionlens.analysis.followup.lesion_probability import likeness
 from lesionlens.analysis.followup.matched_intensity import match_intensities
-from lesionlens.base.geometry import Affine, Shape3
+from lesionlens.base.geometry import Affine, Shape3, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
@@ -231,8 +231,7 @@ def _masks(before: AlignedScan, now: AlignedScan) -> _Masks:
 
 def _points(side: Side, to_frame: Affine) -> NDArray[np.float64]:
     voxels = np.argwhere(np.isin(side.analysis.findings.components, list(side.ids)))
-    points = side.analysis.prepared.native.to_mm(voxels)
-    return np.asarray(points @ to_frame[:3, :3].T + to_frame[:3, 3])
+    return apply(to_frame, side.analysis.prepared.native.to_mm(voxels))
 
 
 def _frame(points: NDArray[np.float64]) -> Grid:

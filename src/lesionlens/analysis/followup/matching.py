@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
+from lesionlens.analysis.findings.components import boxes_of
 from lesionlens.base.geometry import Affine, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import Candidate
@@ -145,9 +145,7 @@ class _Lesion:
 
 def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _Lesion]]:
     """Yield each id and lesion, in the grid's RAS mm."""
-    for number, box in enumerate(ndimage.find_objects(components), start=1):
-        if box is None:
-            continue
+    for number, box in boxes_of(components).items():
         voxels = np.argwhere(components[box] == number) + [side.start for side in box]
         step = max(1, -(-len(voxels) // _MAX_POINTS))
         reach = float(np.linalg.norm(grid.spacing_mm)) / 2 * step ** (1 / 3)

@@ -60,7 +60,7 @@ class WorkFolder:
     def remove(self) -> None:
         """Remove the folder, except files to be moved back; safe to interrupt at any step."""
         journal = self.folder / _JOURNAL
-        if journal.exists() and not (self.folder / _DONE).exists() and _files_in(self.old):
+        if journal.exists() and not (self.folder / _DONE).exists() and files_in(self.old):
             return
         shutil.rmtree(self.old, ignore_errors=True)
         journal.unlink(missing_ok=True)
@@ -194,11 +194,11 @@ def _undo(work: WorkFolder, target: Path) -> None:
     files, new_folders = (
         [name for name in journal.get(key) or () if is_inside(name)] for key in ("files", "made")
     )
-    old_files, new_files = _files_in(work.old), _files_in(work.new)
+    old_files, new_files = files_in(work.old), files_in(work.new)
     if not journal and not new_files:
         return  # written by a release without a journal, and complete
     for name in {*files, *old_files} - new_files:
-        if os.path.lexists(target / name) and _is_plain(target, name):
+        if exists_unlinked(target, name):
             _move(target / name, work.new / name)
     for name in old_files:
         if _is_plain(target, name):
@@ -208,7 +208,8 @@ def _undo(work: WorkFolder, target: Path) -> None:
             (target / name).rmdir()
 
 
-def _files_in(folder: Path) -> set[str]:
+def files_in(folder: Path) -> set[str]:
+    """Return the relative paths of all files below a folder, and of links that lead nowhere."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
 
 
@@ -220,3 +221,8 @@ def _move(source: Path, path: Path) -> None:
 def _is_plain(target: Path, name: str) -> bool:
     """Return whether no parent folder of a name is a link."""
     return not any((target / p).is_symlink() for p in Path(name).parents)
+
+
+def exists_unlinked(target: Path, name: str) -> bool:
+    """Return whether a file, or a link in its place, is in a folder and not reached by a link."""
+    return os.path.lexists(target / name) and _is_plain(target, name)

@@ -30,7 +30,13 @@ from lesionlens.base.files.exchange import (
     move_late_files,
 )
 from lesionlens.base.files.folder_lock import folder_lock
-from lesionlens.base.files.journal import WorkFolder, recover, work_folder
+from lesionlens.base.files.journal import (
+    WorkFolder,
+    exists_unlinked,
+    files_in,
+    recover,
+    work_folder,
+)
 from lesionlens.base.files.manifest import OwnedFiles, check_free
 from lesionlens.base.files.safe_paths import DEVICES
 
@@ -175,10 +181,10 @@ def _uninterrupted() -> Iterator[None]:
 
 def _plan(work: WorkFolder, target: Path, owned: OwnedFiles) -> tuple[list[str], list[str]]:
     """Return the names to write and the listed names to remove; raises if that is not possible."""
-    files = sorted(p.relative_to(work.new) for p in work.new.rglob("*") if not p.is_dir())
+    files = sorted(map(Path, files_in(work.new)))
     for name in files:
         _check_replaceable(target, name)
-    obsolete = [name for name in owned if _exists_unlinked(target, name)]
+    obsolete = [name for name in owned if exists_unlinked(target, name)]
     names = [name.as_posix() for name in files]
     check_free(target, dict.fromkeys((*names, *obsolete)), owned)
     return names, obsolete
@@ -195,13 +201,6 @@ def _commit(
         for folder in {Path(name).parent for name in obsolete} - {Path()}:
             with suppress(OSError):  # not empty: it holds the new result or a user's file
                 (target / folder).rmdir()
-
-
-def _exists_unlinked(target: Path, name: str) -> bool:
-    """Return whether a file exists in the target, and not through a link."""
-    return os.path.lexists(target / name) and not any(
-        (target / parent).is_symlink() for parent in Path(name).parents
-    )
 
 
 def _check_replaceable(target: Path, name: Path) -> None:
@@ -238,8 +237,8 @@ def _has_foreign_content(target: Path, name: Path, own_names: set[str]) -> bool:
     path = target / name
     if path.is_symlink() or not path.is_dir():
         return True
-    contained = [p.relative_to(target).as_posix() for p in path.rglob("*") if not p.is_dir()]
-    return not contained or not set(contained) <= own_names
+    contained = {(name / file).as_posix() for file in files_in(path)}
+    return not contained or not contained <= own_names
 
 
 def _swap(work: WorkFolder, target: Path, obsolete: list[str], files: list[str]) -> None:

@@ -246,8 +246,8 @@ class Candidate:
     def _repr_html_(self) -> str:
         """Return the notebook representation: measurements, and an image if still available."""
 
-        def formatted(value: float | None, unit: str) -> str:
-            return "unknown" if value is None else f"{value:.1f} {unit}".strip()
+        def in_mm(value: float | None) -> str:
+            return "unknown" if value is None else f"{value:.1f} mm"
 
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
         if self.rano_measurable and self.apart:
@@ -264,8 +264,8 @@ class Candidate:
                 "where": self.location.text,
                 "score": self.score_text,
                 **volumes,
-                "longest axial diameter": formatted(self.longest_axial_diameter_mm, "mm"),
-                "perpendicular diameter": formatted(self.perpendicular_diameter_mm, "mm"),
+                "longest axial diameter": in_mm(self.longest_axial_diameter_mm),
+                "perpendicular diameter": in_mm(self.perpendicular_diameter_mm),
                 "RANO measurable": measurable,
             }
         )

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.file_fields import STRICT, stored_as
-from lesionlens.base.geometry import Shape3
+from lesionlens.base.geometry import Shape3, bounding_box
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core, frozen
 from lesionlens.base.records.findings import Point
@@ -55,6 +55,25 @@ class Outline:
         """Return a copy in which enhancing tumour is relabelled as core."""
         labels = enhancing_as_core(self.labels)
         return self if labels is self.labels else replace(self, labels=labels)
+
+    @classmethod
+    def of(
+        cls, tracking_uid: str, labels: NDArray[np.uint8], corner: Sequence[int] = (0, 0, 0)
+    ) -> Outline:
+        """Return the outline of all labelled voxels of an array; empty if there are none.
+
+        Parameters
+        ----------
+        labels : (I, J, K) uint8
+            `base.labels.Label`; 0 outside the candidate.
+        corner : (3,) int
+            Native index of the array's first voxel.
+        """
+        box = bounding_box(labels > 0)
+        if box is None:
+            return cls.empty(tracking_uid)
+        i, j, k = (int(start + side.start) for start, side in zip(corner, box, strict=True))
+        return cls(tracking_uid, (i, j, k), labels[box].copy())
 
     @classmethod
     def empty(cls, tracking_uid: str) -> Outline:

@@ -14,7 +14,7 @@ from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines import gradcam
+from lesionlens.engines import gradcam, separable
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import maps
 from lesionlens.engines.bundle.maps import Reader
@@ -37,8 +37,6 @@ class AttentionQueries:
         Predicted probabilities.
     grid : Grid
         Of the input.
-    to_working_grid : callable
-        Resamples an (I, J, K) map to the working grid, zero outside the brain.
     """
 
     def __init__(
@@ -48,7 +46,6 @@ class AttentionQueries:
         probabilities: Mapping[Region, Tensor],
         grid: Grid,
         prepared: PreparedStudy,
-        to_working_grid: Callable[[Tensor, Grid, PreparedStudy], Floats],
     ) -> None:
         self._reader, self._image = reader, image
         self._masks = {
@@ -56,7 +53,6 @@ class AttentionQueries:
             for region, probability in probabilities.items()
         }
         self._grid, self._prepared = grid, prepared
-        self._onto_working = to_working_grid
         self._blocks = bundle_attention.blocks(reader.network)
         self._last: tuple[Box, list[bundle_attention.Layer]] | None = None
 
@@ -77,18 +73,16 @@ class AttentionQueries:
         volume = torch.zeros(self._grid.shape, device=attention.device)
         crop = tuple(slice(0, side.stop - side.start) for side in window)
         volume[window] = attention[crop]
-        resampled = self._onto_working(volume, self._grid, self._prepared)
-        return np.asarray(resampled / max(float(resampled.max()), 1e-12), dtype=np.float32)
+        resampled = maps.to_working_grid(volume, self._grid, self._prepared)
+        return separable.with_maximum_one(resampled)
 
     def layer_attention(self, region: Region, layer: int, head: int | None) -> Floats:
         """Return (I, J, K) weights on the working grid that sum to one over the brain."""
         follow = partial(bundle_attention.of_layer, list(self._blocks)[layer])
         mask = self._masks[region].float()[None]
         attention = maps.attention(self._reader, self._image(), mask, follow, head)[0]
-        resampled = self._onto_working(attention, self._grid, self._prepared)
-        return np.asarray(
-            resampled / max(float(resampled.sum(dtype=np.float64)), 1e-12), np.float32
-        )
+        resampled = maps.to_working_grid(attention, self._grid, self._prepared)
+        return separable.with_sum_one(resampled)
 
     def _layers_at(self, voxel: tuple[int, int, int]) -> tuple[Box, list[bundle_attention.Layer]]:
         """Return a window that contains a voxel away from its border, and its attention."""

@@ -242,7 +242,6 @@ class BundleEngine:
             probabilities,
             examined.network_input.grid,
             examined.prepared,
-            bundle_maps.to_working_grid,
         )
         description, layers = METHODS[method], queries.attention_layers
         edge = bundle_attention.token_edge(self._network, self._bundle.window)

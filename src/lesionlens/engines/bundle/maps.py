@@ -19,6 +19,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import gradcam, network_input, separable, windows
 from lesionlens.engines.bundle import attention as bundle_attention
+from lesionlens.imaging.preparation.resampling import cut_grid
 
 Floats = NDArray[np.float32]
 Run = Callable[[Tensor], Tensor]
@@ -147,15 +148,14 @@ def weights(
     """Resample maps to the working grid, normalised to sum one over the brain."""
     out = {}
     for region, values in maps.items():
-        resampled = to_working_grid(values, grid, prepared)
-        out[region] = resampled / np.float32(max(float(resampled.sum(dtype=np.float64)), 1e-12))
+        out[region] = separable.with_sum_one(to_working_grid(values, grid, prepared))
     return out
 
 
 def to_working_grid(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
     """Resample one (I, J, K) map to the whole working grid; zero outside the brain."""
     box = network_input.brain_box(prepared)
-    matrices = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
+    matrices = separable.matrices(grid, cut_grid(prepared.working, box), antialias=False)
     out = np.zeros(prepared.working.shape, np.float32)
     out[box] = separable.apply(values, matrices).cpu().numpy() * prepared.brain[box]
     return out

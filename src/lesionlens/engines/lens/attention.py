@@ -75,7 +75,7 @@ class AttentionRollout:
         weights = rollout.row(token, self._layers).reshape(1, *self._grid.shape)
         matrices = separable.matrices(self._grid, self._working, antialias=False)
         resampled = to_numpy(separable.apply(weights, matrices)[0]) * self._brain
-        return np.asarray(resampled / max(float(resampled.max()), 1e-12), dtype=np.float32)
+        return separable.with_maximum_one(resampled)
 
 
 class CrossAttentionMaps:
@@ -127,9 +127,7 @@ class CrossAttentionMaps:
         grid = coarser(self._coarse, scale, shape)
         matrices = separable.matrices(grid, self._working, antialias=False)
         resampled = to_numpy(separable.apply(head_weights, matrices)) * self._brain
-        return np.asarray(
-            resampled / max(float(resampled.sum(dtype=np.float64)), 1e-12), np.float32
-        )
+        return separable.with_sum_one(resampled)
 
 
 def trace_of(

@@ -176,7 +176,7 @@ class LensEngine(LensMethod):
             paste_box(separable.apply(cam[None], matrices), prepared, network_input.box)[0]
             * prepared.brain
         )
-        return Volume(weights / max(float(weights.sum(dtype="float64")), 1e-12), prepared.working)
+        return Volume(separable.with_sum_one(weights), prepared.working)
 
     @override
     @contextmanager

@@ -14,14 +14,12 @@ from collections.abc import Sequence
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation
-
-SequenceSet = frozenset[MrSequence]
-"""The sequences in one input."""
+from lesionlens.engines.perturbation_order import Subset
 
 _FLAIR = frozenset({MrSequence.FLAIR})
 
 
-def whole_tumour_views(sequences: SequenceSet) -> tuple[SequenceSet, ...]:
+def whole_tumour_views(sequences: Subset) -> tuple[Subset, ...]:
     """Return the inputs averaged for the whole tumour; only the study itself without FLAIR.
 
     Examples
@@ -34,11 +32,11 @@ def whole_tumour_views(sequences: SequenceSet) -> tuple[SequenceSet, ...]:
     return (sequences, _FLAIR) if sequences > _FLAIR else (sequences,)
 
 
-def sequence_set(keep: Sequence[bool]) -> SequenceSet:
+def subset_of(keep: Sequence[bool]) -> Subset:
     """Return the sequences of the (4,) flags."""
     return frozenset(s for s, is_kept in zip(MrSequence, keep, strict=True) if is_kept)
 
 
-def visible_sequences(perturbation: InputPerturbation, present: Sequence[bool]) -> SequenceSet:
+def visible_sequences(perturbation: InputPerturbation, present: Sequence[bool]) -> Subset:
     """Return the available sequences that a perturbation keeps."""
-    return sequence_set(present) & sequence_set(perturbation.keep)
+    return subset_of(present) & subset_of(perturbation.keep)

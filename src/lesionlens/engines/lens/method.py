@@ -318,7 +318,7 @@ class LensMethod(ABC):
 
         Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
-        _, *other_views = ensemble.whole_tumour_views(ensemble.sequence_set(network_input.present))
+        _, *other_views = ensemble.whole_tumour_views(ensemble.subset_of(network_input.present))
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, other_views)]
 
         def run(perturbation: InputPerturbation) -> PassOutput:
@@ -328,7 +328,7 @@ class LensMethod(ABC):
 
         with self._watch(PRELIMINARY, context, len(inputs)):
             out, mirrored, *other_outputs = self._map_passes(run, inputs)
-        all_sequences = InputPerturbation.showing(ensemble.sequence_set(network_input.present))
+        all_sequences = InputPerturbation.showing(ensemble.subset_of(network_input.present))
         xp = namespace(out.logits)
         original, reflected, *others = (
             sigmoid(self._calibrated(output.logits))[0]
@@ -350,7 +350,7 @@ class LensMethod(ABC):
         """Return each region's threshold; `core` is the probability of the core."""
         _, inner, enhancing = self._weights_info.thresholds
         return {
-            Region.WT: self._whole_tumour_threshold(ensemble.sequence_set(present)),
+            Region.WT: self._whole_tumour_threshold(ensemble.subset_of(present)),
             Region.TC: thresholds.core_threshold(core, inner),
             Region.ET: enhancing,
         }

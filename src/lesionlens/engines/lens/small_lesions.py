@@ -21,6 +21,7 @@ from lesionlens.base.array_ops import sigmoid, to_numpy
 from lesionlens.base.geometry import TOUCHING, Box, relative
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
@@ -220,19 +221,15 @@ def search(network_input: NetworkInput, first_pass_logits: Floats) -> SmallLesio
 
 def _without_remnants(brain: Mask, voxel_ml: float) -> Mask:
     """Return a brain mask without its small separate parts."""
-    parts, count = ndimage.label(brain, TOUCHING)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)
-    sizes[0] = 0
+    parts, sizes = connected_parts(brain)
     kept = (sizes * voxel_ml >= _MIN_BRAIN_ML) | (sizes == sizes.max())
     return np.asarray(kept[parts] & brain)
 
 
 def _outlined_cores(logits: Floats, voxel_ml: float) -> Mask:
     """Return the cores that the other network outlines in lesions too large for the search."""
-    parts, count = ndimage.label(logits[0] >= 0, TOUCHING)
-    large = np.bincount(parts.ravel(), minlength=count + 1) * voxel_ml > _LARGE_ML
-    large[0] = False
-    return np.asarray(large[parts] & (logits[1] >= _CORE_LOGIT))
+    parts, sizes = connected_parts(logits[0] >= 0)
+    return np.asarray((sizes * voxel_ml > _LARGE_ML)[parts] & (logits[1] >= _CORE_LOGIT))
 
 
 class _SearchArrays(NamedTuple):
@@ -308,10 +305,7 @@ def _enhances(channel: Floats, probability: Floats) -> Mask:
     inside = probability >= 0.5
     if not inside.any():
         return inside
-    low = (
-        float(np.median(channel[(probability > 0) & ~inside]))
-        if ((probability > 0) & ~inside).any()
-        else 0.0
-    )
+    rim = (probability > 0) & ~inside
+    low = float(np.median(channel[rim])) if rim.any() else 0.0
     high = float(np.quantile(channel[inside], 0.9))
     return np.asarray(channel >= (low + high) / 2)

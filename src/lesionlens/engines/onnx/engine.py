@@ -143,11 +143,8 @@ class OnnxEngine(LensMethod):
     @contextmanager
     def _watch(self, stage: str, context: RunContext, passes: int) -> Iterator[None]:
         context.check(stage)
-        self._stage, self._completed_passes, self._total_passes = (
-            (stage, context),
-            0,
-            max(passes, 1),
-        )
+        self._stage = stage, context
+        self._completed_passes, self._total_passes = 0, max(passes, 1)
         try:
             yield
         finally:

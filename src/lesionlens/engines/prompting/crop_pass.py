@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lesionlens.base.geometry import Box, relative
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import Points, PromptRequest
+from lesionlens.engines import separable
 from lesionlens.engines.prompting.study_features import PromptStudy
 from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.crop import Crop, Question, Scene, network_input, paste, sample
@@ -90,5 +91,4 @@ def _resampled_attention(output: PromptOutput, crop: Crop, brain: Mask, box: Box
     step = crop.size / coarse.shape[0]
     covered, values = paste(coarse, Crop(crop.centre, crop.step * step, len(coarse)), brain.shape)
     out[relative(covered, box)] = values * brain[covered]
-    total = float(out.sum(dtype=np.float64))
-    return out / np.float32(total) if total else out
+    return separable.with_sum_one(out)

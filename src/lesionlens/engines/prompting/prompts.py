@@ -12,10 +12,17 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionlens.base.array_ops import logit, sigmoid
-from lesionlens.base.geometry import Box, clipped_box, covering, overlap, relative
+from lesionlens.base.geometry import (
+    Box,
+    bounding_box,
+    clipped_box,
+    covering,
+    is_inside,
+    overlap,
+    relative,
+)
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import (
     CORRECTION_RADIUS_MM,
@@ -23,6 +30,7 @@ from lesionlens.base.records.prompts import (
     PromptRequest,
     PromptResponse,
 )
+from lesionlens.engines import separable
 from lesionlens.engines.prompting.crop_pass import CropResult, PromptPass, region_index
 from lesionlens.engines.prompting.regions import (
     SMALL,
@@ -37,7 +45,6 @@ from lesionlens.engines.prompting.rules import (
     connected_component,
     contradicting_prompts,
     errors,
-    is_inside,
     lowered_threshold,
     mark_voxels,
     outside_brain,
@@ -59,7 +66,7 @@ _MIN_PROBABILITY, _MIN_ANALYSIS_PROBABILITY = 1e-4, 1e-3  # floors of the networ
 _DEFAULT_SPACING_MM = 1.25  # crop edge if the object's size is unknown
 _MAX_GROUP_MM = 32.0  # prompts closer than this share a crop
 _MAX_FACE_FRACTION = 0.01
-"""Fraction of the crop\'s faces that a response may touch before the crop is enlarged."""
+"""Fraction of the crop's faces that a response may touch before the crop is enlarged."""
 _MAX_SIMILARITY_DEPTH_MM = 2.5
 """Maximum depth of an error for the similarity model without a named region."""
 _SIMILARITY_WEIGHT: dict[Region | None, float] = {
@@ -182,9 +189,8 @@ def _cropped_to(box: Box, result: CropResult) -> CropResult:
     """
     part = overlap(result.box, box)
     inner = relative(part, result.box)
-    attention = result.attention[inner]
-    total = float(attention.sum(dtype=np.float64))
-    return CropResult(part, result.probability[inner], attention / total if total else attention)
+    attention = separable.with_sum_one(result.attention[inner])
+    return CropResult(part, result.probability[inner], attention)
 
 
 def _with_analysis(
@@ -369,15 +375,12 @@ def _flagged_extent(study: PromptStudy, request: PromptRequest) -> tuple[Points,
 def _better_crop(probability: Floats, box: Box, crop: Crop, foreground: Points) -> Crop | None:
     """Return a larger crop if a response is cut off, a smaller one if it is small."""
     spacing = float(crop.step[0, 0])
-    mask = probability >= 0.5
     corner = np.array([side.start for side in box])
-    if not mask.any():
-        return None
-    mask = components_at(mask, foreground - corner)
-    if not mask.any():
+    mask = components_at(probability >= 0.5, foreground - corner)
+    sides = bounding_box(mask)
+    if sides is None:
         return None
     faces = [mask.take(end, axis).mean() for axis in range(3) for end in (0, -1)]
-    sides = ndimage.find_objects(mask.astype(np.uint8))[0]
     low = corner + [side.start for side in sides]
     high = corner + [side.stop - 1 for side in sides]
     centre, extent = (low + high) / 2, float((high - low).max())

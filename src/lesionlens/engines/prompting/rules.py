@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING, Box, clipped_box
+from lesionlens.base.geometry import TOUCHING, Box, clipped_box, is_inside
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import Points, PromptRequest
 from lesionlens.network.prompt.distances import distances_to
@@ -104,11 +104,6 @@ def connected_component(probability: Floats, foreground: Points, lesion: Mask | 
 def suppressed(probability: Floats, excluded: Mask) -> Floats:
     """Lower the probability of voxels that are not part of the object to below one half."""
     return np.asarray(np.where(excluded, np.minimum(probability, 0.49), probability), np.float32)
-
-
-def is_inside(points: Points, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Return which of (N, 3) voxels lie in an array of this shape; (N,) bool."""
-    return np.asarray(((points >= 0) & (points < np.array(shape))).all(1))
 
 
 def mark_voxels(points: Points, shape: tuple[int, ...]) -> Mask:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import clipped_box
+from lesionlens.base.geometry import clipped_box, is_inside
 from lesionlens.base.records.prompts import Points
-from lesionlens.engines.prompting.rules import Error, is_inside
+from lesionlens.engines.prompting.rules import Error
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]

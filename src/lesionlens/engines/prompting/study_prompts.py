@@ -20,10 +20,11 @@ from lesionlens.base.provenance import version_of
 from lesionlens.base.records.prompts import CORRECTION_RADIUS_MM, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines import separable
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.engines.prompting.crop_pass import THREADS
 from lesionlens.engines.prompting.prompts import Prompter
-from lesionlens.engines.prompting.rules import is_inside, outside_brain
+from lesionlens.engines.prompting.rules import outside_brain
 from lesionlens.engines.prompting.study_features import PromptStudy
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
 from lesionlens.network.deterministic import with_threads
@@ -137,10 +138,9 @@ def _prompt_study(
 def _resampled_request(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
     """Resample prompts, and the outline near them, to another grid in the same space."""
     index_map = geometry.index_map(source.affine, target.affine)
-
     foreground = geometry.nearest(index_map, question.foreground)
     background = geometry.nearest(index_map, question.background)
-    inside = is_inside(background, target.shape)
+    inside = geometry.is_inside(background, target.shape)
     if len(background) and not inside.any() and not len(foreground):
         raise outside_brain()
     outline = question.outline
@@ -163,8 +163,6 @@ def _resampled_response(
         settled = resample((~response.settled).astype(np.float32), source, target) <= 0
         probability = np.where(settled, question.outline[box], probability).astype(np.float32)
     attention = resample(response.attention, source, target) * prepared.brain[box]
-    total = float(attention.sum(dtype=np.float64))
-    normalised = attention / np.float32(total) if total else attention
     return PromptResponse(
-        box, probability.astype(np.float32), normalised.astype(np.float32), settled
+        box, probability.astype(np.float32), separable.with_sum_one(attention), settled
     )

@@ -199,7 +199,6 @@ class RemoteEngine:
         key = (self._connection.session, study.name)
         if key in self._sent_studies:
             return
-
         send = partial(self._send_with_retries, SENDING, context)
         response = send("POST", "/studies", json=study.manifest)
         missing = fields_of(response, _Missing, self._connection.address)["missing"]

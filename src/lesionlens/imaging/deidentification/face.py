@@ -137,7 +137,7 @@ def fit(
     points, expected = grid.to_mm(voxels), blurred[tuple(voxels.T)].astype(np.float64)
     target = _Target.of(_blurred(model, model_grid), model_grid)
     centre, model_centre = (
-        _centre_of_mass_mm(v, g) for v, g in ((brain, grid), (model, model_grid))
+        g.to_mm(ndimage.center_of_mass(v)) for v, g in ((brain, grid), (model, model_grid))
     )
     fits = []
     for pitch in _PITCHES:
@@ -156,10 +156,6 @@ def fit(
 def _blurred(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
     blurred = ndimage.gaussian_filter(values, _BLUR_MM / grid.spacing_mm, truncate=3)
     return np.asarray(blurred, np.float32)
-
-
-def _centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
-    return grid.to_mm(np.array(ndimage.center_of_mass(values)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.brain import BrainMask, fill_holes, largest
 from lesionlens.imaging.preparation.resampling import block_means, resample_mask
@@ -25,7 +26,7 @@ COARSE_MM = 4.0
 BEYOND_MM, MAX_BEYOND = 10.0, 0.02
 """Maximum share of all that is brighter than noise at this distance from the extracted brain.
 Measured on the reference sequence: at most .006 in stripped brains with noise; .022 and more in 84
-drawn heads of any contrast, .18 and more in real heads.
+synthetic heads of any contrast, .18 and more in real heads.
 """
 MAX_LEVEL, MAX_SPREAD = 0.45, 0.08
 """Maximum level and standard deviation of noise, means over `COARSE_MM`, as a share of the brain's
@@ -99,5 +100,4 @@ def _threshold(image: Floats, inside: Mask, beyond: Mask) -> float:
 
 
 def _noise(values: Floats) -> _Noise:
-    level = float(np.median(values))
-    return _Noise(level, 1.4826 * float(np.median(np.abs(values - level))))
+    return _Noise(float(np.median(values)), robust_spread(values))

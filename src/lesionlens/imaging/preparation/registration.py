@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, ras_grid
+from lesionlens.base.geometry import Affine, centre_mm, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
@@ -66,13 +66,13 @@ class Registration:
 
 
 def _from_arrays(arrays: Arrays) -> Registration:
-    shift, angle, information, pronounced = arrays["figures"].tolist()
+    shift, angle, information, peak_height = arrays["figures"].tolist()
     return Registration(
         reference_to_sequence=arrays["moved"],
         shift_mm=shift,
         angle_deg=angle,
         information=information,
-        peak_height=pronounced,
+        peak_height=peak_height,
     )
 
 
@@ -124,7 +124,7 @@ def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.flo
     weight = np.sqrt(np.maximum(values, 0.0))
     total = float(weight.sum())
     if total <= 0:
-        return grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+        return centre_mm(grid.affine, grid.shape)
     centre = [
         float(
             (weight.sum(axis=tuple(a for a in range(3) if a != axis)) * np.arange(n)).sum() / total
@@ -379,7 +379,7 @@ def _assess(
             shift[axis] += sign
             shifted.SetTranslation(shift.tolist())
             displaced.append(_metric(pair, shifted))
-    pronounced = 1.0 - float(np.mean(displaced)) / information if information > 1e-6 else 0.0
+    peak_height = 1.0 - float(np.mean(displaced)) / information if information > 1e-6 else 0.0
     moved = rigid_affine(transform)
     angle = float(np.degrees(np.arccos(np.clip((np.trace(moved[:3, :3]) - 1) / 2, -1.0, 1.0))))
     shift_mm = float(np.linalg.norm(moved[:3, :3] @ centre + moved[:3, 3] - centre))
@@ -388,5 +388,5 @@ def _assess(
         shift_mm=shift_mm,
         angle_deg=angle,
         information=information,
-        peak_height=pronounced,
+        peak_height=peak_height,
     )

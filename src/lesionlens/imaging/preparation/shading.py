@@ -144,10 +144,8 @@ class _Sample:
         linear = weighted_fit(self._rows[:, :4], fitted, np.ones(len(fitted)))
         linear_field = self._rows[:, :4] @ linear
         linear_low, linear_median, linear_high = np.percentile(linear_field, (2, 50, 98))
-        strength, linear_strength = (
-            float(np.exp(high - low)),
-            float(np.exp(linear_high - linear_low)),
-        )
+        strength = float(np.exp(high - low))
+        linear_strength = float(np.exp(linear_high - linear_low))
         field_fraction = correction_fraction(strength)
         linear_fraction = correction_fraction(linear_strength, STRONG_LINEAR)
         if max(field_fraction, linear_fraction) == 0:

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine
+from lesionlens.base.geometry import Affine, centre_mm
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.brain import largest
 from lesionlens.imaging.preparation.registration import bright_quantile, itk_image, rigid_affine
@@ -50,7 +50,7 @@ def _initial_centre_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.flo
     """Estimate the brain's centre: below the top of the head, at the centroid of what is there."""
     head = head_mask(image)
     if not head.any():
-        return grid.to_mm((np.asarray(grid.shape) - 1) / 2)
+        return centre_mm(grid.affine, grid.shape)
     planes = np.flatnonzero(head.sum(axis=(0, 1)) * grid.spacing_mm[0] ** 2 > 1500.0)
     top = int(planes[-1]) if planes.size else grid.shape[2] - 1
     low = max(top - int(140 / grid.spacing_mm[2]), 0)
@@ -69,11 +69,11 @@ def register_template(template: Template, image: NDArray[np.float32], grid: Grid
     sigma = COARSE_MM / 2 / grid.spacing_mm / 2
     capped = np.minimum(image, bright_quantile(image, 0.98))
     moving = itk_image(ndimage.gaussian_filter(capped, sigma), grid)
-    centre_mm = np.asarray(template.grid.to_mm(ndimage.center_of_mass(template.mask)))
-    shift = _initial_centre_mm(image, grid) - centre_mm
+    brain_centre_mm = np.asarray(template.grid.to_mm(ndimage.center_of_mass(template.mask)))
+    shift = _initial_centre_mm(image, grid) - brain_centre_mm
     best: tuple[float, Affine] = (0.0, np.eye(4))
     for pitch in (0.0, 0.25, -0.25):
-        start = sitk.Euler3DTransform(centre_mm.tolist(), pitch, 0.0, 0.0, shift.tolist())
+        start = sitk.Euler3DTransform(brain_centre_mm.tolist(), pitch, 0.0, 0.0, shift.tolist())
         result = _optimise(fixed, moving, region, start)
         if result is not None and result[0] < best[0]:
             best = result

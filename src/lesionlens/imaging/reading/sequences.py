@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lesionlens.base.files.nifti_names import without_nifti_suffix
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import EvidenceKind
 
@@ -174,7 +175,7 @@ _BIDS_SUBJECT_OR_SESSION = re.compile(r"(?<![^_])(sub|ses)-[^\W_]+(?![^_])")
 
 def _stem(name: str) -> str:
     """Return a name in lower case without extension, BIDS subject and session."""
-    return _BIDS_SUBJECT_OR_SESSION.sub("", re.sub(r"\.nii(\.gz)?$", "", _lower(name)))
+    return _BIDS_SUBJECT_OR_SESSION.sub("", without_nifti_suffix(_lower(name)))
 
 
 def _lower(text: str) -> str:

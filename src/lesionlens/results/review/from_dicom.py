@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base import codes, geometry
+from lesionlens.base import codes
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -237,12 +237,9 @@ def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
     if not drawn_masks:
         return Review()
     mask = np.logical_or.reduce(drawn_masks)
-    box = geometry.bounding_box(mask)
-    if box is None:
+    outline = Outline.of(CAVITY, np.where(mask, np.uint8(Label.CAVITY), np.uint8(0)))
+    if outline.is_empty:
         return Review()
-    i, j, k = (int(side.start) for side in box)
-    labels = np.where(mask[box], np.uint8(Label.CAVITY), np.uint8(0))
-    outline = Outline(CAVITY, (i, j, k), labels)
     event = ReviewEvent(
         CAVITY, ReviewState.EDITED, reader=None, time=run.started, outline=outline.sha256
     )

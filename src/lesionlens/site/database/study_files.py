@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.files.nifti_names import without_nifti_suffix
 from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.analysis import RunInfo
 from lesionlens.results.review.reopen import is_result, read_run
-
-_NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
 def study_files(study: Path) -> tuple[Path, ...]:
     """Return the files of a study, sorted: all below its folder, or one file and its sidecar."""
     if study.is_file():
-        sidecar = study.with_name(f"{_NIFTI.sub('', study.name)}.json")
+        sidecar = study.with_name(f"{without_nifti_suffix(study.name)}.json")
         return tuple(path for path in (study, sidecar) if path.is_file())
     return tuple(path for path in sorted(study.rglob("*")) if path.is_file())
 

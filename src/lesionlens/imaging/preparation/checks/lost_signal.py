@@ -16,6 +16,7 @@ from scipy import ndimage
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.masks import connected_parts
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.imaging.preparation.checks.quality import SIDES
 
@@ -139,8 +140,8 @@ def flat_cut(blank: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) ->
         ):
             layer, excess = _flattest(faces.sum(axis=(1, 2)))
             if excess * face_mm2 > limit:
-                sizes = np.bincount(ndimage.label(faces[layer])[0].ravel())[1:]
-                area = int(sizes.max(initial=0)) * face_mm2
+                _, sizes = connected_parts(faces[layer], None)
+                area = int(sizes.max()) * face_mm2
                 if area > limit:
                     cuts.append((area, axis, sign))
     if not cuts:

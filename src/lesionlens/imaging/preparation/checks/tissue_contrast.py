@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.masks import depth_inside
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.preparation.tissue_template import (
@@ -103,8 +103,7 @@ def register_tissues(
         for m in (template.white, template.grey, template.mask)
     )
     fractions = np.stack([white, grey, np.clip(mask - grey - white, 0.0, 1.0)])
-    depth_vox = ndimage.distance_transform_edt(np.pad(mask > 0.5, 1))[1:-1, 1:-1, 1:-1]
-    return fractions, np.asarray(depth_vox > MARGIN_MM / EDGE_MM)
+    return fractions, np.asarray(depth_inside(mask > 0.5) > MARGIN_MM / EDGE_MM)
 
 
 def measure_tissues(

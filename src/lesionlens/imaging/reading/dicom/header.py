@@ -131,7 +131,7 @@ def split(
 
     Returns
     -------
-    Header or None
+    DicomHeader or None
         None if the encoding is unusual.
     """
     try:

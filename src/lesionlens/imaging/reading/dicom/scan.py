@@ -22,6 +22,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from lesionlens.base.errors import ReadError, unreadable
+from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import LINE_BREAKS
@@ -251,7 +252,7 @@ def scan(files: list[Path], context: RunContext) -> Scan:
             if number % 50 == 0:
                 context.check("opening the study")
                 context.progress("open", number / len(files))
-            if path.name.lower().endswith((".nii", ".nii.gz")):
+            if is_nifti_name(path.name):
                 content.nifti_files += 1
             else:
                 _read_file(path, content, by_uid)

@@ -52,27 +52,18 @@ MAX_MISSING_FRACTION, MAX_GAP_SLICES = 0.1, 3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stack:
-    """Parallel slices of one volume in order along their normal.
-
-    Parameters
-    ----------
-    slices : tuple of DicomSlice
-        In ascending position.
-    grid : Grid
-        i along the rows, j down the columns, k along the normal.
-    depth_mm : (N,) float64
-        Position of each slice along k, from the first one.
-    even : bool
-        Whether the slices coincide with the grid's planes.
-    notices : tuple of str
-        Irregularities.
-    """
+    """Parallel slices of one volume."""
 
     slices: tuple[DicomSlice, ...]
+    """In ascending position along their normal."""
     grid: Grid
+    """i along the rows, j down the columns, k along the normal."""
     depth_mm: NDArray[np.float64]
+    """(N,) float64: position of each slice along k, from the first one."""
     even: bool = True
+    """Whether the slices coincide with the grid's planes."""
     notices: tuple[str, ...] = ()
+    """Irregularities."""
 
     @property
     def first(self) -> DicomSlice:
@@ -99,7 +90,7 @@ def sort_series(slices: Iterable[DicomSlice]) -> SortedSeries:
 
     Parameters
     ----------
-    slices : iterable of Slice
+    slices : iterable of DicomSlice
         Slices with one Series Instance UID, in any order.
     """
     result = SortedSeries()

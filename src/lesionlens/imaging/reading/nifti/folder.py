@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.records.study import StudyKind
 from lesionlens.base.text import encodable
 from lesionlens.imaging.reading import bids
@@ -15,7 +16,7 @@ from lesionlens.imaging.reading.series_selection import ListedStudy, several_stu
 
 def is_nifti(path: Path) -> bool:
     """Return whether a path is a regular file with a NIfTI extension."""
-    return path.name.lower().endswith((".nii", ".nii.gz")) and path.is_file()
+    return is_nifti_name(path.name) and path.is_file()
 
 
 def walk(folder: Path) -> Iterator[Path]:

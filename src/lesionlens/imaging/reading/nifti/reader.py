@@ -10,6 +10,7 @@ from typing import Any
 
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.files.nifti_names import is_nifti_name, without_nifti_suffix
 from lesionlens.base.labels import MrSequence, naming_advice
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
@@ -96,7 +97,7 @@ def _unread_file_notices(folders: Iterable[Path], chosen: Collection[MrSequence]
     notices = []
     for path in (path for directory in sorted(folders) for path in sorted(directory.iterdir())):
         in_other_format = path.suffix.lower() in _OTHER_FORMATS
-        is_missing = path.name.lower().endswith((".nii", ".nii.gz")) and not path.exists()
+        is_missing = is_nifti_name(path.name) and not path.exists()
         if path.name.startswith(".") or not (in_other_format or is_missing):
             continue
         sequence = sequences.from_name(path.name).sequence
@@ -273,13 +274,9 @@ def _name_doubt(path: Path, assigned: MrSequence) -> str | None:
     return None
 
 
-def _stem(path: Path) -> str:
-    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".gz") else path.stem
-
-
 def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
     """Return the JSON sidecar of a NIfTI file; empty if missing or invalid."""
-    sidecar_path = path.with_name(_stem(path) + ".json")
+    sidecar_path = path.with_name(f"{without_nifti_suffix(path.name)}.json")
     try:
         content = read_json(sidecar_path, _MAX_SIDECAR_BYTES) if sidecar_path.exists() else {}
     except (OSError, ValueError, ReadError):

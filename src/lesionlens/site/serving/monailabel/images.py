@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from lesionlens.base.errors import UnusableInputError, is_full_disk
+from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import Volume
@@ -179,7 +180,7 @@ def volume_name(path: Path) -> str:
     >>> volume_name(Path("case.zip")), volume_name(Path("case.nii"))
     ('case.nii.gz', 'case.nii')
     """
-    is_nifti = path.name.lower().endswith((".nii", ".nii.gz")) and not path.is_dir()
+    is_nifti = is_nifti_name(path.name) and not path.is_dir()
     return path.name if is_nifti else f"{image_name(path.name)}.nii.gz"
 
 

@@ -1,0 +1,61 @@
+"""Connected parts of boolean arrays, and the depth of their voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.geometry import TOUCHING
+
+Mask = NDArray[np.bool_]
+
+
+def connected_parts(
+    mask: Mask, structure: Mask | None = TOUCHING
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Return the connected parts of a mask, numbered, and their sizes.
+
+    Parameters
+    ----------
+    structure : bool array or None
+        Connectivity, as for `scipy.ndimage.label`; None for voxels that share a face.
+
+    Returns
+    -------
+    numbers : int32
+        Of the mask's shape: 1 to N, 0 outside the mask.
+    sizes : (N + 1,) int
+        Voxels of each part by its number; that of 0 is 0.
+
+    Examples
+    --------
+    >>> numbers, sizes = connected_parts(np.array([True, False, True, True]), None)
+    >>> numbers.tolist(), sizes.tolist()
+    ([1, 0, 2, 2], [0, 1, 2])
+    """
+    numbers, count = ndimage.label(mask, structure)
+    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return numbers, sizes
+
+
+def depth_inside(
+    mask: Mask, spacing_mm: Sequence[float] | NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return the distance of each voxel from outside the mask; the array's border is outside.
+
+    Parameters
+    ----------
+    spacing_mm : (N,) float or None
+        Voxel edges along the axes; None for a distance in voxels.
+
+    Examples
+    --------
+    >>> depth_inside(np.array([True, True, True, False])).tolist()
+    [1.0, 2.0, 1.0, 0.0]
+    """
+    padded = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)
+    return np.asarray(padded[(slice(1, -1),) * mask.ndim])
