@@ -170,7 +170,7 @@ def test_keys_that_clash_are_reported(reviewed, qtbot):
     viewer.bind_key("Control-B", lambda _: None, overwrite=True)
     words, other = sorted(clashes(viewer), reverse=True)
     assert words.startswith("N is also a key of")
-    assert other.startswith("Control+B is also a key of")
+    assert other.startswith("Ctrl+B is also a key of")
     reviewed.show_clashes(clashes(viewer))
     assert words in reads(reviewed)
     viewer.keymap.clear()

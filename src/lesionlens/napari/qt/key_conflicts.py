@@ -12,7 +12,7 @@ from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEY_COMMANDS
 
-_NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Return": "Enter"}
+_NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp"}
 
 
 def napari_key(command: Command) -> str:
