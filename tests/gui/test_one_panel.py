@@ -344,7 +344,7 @@ def test_blocks_fold(reviewed):
     block.heading.click()
     assert not overlay.isVisibleTo(reviewed)
     assert block.sizeHint().height() < high / 3
-    assert block.heading.accessibleName() == "Attention: folded away"
+    assert block.heading.accessibleName() == "Attention: collapsed"
     block.heading.click()
     assert overlay.isVisibleTo(reviewed)
 

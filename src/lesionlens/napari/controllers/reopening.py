@@ -122,8 +122,8 @@ def _open_first(
     session.failed(
         Problem(
             "Open the study first",
-            found="no open study; a result holds no images, and where its study lies is not known "
-            "on this machine",
+            found="no open study; a result contains no images, and the location of its study is "
+            "not known on this machine",
             expected="the study that was analysed",
             next_step="Open its folder, then reopen the result",
         )

@@ -105,11 +105,11 @@ def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
 
 def _attended_text(source: str, attended: AttentionFractions) -> str:
     parts = [
-        f"{attended.candidates:.0%} in candidates",
-        f"{attended.contralateral:.0%} opposite them",
+        f"{100 * attended.candidates:.0f} % in candidates",
+        f"{100 * attended.contralateral:.0f} % opposite them",
     ]
     if attended.dismissed is not None:
-        parts.append(f"{attended.dismissed:.0%} in regions also considered")
+        parts.append(f"{100 * attended.dismissed:.0f} % in regions also considered")
     return f"{source}: {', '.join(parts)}."
 
 
