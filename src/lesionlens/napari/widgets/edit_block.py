@@ -175,7 +175,7 @@ class AddRow(QWidget):
         set_available(self._merge, BY_NAME["merge"].unavailable(screen))
         self._menu.clear()
         for candidate in others:
-            act = self._menu.addAction(f"{candidate.id} · {candidate.place}")
+            act = self._menu.addAction(f"{candidate.id} · {candidate.location}")
             act.triggered.connect(lambda _=False, number=candidate.id: self.merged.emit(number))
         self._draft.setText(screen.draft_text)
         for widget in (self._draft, self._continue_draft, self._discard_draft):
