@@ -143,7 +143,7 @@ def test_a_study_is_retrieved_and_opened(dialog, peer, panel, qtbot, tmp_path):
     assert peer.asked[1][:2] == ("get", "1.2.4")
     assert (tmp_path / "studies" / "2026-01-05 1.2.4").is_dir()
     assert {layer.name for layer in panel.viewer.layers} == {"T1", "T2", "FLAIR", "T1c"}
-    assert "Retrieved completely" in dialog.session.screen.message
+    assert "Retrieved completely" in dialog.session.state.message
 
 
 def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
@@ -155,7 +155,7 @@ def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     assert not control(dialog, "Search").isEnabled()
     control(dialog, "Cancel").click()
     wait(qtbot, dialog)
-    assert "Nothing was changed" in dialog.session.screen.message
+    assert "Nothing was changed" in dialog.session.state.message
     assert not (tmp_path / "studies").exists()
     assert not panel.viewer.layers
 
@@ -229,7 +229,7 @@ def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_pat
     dialog.send(result)
     wait(qtbot, dialog)
     assert peer.asked[0][0] == "send"
-    assert "stored" in dialog.session.screen.message
+    assert "stored" in dialog.session.state.message
 
 
 def test_the_question_before_sending_names_the_patient(dialog, peer, tmp_path, monkeypatch):
@@ -267,7 +267,7 @@ def test_what_is_to_know_of_a_delivery_is_shown(dialog, peer, qtbot, tmp_path, m
     monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
     dialog.send(tmp_path / "result")
     wait(qtbot, dialog)
-    assert peer.notices[0] in dialog.session.screen.message
+    assert peer.notices[0] in dialog.session.state.message
 
 
 @pytest.fixture
@@ -315,11 +315,11 @@ def test_another_patient_in_the_archive_is_confirmed_and_noted(
     dialog.send(result)
     _answered(dialog, qtbot, "Cancel")
     assert not peer.asked
-    assert dialog.session.screen.problem is None
-    assert "until you confirm that it is one patient" in dialog.session.screen.message
+    assert dialog.session.state.problem is None
+    assert "until you confirm that it is one patient" in dialog.session.state.message
     dialog.send(result)
     _answered(dialog, qtbot, "It is one patient")
-    assert conflict in dialog.session.screen.message
+    assert conflict in dialog.session.state.message
     (noted,) = json.loads((result / SENT).read_text())["notices"]
     assert (noted["to"], noted["notice"]) == (ADDRESS, conflict)
 
@@ -329,7 +329,7 @@ def test_another_patient_in_what_is_fetched_is_confirmed(dialog, peer, conflict,
     dialog.table.selectRow(0)
     control(dialog, "Retrieve and open").click()
     _answered(dialog, qtbot, "It is one patient")
-    assert "Retrieved completely" in dialog.session.screen.message
+    assert "Retrieved completely" in dialog.session.state.message
 
 
 def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, monkeypatch):

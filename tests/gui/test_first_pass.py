@@ -37,7 +37,7 @@ def looked(loaded, result, first, qtbot, monkeypatch):
 def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot):
     panel, go_on = looked
     (row,) = panel.candidates.model.rows
-    assert row.place == "preliminary"
+    assert row.location == "preliminary"
     assert panel.candidates.isVisibleTo(panel)
     assert "preliminary" in reads(panel.candidates)
     assert panel.views.lines.strokes is None  # the reader reads unaided first

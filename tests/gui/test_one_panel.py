@@ -170,7 +170,7 @@ def test_keys_that_clash_are_reported(reviewed, qtbot):
     viewer.bind_key("Control-B", lambda _: None, overwrite=True)
     words, other = sorted(clashes(viewer), reverse=True)
     assert words.startswith("N is also a key of")
-    assert other.startswith("Control+B is also a key of")
+    assert other.startswith("Ctrl+B is also a key of")
     reviewed.show_clashes(clashes(viewer))
     assert words in reads(reviewed)
     viewer.keymap.clear()
@@ -344,7 +344,7 @@ def test_blocks_fold(reviewed):
     block.heading.click()
     assert not overlay.isVisibleTo(reviewed)
     assert block.sizeHint().height() < high / 3
-    assert block.heading.accessibleName() == "Attention: folded away"
+    assert block.heading.accessibleName() == "Attention: collapsed"
     block.heading.click()
     assert overlay.isVisibleTo(reviewed)
 
@@ -452,7 +452,7 @@ def test_a_long_place_is_read_whole_in_a_narrow_table(reviewed, qtbot):
     table, model = reviewed.candidates.table, reviewed.candidates.model
     words, header = "right thalamus and basal ganglia", table.horizontalHeader()
     header.setSectionResizeMode(1, QHeaderView.ResizeMode.Fixed)
-    model.show((replace(model.rows[0], place=words),))
+    model.show((replace(model.rows[0], location=words),))
     wide = table.fontMetrics().horizontalAdvance(words) + 20
     header.resizeSection(1, wide)
     qtbot.wait(50)

@@ -134,7 +134,7 @@ def test_the_projection_is_of_t1c_alone(doubled):
     before = linked.drawing(adc).image.data.copy()
     panel.commands.run("toggle_slab")
     assert np.array_equal(linked.drawing(adc).image.data, before)
-    assert "brightest of 10 mm" in linked.drawing(t1c).lines[0]
+    assert "MIP of 10 mm" in linked.drawing(t1c).lines[0]
 
 
 def test_a_drag_of_the_brightness_is_of_the_image_under_the_pointer(doubled):
@@ -158,8 +158,8 @@ def test_how_a_sequence_was_resampled_is_not_said_of_the_image_beside_it(doubled
     panel, linked, adc, t1c = doubled
     overlays = panel.session.state.overlays
     panel.session.layer_arrived(replace(overlays, registered=frozenset({MrSequence.T1C})))
-    assert "interpolated (moved)" in linked.drawing(t1c).lines
-    assert "interpolated (moved)" not in linked.drawing(adc).lines
+    assert "interpolated (registered)" in linked.drawing(t1c).lines
+    assert "interpolated (registered)" not in linked.drawing(adc).lines
 
 
 def test_a_sequence_that_was_moved_names_the_slices_that_it_was_acquired_in(doubled, monkeypatch):

@@ -1,8 +1,15 @@
-"""What a command says that cannot run."""
+"""What a command says that cannot run, and that each has what it runs."""
+
+import ast
+from functools import reduce
+from pathlib import Path
 
 from qtpy.QtWidgets import QApplication
+from tests.files_below import files_below
 
+from lesionlens.napari.commands import table
 from lesionlens.napari.commands.study import OPENERS
+from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.palette import PALETTE_COMMANDS
 
 STILL_THERE = {command.name for command in OPENERS} - {"compare", "open_second"} | {
@@ -29,3 +36,23 @@ def test_in_a_study_without_a_result_what_needs_one_says_so(loaded):
     loaded.commands.run("layout_prior")
     assert "No earlier examination is open" in loaded.session.state.message
     assert loaded.session.state.choices.views.layout is before
+
+
+def _names(node):
+    """The attributes after `acts` in an expression such as `acts.session.undo`, in order."""
+    names = []
+    while isinstance(node, ast.Attribute):
+        names.insert(0, node.attr)
+        node = node.value
+    return names if isinstance(node, ast.Name) and node.id == "acts" else []
+
+
+def test_every_act_that_a_command_names_exists_in_a_window(panel):
+    """The acts of commands are functions of an untyped object, which mypy cannot check."""
+    files = files_below(Path(table.__file__).parent, "*.py")
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    named = [names for tree in trees for node in ast.walk(tree) if (names := _names(node))]
+    named += [[command.name] for command in COMMANDS if command.run is None]
+    assert len(named) > len(COMMANDS)
+    for names in named:
+        reduce(getattr, names, panel.actions_)

@@ -11,7 +11,7 @@ from tests.gui.window import control, reads, wait
 
 from lesionlens.analysis.evaluation.agreement import Disagreement
 from lesionlens.base.labels import Label, Region
-from lesionlens.napari.controllers import second_reader
+from lesionlens.napari.controllers import second_result
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.drawing import SECOND_COLOUR
@@ -63,13 +63,13 @@ def test_a_mask_from_the_result_of_another_study_says_so(reviewed, analysis, qtb
 @pytest.mark.parametrize("step", ["reopen_folder", "applied"])
 def test_a_second_result_that_is_cancelled_is_not_shown(second, qtbot, tmp_path, monkeypatch, step):
     """The window ignored *Cancel*, and put it beside the first."""
-    shown, real = second.session.state.second, getattr(second_reader, step)
+    shown, real = second.session.state.second, getattr(second_result, step)
 
     def and_cancel(*of):
         second.jobs._cancel.set()
         return real(*of)
 
-    monkeypatch.setattr(second_reader, step, and_cancel)
+    monkeypatch.setattr(second_result, step, and_cancel)
     assert second.actions_.second.open(tmp_path / "other_seg.nii.gz")
     wait(qtbot, second)
     assert second.session.state.message == "Stopped. Nothing was changed."
@@ -275,4 +275,4 @@ def test_a_part_belongs_to_the_rejected_candidate_that_holds_it_not_to_its_neigh
     candidates = (SimpleNamespace(id=1), SimpleNamespace(id=2))
     findings = SimpleNamespace(components=components, candidates=candidates)
     part = Disagreement(1, False, 0.1, (0.0, 0.0, 0.0))
-    assert second_reader._candidate_of(SimpleNamespace(findings=findings), part, inside).id == 2
+    assert second_result._candidate_of(SimpleNamespace(findings=findings), part, inside).id == 2

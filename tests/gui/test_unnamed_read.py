@@ -79,7 +79,7 @@ def test_a_second_reader_is_asked_and_reads_alone(panel, listed, qtbot, decided)
     assert panel.read_owner.isVisible()
     words = reads(panel.read_owner)
     assert all(line in words for line in panel.session.state.identity.lines)
-    assert "without a name" in words
+    assert "unnamed reader" in words
     assert panel.session.state.analysis is None, "decisions of another were shown"
     assert panel.actions_.read_controller.marking.marks == ()
     assert not control(panel.read_owner, "Not mine").isEnabled()

@@ -34,7 +34,7 @@ from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts import hanging, views
 from lesionlens.napari.model.choices.choices import Overlay
-from lesionlens.napari.model.choices.views import ComparisonImages, Layout, Window
+from lesionlens.napari.model.choices.views import ComparisonImages, Layout, WindowPreset
 from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
@@ -284,14 +284,14 @@ def test_presets_of_brightness_reach_the_full_range(shown):
     data = np.asarray(layer.data)
     assert layer.contrast_limits_range == pytest.approx(list(full_range(data)))
     for name, window in (
-        ("window_wide", Window.WIDE),
-        ("window_brain", Window.BRAIN),
-        ("window_auto", Window.AUTO),
+        ("window_wide", WindowPreset.WIDE),
+        ("window_brain", WindowPreset.BRAIN),
+        ("window_auto", WindowPreset.AUTO),
     ):
         shown.commands.run(name)
         assert tuple(layer.contrast_limits) == pytest.approx(limits_of(data, window))
-    assert limits_of(data, Window.WIDE) == (float(data.min()), float(data.max()))
-    assert limits_of(data, Window.BRAIN) != limits_of(data, Window.AUTO)
+    assert limits_of(data, WindowPreset.WIDE) == (float(data.min()), float(data.max()))
+    assert limits_of(data, WindowPreset.BRAIN) != limits_of(data, WindowPreset.AUTO)
 
 
 def test_three_dimensions_are_naparis_and_the_views_come_back(shown):
@@ -406,8 +406,8 @@ def test_every_view_act_has_a_button(shown):
     assert toolbar.isVisible()
     toolbar.layouts[Layout.FOUR].click()
     assert shown.session.state.choices.views.layout is Layout.FOUR
-    toolbar.windows[Window.WIDE].click()
-    assert shown.session.state.choices.views.window is Window.WIDE
+    toolbar.windows[WindowPreset.WIDE].click()
+    assert shown.session.state.choices.views.window is WindowPreset.WIDE
     for button in toolbar.switches.values():
         button.click()
         button.click()
@@ -435,9 +435,9 @@ def test_the_button_of_the_layout_that_is_seen_is_lit_and_stays_so_when_it_is_cl
     toolbar = shown.views.toolbar
     toolbar.layouts[Layout.FOUR].click()
     toolbar.layouts[Layout.FOUR].click()
-    toolbar.windows[Window.AUTO].click()
+    toolbar.windows[WindowPreset.AUTO].click()
     assert lit(shown) == [Layout.FOUR]
-    assert toolbar.windows[Window.AUTO].isChecked()
+    assert toolbar.windows[WindowPreset.AUTO].isChecked()
 
 
 def test_an_outline_is_redrawn_in_the_views_that_stand_or_on_naparis_canvas(shown):

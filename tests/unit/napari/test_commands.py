@@ -33,10 +33,24 @@ def test_every_command_has_an_act():
     assert {command.name for command in COMMANDS if command.run is None} <= there
 
 
-def test_the_manual_lists_every_key():
+def test_the_manual_lists_every_key_in_the_order_of_the_window():
     manual = (REPOSITORY / "docs" / "reference" / "window.md").read_text(encoding="utf-8")
-    for command in KEY_COMMANDS:
-        assert f"| {command.shown_key} | {command.description} |" in manual
+    rows = [f"| {command.shown_key} | {command.description} |" for command in KEY_COMMANDS]
+    assert "\n".join(rows) in manual
+
+
+def test_a_key_has_one_name_on_buttons_in_tooltips_and_in_the_table():
+    """The table named Control and Return what the buttons call Ctrl and the messages Enter."""
+    export = BY_NAME["export"]
+    assert export.shown_key == "Ctrl+Shift+S"
+    assert (export.captioned("Export"), export.hint("Export")) == (
+        "Export Ctrl+⇧S",
+        "Export (Ctrl+Shift+S)",
+    )
+    assert not {part for c in KEY_COMMANDS for part in c.shown_key.split("+")} & {
+        "Control",
+        "Return",
+    }
 
 
 def test_messages_name_entries_of_the_menu_that_exist():
@@ -87,7 +101,7 @@ def test_the_answer_to_an_act_goes_when_the_next_one_begins():
 def test_keys_on_buttons_come_from_the_commands_and_messages_name_real_ones():
     """A key that is written by hand stays behind when the command gets another one."""
     named = re.compile(r"\(((?:(?:Ctrl|Control|Shift|Alt)\+)+\w+)\)|(⇧\w)")
-    real = {command.shown_key.replace("Control", "Ctrl") for command in KEY_COMMANDS}
+    real = {command.shown_key for command in KEY_COMMANDS}
     place, found = MANIFEST.parent, set()
     for path in files_below(place, "*.py"):
         room = path.relative_to(place).parts[0]

@@ -43,17 +43,17 @@ class Command:
 
     @property
     def shown_key(self) -> str:
-        """The key as shown to people, such as "Shift+N"."""
-        return self.key.replace("-", "+")
+        """The key as shown to people, such as "Ctrl+Shift+N"."""
+        key = self.key.replace("-", "+").replace("Control", "Ctrl")
+        return "Enter" if key == "Return" else key
 
     def captioned(self, text: str) -> str:
         """Return a button's text with the key, such as "Edit ⇧E"."""
-        key = self.shown_key.replace("Shift+", "⇧").replace("Control", "Ctrl")
-        return f"{text} {key}".rstrip()
+        return f"{text} {self.shown_key.replace('Shift+', '⇧')}".rstrip()
 
     def hint(self, text: str) -> str:
         """Return a tooltip with the key, such as "Undo (U)"."""
-        return f"{text} ({self.shown_key.replace('Control', 'Ctrl')})" if self.key else text
+        return f"{text} ({self.shown_key})" if self.key else text
 
     @property
     def title(self) -> str:

@@ -7,7 +7,7 @@ from lesionlens.napari.commands.command import Command, no_result, no_study
 from lesionlens.napari.model.screen.screen import Screen
 
 
-def not_marked(screen: Screen) -> str:
+def no_decision(screen: Screen) -> str:
     """Return why no decision is possible; while an outline is drawn, it is kept first."""
     return "" if screen.editing else screen.decision_obstacle
 
@@ -62,7 +62,7 @@ COMMANDS = (
         "leave_out",
         "remove the doubtful part shown from the outline",
         "Control-Shift-L",
-        unavailable=not_marked,
+        unavailable=no_decision,
     ),
     Command(
         "next_disagreement",
@@ -88,21 +88,21 @@ COMMANDS = (
         "accept",
         "accept the candidate",
         "A",
-        unavailable=not_marked,
+        unavailable=no_decision,
         run=lambda acts: acts.review_controller.decide(ReviewState.ACCEPTED),
     ),
     Command(
         "reject",
         "reject the candidate",
         "R",
-        unavailable=not_marked,
+        unavailable=no_decision,
         run=lambda acts: acts.review_controller.decide(ReviewState.REJECTED),
     ),
     Command(
         "defer",
         "defer the candidate",
         "D",
-        unavailable=not_marked,
+        unavailable=no_decision,
         run=lambda acts: acts.review_controller.decide(ReviewState.DEFERRED),
     ),
     Command(

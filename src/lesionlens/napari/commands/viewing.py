@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lesionlens.napari.commands.command import Command, no_result, no_study
-from lesionlens.napari.model.choices.views import Layout, Window
+from lesionlens.napari.model.choices.views import Layout, WindowPreset
 from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.screen.screen import Screen
 
@@ -134,16 +134,19 @@ _PICTURE = (
         "window_auto",
         "brightness: initial window",
         "8",
-        run=lambda acts: acts.show_window(Window.AUTO),
+        run=lambda acts: acts.apply_window_preset(WindowPreset.AUTO),
     ),
     Command(
         "window_brain",
         "brightness: brain window",
         "9",
-        run=lambda acts: acts.show_window(Window.BRAIN),
+        run=lambda acts: acts.apply_window_preset(WindowPreset.BRAIN),
     ),
     Command(
-        "window_wide", "brightness: full range", "0", run=lambda acts: acts.show_window(Window.WIDE)
+        "window_wide",
+        "brightness: full range",
+        "0",
+        run=lambda acts: acts.apply_window_preset(WindowPreset.WIDE),
     ),
     Command("toggle_slab", "T1c as a maximum intensity projection", "Shift-M"),
     Command("toggle_isolines", "maps as isolines, or in colour", "Shift-G"),

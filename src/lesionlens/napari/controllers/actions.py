@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari.components import ViewerModel
 from typing_extensions import override
@@ -36,7 +36,7 @@ from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
 from lesionlens.napari.controllers.review_controller import ReviewController
-from lesionlens.napari.controllers.second_reader import SecondReader
+from lesionlens.napari.controllers.second_result import SecondResultController
 from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
@@ -44,7 +44,7 @@ from lesionlens.napari.loading import study_paths
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, after
 from lesionlens.napari.model.geometry.planes import Plane
-from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.overlays.maps import Overlays, overlays_of
 from lesionlens.napari.model.state.state import ANALYSING, Request, State
 from lesionlens.napari.model.wording.edits import missing_analysis_reason
 from lesionlens.napari.preferences import Preferences, read_preferences
@@ -53,6 +53,9 @@ from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.threads import start_thread
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
+
+if TYPE_CHECKING:
+    from lesionlens.results.result import Result
 
 _DECIDED_SINCE = "It does not contain what you decided since: export again."
 _DECIDED_ELSEWHERE = (
@@ -86,7 +89,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
         self.adder = LesionAdder(session, self.review_controller, self.editor)
         self.prompting = Prompting(session, self.review_controller, LatestRequest(session, jobs))
-        self.second = SecondReader(session, self.review_controller, jobs, self)
+        self.second = SecondResultController(session, self.review_controller, jobs, self)
         self.exported: Path | None = None
         self.dialogs: PanelDialogs
         """Set by the panel."""
@@ -179,7 +182,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     @override
     def show_result(
-        self, result: Any, overlays: Any, preferences: Preferences | None = None
+        self, result: Result, overlays: Overlays, preferences: Preferences | None = None
     ) -> None:
         """Show a result, with decisions recovered after a crash.
 
@@ -242,8 +245,8 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         self,
         review: Review,
         message: str,
-        result: Any,
-        overlays: Any,
+        result: Result,
+        overlays: Overlays,
         preferences: Preferences | None,
     ) -> None:
         """Show a result with its decisions; `message` states where they come from."""

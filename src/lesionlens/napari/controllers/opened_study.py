@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.review import Review
@@ -17,6 +17,10 @@ from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.background_analysis import local_study
 
+if TYPE_CHECKING:
+    from lesionlens.napari.model.overlays.maps import Overlays
+    from lesionlens.results.result import Result
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedStudy:
@@ -25,8 +29,8 @@ class OpenedStudy:
     study: Study
     path: Path
     layers: list[Any]
-    result: Any = None
-    overlays: Any = None
+    result: tuple[Result, Overlays] | None = None
+    """Result and overlays."""
 
 
 def read_entry(
@@ -55,13 +59,12 @@ def read_entry(
     if saved_result is None:
         return opened
     on_images(opened)
-    reopened_result, overlays = reopen_result(study, result, options, context)
-    return replace(opened, result=reopened_result, overlays=overlays)
+    return replace(opened, result=reopen_result(study, result, options, context))
 
 
 def reopen_result(
     study: Study, result: Path, options: PrepareOptions, context: RunContext
-) -> tuple[Any, Any]:
+) -> tuple[Result, Overlays]:
     """Return a saved result of a study and its overlays, without decisions.
 
     Raises

@@ -7,7 +7,7 @@ before the reader has signed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
@@ -26,6 +26,10 @@ from lesionlens.site.database.worklist_database import WorklistDatabase
 from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
 
+if TYPE_CHECKING:
+    from lesionlens.napari.model.overlays.maps import Overlays
+    from lesionlens.results.result import Result
+
 
 @dataclass(frozen=True, slots=True)
 class _SuspendedRead:
@@ -33,7 +37,7 @@ class _SuspendedRead:
 
     study: Study | None = None
     expected: ExpectedRead | None = None
-    withheld: tuple[Any, Any] | None = None
+    withheld: tuple[Result, Overlays] | None = None
 
 
 class ReadController:
@@ -58,9 +62,9 @@ class ReadController:
         """Database of a list that was closed; it is closed when the read in it ends."""
         self._expected: ExpectedRead | None = None
         self._suspended = _SuspendedRead()
-        self._withheld: tuple[Any, Any] | None = None
+        self._withheld: tuple[Result, Overlays] | None = None
         """Result and overlays."""
-        self._shown_result: Any = None
+        self._shown_result: Result | None = None
         session.changed.connect(self._on_changed)
 
     @property
@@ -135,7 +139,7 @@ class ReadController:
         """The analysis withheld until the reader has signed."""
         return None if self._withheld is None else self._withheld[0].analysis
 
-    def withhold(self, result: Any, overlays: Any) -> bool:
+    def withhold(self, result: Result, overlays: Overlays) -> bool:
         """Withhold a result during an unaided read; False otherwise."""
         if not self.closed:
             return False
@@ -145,7 +149,7 @@ class ReadController:
         self.current.changed.emit()
         return True
 
-    def sign_unaided(self) -> tuple[Any, Any] | None:
+    def sign_unaided(self) -> tuple[Result, Overlays] | None:
         """Sign the unaided read; return the withheld result, if any."""
         if not self.marking.sign():
             return None
@@ -155,7 +159,7 @@ class ReadController:
             return None
         return withheld
 
-    def limited_to_arm(self, result: Any, overlays: Any) -> tuple[Any, Any]:
+    def limited_to_arm(self, result: Result, overlays: Overlays) -> tuple[Result, Overlays]:
         """Return a result and its overlays, limited to the arm of this read."""
         if self.read_session is None:
             return result, overlays

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
@@ -14,14 +14,17 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.overlays.maps import Overlays, overlays_of
 from lesionlens.napari.model.state.state import Problem, Request
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.results.review.reopen import is_result, prepare_and_reopen, read_run
 
-ShowResult = Callable[[Any, Any, Preferences], None]
+if TYPE_CHECKING:
+    from lesionlens.results.result import Result
+
+ShowResult = Callable[["Result", Overlays, Preferences], None]
 
 
 def reopen(
@@ -122,8 +125,8 @@ def _open_first(
     session.failed(
         Problem(
             "Open the study first",
-            found="no open study; a result holds no images, and where its study lies is not known "
-            "on this machine",
+            found="no open study; a result contains no images, and the location of its study is "
+            "not known on this machine",
             expected="the study that was analysed",
             next_step="Open its folder, then reopen the result",
         )

@@ -53,7 +53,7 @@ class ReviewController:
 
     Parameters
     ----------
-    reads : ReadController
+    read_controller : ReadController
         Stores every decision, and names the owner of drafts.
     """
 
@@ -62,9 +62,9 @@ class ReviewController:
         session: ReviewSession,
         jobs: Jobs,
         editor: OutlineEditor,
-        reads: ReadController,
+        read_controller: ReadController,
     ) -> None:
-        self._read_controller = reads
+        self._read_controller = read_controller
         self.session, self.jobs, self.editor = session, jobs, editor
         self.drafts = DraftKeeper(reads.current)
         self._changing = self._has_refused = False
@@ -81,9 +81,9 @@ class ReviewController:
 
     def decide(self, state: ReviewState) -> None:
         """Record a decision on the candidate in focus, with the reason typed for it."""
-        self.after_edit(lambda: self._mark(state))
+        self.after_edit(lambda: self._decide(state))
 
-    def _mark(self, state: ReviewState) -> bool:
+    def _decide(self, state: ReviewState) -> bool:
         self.session.reader = self.reader
         if not decision_obstacle(self.session.state) and self._notify_if_signed():
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.study import Study
@@ -13,6 +13,10 @@ from lesionlens.napari.controllers.read_texts import what_is_signed
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.preferences import store_reader
+
+if TYPE_CHECKING:
+    from lesionlens.napari.model.overlays.maps import Overlays
+    from lesionlens.results.result import Result
 
 _STUDY_CHANGED = "Another study is open now: nothing was signed."
 _RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
@@ -43,7 +47,7 @@ class SignActs(MarkActs):
     ask_signature: AskSignature
     """Set by the window."""
 
-    def show_result(self, result: Any, overlays: Any) -> None:
+    def show_result(self, result: Result, overlays: Overlays) -> None:
         """Show a result."""
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
 
@@ -43,6 +43,10 @@ from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.background_analysis import ARCHIVE
 from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import ReaderStudyTables, tables_of
+
+if TYPE_CHECKING:
+    from lesionlens.napari.model.overlays.maps import Overlays
+    from lesionlens.results.result import Result
 
 _POLL_MS = 1000
 _NO_RESULT = (
@@ -298,7 +302,7 @@ class WorklistController:
         if self._current is None or self._current[0] is not opened.study:
             self._show_opened(row, opened)
         if opened.result is not None and self.actions.session.state.study is opened.study:
-            self.actions.show_result(opened.result, opened.overlays)
+            self.actions.show_result(*opened.result)
         elif opened.result is None and self._was_analysed(row):
             self.actions.session.decline(_NO_RESULT.format(row.entry.name))
         self.session.analyse_from(row)
@@ -434,10 +438,10 @@ class WorklistController:
             return
         options = read_preferences().preparation
 
-        def task(context: RunContext) -> tuple[Any, Any]:
+        def task(context: RunContext) -> tuple[Result, Overlays]:
             return reopen_result(study, result, options, context)
 
-        def on_result(reopened: tuple[Any, Any]) -> None:
+        def on_result(reopened: tuple[Result, Overlays]) -> None:
             if not self._open_requested() and self.actions.session.state.study is study:
                 self.actions.show_result(*reopened)
 

@@ -75,12 +75,12 @@ class CandidateModel(RowsModel[ShownCandidate]):
 
 def cells_of(row: ShownCandidate) -> tuple[str, ...]:
     """Return the text of each column."""
-    location = f"{row.heading}:\n{row.place}" if row.heading else row.place
+    location = f"{row.heading}:\n{row.location}" if row.heading else row.location
     return (str(row.id), location, row.size, row.volume, row.score, STATE_SIGNS[row.state])
 
 
 def _accessible_text(row: ShownCandidate) -> str:
     return (
-        f"candidate {row.id}, {row.place}, {row.size} (mm), whole {row.volume}, "
+        f"candidate {row.id}, {row.location}, {row.size} (mm), whole {row.volume}, "
         f"score {row.score}, {row.state}"
     )

@@ -12,7 +12,7 @@ from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import CANCEL, FINISH
 from lesionlens.napari.commands.table import KEY_COMMANDS
 
-_NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Return": "Enter", "Esc": "Escape"}
+_NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Esc": "Escape"}
 
 
 def napari_key(command: Command) -> str:

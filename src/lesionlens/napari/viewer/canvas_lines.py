@@ -79,7 +79,7 @@ class CanvasLines:
         if comparison is not None:  # outlines of this study do not belong on its image
             flagged = comparison.components
             compared_outlines = (
-                () if flagged is None else self._artist.marked(board, tile, viewpoint, flagged)
+                () if flagged is None else self._artist.flagged(board, tile, viewpoint, flagged)
             )
             marks = drawing.marks if comparison.other_image else ()
             drawing = replace(drawing, outlines=compared_outlines, box=None, marks=marks)

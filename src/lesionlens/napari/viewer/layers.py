@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.choices.views import ComparisonImages, Window
+from lesionlens.napari.model.choices.views import ComparisonImages, WindowPreset
 from lesionlens.napari.model.overlays.maps import (
     MapView,
     Overlays,
@@ -87,7 +87,7 @@ class Layers:
         """Lock a layer's position in the patient: changes of its transform are undone."""
         transform = tuple(layer.scale), tuple(layer.translate)
         layer.metadata[KEY].setdefault("of", ref(layer))
-        layer.metadata[KEY].setdefault("place", transform)
+        layer.metadata[KEY].setdefault("transform", transform)
         self._locked_layers.add(layer)
         for name in TRANSFORM:
             getattr(layer.events, name).connect(self._on_transform)
@@ -125,7 +125,7 @@ class Layers:
             if metadata.get("acquired") is not None:
                 pictures[sequence] = (metadata["acquired"].data, metadata["acquired"].grid)
             else:
-                pictures[sequence] = (layer.data, grid_of(layer.data, *metadata["place"]))
+                pictures[sequence] = (layer.data, grid_of(layer.data, *metadata["transform"]))
         return pictures
 
     def limits(self, sequence: MrSequence) -> Limits:
@@ -134,7 +134,7 @@ class Layers:
         low, high = (0.0, 1.0) if layer is None else layer.contrast_limits
         return float(low), float(high)
 
-    def choose_window(self, window: Window) -> None:
+    def choose_window(self, window: WindowPreset) -> None:
         """Apply a preset to every sequence."""
         for layer in self._pictures():
             layer.contrast_limits = limits_of(np.asarray(layer.data), window)
@@ -153,7 +153,7 @@ class Layers:
         """Restore the transform of every LesionLens layer; return whether one was changed."""
         was_changed, self._is_restoring = False, True
         for layer in self._locked_layers.intersection(self._viewer.layers):
-            scale, translate = layer.metadata[KEY]["place"]
+            scale, translate = layer.metadata[KEY]["transform"]
             own = ("scale", scale), ("translate", translate)
             for name, value in (*own, *_IDENTITY_TRANSFORM):
                 if not np.allclose(np.asarray(getattr(layer, name)), value):
@@ -238,7 +238,7 @@ class Layers:
         elif sequence in overlays.registered:
             geometry = geometry_keywords(overlays.grid)
             layer.metadata[KEY] |= {
-                "place": (geometry["scale"], geometry["translate"]),
+                "transform": (geometry["scale"], geometry["translate"]),
                 "acquired": None,
                 "auto": contrast_limits(data),
             }

@@ -65,7 +65,7 @@ class ComparedImages:
             ),
             outlines=()
             if flagged is None
-            else self.artist.marked(own_board, tile, viewpoint, flagged),
+            else self.artist.flagged(own_board, tile, viewpoint, flagged),
             box=None,
         )
 

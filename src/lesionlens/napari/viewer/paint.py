@@ -405,7 +405,7 @@ def _paint_scale(painter: QPainter, projection: Projection) -> None:
     right, y = projection.width - _MARGIN, projection.height - _MARGIN
     painter.setPen(QPen(TEXT_COLOUR, 2.0))
     painter.drawLine(QPointF(right - length * projection.zoom, y), QPointF(right, y))
-    label = f"{length / 10:.0f} cm" if length >= 10 else f"{length:.0f} mm"
+    label = f"{length:.0f} mm"
     metrics = QFontMetricsF(painter.font())
     x = right - length * projection.zoom - 6 - metrics.horizontalAdvance(label)
     _draw_text(painter, QPointF(x, y + metrics.descent()), label)

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
 from lesionlens.base.text import capitalized
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.commands.viewing import MEASURES
-from lesionlens.napari.model.choices.views import Layout, Window
+from lesionlens.napari.model.choices.views import Layout, WindowPreset
 from lesionlens.napari.model.screen.board import Board
 
 _LAYOUTS = (
@@ -26,9 +26,9 @@ _LAYOUTS = (
 )
 """Layout, label of its button, its command, and the command whose key the tip names."""
 _WINDOWS = (
-    (Window.AUTO, "auto", "window_auto"),
-    (Window.BRAIN, "brain", "window_brain"),
-    (Window.WIDE, "wide", "window_wide"),
+    (WindowPreset.AUTO, "auto", "window_auto"),
+    (WindowPreset.BRAIN, "brain", "window_brain"),
+    (WindowPreset.WIDE, "wide", "window_wide"),
 )
 _SWITCHES = (
     ("toggle_cine", "cine"),

@@ -155,9 +155,9 @@ class AddRow(QWidget):
         self._merge = flat_button(merge.captioned("merge"), tip, self._menu)
         self._draft = label("", "warn", wrap=True)
         tip = "Continue with the interrupted strokes"
-        self._continue_draft = commands.add(QPushButton(), EDIT, "Go on", tip)
+        self._continue_draft = commands.add(QPushButton(), EDIT, "Continue", tip)
         tip = "Discard the interrupted strokes"
-        self._discard_draft = commands.add(flat_button("drop it"), "discard_edit", tip=tip)
+        self._discard_draft = commands.add(flat_button("discard"), "discard_edit", tip=tip)
         adding = row(self._add, self._draw, self._cavity, self._merge, None, spacing=2)
         stack(
             self,
@@ -175,7 +175,7 @@ class AddRow(QWidget):
         set_available(self._merge, BY_NAME["merge"].unavailable(screen))
         self._menu.clear()
         for candidate in others:
-            act = self._menu.addAction(f"{candidate.id} · {candidate.place}")
+            act = self._menu.addAction(f"{candidate.id} · {candidate.location}")
             act.triggered.connect(lambda _=False, number=candidate.id: self.merged.emit(number))
         self._draft.setText(screen.draft_text)
         for widget in (self._draft, self._continue_draft, self._discard_draft):

@@ -26,7 +26,7 @@ class LayerChooser(QWidget):
         )
         self.layer = _combo_box(
             "All layers of the network combined, or one of them, coarse to fine; or a second "
-            "opinion, computed when asked: Grad-CAM (features that led to the region) and rollout "
+            "opinion, computed on request: Grad-CAM (features that led to the region) and rollout "
             "(where the candidate's peak attended, through all layers of self-attention)"
         )
         self.head = _combo_box("The mean of a layer's heads, or one of them")

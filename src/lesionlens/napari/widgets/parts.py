@@ -283,7 +283,7 @@ class Section(QWidget):
         self.heading.setArrowType(Qt.ArrowType.DownArrow)
         self.heading.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.heading.setToolTip("Collapse or expand this section")
-        self.heading.setAccessibleName(f"{title.capitalize()}: shown")
+        self.heading.setAccessibleName(f"{title.capitalize()}: expanded")
         self.heading.toggled.connect(self._unfold)
         self._inside = QWidget()
         self.body_layout = stack(self._inside, spacing=6)
@@ -295,7 +295,7 @@ class Section(QWidget):
         arrow = Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow
         self.heading.setArrowType(arrow)
         title = self.heading.text().capitalize()
-        self.heading.setAccessibleName(f"{title}: {'shown' if expanded else 'folded away'}")
+        self.heading.setAccessibleName(f"{title}: {'expanded' if expanded else 'collapsed'}")
 
 
 class Segments(QWidget):

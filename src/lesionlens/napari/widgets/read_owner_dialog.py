@@ -12,9 +12,9 @@ from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.widgets.parts import label, stack
 
 _NAME = "your name"
-_WORDS = (
-    "A reader without a name marked or decided in this study, last on {} at {} UTC. "
-    "Enter your name, so that two readers do not become one."
+_EXPLANATION = (
+    "An unnamed reader marked or decided in this study, last on {} at {} UTC. "
+    "Enter your name, so that your acts and another reader's are not mixed."
 )
 
 
@@ -52,7 +52,7 @@ class ReadOwnerDialog(QDialog):
         """Ask about acts up to a time (ISO 8601); `then` takes None if the reader stays unnamed."""
         self._then = then
         self._identity.setText("\n".join(identity.lines))
-        self._explanation.setText(_WORDS.format(time[:10], time[11:16]))
+        self._explanation.setText(_EXPLANATION.format(time[:10], time[11:16]))
         self._field.clear()
         self._field.setFocus()
         self._offer()

@@ -108,7 +108,7 @@ class StudyBlock(Section):
         if len(exchanged) == 2:
             advice = "check both before analysing"
             if screen.analysed:
-                advice = "check both, swap them where they are, and analyse again"
+                advice = "check both, swap them if they are, and analyse again"
             self._doubt.setText(f"{names} seem to be exchanged: {advice}.")
             return
         advice = "then analyse again" if screen.analysed else "before you analyse"

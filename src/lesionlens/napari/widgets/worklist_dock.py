@@ -89,7 +89,7 @@ class WorklistDock(QWidget):
         self.table.setObjectName("studies")
         self._set_up_table()
         self.filter = QLineEdit()
-        self.filter.setPlaceholderText("filter: words, -word to leave out")
+        self.filter.setPlaceholderText("filter: words, -word to exclude")
         self.filter.setClearButtonEnabled(True)
         self.filter.setAccessibleName("Filter the list")
         self.filter.textChanged.connect(self.session.filter)
@@ -113,7 +113,7 @@ class WorklistDock(QWidget):
         when_idle(self._move_down)
         when_idle(self._open_last)
         self._show_theme()
-        self.show_screen(self.session.screen)
+        self.show_screen(self.session.state)
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -162,7 +162,7 @@ class WorklistDock(QWidget):
 
         If a filter hides that row, the list begins with its first row.
         """
-        key = screen.focus or screen.place
+        key = screen.focus or screen.last_opened
         open_row, target = self._index_of(screen.focus), self._index_of(key)
         highlight = self.table.selectionModel()
         highlighted = highlight.selectedRows() == ([open_row] if open_row.isValid() else [])

@@ -716,12 +716,12 @@ def test_a_study_that_another_window_signed_is_not_changed(analysis, own):  # no
         one = ReviewController(first.session, None, editor, first)
         other = ReviewController(second.session, None, editor, second)
         one.sign("nothing further seen", "A. Reader")
-        other._mark(ReviewState.REJECTED)
+        other._decide(ReviewState.REJECTED)
         other.place_diameters(analysis.findings.candidates[0].tracking_uid, DIAMETERS)
         assert "Another window signed this study" in second.session.state.message
         assert second.session.state.review.events == ()
         one.withdraw("a mistake")
-        assert other._mark(ReviewState.REJECTED)
+        assert other._decide(ReviewState.REJECTED)
     with shown(analysis) as again:
         assert decided(again)[-1] is ReviewState.REJECTED
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -43,6 +43,9 @@ from lesionlens.napari.model.state.state import (
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.outline_digests import cached_outline_digests
 
+if TYPE_CHECKING:
+    from lesionlens.results.result import Result
+
 QUESTION, SAVING, OPENING = "question", "saving", "opening"
 """Causes of failures that are cleared by the next success."""
 _UNLISTED = "Candidate {} is not listed, as it is below the threshold: lower that to go there."
@@ -61,9 +64,9 @@ class ReviewSession(Choosing):
 
     def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
         self.reader, self.defaults = reader, defaults or Choices()
-        self.result: Any = None
+        self.result: Result | None = None
         self._log = ReviewLog()
-        self._suspended: tuple[State, Any, ReviewLog] | None = None
+        self._suspended: tuple[State, Result | None, ReviewLog] | None = None
         super().__init__(self.defaults)
 
     # --- study and analysis ---------------------------------------------------------------
@@ -98,7 +101,7 @@ class ReviewSession(Choosing):
         if self._state.activity is not None and self._state.analysis is None:
             self._set(preliminary=preliminary)
 
-    def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
+    def analysed(self, result: Result, overlays: Overlays, review: Review | None = None) -> None:
         """Show a result (`.analysis`, `.trace`, `.engine`) with its review, or another one."""
         review = result.analysis.review if review is None else review
         analysis = applied(replace(result.analysis, review=review))

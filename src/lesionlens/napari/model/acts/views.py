@@ -16,13 +16,13 @@ from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion, after
-from lesionlens.napari.model.choices.views import DraggedRulers, Layout, Window
+from lesionlens.napari.model.choices.views import DraggedRulers, Layout, WindowPreset
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Frame, Slices
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
-from lesionlens.napari.model.state.events import PositionVisited, WindowChosen
+from lesionlens.napari.model.state.events import PositionVisited, WindowPresetChosen
 from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_not_measured
 
@@ -160,10 +160,10 @@ class ViewActs(MeasureActs):
 
     # --- brightness and comparison --------------------------------------------------------
 
-    def show_window(self, window: Window) -> None:
+    def apply_window_preset(self, window: WindowPreset) -> None:
         """Apply a window preset to all sequences."""
         self.session.choose_views(window=window)
-        self.session.happened.emit(WindowChosen(window))
+        self.session.happened.emit(WindowPresetChosen(window))
 
     def hold_comparison(self, is_held: bool) -> None:  # noqa: FBT001 -- run by a key
         """Show the comparison while held: a prior, else the previously shown sequence."""
@@ -262,7 +262,7 @@ class ViewActs(MeasureActs):
             self.session.decline(
                 "Doubtful parts of outlines were not looked for in this result."
                 if parts is None
-                else "No part of an outline is marked as doubtful."
+                else "No part of an outline is doubtful."
             )
             return
         current = self.doubtful_here()

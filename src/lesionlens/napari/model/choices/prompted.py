@@ -60,12 +60,12 @@ def _oblique_voxels(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
         if gesture.kind is PromptKind.LASSO
         else Prompts.of(box=(on_slice[0], on_slice[2]))
     )
-    marks = []
+    by_side = []
     for is_foreground in (True, False):
         positions_mm = origin + step_mm * prompts.voxels(foreground=is_foreground)[:, :2] @ axes
         voxels = np.unique(grid.nearest_voxel(positions_mm), axis=0)
-        marks.append(_inside_grid(voxels, grid))
-    foreground, background = marks
+        by_side.append(_inside_grid(voxels, grid))
+    foreground, background = by_side
     foreground_voxels = set(map(tuple, foreground.tolist()))
     is_background = [tuple(voxel) not in foreground_voxels for voxel in background.tolist()]
     return foreground, background[np.array(is_background, bool)]

@@ -38,8 +38,8 @@ class Layout(StrEnum):
         return Layout.ONE if self is Layout.SINGLE else self
 
 
-class Window(StrEnum):
-    """Window preset."""
+class WindowPreset(StrEnum):
+    """Preset of the window level."""
 
     AUTO = "auto"
     BRAIN = "brain"
@@ -89,7 +89,7 @@ class ViewChoices:
     """Order of the sequences by a hanging rule; empty for the study's order."""
     acquired: bool = True
     """Whether planes follow the acquired slices of the shown sequence, not the patient's axes."""
-    window: Window = Window.AUTO
+    window: WindowPreset = WindowPreset.AUTO
     """Window preset, from which drags continue."""
     cine: bool = False
     """Whether the slices are played."""

@@ -75,8 +75,9 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         frozen(np.asarray(data, np.float32)),
         EVIDENCE_TOP,
         _TICKS,
-        "probability that this sequence adds (blue) or takes away (orange): exact Shapley values "
-        "of the first pass; with the other maps and the answer to no image they sum to it",
+        "change of the probability by this sequence, up (blue) or down (orange): exact Shapley "
+        "values of the first pass; with the other maps and the output without images they sum to "
+        "its probability",
         low=-EVIDENCE_TOP,
         role="evidence",
         statistics=f"{summary}Exact Shapley values of the first pass, "
@@ -84,7 +85,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
     )
 
 
-def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
+def attended_text(analysis: Analysis, trace: Trace, region: Region) -> str:
     """Report the positions attended to by the first layer, and by the deciding layers."""
     if trace.layer_attention is None:
         return ""
@@ -105,16 +106,16 @@ def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
 
 def _attended_text(source: str, attended: AttentionFractions) -> str:
     parts = [
-        f"{attended.candidates:.0%} in candidates",
-        f"{attended.contralateral:.0%} opposite them",
+        f"{100 * attended.candidates:.0f} % in candidates",
+        f"{100 * attended.contralateral:.0f} % opposite them",
     ]
     if attended.dismissed is not None:
-        parts.append(f"{attended.dismissed:.0%} in regions also considered")
+        parts.append(f"{100 * attended.dismissed:.0f} % in regions also considered")
     return f"{source}: {', '.join(parts)}."
 
 
 def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> MapView | str:
-    """Return the attention of a voxel of the reference grid; words if a map shows nothing else.
+    """Return the attention of a voxel of the reference grid; text if a map shows nothing else.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
         return multiples(voxel_attention_raw(result.trace, prepared, (i, j, k)))
     view = multiples(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
-        return replace(view, statistics=search_words(result.analysis, result.trace, region))
+        return replace(view, statistics=attended_text(result.analysis, result.trace, region))
     return view
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, MapAgreement
@@ -13,8 +12,11 @@ from lesionlens.base.records.prediction import Capability
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.site.database.records import Arm
 
+if TYPE_CHECKING:
+    from lesionlens.results.result import Result
 
-def shown_in(arm: Arm, result: Any, overlays: Overlays) -> tuple[Any, Overlays]:
+
+def shown_in(arm: Arm, result: Result, overlays: Overlays) -> tuple[Result, Overlays]:
     """Return a result and its overlays, limited to an arm.
 
     With candidates only, maps, uncertainty, sequence relevance, dismissed regions and the engine
@@ -22,9 +24,12 @@ def shown_in(arm: Arm, result: Any, overlays: Overlays) -> tuple[Any, Overlays]:
     """
     if arm is not Arm.CANDIDATES:
         return result, overlays
+    from lesionlens.results.result import Result  # noqa: PLC0415
+
     analysis = _without_maps(result.analysis)
-    limited = SimpleNamespace(analysis=analysis, trace=None, engine=None)
-    return limited, replace(overlays, attention={}, uncertainty=None, probe=None, layer_choice=None)
+    return Result(analysis), replace(
+        overlays, attention={}, uncertainty=None, probe=None, layer_choice=None
+    )
 
 
 def _without_maps(analysis: Analysis) -> Analysis:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.napari.model.choices.views import Window
+from lesionlens.napari.model.choices.views import WindowPreset
 from lesionlens.napari.model.overlays.maps import contrast_limits
 
 Limits = tuple[float, float]
@@ -21,21 +21,21 @@ def full_range(data: NDArray[Any]) -> Limits:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def limits_of(data: NDArray[Any], window: Window) -> Limits:
+def limits_of(data: NDArray[Any], window: WindowPreset) -> Limits:
     """Return the limits of a preset.
 
     Parameters
     ----------
     data : (I, J, K) array
         Scanner units.
-    window : Window
+    window : WindowPreset
         Auto: without background and the brightest 0.5 %; brain: the 2nd to 99th percentile of
         the inner part of the head, without fat of the scalp; wide: full range.
     """
-    if window is Window.WIDE:
+    if window is WindowPreset.WIDE:
         return full_range(data)
     auto = contrast_limits(data)
-    if window is Window.AUTO:
+    if window is WindowPreset.AUTO:
         return auto
     strides = tuple(max(size // 64, 1) for size in data.shape)
     coarse = np.asarray(data[:: strides[0], :: strides[1], :: strides[2]], dtype=np.float32)

@@ -326,7 +326,7 @@ class TilePainter:
 
         return self._cached(("preliminary", id(components), colours), components, traced)
 
-    def marked(self, board: Board, tile: Tile, viewpoint: Viewpoint, volume: Volume) -> Outlines:
+    def flagged(self, board: Board, tile: Tile, viewpoint: Viewpoint, volume: Volume) -> Outlines:
         """Return the outlines of candidates of another examination."""
         if not board.scene.outline.visible:
             return ()

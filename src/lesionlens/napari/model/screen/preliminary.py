@@ -57,7 +57,7 @@ def with_preliminary(screen: Screen, state: State) -> Screen:
 def _row(candidate: PreliminaryCandidate, *, focus: bool) -> ShownCandidate:
     return ShownCandidate(
         id=candidate.id,
-        place="preliminary",
+        location="preliminary",
         size="–",
         volume=volume_text(candidate.volume_ml),
         score=score_text(candidate.score),

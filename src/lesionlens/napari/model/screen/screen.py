@@ -57,7 +57,7 @@ class ShownCandidate:
     """One row of the table."""
 
     id: int
-    place: str
+    location: str
     size: str
     volume: str
     score: str
@@ -278,7 +278,7 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
         text += f": {event.reason}"
     return ShownCandidate(
         id=candidate.id,
-        place=short_location(candidate),
+        location=short_location(candidate),
         size=size_cell(candidate),
         volume=volume_text(candidate.volume_ml.get(Region.WT)),
         score="added" if candidate.source is Source.READER else score_text(candidate.score),

@@ -53,7 +53,7 @@ def marks_of(
 
 def projection_text(board: Board, tile: Tile) -> str:
     """Return the suffix of the name of a maximum intensity projection; empty for a slice."""
-    return f" · brightest of {SLAB_MM:.0f} mm" if _is_projected(board, tile) else ""
+    return f" · MIP of {SLAB_MM:.0f} mm" if _is_projected(board, tile) else ""
 
 
 def slab_of(board: Board, tile: Tile, picture: Picture) -> int:
@@ -83,7 +83,7 @@ def annotations_of(
     if (moved or image.interpolated) and acquired is not None:
         resampling = f"interpolated {slices}"
     elif moved or image.interpolated:
-        resampling = "interpolated (moved)" if moved else "interpolated"
+        resampling = "interpolated (registered)" if moved else "interpolated"
     elif acquired not in (None, tile.plane):
         resampling = f"reformatted {slices}"
     if board.scene.outline.preliminary and board.scene.outline.visible:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.choices.views import Window
+from lesionlens.napari.model.choices.views import WindowPreset
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class PositionVisited:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowChosen:
+class WindowPresetChosen:
     """The reader chose a window preset for all sequences."""
 
-    window: Window
+    window: WindowPreset
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +30,4 @@ class SlicesRequested:
     """Slices are to be shown, not 3-D: by a layout, or to compare outlines."""
 
 
-Event = PositionVisited | WindowChosen | SlicesRequested
+Event = PositionVisited | WindowPresetChosen | SlicesRequested

@@ -62,11 +62,6 @@ class ScreenHolder(JobReports):
     changed = Signal(object)
     """The new screen."""
 
-    @property
-    def screen(self) -> Any:
-        """The current content."""
-        return self.state
-
     @override
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.results.review.drafts import OutlineDraft
+
+if TYPE_CHECKING:
+    from lesionlens.results.result import Result
 
 ANALYSING = "Analysing"
 """Name of the analysis' job."""
@@ -253,7 +256,7 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
     return available[(available.index(choices.sequence) + 1) % len(available)]
 
 
-def second_opinions_of(result: Any) -> tuple[SecondOpinion, ...]:
+def second_opinions_of(result: Result) -> tuple[SecondOpinion, ...]:
     """Return the available second opinions of a result; few if it was reopened.
 
     With a single sequence there is no contribution map.

@@ -28,7 +28,7 @@ class WorklistScreen:
     """`WorklistRow.key` of the open study."""
     opening: tuple[str, int] | None = None
     """`WorklistRow.key` of the study being opened."""
-    place: tuple[str, int] | None = None
+    last_opened: tuple[str, int] | None = None
     """`WorklistRow.key` of the study that this reader opened last."""
     under_way: str | None = None
     """Name of the study being analysed ahead."""
@@ -116,7 +116,7 @@ class WorklistSession(ScreenHolder):
             rows=matching(rows, self.state.filter_text),
             current=None if already_open is None else self.state.current,
             opening=None,
-            place=self._last_opened(),
+            last_opened=self._last_opened(),
             under_way=database.read_note(UNDER_WAY),
             problem=None,
             message="",
@@ -190,7 +190,7 @@ class WorklistSession(ScreenHolder):
         if not keys:
             return None
         if start not in keys:
-            last_opened, edge = self.state.place, 0 if by > 0 else -1
+            last_opened, edge = self.state.last_opened, 0 if by > 0 else -1
             return self.state.rows[keys.index(last_opened) if last_opened in keys else edge]
         index = keys.index(start) + by
         return self.state.rows[index] if 0 <= index < len(keys) else None
@@ -203,7 +203,7 @@ class WorklistSession(ScreenHolder):
         """Set the row of the open study; None if it is not of the list."""
         if row is not None and self.database is not None:
             self._write_note(self.database, _position_note(self.reader), row.key)
-            self._set(current=row.key, place=row.key)
+            self._set(current=row.key, last_opened=row.key)
         else:
             self._set(current=None)
 

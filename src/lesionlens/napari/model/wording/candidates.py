@@ -111,12 +111,14 @@ def threshold_costs(point: OperatingPoint | None) -> str:
     Examples
     --------
     >>> threshold_costs(OperatingPoint(0.3, 0.95, 0.214))
-    'finds 95 % of lesions, 0.2 false candidates a scan (test scans)'
+    'finds 95 % of lesions, 0.2 false candidates per scan (test scans)'
     """
     if point is None:
         return ""
     percent, per_scan = 100 * point.sensitivity, point.false_per_scan
-    return f"finds {percent:.0f} % of lesions, {per_scan:.1f} false candidates a scan (test scans)"
+    return (
+        f"finds {percent:.0f} % of lesions, {per_scan:.1f} false candidates per scan (test scans)"
+    )
 
 
 def threshold_source(point: OperatingPoint | None, floor: float) -> str:
@@ -124,10 +126,10 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
     limit = f". Below {floor:.2f} nothing is flagged" if floor else ""
     if point is None:
         return f"List only candidates with at least this score{limit}"
+    percent, per_scan = 100 * point.sensitivity, point.false_per_scan
     return (
-        f"On test scans, synthetic and real, from {point.threshold:.2f} on: "
-        f"{point.sensitivity:.0%} of lesions found, {point.false_per_scan:.2f} false candidates "
-        f"a scan{limit}"
+        f"On test scans, synthetic and real, from {point.threshold:.2f} on: {percent:.0f} % of "
+        f"lesions found, {per_scan:.2f} false candidates per scan{limit}"
     )
 
 
@@ -211,7 +213,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
     if mass is not None:
         facts.append(
             Fact(
-                f"{mass:.0%} of it inside",
+                f"{100 * mass:.0f} % of it inside",
                 None,
                 "Fraction of the attention nearest to this candidate that lies within it.",
             )

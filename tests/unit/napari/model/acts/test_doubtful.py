@@ -72,7 +72,7 @@ def test_without_one_the_reader_is_told(analysis):
         assert session.state.message == "Analyse the study first.", "there may still be some"
         session.notify("")
     for doubtful, told in (
-        ((), "No part of an outline is marked as doubtful."),
+        ((), "No part of an outline is doubtful."),
         (None, "Doubtful parts of outlines were not looked for in this result."),
     ):
         shown = replace(analysis, findings=replace(analysis.findings, doubtful=doubtful))

@@ -78,7 +78,7 @@ def test_grey_values_are_those_of_the_voxels_inside(acts):
     assert any(line.startswith("314 mm²") for line in one.lines)
     acts.toggle_slab()
     (projected,) = drawn(acts, (x, y, z), data)
-    assert projected.lines[0] == "T1c · brightest of 10 mm"
+    assert projected.lines[0] == "T1c · MIP of 10 mm"
 
 
 def click(acts, at, seen=True):

@@ -236,7 +236,7 @@ def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, anal
     assert screen(session).threshold.text == "score ≥ 0.60"
     assert screen(session).threshold.costs == ""  # beyond what was measured
     session.choose_threshold(0.5)
-    assert "0.2 false candidates a scan" in screen(session).threshold.costs
+    assert "0.2 false candidates per scan" in screen(session).threshold.costs
     assert "% of lesions" in screen(session).threshold.costs
     assert "synthetic" in screen(session).threshold.source
     session.choose_threshold(0.05)

@@ -15,10 +15,10 @@ from lesionlens.base.records.study import QualityCheck
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Overlay
-from lesionlens.napari.model.choices.views import Layout, Window
+from lesionlens.napari.model.choices.views import Layout, WindowPreset
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import view_model_of
-from lesionlens.napari.model.state.events import PositionVisited, WindowChosen
+from lesionlens.napari.model.state.events import PositionVisited, WindowPresetChosen
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.edits import outline_text
 
@@ -111,9 +111,9 @@ def test_the_same_preset_asked_for_again_happens_again(session):
     seen = []
     session.happened.connect(seen.append)
     acts = ViewActs(session)
-    acts.show_window(Window.BRAIN)
-    acts.show_window(Window.BRAIN)
-    assert seen == [WindowChosen(Window.BRAIN)] * 2
+    acts.apply_window_preset(WindowPreset.BRAIN)
+    acts.apply_window_preset(WindowPreset.BRAIN)
+    assert seen == [WindowPresetChosen(WindowPreset.BRAIN)] * 2
 
 
 def test_a_check_of_the_sequences_is_called_so_where_none_is_missing(result):

@@ -45,7 +45,7 @@ _AGREE = "Both results agree: no part is outlined in one of them only."
 _SMALL_DIFFERENCES = "No part is listed, but the outlines differ: {}."
 
 
-class SecondReader:
+class SecondResultController:
     """The second result of one session.
 
     Parameters
