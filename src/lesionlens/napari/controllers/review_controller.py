@@ -66,7 +66,7 @@ class ReviewController:
     ) -> None:
         self._read_controller = read_controller
         self.session, self.jobs, self.editor = session, jobs, editor
-        self.drafts = DraftKeeper(reads.current)
+        self.drafts = DraftKeeper(read_controller.current)
         self._changing = self._has_refused = False
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
