@@ -25,7 +25,7 @@ from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.cli.pacs import ACCESS, AccessOptions
 from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.site.pacs.peer import Access, StudyQuery
+from lesionlens.site.pacs.peer import LIMIT, Access, StudyQuery
 
 if TYPE_CHECKING:
     from lesionlens.site.database.records import StudyEntry, WorklistRow
@@ -89,8 +89,11 @@ def scan(
     warned_count = sum(bool(entry.warnings) for entry in entries)
     summary = f"{count_of_studies(len(entries))} in {plain(str(folder))}"
     source_path = Path(source)
+    truncated = (
+        f"Only the first {LIMIT} studies of the archive are listed: scan it by shorter dates"
+    )
     notes = (
-        ()
+        (truncated,) * (len(studies) == LIMIT)
         if archive is not None
         else (*ignored_column_notes(source_path), *left_out(source_path, folder))
     )

@@ -127,14 +127,26 @@ class WebPacs(Pacs):
         return tuple(sorted(map(_found_study, studies), key=lambda study: study.study_date))
 
     def _search(self, filters: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Return the studies that the archive lists, as DICOM JSON objects."""
-        with self._translated_errors():
-            items: list[dict[str, Any]] = self._client.search_for_studies(
-                fields=_FIELDS, search_filters=dict(filters), limit=LIMIT
-            )[:LIMIT]
-            for item in items:
-                _found_study(item)  # raises for a malformed item
-            return items
+        """Return the studies that the archive lists, as DICOM JSON objects.
+
+        An archive that returns fewer than it found warns of it (PS3.18, paging); the others are
+        then requested.
+        """
+        items: list[dict[str, Any]] = []
+        while True:
+            with self._translated_errors():
+                page = self._client.search_for_studies(
+                    fields=_FIELDS,
+                    search_filters=dict(filters),
+                    limit=LIMIT,
+                    offset=len(items) or None,
+                )
+                for item in page:
+                    _found_study(item)  # raises for a malformed item
+            new = [item for item in page if item not in items]
+            items += new
+            if not (new and self._session.has_warned) or len(items) >= LIMIT:
+                return items[:LIMIT]
 
     def _search_with_wildcards(
         self, filters: Mapping[str, str], criteria: Mapping[str, str]
@@ -275,6 +287,9 @@ class WebPacs(Pacs):
 
 
 class _Session(Session):
+    has_warned = False
+    """Whether the last response had a warning."""
+
     @override
     def send(self, request: PreparedRequest, **options: Any) -> Response:
         """Limit the response size; keep wildcards and the chosen certificates unchanged.
@@ -292,6 +307,7 @@ class _Session(Session):
         response = super().send(request, **options | {"stream": True})
         if is_buffered:
             response.raw = _read_bounded(response)
+        self.has_warned = "Warning" in response.headers
         if request.method == "POST" and response.ok:
             _check_confirmation(response)
         return response

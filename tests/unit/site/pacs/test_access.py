@@ -65,6 +65,16 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(address):
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1/dicom-web", "dicom://A@host:104"])
+@pytest.mark.parametrize("field", ["ca", "certificate"])
+def test_certificates_for_an_address_without_tls_are_refused(address, field, tmp_path):
+    """`--ca` with dicom:// instead of dicoms:// sent the images unencrypted, without a word."""
+    file = tmp_path / "certificate.pem"
+    file.touch()
+    with pytest.raises(UnusableInputError, match="certificates for an address without TLS"):
+        connect(address, Access(**{field: file}))
+
+
 @pytest.mark.parametrize(
     "address",
     [

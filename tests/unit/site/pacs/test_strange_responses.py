@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import json
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.unit.site.pacs.conftest import STUDY, files_of
@@ -86,6 +88,32 @@ def test_a_file_is_stored_only_if_the_archive_says_so(rest, sent):
         pytest.raises(LesionLensError, match=f"0 of {len(files)} files"),
     ):
         archive.send(files)
+
+
+@pytest.mark.parametrize("follows_offset", [True, False])
+def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset):
+    """An archive that lists three at a time hid the others, in the window without a word."""
+    items = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{n}"]}} for n in range(7)]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            query = parse_qs(urlsplit(self.path).query)
+            start = int(query.get("offset", ["0"])[0]) * follows_offset
+            body = json.dumps(items[start : start + 3]).encode()
+            self.send_response(200)
+            if start + 3 < len(items):
+                self.send_header("Warning", '299 here: "Additional results can be requested."')
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with answered_by(Handler) as port:
+        found = connect(f"http://127.0.0.1:{port}/dicom-web").find(StudyQuery())
+    assert len(found) == (7 if follows_offset else 3)
 
 
 def test_what_an_archive_refuses_in_xml_is_refused(sent):
