@@ -111,6 +111,11 @@ class RunInfo:
     redrawn: frozenset[str] = frozenset()
     """Tracking UIDs of candidates whose decision was made on another outline than the one here,
     before this analysis started; a later decision or signature confirms the outline."""
+    omitted: int = 0
+    """Number of candidates that the DICOM objects, of which this result was made, omitted because
+    no reader accepted them."""
+    omitted_decided: int = 0
+    """Number of those that a reader had decided on."""
 
     @property
     def made_by(self) -> str:

@@ -234,6 +234,10 @@ class RunFile(FileModel):
     redrawn: tuple[str, ...] | None = None
     """Tracking UIDs of candidates that were drawn anew since readers decided on them: see
     `RunInfo.redrawn`; null in results of earlier releases."""
+    omitted: int = 0
+    omitted_decided: int = 0
+    """Candidates that the imported DICOM objects omitted, and those of them that a reader had
+    decided on: see `RunInfo.omitted`."""
     notice: str = RESEARCH_USE_NOTICE
 
 

@@ -90,6 +90,8 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
         inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
         series=dict(run.series),
         redrawn=tuple(sorted(run.redrawn)),
+        omitted=run.omitted,
+        omitted_decided=run.omitted_decided,
     )
 
 

@@ -219,6 +219,8 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
         started=_written_at(ds),
         notices=notices,
         documents=documents,
+        omitted=0 if report is None else report_items.omitted_count(report),
+        omitted_decided=0 if report is None else report_items.omitted_decided_count(report),
     )
 
 

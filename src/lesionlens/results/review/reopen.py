@@ -465,4 +465,6 @@ def _run(
         series=run.series,
         documents=documents,
         redrawn=frozenset(redrawn),
+        omitted=run.omitted,
+        omitted_decided=run.omitted_decided,
     )

@@ -24,7 +24,7 @@ FINDING = "121071"
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
 _OMITTED = re.compile(r"Candidates that no reader accepted are not in the DICOM objects: (\d+)$")
 """The notice on a result that was made of such objects, which its own report repeats."""
-_SENT = re.compile(r"Reviewed: \d+ of (\d+); sent here: (\d+)\.$")
+_SENT = re.compile(r"Reviewed: (\d+) of (\d+); sent here: (\d+)\.$")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 
@@ -139,13 +139,24 @@ def is_without_accepted(report: Dataset) -> bool:
 def omitted_count(report: Dataset) -> int:
     """Return how many candidates a LesionLens report omits because no reader accepted them.
 
-    Those that an earlier report had omitted are included.
+    Those that the objects omitted of which its own result was made are included.
     """
-    texts = [str(i.get("TextValue", "")) for i in iter_items(report)]
-    counts = (match for match in map(_SENT.search, texts) if match is not None)
-    earlier = (int(match[1]) for match in map(_OMITTED.match, texts) if match is not None)
-    omitted = max((int(match[1]) - int(match[2]) for match in counts), default=0)
-    return omitted + max(earlier, default=0)
+    earlier = (int(match[1]) for match in _matches(_OMITTED, report))
+    counts = (int(match[2]) - int(match[3]) for match in _matches(_SENT, report))
+    return max((*earlier, *counts), default=0)
+
+
+def omitted_decided_count(report: Dataset) -> int:
+    """Return how many of the candidates that a report omits a reader had decided on."""
+    decided_count = max((int(match[1]) for match in _matches(_SENT, report)), default=0)
+    included = sum(c.state.decided for c in candidates_in(report).values())
+    return min(max(decided_count - included, 0), omitted_count(report))
+
+
+def _matches(pattern: re.Pattern[str], report: Dataset) -> list[re.Match[str]]:
+    """Return where the texts of a report match a pattern."""
+    texts = (str(item.get("TextValue", "")) for item in iter_items(report))
+    return [match for match in map(pattern.search, texts) if match is not None]
 
 
 def iso(moment: str) -> str:

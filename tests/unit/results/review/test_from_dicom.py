@@ -42,9 +42,11 @@ from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import newest_document
 from lesionlens.results.export.caveats import limits
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.exporter import save
 from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.log import ReviewLog
-from lesionlens.results.review.reopen import prepare_and_reopen, reopen_folder
+from lesionlens.results.review.reopen import prepare_and_reopen, read_result, reopen_folder
+from lesionlens.results.review.report_items import iter_items
 
 OWN_SOURCE = own.SOURCE.value
 BIN = str(Path(sys.executable).parent)
@@ -541,6 +543,37 @@ def test_attention_is_not_compared_with_candidates_of_which_some_were_not_sent(
         omitted = [text for text in again.run.notices if "are not in the DICOM objects" in text]
         assert [text.rpartition(": ")[2] for text in omitted] == ["1"] * rejected
         analysis = again
+
+
+@pytest.mark.parametrize(
+    ("second", "review", "words"),
+    [
+        (ReviewState.REJECTED, own.REVIEW_DONE, "2 of 2 reviewed"),
+        (ReviewState.DEFERRED, own.REVIEW_BEGUN, "1 of 2 reviewed"),
+        (ReviewState.UNREVIEWED, own.REVIEW_BEGUN, "1 of 2 reviewed"),
+    ],
+)
+def test_a_review_is_as_complete_as_it_was_when_it_is_sent_again(
+    analysed, tmp_path, second, review, words
+):
+    """The second report called the review complete: it knew only what had been sent."""
+    analysis = replace(_reviewed(analysed(), ReviewState.ACCEPTED, second), options=ExportOptions())
+    for _ in range(3):
+        folder = _sent(analysis, tmp_path)
+        report = pydicom.dcmread(folder / "sr.dcm")
+        (item,) = (i for i in iter_items(report) if _named(i, own.REVIEW))
+        assert item.ConceptCodeSequence[0].CodeValue == review.value
+        assert words in report.SeriesDescription
+        texts = [str(i.get("TextValue", "")) for i in iter_items(report)]
+        assert any(f"Reviewed: {words[:6]}; sent here: 1." in text for text in texts)
+        analysis = reopen_folder(folder, analysis.study, analysis.prepared)
+        save(analysis, tmp_path / "saved")
+        saved = read_result(tmp_path / "saved").run
+        assert (saved.omitted, saved.omitted_decided) == (1, int(second is ReviewState.REJECTED))
+
+
+def _named(item, code):
+    return item.ConceptNameCodeSequence[0].CodeValue == code.value
 
 
 def test_that_nothing_enhances_comes_back_from_the_report(analysed, tmp_path):

@@ -103,9 +103,18 @@ def count_decided(analysis: Analysis) -> int:
     return sum(review.state_of(c.tracking_uid).decided for c in analysis.findings.candidates)
 
 
+def review_counts(analysis: Analysis) -> tuple[int, int]:
+    """Return how many candidates are decided, and how many there are.
+
+    Those that the DICOM objects of an imported result omitted are included.
+    """
+    run, total = analysis.run, len(analysis.findings.candidates)
+    return count_decided(analysis) + run.omitted_decided, total + run.omitted
+
+
 def review_progress(analysis: Analysis) -> str:
     """Return the progress of the review in a few words."""
-    decided_count, total = count_decided(analysis), len(analysis.findings.candidates)
+    decided_count, total = review_counts(analysis)
     if not total:
         return "no candidate, signed" if analysis.review.signed else _UNREVIEWED[0]
     return f"{decided_count} of {total} reviewed" if decided_count else _UNREVIEWED[1]

@@ -176,14 +176,10 @@ def _response_item(signed: SignedResponse) -> CodeContentItem:
 
 
 def _review_code(analysis: Analysis) -> codes.Code:
-    decided_count = identity.count_decided(analysis)
+    decided_count, total = identity.review_counts(analysis)
     if not decided_count:
         return codes.REVIEW_DONE if analysis.review.signed else codes.REVIEW_NONE
-    return (
-        codes.REVIEW_DONE
-        if decided_count == len(analysis.findings.candidates)
-        else codes.REVIEW_BEGUN
-    )
+    return codes.REVIEW_DONE if decided_count == total else codes.REVIEW_BEGUN
 
 
 def _notice_text(analysis: Analysis) -> str:
@@ -192,7 +188,7 @@ def _notice_text(analysis: Analysis) -> str:
         RESEARCH_USE_NOTICE,
         f"{flagged.capitalize()} flagged{additional and '; '}{additional}.",
     ]
-    decided_count, total = identity.count_decided(analysis), len(analysis.findings.candidates)
+    decided_count, total = identity.review_counts(analysis)
     if not total and analysis.review.signed:
         statement = values.BY_VR["UT"](analysis.review.signed)
         sentences.append(f"Signed by a reader: {statement}.")
