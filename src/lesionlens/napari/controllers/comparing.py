@@ -41,6 +41,9 @@ _CHOOSE_IMAGES = (
 _TOLERANCE_VOX = 1e-2
 """Maximum offset from the working grid, in voxels, of an image that was not resampled."""
 _STUDY_CHANGED = "Another study is open now: nothing was compared."
+_OUTLINE_DRAWN = (
+    "The comparison was discarded: an outline is being drawn. Finish it and compare again."
+)
 _CONFIRM_PATIENT = "Nothing is compared until you confirm that it is one patient."
 
 
@@ -131,7 +134,7 @@ def compare_with_prior(
         if current is None or current.findings is not analysis.findings:
             return "The comparison was discarded: the result has changed meanwhile. Compare again."
         if session.state.editing is not None:
-            return "The comparison was discarded: an outline is being drawn. Compare again after."
+            return _OUTLINE_DRAWN
         uid_map = uids_after_comparison(current, compared)
         # also decisions that were made while the comparison was computed
         compared = replace(compared, review=current.review.renamed(uid_map))

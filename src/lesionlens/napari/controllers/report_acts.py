@@ -23,7 +23,7 @@ from lesionlens.results.export.sentence import Sentences, read_template
 from lesionlens.results.review.log import now
 
 _DIAMETER_LEFT = (
-    "Candidate {} was left while its diameter was dragged: its diameters are as before."
+    "Candidate {} was left while its diameter was dragged: its diameters are unchanged."
 )
 
 

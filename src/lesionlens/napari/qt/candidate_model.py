@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from lesionlens.napari.model.screen.screen import ShownCandidate
 from lesionlens.napari.model.wording.review_signs import STATE_SIGNS
-from lesionlens.napari.qt.rows_model import RowsModel
+from lesionlens.napari.qt.rows_model import CENTRE, LEFT, RIGHT, RowsModel
 
 COLUMNS = ("", "Location", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (
@@ -24,10 +24,7 @@ HEADINGS = (
 )
 ID_ROLE = int(Qt.ItemDataRole.UserRole) + 1
 
-_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
-_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-_CENTRE = Qt.AlignmentFlag.AlignCenter
-_ALIGNMENTS = (_CENTRE, _LEFT, _RIGHT, _RIGHT, _RIGHT, _CENTRE)
+_ALIGNMENTS = (CENTRE, LEFT, RIGHT, RIGHT, RIGHT, CENTRE)
 
 
 class CandidateModel(RowsModel[ShownCandidate]):
@@ -36,8 +33,8 @@ class CandidateModel(RowsModel[ShownCandidate]):
     The selection is kept if the ids are unchanged (after a decision or a new focus).
     """
 
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(COLUMNS, lambda row: row.id, parent)
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(COLUMNS, _ALIGNMENTS, lambda row: row.id, parent)
 
     def show(self, rows: tuple[ShownCandidate, ...]) -> None:
         """Show these rows."""
@@ -49,11 +46,9 @@ class CandidateModel(RowsModel[ShownCandidate]):
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
         """Return title, alignment or tooltip of a column."""
-        if orientation == Qt.Orientation.Horizontal:
-            if role == Qt.ItemDataRole.TextAlignmentRole:
-                return _ALIGNMENTS[section]
-            if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
-                return HEADINGS[section]
+        described = (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole)
+        if orientation == Qt.Orientation.Horizontal and role in described:
+            return HEADINGS[section]
         return super().headerData(section, orientation, role)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:

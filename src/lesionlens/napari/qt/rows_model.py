@@ -8,6 +8,9 @@ from typing import Any, Generic, TypeVar
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, QObject, Qt
 
 Row = TypeVar("Row")
+LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+CENTRE = Qt.AlignmentFlag.AlignCenter
 
 
 class RowsModel(QAbstractTableModel, Generic[Row]):
@@ -17,15 +20,21 @@ class RowsModel(QAbstractTableModel, Generic[Row]):
     ----------
     columns : sequence of str
         Headings.
+    alignments : sequence of Qt.AlignmentFlag
+        Alignment of each column, of its heading too.
     key : callable
         Returns the key of a row.
     """
 
     def __init__(
-        self, columns: Sequence[str], key: Callable[[Row], Hashable], parent: QObject | None = None
+        self,
+        columns: Sequence[str],
+        alignments: Sequence[Qt.AlignmentFlag],
+        key: Callable[[Row], Hashable],
+        parent: QObject,
     ) -> None:
         super().__init__(parent)
-        self._columns, self._key = columns, key
+        self._columns, self._alignments, self._key = columns, alignments, key
         self._rows: tuple[Row, ...] = ()
 
     @property
@@ -56,7 +65,10 @@ class RowsModel(QAbstractTableModel, Generic[Row]):
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        """Return a column's heading."""
-        if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
-            return self._columns[section]
+        """Return a column's heading, or its alignment."""
+        if orientation == Qt.Orientation.Horizontal:
+            if role == Qt.ItemDataRole.DisplayRole:
+                return self._columns[section]
+            if role == Qt.ItemDataRole.TextAlignmentRole:
+                return self._alignments[section]
         return None

@@ -9,7 +9,7 @@ from qtpy.QtGui import QFont
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.wording.candidates import score_text
-from lesionlens.napari.qt.rows_model import RowsModel
+from lesionlens.napari.qt.rows_model import LEFT, RIGHT, RowsModel
 from lesionlens.site.database.records import StudyState, WorklistRow
 
 COLUMNS = (
@@ -21,15 +21,14 @@ SIGNS = {
     StudyState.IN_REVIEW: "◐",
     StudyState.SIGNED: "✓",
 }
-_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-_NUMBER_COLUMNS = (6, 7)
+_ALIGNMENTS = (LEFT, LEFT, LEFT, LEFT, LEFT, LEFT, RIGHT, RIGHT, LEFT)
 
 
 class WorklistModel(RowsModel[WorklistRow]):
     """One row per study, or per study and session of a reader study; the open one is bold."""
 
-    def __init__(self, parent: QObject | None = None) -> None:
-        super().__init__(COLUMNS, lambda row: row.key, parent)
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(COLUMNS, _ALIGNMENTS, lambda row: row.key, parent)
         self._cells: dict[tuple[str, int], tuple[str, ...]] = {}
         self._current: tuple[str, int] | None = None
 
@@ -47,8 +46,8 @@ class WorklistModel(RowsModel[WorklistRow]):
             return self._cells[row.key][column]
         if role == Qt.ItemDataRole.ToolTipRole:
             return "\n".join(row.entry.warnings) if column == 8 else self._cells[row.key][column]
-        if role == Qt.ItemDataRole.TextAlignmentRole and column in _NUMBER_COLUMNS:
-            return int(_RIGHT)
+        if role == Qt.ItemDataRole.TextAlignmentRole:
+            return _ALIGNMENTS[column]
         if role == Qt.ItemDataRole.FontRole and row.key == self._current:
             font = QFont()
             font.setBold(True)

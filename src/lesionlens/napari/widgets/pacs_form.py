@@ -69,9 +69,9 @@ class ServerForm(QWidget):
             self._retrieval.addItem(text, retrieval.value)
         for text, field in (
             ("User (DICOMweb)", self._user),
-            ("Password → keyring", self.password),
+            ("Password (in the keyring)", self.password),
             ("Trusted certificates", self._ca),
-            ("Our certificate", self._certificate),
+            ("Client certificate", self._certificate),
             ("Local AE title (DIMSE)", self._title),
             ("Local port (C-MOVE)", self._port),
             ("Fetch by (DIMSE)", self._retrieval),

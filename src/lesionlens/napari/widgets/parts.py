@@ -28,6 +28,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.napari.model.wording.candidates import Bar, Fact
+from lesionlens.napari.qt.rows_model import LEFT
 
 STYLE = """
 QWidget#lesionlens QLabel {{ background: transparent; }}
@@ -430,6 +431,7 @@ def make_read_only(table: QTableView, name: str) -> None:
     table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
     table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     table.verticalHeader().hide()
+    table.horizontalHeader().setDefaultAlignment(LEFT)
 
 
 def scroll_into_view(*widgets: QWidget) -> None:

@@ -63,7 +63,7 @@ class ReadBlock(Section):
         self.body_layout.addWidget(self._phase_label)
         self.body_layout.addWidget(self._list)
         self.body_layout.addLayout(
-            row(label("sure", "dim"), self._confidence, self._mark, self._remove)
+            row(label("confidence", "dim"), self._confidence, self._mark, self._remove)
         )
         self.body_layout.addWidget(self._add)
         self.body_layout.addWidget(self._sign)

@@ -365,7 +365,7 @@ def test_a_study_whose_decisions_cannot_be_stored_is_not_left_at_once(
         with full_disk(monkeypatch):
             window.session.decide(ReviewState.DEFERRED)
             window.session.close()
-        assert "decide again on what was left" in window.session.state.problem.next_step
+        assert "decide again on the result that you left" in window.session.state.problem.next_step
 
 
 def test_a_study_of_a_list_opens_on_a_full_disk_and_its_read_is_stored_when_there_is_room(

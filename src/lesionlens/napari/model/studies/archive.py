@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_SERVERS = 8
 _FIELDS = {
     "--user": "the user name",
-    "--cert": "“Our certificate”",
+    "--cert": "“Client certificate”",
     "--ca": "“Trusted certificates”",
     "--aet": "“Local AE title”",
     "--port": "“Local port”",

@@ -93,8 +93,8 @@ def sums_of(comparison: Comparison | None) -> str:
     changes = _compared(volume, VOLUME_LIMITS), _compared(product, PRODUCT_LIMITS)
     return (
         f"{len(comparison.targets())} measurable: enhancing {changes[0]} ml, {changes[1]} mm². "
-        f"RANO 2.0 names {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} % of mm², "
-        f"{VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} % of ml; a response is a reader's."
+        f"Limits of RANO 2.0: {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} % of mm², "
+        f"{VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} % of ml; the reader decides."
     )
 
 

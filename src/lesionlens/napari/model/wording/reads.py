@@ -10,7 +10,7 @@ UNNAMED_DECISIONS = (
 ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
 SAVED_LATER = "it is saved with your next decision, or when you leave the study"
 UNSAVED = "Unsaved decisions would be lost: free some space, or leave once more to discard them."
-DECIDE_AGAIN = "decide again on what was left"
+DECIDE_AGAIN = "decide again on the result that you left"
 OPEN_AGAIN = "then open the study again: until then its analysis is not shown"
 NOT_BEGUN = (
     "The read of this study could not begin, so its analysis is not shown: open the study again."

@@ -62,7 +62,7 @@ def disagreement_text(part: Disagreement) -> str:
     Examples
     --------
     >>> disagreement_text(Disagreement(1, False, 2.31, (0.0, 0.0, 0.0)))
-    '2.3 ml drawn there alone'
+    '2.3 ml outlined only there'
     """
     location = "here" if part.by_first else "there"
-    return f"{volume_text(part.volume_ml)} drawn {location} alone"
+    return f"{volume_text(part.volume_ml)} outlined only {location}"
