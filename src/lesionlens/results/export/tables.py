@@ -139,8 +139,7 @@ class TablesExporter(UnconditionalExporter):
         """Write the tables."""
         content = findings_file(analysis)
         as_json, as_csv = staged / "findings.json", staged / "findings.csv"
-        text = content.model_dump_json(by_alias=True, indent=1)
-        as_json.write_text(text + "\n", encoding="utf-8")
+        as_json.write_text(content.file_text(), encoding="utf-8")
         as_csv.write_text(findings_csv(content), encoding="utf-8", newline="")
         compared = analysis.compared
         if compared is None:
