@@ -222,15 +222,15 @@ def _outcomes(
                 job, choice, context.part(fraction, fraction, f"{number + 1} of {len(jobs)}: {{}}")
             )
         return
-    absolute = [_absolute(job) for job in jobs]
+    absolute_jobs = [_absolute(job) for job in jobs]
     if worker_options.scheduler is not None:
-        yield from on_cluster(absolute, choice, worker_options.scheduler, context)
+        yield from on_cluster(absolute_jobs, choice, worker_options.scheduler, context)
         return
     threads = choice.engine.threads or max(1, usable_processors() // worker_options.workers)
     task = partial(
         _analyse_alone, choice=replace(choice, engine=replace(choice.engine, threads=threads))
     )
-    yield from in_processes(absolute, task, worker_options.workers, context)
+    yield from in_processes(absolute_jobs, task, worker_options.workers, context)
 
 
 def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> StudyOutcome:
