@@ -64,6 +64,21 @@ def points_lps_from_ras(points_mm: ArrayLike) -> NDArray[np.float64]:
     return flipped
 
 
+def plane_matrix(
+    position: ArrayLike, orientation: ArrayLike, spacing: ArrayLike
+) -> NDArray[np.float64]:
+    """Return the (3, 3) map of (column, row, 1) to LPS+ mm of a DICOM image.
+
+    Parameters
+    ----------
+    position, orientation, spacing : (3,), (6,), (2,) float
+        Image Position and Orientation (Patient) and Pixel Spacing (PS3.3, C.7.6.2.1.1).
+    """
+    origin, cosines = np.asarray(position, float), np.asarray(orientation, float)
+    row_mm, column_mm = np.asarray(spacing, float)
+    return np.stack([cosines[:3] * column_mm, cosines[3:] * row_mm, origin], axis=1)
+
+
 def apply(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
     """Map (..., 3) points through an affine.
 

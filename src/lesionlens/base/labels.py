@@ -248,7 +248,12 @@ class ReviewState(StrEnum):
     @property
     def decided(self) -> bool:
         """Whether the review of the candidate is complete; a deferred one is not."""
-        return self in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.EDITED)
+        return self.confirmed or self is ReviewState.REJECTED
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a reader accepted the candidate, or edited its outline."""
+        return self in (ReviewState.ACCEPTED, ReviewState.EDITED)
 
 
 class Source(StrEnum):

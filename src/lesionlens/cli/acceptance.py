@@ -98,6 +98,7 @@ def _output(report: AcceptanceReport, out: Path) -> CommandOutput:
 def _table(report: AcceptanceReport) -> Table:
     from rich.text import Text
 
+    from lesionlens.results.export.html import number
     from lesionlens.site.acceptance.bounds import METRICS
     from lesionlens.site.acceptance.report import group_title
 
@@ -109,7 +110,7 @@ def _table(report: AcceptanceReport) -> Table:
                 Text(plain(group_title(group))),
                 metric.title,
                 str(row.cases),
-                "–" if row.mean is None else f"{row.mean:.3f}",
+                number(row.mean, ".3f"),
                 f"{'≥' if metric.better > 0 else '≤'} {row.bound:g}",
                 row.verdict.value,
             )

@@ -309,8 +309,7 @@ class WeightsStore:
 
     def _write(self, log: _Log) -> None:
         try:
-            content = log.model_dump_json(by_alias=True, indent=1) + "\n"
-            write_atomically(self.folder / LOG_NAME, content)
+            write_atomically(self.folder / LOG_NAME, log.file_text())
         except OSError as error:
             raise _write_failed(error) from error
 

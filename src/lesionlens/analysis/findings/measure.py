@@ -15,8 +15,10 @@ from skimage.measure import find_contours
 from lesionlens.base import geometry
 from lesionlens.base.geometry import TOUCHING, Shape3
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
 from lesionlens.base.masks import connected_parts
-from lesionlens.base.records.findings import MEASURABLE_MM, Point
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import MEASURABLE_MM, Candidate, Findings, Point
 from lesionlens.imaging.preparation.resampling import HALF
 
 Mask = NDArray[np.bool_]
@@ -75,6 +77,17 @@ def diameters(mask: Mask, grid: Grid) -> Diameters | None:
         return None
     sides = tuple((side.start, side.stop) for side in box)
     return _diameters_of(np.packbits(mask[box]).tobytes(), sides, mask.shape, grid.affine.tobytes())
+
+
+def diameters_of_region(
+    findings: Findings, labels: Volume, candidate: Candidate, region: Region
+) -> Diameters | None:
+    """Return the `diameters` of one region of a candidate; `labels` are on the findings' grid."""
+    mask = findings.components == candidate.id
+    box = geometry.bounding_box(mask)
+    if box is not None:
+        mask[box] &= np.isin(labels.data[box], region.labels)
+    return diameters(mask, labels.grid)
 
 
 @lru_cache(maxsize=64)

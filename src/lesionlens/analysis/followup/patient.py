@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
@@ -17,7 +15,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Patient, PatientField, settle
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.bids import entities
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, quiet_header
 
 _TAGS = (*PatientField, "StudyDate", "StudyTime", "AcquisitionDate", "StudyInstanceUID")
 
@@ -159,8 +157,7 @@ def _of_header(path: Path, uid: str | None = None) -> Examination:
     """Read patient and date; empty if unreadable, or not of the image with a SOP Instance UID."""
     tags = [*_TAGS, "SOPInstanceUID"]
     try:
-        with warnings.catch_warnings(action="ignore"):
-            header: Any = read_dicom(path, stop_before_pixels=True, specific_tags=tags)
+        with quiet_header(path, specific_tags=tags) as header:
             if not is_of(uid, header):
                 return Examination()
             values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+if TYPE_CHECKING:
+    from pydantic.main import IncEx
 
 
 class FileModel(BaseModel):
     """Frozen model that refuses undeclared fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def file_text(self, exclude: IncEx | None = None) -> str:
+        """Return the content of the JSON file, without the fields to exclude."""
+        return self.model_dump_json(by_alias=True, indent=1, exclude=exclude) + "\n"
 
 
 def schema_field(name: str) -> Any:

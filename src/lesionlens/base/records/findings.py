@@ -416,7 +416,7 @@ def counts_as_tumour(candidate: Candidate, state: ReviewState) -> bool:
 
     One that is listed apart counts once a reader accepted it or edited its outline.
     """
-    return not candidate.apart or state in (ReviewState.ACCEPTED, ReviewState.EDITED)
+    return not candidate.apart or state.confirmed
 
 
 def conclusion_of(candidates: Collection[Candidate]) -> str:

@@ -117,7 +117,7 @@ def bids_name(name: str) -> str:
     return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", name) or "unnamed")
 
 
-def refuse_equal_names(names: Sequence[str]) -> None:
+def refuse_equal_subjects(names: Sequence[str]) -> None:
     """Refuse studies that would get the same name in a dataset.
 
     Raises

@@ -6,7 +6,6 @@ the DICOM objects, whose other UIDs come from the study, and text that still has
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -26,7 +25,7 @@ from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.imaging.deidentification.vocabulary import is_plain
-from lesionlens.imaging.reading.dicom.bounded import read_dicom
+from lesionlens.imaging.reading.dicom.bounded import quiet_header
 from lesionlens.results.export.names import names_of, replace_names
 
 _Checked = TypeVar("_Checked", PreparationStep, QualityCheck)
@@ -120,8 +119,7 @@ def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
     file = study.header_file
     if study.kind is not StudyKind.DICOM or file is None:
         return study.name, frozenset()
-    with warnings.catch_warnings(action="ignore"):
-        header = read_dicom(file.path, stop_before_pixels=True, force=True)
+    with quiet_header(file.path, force=True) as header:
         patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
         return str(patient), identifying_words(header)
 

@@ -319,8 +319,8 @@ def _write_tables(analysis: Analysis, stem: Path) -> None:
     state = analysis.review.state_of
     rows = []
     for c in analysis.findings.candidates:
-        score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
-        prompt_text = prompts_text(analysis.review.prompts_of(uid)) or "n/a"
+        score, uid = None if c.score is None else f"{c.score:.4f}", c.tracking_uid
+        prompt_text = prompts_text(analysis.review.prompts_of(uid))
         apart = "true" if c.apart else "false"
         review_fields = (score, state(uid).value, c.source.value, apart, prompt_text)
         rows.append((c.id, c.location.text, uid, *review_fields))

@@ -1,10 +1,10 @@
-"""CSV tables with spreadsheet-safe cells: no text is executed as a formula."""
+"""Tables as text, and spreadsheet-safe cells: no text is executed as a formula."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lesionlens.base.text import safe_cell
@@ -28,10 +28,21 @@ def cell(value: Any) -> str | int | float:
     return number
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table with a header line; values are written as they are, see `cell`."""
+def rows_csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Return a table of values by column in safe cells; what a row lacks is empty."""
+    return csv_text(columns, ([cell(row.get(name)) for name in columns] for row in rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]], **form: Any) -> str:
+    """Return a table with a header line; values are written as they are, see `cell`.
+
+    Parameters
+    ----------
+    form : Any
+        Of `csv.writer`, such as `delimiter`.
+    """
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer, lineterminator="\n", **form)
     writer.writerow(columns)
     writer.writerows(rows)
     return buffer.getvalue()

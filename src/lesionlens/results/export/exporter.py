@@ -211,8 +211,8 @@ def write_original(analysis: Analysis, staged: Path) -> None:
         return
     original, folder, codes = without_edits(analysis), staged / ORIGINAL, codes_of(analysis)
     folder.mkdir(parents=True, exist_ok=True)
-    text = findings_file(original).model_dump_json(by_alias=True, indent=1)
-    (folder / "findings.json").write_text(text + "\n", encoding="utf-8")
+    text = findings_file(original).file_text()
+    (folder / "findings.json").write_text(text, encoding="utf-8")
     ids = Volume(original.findings.components.astype(np.uint16), original.volumes.labels.grid)
     write_volume(folder / "segmentation.nii.gz", original.volumes.all_labels, codes=codes)
     write_volume(folder / "candidates.nii.gz", ids, codes=codes)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable, Sequence
 
 from lesionlens.base.codes import LABEL_TYPES
 from lesionlens.base.labels import Label
+from lesionlens.results.export.cells import csv_text
 
 LABEL_COLUMNS = ("index", "name", "abbreviation", "color", "code")
 ABBREVIATIONS = {Label.CORE: "NCR", Label.OEDEMA: "ED", Label.ENHANCING: "ET", Label.CAVITY: "RC"}
@@ -36,11 +36,8 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 def tsv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a table in BIDS format: tab-separated, `n/a` for unknown values."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE)
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    return text.getvalue()
+    cells = ([_cell(value) for value in row] for row in rows)
+    return csv_text(columns, cells, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _cell(value: object) -> str:

@@ -6,7 +6,6 @@ follow as an annex.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,7 +20,7 @@ from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.base.records.study import QualityCheck, Study, StudyKind
 from lesionlens.base.text import isolated
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, quiet_header
 from lesionlens.results.export import pictures
 from lesionlens.results.export.followup import FollowupSection, section_of
 from lesionlens.results.export.names import names_of, replace_names
@@ -265,10 +264,7 @@ def _dicom_header(study: Study) -> Mapping[str, object]:
     keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
     keywords = [*keys, "StudyDescription", "SpecificCharacterSet", "SOPInstanceUID"]
     try:
-        with warnings.catch_warnings(action="ignore"):
-            header = read_dicom(
-                file.path, stop_before_pixels=True, force=True, specific_tags=keywords
-            )
+        with quiet_header(file.path, force=True, specific_tags=keywords) as header:
             if not is_of(file.sop_instance_uid, header) or file.other_patient(header.get):
                 return {}
             return {key: header.get(key) for key in keywords}

@@ -13,6 +13,7 @@ from skimage.measure import find_contours
 
 from lesionlens.analysis.explain.maps import by_logarithm
 from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.results.export.lookup import rgb
 from lesionlens.results.export.report_texts import ReportTexts
 from lesionlens.results.export.slices import Cut, SliceScene, ViewPlane
 
@@ -256,7 +257,7 @@ def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
     (rows, columns, 3) uint8
         Grey below `MIN_HEAT`, up to three quarters of the map's colour at 1.
     """
-    stops = np.array([[int(h[i : i + 2], 16) for i in (1, 3, 5)] for h in HEAT_STOPS], float)
+    stops = np.array([rgb(colour) for colour in HEAT_STOPS], float)
     scale = np.linspace(0, 1, len(stops))
     colours = np.stack([np.interp(heat, scale, stops[:, c]) for c in range(3)], axis=-1)
     opacity = 0.75 * np.clip((heat - MIN_HEAT) / (0.5 - MIN_HEAT), 0, 1)[..., None]

@@ -72,18 +72,18 @@ def write_third_party(exporter: Any, name: str, analysis: Analysis, staging: Pat
         It changed the result.
     """
     label = f"exporter {name!r}"
-    with _result_unchanged(exporter, label, analysis):
+    with _result_unchanged(plugins.name_of(exporter, label), analysis):
         return _write(exporter, name, analysis, staging)
 
 
 @contextmanager
-def _result_unchanged(exporter: Any, label: str, analysis: Analysis) -> Iterator[None]:
+def _result_unchanged(who: str, analysis: Analysis) -> Iterator[None]:
     """Refuse an exporter that changes the result, which may be written again from memory."""
     checksum = _checksum(analysis)
     yield
     if _checksum(analysis) != checksum:
         raise PluginError(
-            who=plugins.name_of(exporter, label),
+            who=who,
             why="changed the result that it was given",
             expected="an exporter that changes a copy; analyse or open the study again",
         )
@@ -102,13 +102,14 @@ def _checksum(analysis: Analysis) -> tuple[int, ...]:
 def _write(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:
     """Run an exporter in a folder of its own; see `write_third_party`."""
     label = f"exporter {name!r}"
+    who = plugins.name_of(exporter, label)
     if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
         return _NAMELESS_REQUIRED
     try:
         with _plugin_errors(exporter, label, "when it was asked whether it can write"):
             reason: Any = exporter.missing(analysis)
         if reason is not None:
-            return _checked_reason(exporter, label, reason)
+            return _checked_reason(who, reason)
         with TemporaryDirectory(dir=staging, prefix=".") as sandbox:
             output = Path(sandbox) / "files"
             output.mkdir()
@@ -116,47 +117,45 @@ def _write(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Writt
                 returned = exporter.write(analysis, output)
             if not output.is_dir() or list(Path(sandbox).iterdir()) != [output]:
                 raise PluginError(
-                    who=plugins.name_of(exporter, label),
+                    who=who,
                     why="deleted the folder that it was given, or wrote beside it",
                     expected="files in that folder",
                 )
-            written = _checked_output(exporter, label, returned, output)
+            written = _checked_output(who, returned, output)
             with plugins.plugin_errors(
                 exporter, label, "when its files were moved into the result"
             ):
-                return replace(written, files=_move_files(exporter, label, output, staging))
+                return replace(written, files=_move_files(who, output, staging))
     except LesionLensError as error:
         return Written((), left_out={name: reason_of(error)})
 
 
-def _checked_reason(exporter: Any, label: str, reason: Any) -> str:
+def _checked_reason(who: str, reason: Any) -> str:
     """Return why it cannot write; False and empty text are refused, because they are ambiguous."""
     if isinstance(reason, str) and reason.strip():
         return encodable(reason)
     raise PluginError(
-        who=plugins.name_of(exporter, label),
+        who=who,
         why=f"gave {reason!r:.100} for why it cannot write",
         expected="a reason in words, or None where it can",
     )
 
 
-def _checked_output(exporter: Any, label: str, returned: Any, output: Path) -> Written:
+def _checked_output(who: str, returned: Any, output: Path) -> Written:
     files = returned.files if isinstance(returned, Written) else returned
     listed = files if isinstance(files, tuple | list) else ()
     if not all(_is_in_folder(path, output) for path in listed):
         raise PluginError(
-            who=plugins.name_of(exporter, label),
+            who=who,
             why="listed what is not a file in the folder that it was given",
             expected="the paths of files in that folder",
         )
     if isinstance(returned, Written):
-        return validated_record(
-            replace(returned, files=()), Written, plugins.name_of(exporter, label)
-        )
+        return validated_record(replace(returned, files=()), Written, who)
     if isinstance(returned, tuple | list):
         return Written(())
     raise PluginError(
-        who=plugins.name_of(exporter, label),
+        who=who,
         why=f"gave {type(returned).__name__} for the files that it wrote",
         expected="a tuple of paths, or lesionlens.results.export.written.Written with a tuple of "
         "texts for notices, and texts by name for what was left out",
@@ -172,7 +171,7 @@ def _is_in_folder(path: Any, folder: Path) -> bool:
     return inside and os.path.lexists(place)
 
 
-def _move_files(exporter: Any, label: str, output: Path, staging: Path) -> tuple[Path, ...]:
+def _move_files(who: str, output: Path, staging: Path) -> tuple[Path, ...]:
     """Move an exporter's files to the staged folder, completely or not at all.
 
     Names must differ by more than case: on Windows and macOS files would replace each other.
@@ -183,14 +182,14 @@ def _move_files(exporter: Any, label: str, output: Path, staging: Path) -> tuple
     for path, relative_path in zip(written, relative_paths, strict=True):
         if path.is_symlink() or not path.is_file() or path.stat().st_nlink > 1:
             raise PluginError(
-                who=plugins.name_of(exporter, label),
+                who=who,
                 why=f"wrote {relative_path.as_posix()!r}, which is a link or no file",
                 expected="files with content of their own",
             )
         name = relative_path.as_posix()
         if not is_inside(name) or not is_writable(name):
             raise PluginError(
-                who=plugins.name_of(exporter, label),
+                who=who,
                 why=f"wrote {name!r}, a name that run.json cannot hold",
                 expected="names of Unicode text without colons and backslashes",
             )
@@ -199,7 +198,7 @@ def _move_files(exporter: Any, label: str, output: Path, staging: Path) -> tuple
         }
         if ancestors & reserved or (staging / relative_path).exists():
             raise PluginError(
-                who=plugins.name_of(exporter, label),
+                who=who,
                 why=f"wrote {relative_path.as_posix()}, a name that is taken",
                 expected="names that nothing else in a result has",
             )

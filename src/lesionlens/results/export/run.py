@@ -97,8 +97,8 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
 
 def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRecord()) -> None:
     """Write run.json into a staged folder; see `run_file`."""
-    text = run_file(analysis, record).model_dump_json(by_alias=True, indent=1)
-    (staged / "run.json").write_text(text + "\n", encoding="utf-8")
+    text = run_file(analysis, record).file_text()
+    (staged / "run.json").write_text(text, encoding="utf-8")
 
 
 def read_run_json(result: Path) -> Mapping[str, Any]:

@@ -22,9 +22,8 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from typing_extensions import override
 
-from lesionlens.analysis.findings.measure import Diameters, diameters
+from lesionlens.analysis.findings.measure import Diameters, diameters_of_region
 from lesionlens.analysis.followup.response_case import name_of
-from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_text
 from lesionlens.base.grid import Grid
@@ -193,11 +192,7 @@ class Sentences:
     def _diameters(self, candidate: Candidate, region: Region) -> Diameters | None:
         if region is Region.ET and not candidate.has_enhancing:
             return None
-        mask = self._source.findings.components == candidate.id
-        box = geometry.bounding_box(mask)
-        if box is not None:
-            mask[box] &= np.isin(self._source.labels.data[box], region.labels)
-        return diameters(mask, self._source.labels.grid)
+        return diameters_of_region(self._source.findings, self._source.labels, candidate, region)
 
     def _longest(self, candidate: Candidate, computed: Diameters | None) -> Line | None:
         """Return the ends of the longest diameter: as placed by a reader, else as computed."""

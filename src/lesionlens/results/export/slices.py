@@ -174,13 +174,9 @@ class SliceScene:
         """Sample a native volume at each working voxel of a slice; 0 outside it."""
         axes = [np.arange(*span) for span in self.spans]
         axes[cut.plane.fixed] = np.array([cut.index])
-        to_native = self._prepared.to_native
+        indices, to_native = np.ix_(*axes), self._prepared.to_native
         coordinates = [
-            sum(
-                to_native[row, axis] * axes[axis].reshape(_broadcast_shape(axis))
-                for axis in range(3)
-            )
-            + to_native[row, 3]
+            sum(to_native[row, axis] * indices[axis] for axis in range(3)) + to_native[row, 3]
             for row in range(3)
         ]
         nearest = [np.rint(part).astype(np.intp) for part in coordinates]
@@ -190,9 +186,3 @@ class SliceScene:
         clipped = [np.clip(p, 0, n - 1) for p, n in zip(nearest, volume.shape, strict=True)]
         sampled = np.where(inside, volume[clipped[0], clipped[1], clipped[2]], 0)
         return cut.plane.upright(np.squeeze(sampled, axis=cut.plane.fixed))
-
-
-def _broadcast_shape(axis: int) -> tuple[int, int, int]:
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    return shape[0], shape[1], shape[2]

@@ -18,7 +18,7 @@ from lesionlens.base.records.files import CandidateRow, FindingsFile, ReviewRow,
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Series
-from lesionlens.results.export.cells import cell, csv_text
+from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import write_followup
 from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.written import UnconditionalExporter
@@ -100,8 +100,7 @@ def findings_csv(content: FindingsFile) -> str:
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
-    rows = map(flat_row, content.candidates)
-    return csv_text(columns(), ([cell(row.get(name)) for name in columns()] for row in rows))
+    return rows_csv(columns(), map(flat_row, content.candidates))
 
 
 def flat_row(row: CandidateRow) -> dict[str, Any]:
@@ -139,8 +138,7 @@ class TablesExporter(UnconditionalExporter):
         """Write the tables."""
         content = findings_file(analysis)
         as_json, as_csv = staged / "findings.json", staged / "findings.csv"
-        text = content.model_dump_json(by_alias=True, indent=1)
-        as_json.write_text(text + "\n", encoding="utf-8")
+        as_json.write_text(content.file_text(), encoding="utf-8")
         as_csv.write_text(findings_csv(content), encoding="utf-8", newline="")
         compared = analysis.compared
         if compared is None:

@@ -188,15 +188,10 @@ def macro(groups: Dataset, shared: Dataset, name: str) -> Any:
 
 def plane_of(groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
     """Return a frame's map of (column, row, 1) to LPS+ mm, (3, 3)."""
-    origin = macro(groups, shared, "PlanePositionSequence").ImagePositionPatient
-    cosines = macro(groups, shared, "PlaneOrientationSequence").ImageOrientationPatient
-    directions = np.asarray(cosines, float)
-    row_mm, column_mm = (
-        float(v) for v in macro(groups, shared, "PixelMeasuresSequence").PixelSpacing
-    )
-    return np.stack(
-        [directions[:3] * column_mm, directions[3:] * row_mm, np.asarray(origin, float)], axis=1
-    )
+    position = macro(groups, shared, "PlanePositionSequence").ImagePositionPatient
+    orientation = macro(groups, shared, "PlaneOrientationSequence").ImageOrientationPatient
+    spacing = macro(groups, shared, "PixelMeasuresSequence").PixelSpacing
+    return geometry.plane_matrix(position, orientation, spacing)
 
 
 def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:

@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 Check = Callable[[ReviewFile], None]
 NAME = "review.json"
 EDITS = "review_edits"
-_READ_LOG_FIELDS = {"phase", "seconds", "at_mm", "confidence"}
-"""Fields of an event that are only in the log of a read."""
+_ONLY_IN_LOG = {"events": {"__all__": {"phase", "seconds", "at_mm", "confidence"}}}
+"""Fields of events that are only in the log of a read."""
 
 
 def review_file(analysis: Analysis) -> ReviewFile:
@@ -76,7 +76,7 @@ def save(analysis: Analysis, folder: Path) -> Path:
     ResourceError
         The folder is not writable; the earlier file is unchanged.
     """
-    path, text = folder / NAME, _json(review_file(analysis))
+    path, text = folder / NAME, review_file(analysis).file_text(_ONLY_IN_LOG)
     try:
         for outline in analysis.review.outlines.values():
             _write_outline(folder / EDITS, outline, analysis.volumes.labels.grid)
@@ -108,7 +108,7 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
         changed = {"events": log.review.events, "responses": log.review.responses}
         updated = content.model_copy(update=changed)
         try:
-            write_atomically(path, _json(updated))
+            write_atomically(path, updated.file_text(_ONLY_IN_LOG))
         except OSError as error:
             raise _unwritable(path, error) from error
 
@@ -189,11 +189,6 @@ def autosaved(run: RunInfo, reader: str | None) -> Review:
     if path not in own_paths and {e.reader for e in review.events} != {reader}:
         return Review()
     return review
-
-
-def _json(content: ReviewFile) -> str:
-    fields = {"events": {"__all__": _READ_LOG_FIELDS}}
-    return content.model_dump_json(by_alias=True, indent=1, exclude=fields) + "\n"
 
 
 def _unwritable(path: Path, error: OSError) -> ResourceError:

@@ -288,8 +288,7 @@ def _write(report: AcceptanceReport, out: Path) -> None:
         return _previous_files(target)
 
     with staged(out, own_files=previous_files, shared=True) as staging_folder:
-        text = report.model_dump_json(by_alias=True, indent=1)
-        (staging_folder / RECORD).write_text(text + "\n", "utf-8")
+        (staging_folder / RECORD).write_text(report.file_text(), "utf-8")
         (staging_folder / PAGE).write_text(html(report), "utf-8")
         sums = [f"{sha256_of(staging_folder / name)}  {name}\n" for name in (RECORD, PAGE)]
         (staging_folder / SUMS).write_text("".join(sums), "utf-8")

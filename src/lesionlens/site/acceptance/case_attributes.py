@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +17,7 @@ from lesionlens.analysis.evaluation.cases import (
 )
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.study import Study, StudyKind
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, quiet_header
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.imaging.reading.readers import open_study
 
@@ -134,8 +133,7 @@ class _Scanner(NamedTuple):
 
 
 def _scanner_of_header(file: Path) -> _Scanner:
-    with warnings.catch_warnings(action="ignore"):
-        header: Any = read_dicom(file, stop_before_pixels=True, specific_tags=[*_TAGS])
+    with quiet_header(file, specific_tags=[*_TAGS]) as header:
         return _scanner_of({tag: header.get(tag) for tag in _TAGS}, _TAGS)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files.bounded_read import read_model
+from lesionlens.results.export.html import number
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 from lesionlens.site.acceptance.report import AcceptanceReport, CaseReport, EarlierPage
 
@@ -129,7 +130,7 @@ def _case_change(previous: CaseReport, current: CaseReport) -> str | None:
     ):
         previous_value, current_value = previous.metrics.get(key), current.metrics.get(key)
         if not _is_close(previous_value, current_value):
-            values = f"{_format_value(previous_value)}, now {_format_value(current_value)}"
+            values = f"{number(previous_value, '.3f')}, now {number(current_value, '.3f')}"
             return f"{_TITLES.get(key, key)} {values}"
     names = ("healthy", "sequences", "scanner", "thickness", "inputs_sha256")
     attribute = next(
@@ -145,7 +146,3 @@ def _is_close(a: float | None, b: float | None) -> bool:
     if a is None or b is None:
         return a is b
     return math.isclose(a, b, rel_tol=_REL_TOL, abs_tol=_ABS_TOL)
-
-
-def _format_value(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

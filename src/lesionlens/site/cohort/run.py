@@ -15,7 +15,7 @@ from lesionlens.base.process.logs import REPORT, duration_text
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.reading.bids import refuse_equal_names
+from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
 from lesionlens.site.cohort.resume import (
@@ -110,7 +110,7 @@ def run_cohort(
     check_names(job.name for job in all_jobs)
     jobs = cohort.shard.part(all_jobs)
     if cohort.dataset is not None:
-        refuse_equal_names([job.name for job in all_jobs])
+        refuse_equal_subjects([job.name for job in all_jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
     needs_identity = worker_options.scheduler is None or cohort.resume
     engine = identity(choice) if needs_identity else ""
@@ -222,15 +222,15 @@ def _outcomes(
                 job, choice, context.part(fraction, fraction, f"{number + 1} of {len(jobs)}: {{}}")
             )
         return
-    absolute = [_absolute(job) for job in jobs]
+    absolute_jobs = [_absolute(job) for job in jobs]
     if worker_options.scheduler is not None:
-        yield from on_cluster(absolute, choice, worker_options.scheduler, context)
+        yield from on_cluster(absolute_jobs, choice, worker_options.scheduler, context)
         return
     threads = choice.engine.threads or max(1, usable_processors() // worker_options.workers)
     task = partial(
         _analyse_alone, choice=replace(choice, engine=replace(choice.engine, threads=threads))
     )
-    yield from in_processes(absolute, task, worker_options.workers, context)
+    yield from in_processes(absolute_jobs, task, worker_options.workers, context)
 
 
 def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> StudyOutcome:

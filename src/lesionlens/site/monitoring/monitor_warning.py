@@ -54,7 +54,7 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
     now = utc_now()
     warning = MonitorWarning(time=now, stops=stops, page=encodable(str(page.resolve())))
     try:
-        write_atomically(_warning_file(), warning.model_dump_json(indent=1) + "\n")
+        write_atomically(_warning_file(), warning.file_text())
     except OSError as error:
         raise ResourceError(
             found=f"that the warning for the panel could not be saved ({error.strerror or error})",

@@ -27,8 +27,6 @@ from lesionlens.imaging.reading.image_features import image_features
 from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
 from lesionlens.site.cohort.studies import study_paths_by_name
 from lesionlens.site.monitoring.records import (
-    CONFIRMED,
-    VERDICTS,
     MonitoredCandidate,
     MonitoredStudy,
     PromptEffort,
@@ -261,7 +259,7 @@ def _study(copies: Sequence[_SavedFiles]) -> MonitoredStudy:
         )
         for uid, reader in sorted(added.items())
         if uid not in network_uids
-        and CONFIRMED & set(verdicts[uid].values())  # otherwise it was removed later
+        and any(state.confirmed for state in verdicts[uid].values())  # else it was removed later
     ]
     steps = run.get("preparation", [])
     registered = [
@@ -317,7 +315,7 @@ def _merge_copies(
 
 
 def _has_verdict(row: Mapping[str, Any]) -> bool:
-    return ReviewState((row.get("review") or {}).get("state", "unreviewed")) in VERDICTS
+    return ReviewState((row.get("review") or {}).get("state", "unreviewed")).decided
 
 
 def _candidate(

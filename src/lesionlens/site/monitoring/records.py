@@ -8,11 +8,6 @@ from datetime import date
 
 from lesionlens.base.labels import ReviewState
 
-CONFIRMED = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
-"""Decisions that confirm a candidate."""
-VERDICTS = frozenset({*CONFIRMED, ReviewState.REJECTED})
-"""Decisions that count in rates: not deferred ones."""
-
 
 @dataclass(frozen=True, slots=True)
 class PromptEffort:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.base.labels import ReviewState
-from lesionlens.site.monitoring.records import CONFIRMED, VERDICTS, MonitoredStudy
+from lesionlens.site.monitoring.records import MonitoredStudy
 
 _FREQUENT_FRACTION = 0.1  # a value with a larger fraction of the data gets its own bin
 _RESAMPLES = 1000  # of verdicts
@@ -138,7 +138,7 @@ def _group(
         prompt_seconds=_median([effort.seconds for effort in efforts]),
         other=sum(len(s.other_findings) for s in studies),
         other_accepted=sum(
-            state in CONFIRMED
+            state.confirmed
             for s in studies
             for candidate in s.other_findings
             for reader, state in candidate.verdicts.items()
@@ -187,7 +187,7 @@ def agreement(studies: Sequence[MonitoredStudy]) -> tuple[ReaderAgreement, ...]:
     verdicts: dict[tuple[str, str], dict[str, bool]] = {}
     for study in studies:
         for candidate in study.flagged:
-            votes = {r: v in CONFIRMED for r, v in candidate.verdicts.items() if v in VERDICTS}
+            votes = {r: v.confirmed for r, v in candidate.verdicts.items() if v.decided}
             verdicts.setdefault((study.started, candidate.tracking_uid), {}).update(votes)
     readers = sorted({reader for votes in verdicts.values() for reader in votes})
     results = []
@@ -214,9 +214,7 @@ def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
     scores, is_confirmed = [], []
     for study in studies:
         for candidate in study.flagged:
-            votes = [
-                state in CONFIRMED for state in candidate.verdicts.values() if state in VERDICTS
-            ]
+            votes = [state.confirmed for state in candidate.verdicts.values() if state.decided]
             if votes and sum(votes) * 2 != len(votes):
                 scores.append(candidate.score)
                 is_confirmed.append(sum(votes) * 2 > len(votes))

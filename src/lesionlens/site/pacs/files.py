@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,7 +27,7 @@ from pydicom.uid import (
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.records.patient import Patient, PatientField
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom, read_meta
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, quiet_header, read_dicom, read_meta
 
 _UID_TAGS = ["SOPClassUID", "SOPInstanceUID"]
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
@@ -113,10 +112,9 @@ class Outgoing:
     def identity(self) -> tuple[str, Patient]:
         """Return Study Instance UID and patient."""
         tags = ["StudyInstanceUID", *(field.value for field in PatientField)]
-        with warnings.catch_warnings(action="ignore"):
-            header = self._read(stop_before_pixels=True, specific_tags=tags)
         try:
-            return str(header.StudyInstanceUID), Patient.of(header.get)
+            with quiet_header(self.path, specific_tags=tags) as header:
+                return str(header.StudyInstanceUID), Patient.of(header.get)
         except DAMAGED as error:
             raise _unreadable(self.path) from error
 
@@ -203,8 +201,7 @@ def batches(items: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 def _read(path: Path) -> Outgoing:
     try:
         syntax = str(read_meta(path).TransferSyntaxUID)
-        with warnings.catch_warnings(action="ignore"):
-            header = read_dicom(path, stop_before_pixels=True, specific_tags=_UID_TAGS)
+        with quiet_header(path, specific_tags=_UID_TAGS) as header:
             sop_class, sop_instance = str(header.SOPClassUID), str(header.SOPInstanceUID)
         if not (sop_class and sop_instance):
             raise ValueError("a data set without its own UIDs")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
-from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, quiet_header
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
 from lesionlens.site.pacs.files import Outgoing, read_outgoing
 from lesionlens.site.pacs.peer import (
@@ -369,8 +368,7 @@ def _without_reduced_name(listed: Patient, patients: Iterable[Patient]) -> Patie
 def _read_identity(path: Path) -> tuple[str, str, Patient]:
     """Return a file's SOP Instance UID, Study UID and patient."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            header = read_dicom(path, stop_before_pixels=True, specific_tags=[*_IDENTITY])
+        with quiet_header(path, specific_tags=[*_IDENTITY]) as header:
             patient = Patient.of(header.get)
             return str(header.SOPInstanceUID), str(header.StudyInstanceUID), patient
     except DAMAGED as error:

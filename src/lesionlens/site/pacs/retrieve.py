@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -220,7 +219,7 @@ def _storage_provider(peer: Peer, intake: Intake) -> Iterator[None]:
             ssl_context=server_context(peer.access) if peer.secure else None,
             evt_handlers=handlers,
         )
-    except (OSError, socket.gaierror) as error:
+    except OSError as error:
         raise ResourceError(
             found=f"port {peer.access.port} of this machine in use",
             expected="a free port to which the archive sends the study (C-MOVE)",

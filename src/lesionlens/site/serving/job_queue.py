@@ -39,7 +39,7 @@ class Job:
     response: bytes | None = None
     error: LesionLensError | None = None
     version: int = 0
-    changed: threading.Condition = field(default_factory=threading.Condition)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def context(self) -> RunContext:
@@ -57,26 +57,17 @@ class Job:
         return self.response is not None or self.error is not None
 
     def report(self, stage: str, fraction: float) -> None:
-        """Record progress and wake waiting clients."""
-        with self.changed:
+        """Record progress."""
+        with self._lock:
             self.stage, self.fraction = stage, min(max(float(fraction), 0.0), 1.0)
-            self._notify()
+            self.version += 1
 
     def finish(self, response: bytes | None, error: LesionLensError | None) -> None:
         """Record the outcome."""
-        with self.changed:
+        with self._lock:
             self.response, self.error = response, error
             self.work = _no_work
-            self._notify()
-
-    def _notify(self) -> None:
-        self.version += 1
-        self.changed.notify_all()
-
-    def wait(self, version: int, seconds: float) -> None:
-        """Wait for changes after a given version, or until the timeout."""
-        with self.changed:
-            self.changed.wait_for(lambda: self.done or self.version > version, seconds)
+            self.version += 1
 
 
 def _no_work(_: Job) -> bytes:

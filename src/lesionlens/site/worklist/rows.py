@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 
 import numpy as np
 
@@ -210,8 +211,7 @@ def comparisons(database: WorklistDatabase) -> tuple[ReaderComparison, ...]:
         if not read.key.session and read.key.arm is Arm.MAPS:
             by_study.setdefault(read.key.study, []).append(read)
     return tuple(
-        compare(reads[i], reads[j])
+        compare(first, second)
         for reads in by_study.values()
-        for i in range(len(reads))
-        for j in range(i + 1, len(reads))
+        for first, second in combinations(reads, 2)
     )

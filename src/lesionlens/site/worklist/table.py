@@ -14,8 +14,7 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.records.review import Outline, ReviewEvent
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import safe_cell
-from lesionlens.results.export.cells import csv_text
+from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.descriptions import RESULT
 from lesionlens.site.database.records import Read
@@ -35,7 +34,6 @@ MARK_COLUMNS = (
     *_KEY_COLUMNS, "phase", "kind", "id", "x_mm", "y_mm", "z_mm", "rating", "verdict", "score",
     "reason",
 )  # fmt: skip
-_LESION_STATES = (ReviewState.ACCEPTED, ReviewState.EDITED)
 _MERGED = "merged"
 """Verdict on a candidate that the reader merged into another one, whose row has the rating."""
 
@@ -111,7 +109,7 @@ def write_tables(
     )
     rows = [_read_row(read) for read in ordered]
     marks = [row for read in ordered for row in _mark_rows(read, scores)]
-    contents = {READS: _csv(READ_COLUMNS, rows), MARKS: _csv(MARK_COLUMNS, marks)}
+    contents = {READS: rows_csv(READ_COLUMNS, rows), MARKS: rows_csv(MARK_COLUMNS, marks)}
     reads_csv, marks_csv = write_listed(out, contents, LIST)
     return reads_csv, marks_csv
 
@@ -141,23 +139,23 @@ def network_scores(
     return scores
 
 
-def _key_columns(read: Read) -> dict[str, str | int]:
+def _key_columns(read: Read) -> dict[str, object]:
     key = read.key
     return {
-        "reader": safe_cell(key.reader),
+        "reader": key.reader,
         "session": key.session,
-        "case": safe_cell(key.study),
+        "case": key.study,
         "arm": key.arm.value,
     }
 
 
-def _read_row(read: Read) -> dict[str, str | int | float]:
+def _read_row(read: Read) -> dict[str, object]:
     verdicts = [_verdict(act) for act in read.verdicts]
     return {
         **_key_columns(read),
-        "complete": str(read.complete).lower(),
-        "signed_unaided": safe_cell(read.unaided or ""),
-        "signed": safe_cell(read.signed or ""),
+        "complete": read.complete,
+        "signed_unaided": read.unaided,
+        "signed": read.signed,
         "marks_unaided": len(read.marks_of(Phase.UNAIDED)),
         "marks_aided": len(read.marks_of(Phase.AIDED)),
         **{s.value: verdicts.count(s) for s in ReviewState if s is not ReviewState.UNREVIEWED},
@@ -168,26 +166,24 @@ def _read_row(read: Read) -> dict[str, str | int | float]:
     }
 
 
-def _mark_rows(
-    read: Read, scores: Mapping[tuple[str, str], float]
-) -> list[dict[str, str | int | float]]:
-    rows: list[dict[str, str | int | float]] = []
+def _mark_rows(read: Read, scores: Mapping[tuple[str, str], float]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
     for mark in read.marks:
-        rating = "" if mark.confidence is None else mark.confidence
-        columns = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid, "rating": rating}
-        rows.append({**_key_columns(read), **columns, **_position_columns(mark.at_mm)})
+        columns: dict[str, object] = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid}
+        columns |= {"rating": mark.confidence, **_position_columns(mark.at_mm)}
+        rows.append({**_key_columns(read), **columns})
     for verdict in read.verdicts:
-        is_rated = verdict.confidence is not None and _verdict(verdict) in _LESION_STATES
+        is_rated = verdict.state.confirmed and _verdict(verdict) != _MERGED
         rows.append(
             {
                 **_key_columns(read),
                 "phase": Phase.AIDED.value,
                 "kind": "candidate",
                 "id": verdict.tracking_uid,
-                "rating": verdict.confidence if is_rated and verdict.confidence is not None else "",
+                "rating": verdict.confidence if is_rated else None,
                 "verdict": _verdict(verdict),
-                "score": scores.get((read.key.study, verdict.tracking_uid), ""),
-                "reason": safe_cell(verdict.reason or ""),
+                "score": scores.get((read.key.study, verdict.tracking_uid)),
+                "reason": verdict.reason,
                 **_position_columns(verdict.at_mm),
             }
         )
@@ -202,7 +198,3 @@ def _verdict(act: ReviewEvent) -> str:
 def _position_columns(point: tuple[float, float, float] | None) -> dict[str, float]:
     names = ("x_mm", "y_mm", "z_mm")
     return {} if point is None else {n: round(v, 2) for n, v in zip(names, point, strict=True)}
-
-
-def _csv(columns: tuple[str, ...], rows: list[dict[str, str | int | float]]) -> str:
-    return csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))

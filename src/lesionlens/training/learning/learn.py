@@ -186,8 +186,7 @@ def learn(
     scores = _score_both(job, recipe, held_out, (before, after), evaluation)
     proposal = _proposal(gathered, cases, parent_info, proposed, scores, trained)
     write_atomically(job.out / PAGE, page.html(proposal))
-    content = proposal.model_dump_json(by_alias=True, indent=1)
-    write_atomically(job.out / RECORD, content + "\n")
+    write_atomically(job.out / RECORD, proposal.file_text())
     return LearnOutcome(trained, gathered, proposal)
 
 

@@ -18,7 +18,7 @@ from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.bids import refuse_equal_names
+from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export import bids
 from lesionlens.results.export.bids import save_bids
@@ -226,4 +226,4 @@ def test_derivatives_that_would_lie_among_the_images_of_the_study_are_refused(an
 
 def test_two_names_that_become_one_subject_are_refused():
     with pytest.raises(UnusableInputError, match="one subject"):
-        refuse_equal_names(["a-b", "c", "ab"])
+        refuse_equal_subjects(["a-b", "c", "ab"])

@@ -77,6 +77,17 @@ def read_dicom(path: Path, **options: Any) -> Any:
     return data
 
 
+@contextmanager
+def quiet_header(path: Path, **options: Any) -> Iterator[Any]:
+    """Read a header without pixels, and ignore pydicom's warnings about its values.
+
+    Values are decoded when they are first accessed, which must be within the block. Options and
+    errors are those of `read_dicom`.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        yield read_dicom(path, stop_before_pixels=True, **options)
+
+
 def is_of(uid: str | None, header: Any) -> bool:
     """Return whether a header belongs to the image with a UID: files may be replaced by others.
 

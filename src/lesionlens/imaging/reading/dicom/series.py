@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import GeometryError
-from lesionlens.base.geometry import Affine, ras_from_lps
+from lesionlens.base.geometry import Affine, plane_matrix, ras_from_lps
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.reading.dicom.scan import PHILIPS_SCALE, DicomSlice
 from lesionlens.imaging.reading.dicom.shared_positions import component, number_of, split_volumes
@@ -355,13 +355,10 @@ def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, 
 
 
 def _affine(first: DicomSlice, step_lps_mm: NDArray[np.float64]) -> Affine:
-    orientation = _require_numbers(first, "ImageOrientationPatient", 6)
-    spacing = _require_numbers(first, "PixelSpacing", 2)
+    fields = (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
     lps = np.eye(4)
-    lps[:3, 0] = orientation[:3] * spacing[1]
-    lps[:3, 1] = orientation[3:] * spacing[0]
+    lps[:3, (0, 1, 3)] = plane_matrix(*(_require_numbers(first, *field) for field in fields))
     lps[:3, 2] = step_lps_mm
-    lps[:3, 3] = _require_numbers(first, "ImagePositionPatient", 3)
     return ras_from_lps(lps)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lesionlens.analysis.findings.measure import diameters
+from lesionlens.analysis.findings.measure import diameters_of_region
 from lesionlens.base.geometry import as_vec3
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
@@ -66,11 +66,8 @@ def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
     placed = analysis.review.diameters_of(candidate.tracking_uid)
     if placed is not None:
         return Ruler(*placed[0], moved=True), Ruler(*placed[1], moved=True)
-    labels = analysis.volumes.labels
-    region = candidate.measured_part
-    inside = np.isin(labels.data, [int(label) for label in region.labels])
-    mask = (analysis.findings.components == candidate.id) & inside
-    measured = diameters(mask, labels.grid)
+    labels, region = analysis.volumes.labels, candidate.measured_part
+    measured = diameters_of_region(analysis.findings, labels, candidate, region)
     if measured is None or candidate.longest_axial_diameter_mm is None:
         return ()
     return Ruler(*measured.ends_mm), Ruler(*measured.across_mm)

@@ -14,7 +14,7 @@ from highdicom.sr import (
 )
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.measure import diameters
+from lesionlens.analysis.findings.measure import diameters_of_region
 from lesionlens.base import geometry
 from lesionlens.base.codes import LONG_AXIS, SHORT_AXIS
 from lesionlens.base.records.analysis import Analysis
@@ -55,13 +55,8 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
         )
         names = (LONG_AXIS, SHORT_AXIS)
         return {c.value: _axis(sources, ends) for c, ends in zip(names, lines, strict=True)}
-    labels = analysis.volumes.labels
-    region = candidate.measured_part
-    mask = analysis.findings.components == candidate.id
-    box = geometry.bounding_box(mask)
-    if box is not None:
-        mask[box] &= np.isin(labels.data[box], region.labels)
-    computed = diameters(mask, labels.grid)
+    labels, region = analysis.volumes.labels, candidate.measured_part
+    computed = diameters_of_region(analysis.findings, labels, candidate, region)
     if computed is None or candidate.longest_axial_diameter_mm is None:
         return {}
     measured = ((LONG_AXIS, computed.ends_mm), (SHORT_AXIS, computed.across_mm))

@@ -21,7 +21,6 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from lesionlens.base import codes
-from lesionlens.base.errors import ExportError
 from lesionlens.base.geometry import filled_polygon
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import caveats, lookup
@@ -262,10 +261,8 @@ def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, .
             expected = segment.frame(frame, sources.rows, sources.columns)
             stored_mask = stored_masks.get(frame)
             if expected.any() if stored_mask is None else not np.array_equal(stored_mask, expected):
-                raise ExportError(
-                    found="a contour in contours.dcm that differs, read back, from the result",
-                    expected="what was meant to be written",
-                    next_step="Report this as a defect; the other objects hold the same regions",
+                raise identity.readback_error(
+                    "a contour in contours.dcm that differs, read back, from the result"
                 )
 
 

@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, OWN_SCHEME, Code
 from lesionlens.base.errors import ExportError
-from lesionlens.base.labels import Region, ReviewState, Source
+from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prediction import MASK
@@ -26,8 +26,6 @@ from lesionlens.results.export.dicom import values
 from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 
 MANUFACTURER = "LesionLens"
-EXPORTED_STATES = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
-"""States that are exported from a reviewed result."""
 WITH_OWN_CODES = frozenset({"seg", "sr"})
 SERIES = {
     "seg": (9701, "LesionLens regions"),
@@ -47,24 +45,22 @@ series.
 _UNREVIEWED = ("no candidate", "not reviewed")
 
 
-def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
-    """Return the common keyword arguments of highdicom objects.
+def of_new_instance(kind: str) -> dict[str, Any]:
+    """Return the keyword arguments of highdicom objects that do not depend on a result.
 
     Identifiers are new: every export is a new instance in its own series, as DICOM requires.
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis, with engine, weights and package version.
     kind : str
         A key of `SERIES`.
     """
     number, description = SERIES[kind]
     now = datetime.now(UTC).astimezone()
-    attributes = {
+    return {
         "series_instance_uid": generate_uid(),
         "series_number": number,
-        "series_description": _series_description(description, review_progress(analysis)),
+        "series_description": description,
         "series_date": now.date(),
         "series_time": now.time(),
         "content_date": now.date(),
@@ -73,6 +69,23 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
         "instance_number": 1,
         "specific_character_set": CHARACTER_SET,
         "manufacturer": MANUFACTURER,
+    }
+
+
+def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
+    """Return the common keyword arguments of highdicom objects of a result.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The analysis, with engine, weights and package version.
+    kind : str
+        A key of `SERIES`.
+    """
+    attributes = of_new_instance(kind)
+    description = attributes["series_description"]
+    attributes |= {
+        "series_description": _series_description(description, review_progress(analysis)),
         "manufacturer_model_name": algorithm_name(analysis),
         "software_versions": analysis.run.versions.get("lesionlens", "unknown")[:64],
         "device_serial_number": serial_number(analysis),
@@ -93,7 +106,7 @@ def readback_error(found: str) -> ExportError:
     return ExportError(
         found=found,
         expected="what was meant to be written",
-        next_step="Report this as a defect; nothing was saved",
+        next_step="Report this as a defect; the other objects hold the same regions",
     )
 
 
@@ -158,7 +171,7 @@ def exported(analysis: Analysis) -> tuple[Candidate, ...]:
     candidates, review = analysis.findings.candidates, analysis.review
     if analysis.options.rest or not count_decided(analysis):
         return candidates
-    return tuple(c for c in candidates if review.state_of(c.tracking_uid) in EXPORTED_STATES)
+    return tuple(c for c in candidates if review.state_of(c.tracking_uid).confirmed)
 
 
 def tracking_id(candidate: Candidate, region: Region | None = None) -> str:

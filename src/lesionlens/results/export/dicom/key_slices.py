@@ -6,7 +6,6 @@ use only" burned in. No patient data are burned in.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from pydicom.tag import Tag
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
 from scipy import ndimage
 
-from lesionlens.base.errors import ExportError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export import caveats, lookup
@@ -112,10 +110,9 @@ def _describe(
     dataset = empty_object(
         analysis, sources, "key_slices", MultiFrameTrueColorSecondaryCaptureImageStorage
     )
-    now = datetime.now(UTC).astimezone()
     dataset.Modality, dataset.ConversionType = "OT", "WSD"
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    dataset.ContentDate, dataset.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    dataset.ContentDate, dataset.ContentTime = dataset.SeriesDate, dataset.SeriesTime
     dataset.PatientOrientation = ""
     dataset.BodyPartExamined = "BRAIN"
     dataset.BurnedInAnnotation = "YES"
@@ -124,17 +121,9 @@ def _describe(
     if len(candidates) > 1:  # DICOM does not allow a frame increment pointer for a single frame
         dataset.FrameIncrementPointer = Tag("FrameLabelVector")
         dataset.FrameLabelVector = [f"Candidate {candidate.id}" for candidate in candidates]
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = (
-        3,
-        "RGB",
-        0,
-    )
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
-        8,
-        8,
-        7,
-        0,
-    )
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 3, "RGB"
+    dataset.PlanarConfiguration = dataset.PixelRepresentation = 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
     data = pixels.tobytes()
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     dataset["PixelData"].VR = "OB"
@@ -151,8 +140,6 @@ def check_key_slices(path: Path, expected: Dataset) -> None:
     """
     stored = pydicom.dcmread(path)
     if not np.array_equal(stored.pixel_array, expected.pixel_array):
-        raise ExportError(
-            found="a picture in key_slices.dcm that differs, read back, from what was drawn",
-            expected="what was meant to be written",
-            next_step="Report this as a defect; the other objects hold the same regions",
+        raise identity.readback_error(
+            "a picture in key_slices.dcm that differs, read back, from what was drawn"
         )

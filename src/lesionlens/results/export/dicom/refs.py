@@ -225,7 +225,7 @@ def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
     shared = headers[0].ImageOrientationPatient
     placements, planes = [], []
     for header in headers:
-        plane = plane_matrix(
+        plane = geometry.plane_matrix(
             header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing
         )
         placements.append(_placement_of(plane, header.Rows, header.Columns, grid))
@@ -269,7 +269,7 @@ def _multi_frame(header: Dataset, grid: Grid, used: frozenset[int]) -> SourceFra
                 ("PixelMeasuresSequence", "PixelSpacing"),
             )
         )
-        plane = plane_matrix(position, orientation, spacing)
+        plane = geometry.plane_matrix(position, orientation, spacing)
         try:
             placement = _placement_of(plane, header.Rows, header.Columns, grid)
         except ExportError:
@@ -318,13 +318,6 @@ def _shorten_decimals(measures: Dataset) -> None:
         if element.VR == "DS" and element.value is not None:
             parts = element.value if element.VM > 1 else [element.value]
             element.value = [values.BY_VR["DS"](str(part)) for part in parts]
-
-
-def plane_matrix(position: Any, orientation: Any, spacing: Any) -> NDArray[np.float64]:
-    """Return the (3, 3) map of (column, row, 1) to LPS+ mm, after PS3.3 C.7.6.2.1.1."""
-    origin, cosines = np.asarray(position, float), np.asarray(orientation, float)
-    row_step, column_step = (float(v) for v in spacing)
-    return np.stack([cosines[:3] * column_step, cosines[3:] * row_step, origin], axis=1)
 
 
 def _placement_of(

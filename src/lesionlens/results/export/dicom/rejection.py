@@ -7,18 +7,15 @@ that supports IOCM hides them, any other keeps them together with the note.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib import metadata
 
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import REJECTED_FOR_QUALITY
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.results.export.dicom.containers import mark_separate
-from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
-from lesionlens.results.export.dicom.identity import MANUFACTURER, SERIES, concept
+from lesionlens.results.export.dicom.identity import MANUFACTURER, concept, of_new_instance
 
 SUPERSEDED = "Superseded by a later, reviewed result (research use only)"
 
@@ -45,8 +42,6 @@ def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
             expected="objects of LesionLens, of one study",
             next_step="Name the folder of the earlier result's DICOM objects",
         )
-    number, description = SERIES["rejection"]
-    now = datetime.now(UTC).astimezone()
     content = KeyObjectSelection(
         document_title=concept(REJECTED_FOR_QUALITY),
         referenced_objects=objects,
@@ -56,18 +51,8 @@ def rejection_of(objects: Sequence[Dataset]) -> KeyObjectSelectionDocument:
     note = KeyObjectSelectionDocument(
         evidence=objects,
         content=content,
-        series_instance_uid=generate_uid(),
-        series_number=number,
-        series_description=description,
-        series_date=now.date(),
-        series_time=now.time(),
-        content_date=now.date(),
-        content_time=now.time(),
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        specific_character_set=CHARACTER_SET,
-        manufacturer=MANUFACTURER,
         software_versions=metadata.version("lesionlens"),
+        **of_new_instance("rejection"),
     )
     note.copy_patient_and_study_information(objects[0])
     return note

@@ -996,7 +996,7 @@ def test_every_pixel_is_its_voxel_however_the_grid_is_turned(
     cosines = (*turn[:, 0], *turn[:, 1])
     for k in range(slices):
         position = geometry.apply(frame, (0, 0, k))
-        plane = refs.plane_matrix(position, cosines, (spacing[1], spacing[0]))
+        plane = geometry.plane_matrix(position, cosines, (spacing[1], spacing[0]))
         place = refs._placement_of(plane, rows, columns, grid)
         cut = place.upright(volume)[place.index]
         assert cut.shape == (rows, columns)
