@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
-from tests.architecture.sources import MODULES, name_of, text_of
+from tests.architecture.sources import MODULES, name_of, nodes_of
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 
@@ -53,13 +53,13 @@ DEEPEST = 14
 
 
 class _Module:
-    """One module: its tree, with parents, and its names."""
+    """One module: the nodes of its tree, with parents, and its names."""
 
-    def __init__(self, name: str, tree: ast.Module) -> None:
-        self.name, self.tree = name, tree
-        self.parents = {c: n for n in ast.walk(tree) for c in ast.iter_child_nodes(n)}
+    def __init__(self, name: str, nodes: tuple[ast.AST, ...]) -> None:
+        self.name, self.nodes = name, nodes
+        self.parents = {c: n for n in self.nodes for c in ast.iter_child_nodes(n)}
         self.names: dict[str, ast.AST | tuple[str, str]] = {}
-        for node in tree.body:
+        for node in ast.iter_child_nodes(nodes[0]):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 self.names[node.name] = node
             elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
@@ -83,17 +83,18 @@ def _modules() -> dict[str, _Module]:
     made = {}
     for path in MODULES:
         dotted = "lesionlens." + name_of(path).removesuffix(".py").replace("/", ".")
-        made[dotted] = _Module(dotted, ast.parse(text_of(path)))
+        made[dotted] = _Module(dotted, nodes_of(path))
     return made
 
 
+@cache
 def messages() -> dict[str, str]:
     """Return every message's template, and the module and line where it was found."""
     search = _Search()
     for module in _modules().values():
         place = module.name.removeprefix("lesionlens.").replace(".", "/")
         if place.startswith(WINGS) and not place.startswith(ELSEWHERE):
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 for expression in _sinks(node, module):
                     search.report(module, search.texts(module, expression), node)
     return {t: place for t, place in search.found.items() if t not in PROPER}
@@ -104,7 +105,7 @@ def check_names() -> set[str]:
     return {
         str(node.args[0].value)
         for module in _modules().values()
-        for node in ast.walk(module.tree)
+        for node in module.nodes
         if isinstance(node, ast.Call)
         and _called(node) == "QualityCheck"
         and node.args
@@ -171,7 +172,7 @@ class _Search:
         self._open: set[ast.AST] = set()
         self._calls: dict[str, list[tuple[_Module, ast.Call]]] = {}
         for module in _modules().values():
-            for node in ast.walk(module.tree):
+            for node in module.nodes:
                 if isinstance(node, ast.Call):
                     self._calls.setdefault(_called(node), []).append((module, node))
 
@@ -287,7 +288,7 @@ class _Search:
                 return [] if found is None else self.texts(*found)
         if node.attr != "text":
             return []
-        own = (n for n in ast.walk(module.tree) if isinstance(n, ast.FunctionDef))
+        own = (n for n in module.nodes if isinstance(n, ast.FunctionDef))
         return [t for one in own if one.name == "text" for t in self.texts(module, one)]
 
     def _of_name(self, module: _Module, node: ast.Name) -> list[str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import pytest
 import torch
 
 from lesionlens.network.synth.fields import blur
@@ -15,6 +16,11 @@ T1, T1C, T2, FLAIR = range(4)
 SEEDS = range(6)
 
 
+@pytest.fixture(scope="module")
+def geometry():
+    return generate_geometry(SHOWN, SEEDS)
+
+
 def test_without_plaques_a_seed_gives_the_same_patient_as_with_rare_ones():
     rare = dataclasses.replace(COARSE, kinds=LesionFrequencies(plaques=1e-9))
     torch.testing.assert_close(
@@ -22,8 +28,7 @@ def test_without_plaques_a_seed_gives_the_same_patient_as_with_rare_ones():
     )
 
 
-def test_plaques_lie_in_white_matter_mostly_near_ventricle_or_cortex():
-    geometry = generate_geometry(SHOWN, SEEDS)
+def test_plaques_lie_in_white_matter_mostly_near_ventricle_or_cortex(geometry):
     tissue, plaques = geometry.anatomy.tissue, geometry.plaques.every[:, 0] > 0.5
     assert (plaques.flatten(1).sum(1) > 0).sum() >= 5
     assert tissue[:, 1][plaques].mean() > 0.6
@@ -32,8 +37,7 @@ def test_plaques_lie_in_white_matter_mostly_near_ventricle_or_cortex():
     assert near[plaques].mean() > 1.3 * near[white].mean()
 
 
-def test_they_are_bright_on_flair_unlabelled_and_the_holes_dark_on_t1():
-    geometry = generate_geometry(SHOWN, SEEDS)
+def test_they_are_bright_on_flair_unlabelled_and_the_holes_dark_on_t1(geometry):
     shown, plain = (
         paint(SHOWN, geometry, SEEDS),
         draw(dataclasses.replace(SHOWN, kinds=LesionFrequencies()), SEEDS),
