@@ -72,7 +72,7 @@ class PacsDialog(QDialog):
         ask_patient = partial(confirm_patient, self)
         self.controller = ArchiveController(open_study, ask_patient, self)
         self.session, self.jobs = self.controller.session, self.controller.jobs
-        self._screen = self.session.state
+        self._screen = self.session.screen
         self._began = 0.0
         self._build()
         self.session.changed.connect(self.show_screen)

@@ -113,7 +113,7 @@ class WorklistDock(QWidget):
         when_idle(self._move_down)
         when_idle(self._open_last)
         self._show_theme()
-        self.show_screen(self.session.state)
+        self.show_screen(self.session.screen)
 
     def _set_up_table(self) -> None:
         table = self.table

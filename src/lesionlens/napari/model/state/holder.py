@@ -62,6 +62,11 @@ class ScreenHolder(JobReports):
     changed = Signal(object)
     """The new screen."""
 
+    @property
+    def screen(self) -> Any:
+        """The current content: what widgets read, as they read no session's state."""
+        return self.state
+
     @override
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
