@@ -143,7 +143,7 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
     if case.alternatives:
         raise UnusableInputError(
             found=f"several images of one sequence in case {case.name!r}: "
-            + ", ".join(path.name for path in next(iter(case.alternatives.values()))),
+            + ", ".join(dict.fromkeys(p.name for p in next(iter(case.alternatives.values())))),
             expected="one image of each sequence",
             next_step="Move the others out of the folder",
         )

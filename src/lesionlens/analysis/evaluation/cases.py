@@ -260,10 +260,13 @@ def _cases_of_dataset(root: Path) -> list[Case]:
     try:
         description: Any = read_json(root / "dataset.json")
         name_by_channel = description.get("channel_names") or description["modality"]
-        channels = [name_by_channel[key] for key in sorted(name_by_channel, key=int)]
+        numbers = sorted(name_by_channel, key=int)
+        channels = [name_by_channel[number] for number in numbers]
         labels = description["labels"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError) as error:
         raise _dataset_error(root, "without modality (or channel_names) and labels") from error
+    if [int(number) for number in numbers] != list(range(len(numbers))):  # files are named by them
+        raise _dataset_error(root, f"whose channels are numbered {', '.join(numbers)}, not 0, 1 …")
     sequences = {
         n: s for n, name in enumerate(channels) if (s := sequence_in_words(words_of(str(name))))
     }
@@ -274,8 +277,14 @@ def _cases_of_dataset(root: Path) -> list[Case]:
     folder = root / "labelsTr"
     paths = _nifti_files(folder) if folder.is_dir() else []
     for name, path in _by_case(root / "labelsTr", paths).items():
-        images = _dataset_images(root / "imagesTr", name, sequences)
-        cases.append(Case(name, patient_of(name), images, path, convention))
+        found = _dataset_images(root / "imagesTr", name, sequences)
+        images = {sequence: files[0] for sequence, files in found.items()}
+        several = {
+            sequence: tuple(file.path for file in files)
+            for sequence, files in found.items()
+            if len({file.channel for file in files}) > 1 or _are_distinct([f.path for f in files])
+        }
+        cases.append(Case(name, patient_of(name), images, path, convention, several))
     return cases
 
 
@@ -289,16 +298,17 @@ def _dataset_error(root: Path, defect: str) -> ConfigError:
 
 def _dataset_images(
     folder: Path, name: str, sequences: Mapping[int, MrSequence]
-) -> dict[MrSequence, ImageFile]:
-    images: dict[MrSequence, ImageFile] = {}
+) -> dict[MrSequence, list[ImageFile]]:
+    """Return the images of each sequence: several, if two channels or files are of one."""
+    images: dict[MrSequence, list[ImageFile]] = {}
     for channel, sequence in sequences.items():
         for suffix in _NIFTI_SUFFIXES:
             combined_file = folder / f"{name}{suffix}"
             channel_file = folder / f"{name}_{channel:04d}{suffix}"
             if channel_file.is_file():
-                images[sequence] = ImageFile(channel_file)
+                images.setdefault(sequence, []).append(ImageFile(channel_file))
             elif combined_file.is_file():
-                images[sequence] = ImageFile(combined_file, channel)
+                images.setdefault(sequence, []).append(ImageFile(combined_file, channel))
     return images
 
 

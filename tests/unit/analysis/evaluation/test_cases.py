@@ -185,6 +185,48 @@ def test_the_names_of_labels_state_their_convention_or_are_refused(labels, conve
         assert convention_of(labels) == convention
 
 
+@pytest.mark.parametrize("numbers", [(1, 2, 3, 4), (0, 2, 3, 4), (0, 1, 2, 2)])
+def test_channels_that_are_not_numbered_from_zero_are_refused(tmp_path, numbers):
+    """Names were counted instead: the file _0001 of channel "1" was read as channel "2"."""
+    keys = [f"{n:0{1 + i}d}" for i, n in enumerate(numbers)]
+    names = ("T1", "T1ce", "T2", "FLAIR")
+    about = {"channel_names": dict(zip(keys, names, strict=True)), "labels": {"edema": 2}}
+    tmp_path.joinpath("dataset.json").write_text(json.dumps(about))
+    for number in range(5):
+        put(tmp_path / "imagesTr" / f"case_{number:04d}.nii.gz", IMAGE + number)
+    put(tmp_path / "labelsTr" / "case.nii.gz")
+    with pytest.raises(ConfigError, match=r"dataset\.json.* channels are numbered"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize("combined", [False, True])
+def test_two_channels_of_one_sequence_are_two_images_of_it(tmp_path, combined):
+    """The second one was used, in silence."""
+    names = {"0": "T1", "1": "T2w", "2": "FLAIR", "3": "T2 TSE"}
+    about = {"channel_names": names, "labels": {"edema": 2}}
+    tmp_path.joinpath("dataset.json").write_text(json.dumps(about))
+    if combined:
+        put(tmp_path / "imagesTr" / "case.nii.gz", np.stack([IMAGE + n for n in range(4)], -1))
+    else:
+        for n in range(4):
+            put(tmp_path / "imagesTr" / f"case_{n:04d}.nii.gz", IMAGE + n)
+    put(tmp_path / "labelsTr" / "case.nii.gz")
+    (case,) = find_cases(tmp_path)
+    assert list(case.alternatives) == [MrSequence.T2]
+    assert read_volume(case.images[MrSequence.T2])[0][0, 0, 0] == IMAGE[0, 0, 0] + 1
+
+
+def test_an_unpacked_copy_of_a_channel_is_no_second_image_but_another_file_is(tmp_path):
+    about = {"channel_names": {"0": "FLAIR"}, "labels": {"edema": 2}}
+    tmp_path.joinpath("dataset.json").write_text(json.dumps(about))
+    for ending in (".nii.gz", ".nii"):
+        put(tmp_path / "imagesTr" / f"case_0000{ending}", IMAGE)
+    put(tmp_path / "labelsTr" / "case.nii.gz")
+    assert not find_cases(tmp_path)[0].alternatives
+    put(tmp_path / "imagesTr" / "case_0000.nii", IMAGE + 1)
+    assert list(find_cases(tmp_path)[0].alternatives) == [MrSequence.FLAIR]
+
+
 @pytest.mark.parametrize("text", ["{", '{"modality": {"0": "CT"}, "labels": {}}', "[]"])
 def test_a_dataset_that_is_none_is_refused(tmp_path, text):
     tmp_path.joinpath("dataset.json").write_text(text)
