@@ -181,6 +181,18 @@ class Analysis:
         return (*self.prepared.labels, *((Label.CAVITY,) if self.volumes.cavity_ml else ()))
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """All warnings, without duplicates, in processing order; then the failed checks."""
+        failed = (check.message for check in self.findings.quality if not check.passed)
+        notices = (
+            *self.study.notices,
+            *self.prepared.notices,
+            *self.run.notices,
+            *self.findings.notices,
+        )
+        return tuple(dict.fromkeys((*notices, *failed)))
+
+    @property
     def compared(self) -> Comparison | None:
         """The comparison with a prior examination, with the current outlines and decisions."""
         if self.followup is None:

@@ -326,12 +326,11 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
         def task(context: RunContext) -> tuple[str, ...]:
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
-            from lesionlens.results.export.run import warnings_of  # noqa: PLC0415
             from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
 
             check_outside(analysis.study.root, folder)
             check_result_name(analysis.run.inputs, folder, in_window=_ANOTHER_FOLDER)
-            earlier_warnings = set(warnings_of(analysis))
+            earlier_warnings = set(analysis.warnings)
             options = preferences.with_report_settings(analysis.options)
             _, warnings = save(replace(analysis, options=options), folder, context=context)
             return tuple(warning for warning in warnings if warning not in earlier_warnings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, counts_as_tumour
-from lesionlens.results.export.run import warnings_of
 
 NOT_ACCEPTED = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
 """States of candidates that a reader did not accept; names of such candidates are marked."""
@@ -14,7 +13,7 @@ NOT_ACCEPTED = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
 def limits(analysis: Analysis) -> tuple[str, ...]:
     """Return the limitations in sentences: failed checks of the input, and all warnings."""
     failed_checks = (check.message for check in analysis.findings.quality if not check.passed)
-    return tuple(dict.fromkeys((*failed_checks, *warnings_of(analysis))))
+    return tuple(dict.fromkeys((*failed_checks, *analysis.warnings)))
 
 
 def brief_limitations(analysis: Analysis) -> str:

@@ -13,19 +13,6 @@ from lesionlens.base.records.files import AttentionMethod, InputRow, RunFile
 from lesionlens.base.run_context import StageTime
 
 
-def warnings_of(analysis: Analysis) -> tuple[str, ...]:
-    """Return all warnings, without duplicates, in processing order."""
-    failed = (c.message for c in analysis.findings.quality if not c.passed)
-    warnings = (
-        *analysis.study.notices,
-        *analysis.prepared.notices,
-        *analysis.run.notices,
-        *analysis.findings.notices,
-        *failed,
-    )
-    return tuple(dict.fromkeys(warnings))
-
-
 @dataclass(frozen=True, slots=True)
 class ExportRecord:
     """Outcome of writing a result."""
@@ -42,7 +29,7 @@ def all_warnings(analysis: Analysis, record: ExportRecord) -> tuple[str, ...]:
 
     A result that was saved before has the notices of that export among its own.
     """
-    return tuple(dict.fromkeys((*warnings_of(analysis), *record.notices)))
+    return tuple(dict.fromkeys((*analysis.warnings, *record.notices)))
 
 
 def export_stage(exporter: str) -> str:

@@ -20,7 +20,6 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Series
 from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import write_followup
-from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.written import UnconditionalExporter
 
 _ROW = TypeAdapter(CandidateRow)
@@ -42,7 +41,7 @@ def findings_file(analysis: Analysis) -> FindingsFile:
             if key in series
         },
         conclusion=findings.conclusion,
-        warnings=warnings_of(analysis),
+        warnings=analysis.warnings,
         doubtful=findings.doubtful,
         resection_cavity_ml=analysis.volumes.cavity_ml,
         signed=_signed(analysis.review),

@@ -59,6 +59,8 @@ _NO_AGREEMENT_NOTICE = (
     "others is left empty"
 )
 
+_STATED = "Stated in the report that was opened: "
+
 
 def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     """Build a result from the DICOM objects in a folder.
@@ -115,7 +117,16 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         run=run,
         review=_review(findings, reported, report, edits, _redrawn_uids(lesions)),
     )
-    return applied(analysis)
+    return _with_limitations(applied(analysis), report)
+
+
+def _with_limitations(analysis: Analysis, report: Dataset | None) -> Analysis:
+    """Add the limitations in a LesionLens report that opening the objects again did not find."""
+    if report is None or not report_items.is_builtin(report):
+        return analysis
+    texts = (text.removeprefix(_STATED) for text in report_items.limitations_in(report))
+    stated = tuple(_STATED + text for text in texts if text not in analysis.warnings)
+    return replace(analysis, run=replace(analysis.run, notices=(*analysis.run.notices, *stated)))
 
 
 def _with_statements(

@@ -153,6 +153,19 @@ def omitted_decided_count(report: Dataset) -> int:
     return min(max(decided_count - included, 0), omitted_count(report))
 
 
+def limitations_in(report: Dataset) -> list[str]:
+    """Return the limitations that a LesionLens report states of its result.
+
+    Those on omitted candidates are left out: see `omitted_count`.
+    """
+    texts = (
+        str(item.get("TextValue", ""))
+        for item in iter_items(report)
+        if _name(item) == codes.LIMIT.value
+    )
+    return [text for text in texts if text and _OMITTED.search(text) is None]
+
+
 def _matches(pattern: re.Pattern[str], report: Dataset) -> list[re.Match[str]]:
     """Return where the texts of a report match a pattern."""
     texts = (str(item.get("TextValue", "")) for item in iter_items(report))

@@ -64,7 +64,6 @@ from lesionlens.results.export.followup import _note, _sums, section_of
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.report_texts import load
-from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review import reopen, store
 from lesionlens.results.review.log import ReviewLog
@@ -149,7 +148,7 @@ def test_swapped_sides_are_told_and_the_alignment_is_doubtful(
     monkeypatch.setattr(steps, "seems_mirrored", lambda *_, **__: swapped)
     then = Prior(Examination(SOMEBODY, "2026-01-05"), before)
     found = compare(now, Examination(SOMEBODY, "2026-03-05"), then)
-    assert any("seems mirrored" in one for one in warnings_of(found)) is swapped
+    assert any("seems mirrored" in one for one in found.warnings) is swapped
     assert found.followup.alignment.doubtful is swapped
     assert ("left and right swapped" in shown_followup(found).doubt) is swapped
     assert ("left and right swapped" in table_of(found)[0]) is swapped
@@ -450,8 +449,8 @@ def test_an_examination_is_no_earlier_one_of_itself(
     for reversed_ in (compared, compare(compared, undated, Prior(undated, before))):
         again = compare(before, undated, Prior(undated, reversed_))
         assert len(again.followup.points) == 2
-        assert any(told in one for one in warnings_of(again))
-    assert not any(told in one for one in warnings_of(compared))
+        assert any(told in one for one in again.warnings)
+    assert not any(told in one for one in compared.warnings)
 
 
 def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
@@ -459,10 +458,10 @@ def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
 ):
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     told = "Neither names nor headers show that the earlier examination is of the same patient"
-    assert not any(told in one for one in warnings_of(compared))
+    assert not any(told in one for one in compared.warnings)
     untold = compare(now, Examination(SOMEBODY, "2026-03-05"), Prior(Examination(), before))
     again = compare(untold, Examination(), Prior(Examination(SOMEBODY), before))
-    assert sum(told in one for one in warnings_of(again)) == 1
+    assert sum(told in one for one in again.warnings) == 1
     assert shown_followup(again).doubt.startswith(told)
 
 
@@ -474,10 +473,10 @@ def test_a_reader_is_told_where_nothing_says_which_examination_is_earlier(
 ):
     monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     told = "Nothing shows that the earlier examination is the earlier one"
-    assert not any(told in one for one in warnings_of(compared))
+    assert not any(told in one for one in compared.warnings)
     then = Prior(Examination(SOMEBODY, prior_date), before)
     untold = compare(now, Examination(SOMEBODY, date), then)
-    assert sum(told in one for one in warnings_of(untold)) == 1
+    assert sum(told in one for one in untold.warnings) == 1
     assert told in shown_followup(untold).doubt
 
 
@@ -493,11 +492,11 @@ def test_what_was_said_of_a_prior_chosen_by_mistake_goes_with_it(
         first = compare(now, mine, Prior(Examination(), other))
         confirmed = check_same_patient(mine, Examination(Patient("y")), same_patient=True)
         second = compare(first, mine, Prior(Examination(Patient("y")), other, confirmed))
-    assert len(warnings_of(first)) == len(warnings_of(second)) == len(warnings_of(now)) + 4
-    saved = replace(second.findings, notices=warnings_of(second))
+    assert len(first.warnings) == len(second.warnings) == len(now.warnings) + 4
+    saved = replace(second.findings, notices=second.warnings)
     second = replace(second, findings=saved)  # as after reopening
     right = compare(second, mine, Prior(Examination(SOMEBODY, "2026-01-05"), before))
-    assert warnings_of(right) == warnings_of(now)
+    assert right.warnings == now.warnings
 
 
 def test_what_a_reader_decided_goes_on_under_the_new_name(compared):

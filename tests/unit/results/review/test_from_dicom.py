@@ -692,6 +692,20 @@ def test_a_comparison_that_was_not_sent_is_missed_in_words(analysed, tmp_path):
     )
 
 
+def test_limitations_of_a_result_are_still_stated_when_it_is_reopened_and_sent_again(
+    analysed, tmp_path
+):
+    """What the second import could not find out anew, such as doubt about a patient, was gone."""
+    doubt = "The Segmentation is on another grid than the reference: it was resampled"
+    analysis = analysed()
+    known = (*analysis.prepared.notices, *analysis.study.notices)
+    sent = replace(analysis, run=replace(analysis.run, notices=(doubt, *known)))
+    stated = f"Stated in the report that was opened: {doubt}"
+    for _ in range(2):
+        sent = reopen_folder(_sent(sent, tmp_path), analysis.study, analysis.prepared)
+        assert [text for text in sent.run.notices if "Stated" in text] == [stated]
+
+
 def test_a_map_on_other_voxels_is_named_as_not_shown(analysed, tmp_path):
     """It vanished: the attention of that region seemed never to have been sent."""
     analysis = analysed()

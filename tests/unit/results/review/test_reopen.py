@@ -23,7 +23,6 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.nifti import STEPS
-from lesionlens.results.export.run import warnings_of
 from lesionlens.results.export.tables import findings_json
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.pairing import paired
@@ -185,9 +184,9 @@ def test_an_edited_outline_comes_back_and_can_still_be_taken_back(closed, tmp_pa
     assert not (tmp_path / "out" / "review_edits" / "original").exists()
     back = reopen(read_result(tmp_path / "out"), analysis.study, analysis.prepared)
     np.testing.assert_array_equal(back.findings.components, analysis.findings.components)
-    assert any("was redrawn by a reader" in one for one in warnings_of(again))
+    assert any("was redrawn by a reader" in one for one in again.warnings)
     said = json.loads((tmp_path / "out" / "findings.json").read_text())["warnings"]
-    assert said == list(warnings_of(analysis)), "it went on to be called redrawn"
+    assert said == list(analysis.warnings), "it went on to be called redrawn"
 
 
 def test_doubtful_parts_are_those_of_the_edited_outlines_and_come_back_with_an_undo(

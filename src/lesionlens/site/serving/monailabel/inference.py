@@ -17,7 +17,6 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine
 from lesionlens.results.export import nifti, tables
 from lesionlens.results.export.dicom.exporter import DicomExporter
-from lesionlens.results.export.run import warnings_of
 from lesionlens.results.lens import Lens
 from lesionlens.site.serving.job_queue import Job
 from lesionlens.site.serving.monailabel.images import study_of
@@ -97,7 +96,7 @@ def _inferred(analysis: Analysis, output: RequestedOutput, seconds: float) -> In
         "label_names": {label.name.lower(): int(label) for label in analysis.labels},
         "latencies": {"total": round(seconds, 2)},
         "findings": findings,
-        "notices": [*warnings_of(analysis)],
+        "notices": [*analysis.warnings],
         "device": analysis.run.device,
     }
     if output is RequestedOutput.JSON:
