@@ -243,12 +243,14 @@ def test_escape_cancels_a_split_whose_second_half_is_not_pointed_at(missed, qtbo
     """It could only be completed: the button and the key took the crosshair as the other half."""
     acts = missed.actions_
     missed.viewer.window.show()
+    missed.window().activateWindow()
     missed.commands.run("edit_outline")
     layer = edit_layer(missed)
     missed.commands.run("split")
     acts.adder.add_split_point(LEFT)
     at_rest(qtbot, canvas())
     canvas().setFocus()
+    qtbot.waitUntil(canvas().hasFocus, timeout=10_000)
     qtbot.keyClick(canvas(), Qt.Key.Key_Escape)
     assert (missed.session.state.tools.points, layer.mode) == (None, "paint")
     assert not acts.adder.add_split_point(RIGHT)

@@ -743,7 +743,7 @@ def test_an_end_that_is_held_while_the_view_goes_elsewhere_moves_no_further(
     assert review.diameters_of(second.tracking_uid) is None
     ends = review.diameters_of(first.tracking_uid)
     if act == "scroll":
-        assert ends == tuple((one.start, one.end) for one in placed.rulers)
+        assert np.allclose(ends, [(one.start, one.end) for one in placed.rulers], atol=5e-4)
     else:
         assert ends is None
 
@@ -774,8 +774,8 @@ def test_a_drag_ends_when_its_view_goes(shown, analysis, qtbot, layout):
     placed = shown.session.state.choices.views.dragged
     shown.actions_.show_layout(layout)
     QApplication.processEvents()
-    ends = tuple((one.start, one.end) for one in placed.rulers)
-    assert shown.session.state.review.diameters_of(first.tracking_uid) == ends
+    ends = shown.session.state.review.diameters_of(first.tracking_uid)
+    assert np.allclose(ends, [(one.start, one.end) for one in placed.rulers], atol=5e-4)
     shown.actions_.show_layout(Layout.ONE)
     (view,) = tiles(shown)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=end + QPoint(0, 60))
