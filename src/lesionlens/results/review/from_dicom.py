@@ -125,7 +125,11 @@ def _with_limitations(analysis: Analysis, report: Dataset | None) -> Analysis:
     if report is None or not report_items.is_builtin(report):
         return analysis
     texts = (text.removeprefix(_STATED) for text in report_items.limitations_in(report))
-    stated = tuple(_STATED + text for text in texts if text not in analysis.warnings)
+    stated = tuple(
+        f"Stated in the report that was opened: {text}"
+        for text in texts
+        if not text.startswith(analysis.warnings)  # a notice on an edit may lack its last figure
+    )
     return replace(analysis, run=replace(analysis.run, notices=(*analysis.run.notices, *stated)))
 
 
