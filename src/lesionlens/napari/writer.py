@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files.nifti_names import is_nifti_name, without_nifti_suffix
 from lesionlens.napari.loading import LayerData
-
-_NIFTI = r"\.nii(\.gz)?$"
 
 
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -35,7 +34,7 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     UnusableInputError
         The folder exists, or NIfTI was requested and a layer is not of a study; nothing is written.
     """
-    folder = Path(re.sub(_NIFTI, "", path))
+    folder = Path(without_nifti_suffix(path))
     if folder.exists():
         raise UnusableInputError(
             found=f"{folder.name!r}, which exists",
@@ -71,7 +70,7 @@ def _is_in_patient(path: str, layer: LayerData) -> bool:
     has_metadata = "lesionlens" in attributes.get("metadata", {})
     has_axis_labels = tuple(attributes.get("axis_labels", ())) == AXIS_LABELS
     in_patient = (has_metadata or has_axis_labels) and len(data.shape) == 3
-    if not in_patient and re.search(_NIFTI, path):
+    if not in_patient and is_nifti_name(path):
         raise UnusableInputError(
             found=f"the layer {attributes.get('name', '')!r}, which LesionLens did not make",
             expected="a LesionLens layer, whose position in the patient is known",
@@ -103,7 +102,11 @@ def _write(path: str, layer: LayerData) -> list[str]:
     array = array.astype(label_dtype if kind == "labels" else np.float32)
     image = nib.Nifti1Image(array, _to_patient(attributes))
     image.header.set_xyzt_units("mm")
-    target = path if re.search(_NIFTI, path) else f"{path}.nii.gz"
+    stem = without_nifti_suffix(path)
+    suffix = path[len(stem) :] or ".nii.gz"
+    if not suffix.isupper():  # nibabel reads no ".Nii"
+        suffix = suffix.lower()
+    target = f"{stem}{suffix}"
     try:
         with atomic_file(Path(target)) as temporary:
             nib.save(image, temporary)

@@ -130,6 +130,28 @@ def test_a_written_layer_lies_at_the_same_millimetres(tmp_path: Path, make_study
     assert nib.load(place).get_data_dtype() == np.uint8
 
 
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("OUT.NII", "OUT.NII"), ("OUT.NII.GZ", "OUT.NII.GZ"), ("a.Nii", "a.nii"), ("a", "a.nii.gz")],
+)
+def test_the_suffix_of_a_written_layer_may_have_capitals(
+    tmp_path: Path, make_study, name: str, target: str
+):
+    data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
+    place = tmp_path / target
+    assert writer.write_image(str(tmp_path / name), data, keywords) == [str(place)]
+    assert place.read_bytes().startswith(b"\x1f\x8b") == target.lower().endswith(".gz")
+    np.testing.assert_array_equal(nib.load(place).get_fdata(dtype=np.float32), data)
+
+
+@pytest.mark.parametrize("name", ["x.nii", "X.NII.GZ"])
+def test_a_layer_of_others_is_not_written_with_a_guessed_place(tmp_path: Path, name: str):
+    attributes = {"name": "cells", "scale": (1, 1, 1), "translate": (0, 0, 0), "metadata": {}}
+    with pytest.raises(UnusableInputError, match="cells"):
+        writer.write_image(str(tmp_path / name), np.zeros((2, 2, 2)), attributes)
+    assert not list(tmp_path.glob("[xX]*"))
+
+
 def test_a_full_disk_leaves_the_file_that_is_saved_again(tmp_path: Path, make_study, monkeypatch):
     data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
     place = tmp_path / "out.nii.gz"
@@ -176,10 +198,3 @@ def test_layers_of_others_are_written_as_napari_writes_them(
     with pytest.raises(UnusableInputError, match="cells"):
         writer.write_layers(str(tmp_path / "x.nii"), [(data, keywords, "image"), foreign])
     assert not (tmp_path / "x").exists()
-
-
-def test_a_layer_of_others_is_not_written_with_a_guessed_place(tmp_path: Path):
-    attributes = {"name": "cells", "scale": (1, 1, 1), "translate": (0, 0, 0), "metadata": {}}
-    with pytest.raises(UnusableInputError, match="cells"):
-        writer.write_image(str(tmp_path / "x.nii"), np.zeros((2, 2, 2)), attributes)
-    assert not (tmp_path / "x.nii").exists()
