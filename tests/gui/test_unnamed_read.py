@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from lesionlens.napari.controllers import (
 )
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
-from lesionlens.results.review import drafts
+from lesionlens.results.review import drafts, store
 from lesionlens.site.database.records import ReadKey
 
 
@@ -144,6 +145,53 @@ def test_who_continues_and_leaves_it_as_it_is_finds_it_again(loaded, analysis, n
     show()
     assert not panel.read_owner.isVisible()
     assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
+
+
+@pytest.fixture
+def under_two_names(loaded, analysis, name):
+    """All candidates were rejected as A. Reader, and in a later session accepted without a name."""
+    for reader, command in (("A. Reader", "reject"), (None, "accept")):
+        next_session(loaded)
+        name["reader"] = reader
+        shown(loaded, analysis)
+        for _ in analysis.findings.candidates:
+            loaded.session.step(1)
+            loaded.commands.run(command)
+    return loaded
+
+
+def check_set_aside(panel, analysis):
+    """The other decisions are in the folder that the message names; the signature is kept."""
+    folder = Path(panel.session.state.message.rsplit("saved in ", 1)[1].rstrip("."))
+    review = store.load(folder)
+    assert {event.state for event in review.events} == {ReviewState.REJECTED}
+    signed = "nothing further seen, A. Reader"
+    assert panel.session.state.review.signed == signed
+    next_session(panel)
+    shown(panel, analysis)
+    assert panel.session.state.review.signed == signed
+
+
+def test_who_signs_under_a_name_with_other_decisions_is_told(under_two_names, analysis):
+    panel = under_two_names
+    panel.actions_.sign()
+    QTest.keyClicks(panel.signing._field, "A. Reader")
+    panel.signing.accept()
+    check_set_aside(panel, analysis)
+
+
+def test_who_continues_under_a_name_with_other_decisions_can_sign(under_two_names, analysis):
+    """The signature was refused as if another window had decided meanwhile."""
+    panel = under_two_names
+    next_session(panel)
+    shown(panel, analysis)
+    answer(panel, "A. Reader", "Mine")
+    assert {e.state for e in panel.session.state.review.events} == {ReviewState.ACCEPTED}
+    message = panel.session.state.message
+    panel.actions_.sign()
+    panel.signing.accept()
+    panel.session.notify(message)
+    check_set_aside(panel, analysis)
 
 
 def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):

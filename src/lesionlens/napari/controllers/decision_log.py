@@ -63,6 +63,18 @@ class DecisionLog:
         is_named = key.reader or last_event.reader
         return recovery.review, reads.RESTORED if is_named else unnamed
 
+    def set_other_aside(self, analysis: Analysis, reader: str) -> str:
+        """Save the other decisions of a reader who continues an unnamed review; return a notice.
+
+        In the log the review, which `analysis` has, replaces them. Empty if there are none.
+        """
+        key, folder = self._location(analysis)
+        recovery = reader_log.recover_review(analysis, replace(key, reader=reader), folder)
+        self._logged |= recovery.logged
+        if not recovery.conflicting.events:
+            return ""
+        return reader_log.save_conflicting(analysis, recovery.conflicting, reads.SHOWN_UNNAMED)
+
     def _location(self, analysis: Analysis) -> tuple[ReadKey, Path]:
         """Return the key and folder of the log of decisions on an analysis."""
         read_session = self._current.read_session

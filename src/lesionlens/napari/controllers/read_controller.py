@@ -105,6 +105,13 @@ class ReadController:
         self.current.name_reader(reader)
         self.decision_log.name_reader(reader)
 
+    def set_other_aside(self, reader: str) -> str:
+        """Save other decisions of a reader who continues the shown ones; return a notice, or ""."""
+        analysis, review = self.session.state.analysis, self.session.state.review
+        if analysis is None:
+            return ""
+        return self.decision_log.set_other_aside(replace(analysis, review=review), reader)
+
     def assign_owner(self, reader: str | None, *, owns_read: bool) -> None:
         """Continue an unnamed read, or begin one under a name, as the reader answered.
 

@@ -86,13 +86,17 @@ class SignActs(MarkActs):
             if current_statement:
                 self.session.decline(_RESULT_CHANGED)
             return
+        notice = ""
         if not self.read_controller.current.reader:
+            notice = self.read_controller.set_other_aside(reader)
             store_reader(reader)
         self.read_controller.name_reader(reader)
         if self.worklist is not None:
             self.worklist.name_reader(reader)
         if not self.read_controller.closed:
             self.review_controller.sign(statement, reader)
+            if notice:
+                self.session.notify(notice)
             return
         withheld = self.read_controller.sign_unaided()
         if withheld is not None:

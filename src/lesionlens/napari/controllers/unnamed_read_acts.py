@@ -109,10 +109,13 @@ class UnnamedReadActs(MarkActs):
         )
         if after_answer is not None:
             after_answer(owner)
+        notice = ""
         if owner is not None and owner.owns_read:
+            notice = self.read_controller.set_other_aside(owner.reader)
             self.read_controller.saver.store_shown()
         if owner is not None:
-            self.session.notify((_CONTINUES if owner.owns_read else _OWN).format(owner.reader))
+            message = (_CONTINUES if owner.owns_read else _OWN).format(owner.reader)
+            self.session.notify(" ".join(filter(None, (message, notice))))
 
 
 def _assign_draft(analysis: Analysis, owner: ReadOwner | None) -> None:

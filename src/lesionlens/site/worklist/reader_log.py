@@ -150,11 +150,19 @@ def _all_decisions(reviews: Iterable[Review]) -> frozenset[object]:
     return frozenset(chain.from_iterable((*review.events, *review.responses) for review in reviews))
 
 
-def save_conflicting(analysis: Analysis, other: Review) -> str:
-    """Write conflicting decisions to a folder of the user; return a notice with its path."""
+def save_conflicting(
+    analysis: Analysis, other: Review, shown: str = "The decisions saved with this result"
+) -> str:
+    """Write conflicting decisions to a folder of the user; return a notice with its path.
+
+    Parameters
+    ----------
+    shown : str
+        What the notice calls the decisions that are shown.
+    """
     timestamp = re.sub(r"\W+", "-", other.events[-1].time)
     folder = own_folder() / "set_aside" / f"{store.analysis_key(analysis.run)}-{timestamp}"
-    subject = "The decisions saved with this result are shown; your other decisions on it"
+    subject = f"{shown} are shown; your other decisions on this result"
     try:
         store.save(replace(analysis, review=other), folder)
     except LesionLensError as error:

@@ -7,6 +7,7 @@ UNNAMED_DECISIONS = (
     "An unnamed reader's decisions, the last on {} at {} UTC, were restored. Not yours? Enter your "
     "name in the preferences and open the study again."
 )
+SHOWN_UNNAMED = "The decisions of the unnamed read"
 ELSEWHERE = "Another window decided on this study too. Both are kept: open it again to see all."
 SAVED_LATER = "it is saved with your next decision, or when you leave the study"
 UNSAVED = "Unsaved decisions would be lost: free some space, or leave once more to discard them."
