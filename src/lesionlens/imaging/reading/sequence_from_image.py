@@ -13,6 +13,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series
 from lesionlens.base.scan_limits import check_grid, check_voxels
+from lesionlens.base.text import percent_digits
 from lesionlens.imaging.preparation.checks.lost_signal import replace_nonfinite
 from lesionlens.imaging.preparation.checks.tissue_contrast import (
     CONTRADICTED,
@@ -77,14 +78,15 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
         return Guess(None, reason, 0.0)
     first, second, *_ = sorted(probability_of, key=probability_of.__getitem__, reverse=True)
     probability = probability_of[first]
+    percent = f"{percent_digits(probability)}%"
     if probability < SURE:
         alternatives = f"{first.display_name} or {second.display_name}"
         reason = f"nothing identifies the sequence; from the image {alternatives}"
         ranked = ((first, probability), (second, probability_of[second]))
-        return Guess(None, f"{reason} ({probability:.0%}), too unsure", 0.0, ranked=ranked)
+        return Guess(None, f"{reason} ({percent}), too unsure", 0.0, ranked=ranked)
     low, high = contrast.fluid
     evidence = (
-        f"the image itself, {probability:.0%}: grey matter {contrast.grey:.2f}, fluid {low:.2f} to "
+        f"the image itself, {percent}: grey matter {contrast.grey:.2f}, fluid {low:.2f} to "
         f"{high:.2f}, brightest {contrast.bright[1]:.2f} times as bright as white matter"
     )
     return Guess(first, evidence, round(CONFIDENCE * probability, 2))

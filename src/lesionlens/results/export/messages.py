@@ -18,7 +18,7 @@ from lesionlens.base.labels import MrSequence
 _SEPARATORS = (". ", "; ", ", ", ": ", " and ", " or ")
 _SEQUENCE = "|".join(sequence.display_name for sequence in reversed(MrSequence))
 _VALUE_PATTERNS = {
-    "n": r"[-+<]?(?:\d+(?:\.\d+)?|inf|nan)%?",
+    "n": r"[-+<>]?(?:\d+(?:\.\d+)?|inf|nan)%?",
     "sequence": rf"(?:{_SEQUENCE})",
     "sequences": rf"(?:{_SEQUENCE})(?:(?:, | or | and )(?:{_SEQUENCE}))*",
 }

@@ -18,6 +18,7 @@ from lesionlens.imaging.reading import sequence_from_image, unlabelled_series
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
 from lesionlens.network.synth.generator import GeneratorConfig, draw
+from lesionlens.results.export.report_texts import load
 
 T1, T1C, T2, FLAIR = MrSequence
 DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
@@ -185,15 +186,30 @@ def test_a_real_sequence_is_recognised_or_left_open_never_mistaken(case):
         assert sequence_from_image.guess(series.load(), series.grid).sequence in (None, sequence)
 
 
-def test_an_unsure_image_names_the_two_likeliest(monkeypatch):
+@pytest.fixture
+def guess_of(monkeypatch):
+    """Return the guess for an image with these probabilities of the four sequences."""
     found = TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
     monkeypatch.setattr(tissue_contrast, "register_tissues", lambda *_: (None, None))
     monkeypatch.setattr(tissue_contrast, "measure_tissues", lambda *_: found)
-    chances = np.array([0.28, 0.7, 0.01, 0.01])
-    monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (chances, 1.0))
-    guess = sequence_from_image.guess(RAMP, SILENT.grid)
+
+    def guess(chances):
+        monkeypatch.setattr(tissue_contrast, "posterior", lambda *_: (np.array(chances), 1.0))
+        return sequence_from_image.guess(RAMP, SILENT.grid)
+
+    return guess
+
+
+def test_an_unsure_image_names_the_two_likeliest(guess_of):
+    guess = guess_of([0.28, 0.7, 0.01, 0.01])
     assert guess.sequence is None
     assert guess.ranked == ((MrSequence.T1C, 0.7), (MrSequence.T1, 0.28))
+
+
+def test_no_sequence_is_recognised_with_certainty(guess_of):
+    evidence = guess_of([0.0, 0.0, 0.9999, 0.0001]).evidence
+    assert evidence.startswith("the image itself, >99%: grey")
+    assert load("de").message(evidence).startswith("das Bild selbst, >99 %: graue Substanz")
 
 
 def test_a_field_of_view_of_metres_is_no_head_and_takes_no_time(monkeypatch):

@@ -18,6 +18,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import EvidenceKind, Study
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import percent_digits
 from lesionlens.imaging.preparation.prepare import reference_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
@@ -125,8 +126,8 @@ def _as_likeliest(path: Path, error: NothingRecognisedError, context: RunContext
         ) from error
     (sequence, probability), (other, other_probability) = likeliest
     likelihoods = (
-        f"{sequence.display_name} ({probability:.0%}), "
-        f"else {other.display_name} ({other_probability:.0%})"
+        f"{sequence.display_name} ({percent_digits(probability)}%), "
+        f"else {other.display_name} ({percent_digits(other_probability)}%)"
     )
     notice = (
         "In doubt: nothing identifies the sequence; by the image it is most likely "
