@@ -115,20 +115,16 @@ class Pseudonyms:
         with folder_lock(path.parent):
             text = _text_of(path)
             existing_rows = _parse_rows(text, path)
-            addition = io.StringIO(
-                "\n" if text and not text.endswith("\n") else ""
-            )  # after a truncated row
-            addition.seek(0, os.SEEK_END)
             rows = [
                 (kind, safe_cell(original), replacement)
                 for (kind, original), replacement in self._replacements.items()
             ]
-            writer = csv.writer(addition, lineterminator="\n")
-            writer.writerows(row for row in (_COLUMNS, *rows) if row not in existing_rows)
+            lines = [_line(row) for row in (_COLUMNS, *rows) if row not in existing_rows]
+            addition = _continuation(text.rpartition("\n")[2], lines)
             size = path.stat().st_size
             try:
                 with path.open("a", encoding="utf-8", newline="") as file:
-                    file.write(addition.getvalue())
+                    file.write(addition)
             except OSError as error:
                 os.truncate(path, size)
                 raise write_error("a table of pseudonyms", path, error) from error
@@ -147,6 +143,24 @@ def _text_of(path: Path) -> str:
         return read_text(path, _MAX_MAP_BYTES) if path.exists() else ""
     except (ValueError, ReadError) as error:
         raise _not_a_table(path) from error
+
+
+def _line(row: tuple[str, ...]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(row)
+    return buffer.getvalue()
+
+
+def _continuation(unfinished: str, lines: list[str]) -> str:
+    """Return the text that appends lines to a table whose last line may be unfinished.
+
+    A row that a killed process left unfinished is completed by one of the lines if possible: beside
+    it, its cut replacement would stand for a second one.
+    """
+    begun = next((line for line in lines if unfinished and line.startswith(unfinished)), None)
+    if begun is None:
+        return "".join([*("\n" if unfinished and lines else ""), *lines])
+    return "".join([begun[len(unfinished) :], *(line for line in lines if line is not begun)])
 
 
 def _parse_rows(text: str, path: Path) -> set[tuple[str, ...]]:

@@ -44,6 +44,37 @@ def test_the_map_traces_back_each_patient_and_each_date(tmp_path):
         assert f"{acquired + back:%Y%m%d}" == shown
 
 
+@pytest.mark.parametrize("others", [(), ("P8",)])
+def test_a_map_that_was_cut_in_any_row_is_completed_by_the_next_run(tmp_path, others):
+    """A cut replacement stood beside the whole one, as a second pseudonym of the same patient."""
+    names, path = Pseudonyms(KEY), tmp_path / "map.csv"
+    for patient in ("P1", "P2"):
+        names.date_shift_days(patient)
+    names.write_map(path)
+    whole = path.read_text()
+    again = Pseudonyms(KEY)
+    for patient in (*others, "P1", "P2"):
+        again.date_shift_days(patient)
+    for cut in range(whole.index("\n"), len(whole) + 1):
+        path.write_text(whole[:cut])
+        again.write_map(path)
+        rows = list(csv.reader(path.read_text().splitlines()))
+        assert rows[0] == ["kind", "original", "replacement"]
+        assert sorted(row[1] for row in rows[1:]) == sorted(["P1", "P2", *others])
+
+
+def test_a_last_row_without_a_line_end_is_kept(tmp_path):
+    """A text editor may save a map so."""
+    path = tmp_path / "map.csv"
+    path.write_text("kind,original,replacement\ndays,P1,-12")
+    Pseudonyms(KEY).write_map(path)
+    assert path.read_text().endswith("\ndays,P1,-12")
+    other = Pseudonyms(KEY)
+    other.date_shift_days("P2")
+    other.write_map(path)
+    assert path.read_text().splitlines()[1] == "days,P1,-12"
+
+
 def test_what_is_no_uid_has_no_replacement():
     assert Pseudonyms(KEY).uid("") == ""
 
