@@ -41,6 +41,10 @@ _PROXY_WITHOUT_SERVER = (502, 503, 504)
 _OWN_LOGIN = "Let `lesionlens serve` alone check keys behind the proxy, without a login of its own"
 _METHODS = "Let the proxy pass on GET, POST, PUT and DELETE to every path below the address"
 _REFUSALS_OF_A_PROXY = {
+    400: (
+        "does not understand this request",
+        "Check the address: a port of https answers so to http",
+    ),
     401: ("requires a login of its own", _OWN_LOGIN),
     403: ("forbids this request", _METHODS),
     404: (

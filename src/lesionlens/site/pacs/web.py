@@ -456,7 +456,9 @@ def _reason(error: RequestException) -> tuple[str, str]:
     if status in (401, 403):
         return f"status {status}, the user is not authorised", "Check --user and the password"
     if status is not None:
-        return f"status {status}", ""
+        is_plain_http = str(getattr(error.request, "url", "")).startswith("http:")
+        advice = "Check the address: a port of https answers so to http"
+        return f"status {status}", advice if status == 400 and is_plain_http else ""
     tls = tls_reason(error)
     if tls is not None:
         return tls

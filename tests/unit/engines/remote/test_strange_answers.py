@@ -271,6 +271,7 @@ def test_a_reply_that_is_cut_within_its_header_is_requested_again(study, at, sta
     (403, PAGE, "GET, POST, PUT and DELETE"),
     (404, b'{"detail":"Not Found"}', "proxy_pass with / at its end"),
     (413, PAGE, "client_max_body_size"),
+    (400, PAGE, "a port of https answers so to http"),
     (429, PAGE, "several times a second"),
 ])  # fmt: skip
 def test_a_proxy_that_refuses_is_named_with_what_to_change(study, status, body, advice):

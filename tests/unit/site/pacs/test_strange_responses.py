@@ -43,12 +43,12 @@ def no_waiting(monkeypatch):
 
 
 @contextmanager
-def archive_answering(rest: bytes):
-    """An archive that answers each request with a status 200 and the rest of a response."""
+def archive_answering(rest: bytes, status: bytes = b"200 OK"):
+    """An archive that answers each request with a status and the rest of a response."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + rest)
+            self.wfile.write(b"HTTP/1.1 " + status + b"\r\n" + rest)
 
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
@@ -76,6 +76,15 @@ def test_a_page_of_another_program_is_called_so(rest):
     with (
         archive_answering(rest) as archive,
         pytest.raises(ResourceError, match="not a DICOMweb response"),
+    ):
+        archive.find(StudyQuery())
+
+
+def test_http_to_a_port_of_https_is_said_to_be_possible():
+    """As nginx answers; it was "status 400" with the advice to check user and password."""
+    with (
+        archive_answering(PAGE, b"400 Bad Request") as archive,
+        pytest.raises(ResourceError, match=r"status 400.*a port of https answers so to http"),
     ):
         archive.find(StudyQuery())
 
