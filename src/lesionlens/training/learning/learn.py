@@ -143,11 +143,13 @@ def learn(
     Raises
     ------
     UnusableInputError, ConfigError
-        Nothing is signed; fewer than two patients; a folder of another run; no synthetic brains.
+        Nothing is signed; fewer than two patients; a folder of another run; a recipe without
+        synthetic brains, or with initial weights of its own.
     CancelledError
         The user asked to stop during the evaluation; complete results are kept.
     """
     check_target(job.out)
+    _check_leaves_weights(job.recipe)
     context.progress("reading reviews", 0.0)
     gathered = gather(job.results, job.studies, job.readers)
     parent = weight_files.chosen_path(job.start)
@@ -188,6 +190,15 @@ def learn(
     write_atomically(job.out / PAGE, page.html(proposal))
     write_atomically(job.out / RECORD, proposal.file_text())
     return LearnOutcome(trained, gathered, proposal)
+
+
+def _check_leaves_weights(recipe: TrainConfig | None) -> None:
+    if recipe is not None and recipe.init is not None:
+        raise ConfigError(
+            found=f"a recipe with init = {recipe.init!r}",
+            expected="one that leaves the initial weights to --weights, or to those in use",
+            next_step="Delete `init` from the recipe, and name other weights with --weights",
+        )
 
 
 def _check_recipe(recipe: TrainConfig) -> None:

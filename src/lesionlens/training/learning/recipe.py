@@ -30,8 +30,7 @@ def learn_recipe(
     init : Path
         Initial weights.
     site_recipe : TrainConfig or None
-        A site's own configuration; its `init` is ignored, its share of synthetic brains must not be
-        zero.
+        A site's own configuration without `init`; its share of synthetic brains must not be zero.
     steps : int
         Steps of the built-in configuration. No more brains are generated than these steps can use.
     """

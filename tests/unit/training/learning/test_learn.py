@@ -770,6 +770,14 @@ def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
         learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
 
 
+def test_a_recipe_with_initial_weights_of_its_own_is_refused(tmp_path, random_weights):
+    """Training started from other weights, without a word."""
+    recipe = dataclasses.replace(RECIPE, init="mine.safetensors")
+    with pytest.raises(ConfigError, match=r"init = 'mine\.safetensors'.*--weights"):
+        learn(dataclasses.replace(job(tmp_path, tmp_path / "out", random_weights), recipe=recipe))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_recipe_that_forgets_unseen_is_refused(reviews, tmp_path, random_weights):
     bare = dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, drawn_share=0.0))
     with pytest.raises(ConfigError, match="without synthetic brains"):
