@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 from unet_training import WEIGHTS, averaged, release_unet
 
+from lesionlens.base.provenance import sha256_of
 from lesionlens.network.folded_unet import FoldedUNet, load_folded_unet
 from lesionlens.network.small_lesions import CHANNELS, FORMAT, NAME
 from lesionlens.training import checkpoint
@@ -94,6 +95,15 @@ def train(
     unet_training.train(network, batches, out, minutes, average=0.997, warm_up=50, rate=rate)
 
 
+def check_start(out: Path, start: Path | None) -> None:
+    """Refuse initial weights other than those that the run in a folder began with."""
+    record, digest = out / "start.json", None if start is None else sha256_of(start)
+    if checkpoint.load(out) is None:
+        record.write_text(json.dumps(digest) + "\n")
+    elif record.exists() and json.loads(record.read_text()) != digest:
+        raise SystemExit(f"{out} began with other weights: name these with --start")
+
+
 def release(pool: Path, out: Path, version: str, start: Path | None) -> None:
     """Write the averaged weights to the package, with the scans that they were trained on."""
     stored, default_record = (
@@ -126,10 +136,11 @@ def main() -> None:
     parser.add_argument("--release", metavar="VERSION")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    check_start(options.out, options.start)
     if options.release:
         release(options.pool, options.out, options.release, options.start)
         return
-    options.out.mkdir(parents=True, exist_ok=True)
     held_out, start = options.held_out, options.start
     train(options.pool, options.out, options.minutes, held_out, start, options.rate)
 

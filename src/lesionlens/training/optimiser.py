@@ -80,9 +80,8 @@ class Muon(torch.optim.Optimizer):
         return gradient.add(momentum, alpha=_MOMENTUM).reshape(len(parameter), -1)
 
 
-def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    is_wide = parameter.ndim >= 2 and min(len(parameter), parameter[0].numel()) >= 8
-    return is_wide and not name.endswith("queries.query") and "refine" not in name
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    return parameter.ndim >= 2 and min(len(parameter), parameter[0].numel()) >= 8
 
 
 class Optimiser:
@@ -91,7 +90,7 @@ class Optimiser:
     def __init__(self, network: nn.Module, config: OptimiserConfig) -> None:
         self.network, self.config = network, config
         named_parameters = list(network.named_parameters())
-        matrices = [(n, p) for n, p in named_parameters if config.matrix and _is_matrix(n, p)]
+        matrices = [(n, p) for n, p in named_parameters if config.matrix and _is_matrix(p)]
         matrix_names = {n for n, _ in matrices}
         others = [p for n, p in named_parameters if n not in matrix_names]
         self.parts: list[torch.optim.Optimizer] = [

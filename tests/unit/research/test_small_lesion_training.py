@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from lesionlens.network.folded_unet import FoldedUNet
+from lesionlens.training import checkpoint
+from lesionlens.training.checkpoint import Checkpoint
 
 SHAPE = (48, 52, 44)
 BLOB, TUMOUR = (14, 20, 22), (34, 30, 22)
@@ -41,6 +43,21 @@ def test_a_run_begins_with_the_weights_it_is_given(script, tmp_path):
     assert torch.equal(begun.last.weight, network.last.weight.half().float())
     assert new.last.bias.item() == -4
     assert not torch.equal(new.last.weight, begun.last.weight)
+
+
+def test_a_run_that_goes_on_with_other_weights_than_it_began_with_is_refused(script, tmp_path):
+    """They were not used, and --release recorded them."""
+    first, other = tmp_path / "first", tmp_path / "other"
+    first.write_bytes(b"1")
+    other.write_bytes(b"2")
+    with script("small_lesion_training") as training:
+        training.check_start(tmp_path, other)  # no step was taken
+        training.check_start(tmp_path, first)
+        checkpoint.save(tmp_path, Checkpoint({"x": torch.zeros(1)}, {"step": 1}))
+        training.check_start(tmp_path, first)
+        for start in (other, None):
+            with pytest.raises(SystemExit, match="began with other weights"):
+                training.check_start(tmp_path, start)
 
 
 def test_places_that_are_taken_for_lesions_are_named_but_not_tumours(script, folder):
