@@ -11,7 +11,8 @@ from lesionlens.base.errors import unreadable
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Series, Study
 
-_RELATIVE_TOLERANCE = 1e-3  # of the brightest voxel: converters round scaled integers differently
+_RELATIVE_TOLERANCE = 1e-3  # of bright tissue: converters round scaled integers differently
+_BRIGHT_PERCENTILE = 99.0  # a few voxels of artefact or padding may be far brighter
 
 
 def is_same_examination(study: Study, other: Study) -> bool:
@@ -66,7 +67,8 @@ def _same_voxels(series: Series, other: Series) -> bool:
         first, second = _values_ras(series), _values_ras(other)
     except OSError as error:
         raise unreadable(error, series.description) from error
-    tolerance = _RELATIVE_TOLERANCE * float(np.abs(first).max(initial=0.0))
+    bright = float(np.percentile(np.abs(first), _BRIGHT_PERCENTILE))
+    tolerance = _RELATIVE_TOLERANCE * bright
     return bool(np.allclose(first, second, rtol=0.0, atol=tolerance))
 
 

@@ -94,17 +94,28 @@ def test_one_shared_sequence_is_enough(study):
     assert is_same_examination(study, copy)
 
 
-def test_another_scan_of_the_same_head_is_another_examination(study):
-    """Noise of a scanner is new at each scan, even where nothing grew or moved."""
+@pytest.mark.parametrize("spike", [0, 1e4])
+def test_another_scan_of_the_same_head_is_another_examination(study, spike):
+    """Noise of a scanner is new at each scan, even where nothing grew or moved.
+
+    A spike in both scans, far brighter than the head, made them copies.
+    """
     random = np.random.default_rng(3)
 
-    def again(file, folder):
-        image = nib.load(file)
-        values = image.get_fdata()
-        noisy = values + random.normal(0, 0.02 * values.max(), values.shape) * (values > 0)
-        nib.save(nib.Nifti1Image(noisy.astype(np.float32), image.affine), folder / file.name)
+    def noisy(share):
+        def change(file, folder):
+            image = nib.load(file)
+            values = image.get_fdata()
+            brightest = values.max()
+            values += random.normal(0, share * brightest, values.shape) * (values > 0)
+            if spike:
+                values[0, 0, 0] = spike * brightest
+            nib.save(nib.Nifti1Image(values.astype(np.float32), image.affine), folder / file.name)
 
-    assert not is_same_examination(study, copied(study, again))
+        return change
+
+    first = copied(study, noisy(0.0), "first")
+    assert not is_same_examination(first, copied(study, noisy(0.02)))
 
 
 @pytest.fixture
