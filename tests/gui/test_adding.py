@@ -274,6 +274,22 @@ def test_no_slice_that_is_out_of_sight_splits_an_outline(missed, qtbot):
     assert len(rows(missed)) == 2
 
 
+def test_nothing_is_interpolated_in_a_plane_that_is_out_of_sight(missed):
+    """In 3-D, slices of the plane that the canvas had shown before were filled."""
+    missed.commands.run("edit_outline")
+    layer = edit_layer(missed)
+    slices = np.flatnonzero((np.asarray(layer.data) > 0).any(axis=(0, 1)))
+    hole = np.nonzero(np.asarray(layer.data)[:, :, slices[2]])
+    layer.data_setitem((*hole, np.full(len(hole[0]), slices[2])), 0)
+    missed.viewer.dims.ndisplay = 3
+    missed.commands.run("interpolate")
+    assert missed.session.state.message.startswith("No slice is shown in 3-D")
+    assert not np.asarray(layer.data)[:, :, slices[2]].any()
+    missed.viewer.dims.ndisplay = 2
+    missed.commands.run("interpolate")
+    assert np.asarray(layer.data)[:, :, slices[2]].any()
+
+
 def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     """Napari left the box behind its brush there: a black square amid the brain."""
     viewer = missed.viewer

@@ -114,7 +114,6 @@ COMMANDS = (
         "interpolate",
         "edit: interpolate the slices between those drawn",
         "Shift-W",
-        run=lambda acts: acts.adder.interpolate(),
     ),
     Command("split", "edit: split between two points, each under the pointer", "Shift-Y"),
     Command(CANCEL, "cancel a split or a mark that waits for a click", "Esc"),

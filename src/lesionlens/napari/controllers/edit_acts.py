@@ -20,6 +20,7 @@ _NO_POSITION = (
 )
 _NO_CROSSHAIR = "Only linked views have a crosshair: show them first (Shift+F)."
 _NO_SLICE = "No slice is shown in 3-D: return to the slices, then cut."
+_NO_SLICES = "No slice is shown in 3-D: return to the slices, then interpolate."
 _NO_PART = "No doubtful part is drawn in 3-D: return to the slices first."
 _HIDDEN = "The analysis is hidden during your own read: Shift+X marks the lesion."
 _MAX_SLICE_DISTANCE_MM = 2.0
@@ -119,6 +120,13 @@ class EditActs(MarkActs):
             self.session.decline(_NO_SLICE)
         else:
             self.adder.split_at(self.viewpoint.current.point_mm)
+
+    def interpolate(self) -> None:
+        """Interpolate the slices between drawn ones, in the plane shown."""
+        if self.viewer.dims.ndisplay != 2:
+            self.session.decline(_NO_SLICES)
+        else:
+            self.adder.interpolate()
 
     def cancel_pointing(self) -> None:
         """Cancel a split or a mark that waits for a click."""
