@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ BROKEN = (
     OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile,
     ImageFileError, HeaderDataError, OverflowError,
 )  # fmt: skip
+_MIXED_SUFFIX = re.compile(r"\.(?!nii|NII)(?i:nii(\.gz)?)$")
+"""Suffixes such as .Nii: nibabel opens the file whose suffix is in small letters."""
 MAX_OFFSET = 16 * 2**20
 """Maximum bytes of header and extensions before the voxels."""
 
@@ -43,7 +46,7 @@ def open_image(path: Path) -> Any:
     Raises
     ------
     ReadError
-        Empty, unreadable or not NIfTI.
+        Empty, unreadable or not NIfTI, or under a name for which nibabel opens another file.
     """
     if path.stat().st_size == 0:
         raise ReadError(
@@ -51,6 +54,7 @@ def open_image(path: Path) -> Any:
             expected="a NIfTI file",
             next_step="Copy or convert the scan again",
         )
+    _check_suffix(path)
     try:
         _check_offset(path)
         image = nib.load(path)
@@ -70,6 +74,19 @@ def open_image(path: Path) -> Any:
             next_step="Convert the scan to NIfTI",
         )
     return image
+
+
+def _check_suffix(path: Path) -> None:
+    """Refuse a name for which nibabel opens another file."""
+    opened = _MIXED_SUFFIX.sub(lambda suffix: suffix[0].lower(), path.name)
+    if opened != path.name and not (
+        path.with_name(opened).exists() and path.with_name(opened).samefile(path)
+    ):
+        raise ReadError(
+            found=f"{path.name!r}, whose suffix mixes capitals and small letters",
+            expected="a name that ends in .nii, .NII or one of these and .gz",
+            next_step="Rename the file",
+        )
 
 
 def _check_offset(path: Path) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import shutil
 import struct
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -50,6 +51,26 @@ def test_voxels_and_grid_are_those_of_the_file(save, voxels, tmp_path):
     np.testing.assert_array_equal(series.load(), voxels)
     np.testing.assert_allclose(series.grid.affine, AFFINE)
     assert series.load().dtype == np.float32
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names differ by case alone")
+@pytest.mark.parametrize("name", ["x_t1c.Nii", "x_t1c.nII.gz"])
+@pytest.mark.parametrize("has_other", [True, False])
+def test_a_name_for_which_another_file_would_be_read_is_refused(save, tmp_path, name, has_other):
+    """Without a word the voxels of x_t1c.nii were taken for those of x_t1c.Nii."""
+    file = save(name.lower(), np.zeros(SHAPE, np.int16))
+    path = tmp_path / name
+    (shutil.copy if has_other else shutil.move)(file, path)
+    with pytest.raises(ReadError, match="mixes capitals and small letters"):
+        open_study(path)
+
+
+@pytest.mark.parametrize("name", ["x_t1c.NII", "x_t1c.NII.GZ", "x_t1c.nii.Gz"])
+def test_a_suffix_may_be_in_capitals(save, voxels, tmp_path, name):
+    file = save(name.lower())
+    file.rename(tmp_path / name)
+    series = open_study(tmp_path / name).series[MrSequence.T1C]
+    np.testing.assert_array_equal(series.load(), voxels)
 
 
 def test_one_file_is_a_study(save):
