@@ -236,14 +236,14 @@ class WorklistDatabase:
         that name.
         """
         acts_by_read = self._acts("" if study is None else "WHERE study = ?", study)
-        named: dict[ReadKey, list[list[ReviewEvent]]] = {}
+        named: dict[ReadKey, list[set[ReviewEvent]]] = {}
         for key, acts in acts_by_read.items():
             if key.reader:
-                named.setdefault(replace(key, reader=""), []).append(acts)
+                named.setdefault(replace(key, reader=""), []).append(set(acts))
         return tuple(
             read_of(key, acts)
             for key, acts in acts_by_read.items()
-            if not any(longer[: len(acts)] == acts for longer in named.get(key, ()))
+            if not any(more.issuperset(acts) for more in named.get(key, ()))
         )
 
     @_with_error_messages

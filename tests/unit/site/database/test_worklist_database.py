@@ -31,6 +31,7 @@ from lesionlens.site.database.worklist_database import (
     open_worklist_database,
 )
 from lesionlens.site.worklist.read_session import ReadSession
+from lesionlens.site.worklist.rows import comparisons
 
 KEY = ReadKey("case", "A. Reader")
 
@@ -212,6 +213,18 @@ def test_a_read_goes_on_under_a_name_that_comes_late(tmp_path):
     assert [one.key.reader for one in database.reads()] == ["A. Reader"], "no second reader"
     nobody.mark((4, 5, 6))
     assert [one.key.reader for one in database.reads()] == ["", "A. Reader"]
+
+
+def test_a_read_that_its_reader_continues_beside_an_own_one_is_no_second_reader_s(tmp_path):
+    """It was listed as unnamed too, and compared with itself as the reads of two readers."""
+    database = open_worklist_database(tmp_path)
+    ReadSession(database, ReadKey("case", "A. Reader")).mark((7, 8, 9))
+    nobody = ReadSession(database, ReadKey("case", ""))
+    nobody.mark((1, 2, 3))
+    nobody.continue_as("A. Reader")
+    (read,) = database.reads()
+    assert [mark.at_mm for mark in read.marks] == [(7, 8, 9), (1, 2, 3)]
+    assert comparisons(database) == ()
 
 
 def outline(uid, size):
