@@ -128,6 +128,12 @@ def is_builtin(report: Dataset) -> bool:
     return has(report, codes.REVIEW.value)
 
 
+def is_reviewed(report: Dataset) -> bool:
+    """Return whether it is a LesionLens report that states decisions of a reader."""
+    states = (_code(item) for item in iter_items(report) if _name(item) == codes.REVIEW.value)
+    return any(state in (codes.REVIEW_DONE.value, codes.REVIEW_BEGUN.value) for state in states)
+
+
 def is_without_accepted(report: Dataset) -> bool:
     """Return whether a reader accepted none of the candidates."""
     concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in iter_items(report))
