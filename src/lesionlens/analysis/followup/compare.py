@@ -270,15 +270,18 @@ def _returned_and_vanished(
 def _is_earlier_examination(prior_comparison: Comparison, now: Analysis) -> bool:
     """Return whether an examination is among the earlier ones of its prior.
 
-    It is recognised by its own tracking UIDs, which differ between examinations until compared.
+    It is recognised by its Study Instance UID, without one by its own tracking UIDs, which differ
+    between examinations until compared. A result reopened from DICOM has only the compared ones.
     """
     uids = own_uids(now.followup)
     current_uids = {uids.get(c.tracking_uid, c.tracking_uid) for c in now.findings.candidates}
-    return any(
-        (point.study_uid is not None and point.study_uid == now.study.uid)
-        or not current_uids.isdisjoint(lesion.tracking_uid for lesion in point.lesions)
-        for point in prior_comparison.points[:-1]
-    )
+
+    def is_now(point: TimePoint) -> bool:
+        if point.study_uid is not None and now.study.uid is not None:
+            return point.study_uid == now.study.uid
+        return not current_uids.isdisjoint(lesion.tracking_uid for lesion in point.lesions)
+
+    return any(map(is_now, prior_comparison.points[:-1]))
 
 
 def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:
