@@ -11,7 +11,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup.alignment import MIRRORED, align, seems_mirrored
 from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.analysis.followup.matching import Matches, gone_lesions, match, returned
-from lesionlens.analysis.followup.patient import BOTH, Examination, Prior
+from lesionlens.analysis.followup.patient import BOTH, NO_COMPARISON, Examination, Prior
 from lesionlens.base.geometry import Affine
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
@@ -145,7 +145,11 @@ def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: st
     """
 
     def without_old(texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(text for text in texts if text not in old_notices and BOTH not in text)
+        return tuple(
+            text
+            for text in texts
+            if not (text in old_notices or BOTH in text or text.endswith(NO_COMPARISON))
+        )
 
     def updated(findings: Findings) -> Findings:
         return replace(findings, notices=without_old(findings.notices))

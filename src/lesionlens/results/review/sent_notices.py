@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydicom.dataset import Dataset
 
+from lesionlens.analysis.followup.patient import NO_COMPARISON
 from lesionlens.base.labels import Source
 from lesionlens.base.records.patient import Patient, PatientField, in_words
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -73,7 +74,5 @@ def omission_notices(
             f"Candidates that no reader accepted are not in the DICOM objects: {omitted}"
         )
     if report is not None and report_items.has(report, report_items.TIME_POINT):
-        notices.append(
-            "The objects contain no comparison with an earlier examination: compare again"
-        )
+        notices.append(NO_COMPARISON)
     return notices
