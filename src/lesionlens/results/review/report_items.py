@@ -129,9 +129,11 @@ def is_builtin(report: Dataset) -> bool:
 
 
 def is_reviewed(report: Dataset) -> bool:
-    """Return whether it is a LesionLens report that states decisions of a reader."""
-    states = (_code(item) for item in iter_items(report) if _name(item) == codes.REVIEW.value)
-    return any(state in (codes.REVIEW_DONE.value, codes.REVIEW_BEGUN.value) for state in states)
+    """Return whether a LesionLens report states decisions, diameters or a response of a reader."""
+    states = {_code(item) for item in iter_items(report) if _name(item) == codes.REVIEW.value}
+    return not states.isdisjoint((codes.REVIEW_DONE.value, codes.REVIEW_BEGUN.value)) or any(
+        has(report, code.value) for code in (codes.RESPONSE, codes.READER_DIAMETERS)
+    )
 
 
 def is_without_accepted(report: Dataset) -> bool:

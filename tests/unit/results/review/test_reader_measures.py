@@ -114,7 +114,9 @@ def test_a_report_whose_response_alone_was_signed_says_so(
     ):
         (tmp_path / name).mkdir()
         DicomExporter().write(analysis, tmp_path / name)
-        assert expected in (tmp_path / name / "dicom" / "sr.dcm").read_bytes()
+        report = tmp_path / name / "dicom" / "sr.dcm"
+        assert expected in report.read_bytes()
+        assert report_items.is_reviewed(pydicom.dcmread(report)) is (name == "signed")
 
 
 def test_other_diameters_put_a_signed_response_out_of_date(
