@@ -11,7 +11,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup.alignment import MIRRORED, align, seems_mirrored
 from lesionlens.analysis.followup.joint import Side, joint_change
 from lesionlens.analysis.followup.matching import Matches, gone_lesions, match, returned
-from lesionlens.analysis.followup.patient import BOTH, Examination, Prior
+from lesionlens.analysis.followup.patient import BOTH, NO_COMPARISON, Examination, Prior
 from lesionlens.base.geometry import Affine
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis
@@ -145,7 +145,11 @@ def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: st
     """
 
     def without_old(texts: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(text for text in texts if text not in old_notices and BOTH not in text)
+        return tuple(
+            text
+            for text in texts
+            if not (text in old_notices or BOTH in text or text.endswith(NO_COMPARISON))
+        )
 
     def updated(findings: Findings) -> Findings:
         return replace(findings, notices=without_old(findings.notices))
@@ -270,15 +274,18 @@ def _returned_and_vanished(
 def _is_earlier_examination(prior_comparison: Comparison, now: Analysis) -> bool:
     """Return whether an examination is among the earlier ones of its prior.
 
-    It is recognised by its own tracking UIDs, which differ between examinations until compared.
+    It is recognised by its Study Instance UID, without one by its own tracking UIDs, which differ
+    between examinations until compared. A result reopened from DICOM has only the compared ones.
     """
     uids = own_uids(now.followup)
     current_uids = {uids.get(c.tracking_uid, c.tracking_uid) for c in now.findings.candidates}
-    return any(
-        (point.study_uid is not None and point.study_uid == now.study.uid)
-        or not current_uids.isdisjoint(lesion.tracking_uid for lesion in point.lesions)
-        for point in prior_comparison.points[:-1]
-    )
+
+    def is_now(point: TimePoint) -> bool:
+        if point.study_uid is not None and now.study.uid is not None:
+            return point.study_uid == now.study.uid
+        return not current_uids.isdisjoint(lesion.tracking_uid for lesion in point.lesions)
+
+    return any(map(is_now, prior_comparison.points[:-1]))
 
 
 def _own_uids(now: Analysis, names: Mapping[str, str]) -> dict[str, str]:

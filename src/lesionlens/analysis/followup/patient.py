@@ -21,6 +21,8 @@ _TAGS = (*PatientField, "StudyDate", "StudyTime", "AcquisitionDate", "StudyInsta
 
 BOTH = "this examination and the prior one"
 """Subject of the notice that a user confirmed the identity despite differences."""
+NO_COMPARISON = "The objects contain no comparison with an earlier examination: compare again"
+"""Notice on a result that was reopened from DICOM; removed when it is compared."""
 _TIME = re.compile(r"\d{6}")
 
 

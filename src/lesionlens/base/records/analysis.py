@@ -18,7 +18,7 @@ from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Comparison, LesionMeasurement, TimePoint
 from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.response import SignedMeasure
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.review import CAVITY, Review
 from lesionlens.base.records.signed_measures import are_same, is_outdated, measures_of
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
@@ -204,7 +204,8 @@ class Analysis:
         """Whether the signed response is based on measurements that have changed since.
 
         If the earlier examinations are not available, as when reopened from DICOM, only this one is
-        compared, by its figures if its lesions had the tracking UIDs of the prior's.
+        compared, by its figures if its lesions had the tracking UIDs of the prior's. Lesions that
+        the DICOM objects omitted are not compared.
         """
         signed, comparison = self.review.response, self.compared
         if signed is None:
@@ -223,10 +224,17 @@ class Analysis:
                 ),
             )
         )
-        as_signed = tuple(measure for measure in signed.measures if measure.ago == 0)
+        as_signed = self._not_omitted(m for m in signed.measures if m.ago == 0)
         if [m.tracking_uid for m in current] != [m.tracking_uid for m in as_signed]:
             current, as_signed = _without_uids(current), _without_uids(as_signed)
         return not are_same(current, as_signed)
+
+    def _not_omitted(self, measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:
+        """Return measurements without those of lesions that the DICOM objects omitted."""
+        every = tuple(measures)
+        known_uids = {CAVITY, *(c.tracking_uid for c in self.findings.candidates)}
+        known = tuple(measure for measure in every if measure.tracking_uid in known_uids)
+        return known if len(every) - len(known) <= self.run.omitted else every
 
 
 def _without_uids(measures: Iterable[SignedMeasure]) -> tuple[SignedMeasure, ...]:

@@ -128,6 +128,14 @@ def is_builtin(report: Dataset) -> bool:
     return has(report, codes.REVIEW.value)
 
 
+def is_reviewed(report: Dataset) -> bool:
+    """Return whether a LesionLens report states decisions, diameters or a response of a reader."""
+    states = {_code(item) for item in iter_items(report) if _name(item) == codes.REVIEW.value}
+    return not states.isdisjoint((codes.REVIEW_DONE.value, codes.REVIEW_BEGUN.value)) or any(
+        has(report, code.value) for code in (codes.RESPONSE, codes.READER_DIAMETERS)
+    )
+
+
 def is_without_accepted(report: Dataset) -> bool:
     """Return whether a reader accepted none of the candidates."""
     concepts = (item.get("ConceptCodeSequence") or [Dataset()] for item in iter_items(report))

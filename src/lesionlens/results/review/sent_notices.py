@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from pydicom.dataset import Dataset
 
+from lesionlens.analysis.followup.patient import NO_COMPARISON
 from lesionlens.base.labels import Source
 from lesionlens.base.records.patient import Patient, PatientField, in_words
 from lesionlens.base.records.study import PreparedStudy, Study
@@ -17,7 +18,7 @@ from lesionlens.results.review.sent_objects import Objects, referenced
 def identity_notices(
     objects: Objects, study: Study, prepared: PreparedStudy, n_read: int
 ) -> list[str]:
-    """Return notices about empty or other segments, another patient or another frame."""
+    """Return notices about empty segments, other objects, another patient or another frame."""
     datasets = [ds for ds in (objects.seg, objects.report, *objects.maps) if ds is not None]
     fields = {f for ds in datasets for f in study.patient.compared(Patient.of(ds.get)).conflicts}
     notices = []
@@ -32,6 +33,11 @@ def identity_notices(
         )
     if objects.other_count:
         notices.append(f"The newest Segmentation is used, not the others ({objects.other_count})")
+    if objects.other_reviewed_count:
+        notices.append(
+            "The newest LesionLens report is used, not the other reviewed ones that no report "
+            f"replaces ({objects.other_reviewed_count})"
+        )
     if fields:
         field_names = in_words(f for f in PatientField if f in fields)
         notices.append(
@@ -68,7 +74,5 @@ def omission_notices(
             f"Candidates that no reader accepted are not in the DICOM objects: {omitted}"
         )
     if report is not None and report_items.has(report, report_items.TIME_POINT):
-        notices.append(
-            "The objects contain no comparison with an earlier examination: compare again"
-        )
+        notices.append(NO_COMPARISON)
     return notices

@@ -32,6 +32,8 @@ class Objects:
     maps: tuple[Dataset, ...] = field(default=())
     other_count: int = 0
     """Number of further Segmentations of the study, none of which is superseded."""
+    other_reviewed_count: int = 0
+    """Number of further reviewed LesionLens reports, none of which another report replaces."""
 
 
 def find_objects(path: Path, study: Study) -> Objects:
@@ -61,7 +63,7 @@ def find_objects(path: Path, study: Study) -> Objects:
         segs = _without_superseded(segs, own_report, outdated_uids)
     seg = _newest(segs)
     if seg is not None:
-        report = _newest([ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)])
+        report = _report_of(seg, reports)
     elif own_report is not None:
         report = own_report
         _check_report_alone(report)
@@ -74,7 +76,25 @@ def find_objects(path: Path, study: Study) -> Objects:
             next_step="Fetch the study with its results again, or analyse it",
         )
     other_count = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
-    return Objects(seg, report, _current_maps(by_class.get(MAP, []), report), other_count)
+    maps = _current_maps(by_class.get(MAP, []), report)
+    return Objects(seg, report, maps, other_count, _other_reviewed_count(reports, report))
+
+
+def _report_of(seg: Dataset, reports: Sequence[Dataset]) -> Dataset | None:
+    """Return the newest report that references a Segmentation, of LesionLens if there is one.
+
+    A report by another program may list every object of the study; it has no decisions.
+    """
+    referencing = [ds for ds in reports if str(seg.SOPInstanceUID) in referenced(ds)]
+    return _newest([ds for ds in referencing if report_items.is_builtin(ds)] or referencing)
+
+
+def _other_reviewed_count(reports: Sequence[Dataset], report: Dataset | None) -> int:
+    """Return how many reviewed LesionLens reports there are besides the one that is used."""
+    if report is None or not report_items.is_builtin(report):
+        return 0
+    reviewed_uids = {str(ds.SOPInstanceUID) for ds in reports if report_items.is_reviewed(ds)}
+    return len(reviewed_uids - {str(report.SOPInstanceUID)})
 
 
 def _objects_by_class(path: Path, study: Study) -> dict[str, list[Dataset]]:

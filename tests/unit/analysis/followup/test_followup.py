@@ -21,6 +21,7 @@ from lesionlens.analysis.followup.alignment import changed
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.matching import match
 from lesionlens.analysis.followup.patient import (
+    NO_COMPARISON,
     Examination,
     Prior,
     check_same_patient,
@@ -451,6 +452,32 @@ def test_an_examination_is_no_earlier_one_of_itself(
         assert len(again.followup.points) == 2
         assert any(told in one for one in again.warnings)
     assert not any(told in one for one in compared.warnings)
+
+
+def test_a_result_reopened_from_dicom_keeps_the_examinations_before_the_prior(
+    before, compared, laid_before, monkeypatch
+):
+    """Its lesions already have the prior's UIDs: the baseline was lost, and a response with it."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    lesions = compared.followup.points[0].lesions
+    chain = replace(
+        compared.followup,
+        points=tuple(
+            TimePoint(date, uid, lesions)
+            for date, uid in (("2025-01-05", "1.2.1"), ("2026-01-05", "1.2.2"))
+        ),
+        own_uids={},
+    )
+    missing = NO_COMPARISON
+    run = replace(compared.run, notices=(missing, f"Stated in the report: {missing}"))
+    study = replace(compared.study, uid="1.2.3")
+    reopened = replace(compared, followup=None, study=study, run=run)
+    prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, followup=chain))
+    again = compare(reopened, Examination(SOMEBODY, "2026-03-05"), prior)
+    dates = [point.date for point in again.followup.points]
+    assert dates == ["2025-01-05", "2026-01-05", "2026-03-05"]
+    assert not any("was itself compared" in one for one in again.warnings)
+    assert not any(missing in one for one in again.warnings)
 
 
 def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(

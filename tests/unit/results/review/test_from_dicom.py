@@ -328,6 +328,56 @@ def test_a_report_replaces_its_predecessor_whatever_the_clocks_say(analysed, tmp
     assert newest_document(first, analysis.study.uid).sop_instance_uid == second.SOPInstanceUID
 
 
+@pytest.mark.parametrize(("replaces", "count"), [(True, 0), (False, 1)])
+def test_a_reviewed_report_that_no_other_one_replaces_is_named_as_unused(
+    analysed, tmp_path, replaces, count
+):
+    """Two machines continued one review: the later report hid the decisions in the other one."""
+    analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.REJECTED)
+    first = _sent(analysis, tmp_path)
+    for name in ("seg", "sr"):
+        shutil.move(first / f"{name}.dcm", first / f"earlier_{name}.dcm")
+    shutil.copy(first / "earlier_sr.dcm", first / "copy_of_earlier_sr.dcm")
+    earlier = newest_document(first / "earlier_sr.dcm", analysis.study.uid)
+    second = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.ACCEPTED)
+    known = replace(second.run, documents=(earlier,) if replaces else ())
+    again = reopen_folder(
+        _sent(replace(second, run=known), tmp_path), analysis.study, analysis.prepared
+    )
+    assert {again.review.state_of(c.tracking_uid) for c in again.findings.candidates} == {
+        ReviewState.ACCEPTED
+    }
+    unused = [text for text in again.run.notices if "reviewed ones" in text]
+    assert [text[-4:] for text in unused] == [f" ({count})"] * count
+
+
+def test_an_unreviewed_report_is_not_named_as_unused(analysed, tmp_path):
+    analysis = analysed()
+    first = _sent(analysis, tmp_path)
+    for name in ("seg", "sr"):
+        shutil.move(first / f"{name}.dcm", first / f"earlier_{name}.dcm")
+    reviewed = _reviewed(analysis, ReviewState.ACCEPTED, ReviewState.ACCEPTED)
+    again = reopen_folder(_sent(reviewed, tmp_path), analysis.study, analysis.prepared)
+    assert not any("reviewed ones" in text for text in again.run.notices)
+
+
+def test_a_later_report_of_another_program_does_not_hide_the_decisions(analysed, tmp_path):
+    """Its evidence lists every object of the study."""
+    analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.REJECTED)
+    folder = _sent(analysis, tmp_path)
+    theirs = pydicom.dcmread(folder / "sr.dcm")
+    theirs.SOPInstanceUID = theirs.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    theirs.SeriesDate = theirs.ContentDate = "29990101"
+    theirs.Manufacturer = "Another program"
+    theirs.ContentSequence = theirs.ContentSequence[:1]
+    theirs.save_as(folder / "theirs.dcm")
+    again = reopen_folder(folder, analysis.study, analysis.prepared)
+    assert {again.review.state_of(c.tracking_uid) for c in again.findings.candidates} == {
+        ReviewState.ACCEPTED,
+        ReviewState.REJECTED,
+    }
+
+
 def test_what_a_later_report_accepts_no_more_does_not_come_back(analysed, tmp_path):
     """The archive keeps the Segmentation of a candidate that was accepted first, then rejected."""
     analysis = analysed()

@@ -114,7 +114,9 @@ def test_a_report_whose_response_alone_was_signed_says_so(
     ):
         (tmp_path / name).mkdir()
         DicomExporter().write(analysis, tmp_path / name)
-        assert expected in (tmp_path / name / "dicom" / "sr.dcm").read_bytes()
+        report = tmp_path / name / "dicom" / "sr.dcm"
+        assert expected in report.read_bytes()
+        assert report_items.is_reviewed(pydicom.dcmread(report)) is (name == "signed")
 
 
 def test_other_diameters_put_a_signed_response_out_of_date(
@@ -304,6 +306,34 @@ def test_both_come_back_from_the_archive(measured: Analysis, tmp_path: Path) -> 
     assert one.longest_axial_diameter_mm == pytest.approx(21.0, abs=1e-3)
     assert back.review.responses == measured.review.responses
     assert not back.response_outdated
+
+
+def test_a_response_holds_where_a_deferred_lesion_was_not_sent(tmp_path: Path) -> None:
+    """It counted the lesion, and was called outdated when the objects were opened and sent."""
+    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
+    sequences, how = (MrSequence.T1C, MrSequence.FLAIR), Acquisition("LPS")
+    place = tmp_path / "study"
+    study = write_study(patient, place, kind=StudyKind.DICOM, sequences=sequences, how=how)
+    plain, log = make_analysis(patient, study), ReviewLog()
+    first, second = (candidate.tracking_uid for candidate in plain.findings.candidates)
+    log.decide(first, ReviewState.ACCEPTED, reader="A. Reader")
+    log.place_diameters(first, ENDS, reader="A. Reader")
+    log.decide(second, ReviewState.DEFERRED, reader="A. Reader")
+    lesions = tuple(
+        LesionMeasurement.of(c, log.review.state_of(c.tracking_uid))
+        for c in applied(replace(plain, review=log.review)).findings.candidates
+    )
+    log.sign_response(replace(SIGNED, measures=measures_of((TimePoint("", None, lesions),))))
+    signed = applied(replace(plain, review=log.review))
+    assert not signed.response_outdated
+    DicomExporter().write(signed, tmp_path)
+    shutil.copytree(tmp_path / "dicom", study.root / "result")
+    back = reopen_folder(study.root, study, plain.prepared)
+    assert [c.tracking_uid for c in back.findings.candidates] == [first]
+    assert not back.response_outdated
+    later = ReviewLog(back.review)
+    later.decide(first, ReviewState.REJECTED, reader="A. Reader")
+    assert applied(replace(back, review=later.review)).response_outdated
 
 
 def test_a_response_holds_where_the_result_is_opened_without_its_comparison(

@@ -242,6 +242,7 @@ def build_seg(
         else sources.plane_positions(all_frames),
         **identity.of_new_object(analysis, "seg"),
     )
+    seg.ContentCreatorName = ""  # Type 2; highdicom omits it if no person is named
     _name_segment_per_frame(seg)
     drop_unused_frame_references(seg, sources)
     if padding.size:
