@@ -1,5 +1,6 @@
 """Features of a candidate: what they measure, and that neither unit nor side matters."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -33,6 +34,7 @@ def ball(centre, radius):
     return np.linalg.norm(_offset(centre), axis=-1) <= radius
 
 
+@functools.cache
 def head(present=(True, True, True, True), spacing_mm=2.0):
     """A brain with some texture, without a lesion."""
     rng = np.random.default_rng(0)
