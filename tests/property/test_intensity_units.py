@@ -1,5 +1,7 @@
 """Brightness has no unit: a scan times any positive number, plus any number, is the same scan."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,11 +44,23 @@ def prepared(values, grid, tmp_path):
     return prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, cache=False, strip=False))
 
 
+@pytest.fixture(scope="module")
+def unscaled(head, tmp_path_factory):
+    """The head in standard units, as z-scores, and prepared."""
+    volume = head.sequences[MrSequence.T1C]
+    grid = Grid(volume.data.shape, volume.grid.affine)
+    return SimpleNamespace(
+        units=standard_units(volume.data),
+        zscores=zscore(volume.data[None, None], head.brain.data[None]),
+        prepared=prepared(volume.data, grid, tmp_path_factory.mktemp("study")),
+    )
+
+
 @given(factor=factors, offset=offsets)
 @settings(max_examples=30, deadline=None)
-def test_standard_units_know_no_unit(head, factor, offset):
+def test_standard_units_know_no_unit(head, unscaled, factor, offset):
     values = head.sequences[MrSequence.T1C].data
-    one, other = standard_units(values), standard_units(scaled(values, factor, offset))
+    one, other = unscaled.units, standard_units(scaled(values, factor, offset))
     assert ((one == 0) == (other == 0)).all()
     ratio = other.max() / one.max()
     np.testing.assert_allclose(other, one * ratio, rtol=1e-4, atol=1e-5 * other.max())
@@ -55,9 +69,9 @@ def test_standard_units_know_no_unit(head, factor, offset):
 
 @given(factor=factors, offset=offsets)
 @settings(max_examples=30, deadline=None)
-def test_zscores_know_no_unit(head, factor, offset):
+def test_zscores_know_no_unit(head, unscaled, factor, offset):
     values, brain = head.sequences[MrSequence.T1C].data, head.brain.data[None]
-    one = zscore(values[None, None], brain)
+    one = unscaled.zscores
     other = zscore(scaled(values, factor, offset)[None, None], brain)
     assert one.std() > 0
     np.testing.assert_allclose(other, one, atol=1e-3)
@@ -65,10 +79,10 @@ def test_zscores_know_no_unit(head, factor, offset):
 
 @given(factor=factors, offset=offsets)
 @settings(max_examples=6, deadline=None)
-def test_preparation_knows_no_unit(head, tmp_path_factory, factor, offset):
+def test_preparation_knows_no_unit(head, unscaled, tmp_path_factory, factor, offset):
     volume, place = head.sequences[MrSequence.T1C], tmp_path_factory.mktemp("study")
     grid = Grid(volume.data.shape, volume.grid.affine)
-    one = prepared(volume.data, grid, place)
+    one = unscaled.prepared
     other = prepared(scaled(volume.data, factor, offset), grid, place)
     assert (one.brain == other.brain).all()
     assert [q.passed for q in one.quality] == [q.passed for q in other.quality]
