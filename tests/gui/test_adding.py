@@ -416,6 +416,7 @@ def test_a_click_in_three_dimensions_adds_nothing(missed, qtbot):
     missed.viewer.window.show()
     at_rest(qtbot, canvas())
     missed.viewer.dims.ndisplay = 3
+    missed.viewer.scene.camera.zoom = 0.2  # without a GPU, each pixel of a volume takes long
     QApplication.processEvents()
     middle = QPoint(canvas().width() // 2, canvas().height() // 2)
     qtbot.mouseClick(

@@ -1,5 +1,8 @@
 """Brightness has no unit: a scan times any positive number, plus any number, is the same scan."""
 
+import functools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,11 +45,23 @@ def prepared(values, grid, tmp_path):
     return prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, cache=False, strip=False))
 
 
+@pytest.fixture(scope="module")
+def unscaled(head, tmp_path_factory):
+    """The head in standard units, as z-scores, and prepared."""
+    volume = head.sequences[MrSequence.T1C]
+    grid = Grid(volume.data.shape, volume.grid.affine)
+    return SimpleNamespace(
+        units=standard_units(volume.data),
+        zscores=zscore(volume.data[None, None], head.brain.data[None]),
+        prepared=prepared(volume.data, grid, tmp_path_factory.mktemp("study")),
+    )
+
+
 @given(factor=factors, offset=offsets)
 @settings(max_examples=30, deadline=None)
-def test_standard_units_know_no_unit(head, factor, offset):
+def test_standard_units_know_no_unit(head, unscaled, factor, offset):
     values = head.sequences[MrSequence.T1C].data
-    one, other = standard_units(values), standard_units(scaled(values, factor, offset))
+    one, other = unscaled.units, standard_units(scaled(values, factor, offset))
     assert ((one == 0) == (other == 0)).all()
     ratio = other.max() / one.max()
     np.testing.assert_allclose(other, one * ratio, rtol=1e-4, atol=1e-5 * other.max())
@@ -55,9 +70,9 @@ def test_standard_units_know_no_unit(head, factor, offset):
 
 @given(factor=factors, offset=offsets)
 @settings(max_examples=30, deadline=None)
-def test_zscores_know_no_unit(head, factor, offset):
+def test_zscores_know_no_unit(head, unscaled, factor, offset):
     values, brain = head.sequences[MrSequence.T1C].data, head.brain.data[None]
-    one = zscore(values[None, None], brain)
+    one = unscaled.zscores
     other = zscore(scaled(values, factor, offset)[None, None], brain)
     assert one.std() > 0
     np.testing.assert_allclose(other, one, atol=1e-3)
@@ -65,10 +80,10 @@ def test_zscores_know_no_unit(head, factor, offset):
 
 @given(factor=factors, offset=offsets)
 @settings(max_examples=6, deadline=None)
-def test_preparation_knows_no_unit(head, tmp_path_factory, factor, offset):
+def test_preparation_knows_no_unit(head, unscaled, tmp_path_factory, factor, offset):
     volume, place = head.sequences[MrSequence.T1C], tmp_path_factory.mktemp("study")
     grid = Grid(volume.data.shape, volume.grid.affine)
-    one = prepared(volume.data, grid, place)
+    one = unscaled.prepared
     other = prepared(scaled(volume.data, factor, offset), grid, place)
     assert (one.brain == other.brain).all()
     assert [q.passed for q in one.quality] == [q.passed for q in other.quality]
@@ -108,23 +123,29 @@ def test_an_offset_within_the_head_alone_is_taken_off(head, ranges, background):
     assert np.corrcoef(units[brain], values[brain])[0, 1] > 0.999
 
 
+STEP_MM = 1.5
+
+
+@functools.cache
+def resampled(order):
+    """Resample the shipped T1c, with a rim, by splines of this order; its volume in ml beside."""
+    series = open_study(FOLDER / "study").series[MrSequence.T1C]
+    values = np.pad(series.load(), 6)
+    found = ndimage.zoom(values, 1 / STEP_MM, order=order, mode="grid-constant", grid_mode=True)
+    return found, (values > 0).sum() * series.grid.voxel_ml
+
+
 @pytest.mark.parametrize("stored", [np.float32, np.int16])
 @pytest.mark.parametrize("order", [3, 5])
 def test_what_splines_leave_round_a_brain_is_background(order, stored):
     """Resampling rings: a little darker than the background beside the brain, tiny far from it."""
-    series = open_study(FOLDER / "study").series[MrSequence.T1C]
-    values, step_mm = np.pad(series.load(), 6), 1.5
-    one, other = (
-        ndimage.zoom(values, 1 / step_mm, order=n, mode="grid-constant", grid_mode=True)
-        for n in (1, order)
-    )
+    (one, true_ml), (other, _) = resampled(1), resampled(order)
     ringing = np.rint(other).astype(stored) if stored is np.int16 else other
     assert ringing.min() < 0
     units = standard_units(ringing.astype(np.float32))
-    grid = Grid(units.shape, np.diag([step_mm, step_mm, step_mm, 1.0]))
+    grid = Grid(units.shape, np.diag([STEP_MM, STEP_MM, STEP_MM, 1.0]))
     assert is_stripped(units, grid)
     assert units.min() == 0
-    true_ml = (values > 0).sum() * series.grid.voxel_ml
     assert grid.volume_ml(stripped_brain_mask([units], grid)) == pytest.approx(true_ml, rel=0.08)
     inside = ndimage.binary_erosion(one > 0, iterations=4)
     np.testing.assert_array_equal(units[inside], ringing[inside])

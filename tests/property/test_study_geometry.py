@@ -132,25 +132,41 @@ def test_a_mask_halved_between_its_voxels_is_the_same_however_it_is_stored(
     np.testing.assert_array_equal(found, np.sum(corners, axis=0) >= 4)
 
 
-@settings(FEW, max_examples=3)
-@given(first=orders(), second=orders())
-def test_sequences_on_one_grid_may_be_stored_in_different_orders(first, second):
-    """They were brought together before, whoever converted each: none is moved or interpolated."""
-    grid, as_is = grid_of("LPS", (4, 4, 4)), ((0, 1, 2), (False, False, False))
+AS_IS = ((0, 1, 2), (False, False, False))
+
+
+@pytest.fixture(scope="module")
+def prepared_as_stored():
+    """Prepare three sequences of one grid, the second and third stored in these orders."""
+    grid = grid_of("LPS", (4, 4, 4))
     values = head_on(grid)
 
     def prepared(*others):
         series = {
             sequence: Series(sequence, "test", 1.0, grid_stored(grid, order), (), load)
             for sequence, order in zip(
-                (MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR), (as_is, *others), strict=True
+                (MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR), (AS_IS, *others), strict=True
             )
             for load in (lambda order=order: stored(values, order),)
         }
         study = Study("phantom", StudyKind.NIFTI, series, root=None)
         return prepare(study, RunContext(), COARSE)
 
-    one, other = prepared(as_is, as_is), prepared(first, second)
+    return prepared
+
+
+@pytest.fixture(scope="module")
+def prepared_as_is(prepared_as_stored):
+    return prepared_as_stored(AS_IS, AS_IS)
+
+
+@settings(FEW, max_examples=3)
+@given(first=orders(), second=orders())
+def test_sequences_on_one_grid_may_be_stored_in_different_orders(
+    prepared_as_stored, prepared_as_is, first, second
+):
+    """They were brought together before, whoever converted each: none is moved or interpolated."""
+    one, other = prepared_as_is, prepared_as_stored(first, second)
     assert one.steps == other.steps
     np.testing.assert_array_equal(one.brain, other.brain)
     np.testing.assert_allclose(one.channels, other.channels, atol=1e-3)  # rounding

@@ -193,23 +193,32 @@ def test_tracking_uids_of_one_place_differ_by_size():
     assert other == tracking_uids("a", places[2:], [0.1])[0]
 
 
-@settings(max_examples=16, deadline=None)
-@given(orders())
-def test_storage_order_changes_nothing_in_millimetres(order):
+@pytest.fixture(scope="module")
+def as_stored():
+    """How candidates are found in two lesions, as they are or stored otherwise."""
     probability = drawn(((16, 22, 18), 8), ((44, 30, 22), 5))
     grid = make_grid()
-    turned = {region: stored(array, order) for region, array in probability.items()}
-    other = grid_stored(grid, order)
+    head = anatomy.find_head(np.ones(SHAPE, bool), grid)
 
-    def candidates(maps, on):
-        marked = segment_components(maps, on)
+    def found(order):
+        maps = {region: stored(array, order) for region, array in probability.items()}
+        marked = segment_components(maps, grid_stored(grid, order))
         scores = [float(len(part.points_mm())) for part in components_of(marked)]
-        head = anatomy.find_head(np.ones(SHAPE, bool), grid)
-        return describe(
-            marked, Evidence(scores), StudyContext(maps[Region.WT], head, True, "study")
-        ).candidates
+        context = StudyContext(maps[Region.WT], head, True, "study")
+        return describe(marked, Evidence(scores), context).candidates
 
-    for want, got in zip(candidates(probability, grid), candidates(turned, other), strict=True):
+    return found
+
+
+@pytest.fixture(scope="module")
+def as_they_are(as_stored):
+    return as_stored(((0, 1, 2), (False, False, False)))
+
+
+@settings(max_examples=16, deadline=None)
+@given(order=orders())
+def test_storage_order_changes_nothing_in_millimetres(as_stored, as_they_are, order):
+    for want, got in zip(as_they_are, as_stored(order), strict=True):
         assert got.tracking_uid == want.tracking_uid
         assert got.location == want.location
         for name in ("centroid_mm", "bounding_box_mm"):
@@ -331,16 +340,22 @@ def test_each_core_is_asked_for_itself_whether_it_enhances():
     assert (labels[unsure] == Label.CORE).all()
 
 
-@settings(max_examples=10, deadline=None)
-@given(orders())
-def test_what_is_slight_does_not_depend_on_how_the_scan_is_stored(order):
+@pytest.fixture(scope="module")
+def slight():
+    """A probability that enhances slightly in one of two lesions, and its labels."""
     probability = drawn(((15, 25, 20), 12), ((45, 25, 20), 12))
     probability[Region.ET][ball((45, 25, 20), 6)] = 0.02
     probability[Region.ET][ball((45, 25, 20), 3)] = 0.55
+    return probability, segment_components(probability, make_grid(), SLIGHT).labels
+
+
+@settings(max_examples=10, deadline=None)
+@given(order=orders())
+def test_what_is_slight_does_not_depend_on_how_the_scan_is_stored(slight, order):
+    probability, plain = slight
     on = grid_stored(make_grid(), order)
     maps = {region: stored(values, order) for region, values in probability.items()}
     found = segment_components(maps, on, SLIGHT).labels
-    plain = segment_components(probability, make_grid(), SLIGHT).labels
     np.testing.assert_array_equal(found, stored(plain, order))
 
 
