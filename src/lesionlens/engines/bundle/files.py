@@ -7,6 +7,7 @@ instantiated, expressions are refused, and weights are loaded with `weights_only
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ _REGIONS = {
     "tc": Region.TC, "enhancingtumor": Region.ET, "enhancingtumour": Region.ET, "et": Region.ET,
 }  # fmt: skip
 _MAX_WINDOW_VOX, _EDGES_MM = 1024, (0.3, 10.0)
+_MAX_ENTRIES = 100_000
+"""Limit of the entries of a configuration; bundles have some hundreds."""
+_DOWNLOADED = "path_or_repo_id"
+"""Parameter of networks that always download weights."""
 _CAVITY = frozenset({"resectioncavity", "surgicalcavity", "cavity", "rc"})
 
 
@@ -140,10 +145,22 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
                 content = ConfigParser.load_config_file(str(path))
             except (ValueError, OSError, RecursionError, YAMLError) as error:
                 raise _not_a_bundle(folder, f"a broken {path.name}") from error
-            if not isinstance(content, Mapping):
+            if not isinstance(content, Mapping) or _is_oversized(content):
                 raise _not_a_bundle(folder, f"a broken {path.name}")
             return dict(content)
     raise _not_a_bundle(folder, f"no configs/{name}.json")
+
+
+def _is_oversized(content: Any) -> bool:
+    """Return whether a configuration has too many entries, as by aliases of YAML that multiply."""
+    pending, count = [content], 0
+    while pending and count <= _MAX_ENTRIES:
+        value = pending.pop()
+        parts = value.values() if isinstance(value, Mapping) else value
+        if isinstance(value, Mapping | list | tuple):
+            pending.extend(parts)
+            count += len(value)
+    return count > _MAX_ENTRIES
 
 
 def _table(value: Any) -> Mapping[str, Any]:
@@ -170,11 +187,25 @@ def _definition(inference: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _without_download(key: str, value: Any) -> Any:
-    """Return a network option, with downloads of pretrained weights disabled."""
-    if not key.startswith("pretrained"):
-        return value
-    return False if isinstance(value, bool) else None
+def _options(network_class: type[nn.Module], definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a network, with downloads of pretrained weights disabled.
+
+    Some networks download by default, so that options which the definition omits are disabled too.
+    """
+    named = {key: value for key, value in definition.items() if not key.startswith("_")}
+    parameters = inspect.signature(network_class).parameters
+    if _DOWNLOADED in parameters:
+        raise UnusableInputError(
+            found=f"the network {network_class.__name__}, which downloads weights",
+            expected="a network that is built from its definition alone",
+            next_step="Use a bundle with another network",
+        )
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return named | {
+        key: False if isinstance(value, bool) else None
+        for key, value in (defaults | named).items()
+        if key.startswith("pretrained") or key == "weights"
+    }
 
 
 def _build(definition: Mapping[str, Any]) -> nn.Module:
@@ -189,11 +220,7 @@ def _build(definition: Mapping[str, Any]) -> nn.Module:
             expected="a network of monai.networks.nets",
             next_step="Provide other networks as an engine (entry point lesionlens.engines)",
         )
-    options = {
-        key: _without_download(key, value)
-        for key, value in definition.items()
-        if not key.startswith("_")
-    }
+    options = _options(network_class, definition)
     if any(_is_code(value) for value in options.values()):
         raise UnusableInputError(
             found="Python code in the definition of the network",

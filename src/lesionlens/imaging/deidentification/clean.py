@@ -130,7 +130,7 @@ class Cleaner:
                 element, lambda value: value if is_uid(str(value)) else self._new_uid(str(value))
             )
             return
-        if element.keyword == "PatientAge":
+        if element.keyword == "PatientAge" or element.VR == "AS":
             _map_values(element, capped_age)
             return
         _empty_invalid_values(element)

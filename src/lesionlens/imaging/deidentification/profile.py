@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
-from pydicom.datadict import dictionary_has_tag, keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.tag import BaseTag
 
 
@@ -141,6 +141,7 @@ _PUBLIC_UIDS = frozenset({"CodingSchemeUID", "ContextUID", "MappingResourceUID"}
 _TEXT_VRS = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _BYTE_VRS = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _DATE_VRS = frozenset({"DA", "DT", "TM"})
+_STRING_VRS = _TEXT_VRS | _DATE_VRS | {"AS", "CS", "DS", "IS", "UI"}
 
 
 def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
@@ -149,12 +150,14 @@ def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
     Parameters
     ----------
     vr : str
-        Its value representation.
+        Its value representation in the file, which may differ from the dictionary's.
     """
     keyword = keyword_for_tag(tag)
+    standard_vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
     curve_or_overlay = tag.group & 0xFF01 in {0x5000, 0x6000}  # groups 50xx and 60xx, even
     rules = (
-        (tag.is_private or not dictionary_has_tag(tag) or curve_or_overlay, Action.REMOVE),
+        (tag.is_private or not standard_vr or curve_or_overlay, Action.REMOVE),
+        (standard_vr in _STRING_VRS and vr not in _STRING_VRS, Action.REMOVE),  # text as bytes
         (options.device and keyword in DEVICE, Action.KEEP),
         (options.characteristics and keyword in CHARACTERISTICS, Action.KEEP),
         (vr == "UI" and (options.keep_uids or keyword in _PUBLIC_UIDS), Action.KEEP),
@@ -167,13 +170,13 @@ def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
     return (
         rule_action
         or _profile_actions().get((tag.group, tag.element))
-        or _unlisted_action(keyword, vr)
+        or _unlisted_action(keyword, vr, standard_vr)
     )
 
 
-def _unlisted_action(keyword: str, vr: str) -> Action:
+def _unlisted_action(keyword: str, vr: str, standard_vr: str) -> Action:
     """Return the action on an unlisted element: free text and unknown bytes are removed."""
-    if vr in _TEXT_VRS:
+    if _TEXT_VRS & {vr, standard_vr}:
         return Action.KEEP if keyword in MACHINES | CODES else Action.REMOVE
     if vr[:2] in _BYTE_VRS:  # implicit VR: "OB or OW"
         return Action.KEEP if keyword in BULK else Action.REMOVE

@@ -38,10 +38,12 @@ contours slices outlines burned
 {" ".join(member.display_name for members in (Label, Region) for member in members)}
 """
 _TOKEN = re.compile(r"[^\W_]+", re.UNICODE)
-_NUMBER_OR_DIGEST = re.compile(r"\d{1,3}(mm)?|[0-9a-f]{16}|[0-9a-f]{64}")
-"""Short numbers, lengths, and digests as in LesionLens objects."""
-_DATE_OR_NUMBER = re.compile(r"(?<!\d)\d{1,3}([-./_ ])\d{1,3}\1\d{1,3}(?!\d)")
-"""Three short numbers in a row: a date or an identifier in groups, such as 5.3.60 or 12-345-678."""
+_NUMBER_OR_DIGEST = re.compile(r"\d{1,3}(mm)?|(?=\d*[a-f])[0-9a-f]{16}|[0-9a-f]{64}")
+"""Short numbers, lengths, and digests as in LesionLens objects; 16 digits may be an identifier."""
+_DATE_OR_NUMBER = re.compile(
+    r"(?<!\d)\d{1,3}(?:\s*([^\w\s]|_)\s*\d{1,3}\s*\1\s*|\s+\d{1,3}\s+)\d{1,3}(?!\d)"
+)
+"""Three short numbers in a row: a date or an identifier in groups, as 5. 3. 60 or 12-345-678."""
 _ACQUISITION_TOKENS = sorted(set(_ACQUISITION.split()), key=len, reverse=True)
 _KNOWN_WORDS = frozenset(_TOKEN.findall(f"{_ACQUISITION} {_ANATOMY} {_OWN_OBJECTS}".lower()))
 _JOINED_TOKENS = re.compile(
@@ -56,8 +58,8 @@ def is_plain(text: str) -> bool:
     --------
     >>> is_plain("AX T1_MPRAGE post Gd 1 mm"), is_plain("AxT2FLAIR"), is_plain("T1 Miller 1960")
     (True, True, False)
-    >>> is_plain("T1 5.3.60")
-    False
+    >>> is_plain("T1 5.3.60"), is_plain("T1 5. 3. 60"), is_plain("T1 0.5 3mm")
+    (False, False, True)
     """
     return not _DATE_OR_NUMBER.search(text) and all(
         token in _KNOWN_WORDS

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+from io import BytesIO
 
 import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from lesionlens.imaging.deidentification.clean import Cleaner
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.imaging.deidentification.vocabulary import is_plain
 
 NAMES = Pseudonyms(b"k" * 32)
+LONG = {"OB", "OW", "SQ"}
+"""Value representations whose length has four bytes."""
 
 
 def image() -> Dataset:
@@ -136,3 +142,44 @@ def test_text_in_place_of_a_date_goes_also_where_dates_are_kept():
         Cleaner(Options(full_dates=True), NAMES).clean(dataset)
     assert (dataset.SeriesDate, dataset.AcquisitionDateTime) == ("", "")
     assert dataset.StudyDate == "20260105"
+
+
+@pytest.mark.parametrize("vr", ["AS", "CS", "OB", "OW", "US", "UL", "AT", "SQ"])
+@pytest.mark.parametrize(
+    "keyword", ["StudyDescription", "SeriesDescription", "ViewName", "StationName", "PatientSex"]
+)
+def test_text_under_another_vr_than_its_own_goes(keyword, vr):
+    tag, text = tag_for_keyword(keyword), b"MUSTERFRAU 1960 "
+    length = struct.pack("<HI", 0, len(text)) if vr in LONG else struct.pack("<H", len(text))
+    written = struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr.encode()) + length + text
+    dataset = image()
+    if vr == "SQ":
+        dataset.add(DataElement(tag, "SQ", [image()]))
+    else:
+        dataset.update(read_dataset(BytesIO(written), is_implicit_VR=False, is_little_endian=True))
+    Cleaner(Options(), NAMES, frozenset({"musterfrau"})).clean(dataset)
+    file = BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    assert b"MUSTERFRAU" not in file.getvalue()
+    assert vr != "SQ" or keyword not in dataset
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5.3.60",
+        "5. 3. 60",
+        "5.3. 60",
+        "(5:3:60)",
+        "555 - 123 - 456",
+        "12'34'56",
+        "1234567890123456",
+    ],
+)
+def test_dates_and_identifiers_in_groups_are_no_plain_text(text):
+    assert not is_plain(f"AX T1 {text}")
+
+
+@pytest.mark.parametrize("text", ["0.5 3mm", "1.0 1.0", "1 mm", "ab12cd34ef56ab78"])
+def test_lengths_and_digests_are_plain_text(text):
+    assert is_plain(f"AX T1 {text}")

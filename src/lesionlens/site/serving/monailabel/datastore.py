@@ -8,6 +8,7 @@ Images are NIfTI files, zip archives and folders in the folder itself; labels ar
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -49,7 +50,7 @@ class Datastore:
             return {}
         images: dict[str, Path] = {}
         for path in sorted(self._folder.iterdir()):
-            is_image = path.is_dir() or path.name.lower().endswith(SUFFIXES)
+            is_image = path.is_dir() or (path.name.lower().endswith(SUFFIXES) and path.is_file())
             if is_image and path.name != _LABELS and self._is_inside(path.name):
                 name = image_name(path.name)
                 images[path.name if name in images else name] = path
@@ -72,13 +73,16 @@ class Datastore:
         """Store an image; return its name."""
         suffix = suffix_of(file_name)
         with self._locked_folder() as folder:
-            if name in self.images():
+            path = inside(folder, f"{safe_name(name)}{suffix}")
+            if name in self.images() or os.path.lexists(
+                path
+            ):  # a pipe or dangling link: not listed
                 raise UnusableInputError(
                     found=f"an image named {name!r} already",
                     expected="another name: images are never overwritten",
                     next_step="Choose another name, or remove that one first",
                 )
-            _store(inside(folder, f"{safe_name(name)}{suffix}"), content)
+            _store(path, content)
         return name
 
     def labels(self, name: str) -> dict[str, Path]:
@@ -207,13 +211,22 @@ class Datastore:
             return {}
         file = self._folder / _LABELS / _NOTES
         try:
-            return dict(read_json(file)) if file.is_file() else {}
-        except (OSError, ValueError, TypeError, ReadError) as error:
+            return _notes_in(read_json(file)) if file.is_file() else {}
+        except (OSError, ValueError, ReadError) as error:
             raise ReadError(
                 found=f"datastore metadata that cannot be read ({_LABELS}/{_NOTES})",
                 expected="JSON, as written by this server",
                 next_step="Repair the file or move it away: labels and images are not affected",
             ) from error
+
+
+def _notes_in(content: Any) -> dict[str, dict[str, Notes]]:
+    """Return the metadata by image and tag; raises ValueError if there is anything else."""
+    tables = [content, *content.values()] if isinstance(content, dict) else [content]
+    entries = [entry for table in tables[1:] if isinstance(table, dict) for entry in table.values()]
+    if not all(isinstance(table, dict) for table in (*tables, *entries)):
+        raise ValueError("metadata of another shape")
+    return dict(content)
 
 
 def _store(path: Path, content: BinaryIO) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +33,10 @@ LIKELY = 0.6
 """Minimum probability for assigning a sequence to an unidentified volume, with a notice."""
 _MAX_UNPACKED_BYTES = 2**33
 _MAX_FILES = 20_000
+_DAMAGED_ZIP = (
+    zipfile.BadZipFile, RuntimeError, OSError, ValueError, EOFError, zlib.error, lzma.LZMAError,
+)  # fmt: skip
+"""Exceptions of a damaged archive: `zipfile` passes on those of its decoders and of names."""
 
 
 def suffix_of(name: str) -> str:
@@ -206,7 +212,7 @@ def unpack(archive: Path, folder: Path) -> None:
                     next_step="Send one study",
                 )
             zip_file.extractall(folder)
-    except (zipfile.BadZipFile, RuntimeError, OSError) as error:
+    except _DAMAGED_ZIP as error:
         if is_full_disk(error):
             raise
         raise UnusableInputError(

@@ -1,11 +1,12 @@
 """A folder of studies as a datastore: every image has a name of its own."""
 
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.site.serving.monailabel.datastore import Datastore
 
 
@@ -72,3 +73,31 @@ def test_a_tag_does_not_take_the_place_of_the_metadata(tmp_path, tag):
         store.save_label("case", tag, "label.nii.gz", io.BytesIO(b"label"), {})
     store.save_label("case", "final", "label.nii.gz", io.BytesIO(b"label"), {"by": "me"})
     assert store.notes("case", "final")["by"] == "me"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_a_pipe_is_no_image_and_is_not_replaced(tmp_path):
+    """Opening it blocked one of the server's two threads for images, for good."""
+    os.mkfifo(tmp_path / "case.nii.gz")
+    (tmp_path / "gone.nii.gz").symlink_to(tmp_path / "nothing")
+    store = Datastore(tmp_path)
+    assert store.images() == {}
+    for name in ("case", "gone"):
+        with pytest.raises(UnusableInputError, match="an image named"):
+            store.add_image(name, "image.nii.gz", io.BytesIO(b"image"))
+    assert (tmp_path / "case.nii.gz").is_fifo()
+    assert (tmp_path / "gone.nii.gz").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "3", '{"case": "x"}', '{"case": []}', '{"case": {"": 3}}']
+)
+def test_metadata_of_another_shape_are_refused(tmp_path, content):
+    (tmp_path / "case.nii.gz").write_bytes(b"image")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "notes.json").write_text(content)
+    store = Datastore(tmp_path)
+    for act in (store.listing, lambda: store.notes("case"), lambda: store.note("case", {"a": 1})):
+        with pytest.raises(ReadError, match="metadata that cannot be read"):
+            act()
+    assert (tmp_path / "labels" / "notes.json").read_text() == content

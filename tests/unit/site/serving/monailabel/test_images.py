@@ -1,6 +1,8 @@
 """Parameters of a request about an image count, or are refused."""
 
+import io
 import zipfile
+from contextlib import suppress
 
 import pytest
 
@@ -9,7 +11,7 @@ pytest.importorskip("fastapi")
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT
-from lesionlens.site.serving.monailabel.images import study_of
+from lesionlens.site.serving.monailabel.images import study_of, unpack
 
 
 @pytest.fixture
@@ -48,3 +50,16 @@ def test_channels_of_a_3d_file_are_refused(study, scratch):
         study_of(image, {"channels": ["t1"]}, scratch, SILENT)
     assert [*study_of(image, {"channels": []}, scratch, SILENT).series] == ["flair"]
     assert [*study_of(image, {"sequence": "t1"}, scratch, SILENT).series] == [MrSequence.T1]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_with_a_damaged_byte_is_refused(method, tmp_path, scratch):
+    """A damaged stream was a defect of the server, as were names that cannot be decoded."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as file:
+        file.writestr("study/flair_\u00e4.nii", bytes(range(200)) * 9)
+    whole, path = content.getvalue(), tmp_path / "damaged.zip"
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        with suppress(UnusableInputError):  # unread bytes, such as times, may be anything
+            unpack(path, scratch)
