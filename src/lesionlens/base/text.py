@@ -96,6 +96,17 @@ def millilitres(volume_ml: float) -> str:
     return text if float(text) else "<0.01"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the plural unless it is 1; `plural` if not with an s.
+
+    Examples
+    --------
+    >>> counted(1, "file"), counted(0, "file"), counted(2, "study", "studies")
+    ('1 file', '0 files', '2 studies')
+    """
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def score_digits(score: float) -> str:
     """Return a score, 0 to 1, with two decimals; never as 0 or 1, which no score is.
 

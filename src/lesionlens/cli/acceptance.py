@@ -9,6 +9,7 @@ import typer
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.text import counted
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
@@ -86,7 +87,7 @@ def _output(report: AcceptanceReport, out: Path) -> CommandOutput:
             *(f"NOT MET  {plain(bound)}" for bound in report.broken),
             *(f"EARLIER  {plain(page)}" for page in report.history),
             f"Acceptance test {'passed' if report.passed else 'NOT PASSED'} on "
-            f"{len(report.cases)} cases",
+            f"{counted(len(report.cases), 'case')}",
             plain(signature),
             f"Page: {plain(str(out / PAGE))}",
             RESEARCH_USE_NOTICE,

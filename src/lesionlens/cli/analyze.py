@@ -103,7 +103,7 @@ def summary(
 def _table(candidates: tuple[Candidate, ...]) -> Table:
     from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR
 
-    headings = ("", "where", "size (mm)", "volume (ml)", "enhancing (ml)", "score")
+    headings = ("", "where", "size (mm), of", "volume (ml)", "enhancing (ml)", "score")
     table = new_table(headings, text_columns=2)
     for candidate in candidates:
         table.add_row(
@@ -120,7 +120,8 @@ def _size(candidate: Candidate) -> str:
     long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
     if long is None:
         return "unknown"
-    return f"{long:.0f}" if short is None else f"{long:.0f} × {short:.0f}"
+    part = "enh." if candidate.has_enhancing else "whole"
+    return f"{long:.0f} {part}" if short is None else f"{long:.0f} × {short:.0f} {part}"
 
 
 def _ml(value: float | None) -> str:

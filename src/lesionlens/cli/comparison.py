@@ -91,7 +91,9 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             change.shown.place,
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
-            _percent(change.volume_percent, VOLUME_LIMITS, texts) if matched else change.kind.value,
+            _percent(change.volume_percent, VOLUME_LIMITS, texts)
+            if matched
+            else texts(f"fu_{change.kind.value}"),
             _percent(change.product_percent, PRODUCT_LIMITS, texts) if matched else "",
             change.joint.text if change.joint else "",
         )

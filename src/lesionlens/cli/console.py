@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import Interrupt
 from lesionlens.base.run_context import Progress, RunContext, no_progress
+from lesionlens.base.text import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -81,7 +82,7 @@ STOP = StopRequest()
 
 def count_of_studies(number: int) -> str:
     """Return a number of studies in words: "1 study", "2 studies"."""
-    return f"{number} {'study' if number == 1 else 'studies'}"
+    return counted(number, "study", "studies")
 
 
 def plain(text: str) -> str:

@@ -12,6 +12,7 @@ import typer
 from lesionlens.base.errors import ResourceError, UnusableInputError, os_reason
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
+from lesionlens.base.text import counted
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
 
@@ -104,7 +105,7 @@ def deidentify(
         summary = {"files": outcome.file_count, "map": str(map_path), "notices": outcome.notices}
         return CommandOutput.of_json(summary)
     lines = (
-        f"{outcome.file_count} files in {plain(str(out))}",
+        f"{counted(outcome.file_count, 'file')} in {plain(str(out))}",
         f"Map to the originals, to be kept separate: {plain(str(map_path))}",
     )
     return CommandOutput(lines, outcome.notices)

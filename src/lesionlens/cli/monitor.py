@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lesionlens.base.text import counted
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, count_of_studies, plain, progress_bar
 
@@ -53,9 +54,7 @@ def monitor(
     write(monitoring, out)
     monitor_warning.keep(monitoring.violated_rules, out / PAGE)
     verdicts = sum(group.verdicts for group in monitoring.weeks)
-    counts = (
-        f"{count_of_studies(len(monitoring.studies))}, {verdicts} verdict{'s' * (verdicts != 1)}"
-    )
+    counts = f"{count_of_studies(len(monitoring.studies))}, {counted(verdicts, 'verdict')}"
     week_count = len(monitoring.weeks)
     lines = [f"{counts} in {week_count} week{'s' * (week_count != 1)}"]
     lines += [f"STOP AND LOOK  {plain(stop)}" for stop in monitoring.violated_rules]

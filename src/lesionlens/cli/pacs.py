@@ -12,7 +12,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.text import LINE_BREAKS
+from lesionlens.base.text import LINE_BREAKS, counted
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, CommandOutput, count_of_studies, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
@@ -123,7 +123,9 @@ def get(
     archive = connect(address, replace(access, port=port, by=by))
     with progress_bar() as context:
         download = archive.get(study, out, same_patient=same_patient, context=context)
-    return CommandOutput((f"{download.files} files in {plain(str(out))}",), download.notices)
+    return CommandOutput(
+        (f"{counted(download.files, 'file')} in {plain(str(out))}",), download.notices
+    )
 
 
 @with_option_groups(access=AccessOptions)
@@ -185,7 +187,7 @@ def send(
             )
         outcome.check()
     sent_before = f", {outcome.n_present} of them before" if outcome.n_present else ""
-    return CommandOutput((f"{len(outcome.stored)} files stored{sent_before}",), notices)
+    return CommandOutput((f"{counted(len(outcome.stored), 'file')} stored{sent_before}",), notices)
 
 
 def _deidentified_copy(

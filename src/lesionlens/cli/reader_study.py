@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.text import counted
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, new_table, plain
 from lesionlens.cli.worklist import List
@@ -45,7 +46,7 @@ def plan(folder: List, json: options.Json = False) -> CommandOutput:
     table = new_table(("reader", "case", "arm", "session"), text_columns=3)
     for read in planned_reads:
         table.add_row(plain(read.reader), plain(read.case), read.arm.value, str(read.session))
-    return CommandOutput((table, f"{len(planned_reads)} reads"))
+    return CommandOutput((table, counted(len(planned_reads), "read")))
 
 
 def table(folder: List, out: options.Out) -> CommandOutput:

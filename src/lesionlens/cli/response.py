@@ -71,6 +71,7 @@ def response(
     """
     from lesionlens.analysis.followup import response as followup
     from lesionlens.analysis.followup.response_case import name_of
+    from lesionlens.results.opened import existing_result
     from lesionlens.results.review import store
     from lesionlens.results.review.reopen import read_reviewed
 
@@ -80,6 +81,7 @@ def response(
             expected="the name of the reader who signs it",
             next_step="Add --sign NAME",
         )
+    result = existing_result(result)
     if withdraw is not None:
         checks.check_without("--withdraw", {"--category": category})
         reader = sign and checks.person_name(sign)

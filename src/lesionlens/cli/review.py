@@ -89,6 +89,6 @@ def _candidate_lines(analysis: Analysis) -> tuple[str, ...]:
         length_mm = candidate.longest_axial_diameter_mm
         width_mm = candidate.perpendicular_diameter_mm
         if length_mm is not None and width_mm is not None:
-            size += f", {length_mm:.0f} x {width_mm:.0f} mm"
+            size += f", {candidate.measured} {length_mm:.0f} × {width_mm:.0f} mm"
         lines.append(f"{candidate.id}  {plain(candidate.location.text)}  {size}")
     return tuple(lines)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.text import score_digits
+from lesionlens.base.text import counted, score_digits
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import (
     STOP,
@@ -232,4 +232,4 @@ def compare(folder: List, json: options.Json = False) -> CommandOutput:
         )
         lines.append(f"{plain(agreement.study)}: {names} agree on {agreement.n_agreed}")
         lines += [f"  {plain(difference)}" for difference in agreement.differences]
-    return CommandOutput((*lines, f"{len(agreements)} comparisons"))
+    return CommandOutput((*lines, counted(len(agreements), "comparison")))

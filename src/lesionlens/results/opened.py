@@ -26,14 +26,25 @@ def open_result(folder: Path, study: str | Path | Study | None) -> Analysis | Sa
     ReadError
         Not a result, damaged, or of another study.
     """
-    folder = result_folder(folder)
     if study is None:
-        if not is_result(folder):
-            raise ReadError(
-                found=f"no result in {folder.name!r}",
-                expected="a folder with findings.json and run.json, as `analyze` writes it",
-                next_step="Check the path; objects of DICOM alone need the study beside them",
-            )
-        return read_reviewed(folder)
+        return read_reviewed(existing_result(folder))
     opened = study if isinstance(study, Study) else open_study(study, recall=True)
-    return prepare_and_reopen(folder, opened, RunContext())
+    return prepare_and_reopen(result_folder(folder), opened, RunContext())
+
+
+def existing_result(path: Path) -> Path:
+    """Return the folder of a saved result; see `result_folder`.
+
+    Raises
+    ------
+    ReadError
+        There is none.
+    """
+    folder = result_folder(path)
+    if not is_result(folder):
+        raise ReadError(
+            found=f"no result in {folder.name!r}",
+            expected="a folder with findings.json and run.json, as `analyze` writes it",
+            next_step="Check the path; objects of DICOM alone need the study beside them",
+        )
+    return folder

@@ -336,7 +336,7 @@ class Result:
         if candidate not in by_id:
             raise UnusableInputError(
                 found=f"no candidate {candidate!r}",
-                expected=f"one of: {', '.join(map(str, by_id)) or 'none: nothing was flagged'}",
+                expected=f"one of: {', '.join(map(str, by_id)) or 'none: it has no candidate'}",
                 next_step="Choose one of them, or leave the candidate out for the whole study",
             )
         return sentences.of(by_id[candidate])

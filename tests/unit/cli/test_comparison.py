@@ -57,4 +57,18 @@ def test_a_new_lesion_that_was_flagged_before_the_prior_is_said_to_return():
     )
     comparison = Comparison(points, (Change(None, lesion),), Alignment(LEVEL, 0, 0, False, "T1c"))
     *_, note = table_of(cast("Any", SimpleNamespace(compared=comparison)))
-    assert note == "Candidate 1: flagged before, not at the earlier examination: 2025-01-01"
+    assert note == "Candidate 1: flagged before (2025-01-01), not at the earlier examination"
+
+
+def test_a_lesion_that_is_not_flagged_any_more_is_not_called_gone():
+    """The window and the report say "no longer flagged"; the table said that it is gone."""
+    lesion = LesionMeasurement("uid", 1, "left insula", dict.fromkeys(Region, 1.0), 9.0, 8.0, False)
+    points = (TimePoint("2025-01-01", None, (lesion,)), TimePoint("2025-02-01", None, ()))
+    comparison = Comparison(points, (Change(lesion, None),), Alignment(LEVEL, 0, 0, False, "T1c"))
+    _, table = table_of(cast("Any", SimpleNamespace(compared=comparison)))
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(table)
+    text = shown.get()
+    assert "no longer flagged" in text
+    assert "gone" not in text

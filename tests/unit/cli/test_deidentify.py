@@ -43,6 +43,14 @@ def test_a_study_is_copied_without_names(patient, tmp_path, places):
     assert again.PatientID == first.PatientID
 
 
+def test_one_file_is_one_file(patient, tmp_path, places):
+    """It printed "1 files"."""
+    study = write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
+    series = next(iter(study.series.values()))
+    answer = deidentify(series.files[0].path, tmp_path / "out", **places)
+    assert answer.output[0].startswith("1 file in ")
+
+
 def test_key_and_map_never_lie_in_what_is_handed_on(patient, tmp_path):
     write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
     with pytest.raises(UnusableInputError, match="shared"):

@@ -200,6 +200,21 @@ class Analysis:
         return self.followup.at(self.findings.candidates, self.review, self.volumes.cavity_ml)
 
     @property
+    def decided_count(self) -> int:
+        """Number of decided candidates; deferred ones are not decided."""
+        state_of = self.review.state_of
+        return sum(state_of(c.tracking_uid).decided for c in self.findings.candidates)
+
+    @property
+    def review_counts(self) -> tuple[int, int]:
+        """How many candidates are decided, and how many there are.
+
+        Those that the DICOM objects of an imported result omitted are included.
+        """
+        run, total = self.run, len(self.findings.candidates)
+        return self.decided_count + run.omitted_decided, total + run.omitted
+
+    @property
     def response_outdated(self) -> bool:
         """Whether the signed response is based on measurements that have changed since.
 

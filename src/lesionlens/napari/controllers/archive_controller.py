@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject
 
 from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import counted
 from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
@@ -110,7 +111,8 @@ class ArchiveController:
             already_stored = (
                 f", {report.n_present} of them there before" if report.n_present else ""
             )
-            summary = f"{len(report.stored)} objects stored in {server.address}{already_stored}."
+            objects = counted(len(report.stored), "object")
+            summary = f"{objects} stored in {server.address}{already_stored}."
             return "\n".join((summary, *notices))
 
         self._run("Sending", task, str)

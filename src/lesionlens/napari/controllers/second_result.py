@@ -17,7 +17,7 @@ from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.text import millilitres
+from lesionlens.base.text import counted, millilitres
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
@@ -93,9 +93,8 @@ class SecondResultController:
             self._number, self._visited_mm, self._compared_analysis = 0, None, analysis
             self._session.show_second_result(second)
             self.follow()
-            count = len(second.agreement.disagreements)
-            noun = "disagreement" if count == 1 else "disagreements"
-            return f"{count} {noun}: F7 goes through them, F8 adopts the other outline."
+            disagreements = counted(len(second.agreement.disagreements), "disagreement")
+            return f"{disagreements}: F7 goes through them, F8 adopts the other outline."
 
         return self._jobs.start("Reading a second result", task, on_result)
 

@@ -16,6 +16,7 @@ from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import counted
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.ahead_process import AheadProcess
 from lesionlens.napari.controllers.expected_read import ExpectedRead
@@ -228,7 +229,11 @@ class WorklistController:
             return added_count
 
         def on_result(added_count: int) -> str | None:
-            return f"{added_count} new studies." if self.open(folder) else None
+            return (
+                f"{counted(added_count, 'new study', 'new studies')}."
+                if self.open(folder)
+                else None
+            )
 
         return self.jobs.start("Scanning the studies", task, on_result)
 

@@ -110,7 +110,8 @@ class Page:
     @property
     def conclusion(self) -> str:
         """How many candidates were flagged, and added by readers."""
-        return self.texts.conclusion(section.row for section in self.candidate_sections)
+        rows = (section.row for section in self.candidate_sections)
+        return self.texts.conclusion(rows, omitted=self.run.omitted)
 
     @property
     def analysed(self) -> str:
@@ -323,10 +324,10 @@ def _impression_lines(
 ) -> tuple[str, ...]:
     """Return the impression: findings, review progress and reader, responsibility."""
     lines = [f"{section.row.id}: {section.summary}" for section in sections]
-    if sections:
+    decided, total = analysis.review_counts
+    if total:
         states = [analysis.review.state_of(section.row.tracking_uid) for section in sections]
-        decided = sum(state.decided for state in states)
-        review = texts("reviewed", n=decided, all=len(states))
+        review = texts("reviewed", n=decided, all=total)
         if deferred := states.count(ReviewState.DEFERRED):
             review += " " + texts("deferred_too", n=deferred)
         readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)

@@ -267,7 +267,10 @@ class ReportTexts:
         return f"{text} %".replace(".", self("decimal"))
 
     def conclusion(
-        self, candidates: Iterable[Candidate], rejected: Iterable[Candidate] = ()
+        self,
+        candidates: Iterable[Candidate],
+        rejected: Iterable[Candidate] = (),
+        omitted: int = 0,
     ) -> str:
         """Return how many candidates were flagged and added; never a statement about disease.
 
@@ -275,6 +278,8 @@ class ReportTexts:
         ----------
         rejected : iterable of Candidate
             Candidates that a reader rejected, if `candidates` are without them.
+        omitted : int
+            Number of candidates that imported DICOM objects omitted: see `RunInfo.omitted`.
         """
         all_candidates = list(candidates)
         added, apart = (
@@ -286,7 +291,8 @@ class ReportTexts:
         rejected_count = sum(c.source is not Source.READER and not c.apart for c in rejected)
         if count == 0:
             key = "conclusion_rejected" if rejected_count else "conclusion_none"
-            sentence = self(key, n=rejected_count)
+            key = "conclusion_not_accepted" if omitted else key
+            sentence = self(key, n=rejected_count + omitted)
         additions = [self("conclusion_added", n=added)] if added else []
         additions += [self("conclusion_apart", n=apart)] if apart else []
         return " ".join([f"{sentence.rstrip('.')}.", *additions]) if additions else sentence

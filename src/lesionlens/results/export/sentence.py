@@ -76,6 +76,8 @@ class SentenceSource:
     compared: Comparison | None
     reference: MrSequence
     has_t1c: bool
+    omitted: int
+    """As in `RunInfo`."""
     hidden: frozenset[Identity] = frozenset()
 
     @classmethod
@@ -88,7 +90,7 @@ class SentenceSource:
             compared, reference, contrast = result.followup, result.reference, result.has_t1c
             hidden = frozenset()
         return cls(result.findings, result.volumes.labels, result.review, compared, reference,
-                   contrast, hidden)  # fmt: skip
+                   contrast, result.run.omitted, hidden)  # fmt: skip
 
 
 class Sentences:
@@ -124,7 +126,9 @@ class Sentences:
         candidates = [c for c in all_candidates if not self._fields(c)["rejected"]]
         comparison = self._source.compared
         conclusion = self._texts.conclusion(
-            candidates, rejected=[c for c in all_candidates if self._fields(c)["rejected"]]
+            candidates,
+            rejected=[c for c in all_candidates if self._fields(c)["rejected"]],
+            omitted=self._source.omitted,
         )
         values = {
             "conclusion": f"{conclusion.rstrip('.')}.",

@@ -11,6 +11,7 @@ from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.parts import check_objects
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import counted
 from lesionlens.imaging.reading.dicom.documents import record_sent
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.imaging.reading.readers import check_path
@@ -120,7 +121,9 @@ def send_result(
 def _with_note(delivery: Delivery, note_delivery: Delivery, count: int) -> Delivery:
     """Combine a result's delivery with that of its rejection note."""
     rejection_notices = (
-        () if note_delivery.refused else (f"A rejection note names {count} objects as superseded.",)
+        ()
+        if note_delivery.refused
+        else (f"A rejection note names {counted(count, 'object')} as superseded.",)
     )
     return replace(
         delivery,

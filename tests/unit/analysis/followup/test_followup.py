@@ -229,7 +229,7 @@ def test_a_lesion_that_is_back_keeps_its_name(compared, before, tmp_path, monkey
     assert (one.kind, one.now.place) == ("new", gone.place)
     curve = [ml > 0 for _, ml in found.followup.curve(gone.tracking_uid)]
     assert curve == [True, False, True]
-    said = "flagged before, not at the earlier examination: 2026-01-05"
+    said = "flagged before (2026-01-05), not at the earlier examination"
     assert sum(row.note == said for row in section_of(found, load("en")).rows) == 1
     assert sum(said in line for _, line in lines_of(found)) == 1
     assert {c.kind for c in found.followup.changes} == {"matched", "new", "gone"}
@@ -611,7 +611,7 @@ def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_par
     unknown = replace(points[2], lesions=(replace(larger, volume_ml={Region.WT: 45.1}),))
     later = Comparison((*points[:2], unknown), (Change(part, larger),), laid)
     assert later.sums()[1:] == ((48.0, 0.6), (None, None))
-    assert "enhancing unknown ml, unknown mm²" in sums_of(later)
+    assert "enhancing volume unknown, product of diameters unknown." in sums_of(later)
 
 
 def test_sums_beside_the_limits_are_those_of_the_draft(compared):
@@ -627,7 +627,9 @@ def test_sums_beside_the_limits_are_those_of_the_draft(compared):
     draft = propose(found, chosen)
     assert draft.category is Response.PARTIAL
     assert "10.0 → 3.40 ml, -66.0 %" in draft.steps[1]
-    assert sums_of(found).startswith("1 measurable: enhancing -66.0 % ml, +0.0 % mm²")
+    assert sums_of(found).startswith(
+        "1 measurable: enhancing volume -66.0 %, product of diameters +0.0 %."
+    )
     (row,) = _sums(found, load("de"))
     assert row.volumes == ("10,0 ml", "3,4 ml")
     assert row.changes[0] == "-66,0 %"

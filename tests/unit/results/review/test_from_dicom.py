@@ -43,6 +43,9 @@ from lesionlens.imaging.reading.dicom.documents import newest_document
 from lesionlens.results.export.caveats import limits
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
+from lesionlens.results.export.page import page_of
+from lesionlens.results.export.report_texts import load
+from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import prepare_and_reopen, read_result, reopen_folder
@@ -620,6 +623,42 @@ def test_a_review_is_as_complete_as_it_was_when_it_is_sent_again(
         save(analysis, tmp_path / "saved")
         saved = read_result(tmp_path / "saved").run
         assert (saved.omitted, saved.omitted_decided) == (1, int(second is ReviewState.REJECTED))
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_that_no_candidate_was_accepted_is_still_said_when_only_the_cavity_was_sent(
+    analysed, tmp_path, language
+):
+    """The report said "Nothing is flagged", the second SR that there is no candidate."""
+    analysis = _reviewed(analysed(), ReviewState.REJECTED, ReviewState.DEFERRED)
+    labels = analysis.volumes.labels
+    free = np.zeros(labels.data.shape, bool)
+    free[labels.data.shape[0] // 2, labels.data.shape[1] // 2, :] = True
+    cavity = Volume(free & (labels.data == 0), labels.grid)
+    analysis = replace(
+        analysis,
+        volumes=replace(analysis.volumes, cavity=cavity),
+        options=ExportOptions(language=language),
+    )
+    besides = "No candidate region flagged, besides 2 that the earlier objects omit."
+    for flagged in ("2 candidate regions flagged.", besides, besides):
+        folder = _sent(analysis, tmp_path)
+        items = list(iter_items(pydicom.dcmread(folder / "sr.dcm")))
+        (comment,) = (str(i.TextValue) for i in items if _named(i, own.COMMENT))
+        assert f" {flagged} Reviewed: 1 of 2; sent here: 0." in comment
+        (conclusion,) = (i for i in items if _named(i, own.CONCLUSION))
+        assert conclusion.ConceptCodeSequence[0].CodeValue == own.NONE_ACCEPTED.value
+        analysis = reopen_folder(folder, analysis.study, analysis.prepared)
+        assert not analysis.findings.candidates
+        analysis = replace(analysis, options=ExportOptions(language=language))
+        save(analysis, tmp_path / "saved")
+        texts = load(language)
+        page = page_of(analysis)
+        not_accepted = texts("conclusion_not_accepted", n=2)
+        assert page.conclusion == not_accepted
+        assert page.sentence.startswith(not_accepted)
+        assert texts("reviewed", n=1, all=2) in page.impression[0]
+        assert Sentences(read_result(tmp_path / "saved"), language).of_study() == page.sentence
 
 
 def _named(item, code):

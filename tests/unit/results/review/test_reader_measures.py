@@ -14,7 +14,7 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.edits import applied, without_edits
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import LesionMeasurement, TimePoint
@@ -194,10 +194,19 @@ def test_a_cavity_outlined_later_puts_a_signed_response_out_of_date(
     assert not reopen_folder(study, measured.study, measured.prepared).response_outdated
 
 
+@pytest.mark.parametrize("words", [{}, {"withdraw": "wrong", "sign": "A. Reader"}])
+def test_a_folder_without_a_result_has_no_response(tmp_path: Path, words: dict[str, str]) -> None:
+    """A mistyped folder was told to analyse the study again, or to move its review.json away."""
+    with pytest.raises(ReadError, match=r"no result in 'nothere'.*Check the path"):
+        response(tmp_path / "nothere", **words)  # type: ignore[arg-type]
+
+
 def test_a_response_is_withdrawn_for_a_reason_and_signed_anew(
     measured: Analysis, tmp_path: Path
 ) -> None:
     store.save(measured, tmp_path)
+    for name in ("findings.json", "run.json"):  # not read to withdraw
+        (tmp_path / name).touch()
     with pytest.raises(UnusableInputError, match="no reason"):
         store.change_response(tmp_path, lambda log: log.withdraw_response(" ", reader="A"))
     for nobody in (None, " "):

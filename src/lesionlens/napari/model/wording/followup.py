@@ -92,9 +92,10 @@ def sums_of(comparison: Comparison | None) -> str:
     product, volume = (percent(earlier[-1][index], current[index]) for index in (0, 1))
     changes = _compared(volume, VOLUME_LIMITS), _compared(product, PRODUCT_LIMITS)
     return (
-        f"{len(comparison.targets())} measurable: enhancing {changes[0]} ml, {changes[1]} mm². "
-        f"Limits of RANO 2.0: {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} % of mm², "
-        f"{VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} % of ml; the reader decides."
+        f"{len(comparison.targets())} measurable: enhancing volume {changes[0]}, "
+        f"product of diameters {changes[1]}. Limits of RANO 2.0: "
+        f"volume {VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} %, "
+        f"product {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} %; the reader decides."
     )
 
 

@@ -110,24 +110,9 @@ def readback_error(found: str) -> ExportError:
     )
 
 
-def count_decided(analysis: Analysis) -> int:
-    """Return the number of decided candidates; deferred ones are not decided."""
-    review = analysis.review
-    return sum(review.state_of(c.tracking_uid).decided for c in analysis.findings.candidates)
-
-
-def review_counts(analysis: Analysis) -> tuple[int, int]:
-    """Return how many candidates are decided, and how many there are.
-
-    Those that the DICOM objects of an imported result omitted are included.
-    """
-    run, total = analysis.run, len(analysis.findings.candidates)
-    return count_decided(analysis) + run.omitted_decided, total + run.omitted
-
-
 def review_progress(analysis: Analysis) -> str:
     """Return the progress of the review in a few words."""
-    decided_count, total = review_counts(analysis)
+    decided_count, total = analysis.review_counts
     if not total:
         return "no candidate, signed" if analysis.review.signed else _UNREVIEWED[0]
     return f"{decided_count} of {total} reviewed" if decided_count else _UNREVIEWED[1]
@@ -169,7 +154,7 @@ def exported(analysis: Analysis) -> tuple[Candidate, ...]:
     its review state.
     """
     candidates, review = analysis.findings.candidates, analysis.review
-    if analysis.options.rest or not count_decided(analysis):
+    if analysis.options.rest or not analysis.decided_count:
         return candidates
     return tuple(c for c in candidates if review.state_of(c.tracking_uid).confirmed)
 

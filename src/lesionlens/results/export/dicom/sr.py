@@ -129,7 +129,8 @@ def _summary_container(analysis: Analysis) -> ContainerContentItem:
     )
     items: list[Any] = []
     if not identity.exported(analysis):
-        conclusion = codes.NO_CANDIDATE if not analysis.findings.candidates else codes.NONE_ACCEPTED
+        any_flagged = analysis.findings.candidates or analysis.run.omitted
+        conclusion = codes.NONE_ACCEPTED if any_flagged else codes.NO_CANDIDATE
         items.append(code_item(codes.CONCLUSION, conclusion))
     items += [
         code_item(codes.REVIEW, _review_code(analysis)),
@@ -176,7 +177,7 @@ def _response_item(signed: SignedResponse) -> CodeContentItem:
 
 
 def _review_code(analysis: Analysis) -> codes.Code:
-    decided_count, total = identity.review_counts(analysis)
+    decided_count, total = analysis.review_counts
     if not decided_count:
         return codes.REVIEW_DONE if analysis.review.signed else codes.REVIEW_NONE
     return codes.REVIEW_DONE if decided_count == total else codes.REVIEW_BEGUN
@@ -184,11 +185,13 @@ def _review_code(analysis: Analysis) -> codes.Code:
 
 def _notice_text(analysis: Analysis) -> str:
     flagged, _, additional = analysis.findings.conclusion.partition("; ")
+    omitted = analysis.run.omitted
+    besides = f", besides {omitted} that the earlier objects omit" if omitted else ""
     sentences = [
         RESEARCH_USE_NOTICE,
-        f"{flagged.capitalize()} flagged{additional and '; '}{additional}.",
+        f"{flagged.capitalize()} flagged{besides}{additional and '; '}{additional}.",
     ]
-    decided_count, total = identity.review_counts(analysis)
+    decided_count, total = analysis.review_counts
     if not total and analysis.review.signed:
         statement = values.BY_VR["UT"](analysis.review.signed)
         sentences.append(f"Signed by a reader: {statement}.")
