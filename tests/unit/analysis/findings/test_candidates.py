@@ -4,12 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import anatomy, pointing_game
-from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe, tracking_uids
+from lesionlens.analysis.findings.candidates import (
+    NO_PEAK,
+    Evidence,
+    StudyContext,
+    describe,
+    tracking_uids,
+)
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     components_of,
@@ -131,7 +137,7 @@ def test_ids_follow_the_score():
     assert findings.conclusion == "2 candidate regions"
 
 
-def test_nothing_flagged_is_reportedberly():
+def test_nothing_flagged_is_reported_soberly():
     findings, marked = found_in(drawn())
     assert findings.candidates == ()
     assert findings.conclusion == "no candidate region"
@@ -146,6 +152,20 @@ def test_without_t1c_enhancement_is_left_empty_with_a_notice():
     assert candidate.rano_measurable is None
     assert candidate.longest_axial_diameter_mm == pytest.approx(19, abs=1)
     assert any("T1c" in notice for notice in findings.notices)
+
+
+def test_without_a_probability_the_peak_is_left_empty_with_a_notice():
+    probability = drawn(((20, 25, 20), 9))
+    marked = segment_components(probability, make_grid())
+    context = context_of(probability)
+    known = describe(marked, Evidence([0.9]), context)
+    unknown = describe(
+        marked, Evidence([0.9]), dataclasses.replace(context, whole_tumour_probability=None)
+    )
+    assert known.candidates[0].peak_mm is not None
+    assert NO_PEAK not in known.notices
+    assert unknown.candidates[0].peak_mm is None
+    assert NO_PEAK in unknown.notices
 
 
 def test_with_t1c_the_enhancing_part_is_measured():
@@ -366,3 +386,22 @@ def test_the_last_digits_of_a_header_decide_on_no_gap(edge):
         mask = np.zeros((30, 12, 12), bool)
         mask[5:9, 4:8, 4:8] = mask[9 + gap : 13 + gap, 4:8, 4:8] = True
         assert merged(mask, Grid(mask.shape, np.diag([edge, 1, 1, 1])), 3.0)[1] == count
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 7)] * 3), min_size=2, max_size=4),
+    st.tuples(*[st.sampled_from((0.4, 1.0, 2.5))] * 3),
+)
+@settings(max_examples=60)
+@example([(0, 0, 0), (7, 0, 0)], (0.4, 1.0, 1.0))
+@example([(0, 7, 0), (0, 7, 2)], (1.0, 1.0, 2.5))
+def test_parts_merge_alike_at_the_edge_of_a_scan(voxels, spacing):
+    """The zones around two parts may meet beyond the image."""
+    mask = np.zeros((8, 8, 8), bool)
+    mask[tuple(np.array(voxels).T)] = True
+    wide = np.pad(mask, 10)
+    affine = np.diag([*spacing, 1.0])
+    parts, count = merged(mask, Grid(mask.shape, affine), 3.0)
+    beyond, wide_count = merged(wide, Grid(wide.shape, affine), 3.0)
+    assert count == wide_count
+    np.testing.assert_array_equal(parts, beyond[10:-10, 10:-10, 10:-10])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lesionlens.analysis.findings import enhancement
 from lesionlens.analysis.findings.enhancement import enhancing_in, without_t1_hyperintensity
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import EngineInfo, Prediction
@@ -98,3 +99,25 @@ def test_what_t1c_does_not_add_or_nobody_gave_enhances_nowhere(
     outline = patient.labels.data == Label.ENHANCING
     assert not enhancing_in(outline, prepared).any()
     assert not enhancing_in(np.zeros_like(outline), prepared).any()
+
+
+@pytest.mark.parametrize("unit", [0.01, 1.0, 40.0])
+def test_bright_on_t1_is_what_stands_out_there_and_explains_most_of_t1c(unit):
+    """Neither alone is enough, in whatever unit T1c is stored."""
+    random = np.random.default_rng(5)
+    brain = random.normal(100, 10, 5000).astype(np.float32)
+    brain_t1c = (unit * (brain + random.normal(0, 1, brain.size))).astype(np.float32)
+    t1 = np.array([100, 110, 140, 250], np.float32)
+    t1c = unit * np.array([250, 112, 300, 250], np.float32)
+    bright = enhancement._bright_on_t1(brain, brain_t1c, t1, t1c)
+    assert bright.tolist() == [False, False, False, True]
+
+
+def test_enhancing_parts_of_one_core_are_judged_together():
+    """Blood beside a larger enhancing part of the same core stays, blood that stands alone not."""
+    core, enhancing, bright = (np.zeros((12, 5, 5), bool) for _ in range(3))
+    core[1:11, 2, 1] = core[1:4, 2, 4] = True
+    enhancing[1:4, 2, 1] = enhancing[6:11, 2, 1] = enhancing[1:4, 2, 4] = True
+    bright[1:4] = True
+    removed = enhancement._in_hyperintense_cores(bright, enhancing, core & ~enhancing)
+    np.testing.assert_array_equal(np.argwhere(removed), [(i, 2, 4) for i in (1, 2, 3)])

@@ -8,7 +8,8 @@ from scipy import ndimage
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.analysis.followup.joint import Side, joint_change
+from lesionlens.analysis.followup import joint
+from lesionlens.analysis.followup.joint import AlignedScan, Side, joint_change
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.joint_change import Unmeasurable
@@ -123,3 +124,30 @@ def test_what_cannot_be_measured_says_why(before):
     assert found.reason is Unmeasurable.INTENSITIES
     assert found.percent is found.plus_minus is None
     assert "cannot be matched" in found.text
+
+
+@pytest.mark.parametrize("changed", ["before", "now"])
+def test_tissue_of_another_lesion_or_outside_an_image_takes_no_part(changed):
+    """Whichever examination has them: the figure of a lesion is of its own surroundings."""
+    shape = (48, 40, 40)
+    at = np.moveaxis(np.indices(shape), 0, -1)
+    lesion, other = (
+        np.linalg.norm(at - np.array(place), axis=-1) <= 4 for place in ((16, 20, 20), (32, 20, 20))
+    )
+    nothing = np.zeros(shape, bool)
+    shown = np.ones((2, *shape), np.float32)
+    cut = shown.copy()
+    cut[1, :, :, 26:] = 0  # one sequence ends here
+    chance = np.where(lesion | other, 0.9, 0.05).astype(np.float32)
+    plain = AlignedScan(shown, chance, ~nothing, lesion, nothing)
+    special = AlignedScan(cut, chance, ~nothing, lesion, other)
+    pair = (special, plain) if changed == "before" else (plain, special)
+    masks = joint._masks(*pair)
+    distance_mm, others_mm = (ndimage.distance_transform_edt(~one) for one in (lesion, other))
+    for role in (masks.near, masks.band, masks.inside, masks.outside):
+        assert role.any()
+        assert not role[:, :, 26:].any()
+        assert (distance_mm < others_mm)[role].all()
+    assert masks.normal.any()
+    assert not masks.normal[:, :, 26:].any()
+    assert (others_mm[masks.normal] > joint._NORMAL_MM).all()

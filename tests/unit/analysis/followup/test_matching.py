@@ -91,6 +91,15 @@ def test_of_what_is_near_the_nearer_is_matched_and_of_what_overlaps_the_larger_p
         assert match(pair[0], grid, pair[1], grid, np.eye(4)) == Matches((), ())
 
 
+def test_two_lesions_within_a_voxel_of_a_coarser_scan_are_parts_of_the_one_there():
+    """Lesions overlap as far as the larger voxels reach, whichever examination has them."""
+    coarse, fine = grid_of(edge=8.0, size=15), grid_of(edge=1.0, size=31)
+    one = balls(coarse, {1: (0.0, 0.0, 0.0)}, radius_mm=1.0)
+    two = balls(fine, {1: (3.0, 3.0, 3.0), 2: (-3.0, -3.0, -3.0)}, radius_mm=0.5)
+    assert match(one, coarse, two, fine, np.eye(4)) == Matches(((1, 1),), ((1, 2),))
+    assert match(two, fine, one, coarse, np.eye(4)) == Matches(((1, 1),), ((2, 1),))
+
+
 def test_what_was_not_shown_then_returns_at_its_place_each_once_and_the_nearest_first():
     grid = grid_of()
     vanished = [

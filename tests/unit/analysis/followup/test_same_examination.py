@@ -3,6 +3,7 @@
 import gzip
 import json
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -193,3 +194,19 @@ def test_the_earlier_result_is_found_by_bids_names_and_a_copy_is_passed_over(tmp
     assert latest_result_before(tmp_path / "out", now).name == "sub-07_ses-20250101"
     passed = latest_result_before(tmp_path / "out", now, frozenset({"22"}))
     assert passed.name == "sub-07_ses-20240101"
+
+
+def test_examinations_of_other_series_are_two(study, head, tmp_path):
+    """Series that have a UID each are shared only if the UIDs are equal."""
+    other_head = make_patient(6, spacing_mm=8.0)
+    other = write_study(other_head, tmp_path / "other", sequences=BOTH)
+
+    def named(study, uid):
+        series = {
+            s: replace(one, uid=f"{uid}.{n}") for n, (s, one) in enumerate(study.series.items())
+        }
+        return replace(study, series=series)
+
+    assert not is_same_examination(named(study, "1.2"), named(other, "1.3"))
+    assert is_same_examination(named(study, "1.2"), named(other, "1.2"))
+    assert not is_same_examination(study, named(other, "1.3"))
