@@ -10,6 +10,7 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.provenance import version_of
+from lesionlens.base.text import counted
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput
 from lesionlens.imaging import samples
@@ -149,7 +150,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         ", ".join(f"{g['name']} as {g['device']}" for g in device["accelerators"]) or "none found"
     )
     sample = "in the package" if report["sample"] else "MISSING: install LesionLens again"
-    threads = f"{device['cpu_threads']} thread{'s' * (device['cpu_threads'] != 1)}"
+    threads = counted(device["cpu_threads"], "thread")
     lines = [
         f"LesionLens {report['lesionlens']}, Python {report['python']}, {report['system']}",
         f"Device      {device['auto'] or 'unknown'} ({threads}; GPU: {gpus})",

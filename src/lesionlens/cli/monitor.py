@@ -56,7 +56,7 @@ def monitor(
     verdicts = sum(group.verdicts for group in monitoring.weeks)
     counts = f"{count_of_studies(len(monitoring.studies))}, {counted(verdicts, 'verdict')}"
     week_count = len(monitoring.weeks)
-    lines = [f"{counts} in {week_count} week{'s' * (week_count != 1)}"]
+    lines = [f"{counts} in {counted(week_count, 'week')}"]
     lines += [f"STOP AND LOOK  {plain(stop)}" for stop in monitoring.violated_rules]
     if monitoring.not_evaluated:
         lines.append(f"Not evaluated yet: {'; '.join(monitoring.not_evaluated)}")

@@ -81,9 +81,10 @@ def response(
             expected="the name of the reader who signs it",
             next_step="Add --sign NAME",
         )
-    result = existing_result(result)
     if withdraw is not None:
         checks.check_without("--withdraw", {"--category": category})
+    result = existing_result(result)
+    if withdraw is not None:
         reader = sign and checks.person_name(sign)
         store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=reader))
         return CommandOutput(("The response is withdrawn.", _NOT_EXPORTED, RESEARCH_USE_NOTICE))

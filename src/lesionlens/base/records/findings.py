@@ -24,7 +24,7 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.base.text import joined_with_and, millilitres, percent_digits, score_digits
+from lesionlens.base.text import counted, joined_with_and, millilitres, percent_digits, score_digits
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
@@ -434,7 +434,7 @@ def conclusion_of(candidates: Collection[Candidate]) -> str:
     suffix += f"; {OTHER_FINDINGS.lower()}: {other_count}" if other_count else ""
     if count == 0:
         return f"no candidate region{suffix}"
-    return f"{count} candidate region{'s' if count > 1 else ''}{suffix}"
+    return f"{counted(count, 'candidate region')}{suffix}"
 
 
 def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:

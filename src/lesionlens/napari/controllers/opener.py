@@ -13,6 +13,7 @@ from lesionlens.base.errors import CancelledError, PatientConflictError, Unusabl
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import counted
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
 from lesionlens.napari.model.acts.session import OPENING, QUESTION, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
@@ -162,7 +163,7 @@ def _results_problem(name: str, count: int) -> Problem:
     """Return the problem of opening the folder of a batch as a study."""
     return Problem(
         "This folder holds results",
-        found=f"{count} saved result{'s' if count > 1 else ''} in {name!r}, and no images",
+        found=f"{counted(count, 'saved result')} in {name!r}, and no images",
         expected="a study, or one result",
         next_step="Open one of its folders; or all of them as a list: Open…, Worklist…, List ▾",
         cause=OPENING,

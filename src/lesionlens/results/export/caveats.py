@@ -5,6 +5,7 @@ from __future__ import annotations
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, counts_as_tumour
+from lesionlens.base.text import counted
 
 NOT_ACCEPTED = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
 """States of candidates that a reader did not accept; names of such candidates are marked."""
@@ -26,7 +27,7 @@ def brief_limitations(analysis: Analysis) -> str:
     failed_checks = [q for q in analysis.findings.quality if not q.passed and q.check != "missing"]
     parts = [f"without {', '.join(absent)}"] if absent else []
     if failed_checks:
-        parts.append(f"{len(failed_checks)} check{'s' if len(failed_checks) > 1 else ''} failed")
+        parts.append(f"{counted(len(failed_checks), 'check')} failed")
     return "; ".join(parts)
 
 

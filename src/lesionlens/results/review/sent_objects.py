@@ -11,6 +11,7 @@ from pydicom.uid import RTStructureSetStorage
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.study import Study
+from lesionlens.base.text import counted
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, MAX_BYTES, read_dicom
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, predecessors_of
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
@@ -145,7 +146,7 @@ def _check_report_alone(report: Dataset) -> None:
             next_step="Open the result folder itself, or analyse the study again",
         )
     if count := len(report_items.candidates_in(report)):
-        regions = f"{count} candidate region{'s' * (count > 1)}"
+        regions = counted(count, "candidate region")
         raise ReadError(
             found=f"a report of {_date(report)} on {regions}, without its Segmentation",
             expected="both: the outlines are in the Segmentation",

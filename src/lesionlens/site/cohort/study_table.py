@@ -12,6 +12,7 @@ from lesionlens.base.dates import day_of, iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_rows
 from lesionlens.base.files.safe_paths import DEVICES, absolute
+from lesionlens.base.text import counted
 from lesionlens.site.database.records import StudyEntry
 
 COLUMNS = ("study", "name", "patient", "date")
@@ -36,7 +37,7 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
         reason = "its text is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise _table_error(table, f"a file that cannot be read as a table ({reason})") from error
     if not rows or "study" not in rows[0]:
-        raise _table_error(table, f"no column `study` in {len(rows)} row{'s' * (len(rows) != 1)}")
+        raise _table_error(table, f"no column `study` in {counted(len(rows), 'row')}")
     entries: list[StudyEntry] = []
     for row in rows:
         cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
