@@ -20,8 +20,9 @@ from tests.files_below import files_below
 from tests.gui.window import control, question, reads, wait
 from tests.phantoms.headers import NOBODY
 
+from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import PatientConflictError, ResourceError, UnusableInputError
-from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, SENT
+from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog

@@ -20,6 +20,8 @@ class Code(NamedTuple):
     meaning: str
 
 
+MANUFACTURER = "LesionLens"
+"""Manufacturer in every LesionLens DICOM object."""
 LESION_OF_BRAIN = Code("301766008", "SCT", "Lesion of brain")
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 BRAIN = Code("12738006", "SCT", "Brain")

@@ -30,6 +30,11 @@ RECALLED = (
     "The sequences are those that you chose for this study earlier; choose again to change them."
 )
 """Notice on a study whose series were chosen by the user earlier."""
+REPORTED = (
+    "The study holds a LesionLens report. A new analysis does not include its decisions: to "
+    "continue that review, reopen the DICOM objects."
+)
+"""Notice on a study fetched with the objects of an earlier result."""
 
 
 @dataclass(frozen=True, slots=True)

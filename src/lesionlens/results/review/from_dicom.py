@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import codes
+from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
@@ -30,7 +31,6 @@ from lesionlens.base.records.findings import Candidate, Findings
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
-from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
 from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
 from lesionlens.results.review import report_items
 from lesionlens.results.review.report_items import ReportedCandidate

@@ -9,11 +9,12 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
+from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.study import Study
 from lesionlens.base.text import counted
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, MAX_BYTES, read_dicom
-from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, predecessors_of
+from lesionlens.imaging.reading.dicom.documents import predecessors_of
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.results.review import report_items
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, rejected_objects, sent_objects
+from lesionlens.imaging.reading.dicom.documents import rejected_objects, sent_objects
 from lesionlens.results.export.dicom.identity import is_unreviewed_description
 from lesionlens.results.export.dicom.rejection import rejection_of
 from lesionlens.site.pacs.delivery import Delivery

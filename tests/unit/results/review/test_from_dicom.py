@@ -40,6 +40,7 @@ from lesionlens.base.records.study import StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import newest_document
+from lesionlens.imaging.reading.readers import REPORTED, open_study
 from lesionlens.results.export.caveats import limits
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.exporter import save
@@ -99,6 +100,19 @@ def _reviewed(analysis, *states):
         for c, state in zip(analysis.findings.candidates, states, strict=True)
     )
     return replace(analysis, review=Review(events), options=ExportOptions(rest=True))
+
+
+def test_a_new_analysis_is_told_of_the_report_that_the_study_holds(analysed, tmp_path):
+    analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.REJECTED)
+    assert REPORTED not in open_study(tmp_path / "study").notices
+    folder = _sent(analysis, tmp_path)
+    study = open_study(folder)
+    assert REPORTED in study.notices
+    assert REPORTED not in prepare_and_reopen(folder, study, SILENT).warnings
+    report = pydicom.dcmread(folder / "sr.dcm")
+    report.StudyInstanceUID = generate_uid()
+    report.save_as(folder / "sr.dcm")
+    assert REPORTED not in open_study(folder).notices
 
 
 @pytest.mark.parametrize(

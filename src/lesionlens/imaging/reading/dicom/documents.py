@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.atomic_file import write_atomically, write_error
 from lesionlens.base.files.bounded_read import quarantine_damaged, read_object
@@ -23,8 +24,6 @@ SENT = "sent.json"
 """File in a result folder that records which of its objects were sent where, oldest first."""
 _RECORD_KEYS = ("sent", "objects", "rejected", "notices")
 SCHEMA = "lesionlens/sent/1"
-MANUFACTURER = "LesionLens"
-"""Manufacturer in every LesionLens report."""
 
 
 def sent_documents(result: Path) -> tuple[Document, ...]:

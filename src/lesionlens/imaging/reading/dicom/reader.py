@@ -34,7 +34,7 @@ from lesionlens.imaging.reading.dicom.series import (
     sort_series,
 )
 from lesionlens.imaging.reading.nifti import folder, reader
-from lesionlens.imaging.reading.readers import ReadOptions
+from lesionlens.imaging.reading.readers import REPORTED, ReadOptions
 from lesionlens.imaging.reading.sequences import Guess
 from lesionlens.imaging.reading.series_selection import (
     ListedStudy,
@@ -97,15 +97,17 @@ class DicomReader:
             series, named_series, context=options.context
         )
         chosen, set_aside, choice_notices = choose(series, named_series)
+        uid = slices[0].text("StudyInstanceUID")
         study = Study(
             name=encodable(root.name or root.resolve().name),
             kind=StudyKind.DICOM,
             series=chosen,
             root=path,
             set_aside=set_aside,
-            uid=slices[0].text("StudyInstanceUID"),
+            uid=uid,
             patient=patients[0],
             notices=(
+                *([REPORTED] if uid in content.reported_studies else ()),
                 *choice_notices,
                 *_days_apart_notices([*slices, *outside.slices], chosen),
                 *user_notices,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from lesionlens.base.codes import MANUFACTURER
 from lesionlens.base.errors import ReadError, unreadable
 from lesionlens.base.files.nifti_names import is_nifti_name
 from lesionlens.base.records.patient import Patient, PatientField
@@ -174,6 +175,8 @@ class Scan:
     """(series description, problem) of MR images that cannot be used."""
     files: int = 0
     """Number of DICOM files."""
+    reported_studies: set[str] = field(default_factory=set)
+    """Study Instance UIDs of LesionLens reports."""
     contradictions: dict[str, tuple[Path, Path]] = field(default_factory=dict)
     """Two files with one SOP Instance UID and different images, by Series Instance UID."""
     dicomdir: bool = False
@@ -302,6 +305,8 @@ def _classify(path: Path, header: Any, content: Scan, by_uid: dict[str, DicomSli
         content.missing |= _referenced_images(path)
     elif kind not in MR_IMAGES:
         content.other_kinds[_describe_kind(kind, header)] += 1
+        if (item.text("Modality"), item.text("Manufacturer")) == ("SR", MANUFACTURER):
+            content.reported_studies.add(item.text("StudyInstanceUID"))
     elif item.uid and item.uid in by_uid:
         _compare(by_uid[item.uid], item, content)
     else:

@@ -340,7 +340,7 @@ def _algorithm(analysis: Analysis, source: Source) -> AlgorithmIdentification:
         version=engine.version or "unknown",
         parameters=[f"weights SHA-256 {digest}"] if digest else None,
         family=identity.concept(codes.ARTIFICIAL_INTELLIGENCE),
-        manufacturer=identity.MANUFACTURER,
+        manufacturer=codes.MANUFACTURER,
     )
 
 

@@ -16,7 +16,7 @@ from highdicom.sr import (
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, OWN_SCHEME, Code
+from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, MANUFACTURER, OWN_SCHEME, Code
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.analysis import Analysis
@@ -25,7 +25,6 @@ from lesionlens.base.records.prediction import MASK
 from lesionlens.results.export.dicom import values
 from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 
-MANUFACTURER = "LesionLens"
 WITH_OWN_CODES = frozenset({"seg", "sr"})
 SERIES = {
     "seg": (9701, "LesionLens regions"),

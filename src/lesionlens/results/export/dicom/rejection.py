@@ -12,10 +12,10 @@ from importlib import metadata
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
 from pydicom.dataset import Dataset
 
-from lesionlens.base.codes import REJECTED_FOR_QUALITY
+from lesionlens.base.codes import MANUFACTURER, REJECTED_FOR_QUALITY
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.results.export.dicom.containers import mark_separate
-from lesionlens.results.export.dicom.identity import MANUFACTURER, concept, of_new_instance
+from lesionlens.results.export.dicom.identity import concept, of_new_instance
 
 SUPERSEDED = "Superseded by a later, reviewed result (research use only)"
 
