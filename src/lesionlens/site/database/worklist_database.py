@@ -132,8 +132,17 @@ class WorklistDatabase:
         return None if row is None else _entry(row)
 
     @_with_error_messages
-    def add_studies(self, entries: Iterable[StudyEntry]) -> int:
-        """Append the studies that are not in the list; return their number."""
+    def add_studies(
+        self, entries: Iterable[StudyEntry], check: Callable[[], None] = lambda: None
+    ) -> int:
+        """Append the studies that are not in the list; return their number.
+
+        Parameters
+        ----------
+        check : callable
+            Called before they are committed, while no other process can write; if it raises, none
+            is added.
+        """
         before = self._connection.total_changes
         with self._writing():
             self._connection.executemany(
@@ -141,6 +150,7 @@ class WorklistDatabase:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_entry_row(entry) for entry in entries],
             )
+            check()
         return self._connection.total_changes - before
 
     @_with_error_messages

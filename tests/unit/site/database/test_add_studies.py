@@ -71,3 +71,21 @@ def test_studies_that_were_moved_are_found_where_they_are(database, tmp_path, ma
     first.parent.rename(tmp_path / "moved")
     new, (entry,) = scanned(database, tmp_path / "moved")
     assert (new, entry.place, entry.sequences) == (0, str(tmp_path / "moved" / "case"), ("t1c",))
+
+
+def test_of_two_lists_of_one_name_at_once_the_second_is_refused(database, tmp_path, make_study):
+    """It was left out without a word, if the first was stored while the second was being added."""
+    first = make_study(name="site1/case", sequences={"t1c"})
+    make_study(name="site2/case", sequences={"t1c"})
+    make_study(name="site2/new", sequences={"t1c"})
+    entries, add = list(studies_at(tmp_path / "site2", database.folder)), database.add_studies
+
+    def add_after_another_process(*args):
+        with closing(open_worklist_database(database.folder)) as other:
+            extend(other, studies_at(first.parent, database.folder))
+        return add(*args)
+
+    database.add_studies = add_after_another_process
+    with pytest.raises(UnusableInputError, match="'case', which the list has from another folder"):
+        extend(database, entries)
+    assert [entry.place for entry in database.entries()] == [str(first)]
