@@ -82,14 +82,13 @@ def _correct(database: WorklistDatabase, existing: StudyEntry, entry: StudyEntry
     path = entry.place or existing.place
     if named == listed and path == existing.place:
         return
-    if description is not None:
-        outdated = replace(description, files="", listed=named)  # its files are read again
-        outdated.store(database, existing.name)
-    database.update(
-        replace(
-            existing,
-            place=path,
-            patient=named.patient or existing.patient,
-            date=named.date or existing.date,
-        )
+    corrected = replace(
+        existing,
+        place=path,
+        patient=named.patient or existing.patient,
+        date=named.date or existing.date,
     )
+    if description is None:
+        database.update(corrected)
+    else:  # its files are read again
+        replace(description, files="", listed=named).store(database, corrected)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.database.add_studies import extend
 from lesionlens.site.database.descriptions import describe_studies
-from lesionlens.site.database.worklist_database import open_worklist_database
+from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 from lesionlens.site.worklist.sources import studies_at
 
 
@@ -89,3 +89,32 @@ def test_of_two_lists_of_one_name_at_once_the_second_is_refused(database, tmp_pa
     with pytest.raises(UnusableInputError, match="'case', which the list has from another folder"):
         extend(database, entries)
     assert [entry.place for entry in database.entries()] == [str(first)]
+
+
+@pytest.mark.parametrize("until", [0, 1, 2])
+def test_a_description_that_is_killed_is_completed_by_the_next(
+    database, tmp_path, make_study, monkeypatch, until
+):
+    """Between its two records, the list lost the warning for good."""
+    place, table = make_study(name="one", sequences={"t1c"}, dicom=True), tmp_path / "studies.csv"
+    table.write_text(f"study\n{place}\n")
+    scanned(database, table)
+    table.write_text(f"study,patient\n{place},WRONG\n")
+    extend(database, studies_at(table, database.folder))
+    written = []
+
+    def killed(self):
+        if len(written) == until:
+            raise KeyboardInterrupt
+        written.append(self)
+        return writing(self)
+
+    writing = WorklistDatabase._writing
+    with monkeypatch.context() as context:
+        context.setattr(WorklistDatabase, "_writing", killed)
+        with suppress(KeyboardInterrupt):
+            describe_studies(database)
+    describe_studies(database)
+    (entry,) = database.entries()
+    assert entry.patient == "WRONG"
+    assert "its patient ID in the list is not that of the images" in entry.warnings
