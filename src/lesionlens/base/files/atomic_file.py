@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lesionlens.base.errors import ResourceError
@@ -52,7 +52,25 @@ def _delete_abandoned(folder: Path) -> None:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file's content atomically; text is written as UTF-8 (`base.text.encodable`)."""
     with atomic_file(path) as temporary:
-        temporary.write_bytes(encodable(content).encode() if isinstance(content, str) else content)
+        temporary.write_bytes(_encoded(content))
+
+
+def _encoded(content: str | bytes) -> bytes:
+    return encodable(content).encode() if isinstance(content, str) else content
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Replace several files, each atomically, and none of them before all are on the disk.
+
+    A full disk leaves all earlier files. They are replaced in order, one directly after another.
+    """
+    with ExitStack() as replacements:
+        for path, content in reversed([*contents.items()]):  # an exit stack replaces the last first
+            temporary = replacements.enter_context(atomic_file(path))
+            with temporary.open("wb") as file:
+                file.write(_encoded(content))
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def write_error(what: str, path: Path, error: Exception) -> ResourceError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.access import make_folder
-from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.atomic_file import write_atomically, write_together
 from lesionlens.base.files.bounded_read import read_object
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.provenance import sha256_of
@@ -83,7 +83,7 @@ def _write_rows(path: Path, digests: OwnedFiles) -> None:
 
 
 def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -> tuple[Path, ...]:
-    """Write LesionLens files into a shared folder, each atomically.
+    """Write LesionLens files into a shared folder, together (`write_together`).
 
     Two processes that write into one folder wait for each other, so that its files are of one.
 
@@ -109,8 +109,7 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     make_folder(folder)
     with folder_lock(folder):
         claim_names(folder, contents, name)
-        for key, content in contents.items():
-            write_atomically(folder / key, content)
+        write_together({folder / key: content for key, content in contents.items()})
         digests = {key: sha256_of(folder / key) for key in contents}
         _write_rows(folder / name, {**listed(folder, name), **digests})
     return tuple(folder / key for key in contents)

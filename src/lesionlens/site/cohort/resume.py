@@ -92,7 +92,6 @@ def store_outcome(
     if outcome.status is Status.ANALYSED:
         database.write_note(f"{_INPUTS_NOTE}{job.name}", inputs_digest(job.out))
         database.write_note(f"{_ANALYSIS_NOTE}{job.name}", analysis_key(job.out))
-    database.store_outcome(outcome, fingerprint)
     entry = database.entry(job.name)
     if entry is not None and previous is not None and previous.status is not Status.ANALYSED:
         entry = without_warning(entry, previous.message)
@@ -108,6 +107,7 @@ def store_outcome(
         )
     elif entry is not None:
         database.update(with_warning(entry, outcome.message))
+    database.store_outcome(outcome, fingerprint)  # last: only then is nothing done again
 
 
 class BusyFolderError(UnusableInputError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,11 @@ def extend(database: WorklistDatabase, source: Iterable[StudyEntry]) -> int:
         The list has another study of the same name; nothing was changed.
     """
     entries = tuple(source)
+    # Another process may have added a study of the same name in the meantime.
+    return _add_or_correct(database, entries, lambda: _check_names(database, entries))
+
+
+def _check_names(database: WorklistDatabase, entries: Iterable[StudyEntry]) -> None:
     listed = {entry.name: entry for entry in database.entries()}
     conflicting = [e.name for e in entries if _is_other_folder(listed.get(e.name), e)]
     if conflicting:
@@ -35,21 +40,23 @@ def extend(database: WorklistDatabase, source: Iterable[StudyEntry]) -> int:
             in_window="Choose another folder for the list, or name the studies in a CSV table with "
             "a column `name`",
         )
-    return _add_or_correct(database, entries, listed)
 
 
 def extend_in_place(database: WorklistDatabase, entries: Sequence[StudyEntry]) -> None:
     """Add studies as `extend` does; one that the list has from another folder stays as it is."""
     listed = {entry.name: entry for entry in database.entries()}
     in_place = [e for e in entries if e.name not in listed or listed[e.name].place == e.place]
-    _add_or_correct(database, in_place, listed)
+    _add_or_correct(database, in_place)
 
 
 def _add_or_correct(
-    database: WorklistDatabase, entries: Sequence[StudyEntry], listed: Mapping[str, StudyEntry]
+    database: WorklistDatabase,
+    entries: Sequence[StudyEntry],
+    check: Callable[[], None] = lambda: None,
 ) -> int:
     """Add studies, and correct those that are listed; return the number of new ones."""
-    n_added = database.add_studies(entries)
+    listed = {entry.name: entry for entry in database.entries()}
+    n_added = database.add_studies(entries, check)
     for entry in entries:
         if entry.name in listed:
             _correct(database, listed[entry.name], entry)
@@ -75,14 +82,13 @@ def _correct(database: WorklistDatabase, existing: StudyEntry, entry: StudyEntry
     path = entry.place or existing.place
     if named == listed and path == existing.place:
         return
-    if description is not None:
-        outdated = replace(description, files="", listed=named)  # its files are read again
-        outdated.store(database, existing.name)
-    database.update(
-        replace(
-            existing,
-            place=path,
-            patient=named.patient or existing.patient,
-            date=named.date or existing.date,
-        )
+    corrected = replace(
+        existing,
+        place=path,
+        patient=named.patient or existing.patient,
+        date=named.date or existing.date,
     )
+    if description is None:
+        database.update(corrected)
+    else:  # its files are read again
+        replace(description, files="", listed=named).store(database, corrected)

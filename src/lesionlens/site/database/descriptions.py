@@ -75,9 +75,9 @@ class Description:
         except ValidationError:  # of a later release
             return None
 
-    def store(self, database: WorklistDatabase, name: str) -> None:
-        """Record the description of a study."""
-        database.write_note(_note_key(name), asdict(self))
+    def store(self, database: WorklistDatabase, entry: StudyEntry) -> None:
+        """Record the description of a study together with its entry in the list."""
+        database.update(entry, {_note_key(entry.name): asdict(self)})
 
 
 def _note_key(name: str) -> str:
@@ -106,12 +106,12 @@ def describe_studies(
     for number, entry in enumerate(entries):
         context.check("reading the studies")
         context.progress(f"read {number + 1} of {len(entries)}", number / len(entries))
-        updated = refresh_entry(database, entry, force=force) if entry.place else entry
-        count += updated is not entry
-        if updated.candidates is None:
-            updated = _with_matching_result(updated, database.folder / entry.name)
-        if updated != entry:
-            database.update(updated)
+        refreshed = refresh_entry(database, entry, force=force) if entry.place else entry
+        count += refreshed is not entry
+        if refreshed.candidates is None:
+            updated = _with_matching_result(refreshed, database.folder / entry.name)
+            if updated != refreshed:
+                database.update(updated)
     context.progress("read", 1.0)
     return count
 
@@ -119,7 +119,7 @@ def describe_studies(
 def refresh_entry(
     database: WorklistDatabase, entry: StudyEntry, *, force: bool = False
 ) -> StudyEntry:
-    """Return an entry as its files are now; the same one if they have not changed.
+    """Update an entry to its files as they are now; return it, the same one if nothing changed.
 
     Patient and date follow the images, unless the list names others. Problems become warnings; a
     study that was described before and is not available now is returned unchanged.
@@ -127,7 +127,7 @@ def refresh_entry(
     Parameters
     ----------
     database : WorklistDatabase
-        Database of the list, which records what was read; the caller updates the entry.
+        Database of the list, which records the entry and what was read.
     force : bool
         Whether to read unchanged files too.
     """
@@ -156,15 +156,15 @@ def refresh_entry(
                 "" if a == b else a for a, b in zip(listed, description.images, strict=True)
             )
             description = replace(description, listed=PatientAndDate(patient, date))
-    description.store(database, entry.name)
     outcome = database.outcome(entry.name, files)
     if outcome is not None and outcome.status is Status.FAILED:
         updated = with_warning(updated, outcome.message)
-    if updated.candidates is None:
-        return updated
-    return _with_matching_result(
-        replace(updated, candidates=None, highest=None), database.folder / updated.name
-    )
+    if updated.candidates is not None:
+        updated = _with_matching_result(
+            replace(updated, candidates=None, highest=None), database.folder / updated.name
+        )
+    description.store(database, updated)
+    return updated
 
 
 def _described(

@@ -55,6 +55,7 @@ _TABLES = (
 _ENTRY = "name, place, patient, date, sequences, study_uid, candidates, highest, warnings"
 _READ = "study, reader, session, arm"
 _OUTCOME = "name, status, exit_status, message, seconds, candidates, engine, peak_memory_mib"
+_WRITE_NOTE = "INSERT OR REPLACE INTO notes VALUES (?, ?)"
 _SEPARATOR = "\x1f"
 _OF_ANALYSIS = "\x1e"
 """Prefix of a stored warning that comes from the analysis result."""
@@ -132,8 +133,17 @@ class WorklistDatabase:
         return None if row is None else _entry(row)
 
     @_with_error_messages
-    def add_studies(self, entries: Iterable[StudyEntry]) -> int:
-        """Append the studies that are not in the list; return their number."""
+    def add_studies(
+        self, entries: Iterable[StudyEntry], check: Callable[[], None] = lambda: None
+    ) -> int:
+        """Append the studies that are not in the list; return their number.
+
+        Parameters
+        ----------
+        check : callable
+            Called before they are committed, while no other process can write; if it raises, none
+            is added.
+        """
         before = self._connection.total_changes
         with self._writing():
             self._connection.executemany(
@@ -141,11 +151,12 @@ class WorklistDatabase:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_entry_row(entry) for entry in entries],
             )
+            check()
         return self._connection.total_changes - before
 
     @_with_error_messages
-    def update(self, entry: StudyEntry) -> None:
-        """Update a study; its position in the list is kept."""
+    def update(self, entry: StudyEntry, notes: Mapping[str, Any] | None = None) -> None:
+        """Update a study, and write notes in the same transaction; its position is kept."""
         columns = [name.strip() for name in _ENTRY.split(",")]
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._writing():
@@ -153,6 +164,7 @@ class WorklistDatabase:
                 f"UPDATE studies SET {assignments} WHERE name = ?",  # noqa: S608  constants
                 (*_entry_row(entry), entry.name),
             )
+            self._connection.executemany(_WRITE_NOTE, map(_note_row, (notes or {}).items()))
 
     # --- outcomes of analyses -------------------------------------------------------------
 
@@ -295,9 +307,7 @@ class WorklistDatabase:
     def write_note(self, name: str, value: Any) -> None:
         """Store a note on the list itself, as JSON."""
         with self._writing():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, json.dumps(value))
-            )
+            self._connection.execute(_WRITE_NOTE, _note_row((name, value)))
 
     @property
     @_with_error_messages
@@ -410,6 +420,11 @@ def without_findings(entry: StudyEntry) -> StudyEntry:
         warning for warning in entry.warnings if warning not in entry.analysis_warnings
     )
     return replace(entry, candidates=None, highest=None, warnings=warnings, analysis_warnings=())
+
+
+def _note_row(note: tuple[str, Any]) -> tuple[str, str]:
+    name, value = note
+    return name, json.dumps(value)
 
 
 def _entry_row(entry: StudyEntry) -> tuple[Any, ...]:

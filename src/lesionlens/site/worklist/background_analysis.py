@@ -233,10 +233,7 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
             )
         entry = fetched(entry, Server(**archive), database.folder, context=context)
         database.update(entry)
-    updated = refresh_entry(database, entry)
-    if updated != entry:
-        database.update(updated)
-    return updated
+    return refresh_entry(database, entry)
 
 
 def lower_priority() -> None:

@@ -17,7 +17,7 @@ from lesionlens.analysis.evaluation.paired import paired
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.files.access import make_folder
-from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.atomic_file import write_atomically, write_together
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.manifest import check_free
@@ -187,8 +187,7 @@ def learn(
     evaluation = context.part(_TRAINING_FRACTION, 1.0)
     scores = _score_both(job, recipe, held_out, (before, after), evaluation)
     proposal = _proposal(gathered, cases, parent_info, proposed, scores, trained)
-    write_atomically(job.out / PAGE, page.html(proposal))
-    write_atomically(job.out / RECORD, proposal.file_text())
+    write_together({job.out / PAGE: page.html(proposal), job.out / RECORD: proposal.file_text()})
     return LearnOutcome(trained, gathered, proposal)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
 
@@ -17,20 +19,38 @@ LIST = "tables.files.json"
 @pytest.mark.skipif(sys.platform == "win32", reason="no folder is locked there")
 def test_two_writers_of_one_folder_never_mix_their_files(tmp_path, monkeypatch):
     """One table was of the first run, the other of the second, as of two `monitor` at once."""
-    write = manifest.write_atomically
+    write = manifest.write_together
     second = threading.Thread(
         target=lambda: write_listed(tmp_path, {"a.csv": "second", "b.csv": "second"}, LIST)
     )
 
-    def meanwhile(path, content):
-        if path.name == "b.csv" and content == "first":
+    def meanwhile(contents):
+        if "first" in contents.values():
             second.start()
             second.join(timeout=1)  # without a lock it ends within
-        write(path, content)
+        write(contents)
 
-    monkeypatch.setattr(manifest, "write_atomically", meanwhile)
+    monkeypatch.setattr(manifest, "write_together", meanwhile)
     write_listed(tmp_path, {"a.csv": "first", "b.csv": "first"}, LIST)
     second.join()
     assert [(tmp_path / name).read_text() for name in ("a.csv", "b.csv")] == ["second", "second"]
     digests = {name: sha256 for name, sha256 in listed(tmp_path, LIST).items() if name != LIST}
     assert digests == {name: sha256_of(tmp_path / name) for name in ("a.csv", "b.csv")}
+
+
+def test_a_disk_that_is_full_at_the_second_file_leaves_both_earlier_ones(tmp_path, monkeypatch):
+    """`cohort.csv` was of the new run and `cohort.parquet` of the one before."""
+    write_listed(tmp_path, {"a.csv": "first", "b.csv": "first"}, LIST)
+    sync, synced = os.fsync, []
+
+    def full_at_the_second(descriptor):
+        synced.append(descriptor)
+        if len(synced) == 3:  # after the list and the first of the files
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full_at_the_second)
+    with pytest.raises(OSError, match="No space left"):
+        write_listed(tmp_path, {"a.csv": "second", "b.csv": "second"}, LIST)
+    assert [(tmp_path / name).read_text() for name in ("a.csv", "b.csv")] == ["first", "first"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv", LIST]

@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -33,7 +34,7 @@ from lesionlens.site.database.descriptions import (
 )
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import study_files
-from lesionlens.site.database.worklist_database import open_worklist_database
+from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import background_analysis, site_policy, sources
@@ -87,6 +88,24 @@ def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_th
     begun.clear()
     run_ahead(database, CohortChoice())
     assert begun == ["b"]
+
+
+def test_a_row_that_was_being_updated_by_a_killed_process_is_not_left_as_it_was(
+    list_of_three, monkeypatch
+):
+    """It showed the number of an earlier result for good: the analysis counted as done."""
+    database, _ = list_of_three
+    database.update(replace(database.entry("a"), candidates=7, highest=0.1))
+
+    def killed(self, entry, *_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context, suppress(KeyboardInterrupt):
+        context.setattr(WorklistDatabase, "update", killed)
+        run_ahead(database, CohortChoice())
+    assert database.entry("a").candidates == 7
+    run_ahead(database, CohortChoice())
+    assert database.entry("a").candidates == 1
 
 
 def test_a_message_of_a_failure_goes_once_the_study_is_analysed_or_fails_otherwise(

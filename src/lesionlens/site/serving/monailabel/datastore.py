@@ -82,7 +82,8 @@ class Datastore:
                     expected="another name: images are never overwritten",
                     next_step="Choose another name, or remove that one first",
                 )
-            _store(path, content)
+            with _stored(path, content):
+                pass
         return name
 
     def labels(self, name: str) -> dict[str, Path]:
@@ -128,7 +129,11 @@ class Datastore:
     def save_label(
         self, name: str, tag: str, file_name: str, content: BinaryIO, notes: Notes
     ) -> str:
-        """Store a label of an existing image, replacing one with the same tag."""
+        """Store a label of an existing image, replacing one with the same tag and its metadata.
+
+        Until the new label is complete, the earlier one is kept; killed while they are exchanged,
+        the server leaves a label without metadata, never one with those of another.
+        """
         self.image(name)
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
@@ -141,11 +146,16 @@ class Datastore:
             )
         with self._locked_folder() as folder:
             path = inside(folder, _LABELS, safe_name(tag), f"{name}{suffix}")
-            _store(path, content)
+            all_notes = self._all_notes()
+            image_notes = all_notes.setdefault(name, {})
+            with _stored(path, content):
+                if image_notes.pop(tag, None) is not None:
+                    _write_notes(folder, all_notes)
             for other_suffix in _LABEL_SUFFIXES:
                 if other_suffix != suffix:
                     path.with_name(f"{name}{other_suffix}").unlink(missing_ok=True)
-        self.note(name, notes | {"ts": int(time.time())}, tag)
+            image_notes[tag] = notes | {"ts": int(time.time())}
+            _write_notes(folder, all_notes)
         return name
 
     def notes(self, name: str, tag: str = "") -> Notes:
@@ -155,11 +165,10 @@ class Datastore:
     def note(self, name: str, notes: Notes, tag: str = "") -> None:
         """Add metadata to an image, or to its label."""
         with self._locked_folder() as folder:
-            path = inside(folder, _LABELS, _NOTES)
             all_notes = self._all_notes()
             image_notes = all_notes.setdefault(name, {})
             image_notes[tag] = image_notes.get(tag, {}) | notes
-            write_atomically(path, json.dumps(all_notes, indent=1).encode())
+            _write_notes(folder, all_notes)
 
     def status(self) -> dict[str, Any]:
         """Return the number of images, and of labelled ones."""
@@ -229,9 +238,20 @@ def _notes_in(content: Any) -> dict[str, dict[str, Notes]]:
     return dict(content)
 
 
-def _store(path: Path, content: BinaryIO) -> None:
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        shutil.copyfileobj(content, file, _CHUNK_BYTES)
+def _write_notes(folder: Path, all_notes: dict[str, dict[str, Notes]]) -> None:
+    path = inside(folder, _LABELS, _NOTES)
+    write_atomically(path, json.dumps(all_notes, indent=1).encode())
+
+
+@contextmanager
+def _stored(path: Path, content: BinaryIO) -> Iterator[None]:
+    """Replace a file after the block, which is run when the new content is complete."""
+    with atomic_file(path) as temporary:
+        with temporary.open("wb") as file:
+            shutil.copyfileobj(content, file, _CHUNK_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
+        yield
 
 
 def _extension(path: Path, name: str) -> str:

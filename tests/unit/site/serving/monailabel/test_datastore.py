@@ -3,6 +3,7 @@
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,53 @@ def test_metadata_of_another_shape_are_refused(tmp_path, content):
         with pytest.raises(ReadError, match="metadata that cannot be read"):
             act()
     assert (tmp_path / "labels" / "notes.json").read_text() == content
+
+
+def _store_with_label(folder):
+    (folder / "case.nii.gz").write_bytes(b"image")
+    store = Datastore(folder)
+    store.save_label("case", "final", "a.nii.gz", io.BytesIO(b"first"), {"reader": "A", "why": "x"})
+    return store
+
+
+def test_a_label_that_takes_the_place_of_another_has_its_own_metadata_only(tmp_path):
+    """What was said of the earlier one was said of the new one, too."""
+    store = _store_with_label(tmp_path)
+    store.save_label("case", "final", "a.nii.gz", io.BytesIO(b"second"), {"reader": "B"})
+    assert store.label("case", "final").read_bytes() == b"second"
+    notes = store.notes("case", "final")
+    assert notes.pop("ts") > 0
+    assert notes == {"reader": "B"}
+
+
+@pytest.mark.parametrize("until", [0, 1, 2])
+def test_a_label_never_has_the_metadata_of_another(tmp_path, monkeypatch, until):
+    """Killed between the two files, the server left B's label with A's name."""
+    store, replace, replaced = _store_with_label(tmp_path), Path.replace, []
+
+    def ended(path, target):
+        if len(replaced) == until:
+            raise KeyboardInterrupt
+        replaced.append(target)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", ended)
+    with pytest.raises(KeyboardInterrupt):
+        store.save_label("case", "final", "a.nii.gz", io.BytesIO(b"second"), {"reader": "B"})
+    label = store.label("case", "final").read_bytes()
+    assert label == (b"second" if until == 2 else b"first")
+    reader = store.notes("case", "final").get("reader")
+    assert reader == ("A" if until == 0 else None)
+
+
+def test_an_upload_that_breaks_off_leaves_the_label_and_its_metadata(tmp_path):
+    store = _store_with_label(tmp_path)
+
+    class Broken(io.BytesIO):
+        def read(self, *_):
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        store.save_label("case", "final", "a.nii.gz", Broken(), {"reader": "B"})
+    assert store.label("case", "final").read_bytes() == b"first"
+    assert store.notes("case", "final")["reader"] == "A"
