@@ -247,7 +247,7 @@ def split_recorded(
 ) -> Parts:
     """Split cases by patient and record it in `split.json`; an earlier split is kept."""
     path = out / SPLIT_NAME
-    earlier_split = _read_split(path)
+    earlier_split = read_split(path)
     counts = Counter(case.patient for case in cases)
     is_held_out = split(counts, fraction=held_out_fraction, seed=seed, earlier=earlier_split)
     record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
@@ -264,10 +264,13 @@ def split_recorded(
     )
 
 
-def _read_split(path: Path) -> dict[str, bool]:
+def read_split(path: Path) -> dict[str, bool]:
     """Return whether each patient in a `split.json` is held out; empty without the file.
 
-    A misspelt side is refused: its patients would be trained on.
+    Raises
+    ------
+    ConfigError
+        It cannot be used, as with a misspelt side, whose patients would be trained on.
     """
     recorded: dict[str, Any] = {}
     cause = None

@@ -47,7 +47,7 @@ from lesionlens.training.learning.proposal import (
 from lesionlens.training.learning.recipe import STEPS, learn_recipe
 from lesionlens.training.learning.signed_reviews import Gathered, SignedReview, gather
 from lesionlens.training.loop import TrainEvent, TrainOptions, TrainSummary, train
-from lesionlens.training.real_cases import SPLIT_NAME, RealCases, config_for_cases
+from lesionlens.training.real_cases import SPLIT_NAME, RealCases, config_for_cases, read_split
 from lesionlens.training.trained_cases import description
 
 BEGUN = "begun.json"
@@ -236,17 +236,20 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
 def _inherit_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str) -> None:
     """Write a split that keeps each patient on the side it had for the initial weights."""
     version = store.of(parent)
-    if version is None or (out / SPLIT_NAME).is_file():
+    if version is None:
         return
-    sides: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
-    earlier_sides = ((version.trained_on, "training"), (version.held_out, "validation"))
-    for patient in {review.case.patient for review in gathered.reviews}:
+    path = out / SPLIT_NAME
+    held_out_by_patient = read_split(path)  # of an earlier run, before later reviews were signed
+    for patient in {
+        review.case.patient for review in gathered.reviews
+    } - held_out_by_patient.keys():
         digest = digests([patient])[0]
-        for hashes, side in earlier_sides:
-            if digest in hashes:
-                sides[side][patient] = []
-                break  # trained on once: never held out
-    write_atomically(out / SPLIT_NAME, json.dumps(sides, indent=1) + "\n")
+        if digest in version.trained_on or digest in version.held_out:
+            held_out_by_patient[patient] = digest not in version.trained_on
+    sides: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
+    for patient, is_held_out in held_out_by_patient.items():
+        sides["validation" if is_held_out else "training"][patient] = []
+    write_atomically(path, json.dumps(sides, indent=1) + "\n")
 
 
 def _write_proposed(out: Path, trained: TrainSummary, parent_info: WeightsInfo) -> NamedWeights:

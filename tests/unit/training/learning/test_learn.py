@@ -808,17 +808,25 @@ def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_scoring(
     assert not (tmp_path / "proposal.json").exists()
 
 
-def test_patients_trained_on_never_judges_later_weights(
+def test_patients_trained_on_never_judge_later_weights(
     reviews, begun, tmp_path, random_weights, store
 ):
-    """Patient c judged when v1 learnt, and judges again; a and b never do, though a once did."""
+    """Patient c judged when v1 learnt, and judges again; a and b never do, though a once did.
+
+    So also if an earlier run in the folder split the patients when b alone was signed.
+    """
     line = Lineage("test+tuned.20260105", "0" * 64, digests(["a", "b"]), digests(["a", "c"]))
     store.accept(random_weights, line, by="A. Reader")
-    (tmp_path / "second").mkdir()
-    out = from_there(begun, tmp_path / "second", "cases")
-    learn(dataclasses.replace(job(reviews, out, "v1")), minutes=0)
-    split = json.loads((out / "split.json").read_text())
-    assert (set(split["training"]), set(split["validation"])) == ({"a", "b"}, {"c"})
+    first, second = (tmp_path / name for name in ("first", "second"))
+    for out in (first, second):
+        out.mkdir()
+        from_there(begun, out, "cases")
+        if out == second:
+            shutil.copy(first / "begun.json", second)
+            (second / "split.json").write_text('{"training": {"b": []}, "validation": {}}')
+        learn(dataclasses.replace(job(reviews, out, "v1")), minutes=0)
+        split = json.loads((out / "split.json").read_text())
+        assert (set(split["training"]), set(split["validation"])) == ({"a", "b"}, {"c"})
 
 
 def test_a_proposal_whose_weights_were_changed_cannot_be_accepted(tmp_path):
