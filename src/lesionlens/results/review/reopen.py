@@ -60,7 +60,6 @@ from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.documents import sent_documents
 from lesionlens.imaging.reading.dicom.scan import sop_class
 from lesionlens.imaging.reading.nifti.folder import is_nifti
-from lesionlens.imaging.reading.readers import REPORTED
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.results.review import store
 from lesionlens.results.review.pairing import OtherStudyError, paired
@@ -310,7 +309,6 @@ def prepare_and_reopen(
         As `reopen_folder`.
     """
     path = result_folder(path)
-    study = replace(study, notices=tuple(n for n in study.notices if n != REPORTED))
     if not is_result(path):
         if not is_nifti(path):
             from lesionlens.results.review.sent_objects import find_objects  # noqa: PLC0415  (slow: pydicom)
