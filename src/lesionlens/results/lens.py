@@ -35,7 +35,7 @@ from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.plugin_engines import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
-from lesionlens.imaging.reading.readers import identity_of, inputs_of, unchanged
+from lesionlens.imaging.reading.readers import REPORTED, identity_of, inputs_of, unchanged
 from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results.result import Result
 
@@ -187,6 +187,7 @@ class Lens:
                 )
         trained_on = _trained_on(prediction.engine, prepared)
         warnings = (trained_on_warning(trained_on),) if trained_on else ()
+        reported = (REPORTED,) if study.has_report else ()
         run = RunInfo(
             engine=prediction.engine,
             device=prediction.engine.device,
@@ -195,7 +196,7 @@ class Lens:
             inputs=inputs.result().files,
             series=inputs.result().series,
             started=started,
-            notices=(*warnings, *detection.notices),
+            notices=(*reported, *warnings, *detection.notices),
             trained_on=trained_on,
         )
         volumes = _volumes(prepared, detection, doubtful)

@@ -32,7 +32,7 @@ from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import brain_search, cache
 from lesionlens.imaging.preparation.brain import BrainMask
 from lesionlens.imaging.reading import sequence_from_image
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.readers import REPORTED, open_study
 from lesionlens.network import weights
 from lesionlens.results import lens as lens_module
 from lesionlens.results.export.tables import findings_file
@@ -143,6 +143,13 @@ def test_a_study_whose_files_are_gone_once_they_are_read_is_analysed(make_study)
 
     study = open_study(make_study())
     assert Lens(engine=Meanwhile())(study).candidates
+
+
+def test_a_new_analysis_states_that_the_study_has_a_report(make_study):
+    study = open_study(make_study())
+    assert REPORTED not in Lens(engine=Scripted())(study).analysis.warnings
+    reported = replace(study, has_report=True)
+    assert REPORTED in Lens(engine=Scripted())(reported).analysis.warnings
 
 
 def test_without_t1c_no_engine_finds_enhancing_tumour(make_study):

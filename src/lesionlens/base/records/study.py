@@ -119,6 +119,8 @@ class Study:
     """Notices about how it was read, for the reader."""
     selected: str | None = None
     """Name of a NIfTI study that was selected of several in `root`, such as sub-01/ses-2."""
+    has_report: bool = False
+    """Whether a LesionLens report on it is among its files."""
 
     @property
     def selection(self) -> str | None:

@@ -34,7 +34,7 @@ REPORTED = (
     "The study holds a LesionLens report. A new analysis does not include its decisions: to "
     "continue that review, reopen the DICOM objects."
 )
-"""Notice on a study fetched with the objects of an earlier result."""
+"""Notice on a new analysis of a study that has a LesionLens report."""
 
 
 @dataclass(frozen=True, slots=True)

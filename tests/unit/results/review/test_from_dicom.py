@@ -102,17 +102,19 @@ def _reviewed(analysis, *states):
     return replace(analysis, review=Review(events), options=ExportOptions(rest=True))
 
 
-def test_a_new_analysis_is_told_of_the_report_that_the_study_holds(analysed, tmp_path):
+def test_a_report_among_a_studys_files_is_known_and_no_limit_of_its_own_review(analysed, tmp_path):
     analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.REJECTED)
-    assert REPORTED not in open_study(tmp_path / "study").notices
+    assert not open_study(tmp_path / "study").has_report
     folder = _sent(analysis, tmp_path)
     study = open_study(folder)
-    assert REPORTED in study.notices
-    assert prepare_and_reopen(folder, study, SILENT).study is study  # as the window expects
+    assert study.has_report
+    again = prepare_and_reopen(folder, study, SILENT)
+    assert again.study is study  # as the window expects
+    assert REPORTED not in again.warnings
     report = pydicom.dcmread(folder / "sr.dcm")
     report.StudyInstanceUID = generate_uid()
     report.save_as(folder / "sr.dcm")
-    assert REPORTED not in open_study(folder).notices
+    assert not open_study(folder).has_report
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from lesionlens.imaging.reading.dicom.series import (
     sort_series,
 )
 from lesionlens.imaging.reading.nifti import folder, reader
-from lesionlens.imaging.reading.readers import REPORTED, ReadOptions
+from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.sequences import Guess
 from lesionlens.imaging.reading.series_selection import (
     ListedStudy,
@@ -106,8 +106,8 @@ class DicomReader:
             set_aside=set_aside,
             uid=uid,
             patient=patients[0],
+            has_report=uid in content.reported_studies,
             notices=(
-                *([REPORTED] if uid in content.reported_studies else ()),
                 *choice_notices,
                 *_days_apart_notices([*slices, *outside.slices], chosen),
                 *user_notices,

@@ -8,6 +8,7 @@ from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, 
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
 from lesionlens.base.text import isolated
+from lesionlens.imaging.reading.readers import REPORTED
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
 from lesionlens.napari.model.wording.candidates import date_text
@@ -52,6 +53,8 @@ def notices_of(study: Study, analysis: Analysis | None) -> tuple[str, ...]:
     outlines in the table.
     """
     notices = study.notices
+    if analysis is None and study.has_report:
+        notices = (REPORTED, *notices)
     if analysis is not None:
         findings = analysis.findings if analysis.original is None else analysis.original.findings
         elsewhere = notices_of_comparison(analysis.followup) - {PRIOR_WAS_COMPARED}

@@ -1,11 +1,13 @@
 """The line that names patient and examination."""
 
+from dataclasses import replace
+
 import pydicom
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.readers import REPORTED, open_study
 from lesionlens.napari.model.state.identity import StudyIdentity, identity_of
-from lesionlens.napari.model.wording.titles import patient_text
+from lesionlens.napari.model.wording.titles import notices_of, patient_text
 
 
 def test_a_name_that_runs_to_the_left_does_not_reorder_number_and_date():
@@ -26,3 +28,9 @@ def test_a_file_of_another_patient_by_now_names_nobody(make_study):
     dataset.SOPInstanceUID = "2.25.1"
     dataset.save_as(path)
     assert identity_of(study, StudyIdentity("listed")) == StudyIdentity("listed")
+
+
+def test_a_study_with_a_report_says_so_before_it_is_analysed(make_study):
+    study = open_study(make_study(sequences={"t1c"}))
+    assert REPORTED not in notices_of(study, None)
+    assert REPORTED in notices_of(replace(study, has_report=True), None)
