@@ -1,9 +1,11 @@
-"""Completeness of HTTP responses."""
+"""What HTTP responses state about themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+HTTPS_PORT = "Check the address: a port of https answers so to http"
+"""Advice on a response with status 400 (bad request)."""
 _NO_CONTENT = 204
 
 

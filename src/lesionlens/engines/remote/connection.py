@@ -25,7 +25,7 @@ from typing_extensions import TypedDict
 from lesionlens.base import errors
 from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
 from lesionlens.base.files.bounded_read import parse_json
-from lesionlens.base.http_responses import states_no_body
+from lesionlens.base.http_responses import HTTPS_PORT, states_no_body
 from lesionlens.base.process import collector
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.tls import refusal, trusting_context
@@ -43,7 +43,7 @@ _METHODS = "Let the proxy pass on GET, POST, PUT and DELETE to every path below 
 _REFUSALS_OF_A_PROXY = {
     400: (
         "does not understand this request",
-        "Check the address: a port of https answers so to http",
+        HTTPS_PORT,
     ),
     401: ("requires a login of its own", _OWN_LOGIN),
     403: ("forbids this request", _METHODS),

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.hosts import is_loopback
-from lesionlens.base.http_responses import states_no_body
+from lesionlens.base.http_responses import HTTPS_PORT, states_no_body
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
@@ -457,8 +457,7 @@ def _reason(error: RequestException) -> tuple[str, str]:
         return f"status {status}, the user is not authorised", "Check --user and the password"
     if status is not None:
         is_plain_http = str(getattr(error.request, "url", "")).startswith("http:")
-        advice = "Check the address: a port of https answers so to http"
-        return f"status {status}", advice if status == 400 and is_plain_http else ""
+        return f"status {status}", HTTPS_PORT if status == 400 and is_plain_http else ""
     tls = tls_reason(error)
     if tls is not None:
         return tls

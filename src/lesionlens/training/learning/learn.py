@@ -240,9 +240,8 @@ def _inherit_split(out: Path, gathered: Gathered, store: WeightsStore, parent: s
         return
     path = out / SPLIT_NAME
     held_out_by_patient = read_split(path)  # of an earlier run, before later reviews were signed
-    for patient in {
-        review.case.patient for review in gathered.reviews
-    } - held_out_by_patient.keys():
+    patients = {review.case.patient for review in gathered.reviews}
+    for patient in patients - held_out_by_patient.keys():
         digest = digests([patient])[0]
         if digest in version.trained_on or digest in version.held_out:
             held_out_by_patient[patient] = digest not in version.trained_on

@@ -74,9 +74,8 @@ class Datastore:
         suffix = suffix_of(file_name)
         with self._locked_folder() as folder:
             path = inside(folder, f"{safe_name(name)}{suffix}")
-            if name in self.images() or os.path.lexists(
-                path
-            ):  # a pipe or dangling link: not listed
+            is_taken = os.path.lexists(path)  # also by a pipe or dangling link, which is not listed
+            if is_taken or name in self.images():
                 raise UnusableInputError(
                     found=f"an image named {name!r} already",
                     expected="another name: images are never overwritten",
