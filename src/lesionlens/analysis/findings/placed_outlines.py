@@ -33,8 +33,9 @@ class PlacedOutlines:
 def place_outlines(findings: Findings, labels: Volume, review: Review) -> PlacedOutlines:
     """Place the outlines of a review.
 
-    A voxel that is also in another candidate, even a rejected one, belongs to that candidate. An
-    outline that lies wholly in other candidates is omitted.
+    A voxel that is also in another candidate, even a rejected one, belongs to that candidate; of
+    two outlines that share voxels, the one that was edited first has them. An outline that lies
+    wholly in other candidates is omitted.
 
     Parameters
     ----------
@@ -71,12 +72,13 @@ def _without_covered(
 ) -> tuple[dict[int, Outline], tuple[str, ...]]:
     """Omit outlines that lie wholly in other candidates; return also notices of overlaps.
 
-    Edits never include voxels of other candidates, but a later analysis may flag the same region.
+    Edits never include voxels of other candidates, but a later analysis may flag the same region,
+    and another program may write outlines that overlap.
     """
     components, network_ids = findings.components, {c.id for c in findings.candidates}
     retained, notices = dict(outline_by_id), list[str]()
     while True:
-        covered = {n: _covered_voxels(o, components, retained) for n, o in retained.items()}
+        covered = _covered_voxels(retained, components)
         fully_covered = [
             n for n in covered if covered[n] and covered[n] == np.count_nonzero(retained[n].labels)
         ]
@@ -103,9 +105,13 @@ def _without_covered(
 
 
 def _covered_voxels(
-    outline: Outline, components: NDArray[np.int32], redrawn: Mapping[int, Outline]
-) -> int:
-    """Count the voxels of an outline inside candidates that were not redrawn."""
-    ids = components[outline.box]
-    in_others = (ids > 0) & ~np.isin(ids, list(redrawn))
-    return int(np.count_nonzero(in_others & (outline.labels > 0)))
+    outline_by_id: Mapping[int, Outline], components: NDArray[np.int32]
+) -> dict[int, int]:
+    """Count the voxels of each outline in candidates without one, and in the outlines before it."""
+    outlined, counts = np.zeros(components.shape, bool), dict[int, int]()
+    for number, outline in outline_by_id.items():
+        ids, own_voxels = components[outline.box], outline.labels > 0
+        in_others = (ids > 0) & ~np.isin(ids, list(outline_by_id))
+        counts[number] = int(np.count_nonzero(own_voxels & (in_others | outlined[outline.box])))
+        outlined[outline.box] |= own_voxels
+    return counts

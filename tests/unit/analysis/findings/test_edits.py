@@ -16,7 +16,7 @@ from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import additions
 from lesionlens.analysis.findings.additions import lesion_at
-from lesionlens.analysis.findings.edits import applied, outline_of, without_edits
+from lesionlens.analysis.findings.edits import applied, is_of_edits, outline_of, without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map, ras_grid
 from lesionlens.base.grid import Grid
@@ -26,6 +26,7 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.records.review import Outline
 from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.text import millilitres
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
@@ -297,6 +298,49 @@ def test_a_voxel_of_another_candidate_is_never_taken(analysis):
     np.testing.assert_array_equal(
         again.volumes.labels.data[mine], analysis.volumes.labels.data[mine]
     )
+
+
+def test_a_voxel_of_two_outlines_belongs_to_the_first_and_a_notice_states_the_volume(analysis):
+    """Edits in the window never overlap; outlines that another program wrote may."""
+    first, second = analysis.findings.candidates
+    labels, components = analysis.volumes.labels.data, analysis.findings.components
+    log = ReviewLog()
+    log.decide(
+        first.tracking_uid, ReviewState.EDITED, outline=Outline.of(first.tracking_uid, labels)
+    )
+    theirs = np.where(components == second.id, labels, 0).astype(np.uint8)
+    theirs[0, 0, 0] = Label.CORE
+    log.decide(
+        second.tracking_uid, ReviewState.EDITED, outline=Outline.of(second.tracking_uid, theirs)
+    )
+    again = applied(replace(analysis, review=log.review))
+    taken_ml = np.count_nonzero(components == second.id) * analysis.volumes.labels.grid.voxel_ml
+    notice = (
+        f"{millilitres(taken_ml)} ml of the outline that a reader drew of candidate {second.id} "
+        "lie in other candidates of this analysis and are counted there"
+    )
+    assert notice in again.findings.notices
+    assert is_of_edits(notice)
+    assert np.count_nonzero(again.findings.components == second.id) == 1
+
+
+def test_an_outline_within_another_one_is_not_placed(analysis):
+    first, second = analysis.findings.candidates
+    labels, components = analysis.volumes.labels.data, analysis.findings.components
+    log = ReviewLog()
+    log.decide(
+        first.tracking_uid, ReviewState.EDITED, outline=Outline.of(first.tracking_uid, labels)
+    )
+    theirs = np.where(components == second.id, labels, 0).astype(np.uint8)
+    log.decide(
+        second.tracking_uid, ReviewState.EDITED, outline=Outline.of(second.tracking_uid, theirs)
+    )
+    again = applied(replace(analysis, review=log.review))
+    notices = [n for n in again.findings.notices if "keeps the outline of this analysis" in n]
+    assert [n.split()[1] for n in notices] == [str(second.id)]
+    assert is_of_edits(notices[0])
+    np.testing.assert_array_equal(again.findings.components, components)
+    assert again.findings.candidates[second.id - 1].volume_ml == second.volume_ml
 
 
 def test_an_outline_with_nothing_in_it_is_refused(analysis):
