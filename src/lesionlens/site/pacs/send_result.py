@@ -86,10 +86,13 @@ def send_result(
     files = only(files_to_send(result), options.kinds)
     folder = result.resolve().parent if result.resolve().name == "dicom" else result
     earlier: tuple[Dataset, ...] = ()
+    notices: tuple[str, ...] = ()
     if options.supersede:
         from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
 
-        earlier = supersede.earlier_objects(archive, folder, files, address, options.kinds, context)
+        earlier, notices = supersede.earlier_objects(
+            archive, folder, files, address, options.kinds, context
+        )
     delivery = archive.send(
         files,
         same_patient=options.same_patient,
@@ -115,7 +118,7 @@ def send_result(
         if not note_delivery.refused:
             uids = tuple(str(header.SOPInstanceUID) for header in earlier)
             recorded = _record_delivery(folder, recorded, (), address, uids)
-    return recorded, recorded.notices
+    return recorded, (*recorded.notices, *notices)
 
 
 def _with_note(delivery: Delivery, note_delivery: Delivery, count: int) -> Delivery:

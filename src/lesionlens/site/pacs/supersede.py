@@ -2,20 +2,23 @@
 
 A rejection note (IHE IOCM) names them. They are known from the record of sent objects, otherwise
 from the series descriptions in the archive, which state whether a LesionLens object was reviewed.
+Others that the archive lists beside the recorded ones are named in a notice: they may be of an
+interrupted delivery, or of another analysis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from lesionlens.base.codes import MANUFACTURER
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
 from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import counted
 from lesionlens.imaging.reading.dicom.documents import rejected_objects, sent_objects
 from lesionlens.results.export.dicom.identity import is_unreviewed_description
 from lesionlens.results.export.dicom.rejection import rejection_of
@@ -25,6 +28,10 @@ from lesionlens.site.pacs.intake import Pacs
 
 _OBJECT_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
 """Copied from the new object: patient and study attributes."""
+_UNLISTED_NOTICE = (
+    "Only objects that are recorded as sent are rejected: the archive did not list its objects, so "
+    "that others may remain unreviewed there."
+)
 _IMAGE_KINDS = (ObjectKind.SEG, ObjectKind.PM, ObjectKind.SC)
 
 
@@ -35,13 +42,13 @@ def earlier_objects(
     address: str,
     kinds: Sequence[ObjectKind],
     context: RunContext,
-) -> tuple[Dataset, ...]:
+) -> tuple[tuple[Dataset, ...], tuple[str, ...]]:
     """Return the headers of the objects that a reviewed result supersedes in an archive.
 
     Parameters
     ----------
     archive : Pacs
-        Queried if nothing is recorded.
+        Its unreviewed objects of the study are superseded if the record names none that is left.
     result : Path
         Result folder with the record of sent objects.
     kinds : sequence of ObjectKind
@@ -51,6 +58,8 @@ def earlier_objects(
     -------
     tuple of Dataset
         Headers with the result's patient and study, and the UIDs of an earlier object.
+    tuple of str
+        A notice if the archive has other unreviewed objects of the study, or did not list them.
 
     Raises
     ------
@@ -60,17 +69,29 @@ def earlier_objects(
     headers = [item.header() for item in read_outgoing(files)]
     new_header = _reviewed(headers)
     study = str(new_header.StudyInstanceUID)
-    unreviewed = sent_objects(result, address, is_unreviewed_description)
-    unreviewed = tuple(document for document in unreviewed if document.study_uid == study)
-    unreviewed = unreviewed or archive.objects_of(study, is_unreviewed_description, context=context)
-    new_uids = {str(header.SOPInstanceUID) for header in headers}
-    excluded_uids = new_uids | rejected_objects(result)
-    superseded = [
-        document
-        for document in unreviewed
-        if document.sop_instance_uid not in excluded_uids
-        and (not kinds or kind_of(document.sop_class_uid) in kinds)
-    ]
+    excluded_uids = {str(h.SOPInstanceUID) for h in headers} | rejected_objects(result)
+
+    def superseded_among(documents: Iterable[Document]) -> tuple[Document, ...]:
+        return tuple(
+            document
+            for document in documents
+            if document.study_uid == study
+            and document.sop_instance_uid not in excluded_uids
+            and (not kinds or kind_of(document.sop_class_uid) in kinds)
+        )
+
+    recorded = superseded_among(sent_objects(result, address, is_unreviewed_description))
+    notices: tuple[str, ...] = ()
+    try:
+        listed = archive.objects_of(study, is_unreviewed_description, context=context)
+        superseded = recorded or superseded_among(listed)
+        notices = _other_notices(superseded_among(listed), superseded)
+    except CancelledError:
+        raise
+    except LesionLensError:
+        if not recorded:
+            raise
+        superseded, notices = recorded, (_UNLISTED_NOTICE,)
     if not superseded:
         raise UnusableInputError(
             found="no earlier unreviewed LesionLens objects of this study in the archive",
@@ -78,7 +99,20 @@ def earlier_objects(
             next_step="Send it without --supersede",
             in_window="Send it without a rejection note",
         )
-    return tuple(_header(document, new_header) for document in superseded)
+    return tuple(_header(document, new_header) for document in superseded), notices
+
+
+def _other_notices(listed: Sequence[Document], superseded: Sequence[Document]) -> tuple[str, ...]:
+    """Return a notice if an archive lists unreviewed objects that are not to be superseded."""
+    superseded_uids = {document.sop_instance_uid for document in superseded}
+    count = sum(document.sop_instance_uid not in superseded_uids for document in listed)
+    if not count:
+        return ()
+    return (
+        f"The archive lists {counted(count, 'other unreviewed LesionLens object')} of this study, "
+        "of an interrupted delivery or of another analysis: not rejected. Send with --supersede again "
+        "to reject them too.",
+    )
 
 
 def reject(

@@ -13,6 +13,7 @@ from tests.unit.site.pacs.conftest import archive_at, files_of, running
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import SENT
@@ -30,12 +31,11 @@ SUPERSEDE = SendOptions(supersede=True)
 class Shelf:
     """An archive that takes everything but what it refuses, or discards without a word."""
 
-    def __init__(self, refuses=(), discards=()):
-        self.refuses, self.discards, self.notes, self.asked = refuses, discards, [], 0
+    def __init__(self, refuses=(), discards=(), has=()):
+        self.refuses, self.discards, self.notes, self.has = refuses, discards, [], has
 
     def objects_of(self, *_, **__):
-        self.asked += 1
-        return ()
+        return self.has
 
     def send(self, files, **_):
         items = read_outgoing(files)
@@ -89,11 +89,46 @@ def test_what_was_recorded_as_sent_is_rejected_once(results, saved):
     assert named(note) == uids(results / "before")
     assert len(done.stored) == len(uids(results / "both")) + 1
     assert "A rejection note names" in notices[-1]
-    assert archive.asked == 0
     record = json.loads((results / "both" / SENT).read_text())
     assert set(record["rejected"]) == uids(results / "before")
     with pytest.raises(UnusableInputError, match="no earlier unreviewed LesionLens objects"):
         send_result(Shelf(), results / "both", HERE, options=SUPERSEDE)
+
+
+def listed(folder):
+    """Return the objects of a result as an archive lists them."""
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in folder.glob("dicom/*")]
+    return tuple(
+        Document(h.StudyInstanceUID, h.SeriesInstanceUID, h.SOPClassUID, h.SOPInstanceUID)
+        for h in headers
+    )
+
+
+def test_unreviewed_objects_that_are_not_recorded_are_named_and_not_rejected(results):
+    """A delivery that was killed has no record; nor has another analysis of the study."""
+    recorded = listed(results / "before")
+    other = replace(recorded[0], series_uid="1.2.3", sop_instance_uid="1.2.3.1")
+    archive = Shelf(has=(*recorded, other))
+    _, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
+    assert named(archive.notes[0]) == uids(results / "before")
+    assert "lists 1 other unreviewed LesionLens object of this study" in notices[-1]
+    again = Shelf(has=(*recorded, other))
+    _, notices = send_result(again, results / "both", HERE, options=SUPERSEDE)
+    assert named(again.notes[0]) == {"1.2.3.1"}
+    assert not any("other unreviewed" in notice for notice in notices)
+
+
+def test_what_is_recorded_is_rejected_at_an_archive_that_does_not_list_its_objects(results):
+    class Gateway(Shelf):
+        def objects_of(self, *_, **__):
+            raise ResourceError(found="no search", expected="a list", next_step="Wait")
+
+    archive = Gateway()
+    _, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
+    assert named(archive.notes[0]) == uids(results / "before")
+    assert "the archive did not list its objects" in notices[-1]
+    with pytest.raises(ResourceError, match="no search"):
+        send_result(Gateway(), results / "after", HERE, options=SUPERSEDE)
 
 
 def test_nothing_is_rejected_for_a_report_that_the_archive_discards(results):
