@@ -110,8 +110,8 @@ def _other_notices(listed: Sequence[Document], superseded: Sequence[Document]) -
         return ()
     return (
         f"The archive lists {counted(count, 'other unreviewed LesionLens object')} of this study, "
-        "of an interrupted delivery or of another analysis: not rejected. Send with --supersede again "
-        "to reject them too.",
+        "of an interrupted delivery or of another analysis: not rejected. Send with --supersede "
+        "again to reject them too.",
     )
 
 
