@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,7 +28,7 @@ from lesionlens.site.serving.monailabel.images import SUFFIXES, image_name, suff
 FINAL, ORIGINAL = "final", "original"
 _LABELS, _NOTES = "labels", "notes.json"
 _CHUNK_BYTES = 2**20
-_LABEL_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd")
+_LABEL_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 Notes = dict[str, Any]
 
 
@@ -87,17 +87,17 @@ class Datastore:
 
     def labels(self, name: str) -> dict[str, Path]:
         """Return the labels of an image by tag; empty for an unknown name."""
-        if self._folder is None or name not in self.images():
+        if self._folder is None or name not in (images := self.images()):
             return {}
-        return self._labels(self._folder, name)
+        return self._labels(self._folder, name, images)
 
-    def _labels(self, folder: Path, name: str) -> dict[str, Path]:
-        root = folder / _LABELS
+    def _labels(self, folder: Path, name: str, images: Container[str]) -> dict[str, Path]:
+        root, suffixes = folder / _LABELS, _label_suffixes(name, images)
         if not self._is_inside(_LABELS) or not root.is_dir():
             return {}
         labels = {}
         for tag in sorted(path.name for path in root.iterdir() if path.is_dir()):
-            for suffix in _LABEL_SUFFIXES:
+            for suffix in suffixes:
                 names = (_LABELS, tag, f"{name}{suffix}")
                 if self._is_inside(*names) and folder.joinpath(*names).is_file():
                     labels[tag] = folder.joinpath(*names)
@@ -134,9 +134,16 @@ class Datastore:
         the server leaves a label without metadata, never one with those of another.
         """
         self.image(name)
+        suffixes = _label_suffixes(name, self.images())
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
             raise _not_found("label with a supported suffix", file_name)
+        if suffix not in suffixes:
+            raise UnusableInputError(
+                found=f"a label {suffix} of {name!r:.80}, with the name of another image's label",
+                expected="a label file for each image",
+                next_step="Send the label as .nii.gz",
+            )
         if tag.casefold() == _NOTES:
             raise UnusableInputError(
                 found=f"the tag {tag!r}, which is the name of the metadata",
@@ -150,7 +157,7 @@ class Datastore:
             with _stored(path, content):
                 if image_notes.pop(tag, None) is not None:
                     _write_notes(folder, all_notes)
-            for other_suffix in _LABEL_SUFFIXES:
+            for other_suffix in suffixes:
                 if other_suffix != suffix:
                     path.with_name(f"{name}{other_suffix}").unlink(missing_ok=True)
             image_notes[tag] = notes | {"ts": int(time.time())}
@@ -174,18 +181,18 @@ class Datastore:
         images = self.images()
         tags: dict[str, int] = {}
         for name, path in images.items():
-            for tag in self._labels(path.parent, name):
+            for tag in self._labels(path.parent, name, images):
                 tags[tag] = tags.get(tag, 0) + 1
         return {"total": len(images), "completed": tags.get(FINAL, 0), "label_tags": tags}
 
     def listing(self) -> dict[str, Any]:
         """Return all images with their labels in MONAI Label's format."""
-        objects, notes = {}, self._all_notes()
-        for name, path in self.images().items():
+        objects, notes, images = {}, self._all_notes(), self.images()
+        for name, path in images.items():
             image_notes = notes.get(name, {})
             labels = {
                 tag: {"ext": _extension(label, name), "info": image_notes.get(tag, {})}
-                for tag, label in self._labels(path.parent, name).items()
+                for tag, label in self._labels(path.parent, name, images).items()
             }
             image = {"ext": _extension(path, name), "info": image_notes.get("", {})}
             objects[name] = {"image": image, "labels": labels}
@@ -195,7 +202,9 @@ class Datastore:
         """Return the images without a final label, in order."""
         images = self.images()
         return [
-            name for name, path in images.items() if FINAL not in self._labels(path.parent, name)
+            name
+            for name, path in images.items()
+            if FINAL not in self._labels(path.parent, name, images)
         ]
 
     @contextmanager
@@ -226,6 +235,23 @@ class Datastore:
                 expected="JSON, as written by this server",
                 next_step="Repair the file or move it away: labels and images are not affected",
             ) from error
+
+
+def _label_suffixes(name: str, images: Container[str]) -> tuple[str, ...]:
+    """Return the suffixes with which a label of an image cannot be that of another one.
+
+    `case.seg.nrrd` may belong to the images `case` and `case.seg`: if both exist, it is used for
+    neither.
+    """
+    return tuple(
+        suffix
+        for suffix in _LABEL_SUFFIXES
+        if not any(
+            f"{name}{suffix}".endswith(other) and f"{name}{suffix}".removesuffix(other) in images
+            for other in _LABEL_SUFFIXES
+            if other != suffix
+        )
+    )
 
 
 def _notes_in(content: Any) -> dict[str, dict[str, Notes]]:

@@ -29,6 +29,34 @@ def test_two_images_of_one_name_are_both_listed_and_labelled_apart(tmp_path):
     assert store.listing()["objects"]["case.nii.gz"]["labels"]["final"]["ext"] == ".nii.gz"
 
 
+def test_two_images_never_share_a_label(tmp_path):
+    """The label `case.seg.nrrd` was one of both, and a new label of `case` deleted it."""
+    for name in ("case.nii.gz", "case.seg.nii.gz"):
+        (tmp_path / name).write_bytes(b"image")
+    store = Datastore(tmp_path)
+    for name, file in (("case.seg", "label.nrrd"), ("case", "label.seg.nrrd")):
+        with pytest.raises(UnusableInputError, match="the name of another image's label"):
+            store.save_label(name, "final", file, io.BytesIO(b"label"), {})
+    shared = tmp_path / "labels" / "final" / "case.seg.nrrd"
+    shared.parent.mkdir(parents=True)
+    shared.write_bytes(b"of one of them")
+    assert store.unlabelled() == ["case", "case.seg"]
+    for name in ("case", "case.seg"):
+        store.save_label(name, "final", "label.nii.gz", io.BytesIO(name.encode()), {})
+    assert store.label("case", "final").read_bytes() == b"case"
+    assert store.label("case.seg", "final").read_bytes() == b"case.seg"
+    assert shared.read_bytes() == b"of one of them"
+
+
+def test_a_segmentation_of_3d_slicer_keeps_its_suffix(tmp_path):
+    """As `case.nrrd` it opens as an image."""
+    (tmp_path / "case.nii.gz").write_bytes(b"image")
+    store = Datastore(tmp_path)
+    for file in ("label.nrrd", "label.seg.nrrd"):
+        store.save_label("case", "final", file, io.BytesIO(b"label"), {})
+        assert store.listing()["objects"]["case"]["labels"]["final"]["ext"] == file[5:]
+
+
 def _add_all(folder, content):
     """Add the same images as another server; return which it says that it stored."""
     store, stored = Datastore(folder), set()
