@@ -14,12 +14,13 @@ from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.records.review import Outline, ReviewEvent
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import counted
 from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.descriptions import RESULT
 from lesionlens.site.database.records import Read
 from lesionlens.site.database.worklist_database import existing_worklist_database
-from lesionlens.site.worklist.protocol import read_protocol
+from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, read_protocol
 
 READS, MARKS = "reads.csv", "marks.csv"
 LIST = "reads.files.json"
@@ -50,6 +51,8 @@ class ReaderStudyTables:
     """Number of reads; of a reader study those that are planned, begun or not."""
     complete: tuple[tuple[str, int], ...]
     """Number of complete reads, by arm."""
+    omitted: str = ""
+    """Which reads of the list the tables do not contain, as a sentence; empty if they have all."""
 
     @property
     def progress_text(self) -> str:
@@ -59,7 +62,15 @@ class ReaderStudyTables:
         --------
         >>> ReaderStudyTables(Path("r"), Path("m"), 3, (("unaided", 2),)).progress_text
         '2 of 3 reads complete: 2 unaided'
+        >>> ReaderStudyTables(Path("r"), Path("m"), 0, ()).progress_text
+        'No reads'
         """
+        return f"{self._counts_text}. {self.omitted}" if self.omitted else self._counts_text
+
+    @property
+    def _counts_text(self) -> str:
+        if not self.n_reads:
+            return "No reads"
         arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
         n_complete = sum(count for _, count in self.complete)
         text = f"{n_complete} of {self.n_reads} reads complete"
@@ -78,13 +89,22 @@ def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> Reade
     check_target(out)
     with existing_worklist_database(folder, reading=True) as database:
         protocol, names = read_protocol(folder), [entry.name for entry in database.entries()]
-        reads = [r for r in database.reads() if bool(r.key.session) is (protocol is not None)]
+        all_reads = database.reads()
+        reads = [r for r in all_reads if bool(r.key.session) is (protocol is not None)]
         scores = network_scores(folder, names, context)
     context.check(_STAGE)
     paths = write_tables(reads, scores, out)
     arms = Counter(read.key.arm.value for read in reads if read.complete)
     n_reads = len(reads) if protocol is None else protocol.n_reads(len(names))
-    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()))
+    omitted_text = _omitted_text(len(all_reads) - len(reads), protocol)
+    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), omitted_text)
+
+
+def _omitted_text(n_omitted: int, protocol: ReadingProtocol | None) -> str:
+    if not n_omitted:
+        return ""
+    kind = f"of a reader study: {FILE} is missing" if protocol is None else "outside the study"
+    return f"Omitted: {counted(n_omitted, 'read')} {kind}"
 
 
 def write_tables(

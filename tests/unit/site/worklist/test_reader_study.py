@@ -254,6 +254,24 @@ def test_progress_counts_the_reads_that_nobody_has_begun(tmp_path):
     assert written.progress_text == f"1 of 120 reads complete: 1 {first.arm}"
 
 
+def test_reads_that_the_tables_omit_are_counted(tmp_path):
+    """Without its protocol, a study of signed reads gave empty tables: "0 of 0 reads complete"."""
+    protocol = tmp_path / FILE
+    protocol.write_text("title = 'x'\nseed = 7\nreaders = ['A', 'B']")
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry(case, "/x") for case in CASES])
+        first = rows_of(database, "A", PROTOCOL)[0]
+        ReadSession(database, ReadKey(first.entry.name, "A", 1, first.arm)).sign("x")
+        for case in CASES[:2]:
+            ReadSession(database, ReadKey(case, "A")).sign("x")
+    text = tables_of(tmp_path, tmp_path / "out").progress_text
+    assert text.endswith(f"1 {first.arm}. Omitted: 2 reads outside the study")
+    protocol.rename(tmp_path / "protocol.txt")
+    text = tables_of(tmp_path, tmp_path / "out").progress_text
+    assert text.startswith("2 of 2 reads complete")
+    assert text.endswith("Omitted: 1 read of a reader study: protocol.toml is missing")
+
+
 def test_tables_that_are_cancelled_are_not_written_and_earlier_ones_stay(tmp_path):
     """The window ignored *Cancel*, and wrote them."""
     with closing(open_worklist_database(tmp_path)) as database:

@@ -83,7 +83,7 @@ def sides(
     return QualityCheck(
         "sides",
         passed=False,
-        message=f"{names} seems mirrored, left and right swapped, relative to the other sequences "
+        message=f"{names}: left and right seem swapped, relative to the other sequences "
         f"(change of fit if mirrored, with {reference.display_name}: {listed}). Check the sides "
         f"before you rely on them.",
     )

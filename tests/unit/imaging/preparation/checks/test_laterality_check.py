@@ -45,7 +45,7 @@ def test_the_series_with_swapped_sides_is_named(make_study, swapped):
     mirror(folder / f"{swapped}.nii.gz")
     found = checked(folder)
     assert not found.passed
-    named = {"flair": "FLAIR seems", "t1c": "T1c seems"}[swapped]
+    named = {"flair": "FLAIR: left and right seem", "t1c": "T1c: left and right seem"}[swapped]
     assert found.message.startswith(named)
 
 
@@ -72,7 +72,7 @@ def test_two_of_four_series_with_swapped_sides_are_named(make_study):
         mirror(folder / f"{swapped}.nii.gz")
     found = checked(folder)
     assert not found.passed
-    assert found.message.startswith("T1, FLAIR seems")
+    assert found.message.startswith("T1, FLAIR: left and right seem")
 
 
 def test_one_sequence_alone_has_nothing_to_agree_with(make_study):
