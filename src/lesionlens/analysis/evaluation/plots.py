@@ -14,6 +14,7 @@ from lesionlens.analysis.evaluation.metrics import BINS
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, column
 from lesionlens.base.files.atomic_file import atomic_file
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.text import counted
 
 _GREY = "#777777"
 
@@ -37,7 +38,9 @@ def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
     _plot_per_case(
         attention, scores, "mass_", "share of attention inside", _attention_title(scores)
     )
-    figure.suptitle(f"{len(scores)} cases. {RESEARCH_USE_NOTICE}", fontsize=10, color=_GREY)
+    figure.suptitle(
+        f"{counted(len(scores), 'case')}. {RESEARCH_USE_NOTICE}", fontsize=10, color=_GREY
+    )
     with atomic_file(path) as temporary_path:
         figure.savefig(temporary_path, dpi=120, format="png", metadata={"Software": "LesionLens"})
 

@@ -52,7 +52,9 @@ def _load_sequence(sequence: MrSequence, series: Series) -> tuple[Loaded, list[s
     notices = [text for text in (notice, gap_notice) if text]
     capped, capped_count = _cap_outliers(values)
     if capped_count:
-        notices.append(f"{label}: {capped_count} voxels far brighter than all others were capped.")
+        notices.append(
+            f"{label}: voxels far brighter than all others were capped ({capped_count})."
+        )
     stripped = brain.is_stripped(capped, series.grid)
     return Loaded(series, capped, stripped, scan_digest=scan, intensity_digest=intensities), notices
 
