@@ -14,15 +14,16 @@ from lesionlens.cli.console import plain
 _SCANNED_BYTES = 2**16
 
 
-def check_file(file: Path | None, signature: bytes) -> None:
+def check_file(file: Path | None, *signatures: bytes) -> None:
     """Refuse an output file that cannot be written or is a foreign file; None is accepted.
 
     Parameters
     ----------
     file : Path or None
         Replaced later, if it exists.
-    signature : bytes
-        Found in the first or last 64 KiB of every file that the command itself writes.
+    signatures : bytes
+        One of them is in the first or last 64 KiB of every file that the command itself writes, and
+        in no file of another kind.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def check_file(file: Path | None, signature: bytes) -> None:
             expected="a file in a writable folder",
             next_step="Choose another folder",
         )
-    if file is not None and os.path.lexists(file) and not _has_signature(file, signature):
+    if file is not None and os.path.lexists(file) and not _has_signature(file, signatures):
         raise UnusableInputError(
             found=f"{file.name!r}, which exists and which this command did not write",
             expected="a new name, or an earlier file of the same command",
@@ -50,13 +51,14 @@ def check_file(file: Path | None, signature: bytes) -> None:
         )
 
 
-def _has_signature(file: Path, signature: bytes) -> bool:
-    """Return whether a regular file begins or ends with a text that contains the mark."""
+def _has_signature(file: Path, signatures: Iterable[bytes]) -> bool:
+    """Return whether a regular file begins or ends with a text that contains one of the marks."""
     try:
         with open_regular(file) as stream:
             head = stream.read(_SCANNED_BYTES)
             stream.seek(max(stream.seek(0, os.SEEK_END) - _SCANNED_BYTES, 0))
-            return signature in head or signature in stream.read()
+            ends = (head, stream.read())
+            return any(signature in end for signature in signatures for end in ends)
     except (OSError, ReadError):
         return False
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.text import abbreviated_list
 from lesionlens.cli import checks
@@ -79,7 +80,13 @@ def evaluate(
     0.
     """
     checks.check_file(json, b"lesionlens/evaluation/")
-    checks.check_file(plot, b"LesionLens")
+    checks.check_file(plot, b"Software\0LesionLens")
+    if json is not None and plot is not None and json.absolute() == plot.absolute():
+        raise UnusableInputError(
+            found=f"{json.name!r} for --json and for --plot",
+            expected="a file for each",
+            next_step="Choose another name for one of them",
+        )
     with progress_bar() as context:
         context.progress("looking for cases", 0.0)
         from lesionlens.analysis.evaluation.evaluation import evaluate as measure

@@ -45,10 +45,11 @@ def export_model(
     ] = None,
 ) -> CommandOutput:
     """Write the network as one ONNX file, which `analyze --engine onnx` runs without torch."""
-    from lesionlens.network.onnx_export import Precision, export_lens
+    from lesionlens.network.onnx_export import PROMPT_FORMAT, Precision, export_lens
     from lesionlens.network.weights import SHIPPED, load_chosen
+    from lesionlens.network.weights_metadata import ONNX_FORMAT
 
-    checks.check_file(out, b"lesionlens-")
+    checks.check_file(out, ONNX_FORMAT.encode(), PROMPT_FORMAT.encode())
     if prompts:
         checks.check_without("--prompts", {"--weights": weights, "--precision": precision})
         return _export_prompts(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,9 @@ class _LineFormatter(logging.Formatter):
 
 
 _LINE_FORMATTER = _LineFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+_NO_LOGS = frozenset({".csv", ".html", ".json", ".toml", ".tsv"})
+"""Suffixes of text files that appended lines would damage."""
+_START_BYTES = 65_536
 _PACKAGE_LOGGER = logging.getLogger("lesionlens")
 
 
@@ -172,6 +176,12 @@ def _incomplete(path: Path | None, error: OSError) -> str:
 
 
 def _file_handler(path: Path, verbosity: Verbosity) -> logging.Handler:
+    if not _may_be_log(path):
+        raise UnusableInputError(
+            found=f"a file for the log that is none: {path}",
+            expected="a new file, or a log to append to",
+            next_step="Name another with --log-file",
+        )
     try:
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
@@ -183,6 +193,15 @@ def _file_handler(path: Path, verbosity: Verbosity) -> logging.Handler:
     handler.setLevel(logging.DEBUG if verbosity.all_details else logging.INFO)
     handler.setFormatter(_LINE_FORMATTER)
     return handler
+
+
+def _may_be_log(path: Path) -> bool:
+    """Return whether lines may be appended: not to an image, a table, a page or settings."""
+    if not path.is_file() or not os.access(path, os.R_OK):
+        return True
+    with path.open("rb") as stream:
+        start = stream.read(_START_BYTES)
+    return not start or (b"\0" not in start and path.suffix.lower() not in _NO_LOGS)
 
 
 def error_fields(error: BaseException, status: int, message: str) -> Mapping[str, Any]:

@@ -41,6 +41,22 @@ def test_a_foreign_file_is_refused_by_name_before_any_work(tmp_path, content):
     assert file.read_bytes() == content
 
 
+def test_another_file_of_lesionlens_is_not_replaced(tmp_path):
+    """Weights were replaced by the network as ONNX, and a report by a plot."""
+    weights, report = tmp_path / "weights.safetensors", tmp_path / "report.html"
+    weights.write_bytes(b'{"format":"lesionlens-weights-1"}')
+    report.write_bytes(b"<title>LesionLens report</title>")
+    with pytest.raises(UnusableInputError, match="exists"):
+        export_model(out=weights)
+    with pytest.raises(UnusableInputError, match="exists"):
+        evaluate(tmp_path, tmp_path, plot=report)
+
+
+def test_a_plot_does_not_take_the_place_of_the_scores(tmp_path):
+    with pytest.raises(UnusableInputError, match="for --json and for --plot"):
+        evaluate(tmp_path, tmp_path, json=tmp_path / "scores", plot=tmp_path / "scores")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_neither_a_pipe_nor_a_link_to_nothing_is_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")

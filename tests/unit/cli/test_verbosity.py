@@ -57,6 +57,20 @@ def test_a_log_file_is_appended_to_and_holds_the_failure(tmp_path):
     assert "exit status 2: Found no such file" in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("t1.nii", b"\x5c\x01\0\0image"), ("findings.json", b"{}"), ("patients.TSV", b"case\n")],
+)
+def test_nothing_is_appended_to_a_file_that_is_no_log(tmp_path, name, content):
+    """An image named by mistake had lines of the log at its end, and another digest."""
+    file = tmp_path / name
+    file.write_bytes(content)
+    done = run("analyze", tmp_path / "nowhere", "--out", tmp_path / "out", "--log-file", file)
+    assert done.exit_code == 2
+    assert "a file for the log that is none" in done.stderr
+    assert file.read_bytes() == content
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("command", [("weights", "list"), ("worklist", "show", "none", "--json")])
 def test_a_full_disk_costs_the_log_file_alone(command):
