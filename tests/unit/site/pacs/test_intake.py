@@ -70,7 +70,7 @@ def test_another_image_under_a_uid_that_came_is_no_duplicate(tmp_path, sent):
             into.add_file((file.getvalue(),))
     into.check_complete()
     assert len(list(tmp_path.iterdir())) == len(images) + 1
-    with pytest.raises(UnusableInputError, match="different images under one SOP Instance UID"):
+    with pytest.raises(UnusableInputError, match="differ, but have the same SOP Instance UID"):
         open_study(tmp_path)
 
 

@@ -210,7 +210,7 @@ def _series_of(
         name = items[0].text("SeriesDescription")
         if uid in contradictions:
             first, second = (reader.relative_name(path, root) for path in contradictions[uid])
-            text = f"{first!r} and {second!r} hold different images under one SOP Instance UID"
+            text = f"{first!r} and {second!r} differ, but have the same SOP Instance UID"
             notices.append((uid, f'Series "{name}" was set aside: {text}.'))
             continue
         sorted_series = sort_series(items)

@@ -673,7 +673,7 @@ def test_two_images_under_one_uid_set_their_series_aside(make_study, change):
     ds.save_as(folder / "again")
     study = open_study(folder)
     assert len(study.series) == 1
-    (notice,) = (n for n in study.notices if "one SOP Instance UID" in n)
+    (notice,) = (n for n in study.notices if "the same SOP Instance UID" in n)
     assert "'again'" in notice
     assert f"S01/{first.name}" in notice
 
@@ -682,7 +682,7 @@ def test_the_only_series_with_two_images_under_one_uid_is_refused(one):
     ds = pydicom.dcmread(sorted((one / "S01").iterdir())[10])
     ds.PixelData = bytes(len(ds.PixelData))
     ds.save_as(one / "again")
-    with pytest.raises(UnusableInputError, match="one SOP Instance UID"):
+    with pytest.raises(UnusableInputError, match="the same SOP Instance UID"):
         open_study(one)
 
 
