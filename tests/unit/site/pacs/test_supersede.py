@@ -118,6 +118,18 @@ def test_unreviewed_objects_that_are_not_recorded_are_named_and_not_rejected(res
     assert not any("other unreviewed" in notice for notice in notices)
 
 
+def test_an_object_of_another_study_is_never_rejected(results):
+    """Its record may hold one: the objects of several studies can be sent from one folder."""
+    path = results / "both" / SENT
+    record = json.loads(path.read_text())
+    other = next(row for row in record["objects"] if "not reviewed" in row["description"])
+    other["study_uid"] = "1.2.3"
+    path.write_text(json.dumps(record))
+    archive = Shelf()
+    send_result(archive, results / "both", HERE, options=SUPERSEDE)
+    assert named(archive.notes[0]) == uids(results / "before") - {other["sop_instance_uid"]}
+
+
 def test_what_is_recorded_is_rejected_at_an_archive_that_does_not_list_its_objects(results):
     class Gateway(Shelf):
         def objects_of(self, *_, **__):
