@@ -21,6 +21,10 @@ Vec3 = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
 TOUCHING = np.ones((3, 3, 3), bool)
 """26-connectivity for `scipy.ndimage`: voxels that share a face, an edge or a corner."""
+VOLUME_TOLERANCE = 1e-5
+"""Relative error of volumes by the rounding of headers, in single precision or to six decimals: a
+region of exactly a minimum volume reaches it in every orientation.
+"""
 
 _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _ROUNDING = 3  # decimals of a number of voxels: a float32 header (in metres, say) adds no voxel

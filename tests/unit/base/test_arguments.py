@@ -1,5 +1,6 @@
 """Arguments of Python calls: what is no path, no study or no name is said in words."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens import Lens, Result, batch, evaluate, open_study
 from lesionlens.base.arguments import path_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import ByRegion, Region
+from lesionlens.base.labels import ByRegion, MrSequence, Region
 from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging import samples
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +143,14 @@ def test_an_unknown_region_is_a_missing_key():
     assert known.get("x") is None
     with pytest.raises(KeyError, match="'x' is no region"):
         known["x"]
+
+
+def test_an_unknown_or_missing_sequence_is_a_missing_key_of_a_study():
+    study = open_study(samples.STUDY)
+    without = replace(study, series={s: study[s] for s in study if s is not MrSequence.T1})
+    assert [*study] == [*MrSequence]
+    assert [s in without for s in ("t1", "t1c", "dwi", 0)] == [False, True, False, False]
+    with pytest.raises(KeyError, match="'dwi' is no sequence"):
+        study["dwi"]
+    with pytest.raises(KeyError, match="t1"):
+        without["t1"]

@@ -131,5 +131,5 @@ def _exclusive_parts(
     opened = ndimage.binary_opening(exclusive, np.ones(footprint, bool))
     numbers, sizes = connected_parts(opened, None)
     volumes = sizes * grid.voxel_ml
-    for number in np.flatnonzero(volumes >= MIN_ML):
+    for number in np.flatnonzero(volumes >= MIN_ML * (1 - geometry.VOLUME_TOLERANCE)):
         yield float(volumes[number]), numbers == number

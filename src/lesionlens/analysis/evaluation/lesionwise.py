@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from lesionlens.analysis.evaluation.metrics import Mask, dice, hd95
-from lesionlens.base.geometry import TOUCHING, bounding_box
+from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, bounding_box
 from lesionlens.base.grid import Grid
 
 DILATIONS = 3
@@ -73,7 +73,7 @@ def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
         near = parts[neighbourhood][_dilated(lesion[neighbourhood])]
         touching = set(np.unique(near).tolist()) - {0}
         matched |= touching
-        if grid.volume_ml(lesion) * 1000.0 <= SMALLEST_MM3:
+        if grid.volume_ml(lesion) * 1000.0 <= SMALLEST_MM3 * (1 + VOLUME_TOLERANCE):
             continue
         prediction = np.isin(parts, list(touching))
         distance_mm = hd95(prediction, lesion, grid.spacing_mm)

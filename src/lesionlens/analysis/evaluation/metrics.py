@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings.components import ROUNDING_MM, merged
-from lesionlens.base.geometry import bounding_box
+from lesionlens.base.geometry import VOLUME_TOLERANCE, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Source
 from lesionlens.base.records.files import CandidateRow
@@ -135,7 +135,8 @@ def label_lesions(whole_tumour: Mask, grid: Grid) -> tuple[NDArray[np.int32], li
         return labels, []
     labels[box], count = merged(whole_tumour[box], grid, MERGE_MM)
     volumes_ml = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml
-    return labels, [n for n in range(1, count + 1) if volumes_ml[n] >= SMALLEST_ML]
+    min_ml = SMALLEST_ML * (1 - VOLUME_TOLERANCE)
+    return labels, [n for n in range(1, count + 1) if volumes_ml[n] >= min_ml]
 
 
 def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
-from lesionlens.base.geometry import TOUCHING, Box, bounding_box
+from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.lazy_zeros import lazy_zeros
@@ -40,8 +40,11 @@ class CandidateCriteria:
     """Thresholds for enhancement that is relabelled as core."""
 
     def smallest_vox(self, grid: Grid) -> int:
-        """Return the minimum number of voxels of a connected part."""
-        return max(1, round(self.smallest_ml / grid.voxel_ml))
+        """Return the minimum number of voxels of a connected part.
+
+        If it lies half-way, as of 2 mm with 12.5, no header's rounding decides.
+        """
+        return max(1, round(self.smallest_ml * (1 - VOLUME_TOLERANCE) / grid.voxel_ml))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.components import boxes_of
-from lesionlens.base.geometry import as_vec3
+from lesionlens.base.geometry import VOLUME_TOLERANCE, as_vec3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.lazy_zeros import lazy_zeros
@@ -71,7 +71,7 @@ def doubtful_parts(
         part_numbers = labels[tuple(voxels.T)]
         for part in np.argsort(-sizes[1:], kind="stable") + 1:
             ml = float(sizes[part]) * grid.voxel_ml
-            if ml < MIN_ML:
+            if ml < MIN_ML * (1 - VOLUME_TOLERANCE):
                 break
             in_part = part_numbers == part
             numbers[box][labels == part] = len(doubtful) + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -140,7 +140,17 @@ class Study:
 
     def __getitem__(self, sequence: MrSequence | SequenceKey) -> Series:
         """Return the series of a sequence; KeyError if the study has none."""
+        if sequence not in tuple(MrSequence):
+            raise KeyError(f"{sequence!r} is no sequence; there are {', '.join(MrSequence)}")
         return self.series[MrSequence(sequence)]
+
+    def __contains__(self, sequence: object) -> bool:
+        """Return whether the study has a series of this sequence."""
+        return sequence in self.series
+
+    def __iter__(self) -> Iterator[MrSequence]:
+        """Return the sequences of the study."""
+        return iter(self.series)
 
     @override
     def __repr__(self) -> str:

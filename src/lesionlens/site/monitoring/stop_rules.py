@@ -13,7 +13,7 @@ class StopBounds:
     """A site's bounds."""
 
     least_acceptance: float = 0.5
-    """Minimum share of reviewed candidates that are accepted or edited."""
+    """Minimum share of verdicts that accept or edit a candidate; each reader's counts."""
     most_candidates: float = 3.0
     """Maximum candidates per study, averaged over a week."""
     most_calibration_error: float = 0.2
@@ -41,8 +41,9 @@ def violated_rules(
         _, high = last.acceptance.interval
         if last.verdicts >= MIN_COUNT and high < bounds.least_acceptance:
             sentences.append(
-                f"{last.name}: {last.acceptance.count} of {last.acceptance.total} candidates "
-                f"were accepted or edited; significantly fewer than {bounds.least_acceptance:.0%}"
+                f"{last.name}: {last.acceptance.count} of {last.acceptance.total} verdicts "
+                f"accepted or edited a candidate; significantly fewer than "
+                f"{bounds.least_acceptance:.0%}"
             )
         mean = last.candidates / max(last.studies, 1)
         if last.studies >= MIN_COUNT and mean > bounds.most_candidates:

@@ -281,11 +281,6 @@ class _WeightsScores:
     synthetic: Sequence[Mapping[str, float]]
     """Metrics of each synthetic brain."""
 
-    @property
-    def metrics(self) -> list[dict[str, float | None]]:
-        """Metrics of each held-out review."""
-        return [score.metrics for score in self.cases]
-
 
 @dataclass(frozen=True, slots=True)
 class _ComparedScores:
@@ -296,6 +291,11 @@ class _ComparedScores:
     """Of the initial weights."""
     after: _WeightsScores
     """Of the proposed weights."""
+
+    def complete(self) -> list[tuple[SignedReview, CaseScore, CaseScore]]:
+        """Return the held-out reviews that both weights have a usable result of, with scores."""
+        rows = zip(self.reviews, self.before.cases, self.after.cases, strict=True)
+        return [row for row in rows if not (row[1].failed or row[2].failed)]
 
 
 def _score_both(
@@ -355,7 +355,12 @@ def _proposal(
 ) -> Proposal:
     parts = cases.parts
     before, after = scores.before.cases, scores.after.cases
-    patients = _metric_changes(_PATIENT_METRICS, scores.before.metrics, scores.after.metrics)
+    complete = scores.complete()
+    patients = _metric_changes(
+        _PATIENT_METRICS,
+        [score.metrics for _, score, _ in complete],
+        [score.metrics for _, _, score in complete],
+    )
     synthetic = _metric_changes(_SYNTHETIC_METRICS, scores.before.synthetic, scores.after.synthetic)
     ancestor = WeightsStore().of(parent_info.sha256)
     trained_on = digests(case.patient for case in trained.trained_on.values())
@@ -376,15 +381,7 @@ def _proposal(
         patients=patients,
         drawn=synthetic,
         cases=tuple(
-            HeldOutCase(
-                name=review.case.name,
-                healthy=score_before.healthy,
-                drawn_by_weights=review.drawn_by_weights,
-                before=score_before.metrics,
-                after=score_after.metrics,
-                problems=_first_problems(score_before, score_after),
-            )
-            for review, score_before, score_after in zip(scores.reviews, before, after, strict=True)
+            _held_out_case(*row) for row in zip(scores.reviews, before, after, strict=True)
         ),
         cautions=(
             *_failure_cautions(before, after),
@@ -392,7 +389,7 @@ def _proposal(
             *cautions(
                 patients,
                 synthetic,
-                scores.reviews,
+                [review for review, *_ in complete],
                 parent_info.sha256,
                 trained.trained_before,
                 trained.differing,
@@ -403,16 +400,23 @@ def _proposal(
     )
 
 
-def _first_problems(*scores: CaseScore) -> tuple[str, ...]:
-    """Return why a case has no usable result, once for each side on which it has none."""
-    return tuple(problem for score in scores if score.failed for problem in score.problems[:1])
+def _held_out_case(review: SignedReview, before: CaseScore, after: CaseScore) -> HeldOutCase:
+    """Return the record of a case, with the reason for each side that has no usable result."""
+    return HeldOutCase(
+        name=review.case.name,
+        healthy=before.healthy,
+        drawn_by_weights=review.drawn_by_weights,
+        before={} if before.failed else before.metrics,
+        after={} if after.failed else after.metrics,
+        problems=tuple(score.problems[0] for score in (before, after) if score.failed),
+    )
 
 
 def _failure_cautions(before: Sequence[CaseScore], after: Sequence[CaseScore]) -> list[str]:
     """List the held-out cases without a usable result on either side, with the reason."""
     return [
-        f"{score.case} has no usable result {side}, which counts as nothing found: "
-        f"{score.problems[0]}"
+        f"{score.case} has no usable result {side} and is in none of the figures; the same command "
+        f"tries it again: {score.problems[0]}"
         for side, scores in (("before", before), ("after", after))
         for score in scores
         if score.failed
@@ -436,8 +440,8 @@ def cautions(
 ) -> tuple[str, ...]:
     """Return the warnings to consider before weights are accepted.
 
-    `trained_before` names the held-out cases that were in the training data of the initial weights;
-    for `differing` see `training.loop.TrainSummary`.
+    `reviews` are those that were compared; `trained_before` names the held-out cases that were in
+    the training data of the initial weights; for `differing` see `training.loop.TrainSummary`.
     """
     lines = [
         f"{change.title}: significantly worse {evidence}"
@@ -458,7 +462,7 @@ def cautions(
     ]
     count = len({review.case.patient for review in reviews})
     if count < _MIN_HELD_OUT:
-        lines.append(f"Few patients were held out: {count}. Intervals from so few are wide")
+        lines.append(f"Few held-out patients were compared: {count}. So few give wide intervals")
     unchanged = [r for r in reviews if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
     if unchanged:
         lines.append(

@@ -43,7 +43,16 @@ class MetricChange(FileModel):
 
 
 class HeldOutCase(FileModel):
-    """One held-out examination."""
+    """One held-out examination.
+
+    Parameters
+    ----------
+    before, after : mapping of str to float or None
+        Metrics, see `evaluation.summary.CaseScore`; empty without a usable result. A case in which
+        one is empty is in no `MetricChange`.
+    problems : tuple of str
+        Why there is no usable result.
+    """
 
     name: str
     healthy: bool

@@ -168,3 +168,21 @@ def test_the_last_digits_of_a_header_decide_on_no_hit(edge):
     labels[10, 2, 2] = 1
     near = metrics.nearest_lesion(labels, Grid(labels.shape, np.diag([edge, 1, 1, 1])))
     assert np.flatnonzero(near[:, 2, 2]).tolist() == [*range(5, 16)]
+
+
+@pytest.mark.parametrize("degrees", [0.0, 3.0, 7.0, 12.0, 21.0, 33.0])
+@pytest.mark.parametrize("decimals", [None, 6], ids=["single precision", "six decimals"])
+def test_a_lesion_of_exactly_the_minimum_volume_counts_alike_in_every_orientation(
+    degrees, decimals
+):
+    """50 mm³ is a lesion from 0.05 ml on, and up to 50 mm³ it is ignored by the challenge."""
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ [[1, 0, 0], [0, c, -s], [0, s, c]]
+    turn = turn.astype(np.float32) if decimals is None else turn.round(decimals)
+    affine = np.eye(4)
+    affine[:3, :3] = turn * [1.0, 2.5, 5.0]
+    mask = np.zeros((12, 12, 12), bool)
+    mask[4:8, 5, 5] = True
+    turned = Grid(mask.shape, affine)
+    assert metrics.label_lesions(mask, turned)[1] == [1]
+    assert lesion_wise(np.zeros_like(mask), mask, turned).missed == 0

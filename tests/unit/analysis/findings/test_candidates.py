@@ -405,3 +405,10 @@ def test_parts_merge_alike_at_the_edge_of_a_scan(voxels, spacing):
     beyond, wide_count = merged(wide, Grid(wide.shape, affine), 3.0)
     assert count == wide_count
     np.testing.assert_array_equal(parts, beyond[10:-10, 10:-10, 10:-10])
+
+
+@pytest.mark.parametrize("error", [-2e-6, -1e-7, 0.0, 1e-7, 2e-6])
+@pytest.mark.parametrize(("edge_mm", "voxels"), [(1.0, 100), (2.0, 12), (0.5, 800)])
+def test_the_smallest_part_has_as_many_voxels_whatever_a_header_rounds(edge_mm, voxels, error):
+    grid = Grid((9, 9, 9), np.diag([*(3 * [edge_mm * (1 + error)]), 1.0]))
+    assert CandidateCriteria().smallest_vox(grid) == voxels

@@ -78,6 +78,19 @@ def test_a_small_part_is_not_named():
     assert found_with(components=components, t1=0, t1c=0, t2=0, flair=0)[0] == ()
 
 
+def test_a_part_of_exactly_the_minimum_volume_is_named_whatever_its_header_rounds():
+    components = np.zeros(NATIVE.shape, np.int32)
+    components[20:26, 3:13, 3:8] = 1  # 300 voxels
+    affine = NATIVE.affine.copy()
+    affine[:3, :3] *= 1 - 1e-7
+    unsure = np.full(NATIVE.shape, 0.7, np.float32)
+    evidence = evidence_of(LEFT, t1=0.0, t1c=0.0, t2=0.0)
+    parts, _ = doubtful.doubtful_parts(
+        [CANDIDATE], components, unsure, evidence, Grid(NATIVE.shape, affine)
+    )
+    assert [part.volume_ml for part in parts] == [pytest.approx(0.3)]
+
+
 def test_a_part_that_a_reader_left_out_is_named_no_longer():
     parts, numbers = found_with(t1=0.0, t1c=0.0, t2=0.0)
     components = outlined()

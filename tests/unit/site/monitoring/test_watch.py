@@ -260,7 +260,7 @@ def test_a_clock_in_the_future_hides_no_broken_rule(tmp_path):
     result(tmp_path, 12, [[]], day=date(2999, 1, 1))
     watched = watch(tmp_path, BOUNDS)
     assert [group.name for group in watched.weeks] == ["2026-W02", "2999-W01"]
-    assert any("2026-W02: 0 of 12 candidates" in words for words in watched.violated_rules)
+    assert any("2026-W02: 0 of 12 verdicts" in words for words in watched.violated_rules)
     assert "Dated later than today, and never the latest week: study12" in watched.notices
 
 
@@ -434,6 +434,16 @@ def test_a_copy_that_was_compared_with_a_prior_has_the_same_candidates(tmp_path)
     assert [(one.tracking_uid, dict(one.verdicts)) for one in added] == [
         ("2.25.0.9", {"A": "accepted"}), ("2.25.1.9", {"B": "accepted"}),
     ]  # fmt: skip
+
+
+def test_the_rule_of_acceptance_names_verdicts_of_which_a_candidate_may_have_several(tmp_path):
+    for n in range(6):
+        result(tmp_path, n, [[("A", "rejected"), ("B", "rejected")]])
+    (week,) = (watched := watch(tmp_path, BOUNDS)).weeks
+    assert (week.candidates, week.verdicts) == (6, 12)
+    assert watched.violated_rules[0] == (
+        "2026-W02: 0 of 12 verdicts accepted or edited a candidate; significantly fewer than 50%"
+    )
 
 
 def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):

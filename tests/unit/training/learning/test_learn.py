@@ -567,7 +567,7 @@ def test_weights_are_proposed_and_compared_and_nothing_is_in_use(learnt, digest)
     assert not set(proposal.trained_on) & set(proposal.held_out)
     assert len(proposal.trained_on) == 2
     assert WeightsStore().in_use is None
-    assert any("Few patients were held out: 1" in one for one in proposal.cautions)
+    assert any("Few held-out patients were compared: 1" in one for one in proposal.cautions)
 
 
 @pytest.mark.slow
@@ -731,8 +731,14 @@ def test_a_held_out_case_without_a_result_is_a_caution(learnt, tmp_path, reviews
     )
     again = learn(job(reviews, tmp_path / "out", random_weights)).proposal
     assert again.cautions[0] == (
-        f"{name} has no usable result after, which counts as nothing found: not analysed: no memory"
+        f"{name} has no usable result after and is in none of the figures; the same command tries "
+        "it again: not analysed: no memory"
     )
+    assert again.patients == ()
+    assert again.cases[0].before == found.proposal.cases[0].before
+    assert again.cases[0].after == {}
+    assert any("Few held-out patients were compared: 0" in one for one in again.cautions)
+    assert again.drawn == found.proposal.drawn
 
 
 @pytest.mark.slow
