@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,25 +11,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
-from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.errors import PluginError, UnusableInputError, WeightsError
 from lesionlens.base.geometry import Shape3, is_inside
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import FirstPass, Prediction
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prediction import (
+    FirstPass,
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+)
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPrompts
+from lesionlens.engines.engine import (
+    Engine,
+    SupportsFirstPass,
+    SupportsForgetting,
+    SupportsPerturbation,
+    SupportsPrompts,
+    Target,
+)
 from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.prompting.rules import outside_brain
 from lesionlens.engines.validation import (
+    check_weights,
     defects,
     engine_errors,
     validated,
+    validated_attribution,
     validated_first_pass,
+    validated_perturbed,
     validated_response,
     without_invisible_regions,
 )
 
+logger = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
 
 
@@ -68,6 +86,70 @@ def first_pass(
     with engine_errors(engine, prepared, "in its first pass"):
         result = engine.first_pass(prepared, context=context)
     return validated_first_pass(engine, result)
+
+
+def predict_perturbed(
+    engine: SupportsPerturbation,
+    prepared: PreparedStudy,
+    perturbations: Sequence[InputPerturbation],
+    *,
+    context: RunContext,
+) -> PerturbedPrediction:
+    """Return predictions of perturbed inputs; see `engines.engine.SupportsPerturbation`.
+
+    Raises
+    ------
+    PluginError
+        A third-party engine fails, changes the images, or returns no probabilities of these inputs.
+    """
+    with engine_errors(engine, prepared, "when it predicted perturbed inputs"):
+        predictions = engine.predict_perturbed(prepared, perturbations, context=context)
+    return validated_perturbed(engine, predictions, len(perturbations))
+
+
+def attribute(engine: Engine, prepared: PreparedStudy, target: Target, method: str) -> Volume:
+    """Return an engine's attribution; see `engines.engine.Engine.attribute`.
+
+    Raises
+    ------
+    UnusableInputError
+        The engine has no such method.
+    PluginError
+        A third-party engine fails, changes the images, or returns anything but finite weights from
+        0 on, on the working grid.
+    """
+    with engine_errors(engine, prepared, f"in its attribution by {method}"):
+        attribution = engine.attribute(prepared, target, method)
+    return validated_attribution(engine, attribution, prepared.working.shape)
+
+
+def traced_weights(
+    trace_function: Callable[..., Floats], prepared: PreparedStudy, *arguments: Any
+) -> Floats:
+    """Return weights on the working grid from a function of a `Trace`.
+
+    Raises
+    ------
+    PluginError
+        A third-party function fails, or returns anything but finite weights from 0 on.
+    """
+    with plugins.plugin_errors(trace_function, "engine's trace", "when it was asked for attention"):
+        weights = trace_function(*arguments)
+    check_weights(trace_function, weights, prepared.working.shape, "attention")
+    return weights
+
+
+def release(engine: object) -> None:
+    """Release what an engine cached of the last study, if it can; a failure is only logged."""
+    if not isinstance(engine, SupportsForgetting):
+        return
+    try:
+        with plugins.plugin_errors(
+            engine, f"engine {type(engine).__name__!r}", "when it released a study"
+        ):
+            engine.forget()
+    except PluginError as error:
+        logger.warning("Memory may not be released: %s", error.brief)
 
 
 def answer_prompts(

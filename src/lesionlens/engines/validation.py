@@ -15,7 +15,7 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import LesionClass, Region, without_enhancing
 from lesionlens.base.record_validation import validated_record
-from lesionlens.base.records.arrays import checksums
+from lesionlens.base.records.arrays import Volume, checksums
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -179,6 +179,22 @@ def validated_response(engine: object, response: Any, shape: tuple[int, ...]) ->
     if getattr(checked.settled, "shape", None) != box_shape or checked.settled.dtype != bool:
         raise _refusal(engine, "`settled` of another kind", f"bool of {box_shape}")
     return replace(checked, made_by=checked.made_by or _identity_text(engine))
+
+
+def validated_attribution(engine: object, attribution: Any, shape: tuple[int, ...]) -> Volume:
+    """Return a third-party engine's attribution on a grid of this shape.
+
+    Raises
+    ------
+    PluginError
+        It is something else, or holds negative or infinite values or NaN.
+    """
+    if not (plugins.is_builtin(engine) or isinstance(attribution, Volume)):
+        requirement = "a lesionlens.base.records.arrays.Volume"
+        raise _refusal(engine, f"{type(attribution).__name__} for an attribution", requirement)
+    volume: Volume = attribution
+    check_weights(engine, volume.data, shape, "an attribution")
+    return volume
 
 
 def _is_box(box: Any, shape: tuple[int, ...]) -> bool:

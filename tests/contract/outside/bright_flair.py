@@ -19,18 +19,20 @@ class BrightFlair:
         kinds = {Capability.SEGMENT, Capability.PERTURB}
         self.info = EngineInfo("bright-flair", "0.1", None, frozenset(kinds), device)
 
-    def _shares(self, prepared, keep):
+    def _shares(self, prepared, keep=(True,) * 4, hidden=None):
         if not (prepared.present[3] and keep[3]):
             return np.zeros(prepared.working.shape, np.float32)
         flair = prepared.channels[3]
         inside = flair[prepared.brain]
+        if hidden is not None:
+            flair = np.where(hidden, inside.mean(), flair)
         bright = (flair - np.median(inside)) / (inside.std() + 1e-6)
         return (1 / (1 + np.exp(4 - 2 * bright)) * prepared.brain).astype(np.float32)
 
     def predict(self, prepared, *, context):
         context.check("looking at FLAIR")
         context.progress("looking at FLAIR", 1.0)
-        shares = self._shares(prepared, (True,) * 4)
+        shares = self._shares(prepared)
         seen = PerturbedPrediction(shares[None], prepared.working)
         return Prediction(dict.fromkeys(Region, shares), self.info, unperturbed=seen)
 
@@ -44,5 +46,6 @@ class BrightFlair:
 
     def predict_perturbed(self, prepared, variants, *, context):
         return PerturbedPrediction(
-            np.stack([self._shares(prepared, v.keep) for v in variants]), prepared.working
+            np.stack([self._shares(prepared, v.keep, v.hidden) for v in variants]),
+            prepared.working,
         )

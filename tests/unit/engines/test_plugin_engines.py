@@ -11,9 +11,13 @@ import pytest
 from tests.third_party import install
 
 from lesionlens.analysis.explain import probe
+from lesionlens.analysis.explain.counterfactual import without_candidate
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
+from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.errors import CancelledError, PluginError, UnusableInputError, WeightsError
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
     ClassProbabilities,
@@ -28,8 +32,10 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.plugin_engines import answer_prompts, make_engine, predict
+from lesionlens.engines.plugin_engines import answer_prompts, make_engine, predict, release
 from lesionlens.engines.testing.engine_contract import prepared_head
+from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
+from lesionlens.napari.model.overlays.on_demand import layer_view
 
 INFO = EngineInfo("mine", "0.1", None, frozenset({Capability.SEGMENT}))
 HEAD = prepared_head()
@@ -283,6 +289,47 @@ def test_what_would_become_wrong_evidence_is_refused(words):
     perturbed = [InputPerturbation.showing([]), InputPerturbation.showing([MrSequence.FLAIR])]
     with pytest.raises(PluginError, match=words):
         PerturbationRunner(engine, HEAD).predict("the test", perturbed)
+    unperturbed = PerturbedPrediction(ROUND[:1], GRID)
+    with pytest.raises(PluginError, match=words):
+        without_candidate(
+            engine,
+            HEAD,
+            Prediction(shares(), INFO, unperturbed=unperturbed),
+            [ComponentVoxels(np.array([5]), 1.0)],
+            0,
+            SILENT,
+        )
+
+
+CROOKED_ATTRIBUTIONS = {
+    "failed in its attribution by grad-cam": KeyError("a layer"),
+    "ndarray for an attribution": ROUND[0],
+    "an attribution as an array": Volume(ROUND[0, :2, :2, :2], Grid((2, 2, 2), np.eye(4))),
+    "an attribution with negative or infinite values or NaN": Volume(ROUND[0] + np.nan, GRID),
+}
+
+
+@pytest.mark.parametrize("words", CROOKED_ATTRIBUTIONS)
+def test_what_would_be_shown_as_a_wrong_second_opinion_is_refused(words):
+    def answer(*_):
+        if isinstance(CROOKED_ATTRIBUTIONS[words], Exception):
+            raise CROOKED_ATTRIBUTIONS[words]
+        return CROOKED_ATTRIBUTIONS[words]
+
+    result = SimpleNamespace(engine=SimpleNamespace(attribute=answer))
+    with pytest.raises(PluginError, match=words):
+        layer_view(result, HEAD, LayerChoice(Region.WT, SecondOpinion.GRADIENTS))
+
+
+def test_an_engine_that_fails_to_release_a_study_is_named_in_the_log(caplog):
+    """Closing a study goes on without it."""
+
+    def forget():
+        raise KeyError("a cache")
+
+    release(SimpleNamespace(forget=forget))
+    assert "failed when it released a study (KeyError)" in caplog.text
+    assert "a cache" not in caplog.text  # what it said may name a patient
 
 
 BOX = (slice(0, 2), slice(3, 5), slice(1, 4))

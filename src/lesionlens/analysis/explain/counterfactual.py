@@ -21,6 +21,7 @@ from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import SupportsPerturbation
+from lesionlens.engines.plugin_engines import predict_perturbed
 
 _MARGIN_MM = 3.0
 
@@ -78,7 +79,8 @@ def without_candidate(
     hidden = ndimage.binary_dilation(
         mask.reshape(first_pass.grid.shape), TOUCHING, iterations=iterations
     )
-    perturbed = engine.predict_perturbed(
+    perturbed = predict_perturbed(
+        engine,
         prepared,
         [InputPerturbation(hidden=hidden), InputPerturbation.showing(())],
         context=context,

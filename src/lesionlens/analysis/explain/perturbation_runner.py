@@ -14,7 +14,7 @@ from lesionlens.base.records.prediction import (
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
 from lesionlens.engines.engine import SupportsPerturbation
-from lesionlens.engines.validation import engine_errors, validated_perturbed
+from lesionlens.engines.plugin_engines import predict_perturbed
 
 NO_LIMIT = QuestionTime()
 
@@ -72,13 +72,10 @@ class PerturbationRunner:
             self._limit = TimeLimit(self._time.seconds, self._context)
         needed_s = (len(perturbations) if passes is None else passes) * self._time.seconds_per_pass
         if needed_s <= self._limit.seconds_left:
-            when = "when it predicted perturbed inputs"
             with self._limit:
-                with engine_errors(self._engine, self.prepared, when):
-                    prediction = self._engine.predict_perturbed(
-                        self.prepared, perturbations, context=self._limit.context
-                    )
-                return validated_perturbed(self._engine, prediction, len(perturbations))
+                return predict_perturbed(
+                    self._engine, self.prepared, perturbations, context=self._limit.context
+                )
         if purpose not in self._skipped:
             self._skipped.append(purpose)
         return None

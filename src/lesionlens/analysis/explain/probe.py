@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.explain import maps
-from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import native_grid
-from lesionlens.engines.validation import check_weights
+from lesionlens.engines.plugin_engines import traced_weights
 
 REACH_VOX = 3
 """A voxel this close to the brain is mapped to the nearest brain voxel; working voxels are 1 mm."""
@@ -110,17 +106,7 @@ def _voxel_weights(
             expected="one inside it, where the network attends",
             next_step="Click inside the brain",
         )
-    return _traced_weights(trace.probe_row, prepared, brain_voxel)
-
-
-def _traced_weights(
-    trace_function: Callable[..., NDArray[np.float32]], prepared: PreparedStudy, *arguments: Any
-) -> NDArray[np.float32]:
-    """Ask an engine's trace for weights on the working grid; a third-party one is validated."""
-    with plugins.plugin_errors(trace_function, "engine's trace", "when it was asked for attention"):
-        weights = trace_function(*arguments)
-    check_weights(trace_function, weights, prepared.working.shape, "attention")
-    return weights
+    return traced_weights(trace.probe_row, prepared, brain_voxel)
 
 
 def _nearest_in_brain(
@@ -200,5 +186,5 @@ def layer_attention_raw(
             found=f"layer {layer}, head {head}", expected=available, next_step="Choose one of these"
         )
     return maps.relative(
-        _traced_weights(trace.layer_attention, prepared, region, layer, head), prepared.brain
+        traced_weights(trace.layer_attention, prepared, region, layer, head), prepared.brain
     )

@@ -173,13 +173,22 @@ def _check_review(path: Path, digest: str) -> None:
         )
 
 
+def is_of_another_version(error: Exception) -> bool:
+    """Return whether a file has another schema, or fields that this version does not know."""
+    return isinstance(error, ValidationError) and any(
+        each["type"] == "extra_forbidden"
+        or (each["type"] == "literal_error" and each["loc"] == ("schema",))
+        for each in error.errors(include_url=False, include_input=False, include_context=False)
+    )
+
+
 def unreadable_part(path: Path, error: Exception | None = None) -> ReadError:
     """Return the error for a file that is not part of a LesionLens result."""
     detail = ""
     if isinstance(error, ValidationError):
         first_error = error.errors(include_url=False, include_input=False, include_context=False)[0]
         detail = f" ({'.'.join(map(str, first_error['loc']))}: {first_error['type']})"
-        if (first_error["loc"], first_error["type"]) == (("schema",), "literal_error"):
+        if is_of_another_version(error):
             return ReadError(
                 found=f"{path.name} of another version of LesionLens",
                 expected="a result of this version or an earlier one",

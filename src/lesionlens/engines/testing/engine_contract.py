@@ -13,9 +13,11 @@ with `trial = engine_contract.Trial(MyEngine("cpu"))`, created once; or all at o
 from __future__ import annotations
 
 import mmap
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,14 +30,21 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
-from lesionlens.base.records.prediction import Capability, InputPerturbation, Prediction
+from lesionlens.base.records.prediction import Capability, InputPerturbation, Prediction, Trace
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import plugin_engines
-from lesionlens.engines.engine import Engine, SupportsPerturbation, SupportsPrompts, Target
+from lesionlens.engines.engine import (
+    Engine,
+    SupportsFirstPass,
+    SupportsForgetting,
+    SupportsPerturbation,
+    SupportsPrompts,
+    Target,
+)
 from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
-from lesionlens.engines.validation import validated, validated_perturbed
+from lesionlens.engines.validation import defects_of_weights, engine_errors, validated
 
 SUBSETS = (("flair",), ("t1c",), ("t1", "t2"))
 _CLOSE = 1e-5
@@ -98,8 +107,10 @@ class Trial:
     def predict(
         self, study: PreparedStudy | None = None, context: RunContext = SILENT
     ) -> Prediction:
-        """Predict a study."""
-        return self.engine.predict(study or self.study, context=context)
+        """Predict a study, which must not change."""
+        study = study or self.study
+        with engine_errors(self.engine, study, "when it predicted"):
+            return self.engine.predict(study, context=context)
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -120,9 +131,14 @@ def identity(trial: Trial) -> None:
     info = trial.engine.info
     _require(bool(info.name and info.version), "a name and a version")
     _require(bool(info.capabilities), "at least one capability")
-    _require(trial.prediction.engine.name == info.name, "a prediction that names its engine")
-    hexadecimal = info.weights_sha256 is None or len(info.weights_sha256) == 64
-    _require(hexadecimal, "the weights' SHA-256 in 64 digits, or None")
+    named = trial.prediction.engine
+    _require(
+        (named.name, named.version, named.weights_sha256)
+        == (info.name, info.version, info.weights_sha256),
+        "a prediction that names its engine, version and weights",
+    )
+    hexadecimal = info.weights_sha256 is None or re.fullmatch("[0-9a-f]{64}", info.weights_sha256)
+    _require(bool(hexadecimal), "the weights' SHA-256 in 64 digits, or None")
 
 
 def outputs(trial: Trial) -> None:
@@ -151,6 +167,22 @@ def positions(trial: Trial) -> None:
     grid = Grid(trial.study.working.shape, shifted_affine)
     shifted = trial.predict(replace(trial.study, working=grid, native=grid))
     _same(shifted, trial.prediction, "the same prediction for a shifted head")
+    _check_sides(trial)
+
+
+def _check_sides(trial: Trial) -> None:
+    """Check that a prediction changes where the images change, and not at a mirrored position."""
+    study, lesion = prepared_head(), make_patient(spacing_mm=4.0).labels.data > 0
+    channels = np.array(study.channels)
+    channels[:, lesion] = channels[:, lesion][:, ::-1]  # statistics of the whole image stay
+    reordered = trial.predict(replace(study, channels=channels)).probability[Region.WT]
+    change = np.abs(trial.predict(study).probability[Region.WT] - reordered)
+    for axis in range(3):
+        mirrored = np.flip(lesion, axis) & ~lesion
+        _require(
+            float(change[mirrored].mean()) <= float(change[lesion].mean()) + _CLOSE,
+            f"a prediction that changes where the images change, not mirrored along axis {axis}",
+        )
 
 
 def _same(prediction: Prediction, expected: Prediction, requirement: str) -> None:
@@ -194,22 +226,49 @@ def honesty(trial: Trial) -> None:
         _require(bool(weights.min() >= 0), f"{region}: attention that is not negative")
         total = float(weights.sum(dtype=np.float64))
         _require(total == 0 or abs(total - 1) < 1e-3, f"{region}: attention with sum one")
+    _check_traced(trial, trace)
+
+
+def _check_traced(trial: Trial, trace: Trace) -> None:
+    """Check the attention that is computed on request: of a voxel, of each layer and head."""
+    inside = np.argwhere(trial.study.brain)
+    i, j, k = (int(index) for index in inside[len(inside) // 2])
+    requests: list[tuple[Any, ...]] = []
+    if trace.probe_row is not None:
+        requests.append((trace.probe_row, (i, j, k)))
+    for layer, (_, heads) in enumerate(trace.attention_layers if trace.layer_attention else ()):
+        requests += [
+            (trace.layer_attention, Region.WT, layer, head) for head in (None, *range(heads))
+        ]
+    for function, *arguments in requests:
+        weights = plugin_engines.traced_weights(function, trial.study, *arguments)
+        for defect, _ in defects_of_weights(weights, trial.study.working.shape):
+            _fail(f"finite weights from 0 on of the grid for {tuple(arguments)}, not {defect}")
 
 
 def repeatable(trial: Trial) -> None:
-    """Check that the same study gives the same prediction and is not changed."""
-    before = trial.study.channels.copy()
-    _same(trial.predict(), trial.prediction, "the same prediction for the same study")
-    _require(np.array_equal(before, trial.study.channels), "an unchanged study")
+    """Check that a study gives the same prediction again, after another one that gives its own."""
+    study, first = trial.study, trial.prediction
+    channels = np.where(study.brain, study.channels[:, ::-1, ::-1], 0).astype(np.float32)
+    other = trial.predict(replace(study, channels=channels))
+    if isinstance(trial.engine, SupportsForgetting):
+        trial.engine.forget()
+    _same(trial.predict(), first, "the same prediction for the same study")
+    values = first.probability[Region.WT][study.brain]
+    if values.min() < values.max():
+        is_same = np.array_equal(other.probability[Region.WT][study.brain], values)
+        _require(not is_same, "a prediction of its own for another study of the same shape")
 
 
 def subsets(trial: Trial) -> None:
     """Check that a subset of sequences is predicted, or refused with an UnusableInputError."""
     for present in SUBSETS:
+        study = prepared_head(present)
         try:
-            prediction = trial.predict(prepared_head(present))
+            prediction = trial.predict(study)
         except UnusableInputError:
             continue
+        validated(trial.engine, prediction, study)
         _require(
             set(prediction.probability) == set(Region), f"each region from {', '.join(present)}"
         )
@@ -256,7 +315,9 @@ def progress(trial: Trial) -> None:
 
 
 def refusal(trial: Trial) -> None:
-    """Check that an unknown method of attribution is refused with a LesionLensError."""
+    """Check that an unknown method of attribution is refused, and Grad-CAM given or refused."""
+    with suppress(UnusableInputError):
+        plugin_engines.attribute(trial.engine, trial.study, Target(Region.WT), "grad-cam")
     try:
         trial.engine.attribute(trial.study, Target(Region.WT), "tea leaves")
     except LesionLensError:
@@ -264,24 +325,63 @@ def refusal(trial: Trial) -> None:
     _fail("a LesionLensError for an unknown method of attribution")
 
 
+def preliminary(trial: Trial) -> None:
+    """Check that a first pass, if the engine has one, holds probabilities of one input."""
+    if isinstance(trial.engine, SupportsFirstPass):
+        plugin_engines.first_pass(trial.engine, trial.study, context=SILENT)
+
+
 def perturbing(trial: Trial) -> None:
-    """Check predictions of perturbed inputs: their grid, and agreement with `unperturbed`."""
+    """Check predictions of perturbed inputs: their grid, what was perturbed, and `unperturbed`."""
     engine = trial.engine
     if not isinstance(engine, SupportsPerturbation):
         return
     grid = engine.perturbation_grid(trial.study)
-    perturbations = [InputPerturbation(), InputPerturbation(mirrored=True)]
-    predictions = engine.predict_perturbed(trial.study, perturbations, context=SILENT)
-    validated_predictions = validated_perturbed(engine, predictions, len(perturbations))
+    occluded = InputPerturbation(hidden=np.ones(grid.shape, bool))
+    perturbations = [
+        InputPerturbation(),
+        InputPerturbation(mirrored=True),
+        InputPerturbation.showing(()),
+        occluded,
+        InputPerturbation.showing((MrSequence.FLAIR,)),
+    ]
+    probability = _perturbed(engine, trial.study, perturbations)
     _require(
-        validated_predictions.probability.shape == (2, *grid.shape),
+        probability.shape == (len(perturbations), *grid.shape),
         "a prediction of each input on perturbation_grid",
     )
     first = trial.prediction.unperturbed
     _require(first is not None, "Prediction.unperturbed, from which scores are taken")
     if first is not None:
-        close = np.allclose(validated_predictions.probability[0], first.probability[0], atol=1e-4)
+        close = np.allclose(probability[0], first.probability[0], atol=1e-4)
         _require(close, "unperturbed equal to the prediction of the unchanged input")
+    if probability[0].min() < probability[0].max():
+        for index, perturbation in ((2, "without any sequence"), (3, "with all voxels occluded")):
+            differs = not np.array_equal(probability[index], probability[0])
+            _require(differs, f"another prediction {perturbation}")
+    _check_mirrored(trial, engine, probability[1])
+
+
+def _perturbed(
+    engine: SupportsPerturbation, study: PreparedStudy, perturbations: list[InputPerturbation]
+) -> NDArray[np.float32]:
+    return plugin_engines.predict_perturbed(
+        engine, study, perturbations, context=SILENT
+    ).probability
+
+
+def _check_mirrored(
+    trial: Trial, engine: SupportsPerturbation, mirrored: NDArray[np.float32]
+) -> None:
+    """Check a prediction of the mirrored input by that of a mirrored head, mirrored back."""
+    study = trial.study
+    head = replace(study, channels=study.channels[:, ::-1].copy(), brain=study.brain[::-1].copy())
+    expected = _perturbed(engine, head, [InputPerturbation()])[0][::-1]
+    if expected.shape == mirrored.shape:
+        distance, other = (
+            float(np.abs(one - expected).mean()) for one in (mirrored, mirrored[::-1])
+        )
+        _require(distance <= other, "a prediction of the mirrored input that is mirrored back")
 
 
 def prompting(trial: Trial) -> None:
@@ -312,6 +412,8 @@ def prompting(trial: Trial) -> None:
     )
     is_allowed = (mask == outline)[response.box] | ~response.settled
     _require(bool(is_allowed.all()), "an unchanged outline in voxels that are settled")
+    with suppress(UnusableInputError):  # a first click, before the study was analysed
+        _prompted(trial.engine, trial.study, PromptRequest(foreground, background[:0]), None)
     try:
         _prompted(trial.engine, trial.study, PromptRequest(foreground, foreground), probability)
     except UnusableInputError:
@@ -323,7 +425,7 @@ def _prompted(
     engine: SupportsPrompts,
     study: PreparedStudy,
     request: PromptRequest,
-    probability: Mapping[Region, NDArray[np.float32]],
+    probability: Mapping[Region, NDArray[np.float32]] | None,
 ) -> PromptResponse:
     return plugin_engines.answer_prompts(engine, study, request, probability, context=SILENT)
 
@@ -336,22 +438,17 @@ def memory(trial: Trial) -> None:
     for seed in range(4):
         head = make_patient(seed, spacing_mm=4.0)
         trial.predict(prepared_head(patient=head))
-        sizes.append(_resident_mib())
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+        sizes.append(pages * mmap.PAGESIZE / 2**20)  # resident, MiB
     growth = sizes[3] - sizes[1]
     _require(
         growth < trial.growth_mib, f"constant memory, not {growth:.0f} MiB more after two studies"
     )
 
 
-def _resident_mib() -> float:
-    """Return the resident memory of this process in MiB, on Linux."""
-    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
-    return pages * mmap.PAGESIZE / 2**20
-
-
 CHECKS: tuple[Check, ...] = (
     identity, outputs, positions, honesty, repeatable, subsets, cancelling, progress, refusal,
-    perturbing, prompting, memory,
+    preliminary, perturbing, prompting, memory,
 )  # fmt: skip
 """All checks; each takes a `Trial` and raises `ContractBrokenError`, or what an analysis raises."""
 

@@ -22,7 +22,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.engine import SupportsForgetting
+from lesionlens.engines.plugin_engines import release
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with_prior
 from lesionlens.napari.controllers.edit_acts import EditActs
@@ -288,9 +288,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         """Release what the engine cached of the study that is closed."""
         if new.study is old.study or old.study is None or new.analysing or self._lens is None:
             return
-        engine = self._lens[1].engine
-        if isinstance(engine, SupportsForgetting):
-            engine.forget()
+        release(self._lens[1].engine)
 
     def query_models(self, on_names: Callable[[str, Sequence[str]], None]) -> None:
         """Query the models of the selected server; none if it does not respond."""

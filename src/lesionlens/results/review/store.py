@@ -29,6 +29,7 @@ from lesionlens.base.files.journal import recover
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.files import CandidateReference, OutlineRow, ReviewFile
+from lesionlens.base.records.parts import is_of_another_version
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
 from lesionlens.results.review.log import ReviewLog
@@ -102,7 +103,7 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
         try:
             content = read_model(path, ReviewFile)
         except (OSError, ValueError) as error:
-            raise _unreadable(path) from error
+            raise _unreadable(path, error) from error
         log = ReviewLog(Review(content.events, responses=content.responses))
         act(log)
         changed = {"events": log.review.events, "responses": log.review.responses}
@@ -218,7 +219,7 @@ def _read(path: Path, edits: Path, check: Check | None = None) -> Review:
     except FileNotFoundError:
         return Review()
     except (OSError, ValueError) as error:
-        raise _unreadable(path) from error
+        raise _unreadable(path, error) from error
     if check is not None:
         check(content)
     outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
@@ -241,7 +242,13 @@ def _read_outline(folder: Path, row: OutlineRow) -> Outline:
     return outline
 
 
-def _unreadable(path: Path) -> ReadError:
+def _unreadable(path: Path, error: Exception | None = None) -> ReadError:
+    if error is not None and is_of_another_version(error):
+        return ReadError(
+            found=f"a {path.name} of another version of LesionLens",
+            expected="a review of this version or an earlier one",
+            next_step="Update LesionLens; the review is in the file unchanged",
+        )
     return ReadError(
         found=f"a {path.name} that cannot be read as part of a review",
         expected="the file that LesionLens wrote",

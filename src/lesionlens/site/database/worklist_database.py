@@ -366,6 +366,12 @@ def _make_tables(connection: sqlite3.Connection, folder: Path) -> None:
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         version = _version_of(connection)
+        if version > _VERSION:
+            raise ReadError(
+                found=f"a {NAME} in {folder.name!r} of a later version of LesionLens ({version})",
+                expected=f"one of this version ({_VERSION}) or an earlier one",
+                next_step="Update LesionLens; the decisions are in the file unchanged",
+            )
         if version not in (0, _VERSION):
             raise ValueError(f"version {version}; this release reads version {_VERSION}")
         if version == 0:

@@ -14,7 +14,13 @@ from lesionlens.base.labels import Region, RequestKind
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPerturbation, Target
-from lesionlens.engines.plugin_engines import predict
+from lesionlens.engines.plugin_engines import (
+    attribute,
+    first_pass,
+    predict,
+    predict_perturbed,
+    traced_weights,
+)
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.messages import Arrays, Header
 from lesionlens.engines.remote.packing import pack, unpack
@@ -88,18 +94,16 @@ def _perturbed(engine: Engine, study: SessionStudy, request: EngineRequest, job:
     perturbations = messages.deserialise_perturbations(request.header, request.arrays())
     perturbable = _require(engine, SupportsPerturbation)
     return messages.serialise_perturbed(
-        perturbable.predict_perturbed(
-            study.prepared,
-            perturbations,
-            context=job.context,
-        )
+        predict_perturbed(perturbable, study.prepared, perturbations, context=job.context)
     )
 
 
 def _first_pass(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
     del request
     supporting = _require(engine, SupportsFirstPass)
-    return messages.serialise_first_pass(supporting.first_pass(study.prepared, context=job.context))
+    return messages.serialise_first_pass(
+        first_pass(supporting, study.prepared, context=job.context)
+    )
 
 
 def _grid(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
@@ -112,7 +116,7 @@ def _attribute(engine: Engine, study: SessionStudy, request: EngineRequest, job:
     del job
     target = Target(_region_of(study, request))
     return messages.serialise_volume(
-        engine.attribute(study.prepared, target, str(request.header["method"]))
+        attribute(engine, study.prepared, target, str(request.header["method"]))
     )
 
 
@@ -122,7 +126,7 @@ def _probe(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job
     i, j, k = (int(value) for value in request.header["voxel"])
     if probe_row is None:
         raise _unknown_request(RequestKind.PROBE)
-    return _values_response(probe_row((i, j, k)))
+    return _values_response(traced_weights(probe_row, study.prepared, (i, j, k)))
 
 
 def _layer(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> Response:
@@ -131,8 +135,9 @@ def _layer(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job
     head = None if header["head"] is None else int(header["head"])
     if trace.layer_attention is None:
         raise _unknown_request(RequestKind.LAYER)
+    layer, region = int(header["layer"]), _region_of(study, request)
     return _values_response(
-        trace.layer_attention(_region_of(study, request), int(header["layer"]), head)
+        traced_weights(trace.layer_attention, study.prepared, region, layer, head)
     )
 
 

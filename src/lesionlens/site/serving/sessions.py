@@ -15,7 +15,8 @@ from typing import Any
 
 from lesionlens.base.errors import FullError, GoneError, ServerError
 from lesionlens.base.labels import RequestKind
-from lesionlens.engines.engine import Engine, SupportsForgetting
+from lesionlens.engines.engine import Engine
+from lesionlens.engines.plugin_engines import release
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import header_of
 from lesionlens.site.serving.engine_requests import (
@@ -211,8 +212,7 @@ class Sessions:
     def _forget(self, model: str, user: str, _: Job) -> bytes:
         engine = self.models[model]
         if self._last_users.get(model) == user:
-            if isinstance(engine, SupportsForgetting):
-                engine.forget()
+            release(engine)
             del self._last_users[model]
         return b""
 

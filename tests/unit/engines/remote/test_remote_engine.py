@@ -89,6 +89,26 @@ def test_a_refusal_of_the_engine_arrives_in_its_own_words(remote, study):
         remote.attribute(study, Target(Region.WT), "tea leaves")
 
 
+@pytest.mark.filterwarnings("ignore:.*not writable")
+@pytest.mark.parametrize("words", ["changed the images", "KeyError"])
+def test_an_engine_there_that_fails_after_its_prediction_is_named(words, study):
+    """It was the client's request that was called unknown, or the next answer was wrong."""
+    torch = pytest.importorskip("torch")
+
+    class Spoiling(QuickEngine):
+        def predict_perturbed(self, prepared, perturbations, *, context):
+            if words == "KeyError":
+                raise KeyError("a layer")
+            torch.from_numpy(prepared.channels).mul_(2)
+            return super().predict_perturbed(prepared, perturbations, context=context)
+
+    with serving({"spoiling": Spoiling()}) as server:
+        engine = connect(server=server.url)
+        with pytest.raises(ServerError, match=rf"engine 'Spoiling' of .*{words}"):
+            engine.predict_perturbed(study, [InputPerturbation()], context=SILENT)
+        engine.close()
+
+
 def test_it_claims_no_more_than_the_engine_there_can(study):
     class Plain:
         info = replace(QuickEngine().info, capabilities=frozenset({Capability.SEGMENT}))

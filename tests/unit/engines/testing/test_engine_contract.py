@@ -9,7 +9,14 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+    Trace,
+)
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing import engine_contract
 
@@ -116,7 +123,7 @@ def test_what_an_engine_lacks_is_named(engine, broken):
     ("engine", "check", "words"),
     [
         (Nothing, "outputs", r"records\.prediction\.Prediction; found .*NoneType"),
-        (Failing, "progress", r"found .* failed in progress \(KeyError\): 'a tensor'"),
+        (Failing, "progress", r"found .* failed when it predicted \(KeyError\): 'a tensor'"),
         (Prompted, "prompting", r"records\.prompts\.PromptResponse; found .*ndarray"),
     ],
 )
@@ -135,3 +142,135 @@ def test_an_engine_without_the_grid_of_its_perturbed_inputs_learns_what_is_missi
     trial = engine_contract.Trial(HalfPerturbable())
     with pytest.raises(engine_contract.ContractBrokenError, match="perturbation_grid"):
         engine_contract.honesty(trial)
+
+
+class Incomplete(Honest):
+    """Divides by what a missing sequence lacks."""
+
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
+        share = np.float32(1 if prepared.present.all() else np.nan)
+        return replace(found, probability={r: p * share for r, p in found.probability.items()})
+
+
+class Mirrored(Honest):
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
+        share = found.probability[Region.WT][::-1] * prepared.brain
+        return replace(found, probability=dict.fromkeys(Region, share))
+
+
+class Remembering(Honest):
+    """Keeps its predictions by the shape of the images."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
+        return self.kept.setdefault(prepared.channels.shape, found)
+
+
+class Forgetful(Honest):
+    network = True
+
+    def forget(self):
+        self.network = False
+
+    def predict(self, prepared, *, context):
+        if not self.network:
+            raise AttributeError("network")
+        return super().predict(prepared, context=context)
+
+
+class Renamed(Honest):
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
+        return replace(found, engine=replace(self.info, weights_sha256="ab" * 32))
+
+
+class Hasty(Honest):
+    def first_pass(self, prepared, *, context):
+        return None
+
+
+class Mute(Honest):
+    """Declares a probe and a layer that fail when they are asked."""
+
+    info = replace(
+        Honest.info,
+        capabilities=frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PROBE}),
+    )
+    probe, layer = staticmethod(lambda voxel: np.zeros(1)), staticmethod(lambda *_: np.zeros(1))
+
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
+        even = (prepared.brain / prepared.brain.sum()).astype(np.float32)
+        trace = Trace(
+            dict.fromkeys(Region, even), "even", (), self.probe, (("one", 1),), self.layer
+        )
+        return replace(found, trace=trace)
+
+
+class Perturbed(Honest):
+    """Predicts perturbed inputs as it should; its heirs overlook one of the perturbations."""
+
+    info = replace(Honest.info, capabilities=frozenset({Capability.SEGMENT, Capability.PERTURB}))
+
+    def perturbation_grid(self, prepared):
+        return prepared.working
+
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
+        first = self.predict_perturbed(prepared, [InputPerturbation()], context=context)
+        return replace(found, unperturbed=first)
+
+    def predict_perturbed(self, prepared, perturbations, *, context):
+        each = [self.share(prepared, perturbation) for perturbation in perturbations]
+        return PerturbedPrediction(np.stack(each), prepared.working)
+
+    def share(self, prepared, perturbation):
+        flair = prepared.channels[3] * prepared.brain * perturbation.keep[3]
+        top = max(float(flair.max()), 1.0)
+        if perturbation.hidden is not None:
+            flair = np.where(perturbation.hidden & prepared.brain, flair.mean(), flair)
+        return (flair / top).astype(np.float32)
+
+
+class NeverMirroredBack(Perturbed):
+    def share(self, prepared, perturbation):
+        share = super().share(prepared, perturbation)
+        return share[::-1] if perturbation.mirrored else share
+
+
+class AllSequences(Perturbed):
+    def share(self, prepared, perturbation):
+        return super().share(prepared, replace(perturbation, keep=(True,) * 4))
+
+
+class NothingHidden(Perturbed):
+    def share(self, prepared, perturbation):
+        return super().share(prepared, replace(perturbation, hidden=None))
+
+
+@pytest.mark.parametrize(
+    ("engine", "check", "words"),
+    [
+        (Incomplete, "subsets", "none of them NaN"),
+        (Mirrored, "positions", "not mirrored along axis 0"),
+        (Remembering, "repeatable", "of its own for another study"),
+        (Forgetful, "repeatable", "AttributeError"),
+        (Renamed, "identity", "names its engine, version and weights"),
+        (Hasty, "preliminary", "FirstPass"),
+        (Mute, "honesty", "as an array of"),
+        (NeverMirroredBack, "perturbing", "mirrored back"),
+        (AllSequences, "perturbing", "without any sequence"),
+        (NothingHidden, "perturbing", "all voxels occluded"),
+    ],
+)
+def test_what_only_a_later_study_or_request_would_show_is_found(engine, check, words):
+    assert words in engine_contract.failures(engine())[check]
+
+
+def test_an_engine_of_perturbed_inputs_keeps_it():
+    assert engine_contract.failures(Perturbed()) == {}

@@ -97,6 +97,21 @@ def test_a_damaged_review_is_named_not_swallowed(tmp_path, text):
         store.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("review/1", "review/2"), ('"study_uid"', '"later_field": 1, "study_uid"')]
+)
+def test_a_review_of_a_later_version_is_not_called_damaged(old, new, analysis, tmp_path):
+    """The advice was to move it away and to review again."""
+    store.save(analysis, tmp_path)
+    path = tmp_path / "review.json"
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), "utf-8")
+    with pytest.raises(ReadError, match="of another version of LesionLens") as refused:
+        store.load(tmp_path)
+    assert refused.value.next_step.startswith("Update LesionLens")
+
+
 def test_a_write_that_fails_leaves_the_earlier_one(analysis, tmp_path, monkeypatch):
     store.save(analysis, tmp_path)
     before = (tmp_path / "review.json").read_bytes()

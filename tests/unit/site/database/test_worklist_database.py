@@ -79,8 +79,9 @@ def test_a_damaged_or_later_book_is_refused_in_words(tmp_path):
     connection = sqlite3.connect(later / NAME)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(ReadError, match="99"):
+    with pytest.raises(ReadError, match=r"a later version of LesionLens \(99\).*Update") as refused:
         open_worklist_database(later)
+    assert "away" not in refused.value.next_step  # it holds the readers' decisions
     with (
         pytest.raises(ReadError, match="no worklist"),
         existing_worklist_database(tmp_path / "none"),

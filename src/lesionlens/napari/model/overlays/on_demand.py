@@ -28,6 +28,7 @@ from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Target
+from lesionlens.engines.plugin_engines import attribute, traced_weights
 from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 from lesionlens.napari.model.overlays.maps import (
     UNIFORM_EVIDENCE,
@@ -98,7 +99,8 @@ def attended_text(analysis: Analysis, trace: Trace, region: Region) -> str:
         dismissed[tuple(dismissed_region.voxels.T)] = 1
     dismissed_mask = onto(dismissed, prepared.native, prepared.working, nearest=True).astype(bool)
     masks = masks_of(prepared, candidate_mask, dismissed_mask)
-    text = _attended_text("First layer", shares(trace.layer_attention(region, 0, None), masks))
+    first_layer = traced_weights(trace.layer_attention, prepared, region, 0, None)
+    text = _attended_text("First layer", shares(first_layer, masks))
     if region not in trace.cross:
         return text
     return f"{text} {_attended_text('Decided from', shares(trace.cross[region], masks))}"
@@ -146,7 +148,7 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
     if isinstance(layer, SecondOpinion) and layer.sequence is not None:
         return evidence_view(result.analysis, layer.sequence)
     if layer is SecondOpinion.GRADIENTS:
-        weights = result.engine.attribute(prepared, Target(region), layer.value).data
+        weights = attribute(result.engine, prepared, Target(region), layer.value).data
         return multiples(relative(weights, prepared.brain), UNIFORM_EVIDENCE)
     if layer is SecondOpinion.ROLLOUT:
         start_mm = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
