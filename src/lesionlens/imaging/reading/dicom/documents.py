@@ -41,13 +41,13 @@ def documents_followed(result: Path) -> tuple[Document, ...]:
     """
     try:
         report = read_dicom(result / REPORT, stop_before_pixels=True)
-        named = tuple(_predecessors(report)) if report.Manufacturer == MANUFACTURER else ()
+        named = tuple(predecessor_documents(report)) if report.Manufacturer == MANUFACTURER else ()
     except (OSError, *DAMAGED):
         named = ()
     return tuple(dict.fromkeys((*named, *sent_documents(result))))
 
 
-def _predecessors(report: Dataset) -> Iterator[Document]:
+def predecessor_documents(report: Dataset) -> Iterator[Document]:
     """Yield the predecessors that a report names, without those with invalid UIDs."""
     for study in report.get("PredecessorDocumentsSequence") or ():
         for series in study.ReferencedSeriesSequence:
@@ -111,7 +111,7 @@ def record_sent(
     ResourceError
         The folder is not writable.
     """
-    own_headers = [header for header in map(_own_header, files) if header is not None]
+    own_headers = [header for header in map(own_header, files) if header is not None]
     if not (own_headers or rejected):
         return ()
     path = result / SENT
@@ -197,7 +197,8 @@ def _rows(path: Path, name: str) -> list[Any]:
         return []
 
 
-def _own_header(path: Path) -> Dataset | None:
+def own_header(path: Path) -> Dataset | None:
+    """Return the header of a LesionLens object; None for any other file."""
     try:
         header = read_dicom(path, stop_before_pixels=True)
         _document_of(header)

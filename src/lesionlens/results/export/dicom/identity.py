@@ -148,6 +148,20 @@ def is_unreviewed_description(series_description: str) -> bool:
     }
 
 
+def is_reviewed_report_description(series_description: str) -> bool:
+    """Return whether a series description belongs to a reviewed LesionLens report.
+
+    Examples
+    --------
+    >>> is_reviewed_report_description("LesionLens measurements, 1 of 2 reviewed (research)")
+    True
+    >>> is_reviewed_report_description("LesionLens measurements, not reviewed (research)")
+    False
+    """
+    is_report = series_description.strip().startswith(f"{SERIES['sr'][1]}, ")
+    return is_report and not is_unreviewed_description(series_description)
+
+
 def _series_description(description: str, review: str) -> str:
     return f"{description}, {review} (research)"[:64]
 
