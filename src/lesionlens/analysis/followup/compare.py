@@ -42,6 +42,13 @@ PRIOR_WAS_COMPARED = (
     "The earlier result was itself compared with this examination: examinations before the earlier "
     "one are left out"
 )
+EARLIER_LEFT_OUT = (
+    "The earlier result does not contain examinations that it was compared with, and they are left "
+    "out: the baseline or the smallest sum may be among them"
+)
+"""Notice on a prior from DICOM objects, which hold no comparison, and on those that follow it."""
+_UNTIL_COMPARED = (NO_COMPARISON, EARLIER_LEFT_OUT)
+"""Endings of notices that a new comparison removes; a reopened report states them with a prefix."""
 
 
 @fixed_arithmetic()
@@ -105,7 +112,7 @@ def compare(
     notices = (
         *_identity_notices(examination, prior),
         MIRRORED if is_mirrored else "",
-        PRIOR_WAS_COMPARED if is_repeated else "",
+        PRIOR_WAS_COMPARED if is_repeated else _left_out_notice(before),
         _makers_notice(comparison),
     )
     return _with_notices(compared, notices_of(now.followup), *notices)
@@ -121,10 +128,17 @@ def _identity_notices(examination: Examination, prior: Prior) -> tuple[str, str]
     )
 
 
+def _left_out_notice(before: Analysis) -> str:
+    """Return a notice if a prior lacks examinations that it was compared with; empty if not."""
+    endings = (*_UNTIL_COMPARED, PRIOR_WAS_COMPARED)
+    return EARLIER_LEFT_OUT if any(text.endswith(endings) for text in before.warnings) else ""
+
+
 def notices_of(comparison: Comparison | None) -> frozenset[str]:
     """Return all notices that a comparison may have added; None for one that was removed."""
     made_by = "" if comparison is None else _makers_notice(comparison)
-    return frozenset({PATIENT_UNKNOWN, ORDER_UNKNOWN, MIRRORED, PRIOR_WAS_COMPARED, made_by}) - {""}
+    left_out = (PRIOR_WAS_COMPARED, EARLIER_LEFT_OUT)
+    return frozenset({PATIENT_UNKNOWN, ORDER_UNKNOWN, MIRRORED, *left_out, made_by}) - {""}
 
 
 def _makers_notice(comparison: Comparison) -> str:
@@ -148,7 +162,7 @@ def _with_notices(analysis: Analysis, old_notices: Collection[str], *notices: st
         return tuple(
             text
             for text in texts
-            if not (text in old_notices or BOTH in text or text.endswith(NO_COMPARISON))
+            if not (text in old_notices or BOTH in text or text.endswith(_UNTIL_COMPARED))
         )
 
     def updated(findings: Findings) -> Findings:

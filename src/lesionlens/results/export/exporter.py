@@ -30,7 +30,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import DOUBTFUL, left_out_warning
 from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
-from lesionlens.imaging.reading.dicom.documents import sent_documents
+from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.results.export.earlier_review import EarlierReview
 from lesionlens.results.export.nifti import codes_of, write_volume
 from lesionlens.results.export.page import cached_pages
@@ -139,7 +139,7 @@ def write_result(
     earlier : EarlierReview
         The review in the output folder, which is kept.
     """
-    documents = tuple(dict.fromkeys((*analysis.run.documents, *sent_documents(earlier.folder))))
+    documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_followed(earlier.folder))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
     with cached_pages():
         record = _run_exporters(analysis, staging, context)

@@ -31,6 +31,7 @@ from lesionlens.base.records.findings import Candidate, Findings
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.imaging.reading.dicom.documents import predecessor_documents
 from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_of
 from lesionlens.results.review import report_items
 from lesionlens.results.review.report_items import ReportedCandidate
@@ -211,6 +212,7 @@ def _run(objects: Objects, inputs: InputFiles, notices: tuple[str, ...]) -> RunI
     documents: tuple[Document, ...] = ()
     if report is not None:
         documents = (
+            *predecessor_documents(report),
             Document(
                 str(report.StudyInstanceUID),
                 str(report.SeriesInstanceUID),

@@ -57,7 +57,7 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_size
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.reading.dicom.documents import sent_documents
+from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.imaging.reading.dicom.scan import sop_class
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
@@ -160,7 +160,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         if maps
         else Volumes(outlines.labels, {}, {}, cavity=outlines.cavity),
         review=store.load(folder, lambda review: check_review(review, run, tracking_uids)),
-        run=_run(run, tracking_uids, notices, sent_documents(folder)),
+        run=_run(run, tracking_uids, notices, documents_followed(folder)),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),

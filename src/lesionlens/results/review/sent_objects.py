@@ -68,7 +68,7 @@ def find_objects(path: Path, study: Study) -> Objects:
         report = _report_of(seg, reports)
     elif own_report is not None:
         report = own_report
-        _check_report_alone(report)
+        _check_report_alone(report, _other_reviewed_count(reports, report))
     elif CONTOURS in by_class:
         raise _unsupported_error(f"contours (RT Structure Set) and no Segmentation in {path.name}")
     else:
@@ -138,13 +138,19 @@ def _current_maps(maps: Sequence[Dataset], report: Dataset | None) -> tuple[Data
     return tuple(by_label.values())
 
 
-def _check_report_alone(report: Dataset) -> None:
+def _check_report_alone(report: Dataset, other_reviewed_count: int) -> None:
     """Refuse a report on candidates without their outlines."""
     if report_items.is_without_accepted(report):
+        others = next_step = ""
+        if other_reviewed_count:
+            reports = counted(other_reviewed_count, "other reviewed report")
+            others = f". There {'is' if other_reviewed_count == 1 else 'are'} {reports}"
+            next_step = ", or another report with its Segmentation in a folder of their own"
         raise ReadError(
-            found=f"a report of {_date(report)}, the newest: a reader accepted no candidate",
+            found=f"a report of {_date(report)}, the newest: a reader accepted no candidate"
+            f"{others}",
             expected="objects with candidates: those that were not accepted were not sent",
-            next_step="Open the result folder itself, or analyse the study again",
+            next_step=f"Open the result folder itself{next_step}, or analyse the study again",
         )
     if count := len(report_items.candidates_in(report)):
         regions = counted(count, "candidate region")

@@ -118,7 +118,10 @@ def send_result(
         if not note_delivery.refused:
             uids = tuple(str(header.SOPInstanceUID) for header in earlier)
             recorded = _record_delivery(folder, recorded, (), address, uids)
-    return recorded, (*recorded.notices, *notices)
+    from lesionlens.site.pacs.other_reports import other_reports_notices  # noqa: PLC0415  slow: highdicom
+
+    others = other_reports_notices(archive, delivery.stored, context)
+    return recorded, (*recorded.notices, *notices, *others)
 
 
 def _with_note(delivery: Delivery, note_delivery: Delivery, count: int) -> Delivery:

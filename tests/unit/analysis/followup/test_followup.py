@@ -18,7 +18,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup import study_locations
 from lesionlens.analysis.followup.alignment import changed
-from lesionlens.analysis.followup.compare import compare
+from lesionlens.analysis.followup.compare import EARLIER_LEFT_OUT, compare
 from lesionlens.analysis.followup.matching import match
 from lesionlens.analysis.followup.patient import (
     NO_COMPARISON,
@@ -478,6 +478,22 @@ def test_a_result_reopened_from_dicom_keeps_the_examinations_before_the_prior(
     assert dates == ["2025-01-05", "2026-01-05", "2026-03-05"]
     assert not any("was itself compared" in one for one in again.warnings)
     assert not any(missing in one for one in again.warnings)
+
+
+@pytest.mark.parametrize("stated", ["", "Stated in the report that was opened: "])
+def test_examinations_that_a_prior_from_an_archive_lacks_are_named_as_left_out(
+    before, now, laid_before, monkeypatch, stated
+):
+    """The baseline of its response was lost without a word: the prior became the baseline."""
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
+    mine, then = Examination(SOMEBODY, "2026-03-05"), Examination(SOMEBODY, "2026-01-05")
+    run = replace(before.run, notices=(f"{stated}{NO_COMPARISON}",))
+    lacking = compare(now, mine, Prior(then, replace(before, run=run)))
+    assert lacking.warnings.count(EARLIER_LEFT_OUT) == 1
+    next_one = replace(now, study=replace(now.study, uid="1.2.9"))
+    later = compare(next_one, Examination(SOMEBODY, "2026-06-05"), Prior(mine, lacking))
+    assert later.warnings.count(EARLIER_LEFT_OUT) == 1
+    assert EARLIER_LEFT_OUT not in compare(lacking, mine, Prior(then, before)).warnings
 
 
 def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(

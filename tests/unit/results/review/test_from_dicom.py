@@ -407,8 +407,12 @@ def test_what_a_later_report_accepts_no_more_does_not_come_back(analysed, tmp_pa
     rejected = _reviewed(analysis, ReviewState.REJECTED, ReviewState.REJECTED)
     _sent(replace(rejected, options=ExportOptions()), tmp_path)
     assert not (first / "seg.dcm").exists()
-    with pytest.raises(ReadError, match="the newest: a reader accepted no candidate"):
+    with pytest.raises(ReadError, match=r"the newest: .* no candidate\. There is 1 other reviewed"):
         reopen_folder(first, analysis.study, analysis.prepared)
+    shutil.move(first / "earlier_sr.dcm", tmp_path / "sr.dcm")
+    with pytest.raises(ReadError, match=r"a reader accepted no candidate\. Expected"):
+        reopen_folder(first, analysis.study, analysis.prepared)
+    shutil.move(tmp_path / "sr.dcm", first / "earlier_sr.dcm")
     (first / "sr.dcm").unlink()
     again = reopen_folder(first, analysis.study, analysis.prepared)
     assert len(again.findings.candidates) == 2

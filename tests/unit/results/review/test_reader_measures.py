@@ -37,6 +37,7 @@ from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.napari.model.wording.followup import shown_followup
 from lesionlens.results.export.anonymous import anonymous
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.dicom.identity import is_unreviewed_description
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.review import report_items, store
@@ -117,6 +118,28 @@ def test_a_report_whose_response_alone_was_signed_says_so(
         report = tmp_path / name / "dicom" / "sr.dcm"
         assert expected in report.read_bytes()
         assert report_items.is_reviewed(pydicom.dcmread(report)) is (name == "signed")
+
+
+def test_a_report_with_a_readers_response_or_diameters_is_not_rejected_as_unreviewed(
+    measured: Analysis, plain: Analysis, tmp_path: Path
+) -> None:
+    """Another reader's `--supersede` named it in a rejection note."""
+    log = ReviewLog()
+    log.place_diameters(plain.findings.candidates[0].tracking_uid, ENDS, reader="A. Reader")
+    nothing_flagged = replace(plain.findings, candidates=())
+    for name, analysis, expected in (
+        ("plain", plain, "not reviewed"),
+        ("signed", measured, "response signed"),
+        ("diameters", applied(replace(plain, review=log.review)), "0 of 1 reviewed"),
+        ("nothing", replace(plain, findings=nothing_flagged), "no candidate"),
+    ):
+        (tmp_path / name).mkdir()
+        DicomExporter().write(analysis, tmp_path / name)
+        report = pydicom.dcmread(tmp_path / name / "dicom" / "sr.dcm")
+        assert report.SeriesDescription == f"LesionLens measurements, {expected} (research)"
+        assert is_unreviewed_description(report.SeriesDescription) is not report_items.is_reviewed(
+            report
+        )
 
 
 def test_other_diameters_put_a_signed_response_out_of_date(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,44 @@ from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 SENT = "sent.json"
 """File in a result folder that records which of its objects were sent where, oldest first."""
+REPORT = Path("dicom", "sr.dcm")
+"""The report in a result folder."""
 _RECORD_KEYS = ("sent", "objects", "rejected", "notices")
 SCHEMA = "lesionlens/sent/1"
+
+
+def documents_followed(result: Path) -> tuple[Document, ...]:
+    """Return the reports that the next report of a result folder follows.
+
+    They are those that its report names as predecessors, such as the one that was opened from an
+    archive, and the last one sent from it.
+
+    Parameters
+    ----------
+    result : Path
+        A result folder, which may not exist yet.
+    """
+    try:
+        report = read_dicom(result / REPORT, stop_before_pixels=True)
+        named = tuple(predecessor_documents(report)) if report.Manufacturer == MANUFACTURER else ()
+    except (OSError, *DAMAGED):
+        named = ()
+    return tuple(dict.fromkeys((*named, *sent_documents(result))))
+
+
+def predecessor_documents(report: Dataset) -> Iterator[Document]:
+    """Yield the predecessors that a report names, without those with invalid UIDs."""
+    for study in report.get("PredecessorDocumentsSequence") or ():
+        for series in study.ReferencedSeriesSequence:
+            for reference in series.ReferencedSOPSequence:
+                document = Document(
+                    study_uid=str(study.StudyInstanceUID),
+                    series_uid=str(series.SeriesInstanceUID),
+                    sop_class_uid=str(reference.ReferencedSOPClassUID),
+                    sop_instance_uid=str(reference.ReferencedSOPInstanceUID),
+                )
+                if all(map(is_uid, astuple(document))):
+                    yield document
 
 
 def sent_documents(result: Path) -> tuple[Document, ...]:
@@ -75,7 +111,7 @@ def record_sent(
     ResourceError
         The folder is not writable.
     """
-    own_headers = [header for header in map(_own_header, files) if header is not None]
+    own_headers = [header for header in map(own_header, files) if header is not None]
     if not (own_headers or rejected):
         return ()
     path = result / SENT
@@ -161,7 +197,8 @@ def _rows(path: Path, name: str) -> list[Any]:
         return []
 
 
-def _own_header(path: Path) -> Dataset | None:
+def own_header(path: Path) -> Dataset | None:
+    """Return the header of a LesionLens object; None for any other file."""
     try:
         header = read_dicom(path, stop_before_pixels=True)
         _document_of(header)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lesionlens.analysis.followup.compare import PRIOR_WAS_COMPARED
+from lesionlens.analysis.followup.compare import EARLIER_LEFT_OUT, PRIOR_WAS_COMPARED
 from lesionlens.analysis.followup.compare import notices_of as notices_of_comparison
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.records.analysis import Analysis
@@ -57,7 +57,10 @@ def notices_of(study: Study, analysis: Analysis | None) -> tuple[str, ...]:
         notices = (REPORTED, *notices)
     if analysis is not None:
         findings = analysis.findings if analysis.original is None else analysis.original.findings
-        elsewhere = notices_of_comparison(analysis.followup) - {PRIOR_WAS_COMPARED}
+        elsewhere = notices_of_comparison(analysis.followup) - {
+            PRIOR_WAS_COMPARED,
+            EARLIER_LEFT_OUT,
+        }
         elsewhere |= {check.message for check in findings.quality}
         all_notices = (
             *notices,

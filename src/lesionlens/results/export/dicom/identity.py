@@ -110,11 +110,23 @@ def readback_error(found: str) -> ExportError:
 
 
 def review_progress(analysis: Analysis) -> str:
-    """Return the progress of the review in a few words."""
+    """Return the progress of the review in a few words.
+
+    A report with a reader's response or diameters is not called unreviewed: a rejection note would
+    name it.
+    """
     decided_count, total = analysis.review_counts
+    review = analysis.review
+    if not total and review.signed:
+        return "no candidate, signed"
+    if not decided_count and review.response is not None and not analysis.response_outdated:
+        return "response signed"
     if not total:
-        return "no candidate, signed" if analysis.review.signed else _UNREVIEWED[0]
-    return f"{decided_count} of {total} reviewed" if decided_count else _UNREVIEWED[1]
+        return _UNREVIEWED[0]
+    is_measured = any(review.diameters_of(c.tracking_uid) for c in analysis.findings.candidates)
+    return (
+        f"{decided_count} of {total} reviewed" if decided_count or is_measured else _UNREVIEWED[1]
+    )
 
 
 def is_unreviewed_description(series_description: str) -> bool:
@@ -134,6 +146,20 @@ def is_unreviewed_description(series_description: str) -> bool:
         for _, description in SERIES.values()
         for progress in _UNREVIEWED
     }
+
+
+def is_reviewed_report_description(series_description: str) -> bool:
+    """Return whether a series description belongs to a reviewed LesionLens report.
+
+    Examples
+    --------
+    >>> is_reviewed_report_description("LesionLens measurements, 1 of 2 reviewed (research)")
+    True
+    >>> is_reviewed_report_description("LesionLens measurements, not reviewed (research)")
+    False
+    """
+    is_report = series_description.strip().startswith(f"{SERIES['sr'][1]}, ")
+    return is_report and not is_unreviewed_description(series_description)
 
 
 def _series_description(description: str, review: str) -> str:

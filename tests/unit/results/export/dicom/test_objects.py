@@ -44,7 +44,11 @@ from lesionlens.base.records.followup import (
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
-from lesionlens.imaging.reading.dicom.documents import newest_document, record_sent
+from lesionlens.imaging.reading.dicom.documents import (
+    documents_followed,
+    newest_document,
+    record_sent,
+)
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom import frame_encoding, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
@@ -52,6 +56,7 @@ from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.dicom.groups import _change_text, _time_point_context
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.sentence import Sentences
+from lesionlens.results.review.reopen import read_result
 from lesionlens.results.review.report_items import iter_items
 
 PLANES = ("LPS", "PIR", "LIP", "RAI", "AIL")
@@ -634,7 +639,36 @@ def test_the_last_report_that_was_sent_is_named_not_one_that_was_only_written(ma
         assert _predecessors(tmp_path / "out") == [first.SOPInstanceUID]
     third = _sent(tmp_path / "out")
     save(analysis, tmp_path / "out")
-    assert _predecessors(tmp_path / "out") == [third.SOPInstanceUID]
+    assert set(_predecessors(tmp_path / "out")) == {first.SOPInstanceUID, third.SOPInstanceUID}
+
+
+def test_a_report_opened_from_an_archive_stays_the_predecessor_when_the_result_is_reopened(
+    make, tmp_path
+):
+    """A result of it was saved, reopened the next day and sent: the report was replaced by none."""
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "theirs")
+    theirs = newest_document(tmp_path / "theirs", analysis.study.uid)
+    opened = replace(analysis, run=replace(analysis.run, documents=(theirs,)))
+    save(opened, tmp_path / "out")
+    run = read_result(tmp_path / "out").run
+    assert run.documents == (theirs,)
+    save(replace(analysis, run=run), tmp_path / "elsewhere")
+    assert _predecessors(tmp_path / "elsewhere") == [theirs.sop_instance_uid]
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI:UserWarning")
+def test_an_invalid_uid_of_a_predecessor_is_not_written_again(make, tmp_path):
+    analysis = make(dicom=True, lesions=(Lesion(),))
+    save(analysis, tmp_path / "theirs")
+    theirs = newest_document(tmp_path / "theirs", analysis.study.uid)
+    save(replace(analysis, run=replace(analysis.run, documents=(theirs,))), tmp_path / "out")
+    path = tmp_path / "out" / "dicom" / "sr.dcm"
+    report = pydicom.dcmread(path)
+    (series,) = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    series.SeriesInstanceUID = "Doe^Jane"
+    report.save_as(path)
+    assert documents_followed(tmp_path / "out") == ()
 
 
 def test_the_newest_report_of_the_study_is_superseded(make, tmp_path):
