@@ -29,13 +29,16 @@ SUPERSEDE = SendOptions(supersede=True)
 
 
 class Shelf:
-    """An archive that takes everything but what it refuses, or discards without a word."""
+    """An archive that takes everything but what it refuses, or discards without a word.
+
+    What it has is unreviewed.
+    """
 
     def __init__(self, refuses=(), discards=(), has=()):
         self.refuses, self.discards, self.notes, self.has = refuses, discards, [], has
 
-    def objects_of(self, *_, **__):
-        return self.has
+    def objects_of(self, _, matches, **__):
+        return self.has if matches("LesionLens measurements, not reviewed (research)") else ()
 
     def send(self, files, **_):
         items = read_outgoing(files)
@@ -138,7 +141,8 @@ def test_what_is_recorded_is_rejected_at_an_archive_that_does_not_list_its_objec
     archive = Gateway()
     _, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
     assert named(archive.notes[0]) == uids(results / "before")
-    assert "the archive did not list its objects" in notices[-1]
+    assert "the archive did not list its objects" in notices[-2]
+    assert "Whether the archive holds other reports" in notices[-1]
     with pytest.raises(ResourceError, match="no search"):
         send_result(Gateway(), results / "after", HERE, options=SUPERSEDE)
 
