@@ -36,6 +36,8 @@ class IdentityText:
 
     def __init__(self, viewer: ViewerModel, create: Callable[[str], TextOverlay]) -> None:
         self._viewer, self._create = viewer, create
+        self._tiling = viewer.canvas.overlay_tiling
+        self._napari_tiling = self._tiling.top_right
         self.lines: tuple[str, ...] = ()
         """The lines, in reading order, neither shortened nor reordered."""
         self._space = create("space")
@@ -45,8 +47,7 @@ class IdentityText:
     def show(self, lines: tuple[str, ...], caption: str) -> None:
         """Show lines beside a caption at the opposite corner; call again if the canvas changed."""
         self.lines = lines
-        if lines:
-            self._viewer.canvas.overlay_tiling.top_right = "vertical"
+        self._tiling.top_right = "vertical" if lines else self._napari_tiling
         width = float(self._viewer.canvas.size[1])
         points = _LARGE if width >= _WIDE_CANVAS else _SMALL
         metrics = QFontMetricsF(QFont("OpenSans", points))
