@@ -385,6 +385,28 @@ def test_a_mark_that_waits_for_its_click_waits_no_longer_than_its_view(panel, li
     assert len(acts.read_controller.marking.marks) == count
 
 
+def test_a_signed_merge_stays_signed_and_is_logged_once_however_often_it_is_opened(
+    panel, listed, qtbot
+):
+    """Each opening appended the merged candidate's decisions, which voided the signature."""
+    opened(panel, listed, qtbot)
+    panel.session.go_to_candidate(2)
+    panel.commands.run("accept")
+    panel.session.go_to_candidate(1)
+    panel.commands.run("merge")
+    wait(qtbot, panel)
+    assert len(panel.session.state.analysis.findings.candidates) == 1
+    sign(panel)
+    decided = [(e.tracking_uid, e.state) for e in panel.session.state.review.events]
+    assert panel.session.state.review.signed
+    for _ in range(2):
+        panel.actions_.close()
+        opened(panel, listed, qtbot)
+        review = panel.session.state.review
+        assert [(e.tracking_uid, e.state) for e in review.events] == decided
+        assert review.signed
+
+
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
     opened(panel, listed, qtbot)
     assert "a" in reads(panel.study).splitlines()
