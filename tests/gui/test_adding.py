@@ -376,6 +376,26 @@ def test_strokes_follow_a_name_that_changes_while_they_are_drawn(missed, qtbot):
     assert [drafts.read_draft(analysis, owner) for owner in owners] == [None] * 4
 
 
+def test_strokes_that_follow_a_name_replace_none_that_it_has(missed, qtbot):
+    """Strokes interrupted under the new name were overwritten, or deleted at Done."""
+    analysis = missed.session.state.analysis
+    drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
+    drawn[5:8, 5:8, 5:8] = 1
+    own = drafts.OutlineDraft(analysis.findings.candidates[0].tracking_uid, drawn)
+    for name in ("B. Reader", "C. Reader"):
+        drafts.write_draft(analysis, own, name)
+    missed.commands.run("edit_outline")
+    layer = edit_layer(missed)
+    for place, name in ((LEFT, ""), (RIGHT, "B. Reader"), (None, "C. Reader")):
+        store_reader(name)
+        if place is not None:
+            layer.paint(tuple(np.rint(layer.world_to_data(place)).astype(int)), 3)
+    missed.commands.run("edit_outline")
+    settled(missed, qtbot)
+    for name in ("B. Reader", "C. Reader"):
+        np.testing.assert_array_equal(drafts.read_draft(analysis, name).drawn, drawn)
+
+
 def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot):
     """They were gone without a word, with their copy on the disk."""
     missed.session.go_to_candidate(1)

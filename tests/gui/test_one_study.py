@@ -24,6 +24,7 @@ from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.viewer.identity_text import visual_order
 from lesionlens.results.review.reopen import is_result
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
@@ -384,13 +385,81 @@ def test_a_mark_that_waits_for_its_click_waits_no_longer_than_its_view(panel, li
     assert len(acts.read_controller.marking.marks) == count
 
 
+def test_a_signed_merge_stays_signed_and_is_logged_once_however_often_it_is_opened(
+    panel, listed, qtbot
+):
+    """Each opening appended the merged candidate's decisions, which voided the signature."""
+    opened(panel, listed, qtbot)
+    panel.session.go_to_candidate(2)
+    panel.commands.run("accept")
+    panel.session.go_to_candidate(1)
+    panel.commands.run("merge")
+    wait(qtbot, panel)
+    assert len(panel.session.state.analysis.findings.candidates) == 1
+    sign(panel)
+    decided = [(e.tracking_uid, e.state) for e in panel.session.state.review.events]
+    assert panel.session.state.review.signed
+    for _ in range(2):
+        panel.actions_.close()
+        opened(panel, listed, qtbot)
+        review = panel.session.state.review
+        assert [(e.tracking_uid, e.state) for e in review.events] == decided
+        assert review.signed
+
+
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
     opened(panel, listed, qtbot)
-    overlays = panel.viewer.canvas.overlays
     assert "a" in reads(panel.study).splitlines()
-    assert overlays["lesionlens_identity"].text == "\n".join(panel.session.state.identity.lines)
+    assert identity_texts(panel) == [*panel.session.state.identity.lines]
     panel.actions_.toggle_names()
-    assert overlays["lesionlens_identity"].text == ""
+    assert identity_texts(panel) == []
+
+
+def identity_texts(panel):
+    """The patient's identity over napari's image, line by line."""
+    overlays = panel.viewer.canvas.overlays.items()
+    shown = {name: getattr(one, "text", "").strip() for name, one in overlays if one.visible}
+    return [text for name, text in shown.items() if "identity" in name and text]
+
+
+def test_the_ground_behind_the_identity_is_no_wider_than_each_line(panel):
+    """One rectangle for all lines dimmed the brain beside the shorter ones, in a small window."""
+    single = panel.views.single
+    single.set_up()
+    single.identify(("A patient with a long name", "O"))
+    assert identity_texts(panel) == ["A patient with a long name", "O"]
+    single.identify(("O",))
+    assert identity_texts(panel) == ["O"]
+    single.tear_down()
+    assert identity_texts(panel) == []
+
+
+def test_a_long_name_covers_neither_caption_nor_letter(panel):
+    single = panel.views.single
+    single.set_up()
+    space = panel.viewer.canvas.overlays["lesionlens_identity_space"]
+    single.identify(("A B",))
+    assert not space.visible
+    single.identify(("A " + "long " * 300 + "name",))
+    assert space.visible
+    assert identity_texts(panel)[0].endswith("…")
+    single.tear_down()
+    assert not space.visible
+
+
+@pytest.mark.parametrize(
+    ("line", "on_screen"),
+    [
+        ("Doe, Jane (2)", "Doe, Jane (2)"),
+        ("\u05db\u05d4\u05df \u05d3\u05df", "\u05df\u05d3 \u05df\u05d4\u05db"),
+        ("\u2068ID 12-\u05db\u05d4\u2069", "ID 12-\u05d4\u05db"),
+        ("\u2068\u05db\u05d4\u05df 12\u2069", "12 \u05df\u05d4\u05db"),
+        ("\u0623\u062d\u0645\u062f", "\u062f\u0645\u062d\u0623"),
+    ],
+)
+def test_a_name_that_runs_to_the_left_is_not_spelt_backwards(qapp, line, on_screen):
+    """Napari draws each character to the right of the one before."""
+    assert visual_order(line) == on_screen
 
 
 def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis, prefer, qtbot):

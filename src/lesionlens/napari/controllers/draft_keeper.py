@@ -11,7 +11,8 @@ from lesionlens.results.review.drafts import OutlineDraft
 class DraftKeeper:
     """Writes, reads and deletes the draft of one window.
 
-    A reader's name may change while strokes are drawn or offered: they then move to the new name.
+    A reader's name may change while strokes are drawn or offered: they then move to the new name,
+    and strokes that were interrupted under that name are kept for later.
 
     Parameters
     ----------
@@ -36,21 +37,23 @@ class DraftKeeper:
         ResourceError
             Not writable; the earlier draft is unchanged.
         """
-        previous = self._last
-        drafts.write_draft(analysis, draft, self._current.decision_owner())
+        previous, owner = self._owner_of(analysis), self._current.decision_owner()
+        if owner != previous:
+            drafts.set_draft_aside(analysis, owner)
+        drafts.write_draft(analysis, draft, owner)
         self._note(analysis)
-        self._delete_under(previous, analysis)
+        if owner != previous:
+            drafts.delete_draft(analysis, previous)
 
     def delete(self, analysis: Analysis) -> None:
         """Delete the strokes, which were kept or discarded."""
-        previous = self._last
-        drafts.delete_draft(analysis, self._note(analysis))
-        self._delete_under(previous, analysis)
+        drafts.delete_draft(analysis, self._owner_of(analysis))
 
-    def _delete_under(self, previous: tuple[str, str | None], analysis: Analysis) -> None:
-        """Delete the same draft under the name that its reader had before."""
-        if previous != self._last and previous[0] == self._last[0]:
-            drafts.delete_draft(analysis, previous[1])
+    def _owner_of(self, analysis: Analysis) -> str | None:
+        """Return under whose name the strokes on an analysis are stored."""
+        key, owner = self._last
+        is_noted = key == store.analysis_key(analysis.run)
+        return owner if is_noted else self._current.decision_owner()
 
     def _note(self, analysis: Analysis) -> str | None:
         """Note the owner of the draft of an analysis now, and return it."""

@@ -22,6 +22,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.text import abbreviated_list
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
+from lesionlens.napari.viewer.identity_text import IdentityText, visual_order
 from lesionlens.napari.viewer.millimetres import Millimetres
 
 Point = tuple[float, float, float]
@@ -78,7 +79,9 @@ class SingleView:
         """Called after the orientation changed and was restored."""
         self._letters = [self._overlay(edge, edge, _LETTER_STYLE) for edge in _LETTER_POSITIONS]
         self._caption = self._overlay("caption", "top_left", _CAPTION_STYLE)
-        self._identity = self._overlay("identity", "top_right", _CAPTION_STYLE)
+        self._identity = IdentityText(
+            viewer, lambda end: self._overlay(f"identity_{end}", "top_right", _CAPTION_STYLE)
+        )
 
     def _overlay(self, name: str, position: str, style: dict[str, Any]) -> TextOverlay:
         """Return a hidden text overlay; that of an earlier panel is reused."""
@@ -138,7 +141,7 @@ class SingleView:
     def _show_overlays(self) -> None:
         canvas, overlays = self._viewer.canvas, self._viewer.canvas.overlays
         canvas.background_color_override = "black"
-        for text_overlay in (*self._letters, self._caption, self._identity):
+        for text_overlay in (*self._letters, self._caption):
             text_overlay.visible = True
         for name in _BOXLESS_OVERLAYS:
             if name in overlays:  # its box would stay on the image as a black square
@@ -154,9 +157,10 @@ class SingleView:
         self._ready = False
         self._units.release()
         self.watch(None)
-        for text_overlay in (*self._letters, self._caption, self._identity):
+        for text_overlay in (*self._letters, self._caption):
             text_overlay.visible = False
             text_overlay.text = ""
+        self._identity.show((), "")
         for event in self._orientation_events():
             event.disconnect(self._relabel)
         for event in self._orientation_settings():
@@ -197,8 +201,10 @@ class SingleView:
         ]
         if text and names:
             visible_text += f"\nwith {abbreviated_list(names, 3)}"
+        visible_text = "\n".join(map(visual_order, visible_text.split("\n")))
         if self._caption.text != visible_text:
             self._caption.text = visible_text
+            self.identify(self._identity.lines)
 
     def _on_layer(self, event: Any) -> None:
         if event.type in ("inserted", "removed", "visible", "name"):
@@ -206,9 +212,7 @@ class SingleView:
 
     def identify(self, lines: tuple[str, ...]) -> None:
         """Show the patient's identity at the top right."""
-        text = "\n".join(lines)
-        if self._identity.text != text:
-            self._identity.text = text
+        self._identity.show(lines if self._ready else (), self._caption.text)
 
     def show_plane(self, plane: Plane) -> None:
         """Show a plane, with the same position and zoom."""
@@ -319,6 +323,7 @@ class SingleView:
         only enlarged: the controls that appear during an edit must not reduce the zoom.
         """
         viewer, camera = self._viewer, self._viewer.scene.camera
+        self.identify(self._identity.lines)
         if not self._is_fitted():
             return
         centre, zoom = camera.center, camera.zoom

@@ -7,6 +7,7 @@ discarded; a file found later belongs to an interrupted edit.
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import zipfile
 import zlib
@@ -80,16 +81,41 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
-        raise ResourceError(
-            found=f"that strokes cannot be saved ({error.strerror or error})",
-            expected="free space and permission in your own data folder",
-            next_step="Free some space, then press Done; nothing was lost yet",
-        ) from error
+        raise _not_saved(error) from error
+
+
+def set_draft_aside(analysis: Analysis, reader: str | None) -> None:
+    """Keep a reader's draft for later, before another draft is written under the same name.
+
+    `read_draft` returns it once the other one was deleted.
+
+    Raises
+    ------
+    ResourceError
+        Not possible; the draft is unchanged.
+    """
+    paths = _draft_paths(analysis, reader)
+    path = next((path for path in paths if path.exists()), None)
+    numbered = (paths[0].with_suffix(f".{number}.npz") for number in itertools.count(1))
+    try:
+        if path is not None:
+            path.rename(next(aside for aside in numbered if not aside.exists()))
+    except OSError as error:
+        raise _not_saved(error) from error
+
+
+def _not_saved(error: OSError) -> ResourceError:
+    return ResourceError(
+        found=f"that strokes cannot be saved ({error.strerror or error})",
+        expected="free space and permission in your own data folder",
+        next_step="Free some space, then press Done; nothing was lost yet",
+    )
 
 
 def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | None:
     """Return the interrupted draft of this study on these voxels, if there is one."""
     paths = _draft_paths(analysis, reader)
+    _restore_draft_set_aside(paths)
     path = next((path for path in paths if path.exists()), paths[0])
     try:
         with (
@@ -105,6 +131,16 @@ def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | 
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         logger.warning("strokes that were interrupted cannot be read and are not shown")
         return None
+
+
+def _restore_draft_set_aside(paths: list[Path]) -> None:
+    """Restore the draft that was set aside last, unless there is another."""
+    aside = sorted(paths[0].parent.glob(f"{paths[0].stem}.*.npz"))
+    try:
+        if aside and not any(path.exists() for path in paths):
+            aside[-1].rename(paths[0])
+    except OSError as error:
+        logger.warning("stored strokes cannot be read: %s", error.strerror)
 
 
 def _draft(arrays: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft | None:
@@ -134,14 +170,15 @@ def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
 
 
 def assign_draft(analysis: Analysis, reader: str) -> None:
-    """Assign the draft of an unnamed reader to a named one."""
+    """Assign the draft of an unnamed reader to a named one, whose own draft is kept for later."""
     paths = _draft_paths(analysis, None)
     path = next((path for path in paths if path.exists()), None)
     try:
         if path is not None:
-            path.replace(_draft_paths(analysis, reader)[0])
-    except OSError as error:
-        logger.warning("the list of interrupted strokes cannot be saved: %s", error.strerror)
+            set_draft_aside(analysis, reader)
+            path.rename(_draft_paths(analysis, reader)[0])
+    except (OSError, ResourceError) as error:
+        logger.warning("interrupted strokes stay with the unnamed reader: %s", error)
 
 
 def _draft_paths(analysis: Analysis, reader: str | None) -> list[Path]:

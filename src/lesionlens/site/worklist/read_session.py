@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
@@ -144,7 +144,7 @@ class ReadSession:
         self._add(ReviewAct.REMOVE_MARK, uid)
 
     def continue_from(
-        self, analysis: str, review: Review, candidate_uids: Container[str] | None = None
+        self, analysis: str, review: Review, candidate_uids: Collection[str] | None = None
     ) -> None:
         """Continue from the review of an analysis.
 
@@ -158,12 +158,17 @@ class ReadSession:
         review : Review
             Review as shown; if the log has other decisions, the review replaces them with the
             first new decision.
-        candidate_uids : container of str
-            Tracking UIDs of the shown candidates; decisions on others are not replaced. None for
-            all candidates.
+        candidate_uids : collection of str
+            Tracking UIDs of the shown candidates; decisions on others, on which the review has
+            none either, are not replaced. None for all candidates.
         """
         logged = self.database.reviews(analysis).get(self.key, (Review(),))[-1]
-        shown_log = logged if candidate_uids is None else logged.restricted_to(candidate_uids)
+        reviewed_uids = {event.tracking_uid for event in review.events}  # merged ones too
+        shown_log = (
+            logged
+            if candidate_uids is None
+            else logged.restricted_to(reviewed_uids.union(candidate_uids))
+        )
         self._analysis, self._review = analysis, review
         self._hidden_events = tuple(
             event for event in logged.events if event not in shown_log.events

@@ -75,6 +75,44 @@ def test_strokes_are_found_again_after_the_files_are_renamed(analysis, home):
     assert not list(home.iterdir())
 
 
+def test_the_draft_of_an_unnamed_reader_replaces_no_draft_of_the_name_it_is_assigned_to(analysis):
+    """The reader's own interrupted strokes were gone without a word."""
+    drafts.write_draft(analysis, draft(analysis, "2.25.5"), "A. Reader")
+    drafts.write_draft(analysis, draft(analysis, "2.25.6"))
+    drafts.assign_draft(analysis, "A. Reader")
+    assert drafts.read_draft(analysis) is None
+    for uid in ("2.25.6", "2.25.5"):
+        assert drafts.read_draft(analysis, "A. Reader").tracking_uid == uid
+        drafts.delete_draft(analysis, "A. Reader")
+    assert drafts.read_draft(analysis, "A. Reader") is None
+
+
+def test_several_drafts_that_were_set_aside_all_come_back(analysis):
+    for uid in ("2.25.5", "2.25.6", "2.25.7"):
+        drafts.write_draft(analysis, draft(analysis, uid))
+        drafts.set_draft_aside(analysis, None)
+    found = []
+    while (stored := drafts.read_draft(analysis)) is not None:
+        found.append(stored.tracking_uid)
+        drafts.delete_draft(analysis)
+    assert sorted(found) == ["2.25.5", "2.25.6", "2.25.7"]
+
+
+def test_a_draft_that_cannot_be_set_aside_is_not_replaced(analysis, monkeypatch):
+    drafts.write_draft(analysis, draft(analysis, "2.25.5"), "A. Reader")
+    drafts.write_draft(analysis, draft(analysis, "2.25.6"))
+
+    def refused(*_):
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.rename", refused)
+    with pytest.raises(ResourceError, match="strokes"):
+        drafts.set_draft_aside(analysis, "A. Reader")
+    drafts.assign_draft(analysis, "A. Reader")
+    assert drafts.read_draft(analysis, "A. Reader").tracking_uid == "2.25.5"
+    assert drafts.read_draft(analysis).tracking_uid == "2.25.6"
+
+
 def test_a_draft_of_an_earlier_release_has_no_prompts_and_no_voxels_by_hand(analysis, home):
     drafts.write_draft(analysis, draft(analysis))
     (place,) = home.iterdir()

@@ -317,6 +317,18 @@ def test_decisions_made_elsewhere_are_taken_over_with_the_first_new_one(tmp_path
     assert states == {"1.1": ReviewState.REJECTED, "1.2": ReviewState.EDITED}
 
 
+def test_decisions_on_a_candidate_that_was_merged_into_another_are_not_repeated(tmp_path):
+    """It is no longer shown, but the shown review has its decisions."""
+    database, review = open_worklist_database(tmp_path), made()
+    read_session = ReadSession(database, KEY)
+    read_session.continue_from("analysis", Review())
+    read_session.store_decisions(review)
+    again = ReadSession(database, KEY)
+    again.continue_from("analysis", review, {"1.2"})
+    again.replace_log()
+    assert database.reviews("analysis")[KEY] == (review,)
+
+
 def test_two_readers_and_the_sessions_of_a_reader_study_have_logs_of_their_own(tmp_path):
     database = open_worklist_database(tmp_path)
     keys = (KEY, ReadKey("case", "B. Reader"), ReadKey("case", "A. Reader", 2, Arm.CANDIDATES))

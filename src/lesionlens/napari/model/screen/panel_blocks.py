@@ -213,8 +213,11 @@ def shown_focus(state: State, analysis: Analysis, focus: Candidate | None) -> Sh
 def shown_signature(state: State, analysis: Analysis) -> ShownSignature:
     """Return the block of the signature."""
     uids, review = [c.tracking_uid for c in analysis.findings.candidates], state.review
+    omitted = (
+        f"{analysis.run.omitted} more not in the DICOM objects" if analysis.run.omitted else ""
+    )
     return ShownSignature(
-        progress=review.progress_text(uids),
+        progress=" · ".join(filter(None, (review.progress_text(uids), omitted))),
         all_reviewed=bool(uids) and all(review.state_of(uid).decided for uid in uids),
         button_text=sign_button_text(state, flagged=bool(uids)),
         signed=review.signed is not None,

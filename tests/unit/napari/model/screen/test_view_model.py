@@ -67,6 +67,17 @@ def test_views_and_panel_follow_from_one_state(session):
     assert model.board.series[MrSequence.T1C] == shown.description
 
 
+def test_the_progress_names_candidates_that_imported_objects_omitted(session):
+    """The report counted them, the panel did not: "2 of 2 reviewed" beside "2 of 5"."""
+    assert view_model_of(session.state).screen.signature.progress == "0 of 2 reviewed"
+    analysis = session.state.analysis
+    imported = replace(
+        session.state, analysis=replace(analysis, run=replace(analysis.run, omitted=3))
+    )
+    progress = view_model_of(imported).screen.signature.progress
+    assert progress == "0 of 2 reviewed · 3 more not in the DICOM objects"
+
+
 def test_notices_of_the_analysis_are_shown_once_it_is(result):
     """'Is it a mask of this study?' stood in the report alone, which is written after signing."""
     made, analysis = ReviewSession(reader="A. Reader"), result.analysis

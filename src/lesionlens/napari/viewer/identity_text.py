@@ -1,0 +1,94 @@
+"""The patient's identity in the corner of napari's canvas: a text for each line.
+
+Napari draws one rectangle behind a text, as wide as its longest line. Each line is a text of its
+own, so that the ground lies behind words alone and dims no tissue beside shorter lines.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+
+from napari.components import ViewerModel
+from napari.components.overlays import TextOverlay
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QFont, QFontMetricsF, QTextLayout
+
+from lesionlens.base.text import DIRECTION_CONTROLS
+
+_WIDE_CANVAS, _LARGE, _SMALL = 800, 11, 8
+"""Logical pixels from which the larger font size (points) is used."""
+_PIXELS_PER_POINT = 96 / 72
+_LETTER_SPACE, _MARGIN = 40, 20
+"""Room for half the letter of the upper edge, and at both sides of a line, pixels."""
+
+
+class IdentityText:
+    """The lines, below the caption and the letter of the upper edge if one would reach them.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        The viewer.
+    create : callable
+        Takes the end of a name; returns a hidden text in the upper right corner.
+    """
+
+    def __init__(self, viewer: ViewerModel, create: Callable[[str], TextOverlay]) -> None:
+        self._viewer, self._create = viewer, create
+        self._tiling = viewer.canvas.overlay_tiling
+        self._napari_tiling = self._tiling.top_right
+        self.lines: tuple[str, ...] = ()
+        """The lines, in reading order, neither shortened nor reordered."""
+        self._space = create("space")
+        self._space.box = False
+        self._texts: list[TextOverlay] = []
+
+    def show(self, lines: tuple[str, ...], caption: str) -> None:
+        """Show lines beside a caption at the opposite corner; call again if the canvas changed."""
+        self.lines = lines
+        self._tiling.top_right = "vertical" if lines else self._napari_tiling
+        width = float(self._viewer.canvas.size[1])
+        points = _LARGE if width >= _WIDE_CANVAS else _SMALL
+        metrics = QFontMetricsF(QFont("OpenSans", points))
+        available = (width - _MARGIN) / _PIXELS_PER_POINT
+        elide = Qt.TextElideMode.ElideRight
+        shown = [visual_order(metrics.elidedText(line, elide, available)) for line in lines]
+        widest = max(map(metrics.horizontalAdvance, shown), default=0.0) * _PIXELS_PER_POINT
+        is_wide = widest > width / 2 - _LETTER_SPACE
+        n_rows = caption.count("\n") + 1 if is_wide else 0
+        _put(self._space, "\n".join([" "] * n_rows), points)
+        while len(self._texts) < len(shown):
+            self._texts.append(self._create(str(len(self._texts) + 1)))
+        shown += [""] * (len(self._texts) - len(shown))
+        for text, line in zip(self._texts, shown, strict=True):
+            _put(text, line, points)
+
+
+def _put(text: TextOverlay, line: str, points: float) -> None:
+    """Show a line, or hide its text; what is unchanged is not drawn again."""
+    changes = {"font_size": points, "text": line, "visible": bool(line)}
+    for name, value in changes.items():
+        if getattr(text, name) != value:
+            setattr(text, name, value)
+
+
+def visual_order(line: str) -> str:
+    """Return the characters of a line from left to right, as they are read on the screen.
+
+    Napari draws each character to the right of the one before: a Hebrew or Arabic name would be
+    spelt backwards.
+    """
+    leftward = [unicodedata.bidirectional(letter) in ("R", "AL") for letter in line]
+    if not any(leftward):
+        return line
+    layout = QTextLayout(line)
+    layout.beginLayout()
+    row = layout.createLine()
+    layout.endLayout()
+    found = []
+    for index, is_leftward in enumerate(leftward):
+        glyphs = [point.x() for run in row.glyphRuns(index, 1) for point in run.positions()]
+        if glyphs:  # those of a ligature have one position
+            found.append((min(glyphs), -index if is_leftward else index, line[index]))
+    return DIRECTION_CONTROLS.sub("", "".join(letter for *_, letter in sorted(found)))
