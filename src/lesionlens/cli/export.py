@@ -72,12 +72,11 @@ def export(
         _check_empty(out)
     with progress_bar() as context:
         context.progress("reading the result", 0.0)
-        from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS
         from lesionlens.results.review.reopen import prepare_and_reopen
 
         opened_study = source.open(study, context)
         documents = options.superseded(supersedes, opened_study)
-        reopened = prepare_and_reopen(result, opened_study, context, DEFAULT_OPTIONS)
+        reopened = prepare_and_reopen(result, opened_study, context)
         analysis = options.with_export_options(reopened, export_options)
         run = replace(analysis.run, documents=(*documents, *analysis.run.documents))
         analysis = replace(analysis, run=run)

@@ -36,13 +36,6 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     if draft.options.strip:
         _use_extracted(draft, _choose_brain(draft, context))
         return
-    cached = None
-    if draft.options.cache:
-        key = _brain_key(draft, skull_stripping.OWN)
-        cached = cache.recall(key, brains.form(draft.native.frame_uid))
-    if cached is not None and cached.mask.any():
-        _use_extracted(draft, cached)
-        return
     draft.steps.append(
         PreparationStep(StepName.BRAIN, None, done=False, message="Skipped on request.")
     )

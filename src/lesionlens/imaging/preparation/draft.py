@@ -27,8 +27,8 @@ class PrepareOptions:
     register: bool = True
     """Co-register the sequences, unless they are registered already."""
     strip: bool = True
-    """Extract the brain with a network if the skull is present. Otherwise the cached mask of the
-    same voxels is used, or the whole head counts as brain: for the review of existing results.
+    """Extract the brain with a network if the skull is present. Otherwise the whole head counts as
+    brain: sides and lobes are unknown, and the checks of the images are unreliable.
     """
     stripper: str = skull_stripping.AUTO
     """"own", an installed program (a name in `skull_stripping.PROGRAMS`), or "auto": the built-in

@@ -75,7 +75,7 @@ def reopen_result(
     from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.results.result import Result  # noqa: PLC0415
 
-    analysed = prepare_and_reopen(result, study, context, replace(options, strip=False))
+    analysed = prepare_and_reopen(result, study, context, options)
     if analysed.study is not study:
         raise ReadError(
             found="a result of other series of this study than those that are open",

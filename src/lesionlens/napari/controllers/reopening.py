@@ -58,8 +58,7 @@ def reopen(
     def task(context: RunContext) -> Any:
         from lesionlens.results.result import Result  # noqa: PLC0415
 
-        options = replace(preferences.preparation, strip=False)
-        analysis = prepare_and_reopen(path, study, context, options)
+        analysis = prepare_and_reopen(path, study, context, preferences.preparation)
         if analysis.study is not study:
             return None  # its images are not those that are shown
         return Result(analysis), overlays_of(analysis)

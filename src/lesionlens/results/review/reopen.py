@@ -55,7 +55,7 @@ from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_size
-from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.imaging.reading.dicom.scan import sop_class
@@ -68,8 +68,6 @@ from lesionlens.results.review.saved_result import SavedResult
 
 Model = TypeVar("Model", bound=BaseModel)
 
-WITHOUT_SEARCH = PrepareOptions(strip=False)
-"""For the review of a segmentation: use a cached brain mask, but do not compute one."""
 _NO_DOUBTFUL_NOTICE = (
     "Doubtful parts of the outlines are unknown: the release that made this result did not look "
     "for them"
@@ -284,15 +282,14 @@ def _combine(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analy
 
 
 def prepare_and_reopen(
-    path: Path, study: Study, context: RunContext, options: PrepareOptions = WITHOUT_SEARCH
+    path: Path, study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> Analysis:
     """Prepare a study and put a result, or a segmentation, and it together again.
 
     A result is combined with the series that it was made of, regardless of those chosen for the
     study, and keeps its reference. A result of another study, and a file that is neither a result
     nor a segmentation, are refused before the preparation. Images are checked for a segmentation
-    only: a result contains its checks. The brain mask of a result, which prompts need, is computed
-    if it is not cached.
+    only: a result contains its checks.
 
     Parameters
     ----------
@@ -301,7 +298,7 @@ def prepare_and_reopen(
     study : Study
         As in `pairing.paired`.
     options : PrepareOptions
-        Options of the preparation; by default no brain mask is computed for a segmentation.
+        Options of the preparation.
 
     Raises
     ------
@@ -317,7 +314,7 @@ def prepare_and_reopen(
         return reopen_folder(path, study, prepare(study, context, options))
     saved = read_result(path)
     study = paired(saved, study)
-    options = replace(options, strip=True, checks=False)
+    options = replace(options, checks=False)
     return _combine(saved, study, prepare(study, context, options))
 
 

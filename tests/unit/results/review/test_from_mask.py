@@ -315,7 +315,7 @@ def test_a_mask_from_a_result_of_other_images_is_said_to_be_one(patient, tmp_pat
     assert any("result of other images" in one for one in found.run.notices) is not own
 
 
-def test_a_review_of_a_head_with_its_skull_loads_no_network(tmp_path):
+def test_a_review_of_a_head_with_its_skull_knows_sides_without_torch(tmp_path):
     head = make_patient(spacing_mm=4.0, skull=True)
     write_nifti(head, tmp_path / "head", sequences=(MrSequence.T1C,))
     place = mask(tmp_path / "seg.nii.gz", head.labels.data, head.labels.grid.affine)
@@ -326,33 +326,15 @@ def test_a_review_of_a_head_with_its_skull_loads_no_network(tmp_path):
         "try:\n    main.run()\nexcept SystemExit as end:\n    status = end.code\n"
         "print(status, 'torch' in sys.modules, 'napari' in sys.modules, file=sys.stderr)\n"
     )
-    # A cache of its own: another test may have found this head's brain.
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
     )
     assert done.stderr.splitlines()[-1] == "0 False False", done.stderr
     (candidate,) = json.loads((tmp_path / "out" / "findings.json").read_text())["candidates"]
-    assert candidate["location"] == {"side": None, "region": None}
+    assert candidate["location"]["side"] == ("left" if candidate["centroid_mm"][0] < 0 else "right")
+    assert candidate["location"]["region"] is not None
     assert candidate["volume_ml"]["wt"] > 5
-
-
-def test_a_brain_that_was_found_before_is_taken_without_a_network(tmp_path, monkeypatch):
-    head = make_patient(spacing_mm=4.0, skull=True)
-    write_nifti(head, tmp_path / "head", sequences=(MrSequence.T1C,))
-    study = open_study(tmp_path / "head")
-    from lesionlens.imaging.preparation import brain, brain_search
-
-    mask_of = brain.BrainMask(head.brain.data, head.brain.grid, "drawn")
-    monkeypatch.setattr(brain_search, "_extract_brain", lambda *_: mask_of)
-    monkeypatch.setattr("lesionlens.imaging.preparation.cache.folder", lambda: tmp_path / "cache")
-    prepare(study, RunContext(), PrepareOptions(edge_mm=4.0))
-    monkeypatch.setattr(brain_search, "_extract_brain", lambda *_: pytest.fail("searched again"))
-    again = prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, strip=False))
-    assert again.knows_brain
-    assert again.brain.sum() < 0.8 * (head.sequences[MrSequence.T1C].data > 200).sum()
-    without = prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, strip=False, cache=False))
-    assert not without.knows_brain
 
 
 def test_tables_of_a_mask_can_be_written(analysed, patient, tmp_path):
