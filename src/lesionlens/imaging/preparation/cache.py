@@ -85,7 +85,7 @@ def save(key: str, arrays: Arrays) -> None:
         logger.warning("the cache could not be written; the next run takes as long as this one")
 
 
-def _recall(key: str, form: ArrayForm[T]) -> T | None:
+def recall(key: str, form: ArrayForm[T]) -> T | None:
     """Return the value of a key; None if it is missing, damaged or incomplete."""
     path = folder() / f"{key}{array_cache.SUFFIX}"
     arrays = array_cache.read(path, form.names)
@@ -98,7 +98,7 @@ def _recall(key: str, form: ArrayForm[T]) -> T | None:
 
 def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
     """Return the cached value of a key, else compute and store it; no key disables the cache."""
-    stored = None if key is None else _recall(key, form)
+    stored = None if key is None else recall(key, form)
     if stored is not None:
         return stored
     value = compute()

@@ -646,7 +646,7 @@ def test_of_two_images_of_a_sequence_the_analysed_one_is_compared(cohort, tmp_pa
     assert ("a_t1c.nii.gz, t1c.nii.gz" in "".join(said)) is not known
 
 
-EARLIER = b"lesionlens/evaluation/1, a picture by LesionLens"
+EARLIER = b"lesionlens/evaluation/1, a picture: Software\0LesionLens"
 
 
 def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monkeypatch):
