@@ -359,15 +359,19 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     assert drafts.read_draft(analysis) is None
 
 
-def test_strokes_follow_a_name_that_changes_while_they_are_drawn(missed, qtbot):
-    """Under the earlier name they stayed, and were offered to it after they had been kept."""
-    analysis = missed.session.state.analysis
+def draw_under_changing_names(missed):
     missed.commands.run("edit_outline")
     layer = edit_layer(missed)
     for place, name in ((LEFT, ""), (RIGHT, "B. Reader"), (None, "C. Reader")):
         store_reader(name)
         if place is not None:
             layer.paint(tuple(np.rint(layer.world_to_data(place)).astype(int)), 3)
+
+
+def test_strokes_follow_a_name_that_changes_while_they_are_drawn(missed, qtbot):
+    """Under the earlier name they stayed, and were offered to it after they had been kept."""
+    analysis = missed.session.state.analysis
+    draw_under_changing_names(missed)
     assert drafts.read_draft(analysis, "B. Reader").drawn.any()
     missed.commands.run("edit_outline")
     settled(missed, qtbot)
@@ -384,12 +388,7 @@ def test_strokes_that_follow_a_name_replace_none_that_it_has(missed, qtbot):
     own = drafts.OutlineDraft(analysis.findings.candidates[0].tracking_uid, drawn)
     for name in ("B. Reader", "C. Reader"):
         drafts.write_draft(analysis, own, name)
-    missed.commands.run("edit_outline")
-    layer = edit_layer(missed)
-    for place, name in ((LEFT, ""), (RIGHT, "B. Reader"), (None, "C. Reader")):
-        store_reader(name)
-        if place is not None:
-            layer.paint(tuple(np.rint(layer.world_to_data(place)).astype(int)), 3)
+    draw_under_changing_names(missed)
     missed.commands.run("edit_outline")
     settled(missed, qtbot)
     for name in ("B. Reader", "C. Reader"):

@@ -300,20 +300,22 @@ def test_a_voxel_of_another_candidate_is_never_taken(analysis):
     )
 
 
+def overlapped(analysis, theirs):
+    """Outline all that is labelled as the first candidate, then `theirs` as the second one."""
+    log = ReviewLog()
+    outlines = (analysis.volumes.labels.data, theirs)
+    for candidate, labels in zip(analysis.findings.candidates, outlines, strict=True):
+        uid = candidate.tracking_uid
+        log.decide(uid, ReviewState.EDITED, outline=Outline.of(uid, labels))
+    return applied(replace(analysis, review=log.review))
+
+
 def test_a_voxel_of_two_outlines_belongs_to_the_first_and_a_notice_states_the_volume(analysis):
     """Edits in the window never overlap; outlines that another program wrote may."""
-    first, second = analysis.findings.candidates
-    labels, components = analysis.volumes.labels.data, analysis.findings.components
-    log = ReviewLog()
-    log.decide(
-        first.tracking_uid, ReviewState.EDITED, outline=Outline.of(first.tracking_uid, labels)
-    )
-    theirs = np.where(components == second.id, labels, 0).astype(np.uint8)
+    components, second = analysis.findings.components, analysis.findings.candidates[1]
+    theirs = np.where(components == second.id, analysis.volumes.labels.data, 0).astype(np.uint8)
     theirs[0, 0, 0] = Label.CORE
-    log.decide(
-        second.tracking_uid, ReviewState.EDITED, outline=Outline.of(second.tracking_uid, theirs)
-    )
-    again = applied(replace(analysis, review=log.review))
+    again = overlapped(analysis, theirs)
     taken_ml = np.count_nonzero(components == second.id) * analysis.volumes.labels.grid.voxel_ml
     notice = (
         f"{millilitres(taken_ml)} ml of the outline that a reader drew of candidate {second.id} "
@@ -325,17 +327,9 @@ def test_a_voxel_of_two_outlines_belongs_to_the_first_and_a_notice_states_the_vo
 
 
 def test_an_outline_within_another_one_is_not_placed(analysis):
-    first, second = analysis.findings.candidates
-    labels, components = analysis.volumes.labels.data, analysis.findings.components
-    log = ReviewLog()
-    log.decide(
-        first.tracking_uid, ReviewState.EDITED, outline=Outline.of(first.tracking_uid, labels)
-    )
-    theirs = np.where(components == second.id, labels, 0).astype(np.uint8)
-    log.decide(
-        second.tracking_uid, ReviewState.EDITED, outline=Outline.of(second.tracking_uid, theirs)
-    )
-    again = applied(replace(analysis, review=log.review))
+    components, second = analysis.findings.components, analysis.findings.candidates[1]
+    theirs = np.where(components == second.id, analysis.volumes.labels.data, 0).astype(np.uint8)
+    again = overlapped(analysis, theirs)
     notices = [n for n in again.findings.notices if "keeps the outline of this analysis" in n]
     assert [n.split()[1] for n in notices] == [str(second.id)]
     assert is_of_edits(notices[0])

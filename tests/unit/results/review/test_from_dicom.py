@@ -457,6 +457,18 @@ def test_objects_of_a_head_with_its_skull_keep_sides_on_another_computer(tmp_pat
     assert not any("flat face" in text for text in again.warnings)
 
 
+def test_a_report_whose_predecessor_is_named_in_part_still_opens(analysed, tmp_path):
+    """Another program may drop what it does not know."""
+    analysis = _reviewed(analysed(), ReviewState.ACCEPTED, ReviewState.REJECTED)
+    folder = _sent(analysis, tmp_path)
+    report = pydicom.dcmread(folder / "sr.dcm")
+    report.PredecessorDocumentsSequence = [Dataset()]
+    report.PredecessorDocumentsSequence[0].StudyInstanceUID = report.StudyInstanceUID
+    report.save_as(folder / "sr.dcm")
+    again = reopen_folder(folder, analysis.study, analysis.prepared)
+    assert [one.sop_instance_uid for one in again.run.documents] == [report.SOPInstanceUID]
+
+
 def test_a_folder_without_a_result_is_refused(analysed, tmp_path):
     analysis = analysed()
     with pytest.raises(ReadError, match="no Segmentation of this study"):

@@ -48,15 +48,15 @@ def documents_followed(result: Path) -> tuple[Document, ...]:
 
 
 def predecessor_documents(report: Dataset) -> Iterator[Document]:
-    """Yield the predecessors that a report names, without those with invalid UIDs."""
+    """Yield the predecessors that a report names, without those with missing or invalid UIDs."""
     for study in report.get("PredecessorDocumentsSequence") or ():
-        for series in study.ReferencedSeriesSequence:
-            for reference in series.ReferencedSOPSequence:
+        for series in study.get("ReferencedSeriesSequence") or ():
+            for reference in series.get("ReferencedSOPSequence") or ():
                 document = Document(
-                    study_uid=str(study.StudyInstanceUID),
-                    series_uid=str(series.SeriesInstanceUID),
-                    sop_class_uid=str(reference.ReferencedSOPClassUID),
-                    sop_instance_uid=str(reference.ReferencedSOPInstanceUID),
+                    study_uid=str(study.get("StudyInstanceUID")),
+                    series_uid=str(series.get("SeriesInstanceUID")),
+                    sop_class_uid=str(reference.get("ReferencedSOPClassUID")),
+                    sop_instance_uid=str(reference.get("ReferencedSOPInstanceUID")),
                 )
                 if all(map(is_uid, astuple(document))):
                     yield document
