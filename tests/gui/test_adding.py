@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
@@ -15,6 +16,8 @@ from tests.gui.window import PATIENCE_MS, at_rest, canvas, reads, settled
 from tests.reviewed_head import without_right
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
+from lesionlens.base.run_context import SILENT
+from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -412,6 +415,21 @@ def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot)
     settled(missed, qtbot)
     uid = rows(missed)[0].tracking_uid
     assert missed.session.state.review.of(uid).state is ReviewState.EDITED
+
+
+def test_a_study_that_napari_opens_during_an_edit_is_not_said_to_have_lost_an_outline(missed):
+    """The message stood beside the new study, as if the strokes of the other one were gone."""
+    analysis = missed.session.state.analysis
+    missed.session.go_to_candidate(1)
+    missed.commands.run("edit_outline")
+    drawn = np.zeros_like(missed.actions_.editor.drawn().current)
+    assert missed.actions_.editor.change(drawn)
+    study = replace(analysis.study, name="another")
+    for data in layers_of(study, SILENT):
+        missed.viewer.layers.append(Layer.create(*data))
+    assert missed.session.state.study is study
+    assert "deleted" not in reads(missed)
+    np.testing.assert_array_equal(drafts.read_draft(analysis).drawn, drawn)
 
 
 def test_another_sequence_leaves_the_brush_where_it_is(missed):

@@ -541,6 +541,29 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     assert not controls.isVisible()
 
 
+@pytest.mark.parametrize("shown", ["layer controls", "layer list"])
+def test_controls_come_back_for_every_outline_and_stay_if_the_reader_showed_them(
+    reviewed, qtbot, shown
+):
+    """After a look at the layer list the brush had no controls any more."""
+    settled_in(reviewed, qtbot)
+    window = reviewed.window()
+    names = {d.windowTitle(): d for d in window.findChildren(QDockWidget)}
+    controls = names["layer controls"]
+    window.resize(1100, 700)
+    window.show()
+    qtbot.waitUntil(lambda: controls.isHidden() and names["layer list"].isHidden(), timeout=10_000)
+    QApplication.processEvents()
+    names[shown].show()
+    reviewed.session.go_to_candidate(1)
+    for _ in range(2):
+        reviewed.commands.run("edit_outline")
+        qtbot.waitUntil(controls.isVisible, timeout=10_000)
+        reviewed.commands.run("discard_edit")
+        assert controls.isVisible() is (shown == "layer controls")
+    assert names[shown].isVisible()
+
+
 def test_napari_s_controls_do_not_push_the_panel_off_a_small_screen(reviewed, qtbot, monkeypatch):
     """At 800 x 600 *Done* and half of the panel were beyond the edge while an outline was drawn."""
     settled_in(reviewed, qtbot)

@@ -87,7 +87,7 @@ def agreement(
     Returns
     -------
     Agreement
-        Rims of a single voxel are not listed as disagreements, but count in Dice.
+        Rims of a single voxel around what both outlined are not listed, but count in Dice.
     """
     region_agreements = tuple(_region_agreement(region, first, second, grid) for region in regions)
     parts = np.zeros(first.shape, np.int32)
@@ -98,7 +98,7 @@ def agreement(
     exclusive_parts = [
         (volume_ml, by_first, mask)
         for by_first, exclusive in ((True, in_first & ~in_second), (False, in_second & ~in_first))
-        for volume_ml, mask in _exclusive_parts(exclusive, grid)
+        for volume_ml, mask in _exclusive_parts(exclusive, in_first & in_second, grid)
     ]
     origin = [int(side.start) for side in box]
     disagreements = []
@@ -124,12 +124,18 @@ def _region_agreement(region: Region, first: Labels, second: Labels, grid: Grid)
 
 
 def _exclusive_parts(
-    exclusive: NDArray[np.bool_], grid: Grid
+    exclusive: NDArray[np.bool_], shared: NDArray[np.bool_], grid: Grid
 ) -> Iterator[tuple[float, NDArray[np.bool_]]]:
-    """Yield ml and mask of the parts without one-voxel rims; one thick slice may be a part."""
+    """Yield ml and mask of each part: whole if apart from what both outlined, else without rims.
+
+    Rims are one voxel thick; one thick slice may be a part.
+    """
+    apart, apart_sizes = connected_parts(exclusive)
+    apart_sizes[np.unique(apart[ndimage.binary_dilation(shared)])] = 0
     footprint = [2 if edge < _THICK_SLICE_MM else 1 for edge in grid.nominal_spacing_mm]
-    opened = ndimage.binary_opening(exclusive, np.ones(footprint, bool))
-    numbers, sizes = connected_parts(opened, None)
-    volumes = sizes * grid.voxel_ml
-    for number in np.flatnonzero(volumes >= MIN_ML * (1 - geometry.VOLUME_TOLERANCE)):
-        yield float(volumes[number]), numbers == number
+    touching = exclusive & (apart_sizes[apart] == 0)
+    opened = ndimage.binary_opening(touching, np.ones(footprint, bool))
+    for numbers, sizes in ((apart, apart_sizes), connected_parts(opened, None)):
+        volumes = sizes * grid.voxel_ml
+        for number in np.flatnonzero(volumes >= MIN_ML * (1 - geometry.VOLUME_TOLERANCE)):
+            yield float(volumes[number]), numbers == number

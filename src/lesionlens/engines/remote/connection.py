@@ -33,6 +33,8 @@ from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 
 PROTOCOL = 3
 _CONNECT_S, _READ_S = 5.0, 60.0
+POLL_TIMEOUT_S, DELETE_TIMEOUT_S = 10.0, 2.0
+"""Time limits of requests that a server answers at once: without an answer, the client goes on."""
 _PAUSE_S = 0.5
 MAX_ANSWER_BYTES = 2**31
 """Maximum size of a response; that of a whole prediction is a small part of it."""
@@ -187,6 +189,7 @@ class Connection:
             try:
                 return attempt()
             except (ConnectionLostError, FullError) as error:
+                context.check(stage)
                 remaining_s = end - time.monotonic()
                 if remaining_s <= 0:
                     raise
@@ -241,7 +244,8 @@ def _send(
 
     No redirection is followed: voxels and keys are sent to the named server only.
     """
-    options |= {"timeout": (_CONNECT_S, _READ_S), "stream": True, "allow_redirects": False}
+    options = {"timeout": (_CONNECT_S, _READ_S)} | options
+    options |= {"stream": True, "allow_redirects": False}
     try:
         with http.request(method, address.url + path, **options) as response:
             status, body = response.status_code, _body(response, address)
@@ -297,7 +301,7 @@ def _send_heartbeats(holder: weakref.ref[Connection]) -> None:
 def _close(address: ServerAddress, secret: _Secret) -> None:
     with contextlib.suppress(RequestException), _http(address) as http:
         url = f"{address.url}/v1/sessions/{secret.session}"
-        http.delete(url, timeout=2.0, stream=True, allow_redirects=False).close()
+        http.delete(url, timeout=DELETE_TIMEOUT_S, stream=True, allow_redirects=False).close()
 
 
 def _check_protocol(body: bytes, address: ServerAddress) -> About:

@@ -34,7 +34,13 @@ from lesionlens.engines import validation
 from lesionlens.engines.engine import Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
-from lesionlens.engines.remote.connection import WAITING, Connection, fields_of
+from lesionlens.engines.remote.connection import (
+    DELETE_TIMEOUT_S,
+    POLL_TIMEOUT_S,
+    WAITING,
+    Connection,
+    fields_of,
+)
 from lesionlens.engines.remote.messages import Arrays, Header
 from lesionlens.engines.remote.packing import pack, unpack
 
@@ -224,7 +230,8 @@ class RemoteEngine:
             send("PUT", path, data=message)
             seen_reports = 0
             while True:
-                response = send("GET", f"{path}?wait={_POLL_S}&seen={seen_reports}")
+                poll = f"{path}?wait={_POLL_S}&seen={seen_reports}"
+                response = send("GET", poll, timeout=POLL_TIMEOUT_S)
                 state = fields_of(response, _JobState, self._connection.address)
                 if state["done"]:
                     break
@@ -236,7 +243,7 @@ class RemoteEngine:
             return response
         finally:
             with contextlib.suppress(ServerError):
-                self._connection.ask("DELETE", path)
+                self._connection.ask("DELETE", path, timeout=DELETE_TIMEOUT_S)
 
     def _send_with_retries(
         self, stage: str, context: RunContext, method: str, path: str, **options: Any

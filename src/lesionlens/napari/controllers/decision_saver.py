@@ -86,11 +86,13 @@ class DecisionSaver:
     def store_own_shown(self) -> None:
         """Store the shown decisions that the reader made elsewhere, so that the list has them too.
 
-        Decisions of another reader are stored only with the first decision that continues them.
+        Those that continue another reader's, named or not, are the reader's own. Another reader's
+        alone are stored only with the first decision that continues them.
         """
         read_session = self._current.read_session
-        readers = {event.reader or "" for event in self._current.session.state.review.events}
-        if read_session is not None and readers == {read_session.key.reader}:
+        events = self._current.session.state.review.events
+        last_reader = (events[-1].reader or "") if events else None
+        if read_session is not None and last_reader == read_session.key.reader:
             self.store_shown()
 
     def _store(self, analysis: Analysis, write: _Write, next_step: str = reads.SAVED_LATER) -> bool:

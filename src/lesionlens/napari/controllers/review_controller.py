@@ -474,6 +474,8 @@ class ReviewController:
 
     def _offer_draft(self) -> None:
         """End an edit whose layer was deleted in napari, and offer its strokes again."""
+        if self.session.state.editing is None:  # the study was left: its draft is kept
+            return
         analysis = self.session.state.analysis
         self.session.end_edit()
         if analysis is not None:

@@ -23,8 +23,9 @@ _MANAGED_DOCKS = (_CONTROLS, "layer list")
 class DockLayout(QObject):
     """Hides napari's layer docks while they would leave too little space for the image.
 
-    A dock that the reader shows again (*Window* menu) stays. No widget is referenced, as that would
-    keep the window alive.
+    A dock that the reader shows again (*Window* menu) stays, and the others no longer change,
+    except the controls while an outline is drawn. No widget is referenced, as that would keep the
+    window alive.
 
     Parameters
     ----------
@@ -53,7 +54,10 @@ class DockLayout(QObject):
         if self._drawing:
             return
         visible_docks = [dock for dock in _managed_docks(window) if dock.isVisible()]
-        self._overruled |= any(dock.windowTitle() in self._hidden_docks for dock in visible_docks)
+        shown = {dock.windowTitle() for dock in visible_docks}
+        if not shown.isdisjoint(self._hidden_docks):
+            self._overruled = True
+            self._hidden_docks = tuple(title for title in self._hidden_docks if title not in shown)
         if self._overruled:
             return
         panel_width = panel.minimumWidth()
@@ -80,8 +84,10 @@ class DockLayout(QObject):
         They move the image, so they wait while it is pointed at.
         """
         window = main_window(self.parent())
-        if window is None or drawing is self._drawing or self._overruled or (drawing and wait):
+        if window is None or drawing is self._drawing or (drawing and wait):
             return
+        if drawing:
+            self.update()  # what the reader has shown is not hidden after the drawing
         self._drawing = drawing
         if drawing:
             self._controls_timer.start()

@@ -59,3 +59,15 @@ def test_without_t1c_no_enhancing_tumour_is_compared():
     one = box((5, 5, 5), (15, 15, 15))
     rows = agreement(one, one, GRID, (Region.WT, Region.TC)).regions
     assert [row.region for row in rows] == [Region.WT, Region.TC]
+
+
+def test_a_lesion_that_one_reader_alone_outlined_is_a_disagreement_down_to_its_last_voxel():
+    """Adopting the other result left its protruding voxels as a candidate of less than 0.1 ml."""
+    both = box((5, 5, 5), (15, 15, 15))
+    lesion = box((20, 20, 20), (24, 24, 24)) | box((24, 22, 22), (27, 23, 23))
+    lesion |= box((27, 23, 23), (28, 24, 24))  # joined by a corner
+    for first, second in ((both | lesion, both), (both, both | lesion)):
+        found = agreement(first, second, GRID)
+        assert np.array_equal(found.parts == 1, lesion > 0)
+        assert [part.number for part in found.disagreements] == [1]
+        assert found.unlisted_ml == 0.0

@@ -1,6 +1,8 @@
 """Answers that no server of LesionLens gives end in one clear error, and nothing goes elsewhere."""
 
 import json
+import threading
+import time
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -10,13 +12,14 @@ import pytest
 from tests.serving_here import QuickEngine
 from tests.web_server import answered_by
 
-from lesionlens.base.errors import ServerError
+from lesionlens.base.errors import CancelledError, ServerError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, InputPerturbation
-from lesionlens.base.run_context import SILENT
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.engines.remote import connection
+from lesionlens.engines.remote import engine as remote_engine
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import PROTOCOL, models_of
 from lesionlens.engines.remote.engine import connect
@@ -294,3 +297,43 @@ def test_a_reply_is_bounded(study, monkeypatch):
         pytest.raises(ServerError, match="more than"),
     ):
         ask(url, study)
+
+
+def test_a_server_that_hangs_is_reported_and_left_at_once_on_cancel(study, monkeypatch):
+    monkeypatch.setattr(remote_engine, "POLL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(remote_engine, "DELETE_TIMEOUT_S", 0.2)
+    hanging, stop, reported = threading.Event(), threading.Event(), []
+
+    def reply(method, path):
+        if "/jobs/" in path and method != "PUT":
+            hanging.wait(10)
+        return right(method, path)
+
+    def report(stage, fraction):
+        reported.append(stage)
+        if "does not answer" in stage:
+            stop.set()
+
+    with answering(reply) as (url, _):
+        engine, begun = connect(server=url), time.monotonic()
+        with pytest.raises(CancelledError):
+            engine.predict(study, context=RunContext(progress=report, cancel=stop))
+        assert time.monotonic() - begun < 5
+        hanging.set()
+        engine.close()
+
+
+def test_cancel_is_heard_when_the_time_limit_has_passed_too(study):
+    stop = threading.Event()
+
+    def reply(method, path):
+        if "/jobs/" in path:
+            stop.set()
+            return 503, PAGE, {}
+        return right(method, path)
+
+    with answering(reply) as (url, _):
+        engine = connect(server=ServerAddress(url, patience_s=0.0))
+        with pytest.raises(CancelledError):
+            engine.predict(study, context=RunContext(cancel=stop))
+        engine.close()

@@ -213,17 +213,29 @@ def test_what_was_decided_last_is_shown_wherever_the_study_is_opened(
     assert verdict.at_mm == analysis.findings.candidates[0].centroid_mm
 
 
-@pytest.mark.parametrize("reader", ["A. Reader", "B. Reader"])
+@pytest.mark.parametrize(
+    ("first", "reader"),
+    [
+        ("A. Reader", "A. Reader"),
+        ("B. Reader", "B. Reader"),
+        (None, "A. Reader"),
+        ("B. Reader", "A. Reader"),
+    ],
+)
 def test_a_list_has_what_its_own_reader_decided_elsewhere_once_it_is_shown(
     analysis,  # noqa: F811
     own,
     tmp_path,
+    first,
     reader,
 ):
-    """Another reader's decisions, shown with a saved result, are no read of this one."""
+    """Another reader's decisions, shown with a saved result, are no read of this one.
+
+    Those that the reader continued are.
+    """
     log = ReviewLog()
-    for candidate in analysis.findings.candidates:
-        log.decide(candidate.tracking_uid, ReviewState.REJECTED, reader=reader)
+    for candidate, decided_by in zip(analysis.findings.candidates, (first, reader), strict=True):
+        log.decide(candidate.tracking_uid, ReviewState.REJECTED, reader=decided_by)
     log.sign("nothing further seen", reader=reader)
     saved, key = replace(analysis, review=log.review), ReadKey("a", "A. Reader")
     for _ in range(2):  # the second time there is nothing left to take over
