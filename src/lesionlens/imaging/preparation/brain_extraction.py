@@ -7,7 +7,7 @@ or SynthStrip can be used instead, if installed (`preparation.skull_stripping`).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import bounding_box, ras_grid
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Images
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import (
     BrainMask,
@@ -84,15 +84,10 @@ def logits_of(
         yield np.ascontiguousarray(logit[crop])
 
 
-def brain_logit(
-    images: Mapping[MrSequence, NDArray[np.float32]], *, context: RunContext = SILENT
-) -> NDArray[np.float32]:
+def brain_logit(images: Images, *, context: RunContext = SILENT) -> NDArray[np.float32]:
     """Average the brain logits of all sequences, each within its field of view.
 
-    Parameters
-    ----------
-    images : mapping of MrSequence to (I, J, K) float32
-        The sequences on `reading_grid`, the reference first; zero outside a field of view.
+    They are on `reading_grid`, the reference first, and zero outside a field of view.
 
     Returns
     -------
@@ -110,17 +105,8 @@ def brain_logit(
     return np.asarray(total / total_weight, dtype=np.float32)
 
 
-def find_brain(
-    images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid, *, context: RunContext = SILENT
-) -> BrainMask:
-    """Segment the brain in images with skull.
-
-    Parameters
-    ----------
-    images : mapping of MrSequence to (I, J, K) float32
-        As for `brain_logit`.
-    grid : Grid
-        From `reading_grid`.
+def find_brain(images: Images, grid: Grid, *, context: RunContext = SILENT) -> BrainMask:
+    """Segment the brain in images with skull, which are as for `brain_logit`.
 
     Returns
     -------

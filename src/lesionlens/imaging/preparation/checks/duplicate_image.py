@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Images
 
 ONE_IMAGE = 0.9999
 """Correlation at which two images are the same; T1 and T1c of one person reach .95."""
@@ -26,8 +26,6 @@ _DETAIL = 5
 _STEP = 4
 """Every so-many-th axial plane is compared."""
 _MIN_VOXELS = 500
-
-Images = Mapping[MrSequence, NDArray[np.float32]]
 
 
 def refuse_one_image_twice(channels: Images, brain: NDArray[np.bool_]) -> None:
@@ -55,14 +53,7 @@ def copies(channels: Images, brain: NDArray[np.bool_]) -> tuple[MrSequence, MrSe
     """Return two sequences of which one is a processed copy of the other, or None.
 
     Two acquisitions differ in noise, vessels and flow, and so in their fine detail; a copy that was
-    smoothed, rescaled or corrected keeps it.
-
-    Parameters
-    ----------
-    channels : mapping of MrSequence to (I, J, K) float32
-        On one grid of about 1 mm, in any unit.
-    brain : (I, J, K) bool
-        Brain mask.
+    smoothed, rescaled or corrected keeps it. The images are on one grid of about 1 mm.
     """
     planes = (slice(None), slice(None), slice(None, None, _STEP))
     disc = np.ones((_DETAIL, _DETAIL, 1), bool)

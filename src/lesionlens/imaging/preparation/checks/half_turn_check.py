@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import QualityCheck, failed_check
 from lesionlens.imaging.preparation.resampling import HALF
 from lesionlens.imaging.preparation.tissue_template import load_template
 
@@ -37,15 +37,7 @@ _TURNS = {
 def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
     """Compare a brain's shape with the template's, as it lies and after each half-turn.
 
-    Parameters
-    ----------
-    brain : (I, J, K) bool
-        On an axis-aligned RAS+ grid.
-
-    Returns
-    -------
-    QualityCheck or None
-        A failed check, or None if the brain fits best as it lies.
+    The grid is axis-aligned RAS+. None if the brain fits best as it lies.
     """
     if not brain.any():
         return None
@@ -56,10 +48,9 @@ def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
     best = max(gains, key=lambda axes: gains[axes])
     if gains[best] <= TURNED_ABOVE:
         return None
-    return QualityCheck(
+    return failed_check(
         "orientation",
-        passed=False,
-        message=f"The head seems to lie half a turn away from what the headers say ({_TURNS[best]} "
+        f"The head seems to lie half a turn away from what the headers say ({_TURNS[best]} "
         f"exchanged), as after saving with an arbitrary affine. Check the sides before you rely "
         f"on them.",
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lesionlens.base.geometry import Affine, centre_mm
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import Images, QualityCheck, failed_check, passed_check
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import register_coarsely, single_level_pyramid
 from lesionlens.imaging.preparation.resampling import HALF, block_means, resample
@@ -33,30 +33,16 @@ Gains = Mapping[tuple[MrSequence, MrSequence], float]
 
 
 def sides(
-    channels: Mapping[MrSequence, NDArray[np.float32]],
+    channels: Images,
     reference: MrSequence,
     brain: NDArray[np.bool_],
     grid: Grid,
     *,
     context: RunContext = SILENT,
 ) -> QualityCheck | None:
-    """Check whether left and right agree between the sequences.
+    """Check whether left and right agree between the sequences; None with fewer than two.
 
-    Parameters
-    ----------
-    channels : mapping of MrSequence to (I, J, K) float32
-        On `grid`.
-    reference : MrSequence
-        The sequence with which the others are compared.
-    brain : (I, J, K) bool
-        Brain mask.
-    grid : Grid
-        Axis-aligned RAS+, isotropic.
-
-    Returns
-    -------
-    QualityCheck or None
-        None if there is nothing to compare.
+    The others are compared with the reference; the grid is axis-aligned RAS+ and isotropic.
     """
     if len(channels) < 2:
         return None
@@ -77,13 +63,12 @@ def sides(
         message = (
             f"Left and right agree between the sequences (change of fit if mirrored: {listed})."
         )
-        return QualityCheck("sides", passed=True, message=message)
+        return passed_check("sides", message)
     most_swapped = 2 * len(swapped) > len(order)
     names = ", ".join(s.display_name for s in order if (s in swapped) is not most_swapped)
-    return QualityCheck(
+    return failed_check(
         "sides",
-        passed=False,
-        message=f"{names}: left and right seem swapped, relative to the other sequences "
+        f"{names}: left and right seem swapped, relative to the other sequences "
         f"(change of fit if mirrored, with {reference.display_name}: {listed}). Check the sides "
         f"before you rely on them.",
     )

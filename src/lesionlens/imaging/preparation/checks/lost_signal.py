@@ -6,7 +6,6 @@ there and the part beyond is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import connected_parts
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import Acquired, QualityCheck, failed_check, passed_check
 from lesionlens.imaging.preparation.checks.quality import SIDES
 
 FLAT_MM2 = 2000.0
@@ -165,16 +164,8 @@ def _flattest(counts: NDArray[np.int_]) -> tuple[int, int]:
     return layer, int(counts[layer] - neighbours.max())
 
 
-def check(
-    acquired: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]],
-) -> QualityCheck:
-    """Check for sequences with a blank half, block or slices.
-
-    Parameters
-    ----------
-    acquired : mapping of MrSequence to (voxels, Grid)
-        (I, J, K) float32 as acquired, background zero.
-    """
+def check(acquired: Acquired) -> QualityCheck:
+    """Check for sequences with a blank half, block or slices."""
     cuts: dict[MrSequence, FlatCut] = {}
     for sequence, (values, grid) in acquired.items():
         blank = (values == 0) | (values == values.min())
@@ -182,14 +173,13 @@ def check(
         if cut is not None:
             cuts[sequence] = cut
     if not cuts:
-        return QualityCheck("signal", passed=True, message="No part of a sequence is blank.")
+        return passed_check("signal", "No part of a sequence is blank.")
     listed = ", ".join(
         f"{s.display_name} ({cut.missing_side} side, {cut.area_cm2:.0f} cm2)"
         for s, cut in cuts.items()
     )
-    return QualityCheck(
+    return failed_check(
         "signal",
-        passed=False,
-        message=f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "
+        f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "
         f"beyond it was not imaged and not analysed.",
     )

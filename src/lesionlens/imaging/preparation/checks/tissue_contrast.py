@@ -7,7 +7,7 @@ brains alone (`research/fit_sequence_from_image.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import depth_inside
+from lesionlens.base.records.study import Images
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.preparation.tissue_template import (
@@ -179,17 +180,10 @@ def probabilities(contrast: TissueContrast) -> dict[MrSequence, float] | None:
     return dict(zip(MrSequence, values.tolist(), strict=True))
 
 
-def t2_log_odds(
-    images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid
-) -> dict[MrSequence, float]:
+def t2_log_odds(images: Images, grid: Grid) -> dict[MrSequence, float]:
     """Return the log odds that each image is T2 rather than T1, T1c or FLAIR, by its contrast.
 
     Natural logarithm, at most that of 1 / `CONTRADICTED` either way; 0 if the contrast is unusual.
-
-    Parameters
-    ----------
-    images : mapping of MrSequence to (I, J, K) float32
-        By name, as for `measure_contrasts`.
     """
     contrasts = measure_contrasts(tuple(images.values()), grid)
     return dict(zip(images, map(_log_odds, contrasts), strict=True))
