@@ -6,10 +6,8 @@ overrides nothing, and returns no sequence if it is uncertain.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series, failed_check
 from lesionlens.base.scan_limits import check_grid, check_voxels
@@ -53,7 +51,7 @@ def check_single_name(series: Series) -> QualityCheck | None:
     )
 
 
-def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
+def guess(values: Floats, grid: Grid) -> Guess:
     """Identify a sequence by image contrast.
 
     Parameters

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Mask
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Images
 
@@ -28,7 +28,7 @@ _STEP = 4
 _MIN_VOXELS = 500
 
 
-def refuse_one_image_twice(channels: Images, brain: NDArray[np.bool_]) -> None:
+def refuse_one_image_twice(channels: Images, brain: Mask) -> None:
     """Refuse the same image under two names, even if rescaled.
 
     Raises
@@ -49,7 +49,7 @@ def refuse_one_image_twice(channels: Images, brain: NDArray[np.bool_]) -> None:
             )
 
 
-def copies(channels: Images, brain: NDArray[np.bool_]) -> tuple[MrSequence, MrSequence] | None:
+def copies(channels: Images, brain: Mask) -> tuple[MrSequence, MrSequence] | None:
     """Return two sequences of which one is a processed copy of the other, or None.
 
     Two acquisitions differ in noise, vessels and flow, and so in their fine detail; a copy that was

@@ -7,8 +7,8 @@ tissue is like that, and the contrast between tissues is lost.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.base.text import joined_with_and
@@ -36,7 +36,7 @@ def check(volumes: Acquired) -> QualityCheck | None:
     )
 
 
-def fullest_tenth(values: NDArray[np.float32]) -> float:
+def fullest_tenth(values: Floats) -> float:
     """Return the voxels in the fullest tenth of the range, as a multiple of a tenth of all.
 
     Parameters

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Images, QualityCheck, failed_check, passed_check
@@ -52,7 +53,7 @@ class NameVerdict:
     """Sequences whose names are neither confirmed nor contradicted."""
 
 
-def check(channels: Images, brain: NDArray[np.bool_], grid: Grid) -> QualityCheck | None:
+def check(channels: Images, brain: Mask, grid: Grid) -> QualityCheck | None:
     """Check whether two sequences have each other's name; None with fewer than two.
 
     The grid is of about 1 mm.
@@ -114,9 +115,7 @@ def listed(sequences: tuple[MrSequence, ...]) -> str:
     return joined_with_and(sequence.display_name for sequence in sequences)
 
 
-def judge(
-    channels: Images, brain: NDArray[np.bool_], grid: Grid, stride: int = _STRIDE
-) -> NameVerdict | None:
+def judge(channels: Images, brain: Mask, grid: Grid, stride: int = _STRIDE) -> NameVerdict | None:
     """Compare the names of images with all other assignments; None if too little is visible.
 
     Where T2 cannot be told from another sequence, each image's own tissue contrast is measured,
@@ -139,9 +138,7 @@ def judge(
     return result
 
 
-def measure(
-    channels: Images, brain: NDArray[np.bool_], stride: int = _STRIDE
-) -> ImageFeatures | None:
+def measure(channels: Images, brain: Mask, stride: int = _STRIDE) -> ImageFeatures | None:
     """Compute features within the brain; None if too little is visible or an image is constant."""
     sampling = (slice(None, None, stride),) * 3
     inside = brain[sampling]
@@ -167,8 +164,6 @@ def verdict(
     ----------
     assignment : mapping of MrSequence to MrSequence
         From each name to the image that has it.
-    model : Model
-        Distribution of the features under correct names.
     t2_odds : mapping of MrSequence to float
         By image, the log odds that it is T2, from its own contrast.
     """

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check, passed_check
 
-Floats = NDArray[np.float32]
 GHOST = 0.025
 """Minimum share of an image's edges that recurs at one distance (`research/poor_scans.py`)."""
 _STRIDE = 4
@@ -35,13 +34,6 @@ def check(volumes: Acquired) -> QualityCheck:
 
 def ghost_strength(values: Floats, stride: int = _STRIDE) -> float:
     """Return the share of an image's edges that recurs at one distance along an axis, 0 to 1.
-
-    Parameters
-    ----------
-    values : (I, J, K) float32
-        As acquired.
-    stride : int
-        Spacing of the analysed lines.
 
     Notes
     -----

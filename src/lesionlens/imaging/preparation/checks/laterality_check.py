@@ -12,9 +12,8 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations, product
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Affine, centre_mm
+from lesionlens.base.geometry import Affine, Floats, Mask, centre_mm
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Images, QualityCheck, failed_check, passed_check
@@ -35,7 +34,7 @@ Gains = Mapping[tuple[MrSequence, MrSequence], float]
 def sides(
     channels: Images,
     reference: MrSequence,
-    brain: NDArray[np.bool_],
+    brain: Mask,
     grid: Grid,
     *,
     context: RunContext = SILENT,
@@ -121,7 +120,7 @@ def _gain_text(
     return f"{sequence.display_name} {gains[clearest]:+z.0%} ({other.display_name})"
 
 
-def symmetry(values: NDArray[np.float32], grid: Grid, *, context: RunContext = SILENT) -> Affine:
+def symmetry(values: Floats, grid: Grid, *, context: RunContext = SILENT) -> Affine:
     """Estimate the reflection that maps a head to itself.
 
     Returns
@@ -140,9 +139,9 @@ def symmetry(values: NDArray[np.float32], grid: Grid, *, context: RunContext = S
 
 
 def mirror_gain(
-    fixed: NDArray[np.float32],
-    moving: NDArray[np.float32],
-    inside: NDArray[np.bool_],
+    fixed: Floats,
+    moving: Floats,
+    inside: Mask,
     grid: Grid,
     reflection: Affine,
 ) -> float:
@@ -150,10 +149,6 @@ def mirror_gain(
 
     Parameters
     ----------
-    fixed, moving : (I, J, K) float32
-        Reference and sequence on `grid`.
-    inside : (I, J, K) bool
-        Region of the comparison.
     reflection : (4, 4) float64
         From `symmetry`.
     """
@@ -165,7 +160,7 @@ def mirror_gain(
     return flipped / as_is - 1.0 if as_is > 1e-6 else 0.0
 
 
-def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def mutual_information(first: Floats, second: Floats) -> float:
     """Return the mutual information of two equally long intensity vectors, in nats.
 
     Bins hold equally many voxels, so that outliers and units have no effect.

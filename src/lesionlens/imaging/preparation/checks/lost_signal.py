@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import connected_parts
@@ -41,9 +42,7 @@ class FlatCut:
     """Side of the lost part relative to the tissue: "left", "upper", ..."""
 
 
-def replace_nonfinite(
-    values: NDArray[np.float32], grid: Grid, label: str
-) -> tuple[NDArray[np.float32], str | None]:
+def replace_nonfinite(values: Floats, grid: Grid, label: str) -> tuple[Floats, str | None]:
     """Return voxels without NaN and infinity, with a notice if some were replaced.
 
     Raises
@@ -72,9 +71,7 @@ def replace_nonfinite(
     )
 
 
-def _reason_not_background(
-    values: NDArray[np.float32], invalid: NDArray[np.bool_], grid: Grid
-) -> str | None:
+def _reason_not_background(values: Floats, invalid: Mask, grid: Grid) -> str | None:
     """Return why non-finite voxels may hide tissue, or None."""
     if float(invalid.mean()) > 0.95 or np.isinf(values).any():
         return "no scanner writes so many, or infinity"
@@ -99,7 +96,7 @@ def _reason_not_background(
     return None
 
 
-def _tissue(values: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _tissue(values: Floats, blank: Mask) -> Mask:
     sample = values[::2, ::2, ::2][~blank[::2, ::2, ::2]]
     if not sample.size:
         return np.zeros(values.shape, dtype=bool)
@@ -108,13 +105,13 @@ def _tissue(values: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArray[np
         return np.asarray(~blank & (values > low + _TISSUE_FRACTION * (top - low)))
 
 
-def _between_tissue(tissue: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+def _between_tissue(tissue: Mask, axis: int) -> Mask:
     before = np.logical_or.accumulate(tissue, axis=axis)
     after = np.flip(np.logical_or.accumulate(np.flip(tissue, axis), axis=axis), axis)
     return np.asarray(before & after)
 
 
-def flat_cut(blank: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) -> FlatCut | None:
+def flat_cut(blank: Mask, tissue: Mask, grid: Grid) -> FlatCut | None:
     """Return the largest plane in which tissue meets blank voxels; None if none is suspicious.
 
     Parameters

@@ -8,8 +8,8 @@ differ by the whole range, which no tissue does.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.base.text import joined_with_and
@@ -42,7 +42,7 @@ def check(volumes: Acquired) -> QualityCheck | None:
     )
 
 
-def _overflowed(values: NDArray[np.float32]) -> bool:
+def _overflowed(values: Floats) -> bool:
     low, high = float(values.min()), float(values.max())
     if low == high:
         return False

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import (
@@ -84,9 +84,7 @@ def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     return passed_check("spacing", f"Voxel edges of at most {longest:.1f} mm in every sequence.")
 
 
-def coverage(
-    brain: NDArray[np.bool_], valid: Mapping[MrSequence, NDArray[np.bool_]], volume_ml: float
-) -> QualityCheck:
+def coverage(brain: Mask, valid: Mapping[MrSequence, Mask], volume_ml: float) -> QualityCheck:
     """Check whether every sequence covers the whole brain.
 
     Parameters
@@ -116,9 +114,7 @@ def coverage(
     return passed_check("coverage", f"The whole brain is covered ({volume_ml:.0f} ml).")
 
 
-def stripped_off(
-    valid: Mapping[MrSequence, NDArray[np.bool_]], edge_mm: float
-) -> QualityCheck | None:
+def stripped_off(valid: Mapping[MrSequence, Mask], edge_mm: float) -> QualityCheck | None:
     """Check whether stripping took tissue off one sequence that all others show; None if not.
 
     Parameters
@@ -145,7 +141,7 @@ def stripped_off(
     )
 
 
-def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
+def cut_off(brain: Mask, edge_mm: float) -> QualityCheck | None:
     """Check whether the brain, on a RAS+ grid, ends in a plane; None if every side is curved."""
     flat = flat_sides(brain, edge_mm)
     if not flat:
@@ -158,7 +154,7 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
     )
 
 
-def flat_sides(brain: NDArray[np.bool_], edge_mm: float) -> dict[str, float]:
+def flat_sides(brain: Mask, edge_mm: float) -> dict[str, float]:
     """Return the sides at which the brain ends in a plane, with the area of that face in cm2."""
     depth = max(round(END_MM / edge_mm), 1)
     flat: dict[str, float] = {}
@@ -196,7 +192,7 @@ def saturation(volumes: Acquired) -> QualityCheck:
     return passed_check("saturation", "No sequence is saturated.")
 
 
-def contrast_agent(channels: Images, brain: NDArray[np.bool_]) -> QualityCheck | None:
+def contrast_agent(channels: Images, brain: Mask) -> QualityCheck | None:
     """Check whether contrast agent is visible in T1c; None if T1 or T1c is missing.
 
     The bright tail of T1c against that of T1: after each is scaled by its median and spread
@@ -237,7 +233,7 @@ def contrast_agent(channels: Images, brain: NDArray[np.bool_]) -> QualityCheck |
     )
 
 
-def noise(channels: Images, brain: NDArray[np.bool_]) -> QualityCheck:
+def noise(channels: Images, brain: Mask) -> QualityCheck:
     """Estimate the signal-to-noise ratio in the brain (Immerkaer's operator in the slice plane).
 
     Notes
@@ -270,7 +266,7 @@ def motion(volumes: Acquired) -> QualityCheck:
     return passed_check("motion", f"No jumps between slices (estimate: {listed}).")
 
 
-def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
+def slice_jumps_mm(values: Floats, grid: Grid) -> float:
     """Estimate the displacement of slices relative to their neighbours, mm.
 
     The intensity centroid of slices varies smoothly in a still head. Its second difference is taken
@@ -290,7 +286,7 @@ def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
     return float(np.median(second))
 
 
-def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> float:
+def signal_to_noise(values: Floats, brain: Mask) -> float:
     """Return median signal over estimated noise in the brain; infinity without noise."""
     centre = values.shape[2] // 2
     planes = slice(max(centre - 20, 0), centre + 20, 4)

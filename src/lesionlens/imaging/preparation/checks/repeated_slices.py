@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.imaging.preparation.lost_slices import TISSUE_MM2, tissue_areas_mm2
@@ -27,7 +27,7 @@ def check(volumes: Acquired) -> QualityCheck | None:
     )
 
 
-def repeated(values: NDArray[np.float32], grid: Grid) -> int:
+def repeated(values: Floats, grid: Grid) -> int:
     """Return the number of slices with tissue that equal the slice before, along any one axis.
 
     0 if they are evenly spaced, as after interpolation by nearest neighbour.
@@ -35,7 +35,7 @@ def repeated(values: NDArray[np.float32], grid: Grid) -> int:
     return max(_repeated_along(values, grid, axis) for axis in range(3))
 
 
-def _repeated_along(values: NDArray[np.float32], grid: Grid, axis: int) -> int:
+def _repeated_along(values: Floats, grid: Grid, axis: int) -> int:
     lines = np.moveaxis(values, axis, 0)
     sampled = lines[:, ::_STRIDE, ::_STRIDE]
     equal = np.flatnonzero(

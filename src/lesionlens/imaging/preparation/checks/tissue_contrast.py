@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import depth_inside
@@ -79,9 +80,7 @@ class TissueContrast:
         return np.log(np.maximum((self.grey, *self.fluid, *self.bright), 0.05))
 
 
-def register_tissues(
-    image: NDArray[np.float32], grid: Grid, template: Template
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def register_tissues(image: Floats, grid: Grid, template: Template) -> tuple[Floats, Mask]:
     """Register the tissue maps to an image.
 
     Parameters
@@ -107,9 +106,7 @@ def register_tissues(
     return fractions, np.asarray(depth_inside(mask > 0.5) > MARGIN_MM / EDGE_MM)
 
 
-def measure_tissues(
-    image: NDArray[np.float32], fractions: NDArray[np.float32], inner: NDArray[np.bool_]
-) -> TissueContrast | None:
+def measure_tissues(image: Floats, fractions: Floats, inner: Mask) -> TissueContrast | None:
     """Measure the tissue contrast; None if a tissue is not found.
 
     Parameters
@@ -143,7 +140,7 @@ def posterior(
     return weight / weight.sum(), float(np.sqrt(squared.min()))
 
 
-def measure_contrast(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
+def measure_contrast(values: Floats, grid: Grid) -> TissueContrast | None:
     """Measure the tissue contrast of an image; None if no brain is found.
 
     Parameters
@@ -154,9 +151,7 @@ def measure_contrast(values: NDArray[np.float32], grid: Grid) -> TissueContrast 
     return measure_contrasts([values], grid)[0]
 
 
-def measure_contrasts(
-    images: Sequence[NDArray[np.float32]], grid: Grid
-) -> list[TissueContrast | None]:
+def measure_contrasts(images: Sequence[Floats], grid: Grid) -> list[TissueContrast | None]:
     """Measure the tissue contrast of several images of one head, at least one.
 
     The template is registered to the first image only; the others are aligned with it.
