@@ -24,6 +24,8 @@ LISTS = {"notices", "remarks", "notice", "problems", "told"}
 """Names of lists, attributes and arguments that hold messages."""
 ARGUMENTS = {
     "QualityCheck": {2: "message"},
+    "passed_check": {1: "message"},
+    "failed_check": {1: "message"},
     "PreparationStep": {3: "message"},
     "Guess": {1: "evidence"},
     "BrainMask": {2: "method", 3: "doubtful"},
@@ -107,7 +109,7 @@ def check_names() -> set[str]:
         for module in _modules().values()
         for node in module.nodes
         if isinstance(node, ast.Call)
-        and _called(node) == "QualityCheck"
+        and _called(node) in ("QualityCheck", "passed_check", "failed_check")
         and node.args
         and isinstance(node.args[0], ast.Constant)
     }

@@ -20,8 +20,6 @@ def path_of(value: object, label: str) -> Path:
 
     Parameters
     ----------
-    value : object
-        As given: a str or Path.
     label : str
         Description of what it should lead to, such as "the folder for the result".
 

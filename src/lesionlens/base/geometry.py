@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lesionlens.base.errors import GeometryError
 
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 Affine = NDArray[np.float64]
 Shape3 = tuple[int, int, int]
 Vec3 = tuple[float, float, float]
@@ -146,8 +148,6 @@ def bounding_box(mask: NDArray[np.bool_], margin: int | NDArray[np.int_] = 0) ->
 
     Parameters
     ----------
-    mask : (I, J, K) bool
-        Voxels to enclose.
     margin : int or (3,) int
         Padding in voxels on each side, clipped to the array.
 
@@ -280,8 +280,6 @@ def mapped_box(box: Box, index_map: Affine, shape: Sequence[int], margin: float 
 
     Parameters
     ----------
-    box : (3,) slices
-        Box in this array.
     index_map : (4, 4) float64
         Voxel of this array to voxel of the other.
     shape : (3,) int
@@ -373,11 +371,6 @@ def respace(affine: Affine, shape: Shape3, wanted_mm: Vec3) -> tuple[Affine, Sha
 
 def ras_grid(affine: Affine, shape: Shape3, edge_mm: float) -> tuple[Affine, Shape3]:
     """Return an isotropic, axis-aligned RAS+ grid around a (possibly oblique) field of view.
-
-    Parameters
-    ----------
-    affine, shape
-        The field of view to cover.
 
     Returns
     -------

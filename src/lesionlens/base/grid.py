@@ -76,8 +76,6 @@ class Grid:
 
         Parameters
         ----------
-        point_mm : (..., 3) float
-            Points.
         clip : bool
             Assign a point outside the grid to the nearest voxel of the grid; else its index is
             outside too (see `contains`).

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import TOUCHING
-
-Mask = NDArray[np.bool_]
+from lesionlens.base.geometry import TOUCHING, Mask
 
 
 def connected_parts(

@@ -104,8 +104,6 @@ def axial_picture(
 
     Parameters
     ----------
-    voxels : (I, J, K) array
-        An image on `grid`.
     mask : (I, J, K) bool array or None
         Outlined, on the slice where its area is largest; None renders the middle slice.
 

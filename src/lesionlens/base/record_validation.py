@@ -28,8 +28,6 @@ def validated_record(record: Any, kind: type[Record], who: str) -> Record:
 
     Parameters
     ----------
-    kind : type
-        The frozen dataclass that it must be.
     who : str
         Who made it, from `plugins.name_of`.
 

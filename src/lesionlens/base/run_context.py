@@ -60,10 +60,6 @@ class RunContext:
 
     Parameters
     ----------
-    progress : Progress
-        Called at each step.
-    cancel : Cancel
-        Polled between steps.
     times : list of StageTime or None
         Receives the duration of each stage; None to discard it.
 

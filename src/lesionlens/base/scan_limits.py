@@ -105,8 +105,6 @@ def check_voxels(values: NDArray[np.float32], label: str) -> None:
 
     Parameters
     ----------
-    values : (I, J, K) float32
-        Scanner units.
     label : str
         Names the file and sequence in messages.
 

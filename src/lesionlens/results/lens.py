@@ -18,6 +18,7 @@ from lesionlens.analysis.findings.find import Flagged, find, find_cavity
 from lesionlens.analysis.findings.study_findings import study_findings
 from lesionlens.base.arguments import brief, check_kind, member_of, path_of
 from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.process.retained_memory import retained_memory, trim_memory
@@ -39,7 +40,6 @@ from lesionlens.imaging.reading.readers import REPORTED, identity_of, inputs_of,
 from lesionlens.network.fork_safety import fork_safe
 from lesionlens.results.result import Result
 
-Floats = NDArray[np.float32]
 _ENGINE_HINT = (
     "`lesionlens doctor` lists the installed ones; an engine object has `info` and `predict`"
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import nearest
+from lesionlens.base.geometry import Floats, Mask, nearest
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, has_ambiguous_cavity
 from lesionlens.base.records.arrays import Volume
@@ -27,8 +27,6 @@ from lesionlens.engines import native_grid
 from lesionlens.imaging.preparation.resampling import resample, resample_mask_near
 from lesionlens.results.export.nifti import rounded
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 PromptSegmenter = Callable[[PromptRequest], PromptResponse]
 
 

@@ -40,8 +40,6 @@ def augment(
 
     Parameters
     ----------
-    packed : Packed
-        A whole brain.
     window : (3,) int or None
         Window size; mostly at a lesion.
 

@@ -61,8 +61,6 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
     ----------
     logits : (B, R, I, J, K) float Tensor
         Log-odds.
-    batch : Batch
-        Batch with `instances`.
     """
     losses: list[Tensor] = []
     target = targets(batch, logits.shape[1])

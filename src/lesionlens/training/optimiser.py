@@ -110,7 +110,6 @@ class Optimiser:
 
         Parameters
         ----------
-        loss : () Tensor
         rate_factor : float
             Factor on the configured learning rate.
         completed : int

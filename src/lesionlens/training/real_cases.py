@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -250,18 +250,24 @@ def split_recorded(
     earlier_split = read_split(path)
     counts = Counter(case.patient for case in cases)
     is_held_out = split(counts, fraction=held_out_fraction, seed=seed, earlier=earlier_split)
-    record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
+    names: dict[str, list[str]] = {}
     for case in cases:
-        side = record["validation" if is_held_out[case.patient] else "training"]
-        side.setdefault(case.patient, []).append(case.name)
-    absent = {p: held_out for p, held_out in earlier_split.items() if p not in is_held_out}
-    for patient, held_out in absent.items():
-        record["validation" if held_out else "training"][patient] = []
-    write_atomically(path, json.dumps(record, indent=1) + "\n")
+        names.setdefault(case.patient, []).append(case.name)
+    write_split(path, {p: is_held_out[p] for p in counts} | earlier_split, names)
     return Parts(
         tuple(c for c in cases if not is_held_out[c.patient]),
         tuple(c for c in cases if is_held_out[c.patient]),
     )
+
+
+def write_split(
+    path: Path, is_held_out: Mapping[str, bool], names: Mapping[str, Sequence[str]]
+) -> None:
+    """Write a `split.json`: on each side its patients, with the names of their cases."""
+    record: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
+    for patient, held_out in is_held_out.items():
+        record["validation" if held_out else "training"][patient] = [*names.get(patient, ())]
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
 
 
 def read_split(path: Path) -> dict[str, bool]:

@@ -54,10 +54,6 @@ def release(
 
     Parameters
     ----------
-    source : Path
-        Weights of a training run.
-    notes : WeightsNotes
-        Metadata: grids, temperatures, operating points and provenance.
     folder : Path
         ``src/lesionlens/network/weight_files`` of a checkout.
     name : str

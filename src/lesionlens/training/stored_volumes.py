@@ -58,8 +58,6 @@ class FolderSource:
 
     Parameters
     ----------
-    files : sequence of Path
-        Stored cases.
     stage, config
         Window size; augmentation, and number of cases kept in memory.
     vary_mm : float or None

@@ -240,11 +240,6 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
     Later stages, and the number of steps of the current one, may change; so may the folder of the
     initial weights, as on another machine.
 
-    Parameters
-    ----------
-    before : mapping
-        From `recipe_record`.
-
     Raises
     ------
     WeightsError

@@ -61,8 +61,6 @@ def validate_each(
         On `device`.
     volumes : sequence of int
         Numbers of the volumes, from 0; their seeds are not used for training.
-    precision : ComputePrecision
-        As for `engines.device.autocast`.
 
     Yields
     ------

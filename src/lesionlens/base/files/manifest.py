@@ -83,7 +83,7 @@ def _write_rows(path: Path, digests: OwnedFiles) -> None:
 
 
 def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -> tuple[Path, ...]:
-    """Write LesionLens files into a shared folder, together (`write_together`).
+    """Write LesionLens files into a shared folder, together (`write_together`); return them.
 
     Two processes that write into one folder wait for each other, so that its files are of one.
 
@@ -91,15 +91,8 @@ def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -
     ----------
     folder : Path
         Created if missing.
-    contents : mapping of str to str or bytes
-        Content by file name.
     name : str
         File name of the list; it is written first, so that an interruption leaves no file unlisted.
-
-    Returns
-    -------
-    tuple of Path
-        The written files.
 
     Raises
     ------
@@ -142,8 +135,6 @@ def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:
         May be missing.
     names : iterable of str
         Names about to be written, with forward slashes.
-    owned : mapping
-        Files written by LesionLens.
 
     Raises
     ------

@@ -30,13 +30,7 @@ def peak_memory_mib() -> float:
 
 
 def windows_peak_mib(kernel32: Any) -> float:
-    """Return the peak working set by `GetProcessMemoryInfo`; 0 if Windows refuses.
-
-    Parameters
-    ----------
-    kernel32 : ctypes library
-        Windows' kernel32.
-    """
+    """Return the peak working set by `GetProcessMemoryInfo`; 0 if Windows refuses."""
     counters = _Counters(size=ctypes.sizeof(_Counters))
     kernel32.GetCurrentProcess.restype = ctypes.c_void_p
     kernel32.K32GetProcessMemoryInfo.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import frozen
 
-Floats = NDArray[np.float32]
 MIN_SHARE = 0.05
 """Mean probability that a sequence must contribute for a region to count as visible in it."""
 

@@ -165,8 +165,6 @@ def conflict_among(patients: Iterable[Patient], *, gaps: bool = True) -> tuple[P
 
     Parameters
     ----------
-    patients : iterable of Patient
-        One per file.
     gaps : bool
         If nothing differs but some files lack identifying attributes of the others, above all the
         patient ID, return the missing ones: such files cannot be attributed.
@@ -199,8 +197,6 @@ def settle(
 
     Parameters
     ----------
-    fields : iterable of PatientField
-        Result of `PatientComparison.conflicts` or `conflict_among`.
     between : str
         What was compared, as in "the images of this folder".
     confirmed : bool

@@ -20,6 +20,11 @@ from lesionlens.base.labels import Label, MrSequence, Region, SequenceKey
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.patient import Patient, PatientField
 
+Images = Mapping[MrSequence, NDArray[np.float32]]
+"""By sequence: intensities in any unit, (I, J, K) float32, all on one grid."""
+Acquired = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
+"""By sequence: voxels as acquired, (I, J, K) float32 with background zero, and their grid."""
+
 
 class StudyKind(StrEnum):
     """The file format of a study."""
@@ -193,6 +198,16 @@ class QualityCheck:
         return None if self.undecided else self.passed
 
 
+def passed_check(check: str, message: str) -> QualityCheck:
+    """Return a check that found nothing wrong."""
+    return QualityCheck(check, passed=True, message=message)
+
+
+def failed_check(check: str, message: str) -> QualityCheck:
+    """Return a check that is shown as a warning."""
+    return QualityCheck(check, passed=False, message=message)
+
+
 @dataclass(frozen=True, slots=True)
 class PreparationStep:
     """One step of preparation with its quality value."""
@@ -244,7 +259,7 @@ class PreparedStudy:
     """
 
     @property
-    def images(self) -> Mapping[MrSequence, NDArray[np.float32]]:
+    def images(self) -> Images:
         """The (I, J, K) channel of each available sequence, in the order of MrSequence."""
         channels = zip(MrSequence, self.channels, self.present, strict=True)
         return {sequence: image for sequence, image, present in channels if present}

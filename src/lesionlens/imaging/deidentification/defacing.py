@@ -21,6 +21,7 @@ from pydicom.uid import UID
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import ReadError
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.patient import Patient, conflict_among
@@ -144,7 +145,7 @@ def _is_large_enough(stack: Stack) -> bool:
     return len(stack.slices) >= MIN_SLICES and float(sides.min()) >= MIN_SIDE_MM
 
 
-def _pixels_or_none(stack: Stack) -> NDArray[np.float32] | None:
+def _pixels_or_none(stack: Stack) -> Floats | None:
     try:
         return load_stack(stack)
     except _DECODING_ERRORS:
@@ -156,7 +157,7 @@ def _is_stripped_series(stack: Stack) -> bool:
     return values is not None and _is_stripped(values, stack.grid)
 
 
-def _is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
+def _is_stripped(values: Floats, grid: Grid) -> bool:
     """Return whether an image is a stripped brain, and no head on a blank background."""
     return is_stripped(values, grid) and not (
         brain_extraction.outline_content(values, grid, foreground(values)).may_be_head
@@ -228,7 +229,7 @@ def _stored_pixels(dataset: Dataset) -> NDArray[Any]:
     return np.array(dataset.pixel_array)
 
 
-def _face_mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.bool_]:
+def _face_mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> Mask:
     """Return the (rows, columns) mask of face pixels in a plane."""
     orientation = plane.numbers("ImageOrientationPatient", 6)
     spacing = plane.numbers("PixelSpacing", 2)

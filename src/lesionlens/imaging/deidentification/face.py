@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, apply
+from lesionlens.base.geometry import Affine, Floats, Mask, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.imaging.preparation.registration import on_ras_grid
@@ -39,9 +39,9 @@ _BLUR_MM, _LENGTH_SCALE_MM, _MAX_POINTS, _MAX_ITERATIONS = 6.0, 60.0, 8000, 30
 class FaceTemplate:
     """A mean brain and the face zone, RAS+ mm relative to the brain's centre."""
 
-    brain: NDArray[np.float32]
+    brain: Floats
     """(I, J, K) float32, 0-1: fraction of heads in which a voxel is brain."""
-    zone: NDArray[np.bool_]
+    zone: Mask
     """(I, J, K) bool: face and ears; outside the grid the nearest voxel's value applies."""
     grid: Grid
 
@@ -54,12 +54,12 @@ class Face:
     """(4, 4) float64: affine from the head's RAS+ mm to the template's."""
     dice: float
     """Dice of the registered template's brain with the head's."""
-    protected: NDArray[np.bool_]
+    protected: Mask
     """(I, J, K) bool: brain dilated by `SAFE_MM`."""
     grid: Grid
     """Grid of `protected`."""
 
-    def contains(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def contains(self, points_mm: NDArray[np.float64]) -> Mask:
         """Return which points, (N, 3) RAS+ mm, are in the face."""
         template = load_template()
         voxels = template.grid.nearest_voxel(apply(self.to_template, points_mm), clip=True)
@@ -85,7 +85,7 @@ def load_template() -> FaceTemplate:
         return FaceTemplate(brain, zone, Grid(brain.shape, stored["affine"].astype(np.float64)))
 
 
-def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
+def find_face(brain: Mask, grid: Grid) -> Face | None:
     """Register the template to a head by its brain mask.
 
     Parameters
@@ -112,9 +112,7 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
 
 
 @fixed_arithmetic()
-def fit(
-    brain: NDArray[np.float32], grid: Grid, model: NDArray[np.float32], model_grid: Grid
-) -> tuple[Affine, float]:
+def fit(brain: Floats, grid: Grid, model: Floats, model_grid: Grid) -> tuple[Affine, float]:
     """Register one brain to another: affine least squares of the blurred masks.
 
     Parameters
@@ -153,7 +151,7 @@ def fit(
     )
 
 
-def _blurred(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+def _blurred(values: Floats, grid: Grid) -> Floats:
     blurred = ndimage.gaussian_filter(values, _BLUR_MM / grid.spacing_mm, truncate=3)
     return np.asarray(blurred, np.float32)
 
@@ -162,11 +160,11 @@ def _blurred(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
 class _Target:
     """A blurred mask and its gradients along R, A and S per millimetre."""
 
-    volumes: tuple[NDArray[np.float32], ...]
+    volumes: tuple[Floats, ...]
     grid: Grid
 
     @classmethod
-    def of(cls, blurred: NDArray[np.float32], grid: Grid) -> _Target:
+    def of(cls, blurred: Floats, grid: Grid) -> _Target:
         slopes = np.gradient(blurred, *grid.spacing_mm)
         return cls((blurred, *(np.asarray(slope, np.float32) for slope in slopes)), grid)
 

@@ -72,8 +72,6 @@ def deidentify_folder(
     ----------
     source, out : Path
         Input folder, and output folder with one sub-folder per series.
-    pseudonyms, options
-        As for `Cleaner`.
     finish : callable or None
         Called before the copy appears, such as to write the map; if it fails, there is no copy.
 
@@ -266,8 +264,6 @@ def exclusion_reason(dataset: Any, *, burned_in: bool) -> str | None:
 
     Parameters
     ----------
-    dataset : Dataset
-        Data set before cleaning.
     burned_in : bool
         Whether to include images that may contain burned-in text.
     """

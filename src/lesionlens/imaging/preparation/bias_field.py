@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.process.itk_threads import one_itk_thread
 from lesionlens.base.records.study import PreparationStep, StepName
@@ -32,7 +32,7 @@ _MIN_VOX = 500
 class BiasField:
     """The bias field of one sequence."""
 
-    log: NDArray[np.float32]
+    log: Floats
     """(I, J, K) float32: natural logarithm of the field on `grid`, zero mean in the brain."""
     grid: Grid
     """Coarse isotropic grid over the working grid."""
@@ -69,7 +69,7 @@ def form(frame_uid: str | None) -> ArrayForm[BiasField | None]:
     return ArrayForm(frozenset({"log", "affine", "figures"}), read, write)
 
 
-def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) -> BiasField | None:
+def estimate(values: Floats, brain: Mask, grid: Grid) -> BiasField | None:
     """Estimate the bias field of one sequence within the brain.
 
     Parameters
@@ -108,7 +108,7 @@ def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) 
     )
 
 
-def _n4(values: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _n4(values: Floats, visible: Mask) -> Floats:
     """Return the logarithm of the field on the whole coarse grid."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
     mask = sitk.GetImageFromArray(np.ascontiguousarray(visible.T).astype(np.uint8))
@@ -118,22 +118,12 @@ def _n4(values: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[np.f
     method.SetNumberOfWorkUnits(1)  # as in `register`: bit-identical on every run
     with one_itk_thread():  # its spline is fitted by a filter of its own
         method.Execute(image, mask)
-    log: NDArray[np.float32] = sitk.GetArrayFromImage(method.GetLogBiasFieldAsImage(image)).T
+    log: Floats = sitk.GetArrayFromImage(method.GetLogBiasFieldAsImage(image)).T
     return log
 
 
-def corrected(values: NDArray[np.float32], grid: Grid, field: BiasField) -> NDArray[np.float32]:
-    """Divide an image by a bias field.
-
-    Parameters
-    ----------
-    values : (I, J, K) float32
-        On `grid`.
-    grid : Grid
-        The working grid.
-    field : BiasField
-        Estimated on that grid.
-    """
+def corrected(values: Floats, grid: Grid, field: BiasField) -> Floats:
+    """Divide an image by a bias field."""
     return np.asarray(values / np.exp(resample(field.log, field.grid, grid)), dtype=np.float32)
 
 
@@ -162,7 +152,7 @@ def correct_bias(draft: Draft, context: RunContext) -> None:
         context.progress(StepName.BIAS, number / len(images))
 
 
-def _cached_field(draft: Draft, values: NDArray[np.float32]) -> BiasField | None:
+def _cached_field(draft: Draft, values: Floats) -> BiasField | None:
     """Estimate the bias field, or load the cached one of the same voxels."""
     key, working = None, draft.working
     if draft.options.cache:

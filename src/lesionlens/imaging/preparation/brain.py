@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import bounding_box
+from lesionlens.base.geometry import Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.masks import connected_parts
 from lesionlens.base.scan_limits import corner_value
@@ -55,7 +55,7 @@ seventeen scans of brains, .28 and more with a signal-to-noise ratio of 2.
 class BrainMask:
     """A brain mask with its reliability."""
 
-    mask: NDArray[np.bool_]
+    mask: Mask
     """(I, J, K) bool: brain; empty if none was found."""
     grid: Grid
     method: str
@@ -95,12 +95,12 @@ def form(frame_uid: str | None) -> ArrayForm[BrainMask]:
     return ArrayForm(frozenset({"mask", "shape", "affine", "words"}), read, write)
 
 
-def foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+def foreground(values: Floats) -> Mask:
     """Return all voxels that differ from the background value at the corners."""
     return np.asarray(values != corner_value(values))
 
 
-def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
+def is_stripped(values: Floats, grid: Grid) -> bool:
     """Return whether an image is stripped: constant background, brain-sized object."""
     sampled = foreground(values)[::2, ::2, ::2]
     fraction = float(sampled.mean())
@@ -112,7 +112,7 @@ def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
     return fraction < 0.8 and MIN_BRAIN_ML < volume_ml < MAX_BRAIN_ML and empty_faces >= 3
 
 
-def stripped_brain_mask(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np.bool_]:
+def stripped_brain_mask(images: Sequence[Floats], grid: Grid) -> Mask:
     """Return the filled object of stripped images, (I, J, K), without its interpolated rim.
 
     The outermost voxels of thick slices, and of images resampled or smoothed after stripping, are
@@ -142,9 +142,7 @@ def stripped_brain_mask(images: Sequence[NDArray[np.float32]], grid: Grid) -> ND
     return result
 
 
-def _without_rim(
-    images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
+def _without_rim(images: Sequence[Floats], mask: Mask) -> Mask:
     """Return the mask without partial-volume voxels at its rim, if there are any."""
     edge = mask & ~ndimage.binary_erosion(mask)
     if float(np.median(_brightest(images, mask, edge))) > RIM_SHARE:
@@ -157,22 +155,18 @@ def _without_rim(
     return core
 
 
-def _brightest(
-    images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_], voxels: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def _brightest(images: Sequence[Floats], mask: Mask, voxels: Mask) -> Floats:
     """Return the relative intensity of voxels on the brightest sequence."""
     scales = [np.float32(max(float(np.median(image[mask])), 1e-12)) for image in images]
     scaled = [image[voxels] / scale for image, scale in zip(images, scales, strict=True)]
     return np.asarray(np.max(scaled, axis=0), dtype=np.float32)
 
 
-def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
+def is_even(values: Floats, mask: Mask) -> bool:
     """Return whether an object is homogeneous, such as a bottle of water.
 
     Parameters
     ----------
-    values : (I, J, K) float32
-        One image.
     mask : (I, J, K) bool
         The object; its rim is ignored.
     """
@@ -180,7 +174,7 @@ def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
     return bool(residuals.size and (np.abs(residuals) > UNEVEN * level).mean() < 0.01)
 
 
-def is_noise(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
+def is_noise(values: Floats, mask: Mask) -> bool:
     """Return whether all texture of an object is noise, at any offset of its intensities.
 
     Arguments as for `is_even`.
@@ -189,9 +183,7 @@ def is_noise(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
     return bool(residuals.size and residuals.std() < NOISE_SHARE * noise)
 
 
-def _texture(
-    values: NDArray[np.float32], mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], float, float]:
+def _texture(values: Floats, mask: Mask) -> tuple[NDArray[np.float64], float, float]:
     """Return residuals of means over 27 voxels, the noise of single voxels, the median intensity.
 
     The residuals are those of a quadratic in the three axes, which removes coil shading. Empty and
@@ -210,12 +202,12 @@ def _texture(
     return smoothed - terms @ coefficients, float(noise[inner].std()), float(np.median(smoothed))
 
 
-def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def largest(mask: Mask) -> Mask:
     """Return the largest connected component (6-neighbourhood)."""
     return large_parts(mask, 1.0)
 
 
-def large_parts(mask: NDArray[np.bool_], min_fraction: float = PART_SHARE) -> NDArray[np.bool_]:
+def large_parts(mask: Mask, min_fraction: float = PART_SHARE) -> Mask:
     """Return the connected components of at least a share of the largest (6-neighbourhood)."""
     box = bounding_box(mask)  # half of a head's image is air
     if box is None:
@@ -228,7 +220,7 @@ def large_parts(mask: NDArray[np.bool_], min_fraction: float = PART_SHARE) -> ND
     return result
 
 
-def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def fill_holes(mask: Mask) -> Mask:
     """Fill enclosed holes of a mask; `ndimage.binary_fill_holes` takes three times as long."""
     box = bounding_box(mask)  # voxels outside the box are never enclosed
     if box is None:

@@ -7,17 +7,16 @@ or SynthStrip can be used instead, if installed (`preparation.skull_stripping`).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import bounding_box, ras_grid
+from lesionlens.base.geometry import Floats, Mask, bounding_box, ras_grid
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Images
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import (
     BrainMask,
@@ -69,8 +68,8 @@ def reading_grid(native: Grid) -> Grid:
 
 
 def logits_of(
-    images: Sequence[NDArray[np.float32]],
-) -> Generator[NDArray[np.float32], None, None]:
+    images: Sequence[Floats],
+) -> Generator[Floats, None, None]:
     """Yield the logit of brain in each image on `reading_grid`, (I, J, K) float32."""
     padded, crops = [], []
     for image in images:
@@ -84,15 +83,10 @@ def logits_of(
         yield np.ascontiguousarray(logit[crop])
 
 
-def brain_logit(
-    images: Mapping[MrSequence, NDArray[np.float32]], *, context: RunContext = SILENT
-) -> NDArray[np.float32]:
+def brain_logit(images: Images, *, context: RunContext = SILENT) -> Floats:
     """Average the brain logits of all sequences, each within its field of view.
 
-    Parameters
-    ----------
-    images : mapping of MrSequence to (I, J, K) float32
-        The sequences on `reading_grid`, the reference first; zero outside a field of view.
+    They are on `reading_grid`, the reference first, and zero outside a field of view.
 
     Returns
     -------
@@ -110,17 +104,8 @@ def brain_logit(
     return np.asarray(total / total_weight, dtype=np.float32)
 
 
-def find_brain(
-    images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid, *, context: RunContext = SILENT
-) -> BrainMask:
-    """Segment the brain in images with skull.
-
-    Parameters
-    ----------
-    images : mapping of MrSequence to (I, J, K) float32
-        As for `brain_logit`.
-    grid : Grid
-        From `reading_grid`.
+def find_brain(images: Images, grid: Grid, *, context: RunContext = SILENT) -> BrainMask:
+    """Segment the brain in images with skull, which are as for `brain_logit`.
 
     Returns
     -------
@@ -134,9 +119,7 @@ def find_brain(
     return mask_from_logit(logit, grid)
 
 
-def _reason_not_a_brain(
-    logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid
-) -> str | None:
+def _reason_not_a_brain(logit: Floats, image: Floats, grid: Grid) -> str | None:
     """Return why this is not a scan of a brain, or None."""
     sure_ml = grid.volume_ml(logit > SURE_LOGIT)
     foreground = image > 0.1 * float(np.quantile(image[::2, ::2, ::2], 0.99))
@@ -150,7 +133,7 @@ def _reason_not_a_brain(
     return f"{sure_ml:.0f} of {object_ml:.0f} ml look like brain"
 
 
-def mask_from_logit(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
+def mask_from_logit(logit: Floats, grid: Grid) -> BrainMask:
     """Threshold a logit map at zero on a finer grid: one component without holes."""
     component = largest(logit > 0)
     box = bounding_box(component, margin=2)
@@ -162,7 +145,7 @@ def mask_from_logit(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
     return BrainMask(mask, fine, METHOD, _reason_to_check(logit, component, volume))
 
 
-def _upsampled(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _upsampled(values: Floats) -> Floats:
     """Interpolate linearly at the centres of FINER^3 sub-voxels, edge values held."""
     for axis in range(values.ndim):
         slabs = np.moveaxis(values, axis, 0)
@@ -175,18 +158,8 @@ def _upsampled(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values
 
 
-def outline_content(
-    values: NDArray[np.float32], grid: Grid, outline: NDArray[np.bool_]
-) -> OutlineContent:
-    """Return what the network finds in the outline of an image that seems to be stripped.
-
-    Parameters
-    ----------
-    values : (I, J, K) float32
-        The image.
-    outline : (I, J, K) bool
-        Its foreground.
-    """
+def outline_content(values: Floats, grid: Grid, outline: Mask) -> OutlineContent:
+    """Return what the network finds in the outline of an image that seems to be stripped."""
     i, j, k = (max(round(SPACING_MM / edge), 1) for edge in grid.nominal_spacing_mm)
     image, small = block_means(values, grid, (i, j, k))
     coarse_outline, _ = block_means(outline.astype(np.float32), grid, (i, j, k))
@@ -213,9 +186,7 @@ def _finer_grid(grid: Grid) -> Grid:
     return Grid((shape[0], shape[1], shape[2]), affine, grid.frame_uid)
 
 
-def _reason_to_check(
-    logit: NDArray[np.float32], component: NDArray[np.bool_], volume_ml: float
-) -> str | None:
+def _reason_to_check(logit: Floats, component: Mask, volume_ml: float) -> str | None:
     """Return why the mask should be checked, or None."""
     if not may_be_whole(volume_ml):
         return f"it measures {volume_ml:.0f} ml"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
@@ -68,7 +66,7 @@ def _use_outline(draft: Draft, sequence: MrSequence, context: RunContext) -> Non
 def _brain_of_head(
     draft: Draft,
     scan: Loaded,
-    mask: NDArray[np.bool_],
+    mask: Mask,
     content: OutlineContent,
     context: RunContext,
 ) -> brains.BrainMask | None:
@@ -151,7 +149,7 @@ def _use_extracted(draft: Draft, brain: brains.BrainMask) -> None:
     draft.mask, draft.mask_grid = outline, scan.moved_grid()
 
 
-def _values_on_its_grid(draft: Draft, scan: Loaded) -> list[NDArray[np.float32]]:
+def _values_on_its_grid(draft: Draft, scan: Loaded) -> list[Floats]:
     """Return the voxels of the other sequences that lie on a scan's grid without registration."""
     others = (
         other

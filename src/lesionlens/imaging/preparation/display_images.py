@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import PreparedStudy, Series
@@ -122,7 +122,7 @@ def align_other_series(
     return OtherImage(name, kind.value, Volume(values, grid), alignment, is_doubtful, window=window)
 
 
-def _initial_window(kind: OtherKind, values: NDArray[np.float32]) -> tuple[float, float] | None:
+def _initial_window(kind: OtherKind, values: Floats) -> tuple[float, float] | None:
     in_hounsfield_units = kind is OtherKind.CT and bool((values < _AIR_HU).any())
     return _BRAIN_WINDOW_HU if in_hounsfield_units else None
 
@@ -150,9 +150,7 @@ def subtraction(prepared: PreparedStudy) -> OtherImage:
     return OtherImage("T1c - T1", "T1c - T1", Volume(difference, prepared.working))
 
 
-def match_intensities(
-    before: NDArray[np.float32], after: NDArray[np.float32]
-) -> tuple[float, float]:
+def match_intensities(before: Floats, after: Floats) -> tuple[float, float]:
     """Return scale and offset that match one image's intensities to another's.
 
     Robust linear fit; outliers such as enhancement are excluded iteratively.

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Affine
+from lesionlens.base.geometry import Affine, Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, Series, Study
@@ -53,7 +52,7 @@ class Loaded:
     """Voxels of one loaded sequence, in its own frame."""
 
     series: Series
-    values: NDArray[np.float32]
+    values: Floats
     stripped: bool = False
     reference_to_sequence: Affine | None = None
     scan_digest: str = ""
@@ -68,7 +67,7 @@ class Loaded:
             self._digest = cache.digest_of(self.values)
         return self._digest
 
-    def values_as_in(self, other: Loaded) -> NDArray[np.float32] | None:
+    def values_as_in(self, other: Loaded) -> Floats | None:
         """Return the voxels in the storage order of another sequence, a view.
 
         None unless both have the same voxels, in any order, to a hundredth of a millimetre.
@@ -104,13 +103,13 @@ class Draft:
     notices: list[str] = field(default_factory=list)
     loaded: dict[MrSequence, Loaded] = field(default_factory=dict)
     registered: dict[MrSequence, Registration] = field(default_factory=dict)
-    mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
+    mask: Mask = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
     """(I, J, K) bool: brain mask on `mask_grid`."""
     mask_grid: Grid = field(init=False)
     working: Grid = field(init=False)
-    channels: NDArray[np.float32] = field(default_factory=lambda: np.zeros((4, 0, 0, 0), "f4"))
+    channels: Floats = field(default_factory=lambda: np.zeros((4, 0, 0, 0), "f4"))
     """(4, I, J, K) float32: the sequences on `working`, in the order of MrSequence."""
-    brain: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
+    brain: Mask = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
     """(I, J, K) bool: brain mask on `working`."""
 
     def __post_init__(self) -> None:
@@ -122,7 +121,7 @@ class Draft:
         return self.study.series[self.reference].grid
 
     @property
-    def images(self) -> dict[MrSequence, NDArray[np.float32]]:
+    def images(self) -> dict[MrSequence, Floats]:
         """The (I, J, K) channel of each available sequence."""
         return {s: c for s, c in zip(MrSequence, self.channels, strict=True) if s in self.loaded}
 

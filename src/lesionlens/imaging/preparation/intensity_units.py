@@ -8,8 +8,8 @@ Extreme scales are corrected by a power of two, which is exact.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.imaging.preparation.brain import is_noise
 
@@ -33,7 +33,7 @@ and quintic splines, .14 and more in scans whose own voxels are darker than the 
 """
 
 
-def standard_units(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def standard_units(values: Floats) -> Floats:
     """Return a scan with its background at zero and its bright end within `USUAL`.
 
     Parameters
@@ -59,7 +59,7 @@ def standard_units(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.ldexp(shifted, _TARGET - power), dtype=np.float32)
 
 
-def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.bool_] | None]:
+def _background(values: Floats) -> tuple[np.float32, Mask | None]:
     """Return the background intensity, and its mask if much of the object is darker.
 
     It is the constant value around the object if there is one, else the minimum, except for single
@@ -77,7 +77,7 @@ def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.boo
     return lowest, values == constant  # as after z-scoring
 
 
-def _without_ringing(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _without_ringing(values: Floats) -> Floats:
     """Return a scan without what resampling by splines leaves on a blank background.
 
     That is tiny values everywhere, and darker ones than the background next to the object's edge.
@@ -97,7 +97,7 @@ def _without_ringing(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(values <= constant + tolerance, constant, values)
 
 
-def _without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _without_padding(values: Floats) -> Floats:
     """Return a scan whose padding is raised to zero, or to the darkest other voxels.
 
     To these if they are below zero, or far above it, as after an offset within the head alone; not

@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.errors import unreadable
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import RunContext
@@ -59,7 +59,7 @@ def _load_sequence(sequence: MrSequence, series: Series) -> tuple[Loaded, list[s
     return Loaded(series, capped, stripped, scan_digest=scan, intensity_digest=intensities), notices
 
 
-def _cap_outliers(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+def _cap_outliers(values: Floats) -> tuple[Floats, int]:
     """Cap single voxels ten times brighter than the 99.9th percentile; return their number too."""
     limit = 10.0 * float(np.quantile(values[::2, ::2, ::2], 0.999))
     if limit <= 0 or float(values.max()) <= limit:

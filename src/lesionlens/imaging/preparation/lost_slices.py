@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 
 MAX_GAP_SLICES = 3
@@ -33,7 +34,7 @@ class Gap:
         return tuple(sides)
 
 
-def tissue_areas_mm2(values: NDArray[np.float32], grid: Grid, axis: int) -> NDArray[np.float64]:
+def tissue_areas_mm2(values: Floats, grid: Grid, axis: int) -> NDArray[np.float64]:
     """Return the area of tissue in each slice along an axis, mm2, from every second voxel."""
     lines = np.moveaxis(values, axis, 0)[:, ::2, ::2]
     bright = float(np.quantile(lines[::2], 0.995))
@@ -41,16 +42,8 @@ def tissue_areas_mm2(values: NDArray[np.float32], grid: Grid, axis: int) -> NDAr
     return np.asarray((lines > _TISSUE_FRACTION * bright).sum(axis=(1, 2)) * pixel_mm2, np.float64)
 
 
-def find_gaps(values: NDArray[np.float32], grid: Grid) -> list[Gap]:
-    """Return the blank slices within a head.
-
-    Parameters
-    ----------
-    values : (I, J, K) float32
-        Background zero.
-    grid : Grid
-        Of `values`.
-    """
+def find_gaps(values: Floats, grid: Grid) -> list[Gap]:
+    """Return the blank slices within a head, whose background is zero."""
     result = []
     for axis in range(3):
         other_axes = tuple(a for a in range(3) if a != axis)
@@ -65,17 +58,11 @@ def find_gaps(values: NDArray[np.float32], grid: Grid) -> list[Gap]:
     return result
 
 
-def interpolate_gaps(
-    values: NDArray[np.float32], grid: Grid, label: str
-) -> tuple[NDArray[np.float32], str | None]:
+def interpolate_gaps(values: Floats, grid: Grid, label: str) -> tuple[Floats, str | None]:
     """Return a scan whose few blank slices are interpolated linearly, with a notice.
 
     Parameters
     ----------
-    values : (I, J, K) float32
-        Background zero.
-    grid : Grid
-        Of `values`.
     label : str
         Names file and sequence in the notice.
     """

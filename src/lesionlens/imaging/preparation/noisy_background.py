@@ -12,16 +12,14 @@ from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.array_ops import robust_spread
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.brain import BrainMask, fill_holes, largest
 from lesionlens.imaging.preparation.resampling import block_means, resample_mask
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 COARSE_MM = 4.0
 BEYOND_MM, MAX_BEYOND = 10.0, 0.02
 """Maximum share of all that is brighter than noise at this distance from the extracted brain.

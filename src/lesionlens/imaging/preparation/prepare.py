@@ -7,15 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.process.retained_memory import trim_memory
-from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
+from lesionlens.base.records.study import (
+    Acquired,
+    PreparedStudy,
+    QualityCheck,
+    Series,
+    StepName,
+    Study,
+)
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.bias_field import correct_bias
 from lesionlens.imaging.preparation.brain_search import find_brain
@@ -40,8 +45,6 @@ from lesionlens.network.fork_safety import fork_safe
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
 
 DEFAULT_OPTIONS = PrepareOptions()
-Acquired = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
-"""Voxels as acquired, (I, J, K), with their grid."""
 
 
 @fork_safe

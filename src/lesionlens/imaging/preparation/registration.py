@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, centre_mm, ras_grid
+from lesionlens.base.geometry import Affine, Floats, Mask, centre_mm, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
@@ -98,28 +98,26 @@ def itk_image(values: NDArray[np.floating], grid: Grid) -> sitk.Image:
     return image
 
 
-def on_ras_grid(
-    values: NDArray[np.float32], grid: Grid, edge_mm: float
-) -> tuple[NDArray[np.float32], Grid]:
+def on_ras_grid(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
     """Resample an image to an isotropic, axis-aligned RAS+ grid over its own field of view."""
     affine, shape = ras_grid(grid.affine, grid.shape, edge_mm)
     target = Grid(shape, affine, grid.frame_uid)
     return resample(values, grid, target), target
 
 
-def bright_quantile(values: NDArray[np.float32], quantile: float) -> float:
+def bright_quantile(values: Floats, quantile: float) -> float:
     """Return the quantile of an image's positive voxels, from some of them; 1 without any."""
     positive = values[values > 0]
     sample = positive[:: max(positive.size // 50_000, 1)]
     return float(np.quantile(sample, quantile)) if sample.size else 1.0
 
 
-def _cap_bright(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _cap_bright(values: Floats) -> Floats:
     """Cap the brightest voxels, so that histogram bins resolve tissue."""
     return np.clip(values, 0.0, bright_quantile(values, 0.99) or 1.0)
 
 
-def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
+def centre_of_mass_mm(values: Floats, grid: Grid) -> NDArray[np.float64]:
     """Return the (3,) intensity centroid, RAS+ mm; the field of view's centre if all is dark."""
     weight = np.sqrt(np.maximum(values, 0.0))
     total = float(weight.sum())
@@ -168,7 +166,7 @@ def _method(
 class Excluded(NamedTuple):
     """Mask of voxels excluded from the comparison, with its own grid."""
 
-    mask: NDArray[np.bool_]
+    mask: Mask
     """(I, J, K) bool: True for excluded voxels."""
     grid: Grid
 
@@ -192,16 +190,16 @@ def _deep_copy(image: sitk.Image) -> sitk.Image:
     return copy
 
 
-def _head_region(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+def _head_region(values: Floats, grid: Grid) -> Floats:
     head = (values > HEAD_FRACTION * values.max()).astype(np.float32)
     reach = 2 * round(HEAD_MARGIN_MM / float(grid.spacing_mm[0])) + 1
     return ndimage.maximum_filter(head, reach) if head.any() else np.ones_like(head)
 
 
 def _make_level(
-    values: NDArray[np.float32],
+    values: Floats,
     grid: Grid,
-    region: NDArray[np.float32] | None = None,
+    region: Floats | None = None,
     excluded: Excluded | None = None,
 ) -> Level:
     capped = _cap_bright(values)
@@ -232,7 +230,7 @@ class ResolutionPyramid:
 
 
 def pyramid(
-    values: NDArray[np.float32],
+    values: Floats,
     grid: Grid,
     *,
     excluded: Excluded | None = None,
@@ -242,8 +240,6 @@ def pyramid(
 
     Parameters
     ----------
-    values : (I, J, K) float32
-        On any grid.
     excluded : Excluded or None
         Voxels excluded at the fine levels; the coarse level uses all voxels.
     finest : bool
@@ -265,7 +261,7 @@ def pyramid(
     )
 
 
-def single_level_pyramid(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
+def single_level_pyramid(values: Floats, grid: Grid) -> ResolutionPyramid:
     """Use an image of about 3 mm isotropic RAS+ voxels for both resolutions."""
     level = _make_level(values, grid)
     return ResolutionPyramid(level, level, centre_of_mass_mm(values, grid))

@@ -10,7 +10,17 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, Box, Shape3, clipped_box, grown, index_map, mapped_box
+from lesionlens.base.geometry import (
+    Affine,
+    Box,
+    Floats,
+    Mask,
+    Shape3,
+    clipped_box,
+    grown,
+    index_map,
+    mapped_box,
+)
 from lesionlens.base.grid import Grid
 
 _TOLERANCE_VOX = 1e-3
@@ -29,19 +39,17 @@ exactly one half, and rounding would differ between machines.
 
 
 def resample(
-    values: NDArray[np.float32],
+    values: Floats,
     source: Grid,
     target: Grid,
     *,
     moved: Affine | None = None,
     nearest: bool = False,
-) -> NDArray[np.float32]:
+) -> Floats:
     """Resample an image from one grid to another.
 
     Parameters
     ----------
-    values : (I, J, K) array
-        On `source`.
     moved : (4, 4) float64 or None
         RAS+ mm of the target's frame to RAS+ mm of the source's (a registration's result).
     nearest : bool
@@ -67,9 +75,7 @@ def resample(
     return _interpolate(values, to_source, target.shape, nearest=nearest)
 
 
-def resample_probability(
-    values: NDArray[np.float32], source: Grid, target: Grid
-) -> NDArray[np.float32]:
+def resample_probability(values: Floats, source: Grid, target: Grid) -> Floats:
     """Resample a probability linearly, as `resample` does; 0 to 1 in steps of 1/4096."""
     result = resample(values, source, target)
     np.clip(result, 0.0, 1.0, out=result)
@@ -79,17 +85,8 @@ def resample_probability(
     return result
 
 
-def resample_mask(
-    mask: NDArray[np.bool_], source: Grid, target: Grid, *, moved: Affine | None = None
-) -> NDArray[np.bool_]:
+def resample_mask(mask: Mask, source: Grid, target: Grid, *, moved: Affine | None = None) -> Mask:
     """Resample a mask: voxels covered by half or more, ties included.
-
-    Parameters
-    ----------
-    mask : (I, J, K) bool
-        On `source`.
-    source, target, moved
-        As for `resample`.
 
     Returns
     -------
@@ -100,27 +97,20 @@ def resample_mask(
 
 
 def resample_mask_near(
-    mask: NDArray[np.bool_],
+    mask: Mask,
     source: Grid,
     target: Grid,
     points: NDArray[np.int64],
     reach_mm: float,
-) -> NDArray[np.bool_]:
-    """Resample a mask to another grid in the same space, only near given points.
+) -> Mask:
+    """Resample a mask to another grid in the same space, only near given points; else False.
 
     Parameters
     ----------
-    mask : (I, J, K) bool
-        On `source`.
     points : (N, 3) int
         Voxels of `target`.
     reach_mm : float
         Margin along each axis around the outermost points.
-
-    Returns
-    -------
-    (I', J', K') bool
-        On `target`; False farther away.
     """
     out = np.zeros(target.shape, bool)
     if not len(points):
@@ -131,7 +121,7 @@ def resample_mask_near(
     return out
 
 
-def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray[np.float32]:
+def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> Floats:
     """Resample an image to a small grid in the same space, reading only the voxels near it."""
     full = (slice(0, target.shape[0]), slice(0, target.shape[1]), slice(0, target.shape[2]))
     to_source = index_map(target.affine, source.affine)
@@ -142,7 +132,7 @@ def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> ND
     return resample(values[padded].astype(np.float32), cut_grid(source, padded), target)
 
 
-def antialias(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
+def antialias(values: Floats, source: Grid, target: Grid) -> Floats:
     """Smooth along each source axis to the resolution of a coarser target.
 
     Gaussian of full width at half maximum sqrt(target² - source²), nothing if the target is
@@ -186,10 +176,10 @@ def _voxel_permutation(
 
 
 def _permute_voxels(
-    values: NDArray[np.float32],
+    values: Floats,
     permutation: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
     shape: Shape3,
-) -> NDArray[np.float32]:
+) -> Floats:
     """Copy coinciding voxels; voxels outside are zero."""
     axes, signs, offsets = permutation
     transposed = values.transpose(axes)
@@ -208,9 +198,7 @@ def _permute_voxels(
     return out
 
 
-def _interpolate(
-    values: NDArray[np.float32], index_map: Affine, shape: Shape3, *, nearest: bool
-) -> NDArray[np.float32]:
+def _interpolate(values: Floats, index_map: Affine, shape: Shape3, *, nearest: bool) -> Floats:
     """Interpolate in index space; ITK's arrays are k, j, i."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.T, dtype=np.float32))
     transform = sitk.AffineTransform(3)
@@ -227,26 +215,17 @@ def _interpolate(
         0.0,
         sitk.sitkFloat32,
     )
-    array: NDArray[np.float32] = sitk.GetArrayFromImage(out).T
+    array: Floats = sitk.GetArrayFromImage(out).T
     return array
 
 
-def block_means(
-    values: NDArray[np.float32], grid: Grid, edges: Shape3
-) -> tuple[NDArray[np.float32], Grid]:
+def block_means(values: Floats, grid: Grid, edges: Shape3) -> tuple[Floats, Grid]:
     """Average blocks of voxels; an incomplete block at the end of an axis is dropped.
 
     Parameters
     ----------
-    values : (I, J, K) float32
-        On `grid`.
     edges : (3,) int
         Block size along each axis.
-
-    Returns
-    -------
-    (I // a, J // b, K // c) float32, Grid
-        The means and their grid.
     """
     shape = np.asarray(values.shape) // edges
     for axis, (edge, count) in enumerate(zip(edges, shape, strict=True)):
@@ -262,16 +241,8 @@ def block_means(
     return values, Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, grid.frame_uid)
 
 
-def cube_means(
-    values: NDArray[np.float32] | NDArray[np.bool_], grid: Grid, box: Box, edge: int
-) -> tuple[NDArray[np.float32], Grid]:
-    """Average cubes of `edge` voxels of a box; the last, incomplete ones repeat their outer voxels.
-
-    Returns
-    -------
-    (I, J, K) float32, Grid
-        The means, and their grid.
-    """
+def cube_means(values: Floats | Mask, grid: Grid, box: Box, edge: int) -> tuple[Floats, Grid]:
+    """Average cubes of `edge` voxels of a box; incomplete ones at its end repeat outer voxels."""
     part = values[box].astype(np.float32)
     padded = np.pad(part, [(0, -size % edge) for size in part.shape], mode="edge")
     return block_means(padded, cut_grid(grid, box), (edge, edge, edge))

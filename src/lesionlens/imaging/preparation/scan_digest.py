@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 
 
-def scan_digest(values: NDArray[np.float32], grid: Grid) -> str:
+def scan_digest(values: Floats, grid: Grid) -> str:
     """Return the SHA-256 of a scan's shape, affine and every second voxel along each axis.
 
     Parameters
@@ -33,7 +33,7 @@ def scan_digest(values: NDArray[np.float32], grid: Grid) -> str:
     return digest.hexdigest()
 
 
-def intensity_digest(values: NDArray[np.float32]) -> str:
+def intensity_digest(values: Floats) -> str:
     """Return a digest of a scan's intensities in no order, which is that of its copies.
 
     A copy that was reoriented, mirrored, given another header, or whose empty border was cut or

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.polynomials import quadratic, weighted_fit
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 STRONG = (2.6, 3.4)
 """Ratio of the field within the brain (98th over 2nd percentile) at which correction begins and at
 which it is complete; between them the corrected part rises with the logarithm of the ratio.

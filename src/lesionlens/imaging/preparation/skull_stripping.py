@@ -16,10 +16,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.files.scratch import ScratchFolder
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import BrainMask, may_be_whole
@@ -75,9 +75,7 @@ def identity(name: str) -> str:
     return f"{executable} {status.st_size} {status.st_mtime_ns}"
 
 
-def strip(
-    name: str, values: NDArray[np.float32], grid: Grid, *, context: RunContext = SILENT
-) -> BrainMask:
+def strip(name: str, values: Floats, grid: Grid, *, context: RunContext = SILENT) -> BrainMask:
     """Extract the brain with an installed program.
 
     Parameters
@@ -140,7 +138,7 @@ def _run(command: list[str], name: str, context: RunContext) -> None:
             raise _failed(name, f"status {process.returncode}: {' '.join(last_line)[:200]}")
 
 
-def _read(path: Path, grid: Grid, name: str) -> NDArray[np.bool_]:
+def _read(path: Path, grid: Grid, name: str) -> Mask:
     if not path.is_file():
         raise _failed(name, "no mask file")
     mask = nib.load(path)

@@ -11,11 +11,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 
-Floats = NDArray[np.float32]
 THICK_FROM_MM = 3.0
 _MIN_ANISOTROPY = 1.5
 """Minimum ratio of longest to shortest voxel edge for an axis to be a slice axis."""
@@ -47,10 +46,6 @@ def divide_slices(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, G
 
     Parameters
     ----------
-    values : (I, J, K) float32 array
-        On `grid`.
-    grid : Grid
-        As acquired.
     edge_mm : float
         Approximate thickness of the new slices.
 

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, centre_mm
+from lesionlens.base.geometry import Affine, Floats, Mask, centre_mm
 from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.brain import largest
 from lesionlens.imaging.preparation.registration import bright_quantile, itk_image, rigid_affine
@@ -25,9 +25,9 @@ COARSE_MM = 4.0
 class Template:
     """Tissue maps in MNI space: grey, white, mask as (I, J, K) float32 0-1."""
 
-    grey: NDArray[np.float32]
-    white: NDArray[np.float32]
-    mask: NDArray[np.float32]
+    grey: Floats
+    white: Floats
+    mask: Floats
     grid: Grid
 
 
@@ -40,13 +40,13 @@ def load_template() -> Template:
     return Template(grey, white, mask, Grid((mask.shape[0], mask.shape[1], mask.shape[2]), affine))
 
 
-def head_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+def head_mask(image: Floats) -> Mask:
     """Return the mask of the head without the surrounding air."""
     level = 0.15 * bright_quantile(image, 0.95)
     return largest(np.asarray(ndimage.uniform_filter(image, 3) > level))
 
 
-def _initial_centre_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
+def _initial_centre_mm(image: Floats, grid: Grid) -> NDArray[np.float64]:
     """Estimate the brain's centre: below the top of the head, at the centroid of what is there."""
     head = head_mask(image)
     if not head.any():
@@ -60,7 +60,7 @@ def _initial_centre_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.flo
     return centre
 
 
-def register_template(template: Template, image: NDArray[np.float32], grid: Grid) -> Affine:
+def register_template(template: Template, image: Floats, grid: Grid) -> Affine:
     """Register the template to the head rigidly; return template mm to head mm."""
     pseudo = template.white * 3 + template.grey * 2 + (template.mask > 0.5) * np.float32(0.5)
     fixed = itk_image(pseudo, template.grid)

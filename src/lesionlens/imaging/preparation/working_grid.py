@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lesionlens.base.geometry import bounding_box, clipped_box, corners, ras_grid
+from lesionlens.base.geometry import Mask, bounding_box, clipped_box, corners, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, StepName
@@ -33,7 +32,7 @@ def resample_all(draft: Draft, context: RunContext) -> None:
     _correct_shading(draft)
 
 
-def _working_grid(mask: NDArray[np.bool_], mask_grid: Grid, native: Grid, edge_mm: float) -> Grid:
+def _working_grid(mask: Mask, mask_grid: Grid, native: Grid, edge_mm: float) -> Grid:
     """Return an isotropic RAS+ grid over the native field of view, cropped to the brain."""
     affine, shape = ras_grid(native.affine, native.shape, edge_mm)
     full = Grid(shape, affine, native.frame_uid)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.readers import open_study
 
@@ -15,11 +15,6 @@ _MAX_VOXELS = 2_000_000
 
 def image_features(study: Path) -> dict[str, float]:
     """Return contrast, noise and voxel size of each sequence as stored, without preparation.
-
-    Parameters
-    ----------
-    study : Path
-        A study's folder.
 
     Returns
     -------
@@ -37,7 +32,7 @@ def image_features(study: Path) -> dict[str, float]:
     return features
 
 
-def brightness(values: NDArray[np.float32]) -> dict[str, float]:
+def brightness(values: Floats) -> dict[str, float]:
     """Return quartiles and noise of an image within its own range; empty for an empty image.
 
     Parameters

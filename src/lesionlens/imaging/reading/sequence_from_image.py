@@ -6,12 +6,10 @@ overrides nothing, and returns no sequence if it is uncertain.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
-from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series
+from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series, failed_check
 from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.base.text import percent_digits
 from lesionlens.imaging.preparation.checks.lost_signal import replace_nonfinite
@@ -46,15 +44,14 @@ def check_single_name(series: Series) -> QualityCheck | None:
         return None
     likeliest = max(probability_of, key=probability_of.__getitem__).display_name
     name = series.sequence.display_name
-    return QualityCheck(
+    return failed_check(
         "names",
-        passed=False,
-        message=f"The image called {name} looks like another sequence, {likeliest} most of all. "
+        f"The image called {name} looks like another sequence, {likeliest} most of all. "
         "Check which it is before you trust any result.",
     )
 
 
-def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
+def guess(values: Floats, grid: Grid) -> Guess:
     """Identify a sequence by image contrast.
 
     Parameters

@@ -107,8 +107,6 @@ class SeveralStudiesError(UnusableInputError):
     ----------
     studies : tuple of ListedStudy
         All of them, by date, then by `uid`.
-    message_parts : str
-        As for `LesionLensError`.
     """
 
     def __init__(self, studies: tuple[ListedStudy, ...], **message_parts: str) -> None:

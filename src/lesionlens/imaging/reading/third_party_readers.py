@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.study import Series, Study
@@ -23,11 +23,6 @@ _NIFTI_CODES = frozenset(range(6))
 
 def select_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     """Return the reader with the highest certainty for all these paths.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-        Existing files and folders.
 
     Returns
     -------
@@ -71,8 +66,6 @@ def read_with(
 
     Parameters
     ----------
-    read : callable
-        Calls its `read`.
     named, requested_study : mapping of MrSequence to str, str or None
         The series and the study that the user named, which it must return.
 
@@ -154,12 +147,12 @@ def _with_validation(reader: Any, label: str, series: Series) -> Series:
     return replace(series, load=partial(_load, reader, label, series))
 
 
-def _load(reader: Any, label: str, series: Series) -> NDArray[np.float32]:
+def _load(reader: Any, label: str, series: Series) -> Floats:
     with plugins.plugin_errors(reader, label, "when it read voxels"):
         voxels: Any = series.load()
     is_array = isinstance(voxels, np.ndarray) and not isinstance(voxels, np.ma.MaskedArray)
     if is_array and voxels.shape == series.grid.shape and voxels.dtype.kind in "iuf":
-        loaded: NDArray[np.float32] = np.asarray(voxels, np.float32)
+        loaded: Floats = np.asarray(voxels, np.float32)
         return loaded
     shape, kind = getattr(voxels, "shape", None), getattr(voxels, "dtype", None)
     raise PluginError(

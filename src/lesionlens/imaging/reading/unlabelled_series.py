@@ -19,11 +19,6 @@ def identify_by_image(
 ) -> tuple[list[Series], list[str]]:
     """Identify by image contrast the series that nothing else identifies.
 
-    Parameters
-    ----------
-    series : sequence of Series
-        All series of a study that the user did not name.
-
     Returns
     -------
     series : list of Series

@@ -94,7 +94,7 @@ class _Source:
 def save_bids(
     analysis: Analysis, dataset: Path, name: str | None = None, *, context: RunContext = SILENT
 ) -> tuple[Analysis, tuple[str, ...]]:
-    """Add a study to a derivatives dataset: all of its files, or none.
+    """Add a study to a derivatives dataset, all of its files or none; returns as `exporter.save`.
 
     Parameters
     ----------
@@ -102,11 +102,6 @@ def save_bids(
         Root of the derivatives; created if missing.
     name : str or None
         Name of the study, `sub-01_ses-2` or any other; by default the study's own.
-
-    Returns
-    -------
-    Analysis, tuple of str
-        As of `exporter.save`.
 
     Raises
     ------

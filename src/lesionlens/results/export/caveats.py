@@ -35,11 +35,6 @@ def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
     """Return the name of a candidate's part, marked if it does not count as tumour.
 
     That is: a reader rejected or deferred it, or it is listed as probably not tumour.
-
-    Parameters
-    ----------
-    part : str
-        A region or label in words.
     """
     return f"{candidate.id} {part}{_mark(analysis, candidate)}"
 

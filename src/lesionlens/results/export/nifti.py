@@ -162,8 +162,6 @@ def write_volume(
         Path with extension `.nii.gz`.
     volume : Volume
         uint8 labels, or float32 values that must all be finite, (I, J, K).
-    codes : tuple of int
-        sform and qform codes.
     steps : int or None
         Values are rounded to this many steps per unit; None for no rounding.
 

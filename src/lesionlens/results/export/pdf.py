@@ -58,13 +58,7 @@ class PdfExporter:
 
 
 def report_pdf(analysis: Analysis) -> bytes:
-    """Return the report as a PDF document.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        With or without candidates; `options` defines language and hidden items.
-    """
+    """Return the report as a PDF document."""
     from reportlab import rl_config  # noqa: PLC0415  (an extra)
     from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415
 

@@ -247,8 +247,6 @@ def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
 
     Parameters
     ----------
-    grey : (rows, columns) uint8
-        The slice.
     heat : (rows, columns) float32
         0 to 1.
 

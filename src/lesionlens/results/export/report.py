@@ -24,12 +24,6 @@ from lesionlens.results.export.written import UnconditionalExporter
 def report_html(analysis: Analysis) -> str:
     """Return the whole page.
 
-    Parameters
-    ----------
-    analysis : Analysis
-        With or without candidates, attention maps and a review; `options` names the language and
-        what is hidden.
-
     Raises
     ------
     UnusableInputError

@@ -72,8 +72,6 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         A file, or a folder with the objects, with or without the source images.
     study : Study
         The opened study; its reference sequence gives the grid.
-    prepared : PreparedStudy
-        From `preparation.prepare.prepare`.
 
     Raises
     ------

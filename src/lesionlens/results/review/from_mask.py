@@ -126,8 +126,6 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         A file with integer labels, on any grid in patient coordinates.
     study : Study
         The opened study; its reference sequence gives the grid.
-    prepared : PreparedStudy
-        From `preparation.prepare.prepare`.
 
     Raises
     ------

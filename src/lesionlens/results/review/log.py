@@ -53,8 +53,6 @@ class ReviewLog:
 
     Parameters
     ----------
-    review : Review
-        Review to continue; None for a new one.
     outlines : callable
         Returns the digests of the network's outlines that are shown, which decisions name; None
         if they are unknown.

@@ -210,8 +210,6 @@ def open_prior(
 
     Parameters
     ----------
-    located : LocatedPrior
-        From `find_prior`.
     analyse : callable or None
         Analyses a study without a result; None if that is not possible.
 

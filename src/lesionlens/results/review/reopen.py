@@ -248,8 +248,6 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
     ----------
     study : Study
         With the series that were analysed; others beside them are tolerated.
-    prepared : PreparedStudy
-        From `preparation.prepare.prepare`, of this study.
 
     Raises
     ------
@@ -297,8 +295,6 @@ def prepare_and_reopen(
         As `reopen_folder` takes it.
     study : Study
         As in `pairing.paired`.
-    options : PrepareOptions
-        Options of the preparation.
 
     Raises
     ------

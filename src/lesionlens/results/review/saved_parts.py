@@ -34,8 +34,6 @@ def check_measures(
 
     Parameters
     ----------
-    candidates : sequence of Candidate
-        Candidates from findings.json.
     components, labels : Volume
         (I, J, K) int32 and uint8: candidate id and label of each voxel.
     folder : str
@@ -101,11 +99,6 @@ def inputs_sha256(inputs: Iterable[tuple[str, str]]) -> str | None:
 
 def check_review(content: ReviewFile, run: RunFile, tracking_uids: Collection[str]) -> None:
     """Refuse a review of another study, or of candidates that the result does not have.
-
-    Parameters
-    ----------
-    tracking_uids : collection of str
-        Tracking UIDs of its candidates.
 
     Raises
     ------

@@ -130,10 +130,6 @@ def measure_components(
 
     Parameters
     ----------
-    components : IdentifiedComponents
-        From `identified_components`.
-    reported : mapping
-        What the report states on each tracking UID.
     attention : mapping of Region to (I, J, K) float32
         Maps, 0 to 1, on the grid of the components; those of WT are measured.
     unknown_by_uid : mapping

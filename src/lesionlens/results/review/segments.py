@@ -96,11 +96,6 @@ class ReadSegment:
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
     """Return the non-empty segments of a Segmentation (BINARY, FRACTIONAL or LABELMAP).
 
-    Parameters
-    ----------
-    ds : Dataset
-        Segmentation with pixels.
-
     Raises
     ------
     ReadError

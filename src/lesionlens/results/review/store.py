@@ -168,13 +168,7 @@ def sessions_folder() -> Path:
 
 
 def autosaved(run: RunInfo, reader: str | None) -> Review:
-    """Return a reader's decisions autosaved by an earlier release; empty if none.
-
-    Parameters
-    ----------
-    reader : str or None
-        The reader, as for `owner_of`.
-    """
+    """Return a reader's decisions autosaved by an earlier release; empty if none."""
     own_paths, shared_paths = (
         [sessions_folder() / f"{key}.json" for key in analysis_keys(run, owner)]
         for owner in (reader, None)

@@ -47,8 +47,6 @@ def in_processes(
 
     Parameters
     ----------
-    jobs : sequence of StudyJob
-        Studies to analyse.
     task : callable
         Analyses one study in a worker; pickled, never raises.
     context : RunContext

@@ -237,8 +237,6 @@ def duplicate_scan_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[s
     ----------
     out : Path
         Folder of the cohort. Results are compared by the files that they were made of.
-    outcomes : sequence of StudyOutcome
-        Outcomes of its studies, in row order.
     """
     owners: dict[str, str] = {}
     pairs = []

@@ -34,19 +34,7 @@ _TEXT_COLUMNS = (
 
 
 def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:
-    """Write `cohort.csv`, and `cohort.parquet` if pyarrow is installed.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the cohort, with one result folder per study.
-    outcomes : sequence of StudyOutcome
-        Outcomes of all studies, in row order.
-
-    Returns
-    -------
-    tuple of Path
-        Files written, each atomically.
+    """Write `cohort.csv`, and `cohort.parquet` if pyarrow is installed; return their paths.
 
     Raises
     ------

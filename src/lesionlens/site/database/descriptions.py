@@ -91,8 +91,6 @@ def describe_studies(
 
     Parameters
     ----------
-    database : WorklistDatabase
-        Database of the list; updated study by study.
     force : bool
         Whether to describe again what was described before and has not changed.
 
@@ -126,8 +124,6 @@ def refresh_entry(
 
     Parameters
     ----------
-    database : WorklistDatabase
-        Database of the list, which records the entry and what was read.
     force : bool
         Whether to read unchanged files too.
     """

@@ -206,15 +206,9 @@ class WorklistDatabase:
 
         Parameters
         ----------
-        key : ReadKey
-            Read to whose log the acts belong.
-        acts : sequence of ReviewEvent
-            Acts, oldest first.
         analysis : str
             Key of the analysis decided on (`results.review.store.analysis_key`); empty for acts
             that concern no analysis, such as marks.
-        outlines : iterable of Outline
-            Outlines that the acts name.
         """
         key_values = (key.study, key.reader, key.session, key.arm.value, analysis)
         with self._writing():
@@ -263,11 +257,6 @@ class WorklistDatabase:
         """Return the reviews of an analysis in each read, ordered by their end.
 
         The last review of a read is the valid one; see `reads.reviews_of`.
-
-        Parameters
-        ----------
-        analysis : str
-            Key of the analysis, as in `add_acts`.
         """
         acts_by_read = self._acts("WHERE analysis = ?", analysis)
         names = {act.outline for acts in acts_by_read.values() for act in acts} - {None}

@@ -74,8 +74,6 @@ class Peer:
         contexts : sequence of PresentationContext
             At most `MAX_CONTEXTS`. Verification, which every archive supports, is added, so that
             an unsupported service does not lead to a rejected association.
-        roles, handlers
-            As for pynetdicom.
         stop : Cancel
             Polled ten times a second, also while the archive is silent.
 

@@ -41,8 +41,6 @@ def parts(chunks: Iterator[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]
     ----------
     chunks : iterator of bytes
         Chunks of the body, split anywhere.
-    boundary : bytes
-        As returned by `boundary_of`.
 
     Raises
     ------

@@ -138,8 +138,6 @@ def listen(
 
     Parameters
     ----------
-    address : BoundAddress
-        Address and TLS files, checked before.
     on_open : callable
         Called with the address once the port is open.
 

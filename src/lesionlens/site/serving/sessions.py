@@ -56,11 +56,6 @@ class Arriving:
     A message is any hashable object, the same for all bytes of one request body. If the limit is
     reached, the incomplete message that began last is refused (`is_last`), so that of concurrent
     messages the earlier ones are completed.
-
-    Parameters
-    ----------
-    max_bytes : int
-        Limit of all messages, bytes.
     """
 
     def __init__(self, max_bytes: int) -> None:

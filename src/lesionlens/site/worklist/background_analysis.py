@@ -44,25 +44,18 @@ _UNAVAILABLE = "not at hand: "
 def run_ahead(
     database: WorklistDatabase, choice: CohortChoice, *, context: RunContext = SILENT
 ) -> tuple[StudyOutcome, ...]:
-    """Analyse every study of a list without a result of this engine.
+    """Analyse every study of a list without a result of this engine; return their outcomes.
 
     The order follows the reader: the study being read first, then the later ones, then the
     earlier ones. Results are those of `lesionlens batch`; each skips results of the other.
 
     Parameters
     ----------
-    database : WorklistDatabase
-        Database of the list; updated study by study.
     choice : CohortChoice
         Engine, preparation and export options. Contributions of the sequences and dismissed
         regions are always saved, so that a reader can view them without another analysis.
     context : RunContext
         Reports progress; after cancellation nothing of the unfinished study remains.
-
-    Returns
-    -------
-    tuple of StudyOutcome
-        Outcomes of the studies started here.
 
     Notes
     -----
@@ -102,13 +95,6 @@ def _run_alone(
 
 def store_result(folder: Path, name: str, analysis: Analysis, choice: CohortChoice) -> bool:
     """Store an analysis of a list's study that was made in a window, as `run_ahead` would.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the list.
-    name : str
-        Name of the study in the list.
 
     Returns
     -------

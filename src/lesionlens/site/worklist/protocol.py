@@ -99,15 +99,6 @@ def assignments(
 ) -> tuple[Assignment, ...]:
     """Return a reader's reads in their order.
 
-    Parameters
-    ----------
-    protocol : ReadingProtocol
-        Protocol with seed, readers and arms.
-    reader : str
-        One of the protocol's readers.
-    cases : sequence of str
-        Names of the studies in the list.
-
     Raises
     ------
     ReadError
@@ -150,13 +141,6 @@ def assignments(
 
 def check_unchanged(protocol: ReadingProtocol, cases: Sequence[str], reads: Iterable[Read]) -> None:
     """Refuse a plan that has changed since a reader began: cases would recur in other arms.
-
-    Parameters
-    ----------
-    cases : sequence of str
-        Names of the studies in the list.
-    reads : iterable of Read
-        All reads in the list.
 
     Raises
     ------

@@ -194,8 +194,6 @@ class ReadSession:
 
         Parameters
         ----------
-        review : Review
-            Review that continues the previous one.
         at_mm : mapping of str to (3,)
             Centroids of candidates by tracking UID, patient RAS+.
         confidence : int or None

@@ -201,8 +201,6 @@ def logged_reviews(run: RunInfo, readers: Iterable[str | None], folder: Path) ->
 
     Parameters
     ----------
-    readers : iterable of str or None
-        Readers whose decisions are returned.
     folder : Path
         Folder that contains the result; it may be a list's.
     """

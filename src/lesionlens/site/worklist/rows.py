@@ -96,8 +96,6 @@ def locked_until(
 
     Parameters
     ----------
-    protocol : ReadingProtocol
-        Protocol with `washout_days`.
     now : datetime, optional
         Current time; default: the clock's.
     """

@@ -154,8 +154,6 @@ def synthetic_metrics(
     ----------
     recipe : TrainConfig
         Its last stage defines the grid.
-    context : RunContext
-        Reports progress and is checked for cancellation before each.
     """
     device = choose(network.device)
     model, _ = weight_files.load(weights.path, device)

@@ -47,7 +47,13 @@ from lesionlens.training.learning.proposal import (
 from lesionlens.training.learning.recipe import STEPS, learn_recipe
 from lesionlens.training.learning.signed_reviews import Gathered, SignedReview, gather
 from lesionlens.training.loop import TrainEvent, TrainOptions, TrainSummary, train
-from lesionlens.training.real_cases import SPLIT_NAME, RealCases, config_for_cases, read_split
+from lesionlens.training.real_cases import (
+    SPLIT_NAME,
+    RealCases,
+    config_for_cases,
+    read_split,
+    write_split,
+)
 from lesionlens.training.trained_cases import description
 
 BEGUN = "begun.json"
@@ -245,10 +251,7 @@ def _inherit_split(out: Path, gathered: Gathered, store: WeightsStore, parent: s
         digest = digests([patient])[0]
         if digest in version.trained_on or digest in version.held_out:
             held_out_by_patient[patient] = digest not in version.trained_on
-    sides: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
-    for patient, is_held_out in held_out_by_patient.items():
-        sides["validation" if is_held_out else "training"][patient] = []
-    write_atomically(path, json.dumps(sides, indent=1) + "\n")
+    write_split(path, held_out_by_patient, {})
 
 
 def _write_proposed(out: Path, trained: TrainSummary, parent_info: WeightsInfo) -> NamedWeights:

@@ -27,8 +27,6 @@ def learn_recipe(
 
     Parameters
     ----------
-    init : Path
-        Initial weights.
     site_recipe : TrainConfig or None
         A site's own configuration without `init`; its share of synthetic brains must not be zero.
     steps : int

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Mask
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Images
 
 ONE_IMAGE = 0.9999
 """Correlation at which two images are the same; T1 and T1c of one person reach .95."""
@@ -27,10 +27,8 @@ _STEP = 4
 """Every so-many-th axial plane is compared."""
 _MIN_VOXELS = 500
 
-Images = Mapping[MrSequence, NDArray[np.float32]]
 
-
-def refuse_one_image_twice(channels: Images, brain: NDArray[np.bool_]) -> None:
+def refuse_one_image_twice(channels: Images, brain: Mask) -> None:
     """Refuse the same image under two names, even if rescaled.
 
     Raises
@@ -51,18 +49,11 @@ def refuse_one_image_twice(channels: Images, brain: NDArray[np.bool_]) -> None:
             )
 
 
-def copies(channels: Images, brain: NDArray[np.bool_]) -> tuple[MrSequence, MrSequence] | None:
+def copies(channels: Images, brain: Mask) -> tuple[MrSequence, MrSequence] | None:
     """Return two sequences of which one is a processed copy of the other, or None.
 
     Two acquisitions differ in noise, vessels and flow, and so in their fine detail; a copy that was
-    smoothed, rescaled or corrected keeps it.
-
-    Parameters
-    ----------
-    channels : mapping of MrSequence to (I, J, K) float32
-        On one grid of about 1 mm, in any unit.
-    brain : (I, J, K) bool
-        Brain mask.
+    smoothed, rescaled or corrected keeps it. The images are on one grid of about 1 mm.
     """
     planes = (slice(None), slice(None), slice(None, None, _STEP))
     disc = np.ones((_DETAIL, _DETAIL, 1), bool)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.run_context import SILENT, RunContext
@@ -47,9 +48,7 @@ def exchanged_before_registration(
     return () if verdict is None else verdict.exchanged
 
 
-def _load_on_grid(
-    voxels: NDArray[np.number[Any]], native: Grid, grid: Grid
-) -> tuple[NDArray[np.float32], bool]:
+def _load_on_grid(voxels: NDArray[np.number[Any]], native: Grid, grid: Grid) -> tuple[Floats, bool]:
     """Return a scan on `grid` and whether it is stripped; its own voxels as float are freed.
 
     Stripped scans are not interpolated: a rim mixed with the empty background is dark on every

@@ -6,14 +6,10 @@ tissue is like that, and the contrast between tissues is lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from numpy.typing import NDArray
 
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.geometry import Floats
+from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.base.text import joined_with_and
 
@@ -27,32 +23,20 @@ _TENTHS = 10
 _MIN_VOXELS = 1000
 
 
-def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck | None:
-    """Check for sequences whose histogram was equalised.
-
-    Parameters
-    ----------
-    volumes : mapping of MrSequence to (voxels, Grid)
-        As acquired, (I, J, K) float32.
-
-    Returns
-    -------
-    QualityCheck or None
-        None if there are none.
-    """
+def check(volumes: Acquired) -> QualityCheck | None:
+    """Check for sequences whose histogram was equalised; None if there are none."""
     bad = [s.display_name for s, (values, _) in volumes.items() if fullest_tenth(values) < EVEN]
     if not bad:
         return None
-    return QualityCheck(
+    return failed_check(
         "intensities",
-        passed=False,
-        message=f"All intensities are equally frequent in {joined_with_and(bad)}, as after "
+        f"All intensities are equally frequent in {joined_with_and(bad)}, as after "
         "histogram equalisation: enhancement and oedema may be missed. Use the scan as it was "
         "acquired.",
     )
 
 
-def fullest_tenth(values: NDArray[np.float32]) -> float:
+def fullest_tenth(values: Floats) -> float:
     """Return the voxels in the fullest tenth of the range, as a multiple of a tenth of all.
 
     Parameters

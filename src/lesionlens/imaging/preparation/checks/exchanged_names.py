@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import Images, QualityCheck, failed_check, passed_check
 from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.preparation.checks import duplicate_image
 
@@ -52,19 +53,10 @@ class NameVerdict:
     """Sequences whose names are neither confirmed nor contradicted."""
 
 
-def check(
-    channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_], grid: Grid
-) -> QualityCheck | None:
+def check(channels: Images, brain: Mask, grid: Grid) -> QualityCheck | None:
     """Check whether two sequences have each other's name; None with fewer than two.
 
-    Parameters
-    ----------
-    channels : mapping of MrSequence to (I, J, K) float32
-        On `grid`, in any unit.
-    brain : (I, J, K) bool
-        Brain mask.
-    grid : Grid
-        Of about 1 mm.
+    The grid is of about 1 mm.
 
     Raises
     ------
@@ -80,7 +72,7 @@ def check(
             f"{listed(pair)} show the same detail: one seems to be a processed copy of the "
             f"other. Check that each is a separate scan before you trust any result."
         )
-        return QualityCheck("names", passed=False, message=message)
+        return failed_check("names", message)
     return _check_of(judge(channels, brain, grid))
 
 
@@ -89,16 +81,14 @@ def _check_of(result: NameVerdict | None) -> QualityCheck:
     if result is None:
         return QualityCheck("names", passed=True, message=TOO_LITTLE_VISIBLE, undecided=True)
     if result.exchanged:
-        return QualityCheck("names", passed=False, message=exchange_notice(result.exchanged))
+        return failed_check("names", exchange_notice(result.exchanged))
     if result.undecided:
         message = (
             "The images neither confirm nor contradict the names of "
             f"{listed(result.undecided)}. Make sure that they are right."
         )
         return QualityCheck("names", passed=True, message=message, undecided=True)
-    return QualityCheck(
-        "names", passed=True, message="Each image looks like the sequence that it is named after."
-    )
+    return passed_check("names", "Each image looks like the sequence that it is named after.")
 
 
 TOO_LITTLE_VISIBLE = (
@@ -125,21 +115,14 @@ def listed(sequences: tuple[MrSequence, ...]) -> str:
     return joined_with_and(sequence.display_name for sequence in sequences)
 
 
-def judge(
-    channels: Mapping[MrSequence, NDArray[np.float32]],
-    brain: NDArray[np.bool_],
-    grid: Grid,
-    stride: int = _STRIDE,
-) -> NameVerdict | None:
+def judge(channels: Images, brain: Mask, grid: Grid, stride: int = _STRIDE) -> NameVerdict | None:
     """Compare the names of images with all other assignments; None if too little is visible.
 
     Where T2 cannot be told from another sequence, each image's own tissue contrast is measured,
-    about a second for all.
+    about a second for all. The grid is of any voxel size.
 
     Parameters
     ----------
-    channels, brain, grid
-        As for `check`, but of any voxel size.
     stride : int
         Subsamples the grid to about 3 mm.
     """
@@ -155,11 +138,7 @@ def judge(
     return result
 
 
-def measure(
-    channels: Mapping[MrSequence, NDArray[np.float32]],
-    brain: NDArray[np.bool_],
-    stride: int = _STRIDE,
-) -> ImageFeatures | None:
+def measure(channels: Images, brain: Mask, stride: int = _STRIDE) -> ImageFeatures | None:
     """Compute features within the brain; None if too little is visible or an image is constant."""
     sampling = (slice(None, None, stride),) * 3
     inside = brain[sampling]
@@ -185,8 +164,6 @@ def verdict(
     ----------
     assignment : mapping of MrSequence to MrSequence
         From each name to the image that has it.
-    model : Model
-        Distribution of the features under correct names.
     t2_odds : mapping of MrSequence to float
         By image, the log odds that it is T2, from its own contrast.
     """

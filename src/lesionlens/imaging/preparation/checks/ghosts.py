@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from numpy.typing import NDArray
 
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.geometry import Floats
+from lesionlens.base.records.study import Acquired, QualityCheck, failed_check, passed_check
 
-Floats = NDArray[np.float32]
 GHOST = 0.025
 """Minimum share of an image's edges that recurs at one distance (`research/poor_scans.py`)."""
 _STRIDE = 4
@@ -24,35 +19,21 @@ spacing, or of twice that.
 _MAX_DEVIATIONS = 3.0
 
 
-def check(volumes: Mapping[MrSequence, tuple[Floats, Grid]]) -> QualityCheck:
-    """Check for sequences with ghosts.
-
-    Parameters
-    ----------
-    volumes : mapping of MrSequence to (voxels, Grid)
-        As acquired, (I, J, K) float32.
-    """
+def check(volumes: Acquired) -> QualityCheck:
+    """Check for sequences with ghosts."""
     strengths = {s: ghost_strength(values) for s, (values, _) in volumes.items()}
     bad = [s.display_name for s, strength in strengths.items() if strength > GHOST]
     if not bad:
-        return QualityCheck("ghosts", passed=True, message="No sequence shows ghosts of the head.")
-    return QualityCheck(
+        return passed_check("ghosts", "No sequence shows ghosts of the head.")
+    return failed_check(
         "ghosts",
-        passed=False,
-        message=f"Ghosts in {', '.join(bad)}: the head appears again, weaker and shifted, as after "
+        f"Ghosts in {', '.join(bad)}: the head appears again, weaker and shifted, as after "
         f"flow, motion or interference. Candidates may be such copies: compare the sequences.",
     )
 
 
 def ghost_strength(values: Floats, stride: int = _STRIDE) -> float:
     """Return the share of an image's edges that recurs at one distance along an axis, 0 to 1.
-
-    Parameters
-    ----------
-    values : (I, J, K) float32
-        As acquired.
-    stride : int
-        Spacing of the analysed lines.
 
     Notes
     -----

@@ -10,10 +10,10 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.geometry import Mask
+from lesionlens.base.records.study import QualityCheck, failed_check
 from lesionlens.imaging.preparation.resampling import HALF
 from lesionlens.imaging.preparation.tissue_template import load_template
 
@@ -34,18 +34,10 @@ _TURNS = {
 """Reversed axes of each half-turn."""
 
 
-def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
+def half_turn(brain: Mask) -> QualityCheck | None:
     """Compare a brain's shape with the template's, as it lies and after each half-turn.
 
-    Parameters
-    ----------
-    brain : (I, J, K) bool
-        On an axis-aligned RAS+ grid.
-
-    Returns
-    -------
-    QualityCheck or None
-        A failed check, or None if the brain fits best as it lies.
+    The grid is axis-aligned RAS+. None if the brain fits best as it lies.
     """
     if not brain.any():
         return None
@@ -56,16 +48,15 @@ def half_turn(brain: NDArray[np.bool_]) -> QualityCheck | None:
     best = max(gains, key=lambda axes: gains[axes])
     if gains[best] <= TURNED_ABOVE:
         return None
-    return QualityCheck(
+    return failed_check(
         "orientation",
-        passed=False,
-        message=f"The head seems to lie half a turn away from what the headers say ({_TURNS[best]} "
+        f"The head seems to lie half a turn away from what the headers say ({_TURNS[best]} "
         f"exchanged), as after saving with an arbitrary affine. Check the sides before you rely "
         f"on them.",
     )
 
 
-def _scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _scaled(mask: Mask) -> Mask:
     counts = (mask.sum((1, 2)), mask.sum((0, 2)), mask.sum((0, 1)))  # voxels in each
     ends = (np.percentile(np.repeat(np.arange(len(n)), n), _ENDS) for n in counts)
     sides = [np.linspace(low, high, _POINTS) for low, high in ends]
@@ -74,5 +65,5 @@ def _scaled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(values.reshape((_POINTS,) * 3) > HALF)
 
 
-def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+def _dice(first: Mask, second: Mask) -> float:
     return 2.0 * float((first & second).sum()) / float(first.sum() + second.sum())

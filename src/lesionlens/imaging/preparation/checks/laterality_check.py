@@ -12,12 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations, product
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Affine, centre_mm
+from lesionlens.base.geometry import Affine, Floats, Mask, centre_mm
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import Images, QualityCheck, failed_check, passed_check
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import register_coarsely, single_level_pyramid
 from lesionlens.imaging.preparation.resampling import HALF, block_means, resample
@@ -33,30 +32,16 @@ Gains = Mapping[tuple[MrSequence, MrSequence], float]
 
 
 def sides(
-    channels: Mapping[MrSequence, NDArray[np.float32]],
+    channels: Images,
     reference: MrSequence,
-    brain: NDArray[np.bool_],
+    brain: Mask,
     grid: Grid,
     *,
     context: RunContext = SILENT,
 ) -> QualityCheck | None:
-    """Check whether left and right agree between the sequences.
+    """Check whether left and right agree between the sequences; None with fewer than two.
 
-    Parameters
-    ----------
-    channels : mapping of MrSequence to (I, J, K) float32
-        On `grid`.
-    reference : MrSequence
-        The sequence with which the others are compared.
-    brain : (I, J, K) bool
-        Brain mask.
-    grid : Grid
-        Axis-aligned RAS+, isotropic.
-
-    Returns
-    -------
-    QualityCheck or None
-        None if there is nothing to compare.
+    The others are compared with the reference; the grid is axis-aligned RAS+ and isotropic.
     """
     if len(channels) < 2:
         return None
@@ -77,13 +62,12 @@ def sides(
         message = (
             f"Left and right agree between the sequences (change of fit if mirrored: {listed})."
         )
-        return QualityCheck("sides", passed=True, message=message)
+        return passed_check("sides", message)
     most_swapped = 2 * len(swapped) > len(order)
     names = ", ".join(s.display_name for s in order if (s in swapped) is not most_swapped)
-    return QualityCheck(
+    return failed_check(
         "sides",
-        passed=False,
-        message=f"{names}: left and right seem swapped, relative to the other sequences "
+        f"{names}: left and right seem swapped, relative to the other sequences "
         f"(change of fit if mirrored, with {reference.display_name}: {listed}). Check the sides "
         f"before you rely on them.",
     )
@@ -136,7 +120,7 @@ def _gain_text(
     return f"{sequence.display_name} {gains[clearest]:+z.0%} ({other.display_name})"
 
 
-def symmetry(values: NDArray[np.float32], grid: Grid, *, context: RunContext = SILENT) -> Affine:
+def symmetry(values: Floats, grid: Grid, *, context: RunContext = SILENT) -> Affine:
     """Estimate the reflection that maps a head to itself.
 
     Returns
@@ -155,9 +139,9 @@ def symmetry(values: NDArray[np.float32], grid: Grid, *, context: RunContext = S
 
 
 def mirror_gain(
-    fixed: NDArray[np.float32],
-    moving: NDArray[np.float32],
-    inside: NDArray[np.bool_],
+    fixed: Floats,
+    moving: Floats,
+    inside: Mask,
     grid: Grid,
     reflection: Affine,
 ) -> float:
@@ -165,10 +149,6 @@ def mirror_gain(
 
     Parameters
     ----------
-    fixed, moving : (I, J, K) float32
-        Reference and sequence on `grid`.
-    inside : (I, J, K) bool
-        Region of the comparison.
     reflection : (4, 4) float64
         From `symmetry`.
     """
@@ -180,7 +160,7 @@ def mirror_gain(
     return flipped / as_is - 1.0 if as_is > 1e-6 else 0.0
 
 
-def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+def mutual_information(first: Floats, second: Floats) -> float:
     """Return the mutual information of two equally long intensity vectors, in nats.
 
     Bins hold equally many voxels, so that outliers and units have no effect.

@@ -6,7 +6,6 @@ there and the part beyond is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +13,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import connected_parts
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import Acquired, QualityCheck, failed_check, passed_check
 from lesionlens.imaging.preparation.checks.quality import SIDES
 
 FLAT_MM2 = 2000.0
@@ -42,9 +42,7 @@ class FlatCut:
     """Side of the lost part relative to the tissue: "left", "upper", ..."""
 
 
-def replace_nonfinite(
-    values: NDArray[np.float32], grid: Grid, label: str
-) -> tuple[NDArray[np.float32], str | None]:
+def replace_nonfinite(values: Floats, grid: Grid, label: str) -> tuple[Floats, str | None]:
     """Return voxels without NaN and infinity, with a notice if some were replaced.
 
     Raises
@@ -73,9 +71,7 @@ def replace_nonfinite(
     )
 
 
-def _reason_not_background(
-    values: NDArray[np.float32], invalid: NDArray[np.bool_], grid: Grid
-) -> str | None:
+def _reason_not_background(values: Floats, invalid: Mask, grid: Grid) -> str | None:
     """Return why non-finite voxels may hide tissue, or None."""
     if float(invalid.mean()) > 0.95 or np.isinf(values).any():
         return "no scanner writes so many, or infinity"
@@ -100,7 +96,7 @@ def _reason_not_background(
     return None
 
 
-def _tissue(values: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _tissue(values: Floats, blank: Mask) -> Mask:
     sample = values[::2, ::2, ::2][~blank[::2, ::2, ::2]]
     if not sample.size:
         return np.zeros(values.shape, dtype=bool)
@@ -109,13 +105,13 @@ def _tissue(values: NDArray[np.float32], blank: NDArray[np.bool_]) -> NDArray[np
         return np.asarray(~blank & (values > low + _TISSUE_FRACTION * (top - low)))
 
 
-def _between_tissue(tissue: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+def _between_tissue(tissue: Mask, axis: int) -> Mask:
     before = np.logical_or.accumulate(tissue, axis=axis)
     after = np.flip(np.logical_or.accumulate(np.flip(tissue, axis), axis=axis), axis)
     return np.asarray(before & after)
 
 
-def flat_cut(blank: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) -> FlatCut | None:
+def flat_cut(blank: Mask, tissue: Mask, grid: Grid) -> FlatCut | None:
     """Return the largest plane in which tissue meets blank voxels; None if none is suspicious.
 
     Parameters
@@ -165,16 +161,8 @@ def _flattest(counts: NDArray[np.int_]) -> tuple[int, int]:
     return layer, int(counts[layer] - neighbours.max())
 
 
-def check(
-    acquired: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]],
-) -> QualityCheck:
-    """Check for sequences with a blank half, block or slices.
-
-    Parameters
-    ----------
-    acquired : mapping of MrSequence to (voxels, Grid)
-        (I, J, K) float32 as acquired, background zero.
-    """
+def check(acquired: Acquired) -> QualityCheck:
+    """Check for sequences with a blank half, block or slices."""
     cuts: dict[MrSequence, FlatCut] = {}
     for sequence, (values, grid) in acquired.items():
         blank = (values == 0) | (values == values.min())
@@ -182,14 +170,13 @@ def check(
         if cut is not None:
             cuts[sequence] = cut
     if not cuts:
-        return QualityCheck("signal", passed=True, message="No part of a sequence is blank.")
+        return passed_check("signal", "No part of a sequence is blank.")
     listed = ", ".join(
         f"{s.display_name} ({cut.missing_side} side, {cut.area_cm2:.0f} cm2)"
         for s, cut in cuts.items()
     )
-    return QualityCheck(
+    return failed_check(
         "signal",
-        passed=False,
-        message=f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "
+        f"Part of the head is blank: tissue ends in one flat plane in {listed}. What lies "
         f"beyond it was not imaged and not analysed.",
     )

@@ -7,14 +7,10 @@ differ by the whole range, which no tissue does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from numpy.typing import NDArray
 
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.geometry import Floats
+from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.base.scan_limits import corner_value
 from lesionlens.base.text import joined_with_and
 
@@ -33,32 +29,20 @@ were cut off, .03 and more where values overflowed.
 _TISSUE_FRACTION = 0.2
 
 
-def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck | None:
-    """Check for sequences whose bright values continue at the dark end.
-
-    Parameters
-    ----------
-    volumes : mapping of MrSequence to (voxels, Grid)
-        As acquired, (I, J, K) float32.
-
-    Returns
-    -------
-    QualityCheck or None
-        None if no sequence overflowed.
-    """
+def check(volumes: Acquired) -> QualityCheck | None:
+    """Check for sequences whose bright values continue at the dark end; None if there are none."""
     bad = [s.display_name for s, (values, _) in volumes.items() if _overflowed(values)]
     if not bad:
         return None
-    return QualityCheck(
+    return failed_check(
         "saturation",
-        passed=False,
-        message=f"Bright tissue continues at the dark end in {joined_with_and(bad)}, as when "
+        f"Bright tissue continues at the dark end in {joined_with_and(bad)}, as when "
         "intensities overflow the number type of a file: enhancement and oedema may be missed. "
         "Convert the scan again.",
     )
 
 
-def _overflowed(values: NDArray[np.float32]) -> bool:
+def _overflowed(values: Floats) -> bool:
     low, high = float(values.min()), float(values.max())
     if low == high:
         return False

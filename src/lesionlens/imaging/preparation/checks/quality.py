@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck, Series
+from lesionlens.base.records.study import (
+    Acquired,
+    Images,
+    QualityCheck,
+    Series,
+    failed_check,
+    passed_check,
+)
 from lesionlens.imaging.preparation.brain import may_be_whole
 from lesionlens.imaging.preparation.registration import Registration
 
@@ -58,10 +65,10 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     """Check which sequences are missing; the message states the consequence."""
     absent = [s for s in COST_WITHOUT if s not in series]
     if not absent:
-        return QualityCheck("missing", passed=True, message="All four sequences are present.")
+        return passed_check("missing", "All four sequences are present.")
     names = ", ".join(s.display_name for s in absent)
     costs = " ".join(COST_WITHOUT[s] for s in absent)
-    return QualityCheck("missing", passed=False, message=f"This study lacks {names}. {costs}")
+    return failed_check("missing", f"This study lacks {names}. {costs}")
 
 
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
@@ -69,23 +76,15 @@ def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     edges = {s: float(item.grid.nominal_spacing_mm.max()) for s, item in series.items()}
     thick = [f"{s.display_name} {edge:.1f} mm" for s, edge in edges.items() if edge >= THICK_MM]
     if thick:
-        return QualityCheck(
+        return failed_check(
             "spacing",
-            passed=False,
-            message=f"Thick slices: {', '.join(thick)}. Lesions thinner than a slice may be "
-            "missed.",
+            f"Thick slices: {', '.join(thick)}. Lesions thinner than a slice may be missed.",
         )
     longest = max(edges.values())
-    return QualityCheck(
-        "spacing",
-        passed=True,
-        message=f"Voxel edges of at most {longest:.1f} mm in every sequence.",
-    )
+    return passed_check("spacing", f"Voxel edges of at most {longest:.1f} mm in every sequence.")
 
 
-def coverage(
-    brain: NDArray[np.bool_], valid: Mapping[MrSequence, NDArray[np.bool_]], volume_ml: float
-) -> QualityCheck:
+def coverage(brain: Mask, valid: Mapping[MrSequence, Mask], volume_ml: float) -> QualityCheck:
     """Check whether every sequence covers the whole brain.
 
     Parameters
@@ -101,40 +100,27 @@ def coverage(
         f"{s.display_name} {fraction:.0%}" for s, fraction in fractions.items() if fraction < 0.95
     ]
     if incomplete:
-        return QualityCheck(
+        return failed_check(
             "coverage",
-            passed=False,
-            message="Part of the brain lies outside of a sequence's field of view: "
+            "Part of the brain lies outside of a sequence's field of view: "
             f"{', '.join(incomplete)}.",
         )
     if not may_be_whole(volume_ml):
-        return QualityCheck(
+        return failed_check(
             "coverage",
-            passed=False,
-            message=f"The brain mask measures {volume_ml:.0f} ml: parts of the brain may be "
+            f"The brain mask measures {volume_ml:.0f} ml: parts of the brain may be "
             f"missing, or other tissue included.",
         )
-    return QualityCheck(
-        "coverage", passed=True, message=f"The whole brain is covered ({volume_ml:.0f} ml)."
-    )
+    return passed_check("coverage", f"The whole brain is covered ({volume_ml:.0f} ml).")
 
 
-def stripped_off(
-    valid: Mapping[MrSequence, NDArray[np.bool_]], edge_mm: float
-) -> QualityCheck | None:
-    """Check whether stripping took tissue off one sequence that all others show.
+def stripped_off(valid: Mapping[MrSequence, Mask], edge_mm: float) -> QualityCheck | None:
+    """Check whether stripping took tissue off one sequence that all others show; None if not.
 
     Parameters
     ----------
     valid : mapping of MrSequence to (I, J, K) bool
         Voxels with signal in each sequence, all of them stripped.
-    edge_mm : float
-        Voxel edge.
-
-    Returns
-    -------
-    QualityCheck or None
-        None if the sequences show the same tissue.
     """
     if len(valid) < 2:
         return None
@@ -148,47 +134,28 @@ def stripped_off(
                 listed.append(f"{sequence.display_name} {blank.sum() * voxel_ml:.0f} ml")
     if not listed:
         return None
-    return QualityCheck(
+    return failed_check(
         "coverage",
-        passed=False,
-        message=f"Blank in one sequence alone, though the others show tissue there: "
+        f"Blank in one sequence alone, though the others show tissue there: "
         f"{', '.join(listed)}. A tumour may have been removed with the skull.",
     )
 
 
-def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
-    """Check whether the brain ends in a plane, as when the field of view cuts off the vertex.
-
-    Parameters
-    ----------
-    brain : (I, J, K) bool
-        On the working grid, RAS+.
-
-    Returns
-    -------
-    QualityCheck or None
-        None if every side is curved.
-    """
+def cut_off(brain: Mask, edge_mm: float) -> QualityCheck | None:
+    """Check whether the brain, on a RAS+ grid, ends in a plane; None if every side is curved."""
     flat = flat_sides(brain, edge_mm)
     if not flat:
         return None
     listed = ", ".join(f"{side} side ({area:.0f} cm2)" for side, area in flat.items())
-    return QualityCheck(
+    return failed_check(
         "coverage",
-        passed=False,
-        message=f"The brain ends in a flat face at its {listed}: part of it is cut off or lies "
+        f"The brain ends in a flat face at its {listed}: part of it is cut off or lies "
         f"outside the field of view, and was not analysed.",
     )
 
 
-def flat_sides(brain: NDArray[np.bool_], edge_mm: float) -> dict[str, float]:
-    """Return the sides at which the brain ends in a plane, with the area of that face in cm2.
-
-    Parameters
-    ----------
-    brain, edge_mm
-        As in `cut_off`.
-    """
+def flat_sides(brain: Mask, edge_mm: float) -> dict[str, float]:
+    """Return the sides at which the brain ends in a plane, with the area of that face in cm2."""
     depth = max(round(END_MM / edge_mm), 1)
     flat: dict[str, float] = {}
     for axis, sides in enumerate(SIDES):
@@ -203,16 +170,8 @@ def flat_sides(brain: NDArray[np.bool_], edge_mm: float) -> dict[str, float]:
     return flat
 
 
-def saturation(
-    volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]],
-) -> QualityCheck:
-    """Check whether the bright end of a sequence is clipped.
-
-    Parameters
-    ----------
-    volumes : mapping of MrSequence to (voxels, Grid)
-        As acquired, (I, J, K) float32, background zero.
-    """
+def saturation(volumes: Acquired) -> QualityCheck:
+    """Check whether the bright end of a sequence is clipped."""
     fractions: dict[MrSequence, float] = {}
     for sequence, (values, _) in volumes.items():
         sample = values[::2, ::2, ::2]
@@ -225,18 +184,15 @@ def saturation(
         if fraction > SATURATED_SHARE
     ]
     if bad:
-        return QualityCheck(
+        return failed_check(
             "saturation",
-            passed=False,
-            message=f"Bright tissue is saturated at one value (fraction of the tissue: "
+            f"Bright tissue is saturated at one value (fraction of the tissue: "
             f"{', '.join(bad)}): enhancement and oedema at that value cannot be distinguished.",
         )
-    return QualityCheck("saturation", passed=True, message="No sequence is saturated.")
+    return passed_check("saturation", "No sequence is saturated.")
 
 
-def contrast_agent(
-    channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
-) -> QualityCheck | None:
+def contrast_agent(channels: Images, brain: Mask) -> QualityCheck | None:
     """Check whether contrast agent is visible in T1c; None if T1 or T1c is missing.
 
     The bright tail of T1c against that of T1: after each is scaled by its median and spread
@@ -253,18 +209,15 @@ def contrast_agent(
         scaled.append((values - median) / spread)
     drop, lift = np.quantile(scaled[0] - scaled[1], (0.002, 0.998)).tolist()
     if -drop > DROP_SHARE * lift and -drop > CONTRAST_LIFT:
-        return QualityCheck(
+        return failed_check(
             "contrast",
-            passed=False,
-            message=f"T1 has brighter spots than T1c ({-drop:.1f} against {lift:.1f} deviations): "
+            f"T1 has brighter spots than T1c ({-drop:.1f} against {lift:.1f} deviations): "
             "check which of them was acquired after the contrast agent.",
         )
     if lift < CONTRAST_LIFT:
-        return QualityCheck(
+        return failed_check(
             "contrast",
-            passed=False,
-            message=f"Contrast agent is hardly visible in T1c (brightest uptake {lift:.1f} "
-            "deviations).",
+            f"Contrast agent is hardly visible in T1c (brightest uptake {lift:.1f} deviations).",
         )
     if -drop > CONTRAST_LIFT and lift < DROP_SHARE * -drop:
         return QualityCheck(
@@ -275,16 +228,12 @@ def contrast_agent(
             "confirmed.",
             undecided=True,
         )
-    return QualityCheck(
-        "contrast",
-        passed=True,
-        message=f"Contrast agent is visible in T1c (brightest uptake {lift:.1f} deviations).",
+    return passed_check(
+        "contrast", f"Contrast agent is visible in T1c (brightest uptake {lift:.1f} deviations)."
     )
 
 
-def noise(
-    channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
-) -> QualityCheck:
+def noise(channels: Images, brain: Mask) -> QualityCheck:
     """Estimate the signal-to-noise ratio in the brain (Immerkaer's operator in the slice plane).
 
     Notes
@@ -295,41 +244,29 @@ def noise(
     ratios = {s: signal_to_noise(values, brain) for s, values in channels.items()}
     low = [f"{s.display_name} {ratio:.0f}" for s, ratio in ratios.items() if ratio < 8.0]
     if low:
-        return QualityCheck(
-            "noise", passed=False, message=f"Low signal to noise: {', '.join(low)}."
-        )
+        return failed_check("noise", f"Low signal to noise: {', '.join(low)}.")
     listed = ", ".join(
         f"{s.display_name} {ratio:.0f}"
         if ratio <= NOISELESS
         else f"{s.display_name} over {NOISELESS}"
         for s, ratio in ratios.items()
     )
-    return QualityCheck("noise", passed=True, message=f"Signal to noise: {listed}.")
+    return passed_check("noise", f"Signal to noise: {listed}.")
 
 
-def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck:
-    """Check for jumps between slices, as caused by motion in interleaved 2-D scans.
-
-    Parameters
-    ----------
-    volumes : mapping of MrSequence to (voxels, Grid)
-        As acquired, (I, J, K) float32 on the native grid.
-    """
+def motion(volumes: Acquired) -> QualityCheck:
+    """Check for jumps between slices, as caused by motion in interleaved 2-D scans."""
     jumps = {s: slice_jumps_mm(values, grid) for s, (values, grid) in volumes.items()}
     listed = ", ".join(f"{s.display_name} {jump:.1f} mm" for s, jump in jumps.items())
     bad = [s.display_name for s, jump in jumps.items() if jump > JUMP_MM]
     if bad:
-        return QualityCheck(
-            "motion",
-            passed=False,
-            message=f"Slices jump in {', '.join(bad)}: probably motion. Estimate: {listed}.",
+        return failed_check(
+            "motion", f"Slices jump in {', '.join(bad)}: probably motion. Estimate: {listed}."
         )
-    return QualityCheck(
-        "motion", passed=True, message=f"No jumps between slices (estimate: {listed})."
-    )
+    return passed_check("motion", f"No jumps between slices (estimate: {listed}).")
 
 
-def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
+def slice_jumps_mm(values: Floats, grid: Grid) -> float:
     """Estimate the displacement of slices relative to their neighbours, mm.
 
     The intensity centroid of slices varies smoothly in a still head. Its second difference is taken
@@ -349,7 +286,7 @@ def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
     return float(np.median(second))
 
 
-def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> float:
+def signal_to_noise(values: Floats, brain: Mask) -> float:
     """Return median signal over estimated noise in the brain; infinity without noise."""
     centre = values.shape[2] // 2
     planes = slice(max(centre - 20, 0), centre + 20, 4)
@@ -365,16 +302,10 @@ def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> fl
 
 
 def registration(registrations: Mapping[MrSequence, Registration]) -> QualityCheck:
-    """Check how far the sequences were moved, and whether registration is reliable.
-
-    Parameters
-    ----------
-    registrations : mapping of MrSequence to Registration
-        Result for each registered sequence.
-    """
+    """Check how far the sequences were moved, and whether registration is reliable."""
     if not registrations:
         sentence = "The sequences were already registered and were left unchanged."
-        return QualityCheck("registration", passed=True, message=sentence)
+        return passed_check("registration", sentence)
     listed = ", ".join(
         f"{s.display_name} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees"
         for s, r in registrations.items()
@@ -388,14 +319,10 @@ def registration(registrations: Mapping[MrSequence, Registration]) -> QualityChe
             f"The headers place {', '.join(far)} far from the reference: registration used the "
             f"image content. Check that all sequences are of one patient. Moved: {listed}."
         )
-        return QualityCheck("registration", passed=False, message=message)
+        return failed_check("registration", message)
     if bad:
-        return QualityCheck(
+        return failed_check(
             "registration",
-            passed=False,
-            message=f"Registration of {', '.join(bad)} is doubtful: check it by eye. Moved: "
-            f"{listed}.",
+            f"Registration of {', '.join(bad)} is doubtful: check it by eye. Moved: {listed}.",
         )
-    return QualityCheck(
-        "registration", passed=True, message=f"Registered to the reference; moved: {listed}."
-    )
+    return passed_check("registration", f"Registered to the reference; moved: {listed}.")

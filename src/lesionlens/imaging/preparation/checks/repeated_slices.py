@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.records.study import Acquired, QualityCheck, failed_check
 from lesionlens.imaging.preparation.lost_slices import TISSUE_MM2, tissue_areas_mm2
 
 _STRIDE = 4
@@ -17,47 +14,28 @@ _MIN_REGULAR_RUNS = 4
 """Number of evenly spaced runs of copies from which the scan was interpolated by repetition."""
 
 
-def check(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck | None:
-    """Check for slices that equal the slice before.
-
-    Parameters
-    ----------
-    volumes : mapping of MrSequence to (voxels, Grid)
-        As acquired, (I, J, K) float32.
-
-    Returns
-    -------
-    QualityCheck or None
-        None if there are none.
-    """
+def check(volumes: Acquired) -> QualityCheck | None:
+    """Check for slices that equal the slice before; None if there are none."""
     counts = {s: repeated(values, grid) for s, (values, grid) in volumes.items()}
     listed = ", ".join(f"{s.display_name} {count}" for s, count in counts.items() if count)
     if not listed:
         return None
-    return QualityCheck(
+    return failed_check(
         "slices",
-        passed=False,
-        message=f"Slices that are identical to the previous one: {listed}. Copies may replace lost "
+        f"Slices that are identical to the previous one: {listed}. Copies may replace lost "
         f"slices: lesions there are missed, and sizes across slices are wrong.",
     )
 
 
-def repeated(values: NDArray[np.float32], grid: Grid) -> int:
+def repeated(values: Floats, grid: Grid) -> int:
     """Return the number of slices with tissue that equal the slice before, along any one axis.
 
     0 if they are evenly spaced, as after interpolation by nearest neighbour.
-
-    Parameters
-    ----------
-    values : (I, J, K) float32
-        As acquired.
-    grid : Grid
-        Of `values`.
     """
     return max(_repeated_along(values, grid, axis) for axis in range(3))
 
 
-def _repeated_along(values: NDArray[np.float32], grid: Grid, axis: int) -> int:
+def _repeated_along(values: Floats, grid: Grid, axis: int) -> int:
     lines = np.moveaxis(values, axis, 0)
     sampled = lines[:, ::_STRIDE, ::_STRIDE]
     equal = np.flatnonzero(

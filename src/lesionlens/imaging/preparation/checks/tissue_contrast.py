@@ -7,15 +7,17 @@ brains alone (`research/fit_sequence_from_image.py`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import depth_inside
+from lesionlens.base.records.study import Images
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.preparation.tissue_template import (
@@ -78,9 +80,7 @@ class TissueContrast:
         return np.log(np.maximum((self.grey, *self.fluid, *self.bright), 0.05))
 
 
-def register_tissues(
-    image: NDArray[np.float32], grid: Grid, template: Template
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def register_tissues(image: Floats, grid: Grid, template: Template) -> tuple[Floats, Mask]:
     """Register the tissue maps to an image.
 
     Parameters
@@ -106,9 +106,7 @@ def register_tissues(
     return fractions, np.asarray(depth_inside(mask > 0.5) > MARGIN_MM / EDGE_MM)
 
 
-def measure_tissues(
-    image: NDArray[np.float32], fractions: NDArray[np.float32], inner: NDArray[np.bool_]
-) -> TissueContrast | None:
+def measure_tissues(image: Floats, fractions: Floats, inner: Mask) -> TissueContrast | None:
     """Measure the tissue contrast; None if a tissue is not found.
 
     Parameters
@@ -142,7 +140,7 @@ def posterior(
     return weight / weight.sum(), float(np.sqrt(squared.min()))
 
 
-def measure_contrast(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
+def measure_contrast(values: Floats, grid: Grid) -> TissueContrast | None:
     """Measure the tissue contrast of an image; None if no brain is found.
 
     Parameters
@@ -153,9 +151,7 @@ def measure_contrast(values: NDArray[np.float32], grid: Grid) -> TissueContrast 
     return measure_contrasts([values], grid)[0]
 
 
-def measure_contrasts(
-    images: Sequence[NDArray[np.float32]], grid: Grid
-) -> list[TissueContrast | None]:
+def measure_contrasts(images: Sequence[Floats], grid: Grid) -> list[TissueContrast | None]:
     """Measure the tissue contrast of several images of one head, at least one.
 
     The template is registered to the first image only; the others are aligned with it.
@@ -179,17 +175,10 @@ def probabilities(contrast: TissueContrast) -> dict[MrSequence, float] | None:
     return dict(zip(MrSequence, values.tolist(), strict=True))
 
 
-def t2_log_odds(
-    images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid
-) -> dict[MrSequence, float]:
+def t2_log_odds(images: Images, grid: Grid) -> dict[MrSequence, float]:
     """Return the log odds that each image is T2 rather than T1, T1c or FLAIR, by its contrast.
 
     Natural logarithm, at most that of 1 / `CONTRADICTED` either way; 0 if the contrast is unusual.
-
-    Parameters
-    ----------
-    images : mapping of MrSequence to (I, J, K) float32
-        By name, as for `measure_contrasts`.
     """
     contrasts = measure_contrasts(tuple(images.values()), grid)
     return dict(zip(images, map(_log_odds, contrasts), strict=True))

@@ -15,6 +15,7 @@ from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import ExplicitVRBigEndian, RLELossless
 
 from lesionlens.base.errors import ReadError, replaced, unreadable
+from lesionlens.base.geometry import Floats
 from lesionlens.base.scan_limits import MAX_VOXELS, check_size
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, read_dicom, read_meta
 from lesionlens.imaging.reading.dicom.scan import DicomSlice
@@ -25,7 +26,7 @@ _UNDECODABLE = (*DAMAGED, OSError, RuntimeError, IndexError)
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
-def load_stack(stack: Stack) -> NDArray[np.float32]:
+def load_stack(stack: Stack) -> Floats:
     """Read the voxels of a stack in scanner units.
 
     Parameters
@@ -58,9 +59,7 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
     return volume.transpose(2, 1, 0)
 
 
-def _fill(
-    volume: NDArray[np.float32], pixels: NDArray[Any], items: Iterable[tuple[int, DicomSlice]]
-) -> None:
+def _fill(volume: Floats, pixels: NDArray[Any], items: Iterable[tuple[int, DicomSlice]]) -> None:
     """Copy one file's frames into the volume; only one file's pixels are in memory at a time."""
     for index, item in items:
         plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
@@ -205,7 +204,7 @@ def syntax_of(path: Path) -> str:
     return f"transfer syntax {uid.name}" if uid else "transfer syntax not named"
 
 
-def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> Floats:
     if plane.shape != shape:
         raise ReadError(
             found=f"pixel data of size {plane.shape}, not {shape}, in {item.path.name!r}",
@@ -221,9 +220,7 @@ def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> 
     return values
 
 
-def _evenly_spaced(
-    slices: NDArray[np.float32], depth_mm: NDArray[np.float64], planes: int
-) -> NDArray[np.float32]:
+def _evenly_spaced(slices: Floats, depth_mm: NDArray[np.float64], planes: int) -> Floats:
     """Interpolate (N, rows, columns) slices at uneven depths to evenly spaced planes."""
     target_mm = np.linspace(0.0, depth_mm[-1], planes)
     upper = np.clip(np.searchsorted(depth_mm, target_mm), 1, depth_mm.size - 1)

@@ -86,13 +86,7 @@ def is_mosaic(item: DicomSlice) -> bool:
 
 
 def sort_series(slices: Iterable[DicomSlice]) -> SortedSeries:
-    """Sort the slices of one series into stacks.
-
-    Parameters
-    ----------
-    slices : iterable of DicomSlice
-        Slices with one Series Instance UID, in any order.
-    """
+    """Sort the slices of one series into stacks."""
     result = SortedSeries()
     usable: list[DicomSlice] = []
     for item in slices:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import ReadError, replaced, unreadable
 from lesionlens.base.files.file_state import FileState, file_state
+from lesionlens.base.geometry import Floats
 from lesionlens.imaging.reading.nifti.header import BROKEN, first_line, open_image
 
 _TRAILING = 2**20
@@ -33,7 +34,7 @@ def state_of(path: Path) -> FileState:
         raise unreadable(error, path.name) from error
 
 
-def read_opened(path: Path, shape: Sequence[int], opened: FileState) -> NDArray[np.float32]:
+def read_opened(path: Path, shape: Sequence[int], opened: FileState) -> Floats:
     """Read the voxels of a file whose header was read when its study was opened.
 
     Parameters
@@ -52,7 +53,7 @@ def read_opened(path: Path, shape: Sequence[int], opened: FileState) -> NDArray[
     return read_voxels(path, shape)
 
 
-def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
+def read_voxels(path: Path, shape: Sequence[int]) -> Floats:
     """Read the voxels as float32 in scanner units; raises as `read_stored`."""
     try:
         values = np.asarray(_open_complete(path).get_fdata(dtype=np.float32, caching="unchanged"))

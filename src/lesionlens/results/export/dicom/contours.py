@@ -21,7 +21,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from lesionlens.base import codes
-from lesionlens.base.geometry import filled_polygon
+from lesionlens.base.geometry import Mask, filled_polygon
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import caveats, lookup
 from lesionlens.results.export.dicom import identity
@@ -30,7 +30,6 @@ from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment, algorithm_type
 
 Points = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 STUDY = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management: class of the referenced study in a structure set."""
 SERIES_ATTRIBUTES = {
@@ -44,11 +43,6 @@ SERIES_ATTRIBUTES = {
 
 def outlines(mask: Mask) -> list[Points]:
     """Return the closed contours of a frame, one per part, with holes connected.
-
-    Parameters
-    ----------
-    mask : (rows, columns) bool
-        One frame.
 
     Returns
     -------
@@ -95,8 +89,6 @@ def fill_contours(lines: list[Points], shape: tuple[int, int]) -> Mask:
     ----------
     lines : list of (N, 2) float64
         Rows and columns.
-    shape : (2,) int
-        Shape of the frame.
     """
     inside = np.zeros(shape, bool)
     for line in lines:
@@ -107,13 +99,7 @@ def fill_contours(lines: list[Points], shape: tuple[int, int]) -> Mask:
 def build_contours(
     analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
 ) -> Dataset | None:
-    """Build the structure set; None if no candidate has an outline.
-
-    Parameters
-    ----------
-    segments : tuple of Segment
-        From `seg.segments_of`.
-    """
+    """Build the structure set; None if no candidate has an outline."""
     if not segments:
         return None
     structure_set = _header(analysis, sources)

@@ -35,8 +35,6 @@ def padding_frames(occupied: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]
     ----------
     occupied : (F, S) bool
         Which of F frames each of S segments has a voxel on; other frames are not stored.
-    pixels : int
-        Number of pixels per frame.
 
     Returns
     -------

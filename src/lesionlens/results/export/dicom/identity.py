@@ -76,8 +76,6 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
 
     Parameters
     ----------
-    analysis : Analysis
-        The analysis, with engine, weights and package version.
     kind : str
         A key of `SERIES`.
     """

@@ -41,13 +41,7 @@ Pixels = NDArray[np.uint8]
 def build_key_slices(
     analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
 ) -> Dataset | None:
-    """Build the object; None without a candidate.
-
-    Parameters
-    ----------
-    segments : tuple of Segment
-        From `seg.segments_of`.
-    """
+    """Build the object; None without a candidate."""
     candidates = identity.exported(analysis)
     if not candidates:
         return None

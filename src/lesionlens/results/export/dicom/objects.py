@@ -26,8 +26,6 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
 
     Parameters
     ----------
-    analysis : Analysis
-        Analysis of a DICOM study.
     folder : Path
         Output folder, created here.
 

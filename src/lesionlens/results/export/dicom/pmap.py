@@ -106,13 +106,7 @@ class MapFrames:
 
 
 def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapFrames:
-    """Crop a region's map to the stored frames.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Analysis with an attention map of the region.
-    """
+    """Crop a region's map to the stored frames."""
     depths = sources.positions @ sources.normal
     attention = analysis.volumes.attention[region].data
     order, frames = np.argsort(depths), sources.stack(attention)

@@ -132,11 +132,6 @@ class SourceFrames:
 def read_sources(series: Series) -> SourceFrames:
     """Read the headers of a series and locate every frame on its grid.
 
-    Parameters
-    ----------
-    series : Series
-        The reference series, from DICOM.
-
     Raises
     ------
     ReadError

@@ -208,15 +208,7 @@ def _cavity_description(segment: SegmentMask, analysis: Analysis) -> SegmentDesc
 def build_seg(
     analysis: Analysis, sources: SourceFrames, segments: tuple[SegmentMask, ...]
 ) -> highdicom.seg.Segmentation:
-    """Build the Segmentation; frames without a voxel of their segment are omitted.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        Analysis with at least one segment.
-    segments : tuple of SegmentMask
-        From `segments_of` and `cavity_of`.
-    """
+    """Build the Segmentation; frames without a voxel of their segment are omitted."""
     all_frames = np.arange(len(sources.placements))
     description_parts = (
         "Candidate regions, research use only",

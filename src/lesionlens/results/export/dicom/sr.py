@@ -59,8 +59,6 @@ def build_sr(
 
     Parameters
     ----------
-    segments : tuple of SegmentMask
-        Segments of the Segmentation.
     referenced : groups.ReferencedObjects
         The Segmentation and the attention map, written before.
     """

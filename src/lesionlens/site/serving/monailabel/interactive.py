@@ -75,11 +75,6 @@ class PromptedStudies:
     """Cache of the last studies with prompts, for fast responses.
 
     A study is released when its image is removed. Thread-safe.
-
-    Parameters
-    ----------
-    max_bytes : int
-        Memory limit for all studies.
     """
 
     def __init__(self, max_bytes: int) -> None:
