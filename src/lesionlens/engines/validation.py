@@ -95,10 +95,7 @@ def defects(prediction: Prediction, prepared: PreparedStudy) -> Iterator[tuple[s
 def validated_perturbed(engine: object, predictions: Any, count: int) -> PerturbedPrediction:
     """Return an engine's predictions of perturbed inputs, all of them probabilities.
 
-    Parameters
-    ----------
-    engine : SupportsPerturbation
-        Built-in engines are covered by tests and not validated here.
+    Built-in engines are covered by tests and not validated here.
 
     Raises
     ------
@@ -365,12 +362,7 @@ def _probability_defect(values: Floats, enclosing: dict[Region, Floats]) -> tupl
 def engine_errors(engine: object, prepared: PreparedStudy, when: str) -> Iterator[None]:
     """Name the package of a third-party engine that fails or changes the images.
 
-    Torch writes to read-only arrays too.
-
-    Parameters
-    ----------
-    when : str
-        In words, as for `plugins.plugin_errors`.
+    Torch writes to read-only arrays too. `when` is a phrase, as for `plugins.plugin_errors`.
 
     Raises
     ------

@@ -105,10 +105,7 @@ def load(
 ) -> tuple[LensNetwork, WeightsInfo]:
     """Load a network in evaluation mode, channels last, and its metadata.
 
-    Parameters
-    ----------
-    sha256 : str or None
-        Expected hash of the file.
+    `sha256` is the expected hash of the file, if known.
 
     Raises
     ------

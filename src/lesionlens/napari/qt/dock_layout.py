@@ -25,11 +25,6 @@ class DockLayout(QObject):
 
     A dock that the reader shows again (*Window* menu) stays. No widget is referenced, as that would
     keep the window alive.
-
-    Parameters
-    ----------
-    panel : QWidget
-        Docked panel; owner of this object.
     """
 
     def __init__(self, window: QMainWindow, panel: QWidget) -> None:

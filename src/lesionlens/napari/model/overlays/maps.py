@@ -217,11 +217,6 @@ def axis_aligned(volume: Volume) -> Volume:
     Voxels are only reordered if the axes match the patient's to within a quarter of a voxel over
     the whole field of view; otherwise they are resampled linearly at the finest voxel edge.
 
-    Parameters
-    ----------
-    volume : Volume
-        Any orientation.
-
     Returns
     -------
     Volume

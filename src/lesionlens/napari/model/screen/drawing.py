@@ -107,8 +107,6 @@ class TilePainter:
 
     Parameters
     ----------
-    pictures : mapping of MrSequence to Picture
-        Images of the views.
     name : str
         Name of the only image, if it is none of the sequences.
     """
