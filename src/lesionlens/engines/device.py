@@ -180,10 +180,7 @@ def describe(
 class DevicePlacement:
     """Runs work on the chosen device, or on the CPU if that device lacks an operation.
 
-    Parameters
-    ----------
-    move : callable
-        Moves the engine's state to a device.
+    `move` moves the engine's state to a device.
     """
 
     def __init__(self, device: torch.device, move: Callable[[torch.device], None]) -> None:

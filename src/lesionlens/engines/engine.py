@@ -67,10 +67,6 @@ class Engine(Protocol):
 
         Parameters
         ----------
-        prepared : PreparedStudy
-            The study.
-        target : Target
-            The region.
         method : str
             Such as "gradient", "grad-cam" or "occlusion".
 
@@ -126,14 +122,10 @@ class SupportsPrompts(Protocol):
 
         Parameters
         ----------
-        prepared : PreparedStudy
-            The study.
         question : PromptRequest
             Prompts in voxels of the working grid.
         probability : mapping or None
             Predicted probabilities, if the study was analysed.
-        context : RunContext
-            For progress and cancellation.
 
         Raises
         ------

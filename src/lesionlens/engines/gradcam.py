@@ -24,8 +24,6 @@ def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Mod
     ----------
     stride : int
         1 for full resolution.
-    x : (1, C, I, J, K) Tensor
-        Example input.
     """
     candidates: list[nn.Module] = []
 
@@ -66,12 +64,6 @@ def maps(
     ----------
     network : callable
         (1, C, I, J, K) to (1, R, I, J, K) logits.
-    layer : nn.Module
-        The layer whose output is weighted.
-    x : (1, C, I, J, K) Tensor
-        The input.
-    channels : mapping of Region to int
-        Output channel of each region.
 
     Returns
     -------

@@ -21,12 +21,7 @@ class PassCache:
 
     Perturbations are equal if `keep`, `mirrored` and `hidden` (by identity) are; engines restrict
     `keep` to the sequences that their network reads. Predictions with occluded voxels are not
-    cached.
-
-    Parameters
-    ----------
-    device : torch.device or None
-        Device of the arrays; None for numpy.
+    cached. Arrays are on `device`, a torch.device; None for numpy.
     """
 
     def __init__(self, spacing_mm: float, device: Device) -> None:

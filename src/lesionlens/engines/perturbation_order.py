@@ -67,9 +67,6 @@ def fine_inputs(present: Sequence[MrSequence]) -> list[InputPerturbation]:
 def after_quick_passes(present: Sequence[MrSequence], share: float) -> list[InputPerturbation]:
     """Return the inputs that explanations need next.
 
-    Parameters
-    ----------
-    share : float
-        Share of the flagged voxels that the quick passes outline with all sequences.
+    `share` is that of the flagged voxels that the quick passes outline with all sequences.
     """
     return for_relevance(present) if share >= OUTLINED else fine_inputs(present)

@@ -8,12 +8,7 @@ from lesionlens.base.array_ops import Array, device_of, floats, softmax, zeros
 
 
 def layer_weights(q: Array, k: Array) -> Array:
-    """Return one layer's attention, averaged over heads.
-
-    Parameters
-    ----------
-    q, k : (heads, N, d) array
-        Queries and keys of one study.
+    """Return one layer's attention, averaged over heads, from (heads, N, d) queries and keys.
 
     Returns
     -------

@@ -44,9 +44,7 @@ def validated(engine: Engine, prediction: Any, prepared: PreparedStudy) -> Predi
         It is no `Prediction`, on another grid, has values that are not probabilities, regions that
         are not nested, or thresholds, notices or an identity that no engine may have.
     """
-    if not isinstance(prediction, Prediction):
-        requirement = "a lesionlens.base.records.prediction.Prediction"
-        raise _refusal(engine, f"{type(prediction).__name__} for a prediction", requirement)
+    _check_type(engine, prediction, Prediction, "a prediction")
     info: Any = prediction.engine
     if not _is_engine_info(info):
         requirement = "its EngineInfo, with name and version as text and a set of capabilities"
@@ -78,27 +76,22 @@ def defects(prediction: Prediction, prepared: PreparedStudy) -> Iterator[tuple[s
             f"the regions {', '.join(prediction.probability) or 'none'}",
             ", ".join(prepared.regions),
         )
-    enclosing: dict[Region, Floats] = {}
+    enclosing: Floats | None = None
     for region in Region:
         if region in prediction.probability:
             values = prediction.probability[region]
-            defect = _shape_defect(values, prepared.working.shape) or _probability_defect(
-                values, enclosing
-            )
+            defect = _probability_defect(values, prepared.working.shape, enclosing)
             if defect:
                 yield f"{region} {defect[0]}", defect[1]
                 return
-            enclosing[region] = values
+            enclosing = values
     yield from _part_defects(prediction, prepared.working.shape)
 
 
 def validated_perturbed(engine: object, predictions: Any, count: int) -> PerturbedPrediction:
     """Return an engine's predictions of perturbed inputs, all of them probabilities.
 
-    Parameters
-    ----------
-    engine : SupportsPerturbation
-        Built-in engines are covered by tests and not validated here.
+    Built-in engines are covered by tests and not validated here.
 
     Raises
     ------
@@ -108,9 +101,7 @@ def validated_perturbed(engine: object, predictions: Any, count: int) -> Perturb
     if plugins.is_builtin(engine):
         builtin: PerturbedPrediction = predictions
         return builtin
-    if not isinstance(predictions, PerturbedPrediction):
-        requirement = "a lesionlens.base.records.prediction.PerturbedPrediction"
-        raise _refusal(engine, f"{type(predictions).__name__} for perturbed inputs", requirement)
+    _check_type(engine, predictions, PerturbedPrediction, "perturbed inputs")
     checked = validated_record(predictions, PerturbedPrediction, _engine_label(engine))
     for defect, expected in defects_perturbed(checked, count):
         raise _refusal(engine, defect, expected)
@@ -144,7 +135,7 @@ def defects_perturbed(predictions: PerturbedPrediction, count: int) -> Iterator[
     if predictions.lesion_scores is not None:
         maps["lesion_scores"] = predictions.lesion_scores, (count, *shape)
     for name, (values, expected_shape) in maps.items():
-        defect = _shape_defect(values, expected_shape) or _probability_defect(values, {})
+        defect = _probability_defect(values, expected_shape)
         if defect:
             yield f"{name} of perturbed inputs {defect[0]}", defect[1]
     thresholds = predictions.thresholds
@@ -163,16 +154,12 @@ def validated_response(engine: object, response: Any, shape: tuple[int, ...]) ->
         It is something else, its box is empty or outside the grid, its arrays do not fit, or what
         made it is no text.
     """
-    if not isinstance(response, PromptResponse):
-        requirement = "a lesionlens.base.records.prompts.PromptResponse"
-        raise _refusal(engine, f"{type(response).__name__} for prompts", requirement)
+    _check_type(engine, response, PromptResponse, "prompts")
     checked = validated_record(response, PromptResponse, _engine_label(engine))
     if not _is_box(checked.box, shape):
         raise _refusal(engine, f"the box {checked.box}", f"slices with start and stop in {shape}")
     box_shape = tuple(side.stop - side.start for side in checked.box)
-    defect = _shape_defect(checked.probability, box_shape) or _probability_defect(
-        checked.probability, {}
-    )
+    defect = _probability_defect(checked.probability, box_shape)
     if defect:
         raise _refusal(engine, f"probability of a prompt {defect[0]}", defect[1])
     check_weights(engine, checked.attention, box_shape, "attention of a prompt")
@@ -189,9 +176,8 @@ def validated_attribution(engine: object, attribution: Any, shape: tuple[int, ..
     PluginError
         It is something else, or holds negative or infinite values or NaN.
     """
-    if not (plugins.is_builtin(engine) or isinstance(attribution, Volume)):
-        requirement = "a lesionlens.base.records.arrays.Volume"
-        raise _refusal(engine, f"{type(attribution).__name__} for an attribution", requirement)
+    if not plugins.is_builtin(engine):
+        _check_type(engine, attribution, Volume, "an attribution")
     volume: Volume = attribution
     check_weights(engine, volume.data, shape, "an attribution")
     return volume
@@ -235,9 +221,11 @@ def check_weights(plugin: object, values: Any, shape: tuple[int, ...], subject: 
 
 def defects_of_weights(values: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with attention on a grid of this shape; see `defects`."""
-    defect = _shape_defect(values, shape) or _weights_defect(values)
+    defect = _shape_defect(values, shape)
     if defect:
         yield defect
+    elif not 0 <= float(values.min()) <= float(values.max()) < np.inf:  # NaN is refused too
+        yield "with negative or infinite values or NaN", "weights"
 
 
 def _part_defects(prediction: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
@@ -251,9 +239,7 @@ def _part_defects(prediction: Any, shape: tuple[int, ...]) -> Iterator[tuple[str
     if unperturbed is not None:
         maps["unperturbed"] = unperturbed.probability, (1, *unperturbed.grid.shape)
     for name, (values, expected_shape) in maps.items():
-        defect = values is not None and (
-            _shape_defect(values, expected_shape) or _probability_defect(values, {})
-        )
+        defect = None if values is None else _probability_defect(values, expected_shape)
         if defect:
             yield f"{name} {defect[0]}", defect[1]
     for region, weights in (prediction.trace.cross if prediction.trace else {}).items():
@@ -344,19 +330,20 @@ def _shape_defect(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None
     return f"as {description}", f"an array of {shape}, float32: the shape of its grid"
 
 
-def _weights_defect(values: Floats) -> tuple[str, str] | None:
-    """Return what is wrong with attention, and what was expected; None if it is valid."""
-    if 0 <= float(values.min()) <= float(values.max()) < np.inf:  # NaN fails too
-        return None
-    return "with negative or infinite values or NaN", "weights"
+def _probability_defect(
+    values: Any, shape: tuple[int, ...], enclosing: Floats | None = None
+) -> tuple[str, str] | None:
+    """Return what is wrong with a probability, and what was expected; None if it is valid.
 
-
-def _probability_defect(values: Floats, enclosing: dict[Region, Floats]) -> tuple[str, str] | None:
-    """Return what is wrong with a probability, and what was expected; None if it is valid."""
+    `enclosing` is the probability of the region round it.
+    """
+    defect = _shape_defect(values, shape)
+    if defect:
+        return defect
     low, high = float(values.min()), float(values.max())
     if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):  # written so that NaN is refused too
         return f"from {low:g} to {high:g}", "probabilities of 0 to 1, none of them NaN"
-    if enclosing and float((values - enclosing[next(reversed(enclosing))]).max()) > _TOLERANCE:
+    if enclosing is not None and float((values - enclosing).max()) > _TOLERANCE:
         return "above the region round it at some voxels", "et within tc within wt"
     return None
 
@@ -365,12 +352,7 @@ def _probability_defect(values: Floats, enclosing: dict[Region, Floats]) -> tupl
 def engine_errors(engine: object, prepared: PreparedStudy, when: str) -> Iterator[None]:
     """Name the package of a third-party engine that fails or changes the images.
 
-    Torch writes to read-only arrays too.
-
-    Parameters
-    ----------
-    when : str
-        In words, as for `plugins.plugin_errors`.
+    Torch writes to read-only arrays too. `when` is a phrase, as for `plugins.plugin_errors`.
 
     Raises
     ------
@@ -394,6 +376,12 @@ def _checksum(prepared: PreparedStudy) -> tuple[int, ...]:
     images = (prepared.channels, prepared.present, prepared.brain)
     positions = (prepared.working.affine, prepared.native.affine, prepared.to_native)
     return checksums((*images, *positions))
+
+
+def _check_type(engine: object, value: Any, record: type, subject: str) -> None:
+    if not isinstance(value, record):
+        requirement = f"a {record.__module__}.{record.__name__}"
+        raise _refusal(engine, f"{type(value).__name__} for {subject}", requirement)
 
 
 def _refusal(engine: object, defect: str, expected: str) -> PluginError:

@@ -75,8 +75,6 @@ class Blend:
 
     Parameters
     ----------
-    shape : (3,) int
-        The whole volume.
     device : torch.device or None
         Device of the sums; None for numpy.
     """

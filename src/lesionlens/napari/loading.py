@@ -183,11 +183,6 @@ def smallest_dtype(data: Any) -> Any:
 
     Scanners write integers, which take half the memory of floats.
 
-    Parameters
-    ----------
-    data : (I, J, K) float32
-        Scanner units.
-
     Returns
     -------
     (I, J, K) uint8, int16, uint16 or float32

@@ -20,10 +20,7 @@ _DELAY_MS = 500
 class WindowPainter:
     """Paints one window; changes no state and starts no job.
 
-    Parameters
-    ----------
-    laid_out : callable
-        Called when the image may need a different fraction of the window.
+    `laid_out` is called when the image may need a different fraction of the window.
     """
 
     def __init__(

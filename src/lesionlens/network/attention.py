@@ -124,8 +124,6 @@ class GridCrossAttention(nn.Module):
 
     Parameters
     ----------
-    dim : int
-        Channels of a query.
     features : int
         Channels of the grid.
     """
@@ -182,10 +180,7 @@ class GridCrossAttention(nn.Module):
 class AttentionGate(nn.Module):
     """Gate a skip connection by the upsampled coarser features (Oktay et al. 2018, figure 2).
 
-    Parameters
-    ----------
-    features : int
-        Channels of the skip and of the upsampled coarser features.
+    `features` is the number of channels of both.
     """
 
     def __init__(self, features: int) -> None:

@@ -48,13 +48,7 @@ def unfold(cells: Tensor) -> Tensor:
 
 
 class FoldedUNet(nn.Module):
-    """Logits of one structure, voxel by voxel.
-
-    Parameters
-    ----------
-    channels : int
-        Of the input.
-    """
+    """Logits of one structure, voxel by voxel."""
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()

@@ -27,12 +27,7 @@ MULTIPLE = 16
 
 
 def load_shipped_unet(name: str, channels: int) -> UNet:
-    """Load a shipped U-Net.
-
-    Parameters
-    ----------
-    name : str
-        Of its files, without ending.
+    """Load a shipped U-Net by the name of its files, without ending.
 
     Raises
     ------
@@ -55,10 +50,7 @@ def load_shipped_unet(name: str, channels: int) -> UNet:
 def shipped_file(name: str, key: str) -> Path:
     """Return the path of shipped weights, checked against the hash beside them.
 
-    Parameters
-    ----------
-    key : str
-        Key of its SHA-256 in the JSON file of the same name.
+    `key` is that of its SHA-256 in the JSON file of the same name.
 
     Raises
     ------

@@ -148,8 +148,6 @@ class WeightsStore:
         ----------
         file : Path
             The weights; copied.
-        by, note : str
-            Who accepts, and a note.
 
         Raises
         ------

@@ -79,6 +79,17 @@ def write_tensors(
     return sha256_of(path)
 
 
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Read tensors as float32, and metadata, from safetensors; damage raises the library's errors.
+
+    They are copied: the file may be replaced while the network is used.
+    """
+    with safe_open(path, framework="pt") as stream:
+        names = stream.keys()
+        state = {n: stream.get_tensor(n).to(torch.float32, copy=True) for n in names}
+        return state, stream.metadata() or {}
+
+
 def _with_sorted_metadata(content: bytes) -> bytes:
     """Sort the metadata in the header, which safetensors writes in random order.
 
@@ -105,10 +116,7 @@ def load(
 ) -> tuple[LensNetwork, WeightsInfo]:
     """Load a network in evaluation mode, channels last, and its metadata.
 
-    Parameters
-    ----------
-    sha256 : str or None
-        Expected hash of the file.
+    `sha256` is the expected hash of the file, if known.
 
     Raises
     ------
@@ -130,10 +138,7 @@ def load(
             next_step="Install LesionLens again; the file was altered or cut off",
         )
     try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            names = stream.keys()  # copied: the file may be replaced while the network is used
-            state = {n: stream.get_tensor(n).to(torch.float32, copy=True) for n in names}
+        state, metadata = read_tensors(path)
         config = sizes_from_json(metadata["network"])
         notes = from_json(WeightsNotes, metadata["notes"])
         network = _with_tensors(config, state)

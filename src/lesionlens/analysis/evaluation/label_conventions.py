@@ -162,11 +162,6 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
 def is_undivided(labels: NDArray[np.uint8], convention: str | None) -> bool:
     """Return whether a segmentation outlines lesions as a whole: 1 alone, in no named convention.
 
-    Parameters
-    ----------
-    labels : (I, J, K) uint8
-        From `translate`.
-
     Examples
     --------
     >>> mask = np.array([0, 1, 1], np.uint8)

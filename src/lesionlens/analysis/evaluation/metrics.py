@@ -115,12 +115,7 @@ def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) ->
 
 
 def label_lesions(whole_tumour: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]]:
-    """Assign numbers to the reference lesions; components with a small gap are one.
-
-    Parameters
-    ----------
-    whole_tumour : (I, J, K) bool
-        Whole tumour of the reference.
+    """Assign numbers to the lesions in (I, J, K) bool; components with a small gap are one.
 
     Returns
     -------
@@ -159,8 +154,6 @@ def candidate_hits(
 
     Parameters
     ----------
-    candidates : sequence of CandidateRow
-        From findings.json.
     predicted, reference : (I, J, K) bool
         Whole tumour.
 

@@ -38,10 +38,7 @@ class PairedFigure:
     def verdict(self, better: int) -> int:
         """Return 1 if the whole interval is better, -1 if worse, 0 if neither or too few cases.
 
-        Parameters
-        ----------
-        better : int
-            1 if higher is better, -1 if lower is better.
+        `better` is 1 if higher is better, -1 if lower is better.
         """
         if self.interval is None or self.cases < MIN_CASES:
             return 0

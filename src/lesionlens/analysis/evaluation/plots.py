@@ -20,15 +20,7 @@ _GREY = "#777777"
 
 
 def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
-    """Write the figure as PNG.
-
-    Parameters
-    ----------
-    scores, summary
-        From `evaluate` and `summarise`.
-    path : Path
-        Output file, overwritten if it exists.
-    """
+    """Write the figure as PNG."""
     figure = Figure(figsize=(10, 8), layout="constrained")
     FigureCanvasAgg(figure)
     (overlap, froc), (calibration, attention) = figure.subplots(2, 2)

@@ -55,11 +55,7 @@ def without_candidate(
 
     Its voxels and a margin of 3 mm are set to the brain's mean in every sequence, so that no tissue
     is invented. A change in another candidate's score shows that it depended on this one.
-
-    Parameters
-    ----------
-    components : sequence of ComponentVoxels
-        All candidates, on the grid of the first pass.
+    `components` are all candidates, on the grid of the first pass.
 
     Raises
     ------

@@ -52,8 +52,6 @@ def explain(
     ----------
     engine : object
         The engine; perturbed predictions are made if it has `Capability.PERTURB`.
-    prepared, prediction, flagged
-        The study, the engine's prediction, and the flagged components.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     """

@@ -22,10 +22,7 @@ NO_LIMIT = QuestionTime()
 class PerturbationRunner:
     """Requests perturbed predictions about one study, and records those skipped for lack of time.
 
-    Parameters
-    ----------
-    time : QuestionTime
-        Time limit of all requests, from the first one on.
+    The time limit is that of all requests, from the first one on.
     """
 
     def __init__(

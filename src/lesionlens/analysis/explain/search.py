@@ -66,13 +66,7 @@ def _mirrored(mask: Mask, prepared: PreparedStudy) -> Mask:
 
 
 def shares(weights: NDArray[np.float32], masks: StudyMasks) -> AttentionFractions:
-    """Return the share of attention in each mask.
-
-    Parameters
-    ----------
-    weights : (I, J, K) float32
-        Non-negative, on the working grid.
-    """
+    """Return the share of the non-negative weights (working grid) in each mask."""
     total = float(weights[masks.brain].sum(dtype=np.float64)) or 1.0
 
     def fraction(mask: Mask) -> float:

@@ -73,12 +73,7 @@ def _weighted_subsets(
 def evidence_maps(
     present: Sequence[MrSequence], probabilities: Mapping[Subset, NDArray[np.float32]], grid: Grid
 ) -> SequenceEvidence:
-    """Return voxelwise Shapley values of the probability.
-
-    Parameters
-    ----------
-    probabilities : mapping of subset to (I, J, K) float32
-        Probability predicted from each subset.
+    """Return voxelwise Shapley values of the (I, J, K) probability predicted from each subset.
 
     Notes
     -----
@@ -98,13 +93,7 @@ def evidence_maps(
 def of_components(
     present: Sequence[MrSequence], table: Mapping[Subset, NDArray[np.float64]]
 ) -> list[dict[str, float | None]]:
-    """Return each component's Shapley values.
-
-    Parameters
-    ----------
-    table : mapping of subset to (N,) float64
-        The components' figures with each subset.
-    """
+    """Return each component's Shapley values; `table` has (N,) figures for each subset."""
     count = len(next(iter(table.values())))
     return [
         shapley_values(present, {subset: float(row[n]) for subset, row in table.items()})
@@ -119,8 +108,6 @@ def values_by_subset(
 
     Parameters
     ----------
-    table : mapping of subset to (N,) float64
-        The components' figures with each subset.
     subsets : mapping of MrSequence to subset
         Such as the sequence alone, or all others.
     """
@@ -132,11 +119,6 @@ def values_by_subset(
 
 def deciding_sequence(relevance: Mapping[str, float | None]) -> MrSequence | None:
     """Return the sequence that contributes most; None if it leads by less than `CLEAR`.
-
-    Parameters
-    ----------
-    relevance : mapping of str to float or None
-        As returned by `shapley_values`.
 
     Examples
     --------

@@ -82,8 +82,6 @@ def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outli
 
     Parameters
     ----------
-    analysis : Analysis
-        As it is shown.
     into, other : Candidate
         The one that is kept, and the one merged into it.
     """
@@ -98,8 +96,6 @@ def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
 
     Parameters
     ----------
-    analysis : Analysis
-        As it is shown.
     part : DoubtfulPart
         A doubtful part; the candidate keeps the remainder, which may be empty.
     """
@@ -147,8 +143,6 @@ def halves(
 
     Parameters
     ----------
-    analysis : Analysis
-        As it is shown.
     candidate : Candidate
         Keeps the first half.
     second_uid : str

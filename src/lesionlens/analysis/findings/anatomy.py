@@ -369,11 +369,7 @@ def region_text(fractions: Mapping[str, float], agreement: float) -> str:
 
     Deep white matter between nuclei, which is in no lobe, is named only if it has the largest
     share. Ventricles, which an adjacent mass overlaps in the map, are second only from a quarter.
-
-    Parameters
-    ----------
-    fractions, agreement : mapping of str to float, and float
-        As from `shares_of`.
+    `fractions` and `agreement` are those of `shares_of`.
 
     Examples
     --------

@@ -147,8 +147,6 @@ def considered(
 
     Parameters
     ----------
-    scores : sequence of float
-        Score of each region.
     whole_tumour : (I, J, K) float32
         Probability on the native grid.
 
@@ -311,12 +309,8 @@ def tracking_uids(
 
     Parameters
     ----------
-    identity : str
-        Identifies study and engine.
     centroids_mm : sequence of (3,) float64
         RAS mm.
-    volumes_ml : sequence of float
-        Volume of each candidate.
 
     Returns
     -------

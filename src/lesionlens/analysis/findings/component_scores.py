@@ -94,12 +94,8 @@ def score_segmented(
     """Score the segmented part of each component for each perturbed input; 0 if there is none.
 
     The score includes the size of the segmented part, so that an input that shows nothing is not
-    credited with the size of another outline.
-
-    Parameters
-    ----------
-    threshold : float
-        Probability at which a voxel is included.
+    credited with the size of another outline. `threshold` is the probability at which a voxel is
+    included.
 
     Returns
     -------

@@ -205,15 +205,7 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
 
 
 def keep(component_mask: ComponentMask, selected: Sequence[bool]) -> ComponentMask:
-    """Return only the selected components, renumbered in the same order.
-
-    Parameters
-    ----------
-    component_mask : ComponentMask
-        N components.
-    selected : sequence of N bool
-        Which ones to keep.
-    """
+    """Return only the selected components, renumbered in the same order."""
     if all(selected):
         return component_mask
     flags = np.array([False, *selected])

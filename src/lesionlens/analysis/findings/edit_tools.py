@@ -2,7 +2,8 @@
 
 An outline is (I, J, K) uint8 of `base.labels.Label` on any grid; 0 is outside. Every tool returns
 new labels of the same shape and is equivariant: another order or direction of axes gives the same
-result in the patient.
+result in the patient. `spacing_mm` are the voxel edges, (3,); `allowed`, (I, J, K), is where
+something may be drawn.
 """
 
 from __future__ import annotations
@@ -48,11 +49,7 @@ def editable_tissue(prepared: PreparedStudy, others: Mask) -> Mask:
     """Return the mask of voxels of the working grid that a reader may label.
 
     They are the brain, and tissue in any sequence: below 15 % of the brain's median there is air.
-
-    Parameters
-    ----------
-    others : (I, J, K) bool
-        Voxels of other candidates.
+    `others` are the voxels of other candidates.
     """
     tissue = prepared.brain.copy()
     for image in prepared.images.values():
@@ -70,10 +67,6 @@ def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> 
     ----------
     labels : (I, J, K) uint8
         An outline; one that is too thin is returned unchanged.
-    spacing_mm : (3,) float64
-        Voxel edges.
-    allowed : (I, J, K) bool
-        Where something may be drawn.
     """
     used_labels = [label for label in Label if label and (labels == label).any()]
     if not used_labels:
@@ -99,15 +92,7 @@ def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> 
 
 
 def without_holes(labels: Labels, label: Label, allowed: Mask) -> Labels:
-    """Fill holes that are enclosed in at least two of the three planes.
-
-    Parameters
-    ----------
-    labels : (I, J, K) uint8
-        An outline.
-    allowed : (I, J, K) bool
-        Where something may be drawn.
-    """
+    """Fill holes that are enclosed in at least two of the three planes."""
     box = _grown_box(labels, np.ones(3, int))
     part = labels[box].copy()
     part[fill_planar_holes(part > 0) & (part == 0) & allowed[box]] = label
@@ -136,10 +121,6 @@ def interpolated(
         An outline with empty slices between labelled ones.
     axis : int
         Axis perpendicular to the slices.
-    spacing_mm : (3,) float64
-        Voxel edges.
-    allowed : (I, J, K) bool
-        Where something may be drawn.
 
     Notes
     -----
@@ -191,12 +172,8 @@ def split_between(
 
     Parameters
     ----------
-    labels : (I, J, K) uint8
-        An outline.
     first, second : (3,) int
         A voxel in, or nearest to, each half.
-    spacing_mm : (3,) float64
-        Voxel edges.
 
     Returns
     -------

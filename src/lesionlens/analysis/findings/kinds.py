@@ -100,8 +100,6 @@ def with_kinds(
 
     Parameters
     ----------
-    candidates : sequence of Candidate
-        Of one study.
     components : (I, J, K) int32
         Id of the candidate at each voxel of the native grid, 0 elsewhere.
     head : Head or None

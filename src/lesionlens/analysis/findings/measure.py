@@ -158,8 +158,6 @@ def is_rano_measurable(
 
     Parameters
     ----------
-    enhancing : (I, J, K) bool
-        The enhancing part.
     probability : (I, J, K) float32 or None
         Probability of enhancement, if known: a part that is undecided on average does not count.
     """

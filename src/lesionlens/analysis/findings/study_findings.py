@@ -34,8 +34,6 @@ def study_findings(
 
     Parameters
     ----------
-    prepared, prediction, flagged, evidence
-        The study, the prediction, the flagged components and their evidence.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     study_identity : str

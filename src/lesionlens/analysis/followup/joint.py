@@ -99,8 +99,6 @@ def joint_change(before: Side, now: Side, current_to_prior: Affine) -> JointChan
 
     Parameters
     ----------
-    before, now : Side
-        The prior examination and this one.
     current_to_prior : (4, 4) float64
         RAS+ mm of this examination to those of the prior one; rigid.
 

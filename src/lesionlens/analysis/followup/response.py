@@ -78,10 +78,8 @@ class _Outcome(NamedTuple):
 def propose(comparison: Comparison, choices: ResponseChoices) -> ResponseDraft:
     """Propose a category, with its computation.
 
-    Parameters
-    ----------
-    comparison : Comparison
-        Current measurements and decisions (`Analysis.compared`); rejected lesions do not count.
+    `comparison` has current measurements and decisions (`Analysis.compared`); rejected lesions do
+    not count.
 
     Raises
     ------

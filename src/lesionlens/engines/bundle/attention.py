@@ -234,12 +234,7 @@ def _on_voxels(rows: Tensor, region_weights: Tensor) -> Tensor:
 
 
 def of_layer(name: str, layers: Sequence[Layer], region_weights: Tensor) -> Tensor:
-    """Return the attention of one block, starting from the segmented regions.
-
-    Parameters
-    ----------
-    layers, region_weights
-        As for `of_regions`.
+    """Return the attention of one block from the segmented regions; arguments as `of_regions`.
 
     Raises
     ------

@@ -33,8 +33,6 @@ class AttentionQueries:
     ----------
     image : callable
         Returns the (1, C, I, J, K) input of the analysed study.
-    probabilities : mapping of Region to (I, J, K) Tensor
-        Predicted probabilities.
     grid : Grid
         Of the input.
     """

@@ -85,8 +85,6 @@ class BundleEngine:
     ----------
     device : str
         As `engines.device.choose` reads it.
-    bundle : Path
-        The bundle's folder.
     patience_s : float
         Time limit in seconds for everything beyond the first pass (Grad-CAM, and up to 20 more
         passes, 21 in bfloat16); what exceeds it is skipped, with a notice.

@@ -103,10 +103,7 @@ _CAPABILITIES = frozenset(
 class LensMethod(ABC):
     """Steps of an engine around the Lens network; subclasses run the forward passes.
 
-    Parameters
-    ----------
-    device : torch.device or None
-        Device of the arrays; None for numpy.
+    Arrays are on `device`, a torch.device; None for numpy.
     """
 
     name: str

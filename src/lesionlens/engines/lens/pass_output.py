@@ -54,8 +54,6 @@ class EnsembleOutput:
 
         Parameters
         ----------
-        quick : PerturbedPrediction
-            One prediction.
         threshold : float
             Probability from which a voxel is whole tumour.
 

@@ -81,8 +81,6 @@ def refine(
 
     Parameters
     ----------
-    window_plan : WindowPlan
-        Plan of the same study.
     first_pass_logits : (I, J, K) array
         Enhancing-tumour logits of the first pass.
     network_input : NetworkInput

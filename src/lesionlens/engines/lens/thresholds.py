@@ -38,8 +38,6 @@ def core_threshold(probability: NDArray[np.float32], default: float) -> float:
     ----------
     probability : (I, J, K) float32 array
         Probability of the core.
-    default : float
-        The threshold from the weights.
 
     Returns
     -------

@@ -92,8 +92,6 @@ def propagated_corrections(
         The answer of a crop.
     smooth : (C, I, J, K) float32
         z-scores with less noise, voxels of 1 mm; see `PromptStudy.smooth`.
-    outline : (I, J, K) bool
-        The outline to be corrected.
     prompt_errors : sequence of Error
         Prompts that contradict it, with voxels of the volume.
     corner : (3,) int64

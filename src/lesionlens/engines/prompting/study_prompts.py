@@ -41,10 +41,7 @@ _IDLE_S = 1.0
 class StudyPrompts:
     """Answers prompts; caches the network input of the last study, at most 180 MB.
 
-    Parameters
-    ----------
-    device : torch.device or None
-        Device of the shipped networks, which the first prompt loads; None for the CPU.
+    The first prompt loads the shipped networks onto `device`; None for the CPU.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:

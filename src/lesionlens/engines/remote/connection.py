@@ -120,10 +120,7 @@ class _Secret:
 class Connection:
     """One session with one server; safe to use from several threads.
 
-    Parameters
-    ----------
-    model : str or None
-        Name of the model; None for the server's first.
+    `model` is the name of the model; None for the server's first.
 
     Raises
     ------
@@ -219,12 +216,7 @@ def models_of(address: ServerAddress) -> tuple[str, ...]:
 
 
 def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields:
-    """Return the fields of a JSON response.
-
-    Parameters
-    ----------
-    kind : type
-        A TypedDict; other fields are passed over.
+    """Return the fields of a JSON response; `kind` is a TypedDict, other fields are passed over.
 
     Raises
     ------

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -95,7 +95,7 @@ class RemoteEngine:
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        header, arrays = self._request(prepared, _RemoteRequest(RequestKind.PREDICT), context)
+        header, arrays = self._request(prepared, RequestKind.PREDICT, context)
         with messages.readable():
             prediction = messages.deserialise_prediction(
                 header,
@@ -119,9 +119,7 @@ class RemoteEngine:
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Attribute by a method of the server's engine; see `engines.engine.Engine.attribute`."""
         arguments = {"region": target.region.value, "method": method}
-        _, arrays = self._request(
-            prepared, _RemoteRequest(RequestKind.ATTRIBUTE, arguments), SILENT
-        )
+        _, arrays = self._request(prepared, RequestKind.ATTRIBUTE, SILENT, arguments)
         return Volume(self._weights(arrays, prepared), prepared.working)
 
     def _weights(self, arrays: Arrays, prepared: PreparedStudy) -> Floats:
@@ -140,29 +138,35 @@ class RemoteEngine:
             )
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
-        return self._request_trace(
-            prepared, _RemoteRequest(RequestKind.PROBE, {"voxel": [int(v) for v in voxel]})
-        )
+        arguments = {"voxel": [int(v) for v in voxel]}
+        return self._request_trace(prepared, RequestKind.PROBE, arguments)
 
     def _layer(
         self, prepared: PreparedStudy, region: Region, layer: int, head: int | None
     ) -> Floats:
         arguments = {"region": region.value, "layer": layer, "head": head}
-        return self._request_trace(prepared, _RemoteRequest(RequestKind.LAYER, arguments))
+        return self._request_trace(prepared, RequestKind.LAYER, arguments)
 
-    def _request_trace(self, prepared: PreparedStudy, request: _RemoteRequest) -> Floats:
+    def _request_trace(
+        self, prepared: PreparedStudy, kind: RequestKind, arguments: Header
+    ) -> Floats:
         """Request data of the server's trace; if it is gone, the study is predicted again."""
         retry_limit = _RetryLimit(self._connection.address)
         while True:
             try:
-                _, arrays = self._request(prepared, request, SILENT)
+                _, arrays = self._request(prepared, kind, SILENT, arguments)
                 return self._weights(arrays, prepared)
             except GoneError:
                 retry_limit.count_loss()
-                self._request(prepared, _RemoteRequest(RequestKind.PREDICT), SILENT)
+                self._request(prepared, RequestKind.PREDICT, SILENT)
 
     def _request(
-        self, prepared: PreparedStudy, request: _RemoteRequest, context: RunContext
+        self,
+        prepared: PreparedStudy,
+        kind: RequestKind,
+        context: RunContext,
+        arguments: Header | None = None,
+        arrays: Arrays | None = None,
     ) -> tuple[Header, Mapping[str, NDArray[Any]]]:
         """Send one request about a study; if the server lost the study, it is sent again."""
         context.check(SENDING)
@@ -178,11 +182,8 @@ class RemoteEngine:
             session = self._connection.session
             try:
                 self._send_study(study, context)
-                message = pack(
-                    {"kind": request.kind.value, "study": study.name, **request.arguments},
-                    request.arrays,
-                )
-                response = self._run(message, context)
+                header = {"kind": kind.value, "study": study.name, **(arguments or {})}
+                response = self._run(pack(header, arrays), context)
                 return unpack(response, np.asarray(prepared.brain))
             except GoneError as error:
                 self._sent_studies.discard((session, study.name))
@@ -271,22 +272,12 @@ class _RetryLimit:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _RemoteRequest:
-    """A request about a study: kind, arguments and arrays."""
-
-    kind: RequestKind
-    arguments: Header = field(default_factory=dict)
-    arrays: Arrays = field(default_factory=dict)
-
-
 class RemotePerturbable(RemoteEngine):
     """A remote engine with `Capability.PERTURB`."""
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        request = _RemoteRequest(RequestKind.GRID)
-        header, _ = self._request(prepared, request, SILENT)
+        header, _ = self._request(prepared, RequestKind.GRID, SILENT)
         with messages.readable():
             return messages.deserialise_grid(header["grid"])
 
@@ -299,9 +290,7 @@ class RemotePerturbable(RemoteEngine):
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `engines.engine.SupportsPerturbation`."""
         arguments, hidden = messages.serialise_perturbations(perturbations)
-        response = self._request(
-            prepared, _RemoteRequest(RequestKind.PERTURBED, arguments, hidden), context
-        )
+        response = self._request(prepared, RequestKind.PERTURBED, context, arguments, hidden)
         with messages.readable():
             predictions = messages.deserialise_perturbed(*response)
         self._check(validation.defects_perturbed(predictions, len(perturbations)))
@@ -313,7 +302,7 @@ class RemoteFirstPass(RemotePerturbable):
 
     def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
-        response = self._request(prepared, _RemoteRequest(RequestKind.PRELIMINARY), context)
+        response = self._request(prepared, RequestKind.PRELIMINARY, context)
         with messages.readable():
             result = messages.deserialise_first_pass(*response)
         self._check(validation.defects_perturbed(result.seen, 1))

@@ -459,12 +459,7 @@ def name_of(check: Check) -> str:
 
 
 def failures(engine: Engine, **trial_fields: Any) -> dict[str, str]:
-    """Run all checks.
-
-    Parameters
-    ----------
-    **trial_fields
-        Further fields of `Trial`.
+    """Run all checks; `trial_fields` are further fields of `Trial`.
 
     Returns
     -------

@@ -71,10 +71,7 @@ class Command:
 class Commands:
     """The commands of one window.
 
-    Parameters
-    ----------
-    decline : callable
-        Takes the reason why a command is unavailable; empty when a command starts.
+    `decline` takes the reason why a command is unavailable; empty when a command starts.
     """
 
     def __init__(

@@ -12,13 +12,7 @@ from lesionlens.napari.preferences import Preferences
 
 
 class AheadProcess:
-    """Analyses the studies of a list that have no result yet, in a process of its own.
-
-    Parameters
-    ----------
-    session : WorklistSession
-        Shows whether the process is running.
-    """
+    """Analyses the studies of a list that have no result yet, in a process of its own."""
 
     def __init__(self, session: WorklistSession) -> None:
         self._session = session

@@ -100,11 +100,7 @@ def compare_with_prior(
     """Compare the open result with a prior result (or a folder of results), in the background.
 
     During an unaided read only the prior's images are shown, no findings of either examination.
-
-    Parameters
-    ----------
-    withheld : Analysis or None
-        Analysis withheld until the reader has signed.
+    `withheld` is an analysis withheld until the reader has signed.
     """
     analysis = session.state.analysis or withheld
     if analysis is None:

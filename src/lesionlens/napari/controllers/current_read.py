@@ -43,13 +43,7 @@ def close_log(log: ReadSession | None) -> None:
 
 
 class CurrentRead:
-    """The read in progress of one window, if any.
-
-    Parameters
-    ----------
-    session : ReviewSession
-        Session that shows the study, and messages on its read.
-    """
+    """The read in progress of one window, if any."""
 
     changed = Signal()
     """The read, its marks, or what is hidden until it is signed."""

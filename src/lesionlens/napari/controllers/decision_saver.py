@@ -28,10 +28,6 @@ class DecisionSaver:
 
     Parameters
     ----------
-    current : CurrentRead
-        The read in progress.
-    log : DecisionLog
-        The log of new decisions.
     marking : Marking
         Holds the confidence of the next decision, and shows the read after it.
     unnamed_reads : UnnamedReads

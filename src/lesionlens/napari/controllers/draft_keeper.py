@@ -13,11 +13,6 @@ class DraftKeeper:
 
     A reader's name may change while strokes are drawn or offered: they then move to the new name,
     and strokes that were interrupted under that name are kept for later.
-
-    Parameters
-    ----------
-    current : CurrentRead
-        Names the owner of drafts.
     """
 
     def __init__(self, current: CurrentRead) -> None:

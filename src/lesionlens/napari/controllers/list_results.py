@@ -16,15 +16,7 @@ from lesionlens.site.worklist import background_analysis
 
 
 class ListResults:
-    """Stores results in a thread, and reports those that could not be stored.
-
-    Parameters
-    ----------
-    session : WorklistSession
-        Shows what could not be stored.
-    pool : Executor
-        Threads that store results.
-    """
+    """Stores results in a thread, and reports those that could not be stored."""
 
     def __init__(self, session: WorklistSession, pool: Executor) -> None:
         self._session, self._pool = session, pool

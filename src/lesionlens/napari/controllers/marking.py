@@ -20,8 +20,6 @@ class Marking:
 
     Parameters
     ----------
-    current : CurrentRead
-        The read in progress.
     unnamed_reads : UnnamedReads
         While they ask for the owner of the read, its marks are not shown.
     """

@@ -14,13 +14,7 @@ from lesionlens.site.database.records import StudyEntry
 
 
 class NextStudy:
-    """At most one study that is read in advance.
-
-    Parameters
-    ----------
-    pool : Executor
-        Threads that read it.
-    """
+    """At most one study that is read in advance, in a thread of `pool`."""
 
     def __init__(self, pool: Executor) -> None:
         self._pool = pool

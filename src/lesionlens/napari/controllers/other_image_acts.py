@@ -65,7 +65,7 @@ class OtherImageActs(MarkActs):
         return tuple(sorted(volumes, key=lambda series: kind_of(series) is OtherKind.OTHER))
 
     def _shown_image(self) -> str:
-        compared = self.session.state.choices.views.compared
+        compared = self.views.compared
         return "" if compared is None else compared.other_image
 
     def _toggle(
@@ -75,7 +75,7 @@ class OtherImageActs(MarkActs):
         computed_from: tuple[MrSequence, ...] = (),
     ) -> None:
         if self._shown_image() == name:
-            if self.session.state.choices.views.layout is not self.shown_layout():  # 3-D hides it
+            if self.views.layout is not self.shown_layout():  # 3-D hides it
                 self.session.choose_views(layout=Layout.PRIOR)
             else:
                 self._close_image()
@@ -93,7 +93,7 @@ class OtherImageActs(MarkActs):
         def on_result(image: OtherImage) -> str | None:
             if study is None or self.session.state.study is not study:
                 return "Another study is open now."
-            views = self.session.state.choices.views
+            views = self.views
             compared, layout = views.compared, views.layout
             if compared is not None and compared.other_image:
                 layout, compared = compared.layout, compared.previous
@@ -116,7 +116,7 @@ class OtherImageActs(MarkActs):
 
     def _close_image(self) -> None:
         """Restore the previous layout and comparison."""
-        views = self.session.state.choices.views
+        views = self.views
         compared = views.compared
         if compared is not None:
             layout = compared.layout if views.layout is Layout.PRIOR else views.layout

@@ -41,13 +41,7 @@ class _SuspendedRead:
 
 
 class ReadController:
-    """The read in progress of one window.
-
-    Parameters
-    ----------
-    session : ReviewSession
-        Session whose decisions are stored with their timing.
-    """
+    """The read in progress of one window."""
 
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
@@ -113,13 +107,7 @@ class ReadController:
         return self.decision_log.set_other_aside(replace(analysis, review=review), reader)
 
     def assign_owner(self, reader: str | None, *, owns_read: bool) -> None:
-        """Continue an unnamed read, or begin one under a name, as the reader answered.
-
-        Parameters
-        ----------
-        reader : str or None
-            Name of the reader; None to stay unnamed.
-        """
+        """Continue an unnamed read, or begin one under a name; None stays unnamed."""
         self.unnamed_reads.end_question()
         if reader is not None and owns_read:
             self.name_reader(reader)

@@ -112,7 +112,7 @@ class ReportActs(ViewActs):
     @override
     def keep_rulers(self) -> None:
         """Store the diameters dragged by the reader."""
-        dragged, candidate = self.session.state.choices.views.dragged, self.session.candidate()
+        dragged, candidate = self.views.dragged, self.session.candidate()
         if dragged is None:
             return
         self.session.choose_views(dragged=None)  # else they would be shown again, and not be kept

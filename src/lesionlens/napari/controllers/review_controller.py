@@ -49,13 +49,7 @@ PROMPT_MESSAGES = (BUSY_ANSWERING, _SHOWN_ONCE_ANSWERED)
 
 
 class ReviewController:
-    """Decisions, redrawn outlines, undo and redo; each is stored immediately.
-
-    Parameters
-    ----------
-    read_controller : ReadController
-        Stores every decision, and names the owner of drafts.
-    """
+    """Decisions, redrawn outlines, undo and redo; each is stored immediately."""
 
     def __init__(
         self,

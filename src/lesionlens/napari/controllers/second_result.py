@@ -46,13 +46,7 @@ _SMALL_DIFFERENCES = "No part is listed, but the outlines differ: {}."
 
 
 class SecondResultController:
-    """The second result of one session.
-
-    Parameters
-    ----------
-    views : ViewActs
-        Acts on the views that show the disagreements.
-    """
+    """The second result of one session."""
 
     def __init__(
         self,

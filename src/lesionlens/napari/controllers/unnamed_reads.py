@@ -12,13 +12,7 @@ from lesionlens.results.review import store
 
 
 class UnnamedReads:
-    """Finds unnamed reads that were not made in this window.
-
-    Parameters
-    ----------
-    current : CurrentRead
-        The read in progress.
-    """
+    """Finds unnamed reads that were not made in this window."""
 
     found = Signal(str)
     """An unnamed reader read the opened study in an earlier session: time of the last act."""

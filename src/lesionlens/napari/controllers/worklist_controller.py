@@ -63,10 +63,7 @@ _MEMORY_RELEASE_MS = 900
 class WorklistController:
     """Opens studies of a list, and analyses the others ahead in a separate process.
 
-    Parameters
-    ----------
-    show : callable
-        Adds layer data to the viewer.
+    `show` adds layer data to the viewer.
     """
 
     def __init__(

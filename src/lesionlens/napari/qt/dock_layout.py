@@ -26,11 +26,6 @@ class DockLayout(QObject):
     A dock that the reader shows again (*Window* menu) stays, and the others no longer change,
     except the controls while an outline is drawn. No widget is referenced, as that would keep the
     window alive.
-
-    Parameters
-    ----------
-    panel : QWidget
-        Docked panel; owner of this object.
     """
 
     def __init__(self, window: QMainWindow, panel: QWidget) -> None:

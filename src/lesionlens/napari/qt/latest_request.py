@@ -34,10 +34,7 @@ class _PendingTask(NamedTuple):
 class LatestRequest(QObject):
     """Processes one request at a time, then the latest one made meanwhile.
 
-    Parameters
-    ----------
-    parent : QObject or None
-        Owner; when it is deleted, the running request is cancelled.
+    If `parent` is deleted, the running request is cancelled.
     """
 
     def __init__(self, session: ReviewSession, parent: QObject | None = None) -> None:

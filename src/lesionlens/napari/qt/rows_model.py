@@ -18,12 +18,8 @@ class RowsModel(QAbstractTableModel, Generic[Row]):
 
     Parameters
     ----------
-    columns : sequence of str
-        Headings.
     alignments : sequence of Qt.AlignmentFlag
         Alignment of each column, of its heading too.
-    key : callable
-        Returns the key of a row.
     """
 
     def __init__(

@@ -82,8 +82,6 @@ def start_thread(
 
     Parameters
     ----------
-    name : str
-        Name of the thread.
     function : callable
         Called with the arguments; its return value is ignored.
     *arguments

@@ -37,10 +37,7 @@ _OTHER_EXAMINATION = "This view shows another examination: point in a view of th
 class BoardView(QWidget):
     """Shows a board; the mouse moves the viewpoint shared by all views.
 
-    Parameters
-    ----------
-    limits_of : callable
-        Returns the values of a sequence that are shown black and white.
+    `limits_of` returns the values of a sequence that are shown black and white.
     """
 
     probe_requested = Signal(object)

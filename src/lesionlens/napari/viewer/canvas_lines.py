@@ -101,8 +101,6 @@ def strokes_of(
 
     Parameters
     ----------
-    drawing : Drawing
-        Drawing with outlines, box and isolines.
     to_canvas : callable
         Maps (N, 2) millimetres on the screen to (N, 2) on the canvas.
     """

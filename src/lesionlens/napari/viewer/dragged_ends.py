@@ -68,8 +68,6 @@ class EndDragger(QObject):
 
         Parameters
         ----------
-        rulers : sequence of Ruler
-            Rulers of the candidate in focus.
         position : (2,) float
             Pointer, mm on the screen.
         point : (3,) float

@@ -28,8 +28,6 @@ class IdentityText:
 
     Parameters
     ----------
-    viewer : ViewerModel
-        The viewer.
     create : callable
         Takes the end of a name; returns a hidden text in the upper right corner.
     """

@@ -199,10 +199,7 @@ def clamp_to_view(
 ) -> QPointF:
     """Return where the first of some lines of text begins, so that no number is cut off.
 
-    Parameters
-    ----------
-    position : QPointF
-        Preferred left end of the first line's base line, pixels.
+    `position` is the preferred left end of the first line's base line, in pixels.
     """
     text_width = max(map(metrics.horizontalAdvance, lines), default=0.0)
     x = max(min(position.x(), projection.width - _MARGIN - text_width), _MARGIN)

@@ -41,8 +41,6 @@ class PromptMouse:
         Returns whether prompts exclude unless Alt is held.
     study : callable
         Returns the open study: a gesture that was begun in another one is dropped.
-    on_gesture : callable
-        Called with each gesture.
     """
 
     def __init__(

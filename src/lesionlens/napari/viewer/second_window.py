@@ -21,10 +21,7 @@ TITLE = "LesionLens: second window"
 class SecondWindow(QWidget):
     """A separate window with linked views; it shares the keys of the first window.
 
-    Parameters
-    ----------
-    parent : QWidget
-        Any widget of the first window.
+    `parent` is any widget of the first window.
     """
 
     closed = Signal()

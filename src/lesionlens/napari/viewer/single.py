@@ -256,10 +256,7 @@ class SingleView:
     def in_sight(self, points_mm: NDArray[np.float64]) -> bool:
         """Whether the canvas shows slices, and is wide enough for one of some points.
 
-        Parameters
-        ----------
-        points_mm : (N, 3) float64
-            RAS+ mm, on the slice shown.
+        The points, (N, 3) RAS+ mm, lie on the slice shown.
         """
         dims, camera = self._viewer.dims, self._viewer.scene.camera
         axes = [axis - dims.ndim + SPACE for axis in dims.order[-2:]]

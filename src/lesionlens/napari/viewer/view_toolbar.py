@@ -67,10 +67,7 @@ def _layout_tip(name: str, key_command: str) -> str:
 class ViewToolbar(QWidget):
     """Buttons for layouts, window levels and measurements.
 
-    Parameters
-    ----------
-    run : callable
-        Runs a command of the window by its name.
+    `run` takes the name of a command.
     """
 
     def __init__(self, run: Callable[[str], object], parent: QWidget) -> None:
@@ -190,10 +187,7 @@ class ViewToolbar(QWidget):
     def show_board(self, board: Board, *, linked: bool) -> None:
         """Check, enable and show the buttons.
 
-        Parameters
-        ----------
-        linked : bool
-            Whether linked views are visible; otherwise napari's canvas is, in any layout.
+        Unless linked views are visible (`linked`), napari's canvas is, in any layout.
         """
         self._last_shown = (board, linked)
         views, series_count = board.views, len(board.series)

@@ -43,10 +43,7 @@ NARROWEST_TEXTS = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
 class CandidateBlock(Section):
     """Shows the candidates and forwards the reader's acts.
 
-    Parameters
-    ----------
-    run : callable
-        Takes the name of a command.
+    `run` takes the name of a command.
     """
 
     go_to_requested = Signal(int)

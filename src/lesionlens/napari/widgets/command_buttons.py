@@ -15,13 +15,7 @@ Button = TypeVar("Button", bound=QAbstractButton)
 
 
 class CommandButtons:
-    """The buttons of a block.
-
-    Parameters
-    ----------
-    run : callable
-        Takes the name of a command.
-    """
+    """The buttons of a block; `run` takes the name of a command."""
 
     def __init__(self, run: Callable[[str], object]) -> None:
         self._run = run

@@ -44,10 +44,7 @@ ANOTHER_NADIR = "another nadir"
 class ResponseDialog(QDialog):
     """Updates the draft at each change; the reader chooses and signs the category.
 
-    Parameters
-    ----------
-    sign : callable
-        Takes the draft, the comparison, the reader's category and name.
+    `sign` takes the draft, the comparison, the reader's category and name.
     """
 
     def __init__(self, parent: QWidget, sign: Sign) -> None:

@@ -16,13 +16,7 @@ from lesionlens.napari.model.studies import recent_paths
 
 
 def recent_menu(parent: QWidget, title: str, kind: str, then: Callable[[Path], object]) -> QMenu:
-    """Return a menu of recent paths.
-
-    Parameters
-    ----------
-    kind : str
-        `recent_paths.STUDIES` or `recent_paths.LISTS`.
-    """
+    """Return a menu of recent paths; `kind` is `recent_paths.STUDIES` or `recent_paths.LISTS`."""
 
     def fill(menu: QMenu) -> None:
         for path in recent_paths.recall(kind):

@@ -68,13 +68,7 @@ class _StudiesTable(QTableView):
 
 
 class WorklistDock(QWidget):
-    """A table of studies with a filter; a double click or Enter opens a study.
-
-    Parameters
-    ----------
-    actions : Actions
-        Actions of the panel in the same window.
-    """
+    """A table of studies with a filter; a double click or Enter opens a study."""
 
     def __init__(self, viewer: Any, actions: Actions, commands: Commands) -> None:
         super().__init__()

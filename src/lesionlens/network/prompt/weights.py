@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.provenance import sha256_of
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
 from lesionlens.network.shipped_unet import shipped_file
-from lesionlens.network.weights import write_tensors
+from lesionlens.network.weights import read_tensors, write_tensors
 
 NAME, SMALL_NAME = "prompt.safetensors", "prompt_small.safetensors"
 """Files of the general network and of the one for small objects (`prompting.small_objects`)."""
@@ -56,10 +56,7 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
         The file cannot be read, or belongs to another network.
     """
     try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            names = stream.keys()  # copied: the file may be replaced while the network is used
-            state = {n: stream.get_tensor(n).to(torch.float32, copy=True) for n in names}
+        state, metadata = read_tensors(path)
         sizes = parse_json(metadata["network"]) if "network" in metadata else {}
         config = PromptConfig()
         if sizes:

@@ -75,10 +75,7 @@ def scatter(
 ) -> Distractors:
     """Sample the distractors of one geometry.
 
-    Parameters
-    ----------
-    lesion : (B, 1, I, J, K) Tensor
-        Fraction of tumour tissue, where no spots and vessels are placed.
+    No spots and vessels are placed in `lesion`, (B, 1, I, J, K): the fraction of tumour tissue.
     """
     tissue, healthy = anatomy.tissue, (1 - lesion).clamp(0, 1)
     ventricle = tissue[:, VENTRICLE : VENTRICLE + 1]

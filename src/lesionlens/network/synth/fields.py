@@ -175,12 +175,7 @@ def noise(
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """Return Gaussian smoothing matrices of one axis, normalised.
-
-    Parameters
-    ----------
-    sigma : (...) Tensor
-        In voxels; zero for no smoothing.
+    """Return normalised Gaussian smoothing matrices of one axis; `sigma` in voxels, 0 for none.
 
     Returns
     -------
@@ -195,10 +190,7 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
 def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
     """Return matrices that simulate thick slices, interpolation back and a shift.
 
-    Parameters
-    ----------
-    thickness, shift : (...) Tensor
-        In voxels; a thickness of one or less only shifts.
+    Both in voxels; a thickness of one or less only shifts.
 
     Returns
     -------

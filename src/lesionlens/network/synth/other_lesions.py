@@ -204,8 +204,6 @@ def scatter_mimics(
         Where blood and a lacune may lie, patient mm from the volume's centre.
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue.
-    shares : LesionFrequencies
-        How often there is one.
     """
     grid, tissue = frame.grid_mm(), anatomy.tissue
     fluid = tissue[:, VENTRICLE : VENTRICLE + 1] + 0.8 * tissue[:, SULCUS : SULCUS + 1]

@@ -43,8 +43,6 @@ def scatter_plaques(
     ----------
     lesion : (B, 1, I, J, K) Tensor
         Fraction of tumour tissue.
-    chance : float
-        Share of the volumes.
     """
     grid, tissue = frame.grid_mm(), anatomy.tissue
     white = tissue[:, WHITE : WHITE + 1] * (1 - 2 * lesion).clamp(0, 1) * anatomy.brain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.views import ViewChoices
 from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
 
 _INSTRUCTIONS = {
@@ -20,11 +21,15 @@ class MeasureActs:
 
     session: ReviewSession
 
+    @property
+    def views(self) -> ViewChoices:
+        """The choices of the views."""
+        return self.session.state.choices.views
+
     def choose_measure(self, kind: MeasureKind) -> None:
         """Select a measuring tool for the linked views, or deselect it."""
-        state = self.session.state
-        views = state.choices.views
-        if state.editing is not None:
+        views = self.views
+        if self.session.state.editing is not None:
             self.session.decline("An outline is being edited: finish it first (Shift+E).")
         elif views.measuring is kind:
             self.session.choose_views(measuring=None, measures=_nonempty(views.measures))
@@ -40,7 +45,7 @@ class MeasureActs:
         last_visible: bool = True,  # noqa: FBT001, FBT002 -- a slot
     ) -> None:
         """Begin a measurement at a point (RAS+ mm), or continue the last one if it is visible."""
-        views = self.session.state.choices.views
+        views = self.views
         if views.measuring is None:
             return
         measures, started = views.measures, Measure(views.measuring, (point, point))
@@ -54,14 +59,14 @@ class MeasureActs:
 
     def move_measure(self, number: int, index: int, point: Point) -> None:
         """Move a point of a measurement."""
-        measures = list(self.session.state.choices.views.measures)
+        measures = list(self.views.measures)
         if 0 <= number < len(measures):
             measures[number] = measures[number].with_point(index, point)
             self.session.choose_views(measures=tuple(measures))
 
     def end_measure(self) -> None:
         """Discard an unfinished measurement; a first point waits for the next click."""
-        measures = self.session.state.choices.views.measures
+        measures = self.views.measures
         if measures and len(measures[-1].points) == 2:
             measures, pending = measures[:-1], measures[-1:]
         else:
@@ -70,7 +75,7 @@ class MeasureActs:
 
     def remove_measure(self) -> None:
         """Remove the last measurement."""
-        measures = self.session.state.choices.views.measures
+        measures = self.views.measures
         if measures:
             self.session.choose_views(measures=measures[:-1])
         else:

@@ -65,12 +65,12 @@ class ViewActs(MeasureActs):
 
     def shown_layout(self) -> Layout:
         """Return the layout on the screen."""
-        return self.session.state.choices.views.layout
+        return self.views.layout
 
     def show_layout(self, layout: Layout) -> None:
         """Show a layout, and remember it for studies of this kind."""
         study = self.session.state.study
-        if layout is Layout.PRIOR and self.session.state.choices.views.compared is None:
+        if layout is Layout.PRIOR and self.views.compared is None:
             self.session.decline(_NO_PRIOR)
         elif study is not None:
             self.session.choose_views(layout=layout)
@@ -123,8 +123,7 @@ class ViewActs(MeasureActs):
         elif layout is Layout.ONE:
             self.show_layout(Layout.SINGLE)
         else:
-            acquired = self.session.state.choices.views.acquired
-            self.session.choose_views(acquired=not acquired)
+            self.session.choose_views(acquired=not self.views.acquired)
 
     # --- slices ---------------------------------------------------------------------------
 
@@ -156,7 +155,7 @@ class ViewActs(MeasureActs):
 
     def toggle_cine(self) -> None:
         """Play or stop the slices."""
-        self.session.choose_views(cine=not self.session.state.choices.views.cine)
+        self.session.choose_views(cine=not self.views.cine)
 
     # --- brightness and comparison --------------------------------------------------------
 
@@ -171,23 +170,20 @@ class ViewActs(MeasureActs):
 
     def toggle_prior(self) -> None:
         """Show the comparison beside this study, or the single view again."""
-        views = self.session.state.choices.views
-        if views.compared is None:
+        if self.views.compared is None:
             self.session.decline(_NO_PRIOR)
         elif not self._is_drawing():
             is_shown = self.shown_layout() is Layout.PRIOR
-            layout = Layout.SINGLE if is_shown else Layout.PRIOR
-            self.session.choose_views(layout=layout)
+            self.session.choose_views(layout=Layout.SINGLE if is_shown else Layout.PRIOR)
 
     def toggle_slab(self) -> None:
         """Switch T1c between a maximum intensity projection and single slices."""
-        views = self.session.state.choices.views
         if self._is_drawing():
             return
         if self.shown_layout() is Layout.SINGLE:  # which shows neither, also if it was on
-            self.session.choose_views(layout=views.layout.linked, slab=True)
+            self.session.choose_views(layout=self.views.layout.linked, slab=True)
         else:
-            self.session.choose_views(slab=not views.slab)
+            self.session.choose_views(slab=not self.views.slab)
 
     # --- maps -----------------------------------------------------------------------------
 
@@ -302,11 +298,11 @@ class ViewActs(MeasureActs):
 
     def toggle_isolines(self) -> None:
         """Switch maps between isolines and colour."""
-        self.session.choose_views(isolines=not self.session.state.choices.views.isolines)
+        self.session.choose_views(isolines=not self.views.isolines)
 
     def toggle_second_window(self) -> None:
         """Show or close a second window of linked views, also for later studies."""
-        self.keep_second_window(visible=not self.session.state.choices.views.second_window)
+        self.keep_second_window(visible=not self.views.second_window)
 
     def keep_second_window(self, *, visible: bool) -> None:
         """Show or hide the second window."""
@@ -317,17 +313,14 @@ class ViewActs(MeasureActs):
 
     def toggle_names(self) -> None:
         """Show or hide patient, date and series on the views."""
-        self.session.choose_views(
-            shows_identity=not self.session.state.choices.views.shows_identity
-        )
+        self.session.choose_views(shows_identity=not self.views.shows_identity)
 
     def toggle_rulers(self) -> None:
         """Show or hide both diameters of the candidate in focus, going to their axial slice."""
         state, candidate = self.session.state, self.session.candidate()
-        views = state.choices.views
         if self._is_drawing():
             return
-        if views.rulers and self.shown_layout() is not Layout.SINGLE:
+        if self.views.rulers and self.shown_layout() is not Layout.SINGLE:
             self.session.choose_views(rulers=False, dragged=None)
             return
         if candidate is None or state.analysis is None:
@@ -337,7 +330,7 @@ class ViewActs(MeasureActs):
         if not rulers:
             self.session.decline("This candidate has no diameters that could be measured.")
             return
-        layout = views.layout.linked
+        layout = self.views.layout.linked
         self.session.choose_views(rulers=True, dragged=None, layout=layout)
         if layout is not Layout.PLANES:  # diameters are axial: no other plane shows them
             self.session.choose_plane(Plane.AXIAL)

@@ -18,13 +18,6 @@ _CORNER_CUTS = 2  # iterations of corner cutting: two remove the steps of voxels
 def lines_around(mask: NDArray[np.bool_], image_slice: Slice) -> tuple[Line, ...]:
     """Return the outline of the voxels of a slice.
 
-    Parameters
-    ----------
-    mask : (rows, columns) bool
-        On the voxels of `image_slice`.
-    image_slice : Slice
-        The slice in which they lie.
-
     Returns
     -------
     tuple of (N, 2) float

@@ -67,13 +67,7 @@ class HeadMask:
 
 
 class HeadOfStudy:
-    """Head mask of the currently loaded images.
-
-    Parameters
-    ----------
-    pictures : callable
-        Returns voxels and grid of each sequence.
-    """
+    """Head mask of the loaded images; `pictures` returns voxels and grid of each sequence."""
 
     def __init__(self, pictures: Callable[[], Pictures]) -> None:
         self._pictures = pictures

@@ -106,18 +106,13 @@ def overlays_of(analysis: Analysis) -> Overlays:
     Labels are resampled by nearest neighbour, maps linearly; maps already on the working grid are
     used as they are.
     """
-    prepared, volumes = analysis.prepared, analysis.volumes
-    grid = prepared.working
-
-    def nearest(data: NDArray[Any]) -> NDArray[Any]:
-        return onto(data, prepared.native, grid, nearest=True)
-
-    components = nearest(analysis.findings.components).astype(np.int32)
+    prepared = analysis.prepared
+    components, labels = outlines_of(analysis)
     return Overlays(
-        grid=grid,
+        grid=prepared.working,
         images=prepared.images,
-        components=frozen(components),
-        labels=frozen(nearest(volumes.labels.data).astype(np.uint8)),
+        components=components,
+        labels=labels,
         brain=prepared.brain,
         registered=frozenset(
             step.sequence
@@ -127,6 +122,16 @@ def overlays_of(analysis: Analysis) -> Overlays:
         attention=_attention(analysis),
         uncertainty=_uncertainty(analysis),
     )
+
+
+def outlines_of(analysis: Analysis) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Return candidate ids and labels on the working grid."""
+    native, working = analysis.prepared.native, analysis.prepared.working
+    components, labels = (
+        onto(data, native, working, nearest=True)
+        for data in (analysis.findings.components, analysis.volumes.labels.data)
+    )
+    return frozen(components.astype(np.int32)), frozen(labels.astype(np.uint8))
 
 
 def _attention(analysis: Analysis) -> dict[Region, MapView]:
@@ -216,11 +221,6 @@ def axis_aligned(volume: Volume) -> Volume:
 
     Voxels are only reordered if the axes match the patient's to within a quarter of a voxel over
     the whole field of view; otherwise they are resampled linearly at the finest voxel edge.
-
-    Parameters
-    ----------
-    volume : Volume
-        Any orientation.
 
     Returns
     -------

@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
-
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.review import Review
-from lesionlens.napari.model.overlays.maps import Overlays, onto
+from lesionlens.napari.model.overlays.maps import Overlays, outlines_of
 
 
 def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
@@ -24,14 +21,8 @@ def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
     analysis : Analysis
         Analysis from `findings.edits.applied`.
     """
-    native, grid = analysis.prepared.native, overlays.grid
-    components = onto(analysis.findings.components, native, grid, nearest=True)
-    labels = onto(analysis.volumes.labels.data, native, grid, nearest=True)
-    return replace(
-        overlays,
-        components=frozen(components.astype(np.int32)),
-        labels=frozen(labels.astype(np.uint8)),
-    )
+    components, labels = outlines_of(analysis)
+    return replace(overlays, components=components, labels=labels)
 
 
 class Reviewed(NamedTuple):

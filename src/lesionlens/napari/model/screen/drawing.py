@@ -24,6 +24,7 @@ from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.slice_annotations import (
     DrawnMeasure,
+    View,
     annotations_of,
     box_of,
     marks_of,
@@ -106,8 +107,6 @@ class TilePainter:
 
     Parameters
     ----------
-    pictures : mapping of MrSequence to Picture
-        Images of the views.
     name : str
         Name of the only image, if it is none of the sequences.
     """
@@ -119,8 +118,9 @@ class TilePainter:
 
     def draw(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Drawing:
         """Return the content of a tile at a viewpoint."""
+        view = View(board, tile, viewpoint)
         frame, picture = board.frame, self.pictures.get(tile.sequence)
-        image = None if picture is None else self._image(board, tile, viewpoint, picture)
+        image = None if picture is None else self._image(view, picture)
         name = self._name or f"{tile.sequence.display_name}{projection_text(board, tile)}"
         crosshair = frame.on_screen(tile.plane, viewpoint.point_mm)
         centre = frame.on_screen(tile.plane, viewpoint.centre_mm)
@@ -130,12 +130,12 @@ class TilePainter:
             centre=(float(centre[0]), float(centre[1])),
             edges=frame.edges(tile.plane),
             lines=annotations_of(board, tile, picture, image),
-            map=self._map(board, tile, viewpoint),
-            outlines=self._outlines(board, tile, viewpoint),
-            box=box_of(board, tile, viewpoint),
+            map=self._map(view),
+            outlines=self._outlines(view),
+            box=box_of(view),
             preliminary=board.scene.outline.preliminary,
-            rulers=self._rulers(board, tile, viewpoint),
-            marks=marks_of(board, tile, viewpoint),
+            rulers=self._rulers(view),
+            marks=marks_of(view),
             measures=() if image is None else measures_on(board, tile, image, picture, name),
         )
 
@@ -154,24 +154,22 @@ class TilePainter:
         key = ("rulers", id(source), number)
         return self._cached(key, source, lambda: rulers_of(analysis, candidate))
 
-    def _rulers(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> tuple[DrawnRuler, ...]:
+    def _rulers(self, view: View) -> tuple[DrawnRuler, ...]:
         """Return the diameters near an axial slice: dragged in another plane, none stays axial."""
-        frame, plane = board.frame, tile.plane
+        frame, plane = view.board.frame, view.tile.plane
         if plane is not Plane.AXIAL:
             return ()
-        depth = frame.depth(plane, viewpoint.point_mm)
         drawn = []
-        for index, ruler in enumerate(self.rulers(board)):
+        for index, ruler in enumerate(self.rulers(view.board)):
             ends = np.asarray([ruler.start, ruler.end])
-            if np.abs(frame.depth(plane, ends) - depth).max() <= NEAR_MM:
+            if np.abs(frame.depth(plane, ends) - view.depth_mm).max() <= NEAR_MM:
                 drawn.append(DrawnRuler(index, frame.on_screen(plane, ends), ruler.text))
         return tuple(drawn)
 
-    def _image(self, board: Board, tile: Tile, viewpoint: Viewpoint, picture: Picture) -> Slice:
-        slab = slab_of(board, tile, picture)
+    def _image(self, view: View, picture: Picture) -> Slice:
+        slab = slab_of(view.board, view.tile, picture)
         beyond = np.nan if picture.data.dtype.kind == "f" else 0.0
-        name = tile.sequence.value
-        return self._cut(name, picture, board, tile, viewpoint, slab=slab, beyond=beyond)
+        return self._cut(view.tile.sequence.value, picture, view, slab=slab, beyond=beyond)
 
     def value(self, board: Board, tile: Tile, point_mm: Point) -> str:
         """Return the value of a tile's image at a point of its slice (RAS+ mm), and where it lies.
@@ -192,17 +190,9 @@ class TilePainter:
         text = "no value" if value is None else intensity_text(value)
         return f"{text}  at  {position}"
 
-    def _cut(
-        self,
-        name: str,
-        picture: Picture,
-        board: Board,
-        tile: Tile,
-        viewpoint: Viewpoint,
-        **options: Any,
-    ) -> Slice:
-        frame, plane = board.frame, tile.plane
-        number = picture.number_at(frame, plane, float(frame.depth(plane, viewpoint.point_mm)))
+    def _cut(self, name: str, picture: Picture, view: View, **options: Any) -> Slice:
+        frame, plane = view.board.frame, view.tile.plane
+        number = picture.number_at(frame, plane, view.depth_mm)
         key = (name, id(picture.data), frame.key, plane, number, tuple(options.items()))
         return self._cached(key, picture, lambda: picture.cut(frame, plane, number, **options))
 
@@ -228,12 +218,12 @@ class TilePainter:
 
     # --- overlays -------------------------------------------------------------------------
 
-    def _outlines(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
-        analysis, outline, view = board.analysis, board.scene.outline, (board, tile, viewpoint)
+    def _outlines(self, view: View) -> Outlines:
+        analysis, outline = view.board.analysis, view.board.scene.outline
         if not outline.visible:
             return ()
         if analysis is None:
-            return self._preliminary(*view)
+            return self._preliminary(view)
         self._volumes.pop("preliminary", None)
         native = analysis.prepared.native
         components = self._nearest("components", (analysis.findings.components, native), view)
@@ -251,18 +241,18 @@ class TilePainter:
 
         key = ("outlines", id(components), id(labels), outline.region, outline.colours)
         current = self._cached(key, (components, labels), traced)
-        underlying = self._original(*view) + self._second(*view) + self._cavity(*view)
-        return underlying + current + self._doubtful_borders(*view, components)
+        underlying = self._original(view) + self._second(view) + self._cavity(view)
+        return underlying + current + self._doubtful_borders(view, components)
 
-    def _nearest(self, name: str, source: Source, view: tuple[Board, Tile, Viewpoint]) -> Slice:
+    def _nearest(self, name: str, source: Source, view: View) -> Slice:
         """Return the slice of labels, voxel by voxel."""
-        return self._cut(name, self._volume(name, *source), *view, nearest=True)
+        return self._cut(name, self._volume(name, *source), view, nearest=True)
 
     def _outlined(
         self,
         name: str,
         source: Source,
-        view: tuple[Board, Tile, Viewpoint],
+        view: View,
         colour: str,
         labels: tuple[int, ...] | None = None,
     ) -> Outlines:
@@ -278,34 +268,32 @@ class TilePainter:
         lines = self._cached((f"{name} lines", id(part), labels), part, traced)
         return ((colour, lines),) if lines else ()
 
-    def _cavity(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
-        cavity = None if board.analysis is None else board.analysis.volumes.cavity
-        if cavity is None or not board.scene.outline.cavity:
+    def _cavity(self, view: View) -> Outlines:
+        analysis = view.board.analysis
+        cavity = None if analysis is None else analysis.volumes.cavity
+        if cavity is None or not view.board.scene.outline.cavity:
             return ()
-        source, view = (cavity.data, cavity.grid), (board, tile, viewpoint)
-        return self._outlined("cavity", source, view, Label.CAVITY.colour)
+        return self._outlined("cavity", (cavity.data, cavity.grid), view, Label.CAVITY.colour)
 
-    def _second(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
+    def _second(self, view: View) -> Outlines:
         """Return the outline of a second result of the study, in its own colour."""
-        analysis, second = board.analysis, board.second
+        analysis, second = view.board.analysis, view.board.second
         if analysis is None or second is None:
             return ()
-        labels = tuple(int(label) for label in board.scene.outline.region.labels)
-        source, view = (second.labels, analysis.prepared.native), (board, tile, viewpoint)
+        labels = tuple(int(label) for label in view.board.scene.outline.region.labels)
+        source = (second.labels, analysis.prepared.native)
         return self._outlined("second", source, view, SECOND_COLOUR, labels)
 
-    def _doubtful_borders(
-        self, board: Board, tile: Tile, viewpoint: Viewpoint, components: Slice
-    ) -> Outlines:
+    def _doubtful_borders(self, view: View, components: Slice) -> Outlines:
         """Return the dotted borders of doubtful parts, if the whole outline is shown."""
-        analysis, outline = board.analysis, board.scene.outline
+        analysis, outline = view.board.analysis, view.board.scene.outline
         doubtful = None if analysis is None else analysis.volumes.doubtful
         if analysis is None or doubtful is None or outline.region is not Region.WT:
             return ()
         coloured = {number for number, _ in outline.colours}
         numbers = [p.number for p in analysis.findings.doubtful or () if p.candidate in coloured]
         source = (doubtful.data, analysis.prepared.native)
-        parts = self._nearest("doubtful", source, (board, tile, viewpoint))
+        parts = self._nearest("doubtful", source, view)
 
         def traced() -> tuple[Line, ...]:
             return dotted(lines_around(np.isin(parts.data, numbers) & (components.data > 0), parts))
@@ -314,12 +302,12 @@ class TilePainter:
         lines = self._cached(key, (parts, components), traced)
         return ((DOUBT_COLOUR, lines),) if lines else ()
 
-    def _preliminary(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
-        preliminary, colours = board.preliminary, board.scene.outline.colours
+    def _preliminary(self, view: View) -> Outlines:
+        preliminary, colours = view.board.preliminary, view.board.scene.outline.colours
         if preliminary is None:
             return ()
         source = (preliminary.components, preliminary.grid)
-        components = self._nearest("preliminary", source, (board, tile, viewpoint))
+        components = self._nearest("preliminary", source, view)
 
         def traced() -> Outlines:
             return tuple((c, lines_around(components.data == n, components)) for n, c in colours)
@@ -330,27 +318,27 @@ class TilePainter:
         """Return the outlines of candidates of another examination."""
         if not board.scene.outline.visible:
             return ()
-        source, view = (volume.data, volume.grid), (board, tile, viewpoint)
-        return self._outlined("flagged", source, view, PRIOR_COLOUR)
+        view = View(board, tile, viewpoint)
+        return self._outlined("flagged", (volume.data, volume.grid), view, PRIOR_COLOUR)
 
-    def _original(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> Outlines:
+    def _original(self, view: View) -> Outlines:
         """Return the network's outline of a candidate that a reader changed."""
-        analysis, number = board.analysis, board.scene.outline.original
+        analysis, number = view.board.analysis, view.board.scene.outline.original
         if analysis is None or number is None:
             return ()
-        data = (analysis.original or analysis).findings.components
-        source, view = (data, analysis.prepared.native), (board, tile, viewpoint)
+        source = ((analysis.original or analysis).findings.components, analysis.prepared.native)
         return self._outlined("original", source, view, ORIGINAL_COLOUR, (number,))
 
-    def _map(self, board: Board, tile: Tile, viewpoint: Viewpoint) -> MapDrawing | None:
+    def _map(self, view: View) -> MapDrawing | None:
+        board = view.board
         overlays, requested = board.overlays, map_of(board)
         if overlays is None or requested is None:
             return None
-        role, view, candidate = requested
-        part = self._cut(role, self._volume(role, view.data, overlays.grid), board, tile, viewpoint)
+        role, shown, candidate = requested
+        part = self._cut(role, self._volume(role, shown.data, overlays.grid), view)
         if candidate is not None:
-            components = self._volume("others", overlays.components, overlays.grid)
-            components_slice = self._cut("others", components, board, tile, viewpoint, nearest=True)
+            components = (overlays.components, overlays.grid)
+            components_slice = self._nearest("others", components, view)
             part = self._cached(
                 ("only", id(part), id(components_slice), candidate),
                 (part, components_slice),
@@ -358,8 +346,8 @@ class TilePainter:
             )
         lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
         if board.views.isolines:
-            lines = self._cached(("lines", id(part)), part, lambda: isolines(part, view))
-        return MapDrawing(role, part, view.top, board.scene.opacity, lines, view.low)
+            lines = self._cached(("lines", id(part)), part, lambda: isolines(part, shown))
+        return MapDrawing(role, part, shown.top, board.scene.opacity, lines, shown.low)
 
 
 def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,22 @@ MARK_MM = 3.0
 """Maximum distance of a mark that is shown on a slice."""
 
 
-def box_of(
-    board: Board, tile: Tile, viewpoint: Viewpoint
-) -> tuple[float, float, float, float] | None:
+class View(NamedTuple):
+    """A tile of a board at a viewpoint."""
+
+    board: Board
+    tile: Tile
+    viewpoint: Viewpoint
+
+    @property
+    def depth_mm(self) -> float:
+        """Depth of the slice in the frame of the board."""
+        return float(self.board.frame.depth(self.tile.plane, self.viewpoint.point_mm))
+
+
+def box_of(view: View) -> tuple[float, float, float, float] | None:
     """Return the box of the candidate in focus on the screen, if the slice cuts it."""
+    board, plane = view.board, view.tile.plane
     analysis, outline = board.analysis, board.scene.outline
     findings = board.preliminary if analysis is None else analysis.findings
     candidates = () if findings is None else findings.candidates
@@ -32,20 +45,17 @@ def box_of(
     if candidate is None or not outline.visible:
         return None
     box_corners = corners(*candidate.bounding_box_mm)
-    depths = board.frame.depth(tile.plane, box_corners)
-    if not depths.min() <= board.frame.depth(tile.plane, viewpoint.point_mm) <= depths.max():
+    depths = board.frame.depth(plane, box_corners)
+    if not depths.min() <= view.depth_mm <= depths.max():
         return None
-    return box_on_screen(board.frame.on_screen(tile.plane, box_corners))
+    return box_on_screen(board.frame.on_screen(plane, box_corners))
 
 
-def marks_of(
-    board: Board, tile: Tile, viewpoint: Viewpoint
-) -> tuple[tuple[int, tuple[float, float]], ...]:
+def marks_of(view: View) -> tuple[tuple[int, tuple[float, float]], ...]:
     """Return the number and position of each mark near the slice."""
-    frame, plane, marks = board.frame, tile.plane, []
-    depth = float(frame.depth(plane, viewpoint.point_mm))
-    for number, mark_mm in enumerate(board.marks, 1):
-        if abs(float(frame.depth(plane, mark_mm)) - depth) <= MARK_MM:
+    frame, plane, marks = view.board.frame, view.tile.plane, []
+    for number, mark_mm in enumerate(view.board.marks, 1):
+        if abs(float(frame.depth(plane, mark_mm)) - view.depth_mm) <= MARK_MM:
             x, y = frame.on_screen(plane, mark_mm)
             marks.append((number, (float(x), float(y))))
     return tuple(marks)
