@@ -84,7 +84,7 @@ Supersedes = Annotated[
     typer.Option(
         help="Name the newest LesionLens report on this study in this folder (a result, or the "
         "study as fetched with its results) as predecessor of the new report. A report that "
-        "was sent from DIR, or fetched with the study, is named anyway.",
+        "was sent from DIR, or from which the result is reopened, is named anyway.",
         metavar="DIR",
     ),
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lesionlens.base.files.staging import check_target
 from lesionlens.base.text import counted, score_digits
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import (
@@ -68,6 +69,7 @@ def scan(
 
     archive_options = {"--patient": patient, "--date": date}
     checks.check_used("the address of an archive", "://" in source, archive_options)
+    check_target(folder)
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         archive = None

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli import worklist
 from lesionlens.cli.console import StopRequest
 from lesionlens.site.database import worklist_database
@@ -42,3 +43,11 @@ def test_a_list_of_an_archive_that_is_cut_short_says_so(monkeypatch, tmp_path, c
     output = worklist.scan("https://a/dicom-web", tmp_path / "list", date="20260101-20260131")
     assert [note for note in output.notes if "first 3" in note] == list(output.notes)
     assert len(output.notes) == (count == 3)
+
+
+def test_a_file_in_the_place_of_a_list_is_refused_before_an_archive_is_searched(tmp_path):
+    """It was called a full disk, by the exit status of a defect, after the search."""
+    (tmp_path / "list").write_text("mine")
+    with pytest.raises(UnusableInputError, match="a file where the output folder should be: list"):
+        worklist.scan("http://127.0.0.1:1/dicom-web", tmp_path / "list")
+    assert (tmp_path / "list").read_text() == "mine"

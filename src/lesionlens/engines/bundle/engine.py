@@ -79,7 +79,7 @@ class _Examined:
 class BundleEngine:
     """Runs a bundle's network on a prepared study.
 
-    Inputs are z-scored in the brain, as by `NormalizeIntensityd(nonzero=True)`; absent ones are 0.
+    Inputs are z-scored in the brain by `network.normalise.zscore`, which clips; absent ones are 0.
 
     Parameters
     ----------

@@ -120,6 +120,7 @@ def read(folder: Path) -> Bundle:
     _check_orientation(inference)
     sequences = _sequences(input_entry, definition.get("in_channels"))
     regions = _regions(output_entry)
+    _check_sigmoid(inference, output_entry)
     return Bundle(
         name=str(metadata.get("name", folder.name)),
         version=str(metadata.get("version", "unknown")),
@@ -368,19 +369,19 @@ def _not_plain(found: str, expected: str) -> UnusableInputError:
     )
 
 
-def _preprocessing(inference: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
-    """Return the preprocessing's transforms of one kind, such as Spacing."""
-    steps = inference.get("preprocessing", {})
+def _transforms(inference: Mapping[str, Any], entry: str, kind: str) -> list[Mapping[str, Any]]:
+    """Return the transforms of one kind, such as Spacing, of an entry, such as preprocessing."""
+    steps = inference.get(entry, {})
     steps = steps.get("transforms", ()) if isinstance(steps, Mapping) else steps
     if not isinstance(steps, list | tuple):
-        raise _not_plain(f"the preprocessing {steps!r:.100}", "a list of transforms")
+        raise _not_plain(f"the {entry} {steps!r:.100}", "a list of transforms")
     tables = (step for step in steps if isinstance(step, Mapping))
-    return [step for step in tables if str(step.get("_target_", "")).startswith(kind)]
+    return [s for s in tables if str(s.get("_target_")).rpartition(".")[2].startswith(kind)]
 
 
 def _check_orientation(inference: Mapping[str, Any]) -> None:
     """Refuse a network that was trained on images in another order of axes than RAS."""
-    for step in _preprocessing(inference, "Orientation"):
+    for step in _transforms(inference, "preprocessing", "Orientation"):
         axes = None if step.get("as_closest_canonical") else step.get("axcodes")
         if axes not in (None, "RAS", ["R", "A", "S"]):
             raise UnusableInputError(
@@ -390,9 +391,26 @@ def _check_orientation(inference: Mapping[str, Any]) -> None:
             )
 
 
+def _check_sigmoid(inference: Mapping[str, Any], output_entry: Mapping[str, Any]) -> None:
+    """Refuse a network of labels that exclude each other: a sigmoid of one is no probability."""
+    steps = (
+        step
+        for kind in ("Activations", "AsDiscrete")
+        for step in _transforms(inference, "postprocessing", kind)
+    )
+    signs = {option for step in steps for option in ("softmax", "argmax") if step.get(option)}
+    signs |= {"background"}.intersection(_channel_names(output_entry))
+    if signs:
+        raise UnusableInputError(
+            found=f"outputs that exclude each other ({', '.join(sorted(signs))}) in the bundle",
+            expected="one output for each region, which may overlap: a sigmoid of each",
+            next_step="Provide the network as an engine (entry point lesionlens.engines)",
+        )
+
+
 def _spacing(inference: Mapping[str, Any]) -> float:
     """Return the voxel edge of Spacingd in the preprocessing; 1 mm if there is none."""
-    for step in _preprocessing(inference, "Spacing"):
+    for step in _transforms(inference, "preprocessing", "Spacing"):
         edges = step.get("pixdim", 1.0)
         edges = edges if isinstance(edges, list | tuple) else (edges,)
         if not all(type(e) in (int, float) and _EDGES_MM[0] <= e <= _EDGES_MM[1] for e in edges):

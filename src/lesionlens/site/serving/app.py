@@ -25,7 +25,7 @@ from lesionlens.engines.engine import Engine, SupportsFirstPass
 from lesionlens.engines.remote.connection import PROTOCOL
 from lesionlens.engines.remote.messages import Header, serialise_info
 from lesionlens.site.serving.admission import Admission, admitted
-from lesionlens.site.serving.error_responses import TooLargeError, error_response, system_error
+from lesionlens.site.serving.error_responses import error_response, system_error, too_large
 from lesionlens.site.serving.middleware import Gate
 from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.routes import make_router
@@ -218,11 +218,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > limit_bytes:
-                raise TooLargeError(
-                    found=f"more than {limit_bytes / 2**20:.0f} MB in one piece",
-                    expected="less",
-                    next_step="Give the server more memory",
-                )
+                raise too_large(limit_bytes)
     except ClientDisconnect:
         raise ServerError(
             found="a disconnected client", expected="a complete request", next_step="Send it again"

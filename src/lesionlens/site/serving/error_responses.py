@@ -41,6 +41,15 @@ _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
 )
 
 
+def too_large(limit_bytes: int) -> TooLargeError:
+    """Return the error for a request body over the limit."""
+    return TooLargeError(
+        found=f"more than {limit_bytes / 2**20:.0f} MB in one piece",
+        expected="less",
+        next_step="Send less, or give the server more memory",
+    )
+
+
 def system_error(error: OSError) -> ResourceError:
     """Return the error for a refusal of the server's system, without the path."""
     error = root_os_error(error)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lesionlens.base.errors import FullError, LesionLensError, UnusableInputError
 from lesionlens.site.serving.admission import Admission, client_identity
-from lesionlens.site.serving.error_responses import TooLargeError, error_response
+from lesionlens.site.serving.error_responses import error_response, too_large
 from lesionlens.site.serving.sessions import Sessions
 
 requests = logging.getLogger("lesionlens.site.serving.requests")
@@ -119,7 +119,7 @@ class _Call:
         """Set the size limit; refuse a larger Content-Length."""
         self._limit = limit
         if announced.isdecimal() and int(announced) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
 
     async def receive(self) -> Message:
         """Return the next chunk of the body, or a disconnect."""
@@ -145,7 +145,7 @@ class _Call:
         """Count received bytes; wait for memory while a later body can still be refused."""
         self.received += n_bytes
         if self.received > self._limit:
-            raise _too_large(self._limit)
+            raise too_large(self._limit)
         arriving = self._sessions.arriving
         while not arriving.add(self, n_bytes):
             if arriving.is_last(self):
@@ -192,14 +192,6 @@ def _log(scope: Scope, call: _Call, seconds: float) -> None:
         call.status or "no response",
         1000 * seconds,
         call.received,
-    )
-
-
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(
-        found=f"more than {limit / 2**20:.3g} MB in one piece",
-        expected="less",
-        next_step="Send less, or give the server more memory",
     )
 
 

@@ -499,6 +499,29 @@ def test_a_network_of_images_in_another_order_is_refused(tmp_path, axes):
         files.read(bundle)
 
 
+@pytest.mark.parametrize("step", [
+    {"_target_": "Activationsd", "softmax": True},
+    {"_target_": "monai.transforms.Activationsd", "softmax": [True]},
+    {"_target_": "AsDiscreted", "argmax": True},
+])  # fmt: skip
+def test_a_network_of_labels_that_exclude_each_other_is_refused(tmp_path, step):
+    """Its outputs went through a sigmoid each: other probabilities than those of its softmax."""
+    bundle = inference(write_bundle(tmp_path / "b"), postprocessing={"transforms": [step]})
+    with pytest.raises(UnusableInputError, match="exclude each other"):
+        files.read(bundle)
+
+
+def test_a_network_with_an_output_for_the_background_is_refused(tmp_path):
+    outputs = {"0": "Background", "1": "Whole tumor", "2": "Enhancing tumor"}
+    with pytest.raises(UnusableInputError, match=r"exclude each other \(background\)"):
+        files.read(write_bundle(tmp_path / "b", outputs=outputs))
+
+
+def test_a_network_of_regions_with_a_sigmoid_is_read(tmp_path):
+    step = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+    files.read(inference(write_bundle(tmp_path / "b"), postprocessing={"transforms": [step]}))
+
+
 @pytest.mark.parametrize(
     "option", [{"axcodes": "RAS"}, {"axcodes": list("RAS")}, {"as_closest_canonical": True}]
 )
@@ -512,6 +535,13 @@ def test_a_window_and_a_spacing_of_one_number_are_cubes(tmp_path):
     bundle = inference(write_bundle(tmp_path / "b"), inferer={"roi_size": 96}, preprocessing=steps)
     found = files.read(bundle)
     assert (found.window, found.spacing_mm) == ((96, 96, 96), 1.5)
+
+
+def test_a_transform_is_found_by_its_full_name(tmp_path):
+    """Its spacing was taken for 1 mm."""
+    steps = {"transforms": [SPACING | {"_target_": "monai.transforms.Spacingd", "pixdim": 1.5}]}
+    bundle = inference(write_bundle(tmp_path / "b"), preprocessing=steps)
+    assert files.read(bundle).spacing_mm == 1.5
 
 
 @pytest.mark.parametrize("name", ["metadata", "inference"])

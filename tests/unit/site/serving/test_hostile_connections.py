@@ -19,6 +19,7 @@ from tests.serving_here import QuickEngine, serving, soon
 
 from lesionlens.base.records.prediction import Capability
 from lesionlens.site.serving import listen, middleware
+from lesionlens.site.serving.error_responses import too_large
 from lesionlens.site.serving.sessions import Arriving, Limits
 
 KEY = "a-key-of-more-than-sixteen-letters"
@@ -272,3 +273,7 @@ def test_the_log_names_routes_and_never_what_was_asked(caplog, tmp_path):
     assert "401" in words
     assert "Doe" not in words
     assert KEY not in words
+
+
+def test_the_limit_of_a_body_is_written_out():
+    assert too_large(2_000_000_000).found == "more than 1907 MB in one piece"

@@ -137,7 +137,11 @@ class Datastore:
         suffixes = _label_suffixes(name, self.images())
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
-            raise _not_found("label with a supported suffix", file_name)
+            raise UnusableInputError(
+                found=f"a label file named {file_name!r:.80}",
+                expected=f"a name that ends in one of {', '.join(_LABEL_SUFFIXES)}",
+                next_step="Send the label as .nii.gz",
+            )
         if suffix not in suffixes:
             raise UnusableInputError(
                 found=f"a label {suffix} of {name!r:.80}, with the name of another image's label",

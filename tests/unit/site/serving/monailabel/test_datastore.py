@@ -57,6 +57,12 @@ def test_a_segmentation_of_3d_slicer_keeps_its_suffix(tmp_path):
         assert store.listing()["objects"]["case"]["labels"]["final"]["ext"] == file[5:]
 
 
+def test_a_label_of_another_kind_is_refused_by_its_suffix(tmp_path):
+    (tmp_path / "case.nii.gz").write_bytes(b"image")
+    with pytest.raises(UnusableInputError, match=r"label\.stl.* ends in one of \.nii\.gz, "):
+        Datastore(tmp_path).save_label("case", "final", "label.stl", io.BytesIO(b"label"), {})
+
+
 def _add_all(folder, content):
     """Add the same images as another server; return which it says that it stored."""
     store, stored = Datastore(folder), set()
