@@ -80,6 +80,7 @@ def test_a_stop_is_heard():
         measure(convolution(), CPU, ONCE, RunContext(cancel=stop))
 
 
+@pytest.mark.slow
 def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
     monkeypatch.setattr(baselines, "has_monai", lambda: False)
     monkeypatch.setattr(baselines, "_MM", 4.0)

@@ -23,6 +23,7 @@ def drawn(script):
         yield brain, metastases.add_metastases(brain, 3)
 
 
+@pytest.mark.slow
 def test_lesions_lie_in_the_brain_and_away_from_its_tumour(drawn):
     brain, result = drawn
     numbers = np.unique(result.cores[result.cores > 0])

@@ -113,6 +113,7 @@ def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
     assert mirrored == {True, False}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
     varied = tmp_path / "varied"
     assert gpu.main(["vary", "--pack", str(pack), "--out", str(varied), "--each", "1"]) == 0

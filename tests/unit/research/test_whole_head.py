@@ -26,6 +26,7 @@ def test_the_same_seed_draws_the_same_image_alone_or_among_others():
     assert not torch.equal(both.image[0], both.image[1])
 
 
+@pytest.mark.slow
 def test_brains_have_the_size_of_brains_or_are_cut_and_some_images_show_none(drawn):
     litres = drawn.brain.flatten(1).sum(1) * SPACING**3 / 1e6
     assert 2 <= int((litres == 0).sum()) <= 20

@@ -76,6 +76,7 @@ def test_a_cavity_is_a_fourth_target_and_no_lesion(batch):
     assert seen.classes.tolist() == [0]
 
 
+@pytest.mark.slow
 def test_a_network_learns_it_in_a_few_steps(batch):
     torch.manual_seed(0)
     network = build(preset("tiny").with_cavity())

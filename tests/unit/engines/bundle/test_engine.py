@@ -141,7 +141,8 @@ TRANSFORMERS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("UNETR", marks=pytest.mark.slow), "SwinUNETR", "ViTAutoEnc"]
+    "name",
+    ["ViTAutoEnc", *(pytest.param(n, marks=pytest.mark.slow) for n in ("UNETR", "SwinUNETR"))],
 )
 def test_a_transformer_bundle_shows_its_own_attention(name, tmp_path, make_prepared):
     pytest.importorskip("einops", reason="MONAI's transformers need einops")

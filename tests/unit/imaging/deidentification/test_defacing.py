@@ -215,7 +215,9 @@ def test_two_patients_with_the_same_uids_have_a_face_each(tmp_path, monkeypatch,
         assert faces == 1 or {item.patient for item in stack.slices} == {owner}
 
 
-@pytest.mark.parametrize("number", [1, 5, 11, 14, 20])
+@pytest.mark.parametrize(
+    "number", [1, 11, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 14, 20))]
+)
 def test_the_template_fits_heads_however_they_nod(number):
     labels, grid = head(number)
     brain = np.isin(labels, classes.BRAIN)

@@ -57,7 +57,7 @@ def test_a_second_search_finds_the_same_bits(shaded, found):
     np.testing.assert_array_equal(bias_field.estimate(values, brain, GRID).log, found.log)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
 def test_it_is_the_same_with_any_number_of_threads(shaded, found, count):
     """ITK fits N4's spline with the process's number of threads, not with the filter's."""
     values, brain, _ = shaded

@@ -33,6 +33,7 @@ def test_the_surface_lies_further_out_than_the_seats_of_gliomas(head):
     assert out > 1.15 * (sites.position_mm - middle).norm(dim=1).mean()
 
 
+@pytest.mark.slow
 def test_meningiomas_are_solid_enhance_and_touch_the_surface():
     config = dataclasses.replace(with_kinds(meningioma=1.0), damage=CLEAN)
     geometry = generate_geometry(config, range(12))
@@ -53,6 +54,7 @@ def test_meningiomas_are_solid_enhance_and_touch_the_surface():
     assert bright >= 0.9 * seen
 
 
+@pytest.mark.slow
 def test_metastases_are_small_and_some_are_many():
     plan = generate_geometry(with_kinds(metastases=1.0), range(12))
     assert (plan.kind == METASTASES).all()
@@ -61,6 +63,7 @@ def test_metastases_are_small_and_some_are_many():
     assert core_ml.median() < 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["haematoma", "infarct"])
 def test_mimics_are_drawn_but_not_labelled(kind):
     free = dataclasses.replace(COARSE, tumour_free=1.0, damage=CLEAN)
@@ -91,6 +94,7 @@ def test_blood_takes_up_nothing():
         assert level[1] < level[0] + 0.25
 
 
+@pytest.mark.slow
 def test_an_isointense_core_is_as_bright_as_cortex_on_flair():
     plain, alike = COARSE, with_kinds(isointense=1.0)
     plain, alike = (dataclasses.replace(c, damage=CLEAN) for c in (plain, alike))

@@ -28,6 +28,7 @@ def test_without_plaques_a_seed_gives_the_same_patient_as_with_rare_ones():
     )
 
 
+@pytest.mark.slow
 def test_plaques_lie_in_white_matter_mostly_near_ventricle_or_cortex(geometry):
     tissue, plaques = geometry.anatomy.tissue, geometry.plaques.every[:, 0] > 0.5
     assert (plaques.flatten(1).sum(1) > 0).sum() >= 5

@@ -28,6 +28,7 @@ def shown(tmp_path_factory, random_weights, coarse):
     return list(examine_folds([Fold(random_weights, (cases[0],)), Fold(random_weights, cases[1:])]))
 
 
+@pytest.mark.slow
 def test_each_patient_is_shown_whole_and_in_part_under_one_number(shown):
     numbers = [seen.patient - FIRST_REAL for seen, _ in shown]
     assert numbers == [0, REAL_APART, 1, 1 + REAL_APART]

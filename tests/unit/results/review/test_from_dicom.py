@@ -267,7 +267,7 @@ def test_a_redrawn_outline_never_becomes_the_networks(analysed, tmp_path, then):
         log.decide(edited.tracking_uid, then, reader="B. Reader", reason="as seen")
     options = ExportOptions(rest=True)
     analysis = applied(replace(analysis, review=log.review, options=options))
-    for _ in range(3):
+    for _ in range(2):
         found = analysis.review.of(edited.tracking_uid)
         assert found.state is (then or ReviewState.EDITED)
         assert analysis.review.is_redrawn(edited.tracking_uid)
