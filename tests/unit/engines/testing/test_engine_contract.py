@@ -18,6 +18,7 @@ from lesionlens.base.records.prediction import (
     Trace,
 )
 from lesionlens.base.run_context import RunContext
+from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.testing import engine_contract
 
 
@@ -136,6 +137,12 @@ class HalfPerturbable(Honest):
 
     def predict_perturbed(self, prepared, perturbations, *, context):
         raise NotImplementedError
+
+
+@pytest.mark.slow
+def test_the_shipped_network_changes_on_the_side_where_the_images_change():
+    """Certain of a lesion as it is, which its voxels in another order did not change."""
+    engine_contract.positions(engine_contract.Trial(LensEngine("cpu")))
 
 
 def test_an_engine_without_the_grid_of_its_perturbed_inputs_learns_what_is_missing():
