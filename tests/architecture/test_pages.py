@@ -87,3 +87,16 @@ def test_the_headings_that_a_page_links_to_exist(page):
     links = re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", page.read_text("utf-8"))
     targets = [((page.parent / file).resolve() if file else page, anchor) for file, anchor in links]
     assert not [anchor for target, anchor in targets if anchor not in anchors_of(target)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_a_list_or_table_after_a_paragraph_begins_after_a_blank_line(page):
+    """Else the site shows it as running text."""
+    code, before, glued = False, "", []
+    for line in page.read_text("utf-8").splitlines():
+        code ^= line.lstrip().startswith("```")
+        begins = re.match(r"(- |\d{1,2}\. |\|)", line) and not code
+        if begins and before and not re.match(r"(\s|- |\d+\. |\||#|```)", before):
+            glued.append(line)
+        before = line
+    assert not glued

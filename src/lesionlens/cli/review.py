@@ -1,4 +1,4 @@
-"""`lesionlens review`: review an existing segmentation, without a network."""
+"""`lesionlens review`: review an existing segmentation, without a new analysis."""
 
 from __future__ import annotations
 
@@ -50,9 +50,8 @@ def review(
 ) -> CommandOutput:
     """Open a segmentation for review, with measurements, together with its study.
 
-    Opens napari, or with --out writes a result folder with measurements, tables and report. No
-    network is used. Lobes are named only if the scan is skull-stripped, or its brain mask was
-    computed before.
+    Opens napari, or with --out writes a result folder with measurements, tables and report. The
+    only network that runs is the one that finds the brain, where the skull is still there.
     """
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
