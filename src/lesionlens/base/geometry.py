@@ -16,7 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from lesionlens.base.errors import GeometryError
 
 Floats = NDArray[np.float32]
+"""An image or map: (I, J, K) where a docstring does not say otherwise."""
 Mask = NDArray[np.bool_]
+"""Which voxels are meant: (I, J, K) where a docstring does not say otherwise."""
+Labels = NDArray[np.uint8]
+"""Label of each voxel: (I, J, K) where a docstring does not say otherwise."""
 Affine = NDArray[np.float64]
 Shape3 = tuple[int, int, int]
 Vec3 = tuple[float, float, float]

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lesionlens.base.geometry import Box, mapped_box, nearest, overlap
+from lesionlens.base.geometry import Box, Floats, mapped_box, nearest, overlap
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.lazy_zeros import lazy_zeros
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_probability, spread_vox
 
-Floats = NDArray[np.float32]
 _REACH_VOX = 1.5
 """Working voxels around the brain that a native voxel may be interpolated from."""
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import Array, Device, namespace, to_numpy
+from lesionlens.base.geometry import Floats
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.network_input import NetworkInput, make_network_input
 
-Floats = NDArray[np.float32]
 Key = tuple[object, ...]
 
 

@@ -7,12 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError, UnusableInputError, WeightsError
-from lesionlens.base.geometry import Shape3, is_inside
+from lesionlens.base.geometry import Floats, Shape3, is_inside
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
@@ -47,7 +44,6 @@ from lesionlens.engines.validation import (
 )
 
 logger = logging.getLogger(__name__)
-Floats = NDArray[np.float32]
 
 
 def make_engine(name: str, **options: Any) -> Engine:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import Array, device_of, floats, to_device
 from lesionlens.base.errors import GeometryError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 
-Floats = NDArray[np.float32]
 Matrices = tuple[Floats, Floats, Floats]
 """One (n_target, n_source) matrix for each axis."""
 

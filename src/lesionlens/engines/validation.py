@@ -9,10 +9,10 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import LesionClass, Region, without_enhancing
 from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.arrays import Volume, checksums
@@ -28,7 +28,6 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import is_writable, millilitres
 from lesionlens.engines.engine import Engine
 
-Floats = NDArray[np.float32]
 _TOLERANCE = 1e-3
 """Tolerance for rounding: how far a probability may exceed 0 to 1, or that of its enclosing
 region.

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lesionlens.base.array_ops import Array, namespace, quantiles
+from lesionlens.base.geometry import Floats
 from lesionlens.network.shipped_unet import load_shipped_unet
 
 SPACING_MM = 2.5
 """Voxel edge of input and output."""
 BRAIN = "brain"
 BRAIN_FORMAT = "lesionlens-brain-1"
-Floats = NDArray[np.float32]
 
 
 def scaled(image: Array) -> Array:

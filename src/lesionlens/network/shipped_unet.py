@@ -15,12 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.errors import MissingPluginError, WeightsError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.provenance import sha256_of
 
-Floats = NDArray[np.float32]
 UNet = Callable[[Sequence[Floats]], Iterator[Floats]]
 """Maps (C, I, J, K) images to (I, J, K) logits; axes are multiples of `MULTIPLE`."""
 MULTIPLE = 16

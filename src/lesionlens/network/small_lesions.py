@@ -6,9 +6,7 @@ import json
 from functools import cache
 from importlib.resources import files
 
-import numpy as np
-from numpy.typing import NDArray
-
+from lesionlens.base.geometry import Floats
 from lesionlens.network.shipped_unet import load_shipped_unet
 
 NAME = "small_lesions"
@@ -17,7 +15,6 @@ CHANNELS = 5
 """Four images, in the order of `MrSequence`, and the brain."""
 SPACING_MM = 1.3
 """Voxel edge of input and output."""
-Floats = NDArray[np.float32]
 
 
 def lesion_logit(images: Floats) -> Floats:

@@ -11,13 +11,13 @@ from scipy import ndimage
 
 from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base import geometry
+from lesionlens.base.geometry import Labels
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.masks import connected_parts, depth_inside
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
 
-Labels = NDArray[np.uint8]
 MIN_ML = 0.05
 """Smaller disagreements are not listed, but count in Dice."""
 _MARGIN_VOX = 2

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lesionlens.analysis.evaluation.metrics import Mask, dice, hd95
-from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, bounding_box
+from lesionlens.analysis.evaluation.metrics import dice, hd95
+from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Mask, bounding_box
 from lesionlens.base.grid import Grid
 
 DILATIONS = 3

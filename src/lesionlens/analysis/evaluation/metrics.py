@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings.components import ROUNDING_MM, merged
-from lesionlens.base.geometry import VOLUME_TOLERANCE, bounding_box
+from lesionlens.base.geometry import VOLUME_TOLERANCE, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Source
 from lesionlens.base.records.files import CandidateRow
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 MERGE_MM, HIT_MM, SMALLEST_ML = 3.0, 5.0, 0.05
 BINS = 10
 _MAX_BRAIN_FRACTION = 0.7

@@ -33,6 +33,7 @@ from lesionlens.analysis.evaluation.scored_result import (
 )
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Mask
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
@@ -261,7 +262,7 @@ def _reference_on_grid(
 
 
 def _note_outside(
-    score: CaseScore, flagged: metrics.Mask, grid: Grid, reference: _Reference | None
+    score: CaseScore, flagged: Mask, grid: Grid, reference: _Reference | None
 ) -> None:
     """Report if a part of the flagged region lies outside the reference, such as a slab."""
     outside_fraction = 0.0 if reference is None else fraction_beyond(flagged, grid, reference.grid)
@@ -274,7 +275,7 @@ def _note_outside(
 
 def _score_regions(
     score: CaseScore, labels: NDArray[np.uint8], reference_labels: NDArray[np.uint8], grid: Grid
-) -> dict[Region, metrics.Mask]:
+) -> dict[Region, Mask]:
     """Add the overlap of each region; return the predicted masks."""
     predicted = {region: region_mask(labels, region) for region in Region}
     for key in () if score.healthy else score.regions:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.analysis.explain import faithfulness, maps, perturbations
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner, perturbation_runner
@@ -14,14 +13,13 @@ from lesionlens.analysis.findings.candidates import Evidence
 from lesionlens.analysis.findings.component_scores import score_by_all_views
 from lesionlens.analysis.findings.components import ComponentMask, plain_scores
 from lesionlens.analysis.findings.find import Flagged
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import AttentionMaps, MapChecks
 from lesionlens.base.records.prediction import Capability, Prediction, QuestionTime
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import native_grid
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,13 +25,11 @@ from scipy import ndimage
 
 from lesionlens.analysis.explain import perturbations
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.prediction import InputPerturbation
-
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 
 SUFFICIENT = 0.5
 """Minimum lead of a faithful map over random voxels, as a share of the region's probability."""

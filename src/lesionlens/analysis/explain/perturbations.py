@@ -21,6 +21,7 @@ from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask, component_voxels
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
@@ -42,7 +43,6 @@ from lesionlens.engines.perturbation_order import (
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 SEEN = 0.1
 """Minimum mean probability of a region's flagged voxels in a pass that detects the region."""
-Floats = NDArray[np.float32]
 
 
 def undecided(probability: Floats) -> Floats:

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.anatomy import head_of
+from lesionlens.base.geometry import Mask
 from lesionlens.base.records.study import PreparedStudy
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings.edits import Labels, outline_of
+from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Labels
 from lesionlens.base.labels import Label, PromptKind, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point

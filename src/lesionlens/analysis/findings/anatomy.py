@@ -25,14 +25,13 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 from lesionlens.analysis.findings import structures
-from lesionlens.base.geometry import bounding_box
+from lesionlens.base.geometry import Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, OUTSIDE_BRAIN, UNCERTAIN_PLACE, Location
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.checks.quality import SIDES, flat_sides
 from lesionlens.imaging.preparation.resampling import cube_means, cut_grid
 
-Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
 LOBES = ("frontal lobe", "parietal lobe", "temporal lobe", "occipital lobe", "insula")

@@ -15,11 +15,10 @@ from lesionlens.analysis.findings import anatomy, class_probabilities, measure, 
 from lesionlens.analysis.findings.components import (
     Component,
     ComponentMask,
-    Floats,
     components_of,
     renumbered,
 )
-from lesionlens.base.geometry import as_vec3
+from lesionlens.base.geometry import Floats, as_vec3
 from lesionlens.base.labels import DrawingMethod, Region, RelevanceMeasure, Source
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (

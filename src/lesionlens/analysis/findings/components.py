@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
-from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Box, bounding_box
+from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Box, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.lazy_zeros import lazy_zeros
@@ -20,8 +20,6 @@ from lesionlens.base.records.prediction import DEFAULT_THRESHOLDS, Prediction, S
 from lesionlens.engines.component_score import component_score
 from lesionlens.imaging.preparation.resampling import cut_grid
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 ROUNDING_MM = 1e-4
 """Slack of a gap: voxels of 1 mm are 1.00000002 mm in many a header in float32."""
 

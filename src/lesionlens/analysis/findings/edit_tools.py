@@ -16,13 +16,11 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings.components import fill_planar_holes
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING, bounding_box
+from lesionlens.base.geometry import TOUCHING, Labels, Mask, bounding_box
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.masks import connected_parts, depth_inside
 from lesionlens.base.records.study import PreparedStudy
 
-Labels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Voxel = tuple[int, int, int]
 
 SMOOTHING_MM = 1.5

@@ -28,7 +28,7 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING, Affine, Box, Shape3
+from lesionlens.base.geometry import TOUCHING, Affine, Box, Labels, Shape3
 from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis, Original
@@ -39,7 +39,6 @@ from lesionlens.base.records.review import CAVITY, Outline, Review
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
 
-Labels = NDArray[np.uint8]
 _TIE_BREAK_VOX = 1e-6
 """Offset that keeps a position off the midpoint of two voxels, where rounding is arbitrary."""
 _ADDED_NOTICE = (

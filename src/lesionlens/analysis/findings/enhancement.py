@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.array_ops import robust_spread
-from lesionlens.base.geometry import TOUCHING, bounding_box
+from lesionlens.base.geometry import TOUCHING, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.masks import connected_parts
@@ -21,8 +20,6 @@ from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.display_images import match_intensities
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 _MIN_T1_FRACTION = 0.5
 """Minimum share of a voxel's intensity on T1c that T1 explains, and of a core's voxels."""
 _BRIGHT_SPREADS = 2.0

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
@@ -18,6 +15,7 @@ from lesionlens.analysis.findings.components import (
     segment_components,
     without_specks,
 )
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
@@ -25,8 +23,6 @@ from lesionlens.base.records.prediction import PerturbedPrediction, Prediction, 
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import millilitres
 from lesionlens.engines import native_grid
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

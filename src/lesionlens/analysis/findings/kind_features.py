@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
 from lesionlens.base.array_ops import robust_spread
-from lesionlens.base.geometry import TOUCHING, Affine, bounding_box
+from lesionlens.base.geometry import TOUCHING, Affine, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import connected_parts, depth_inside
@@ -24,8 +24,6 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.imaging.preparation.display_images import match_intensities
 from lesionlens.imaging.preparation.resampling import cube_means
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Features = dict[str, float]
 LATTICE_MM: Final = 2.0
 _LOW_QUANTILE, _HIGH_QUANTILE = 0.02, 0.98

@@ -13,7 +13,7 @@ from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import find_contours
 
 from lesionlens.base import geometry
-from lesionlens.base.geometry import TOUCHING, Shape3
+from lesionlens.base.geometry import TOUCHING, Mask, Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.masks import connected_parts
@@ -21,7 +21,6 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import MEASURABLE_MM, Candidate, Findings, Point
 from lesionlens.imaging.preparation.resampling import HALF
 
-Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
 RANO_SMALLEST_ML = np.pi / 6 * (MEASURABLE_MM / 10) ** 3

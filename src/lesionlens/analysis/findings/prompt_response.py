@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.enhancement import enhancing_in
+from lesionlens.base.geometry import Labels, Mask
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound, Voxel
 from lesionlens.engines.prompting.rules import connected_to, mark_voxels
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
 
-Labels = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 _ADDED_LABEL: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 _REMAINING_LABEL: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
 _NESTED_REGIONS = (None, *Region)

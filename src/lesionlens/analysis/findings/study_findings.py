@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import Evidence, StudyContext, considered, describe
 from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
 from lesionlens.analysis.findings.find import Flagged
 from lesionlens.analysis.findings.kinds import with_kinds
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Considered, Findings
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
-
-Floats = NDArray[np.float32]
 
 
 def study_findings(

@@ -22,15 +22,13 @@ from scipy.linalg import sqrtm
 
 from lesionlens.analysis.followup.lesion_probability import likeness
 from lesionlens.analysis.followup.matched_intensity import match_intensities
-from lesionlens.base.geometry import Affine, Shape3, apply
+from lesionlens.base.geometry import Affine, Floats, Mask, Shape3, apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.joint_change import JointChange, Unmeasurable
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 _BAND_MM = 6.0
 """Maximum distance of possible lesion voxels from both outlines."""
 _TRAINING_MM, _MARGIN_MM = 14.0, 18

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.followup.sharpness import smoothed_within, subsampled_indices
 from lesionlens.base.array_ops import sigmoid
+from lesionlens.base.geometry import Floats, Mask
 
-Floats = NDArray[np.float32]
 Rows = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 _SMOOTHED_MM = (0.6, 1.5)
 _MAX_TRAINING_VOXELS = 20_000
 _RIDGE, _MAX_ITERATIONS, _TOLERANCE = 1.0, 25, 1e-3

@@ -13,11 +13,10 @@ from lesionlens.analysis.followup.sharpness import (
     subsampled_indices,
 )
 from lesionlens.base.array_ops import robust_spread
+from lesionlens.base.geometry import Floats, Mask
 from lesionlens.base.polynomials import quadratic, weighted_fit
 
-Floats = NDArray[np.float32]
 Rows = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 _SMOOTHED_MM = 0.7
 _MAX_FIT_VOXELS = 40_000
 _NORMAL_ITERATIONS, _NEARBY_ITERATIONS = 3, 4

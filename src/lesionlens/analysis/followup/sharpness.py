@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+from lesionlens.base.geometry import Floats, Mask
+
 _WIDTHS_MM = (0.8, 1.2, 1.6, 2.1, 2.7)
 _INITIAL_WIDTH_MM = 0.6
 _MIN_GAIN = 0.002

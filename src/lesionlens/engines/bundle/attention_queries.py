@@ -7,10 +7,9 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from lesionlens.base.geometry import Box
+from lesionlens.base.geometry import Box, Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
@@ -18,8 +17,6 @@ from lesionlens.engines import gradcam, separable
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.engines.bundle import maps
 from lesionlens.engines.bundle.maps import Reader
-
-Floats = NDArray[np.float32]
 
 
 class AttentionQueries:

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from monai.inferers import SlidingWindowInferer
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.process.retained_memory import retained_memory
@@ -43,7 +42,6 @@ from lesionlens.engines.network_input import NetworkInput, grid_at, make_network
 from lesionlens.engines.pass_cache import PassCache
 from lesionlens.network.deterministic import with_threads
 
-Floats = NDArray[np.float32]
 RUN = "running the bundle's network"
 EXPLAIN = "explaining the bundle's prediction"
 PERTURBATION = "predicting perturbed inputs"

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from monai.visualize import OcclusionSensitivity
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
@@ -21,7 +21,6 @@ from lesionlens.engines import gradcam, network_input, separable, windows
 from lesionlens.engines.bundle import attention as bundle_attention
 from lesionlens.imaging.preparation.resampling import cut_grid
 
-Floats = NDArray[np.float32]
 Run = Callable[[Tensor], Tensor]
 Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
 """Maps the layers of one pass and the region weights to attention maps."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import Array, floats, halves, to_numpy
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Trace
@@ -17,7 +17,6 @@ from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.pass_output import PassOutput
 from lesionlens.engines.network_input import coarser
 
-Floats = NDArray[np.float32]
 _TOKEN_VOX = 8
 _SCALES = (4, 2, 1)
 BLUR_VOX = 0.7

@@ -16,7 +16,6 @@ from itertools import chain
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import (
     Array,
@@ -30,6 +29,7 @@ from lesionlens.base.array_ops import (
     to_numpy,
 )
 from lesionlens.base.errors import CancelledError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import (
@@ -76,7 +76,6 @@ from lesionlens.engines.pass_cache import PassCache
 from lesionlens.network import small_lesions as small_lesion_network
 from lesionlens.network.weights_metadata import WeightsInfo
 
-Floats = NDArray[np.float32]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 PRELIMINARY, REFINEMENT = "predicting the whole brain", "refining candidates"

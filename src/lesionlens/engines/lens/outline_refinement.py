@@ -18,12 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import Array, logit, namespace, sigmoid
-from lesionlens.base.geometry import bounding_box
+from lesionlens.base.geometry import Floats, Mask, bounding_box
 from lesionlens.base.labels import MrSequence
 from lesionlens.engines import separable
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 _STRENGTH = 0.5  # weight of a ratio, as neighbouring voxels are not independent
 _LIMIT = 2.0  # clipping of a voxel's log-likelihood ratio
 _INSIDE, _OUTSIDE = 0.8, 0.05  # probabilities beyond which a voxel is certain

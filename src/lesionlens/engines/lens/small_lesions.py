@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from lesionlens.base import geometry
 from lesionlens.base.array_ops import sigmoid, to_numpy
-from lesionlens.base.geometry import TOUCHING, Box, relative
+from lesionlens.base.geometry import TOUCHING, Box, Floats, Mask, relative
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.masks import connected_parts
@@ -29,8 +29,6 @@ from lesionlens.engines.network_input import NetworkInput
 from lesionlens.network.shipped_unet import MULTIPLE
 from lesionlens.network.small_lesions import SPACING_MM, lesion_logit
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 T1C = list(MrSequence).index(MrSequence.T1C)
 _WINDOW_VOX = 64
 """Edge of a window for perturbed inputs: that of a training sample."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.files import user_folders
+from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
@@ -30,7 +30,6 @@ from lesionlens.network.weights_metadata import (
     sizes_from_json,
 )
 
-Floats = NDArray[np.float32]
 _STRIDE, _MIN_VOX = 8, 16
 _OUTPUTS = ("logits", "attention")
 _CROSS_ATTENTION_OUTPUTS = ("attention_quarter", "attention_half", "attention_full")

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Box, relative
+from lesionlens.base.geometry import Box, Floats, Mask, relative
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import Points, PromptRequest
 from lesionlens.engines import separable
@@ -17,8 +16,6 @@ from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.crop import Crop, Question, Scene, network_input, paste, sample
 from lesionlens.network.prompt.model import PromptInput, PromptNetwork, PromptOutput
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 THREADS = 2
 """Number of threads of a pass and of its input: fixed, so that the machine does not change results.
 """

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lesionlens.base.array_ops import logit, sigmoid
 from lesionlens.base.geometry import (
     Box,
+    Floats,
+    Mask,
     bounding_box,
     clipped_box,
     covering,
@@ -56,8 +57,6 @@ from lesionlens.engines.prompting.study_features import FLAGGED, PromptStudy
 from lesionlens.network.prompt.crop import Crop
 from lesionlens.network.prompt.model import PromptNetwork
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 _CORRECTION_VOX, _FIRST_OUTLINE_VOX = 48, 64  # crop edge in voxels, with and without an outline
 _MIN_SPACING_MM, _MAX_SPACING_MM = 1.0, 3.0  # mm
 _MIN_MARGIN_MM = 16.0  # minimum margin of a crop around the prompts of a correction

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from lesionlens.base.geometry import Box, clipped_box, covering, relative
+from lesionlens.base.geometry import Box, Floats, Mask, clipped_box, covering, relative
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.prompting.rules import components_at, contradicting_prompts, mark_voxels
 from lesionlens.engines.prompting.study_features import PromptStudy
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 SMALL = 4000
 """Maximum voxels of a small object."""
 _MARGIN_MM, _WIDE_MARGIN_MM = 20.0, 30.0

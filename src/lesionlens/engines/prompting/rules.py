@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING, Box, clipped_box, is_inside
+from lesionlens.base.geometry import TOUCHING, Box, Floats, Mask, clipped_box, is_inside
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import Points, PromptRequest
 from lesionlens.network.prompt.distances import distances_to
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 REACH_MM = 40.0
 """Maximum distance from a prompt at which an existing outline changes."""
 DEPTHS: dict[Region | None, float] = {

@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import clipped_box, is_inside
+from lesionlens.base.geometry import Floats, Mask, clipped_box, is_inside
 from lesionlens.base.records.prompts import Points
 from lesionlens.engines.prompting.rules import Error
 
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 _POSITION_SCALE_MM, _APPEARANCE_SCALE = 20.0, 1.5
 """Length scales of the kernel: position in mm, and appearance in z-scores."""
 _MARGIN, _MAX_MARGIN, _NOISE = 0.2, 3.0, 0.05

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lesionlens.base import geometry
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.process import collector
@@ -31,7 +31,6 @@ from lesionlens.network.deterministic import with_threads
 from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import NAME, SMALL_NAME, load_shipped
 
-Floats = NDArray[np.float32]
 Probabilities = Mapping[Region, Floats]
 _SPACING_MM = 1.0
 _FEATURES = "computing features for prompts"

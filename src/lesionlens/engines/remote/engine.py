@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
 from lesionlens.base.errors import GoneError, ResourceError, ServerError, UnusableInputError
+from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region, RequestKind
 from lesionlens.base.records.arrays import Volume
@@ -44,7 +45,6 @@ from lesionlens.engines.remote.connection import (
 from lesionlens.engines.remote.messages import Arrays, Header
 from lesionlens.engines.remote.packing import pack, unpack
 
-Floats = NDArray[np.float32]
 SENDING = "sending the brain's voxels"
 _POLL_S = 0.25
 

@@ -19,9 +19,9 @@ from safetensors.numpy import load, save
 
 from lesionlens.base.errors import ServerError
 from lesionlens.base.files.bounded_read import parse_json
+from lesionlens.base.geometry import Mask
 
 Array = NDArray[Any]
-Mask = NDArray[np.bool_]
 LIMIT_BYTES = 2**33
 """Size limit of an unpacked message."""
 _KEY = "lesionlens"

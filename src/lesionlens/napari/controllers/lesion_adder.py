@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings import additions, edit_tools
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.geometry import Labels
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.review import CAVITY, DrawnDiameters
@@ -38,8 +39,6 @@ _CHECK_DIAMETERS = " The diameters are those placed by hand on {}: check them (S
 _DIAMETER_SAMPLES = 50
 """Number of points on a diameter that are looked up to find the half in which it lies."""
 _NO_LONGER_DOUBTFUL = "Most of that doubtful part is no longer in the outline."
-
-Labels = NDArray[np.uint8]
 
 
 class LesionAdder:

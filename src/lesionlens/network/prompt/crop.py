@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.base.geometry import Box, clipped_box
+from lesionlens.base.geometry import Box, Floats, Mask, clipped_box
 from lesionlens.network.prompt.distances import distances_to
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
 SHARP_MM, WIDE_MM = 1.5, 6.0
 _AMPLITUDE = 4.0
 _LARGEST_DIFFERENCE = 4.0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lesionlens.analysis.evaluation.agreement import Agreement, Labels, accepted_labels, agreement
+from lesionlens.analysis.evaluation.agreement import Agreement, accepted_labels, agreement
+from lesionlens.base.geometry import Labels
 from lesionlens.base.records.analysis import Analysis
 
 
