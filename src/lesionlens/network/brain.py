@@ -23,6 +23,7 @@ def scaled(image: Array) -> Array:
 
     Examples
     --------
+    >>> import numpy as np
     >>> scaled(np.full((1, 1, 2, 2, 2), 7, np.float32)).max()
     np.float32(1.0)
     """

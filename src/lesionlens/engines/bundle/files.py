@@ -8,6 +8,7 @@ instantiated, expressions are refused, and weights are loaded with `weights_only
 from __future__ import annotations
 
 import inspect
+import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -258,13 +259,15 @@ def _is_code(value: Any) -> bool:
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:
+    stored = io.BytesIO(path.read_bytes())
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(stored, map_location="cpu", weights_only=True)
         for key in ("state_dict", "model"):
             state = state.get(key, state)
         network.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
     except (
-        pickle.UnpicklingError, RuntimeError, KeyError, TypeError, AttributeError, EOFError,
+        pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError, AttributeError,
+        EOFError, OSError,
     ) as error:  # fmt: skip
         raise WeightsError(
             found=f"{path.name}, which holds other things than this network's tensors",
