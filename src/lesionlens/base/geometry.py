@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from lesionlens.base.errors import GeometryError
 
 Floats = NDArray[np.float32]
-"""An image or map: (I, J, K) where a docstring does not say otherwise."""
+"""An image or map; in public functions (I, J, K), unless their docstring says otherwise."""
 Mask = NDArray[np.bool_]
-"""Which voxels are meant: (I, J, K) where a docstring does not say otherwise."""
+"""True at the voxels that are meant; shape as for `Floats`."""
 Labels = NDArray[np.uint8]
-"""Label of each voxel: (I, J, K) where a docstring does not say otherwise."""
+"""The label of each voxel; shape as for `Floats`."""
 Affine = NDArray[np.float64]
 Shape3 = tuple[int, int, int]
 Vec3 = tuple[float, float, float]

@@ -108,6 +108,8 @@ def values_by_subset(
 
     Parameters
     ----------
+    table : mapping of subset to (N,) float64
+        The components' figures with each subset.
     subsets : mapping of MrSequence to subset
         Such as the sequence alone, or all others.
     """

@@ -14,15 +14,15 @@ from typing_extensions import override
 
 from lesionlens.base import notebook
 from lesionlens.base.files.file_fields import STRICT
-from lesionlens.base.geometry import Affine, Box, bounding_box
+from lesionlens.base.geometry import Affine, Box, Floats, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, SequenceKey
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.patient import Patient, PatientField
 
-Images = Mapping[MrSequence, NDArray[np.float32]]
+Images = Mapping[MrSequence, Floats]
 """By sequence: intensities in any unit, (I, J, K) float32, all on one grid."""
-Acquired = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
+Acquired = Mapping[MrSequence, tuple[Floats, Grid]]
 """By sequence: voxels as acquired, (I, J, K) float32 with background zero, and their grid."""
 
 

@@ -60,6 +60,8 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     channels : (4, I, J, K) float32 array
         In the order of `MrSequence`, in any units; zero outside a field of view, where nothing is
         changed.
+    present : (4,) bool array
+        Available sequences.
     brain : (I, J, K) bool array
 
     Returns

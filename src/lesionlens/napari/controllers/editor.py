@@ -12,6 +12,7 @@ from napari.components import ViewerModel
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import editable_tissue
+from lesionlens.base.geometry import Labels
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
 from lesionlens.base.records.findings import Point
@@ -34,15 +35,13 @@ _BY_HAND = 255
 _NEW_LAYER_NAMES = {NEW: "New candidate", DRAWN_CAVITY: "Resection cavity"}
 _FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 
-Labelled = NDArray[np.uint8]
-
 
 class EditedLabels(NamedTuple):
     """Labels of the edited candidate, (I, J, K) uint8 on the working grid, 0 elsewhere."""
 
-    initial: Labelled
+    initial: Labels
     """Labels when the edit began."""
-    current: Labelled
+    current: Labels
     """Labels as drawn now."""
 
     @property
@@ -82,7 +81,7 @@ class OutlineEditor:
         self._mode, self._tools = _PAINT, Tools()
         self._pauses: set[str] = set()
         """Why the pointer does not use the tool `_mode` now."""
-        self._initial: Labelled = np.zeros((0, 0, 0), np.uint8)
+        self._initial: Labels = np.zeros((0, 0, 0), np.uint8)
         self._computed = self._initial
         """What the outline would be without strokes; `_BY_HAND` where a draft has some."""
         self._paintable: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
@@ -134,7 +133,7 @@ class OutlineEditor:
         return np.asarray(np.asarray(self._layer.data) != self._computed)
 
     def change(
-        self, changed: Labelled, prompt: PromptRound | None = None, *, by_hand: bool = False
+        self, changed: Labels, prompt: PromptRound | None = None, *, by_hand: bool = False
     ) -> bool:
         """Replace the labels, as one stroke; False if nothing changes.
 
@@ -331,7 +330,7 @@ class OutlineEditor:
                 self._initial = np.where(cavity, np.uint8(Label.CAVITY), np.uint8(0))
                 self._allowed = self._paintable
 
-    def _start_labels(self, draft: OutlineDraft | None) -> Labelled:
+    def _start_labels(self, draft: OutlineDraft | None) -> Labels:
         """Return the labels to begin with: the candidate's, or a draft's, which is continued."""
         self.assisted = draft is not None and draft.assisted
         self.rounds = [] if draft is None else [*draft.prompts]
@@ -407,8 +406,8 @@ class _Step(NamedTuple):
     before: bytes
     after: bytes
     indices: tuple[NDArray[np.intp], ...]
-    computed_before: Labelled
-    computed_after: Labelled
+    computed_before: Labels
+    computed_after: Labels
     """Values of what strokes are compared with, in the voxels that the step changed."""
 
 

@@ -247,6 +247,8 @@ def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
 
     Parameters
     ----------
+    grey : (rows, columns) uint8
+        The slice.
     heat : (rows, columns) float32
         0 to 1.
 

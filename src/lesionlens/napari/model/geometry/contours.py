@@ -16,7 +16,7 @@ _CORNER_CUTS = 2  # iterations of corner cutting: two remove the steps of voxels
 
 
 def lines_around(mask: NDArray[np.bool_], image_slice: Slice) -> tuple[Line, ...]:
-    """Return the outline of the voxels of a slice.
+    """Return the outline of the (rows, columns) voxels of a slice.
 
     Returns
     -------

@@ -42,7 +42,7 @@ SERIES_ATTRIBUTES = {
 
 
 def outlines(mask: Mask) -> list[Points]:
-    """Return the closed contours of a frame, one per part, with holes connected.
+    """Return the closed contours of a (rows, columns) frame, one per part, with holes connected.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def _connect_hole(outer: Points, hole: Points) -> Points:
 
 
 def fill_contours(lines: list[Points], shape: tuple[int, int]) -> Mask:
-    """Return the pixels whose centres are inside closed contours, by the even-odd rule.
+    """Return the (rows, columns) pixels with centres inside closed contours, by the even-odd rule.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, .
 
 
 def masks_of(item: Any, sources: SourceFrames) -> dict[int, Mask]:
-    """Fill the contours of one region; return its pixels by source frame.
+    """Fill the contours of one region; return its (rows, columns) pixels by source frame.
 
     Parameters
     ----------
