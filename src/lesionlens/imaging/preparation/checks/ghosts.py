@@ -12,11 +12,14 @@ GHOST = 0.025
 _STRIDE = 4
 _MIN_LINE = 48
 _MIN_SHIFT_DIVISOR = 6  # a ghost is shifted by at least a sixth of the line
-_NEIGHBOUR_LAGS = (*range(-20, -2), *range(3, 21))
+_MIN_NEIGHBOUR_LAG = 3
+_NEIGHBOUR_LAGS = (*range(-20, 1 - _MIN_NEIGHBOUR_LAG), *range(_MIN_NEIGHBOUR_LAG, 21))
 """Neighbours that a ghost's peak must exceed: interpolated thick slices recur at multiples of their
 spacing, or of twice that.
 """
 _MAX_DEVIATIONS = 3.0
+_BACKGROUND_FRACTION = 0.01
+"""Share of the bright end up to which a voxel is background: resampled scans are not 0 there."""
 
 
 def check(volumes: Acquired) -> QualityCheck:
@@ -41,17 +44,20 @@ def ghost_strength(values: Floats, stride: int = _STRIDE) -> float:
     and varies slowly; a copy is a sharp peak. Edges against an empty background are excluded,
     because the two sides of a field of view would match each other.
     """
+    background = _BACKGROUND_FRACTION * max(float(np.quantile(values[::4, ::4, ::4], 0.99)), 0.0)
     sampling = (slice(None, None, stride),) * 2
-    return max(_strength_along(np.moveaxis(values, axis, -1)[sampling]) for axis in range(3))
+    return max(
+        _strength_along(np.moveaxis(values, axis, -1)[sampling], background) for axis in range(3)
+    )
 
 
-def _strength_along(values: Floats) -> float:
+def _strength_along(values: Floats, background: float) -> float:
     lines = values.reshape(-1, values.shape[-1])
     count = lines.shape[1]
     if count < _MIN_LINE:
         return 0.0
-    nonzero = lines > 0
-    inside = nonzero & np.roll(nonzero, 1, 1) & np.roll(nonzero, -1, 1)
+    tissue = lines > background
+    inside = tissue & np.roll(tissue, 1, 1) & np.roll(tissue, -1, 1)
     edges = np.where(inside, 2 * lines - np.roll(lines, 1, 1) - np.roll(lines, -1, 1), 0)
     spread = float(np.sqrt(np.mean(edges**2, where=inside))) if inside.any() else 0.0
     if spread <= 0:
@@ -61,5 +67,8 @@ def _strength_along(values: Floats) -> float:
     autocorrelation = np.fft.irfft(power, count)
     autocorrelation = autocorrelation / autocorrelation[0]
     lags = np.arange(max(count // _MIN_SHIFT_DIVISOR, 1), count // 2 + 1)
-    neighbours = autocorrelation[(lags[:, None] + np.array(_NEIGHBOUR_LAGS)) % count].max(axis=1)
-    return max(float((autocorrelation[lags] - neighbours).max()), 0.0)
+    neighbour_lags = lags[:, None] + np.array(_NEIGHBOUR_LAGS)
+    neighbours = autocorrelation[neighbour_lags % count]
+    # Lags l and N - l are one: near half of the line a peak would be its own neighbour.
+    neighbours[np.abs(count - neighbour_lags - lags[:, None]) < _MIN_NEIGHBOUR_LAG] = -np.inf
+    return max(float((autocorrelation[lags] - neighbours.max(axis=1)).max()), 0.0)

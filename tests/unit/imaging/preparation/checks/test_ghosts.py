@@ -66,6 +66,18 @@ def test_the_sides_of_a_cut_field_of_view_are_no_ghosts(head):
     assert _check(cut).passed
 
 
+@pytest.mark.parametrize("padding", [0, 4, 9, 14])
+def test_nor_are_they_if_faint_voxels_lie_beyond_them(head, padding):
+    cut = head.copy()
+    cut[:20], cut[-20:] = 0.007 * head[:20], 0.007 * head[-20:]
+    assert _check(np.pad(cut, ((padding, 0), (0, 0), (0, 0)))).passed
+
+
+@pytest.mark.parametrize("shift", [44, 50])
+def test_a_copy_nearly_half_a_field_of_view_away_is_named(head, shift):
+    assert not _check(head + 0.15 * np.roll(head, shift, 0)).passed
+
+
 def test_strength_does_not_depend_on_unit(head):
     seen = _copied(head, 1).astype(np.float32)
     assert ghosts.ghost_strength(seen * 1000) == pytest.approx(ghosts.ghost_strength(seen), 1e-4)
