@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import ResourceError, UnusableInputError, os_reason
-from lesionlens.base.files.safe_paths import check_outside
+from lesionlens.base.files.safe_paths import check_outside, resolved
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.text import counted
 from lesionlens.cli import options
@@ -117,7 +117,7 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
     Raises
     ------
     UnusableInputError
-        Key or map lie in the output folder, or cannot be used.
+        Key or map lie in the output folder, are one file, or cannot be used.
     ResourceError
         They cannot be written, as by a user without a home.
     """
@@ -129,8 +129,15 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
     )
 
     paths = key or home() / "key", map_path or home() / "map.csv"
-    for path in paths:
-        if out.resolve() in path.resolve().parents:
+    resolved_paths = [resolved(path) for path in paths]
+    if resolved_paths[0] == resolved_paths[1]:
+        raise UnusableInputError(
+            found=f"{paths[0].name!r} for the key and for the map",
+            expected="a file for each",
+            next_step="Choose another name for one of them",
+        )
+    for path, target in zip(paths, resolved_paths, strict=True):
+        if resolved(out) in (target, *target.parents):
             raise UnusableInputError(
                 found=f"{path.name!r} within the output folder, which is to be shared",
                 expected="key and map in another folder: they identify the patient",

@@ -12,6 +12,7 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.text import abbreviated_list
 from lesionlens.cli import checks
 from lesionlens.cli.console import CommandOutput, new_table, plain, progress_bar
@@ -81,7 +82,7 @@ def evaluate(
     """
     checks.check_file(json, b"lesionlens/evaluation/")
     checks.check_file(plot, b"Software\0LesionLens")
-    if json is not None and plot is not None and json.absolute() == plot.absolute():
+    if json is not None and plot is not None and resolved(json) == resolved(plot):
         raise UnusableInputError(
             found=f"{json.name!r} for --json and for --plot",
             expected="a file for each",
@@ -89,8 +90,11 @@ def evaluate(
         )
     with progress_bar() as context:
         context.progress("looking for cases", 0.0)
+        from lesionlens.analysis.evaluation.evaluation import check_picture_name
         from lesionlens.analysis.evaluation.evaluation import evaluate as measure
 
+        if plot is not None:
+            check_picture_name(plot)
         evaluation = measure(predictions, truth, convention=convention, context=context)
         if json is not None:
             write_atomically(json, json_text.dumps(evaluation.to_json(), indent=1) + "\n")

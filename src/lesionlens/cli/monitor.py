@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.text import counted
 from lesionlens.cli import options
 from lesionlens.cli.console import CommandOutput, count_of_studies, plain, progress_bar
@@ -48,6 +49,8 @@ def monitor(
     from lesionlens.site.monitoring.stop_rules import StopBounds
     from lesionlens.site.monitoring.watch import PAGE, watch, write
 
+    if studies is not None:
+        check_outside(studies, out)
     bounds = StopBounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
     with progress_bar() as context:
         monitoring = watch(results, bounds, baseline_weeks, images=studies, context=context)

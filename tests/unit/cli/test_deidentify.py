@@ -58,6 +58,16 @@ def test_key_and_map_never_lie_in_what_is_handed_on(patient, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("names", [("key", "key"), ("key", "sub/../key"), ("out", "map")])
+def test_key_map_and_output_folder_are_three_paths(patient, tmp_path, names):
+    """A key was left where the map should have been written, or the copy."""
+    write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)
+    key, map_file = (tmp_path / name for name in names)
+    with pytest.raises(UnusableInputError, match=r"for the key and for the map|shared"):
+        deidentify(tmp_path / "study", tmp_path / "out", key=key, map_file=map_file)
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
 def test_a_user_without_a_home_is_told_to_name_key_and_map(patient, tmp_path, monkeypatch):
     """As HOME=/dev/null: the message was "Not a directory (lesionlens/deidentification)"."""
     write_study(patient, tmp_path / "study", kind=StudyKind.DICOM)

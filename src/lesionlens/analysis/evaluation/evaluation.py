@@ -73,7 +73,7 @@ class Evaluation:
         Raises
         ------
         UnusableInputError
-            The path is a folder.
+            The path is a folder, or named as a file of another kind.
         ResourceError
             The file cannot be written.
         """
@@ -86,6 +86,7 @@ class Evaluation:
                 expected="the file for the plot",
                 next_step="Name a file in it, such as 'plot.png'",
             )
+        check_picture_name(file)
         try:
             plot(self.scores, self.summary, file)
         except OSError as error:
@@ -145,6 +146,22 @@ def evaluate(
     conventions.check(case.name for case in cases)
     scores = score_cases(results, cases, conventions.of, context)
     return Evaluation(tuple(scores), summarise(scores), results_without_reference(results, cases))
+
+
+def check_picture_name(file: Path) -> None:
+    """Refuse the name of another kind of file for a plot, which is written as PNG.
+
+    Raises
+    ------
+    UnusableInputError
+        The name has another suffix.
+    """
+    if file.suffix.lower() not in ("", ".png"):
+        raise UnusableInputError(
+            found=f"the name {file.name!r} for a plot",
+            expected="a name with .png: plots are written as PNG",
+            next_step=f"Name it {file.with_suffix('.png').name!r}",
+        )
 
 
 def _case_record(score: CaseScore) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from lesionlens.base.records.vanished_lesion import ball_mm
 
 CLEAR_GROWTH_MM = 5.0
 """Minimum growth of both diameters of a lesion that is no target."""
+_ROUNDED_MM = 1e-9
 
 
 class LesionStep(NamedTuple):
@@ -156,4 +157,6 @@ def _larger(before: LesionMeasurement, now: LesionMeasurement) -> bool:
 
 
 def _clearly_grew(before: float | None, now: float | None) -> bool:
-    return before is not None and now is not None and now - before >= CLEAR_GROWTH_MM
+    if before is None or now is None:
+        return False
+    return now - before >= CLEAR_GROWTH_MM - _ROUNDED_MM

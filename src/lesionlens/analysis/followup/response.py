@@ -448,6 +448,6 @@ def _best_by_sum(sums: _TargetSums) -> tuple[Response, str]:
     changed = percent(sums.values[case.choices.baseline], sums.values[case.last])
     if changed is not None and reached(changed, case.limits[0]):
         return Response.PARTIAL, ""
-    if changed is not None and changed <= _MINOR_PERCENT and case.part is Region.WT:
+    if changed is not None and reached(changed, _MINOR_PERCENT) and case.part is Region.WT:
         return Response.STABLE, STEPS["minor"].format(change=f"{-_MINOR_PERCENT:.0f}")
     return Response.STABLE, ""

@@ -187,6 +187,20 @@ def test_a_decrease_that_may_be_a_minor_response_says_that_none_is_proposed(
     assert any("minor response" in step for step in draft.steps) is named
 
 
+def test_a_decrease_of_exactly_25_percent_may_be_a_minor_response() -> None:
+    """In floating point its change is -24.999999999999993 %."""
+    before, now = plain("b", 20.4, 20.2), plain("b", 20.2, 15.3)
+    draft = propose(compared((before, A), (now, A)), PLAIN)
+    assert any("minor response" in step for step in draft.steps)
+
+
+def test_a_lesion_that_is_no_target_has_grown_by_exactly_5_mm() -> None:
+    """In floating point, 17.4 - 12.4 is less than 5."""
+    target, before, now = lesion("b", 30, 30), lesion("x", 12.4, 9), lesion("x", 17.4, 14)
+    draft = propose(compared((target, before), (target, now)), ENTERED)
+    assert draft.category is R.PROGRESSION
+
+
 def test_an_enhancing_region_that_was_rejected_before_is_not_new_until_somebody_decides() -> None:
     then = replace(lesion("x", 30, 30), state=ReviewState.REJECTED)
     draft = propose(compared((B, then), (B, lesion("x", 30, 30))), PLAIN)
