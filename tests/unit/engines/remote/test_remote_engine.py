@@ -23,6 +23,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import SupportsFirstPass, SupportsPerturbation, Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
+from lesionlens.engines.remote.connection import POLL_TIMEOUT_S
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.results.lens import Lens
@@ -141,6 +142,25 @@ def test_a_study_is_sent_once_and_one_sequence_when_one_changed(server, study, m
     predict(engine, replace(study, channels=channels))
     assert len(sent) == 6
     engine.close()
+
+
+def test_a_server_that_stopped_holds_up_cancel_no_longer_than_a_poll(server, study, monkeypatch):
+    """The window was "Stopping…" for a minute; only the voxels may take long to arrive."""
+    engine = connect(server=server.url)
+    ask, timeouts = engine._connection.ask, {}
+
+    def noted(method, path, **options):
+        timeouts[path] = options.get("timeout", float("inf"))
+        return ask(method, path, **options)
+
+    monkeypatch.setattr(engine._connection, "ask", noted)
+    try:
+        predict(engine, study)
+    finally:
+        engine.close()
+    quick = [limit for path, limit in timeouts.items() if not path.startswith("/parts/")]
+    assert len(quick) >= 4
+    assert max(quick) <= POLL_TIMEOUT_S
 
 
 def test_nothing_outside_the_brain_and_no_uid_travels(study):
