@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +13,12 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
 from scipy import ndimage
+from tests import stored_drafts
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import PATIENCE_MS, at_rest, canvas, reads, settled
 from tests.reviewed_head import without_right
 
+from lesionlens.base.files.folder_lock import lock_now
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.loading import layers_of
@@ -347,7 +351,7 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
         layer.paint(place, 3)
     drawn = np.asarray(layer.data).copy()
     analysis, overlays = session.state.analysis, session.state.overlays
-    kept = drafts.read_draft(analysis)
+    kept = stored_drafts.read(analysis)
     np.testing.assert_array_equal(kept.drawn, drawn)
     session.end_edit()  # what a kill leaves: the file, and nothing said
     acts.show_result(FakeResult(analysis), overlays)
@@ -359,7 +363,23 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     missed.commands.run("edit_outline")
     settled(missed, qtbot)
     assert rows(missed)[0].volume_ml != analysis.findings.candidates[0].volume_ml
-    assert drafts.read_draft(analysis) is None
+    assert stored_drafts.read(analysis) is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_strokes_that_another_window_draws_are_not_offered_but_pointed_out(missed):
+    """They were offered as interrupted, while both windows wrote one file."""
+    analysis, overlays = missed.session.state.analysis, missed.session.state.overlays
+    drawn = np.ones(analysis.prepared.working.shape, np.uint8)
+    uid = analysis.findings.candidates[0].tracking_uid
+    stored_drafts.write(analysis, drafts.OutlineDraft(uid, drawn))
+    lock = lock_now(stored_drafts.path_of(analysis))
+    try:
+        missed.actions_.show_result(FakeResult(analysis), overlays)
+        assert "interrupted" not in reads(missed.candidates)
+        assert "You are drawing an outline of this study in another window." in reads(missed)
+    finally:
+        os.close(lock)
 
 
 def draw_under_changing_names(missed):
@@ -375,12 +395,12 @@ def test_strokes_follow_a_name_that_changes_while_they_are_drawn(missed, qtbot):
     """Under the earlier name they stayed, and were offered to it after they had been kept."""
     analysis = missed.session.state.analysis
     draw_under_changing_names(missed)
-    assert drafts.read_draft(analysis, "B. Reader").drawn.any()
+    assert stored_drafts.read(analysis, "B. Reader").drawn.any()
     missed.commands.run("edit_outline")
     settled(missed, qtbot)
     assert missed.session.state.review.events[-1].reader == "C. Reader"
     owners = (None, "", "B. Reader", "C. Reader")
-    assert [drafts.read_draft(analysis, owner) for owner in owners] == [None] * 4
+    assert [stored_drafts.read(analysis, owner) for owner in owners] == [None] * 4
 
 
 def test_strokes_that_follow_a_name_replace_none_that_it_has(missed, qtbot):
@@ -390,12 +410,12 @@ def test_strokes_that_follow_a_name_replace_none_that_it_has(missed, qtbot):
     drawn[5:8, 5:8, 5:8] = 1
     own = drafts.OutlineDraft(analysis.findings.candidates[0].tracking_uid, drawn)
     for name in ("B. Reader", "C. Reader"):
-        drafts.write_draft(analysis, own, name)
+        stored_drafts.write(analysis, own, name)
     draw_under_changing_names(missed)
     missed.commands.run("edit_outline")
     settled(missed, qtbot)
     for name in ("B. Reader", "C. Reader"):
-        np.testing.assert_array_equal(drafts.read_draft(analysis, name).drawn, drawn)
+        np.testing.assert_array_equal(stored_drafts.read(analysis, name).drawn, drawn)
 
 
 def test_strokes_come_back_where_their_layer_is_deleted_in_napari(missed, qtbot):
@@ -429,7 +449,7 @@ def test_a_study_that_napari_opens_during_an_edit_is_not_said_to_have_lost_an_ou
         missed.viewer.layers.append(Layer.create(*data))
     assert missed.session.state.study is study
     assert "deleted" not in reads(missed)
-    np.testing.assert_array_equal(drafts.read_draft(analysis).drawn, drawn)
+    np.testing.assert_array_equal(stored_drafts.read(analysis).drawn, drawn)
 
 
 def test_another_sequence_leaves_the_brush_where_it_is(missed):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtWidgets import QApplication, QLabel
+from tests import stored_drafts
 from tests.gui.conftest import RIGHT
 from tests.gui.test_prompting import drawn, point
 from tests.gui.window import reads, settled
@@ -17,7 +18,6 @@ from lesionlens.base.records.review import CAVITY
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import cavity_of
 from lesionlens.results.export.exporter import save
-from lesionlens.results.review import drafts
 from lesionlens.results.review.reopen import read_result, read_reviewed, reopen
 
 
@@ -54,7 +54,7 @@ def painted(missed, qtbot):
 def test_it_is_painted_shown_undone_and_read_back_voxel_for_voxel(painted, qtbot, tmp_path):
     before = [replace(c) for c in shown(painted).findings.candidates]
     assert shown(painted).volumes.cavity is None
-    draft = drafts.read_draft(
+    draft = stored_drafts.read(
         shown(painted), painted.actions_.read_controller.current.decision_owner()
     )
     assert draft.tracking_uid == CAVITY
@@ -93,7 +93,7 @@ def test_it_cannot_be_split_and_the_window_says_so(painted):
 
 
 def test_an_interrupted_one_goes_on_and_all_of_it_can_be_erased(painted, qtbot):
-    stored = drafts.read_draft(
+    stored = stored_drafts.read(
         shown(painted), painted.actions_.read_controller.current.decision_owner()
     )
     painted.commands.run("edit_outline")

@@ -12,6 +12,7 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QImage, QMouseEvent
 from qtpy.QtWidgets import QApplication, QDockWidget
 from scipy import ndimage
+from tests import stored_drafts
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
@@ -24,7 +25,6 @@ from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.tools import NEW
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
-from lesionlens.results.review import drafts
 
 
 def answered(panel, qtbot):
@@ -492,7 +492,7 @@ def test_napari_s_own_undo_takes_the_prompt_with_its_stroke(missed, qtbot):
     np.testing.assert_array_equal(drawn(missed), before)
     assert missed.actions_.editor.rounds == rounds
     analysis = missed.session.state.analysis
-    kept = drafts.read_draft(analysis, missed.actions_.read_controller.current.decision_owner())
+    kept = stored_drafts.read(analysis, missed.actions_.read_controller.current.decision_owner())
     np.testing.assert_array_equal(kept.drawn, before)
     again = Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
     qtbot.keyClick(canvas(), Qt.Key.Key_Z, again)
@@ -770,6 +770,11 @@ def test_a_prompt_that_only_strokes_block_is_said_to_be_blocked_by_them(missed, 
     for _ in range(2):
         point(missed, qtbot, RIGHT)
     assert "the outline already agrees" in reads(missed)
+    ask(missed, RIGHT)
+    missed.commands.run("accept")
+    answered(missed, qtbot)
+    assert "the outline already agrees" in reads(missed)
+    assert "was not done: press it again" in reads(missed)  # the answer hid the refusal
     erased = brush(missed, beside(RIGHT), 0, half=0)
     point(missed, qtbot, RIGHT)
     assert drawn(missed)[erased] == 0

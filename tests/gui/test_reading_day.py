@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QListWidget, QSpinBox
+from qtpy.QtWidgets import QApplication, QListWidget, QScrollBar, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import answer, at_rest, control, read, reads, sign, wait
 from tests.reviewed_head import without_right
@@ -337,6 +337,19 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert [verdict.state for verdict in own.verdicts] == [ReviewState.REJECTED]
     acts.unmark()
     assert len(acts.read_controller.marking.marks) == 1  # what was signed stays
+
+
+def test_the_buttons_of_a_read_are_read_whole_in_a_narrow_panel(panel, unaided):
+    """Beside the scroll bar, "Mark" and "Remove" lost their first and last letters."""
+    acts, _ = unaided
+    acts.read_controller.marking.mark(LEFT)
+    layout = panel.read_block.body_layout
+    rows = [row for row in map(layout.itemAt, range(layout.count())) if row.layout() is not None]
+    margins = panel.study.parentWidget().layout().contentsMargins()
+    beside = panel.findChild(QScrollBar).sizeHint().width() + margins.left() + margins.right()
+    assert rows
+    for row in rows:
+        assert row.sizeHint().width() <= panel.minimumWidth() - beside
 
 
 def test_the_chosen_mark_is_removed_though_the_result_arrives_meanwhile(panel, unaided, result):

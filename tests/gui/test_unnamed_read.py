@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from tests import stored_drafts
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import control, reads, wait
 
@@ -204,7 +205,7 @@ def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     drawn[5:8, 5:8, 5:8] = 1
     draft = drafts.OutlineDraft(analysis.findings.candidates[0].tracking_uid, drawn)
     next_session(panel)
-    drafts.write_draft(analysis, draft)
+    stored_drafts.write(analysis, draft)
     show()
     assert panel.read_owner.isVisible()
     assert panel.session.state.analysis is None
@@ -217,7 +218,7 @@ def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):
     answer(panel, "A. Reader", "Mine")
     assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
     assert panel.session.state.draft.tracking_uid == draft.tracking_uid
-    assert drafts.read_draft(analysis, None) is None
+    assert stored_drafts.read(analysis, None) is None
 
 
 def test_one_read_has_one_reader_where_the_name_changes_meanwhile(panel, listed, qtbot, name):

@@ -1,4 +1,4 @@
-"""Let one process at a time replace what lies in a folder."""
+"""Let one process at a time replace what lies in a folder, or hold a file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from lesionlens.base.errors import UnusableInputError
 
 
-def lock_now(folder: Path) -> int | None:
-    """Lock a folder, until the descriptor that is returned is closed, or the process ends.
+def lock_now(path: Path) -> int | None:
+    """Lock a folder or file, until the descriptor returned is closed, or the process ends.
 
-    None if another process holds the lock, or where the system or the disk locks no folders.
+    None if another descriptor holds the lock, or where the system or the disk locks no folders.
     """
     if sys.platform == "win32":
         return None
@@ -22,12 +22,29 @@ def lock_now(folder: Path) -> int | None:
 
     descriptor = None
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return descriptor
     if descriptor is not None:
         os.close(descriptor)
     return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether any descriptor, also of this process, holds the lock of a folder or file.
+
+    False where the system or the disk has no such locks.
+    """
+    if sys.platform == "win32":
+        return False
+    import fcntl  # noqa: PLC0415
+
+    with suppress(OSError), path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 @contextmanager

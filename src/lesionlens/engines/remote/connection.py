@@ -190,10 +190,10 @@ class Connection:
                 remaining_s = end - time.monotonic()
                 if remaining_s <= 0:
                     raise
-                reason = "is full" if isinstance(error, FullError) else "does not answer"
-                context.progress(
-                    f"{self.address.name} {reason}, trying for {remaining_s:.0f} s more", 0.0
-                )
+                reason = "server full" if isinstance(error, FullError) else "no answer"
+                # a narrow window elides the middle of the line
+                stage_text = f"{reason} ({self.address.name}), {remaining_s:.0f} s left"
+                context.progress(stage_text, 0.0)
                 context.pause(stage, min(_PAUSE_S, remaining_s))
 
     def _send(self, method: str, path: str, **options: Any) -> bytes:

@@ -207,7 +207,8 @@ class RemoteEngine:
         if key in self._sent_studies:
             return
         send = partial(self._send_with_retries, SENDING, context)
-        response = send("POST", "/studies", json=study.manifest)
+        post = partial(send, "POST", "/studies", json=study.manifest, timeout=POLL_TIMEOUT_S)
+        response = post()
         missing = fields_of(response, _Missing, self._connection.address)["missing"]
         for number, name in enumerate(missing):
             context.progress(SENDING, number / len(missing))
@@ -215,7 +216,7 @@ class RemoteEngine:
                 part = study.parts[name]
             send("PUT", f"/parts/{name}", data=part)
         if missing:
-            send("POST", "/studies", json=study.manifest)
+            post()
             context.progress(SENDING, 1.0)
         self._sent_studies.add(key)
 
@@ -226,13 +227,13 @@ class RemoteEngine:
         lost.
         """
         path = f"/jobs/{uuid.uuid4().hex}"
-        send = partial(self._send_with_retries, WAITING, context)
+        send = partial(self._send_with_retries, WAITING, context, timeout=POLL_TIMEOUT_S)
         try:
             send("PUT", path, data=message)
             seen_reports = 0
             while True:
                 poll = f"{path}?wait={_POLL_S}&seen={seen_reports}"
-                response = send("GET", poll, timeout=POLL_TIMEOUT_S)
+                response = send("GET", poll)
                 state = fields_of(response, _JobState, self._connection.address)
                 if state["done"]:
                     break

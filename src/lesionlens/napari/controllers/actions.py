@@ -61,6 +61,7 @@ _DECIDED_SINCE = "It does not contain what you decided since: export again."
 _DECIDED_ELSEWHERE = (
     "It does not contain what you decided in another window: open the study again, then export."
 )
+_DRAWN_ELSEWHERE = "You are drawing an outline of this study in another window."
 _DISCARDED = "The result of {} was discarded: another study is open."
 _SHOWN_AFTER_OUTLINE = "The result is shown once the outline is done (Shift+E) or discarded."
 _NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
@@ -253,13 +254,17 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         analysis = result.analysis
         self.session.analysed(result, overlays, self.read_controller.with_unaided(review))
         self.read_controller.saver.store_own_shown()
-        message = " ".join(filter(None, (message, self.review_controller.check_outlines())))
+        draft = self.review_controller.drafts.read(analysis)
+        elsewhere = self.review_controller.drafts.is_drawn_elsewhere(analysis)
+        drawn = _DRAWN_ELSEWHERE if elsewhere else ""
+        outlines = self.review_controller.check_outlines()
+        message = " ".join(filter(None, (message, outlines, drawn)))
         overlay = (preferences or read_preferences()).overlay
         if overlay is not Overlay.OFF:
             self.session.choose_overlay(overlay)
         if message:
             self.session.ended(message)
-        self.session.offer(self.review_controller.drafts.read(analysis))
+        self.session.offer(draft)
 
     def preload_network(self) -> None:
         """Load the network in advance, and pint's units if this process may be tuned."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
 
 logger = logging.getLogger(__name__)
+
+_ReadLog = Callable[[Analysis, ReadKey, Path], frozenset[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,8 @@ class DecisionLog:
         The reader's log is used if it continues the analysis's own review.
         """
         key, folder = self._location(analysis)
+        self._logged = self._logged_anywhere(analysis, reader_log.logged)
         recovery = reader_log.recover_review(analysis, key, folder)
-        self._logged = recovery.logged
         if recovery.conflicting.events:
             return recovery.review, reader_log.save_conflicting(analysis, recovery.conflicting)
         if not recovery.review.events or recovery.review.events == analysis.review.events:
@@ -84,10 +87,16 @@ class DecisionLog:
 
     def decided_elsewhere(self, analysis: Analysis, *, signed: bool = False) -> bool:
         """Whether another window decided on, or signed, the shown analysis since it was shown."""
-        logged = reader_log.logged_signature if signed else reader_log.logged
-        new_decisions = logged(analysis, *self._location(analysis)) - self._logged
+        read = reader_log.logged_signature if signed else reader_log.logged
+        new_decisions = self._logged_anywhere(analysis, read) - self._logged
         review = self._current.session.state.review
         return reader_log.lacks_decisions(review, analysis, new_decisions)
+
+    def _logged_anywhere(self, analysis: Analysis, read: _ReadLog) -> frozenset[object]:
+        """Read the log of the read, and the reader's own, which a window without a list uses."""
+        key, folder = self._location(analysis)
+        folders = {folder} if key.session else {folder, reader_log.own_folder()}
+        return frozenset().union(*(read(analysis, key, path) for path in folders))
 
     def log_of(self, analysis: Analysis) -> ReadSession:
         """Return the log for decisions: the read in progress, else the reader's own log.

@@ -25,6 +25,7 @@ _DISPLACED = (
     "affine, and files saved of them, are right."
 )
 _HIDDEN = "The analysis is hidden during your own read: sign it, then probe."
+_WAITING = "Waiting for the network's answer."
 _OFF_IMAGE = "This position is outside the image: point at the brain to probe it."
 
 
@@ -68,7 +69,8 @@ class NetworkRequests(MarkActs):
             if self.session.result is result and not moving:
                 self.session.refused(replace(problem_of(error), cause=QUESTION))
 
-        self.questions.submit((id(result), i, j, k), task, on_result, on_error)
+        key, on_slow = (id(result), i, j, k), self._show_wait
+        self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)
         return True
 
     def _not_probed(self, reason: str, *, moving: bool) -> bool:
@@ -76,6 +78,11 @@ class NetworkRequests(MarkActs):
         if not moving:
             self.session.decline(reason)
         return False
+
+    def _show_wait(self, waits: bool) -> None:  # noqa: FBT001 -- a callback
+        """Notify that an answer takes long, unless another message is shown, or that it arrived."""
+        if self.session.state.message == ("" if waits else _WAITING):
+            self.session.notify(_WAITING if waits else "")
 
     def layer_choice(self, layer_choice: LayerChoice) -> None:
         """Compute the attention of one layer or head, and show it when it arrives."""
@@ -99,7 +106,8 @@ class NetworkRequests(MarkActs):
                 self.session.choose_layer(None)
                 self.session.refused(replace(problem_of(error), cause=QUESTION))
 
-        self.questions.submit((id(result), layer_choice), task, on_result, on_error)
+        key, on_slow = (id(result), layer_choice), self._show_wait
+        self.questions.submit(key, task, on_result, on_error, on_slow=on_slow)
 
     def ask_without(self) -> bool:
         """Run the network again with the candidate in focus masked."""

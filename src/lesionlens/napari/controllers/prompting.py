@@ -246,12 +246,15 @@ class Prompting:
         edited = editor.drawn()
         current = before if edited is None else edited.current
         labels = np.where(current == before, answer.labels, current)
+        has_refused = self.session.state.message == BUSY_ANSWERING
         if editor.change(labels, answer.prompt):
             self.session.clear_problem(OUTLINE)
             self._notify_effect(gesture, before, answer.labels)
         else:
             agrees = np.array_equal(answer.unprotected, current)
             self.session.decline(_NOTHING if agrees else _BY_HAND)
+        if has_refused:
+            self.session.decline(f"{self.session.state.message} {PRESS_AGAIN}".strip())
 
     def _on_changed(self, old: State, new: State) -> None:
         """Drop the prompts of an outline that is no longer drawn."""
@@ -280,10 +283,7 @@ class Prompting:
             only_prompted = not others and added.any() and added.sum() == added[prompted].sum()
             message = _ONLY_PROMPTED if only_prompted else message
             message = _OTHER_CANDIDATE.format(min(others)) if others else message
-        if message == BUSY_ANSWERING:
-            self.session.decline(PRESS_AGAIN)
-        else:
-            self.session.notify("" if message in (_FIRST, *PROMPT_MESSAGES) else message)
+        self.session.notify("" if message in (_FIRST, *PROMPT_MESSAGES) else message)
 
     def _show_refusal(self, error: BaseException) -> None:
         edited = self.review_controller.editor.drawn()

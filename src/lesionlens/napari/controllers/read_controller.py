@@ -15,6 +15,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.current_read import CurrentRead
 from lesionlens.napari.controllers.decision_log import DecisionLog
 from lesionlens.napari.controllers.decision_saver import DecisionSaver
+from lesionlens.napari.controllers.draft_keeper import DraftKeeper
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.marking import Marking
 from lesionlens.napari.controllers.unnamed_reads import UnnamedReads
@@ -52,6 +53,7 @@ class ReadController:
         self.saver = DecisionSaver(
             self.current, self.decision_log, self.marking, self.unnamed_reads
         )
+        self.drafts = DraftKeeper(self.current)
         self.closed_list: WorklistDatabase | None = None
         """Database of a list that was closed; it is closed when the read in it ends."""
         self._expected: ExpectedRead | None = None
@@ -86,6 +88,7 @@ class ReadController:
         self.unnamed_reads.leave()
         self.current.leave()
         self.decision_log.leave()
+        self.drafts.release()
         if self.closed_list is not None:
             self.closed_list.close()
             self.closed_list = None

@@ -13,7 +13,6 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import CAVITY, DrawnDiameters, Review
 from lesionlens.base.run_context import RunContext
-from lesionlens.napari.controllers.draft_keeper import DraftKeeper
 from lesionlens.napari.controllers.editor import EditedLabels, OutlineEditor
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
@@ -60,7 +59,7 @@ class ReviewController:
     ) -> None:
         self._read_controller = read_controller
         self.session, self.jobs, self.editor = session, jobs, editor
-        self.drafts = DraftKeeper(read_controller.current)
+        self.drafts = read_controller.drafts
         self._changing = self._has_refused = False
         self._pending_moves: list[Callable[[], object]] = []
         self.answering: Callable[[], bool] = lambda: False
@@ -477,6 +476,5 @@ class ReviewController:
         self.session.decline(_DELETED)
 
     def _forget_draft(self) -> None:
-        analysis = self.session.state.analysis
-        if analysis is not None:
-            self.drafts.delete(analysis)
+        if self.session.state.analysis is not None:
+            self.drafts.delete()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from lesionlens.napari.model.acts.session import QUESTION, ReviewSession
 from lesionlens.napari.qt.jobs import (
@@ -29,6 +30,10 @@ class _PendingTask(NamedTuple):
     task: Task
     on_result: Callable[[Any], None]
     on_error: Callable[[BaseException], None]
+    on_slow: Callable[[bool], None] | None = None
+
+
+_SLOW_MS = 2000
 
 
 class LatestRequest(QObject):
@@ -56,6 +61,8 @@ class LatestRequest(QObject):
         task: Task,
         on_result: Callable[[Any], None],
         on_error: Callable[[BaseException], None] | None = None,
+        *,
+        on_slow: Callable[[bool], None] | None = None,
     ) -> None:
         """Process a request, after the running one.
 
@@ -69,8 +76,11 @@ class LatestRequest(QObject):
             Takes the response on the main thread.
         on_error : callable, optional
             Takes an error on the main thread; by default the session shows it.
+        on_slow : callable, optional
+            Takes True on the main thread if there is no response after two seconds, as of a server
+            that is stopped, and False at the response.
         """
-        request = _PendingTask(key, task, on_result, on_error or self._fail)
+        request = _PendingTask(key, task, on_result, on_error or self._fail, on_slow)
         if self._running_task is None:
             self._start(request)
         elif self._running_task.key == key:
@@ -90,12 +100,20 @@ class LatestRequest(QObject):
         self._messenger = Messenger()
         self._messenger.finished.connect(self._on_finished)
         end_with_application()
+        if request.on_slow is not None:
+            QTimer.singleShot(_SLOW_MS, self, partial(self._report_slow, request))
         start_thread("lesionlens-question", work, request.task, self._messenger, self._cancel)
+
+    def _report_slow(self, request: _PendingTask) -> None:
+        if self._running_task is request and request.on_slow is not None:
+            request.on_slow(True)  # noqa: FBT003 -- a callback
 
     def _on_finished(self, value: Any, error: BaseException | None) -> None:
         request, self._running_task, self._messenger = self._running_task, None, None
         if request is None:
             return
+        if request.on_slow is not None:
+            request.on_slow(False)  # noqa: FBT003 -- a callback
         try:
             if error is None:
                 request.on_result(value)

@@ -62,10 +62,8 @@ class ReadBlock(Section):
         self._add = push_button("Make it a candidate", self._make_candidate, tip)
         self.body_layout.addWidget(self._phase_label)
         self.body_layout.addWidget(self._list)
-        self.body_layout.addLayout(
-            row(label("confidence", "dim"), self._confidence, self._mark, self._remove)
-        )
-        self.body_layout.addWidget(self._add)
+        self.body_layout.addLayout(row(label("confidence", "dim"), self._confidence, self._mark))
+        self.body_layout.addLayout(row(self._remove, self._add))
         self.body_layout.addWidget(self._sign)
         controller.current.changed.connect(self.show_read)
         self.show_read()
@@ -89,7 +87,8 @@ class ReadBlock(Section):
                 self._list.setCurrentItem(item)
         rows = min(max(len(marks), 1), VISIBLE_ROWS)
         self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 8) + 8)
-        self._list.setVisible(bool(marks))
+        for widget in (self._list, self._remove):
+            widget.setVisible(bool(marks))
         for widget in (self._mark, self._confidence):
             widget.setEnabled(not read_session.is_signed)
         self._remove.setEnabled(any(self._controller.marking.can_remove(mark) for mark in marks))

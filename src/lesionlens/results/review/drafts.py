@@ -1,7 +1,8 @@
 """Autosaved draft of an outline that is being edited, to survive a crash.
 
-One file contains the outline on the working grid. It is deleted when the edit is saved or
-discarded; a file found later belongs to an interrupted edit.
+One file contains the outline on the working grid. The window that draws it holds its lock, which
+ends with the process. It is deleted when the edit is saved or discarded; a file that no window
+holds belongs to an interrupted edit.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import logging
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +23,7 @@ from pydantic import TypeAdapter
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.files.atomic_file import write_atomically
+from lesionlens.base.files.folder_lock import is_locked
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import frozen
@@ -54,7 +57,29 @@ class OutlineDraft:
         object.__setattr__(self, "drawn", frozen(self.drawn))
 
 
-def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = None) -> None:
+def interrupted_draft(analysis: Analysis, reader: str | None = None) -> Path | None:
+    """Return a reader's latest draft of this study that no window holds; None if there is none."""
+    found = []
+    for path in _drafts_of(analysis, reader):
+        with suppress(OSError):
+            if not is_locked(path):
+                found.append((path.stat().st_mtime_ns, path))
+    return max(found)[1] if found else None
+
+
+def is_drawn_elsewhere(analysis: Analysis, reader: str | None) -> bool:
+    """Whether another window of this reader draws an outline of this study."""
+    return any(is_locked(path) for path in _drafts_of(analysis, reader))
+
+
+def free_path(analysis: Analysis, reader: str | None = None) -> Path:
+    """Return the path of a new draft, which replaces no other."""
+    path = _draft_paths(analysis, reader)[0]
+    numbered = (path.with_suffix(f".{number}.npz") for number in itertools.count(1))
+    return next(free for free in itertools.chain([path], numbered) if not free.exists())
+
+
+def write_draft(analysis: Analysis, draft: OutlineDraft, path: Path) -> None:
     """Write a draft atomically.
 
     Raises
@@ -62,7 +87,6 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
     ResourceError
         Not writable; the earlier draft is unchanged.
     """
-    path = _draft_paths(analysis, reader)[0]
     box = bounding_box(draft.drawn > 0)
     labels = np.zeros((0, 0, 0), np.uint8) if box is None else draft.drawn[box]
     corner = (0, 0, 0) if box is None else tuple(int(side.start) for side in box)
@@ -81,42 +105,17 @@ def write_draft(analysis: Analysis, draft: OutlineDraft, reader: str | None = No
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
-        raise _not_saved(error) from error
+        raise ResourceError(
+            found=f"that strokes cannot be saved ({error.strerror or error})",
+            expected="free space and permission in your own data folder",
+            next_step="Free some space, then press Done; nothing was lost yet",
+        ) from error
 
 
-def set_draft_aside(analysis: Analysis, reader: str | None) -> None:
-    """Keep a reader's draft for later, before another draft is written under the same name.
-
-    `read_draft` returns it once the other one was deleted.
-
-    Raises
-    ------
-    ResourceError
-        Not possible; the draft is unchanged.
-    """
-    paths = _draft_paths(analysis, reader)
-    path = next((path for path in paths if path.exists()), None)
-    numbered = (paths[0].with_suffix(f".{number}.npz") for number in itertools.count(1))
-    try:
-        if path is not None:
-            path.rename(next(aside for aside in numbered if not aside.exists()))
-    except OSError as error:
-        raise _not_saved(error) from error
-
-
-def _not_saved(error: OSError) -> ResourceError:
-    return ResourceError(
-        found=f"that strokes cannot be saved ({error.strerror or error})",
-        expected="free space and permission in your own data folder",
-        next_step="Free some space, then press Done; nothing was lost yet",
-    )
-
-
-def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | None:
-    """Return the interrupted draft of this study on these voxels, if there is one."""
-    paths = _draft_paths(analysis, reader)
-    _restore_draft_set_aside(paths)
-    path = next((path for path in paths if path.exists()), paths[0])
+def read_draft(analysis: Analysis, path: Path | None) -> OutlineDraft | None:
+    """Read a draft; None if there is none on these voxels."""
+    if path is None:
+        return None
     try:
         with (
             path.open("rb") as stream,
@@ -131,16 +130,6 @@ def read_draft(analysis: Analysis, reader: str | None = None) -> OutlineDraft | 
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         logger.warning("strokes that were interrupted cannot be read and are not shown")
         return None
-
-
-def _restore_draft_set_aside(paths: list[Path]) -> None:
-    """Restore the draft that was set aside last, unless there is another."""
-    aside = sorted(paths[0].parent.glob(f"{paths[0].stem}.*.npz"))
-    try:
-        if aside and not any(path.exists() for path in paths):
-            aside[-1].rename(paths[0])
-    except OSError as error:
-        logger.warning("stored strokes cannot be read: %s", error.strerror)
 
 
 def _draft(arrays: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft | None:
@@ -160,25 +149,28 @@ def _draft(arrays: dict[str, NDArray[Any]], analysis: Analysis) -> OutlineDraft 
     return OutlineDraft(uid, drawn, bool(arrays["assisted"]), prompts, by_hand)
 
 
-def delete_draft(analysis: Analysis, reader: str | None = None) -> None:
-    """Delete the draft after its edit was saved or discarded."""
+def delete_draft(path: Path) -> None:
+    """Delete a draft after its edit was saved or discarded."""
     try:
-        for path in _draft_paths(analysis, reader):
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("stored strokes cannot be removed: %s", error.strerror)
 
 
 def assign_draft(analysis: Analysis, reader: str) -> None:
-    """Assign the draft of an unnamed reader to a named one, whose own draft is kept for later."""
-    paths = _draft_paths(analysis, None)
-    path = next((path for path in paths if path.exists()), None)
+    """Assign the interrupted draft of an unnamed reader to a named one, who keeps their own."""
+    path = interrupted_draft(analysis)
     try:
         if path is not None:
-            set_draft_aside(analysis, reader)
-            path.rename(_draft_paths(analysis, reader)[0])
-    except (OSError, ResourceError) as error:
+            path.rename(free_path(analysis, reader))
+    except OSError as error:
         logger.warning("interrupted strokes stay with the unnamed reader: %s", error)
+
+
+def _drafts_of(analysis: Analysis, reader: str | None) -> list[Path]:
+    """Return the paths that a reader's drafts have or may have."""
+    paths = _draft_paths(analysis, reader)
+    return [*paths, *paths[0].parent.glob(f"{paths[0].stem}.*.npz")]
 
 
 def _draft_paths(analysis: Analysis, reader: str | None) -> list[Path]:

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import SupportsFirstPass, SupportsPerturbation, Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
+from lesionlens.engines.remote.connection import (
+    POLL_TIMEOUT_S,
+    Connection,
+    ConnectionLostError,
+)
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.results.lens import Lens
@@ -141,6 +147,40 @@ def test_a_study_is_sent_once_and_one_sequence_when_one_changed(server, study, m
     predict(engine, replace(study, channels=channels))
     assert len(sent) == 6
     engine.close()
+
+
+def test_a_server_that_stopped_holds_up_cancel_no_longer_than_a_poll(server, study, monkeypatch):
+    """The window was "Stopping…" for a minute; only the voxels may take long to arrive."""
+    engine = connect(server=server.url)
+    ask, timeouts = engine._connection.ask, {}
+
+    def noted(method, path, **options):
+        timeouts[path] = options.get("timeout", float("inf"))
+        return ask(method, path, **options)
+
+    monkeypatch.setattr(engine._connection, "ask", noted)
+    try:
+        predict(engine, study)
+    finally:
+        engine.close()
+    quick = [limit for path, limit in timeouts.items() if not path.startswith("/parts/")]
+    assert len(quick) >= 4
+    assert max(quick) <= POLL_TIMEOUT_S
+
+
+def test_the_ends_of_the_line_say_what_is_missing_and_how_long_it_is_awaited():
+    """The window elided "does not answer" between a long address and the seconds."""
+    stages = []
+    address = ServerAddress("https://a-long-name.hospital.example:8000", patience_s=0.1)
+    connection = SimpleNamespace(address=address)
+
+    def attempt():
+        raise ConnectionLostError(found="", expected="", next_step="")
+
+    context = RunContext(progress=lambda stage, _: stages.append(stage))
+    with pytest.raises(ConnectionLostError):
+        Connection.with_retries(connection, attempt, "network", context)
+    assert stages[0] == "no answer (a-long-name.hospital.example:8000), 0 s left"
 
 
 def test_nothing_outside_the_brain_and_no_uid_travels(study):
@@ -313,11 +353,11 @@ def test_a_line_cut_while_the_server_works_is_taken_up_again(study):
             if stage == "looking" and cable.whole and not hold.is_set():
                 cable.cut()
                 hold.set()
-            elif "does not answer" in stage:
+            elif "no answer" in stage:
                 cable.mend()
 
         found = predict(engine, study, context=RunContext(progress=report))
-        assert any("does not answer" in stage for stage in reported)
+        assert any("no answer" in stage for stage in reported)
         assert len(quick.order) == 1  # the work was done once
         share = predict(QuickEngine(), study).probability[Region.WT]
         assert np.array_equal(found.probability[Region.WT], share)

@@ -679,6 +679,15 @@ def test_a_list_hears_of_decisions_in_a_window_without_it(analysis, own, tmp_pat
         assert first.decision_log.decided_elsewhere(analysis)
 
 
+def test_a_list_hears_of_a_window_without_it_that_decided_first(analysis, own, tmp_path):  # noqa: F811
+    """The list stored the last decision, and the study was signed without the other."""
+    with shown(analysis, listed(tmp_path / "list")) as first, shown(analysis) as second:
+        second.session.decide(ReviewState.REJECTED)
+        first.session.decide(ReviewState.ACCEPTED)
+        assert "Another window decided on this study too" in first.session.state.message
+        assert first.decision_log.decided_elsewhere(analysis)
+
+
 def test_an_unaided_read_is_not_signed_over_marks_of_another_window(
     analysis,  # noqa: F811
     own,

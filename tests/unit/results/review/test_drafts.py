@@ -1,5 +1,7 @@
 """Strokes that are not kept yet lie on disk, whole, for the voxels that they were drawn on."""
 
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.files.folder_lock import lock_now
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.followup import Alignment, Comparison
@@ -37,21 +40,33 @@ def draft(analysis, uid="2.25.5"):
     return drafts.OutlineDraft(uid, drawn, True, (asked,), by_hand)
 
 
+def write(analysis, draft, reader=None):
+    path = drafts.interrupted_draft(analysis, reader) or drafts.free_path(analysis, reader)
+    drafts.write_draft(analysis, draft, path)
+
+
+def read(analysis, reader=None):
+    return drafts.read_draft(analysis, drafts.interrupted_draft(analysis, reader))
+
+
+def delete(analysis, reader=None):
+    drafts.delete_draft(drafts.interrupted_draft(analysis, reader))
+
+
 def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysis):
-    assert drafts.read_draft(analysis) is None
+    assert read(analysis) is None
     made = draft(analysis)
-    drafts.write_draft(analysis, made)
-    back = drafts.read_draft(analysis)
+    write(analysis, made)
+    back = read(analysis)
     assert (back.tracking_uid, back.assisted) == ("2.25.5", True)
     np.testing.assert_array_equal(back.drawn, made.drawn)
     assert back.prompts == made.prompts
     np.testing.assert_array_equal(back.by_hand, made.by_hand)
     empty = replace(made, drawn=np.zeros_like(made.drawn))
-    drafts.write_draft(analysis, empty)
-    assert not drafts.read_draft(analysis).drawn.any()
-    drafts.delete_draft(analysis)
-    drafts.delete_draft(analysis)
-    assert drafts.read_draft(analysis) is None
+    write(analysis, empty)
+    assert not read(analysis).drawn.any()
+    delete(analysis)
+    assert read(analysis) is None
 
 
 def test_strokes_are_found_again_after_the_files_are_renamed(analysis, home):
@@ -62,67 +77,77 @@ def test_strokes_are_found_again_after_the_files_are_renamed(analysis, home):
         replace(analysis, run=replace(analysis.run, inputs=tuple(zip("abcd", order, strict=False))))
         for order in (digests[::-1], digests)
     )
-    drafts.write_draft(first, draft(analysis))
-    assert drafts.read_draft(renamed) is not None
+    write(first, draft(analysis))
+    assert read(renamed) is not None
     (path,) = home.iterdir()
     key, key_by_name = store.analysis_keys(first.run)
     path.rename(path.with_name(f"{key_by_name}.draft.npz"))
     assert key in path.name
-    assert drafts.read_draft(first) is not None, "an earlier release wrote it"
+    assert read(first) is not None, "an earlier release wrote it"
     drafts.assign_draft(first, "A. Reader")
-    assert drafts.read_draft(renamed, "A. Reader") is not None
-    drafts.delete_draft(renamed, "A. Reader")
+    assert read(renamed, "A. Reader") is not None
+    delete(renamed, "A. Reader")
     assert not list(home.iterdir())
 
 
 def test_the_draft_of_an_unnamed_reader_replaces_no_draft_of_the_name_it_is_assigned_to(analysis):
     """The reader's own interrupted strokes were gone without a word."""
-    drafts.write_draft(analysis, draft(analysis, "2.25.5"), "A. Reader")
-    drafts.write_draft(analysis, draft(analysis, "2.25.6"))
+    write(analysis, draft(analysis, "2.25.5"), "A. Reader")
+    write(analysis, draft(analysis, "2.25.6"))
     drafts.assign_draft(analysis, "A. Reader")
-    assert drafts.read_draft(analysis) is None
+    assert read(analysis) is None
     for uid in ("2.25.6", "2.25.5"):
-        assert drafts.read_draft(analysis, "A. Reader").tracking_uid == uid
-        drafts.delete_draft(analysis, "A. Reader")
-    assert drafts.read_draft(analysis, "A. Reader") is None
+        assert read(analysis, "A. Reader").tracking_uid == uid
+        delete(analysis, "A. Reader")
+    assert read(analysis, "A. Reader") is None
 
 
-def test_several_drafts_that_were_set_aside_all_come_back(analysis):
-    for uid in ("2.25.5", "2.25.6", "2.25.7"):
-        drafts.write_draft(analysis, draft(analysis, uid))
-        drafts.set_draft_aside(analysis, None)
+def test_drafts_that_replaced_no_other_all_come_back_the_latest_first(analysis):
+    uids = ["2.25.5", "2.25.6", "2.25.7"]
+    for uid in uids:
+        drafts.write_draft(analysis, draft(analysis, uid), drafts.free_path(analysis))
     found = []
-    while (stored := drafts.read_draft(analysis)) is not None:
+    while (stored := read(analysis)) is not None:
         found.append(stored.tracking_uid)
-        drafts.delete_draft(analysis)
-    assert sorted(found) == ["2.25.5", "2.25.6", "2.25.7"]
+        delete(analysis)
+    assert found == uids[::-1]
 
 
-def test_a_draft_that_cannot_be_set_aside_is_not_replaced(analysis, monkeypatch):
-    drafts.write_draft(analysis, draft(analysis, "2.25.5"), "A. Reader")
-    drafts.write_draft(analysis, draft(analysis, "2.25.6"))
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_a_draft_that_a_window_holds_was_not_interrupted(analysis):
+    """A second window of the reader offered the strokes of the first as interrupted."""
+    write(analysis, draft(analysis, "2.25.5"), "A. Reader")
+    lock = lock_now(drafts.interrupted_draft(analysis, "A. Reader"))
+    assert read(analysis, "A. Reader") is None
+    assert drafts.is_drawn_elsewhere(analysis, "A. Reader")
+    assert not drafts.is_drawn_elsewhere(analysis, "B. Reader")
+    os.close(lock)
+    assert read(analysis, "A. Reader").tracking_uid == "2.25.5"
+
+
+def test_a_draft_that_cannot_be_assigned_stays_where_it_is(analysis, monkeypatch):
+    write(analysis, draft(analysis, "2.25.5"), "A. Reader")
+    write(analysis, draft(analysis, "2.25.6"))
 
     def refused(*_):
         raise OSError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.rename", refused)
-    with pytest.raises(ResourceError, match="strokes"):
-        drafts.set_draft_aside(analysis, "A. Reader")
     drafts.assign_draft(analysis, "A. Reader")
-    assert drafts.read_draft(analysis, "A. Reader").tracking_uid == "2.25.5"
-    assert drafts.read_draft(analysis).tracking_uid == "2.25.6"
+    assert read(analysis, "A. Reader").tracking_uid == "2.25.5"
+    assert read(analysis).tracking_uid == "2.25.6"
 
 
 def test_a_draft_of_an_earlier_release_has_no_prompts_and_no_voxels_by_hand(analysis, home):
-    drafts.write_draft(analysis, draft(analysis))
+    write(analysis, draft(analysis))
     (place,) = home.iterdir()
     with np.load(place) as file:
         held = {name: file[name] for name in file.files if name not in {"prompts", "by_hand"}}
     with place.open("wb") as stream:
         np.savez_compressed(stream, **held)
-    assert drafts.read_draft(analysis).drawn.any()
-    assert drafts.read_draft(analysis).prompts == ()
-    assert not drafts.read_draft(analysis).by_hand.any()
+    assert read(analysis).drawn.any()
+    assert read(analysis).prompts == ()
+    assert not read(analysis).by_hand.any()
 
 
 def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysis):
@@ -131,32 +156,32 @@ def test_strokes_belong_to_their_candidate_with_and_without_a_comparison(analysi
     alignment = Alignment(((1.0, 0.0, 0.0, 0.0),) * 4, 0.0, 0.0, False, "T1c")
     followup = Comparison((), (), alignment, {"2.25.7": one.tracking_uid})
     compared = replace(analysis, followup=followup)
-    drafts.write_draft(compared, draft(compared, "2.25.7"))
-    assert drafts.read_draft(analysis).tracking_uid == one.tracking_uid
-    assert drafts.read_draft(compared).tracking_uid == "2.25.7"
+    write(compared, draft(compared, "2.25.7"))
+    assert read(analysis).tracking_uid == one.tracking_uid
+    assert read(compared).tracking_uid == "2.25.7"
 
 
 def test_strokes_on_other_voxels_or_damaged_ones_are_not_shown(analysis, home):
-    drafts.write_draft(analysis, draft(analysis))
+    write(analysis, draft(analysis))
     affine = analysis.prepared.working.affine.copy()
     affine[0, 3] += 5.0
     grid = Grid(analysis.prepared.working.shape, affine)
     moved = replace(analysis, prepared=replace(analysis.prepared, working=grid))
-    assert drafts.read_draft(moved) is None
+    assert read(moved) is None
     (place,) = home.iterdir()
     whole = place.read_bytes()
     for damaged in (b"", b"not a zip", whole[: len(whole) // 2]):
         place.write_bytes(damaged)
-        assert drafts.read_draft(analysis) is None
+        assert read(analysis) is None
 
 
 def test_strokes_that_cannot_be_written_say_so_and_leave_the_earlier_ones(analysis, monkeypatch):
-    drafts.write_draft(analysis, draft(analysis))
+    write(analysis, draft(analysis))
 
     def refused(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", refused)
     with pytest.raises(ResourceError, match="strokes"):
-        drafts.write_draft(analysis, draft(analysis, "2.25.6"))
-    assert drafts.read_draft(analysis).tracking_uid == "2.25.5"
+        write(analysis, draft(analysis, "2.25.6"))
+    assert read(analysis).tracking_uid == "2.25.5"

@@ -12,13 +12,14 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from tests import stored_drafts
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.results.review import drafts, store
+from lesionlens.results.review import store
 from lesionlens.site.database.records import ReadKey
 from lesionlens.site.database.worklist_database import (
     NAME,
@@ -37,6 +38,7 @@ READINGS = textwrap.dedent(
     from lesionlens.base.records.review import Review
     from lesionlens.results.review import drafts, store
     from lesionlens.results.review.log import ReviewLog
+    from tests import stored_drafts
     from tests.phantoms.analysis import make_analysis, write_study
     from lesionlens.engines.testing.simple import Lesion, make_patient
     from lesionlens.site.database.worklist_database import open_worklist_database
@@ -66,7 +68,7 @@ READINGS = textwrap.dedent(
             elif number % 5 == 4:
                 drawn[number // 5] = 1
                 draft = drafts.OutlineDraft(candidate.tracking_uid, drawn)
-                drafts.write_draft(analysis, draft, "A. Reader")
+                stored_drafts.write(analysis, draft, "A. Reader")
             else:
                 read_session.sign(str(number))
             os.write(said, b"%d\\n" % number)
@@ -139,7 +141,7 @@ def left_by(place: Path, analysis: Analysis) -> Killed:
         logs = database.reviews("analysis")
     reasons = [event.reason for (review,) in logs.values() for event in review.events]
     assert sorted(map(int, reasons)) == [3 + 5 * n for n in range(len(reasons))]
-    draft = drafts.read_draft(analysis, READER)
+    draft = stored_drafts.read(analysis, READER)
     strokes = 0 if draft is None else int(draft.drawn.any(axis=(1, 2)).sum())
     wanted = [sum(n % 5 == k for n in range(1, told + 1)) for k in (3, 4)]
     later = [sum(n % 5 == k for n in range(1, told + 2)) for k in (3, 4)]

@@ -1,0 +1,23 @@
+"""The first draft of a reader, also while a window holds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.results.review import drafts, store
+
+
+def path_of(analysis: Analysis, reader: str | None = None) -> Path:
+    """Return its path."""
+    return store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.draft.npz"
+
+
+def read(analysis: Analysis, reader: str | None = None) -> drafts.OutlineDraft | None:
+    """Read it; None if there is none."""
+    return drafts.read_draft(analysis, path_of(analysis, reader))
+
+
+def write(analysis: Analysis, draft: drafts.OutlineDraft, reader: str | None = None) -> None:
+    """Write it."""
+    drafts.write_draft(analysis, draft, path_of(analysis, reader))
