@@ -344,6 +344,8 @@ def test_scales_of_the_maker_that_differ_are_noticed(one, implicit):
     assert not any("scale" in notice for notice in open_study(one).notices)
     rewrite(one / "S01", scaled(0.25), only=range(10, 20))
     assert any("scale factors (Philips), up to 2.0 times" in n for n in open_study(one).notices)
+    rewrite(one / "S01", lambda ds: setattr(ds, "RescaleSlope", 2), only=range(10, 20))
+    assert not any("scale" in notice for notice in open_study(one).notices)
 
 
 def stored_as(pixels, *, signed=False, overlay_bit=0, rle=False):
