@@ -165,6 +165,10 @@ def test_nothing_travels_that_is_not_on_the_list(make, tmp_path):
         ("PatientComments", "LT", "a\r\nb\x07", "a\r\nb"),
         ("StudyID", "SH", "  7 ", "7"),
         ("PregnancyStatus", "IS", "99999999999999", None),
+        ("ReferencedFrameNumber", "IS", "2147483647", "2147483647"),
+        ("ReferencedFrameNumber", "IS", "2147483648", None),
+        ("ContextGroupVersion", "DT", "20060112123456.5", "20060112123456.5"),
+        ("ContextGroupVersion", "DT", "12.01.2006", None),
     ],
 )
 def test_a_value_is_corrected_only_where_it_can_mean_one_thing(keyword, vr, text, wanted):

@@ -924,6 +924,9 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     segments = seg.segments_of(analysis, sources)
     path = tmp_path / "dicom" / "seg.dcm"
     seg.check_seg(path, sources, segments)
+    exchanged = (replace(segments[0], tracking_uid=segments[-1].tracking_uid), *segments[1:])
+    with pytest.raises(ExportError, match="tracking UID"):
+        seg.check_seg(path, sources, exchanged)
     ds = pydicom.dcmread(path)
     ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
     ds.save_as(path)

@@ -139,10 +139,12 @@ def test_each_volume_of_a_candidate_has_a_name_of_its_own(make, tmp_path):
     assert words[3:] == words[:3]
 
 
-def test_the_reader_is_an_observer_beside_the_device(reviewed, make, tmp_path):
+def test_the_last_reader_is_an_observer_beside_the_device(reviewed, make, tmp_path):
     for name in ("reviewed", "unread"):
         (tmp_path / name).mkdir()
-    report = objects(reviewed, tmp_path / "reviewed")["sr"]
+    earlier = replace(reviewed.review.events[0], reader="B. Before")
+    review = replace(reviewed.review, events=(earlier, *reviewed.review.events))
+    report = objects(replace(reviewed, review=review), tmp_path / "reviewed")["sr"]
     kinds = {i.ConceptCodeSequence[0].CodeMeaning for i in named(report, codes.DCM.ObserverType)}
     assert kinds == {"Person", "Device"}
     (person,) = named(report, codes.DCM.PersonObserverName)
