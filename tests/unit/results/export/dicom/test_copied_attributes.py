@@ -147,7 +147,10 @@ def test_nothing_travels_that_is_not_on_the_list(make, tmp_path):
         block = ds.private_block(0x0029, "SOMEONE", create=True)
         block.add_new(0x01, "LO", "HIDDENNAME")
         ds.save_as(file.path)
-    for path in DicomExporter().write(analysis, tmp_path).files:
+    written = DicomExporter().write(analysis, tmp_path)
+    assert written.files
+    assert not written.left_out
+    for path in written.files:
         assert b"HIDDENNAME" not in path.read_bytes(), path.name
 
 

@@ -127,7 +127,9 @@ def test_a_program_that_looks_for_the_volume_of_a_group_finds_one(make, tmp_path
     findings = replace(analysis.findings, candidates=candidates)
     objects(replace(analysis, volumes=volumes, findings=findings), tmp_path)
     report = highdicom.sr.srread(next(tmp_path.rglob("sr.dcm")))
-    for group in report.content.get_volumetric_roi_measurement_groups():
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert len(groups) == len(candidates)
+    for group in groups:
         (volume,) = group.get_measurements(name=codes.SCT.Volume)
         assert volume.value == 40.0
 
