@@ -135,7 +135,7 @@ def read_header(path: Path, channel: int | None = None) -> NiftiHeader:
         shape = shape[:-1]
     _check_shape(shape, path.name)
     dtype = image.get_data_dtype()
-    if dtype.fields is not None or dtype.kind == "c" or dtype.kind not in "iufb":
+    if dtype.kind not in "iufb":
         description = "colour (RGB)" if dtype.fields is not None else "complex or unsupported"
         raise ReadError(
             found=f"voxels of {description} type in {path.name!r}",

@@ -144,8 +144,6 @@ def empty_object(
     """
     attributes = identity.of_new_object(analysis, kind)
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class_uid
-    meta.MediaStorageSOPInstanceUID = attributes["sop_instance_uid"]
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     for keyword in PATIENT_AND_STUDY:

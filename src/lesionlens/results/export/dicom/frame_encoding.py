@@ -8,8 +8,6 @@ with one byte per pixel, and an odd total length gets an additional empty frame.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from highdicom.seg import SegmentationTypeValues
 from numpy.typing import NDArray
@@ -56,26 +54,24 @@ def padding_frames(occupied: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]
     return nearest
 
 
-def clear_frames(seg: Dataset, padding: list[tuple[Any, int]]) -> None:
-    """Clear frames that were marked only so that they are stored.
+def clear_frame(seg: Dataset, position: NDArray[np.float64], number: int) -> None:
+    """Clear a frame that was marked only so that it is stored.
 
     Parameters
     ----------
     seg : Dataset
         A BINARY Segmentation; modified in place.
-    padding : list of ((3,), int)
-        Position of each frame to clear, LPS+ mm, and the number of its segment.
+    position : (3,) float64
+        Position of the frame, LPS+ mm.
+    number : int
+        Number of its segment.
     """
     bits = np.unpackbits(np.frombuffer(seg.PixelData, np.uint8), bitorder="little")
     size, count = seg.Rows * seg.Columns, int(seg.NumberOfFrames)
     frames = bits[: size * count].reshape(count, size)
-    for number, groups in enumerate(seg.PerFrameFunctionalGroupsSequence):
+    for stored, groups in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
         segment = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
-        position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
-        if any(
-            segment == padded_segment and np.allclose(position, padded_position, atol=1e-2)
-            for padded_position, padded_segment in padding
-        ):
-            frames[number] = 0
-    packed = np.packbits(frames, bitorder="little").tobytes()
-    seg.PixelData = packed + b"\0" * (len(packed) % 2)
+        stored_position = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        if segment == number and np.allclose(stored_position, position, atol=1e-2):
+            stored[:] = 0
+    seg.PixelData = np.packbits(frames, bitorder="little").tobytes()

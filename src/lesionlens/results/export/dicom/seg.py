@@ -237,10 +237,8 @@ def build_seg(
     seg.ContentCreatorName = ""  # Type 2; highdicom omits it if no person is named
     _name_segment_per_frame(seg)
     drop_unused_frame_references(seg, sources)
-    if padding.size:
-        frame_encoding.clear_frames(
-            seg, [(sources.positions[frame], index + 1) for frame, index in padding]
-        )
+    for frame, index in padding:
+        frame_encoding.clear_frame(seg, sources.positions[frame], index + 1)
     return seg
 
 

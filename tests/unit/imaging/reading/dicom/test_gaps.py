@@ -51,9 +51,10 @@ def test_a_slice_that_was_repeated_a_little_further_is_not_counted_as_missing():
         (40, (10,), None),
         (40, (10, 11), None),
         (40, (10, 11, 12), "missing"),
+        (40, (4, 10, 16, 22), None),
         (40, (4, 10, 16, 22, 28), "missing"),
     ],
-    ids=["none", "one", "two together", "three together", "five apart"],
+    ids=["none", "one", "two together", "three together", "four apart", "five apart"],
 )
 def test_few_missing_slices_are_interpolated_but_not_many_or_a_wide_gap(total, missing, problem):
     depth_mm = np.delete(5.0 * np.arange(total), list(missing))

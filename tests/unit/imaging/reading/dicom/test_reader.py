@@ -108,6 +108,25 @@ def test_declared_padding_is_read_as_zero(one, stored, declared, vr):
     assert (after[:, :5] == (stored if stored == -5 else 0)).all()
 
 
+@pytest.mark.parametrize(
+    ("stored", "shift"), [(-2000, -100), (-2000, 100), (30000, -20000), (0, 100)]
+)
+def test_padding_is_read_as_the_value_nearest_to_zero_and_zero_as_it_is(one, stored, shift):
+    def pad(ds):
+        values = ds.pixel_array.astype("<i2") + np.int16(shift)
+        values[:5] = stored
+        ds.PixelData, ds.PixelRepresentation = values.tobytes(), 1
+        ds.BitsStored, ds.HighBit = 16, 15
+        ds.add_new("PixelPaddingValue", "SS", stored)
+
+    rewrite(one, pad)
+    found = open_study(one).series[T1C].load()
+    others = found[:, 5:]
+    assert others.min() < 0 if shift < 0 else others.min() == shift
+    lowest, highest = others.min(axis=(0, 1)), others.max(axis=(0, 1))  # of each image
+    assert (found[:, :5] == (np.clip(0, lowest, highest) if stored else 0)).all()
+
+
 @pytest.mark.parametrize("orientation", ["LPS", "PIR", "LIP", "RAI", "ASL"])
 def test_left_stays_left_in_every_plane(make_study, fine_patient, orientation):
     plan = {"sequences": {"t1c"}, "orientation": orientation, "tilt_deg": 7}
@@ -344,6 +363,8 @@ def test_scales_of_the_maker_that_differ_are_noticed(one, implicit):
     assert not any("scale" in notice for notice in open_study(one).notices)
     rewrite(one / "S01", scaled(0.25), only=range(10, 20))
     assert any("scale factors (Philips), up to 2.0 times" in n for n in open_study(one).notices)
+    rewrite(one / "S01", lambda ds: setattr(ds, "RescaleSlope", 2), only=range(10, 20))
+    assert not any("scale" in notice for notice in open_study(one).notices)
 
 
 def stored_as(pixels, *, signed=False, overlay_bit=0, rle=False):

@@ -226,12 +226,27 @@ def folders_of(series):
     return {file.path.parent.name for file in series.files}
 
 
+def state_spacing(folder, keyword, step):
+    """State the distance of the slices by one of two attributes; by the other, none or twice it."""
+
+    def state(ds, _):
+        ds.SliceThickness = 2 * step
+        del ds.SpacingBetweenSlices
+        setattr(ds, keyword, step)
+
+    change(folder / "S01", state)
+
+
+SPACING = pytest.mark.parametrize("spacing", ["SliceThickness", "SpacingBetweenSlices"])
+
+
+@SPACING
 @pytest.mark.parametrize("slices", [0.3, 0.5, 2, 2.5])
-def test_a_second_acquisition_does_not_fill_the_gaps_of_the_first(make_study, slices):
+def test_a_second_acquisition_does_not_fill_the_gaps_of_the_first(make_study, slices, spacing):
     """Half a slice apart, two acquisitions were one volume of twice as many slices, in silence."""
     folder = make_study(dicom=True, sequences={"t1c"})
     step = step_mm(folder)
-    change(folder / "S01", lambda ds, _: setattr(ds, "SliceThickness", step))
+    state_spacing(folder, spacing, step)
 
     def move(ds, _):
         ds.AcquisitionNumber = 2
@@ -246,17 +261,11 @@ def test_a_second_acquisition_does_not_fill_the_gaps_of_the_first(make_study, sl
     assert any("were set apart" in notice for notice in study.notices)
 
 
-@pytest.mark.parametrize("spacing", ["SliceThickness", "SpacingBetweenSlices"])
+@SPACING
 def test_two_packages_of_slices_are_one_volume(make_study, spacing):
     folder = make_study(dicom=True, sequences={"t1c"})
-    step = step_mm(folder)
-
-    def package(ds, number):
-        ds.AcquisitionNumber = number % 2
-        ds.SliceThickness = 2 * step
-        setattr(ds, spacing, step)
-
-    change(folder / "S01", package)
+    state_spacing(folder, spacing, step_mm(folder))
+    change(folder / "S01", lambda ds, number: setattr(ds, "AcquisitionNumber", number % 2))
     study = open_study(folder)
     assert study.series[T1C].grid.shape[2] == len(list((folder / "S01").iterdir()))
     assert not study.set_aside

@@ -18,7 +18,8 @@ from lesionlens.base.labels import Label, MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
 from lesionlens.results.export.dicom import refs
-from lesionlens.results.export.dicom.axis import axes_of
+from lesionlens.results.export.dicom.axis import axes_of, centre_of, coordinates
+from lesionlens.results.export.dicom.seg import SegmentMask
 
 AXES = {own.LONG_AXIS.value, own.SHORT_AXIS.value}
 
@@ -41,11 +42,11 @@ def _measured(analysis, lines):
     return replace(analysis, review=Review((event,)))
 
 
-def _turned(sources, rotation):
-    """Return the source frames turned about the centre of the stack."""
-    corners = sources.planes @ (sources.columns / 2, sources.rows / 2, 1.0)
-    middle = corners.mean(axis=0)
-    planes = rotation.as_matrix() @ sources.planes
+def _turned(sources, rotation, stretch):
+    """Return the source frames with wider columns, turned about the centre of the stack."""
+    wide = sources.planes * (stretch, 1.0, 1.0)
+    middle = (wide @ (sources.columns / 2, sources.rows / 2, 1.0)).mean(axis=0)
+    planes = rotation.as_matrix() @ wide
     planes[:, :, 2] += middle - rotation.apply(middle)
     return replace(sources, planes=planes), middle
 
@@ -60,13 +61,14 @@ def _length_mm(axis, sources):
     about_deg=st.floats(0, 360),
     along_deg=st.floats(0, 360),
     half_mm=st.floats(2, 40),
+    stretch=st.sampled_from((1.0, 1.5)),
 )
 def test_a_line_is_drawn_where_at_most_one_percent_of_it_is_lost_else_its_centre(
-    head, tilt_deg, about_deg, along_deg, half_mm
+    head, tilt_deg, about_deg, along_deg, half_mm, stretch
 ):
     analysis, sources = head
     about = np.array([np.cos(np.deg2rad(about_deg)), np.sin(np.deg2rad(about_deg)), 0.0])
-    turned, middle = _turned(sources, Rotation.from_rotvec(np.deg2rad(tilt_deg) * about))
+    turned, middle = _turned(sources, Rotation.from_rotvec(np.deg2rad(tilt_deg) * about), stretch)
     along = np.array([np.cos(np.deg2rad(along_deg)), np.sin(np.deg2rad(along_deg)), 0.0])
     across = np.array([-along[1], along[0], 0.0])
     halves = (half_mm * along, half_mm / 2 * across)
@@ -80,14 +82,32 @@ def test_a_line_is_drawn_where_at_most_one_percent_of_it_is_lost_else_its_centre
         shown = float(np.linalg.norm(half - (half @ turned.normal) * turned.normal)) * 2
         if abs(shown - 0.99 * whole) < 1e-6 * whole:
             continue
+        lps = geometry.points_lps_from_ras(line)
+        _check_place(axis, turned, lps if shown > 0.99 * whole else lps.mean(axis=0))
         if shown > 0.99 * whole:
             assert _length_mm(axis, turned) == pytest.approx(shown, rel=1e-6)
-            lps = geometry.points_lps_from_ras(line)
             off = np.abs((lps - turned.positions[axis.frame]) @ turned.normal)
             gap_mm = abs((turned.positions[1] - turned.positions[0]) @ turned.normal)
             assert (off <= gap_mm / 2 + 0.15 * whole / 2).all()
         else:
             assert axis.points.shape == (1, 2)
+
+
+def _check_place(axis, sources, lps):
+    """Assert that the points of an axis are those of the patient, seen along the normal."""
+    centres = np.column_stack((axis.points - 0.5, np.ones(len(axis.points))))
+    drawn = centres @ sources.planes[axis.frame].T
+    np.testing.assert_allclose(np.cross(lps - drawn, sources.normal), 0.0, atol=1e-6)
+    written = np.reshape(coordinates(axis, sources).GraphicData, (len(axis.points), -1))
+    expected = axis.points if sources.has_square_pixels else drawn
+    np.testing.assert_allclose(written, expected, atol=1e-4)
+
+
+def test_the_centre_of_a_segment_is_that_of_its_pixels_on_its_fullest_frame():
+    mask = np.zeros((3, 4, 6), bool)
+    mask[0, 0, 0] = mask[1, 1:3, 2:6] = True
+    place = centre_of(SegmentMask(1, "1.2.3", np.s_[7:10, 20:24, 30:36], mask))
+    assert (place.frame, place.points.tolist()) == (8, [[34.0, 22.0]])
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "PIR", "LIP"])

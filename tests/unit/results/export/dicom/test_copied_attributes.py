@@ -147,7 +147,10 @@ def test_nothing_travels_that_is_not_on_the_list(make, tmp_path):
         block = ds.private_block(0x0029, "SOMEONE", create=True)
         block.add_new(0x01, "LO", "HIDDENNAME")
         ds.save_as(file.path)
-    for path in DicomExporter().write(analysis, tmp_path).files:
+    written = DicomExporter().write(analysis, tmp_path)
+    assert written.files
+    assert not written.left_out
+    for path in written.files:
         assert b"HIDDENNAME" not in path.read_bytes(), path.name
 
 
@@ -165,6 +168,10 @@ def test_nothing_travels_that_is_not_on_the_list(make, tmp_path):
         ("PatientComments", "LT", "a\r\nb\x07", "a\r\nb"),
         ("StudyID", "SH", "  7 ", "7"),
         ("PregnancyStatus", "IS", "99999999999999", None),
+        ("ReferencedFrameNumber", "IS", "2147483647", "2147483647"),
+        ("ReferencedFrameNumber", "IS", "2147483648", None),
+        ("ContextGroupVersion", "DT", "20060112123456.5", "20060112123456.5"),
+        ("ContextGroupVersion", "DT", "12.01.2006", None),
     ],
 )
 def test_a_value_is_corrected_only_where_it_can_mean_one_thing(keyword, vr, text, wanted):

@@ -124,7 +124,7 @@ def test_decimals_longer_than_dicom_allows_are_shortened(
 
 @pytest.mark.parametrize("multi_frame", [True, False])
 @pytest.mark.parametrize(
-    ("stated", "thickness"), [("0.4", "3"), ("0", "0"), ("-4", ""), (None, None), ("", "-1")]
+    ("stated", "thickness"), [("0.4", "0.7"), ("0", "0"), ("-4", ""), (None, None), ("", "-1")]
 )
 def test_slices_have_the_distance_of_their_positions(
     two_lesions, source, files, tmp_path, multi_frame, stated, thickness
@@ -149,7 +149,7 @@ def test_slices_have_the_distance_of_their_positions(
         measures = shared[0].PixelMeasuresSequence[0]
         assert float(measures.SpacingBetweenSlices) == pytest.approx(distance, rel=1e-5)
         assert float(measures.SliceThickness) == (
-            3 if thickness == "3" else pytest.approx(distance)
+            0.7 if thickness == "0.7" else pytest.approx(distance)
         )
 
 

@@ -1,9 +1,11 @@
 """DICOM objects: same voxels at the same millimetres, from every plane, and valid."""
 
+import itertools
 import json
 import shutil
 import subprocess
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 
 import highdicom
@@ -896,20 +898,23 @@ def test_a_patient_who_was_renamed_since_the_study_was_opened_is_not_exported(ma
     assert any("another patient" in text and "patient ID and name" in text for text in warnings)
 
 
-def test_a_result_beside_its_source_is_refused(make):
-    analysis = make(dicom=True)
-    series = analysis.study.series[MrSequence.T1C]
+@pytest.mark.parametrize("shift", [(0.25, 0.25, 0.25), *itertools.product((-1, 0, 1), repeat=3)])
+def test_a_result_beside_its_source_is_refused(make, shift):
+    """Also by whole voxels: every pixel is then a voxel, but that of its neighbour."""
+    series = make(dicom=True).study.series[MrSequence.T1C]
     moved = series.grid.affine.copy()
-    moved[:3, 3] += 2.0
+    moved[:3, 3] = series.grid.to_mm(shift)
     other = replace(series, grid=Grid(series.grid.shape, moved, series.grid.frame_uid))
-    with pytest.raises(ExportError, match="beside"):
+    with pytest.raises(ExportError, match="an image") if any(shift) else nullcontext():
         refs.read_sources(other)
 
 
-def test_a_slice_without_a_source_is_refused(make):
+def test_a_slice_without_a_source_or_with_two_is_refused(make, tmp_path):
     series = make(dicom=True).study.series[MrSequence.T1C]
-    with pytest.raises(ExportError, match="source images for"):
-        refs.read_sources(replace(series, files=series.files[:-1]))
+    second = replace(series.files[0], path=shutil.copy(series.files[0].path, tmp_path))
+    for files in (series.files[:-1], (*series.files, second)):
+        with pytest.raises(ExportError, match="source images for"):
+            refs.read_sources(replace(series, files=files))
 
 
 def test_a_changed_voxel_is_noticed(make, tmp_path):
@@ -919,6 +924,9 @@ def test_a_changed_voxel_is_noticed(make, tmp_path):
     segments = seg.segments_of(analysis, sources)
     path = tmp_path / "dicom" / "seg.dcm"
     seg.check_seg(path, sources, segments)
+    exchanged = (replace(segments[0], tracking_uid=segments[-1].tracking_uid), *segments[1:])
+    with pytest.raises(ExportError, match="tracking UID"):
+        seg.check_seg(path, sources, exchanged)
     ds = pydicom.dcmread(path)
     ds.PixelData = bytes([ds.PixelData[0] ^ 1]) + ds.PixelData[1:]
     ds.save_as(path)

@@ -127,7 +127,9 @@ def test_a_program_that_looks_for_the_volume_of_a_group_finds_one(make, tmp_path
     findings = replace(analysis.findings, candidates=candidates)
     objects(replace(analysis, volumes=volumes, findings=findings), tmp_path)
     report = highdicom.sr.srread(next(tmp_path.rglob("sr.dcm")))
-    for group in report.content.get_volumetric_roi_measurement_groups():
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert len(groups) == len(candidates)
+    for group in groups:
         (volume,) = group.get_measurements(name=codes.SCT.Volume)
         assert volume.value == 40.0
 
@@ -139,10 +141,12 @@ def test_each_volume_of_a_candidate_has_a_name_of_its_own(make, tmp_path):
     assert words[3:] == words[:3]
 
 
-def test_the_reader_is_an_observer_beside_the_device(reviewed, make, tmp_path):
+def test_the_last_reader_is_an_observer_beside_the_device(reviewed, make, tmp_path):
     for name in ("reviewed", "unread"):
         (tmp_path / name).mkdir()
-    report = objects(reviewed, tmp_path / "reviewed")["sr"]
+    earlier = replace(reviewed.review.events[0], reader="B. Before")
+    review = replace(reviewed.review, events=(earlier, *reviewed.review.events))
+    report = objects(replace(reviewed, review=review), tmp_path / "reviewed")["sr"]
     kinds = {i.ConceptCodeSequence[0].CodeMeaning for i in named(report, codes.DCM.ObserverType)}
     assert kinds == {"Person", "Device"}
     (person,) = named(report, codes.DCM.PersonObserverName)
