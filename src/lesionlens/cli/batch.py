@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 @with_option_groups(
-    without={"evidence", "rest"}, engine_choice=EngineOptions, export_options=FileOptions
+    without={"evidence", "include_unaccepted"},
+    engine_choice=EngineOptions,
+    export_options=FileOptions,
 )
 def batch(
     studies: Annotated[

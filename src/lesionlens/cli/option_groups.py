@@ -162,7 +162,7 @@ class FileOptions:
             "and the regions that were considered and dismissed (considered.json).",
         ),
     ] = False
-    rest: Annotated[
+    include_unaccepted: Annotated[
         bool,
         typer.Option(
             "--rest", help="Include candidates that a reader did not accept in DICOM objects."
@@ -194,7 +194,7 @@ class FileOptions:
         return ExportOptions(
             surfaces=self.surfaces,
             maps=self.maps,
-            rest=self.rest,
+            include_unaccepted=self.include_unaccepted,
             evidence=self.evidence,
             also=frozenset(self.also or ()),
             language=self.language,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @with_option_groups(
-    without={"surfaces", "maps", "also", "evidence", "rest"},
+    without={"surfaces", "maps", "also", "evidence", "include_unaccepted"},
     source=SourceOptions,
     export_options=FileOptions,
 )

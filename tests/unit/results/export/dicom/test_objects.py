@@ -584,7 +584,7 @@ def test_what_a_review_sends_and_what_the_report_says_of_it(make, tmp_path, stat
 
 def test_on_request_a_reviewed_result_sends_the_rest_too(make, tmp_path):
     analysis = _states(make(dicom=True), ReviewState.ACCEPTED, ReviewState.REJECTED)
-    written = _written(replace(analysis, options=ExportOptions(rest=True)), tmp_path)
+    written = _written(replace(analysis, options=ExportOptions(include_unaccepted=True)), tmp_path)
     assert len({s.TrackingUID for s in written["seg"].SegmentSequence}) == 2
 
 
