@@ -72,7 +72,7 @@ def batch(
         check_outside(studies, out)
     if scheduler is not None and engine_choice.server is not None:
         raise UnusableInputError(
-            found="a scheduler (--scheduler) beside a server (--server)",
+            found="both a scheduler (--scheduler) and a server (--server)",
             expected="one of them: the server's key stays here",
             next_step="Omit one of them",
         )

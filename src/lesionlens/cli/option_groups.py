@@ -139,7 +139,7 @@ class FileOptions:
     surfaces: Annotated[
         bool,
         typer.Option(
-            "--surfaces", help="Write the candidates' surfaces too (glTF, STL): extra mesh."
+            "--surfaces", help="Also write the candidates' surfaces (glTF, STL); needs extra mesh."
         ),
     ] = False
     maps: Annotated[
@@ -165,7 +165,7 @@ class FileOptions:
     include_unaccepted: Annotated[
         bool,
         typer.Option(
-            "--rest", help="Include candidates that a reader did not accept in DICOM objects."
+            "--rest", help="In DICOM objects, include candidates that no reader accepted."
         ),
     ] = False
 

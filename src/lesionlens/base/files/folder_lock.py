@@ -1,4 +1,4 @@
-"""Let one process at a time replace what lies in a folder."""
+"""Let one process at a time replace the content of a folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lesionlens.base.errors import UnusableInputError
 
 
 def lock_now(folder: Path) -> int | None:
-    """Lock a folder, until the descriptor that is returned is closed, or the process ends.
+    """Lock a folder until the returned descriptor is closed or the process ends.
 
-    None if another process holds the lock, or where the system or the disk locks no folders.
+    None if another process holds the lock, or if the system or the disk cannot lock folders.
     """
     if sys.platform == "win32":
         return None

@@ -209,7 +209,7 @@ class Change:
         """The lesion as it is now, or was before if it is no longer flagged."""
         lesion = self.now or self.before
         if lesion is None:
-            raise ValueError("a change of no lesion")
+            raise ValueError("a change without a lesion")
         return lesion
 
     @property

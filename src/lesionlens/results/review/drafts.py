@@ -108,7 +108,7 @@ def _not_saved(error: OSError) -> ResourceError:
     return ResourceError(
         found=f"that strokes cannot be saved ({error.strerror or error})",
         expected="free space and permission in your own data folder",
-        next_step="Free some space, then press Done; nothing was lost yet",
+        next_step="Free some space, then press Done; nothing has been lost",
     )
 
 

@@ -99,11 +99,11 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
 
 
 def readback_error(found: str) -> ExportError:
-    """Return the error for an object that differs, read back, from what was to be written."""
+    """Return the error for an object that, when read back, differs from what was to be written."""
     return ExportError(
         found=found,
-        expected="what was meant to be written",
-        next_step="Report this as a defect; the other objects hold the same regions",
+        expected="the object as it was to be written",
+        next_step="Report this as a defect; the other objects contain the same regions",
     )
 
 

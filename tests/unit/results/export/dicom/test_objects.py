@@ -870,7 +870,7 @@ def test_files_without_a_preamble_are_pointed_at_too(make, tmp_path):
 def test_a_file_that_is_no_dicom_any_more_is_refused(make, tmp_path):
     analysis = make(dicom=True)
     analysis.study.series[MrSequence.T1C].files[3].path.write_text("not an image " * 50)
-    with pytest.raises(ReadError, match=r"no longer|another image"):
+    with pytest.raises(ReadError, match=r"no longer|a different image"):
         DicomExporter().write(analysis, tmp_path)
 
 
@@ -878,7 +878,7 @@ def test_another_image_under_the_same_name_is_refused(make, tmp_path):
     analysis = make(dicom=True)
     files = analysis.study.series[MrSequence.T1C].files
     shutil.copy(files[4].path, files[3].path)
-    with pytest.raises(ReadError, match="another image"):
+    with pytest.raises(ReadError, match="a different image"):
         DicomExporter().write(analysis, tmp_path)
 
 
@@ -893,7 +893,7 @@ def test_a_patient_who_was_renamed_since_the_study_was_opened_is_not_exported(ma
     _, warnings = save(analysis, tmp_path / "out")
     assert "OTHER-9" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert not (tmp_path / "out" / "dicom").exists()
-    assert any("another patient" in text and "patient ID and name" in text for text in warnings)
+    assert any("a different patient" in text and "patient ID and name" in text for text in warnings)
 
 
 def test_a_result_beside_its_source_is_refused(make):
