@@ -27,7 +27,7 @@ from scipy.special import log_softmax
 
 from lesionlens.analysis.findings import anatomy, kinds
 from lesionlens.analysis.findings.kind_features import (
-    Coarse,
+    CoarseBrain,
     Features,
     depth_of,
     features_of,
@@ -293,7 +293,7 @@ def report_held_out(samples: Samples, fits: dict[str, Fitted]) -> Iterator[str]:
             yield f"\noutlines {sort}: {rows.sum()}, calibration error {error:.3f}"
 
 
-def real_case(file: Path) -> tuple[Coarse, dict[str, NDArray[np.int32]]]:
+def real_case(file: Path) -> tuple[CoarseBrain, dict[str, NDArray[np.int32]]]:
     """Return the brain and its outlines by name."""
     with np.load(file) as stored:
         grid = Grid(stored["brain"].shape, stored["affine"])
@@ -302,7 +302,7 @@ def real_case(file: Path) -> tuple[Coarse, dict[str, NDArray[np.int32]]]:
             s: stored[s.value].astype(np.float32) for s in MrSequence if s.value in stored.files
         }
         depth = depth_of(stored["brain"], grid)
-        coarse = Coarse(images, stored["brain"], depth, grid, head, np.eye(4))
+        coarse = CoarseBrain(images, stored["brain"], depth, grid, head, np.eye(4))
         outlines = {n.removeprefix("of_"): stored[n] for n in stored.files if n.startswith("of_")}
         return coarse, outlines
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.components import merged, without_specks
 from lesionlens.analysis.findings.kind_features import (
-    Coarse,
+    CoarseBrain,
     Features,
     depth_of,
     features_of,
@@ -88,7 +88,7 @@ class Row:
     features: Features
 
 
-def coarse(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> Coarse:
+def coarse(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> CoarseBrain:
     """Return a synthetic scan as the features expect it."""
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     grid = Grid(brain.shape, affine)
@@ -96,7 +96,7 @@ def coarse(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: fl
     if head is None:
         raise ValueError(brain.shape)
     image_by_sequence = dict(zip(MrSequence, images, strict=True))
-    return Coarse(image_by_sequence, brain, depth_of(brain, grid), grid, head, np.eye(4))
+    return CoarseBrain(image_by_sequence, brain, depth_of(brain, grid), grid, head, np.eye(4))
 
 
 def numbered(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.int32]:
@@ -163,7 +163,7 @@ def _kind_of(mask: NDArray[np.bool_], patient: Drawn) -> LesionKind | None:
 
 
 def _measured(
-    view: Coarse, numbers: NDArray[np.int32], selected: list[int], rng: np.random.Generator
+    view: CoarseBrain, numbers: NDArray[np.int32], selected: list[int], rng: np.random.Generator
 ) -> Iterator[Features]:
     if not selected:
         return

@@ -270,7 +270,7 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
         f"| {row['predicted']:.2f} | {row['true']:.2f} |"
         for row in result.trial.bins
     ]
-    lines += ["", "| score from | lesions found | false candidates a scan |", "|---|---:|---:|"]
+    lines += ["", "| score from | lesions found | false candidates per scan |", "|---|---:|---:|"]
     lines += [
         f"| {p['threshold']:.2f}{' (default)' if p['threshold'] == result.score_floor else ''} | "
         f"{p['sensitivity']:.2f} | {p['false_per_scan']:.2f} |"

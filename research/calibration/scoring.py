@@ -173,7 +173,7 @@ def try_by_halves(found: Sequence[Found]) -> CrossValidation:
 def operating_points(
     found: Sequence[Found], scores: Floats, lesions: int, patients: int
 ) -> tuple[Mapping[str, float], ...]:
-    """Sensitivity and false candidates a scan at each of `LEVELS`, rising in score."""
+    """Sensitivity and false candidates per scan at each of `LEVELS`, rising in score."""
     points = []
     for level in LEVELS:
         kept = [f for f, s in zip(found, scores, strict=True) if s >= level]

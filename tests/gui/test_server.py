@@ -73,7 +73,7 @@ def test_a_dead_server_is_explained_and_this_machine_offered(
     loaded.run.analyse.emit()
     analysed(loaded, qtbot)
     problem = loaded.session.state.problem
-    assert f"no answer from 127.0.0.1:{port}" in problem.found
+    assert f"no response from 127.0.0.1:{port}" in problem.found
     assert "--" not in problem.next_step
     assert loaded.session.state.study is not None
     assert control(loaded.problem, "Analyse on this machine").isVisibleTo(loaded)

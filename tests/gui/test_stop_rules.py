@@ -18,12 +18,12 @@ pytestmark = pytest.mark.gui
 def broken(tmp_path, monkeypatch):
     monkeypatch.setattr(user_folders, "data", lambda: tmp_path)
     monitor_warning.keep(
-        ("2026-W07: 4.0 candidates a study, more than 3",), tmp_path / "monitor.html"
+        ("2026-W07: 4.0 candidates per study, more than 3",), tmp_path / "monitor.html"
     )
 
 
 def test_a_broken_stop_rule_stands_at_the_top_until_none_is(broken, panel, tmp_path):
-    assert "4.0 candidates a study, more than 3" in reads(panel)
+    assert "4.0 candidates per study, more than 3" in reads(panel)
     if out := os.environ.get("LESIONLENS_PICTURES"):
         panel.grab().save(f"{out}/stop-rule.png")
     monitor_warning.keep((), tmp_path / "monitor.html")

@@ -1,4 +1,4 @@
-"""Arguments of the public Python calls, checked where they come in."""
+"""Validation of the arguments of public Python calls."""
 
 from __future__ import annotations
 

@@ -146,9 +146,9 @@ def unreadable(error: OSError, name: str) -> ReadError:
 
 
 def replaced(name: str) -> ReadError:
-    """Return the error for a file that holds another image than when its study was opened."""
+    """Return the error for a file whose image has changed since its study was opened."""
     return ReadError(
-        found=f"another image in {name!r} than when the study was opened",
+        found=f"a different image in {name!r} from when the study was opened",
         expected="the files that were opened",
         next_step="Wait until the study is complete, then open it again",
     )
@@ -196,20 +196,20 @@ class MissingPluginError(LesionLensError):
 
 
 def missing_package_error(error: BaseException) -> MissingPluginError | None:
-    """Return the error for the user of an import that failed; None if no package is missing.
+    """Return the user-facing error for a failed import; None if no package is missing.
 
     Examples
     --------
     >>> str(missing_package_error(ModuleNotFoundError("no", name="torch"))).partition(".")[0]
-    'Found no torch in this installation, which this needs'
+    'Found that the required package torch is not installed'
     """
     package = missing_package(error)
     if package is None:
         return None
     without = "; the engine `onnx` and a server analyse without it" if package == "torch" else ""
     return MissingPluginError(
-        found=f"no {package} in this installation, which this needs",
-        expected="all that `pip install lesionlens` installs",
+        found=f"that the required package {package} is not installed",
+        expected="everything that `pip install lesionlens` installs",
         next_step=f"Install it (`lesionlens doctor` lists what is missing){without}",
         in_window="Install it" + without,
     )
@@ -289,9 +289,9 @@ INTERRUPTED = "Interrupted; nothing was changed."
 
 
 class Interrupt(KeyboardInterrupt):
-    """Ctrl+C or SIGTERM, as the handlers of the command line raise it.
+    """Ctrl+C or SIGTERM, as raised by the handlers of the command line.
 
-    It is a class of its own because of a plain KeyboardInterrupt that leaves code run by `exec`, as
-    the generated methods of a dataclass are: Python then ends the process by SIGINT instead of with
-    its exit status.
+    A separate class, because a plain KeyboardInterrupt from code run by `exec`, such as the
+    generated methods of a dataclass, makes Python end the process by SIGINT instead of with its
+    exit status.
     """

@@ -157,7 +157,7 @@ class ByRegion(Mapping[Region, Value]):
     @override
     def __getitem__(self, region: Region | RegionKey) -> Value:
         if region not in tuple(Region):
-            raise KeyError(f"{region!r} is no region; there are {', '.join(Region)}")
+            raise KeyError(f"{region!r} is not a region; there are {', '.join(Region)}")
         return self._known[Region(region)]
 
     @override
@@ -307,7 +307,7 @@ class Phase(StrEnum):
 class ReviewAct(StrEnum):
     """What a reader did; the value is stored in files and logs.
 
-    Undo and redo are acts of their own. A review contains the first five acts; the others are only
+    Undo and redo are separate acts. A review contains the first five acts; the others are only
     in the log of a read.
     """
 

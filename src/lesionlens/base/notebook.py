@@ -50,7 +50,7 @@ def data_frame(
         import pandas as pd  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise MissingPluginError(
-            found="no pandas, which makes data frames",
+            found="that pandas, which creates data frames, is not installed",
             expected="LesionLens with the extra cohort",
             next_step='Install it: pip install "lesionlens[cohort]"',
         ) from error

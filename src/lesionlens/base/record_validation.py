@@ -1,7 +1,7 @@
 """Check records of third-party packages against the types that their fields declare.
 
-Python itself checks none: a version that is a number, or attention without a text for its method,
-would fail only where a file is written.
+Python does not check them: a version that is a number, or attention without a text for its method,
+would fail only when a file is written.
 """
 
 from __future__ import annotations

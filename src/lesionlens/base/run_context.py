@@ -93,7 +93,7 @@ class RunContext:
             raise CancelledError(stage)
 
     def pause(self, stage: str, seconds: float) -> None:
-        """Wait; raises CancelledError, with the stage's name, if cancelled meanwhile."""
+        """Wait; raises CancelledError, with the stage's name, if cancelled while waiting."""
         end = time.monotonic() + seconds
         self.check(stage)
         while (remaining := end - time.monotonic()) > 0:
@@ -114,7 +114,7 @@ class RunContext:
         Parameters
         ----------
         low, high : float
-            0 to 1; equal ones hold the fraction where it is.
+            0 to 1; if they are equal, the fraction does not change.
         title : str
             Stage name, in which `{}` is replaced by the subtask's own stage.
         """

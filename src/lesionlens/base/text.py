@@ -17,7 +17,7 @@ _FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def capitalized(text: str) -> str:
-    """Raise the first letter, and no other: `str.capitalize` lowers those of names.
+    """Capitalise only the first letter: `str.capitalize` would lower-case names.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def isolated(text: str) -> str:
 
 
 def millilitres(volume_ml: float) -> str:
-    """Return a volume as text, without its unit: 0 only where there is nothing.
+    """Return a volume as text, without its unit; "0" only if the volume is zero.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def millilitres(volume_ml: float) -> str:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun, in the plural unless it is 1; `plural` if not with an s.
+    """Return a number with its noun, in the plural unless it is 1; give `plural` if irregular.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def score_digits(score: float) -> str:
-    """Return a score, 0 to 1, with two decimals; never as 0 or 1, which no score is.
+    """Format a score, 0 to 1, with two decimals; never as 0 or 1, as no score is certain.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def score_digits(score: float) -> str:
 
 
 def percent_digits(probability: float) -> str:
-    """Return a probability, 0 to 1, in whole per cent; never as 0 or 100, which none is.
+    """Format a probability, 0 to 1, in whole per cent; never as 0 or 100, as none is certain.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def percent_digits(probability: float) -> str:
 
 
 def joined_with_and(names: Iterable[str]) -> str:
-    """Return names as one reads them out; empty if there are none.
+    """Join names with commas and a final "and"; empty if there are none.
 
     Examples
     --------

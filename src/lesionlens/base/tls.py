@@ -136,7 +136,7 @@ def check_dates(context: ssl.SSLContext, certificate: Path) -> None:
             reason, _ = refusal(error, option="")
             raise UnusableInputError(
                 found=f"{certificate.name!r}: {reason}",
-                expected="a certificate that clients accept today",
+                expected="a certificate that is valid today",
                 next_step="Check this machine's clock; else renew the certificate",
             ) from error
     except ssl.SSLError:

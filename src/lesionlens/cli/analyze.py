@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 
 @with_option_groups(
-    without={"rest"}, engine_choice=EngineOptions, source=SourceOptions, export_options=FileOptions
+    without={"include_unaccepted"},
+    engine_choice=EngineOptions,
+    source=SourceOptions,
+    export_options=FileOptions,
 )
 def analyze(
     study: options.StudyPath,

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 
 @with_option_groups(
-    without={"evidence", "rest"}, engine_choice=EngineOptions, export_options=FileOptions
+    without={"evidence", "include_unaccepted"},
+    engine_choice=EngineOptions,
+    export_options=FileOptions,
 )
 def batch(
     studies: Annotated[
@@ -70,7 +72,7 @@ def batch(
         check_outside(studies, out)
     if scheduler is not None and engine_choice.server is not None:
         raise UnusableInputError(
-            found="a scheduler (--scheduler) beside a server (--server)",
+            found="both a scheduler (--scheduler) and a server (--server)",
             expected="one of them: the server's key stays here",
             next_step="Omit one of them",
         )

@@ -99,8 +99,9 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
         )
         if change.now and (note := reappearance_text(change, comparison, dates, texts)):
             returned.append(f"Candidate {change.now.id}: {note}")
-    caveat = alignment_caveat(comparison, texts)
-    title = f"Compared with the examination of {prior_date}{caveat and '. '}{caveat}"
+    title = f"Compared with the examination of {prior_date}"
+    if caveat := alignment_caveat(comparison, texts):
+        title += f". {caveat}"
     return (title, table, *returned)
 
 

@@ -80,7 +80,7 @@ def deidentify(
     map_file: Map = None,
     json: options.Json = False,
 ) -> CommandOutput:
-    """Write a de-identified copy of DICOM files, by DICOM PS3.15 (Basic Profile with options).
+    """Write a de-identified copy of DICOM files according to PS3.15 (Basic Profile with options).
 
     Files that are not DICOM are not copied. Faces are removed if a template fits the head; images
     with remaining faces are counted.

@@ -27,14 +27,13 @@ class ComputeOptions:
         ComputePrecision,
         typer.Option(
             help="Numeric precision of the network; with auto an analysis uses float32 on a CPU, "
-            "bfloat16 on a GPU of Nvidia, AMD or Intel."
+            "bfloat16 on an Nvidia, AMD or Intel GPU."
         ),
     ] = ComputePrecision.AUTO
     threads: Annotated[
         int | None,
         typer.Option(
-            help="Threads of a CPU to compute with; an analysis gives the same result with any "
-            "number.",
+            help="Number of CPU threads; the result of an analysis does not depend on it.",
             metavar="N",
             min=1,
         ),
@@ -57,7 +56,7 @@ class EngineOptions(ComputeOptions):
     engine: Annotated[
         str,
         typer.Option(
-            help="Engine to use: lens, onnx (without torch; see export-model), or one of another "
+            help="Engine to use: lens, onnx (without torch; see export-model), or one from another "
             "package.",
             metavar="NAME",
         ),

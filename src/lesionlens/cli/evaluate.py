@@ -57,7 +57,7 @@ def evaluate(
         Path,
         typer.Argument(
             help="Folder of cases with their segmentation (BraTS or Decathlon layout), or of "
-            "segmentations named as their cases.",
+            "segmentations named after their cases.",
             metavar="TRUTH",
         ),
     ],
@@ -152,7 +152,7 @@ def _closing_lines(summary: Summary, engines: Counter[str]) -> tuple[str, ...]:
     )
     lines = []
     if any(row["sensitivity"] is not None for row in summary.froc):
-        lines.append(f"FROC (false candidates a scan: lesions found, at score): {froc_points}")
+        lines.append(f"FROC (false candidates per scan: lesions found, at score): {froc_points}")
     if summary.voxels.count.any():
         lines.append(f"Calibration error of all voxels together: {summary.voxels.error:.4f}")
     if summary.candidates.count.any():

@@ -70,7 +70,9 @@ def learn(
     ] = 12,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Stop training after this time; run again to continue.", min=0),
+        typer.Option(
+            help="Stop training after this time; run again to continue.", metavar="MIN", min=0
+        ),
     ] = None,
     engine_choice: EngineChoice = DEFAULT_ENGINE,
 ) -> CommandOutput:

@@ -122,7 +122,7 @@ def run() -> int:
         pass
     except ResourceError as error:  # help or version that cannot be printed
         return _report(error, in_json=False)
-    except (Exception, SystemExit):  # an import may turn the interrupt into an error of its own
+    except (Exception, SystemExit):  # an import may turn the interrupt into another error
         if STOP.output_printed or not STOP.is_set():
             raise
     finally:
@@ -323,7 +323,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     >>> explain(KeyboardInterrupt())
     (130, 'Interrupted; nothing was changed.')
     >>> explain(ModuleNotFoundError("no", name="torch"))[1].partition(",")[0]
-    'Found no torch in this installation'
+    'Found that the required package torch is not installed'
     """
     error = missing_package_error(error) or error
     if isinstance(error, LesionLensError):

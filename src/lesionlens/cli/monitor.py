@@ -23,7 +23,7 @@ def monitor(
     ] = 4,
     least_acceptance: Annotated[
         float,
-        typer.Option(help="Stop rule: lowest fraction of verdicts that accept.", min=0.0, max=1.0),
+        typer.Option(help="Stop rule: minimum fraction of accepting verdicts.", min=0.0, max=1.0),
     ] = 0.5,
     most_candidates: Annotated[
         float,

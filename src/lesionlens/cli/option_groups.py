@@ -139,7 +139,7 @@ class FileOptions:
     surfaces: Annotated[
         bool,
         typer.Option(
-            "--surfaces", help="Write the candidates' surfaces too (glTF, STL): extra mesh."
+            "--surfaces", help="Also write the candidates' surfaces (glTF, STL); needs extra mesh."
         ),
     ] = False
     maps: Annotated[
@@ -162,10 +162,10 @@ class FileOptions:
             "and the regions that were considered and dismissed (considered.json).",
         ),
     ] = False
-    rest: Annotated[
+    include_unaccepted: Annotated[
         bool,
         typer.Option(
-            "--rest", help="Include candidates that a reader did not accept in DICOM objects."
+            "--rest", help="In DICOM objects, include candidates that no reader accepted."
         ),
     ] = False
 
@@ -194,7 +194,7 @@ class FileOptions:
         return ExportOptions(
             surfaces=self.surfaces,
             maps=self.maps,
-            rest=self.rest,
+            include_unaccepted=self.include_unaccepted,
             evidence=self.evidence,
             also=frozenset(self.also or ()),
             language=self.language,

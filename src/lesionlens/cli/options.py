@@ -51,8 +51,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, xpu or mps."
 BrainExtraction = Annotated[
     Stripping,
     typer.Option(
-        help="Brain extraction method; auto is the built-in one, or an installed program if its "
-        "mask is doubtful."
+        help="Brain extraction method; auto: the built-in one, or an installed program if the "
+        "built-in method's mask is doubtful."
     ),
 ]
 BiasCorrection = Annotated[
@@ -82,9 +82,9 @@ Prior = Annotated[
 Supersedes = Annotated[
     Path | None,
     typer.Option(
-        help="Name the newest LesionLens report on this study in this folder (a result, or the "
-        "study as fetched with its results) as predecessor of the new report. A report that "
-        "was sent from DIR, or from which the result is reopened, is named anyway.",
+        help="Folder (a result, or the study as fetched with its results) whose newest LesionLens "
+        "report on this study is named as the predecessor of the new one. A report that was sent "
+        "from DIR, or from which the result was reopened, is always named.",
         metavar="DIR",
     ),
 ]
@@ -95,8 +95,8 @@ SamePatient = Annotated[
     bool,
     typer.Option(
         "--same-patient",
-        help="Confirm that files with different patient ID, issuer, name, birth date or sex are "
-        "of one patient; the result records this.",
+        help="Confirm that files that differ in patient ID, issuer, name, birth date or sex belong "
+        "to one patient; the result records this.",
     ),
 ]
 Convention = Annotated[

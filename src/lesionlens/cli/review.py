@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @with_option_groups(
-    without={"surfaces", "maps", "also", "evidence", "rest"},
+    without={"surfaces", "maps", "also", "evidence", "include_unaccepted"},
     source=SourceOptions,
     export_options=FileOptions,
 )
@@ -50,8 +50,8 @@ def review(
 ) -> CommandOutput:
     """Open a segmentation for review, with measurements, together with its study.
 
-    Opens napari, or with --out writes a result folder with measurements, tables and report. The
-    only network that runs is the one that finds the brain, where the skull is still there.
+    Opens napari, or with --out writes a result folder with measurements, tables and report. No
+    network runs except the one that finds the brain, if the images are not skull-stripped.
     """
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)

@@ -36,7 +36,8 @@ def train(
     ],
     engine_choice: EngineChoice = DEFAULT_ENGINE,
     minutes: Annotated[
-        float | None, typer.Option(help="Stop after this time; run again to continue.", min=0)
+        float | None,
+        typer.Option(help="Stop after this time; run again to continue.", metavar="MIN", min=0),
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start from scratch instead of from a checkpoint.")

@@ -45,7 +45,11 @@ class Verbosity:
     verbose: Annotated[
         int,
         typer.Option(
-            "--verbose", "-v", count=True, help="Report each stage on stderr; -vv: all details."
+            "--verbose",
+            "-v",
+            count=True,
+            show_default=False,
+            help="Report each stage on stderr; -vv: all details.",
         ),
     ] = 0
     quiet: Annotated[
@@ -90,7 +94,7 @@ def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> No
 
 
 class _LogFile(logging.FileHandler):
-    """A log file; a full disk costs the log alone, and is reported once, at the end."""
+    """A log file; a full disk affects only the log, and is reported once, at the end."""
 
     failure: OSError | None = None
     """The first error of writing."""
@@ -117,7 +121,7 @@ def logging_with(verbosity: Verbosity, report: Callable[[str], object]) -> Itera
     Parameters
     ----------
     report : callable
-        Called with the message if the log file could not be written to its end.
+        Called with the message if the log file could not be written completely.
 
     Raises
     ------
@@ -169,7 +173,7 @@ def _terminal_handler(verbosity: Verbosity) -> logging.Handler:
 
 def _incomplete(path: Path | None, error: OSError) -> str:
     return (
-        f"Found a log file that could not be written to its end: {path} ({error.strerror}). "
+        f"Found a log file that could not be written completely: {path} ({error.strerror}). "
         "Expected free space for it. Free some space, or name another with --log-file; only the "
         "log is incomplete."
     )
@@ -178,7 +182,7 @@ def _incomplete(path: Path | None, error: OSError) -> str:
 def _file_handler(path: Path, verbosity: Verbosity) -> logging.Handler:
     if not _may_be_log(path):
         raise UnusableInputError(
-            found=f"a file for the log that is none: {path}",
+            found=f"a log file that is not a log: {path}",
             expected="a new file, or a log to append to",
             next_step="Name another with --log-file",
         )

@@ -110,7 +110,7 @@ def use(
 def back(by: By, why: Why = "") -> CommandOutput:
     """Revert to the weights that the current version was trained from. Nothing is deleted.
 
-    If these are no accepted version, the packaged weights are used, with a note.
+    If these are not an accepted version, the packaged weights are used, with a note.
     """
     from lesionlens.network.versions import WeightsStore
 

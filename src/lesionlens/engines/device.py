@@ -110,7 +110,7 @@ def choose_precision(
     if requested == ComputePrecision.BFLOAT16 and not has_bfloat16:
         raise UnusableInputError(
             found=f"bfloat16 on the device {device.type}",
-            expected=f"float32 there; bfloat16 on {' or '.join(_BFLOAT16_KINDS)} alone",
+            expected=f"float32; bfloat16 only on {' or '.join(_BFLOAT16_KINDS)}",
             next_step="Leave out --precision",
             in_window="Leave the precision at auto",
         )

@@ -60,9 +60,8 @@ class EngineChoice:
             )
         if self.server is not None and (local_options := self._local_options()):
             raise UnusableInputError(
-                found=f"{', '.join(local_options)} beside a server (--server)",
-                expected="the server alone: network and device are chosen there, its key stays "
-                "here",
+                found=f"{', '.join(local_options)} together with a server (--server)",
+                expected="only the server: it chooses network and device, and its key stays here",
                 next_step="Leave it out; the engine's name chooses one of the server's models",
             )
 

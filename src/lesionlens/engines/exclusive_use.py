@@ -1,4 +1,4 @@
-"""One study at a time for each engine, whichever threads use it.
+"""One study at a time for each engine, even if several threads use it.
 
 Engines cache the input and the predictions of the last study. Two concurrent studies would read
 each other's predictions.

@@ -111,8 +111,8 @@ def attribute(engine: Engine, prepared: PreparedStudy, target: Target, method: s
     UnusableInputError
         The engine has no such method.
     PluginError
-        A third-party engine fails, changes the images, or returns anything but finite weights from
-        0 on, on the working grid.
+        A third-party engine fails, changes the images, or returns anything but finite, non-negative
+        weights on the working grid.
     """
     with engine_errors(engine, prepared, f"in its attribution by {method}"):
         attribution = engine.attribute(prepared, target, method)
@@ -127,7 +127,7 @@ def traced_weights(
     Raises
     ------
     PluginError
-        A third-party function fails, or returns anything but finite weights from 0 on.
+        A third-party function fails, or returns anything but finite, non-negative weights.
     """
     with plugins.plugin_errors(trace_function, "engine's trace", "when it was asked for attention"):
         weights = trace_function(*arguments)
@@ -197,7 +197,7 @@ def _restricted_to_grid(question: PromptRequest, shape: Shape3) -> PromptRequest
 
 
 def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-    """Return an engine's prediction, validated: weights of any origin may give no numbers.
+    """Return an engine's prediction, validated, as weights of any origin may yield NaN.
 
     Voxels that a third-party engine segments outside the brain are removed, with a notice. Without
     T1c, enhancing tumour is removed from probability and attention of any engine.
@@ -205,7 +205,7 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
     Raises
     ------
     WeightsError
-        A built-in engine's network gives values that are not probabilities.
+        A built-in engine's network returns values that are not probabilities.
     PluginError
         A third-party engine fails, changes the images, or returns another grid, values that are
         not probabilities, or regions that are not nested.

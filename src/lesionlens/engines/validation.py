@@ -40,8 +40,8 @@ def validated(engine: Engine, prediction: Any, prepared: PreparedStudy) -> Predi
     Raises
     ------
     PluginError
-        It is no `Prediction`, on another grid, has values that are not probabilities, regions that
-        are not nested, or thresholds, notices or an identity that no engine may have.
+        It is not a `Prediction`, is on another grid, or has values that are not probabilities,
+        regions that are not nested, or invalid thresholds, notices or identity.
     """
     _check_type(engine, prediction, Prediction, "a prediction")
     info: Any = prediction.engine
@@ -95,7 +95,7 @@ def validated_perturbed(engine: object, predictions: Any, count: int) -> Perturb
     Raises
     ------
     PluginError
-        It is something else, for another number of inputs, or holds values that are none.
+        It is something else, is for another number of inputs, or contains other values.
     """
     if plugins.is_builtin(engine):
         builtin: PerturbedPrediction = predictions
@@ -113,7 +113,7 @@ def validated_first_pass(engine: object, first_pass: Any) -> FirstPass:
     Raises
     ------
     PluginError
-        It is something else, or holds values that are no probabilities.
+        It is something else, or contains values that are not probabilities.
     """
     checked = validated_record(first_pass, FirstPass, _engine_label(engine))
     for defect, expected in defects_perturbed(checked.seen, 1):
@@ -150,8 +150,8 @@ def validated_response(engine: object, response: Any, shape: tuple[int, ...]) ->
     Raises
     ------
     PluginError
-        It is something else, its box is empty or outside the grid, its arrays do not fit, or what
-        made it is no text.
+        It is something else, its box is empty or outside the grid, its arrays do not fit, or its
+        maker is not a text.
     """
     _check_type(engine, response, PromptResponse, "prompts")
     checked = validated_record(response, PromptResponse, _engine_label(engine))
@@ -205,7 +205,7 @@ def _identity_text(engine: object) -> str:
 
 
 def check_weights(plugin: object, values: Any, shape: tuple[int, ...], subject: str) -> None:
-    """Refuse attention of a third-party plug-in that is no array of finite weights from 0 on.
+    """Refuse attention of a third-party plug-in unless its weights are finite and non-negative.
 
     Raises
     ------
@@ -260,8 +260,8 @@ def _value_defects(prediction: Any) -> Iterator[tuple[str, str]]:
         map(np.isfinite, chain(*prediction.engine.operating_points))
     ):
         yield (
-            "a score threshold that is none",
-            "floor of 0 to 1, operating points of finite numbers",
+            "an invalid score threshold",
+            "a floor of 0 to 1, and operating points of finite numbers",
         )
 
 

@@ -63,7 +63,7 @@ def _check_study() -> None:
         from lesionlens.site.database.worklist_database import is_worklist_folder  # noqa: PLC0415
 
         raise UnusableInputError(
-            found=f"no scan in {path.name!r} that the window opens",
+            found=f"no scan in {path.name!r} that the window can open",
             expected="a folder of NIfTI or DICOM files, a NIfTI file, or a result folder",
             next_step="Open the list in the window: Open…, Worklist…"
             if is_worklist_folder(path)

@@ -38,7 +38,7 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     if folder.exists():
         raise UnusableInputError(
             found=f"{folder.name!r}, which exists",
-            expected="the name of a new folder, for a file of each layer",
+            expected="the name of a new folder, which receives one file per layer",
             next_step="Choose another name",
         )
     in_patient = [_is_in_patient(path, layer) for layer in layers]
@@ -49,7 +49,8 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
             name = re.sub(r"[^\w.-]+", "_", layer[1].get("name", ""))
             if not name or any(Path(file).name.startswith(f"{name}.") for file in written):
                 name = f"{name or 'layer'}_{number}"
-            written += _write(str(folder / f"{name}{'.nii.gz' * is_in_patient}"), layer)
+            file_name = f"{name}.nii.gz" if is_in_patient else name
+            written += _write(str(folder / file_name), layer)
     except BaseException:
         shutil.rmtree(folder)
         raise

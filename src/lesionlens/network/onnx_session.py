@@ -34,7 +34,7 @@ def runtime() -> ModuleType:
     """Import onnxruntime with its telemetry off.
 
     Its own builds report the machine, the network's file name and run times to Microsoft since
-    1.29, unless this variable is set while it is imported. The environment is left as it was.
+    1.29, unless this variable is set while it is imported. The environment is restored.
 
     Raises
     ------

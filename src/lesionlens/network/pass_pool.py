@@ -1,4 +1,4 @@
-"""Several forward passes at a time, each in a thread of its own; needs no torch."""
+"""Several forward passes at a time, each in its own thread; needs no torch."""
 
 from __future__ import annotations
 

@@ -239,7 +239,7 @@ class WeightsStore:
     def back(self, *, by: str, why: str = "") -> str:
         """Revert to the weights that the active version was trained from; return their name.
 
-        If they are no accepted version, the packaged ones are used from then on.
+        If they are not an accepted version, the packaged ones are used from then on.
 
         Raises
         ------

@@ -70,7 +70,7 @@ def write_tensors(
         The disk is full or cannot be written.
     """
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
-    # Not by `save_file`: its temporary file has a name of its own, which a killed process leaves.
+    # Not by `save_file`: its temporary file has another name, which a killed process leaves behind.
     content = _with_sorted_metadata(serialised(tensors, dict(metadata)))
     try:
         write_atomically(path, content)

@@ -1,4 +1,4 @@
-"""Lens: from an opened study to candidates, maps and measures."""
+"""Lens: from an opened study to candidates, maps and measurements."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Lens:
     Parameters
     ----------
     device : str
-        "auto" (the GPU where there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
+        "auto" (the GPU if there is one), "cpu", "cuda", "cuda:N", "xpu", "xpu:N" or "mps".
     weights : str or Path, optional
         A weights file; "default" or "synthetic" for the shipped weights; or a version that was
         accepted on this machine, such as "v1". None for the weights in use.
@@ -81,7 +81,7 @@ class Lens:
     MissingPluginError
         No such engine is installed.
     ServerError
-        The server does not answer, or refuses.
+        The server does not respond, or refuses.
     """
 
     def __init__(
@@ -153,15 +153,15 @@ class Lens:
         options : PrepareOptions
             Which steps of the preparation, and how.
         context : RunContext
-            Reports all steps and is polled between them, also from worker threads.
+            Reports all steps and is polled between them, including from worker threads.
         first : callable, optional
             Called with the preliminary candidates of the engine's first pass, if it has one.
 
         Raises
         ------
         UnusableInputError, ResourceError, CancelledError
-            The study cannot be analysed, or its files changed meanwhile; memory or device do not
-            suffice; the user asked to stop.
+            The study cannot be analysed, or its files changed during the analysis; memory or device
+            are insufficient; the user asked to stop.
         """
         _check_arguments(study, options, context, first)
         started = utc_now()

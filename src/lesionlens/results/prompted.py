@@ -159,10 +159,10 @@ def _native_probability(
 
 
 def _prompted_voxels(prompts: Prompts, grid: Grid, *, is_foreground: bool) -> Points:
-    """Return the (N, 3) prompted voxels, the same ones however the scan is stored.
+    """Return the (N, 3) prompted voxels, which do not depend on how the scan is stored.
 
-    Rounding, as of the centre of an even number of voxels, depends on the order of the axes: it is
-    done in RAS+ order.
+    Rounding, such as of the centre of an even number of voxels, depends on the order of the axes:
+    it is done in RAS+ order.
     """
     from_ras = grid.ras_order()
     return nearest(
@@ -187,7 +187,7 @@ def _check_within(prompts: Prompts, grid: Grid) -> None:
 def outline_in(labels: NDArray[Any], region: Region | None) -> Mask:
     """Return the outline of a region in a mask, or in labels as in `segmentation.nii.gz`.
 
-    Of labels it is the region, by default the whole tumour: the resection cavity is no part of it.
+    Of labels, the region is returned, by default the whole tumour, without the resection cavity.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def _outline(start: NDArray[Any] | Volume, grid: Grid, region: Region | None) ->
     if start_grid.shape == grid.shape and not start_grid.matches(grid):
         raise UnusableInputError(
             found="an outline to start from at another position in the patient",
-            expected="voxels at the positions of the reference sequence's",
+            expected="voxels at the same positions as those of the reference sequence",
             next_step="Resample it to the grid of the reference sequence first",
         )
     outline = np.asarray(start)

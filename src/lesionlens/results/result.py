@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 class Result:
     """One analysed study.
 
-    Pickled, as for another process, it has no engine, like a result that was opened.
+    A pickled copy, as in another process, has no engine, like a result that was opened.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class Result:
         )
 
     def _traced_study(self) -> PreparedStudy:
-        """Return the prepared study; opened with it, a saved result has no trace either."""
+        """Return the prepared study, without which there is no trace."""
         if isinstance(self._record, Analysis):
             return self._record.prepared
         raise UnusableInputError(
@@ -255,7 +255,7 @@ class Result:
         start : (I, J, K) array, Volume or None
             The outline to correct, on the reference grid: a mask, or labels as in
             `segmentation.nii.gz`, of which `region` is used. Only voxels connected to a
-            contradicting prompt, and near it, change. An empty one is none.
+            contradicting prompt, and near it, change. An empty outline counts as None.
         region : Region, "wt", "tc", "et" or None
             Intended region; None for the object at the prompts.
 
@@ -270,7 +270,7 @@ class Result:
         UnusableInputError
             A prompt is outside the brain, prompts contradict each other, or nothing stands out.
         MissingPluginError
-            The engine answers no prompts itself, and torch is not installed.
+            The engine does not support prompts, and torch is not installed.
         """
         return self.prompt_again(Prompts.of(points, scribbles, box, lasso, region), start)
 
@@ -286,7 +286,7 @@ class Result:
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Segment from prompts on the working grid.
 
-        By the engine, or by the shipped prompt network if the engine does not support prompts.
+        Uses the shipped prompt network if the engine does not support prompts.
         """
         prompter = as_promptable(self._engine) or self._prompter or _local_prompts()
         self._prompter = prompter
@@ -347,10 +347,10 @@ class Result:
         Raises
         ------
         UnusableInputError
-            The folder is the study or lies in it, its name is empty, or it holds foreign files of
-            these names.
+            The folder is the study or lies in it, its name is empty, or it contains foreign files
+            with these names.
         ExportError, ResourceError
-            A file cannot be written; the folder is as it was.
+            A file cannot be written; the folder is unchanged.
         """
         from lesionlens.results.export.exporter import save  # noqa: PLC0415  (exporters load much)
 

@@ -328,8 +328,8 @@ def train(
     Parameters
     ----------
     out : Path
-        Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
-        `validation.jsonl` and, where TensorBoard is installed, `board/`.
+        Receives `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
+        `validation.jsonl` and, if TensorBoard is installed, `board/`.
     on_step : callable or None
         Called every `_REPORT_EVERY` steps.
     context : RunContext

@@ -232,8 +232,8 @@ def reviewed_case(
     Raises
     ------
     UnusableInputError
-        A candidate is undecided, a reader's mark is no candidate, there is no such study, or it is
-        the sample patient.
+        A candidate is undecided, a reader's mark is not a candidate, there is no such study, or it
+        is the sample patient.
     """
     with naming_case(folder.name):
         saved = read(folder)

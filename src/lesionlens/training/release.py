@@ -37,7 +37,7 @@ def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:
         loaded, other_info = weights.load(path)
         if info.config != other_info.config:
             raise WeightsError(
-                found=f"{path.name}, weights of another network than {sources[0][0].name}",
+                found=f"{path.name}, weights of a different network from {sources[0][0].name}",
                 expected="weights of one network",
                 next_step="Average weights with the same initial weights",
             )

@@ -151,7 +151,8 @@ class TrainingRun:
             return
         hashes = [f"{sha[:12]}…" if sha else "none" for sha in (before, self.parent_sha256)]
         raise WeightsError(
-            found=f"other initial weights than this run started with (SHA-256 {hashes[1]})",
+            found="initial weights that differ from those that this run started with "
+            f"(SHA-256 {hashes[1]})",
             expected=f"those with SHA-256 {hashes[0]}",
             next_step="Choose another --out, restore the initial weights, or start from scratch "
             "with --fresh",

@@ -141,7 +141,7 @@ def test_an_unknown_region_is_a_missing_key():
     known = ByRegion({Region.WT: 1})
     assert "x" not in known
     assert known.get("x") is None
-    with pytest.raises(KeyError, match="'x' is no region"):
+    with pytest.raises(KeyError, match="'x' is not a region"):
         known["x"]
 
 
@@ -150,7 +150,7 @@ def test_an_unknown_or_missing_sequence_is_a_missing_key_of_a_study():
     without = replace(study, series={s: study[s] for s in study if s is not MrSequence.T1})
     assert [*study] == [*MrSequence]
     assert [s in without for s in ("t1", "t1c", "dwi", 0)] == [False, True, False, False]
-    with pytest.raises(KeyError, match="'dwi' is no sequence"):
+    with pytest.raises(KeyError, match="'dwi' is not a sequence"):
         study["dwi"]
     with pytest.raises(KeyError, match="t1"):
         without["t1"]

@@ -177,7 +177,9 @@ def test_a_plugin_that_changes_the_defaults_of_numpy_or_torch_breaks_no_other_en
 
 def test_our_code_that_needs_a_missing_package_names_the_package():
     with (
-        pytest.raises(errors.MissingPluginError, match="no torch in this installation") as refusal,
+        pytest.raises(
+            errors.MissingPluginError, match="required package torch is not installed"
+        ) as refusal,
         plugins.plugin_errors("lesionlens.engines.lens", "engine 'lens'", "when it was loaded"),
     ):
         raise ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn")

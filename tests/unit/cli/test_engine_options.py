@@ -78,7 +78,7 @@ def test_the_key_comes_from_its_file_or_the_environment(tmp_path, monkeypatch):
 
 
 def test_nobody_listens_where_nobody_does():
-    with closed_port() as port, pytest.raises(ServerError, match="no answer from"):
+    with closed_port() as port, pytest.raises(ServerError, match="no response from"):
         EngineOptions(server=f"http://127.0.0.1:{port}").choice().run(EngineChoice.load)
 
 

@@ -55,7 +55,7 @@ def test_the_study_of_what_was_written_is_found_where_it_is_a_prior(
 def test_another_study_is_refused_and_nothing_is_written(reviewed, make_study, tmp_path):
     _, result = reviewed
     other = make_study(sequences={"t1c"}, spacing_mm=(4.0, 4.0, 5.0))
-    with pytest.raises(ReadError, match="another study"):
+    with pytest.raises(ReadError, match="a different study"):
         export(result, other, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -67,7 +67,7 @@ def test_nothing_is_appended_to_a_file_that_is_no_log(tmp_path, name, content):
     file.write_bytes(content)
     done = run("analyze", tmp_path / "nowhere", "--out", tmp_path / "out", "--log-file", file)
     assert done.exit_code == 2
-    assert "a file for the log that is none" in done.stderr
+    assert "a log file that is not a log" in done.stderr
     assert file.read_bytes() == content
 
 
@@ -79,7 +79,7 @@ def test_a_full_disk_costs_the_log_file_alone(command):
     assert (done.exit_code, done.stdout) == (usual.exit_code, usual.stdout)
     first, *rest = done.stderr.splitlines()
     assert first == (
-        "lesionlens: Found a log file that could not be written to its end: /dev/full (No space "
+        "lesionlens: Found a log file that could not be written completely: /dev/full (No space "
         "left on device). Expected free space for it. Free some space, or name another with "
         "--log-file; only the log is incomplete."
     )

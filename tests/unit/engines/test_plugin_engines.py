@@ -247,8 +247,8 @@ CROOKED_PARTS = {
     r"Prediction\.engine\.trained_on as NoneType": {"engine": replace(INFO, trained_on=None)},
     r"Prediction\.engine\.precision as str": {"engine": replace(INFO, precision="double")},
     r"Prediction\.engine\.weights_sha256 as int": {"engine": replace(INFO, weights_sha256=5)},
-    "a score threshold that is none": {"engine": replace(INFO, floor=float("nan"))},
-    "a score threshold .*finite": {
+    "an invalid score threshold": {"engine": replace(INFO, floor=float("nan"))},
+    "an invalid score threshold.*finite": {
         "engine": replace(INFO, operating_points=((float("nan"), 0.5, 1.0),))
     },
     "attention of wt with": {

@@ -90,7 +90,7 @@ def test_prompts_without_torch_name_what_is_missing(saved, monkeypatch):
     monkeypatch.delitem(sys.modules, "lesionlens.engines.prompting.study_prompts", raising=False)
     result = Result(saved[0].analysis)
     voxel = np.rint(result.labels.grid.to_voxel(result.candidates[0].centroid_mm)).astype(int)
-    with pytest.raises(MissingPluginError, match="no torch in this installation"):
+    with pytest.raises(MissingPluginError, match="required package torch is not installed"):
         result.prompt(points=[(voxel.tolist(), True)])
 
 

@@ -204,7 +204,7 @@ def test_a_run_goes_on_only_from_the_weights_that_it_began_with(uninterrupted, t
     assert weights.load(made)[1].provenance["parent_sha256"] == weights.load(start)[1].sha256
     other = dataclasses.replace(notes, trained_on=("a scan",))
     weights.save(start, network.config, network.state_dict(), other)
-    with pytest.raises(WeightsError, match="other initial weights than this run started with"):
+    with pytest.raises(WeightsError, match="initial weights that differ from those"):
         train(begun, tmp_path / "run", AT_ONCE)
     train(begun, tmp_path / "run", dataclasses.replace(AT_ONCE, resume=False))
 

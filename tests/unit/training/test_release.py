@@ -51,5 +51,5 @@ def test_weights_of_different_networks_have_no_mean(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     _saved(one, "tiny", 1)
     _saved(two, dataclasses.replace(preset("tiny"), lesions=0), 2)
-    with pytest.raises(WeightsError, match="another network"):
+    with pytest.raises(WeightsError, match="a different network"):
         mean_of([(one, 0.5), (two, 0.5)])

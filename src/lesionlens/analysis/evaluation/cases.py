@@ -140,7 +140,7 @@ def find_cases(root: Path) -> tuple[Case, ...]:
         raise ConfigError(
             found=f"no case in {root.name!r}",
             expected="folders with images named t1, t1c, t2, flair and seg (BraTS), a "
-            "Decathlon or nnU-Net set with dataset.json, or segmentations named as their cases",
+            "Decathlon or nnU-Net set with dataset.json, or segmentations named after their cases",
             next_step="Name the folder that holds one folder, or one segmentation, per case",
         )
     cases = _with_unique_names(root, cases)
@@ -432,7 +432,7 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], NiftiHeader]:
     Returns
     -------
     voxels : (I, J, K)
-        Scanner units; of the stored type where the file has no scale.
+        Scanner units; in the stored type if the file has no scale.
     header : NiftiHeader
         Its grid, and notices about it.
 

@@ -95,8 +95,8 @@ def _note_copy(score: CaseScore, case: Case, result_path: Path) -> None:
 def _note_other_images(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:
     """Report cases whose image was analysed for the result of another case, not for their own.
 
-    Where the results of other cases were made of the cases' own files, a case none of
-    whose images was analysed is reported too.
+    If the results of other cases were made from the cases' own files, a case of which no image was
+    analysed is reported too.
     """
     case_by_digest = {digest: score.case for score in scores for digest in score.inputs}
     compared = [

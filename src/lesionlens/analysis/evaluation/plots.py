@@ -64,7 +64,7 @@ def _attention_title(scores: Sequence[CaseScore]) -> str:
 
 
 def _plot_froc(axes: Any, summary: Summary) -> None:
-    axes.set(xlabel="false candidates a scan", ylabel="lesions found", title="FROC")
+    axes.set(xlabel="false candidates per scan", ylabel="lesions found", title="FROC")
     axes.set(ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     if not summary.curve:

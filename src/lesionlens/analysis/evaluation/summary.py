@@ -96,7 +96,7 @@ def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
     -----
     Bunch et al., 1977: sensitivity over all lesions against false positives per scan, including
     scans without a lesion. MONAI's curve omits the last point, which includes every candidate.
-    The lesions of a failed case count as missed; it is no scan without false positives.
+    The lesions of a failed case count as missed; the case is not counted as a scan.
     """
     total = sum(int(s.metrics.get("lesions") or 0) for s in scores if not s.healthy)
     if not total:

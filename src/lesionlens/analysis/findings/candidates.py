@@ -269,7 +269,7 @@ class _Sizes(NamedTuple):
 
 
 def _sizes(part: Component, enhancing_probability: Floats | None, *, has_t1c: bool) -> _Sizes:
-    """Measure a component; diameters are of the enhancing part where there is one."""
+    """Measure a component; diameters are of the enhancing part if there is one."""
     enhancing = part.region(Region.ET)
     has_enhancement = has_t1c and bool(enhancing.any())
     diameters = measure.diameters(

@@ -74,7 +74,7 @@ def segment_components(
     grid : Grid
         Native.
     cavity : (I, J, K) bool or None
-        Resection cavity: belongs to no component, also where one surrounds it.
+        Resection cavity: belongs to no component, even if one surrounds it.
 
     Returns
     -------

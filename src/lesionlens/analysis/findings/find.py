@@ -58,7 +58,7 @@ def find(
     grid : Grid
         Native.
     cavity : Volume of bool or None
-        Resection cavity, which is no part of any component.
+        Resection cavity, which is not part of any component.
     """
     criteria = CandidateCriteria(
         prediction.thresholds, slight_enhancement=prediction.slight_enhancement

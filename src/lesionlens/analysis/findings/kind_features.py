@@ -48,7 +48,7 @@ voxels; the offset makes the choice between them independent of the storage orde
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coarse:
+class CoarseBrain:
     """The brain of a study at 2 mm, before its candidates are known."""
 
     images: Mapping[MrSequence, Floats]
@@ -74,7 +74,7 @@ class Coarse:
 class Lattice:
     """A study at 2 mm with its candidates, and reference intensities outside of them."""
 
-    coarse: Coarse
+    coarse: CoarseBrain
     numbers: NDArray[np.int32]
     """(I, J, K) int32: number of the candidate, 0 elsewhere."""
     usual: Mapping[MrSequence, tuple[float, float, float]]
@@ -98,7 +98,7 @@ class Lattice:
         return np.asarray(np.clip(added / np.float32(spread), -10, 30), np.float32)
 
 
-def coarse_of(prepared: PreparedStudy, head: anatomy.Head) -> Coarse | None:
+def coarse_of(prepared: PreparedStudy, head: anatomy.Head) -> CoarseBrain | None:
     """Return the brain of a prepared study at 2 mm; None if its brain is not outlined."""
     box = prepared.brain_box
     if box is None:
@@ -113,7 +113,9 @@ def coarse_of(prepared: PreparedStudy, head: anatomy.Head) -> Coarse | None:
     to_working = np.diag([step, step, step, 1.0])  # exact: centres lie between native voxels
     to_working[:3, 3] = [side.start + (step - 1) / 2 for side in box]
     brain = fraction >= 0.5
-    return Coarse(images, brain, depth_of(brain, grid), grid, head, prepared.to_native @ to_working)
+    return CoarseBrain(
+        images, brain, depth_of(brain, grid), grid, head, prepared.to_native @ to_working
+    )
 
 
 def depth_of(brain: Mask, grid: Grid) -> Floats:
@@ -122,7 +124,7 @@ def depth_of(brain: Mask, grid: Grid) -> Floats:
     return np.asarray(depth, np.float32)
 
 
-def lattice_of(coarse: Coarse, numbers: NDArray[np.int32]) -> Lattice:
+def lattice_of(coarse: CoarseBrain, numbers: NDArray[np.int32]) -> Lattice:
     """Return a brain with its candidates; `numbers` are on its grid."""
     normal = np.flatnonzero(coarse.brain & (numbers == 0))[::_STRIDE]
     if not normal.size:
@@ -208,7 +210,7 @@ class _CandidateView:
     """Brain next to it that belongs to no candidate."""
 
     @property
-    def coarse(self) -> Coarse:
+    def coarse(self) -> CoarseBrain:
         return self.lattice.coarse
 
     def level(self, sequence: MrSequence) -> Floats:

@@ -23,7 +23,7 @@ class LesionStep(NamedTuple):
 
 
 def progressed(case: ResponseCase, lesion: LesionMeasurement, nadir: int) -> LesionStep:
-    """Return whether a lesion of this examination that is no target progressed.
+    """Return whether a lesion of this examination that is not a target progressed.
 
     That is a measurable lesion that is absent at the baseline or the nadir, or clearly larger than
     at the nadir.

@@ -95,8 +95,8 @@ def examination_of(study: Study) -> Examination:
 def examination_of_result(folder: Path) -> Examination:
     """Return patient and date of a saved result: from its DICOM objects, else from BIDS names.
 
-    Names of the analysed files are preferred to that of the folder, which may be renamed: it adds
-    the session where they name none, and the same subject.
+    Names of the analysed files are preferred to that of the folder, which may have been renamed; it
+    adds the session if they name the same subject but no session.
     """
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
@@ -117,9 +117,9 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
     Parameters
     ----------
     now, prior : Examination
-        Missing attributes are no contradiction.
+        Missing attributes do not contradict.
     same_patient : bool
-        The user confirmed that it is one patient, whatever the files state.
+        Whether the user confirmed that it is one patient, whatever the files state.
 
     Returns
     -------

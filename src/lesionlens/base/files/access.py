@@ -53,7 +53,7 @@ def restrict(path: Path) -> None:
 
 
 def change_mode(path: Path, mode: int) -> None:
-    """Change permissions of what this process created, where the disk keeps them.
+    """Change permissions of what this process created, if the disk stores permissions.
 
     A share that is mounted for another owner refuses, and FAT and exFAT ignore the change: the
     mount decides who may read it. A folder stays set-group-ID, so that new files get its group.

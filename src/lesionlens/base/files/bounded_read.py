@@ -72,7 +72,7 @@ def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
     with open_regular(path) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
-        raise _refused(f"more than {limit // MIB} MiB in {path.name!r}", "a file of a usual size")
+        raise _refused(f"more than {limit // MIB} MiB in {path.name!r}", "a file of the usual size")
     return content
 
 
@@ -255,7 +255,7 @@ def _bounded_int(text: str) -> int:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        raise ValueError("one key twice in an object")
+        raise ValueError("a duplicate key in an object")
     return result
 
 

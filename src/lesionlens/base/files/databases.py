@@ -73,11 +73,12 @@ def may_write(folder: Path, name: str) -> bool:
 def _address_for_reading(path: Path) -> str:
     """Return the address of a database that is only read.
 
-    Without a write-ahead log beside it nobody has it open for writing, and SQLite cannot begin one
-    here to take part in: the file alone is the database.
+    If it has no write-ahead log, no process has it open for writing, and SQLite cannot create one
+    in a folder that it may not write: the file is then opened as immutable.
     """
     is_immutable = not path.with_name(f"{path.name}-wal").exists() and _is_write_ahead(path)
-    return f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' * is_immutable}"
+    options = "mode=ro&immutable=1" if is_immutable else "mode=ro"
+    return f"{path.resolve().as_uri()}?{options}"
 
 
 def _is_write_ahead(path: Path) -> bool:
@@ -113,7 +114,7 @@ def _not_permitted(folder: Path, name: str) -> ResourceError:
 
 
 def locks_files(folder: Path) -> bool:
-    """Return whether the disk of a folder locks files, without which SQLite works nowhere.
+    """Return whether the disk of a folder supports file locks, which SQLite needs.
 
     Some disks of clusters do not (Lustre without its option `flock`, NFS without a lock manager);
     SQLite then reports a busy file, or one that cannot be read.

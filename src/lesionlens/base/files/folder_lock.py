@@ -1,4 +1,4 @@
-"""Let one process at a time replace what lies in a folder, or hold a file."""
+"""Let one process at a time replace the content of a folder, or hold a file."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lesionlens.base.errors import UnusableInputError
 
 
 def lock_now(path: Path) -> int | None:
-    """Lock a folder or file, until the descriptor returned is closed, or the process ends.
+    """Lock a folder or file until the returned descriptor is closed or the process ends.
 
-    None if another descriptor holds the lock, or where the system or the disk locks no folders.
+    None if another descriptor holds the lock, or if the system or the disk cannot lock folders.
     """
     if sys.platform == "win32":
         return None

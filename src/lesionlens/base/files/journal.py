@@ -128,7 +128,7 @@ def recover(target: Path) -> None:
     """Recover a folder in which a process was killed while writing a result.
 
     Incomplete moves are rolled back; complete ones stay. The two folders above are recovered too: a
-    result may be part of one, as of a BIDS dataset. Does nothing if no process was killed, if one
+    result may be part of one, such as a BIDS dataset. Does nothing if no process was killed, if one
     is still writing, or if the folder is not writable.
     """
     with suppress(OSError):

@@ -23,9 +23,9 @@ _UNLOCKED_S = 60.0
 class ScratchFolder:
     """A private folder in the system's temporary folder; a context manager gives its path.
 
-    It is removed at the end. Those of killed processes of this user are removed whenever another
-    is made: each is locked by its process as long as that runs. On Windows, and on disks that lock
-    no folders, they stay.
+    It is removed at the end. Each is locked while its process runs, so that those that killed
+    processes of this user left are removed whenever another one is created. On Windows, and on
+    disks that cannot lock folders, they remain.
     """
 
     def __init__(self) -> None:

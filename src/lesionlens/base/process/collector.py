@@ -25,7 +25,7 @@ _pauses = _Pauses()
 
 
 def pause() -> None:
-    """Disable the collector until `resume` is called as often."""
+    """Disable the collector until `resume` has been called as many times."""
     with _pauses.lock:
         if _pauses.count == 0:
             _pauses.was_enabled = gc.isenabled()

@@ -1,6 +1,7 @@
-"""ITK's number of threads, which belongs to the whole process.
+"""ITK's number of threads, which is set for the whole process.
 
-A filter that ITK makes within another one takes this number, whatever the outer one was given.
+A filter that ITK creates within another one uses this number, even if the outer one was given
+another.
 """
 
 from __future__ import annotations

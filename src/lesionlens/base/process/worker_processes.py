@@ -68,7 +68,7 @@ def leave_interrupts_to_parent() -> None:
 
 
 def end_with_parent() -> None:
-    """End this worker as soon as its parent is gone, however that ended."""
+    """End this worker as soon as its parent has ended, for whatever reason."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

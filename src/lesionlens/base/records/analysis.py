@@ -109,28 +109,31 @@ class RunInfo:
     """Digest of each sequence's files (`provenance.joint_sha256`); empty in results of earlier
     releases and in de-identified ones."""
     redrawn: frozenset[str] = frozenset()
-    """Tracking UIDs of candidates whose decision was made on another outline than the one here,
-    before this analysis started; a later decision or signature confirms the outline."""
+    """Tracking UIDs of candidates that were decided on before this analysis, when they had a
+    different outline; a later decision or signature confirms the outline."""
     omitted: int = 0
-    """Number of candidates that the DICOM objects, of which this result was made, omitted because
-    no reader accepted them."""
+    """Number of candidates that no reader accepted and that the DICOM objects, from which this
+    result was made, therefore omit."""
     omitted_decided: int = 0
     """Number of those that a reader had decided on."""
 
     @property
     def made_by(self) -> str:
         """What outlined the lesions, in words: engine, weights and release, or a mask."""
-        engine, release = self.engine, self.versions.get("lesionlens")
+        engine = self.engine
         if engine.name == MASK:
             return MASK
-        weights = engine.weights_sha256 and f"weights {engine.weights_sha256[:8]}"
-        parts = (f"{engine.name} {engine.version}", weights, release and f"LesionLens {release}")
-        return ", ".join(part for part in parts if part)
+        parts = [f"{engine.name} {engine.version}"]
+        if engine.weights_sha256:
+            parts.append(f"weights {engine.weights_sha256[:8]}")
+        if release := self.versions.get("lesionlens"):
+            parts.append(f"LesionLens {release}")
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Original:
-    """The network's own result, where a reader edited outlines (see `findings.edits`)."""
+    """The network's own result, if a reader edited outlines (see `findings.edits`)."""
 
     labels: Volume
     findings: Findings

@@ -15,7 +15,7 @@ class ExportOptions:
     """Also write surface meshes of the candidates."""
     maps: MapExtent = MapExtent.CUT
     """Field of view of attention maps in DICOM."""
-    rest: bool = False
+    include_unaccepted: bool = False
     """Also export candidates of a reviewed result that were not accepted."""
     also: frozenset[Extra] = frozenset()
     """DICOM objects that are only written on request."""

@@ -128,7 +128,7 @@ class FindingsFile(FileModel):
     for: in results of earlier releases and of other programs, of an engine without uncertainty, and
     from a single sequence."""
     resection_cavity_ml: Millilitres | None = None
-    """Volume of the resection cavity, which is no part of any candidate; null from an engine that
+    """Volume of the resection cavity, which is not part of any candidate; null from an engine that
     outlines none."""
     signed: ReviewRow | None = None
     """The reader's signed statement on the whole study; null if unsigned."""
@@ -138,7 +138,7 @@ class FindingsFile(FileModel):
     def _require_unique(cls, rows: tuple[CandidateRow, ...]) -> tuple[CandidateRow, ...]:
         for name in ("id", "tracking_uid"):
             if len({getattr(row, name) for row in rows}) < len(rows):
-                raise ValueError(f"two candidates have one {name}")
+                raise ValueError(f"two candidates have the same {name}")
         return rows
 
 

@@ -209,7 +209,7 @@ class Change:
         """The lesion as it is now, or was before if it is no longer flagged."""
         lesion = self.now or self.before
         if lesion is None:
-            raise ValueError("a change of no lesion")
+            raise ValueError("a change without a lesion")
         return lesion
 
     @property
@@ -303,7 +303,7 @@ class Comparison:
         linked_ids = {c.now.id for c in self.linked(change) if c.now is not None}
         return replace(change, now=now, joint=None if linked_ids & redrawn_ids else change.joint)
 
-    def together(self, change: Change) -> tuple[float, float] | None:
+    def linked_total_ml(self, change: Change) -> tuple[float, float] | None:
         """Return total ml, prior and now, of all lesions that merged with or split from this one.
 
         None if there are no others, or a volume is unknown. Only the change of the sum has meaning.

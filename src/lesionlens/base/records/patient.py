@@ -1,8 +1,8 @@
 """Patient identity as the files state it, and the comparison of two identities.
 
-Five attributes distinguish patients. A missing attribute is no contradiction, and an equal Patient
-ID is no proof if another attribute differs. A user may confirm that a contradiction is acceptable;
-the confirmation is recorded in the results.
+Five attributes distinguish patients. A missing attribute does not contradict, and an equal Patient
+ID does not suffice if another attribute differs. A user may confirm that a contradiction is
+acceptable; the confirmation is recorded in the results.
 """
 
 from __future__ import annotations

@@ -107,12 +107,12 @@ class InputPerturbation:
     mean.
     """
     alone: bool = False
-    """Predict only with the ensemble member whose attention is shown, not with the ensemble
-    average.
+    """Whether to predict only with the ensemble member whose attention is shown, instead of the
+    ensemble average.
     """
     fine: bool = False
-    """Predict at the voxel size of the prediction itself, where the engine otherwise uses a
-    coarser, quicker one; `hidden` then lies on that grid. The same for all inputs of one call.
+    """Whether to predict at the voxel size of the prediction itself instead of a coarser, faster
+    one; `hidden` then lies on that grid. The same for all inputs of one call.
     """
 
     @classmethod
@@ -278,6 +278,6 @@ class Prediction:
     question_time: QuestionTime = QuestionTime()
     """Time limit for further predictions."""
     cavity: NDArray[np.float32] | None = None
-    """(I, J, K) float32 or None: probability of a resection cavity, which is no part of the tumour;
-    None from an engine that outlines none.
+    """(I, J, K) float32 or None: probability of a resection cavity, which is not part of the
+    tumour; None from an engine that outlines none.
     """

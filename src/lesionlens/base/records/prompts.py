@@ -131,7 +131,7 @@ class Prompts:
         Raises
         ------
         UnusableInputError
-            `values` are no prompts, or a value is not a valid voxel, box or region.
+            `values` are not prompts, or a value is not a valid voxel, box or region.
         """
         fields: Mapping[str, Any] = values if isinstance(values, Mapping) else {}
         missing = {"points", "scribbles", "box", "region"} - set(fields)

@@ -318,7 +318,7 @@ class Review:
     def is_redrawn(self, tracking_uid: str) -> bool:
         """Return whether a reader redrew the current outline of a candidate.
 
-        Also before the outline was imported: such an edit has no outline of its own.
+        This includes edits before the outline was imported: such an edit has no separate outline.
         """
         return self.outline_of(tracking_uid) is not None or any(
             event.state is ReviewState.EDITED and event.outline is None

@@ -42,7 +42,7 @@ def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
 
 
 def is_outdated(signed: SignedResponse, points: Sequence[TimePoint]) -> bool:
-    """Return whether a response was signed on other measurements than those of the examinations."""
+    """Return whether the measurements have changed since the response was signed."""
     return not are_same(measures_of(points), signed.measures)
 
 

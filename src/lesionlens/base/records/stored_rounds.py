@@ -95,7 +95,7 @@ def _deserialized(stored: Any, handler: Any) -> Any:
             rounds.append(part)
             continue
         if not rounds:
-            raise ValueError("a round of prompts that continues none")
+            raise ValueError("a round of prompts that continues a missing one")
         rounds.append(_completed(rounds[-1], part, one))
         total += len(rounds[-1].foreground) + len(rounds[-1].background)
         if total > _MAX_VOXELS:
@@ -121,5 +121,5 @@ def _without(voxels: Voxels, removed: Any) -> Voxels:
     try:
         excluded = {tuple(voxel) for voxel in removed}
     except TypeError as error:
-        raise ValueError("voxels that do not count any more, which are not voxels") from error
+        raise ValueError("excluded voxels that are not voxels") from error
     return tuple(voxel for voxel in voxels if voxel not in excluded)

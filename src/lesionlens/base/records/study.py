@@ -146,7 +146,7 @@ class Study:
     def __getitem__(self, sequence: MrSequence | SequenceKey) -> Series:
         """Return the series of a sequence; KeyError if the study has none."""
         if sequence not in tuple(MrSequence):
-            raise KeyError(f"{sequence!r} is no sequence; there are {', '.join(MrSequence)}")
+            raise KeyError(f"{sequence!r} is not a sequence; there are {', '.join(MrSequence)}")
         return self.series[MrSequence(sequence)]
 
     def __contains__(self, sequence: object) -> bool:

@@ -314,7 +314,7 @@ class BundleEngine:
             return Volume(cross[target.region], prepared.working)
         raise ResourceError(
             found=f"more than {self._patience_s:.0f} s for {method}",
-            expected="an answer within the time limit",
+            expected="a response within the time limit",
             next_step="Allow more with BundleEngine(..., patience_s=...), or use a faster device",
         )
 

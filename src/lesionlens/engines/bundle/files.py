@@ -154,7 +154,7 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _is_oversized(content: Any) -> bool:
-    """Return whether a configuration has too many entries, as by aliases of YAML that multiply."""
+    """Return whether a configuration has too many entries, as from nested aliases in YAML."""
     pending, count = [content], 0
     while pending and count <= _MAX_ENTRIES:
         value = pending.pop()
@@ -270,7 +270,7 @@ def _load_weights(network: nn.Module, path: Path) -> None:
         EOFError, OSError,
     ) as error:  # fmt: skip
         raise WeightsError(
-            found=f"{path.name}, which holds other things than this network's tensors",
+            found=f"{path.name}, which contains something other than this network's tensors",
             expected="a state dictionary of plain tensors",
             next_step="Save the network's state_dict() alone; pickled objects are not loaded",
         ) from error
@@ -383,7 +383,7 @@ def _transforms(inference: Mapping[str, Any], entry: str, kind: str) -> list[Map
 
 
 def _check_orientation(inference: Mapping[str, Any]) -> None:
-    """Refuse a network that was trained on images in another order of axes than RAS."""
+    """Refuse a network that was trained on images whose axes are not in RAS order."""
     for step in _transforms(inference, "preprocessing", "Orientation"):
         axes = None if step.get("as_closest_canonical") else step.get("axcodes")
         if axes not in (None, "RAS", ["R", "A", "S"]):
@@ -395,7 +395,7 @@ def _check_orientation(inference: Mapping[str, Any]) -> None:
 
 
 def _check_sigmoid(inference: Mapping[str, Any], output_entry: Mapping[str, Any]) -> None:
-    """Refuse a network of labels that exclude each other: a sigmoid of one is no probability."""
+    """Refuse a network with mutually exclusive labels: their sigmoids are not probabilities."""
     steps = (
         step
         for kind in ("Activations", "AsDiscrete")

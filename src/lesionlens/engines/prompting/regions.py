@@ -1,4 +1,4 @@
-"""Regions of objects that no network knows, enclosed by a watershed.
+"""Regions of objects that no network was trained on, enclosed by a watershed.
 
 It floods the gradient magnitude of all sequences (Beucher and Meyer 1993) from the
 foreground prompts on one side, the background prompts and the edge of a crop on the other.

@@ -2,9 +2,9 @@
 
 If the analysis is wrong at a prompt, it is probably wrong by a similar amount at nearby voxels of
 similar intensity: its logits are shifted by a Gaussian process (Rasmussen and Williams 2006,
-equation 2.25) over position and appearance that fits all prompts. The network follows a prompt
-itself, but on images that it knows less (one sequence, thick slices) only some millimetres far:
-its correction is propagated within the error.
+equation 2.25) over position and appearance that fits all prompts. The network follows a prompt by
+itself, but on less familiar images (one sequence, thick slices) only for a few millimetres: its
+correction is propagated within the error.
 """
 
 from __future__ import annotations

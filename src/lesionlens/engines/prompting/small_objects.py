@@ -1,4 +1,4 @@
-"""Outline small objects with a prompt network of their own, on a crop of 32 mm.
+"""Outline small objects with a separate prompt network, on a crop of 32 mm.
 
 The general network first looks at 80 mm, where a metastasis or plaque is a few voxels wide.
 """

@@ -34,34 +34,34 @@ from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 PROTOCOL = 3
 _CONNECT_S, _READ_S = 5.0, 60.0
 POLL_TIMEOUT_S, DELETE_TIMEOUT_S = 10.0, 2.0
-"""Time limits of requests that a server answers at once: without an answer, the client goes on."""
+"""Time limits of requests that need no work; without a response the client continues."""
 _PAUSE_S = 0.5
 MAX_ANSWER_BYTES = 2**31
 """Maximum size of a response; that of a whole prediction is a small part of it."""
 _CHUNK_BYTES = 2**20
 _PROXY_WITHOUT_SERVER = (502, 503, 504)
-_OWN_LOGIN = "Let `lesionlens serve` alone check keys behind the proxy, without a login of its own"
-_METHODS = "Let the proxy pass on GET, POST, PUT and DELETE to every path below the address"
+_OWN_LOGIN = "Disable the proxy's own login, so that only `lesionlens serve` checks keys"
+_METHODS = "Let the proxy forward GET, POST, PUT and DELETE to every path below the address"
 _REFUSALS_OF_A_PROXY = {
     400: (
         "does not understand this request",
         HTTPS_PORT,
     ),
-    401: ("requires a login of its own", _OWN_LOGIN),
+    401: ("requires its own login", _OWN_LOGIN),
     403: ("forbids this request", _METHODS),
     404: (
         "has nothing at this path",
-        "Check the address; a proxy that adds a path must take it off again (nginx: proxy_pass "
+        "Check the address; a proxy that adds a path must remove it again (nginx: proxy_pass "
         "with / at its end)",
     ),
     405: ("forbids this request", _METHODS),
-    407: ("requires a login of its own", _OWN_LOGIN),
+    407: ("requires its own login", _OWN_LOGIN),
     413: (
-        "takes no request of this size",
+        "accepts no request of this size",
         "Let the proxy accept larger ones (nginx: client_max_body_size 500m)",
     ),
     429: (
-        "limits how many requests it takes",
+        "limits the number of requests",
         "Raise its limit: progress is requested several times a second",
     ),
 }
@@ -216,7 +216,7 @@ def models_of(address: ServerAddress) -> tuple[str, ...]:
 
 
 def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields:
-    """Return the fields of a JSON response; `kind` is a TypedDict, other fields are passed over.
+    """Return the fields of a JSON response; `kind` is a TypedDict, other fields are ignored.
 
     Raises
     ------
@@ -226,7 +226,7 @@ def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields
     try:
         return TypeAdapter(kind).validate_python(parse_json(body))
     except (ValidationError, ValueError) as error:
-        raise _foreign_server(address, "an answer that is not from `lesionlens serve`") from error
+        raise _foreign_server(address, "a response that is not from `lesionlens serve`") from error
 
 
 def _send(
@@ -264,7 +264,7 @@ def _body(response: requests.Response, address: ServerAddress) -> bytes:
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise _foreign_server(
-                address, f"an answer of more than {MAX_ANSWER_BYTES / 2**30:.3g} GB"
+                address, f"a response of more than {MAX_ANSWER_BYTES / 2**30:.3g} GB"
             )
     if not body and not states_no_body(response.status_code, response.headers):
         raise CutError("a response that ended within its header")
@@ -310,7 +310,7 @@ def _check_protocol(body: bytes, address: ServerAddress) -> About:
 
 def _connection_lost(address: ServerAddress) -> ConnectionLostError:
     return ConnectionLostError(
-        found=f"no answer from {address.name}",
+        found=f"no response from {address.name}",
         expected="a server of `lesionlens serve` that can be reached from here",
         next_step="Check the server and the network; or analyse on this machine: omit --server, "
         "or add --fall-back",
@@ -373,7 +373,7 @@ def _raise_refusal(status: int, response_body: bytes, address: ServerAddress) ->
         )
     fields = {
         "found": str(body.get("found", f"HTTP status {status} from {address.name}")),
-        "expected": str(body.get("expected", "an answer of `lesionlens serve`")),
+        "expected": str(body.get("expected", "a response from `lesionlens serve`")),
         "next_step": str(body.get("next_step", "Check the address")),
     }
     if code in _LOST_RESOURCES:
@@ -389,11 +389,11 @@ def _raise_refusal_of_proxy(status: int, body: bytes, address: ServerAddress) ->
         raise _connection_lost(address)
     reason, next_step = _REFUSALS_OF_A_PROXY.get(status, ("", ""))
     if body == _OTHER_HOST:
-        reason = "passes on requests for another host than the server's own"
+        reason = "passes on requests for a host other than the server's own"
         next_step = "Let the proxy send Host: 127.0.0.1 (nginx: proxy_set_header Host 127.0.0.1)"
     if reason:
         raise ServerError(
             found=f"a proxy or another program at {address.name} that {reason} (status {status})",
-            expected="an answer of `lesionlens serve`",
+            expected="a response from `lesionlens serve`",
             next_step=next_step,
         )

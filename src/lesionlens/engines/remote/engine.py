@@ -129,10 +129,10 @@ class RemoteEngine:
         return values
 
     def _check(self, defects: Iterable[tuple[str, str]]) -> None:
-        """Refuse a response with defects, however it came about there."""
+        """Refuse a response with defects, however it arose there."""
         for defect, expected in defects:
             raise ServerError(
-                found=f"an answer of {self._connection.address.name} with {defect}",
+                found=f"a response from {self._connection.address.name} with {defect}",
                 expected=expected,
                 next_step="Tell the server's administrator, or analyse on this machine",
             )
@@ -223,8 +223,8 @@ class RemoteEngine:
     def _run(self, message: bytes, context: RunContext) -> bytes:
         """Run one job on the server and return its response; resumes after a lost connection.
 
-        The job ID is chosen by the client, so that it runs once however often the connection is
-        lost.
+        The client chooses the job ID, so that the job runs once even if the connection is lost
+        repeatedly.
         """
         path = f"/jobs/{uuid.uuid4().hex}"
         send = partial(self._send_with_retries, WAITING, context, timeout=POLL_TIMEOUT_S)
@@ -331,8 +331,8 @@ def connect(
     """
     if server is None or device != "auto":
         raise UnusableInputError(
-            found="no server" if server is None else f"the device {device!r} beside a server",
-            expected="the server's address alone: which device it uses is its own choice",
+            found="no server" if server is None else f"both a server and the device {device!r}",
+            expected="only the server's address: the server chooses its device",
             next_step="Name it with --server URL and leave out --device",
             in_window="Name the server in the settings",
         )

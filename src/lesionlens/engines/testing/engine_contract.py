@@ -243,7 +243,7 @@ def _check_traced(trial: Trial, trace: Trace) -> None:
     for function, *arguments in requests:
         weights = plugin_engines.traced_weights(function, trial.study, *arguments)
         for defect, _ in defects_of_weights(weights, trial.study.working.shape):
-            _fail(f"finite weights from 0 on of the grid for {tuple(arguments)}, not {defect}")
+            _fail(f"finite, non-negative weights on the grid for {tuple(arguments)}, not {defect}")
 
 
 def repeatable(trial: Trial) -> None:
@@ -401,7 +401,9 @@ def prompting(trial: Trial) -> None:
     part = np.zeros(shape, bool)[response.box].shape
     for name, array in (("probability", response.probability), ("attention", response.attention)):
         _require(array.shape == part and array.dtype == np.float32, f"{name} in a box of the grid")
-        _require(bool(np.isfinite(array).all() and array.min() >= 0), f"{name} from 0 on")
+        _require(
+            bool(np.isfinite(array).all() and array.min() >= 0), f"{name} that is not negative"
+        )
     _require(float(response.probability.max()) <= 1, "a probability of at most 1")
     mask = response.mask_over(outline, shape)
     _require(bool(mask[tuple(foreground[0])]), "a foreground prompt inside the mask")

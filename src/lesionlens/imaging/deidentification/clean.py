@@ -162,7 +162,7 @@ _TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR
 def identifying_words(dataset: Dataset) -> frozenset[str]:
     """Return the identifying words of names and identifiers, in lower case.
 
-    Words of fewer than four letters (two beyond ASCII, as of Chinese names) occur in other words
+    Words of fewer than four letters (two beyond ASCII, as in Chinese names) occur in other words
     and are not returned, nor those that an institution shares with its scanner's manufacturer.
 
     Parameters
@@ -236,7 +236,7 @@ def _map_values(element: DataElement, convert: Any) -> None:
 
 
 def _empty_invalid_values(element: DataElement) -> None:
-    """Empty the dates, times and numbers that are none: they may hold any text."""
+    """Empty invalid dates, times and numbers, which may contain any text."""
     form = _FORM_BY_VR.get(element.VR)
     if form is not None and not all(form.fullmatch(str(v).strip()) for v in _values(element)):
         _map_values(element, lambda value: value if form.fullmatch(str(value).strip()) else "")

@@ -157,8 +157,8 @@ def _refuse_shared_uids(groups: Iterable[Mapping[Patient, Path]]) -> None:
                 found=f"files of different patients under one SOP Instance UID: {names}, which "
                 f"differ in {in_words(fields)}",
                 expected="one patient for each image",
-                next_step="De-identify each patient in a folder and with a key of its own; if an "
-                "archive corrected the patient, take the outdated file out",
+                next_step="De-identify each patient in a separate folder with a separate key; if "
+                "an archive corrected the patient, remove the outdated file",
             )
 
 

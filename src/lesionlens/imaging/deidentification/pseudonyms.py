@@ -109,7 +109,7 @@ class Pseudonyms:
         UnusableInputError
             The existing file is not such a table.
         ResourceError
-            The disk is full; the file is as it was.
+            The disk is full; the file is unchanged.
         """
         create_or_check_map(path)
         with folder_lock(path.parent):
@@ -154,8 +154,8 @@ def _line(row: tuple[str, ...]) -> str:
 def _continuation(unfinished: str, lines: list[str]) -> str:
     """Return the text that appends lines to a table whose last line may be unfinished.
 
-    A row that a killed process left unfinished is completed by one of the lines if possible: beside
-    it, its cut replacement would stand for a second one.
+    A row that a killed process left unfinished is completed by one of the lines if possible:
+    otherwise its truncated replacement would look like a second one.
     """
     begun = next((line for line in lines if unfinished and line.startswith(unfinished)), None)
     if begun is None:

@@ -116,7 +116,7 @@ def _n4(values: Floats, visible: Mask) -> Floats:
     method.SetMaximumNumberOfIterations([ITERATIONS] * LEVELS)
     method.SetConvergenceThreshold(1e-3)
     method.SetNumberOfWorkUnits(1)  # as in `register`: bit-identical on every run
-    with one_itk_thread():  # its spline is fitted by a filter of its own
+    with one_itk_thread():  # its spline is fitted by a separate filter
         method.Execute(image, mask)
     log: Floats = sitk.GetArrayFromImage(method.GetLogBiasFieldAsImage(image)).T
     return log

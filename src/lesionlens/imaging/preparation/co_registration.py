@@ -84,9 +84,10 @@ def _pyramid_copier(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
 def _may_be_misaligned(fixed: Loaded, moving: Loaded) -> bool:
     """Return whether a sequence may be misaligned with the reference.
 
-    Equal grids are no proof of alignment: the patient may have moved between scans of one
-    prescription. Equal grids and equal outlines of stripped images are, because both result from
-    preprocessing. Grids are equal if their voxels are, in whatever order they are stored.
+    Equal grids alone do not prove alignment: the patient may have moved between scans of one
+    prescription. Together with equal outlines of skull-stripped images they do, because both
+    result from preprocessing. Grids are equal if their voxels are, in whatever order they are
+    stored.
     """
     if not (fixed.stripped and moving.stripped):
         return True

@@ -78,10 +78,10 @@ def _background(values: Floats) -> tuple[np.float32, Mask | None]:
 
 
 def _without_ringing(values: Floats) -> Floats:
-    """Return a scan without what resampling by splines leaves on a blank background.
+    """Remove the ringing that spline resampling leaves on a blank background.
 
-    That is tiny values everywhere, and darker ones than the background next to the object's edge.
-    In other scans darker voxels belong to the object, as after z-scoring.
+    It consists of tiny values everywhere, and of values darker than the background next to the
+    object's edge. In other scans darker voxels belong to the object, as after z-scoring.
     """
     constant, sample = corner_value(values), values[::2, ::2, ::2]
     low, top = np.quantile(sample, (0.001, 0.999)).astype(np.float32)
@@ -98,10 +98,10 @@ def _without_ringing(values: Floats) -> Floats:
 
 
 def _without_padding(values: Floats) -> Floats:
-    """Return a scan whose padding is raised to zero, or to the darkest other voxels.
+    """Raise the padding of a scan to zero, or to its darkest other voxels.
 
-    To these if they are below zero, or far above it, as after an offset within the head alone; not
-    for an object without texture, of which a brain's contrast would be made.
+    The darkest other voxels are used if they are below zero, or far above it, as after an offset
+    within the head alone. An object without texture is unchanged: it would get a brain's contrast.
     """
     darkest = values.min()
     sample = values[::2, ::2, ::2]

@@ -34,15 +34,15 @@ def scan_digest(values: Floats, grid: Grid) -> str:
 
 
 def intensity_digest(values: Floats) -> str:
-    """Return a digest of a scan's intensities in no order, which is that of its copies.
+    """Return a digest of a scan's intensities that does not depend on their order.
 
-    A copy that was reoriented, mirrored, given another header, or whose empty border was cut or
-    padded, has the same one; one that was resampled or rescaled has not.
+    A copy that was reoriented or mirrored, or has another header or empty border, has the same
+    digest; a resampled or rescaled copy does not.
 
     Parameters
     ----------
     values : (I, J, K) float32
-        As read, before any processing; 0 and what is not finite count as no intensity.
+        As read, before any processing; 0 and non-finite values are ignored.
 
     Examples
     --------

@@ -143,7 +143,7 @@ def _read(path: Path, grid: Grid, name: str) -> Mask:
         raise _failed(name, "no mask file")
     mask = nib.load(path)
     if mask.shape != grid.shape or not np.allclose(mask.affine, grid.affine, atol=1e-2):
-        raise _failed(name, "a mask on another grid than the image's")
+        raise _failed(name, "a mask on a different grid from the image's")
     return np.asarray(np.asanyarray(mask.dataobj) > 0.5)
 
 

@@ -15,7 +15,7 @@ from lesionlens.imaging.preparation.shading import remove_shading, shading_of
 from lesionlens.imaging.preparation.thick_slices import divide_slices
 
 MARGIN_VOX = 6
-_MIN_CROP_VOX = 8  # of a cropped grid; a smaller brain is none
+_MIN_CROP_VOX = 8  # minimum edge of a cropped grid; a smaller mask is not a brain
 
 
 def resample_all(draft: Draft, context: RunContext) -> None:

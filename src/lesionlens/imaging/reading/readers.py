@@ -192,7 +192,7 @@ class InputFiles:
 
 
 def identity_of(study: Study, inputs: InputFiles) -> str:
-    """Return what tells a study from all others, whatever its folder is called."""
+    """Return an identifier of a study by its content, independent of folder names."""
     return f"{study.uid}|{','.join(sorted(sha256 for _, sha256 in inputs.files))}"
 
 
@@ -206,7 +206,7 @@ def inputs_of(study: Study) -> InputFiles:
 
 
 def digest_of_series(series: Series, digest: Callable[[Path], str] = sha256_of) -> str:
-    """Return the joint digest of a series' files, whatever they are called."""
+    """Return the joint digest of a series' files, independent of their names."""
     return joint_sha256(digest(path) for path in {file.path for file in series.files})
 
 
@@ -218,10 +218,10 @@ def hashed(study: Study) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def unchanged(study: Study) -> Iterator[None]:
-    """Refuse a study of which another program changes a file within the block.
+    """Refuse a study if another program changes one of its files within the block.
 
-    A folder that is filled anew while its images are analysed would put another patient's images,
-    or name, into the result. A file that is gone by the end was read before.
+    If a folder were refilled while its images are analysed, the result could contain another
+    patient's images or name. A file may be deleted by the end, as it was read before.
 
     Raises
     ------
@@ -286,7 +286,7 @@ def check_path(path: Path) -> None:
 
 
 def _check_complete(path: Path) -> None:
-    """Refuse a folder of which a part alone was moved in place: images would be missing."""
+    """Refuse a folder that was only partly moved into place: images would be missing."""
     if is_half_replaced(path):
         raise UnusableInputError(
             found=f"the copy {path.name!r}, which is being written or was interrupted",

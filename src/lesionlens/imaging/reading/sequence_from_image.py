@@ -1,6 +1,6 @@
 """Identify the sequence of an image by its contrast, if no name, sidecar or header does.
 
-Its figures on real scans are in `docs/explanation/checks_measured.md`. It is the last resort,
+Its figures on real scans are in `docs/explanation/checks_measured.md`. It is a last resort,
 overrides nothing, and returns no sequence if it is uncertain.
 """
 

@@ -106,7 +106,7 @@ _NOT_GIVEN = re.compile(
     r"(|n|0+( 0+)?( ?ml| ?mmol)?|n ?a|nan|nil|null|unknown|unspecified|"
     r"\W?(no|non|none|not|nein|kein\w*|aucun|ning[uú]n\w*|nessun\w*|nenhum|なし|無し?)\b.*)"
 )
-"""What stands in place of an agent where none was given."""
+"""Values that state that no contrast agent was given."""
 _OTHER_NEGATION = re.compile(
     r"\b(w ?o|without|no|non|ohne|sans|sin|sem|senza|zonder) ?"
     r"(fs|fat\w*|fett\w*|sat\w*|mtc?|fc|flow|motion|filt\w*|norm)\b"

@@ -79,17 +79,17 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
 
 
 def name_for_reader(series: Series) -> str:
-    """Return how `open_study` takes a series: its UID, or the absolute path of its first file.
+    """Return a series as an argument of `open_study`: its UID, or its first file's absolute path.
 
-    A file's name would mean that of another patient where the working folder has one too.
+    A bare file name could match another patient's file in the working folder.
     """
     return series.uid or str(series.files[0].path)
 
 
 def distinct_names(all_series: Sequence[Series]) -> tuple[str, ...]:
-    """Return what to call each series: its description, and its first file where others share it.
+    """Return a distinct name for each series: its description, with its first file if ambiguous.
 
-    A repeated acquisition often has the description of the one that it replaces.
+    A repeated acquisition often has the same description as the one that it replaces.
     """
     names = [series.description or series.files[0].name for series in all_series]
     return tuple(

@@ -124,12 +124,12 @@ def _unmet_requests(
         series = study.series.get(sequence)
         if series is None or not _is_named(series, value, study.root):
             yield (
-                f"another {sequence.display_name} than {value!r}, which the user named",
-                "the series of that file, folder or Series UID, or a refusal in words",
+                f"a different {sequence.display_name} from {value!r}, which the user named",
+                "the series of that file, folder or Series UID, or an error that says why not",
             )
     if requested_study is not None and requested_study not in (study.uid, study.name):
         yield (
-            f"another study than {requested_study!r}, which the user named",
+            f"a different study from {requested_study!r}, which the user named",
             "that study, or a refusal",
         )
 

@@ -217,7 +217,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             show()
 
     def _waits_for_outline(self, study: Study, show: Callable[[], object]) -> bool:
-        """Show a result once the outline that is drawn on its study is done; False if none is."""
+        """Defer a result until the outline being drawn on its study is done; False if none is."""
         if self.session.state.study is not study or self.session.state.editing is None:
             return False
         self._waiting_result = study, show

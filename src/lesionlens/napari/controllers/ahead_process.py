@@ -12,7 +12,7 @@ from lesionlens.napari.preferences import Preferences
 
 
 class AheadProcess:
-    """Analyses the studies of a list that have no result yet, in a process of its own."""
+    """Analyses the studies of a list that have no result yet, in a separate process."""
 
     def __init__(self, session: WorklistSession) -> None:
         self._session = session

@@ -48,8 +48,7 @@ class CanvasGestures:
     def _on_click(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
         """Place a pending mark or split point; Shift probes, Ctrl adds a lesion.
 
-        A click that was announced by an act is no stroke of a foreign layer's tool; any other click
-        belongs to such a tool.
+        While a foreign layer's tool is active, only a click that an act is waiting for is handled.
         """
         if event.button != 1 or len(event.position) < 3 or self._acts.prompting.active:
             return

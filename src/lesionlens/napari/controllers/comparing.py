@@ -58,7 +58,7 @@ class PriorChoice:
     same_patient: bool = False
     """Whether a person confirmed that both are of one patient."""
     reader: str = ""
-    """Whose decisions on it count, also those that the result does not hold."""
+    """Reader whose decisions on it count, including those stored outside the result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def compare_with_prior(
 def _if_open(
     session: ReviewSession, study: Study, act: Callable[[PriorChoice], object]
 ) -> Callable[[PriorChoice], object]:
-    """Return an act that is refused once another study is open than the reader was asked about."""
+    """Wrap an act so that it is refused if `study` is no longer open."""
 
     def guarded(choice: PriorChoice) -> None:
         if session.state.study is study:

@@ -39,7 +39,7 @@ def close_log(log: ReadSession | None) -> None:
     try:
         log.close()
     except LesionLensError as error:
-        logger.warning("The time of leaving a study was not kept: %s", error.found)
+        logger.warning("The time of leaving a study could not be stored: %s", error.found)
 
 
 class CurrentRead:

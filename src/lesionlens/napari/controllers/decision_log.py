@@ -142,7 +142,7 @@ class DecisionLog:
         try:
             reader_log.record_last_folder(analysis_key, log.key.reader, log.database.folder)
         except LesionLensError as error:
-            logger.warning("Where decisions were kept was not noted: %s", error.found)
+            logger.warning("The folder of the decisions could not be recorded: %s", error.found)
         self._noted_location = location
 
     def name_reader(self, reader: str) -> None:

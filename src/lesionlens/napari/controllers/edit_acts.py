@@ -69,7 +69,7 @@ class EditActs(MarkActs):
         return self.viewpoint.current.point_mm if self._is_linked() else self._under_pointer()
 
     def _under_pointer(self) -> Point | None:
-        """Return the position under the pointer; None if it is off the image, or from before."""
+        """Return the position under the pointer; None if it is off the image or outdated."""
         on_image, linked = self.renew_pointer(), self._is_linked()
         if on_image is False or (linked and on_image is None):
             return None

@@ -22,7 +22,7 @@ from lesionlens.napari.viewer.copies import keep_copy, set_aside
 _ADDED = "The network did not flag this candidate: there is no score that could change without it."
 _DISPLACED = (
     " They are hidden: the scan is oblique, and napari's 2-D view would show them displaced. Their "
-    "affine, and files saved of them, are right."
+    "affine, and files saved from them, are correct."
 )
 _HIDDEN = "The analysis is hidden during your own read: sign it, then probe."
 _WAITING = "Waiting for the network's answer."

@@ -70,7 +70,7 @@ def reopen_result(
     Raises
     ------
     ReadError
-        The result is damaged, of another study, or of other series than those that are open.
+        The result is damaged, or belongs to another study or to series that are not open.
     """
     from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.results.result import Result  # noqa: PLC0415
@@ -78,7 +78,7 @@ def reopen_result(
     analysed = prepare_and_reopen(result, study, context, options)
     if analysed.study is not study:
         raise ReadError(
-            found="a result of other series of this study than those that are open",
+            found="a result of different series of this study from those that are open",
             expected="the series that were analysed",
             next_step="Close the study and open it again: it opens with the result's series",
         )

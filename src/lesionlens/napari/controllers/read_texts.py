@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lesionlens.base.labels import Phase
+from lesionlens.base.text import counted
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.wording import reads
 
@@ -76,4 +77,4 @@ def sign_button_text(controller: ReadController) -> str:
     ):
         return ""
     count = len(controller.read_session.read.marks_of(Phase.UNAIDED))
-    return f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"
+    return f"Sign {counted(count, 'mark')}" if count else "Nothing seen"

@@ -32,7 +32,9 @@ _MEASURED = "An outline is being measured: wait until that has ended, then press
 _SHOWN_AFTERWARDS = "An outline is being measured: the candidate is shown once that has ended."
 _SHOWN_ONCE_ANSWERED = "A prompt is being answered: the candidate is shown once it is drawn."
 _DELETED = "The layer of the outline was deleted: the edit has ended."
-_OTHER_OUTLINE = "Decided on another outline, before the study was analysed again: {}. Check it."
+_OTHER_OUTLINE = (
+    "Decided on a different outline, before the study was analysed again: {}. Check it."
+)
 _DECIDED_ELSEWHERE = (
     "Another window decided on this study too: open it again to see all, then sign."
 )
@@ -42,7 +44,7 @@ _SIGNED_ELSEWHERE = (
 )
 _ANALYSED_AGAIN = "the study was analysed again, with other outlines"
 BUSY_ANSWERING = "A prompt is being answered: wait until it is drawn, then press again."
-PRESS_AGAIN = "What you pressed meanwhile was not done: press it again."
+PRESS_AGAIN = "What you pressed meanwhile was ignored: press it again."
 PROMPT_MESSAGES = (BUSY_ANSWERING, _SHOWN_ONCE_ANSWERED)
 """Messages that are cleared by the answer."""
 

@@ -77,7 +77,7 @@ class SignActs(MarkActs):
         return self.review_controller.what_is_signed()
 
     def _sign(self, study: Study, findings: Findings | None, statement: str, reader: str) -> None:
-        """Sign if the reader was asked about what is shown now."""
+        """Sign, unless the study or its result changed while the dialog was open."""
         if self.session.state.study is not study:
             self.session.decline(_STUDY_CHANGED)
             return

@@ -54,7 +54,7 @@ def takes_text(widget: QObject | None) -> bool:
 
 
 def leave_after_enter(box: QAbstractSpinBox, to: QWidget) -> None:
-    """Move the focus from a number to `to` after Enter: the next keys are no commands in it."""
+    """Move the focus from a number to `to` after Enter, so that the next keys run commands."""
 
     def leave() -> None:
         if box.hasFocus():

@@ -78,7 +78,7 @@ def _paused_from_start() -> Iterator[None]:
 def start_thread(
     name: str, function: Callable[..., object], *arguments: Any, is_daemon: bool = True
 ) -> threading.Thread:
-    """Run a function in a thread of its own; called on the main thread.
+    """Run a function in a separate thread; called on the main thread.
 
     Parameters
     ----------

@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QMainWindow, QWidget
 class WindowClosing(QObject):
     """Reports the end of a window: its deletion, or the end of the application.
 
-    The close event of a reader is no such end, as napari then asks whether to close; and the last
-    window is not deleted before the application ends. A script's `viewer.close()` deletes the
-    window at once, without an event.
+    A reader's close event does not end the window, as napari then asks whether to close; and the
+    last window is not deleted before the application ends. A script's `viewer.close()` deletes the
+    window immediately, without an event.
 
     Parameters
     ----------

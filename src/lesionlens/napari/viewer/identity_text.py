@@ -1,7 +1,7 @@
 """The patient's identity in the corner of napari's canvas: a text for each line.
 
-Napari draws one rectangle behind a text, as wide as its longest line. Each line is a text of its
-own, so that the ground lies behind words alone and dims no tissue beside shorter lines.
+Napari draws one rectangle behind a text, as wide as its longest line. Each line is a separate text,
+so that the background does not dim the tissue next to shorter lines.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ _LEAVING = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Tab, Qt.Key.Key_Back
 class ReasonBox(QComboBox):
     """Takes letters as text until Enter or Escape.
 
-    Where no reason can be given, the field is not disabled: letters typed after its key would be
-    commands. It takes them and drops them.
+    If no reason can be given, the field stays enabled and discards what is typed: in a disabled
+    field, letters typed after its key would run commands.
     """
 
     settled = Signal()
@@ -52,12 +52,12 @@ class ReasonBox(QComboBox):
         self.left.emit()
 
     def showPopup(self) -> None:
-        """Offer the usual reasons where one can be given."""
+        """Offer the usual reasons if one can be given."""
         if not self.refusing:
             super().showPopup()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Choose a reason where one can be given."""
+        """Choose a reason if one can be given."""
         if self.refusing:
             event.ignore()
         else:

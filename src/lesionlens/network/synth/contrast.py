@@ -99,7 +99,7 @@ def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
             palette[name] = _choose(chosen & streams.chance(probability), level, palette[name])
 
 
-def _watery_cores(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
+def _add_water_to_cores(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
     """Give most cores more water than their oedema: darker on T1 and T1c, brighter on T2.
 
     This is so in eleven of eleven development cases (`research/experiments.md`). On FLAIR the core
@@ -126,7 +126,9 @@ def _watery_cores(streams: RandomStreams, palettes: list[Palette], outlined: Ten
         flair[name] = _choose(watery, level, flair[name])
 
 
-def _make_oedema_wet(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
+def _match_oedema_to_core(
+    streams: RandomStreams, palettes: list[Palette], outlined: Tensor
+) -> None:
     """Give oedema the intensities of the core except on FLAIR, so that only the rim separates them.
 
     Vasogenic oedema may be as dark on T1c and as bright on T2 as necrosis; readers still follow
@@ -164,8 +166,8 @@ def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
             faint = 1 + (palette[name] - 1) * 0.4
             palette[name] = _choose(flat, faint, palette[name])
     palettes = [t1, t1c, t2, flair]
-    _watery_cores(streams, palettes, outlined)
-    _make_oedema_wet(streams, palettes[:3], outlined)
+    _add_water_to_cores(streams, palettes, outlined)
+    _match_oedema_to_core(streams, palettes[:3], outlined)
     fluid = streams.uniform(0.6, 1.0) * streams.chance(0.15)
     for palette in palettes:
         pale = streams.uniform(0.0, 0.3) * (palette["cortex"] - palette["csf"])

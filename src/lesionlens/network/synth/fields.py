@@ -35,7 +35,7 @@ class RandomStreams:
         return len(self.streams)
 
     def each(self) -> list[RandomStreams]:
-        """Return the stream of each volume alone; what it draws is drawn from here."""
+        """Return the streams of the single volumes, which advance the streams of this object."""
         alone = [RandomStreams((), self.device) for _ in self.streams]
         for one, stream in zip(alone, self.streams, strict=True):
             one.streams = [stream]
@@ -145,7 +145,7 @@ def noise(
     """
     spacings = frame.spacing.tolist()
     lows = [low] * len(spacings) if isinstance(low, float | int) else low
-    if len(set(spacings)) > 1:  # each has a lattice of its own
+    if len(set(spacings)) > 1:  # each has its own lattice
         return torch.cat([
             noise(
                 one, SyntheticFrame(frame.shape, frame.spacing[n : n + 1]), wavelength[n : n + 1],

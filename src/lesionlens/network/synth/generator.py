@@ -199,7 +199,7 @@ def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: 
     image = image * (
         1 + spread(sign * rough) * lumps * (core + 0.5 * membership[:, 5:6])
     ).clamp_min(0.1)
-    image = _dull(streams, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
+    image = _darken_patches(streams, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
     grain = (
         spread(streams.uniform(0.012, 0.075, SEQUENCES))
         + spread(streams.uniform(0, 0.12, SEQUENCES)) * lesion
@@ -213,7 +213,7 @@ def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: 
     return image
 
 
-def _dull(streams: RandomStreams, image: Tensor, patch: Tensor) -> Tensor:
+def _darken_patches(streams: RandomStreams, image: Tensor, patch: Tensor) -> Tensor:
     """Darken parts of some cores on T2 and FLAIR: blood, calcium, dense cells."""
     patch = patch * streams.chance(0.25).float().view(-1, 1, 1, 1, 1)
     level = spread(torch.cat([streams.uniform(0.7, 1.1, 2), streams.uniform(0.4, 1.1, 2)], 1))

@@ -1,7 +1,7 @@
 """Lesions beyond gliomas: metastases, meningiomas, haematomas and infarcts.
 
 Every share is zero by default; volumes of a configuration without them are those of earlier
-releases, because these lesions have random streams of their own.
+releases, because these lesions have separate random streams.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class LesionFrequencies:
 
 @dataclass(frozen=True, slots=True)
 class Mimics:
-    """Soft masks of lesions that are no tumours, each (B, 1, I, J, K)."""
+    """Soft masks of lesions that are not tumours, each (B, 1, I, J, K)."""
 
     blood: Tensor
     blood_rim: Tensor

@@ -55,8 +55,8 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     """Remove what identifies the patient from an analysis.
 
     Names of the study, its files and series, readers' names and reasons, input digests and times
-    are removed or replaced as in DICOM objects, also in warnings, of earlier examinations and in a
-    signed response.
+    are removed or replaced as in DICOM objects, including those in warnings, of earlier
+    examinations and in a signed response.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ NewUid = Callable[[str], str]
 
 
 def tracking_uids(analysis: Analysis) -> frozenset[str]:
-    """Return every tracking UID of candidates and marks, also of earlier examinations."""
+    """Return every tracking UID of candidates and marks, including earlier examinations'."""
     review, original = analysis.review, analysis.original
     all_findings = [analysis.findings, *([] if original is None else [original.findings])]
     uids = {c.tracking_uid for findings in all_findings for c in findings.candidates}

@@ -202,7 +202,7 @@ def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
         parts.append(texts.state(lesion.state))
     elif change.before is not None and change.before.state is ReviewState.REJECTED:
         parts.append(texts("fu_rejected_then"))
-    linked_ml = comparison.together(change) if change.kind is ChangeKind.MATCHED else None
+    linked_ml = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
     if linked_ml is not None:
         before, now = (texts.volume(ml) for ml in linked_ml)
         change_text = texts.signed_percent(percent(*linked_ml), VOLUME_LIMITS)
@@ -400,7 +400,7 @@ def followup_json(comparison: Comparison) -> str:
             None if value is None else round(value, 2)
             for value in (change.volume_percent, change.product_percent)
         )
-        linked_ml = comparison.together(change)
+        linked_ml = comparison.linked_total_ml(change)
         row["together_ml"] = None if linked_ml is None else [round(ml, 4) for ml in linked_ml]
     sums = [
         {"product_mm2": None if a is None else round(a, 2), "volume_ml": _rounded(b)}

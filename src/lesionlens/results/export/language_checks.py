@@ -58,7 +58,7 @@ def _placeholders(text: str) -> set[str]:
 
 
 def texts_of(table: Mapping[str, Any]) -> Iterator[str]:
-    """Yield all texts of a catalogue, also those of its tables."""
+    """Yield all texts of a catalogue, including those of its tables."""
     for value in table.values():
         if isinstance(value, dict):
             yield from texts_of(value)

@@ -201,7 +201,7 @@ def _verify(path: Path, volume: Volume) -> None:
     )
     if not same:
         raise ExportError(
-            found=f"another grid or type when {path.name} was read back",
+            found=f"a different grid or type when {path.name} was read back",
             expected="what was written",
             next_step="Check the disk, then save again",
         )

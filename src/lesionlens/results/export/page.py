@@ -257,7 +257,7 @@ def _heading(
 def _dicom_header(study: Study) -> Mapping[str, object]:
     """Return the header of one of the study's files.
 
-    Empty if the file is missing, was replaced, or names another patient by now.
+    Empty if the file is missing, was replaced, or now names another patient.
     """
     file = study.header_file
     if study.kind is not StudyKind.DICOM or file is None:

@@ -100,7 +100,7 @@ def _checksum(analysis: Analysis) -> tuple[int, ...]:
 
 
 def _write(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:
-    """Run an exporter in a folder of its own; see `write_third_party`."""
+    """Run an exporter in a separate folder; see `write_third_party`."""
     label = f"exporter {name!r}"
     who = plugins.name_of(exporter, label)
     if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
@@ -137,7 +137,7 @@ def _checked_reason(who: str, reason: Any) -> str:
     raise PluginError(
         who=who,
         why=f"gave {reason!r:.100} for why it cannot write",
-        expected="a reason in words, or None where it can",
+        expected="a text that states why, or None if it can",
     )
 
 

@@ -341,12 +341,12 @@ def _compile(template: str, texts: ReportTexts, name: str) -> Template:
         unknown = sorted(meta.find_undeclared_variables(tree) - set(FIELDS[name]))
         if unknown:
             _refuse(
-                f"that names {', '.join(unknown)}, which there is not, for {name}",
-                f"of {name}: {', '.join(FIELDS[name])}",
+                f"with an unknown name for {name}: {', '.join(unknown)}",
+                f"names of {name}: {', '.join(FIELDS[name])}",
             )
         if printed := _SINGLE_BRACES.search(_literal(tree)):
             _refuse(
-                f"that would print {printed[0]} as it stands, for {name}",
+                f"that would print {printed[0]} literally, for {name}",
                 f"fields in double braces, such as {{{{ {FIELDS[name][0]} }}}}",
             )
         return environment.from_string(source)
@@ -357,7 +357,7 @@ def _compile(template: str, texts: ReportTexts, name: str) -> Template:
 
 
 def _literal(tree: nodes.Template) -> str:
-    """Return the text of a template that is printed as it stands."""
+    """Return the text of a template that is printed literally."""
     return "\n".join(data.data for data in tree.find_all(nodes.TemplateData))
 
 

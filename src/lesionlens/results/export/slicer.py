@@ -209,7 +209,7 @@ def _verify(
     )
     if not same:
         raise ExportError(
-            found=f"another grid or other voxels when {name} was read back",
+            found=f"a different grid or different voxels when {name} was read back",
             expected="what was written",
             next_step="Check the disk, then save again",
         )

@@ -41,7 +41,7 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     Parameters
     ----------
     analysis : Analysis
-        The new analysis. If it has decisions of its own, or none apply, only unaided reads and
+        The new analysis. If it has its own decisions, or none apply, only unaided reads and
         signed responses are carried over.
     folder : Path
         May contain an earlier result of the same study.
@@ -86,8 +86,8 @@ def _is_signature(event: ReviewEvent) -> bool:
 def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outlines) -> bool:
     """Return whether a decision was made on another outline, and no reader has confirmed this one.
 
-    A later decision or signature confirms it; none does if it is unknown which is later, as DICOM
-    objects may state no time. `outlines` are those of `outlines_of(saved)`.
+    A later decision or signature confirms it. If their order is unknown, as with DICOM objects that
+    state no time, the outline is unconfirmed. `outlines` are those of `outlines_of(saved)`.
     """
     review = saved.review
     is_on_another = is_decided_on_other_outline(review, tracking_uid, outlines)
@@ -104,7 +104,7 @@ def is_outline_unconfirmed(saved: SavedResult, tracking_uid: str, outlines: Outl
 
 
 def _time_of(text: str) -> datetime | None:
-    """Return an ISO 8601 time; None if it is none, or without a time zone."""
+    """Parse an ISO 8601 time; None if it is invalid or has no time zone."""
     with suppress(ValueError):
         time = datetime.fromisoformat(text)
         return None if time.tzinfo is None else time
@@ -195,7 +195,7 @@ def _network_findings(analysis: Analysis) -> Findings:
 
 
 def _same_candidates(new_uids: dict[str, str], earlier: SavedResult, analysis: Analysis) -> bool:
-    """Return whether there are no other candidates than before."""
+    """Return whether the candidates are the same as before."""
     old = {c.tracking_uid for c in earlier.findings.candidates}
     new = {c.tracking_uid for c in _network_findings(analysis).candidates}
     return old == set(new_uids) and new == set(new_uids.values())

@@ -68,7 +68,7 @@ def decision_digest(review: Review, tracking_uid: str, outlines: Outlines) -> st
 
 
 def is_signed_on_other_outlines(review: Review, outlines: Outlines) -> bool:
-    """Return whether the study was signed on other outlines or candidates than these."""
+    """Return whether the study was signed on outlines or candidates that differ from these."""
     if review.signed is None:
         return False
     return review.events[-1].seen not in {None, decision_digest(review, WHOLE_STUDY, outlines)}

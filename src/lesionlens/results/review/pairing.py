@@ -32,7 +32,7 @@ class OtherStudyError(ReadError):
     def __init__(self, difference: str) -> None:
         self.difference = difference
         super().__init__(
-            found=f"another study than the result was made of: {difference}",
+            found=f"a different study from the one the result was made of: {difference}",
             expected="the study that was analysed",
             next_step="Open that study, or analyse this one. If a file lies outside the study's "
             "folder, name it, as with --flair FILE",
@@ -101,7 +101,7 @@ def paired(saved: SavedResult, study: Study) -> Study:
     reference = matched[saved.reference]
     if not reference.grid.matches(saved.volumes.labels.grid, tolerance_mm=1e-2):
         name = saved.reference.display_name
-        raise OtherStudyError(f"its {name} has other voxels than the result")
+        raise OtherStudyError(f"its {name} has different voxels from the result")
     if {k: id(s) for k, s in matched.items()} == {k: id(s) for k, s in study.series.items()}:
         return study
     return _with_series(study, {s: matched[s] for s in MrSequence if s in matched}, saved)
@@ -116,7 +116,7 @@ def _by_likelihood(study: Study, sequence: MrSequence) -> Iterable[Series]:
 
 
 def _input_test(saved: SavedResult, sequence: MrSequence, digest: Callable[[Path], str]) -> Fits:
-    """Return the test whether a series has the files that were analysed as a sequence."""
+    """Return a test of whether a series has the files that were analysed as a sequence."""
     digests = {sha256 for _, sha256 in saved.run.inputs}
     joint = saved.run.series.get(sequence)
     row = saved.sequences.get(sequence)

@@ -70,7 +70,7 @@ def latest_result_before(
         This examination, with known patient and date. A result is of the same patient if no
         attribute contradicts.
     digests : frozenset of str
-        SHA-256 of files of this examination: results of the same files are passed over.
+        SHA-256 of files of this examination: results of the same files are skipped.
 
     Raises
     ------

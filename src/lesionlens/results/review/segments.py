@@ -348,7 +348,7 @@ def _check_stack(planes: list[NDArray[np.float64]]) -> None:
 def _no_stack_error(defect: str) -> ReadError:
     return ReadError(
         found=f"a Segmentation on other voxels than the reference, whose frames are {defect}",
-        expected="frames one behind the other at one distance, to resample them",
+        expected="parallel, evenly spaced frames, so that they can be resampled",
         next_step="Export it again on the voxels of the images, or analyse the study",
     )
 

@@ -1,4 +1,4 @@
-"""Notices about DICOM objects of a result: of whom they are, and what they do not contain."""
+"""Notices about DICOM objects of a result: whose they are, and what they do not contain."""
 
 from __future__ import annotations
 

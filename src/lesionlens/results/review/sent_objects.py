@@ -74,7 +74,7 @@ def find_objects(path: Path, study: Study) -> Objects:
     else:
         raise ReadError(
             found=f"no Segmentation of this study in {path.name}",
-            expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
+            expected="a result folder, or its DICOM objects (SEG and, if there is one, SR)",
             next_step="Fetch the study with its results again, or analyse it",
         )
     other_count = len({str(ds.SOPInstanceUID) for ds in segs}) - 1 if segs else 0
@@ -183,7 +183,7 @@ def _read_whole(path: Path) -> Dataset:
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(
             found=f"more than {MAX_BYTES // 2**20} MiB in {path.name!r}",
-            expected="a Segmentation, a report or a map of a usual size",
+            expected="a Segmentation, a report or a map of the usual size",
             next_step="Take it out of the folder, or analyse the study",
         )
     try:

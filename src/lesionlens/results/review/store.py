@@ -190,7 +190,7 @@ def _unwritable(path: Path, error: OSError) -> ResourceError:
     return ResourceError(
         found=f"that the review cannot be saved ({error.strerror or error})",
         expected=f"free space and permission to write {path.name}",
-        next_step="Free some space or export to another folder; nothing was lost yet",
+        next_step="Free some space or export to another folder; nothing has been lost",
     )
 
 

@@ -45,8 +45,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
     "dice_tc": Metric("tc", "Dice, tumour core", 1),
     "dice_et": Metric("et", "Dice, enhancing", 1),
     "hd95_wt_mm": Metric("hd95_wt", "HD95, whole tumour (mm)", -1, inf),
-    "lesions_found": Metric("sensitivity", "lesions found (share a case)", 1),
-    "false_candidates": Metric("fp", "false candidates a case", -1, inf),
+    "lesions_found": Metric("sensitivity", "lesions found (share per case)", 1),
+    "false_candidates": Metric("fp", "false candidates per case", -1, inf),
     "calibration_error": Metric("ece", "calibration error, voxels", -1),
     "failures": Metric("failures", "cases without a result (share)", -1),
 })  # fmt: skip

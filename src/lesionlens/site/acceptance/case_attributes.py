@@ -55,7 +55,7 @@ def scanners_table(root: Path, cases: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     ConfigError
-        It is no such table, two rows of a case differ, or it misspells one of `cases`.
+        It is not such a table, two rows of a case differ, or it misspells one of `cases`.
     """
     table = root / PATIENTS_NAME
     if not table.is_file() or "scanner" not in next(iter(read_cases(table, _ADVICE)), {}):

@@ -67,7 +67,7 @@ def check_figures_unchanged(read_report: AcceptanceReport, current: AcceptanceRe
     changes = _changes(read_report, current)
     if changes:
         raise UnusableInputError(
-            found=f"other figures than on the page: {changes}",
+            found=f"figures that differ from those on the page: {changes}",
             expected="the figures of the page that was written before, which alone can be signed",
             next_step="Restore the references and results that were changed; or run the command "
             "without --signed-by, read the new page, then sign. Nothing was signed",
@@ -94,7 +94,7 @@ def _differences(previous: AcceptanceReport, current: AcceptanceReport) -> Itera
             changes.append(f"{case.name} is new")
         elif (change := _case_change(earlier, case)) is not None:
             changes.append(f"{case.name}: {change}")
-    yield from (f"{name} is not among the cases any more" for name in remaining)
+    yield from (f"{name} is no longer among the cases" for name in remaining)
     yield from changes
 
 

@@ -15,6 +15,7 @@ from lesionlens.base.process.logs import REPORT, duration_text
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import counted
 from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
@@ -194,8 +195,7 @@ def _log_line(outcome: StudyOutcome, elapsed_s: float, n_done: int, n_remaining:
     """Return the log line of a completed study, with the estimated remaining time."""
     duration = f"{outcome.seconds:.1f} s"
     if outcome.status is Status.ANALYSED:
-        plural = "" if outcome.candidates == 1 else "s"
-        text = f"{outcome.name} analysed in {duration}, {outcome.candidates} candidate{plural}"
+        text = f"{outcome.name} analysed in {duration}, {counted(outcome.candidates, 'candidate')}"
         if outcome.other_findings:
             text += f"; {OTHER_FINDINGS.lower()}: {outcome.other_findings}"
     else:

@@ -52,7 +52,7 @@ class Shard:
         Raises
         ------
         UnusableInputError
-            The text is no shard.
+            The text is not a shard.
 
         Examples
         --------
@@ -174,10 +174,10 @@ def _has_no_scans(folder: Path) -> bool:
 def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     """Return notes on the files of a folder that belong to no study.
 
-    Links that lead nowhere are reported too. Of a BIDS dataset, which has descriptions beside the
-    subjects, only scans beside the sessions of their subject are reported besides. If `out`, the
-    folder of the results or of the list, is the same folder, files beside the studies are its own
-    and are not reported.
+    Links that lead nowhere are always reported. In a BIDS dataset, which has descriptions beside
+    the subjects, other files are reported only if they are scans beside the sessions of a subject.
+    Files beside the studies are not reported if `out`, the folder of the results or of the list, is
+    the same folder, as they may be its own.
     """
     if studies.is_file():
         return ()

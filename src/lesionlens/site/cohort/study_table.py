@@ -24,12 +24,12 @@ _SAVE_ADVICE = "Save it again as CSV in UTF-8, with commas and these headings in
 def read_table(table: Path) -> tuple[StudyEntry, ...]:
     """Return the studies of a table, in its order, with absolute paths.
 
-    A study without a name has that of its folder, or of the link to it.
+    A study without a name is named after its folder, or after the link to it.
 
     Raises
     ------
     UnusableInputError
-        The file is no such table, or two studies have the same name.
+        The file is not such a table, or two studies have the same name.
     """
     try:
         rows = read_rows(table)
@@ -55,9 +55,9 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
 
 
 def ignored_column_notes(studies: Path) -> tuple[str, ...]:
-    """Return a note on the columns of a table that are not read, such as a misspelt one.
+    """Return a note on the columns of a table that are ignored, such as a misspelt one.
 
-    None if `studies` is no table of studies.
+    Empty if `studies` is not a table of studies.
     """
     rows = read_rows(studies) if studies.is_file() else []
     unread = [name for name in (rows[0] if rows else ()) if name and name not in COLUMNS]

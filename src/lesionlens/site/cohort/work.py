@@ -206,7 +206,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     >>> failure(MemoryError())[0], failure(KeyError("x"))[1]
     (1, "a defect in LesionLens (KeyError: 'x')")
     >>> failure(ModuleNotFoundError("no", name="torch"))[1].partition(";")[0]
-    'no torch in this installation'
+    'the required package torch is not installed'
     """
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
@@ -214,7 +214,10 @@ def failure(error: BaseException) -> tuple[int, str]:
         return 1, "too little memory for this study; use fewer --workers"
     package = missing_package(error)
     if package is not None:
-        return 1, f"no {package} in this installation; `lesionlens doctor` lists what is missing"
+        return 1, (
+            f"the required package {package} is not installed; `lesionlens doctor` lists what is "
+            "missing"
+        )
     if isinstance(error, OSError):
         return 1, f"a system error: {os_reason(error)}"
     first_line = (str(error).strip().splitlines() or ["no message"])[0][:300]

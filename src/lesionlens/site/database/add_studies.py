@@ -35,7 +35,7 @@ def _check_names(database: WorklistDatabase, entries: Iterable[StudyEntry]) -> N
         raise UnusableInputError(
             found=f"a study {conflicting[0]!r}{suffix}, which the list has from another folder",
             expected="different names, which are the names of the result folders",
-            next_step="Make a list of its own with another --list, or name the studies in a CSV "
+            next_step="Create a separate list with another --list, or name the studies in a CSV "
             "table with a column `name`",
             in_window="Choose another folder for the list, or name the studies in a CSV table with "
             "a column `name`",

@@ -392,7 +392,7 @@ def existing_worklist_database(
     Raises
     ------
     ReadError
-        The folder is no worklist.
+        The folder is not a worklist.
     """
     if not is_worklist_folder(folder):
         raise ReadError(

@@ -288,8 +288,8 @@ def _merge_copies(
 ) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """Return each candidate once, and all decisions on them by time.
 
-    Decisions of one copy stay in their order, also where the clock was set back between them. A
-    copy that was compared with a prior has other tracking UIDs, and the same numbers.
+    Decisions of one copy stay in their order, even if the clock was set back between them. A copy
+    that was compared with a prior has other tracking UIDs, but the same numbers.
     """
     rows: dict[Any, Mapping[str, Any]] = {}
     events: list[Mapping[str, Any]] = []

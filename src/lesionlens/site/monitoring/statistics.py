@@ -206,7 +206,7 @@ class ScoreReliability:
     error: float | None
     judged: int
     p: float | None = None
-    """How often the gap is as large by chance where every score is right; see `chance_of_gap`."""
+    """How often the gap is as large by chance if every score is right; see `chance_of_gap`."""
 
 
 def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
@@ -302,7 +302,7 @@ def _drift_of(name: str, before: list[float], after: list[float]) -> Drift:
 def stability_index(before: Sequence[float], after: Sequence[float]) -> float:
     """Return the population stability index over the deciles of `before`.
 
-    A frequent value gets a bin of its own.
+    A frequent value gets its own bin.
 
     Examples
     --------

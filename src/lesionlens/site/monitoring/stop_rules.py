@@ -48,7 +48,8 @@ def violated_rules(
         mean = last.candidates / max(last.studies, 1)
         if last.studies >= MIN_COUNT and mean > bounds.most_candidates:
             sentences.append(
-                f"{last.name}: {mean:.1f} candidates a study, more than {bounds.most_candidates:g}"
+                f"{last.name}: {mean:.1f} candidates per study, more than "
+                f"{bounds.most_candidates:g}"
             )
     judged = [
         (drift.name, drift.stability, drift.p)
@@ -80,7 +81,7 @@ def not_evaluated(
     verdicts, studies = (last.verdicts, last.studies) if last else (0, 0)
     rules = (
         (verdicts, f"acceptance: {verdicts} of {MIN_COUNT} verdicts in the latest week"),
-        (studies, f"candidates a study: {studies} of {MIN_COUNT} studies in the latest week"),
+        (studies, f"candidates per study: {studies} of {MIN_COUNT} studies in the latest week"),
         (calibration.judged, f"scores: {calibration.judged} of {MIN_COUNT} verdicts"),
     )
     pending = [text for count, text in rules if count < MIN_COUNT]

@@ -17,7 +17,7 @@ WAITS_S = (1.0, 2.0, 4.0, 8.0)
 MAX_WAIT_S = 60.0
 
 
-class BrokenOffError(UnreachableError):
+class DeliveryInterruptedError(UnreachableError):
     """The archive is busy or the connection was lost; a retry may succeed.
 
     Parameters
@@ -213,7 +213,7 @@ def deliver(
     Parameters
     ----------
     store : callable
-        Sends the remaining files and records the outcomes; raises `BrokenOffError`.
+        Sends the remaining files and records the outcomes; raises `DeliveryInterruptedError`.
     list_objects : callable
         Returns the archive's objects of a study by SOP Instance UID.
     """
@@ -226,7 +226,7 @@ def deliver(
             break
         except UnreachableError as error:
             is_first_attempt = not attempt and not ledger.sent
-            if is_first_attempt and not isinstance(error, BrokenOffError):
+            if is_first_attempt and not isinstance(error, DeliveryInterruptedError):
                 raise  # nothing was sent yet: the error says what to change
             is_listed = ledger.record_present(list_objects)
             if not ledger.remaining:

@@ -15,7 +15,7 @@ from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
 from lesionlens.site.pacs.association import MAX_CONTEXTS, Peer, raise_if_stopped
-from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
+from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.peer import (
@@ -153,16 +153,18 @@ class DimsePacs(Pacs):
             if assoc.is_established:
                 ledger.refuse(item, f"it cannot be sent as it is ({type(error).__name__})")
                 return
-            raise BrokenOffError(self.address, "the connection broke") from error
+            raise DeliveryInterruptedError(self.address, "the connection broke") from error
         raise_if_stopped(context.cancel, "sending")
         if not status and not ledger.count and not ledger.has_listing:
             raise self._peer.connection_lost(0)
         if not status:
-            raise BrokenOffError(self.address, "the connection broke")
+            raise DeliveryInterruptedError(self.address, "the connection broke")
         if status.Status in _STORED:
             ledger.store(item)
         elif status.Status & 0xFF00 == _NO_RESOURCES:
-            raise BrokenOffError(self.address, f"it is out of resources ({status.Status:#06x})")
+            raise DeliveryInterruptedError(
+                self.address, f"it is out of resources ({status.Status:#06x})"
+            )
         else:
             ledger.refuse(item, f"status {status.Status:#06x}")
 

@@ -212,7 +212,7 @@ def _read(path: Path) -> Outgoing:
 
 def _unreadable(path: Path) -> ReadError:
     return ReadError(
-        found=f"an incomplete DICOM file, or none: {path.name}",
+        found=f"an incomplete or invalid DICOM file: {path.name}",
         expected="DICOM files with a file header",
         next_step="Remove it from the folder, or export the result again",
     )

@@ -273,7 +273,7 @@ class Pacs(ABC):
 
     @abstractmethod
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send the remaining files, recording each outcome; BrokenOffError: retry."""
+        """Send the remaining files, recording each outcome; DeliveryInterruptedError: retry."""
 
     def objects_of(
         self, study_uid: str, matches: Callable[[str], bool], *, context: RunContext = SILENT

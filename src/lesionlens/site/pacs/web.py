@@ -28,7 +28,7 @@ from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
 from lesionlens.site.pacs.credentials import login
-from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
+from lesionlens.site.pacs.delivery import DeliveryInterruptedError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import MultipartError, boundary_of, parts
@@ -222,11 +222,11 @@ class WebPacs(Pacs):
             response = self._client.store_instances(datasets)
             stored, failed = _stored_uids(response), _failure_reasons(response)
         except (JSONDecodeError, MultipartError) as error:
-            raise BrokenOffError(self.address, _malformed(error)) from error
+            raise DeliveryInterruptedError(self.address, _malformed(error)) from error
         except RequestException as error:
             status = _status(error)
             if status in _BUSY:
-                raise BrokenOffError(
+                raise DeliveryInterruptedError(
                     self.address, f"it is busy ({status})", _retry_after_seconds(error)
                 ) from None
             if status not in _NOT_STORED:
@@ -238,7 +238,7 @@ class WebPacs(Pacs):
                 self._store_batch([item], ledger)
             return
         except _MALFORMED_RESPONSE as error:
-            raise BrokenOffError(self.address, _malformed(error)) from error
+            raise DeliveryInterruptedError(self.address, _malformed(error)) from error
         self._record(batch, stored, failed, ledger)
 
     def _record(
@@ -255,11 +255,13 @@ class WebPacs(Pacs):
             elif item.sop_instance in stored:
                 ledger.store(item)
         if not stored.union(failed).issuperset(item.sop_instance for item in batch):
-            raise BrokenOffError(self.address, "a response that does not name every file sent")
+            raise DeliveryInterruptedError(
+                self.address, "a response that does not name every file sent"
+            )
 
     def _give_up(self, error: RequestException) -> NoReturn:
         if _status(error) is None and tls_reason(error) is None:
-            raise BrokenOffError(self.address, _reason(error)[0]) from error
+            raise DeliveryInterruptedError(self.address, _reason(error)[0]) from error
         raise unreachable(self.address, *_reason(error)) from error
 
     @contextmanager

@@ -50,7 +50,7 @@ class Limits:
     """Maximum number of queued jobs per session."""
 
 
-class Arriving:
+class IncomingBytes:
     """Bytes of messages being read, in the order of their arrival; thread-safe.
 
     A message is any hashable object, the same for all bytes of one request body. If the limit is
@@ -145,7 +145,7 @@ class Sessions:
     def __init__(self, models: Mapping[str, Engine], limits: Limits) -> None:
         self.models, self.limits = dict(models), limits
         self.queue = JobQueue()
-        self.arriving = Arriving(limits.memory_bytes // 4)
+        self.arriving = IncomingBytes(limits.memory_bytes // 4)
         self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
         self._ended = threading.Event()

@@ -128,7 +128,7 @@ def _store_result(
     files = fingerprint(job.study)
     if not is_made_of(analysis.run.inputs, job.study):
         raise UnusableInputError(
-            found=f"other images of {name!r} now than those that were analysed",
+            found=f"images of {name!r} that differ from those that were analysed",
             expected="images that do not change while they are read",
             next_step="Open the study again",
         )

@@ -145,7 +145,7 @@ def check_unchanged(protocol: ReadingProtocol, cases: Sequence[str], reads: Iter
     Raises
     ------
     ReadError
-        A case was read in another session or arm than the protocol now says.
+        A case was read in a session or arm that the protocol no longer plans.
     """
     keys = [r.key for r in reads if r.key.session and r.key.reader in protocol.readers]
     planned = {
@@ -161,8 +161,8 @@ def check_unchanged(protocol: ReadingProtocol, cases: Sequence[str], reads: Iter
             "longer planned",
             expected="the same seed, cases, arms and order of readers as before",
             next_step=f"Undo the change of {FILE}. If studies were added to the list, name those "
-            "of the reader study there: cases = […]. For another reader study, make a list of its "
-            "own",
+            "of the reader study there: cases = […]. For another reader study, create a separate "
+            "list",
         )
 
 

@@ -51,9 +51,9 @@ def read_key_of_study(study: Study, reader: str) -> ReadKey:
 
 @lru_cache(maxsize=8)
 def _identity(study: Study) -> str:
-    """Return what tells a study from all others: without a UID its images.
+    """Return an identifier of a study: its UID, or else one of its images.
 
-    Its folder may hold another patient's the next day.
+    The folder does not identify it: it may contain another patient's images the next day.
     """
     try:
         return study.uid or series_choices.key_of(study)
@@ -116,12 +116,12 @@ def recover_review(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
 
 
 def logged(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
-    """Return all decisions and signed responses in the logs; parameters as of `recover_review`."""
+    """Return all decisions and signed responses in the logs; parameters as for `recover_review`."""
     return _all_decisions(_logged_reviews_of_candidates(analysis, key, folder))
 
 
 def logged_signature(analysis: Analysis, key: ReadKey, folder: Path) -> frozenset[object]:
-    """Return the valid signature in the logs, or none; parameters as of `recover_review`."""
+    """Return the valid signature in the logs, or none; parameters as for `recover_review`."""
     reviews = _logged_reviews_of_candidates(analysis, key, folder)
     newest = next((review for review in reviews if review.events), Review())
     return frozenset(newest.events[-1:] if newest.signed is not None else ())
@@ -256,7 +256,7 @@ def _shares_decisions(logged_key: ReadKey, key: ReadKey) -> bool:
     """Return whether the decisions of a logged read apply to the read of a key.
 
     Outside reader studies all reads of one reader share decisions. In a reader study each case is
-    a read of its own, even if two cases have the same images.
+    a separate read, even if two cases have the same images.
     """
     return (
         logged_key == key
@@ -305,7 +305,7 @@ class ReaderLog:
                 )
                 self.database.add_acts(study_key, [event])
         except LesionLensError as error:
-            logger.warning("That the analysis was shown was not recorded: %s", error.found)
+            logger.warning("It could not be recorded that the analysis was shown: %s", error.found)
 
     def shown_before(self, study: Study, key: ReadKey) -> str | None:
         """Return the day (UTC) when the analysis was first shown to a read's reader, or None.

@@ -150,7 +150,7 @@ def learn(
     ------
     UnusableInputError, ConfigError
         Nothing is signed; fewer than two patients; a folder of another run; a recipe without
-        synthetic brains, or with initial weights of its own.
+        synthetic brains, or with its own initial weights.
     CancelledError
         The user asked to stop during the evaluation; complete results are kept.
     """

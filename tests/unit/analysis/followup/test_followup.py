@@ -600,9 +600,9 @@ def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone(
     laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
     found = Comparison((), (kept, split, merged, grown, alone), laid)
     assert [c.kind.value for c in found.changes] == ["matched", "split", "merged", "matched", "new"]
-    assert found.together(kept) == found.together(split) == (10.0, 11.0)
-    assert found.together(grown) == (3.0, 3.3)
-    assert found.together(alone) is None
+    assert found.linked_total_ml(kept) == found.linked_total_ml(split) == (10.0, 11.0)
+    assert found.linked_total_ml(grown) == (3.0, 3.3)
+    assert found.linked_total_ml(alone) is None
     page = _note(kept, found, load("en"))
     assert "10.0 ml → 11.0 ml, +10 %" in page
 

@@ -244,7 +244,7 @@ def test_one_key_does_not_open_the_session_of_another(study):
 def test_a_dead_server_is_explained():
     with (
         closed_port() as port,
-        pytest.raises(ServerError, match="no answer from") as caught,
+        pytest.raises(ServerError, match="no response from") as caught,
     ):
         connect(server=f"http://127.0.0.1:{port}")
     assert "--fall-back" in str(caught.value)
@@ -371,7 +371,7 @@ def test_a_line_that_stays_cut_ends_in_an_error_that_explains(study):
         engine = connect(server=ServerAddress(cable.url, patience_s=1.0))
         cable.cut()
         before = study.channels.copy()
-        with pytest.raises(ServerError, match="no answer from"):
+        with pytest.raises(ServerError, match="no response from"):
             predict(engine, study)
         assert np.array_equal(before, study.channels)
         cable.mend()

@@ -189,7 +189,7 @@ SPOILT = {
 def test_values_that_no_network_may_give_are_refused(study, words):
     with (
         answering(wrong("/answer", spoilt(SPOILT[words]))) as (url, _),
-        pytest.raises(ServerError, match=rf"an answer of 127.0.0.1:\d+ with {words}"),
+        pytest.raises(ServerError, match=rf"a response from 127.0.0.1:\d+ with {words}"),
     ):
         ask(url, study)
 
@@ -219,7 +219,7 @@ def test_values_of_other_requests_are_refused_too(study):
             lambda: engine._layer(study, Region.WT, 0, None),
             lambda: engine.attribute(study, Target(Region.WT), "grad-cam"),
         ):
-            with pytest.raises(ServerError, match="an answer of 127"):
+            with pytest.raises(ServerError, match="a response from 127"):
                 asking()
         engine.close()
 
@@ -270,11 +270,11 @@ def test_a_reply_that_is_cut_within_its_header_is_requested_again(study, at, sta
 
 @pytest.mark.parametrize(("status", "body", "advice"), [
     (400, b"Invalid host header", "proxy_set_header Host"),
-    (401, PAGE, "without a login of its own"),
+    (401, PAGE, "Disable the proxy.s own login"),
     (403, PAGE, "GET, POST, PUT and DELETE"),
     (404, b'{"detail":"Not Found"}', "proxy_pass with / at its end"),
     (413, PAGE, "client_max_body_size"),
-    (400, PAGE, "a port of https answers so to http"),
+    (400, PAGE, "an https port responds like this to http"),
     (429, PAGE, "several times a second"),
 ])  # fmt: skip
 def test_a_proxy_that_refuses_is_named_with_what_to_change(study, status, body, advice):

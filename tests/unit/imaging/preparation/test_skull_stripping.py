@@ -78,7 +78,7 @@ def test_preparation_uses_the_program_that_is_asked_for(stand_in, head_study):
     [
         ("import sys; sys.exit('no weights')", "no weights"),
         ("pass", "no mask file"),
-        (OTHER_GRID, "another grid"),
+        (OTHER_GRID, "a different grid"),
     ],
 )
 def test_a_failure_is_named(stand_in, head, code, words):

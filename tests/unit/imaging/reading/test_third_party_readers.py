@@ -148,7 +148,7 @@ def test_a_reader_that_ignores_what_the_user_named_is_refused(
     (other / "mine.nii.gz").write_bytes(source.read_bytes())
     named = {"file": other / "mine.nii.gz", "folder": other, "uid": "1.2.3"}[how]
     install(monkeypatch, tmp_path, DEAF, readers="mine = Reader")
-    with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7 gave another T1c than"):
+    with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7 gave a different T1c from"):
         open_study(place, named={MrSequence.T1C: named})
     for same in (source, source.name, place):
         assert open_study(place, named={MrSequence.T1C: same}).series
@@ -157,7 +157,7 @@ def test_a_reader_that_ignores_what_the_user_named_is_refused(
 def test_a_reader_that_ignores_the_named_study_is_refused(monkeypatch, tmp_path, make_study):
     place = make_study()
     install(monkeypatch, tmp_path, DEAF, readers="mine = Reader")
-    with pytest.raises(PluginError, match=r"gave another study than '1\.2\.3'"):
+    with pytest.raises(PluginError, match=r"gave a different study from '1\.2\.3'"):
         open_study(place, study_uid="1.2.3")
     assert open_study(place, study_uid=place.name).series
 

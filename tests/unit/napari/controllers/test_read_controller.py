@@ -631,7 +631,7 @@ def test_a_look_that_cannot_be_recorded_does_not_keep_the_study_closed(
     (tmp_path / "own").write_text("no folder")
     with shown(analysis) as window:
         assert window.session.state.analysis is not None
-    assert "was not recorded" in caplog.text
+    assert "could not be recorded" in caplog.text
 
 
 def test_two_windows_on_one_study_lose_no_decision_of_each_other(analysis, own):  # noqa: F811

@@ -300,7 +300,7 @@ def test_contours_and_key_slices_keep_the_names_of_regions(analysis, tmp_path):
     """Contours had no names, and key slices were invalid without the labels of their frames."""
     if analysis.study.kind is not StudyKind.DICOM:
         pytest.skip("NIfTI has no DICOM objects")
-    asked = replace(analysis.options, also=frozenset(Extra), rest=True)
+    asked = replace(analysis.options, also=frozenset(Extra), include_unaccepted=True)
     analysis = replace(analysis, options=asked)
     nameless = anonymous(analysis, NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)

@@ -157,7 +157,7 @@ def test_a_site_edits_either_block(make: MakeAnalysis, tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("{{ longst }}", "longst"),
-        ("{nope}", r"print \{nope\} as it stands"),
+        ("{nope}", r"print \{nope\} literally"),
         ("{{ place }}, { whole_ml | ml }", r"double braces, such as \{\{ id \}\}"),
         ("{% block study %}{% if gone %}{gone}{% endif %}{% endblock %}", "for study"),
         ("{% if contrast %}{{ place.colour }}{% endif %}", "colour"),

@@ -27,7 +27,11 @@ from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
 
 NATIVE = (MrSequence.FLAIR, MrSequence.T2)
 EVERYTHING = ExportOptions(
-    surfaces=True, maps=MapExtent.FULL, rest=True, evidence=True, also=frozenset(Extra)
+    surfaces=True,
+    maps=MapExtent.FULL,
+    include_unaccepted=True,
+    evidence=True,
+    also=frozenset(Extra),
 )
 SPOKEN = re.compile(r"(?<!non-)(?<!normal_)enhanc", re.IGNORECASE)
 """A part that is called enhancing; not the core that is not, nor vessels that do so normally."""

@@ -99,7 +99,7 @@ def _reviewed(analysis, *states):
         ReviewEvent(c.tracking_uid, state, "A. Reader", "2026-01-05T10:00:00.500Z", "as seen")
         for c, state in zip(analysis.findings.candidates, states, strict=True)
     )
-    return replace(analysis, review=Review(events), options=ExportOptions(rest=True))
+    return replace(analysis, review=Review(events), options=ExportOptions(include_unaccepted=True))
 
 
 def test_a_report_among_a_studys_files_is_known_and_no_limit_of_its_own_review(analysed, tmp_path):
@@ -265,7 +265,7 @@ def test_a_redrawn_outline_never_becomes_the_networks(analysed, tmp_path, then):
     log.decide(edited.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
     if then is not None:
         log.decide(edited.tracking_uid, then, reader="B. Reader", reason="as seen")
-    options = ExportOptions(rest=True)
+    options = ExportOptions(include_unaccepted=True)
     analysis = applied(replace(analysis, review=log.review, options=options))
     for _ in range(2):
         found = analysis.review.of(edited.tracking_uid)

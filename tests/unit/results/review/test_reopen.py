@@ -251,10 +251,10 @@ def test_another_study_is_refused(closed, tmp_path):
     less = write_study(patient, tmp_path / "c", sequences=(MrSequence.FLAIR,))
     with pytest.raises(ReadError, match="no T1c"):
         paired(saved, less)
-    with pytest.raises(ReadError, match="another study"):
+    with pytest.raises(ReadError, match="a different study"):
         reopen(saved, other, analysis.prepared)
     stages: list[str] = []
-    with pytest.raises(ReadError, match="another study"):
+    with pytest.raises(ReadError, match="a different study"):
         prepare_and_reopen(folder, other, RunContext(lambda stage, _: stages.append(stage)))
     assert stages == []  # nothing is prepared before that
 

@@ -432,7 +432,7 @@ def test_bounds_and_cases_that_were_changed_after_a_page_stay_on_record(
     monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.8, 0.9, 0.9])[1:])
     fewer = accept(SiteTest(site, tmp_path, loose))
     assert fewer.history == (
-        text, f"{signed.made}: passed; then case0 is not among the cases any more",
+        text, f"{signed.made}: passed; then case0 is no longer among the cases",
     )  # fmt: skip
 
 

@@ -169,7 +169,7 @@ def test_a_resumed_run_that_asks_for_more_files_writes_them(quick, studies, tmp_
 CHANGED = {
     "surfaces": True,
     "maps": MapExtent.FULL,
-    "rest": True,
+    "include_unaccepted": True,
     "also": frozenset(Extra),
     "language": "de",
     "sentence_template": "{{ count }}",

@@ -605,16 +605,16 @@ def home(tmp_path, monkeypatch):
 
 def test_a_page_in_a_folder_whose_name_is_not_utf_8_is_kept(home, tmp_path):
     place = tmp_path / os.fsdecode(b"M\xfcller")
-    monitor_warning.keep(("2026-W07: 4.0 candidates a study",), place / "monitor.html")
+    monitor_warning.keep(("2026-W07: 4.0 candidates per study",), place / "monitor.html")
     assert monitor_warning.current().page == rf"{tmp_path}/M\udcfcller/monitor.html"
 
 
 def test_a_broken_rule_is_kept_for_the_panel_until_none_is(home, tmp_path):
     assert monitor_warning.current() is None
-    monitor_warning.keep(("2026-W07: 4.0 candidates a study",), tmp_path / "monitor.html")
+    monitor_warning.keep(("2026-W07: 4.0 candidates per study",), tmp_path / "monitor.html")
     found = monitor_warning.current()
     assert "Stop and look" in found.text
-    assert "4.0 candidates a study" in found.text
+    assert "4.0 candidates per study" in found.text
     assert found.page == str(tmp_path / "monitor.html")
     monitor_warning.keep((), tmp_path / "monitor.html")
     assert monitor_warning.current().text == ""

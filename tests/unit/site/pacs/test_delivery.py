@@ -44,7 +44,7 @@ from lesionlens.site.pacs import delivery
 from lesionlens.site.pacs import files as outgoing
 from lesionlens.site.pacs import web as web_archive
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.delivery import BrokenOffError
+from lesionlens.site.pacs.delivery import DeliveryInterruptedError
 from lesionlens.site.pacs.files import ObjectKind, kind_of, kinds_in, only
 from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.peer import FoundStudy, unreachable
@@ -100,7 +100,7 @@ class Archive(Pacs):
             self.came.append(item.sop_instance)
             self.has[item.sop_instance] = item.sop_class
             if number + 1 >= bears:  # it took the file, and the answer was lost
-                raise BrokenOffError("https://here", "the connection broke")
+                raise DeliveryInterruptedError("https://here", "the connection broke")
             ledger.store(item)
 
 

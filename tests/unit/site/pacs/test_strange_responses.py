@@ -84,7 +84,7 @@ def test_http_to_a_port_of_https_is_said_to_be_possible():
     """As nginx answers; it was "status 400" with the advice to check user and password."""
     with (
         archive_answering(PAGE, b"400 Bad Request") as archive,
-        pytest.raises(ResourceError, match=r"status 400.*a port of https answers so to http"),
+        pytest.raises(ResourceError, match=r"status 400.*an https port responds like this to http"),
     ):
         archive.find(StudyQuery())
 

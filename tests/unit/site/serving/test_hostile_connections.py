@@ -20,7 +20,7 @@ from tests.serving_here import QuickEngine, serving, soon
 from lesionlens.base.records.prediction import Capability
 from lesionlens.site.serving import listen, middleware
 from lesionlens.site.serving.error_responses import too_large
-from lesionlens.site.serving.sessions import Arriving, Limits
+from lesionlens.site.serving.sessions import IncomingBytes, Limits
 
 KEY = "a-key-of-more-than-sixteen-letters"
 ROUTES = (
@@ -101,7 +101,7 @@ def test_a_body_is_bounded_whether_or_not_its_length_is_announced(method, target
 
 
 def test_what_arrives_at_a_time_is_bounded():
-    arriving = Arriving(10)
+    arriving = IncomingBytes(10)
     assert arriving.add("a", 4)
     assert arriving.add("b", 2)
     assert not arriving.add("b", 5)

@@ -79,9 +79,9 @@ def decode(path: Path, opened: DicomSlice) -> NDArray[Any]:
     Raises
     ------
     ReadError
-        The file holds another image by now, or this one at another position or turned, or the
-        system refuses it, as when it is gone; pixels are missing, contradict the header in length
-        or encoding, or have a transfer syntax without a decoder.
+        The file now contains another image, or the same one in another position or orientation; it
+        cannot be opened, as when it was deleted; or its pixels are missing, contradict the header
+        in length or encoding, or have a transfer syntax without a decoder.
     """
     try:
         data = read_dicom(path, force=True)
@@ -103,7 +103,7 @@ def decode(path: Path, opened: DicomSlice) -> NDArray[Any]:
 
 
 def _is_moved(opened: DicomSlice, data: pydicom.Dataset) -> bool:
-    """Whether the header places the image elsewhere by now; of several frames, one is not known."""
+    """Return whether the header now places the image elsewhere; frames are not distinguished."""
     keywords = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     return any(str(opened.header.get(name)) != str(data.get(name)) for name in keywords)
 
@@ -179,7 +179,7 @@ def _bits_beyond(data: pydicom.Dataset) -> str | None:
 
 
 def _is_encapsulated(stored: bytes) -> bool:
-    """Return whether bytes are a complete sequence of items, as of compressed frames."""
+    """Return whether bytes are a complete sequence of items, as compressed frames have."""
     offset = 0
     while stored[offset : offset + 4] == _ITEM and offset + 8 <= len(stored):
         offset += 8 + struct.unpack_from("<I", stored, offset + 4)[0]

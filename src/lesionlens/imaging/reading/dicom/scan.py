@@ -86,7 +86,7 @@ class DicomSlice:
     def get(self, keyword: str) -> Any:
         """Return an attribute from the frame's functional groups, else from the header.
 
-        Private groups do not count: a maker may keep a header of its own in one, with other UIDs.
+        Private groups are ignored: a manufacturer may keep another header in one, with other UIDs.
         """
         for group in self.groups:
             for element in group:
@@ -380,9 +380,9 @@ def _problem(item: DicomSlice, kind: str) -> str | None:
 
 
 def _coding_problem(item: DicomSlice) -> str | None:
-    """Return why stored numbers are no grey values that can be read, or None."""
+    """Return why stored numbers cannot be read as grey values; None if they can."""
     if (item.number("SamplesPerPixel") or 1) != 1:
-        return "colour (RGB) pixels: more than one sample a pixel"
+        return "colour (RGB) pixels: more than one sample per pixel"
     photometric = item.text("PhotometricInterpretation")
     if photometric not in ("", "MONOCHROME2"):
         return f"grey values that are inverted or indices of colours ({photometric})"

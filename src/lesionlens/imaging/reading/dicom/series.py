@@ -295,7 +295,7 @@ def _lossy_notices(slices: list[DicomSlice]) -> tuple[str, ...]:
 
 
 def _philips_scale(item: DicomSlice) -> float | None:
-    """Return Philips' private scale; None if it is absent or no positive number."""
+    """Return Philips' private scale; None if it is absent or not a positive number."""
     raw = item.private(PHILIPS_SCALE)
     try:
         is_raw = isinstance(raw, bytes) and len(raw) == _FLOAT.size  # of implicit VR

@@ -126,7 +126,7 @@ def _separate_volumes(positions: list[list[DicomSlice]]) -> list[list[DicomSlice
 def _complete_volume(positions: list[list[DicomSlice]]) -> list[DicomSlice] | None:
     """Return the volume that has one image at each position, if an attribute distinguishes it.
 
-    Otherwise the first or the last numbers, as of an acquisition that was stopped and repeated.
+    Otherwise the first or the last numbers, as for an acquisition that was stopped and repeated.
     """
     for parts in _partitions(positions):
         for part in parts:

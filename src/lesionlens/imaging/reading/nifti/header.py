@@ -161,7 +161,7 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
     if len(shape) > 3 and min(shape) > 0:
         raise ReadError(
             found=f"{len(shape)} dimensions in {name!r}: {prod(shape[3:])} volumes in one 4-D file",
-            expected="one three-dimensional volume a file",
+            expected="one three-dimensional volume per file",
             next_step="Split it (nibabel.four_to_three does) and name the volume to use",
         )
     check_size(shape, repr(name))

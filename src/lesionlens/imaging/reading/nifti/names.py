@@ -106,7 +106,7 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
 
 
 def is_of_other_study(mask: str, names: Iterable[str]) -> bool:
-    """Return whether a mask's name has another subject, session or number than a study's files.
+    """Return whether a mask's name differs from a study's in subject, session or number.
 
     A number that differs between the study's own files is a series number and is ignored.
 
@@ -136,7 +136,7 @@ def is_of_other_study(mask: str, names: Iterable[str]) -> bool:
 def is_in_folder_of_other_study(mask: Path, files: Iterable[Path]) -> bool:
     """Return whether a mask's folder differs from the study's only in its digits.
 
-    In many data sets every case has a folder of its own, with files of the same names in each.
+    In many data sets every case has its own folder, with files of the same names in each.
 
     Examples
     --------

@@ -258,7 +258,7 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
 
 
 def _name_doubt(path: Path, assigned: MrSequence) -> str | None:
-    """Return a notice if the words of a file name speak for something else too."""
+    """Return a notice if words of a file name also indicate something else."""
     other, is_other_kind = sequences.alternative_reading(path.name, assigned)
     if is_other_kind:
         return (

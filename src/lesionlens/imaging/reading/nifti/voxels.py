@@ -63,7 +63,7 @@ def read_voxels(path: Path, shape: Sequence[int]) -> Floats:
 
 
 def read_stored(path: Path, shape: Sequence[int], channel: int | None = None) -> NDArray[Any]:
-    """Read the voxels in scanner units, of the stored type where the file has no scale.
+    """Read the voxels in scanner units; in the stored type if the file has no scale.
 
     Parameters
     ----------

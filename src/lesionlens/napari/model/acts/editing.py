@@ -107,7 +107,7 @@ class Editing(StateHolder):
             self._set(tools=tools)
 
     def set_excluding(self, *, excluding: bool) -> None:
-        """Let prompts exclude or include until the outline is done, also before it is begun."""
+        """Let prompts exclude or include until the outline is done, even before it is begun."""
         self._set(tools=replace(self._state.tools, excluding=excluding))
 
     def choose_range(self, low: float, high: float) -> None:

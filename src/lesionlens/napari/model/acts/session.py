@@ -191,7 +191,7 @@ class ReviewSession(Choosing):
         return without_preliminary(self._state, self.defaults.overlay)
 
     def refused(self, problem: Problem) -> None:
-        """Report a failure of another act than the running job, which continues."""
+        """Report the failure of an act; the running job continues."""
         self._set(problem=problem)
 
     def ask(self, query: Query, problem: Problem | None = None) -> None:

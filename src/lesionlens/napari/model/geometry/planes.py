@@ -36,9 +36,9 @@ class Edges(NamedTuple):
 
 
 def position_text(point_mm: Sequence[float]) -> str:
-    """Write a point (RAS+ mm) as every list and view does.
+    """Format a point (RAS+ mm) as all lists and views do.
 
-    With a sign and without a side: a file's origin need not lie in the patient's midline.
+    Coordinates are signed and name no side: a file's origin need not lie in the patient's midline.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def position_text(point_mm: Sequence[float]) -> str:
 
 
 def intensity_text(value: float) -> str:
-    """Write an intensity: four digits, and all those before the decimal point up to a million.
+    """Format an intensity: four significant digits, or rounded to an integer up to a million.
 
     Examples
     --------

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.preliminary import PreliminaryCandidate
+from lesionlens.base.text import counted
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.screen.screen import (
     FocusedRegion,
@@ -43,7 +44,7 @@ def with_preliminary(screen: Screen, state: State) -> Screen:
     focused_region = None
     if focus is not None:
         focused_region = FocusedRegion(focus.centroid_mm, focus.bounding_box_mm)
-    count = "1 preliminary candidate" if len(rows) == 1 else f"{len(rows)} preliminary candidates"
+    count = counted(len(rows), "preliminary candidate")
     return replace(
         screen,
         preliminary=True,

@@ -18,6 +18,7 @@ from typing_extensions import override
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.files import user_files, user_folders
 from lesionlens.base.files.bounded_read import read_json
+from lesionlens.base.text import counted
 from lesionlens.napari.model.state.holder import ScreenHolder
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_text
@@ -122,7 +123,7 @@ def day(typed: str) -> str:
     except (ValueError, TypeError) as error:
         raise UnusableInputError(
             found=f"the day {text!r}",
-            expected="a day like 2026-01-05",
+            expected="a date such as 2026-01-05",
             next_step="Correct it, or leave it empty for any date",
         ) from error
 
@@ -150,7 +151,7 @@ def query_of(fields: Mapping[str, str]) -> StudyQuery:
     if not (query.patient_id or query.patient_name or query.study_date):
         raise UnusableInputError(
             found="a search for every study of the archive",
-            expected="a patient's ID, name, or days",
+            expected="a patient ID, a name or dates",
             next_step="Fill in one of them; parts of a name are enough",
         )
     return query
@@ -243,7 +244,7 @@ class ArchiveSession(ScreenHolder):
         if not studies:
             return "No study matches. Try a part of the name, or more days."
         cut = ": narrow the search to see the others" if len(studies) == LIMIT else ""
-        return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}{cut}."
+        return f"{counted(len(studies), 'study', 'studies')}{cut}."
 
     @override
     def progressed(self, stage: str, fraction: float) -> None:

@@ -279,5 +279,7 @@ def probe_text(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
     if candidate is None:
         return "Probe of a voxel that is not flagged: where it attended."
     part = Label(int(analysis.volumes.labels.data[voxel])).display_name
-    reason = deciding_text(candidate.sequence_relevance)
-    return f"Probe: where a voxel of candidate {number} ({part}) attended{reason and '; '}{reason}."
+    text = f"Probe: where a voxel of candidate {number} ({part}) attended"
+    if reason := deciding_text(candidate.sequence_relevance):
+        text += f"; {reason}"
+    return f"{text}."

@@ -120,7 +120,7 @@ def _change_text(change: Change, comparison: Comparison) -> str:
             f"mm² {_compared(change.product_percent, PRODUCT_LIMITS, 0)}"
         )
     beside = ", ".join(str(candidate_id) for candidate_id in change.beside)
-    total = comparison.together(change) if change.kind is ChangeKind.MATCHED else None
+    total = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
     if total is not None:
         text += f"; with all that merged or split {_compared(percent(*total), VOLUME_LIMITS, 0)}"
     if change.before is not None and change.before.state is ReviewState.REJECTED:

@@ -18,6 +18,6 @@ NOT_BEGUN = (
 )
 UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 REOPENED = (
-    "This decision is on another result than the one that you signed: the study is in review "
+    "This decision is on a different result from the one that you signed: the study is in review "
     "again. Sign it again."
 )

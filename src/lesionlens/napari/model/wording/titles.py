@@ -7,7 +7,7 @@ from lesionlens.analysis.followup.compare import notices_of as notices_of_compar
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, naming_advice
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
-from lesionlens.base.text import isolated
+from lesionlens.base.text import counted, isolated
 from lesionlens.imaging.reading.readers import REPORTED
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
@@ -74,8 +74,7 @@ def notices_of(study: Study, analysis: Analysis | None) -> tuple[str, ...]:
 
 def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
     """Return number of sequences and reference of a study, and its date if no file has it."""
-    count = len(study.series)
-    text = f"{count} sequence{'' if count == 1 else 's'}"
+    text = counted(len(study.series), "sequence")
     if state.request is not None and state.request.date and not state.identity.date:
         text = f"{date_text(state.request.date)} · {text}"
     reference = (

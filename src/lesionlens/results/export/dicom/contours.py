@@ -246,7 +246,7 @@ def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, .
             stored_mask = stored_masks.get(frame)
             if expected.any() if stored_mask is None else not np.array_equal(stored_mask, expected):
                 raise identity.readback_error(
-                    "a contour in contours.dcm that differs, read back, from the result"
+                    "a contour in contours.dcm that differs from the result when read back"
                 )
 
 

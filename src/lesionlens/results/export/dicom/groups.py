@@ -226,7 +226,7 @@ def _change_text(analysis: Analysis, candidate: Candidate) -> str:
         return (
             f"; split from a region of {prior_name}" if split else f"; not flagged on {prior_name}"
         )
-    linked_ml = comparison.together(change) or (None, None)
+    linked_ml = comparison.linked_total_ml(change) or (None, None)
     items = [
         f"{name} {change_text(value, limits[value > 0])} %"
         for name, value, limits in (

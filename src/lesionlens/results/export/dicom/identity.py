@@ -99,11 +99,11 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
 
 
 def readback_error(found: str) -> ExportError:
-    """Return the error for an object that differs, read back, from what was to be written."""
+    """Return the error for an object that, when read back, differs from what was to be written."""
     return ExportError(
         found=found,
-        expected="what was meant to be written",
-        next_step="Report this as a defect; the other objects hold the same regions",
+        expected="the object as it was to be written",
+        next_step="Report this as a defect; the other objects contain the same regions",
     )
 
 
@@ -172,12 +172,12 @@ def concept(code: Code) -> CodedConcept:
 def exported(analysis: Analysis) -> tuple[Candidate, ...]:
     """Return the candidates that are exported to DICOM.
 
-    All of an unreviewed result; of a reviewed one the accepted and edited ones, on request
-    (`ExportOptions.rest`) also the others. NIfTI, JSON and the report contain every candidate with
-    its review state.
+    Of an unreviewed result all; of a reviewed one the accepted and edited ones, and on request
+    (`ExportOptions.include_unaccepted`) the others too. NIfTI, JSON and the report contain every
+    candidate with its review state.
     """
     candidates, review = analysis.findings.candidates, analysis.review
-    if analysis.options.rest or not analysis.decided_count:
+    if analysis.options.include_unaccepted or not analysis.decided_count:
         return candidates
     return tuple(c for c in candidates if review.state_of(c.tracking_uid).confirmed)
 

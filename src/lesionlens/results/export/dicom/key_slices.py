@@ -135,5 +135,5 @@ def check_key_slices(path: Path, expected: Dataset) -> None:
     stored = pydicom.dcmread(path)
     if not np.array_equal(stored.pixel_array, expected.pixel_array):
         raise identity.readback_error(
-            "a picture in key_slices.dcm that differs, read back, from what was drawn"
+            "a picture in key_slices.dcm that differs from the drawn one when read back"
         )

@@ -69,7 +69,9 @@ def check_ko(path: Path, document: KeyObjectSelectionDocument) -> None:
     """
     stored, expected = (_referenced_uids(ds) for ds in (pydicom.dcmread(path), document))
     if stored != expected:
-        raise identity.readback_error("other images in key_objects.dcm, read back, than were meant")
+        raise identity.readback_error(
+            "images in key_objects.dcm that differ from the selected ones"
+        )
 
 
 def _referenced_uids(document: pydicom.Dataset) -> list[str]:

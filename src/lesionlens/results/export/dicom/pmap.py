@@ -227,5 +227,5 @@ def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
 
 def _mismatch() -> ExportError:
     return identity.readback_error(
-        "a frame in attention.dcm that differs, read back, from the result"
+        "a frame in attention.dcm that differs from the result when read back"
     )

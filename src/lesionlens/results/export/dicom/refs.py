@@ -94,7 +94,7 @@ class SourceFrames:
     def stack(self, volume: NDArray[Any]) -> NDArray[Any]:
         """Return a native volume (I, J, K) as frames (F, rows, columns) of the source.
 
-        A view where the frames follow each other as the volume's slices do, else a copy.
+        A view if the frames are in the order of the volume's slices, else a copy.
         """
         slices = self.placements[0].upright(volume)
         indices = [placement.index for placement in self.placements]
@@ -177,7 +177,7 @@ def _header(file: SourceFile, *, whole: bool = False) -> Dataset:
     uid = header.get("SOPInstanceUID")
     if uid is None or (file.sop_instance_uid and uid != file.sop_instance_uid):
         raise ReadError(
-            found=f"another image in {file.name} than the one analysed",
+            found=f"a different image in {file.name} from the one analysed",
             expected="the files that were analysed",
             next_step="Analyse the study again",
         )
@@ -185,11 +185,11 @@ def _header(file: SourceFile, *, whole: bool = False) -> Dataset:
 
 
 def _check_patient(file: SourceFile, header: Dataset) -> None:
-    """Refuse a file that names another patient than when the study was opened, as was shown."""
+    """Refuse a file whose patient has changed since the study was opened and shown."""
     fields = file.other_patient(header.get)
     if fields:
         raise ReadError(
-            found=f"another patient in {file.name} than when the study was opened, by "
+            found=f"a different patient in {file.name} from when the study was opened, by "
             f"{in_words(fields)}",
             expected="the patient whose study was opened",
             next_step="Close the study and open it again",
@@ -350,7 +350,7 @@ def _axes(plane: NDArray[np.float64], grid: Grid) -> tuple[int, int]:
     steps = np.linalg.inv(geometry.lps_from_ras(grid.affine))[:3, :3] @ plane[:, :2]
     column_axis, row_axis = (int(axis) for axis in np.abs(steps).argmax(axis=0))
     if column_axis == row_axis:
-        raise _mismatch("an image whose rows and columns run the same way")
+        raise _mismatch("an image whose rows and columns run in the same direction")
     return column_axis, row_axis
 
 

@@ -293,4 +293,5 @@ def check_seg(path: Path, sources: SourceFrames, segments: tuple[SegmentMask, ..
 
 
 def _mismatch(part: str) -> ExportError:
-    return identity.readback_error(f"a {part} in seg.dcm that differs, read back, from the result")
+    found = f"a {part} in seg.dcm that differs from the result when read back"
+    return identity.readback_error(found)

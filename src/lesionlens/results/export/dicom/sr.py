@@ -187,7 +187,7 @@ def _notice_text(analysis: Analysis) -> str:
     besides = f", besides {omitted} that the earlier objects omit" if omitted else ""
     sentences = [
         RESEARCH_USE_NOTICE,
-        f"{flagged.capitalize()} flagged{besides}{additional and '; '}{additional}.",
+        f"{flagged.capitalize()} flagged{besides}{f'; {additional}' if additional else ''}.",
     ]
     decided_count, total = analysis.review_counts
     if not total and analysis.review.signed:
@@ -225,5 +225,5 @@ def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) 
     }  # or without an outline
     if stored_uids != expected:
         raise identity.readback_error(
-            "other tracking UIDs in sr.dcm, read back, than in the result"
+            "tracking UIDs in sr.dcm that differ from the result when read back"
         )

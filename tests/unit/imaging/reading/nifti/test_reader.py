@@ -262,7 +262,7 @@ def test_a_file_that_was_replaced_since_is_refused(save, tmp_path, voxels):
     save("t2.nii.gz")
     series = open_study(tmp_path).series[MrSequence.T2]
     save("t2.nii.gz", voxels[::-1].copy(), AFFINE @ np.diag([-1.0, 1, 1, 1]))
-    with pytest.raises(ReadError, match="another image in"):
+    with pytest.raises(ReadError, match="a different image in"):
         series.load()
 
 

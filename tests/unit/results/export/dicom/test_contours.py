@@ -117,7 +117,7 @@ def test_the_burned_in_words_name_the_candidate_and_what_a_reader_made_of_it(
     )
     words = []
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda _, xy, text, **__: words.append(text))
-    options = ExportOptions(rest=True, also=frozenset(Extra))
+    options = ExportOptions(include_unaccepted=True, also=frozenset(Extra))
     DicomExporter().write(replace(analysis, review=Review(events), options=options), tmp_path)
     assert words == [
         "RESEARCH USE ONLY - candidate 1",

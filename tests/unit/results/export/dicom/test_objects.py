@@ -586,7 +586,7 @@ def test_what_a_review_sends_and_what_the_report_says_of_it(make, tmp_path, stat
 
 def test_on_request_a_reviewed_result_sends_the_rest_too(make, tmp_path):
     analysis = _states(make(dicom=True), ReviewState.ACCEPTED, ReviewState.REJECTED)
-    written = _written(replace(analysis, options=ExportOptions(rest=True)), tmp_path)
+    written = _written(replace(analysis, options=ExportOptions(include_unaccepted=True)), tmp_path)
     assert len({s.TrackingUID for s in written["seg"].SegmentSequence}) == 2
 
 
@@ -872,7 +872,7 @@ def test_files_without_a_preamble_are_pointed_at_too(make, tmp_path):
 def test_a_file_that_is_no_dicom_any_more_is_refused(make, tmp_path):
     analysis = make(dicom=True)
     analysis.study.series[MrSequence.T1C].files[3].path.write_text("not an image " * 50)
-    with pytest.raises(ReadError, match=r"no longer|another image"):
+    with pytest.raises(ReadError, match=r"no longer|a different image"):
         DicomExporter().write(analysis, tmp_path)
 
 
@@ -880,7 +880,7 @@ def test_another_image_under_the_same_name_is_refused(make, tmp_path):
     analysis = make(dicom=True)
     files = analysis.study.series[MrSequence.T1C].files
     shutil.copy(files[4].path, files[3].path)
-    with pytest.raises(ReadError, match="another image"):
+    with pytest.raises(ReadError, match="a different image"):
         DicomExporter().write(analysis, tmp_path)
 
 
@@ -895,7 +895,7 @@ def test_a_patient_who_was_renamed_since_the_study_was_opened_is_not_exported(ma
     _, warnings = save(analysis, tmp_path / "out")
     assert "OTHER-9" not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert not (tmp_path / "out" / "dicom").exists()
-    assert any("another patient" in text and "patient ID and name" in text for text in warnings)
+    assert any("a different patient" in text and "patient ID and name" in text for text in warnings)
 
 
 @pytest.mark.parametrize("shift", [(0.25, 0.25, 0.25), *itertools.product((-1, 0, 1), repeat=3)])

@@ -32,7 +32,7 @@ def decided(analysis, *states, rest=True):
         ReviewEvent(candidate.tracking_uid, state, "A. Reader", TIME, "seen before")
         for candidate, state in zip(analysis.findings.candidates, states, strict=True)
     )
-    return replace(analysis, review=Review(events), options=ExportOptions(rest=rest))
+    return replace(analysis, review=Review(events), options=ExportOptions(include_unaccepted=rest))
 
 
 def objects(analysis, folder):
