@@ -53,7 +53,8 @@ def write_bundle(
             "_target_": "Compose",
             "transforms": [
                 {"_target_": "LoadImaged", "keys": "image"},
-                {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True},
+                {"_target_": "NormalizeIntensityd", "keys": "image"}
+                | {"nonzero": True, "channel_wise": True},
                 {"_target_": "Spacingd", "keys": "image", "pixdim": [spacing_mm] * 3},
             ],
         },

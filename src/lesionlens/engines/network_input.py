@@ -116,7 +116,9 @@ def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
     return Grid(shape, affine)
 
 
-def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Device) -> NetworkInput:
+def make_network_input(
+    prepared: PreparedStudy, spacing_mm: float, device: Device, *, robust: bool = True
+) -> NetworkInput:
     """Crop to the brain, resample with anti-aliasing, z-score in the brain.
 
     Parameters
@@ -125,6 +127,8 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
         In scanner units.
     device : torch.device or None
         Device of the arrays; None for numpy.
+    robust : bool
+        As for `network.normalise.zscore`.
 
     Returns
     -------
@@ -141,7 +145,8 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     for index in np.flatnonzero(prepared.present):
         values = np.array(prepared.channels[index][box], dtype=np.float32)
         volume = separable.apply(to_device(values, device) * mask, matrices)
-        channels[0, index] = zscore(volume[None, None], brain[None])[0, 0]  # one at a time
+        normalised = zscore(volume[None, None], brain[None], robust=robust)  # one at a time
+        channels[0, index] = normalised[0, 0]
     t1, t1c, t2, flair = prepared.present.tolist()
     present = (t1, t1c, t2, flair)
     return NetworkInput(channels, brain[None], present, target, box, cut)

@@ -20,18 +20,21 @@ class PassCache:
 
     Perturbations are equal if `keep`, `mirrored` and `hidden` (by identity) are; engines restrict
     `keep` to the sequences that their network reads. Predictions with occluded voxels are not
-    cached. Arrays are on `device`, a torch.device; None for numpy.
+    cached. Arrays are on `device`, a torch.device; None for numpy. `robust` as for
+    `network.normalise.zscore`.
     """
 
-    def __init__(self, spacing_mm: float, device: Device) -> None:
-        self._spacing_mm, self._device = spacing_mm, device
+    def __init__(self, spacing_mm: float, device: Device, *, robust: bool = True) -> None:
+        self._spacing_mm, self._device, self._robust = spacing_mm, device, robust
         self._last: tuple[PreparedStudy, NetworkInput] | None = None
         self._predictions: dict[Key, Floats] = {}
 
     def input_for(self, prepared: PreparedStudy) -> NetworkInput:
         """Return the network input of a study; computed if it is not the last study."""
         if self._last is None or self._last[0] is not prepared:
-            network_input = make_network_input(prepared, self._spacing_mm, self._device)
+            network_input = make_network_input(
+                prepared, self._spacing_mm, self._device, robust=self._robust
+            )
             self._last, self._predictions = (prepared, network_input), {}
         return self._last[1]
 

@@ -13,17 +13,21 @@ _SAMPLE = 20_000  # approximate number of voxels for the quantiles
 _TAIL = 0.005
 
 
-def _location_and_scale(volume: Array, inside: Array) -> tuple[Array, Array] | None:
-    """Return robust mean and deviation in (I, J, K), without the extreme half percents.
+def _location_and_scale(
+    volume: Array, inside: Array, *, robust: bool
+) -> tuple[Array, Array] | None:
+    """Return mean and deviation in (I, J, K); robust ones without the extreme half percents.
 
     The quantiles are of every n-th voxel along each axis, so that the sample hardly changes if one
     more voxel is in the brain.
     """
     values = volume[inside]
-    step = max(1, round((len(values) / _SAMPLE) ** (1 / 3)))
-    stride = (slice(None, None, step),) * 3
-    sample = volume[stride][inside[stride]]
-    low, high = quantiles(sample if len(sample) else values, (_TAIL, 1 - _TAIL))
+    low, high = values.min(), values.max()
+    if robust:
+        step = max(1, round((len(values) / _SAMPLE) ** (1 / 3)))
+        stride = (slice(None, None, step),) * 3
+        sample = volume[stride][inside[stride]]
+        low, high = quantiles(sample if len(sample) else values, (_TAIL, 1 - _TAIL))
     span = high - low
     if not float(span) > 1e-6 * max(abs(float(low)), abs(float(high))):
         return None
@@ -32,7 +36,7 @@ def _location_and_scale(volume: Array, inside: Array) -> tuple[Array, Array] | N
     return low + mean * span, ((scaled - mean) ** 2).mean() ** 0.5 * span
 
 
-def zscore(channels: Array, brain: Array) -> Array:
+def zscore(channels: Array, brain: Array, *, robust: bool = True) -> Array:
     """Normalise each sequence to zero mean and unit deviation inside the brain.
 
     Apply it to the whole brain, before cropping a window: a window's statistics would depend on its
@@ -43,11 +47,13 @@ def zscore(channels: Array, brain: Array) -> Array:
     channels : (B, C, I, J, K) array
         Any units; absent sequences may have any finite values.
     brain : (B, I, J, K) bool array
+    robust : bool
+        Whether extreme values are left out of mean and deviation, and clipped.
 
     Returns
     -------
     (B, C, I, J, K) float32 array
-        Clipped at +-`Z_LIMIT`; zero outside the brain and for constant sequences.
+        If robust, clipped at +-`Z_LIMIT`; zero outside the brain and for constant sequences.
 
     Examples
     --------
@@ -62,12 +68,12 @@ def zscore(channels: Array, brain: Array) -> Array:
         if not bool(inside.any()):
             continue
         for sequence, volume in enumerate(floats(channels[item])):
-            statistics = _location_and_scale(volume, inside)
+            statistics = _location_and_scale(volume, inside, robust=robust)
             if statistics is None:
                 continue
             mean, deviation = statistics
-            scaled = ((volume - mean) / deviation).clip(-Z_LIMIT, Z_LIMIT)
-            out[item, sequence] = scaled * inside
+            scaled = (volume - mean) / deviation
+            out[item, sequence] = (scaled.clip(-Z_LIMIT, Z_LIMIT) if robust else scaled) * inside
     return out
 
 

@@ -154,6 +154,14 @@ class OnnxSession:
         return entries
 
     @property
+    def inputs(self) -> dict[str, tuple[str, tuple[int | None, ...]]]:
+        """Type and shape of each input; None for dimensions of any size."""
+        return {
+            i.name: (i.type, tuple(n if isinstance(n, int) else None for n in i.shape))
+            for i in self._session.get_inputs()
+        }
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs."""
         return tuple(output.name for output in self._session.get_outputs())

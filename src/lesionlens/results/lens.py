@@ -95,7 +95,8 @@ class Lens:
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         if not isinstance(engine, str):
-            if not isinstance(engine, Future) and not hasattr(engine, "predict"):
+            is_engine = hasattr(engine, "predict") and not isinstance(engine, type)
+            if not isinstance(engine, Future) and not is_engine:
                 check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HINT)
             self._choice: EngineChoice | None = None
             self._engine: Engine | Future[Engine] = engine

@@ -77,7 +77,8 @@ class _Examined:
 class BundleEngine:
     """Runs a bundle's network on a prepared study.
 
-    Inputs are z-scored in the brain by `network.normalise.zscore`, which clips; absent ones are 0.
+    Inputs are z-scored in the brain as by MONAI's NormalizeIntensity(nonzero=True,
+    channel_wise=True); absent ones are 0.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ class BundleEngine:
         self._precision = (
             self._requested_precision if device == self._device else ComputePrecision.FLOAT32
         )
-        self._cache = PassCache(self._bundle.spacing_mm, device)
+        self._cache = PassCache(self._bundle.spacing_mm, device, robust=False)
         self._last: _Examined | None = None
 
     def forget(self) -> None:
@@ -418,7 +419,9 @@ class BundleEngine:
             )
         else:
             edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
-            network_input = make_network_input(examined.prepared, edge_mm, self._device)
+            network_input = make_network_input(
+                examined.prepared, edge_mm, self._device, robust=False
+            )
             i, j, k = network_input.grid.shape
             box = slice(0, i), slice(0, j), slice(0, k)
         x = self._input(network_input)[(slice(None), slice(None), *box)]

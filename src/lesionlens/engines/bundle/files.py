@@ -46,6 +46,7 @@ _REGIONS = {
     "tumour": Region.WT, "lesion": Region.WT, "tumorcore": Region.TC, "tumourcore": Region.TC,
     "tc": Region.TC, "enhancingtumor": Region.ET, "enhancingtumour": Region.ET, "et": Region.ET,
 }  # fmt: skip
+_INTENSITY_TRANSFORMS = ("Intensity", "Histogram", "Contrast")
 _MAX_WINDOW_VOX, _EDGES_MM = 1024, (0.3, 10.0)
 _MAX_ENTRIES = 100_000
 """Limit of the entries of a configuration; bundles have some hundreds."""
@@ -119,6 +120,7 @@ def read(folder: Path) -> Bundle:
     input_entry = _single_entry(_table(data.get("inputs")), "input")
     output_entry = _single_entry(_table(data.get("outputs")), "output")
     _check_orientation(inference)
+    _check_intensities(inference)
     sequences = _sequences(input_entry, definition.get("in_channels"))
     regions = _regions(output_entry)
     _check_sigmoid(inference, output_entry)
@@ -391,6 +393,24 @@ def _check_orientation(inference: Mapping[str, Any]) -> None:
                 found=f"images in the order {axes!r:.20} in the bundle's preprocessing",
                 expected="RAS, the order in which a network gets its images here",
                 next_step="Use a bundle that was trained on images in RAS",
+            )
+
+
+def _check_intensities(inference: Mapping[str, Any]) -> None:
+    """Refuse a network that was trained on other intensities than those of `zscore`."""
+    for step in _transforms(inference, "preprocessing", ""):
+        name = str(step.get("_target_")).rpartition(".")[2]
+        is_zscore = name.startswith("NormalizeIntensity") and (
+            [step.get(o) for o in ("nonzero", "channel_wise", "subtrahend", "divisor")]
+            == [True, True, None, None]
+        )
+        if not is_zscore and any(word in name for word in _INTENSITY_TRANSFORMS):
+            raise UnusableInputError(
+                found=f"intensities by {name:.50} in the bundle's preprocessing",
+                expected="NormalizeIntensityd with nonzero and channel_wise, or none: each "
+                "sequence is z-scored in the brain",
+                next_step="Use a bundle that was trained on such images, or provide the network "
+                "as an engine (entry point lesionlens.engines)",
             )
 
 

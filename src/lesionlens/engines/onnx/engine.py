@@ -31,6 +31,10 @@ from lesionlens.network.weights_metadata import (
 )
 
 _STRIDE, _MIN_VOX = 8, 16
+_INPUTS = {
+    "x": ("tensor(float)", (1, 8, None, None, None)),
+    "place": ("tensor(float)", (1, 3, 2)),
+}
 _OUTPUTS = ("logits", "attention")
 _CROSS_ATTENTION_OUTPUTS = ("attention_quarter", "attention_half", "attention_full")
 _WHOLE_BRAIN = np.array([[[-1.0, 1.0]] * 3], np.float32)
@@ -199,6 +203,8 @@ def _trace_of(outputs: dict[str, Floats], padded: tuple[int, ...]) -> _Trace:
 def _weights_info(path: Path, session: OnnxSession) -> WeightsInfo:
     if session.metadata.get("format") != ONNX_FORMAT or not {*_OUTPUTS} <= {*session.outputs}:
         raise _unusable_file(path, "of another network")
+    if session.inputs != _INPUTS:
+        raise _unusable_file(path, "whose inputs were changed")
     try:
         config = sizes_from_json(session.metadata["network"])
         notes = from_json(WeightsNotes, session.metadata["notes"])

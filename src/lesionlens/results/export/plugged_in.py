@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -90,13 +90,14 @@ def _result_unchanged(who: str, analysis: Analysis) -> Iterator[None]:
 
 
 def _checksum(analysis: Analysis) -> tuple[int, ...]:
-    """Return checksums of what the result outlines and maps, and of its position."""
+    """Return checksums of what the result outlines, maps and measures, and of its position."""
     volumes = analysis.volumes
     maps = (*volumes.probability.values(), *volumes.attention.values())
     others = (volumes.labels, volumes.uncertainty, volumes.doubtful, volumes.cavity)
     arrays = [volume.data for volume in (*maps, *others) if volume is not None]
     arrays += [analysis.findings.components, volumes.labels.grid.affine]
-    return checksums(arrays)
+    measured = [asdict(candidate) for candidate in analysis.findings.candidates]
+    return (*checksums(arrays), hash(repr(measured)))
 
 
 def _write(exporter: Any, name: str, analysis: Analysis, staging: Path) -> Written | str:

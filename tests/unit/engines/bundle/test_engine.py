@@ -72,7 +72,7 @@ def test_channels_are_fed_and_read_by_their_names(bundle, prediction, make_prepa
     network = nets.SegResNet(**{k: v for k, v in SEGRESNET.items() if k != "_target_"}).eval()
     from lesionlens.engines import network_input
 
-    found = network_input.make_network_input(study, 4.0, torch.device("cpu"))
+    found = network_input.make_network_input(study, 4.0, torch.device("cpu"), robust=False)
     x = found.channels[:, [1, 0, 2, 3]]
     torch.testing.assert_close(engine._input(found), x)
     inside = tuple(slice(8, 24) for _ in range(3))

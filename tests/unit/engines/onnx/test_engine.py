@@ -203,6 +203,22 @@ def test_a_network_without_our_outputs_is_refused(monkeypatch):
         OnnxEngine("cpu", HERE / "tiny.onnx")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"x": ("tensor(float16)", (1, 8, None, None, None))},
+        {"x": ("tensor(float)", (1, 8, 64, 64, 64))},
+        {"x": ("tensor(float)", (1, 4, None, None, None))},
+    ],
+)
+def test_an_export_whose_inputs_another_tool_changed_is_refused(monkeypatch, changed):
+    """It ended in an error of onnxruntime at the first pass."""
+    inputs = OnnxSession(HERE / "tiny.onnx").inputs | changed
+    monkeypatch.setattr(OnnxSession, "inputs", inputs)
+    with pytest.raises(WeightsError, match="whose inputs were changed"):
+        OnnxEngine("cpu", HERE / "tiny.onnx")
+
+
 def test_without_a_name_it_takes_what_was_exported_last():
     assert exported_path().name == "default.onnx"
     with pytest.raises(WeightsError, match=r"default\.onnx"):

@@ -163,3 +163,14 @@ def test_one_that_changes_the_result_is_refused_with_it(part, make, monkeypatch,
             **how,
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_one_that_changes_a_measurement_is_refused_with_it(make, monkeypatch, tmp_path):
+    """A dict of a frozen record is none itself."""
+    analysis = make()
+    (first, *rest) = analysis.findings.candidates
+    copy = replace(first, volume_ml=dict(first.volume_ml))
+    findings = replace(analysis.findings, candidates=(copy, *rest))
+    how = {"done": "(analysis.findings.candidates[0].volume_ml.clear(), (path,))[1]"}
+    with pytest.raises(PluginError, match=r"crooked 0\.7 changed the result"):
+        saved(monkeypatch, tmp_path, replace(analysis, findings=findings), **how)
