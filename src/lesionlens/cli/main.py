@@ -322,7 +322,7 @@ def explain(error: BaseException) -> tuple[int, str]:
     --------
     >>> explain(KeyboardInterrupt())
     (130, 'Interrupted; nothing was changed.')
-    >>> explain(ModuleNotFoundError("no", name="torch"))[1].partition(",")[0]
+    >>> explain(ModuleNotFoundError("no", name="torch"))[1].partition(".")[0]
     'Found that the required package torch is not installed'
     """
     error = missing_package_error(error) or error
