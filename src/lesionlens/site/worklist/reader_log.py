@@ -51,7 +51,7 @@ def read_key_of_study(study: Study, reader: str) -> ReadKey:
 
 @lru_cache(maxsize=8)
 def _identity(study: Study) -> str:
-    """Return an identifier of a study: its UID, or else one of its images.
+    """Return an identifier of a study: its UID, or else the digest of its images.
 
     The folder does not identify it: it may contain another patient's images the next day.
     """
