@@ -118,6 +118,29 @@ class Grid:
 
         return np.asarray(inv_ornt_aff(io_orientation(self.affine), self.shape))
 
+    def index_map(self, other: Grid, tolerance_mm: float = 1e-3) -> Affine | None:
+        """Return the map from the voxel indices of another grid to those of this one.
+
+        Returns
+        -------
+        (4, 4) float64 or None
+            Whole numbers. None unless the voxels of both grids lie on one lattice, whatever its
+            extent and the order of the axes.
+
+        Examples
+        --------
+        >>> moved = np.eye(4)
+        >>> moved[0, 3] = 2.0
+        >>> Grid((2, 3, 4), np.eye(4)).index_map(Grid((5, 5, 5), moved))[0]
+        array([1., 0., 0., 2.])
+        """
+        index_map = np.rint(np.linalg.inv(self.affine) @ other.affine)
+        axes = np.abs(index_map[:3, :3])
+        if (axes.sum(axis=0) != 1).any() or (axes.sum(axis=1) != 1).any():
+            return None
+        is_same = np.allclose(self.affine @ index_map, other.affine, atol=tolerance_mm)
+        return index_map if is_same else None
+
     def storage_order(self, other: Grid, tolerance_mm: float = 1e-3) -> StorageOrder | None:
         """Return how the voxels of this grid are stored in the order of another grid.
 
@@ -133,21 +156,17 @@ class Grid:
         >>> Grid((2, 3, 4), las).storage_order(Grid((2, 3, 4), np.eye(4)))
         ((0, 1, 2), (0,))
         """
-        permutation = np.rint(np.linalg.inv(self.affine[:3, :3]) @ other.affine[:3, :3])
-        if (np.abs(permutation).sum(axis=0) != 1).any() or (
-            np.abs(permutation).sum(axis=1) != 1
-        ).any():
+        index_map = self.index_map(other, tolerance_mm)
+        if index_map is None:
             return None
-        first, second, third = (int(axis) for axis in np.abs(permutation).argmax(axis=0))
-        mirrored = tuple(n for n, sign in enumerate(permutation.sum(axis=0)) if sign < 0)
-        shape = (self.shape[first], self.shape[second], self.shape[third])
-        affine = self.affine[:, (first, second, third, 3)]
-        for axis in mirrored:
-            affine[:3, 3] += affine[:3, axis] * (shape[axis] - 1)
-            affine[:3, axis] *= -1
-        if not Grid(shape, affine).matches(other, tolerance_mm):
-            return None
-        return (first, second, third), mirrored
+        first, second, third = (int(axis) for axis in np.abs(index_map[:3, :3]).argmax(axis=0))
+        axes = first, second, third
+        mirrored = tuple(n for n, axis in enumerate(axes) if index_map[axis, n] < 0)
+        starts = [self.shape[axis] - 1 if n in mirrored else 0 for n, axis in enumerate(axes)]
+        has_same_voxels = tuple(self.shape[axis] for axis in axes) == other.shape and all(
+            index_map[axis, 3] == start for axis, start in zip(axes, starts, strict=True)
+        )
+        return (axes, mirrored) if has_same_voxels else None
 
 
 MIN_FRACTION_BEYOND = 0.01

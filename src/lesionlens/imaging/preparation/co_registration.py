@@ -87,11 +87,13 @@ def _may_be_misaligned(fixed: Loaded, moving: Loaded) -> bool:
     Equal grids alone do not prove alignment: the patient may have moved between scans of one
     prescription. Together with equal outlines of skull-stripped images they do, because both
     result from preprocessing. Grids are equal if their voxels are, in whatever order they are
-    stored.
+    stored; blank voxels that one of them lacks do not count.
     """
     if not (fixed.stripped and moving.stripped):
         return True
     values = moving.values_as_in(fixed)
+    if values is None:
+        values = moving.values_placed_in(fixed)
     if values is None:
         return True
     fixed_mask, moving_mask = (array[::2, ::2, ::2] != 0 for array in (fixed.values, values))

@@ -78,6 +78,28 @@ class Loaded:
         axes, mirrored = order
         return np.flip(self.values.transpose(axes), mirrored)
 
+    def values_placed_in(self, other: Loaded) -> Floats | None:
+        """Return the voxels on the grid of another sequence, and zero where this one has none.
+
+        None unless the voxels of both lie on one lattice, to a hundredth of a millimetre, and those
+        beyond the other grid are zero.
+        """
+        index_map = self.series.grid.index_map(other.series.grid, 1e-2)
+        if index_map is None:
+            return None
+        axes = np.abs(index_map[:3, :3]).argmax(axis=0)
+        placed = np.zeros(other.values.shape, self.values.dtype)
+        own, others = [], []
+        for axis, own_axis in enumerate(axes):
+            step, start = index_map[own_axis, [axis, 3]].astype(int)
+            indices = step * np.arange(placed.shape[axis]) + start
+            is_within = (indices >= 0) & (indices < self.values.shape[own_axis])
+            own.append(indices[is_within])
+            others.append(np.flatnonzero(is_within))
+        placed[np.ix_(*others)] = self.values.transpose(axes)[np.ix_(*own)]
+        is_whole = np.count_nonzero(placed) == np.count_nonzero(self.values)
+        return placed if is_whole else None
+
     def moved_grid(self) -> Grid:
         """Return the grid after registration, in the reference's frame."""
         grid = self.series.grid

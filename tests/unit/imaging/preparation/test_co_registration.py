@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.base.run_context import RunContext
@@ -41,3 +42,60 @@ def test_one_stripped_sequence_is_not_of_another_patient(head, monkeypatch, stri
     assert any("different patients" in notice for notice in prepared.notices) is doubtful
     checks = {check.check: check for check in prepared.quality}
     assert checks["registration"].passed is not doubtful
+
+
+def _stripped(sequence, values, grid):
+    return Series(sequence, "x", 1.0, grid, (), lambda: values, f"{sequence}.nii.gz")
+
+
+def _prepared(head, change):
+    images, brain = head
+    values, grid = change(np.where(brain.data, images[FLAIR], np.float32(0)), brain.grid)
+    t1c = _stripped(T1C, np.where(brain.data, images[T1C], np.float32(0)), brain.grid)
+    series = {T1C: t1c, FLAIR: _stripped(FLAIR, values, grid)}
+    return prepare(Study("x", StudyKind.NIFTI, series, root=None), RunContext(), OPTIONS)
+
+
+def _cropped(values, grid, margin):
+    box = tuple(slice(i.min() - margin, i.max() + 1 + margin) for i in np.nonzero(values))
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_mm([side.start for side in box])
+    return values[box], Grid(values[box].shape, affine)
+
+
+@pytest.mark.parametrize("margin", [0, 1])
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_a_stripped_sequence_cropped_to_the_brain_is_left_where_it_is(head, margin, order):
+    def change(values, grid):
+        values, grid = _cropped(values, grid, margin)
+        affine = grid.affine[:, [*order, 3]]
+        affine[:3, 3] += affine[:3, 1] * (values.shape[order[1]] - 1)
+        affine[:3, 1] *= -1
+        values = np.flip(values.transpose(order), 1)
+        return values, Grid(values.shape, affine)
+
+    cropped, whole = _prepared(head, change), _prepared(head, lambda *same: same)
+    assert not any(step.done for step in cropped.steps)
+    assert np.array_equal(cropped.brain, whole.brain)
+    np.testing.assert_allclose(cropped.channels, whole.channels, atol=1e-3)
+
+
+@pytest.mark.parametrize("shift", [(0.5, 0, 0), (3, 0, 0)])
+def test_a_cropped_sequence_that_lies_elsewhere_is_registered(head, shift):
+    def change(values, grid):
+        values, grid = _cropped(values, grid, 0)
+        affine = grid.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ np.array(shift)
+        return values, Grid(values.shape, affine)
+
+    assert any(step.done for step in _prepared(head, change).steps)
+
+
+def test_nor_is_one_left_of_which_a_part_lies_beyond_the_reference(head):
+    images, brain = head
+    values, grid = _cropped(np.where(brain.data, images[T1C], np.float32(0)), brain.grid, 0)
+    half = values[: values.shape[0] // 2]
+    t1c = _stripped(T1C, half, Grid(half.shape, grid.affine))
+    flair = _stripped(FLAIR, np.where(brain.data, images[FLAIR], np.float32(0)), brain.grid)
+    study = Study("x", StudyKind.NIFTI, {T1C: t1c, FLAIR: flair}, root=None)
+    assert any(step.done for step in prepare(study, RunContext(), OPTIONS).steps)
