@@ -774,7 +774,7 @@ def test_a_prompt_that_only_strokes_block_is_said_to_be_blocked_by_them(missed, 
     missed.commands.run("accept")
     answered(missed, qtbot)
     assert "the outline already agrees" in reads(missed)
-    assert "was not done: press it again" in reads(missed)  # the answer hid the refusal
+    assert "was ignored: press it again" in reads(missed)  # the answer hid the refusal
     erased = brush(missed, beside(RIGHT), 0, half=0)
     point(missed, qtbot, RIGHT)
     assert drawn(missed)[erased] == 0

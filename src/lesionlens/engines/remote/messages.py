@@ -140,7 +140,7 @@ def deserialise_study(
             reference=reference,
         )
     except _MALFORMED as error:
-        raise _unreadable("parts that do not form a study") from error
+        raise _unreadable("the parts of a study") from error
 
 
 def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:

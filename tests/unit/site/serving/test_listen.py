@@ -102,7 +102,7 @@ def test_a_connection_that_is_cut_in_the_handshake_is_tried_again_not_distrusted
 
         thread = threading.Thread(target=hang_up, daemon=True)
         thread.start()
-        with pytest.raises(ConnectionLostError, match="no answer"):
+        with pytest.raises(ConnectionLostError, match="no response"):
             connect(server=ServerAddress(url, KEY, patience_s=1.0))
     assert attempts
 

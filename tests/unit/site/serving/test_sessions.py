@@ -133,7 +133,7 @@ def test_parts_that_do_not_fit_together_are_refused(make):
     for part in (*study.parts.values(), other):
         sessions.add_part(session, messages.digest_of(part), part)
     channels = [messages.digest_of(other), None, None, None]
-    with pytest.raises(ServerError, match="no study"):
+    with pytest.raises(ServerError, match="parts of a study"):
         sessions.add_study(session, study.manifest | {"channels": channels})
     with pytest.raises(ServerError):
         sessions.add_study(session, study.manifest | {"channels": channels[:2]})

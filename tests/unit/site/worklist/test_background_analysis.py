@@ -539,7 +539,7 @@ def test_a_result_of_images_that_are_others_by_now_is_not_stored(analysed_in_win
     folder, analysis = analysed_in_window
     (image,) = (tmp_path / "a").glob("*.nii*")
     image.write_bytes(image.read_bytes() + b"0")
-    with pytest.raises(UnusableInputError, match="other images of 'a'"):
+    with pytest.raises(UnusableInputError, match="images of 'a' that differ"):
         store_result(folder, "a", analysis, CohortChoice())
     assert not (folder / "a").exists()
 
