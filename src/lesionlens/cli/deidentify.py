@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import ResourceError, UnusableInputError, os_reason
-from lesionlens.base.files.safe_paths import check_outside, resolved
+from lesionlens.base.files.safe_paths import check_outside, is_within, resolved
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.text import counted
 from lesionlens.cli import options
@@ -129,15 +129,14 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
     )
 
     paths = key or home() / "key", map_path or home() / "map.csv"
-    resolved_paths = [resolved(path) for path in paths]
-    if resolved_paths[0] == resolved_paths[1]:
+    if resolved(paths[0]) == resolved(paths[1]):
         raise UnusableInputError(
             found=f"{paths[0].name!r} for the key and for the map",
             expected="a file for each",
             next_step="Choose another name for one of them",
         )
-    for path, target in zip(paths, resolved_paths, strict=True):
-        if resolved(out) in (target, *target.parents):
+    for path in paths:
+        if is_within(path, out):
             raise UnusableInputError(
                 found=f"{path.name!r} within the output folder, which is to be shared",
                 expected="key and map in another folder: they identify the patient",

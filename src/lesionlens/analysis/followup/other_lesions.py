@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.labels import Region
-from lesionlens.base.records.followup import ChangeKind, LesionMeasurement, enhancing_ml
+from lesionlens.base.records.followup import ChangeKind, LesionMeasurement, enhancing_ml, reached
 from lesionlens.base.records.vanished_lesion import ball_mm
 
 CLEAR_GROWTH_MM = 5.0
 """Minimum growth of both diameters of a lesion that is no target."""
-_ROUNDED_MM = 1e-9
 
 
 class LesionStep(NamedTuple):
@@ -157,6 +156,4 @@ def _larger(before: LesionMeasurement, now: LesionMeasurement) -> bool:
 
 
 def _clearly_grew(before: float | None, now: float | None) -> bool:
-    if before is None or now is None:
-        return False
-    return now - before >= CLEAR_GROWTH_MM - _ROUNDED_MM
+    return before is not None and now is not None and reached(now - before, CLEAR_GROWTH_MM)

@@ -112,6 +112,12 @@ def _leads_out(name: str) -> UnusableInputError:
     )
 
 
+def is_within(path: Path, folder: Path) -> bool:
+    """Return whether a path is a folder or lies in it, once links are followed."""
+    target = resolved(path)
+    return resolved(folder) in (target, *target.parents)
+
+
 def check_outside(study: Path, out: Path) -> None:
     """Refuse an output folder within a study, which is never written to.
 
@@ -120,8 +126,7 @@ def check_outside(study: Path, out: Path) -> None:
     UnusableInputError
         The output folder is the study or lies in it.
     """
-    target = resolved(out)
-    if study.is_dir() and resolved(study) in (target, *target.parents):
+    if study.is_dir() and is_within(out, study):
         raise UnusableInputError(
             found="an output folder within the study",
             expected="a folder outside it: a study is never written to",

@@ -30,7 +30,7 @@ class ChangeKind(StrEnum):
     """A lesion of the prior that merged into one matched with another."""
 
 
-_ROUNDED_ML, _ROUNDED_PERCENT = 1e-3, 1e-9
+_ROUNDED_ML, _ROUNDED_CHANGE = 1e-3, 1e-9
 _DECIMALS = 9  # of a change in percent
 TARGETS = 3
 """Maximum number of lesions whose products RANO 2.0 sums."""
@@ -52,8 +52,8 @@ def percent(before: float | None, after: float | None) -> float | None:
 
 
 def reached(change: float, limit: float) -> bool:
-    """Return whether a change in percent reaches a limit, which is a growth or a decrease."""
-    return change >= limit - _ROUNDED_PERCENT if limit > 0 else change <= limit + _ROUNDED_PERCENT
+    """Return whether a change, in any unit, reaches a limit, which is a growth or a decrease."""
+    return change >= limit - _ROUNDED_CHANGE if limit > 0 else change <= limit + _ROUNDED_CHANGE
 
 
 def change_text(change: float, limit: float, digits: int = 1) -> str:
