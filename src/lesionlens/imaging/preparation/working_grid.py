@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lesionlens.base.geometry import Mask, bounding_box, clipped_box, corners, ras_grid
+from lesionlens.base.geometry import Mask, bounding_box, corners, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, StepName
@@ -15,7 +15,6 @@ from lesionlens.imaging.preparation.shading import remove_shading, shading_of
 from lesionlens.imaging.preparation.thick_slices import divide_slices
 
 MARGIN_VOX = 6
-_MIN_CROP_VOX = 8  # minimum edge of a cropped grid; a smaller mask is not a brain
 
 
 def resample_all(draft: Draft, context: RunContext) -> None:
@@ -33,16 +32,20 @@ def resample_all(draft: Draft, context: RunContext) -> None:
 
 
 def _working_grid(mask: Mask, mask_grid: Grid, native: Grid, edge_mm: float) -> Grid:
-    """Return an isotropic RAS+ grid over the native field of view, cropped to the brain."""
+    """Return an isotropic RAS+ grid around the brain, on the lattice of the field of view.
+
+    Its margin may reach beyond the field of view, so that blank voxels around an image do not
+    change where the grid begins.
+    """
     affine, shape = ras_grid(native.affine, native.shape, edge_mm)
-    full = Grid(shape, affine, native.frame_uid)
+    lattice = Grid(shape, affine, native.frame_uid)
     box = bounding_box(mask) or tuple(slice(0, length) for length in mask.shape)
     brain_corners = corners([side.start - 0.5 for side in box], [side.stop - 0.5 for side in box])
-    voxels = full.to_voxel(mask_grid.to_mm(brain_corners))
-    low = np.floor(voxels.min(axis=0)) - MARGIN_VOX
-    high = np.ceil(voxels.max(axis=0)) + MARGIN_VOX
-    cropped = cut_grid(full, clipped_box(low, high, shape))
-    return cropped if min(cropped.shape) >= _MIN_CROP_VOX else full
+    voxels = lattice.to_voxel(mask_grid.to_mm(brain_corners))
+    first = np.floor(voxels.min(axis=0)).astype(int) - MARGIN_VOX
+    last = np.ceil(voxels.max(axis=0)).astype(int) + MARGIN_VOX
+    i, j, k = (slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
+    return cut_grid(lattice, (i, j, k))
 
 
 def _correct_shading(draft: Draft) -> None:

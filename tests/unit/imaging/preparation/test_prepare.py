@@ -368,3 +368,20 @@ def test_a_stripped_brain_that_is_cropped_to_its_own_box_stays_one():
         tight = values[bounding_box(visible)]
         assert is_stripped(values, series.grid)
         assert is_stripped(tight, Grid(tight.shape, series.grid.affine))
+
+
+@pytest.mark.parametrize("blank", [1, 3, 20])
+def test_blank_voxels_beside_a_brain_do_not_change_what_a_network_reads(bare, blank):
+    """The grid began at the border of the image: one voxel more moved what is read at 2 mm."""
+    brain = bare[bounding_box(bare > 0)]
+    lattice = Grid(brain.shape, np.diag([4.0, 4.0, 4.0, 1.0]))
+    padded = np.pad(brain, ((blank, 0), (0, blank), (blank, 2 * blank)))
+    affine = lattice.affine.copy()
+    affine[:3, 3] = lattice.to_mm((-blank, 0, -blank))
+    cropped, whole = (
+        prepare(study_of(values, grid), RunContext(), COARSE)
+        for values, grid in ((brain, lattice), (padded, Grid(padded.shape, affine)))
+    )
+    assert cropped.working.matches(whole.working)
+    np.testing.assert_array_equal(cropped.brain, whole.brain)
+    np.testing.assert_array_equal(cropped.channels, whole.channels)
