@@ -22,7 +22,7 @@ from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tool
 from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
 from lesionlens.napari.model.overlays.maps import Overlays, cavity_of, geometry_keywords
 from lesionlens.napari.model.screen.edited_outline import DrawnOutline
-from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.state.state import Edit, State
 from lesionlens.napari.viewer.colours import label_colours
 from lesionlens.napari.viewer.outline_layer import OutlineLayer
 from lesionlens.results.review.drafts import OutlineDraft
@@ -95,8 +95,8 @@ class OutlineEditor:
         """Create the layer when an edit begins, remove it when it ends, apply the tools."""
         if new.editing != old.editing:
             self._end()
-            if new.editing is not None and new.overlays is not None:
-                self._begin(new, new.editing, new.overlays)
+            if new.edit is not None and new.overlays is not None:
+                self._begin(new, new.edit, new.overlays)
         if self._is_open() and self._layer.visible == new.choices.hidden:
             self._show(visible=not new.choices.hidden)
         if self._is_open() and (new.tools is not old.tools or new.editing != old.editing):
@@ -286,13 +286,13 @@ class OutlineEditor:
             self._resume_tool(_HIDDEN)
         self._changed()
 
-    def _begin(self, state: State, candidate: int, overlays: Overlays) -> None:
-        self._take_candidate(state, candidate, overlays)
-        self._uid = state.edited_uid
-        data = self._start_labels(state.draft if state.resumed else None)
+    def _begin(self, state: State, edit: Edit, overlays: Overlays) -> None:
+        self._take_candidate(state, edit.candidate, overlays)
+        self._uid = edit.tracking_uid
+        data = self._start_labels(state.draft if edit.continues_draft else None)
         layer = OutlineLayer(
             data,
-            name=_NEW_LAYER_NAMES.get(candidate, f"Outline of candidate {candidate}"),
+            name=_NEW_LAYER_NAMES.get(edit.candidate, f"Outline of candidate {edit.candidate}"),
             opacity=0.5,
             colormap=label_colours({int(label): label.colour for label in self._labels}),
             metadata={KEY: {"study": state.study, "role": "edit"}},

@@ -17,6 +17,7 @@ from lesionlens.napari.model.choices.tools import DRAWN_CAVITY, NEW, Limit, Tool
 from lesionlens.napari.model.overlays.maps import onto
 from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.holder import StateHolder
+from lesionlens.napari.model.state.state import Edit
 from lesionlens.results.review.drafts import OutlineDraft
 from lesionlens.results.review.log import new_tracking_uid
 
@@ -35,27 +36,26 @@ class Editing(StateHolder):
         """Begin to redraw the outline of the candidate in focus; False if none is."""
         candidate = self.candidate()
         if candidate is not None:
-            self._begin(candidate.id, candidate.tracking_uid)
+            self._begin(Edit(candidate.id, candidate.tracking_uid))
         return candidate is not None
 
     def begin_new(self) -> None:
         """Begin to draw a candidate that the network did not flag."""
         if self._state.analysis is not None:
-            self._begin(NEW, new_tracking_uid())
+            self._begin(Edit(NEW, new_tracking_uid()))
 
     def begin_cavity(self) -> None:
         """Begin to draw the resection cavity."""
         if self._state.analysis is not None:
-            self._begin(DRAWN_CAVITY, CAVITY)
+            self._begin(Edit(DRAWN_CAVITY, CAVITY))
 
-    def _begin(self, number: int, tracking_uid: str, **changes: Any) -> None:
+    def _begin(self, edit: Edit) -> None:
         if self._state.overlays is None:
             return
-        if self._state.draft is not None and not changes:
+        if self._state.draft is not None and not edit.continues_draft:
             self.decline(_UNFINISHED_DRAFT)
             return
-        visible = replace(self._state.choices, hidden=False)
-        self._set(editing=number, edited_uid=tracking_uid, choices=visible, **changes)
+        self._set(edit=edit, choices=replace(self._state.choices, hidden=False))
 
     def show_contours(self) -> None:
         """Show contours where the overlay is off, unless the reader switched it off."""
@@ -91,7 +91,7 @@ class Editing(StateHolder):
         if number > NEW:
             self._choose(candidate=number)
             self.show_contours()
-        self._begin(number, draft.tracking_uid, resumed=True)
+        self._begin(Edit(number, draft.tracking_uid, continues_draft=True))
         voxels = np.argwhere(draft.drawn)
         if len(voxels) and state.overlays is not None:
             distances = np.abs(voxels - voxels.mean(axis=0)).sum(axis=1)
@@ -138,11 +138,5 @@ class Editing(StateHolder):
         self._set(tools=tools, probability=probability)
 
 
-ENDED: dict[str, Any] = {
-    "editing": None,
-    "edited_uid": "",
-    "resumed": False,
-    "draft": None,
-    "tools": Tools(),
-}
+ENDED: dict[str, Any] = {"edit": None, "draft": None, "tools": Tools()}
 """Fields of the state after an edit."""

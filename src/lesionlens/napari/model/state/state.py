@@ -122,6 +122,17 @@ class Problem:
     """Whether a server caused it, so that this machine may be used instead."""
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """An outline that is being drawn."""
+
+    candidate: int
+    """Id of the candidate, or `NEW` or `DRAWN_CAVITY` (`choices.tools`)."""
+    tracking_uid: str
+    continues_draft: bool = False
+    """Whether it continues the strokes of an earlier session."""
+
+
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
     """Return the candidates with at least this score, rounded to whole percents as shown.
 
@@ -168,15 +179,11 @@ class State:
     can_redo: bool = False
     probed: tuple[int, int, int] | None = None
     masked_result: MaskedResult | None = None
-    editing: int | None = None
-    """Id of the candidate whose outline is being redrawn."""
-    edited_uid: str = ""
-    """Tracking UID of the candidate being drawn."""
+    edit: Edit | None = None
+    """The outline that is being drawn."""
     tools: Tools = field(default_factory=Tools)
     draft: OutlineDraft | None = None
     """Interrupted strokes of an earlier session."""
-    resumed: bool = False
-    """Whether the edit continues the draft."""
     probability: NDArray[np.float32] | None = None
     """Whole-tumour probability on the working grid, once a probability range was requested."""
     attention_layers: tuple[tuple[str, int], ...] = ()
@@ -189,6 +196,16 @@ class State:
     """The reader's marks, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)
     """Typed reasons without a decision, by tracking UID."""
+
+    @property
+    def editing(self) -> int | None:
+        """Id of the candidate whose outline is being drawn; None if none is."""
+        return None if self.edit is None else self.edit.candidate
+
+    @property
+    def edited_uid(self) -> str:
+        """Tracking UID of the candidate whose outline is being drawn; empty if none is."""
+        return "" if self.edit is None else self.edit.tracking_uid
 
     @property
     def analysing(self) -> bool:

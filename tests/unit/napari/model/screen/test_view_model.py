@@ -19,7 +19,7 @@ from lesionlens.napari.model.choices.views import Layout, WindowPreset
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.events import PositionVisited, WindowPresetChosen
-from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.state.state import Edit, State
 from lesionlens.napari.model.wording.edits import outline_text
 
 HANDED_MODELS = ("widgets", "viewer", "painter.py")
@@ -145,7 +145,7 @@ def test_the_networks_outline_is_named_where_there_is_one(session, source):
     first, *others = analysis.findings.candidates
     candidates = (replace(first, source=source), *others)
     findings = replace(analysis.findings, candidates=candidates)
-    state = replace(session.state, editing=first.id)
+    state = replace(session.state, edit=Edit(first.id, first.tracking_uid))
     words = outline_text(state, replace(analysis, findings=findings), first)
     assert ("White: the network's" in words) is (source is Source.NETWORK)
     assert "2 oedema" in words
