@@ -24,7 +24,7 @@ from nibabel.processing import resample_from_to
 from scipy import ndimage
 from torch.nn import functional
 
-from lesionlens.analysis.evaluation.metrics import dice
+from lesionlens.base.masks import dice
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore

@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
-from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
@@ -41,6 +40,7 @@ from lesionlens.analysis.findings.components import (
 )
 from lesionlens.base import geometry
 from lesionlens.base.labels import Region
+from lesionlens.base.masks import dice
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine

@@ -41,8 +41,8 @@ from skimage import measure
 from window_latency import Watch, painted
 
 from lesionlens import Lens, open_study
-from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base.grid import Grid
+from lesionlens.base.masks import dice
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel, show

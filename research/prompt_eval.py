@@ -30,9 +30,9 @@ from scipy import ndimage, sparse
 from scipy.sparse.csgraph import shortest_path
 from skimage.morphology import skeletonize
 
-from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
+from lesionlens.base.masks import dice
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.prompting.prompts import Prompter
 from lesionlens.engines.prompting.study_features import PromptStudy

@@ -25,10 +25,10 @@ from page import put_between
 from scipy.stats import spearmanr
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions, region_mask
-from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.analysis.explain.perturbation_runner import perturbation_runner
 from lesionlens.analysis.explain.perturbations import quick_passes_suffice, subset_overlap
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.masks import dice
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext

@@ -19,9 +19,9 @@ from calibration.calibrate import prepared_of
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.analysis.findings.components import segment_components
 from lesionlens.base.labels import Region
+from lesionlens.base.masks import dice
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.network.synth.generator import GeneratorConfig, SyntheticBatch, draw

@@ -1,4 +1,4 @@
-"""Connected parts of boolean arrays, and the depth of their voxels."""
+"""Masks: connected parts, depth of voxels, overlap."""
 
 from __future__ import annotations
 
@@ -57,3 +57,19 @@ def depth_inside(
     """
     padded = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)
     return np.asarray(padded[(slice(1, -1),) * mask.ndim])
+
+
+def dice(a: Mask, b: Mask) -> float:
+    """Return the Dice coefficient of two masks; 1 if both are empty, 0 if one is.
+
+    Notes
+    -----
+    Dice, Ecology 26:297-302, 1945, DOI 10.2307/1932409.
+
+    Examples
+    --------
+    >>> dice(np.array([True, True, False]), np.array([False, True, True]))
+    0.5
+    """
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 1.0 if total == 0 else 2.0 * int(np.count_nonzero(a & b)) / total

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Labels
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.masks import connected_parts, depth_inside
+from lesionlens.base.masks import connected_parts, depth_inside, dice
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lesionlens.analysis.evaluation.metrics import dice, hd95
+from lesionlens.analysis.evaluation.metrics import hd95
 from lesionlens.base.geometry import TOUCHING, VOLUME_TOLERANCE, Mask, bounding_box
 from lesionlens.base.grid import Grid
+from lesionlens.base.masks import dice
 
 DILATIONS = 3
 SMALLEST_MM3 = 50.0

@@ -67,22 +67,6 @@ class Bins:
         return float(gap / max(float(self.count.sum()), 1.0))
 
 
-def dice(a: Mask, b: Mask) -> float:
-    """Return the Dice coefficient of two masks; 1 if both are empty, 0 if one is.
-
-    Notes
-    -----
-    Dice, Ecology 26:297-302, 1945, DOI 10.2307/1932409.
-
-    Examples
-    --------
-    >>> dice(np.array([True, True, False]), np.array([False, True, True]))
-    0.5
-    """
-    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
-    return 1.0 if total == 0 else 2.0 * int(np.count_nonzero(a & b)) / total
-
-
 def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) -> float | None:
     """Return the 95th percentile Hausdorff distance in mm, the larger of both directions.
 

@@ -36,6 +36,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Mask
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.masks import dice
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
@@ -281,7 +282,7 @@ def _score_regions(
     for key in () if score.healthy else score.regions:
         region = Region(key)
         mask = region_mask(reference_labels, region)
-        score.metrics[key] = metrics.dice(predicted[region], mask)
+        score.metrics[key] = dice(predicted[region], mask)
         score.metrics[f"hd95_{key}"] = metrics.hd95(predicted[region], mask, grid.spacing_mm)
         lesions = lesion_wise(predicted[region], mask, grid)
         score.metrics[f"lesion_dice_{key}"] = lesions.dice

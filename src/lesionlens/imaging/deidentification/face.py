@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Affine, Floats, Mask, apply
 from lesionlens.base.grid import Grid
+from lesionlens.base.masks import dice
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import HALF, resample
@@ -145,10 +146,7 @@ def fit(brain: Floats, grid: Grid, model: Floats, model_grid: Grid) -> tuple[Aff
         fits.append(_least_squares(points, expected, target, start))
     affine, _ = min(fits, key=lambda fitted: fitted[1])
     registered = resample(model, model_grid, grid, moved=affine) > HALF
-    mask = brain > HALF
-    return affine, 2 * float((registered & mask).sum()) / max(
-        float(registered.sum() + mask.sum()), 1.0
-    )
+    return affine, dice(registered, brain > HALF)
 
 
 def _blurred(values: Floats, grid: Grid) -> Floats:

@@ -10,6 +10,7 @@ from threading import Lock
 import numpy as np
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.masks import dice
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import cache
@@ -97,9 +98,7 @@ def _may_be_misaligned(fixed: Loaded, moving: Loaded) -> bool:
     if values is None:
         return True
     fixed_mask, moving_mask = (array[::2, ::2, ::2] != 0 for array in (fixed.values, values))
-    overlap = 2 * np.count_nonzero(fixed_mask & moving_mask)
-    total = np.count_nonzero(fixed_mask) + np.count_nonzero(moving_mask)
-    return bool(overlap < SAME_OUTLINE * total)
+    return dice(fixed_mask, moving_mask) < SAME_OUTLINE
 
 
 def _register_cached(

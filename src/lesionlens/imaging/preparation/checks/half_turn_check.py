@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from lesionlens.base.geometry import Mask
+from lesionlens.base.masks import dice
 from lesionlens.base.records.study import QualityCheck, failed_check
 from lesionlens.imaging.preparation.resampling import HALF
 from lesionlens.imaging.preparation.tissue_template import load_template
@@ -43,7 +44,7 @@ def half_turn(brain: Mask) -> QualityCheck | None:
         return None
     template, scaled = _scaled(load_template().mask > HALF), _scaled(brain)
     gains = {
-        axes: _dice(template, np.flip(scaled, axes)) - _dice(template, scaled) for axes in _TURNS
+        axes: dice(template, np.flip(scaled, axes)) - dice(template, scaled) for axes in _TURNS
     }
     best = max(gains, key=lambda axes: gains[axes])
     if gains[best] <= TURNED_ABOVE:
@@ -63,7 +64,3 @@ def _scaled(mask: Mask) -> Mask:
     points = np.array(list(product(*sides))).T
     values = ndimage.map_coordinates(mask.astype(np.float32), points, order=1)
     return np.asarray(values.reshape((_POINTS,) * 3) > HALF)
-
-
-def _dice(first: Mask, second: Mask) -> float:
-    return 2.0 * float((first & second).sum()) / float(first.sum() + second.sum())
