@@ -110,6 +110,25 @@ def test_who_continues_has_all_that_was_decided(panel, listed, qtbot, decided):
     assert names == {"A. Reader"}, "one read became two"
 
 
+def test_a_list_that_is_refreshed_during_the_question_leaves_it_its_decisions(
+    panel, listed, qtbot, name
+):
+    opened(panel, listed, qtbot)
+    analysis = panel.session.state.analysis
+    panel.actions_.close()
+    shown(panel, analysis)  # outside the list
+    panel.session.step(1)
+    panel.commands.run("reject")
+    next_session(panel)
+    opened(panel, listed, qtbot)
+    assert panel.read_owner.isVisible()
+    listed.controller._poll_database()
+    assert not panel.jobs.running, "the withheld result is read again"
+    answer(panel, "A. Reader", "Mine")
+    assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
+    assert verdicts(listed, "A. Reader") == [ReviewState.REJECTED]
+
+
 def test_who_stays_unnamed_is_told_whose_decisions_are_shown(panel, listed, qtbot, decided):
     opened(panel, listed, qtbot)
     QTest.keyClick(panel.read_owner, Qt.Key.Key_Escape)
