@@ -27,7 +27,7 @@ from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.site.pacs import send_result
-from lesionlens.site.pacs.delivery import Delivery
+from lesionlens.site.pacs.delivery import Delivery, DeliveryStoppedError
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
@@ -71,6 +71,8 @@ class StandIn:
 
     def send(self, files, *, same_patient, on_partial, context):
         self.asked.append(("send", tuple(f.name for f in files), threading.current_thread()))
+        if isinstance(self.answer, Exception):
+            raise self.answer
         return Delivery(tuple(files), notices=self.notices)
 
     def objects_of(self, study_uid, matches, *, context):
@@ -234,6 +236,19 @@ def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_pat
     wait(qtbot, dialog)
     assert peer.asked[0][0] == "send"
     assert "stored" in dialog.session.state.message
+
+
+def test_a_delivery_that_was_stopped_says_what_the_archive_confirmed(
+    dialog, peer, qtbot, tmp_path, monkeypatch
+):
+    result = tmp_path / "result"
+    shutil.copytree(peer.folder, result / "dicom")
+    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
+    peer.answer = DeliveryStoppedError(1, 3)
+    dialog.send(result)
+    wait(qtbot, dialog)
+    assert "confirmed 1 of 3 files" in dialog.session.state.message
+    assert "Nothing was changed" not in dialog.session.state.message
 
 
 def test_the_question_before_sending_names_the_patient(dialog, peer, tmp_path, monkeypatch):

@@ -622,6 +622,7 @@ def test_a_refused_prompt_holds_the_reader_where_it_is_seen(reviewed, qtbot):
     answered(reviewed, qtbot)
     assert "on another candidate" in reads(reviewed)
     assert "is shown once" not in reads(reviewed)
+    assert "was ignored: press it again" in reads(reviewed)
     assert reviewed.session.state.editing == editing
 
 

@@ -21,8 +21,10 @@ from lesionlens.napari.controllers import (
     unnamed_read_acts,
     worklist_controller,
 )
+from lesionlens.napari.demo import run_study
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
+from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts, store
 from lesionlens.site.database.records import ReadKey
 
@@ -110,6 +112,25 @@ def test_who_continues_has_all_that_was_decided(panel, listed, qtbot, decided):
     assert names == {"A. Reader"}, "one read became two"
 
 
+def test_a_list_that_is_refreshed_during_the_question_leaves_it_its_decisions(
+    panel, listed, qtbot, name
+):
+    opened(panel, listed, qtbot)
+    analysis = panel.session.state.analysis
+    panel.actions_.close()
+    shown(panel, analysis)  # outside the list
+    panel.session.step(1)
+    panel.commands.run("reject")
+    next_session(panel)
+    opened(panel, listed, qtbot)
+    assert panel.read_owner.isVisible()
+    listed.controller._poll_database()
+    assert not panel.jobs.running, "the withheld result is read again"
+    answer(panel, "A. Reader", "Mine")
+    assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
+    assert verdicts(listed, "A. Reader") == [ReviewState.REJECTED]
+
+
 def test_who_stays_unnamed_is_told_whose_decisions_are_shown(panel, listed, qtbot, decided):
     opened(panel, listed, qtbot)
     QTest.keyClick(panel.read_owner, Qt.Key.Key_Escape)
@@ -193,6 +214,22 @@ def test_who_continues_under_a_name_with_other_decisions_can_sign(under_two_name
     panel.signing.accept()
     panel.session.notify(message)
     check_set_aside(panel, analysis)
+
+
+def test_the_demo_that_nobody_attends_shows_an_unnamed_read(
+    loaded, analysis, name, tmp_path, monkeypatch
+):
+    panel = loaded
+    save(analysis, tmp_path / "out")
+    shown(panel, analysis)
+    panel.session.step(1)
+    panel.commands.run("reject")
+    next_session(panel)
+    monkeypatch.setattr(panel.actions_, "ask_owner", panel.actions_.ask_owner)
+    run_study(panel, analysis.study.root, tmp_path / "out", is_attended=False)
+    assert not panel.read_owner.isVisible()
+    assert panel.session.state.choices.candidate == 1
+    assert [e.state for e in panel.session.state.review.events] == [ReviewState.REJECTED]
 
 
 def test_decisions_outside_a_list_are_asked_about_too(loaded, analysis, name):

@@ -276,6 +276,8 @@ class CancelledError(LesionLensError):
     """The user asked to stop (exit status 130); nothing was written."""
 
     exit_status = 130
+    outcome = "Nothing was changed."
+    """What was done by then, for the reader who stopped it."""
 
     def __init__(self, stage: str = "the analysis") -> None:
         super().__init__(

@@ -143,6 +143,14 @@ def check_dates(context: ssl.SSLContext, certificate: Path) -> None:
         return  # what clients then report
 
 
+def tls_error(error: BaseException) -> ssl.SSLError | None:
+    """Return the error of TLS that led to another error; None if TLS did not fail."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 def refusal(error: Exception, *, option: str) -> tuple[str, str]:
     """Return why the other side's certificate was refused, and what to do.
 

@@ -38,7 +38,7 @@ def demo(
     viewer.window.resize(*WINDOW)
     panel = open_panel(viewer)
     try:
-        run_study(panel, study, result)
+        run_study(panel, study, result, is_attended=screenshot is None)
     except LesionLensError as error:
         typer.echo(str(error), err=True)
         if screenshot is not None:
@@ -50,14 +50,23 @@ def demo(
     viewer.close()
 
 
-def run_study(panel: LesionLens, study: Path, result: Path | None = None) -> None:
+def run_study(
+    panel: LesionLens, study: Path, result: Path | None = None, *, is_attended: bool = True
+) -> None:
     """Open, analyse or reopen a study, and show the first candidate with the attention map.
+
+    Parameters
+    ----------
+    is_attended : bool
+        Whether somebody answers whose an unnamed read is; else it is shown as unnamed.
 
     Raises
     ------
     LesionLensError
         Failure shown in the panel.
     """
+    if not is_attended:
+        panel.actions_.ask_owner = lambda _identity, _time, answer: answer(None)
     panel.actions_.open(study)
     wait_for(lambda: not panel.jobs.running)
     _raise_problem(panel)
@@ -65,7 +74,8 @@ def run_study(panel: LesionLens, study: Path, result: Path | None = None) -> Non
         panel.actions_.analyse()
     else:
         panel.actions_.reopen(result)
-    wait_for(lambda: not panel.jobs.running)
+    unnamed_reads = panel.actions_.read_controller.unnamed_reads
+    wait_for(lambda: not (panel.jobs.running or unnamed_reads.asking_owner))
     _raise_problem(panel)
     panel.session.choose_overlay(Overlay.MAP)
     panel.session.step(1)

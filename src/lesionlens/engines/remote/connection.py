@@ -28,7 +28,7 @@ from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.http_responses import HTTPS_PORT, states_no_body
 from lesionlens.base.process import collector
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.tls import refusal, trusting_context
+from lesionlens.base.tls import refusal, tls_error, trusting_context
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 
 PROTOCOL = 3
@@ -320,9 +320,7 @@ def _connection_lost(address: ServerAddress) -> ConnectionLostError:
 
 def _tls_failed(address: ServerAddress, error: BaseException) -> ServerError:
     """Return the error for a failed TLS handshake, with its reason."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
+    cause = tls_error(error)
     if isinstance(cause, _CUT):
         return _connection_lost(address)
     if not isinstance(cause, ssl.SSLCertVerificationError):

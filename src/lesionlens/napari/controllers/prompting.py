@@ -290,9 +290,9 @@ class Prompting:
         if self._just_begun and edited is not None and not edited.are_changed:
             self.session.end_edit()
         self._just_begun = False
-        self.review_controller.take_pending_moves()  # the reader must see the refusal first
-        if self.session.state.message in PROMPT_MESSAGES:
-            self.session.notify("")
+        dropped = self.review_controller.take_pending_moves()  # the reader must see the refusal
+        if dropped or self.session.state.message in PROMPT_MESSAGES:
+            self.session.decline(PRESS_AGAIN)
         self.session.refused(replace(problem_of(error), cause=OUTLINE))
 
     def _protected_strokes(

@@ -413,7 +413,8 @@ class WorklistController:
         self.session.refresh()
         self._results.report_unstored()
         self._read_next_again()
-        self._show_new_result()
+        if not self.actions.read_controller.unnamed_reads.asking_owner:
+            self._show_new_result()
 
     def _read_next_again(self) -> None:
         """Read the next study again if its result arrived afterwards."""

@@ -146,7 +146,7 @@ class Jobs(QObject):
         on_error, self._on_error = self._on_error, None
         self._thread = self._messenger = None
         if isinstance(error, CancelledError):
-            self._session.ended("Stopped. Nothing was changed.")
+            self._session.ended(f"Stopped. {error.outcome}")
         elif error is not None and on_error is None:
             self._session.failed(problem_of(error))
         if error is not None:

@@ -84,7 +84,7 @@ class Peer:
         CancelledError
             `stop` was set.
         """
-        assoc = self._open(contexts, roles, handlers)
+        assoc = self._open(contexts, roles, handlers, stop)
         finished = threading.Event()
         watcher = threading.Thread(target=_watch, args=(assoc, stop, finished), daemon=True)
         watcher.start()
@@ -101,7 +101,11 @@ class Peer:
                 abort_association(assoc)
 
     def _open(
-        self, contexts: Sequence[PresentationContext], roles: Sequence[Any], handlers: Sequence[Any]
+        self,
+        contexts: Sequence[PresentationContext],
+        roles: Sequence[Any],
+        handlers: Sequence[Any],
+        stop: Cancel,
     ) -> Any:
         entity = AE(self.access.title)
         entity.connection_timeout = CONNECT_SECONDS
@@ -125,6 +129,7 @@ class Peer:
         if assoc.is_established:
             _reserve_responses(assoc)
             return assoc
+        raise_if_stopped(stop, "connecting")
         if assoc.is_rejected or _was_rejected(assoc):
             raise unreachable(self.address, *self._rejection(assoc))
         raise unreachable(self.address, *self._no_association())
@@ -191,6 +196,11 @@ class Peer:
 
 def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str]:
     """Return the TLS failure and the advice; `certificate`: whether we presented one."""
+    if isinstance(error, TimeoutError):
+        return (
+            "connected, but it does not answer",
+            "Check that this is its DICOM port for TLS; for one without TLS use dicom://",
+        )
     advice = None if error is None else tls_reason(error)
     if advice is not None:
         return advice
@@ -239,7 +249,11 @@ def _reserve_responses(assoc: Any) -> None:
 
 
 def abort_association(assoc: Any) -> None:
-    """Abort an association without waiting for a silent peer."""
+    """Abort an association without waiting for a silent peer.
+
+    pynetdicom wakes a request that waits for a response only if the peer answers the abort.
+    """
+    assoc.dimse.msg_queue.put((None, None))
     if not assoc.is_alive():
         return
     assoc.abort(block=False)

@@ -30,6 +30,27 @@ class DeliveryInterruptedError(UnreachableError):
         super().__init__(address, reason, "Try again later", wait_s)
 
 
+class DeliveryStoppedError(CancelledError):
+    """The user stopped a delivery after it had begun.
+
+    Parameters
+    ----------
+    n_confirmed, n_files : int
+        Number of files that the archive confirmed, of those to be sent.
+    """
+
+    def __init__(self, n_confirmed: int, n_files: int) -> None:
+        doubt = ", and may have received others" if n_confirmed < n_files else ""
+        LesionLensError.__init__(
+            self,
+            found=f"a request to stop sending, when the archive had confirmed {n_confirmed} of "
+            f"{n_files} files{doubt}",
+            expected="nothing more",
+            next_step="Send them again: files that the archive lists by then are not resent",
+        )
+        self.outcome = f"The archive had confirmed {n_confirmed} of {n_files} files{doubt}."
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """One file that the archive did not store."""
@@ -95,6 +116,8 @@ class Ledger:
         self._n_present = 0
         self.has_listing = False
         """Whether the archive has listed its objects, so that it knows this machine."""
+        self.has_begun = False
+        """Whether files may have been sent."""
 
     @property
     def remaining(self) -> list[Outgoing]:
@@ -157,6 +180,7 @@ class Ledger:
         """Record that all files stored so far were present before."""
         self._present = frozenset(self._stored)
         self._n_present = self.count
+        self.has_begun = True
         self._progress("send", 0.0)
 
     def delivery(self) -> Delivery:
@@ -172,6 +196,10 @@ class Ledger:
                 "stores them late, or discards them. Look for them there before you rely on it.",
             )
         return Delivery(tuple(stored), self._n_present, refused, self._unlisted, notices)
+
+    def stopped_error(self) -> DeliveryStoppedError:
+        """Return the error of a delivery that the user stopped, with the number of stored files."""
+        return DeliveryStoppedError(self.count, len(self._items))
 
     def incomplete_error(self, error: UnreachableError, *, is_listed: bool) -> ResourceError:
         """Return the error of a failed delivery, with the number of stored files."""

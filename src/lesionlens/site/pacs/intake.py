@@ -213,6 +213,8 @@ class Pacs(ABC):
             The study has another patient in the archive, and nobody confirmed it.
         ResourceError
             The archive does not respond, or stopped responding; the message counts stored files.
+        DeliveryStoppedError
+            The user stopped it, also by Ctrl+C; the message counts stored files.
         """
         items = read_outgoing(files)
         notices = self._settle_patients(items, context, confirmed=same_patient)
@@ -224,9 +226,11 @@ class Pacs(ABC):
                 lambda study: self._listing(study, context),
                 context,
             )
-        except BaseException:
+        except BaseException as error:
             if on_partial is not None and ledger.sent:
                 on_partial(ledger.delivery())
+            if ledger.has_begun and isinstance(error, (CancelledError, KeyboardInterrupt)):
+                raise ledger.stopped_error() from error
             raise
 
     def _settle_patients(

@@ -6,7 +6,7 @@ import socket
 import ssl
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.tls import present, refusal, trusting_context
+from lesionlens.base.tls import present, refusal, tls_error, trusting_context
 from lesionlens.site.pacs.peer import Access
 
 _JOIN_ADVICE = "Join them: cat certificate.pem key.pem > both.pem, and name that with --cert"
@@ -71,13 +71,14 @@ def handshake_error(
 
 def tls_reason(error: Exception) -> tuple[str, str] | None:
     """Return why TLS failed and what to do; None for other errors."""
-    text = str(error).lower().replace("_", " ")
+    cause = tls_error(error)
+    if cause is None:
+        return None
+    text = str(cause).lower().replace("_", " ")
     for patterns, reason, next_step in _TLS_REASONS:
         if any(pattern in text for pattern in patterns):
             return reason, next_step
-    if any(word in text for word in ("certificate verify failed", "ssl", "tls", "doesn't match")):
-        return refusal(error, option=_CA)
-    return None
+    return refusal(cause, option=_CA)
 
 
 _TLS_REASONS = (

@@ -7,23 +7,18 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from dicomweb_client import DICOMwebClient
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from requests import PreparedRequest, Response, Session
 from requests.auth import HTTPBasicAuth
-from requests.exceptions import ConnectionError as CutError
-from requests.exceptions import JSONDecodeError, ReadTimeout, RequestException, Timeout
+from requests.exceptions import JSONDecodeError, RequestException, Timeout
 from typing_extensions import override
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import ReadTimeoutError
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.hosts import is_loopback
-from lesionlens.base.http_responses import HTTPS_PORT, states_no_body
+from lesionlens.base.http_responses import HTTPS_PORT
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.uids import is_uid
@@ -41,14 +36,12 @@ from lesionlens.site.pacs.peer import (
     unreachable,
 )
 from lesionlens.site.pacs.tls import client_context, tls_reason
+from lesionlens.site.pacs.web_session import CHUNK_BYTES, WebSession
 
 logging.getLogger("retrying").setLevel(logging.CRITICAL)  # it logs a traceback for each refusal
 
 TIMEOUT_SECONDS = (10, 60)
 """Timeouts for connecting, and between two chunks of a response."""
-_CHUNK_BYTES = 2**20
-MAX_ANSWER_BYTES = 32 * 2**20
-"""Maximum size of a list; studies are written to disk as they arrive."""
 _PAGE_SIZE = 1000
 """Number of images per list request."""
 _FILTERS = {
@@ -84,9 +77,6 @@ _MALFORMED_RESPONSE = (
     RecursionError,
     SyntaxError,  # XML
 )
-_CONFIRMATIONS = ("application/dicom+json", "application/json",
-                  "application/dicom+xml", "application/xml")  # fmt: skip
-"""Media types of a response to STOW-RS; anything else, such as a login page, confirms nothing."""
 _ORIGINAL_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
@@ -96,7 +86,7 @@ class WebPacs(Pacs):
     def __init__(self, address: str, access: Access) -> None:
         self.address = address.rstrip("/")
         credentials = login(address, access.user)
-        self._session = _Session()
+        self._session = WebSession()
         # without explicit authentication, requests would read passwords from ~/.netrc
         self._session.auth = (
             HTTPBasicAuth(*(text.encode() for text in credentials))
@@ -108,25 +98,21 @@ class WebPacs(Pacs):
             self._session.verify = str(access.ca)
         if access.certificate is not None:
             self._session.cert = str(access.certificate)
-        self._session.hooks["response"].append(_check_response)
         self._client = DICOMwebClient(self.address, session=self._session, timeout=TIMEOUT_SECONDS)
         self._client.set_http_retry_params(retry=False)  # it would log each attempt
 
     @override
     def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
         """Return the matching studies by date, at most `LIMIT`."""
-        context.check("the search")
         filters = {tag: getattr(query, name) for tag, name in _FILTERS.items()}
         criteria = {tag: value for tag, value in filters.items() if value}
-        studies = self._search(criteria)
+        studies = self._search(criteria, context)
         wildcard_criteria = {tag: _with_wildcards(tag, value) for tag, value in criteria.items()}
         if not studies and wildcard_criteria != criteria:
-            context.check("the search")
-            studies = self._search_with_wildcards(wildcard_criteria, criteria)
-        context.check("the search")
+            studies = self._search_with_wildcards(wildcard_criteria, criteria, context)
         return tuple(sorted(map(_found_study, studies), key=lambda study: study.study_date))
 
-    def _search(self, filters: Mapping[str, str]) -> list[dict[str, Any]]:
+    def _search(self, filters: Mapping[str, str], context: RunContext) -> list[dict[str, Any]]:
         """Return the studies that the archive lists, as DICOM JSON objects.
 
         An archive that returns fewer than it found warns of it (PS3.18, paging); the others are
@@ -134,7 +120,7 @@ class WebPacs(Pacs):
         """
         items: list[dict[str, Any]] = []
         while True:
-            with self._translated_errors():
+            with self._request(context, "the search"):
                 page = self._client.search_for_studies(
                     fields=_FIELDS,
                     search_filters=dict(filters),
@@ -149,13 +135,13 @@ class WebPacs(Pacs):
                 return items[:LIMIT]
 
     def _search_with_wildcards(
-        self, filters: Mapping[str, str], criteria: Mapping[str, str]
+        self, filters: Mapping[str, str], criteria: Mapping[str, str], context: RunContext
     ) -> list[dict[str, Any]]:
         """Search with wildcards for characters that a URL escapes, and filter the results locally.
 
         Orthanc's plug-in 1.7 takes `%C3%BC` literally, so that it finds no name with an umlaut.
         """
-        candidates = self._search(filters)
+        candidates = self._search(filters, context)
         differing = [tag for tag in _FREE_TEXT if filters.get(tag) != criteria.get(tag)]
         matching = [
             item
@@ -173,8 +159,7 @@ class WebPacs(Pacs):
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
-        context.check("the search")
-        with self._translated_errors():
+        with self._request(context, "the search"):
             items = self._client.search_for_series(study_uid, fields=["SeriesDescription"])
             return {_text(item, "0020000E"): _text(item, "0008103E") for item in items}
 
@@ -182,8 +167,7 @@ class WebPacs(Pacs):
     def _listing(self, study_uid: str, context: RunContext, series_uid: str = "") -> dict[str, str]:
         listed: dict[str, str] = {}
         while True:
-            context.check("fetching the study")
-            with self._translated_errors():
+            with self._request(context, "fetching the study"):
                 page = self._client.search_for_instances(
                     study_uid, series_uid or None, offset=len(listed), limit=_PAGE_SIZE
                 )
@@ -194,9 +178,8 @@ class WebPacs(Pacs):
 
     @override
     def _fetch(self, study_uid: str, intake: Intake, context: RunContext) -> None:
-        del context  # the intake checks it with each file
         with (
-            self._translated_errors(),
+            self._request(context, "fetching the study"),
             self._session.get(
                 f"{self.address}/studies/{study_uid}",
                 headers={"Accept": _ORIGINAL_FILES},
@@ -206,15 +189,15 @@ class WebPacs(Pacs):
         ):
             response.raise_for_status()
             boundary = boundary_of(response.headers.get("Content-Type", ""))
-            for part in parts(response.iter_content(_CHUNK_BYTES), boundary):
+            for part in parts(response.iter_content(CHUNK_BYTES), boundary):
                 intake.add_file(part)
 
     @override
     def _store(self, ledger: Ledger, context: RunContext) -> None:
         """Send by STOW-RS, several files per request."""
         for batch in batches(ledger.remaining):
-            context.check("sending")
-            self._store_batch(batch, ledger)
+            with self._session.closed_by(context, "sending"):
+                self._store_batch(batch, ledger)
 
     def _store_batch(self, batch: Sequence[Outgoing], ledger: Ledger) -> None:
         datasets = [item.load() for item in batch]
@@ -265,10 +248,11 @@ class WebPacs(Pacs):
         raise unreachable(self.address, *_reason(error)) from error
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def _request(self, context: RunContext, stage: str) -> Iterator[None]:
         """Translate any problem with a response into an error that names the archive."""
         try:
-            yield
+            with self._session.closed_by(context, stage):
+                yield
         except MultipartError as error:
             raise unreachable(
                 self.address, str(error), "Fetch it again; nothing was kept"
@@ -286,89 +270,6 @@ class WebPacs(Pacs):
             _malformed(error),
             "Check the address: it often ends in /dicom-web or /rs",
         )
-
-
-class _Session(Session):
-    has_warned = False
-    """Whether the last response had a warning."""
-
-    @override
-    def send(self, request: PreparedRequest, **options: Any) -> Response:
-        """Limit the response size; keep wildcards and the chosen certificates unchanged.
-
-        A proxy of the environment is used for https to other machines only: it would read
-        everything else, passwords too.
-        """
-        request.url = (request.url or "").replace("%2A", "*")  # Orthanc's plug-in 1.7 needs it
-        url = urlsplit(request.url)
-        if url.scheme != "https" or is_loopback(url.hostname or ""):
-            options["proxies"] = {}
-        if self.verify is not True:
-            options["verify"] = self.verify
-        is_buffered = not options.get("stream")
-        response = super().send(request, **options | {"stream": True})
-        if is_buffered:
-            response.raw = _read_bounded(response)
-        self.has_warned = "Warning" in response.headers
-        if request.method == "POST" and response.ok:
-            _check_confirmation(response)
-        return response
-
-
-def _read_bounded(response: Response) -> BytesIO:
-    """Return the body of a response that is not streamed.
-
-    Raises
-    ------
-    RequestException
-        The connection broke: what arrived is not the whole response.
-    MultipartError
-        The response is too large.
-    """
-    body = BytesIO()
-    try:
-        with response.raw as source:
-            for piece in source.stream(_CHUNK_BYTES, decode_content=True):
-                body.write(piece)
-                if body.tell() > MAX_ANSWER_BYTES:
-                    limit = f"{MAX_ANSWER_BYTES / 2**20:.3g} MB"
-                    raise MultipartError(f"a response of more than {limit}")
-    except ReadTimeoutError as error:
-        raise ReadTimeout(error) from error
-    except HTTPError as error:
-        raise CutError(error) from error
-    if (
-        not body.tell()
-        and response.ok
-        and not states_no_body(response.status_code, response.headers)
-    ):
-        raise CutError("a response that ended within its header")
-    body.seek(0)
-    return body
-
-
-def _check_confirmation(response: Response) -> None:
-    """Refuse a response that does not say which files were stored."""
-    kind = response.headers.get("Content-Type", "")
-    if not response.content:
-        raise MultipartError("an empty response, which does not confirm that the files were stored")
-    if kind not in _CONFIRMATIONS:
-        raise MultipartError(
-            f"a response of type {kind:.80}, which does not confirm that the files were stored"
-        )
-
-
-def _check_response(response: Response, *_: Any, **__: Any) -> None:
-    """Refuse redirections, which could send patient data elsewhere; accept any JSON or XML type."""
-    if response.is_redirect:
-        raise UnusableInputError(
-            found=f"an address that redirects to another one (status {response.status_code})",
-            expected="the archive's own address",
-            next_step="Use the final address: images and passwords are sent to no other address",
-        )
-    kind = response.headers.get("Content-Type", "")
-    if "json" in kind or "xml" in kind:
-        response.headers["Content-Type"] = kind.partition(";")[0].strip().lower()
 
 
 def _with_wildcards(tag: str, value: str) -> str:
@@ -463,6 +364,8 @@ def _reason(error: RequestException) -> tuple[str, str]:
     tls = tls_reason(error)
     if tls is not None:
         return tls
-    if isinstance(error, Timeout):
+    if isinstance(error, Timeout) or any(
+        isinstance(argument, ReadTimeoutError) for argument in error.args
+    ):
         return "the request timed out", "Try again later"
     return "no connection, or a broken one", "Check address and network"

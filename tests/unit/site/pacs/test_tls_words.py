@@ -158,3 +158,8 @@ def test_each_failure_of_tls_has_its_own_advice(words, advice):
 
 def test_what_is_no_matter_of_tls_is_left_alone():
     assert tls_reason(ConnectionResetError("Connection reset by peer")) is None
+
+
+def test_an_address_with_tls_in_it_is_no_matter_of_tls():
+    with closed_port() as port, pytest.raises(ResourceError, match="no connection"):
+        _find(f"http://127.0.0.1:{port}/tls-archive")
