@@ -114,6 +114,20 @@ def parts_exchanged(analysis, started):
     return replace(analysis, volumes=volumes, run=replace(analysis.run, started=started))
 
 
+def moved(analysis, number):
+    """One candidate's outline lies one voxel beside, with the same shape and parts."""
+    found, labels = analysis.findings, analysis.volumes.labels
+    mine = found.components == number
+    there = np.roll(mine, 1, axis=0)
+    assert not (there & (found.components > 0) & ~mine).any()
+    components = np.where(mine, 0, found.components)
+    components[there] = number
+    data = np.where(mine, 0, labels.data)
+    data[there] = np.roll(labels.data, 1, axis=0)[there]
+    volumes = replace(analysis.volumes, labels=replace(labels, data=data))
+    return replace(analysis, findings=replace(found, components=components), volumes=volumes)
+
+
 def without_second(analysis):
     """Only the first candidate is found this time."""
     found = analysis.findings
@@ -242,6 +256,15 @@ def test_an_act_that_is_undone_restores_which_outline_was_seen(analysis):
     log.redo()
     assert [event.seen for event in log.review.events] == [before, now, *[before] * 4]
     assert is_decided_on_other_outline(log.review, first, outlines_of(again))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("change", [drawn_smaller, moved])
+def test_each_outline_is_told_from_one_that_is_smaller_or_lies_elsewhere(analysis, change, number):
+    candidates = analysis.findings.candidates
+    before, after = outlines_of(analysis), outlines_of(change(analysis, number))
+    differing = {c.id for c in candidates if before[c.tracking_uid] != after[c.tracking_uid]}
+    assert differing == {number}
 
 
 def test_a_signature_names_candidates_and_outlines_but_not_what_readers_drew(analysis, reviewed):
