@@ -14,6 +14,7 @@ from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review import store
+from lesionlens.site.database.records import ReadKey
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
@@ -70,3 +71,42 @@ def test_a_study_whose_files_are_gone_keeps_its_log(make_study):
     key = reader_log.read_key_of_study(study, "A")
     shutil.rmtree(study.root)
     assert reader_log.read_key_of_study(study, "A") == key
+
+
+def _log_decision(folder, key, run, uid, state):
+    """Store one decision in a log, as the window does."""
+    with closing(open_worklist_database(folder)) as database:
+        read_session = ReadSession(database, key)
+        read_session.continue_from(store.analysis_key(run), Review())
+        decide(read_session, uid, state, reader=key.reader)
+
+
+def test_a_reader_study_shows_no_decisions_of_the_same_case_in_another_list(reviewed, tmp_path):
+    """The list copied for a pilot had the same cases, sessions and arms."""
+    uid, key = reviewed.findings.candidates[0].tracking_uid, ReadKey("case", "A. Reader", 1)
+    pilot, study_list = tmp_path / "pilot", tmp_path / "list"
+    _log_decision(pilot, key, reviewed.run, uid, ReviewState.REJECTED)
+    reader_log.record_last_folder(store.analysis_key(reviewed.run), key.reader, pilot)
+    assert reader_log.recover_review(reviewed, key, study_list).review == Review()
+    _log_decision(study_list, key, reviewed.run, uid, ReviewState.ACCEPTED)
+    shown = reader_log.recover_review(reviewed, key, study_list).review
+    assert shown.state_of(uid) is ReviewState.ACCEPTED
+
+
+def test_a_later_read_without_decisions_on_these_candidates_hides_none(reviewed, tmp_path):
+    unreviewed = replace(reviewed, review=Review())
+    uid = reviewed.findings.candidates[0].tracking_uid
+    first, second = ReadKey("first", "A. Reader"), ReadKey("second", "A. Reader")
+    _log_decision(tmp_path / "list", first, reviewed.run, uid, ReviewState.REJECTED)
+    _log_decision(tmp_path / "list", second, reviewed.run, "2.25.99", ReviewState.ACCEPTED)
+    shown = reader_log.recover_review(unreviewed, first, tmp_path / "list").review
+    assert shown.state_of(uid) is ReviewState.REJECTED
+
+
+def test_that_the_analysis_was_shown_is_recorded_once_for_each_reader(reviewed):
+    log, study = reader_log.ReaderLog(), reviewed.study
+    keys = [reader_log.read_key_of_study(study, reader) for reader in ("A", "B")]
+    for key in (keys[0], keys[0], keys[1]):
+        log.record_shown(study, key)
+    assert [len(log.database.read(key).acts) for key in keys] == [1, 1]
+    log.close()
