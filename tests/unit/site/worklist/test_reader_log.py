@@ -14,6 +14,7 @@ from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review import store
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import ReadKey
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist import reader_log
@@ -73,12 +74,14 @@ def test_a_study_whose_files_are_gone_keeps_its_log(make_study):
     assert reader_log.read_key_of_study(study, "A") == key
 
 
-def _log_decision(folder, key, run, uid, state):
-    """Store one decision in a log, as the window does."""
+def _log_decision(folder, key, run, uid, state, *, mark=None, shown=Review()):  # noqa: B008
+    """Store one decision that follows the shown ones in a log, and a mark, as the window does."""
     with closing(open_worklist_database(folder)) as database:
         read_session = ReadSession(database, key)
-        read_session.continue_from(store.analysis_key(run), Review())
+        read_session.continue_from(store.analysis_key(run), shown)
         decide(read_session, uid, state, reader=key.reader)
+        if mark is not None:
+            read_session.mark(mark)
 
 
 def test_a_reader_study_shows_no_decisions_of_the_same_case_in_another_list(reviewed, tmp_path):
@@ -110,3 +113,29 @@ def test_that_the_analysis_was_shown_is_recorded_once_for_each_reader(reviewed):
         log.record_shown(study, key)
     assert [len(log.database.read(key).acts) for key in keys] == [1, 1]
     log.close()
+
+
+def test_training_takes_the_valid_decisions_of_its_readers_outside_reader_studies(
+    reviewed, tmp_path
+):
+    run, uid = reviewed.run, reviewed.findings.candidates[0].tracking_uid
+    own, other = ReadKey("case", "C. Reader"), ReadKey("case", "D. Reader")
+    _log_decision(tmp_path, own, run, uid, ReviewState.REJECTED, mark=(1, 2, 3))
+    elsewhere = ReviewLog()
+    elsewhere.decide(uid, ReviewState.DEFERRED, reader="C. Reader")
+    _log_decision(tmp_path, own, run, uid, ReviewState.ACCEPTED, shown=elsewhere.review)
+    _log_decision(tmp_path, other, run, uid, ReviewState.DEFERRED, mark=(4, 5, 6))
+    study = replace(own, session=1)
+    _log_decision(tmp_path, study, run, uid, ReviewState.EDITED, mark=(7, 8, 9))
+    reviews = reader_log.logged_reviews(run, ["C. Reader"], tmp_path)
+    assert [review.state_of(uid) for review in reviews if review.events] == [ReviewState.ACCEPTED]
+    marks = reader_log.logged_marks(run, ["C. Reader"], tmp_path)
+    assert [mark.at_mm for mark in marks] == [(1, 2, 3)]
+
+
+def test_training_takes_the_decisions_of_a_reader_without_a_name(reviewed, tmp_path):
+    run, uid = reviewed.run, reviewed.findings.candidates[0].tracking_uid
+    _log_decision(tmp_path, ReadKey("case", ""), run, uid, ReviewState.ACCEPTED, mark=(1, 2, 3))
+    reviews = reader_log.logged_reviews(run, [None], tmp_path)
+    assert [review.state_of(uid) for review in reviews if review.events] == [ReviewState.ACCEPTED]
+    assert [mark.at_mm for mark in reader_log.logged_marks(run, [None], tmp_path)] == [(1, 2, 3)]
