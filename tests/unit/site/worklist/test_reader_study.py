@@ -412,6 +412,21 @@ def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
     )
 
 
+def test_marks_of_two_readers_are_matched_nearest_first_and_each_once(tmp_path):
+    database = open_worklist_database(tmp_path)
+    a, b = (ReadSession(database, ReadKey("case", who)) for who in "AB")
+    for x in (0, 8, 30):
+        a.mark((x, 0, 0))
+    for x in (7, 31, 36):
+        b.mark((x, 0, 0))
+    (found,) = comparisons(database)
+    assert found.n_agreed == 2
+    assert found.differences == (
+        "marked by A alone: 0, 0, 0 mm",
+        "marked by B alone: 36, 0, 0 mm",
+    )
+
+
 def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path):
     database = open_worklist_database(tmp_path)
     database.add_studies(
@@ -425,6 +440,8 @@ def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path)
     assert [r.entry.name for r in matching(rows, "-flair")] == ["b"]
     assert [r.entry.name for r in matching(rows, "THICK new")] == ["b"]
     assert matching(rows, "p1 p2") == ()
+    assert [r.entry.name for r in matching(rows, "-1 -")] == []
+    assert [r.entry.name for r in matching(rows, "-f")] == ["b"]
 
 
 def test_a_phase_belongs_to_the_arm(tmp_path):
