@@ -147,6 +147,20 @@ def test_the_reason_of_a_decision_stays_when_it_is_repeated(session):
     assert session.state.review.of(uid).reason == "vessel"
 
 
+def test_a_reason_that_an_undo_restored_is_not_that_of_another_decision(session):
+    uid = session.state.analysis.findings.candidates[0].tracking_uid
+    session.go_to_candidate(1)
+    for reason in ("vessel", "clip"):
+        session.type_reason(reason)
+        session.decide(ReviewState.ACCEPTED)
+    log = session.log()
+    log.undo()
+    session.settle(log, session.state.analysis, session.state.overlays)
+    assert session.state.review.of(uid).reason == "vessel"
+    session.decide(ReviewState.REJECTED)
+    assert session.state.review.of(uid).reason is None
+
+
 def test_what_is_typed_and_drawn_follows_a_candidate_to_its_uid_in_a_comparison(session):
     """A comparison gives a candidate the tracking UID of the prior's lesion."""
     first, second = (c.tracking_uid for c in session.state.analysis.findings.candidates)
@@ -180,6 +194,43 @@ def test_interrupted_strokes_go_on_beside_the_outline_of_the_network(session):
     session.resume()
     assert session.state.choices.candidate == candidate.id
     assert session.state.choices.overlay is Overlay.CONTOUR
+
+
+def test_interrupted_strokes_wait_while_another_outline_is_drawn(session):
+    drawn = np.ones(session.state.overlays.grid.shape, np.uint8)
+    session.begin_new()
+    session.offer(OutlineDraft("2.25.1", drawn))
+    before = session.state
+    session.resume()
+    assert session.state is before
+
+
+def test_interrupted_strokes_of_which_nothing_is_left_move_no_view(session):
+    visited = []
+    session.happened.connect(visited.append)
+    session.offer(OutlineDraft("2.25.1", np.zeros(session.state.overlays.grid.shape, np.uint8)))
+    session.resume()
+    assert session.state.resumed
+    assert visited == []
+
+
+def test_decisions_keep_the_maps_that_were_requested_meanwhile(session):
+    """The overlays of a decision are computed for a while."""
+    computed = session.state.overlays
+    session.layer_arrived(replace(computed, layer_choice="of a layer", probe="of a voxel"))
+    session.settle(session.log(), session.state.analysis, replace(computed))
+    overlays = session.state.overlays
+    assert (overlays.layer_choice, overlays.probe) == ("of a layer", "of a voxel")
+    session.probe((1, 2, 3))
+    assert (session.state.probed, session.state.overlays) == ((1, 2, 3), overlays)
+
+
+def test_a_candidate_that_does_not_exist_is_not_said_to_be_below_the_threshold(session):
+    assert not session.go_to_candidate(9)
+    assert session.state.message == ""
+    session.choose_threshold(0.95)
+    assert not session.go_to_candidate(2)
+    assert "below the threshold" in session.state.message
 
 
 def test_a_decision_without_focus_does_nothing(session):
