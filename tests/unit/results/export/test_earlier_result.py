@@ -114,6 +114,17 @@ def parts_exchanged(analysis, started):
     return replace(analysis, volumes=volumes, run=replace(analysis.run, started=started))
 
 
+def mostly_gone(analysis, number):
+    """A quarter of one candidate's voxels is left."""
+    found, labels = analysis.findings, analysis.volumes.labels
+    voxels = np.argwhere(found.components == number)
+    gone = tuple(voxels[len(voxels) // 4 :].T)
+    components, data = found.components.copy(), labels.data.copy()
+    components[gone] = data[gone] = 0
+    volumes = replace(analysis.volumes, labels=replace(labels, data=data))
+    return replace(analysis, findings=replace(found, components=components), volumes=volumes)
+
+
 def moved(analysis, number):
     """One candidate's outline lies one voxel beside, with the same shape and parts."""
     found, labels = analysis.findings, analysis.volumes.labels
@@ -184,6 +195,17 @@ def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, revie
     assert any("1 of these candidates now have another outline" in words for words in notices)
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept) == reviewed.review
+
+
+def test_a_candidate_that_overlaps_little_is_another_one(analysis, reviewed, tmp_path):
+    save(reviewed, tmp_path / "out")
+    again = with_uids(mostly_gone(analysis, 1), "2.25.11", "2.25.12")
+    notices = " ".join(save(again, tmp_path / "out")[1])
+    review = store.load(tmp_path / "out")
+    assert review.of("2.25.11") is None
+    assert review.state_of("2.25.12") is ReviewState.EDITED
+    assert "Decisions on 1 candidate(s) that are no longer flagged do not apply" in notices
+    assert not review.signed
 
 
 def test_a_signature_vouches_for_the_outlines_that_were_seen(analysis, reviewed, tmp_path):

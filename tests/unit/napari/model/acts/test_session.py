@@ -73,8 +73,13 @@ def test_steps_go_round(session):
     assert session.state.choices.candidate == 2
 
 
-@pytest.mark.parametrize(("by", "candidate"), [(1, 1), (-1, 2)])
-def test_the_first_step_goes_to_the_first_or_the_last(session, by, candidate):
+@pytest.mark.parametrize(
+    ("threshold", "by", "candidate"), [(0.5, 1, 1), (0.5, -1, 2), (0.95, 1, 1), (0.95, -1, 1)]
+)
+def test_the_first_step_goes_to_the_first_or_the_last_that_is_listed(
+    session, threshold, by, candidate
+):
+    session.choose_threshold(threshold)
     session.step(by)
     assert session.state.choices.candidate == candidate
 
