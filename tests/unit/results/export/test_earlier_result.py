@@ -326,6 +326,36 @@ def test_what_a_reader_saw_is_unconfirmed_where_its_time_is_unknown(
         assert is_outline_unconfirmed(saved, first, outlines_of(saved))
 
 
+@pytest.mark.parametrize(
+    ("uid", "time", "is_confirmed"),
+    [
+        ("first", "2026-01-05T13:00:00Z", True),
+        ("first", "2026-01-05T13:00:00+02:00", False),
+        (WHOLE_STUDY, "2026-01-05T13:00:00Z", True),
+        (WHOLE_STUDY, "2026-01-05T11:00:00Z", False),
+        ("second", "2026-01-05T13:00:00Z", False),
+    ],
+)
+def test_a_later_decision_or_signature_of_an_earlier_release_confirms_an_outline(
+    analysis, tmp_path, uid, time, is_confirmed
+):
+    """It names no outline: the times decide."""
+    uids = dict(
+        zip(
+            ("first", "second"), (c.tracking_uid for c in analysis.findings.candidates), strict=True
+        )
+    )
+    first = uids["first"]
+    event = ReviewEvent(first, ReviewState.ACCEPTED, "A. Reader", "2026-01-05T10:00:00Z")
+    save(replace(analysis, review=Review((event,))), tmp_path / "out")
+    save(parts_exchanged(analysis, "2026-01-05T12:00:00+00:00"), tmp_path / "out")
+    saved = read_result(tmp_path / "out")
+    assert is_outline_unconfirmed(saved, first, outlines_of(saved))
+    later = ReviewEvent(uids.get(uid, uid), ReviewState.ACCEPTED, "A. Reader", time)
+    again = replace(saved, review=Review((event, later)))
+    assert is_outline_unconfirmed(again, first, outlines_of(saved)) != is_confirmed
+
+
 def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, reviewed, tmp_path):
     second = analysis.findings.candidates[1].tracking_uid
     events = tuple(e for e in reviewed.review.events if e.tracking_uid == second)
