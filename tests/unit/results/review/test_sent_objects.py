@@ -80,11 +80,12 @@ def test_a_segmentation_is_superseded_by_a_newer_report_that_does_not_reference_
 
 def test_only_other_reports_with_decisions_are_counted():
     used = report("2.1", "100000")
-    others = [report("2.2", "100000"), report("2.3", "100000", state=codes.REVIEW_BEGUN)]
+    begun = report("2.3", "100000", state=codes.REVIEW_BEGUN)
+    others = [report("2.2", "100000"), begun, report("2.6", "100000")]
     unreviewed = report("2.4", "100000", state=codes.REVIEW_NONE)
     of_another_program = report("2.5", "100000", state=None)
     reports = [used, *others, others[0], unreviewed, of_another_program]
-    assert _other_reviewed_count(reports, used) == 2
+    assert _other_reviewed_count(reports, used) == 3
     assert _other_reviewed_count(reports, of_another_program) == 0
     assert _other_reviewed_count(reports, None) == 0
 
