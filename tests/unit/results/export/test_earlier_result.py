@@ -114,6 +114,31 @@ def parts_exchanged(analysis, started):
     return replace(analysis, volumes=volumes, run=replace(analysis.run, started=started))
 
 
+def mostly_gone(analysis, number):
+    """A quarter of one candidate's voxels is left."""
+    found, labels = analysis.findings, analysis.volumes.labels
+    voxels = np.argwhere(found.components == number)
+    gone = tuple(voxels[len(voxels) // 4 :].T)
+    components, data = found.components.copy(), labels.data.copy()
+    components[gone] = data[gone] = 0
+    volumes = replace(analysis.volumes, labels=replace(labels, data=data))
+    return replace(analysis, findings=replace(found, components=components), volumes=volumes)
+
+
+def moved(analysis, number):
+    """One candidate's outline lies one voxel beside, with the same shape and parts."""
+    found, labels = analysis.findings, analysis.volumes.labels
+    mine = found.components == number
+    there = np.roll(mine, 1, axis=0)
+    assert not (there & (found.components > 0) & ~mine).any()
+    components = np.where(mine, 0, found.components)
+    components[there] = number
+    data = np.where(mine, 0, labels.data)
+    data[there] = np.roll(labels.data, 1, axis=0)[there]
+    volumes = replace(analysis.volumes, labels=replace(labels, data=data))
+    return replace(analysis, findings=replace(found, components=components), volumes=volumes)
+
+
 def without_second(analysis):
     """Only the first candidate is found this time."""
     found = analysis.findings
@@ -170,6 +195,17 @@ def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, revie
     assert any("1 of these candidates now have another outline" in words for words in notices)
     (kept,) = (tmp_path / "out" / KEPT).iterdir()
     assert store.load(kept) == reviewed.review
+
+
+def test_a_candidate_that_overlaps_little_is_another_one(analysis, reviewed, tmp_path):
+    save(reviewed, tmp_path / "out")
+    again = with_uids(mostly_gone(analysis, 1), "2.25.11", "2.25.12")
+    notices = " ".join(save(again, tmp_path / "out")[1])
+    review = store.load(tmp_path / "out")
+    assert review.of("2.25.11") is None
+    assert review.state_of("2.25.12") is ReviewState.EDITED
+    assert "Decisions on 1 candidate(s) that are no longer flagged do not apply" in notices
+    assert not review.signed
 
 
 def test_a_signature_vouches_for_the_outlines_that_were_seen(analysis, reviewed, tmp_path):
@@ -244,6 +280,15 @@ def test_an_act_that_is_undone_restores_which_outline_was_seen(analysis):
     assert is_decided_on_other_outline(log.review, first, outlines_of(again))
 
 
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("change", [drawn_smaller, moved])
+def test_each_outline_is_told_from_one_that_is_smaller_or_lies_elsewhere(analysis, change, number):
+    candidates = analysis.findings.candidates
+    before, after = outlines_of(analysis), outlines_of(change(analysis, number))
+    differing = {c.id for c in candidates if before[c.tracking_uid] != after[c.tracking_uid]}
+    assert differing == {number}
+
+
 def test_a_signature_names_candidates_and_outlines_but_not_what_readers_drew(analysis, reviewed):
     first, second = (one.tracking_uid for one in analysis.findings.candidates)
     log = ReviewLog(
@@ -279,6 +324,36 @@ def test_what_a_reader_saw_is_unconfirmed_where_its_time_is_unknown(
         save(parts_exchanged(analysis, started), tmp_path / "out")
         saved = read_result(tmp_path / "out")
         assert is_outline_unconfirmed(saved, first, outlines_of(saved))
+
+
+@pytest.mark.parametrize(
+    ("uid", "time", "is_confirmed"),
+    [
+        ("first", "2026-01-05T13:00:00Z", True),
+        ("first", "2026-01-05T13:00:00+02:00", False),
+        (WHOLE_STUDY, "2026-01-05T13:00:00Z", True),
+        (WHOLE_STUDY, "2026-01-05T11:00:00Z", False),
+        ("second", "2026-01-05T13:00:00Z", False),
+    ],
+)
+def test_a_later_decision_or_signature_of_an_earlier_release_confirms_an_outline(
+    analysis, tmp_path, uid, time, is_confirmed
+):
+    """It names no outline: the times decide."""
+    uids = dict(
+        zip(
+            ("first", "second"), (c.tracking_uid for c in analysis.findings.candidates), strict=True
+        )
+    )
+    first = uids["first"]
+    event = ReviewEvent(first, ReviewState.ACCEPTED, "A. Reader", "2026-01-05T10:00:00Z")
+    save(replace(analysis, review=Review((event,))), tmp_path / "out")
+    save(parts_exchanged(analysis, "2026-01-05T12:00:00+00:00"), tmp_path / "out")
+    saved = read_result(tmp_path / "out")
+    assert is_outline_unconfirmed(saved, first, outlines_of(saved))
+    later = ReviewEvent(uids.get(uid, uid), ReviewState.ACCEPTED, "A. Reader", time)
+    again = replace(saved, review=Review((event, later)))
+    assert is_outline_unconfirmed(again, first, outlines_of(saved)) != is_confirmed
 
 
 def test_an_outline_that_nobody_decided_on_is_not_named_as_unseen(analysis, reviewed, tmp_path):

@@ -1,6 +1,7 @@
 """The log only grows, and its fold is what the reader last wanted."""
 
 from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
 import pytest
@@ -9,10 +10,29 @@ from hypothesis import strategies as st
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
-from lesionlens.base.records.review import MAX_REASON, WHOLE_STUDY, Outline, Review, ReviewEvent
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    SignedResponse,
+    Steroids,
+)
+from lesionlens.base.records.review import (
+    MAX_REASON,
+    WHOLE_STUDY,
+    Outline,
+    Review,
+    ReviewEvent,
+    UnaidedRead,
+)
 from lesionlens.results.review.log import ReviewLog
 
 UIDS = ("1.1", "1.2", "1.3")
+STABLE = SignedResponse(
+    Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME, Clinical.SAME,
+    "2025-03-04", "2025-03-04", (), "A. Reader", "2026-01-05T11:00:00Z",
+)  # fmt: skip
 acts = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(UIDS), st.sampled_from(list(ReviewState))),
@@ -154,6 +174,35 @@ def test_times_are_utc_and_do_not_go_back():
     times = [e.time for e in log.review.events]
     assert times == sorted(times)
     assert all(t.endswith("Z") for t in times)
+
+
+def test_every_act_names_its_reader_and_its_time():
+    log, end = ReviewLog(), ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    log.decide("1.1", ReviewState.ACCEPTED, reader="A")
+    log.place_diameters("1.1", (end, end), reader="A")
+    log.add(_ball("9.1", 2), DrawingMethod.MANUAL, reader="A")
+    log.undo(reader="A")
+    log.redo(reader="A")
+    log.sign_response(STABLE)
+    log.withdraw_response("by mistake", reader="A")
+    log.sign("nothing further seen", reader="A")
+    log.withdraw("wrong side", reader="A")
+    events = log.review.events
+    assert [event.reader for event in events] == ["A"] * 8
+    assert all(datetime.fromisoformat(event.time).tzinfo is not None for event in events)
+
+
+def test_a_log_goes_on_with_all_that_its_review_holds():
+    """Also with what other readers signed before the analysis was shown, and with the response."""
+    log = ReviewLog()
+    log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 4))
+    unaided = UnaidedRead("B", "2026-01-05T10:00:00Z", "2026-01-05T10:05:00Z", 300.0, "one lesion")
+    review = replace(log.review, unaided=(unaided,), responses=(STABLE,))
+    for again in (ReviewLog(review), ReviewLog(review).copy()):
+        assert again.review == review
+        again.decide("1.1", ReviewState.ACCEPTED)
+        assert again.review == replace(review, events=again.review.events)
+        assert again.review.outline_of("1.1") is not None
 
 
 def test_a_state_that_does_not_exist_is_refused():

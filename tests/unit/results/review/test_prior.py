@@ -13,12 +13,13 @@ from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom, write_nifti
 
 from lesionlens.analysis.followup import study_locations
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.exporter import save
-from lesionlens.results.review.prior import PriorImagesError, find_prior
+from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
 
 ONE = (MrSequence.T1C,)
 NOW, BEFORE, OTHER = (make_patient(seed, spacing_mm=4.0) for seed in (1, 2, 3))
@@ -33,13 +34,15 @@ def result_of(study: Path, head, out: Path, selected: str | None = None) -> Path
     return out
 
 
-def write_examination(head, folder: Path, number: int) -> None:
-    """Write a study with UIDs of its own."""
+def write_examination(head, folder: Path, number: int, patient: str | None = None) -> None:
+    """Write a study with UIDs of its own, also of another patient."""
     for path in write_dicom(head, folder, sequences=ONE)[MrSequence.T1C]:
         image = pydicom.dcmread(path)
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             image[name].value = generate_uid(entropy_srcs=[image[name].value, str(number)])
         image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        if patient is not None:
+            image.PatientID = image.PatientName = patient
         image.save_as(path)
 
 
@@ -56,6 +59,31 @@ def test_images_of_another_study_name_the_option_of_the_prior(tmp_path):
     with pytest.raises(UnusableInputError, match=r"2 studies .* with --prior"):
         find_prior(several, now)
     assert find_prior(result, now, places[1]).result == result
+
+
+@pytest.mark.parametrize("has_result", [True, False])
+def test_a_prior_of_another_patient_is_used_only_if_the_user_confirms_it(tmp_path, has_result):
+    write_examination(NOW, tmp_path / "now", 1)
+    write_examination(BEFORE, tmp_path / "before", 2, patient="Another")
+    prior, now = tmp_path / "before", open_study(tmp_path / "now")
+    if has_result:
+        prior = result_of(prior, BEFORE, tmp_path / "result")
+    with pytest.raises(PatientConflictError):
+        find_prior(prior, now)
+    located = find_prior(prior, now, same_patient=True)
+    assert "ID" in located.confirmed
+    assert located.result == (prior if has_result else None)
+
+
+def test_a_prior_without_a_result_needs_an_analysis(tmp_path):
+    for name, head in (("now", NOW), ("before", BEFORE)):
+        write_nifti(head, tmp_path / name, sequences=ONE)
+    located = find_prior(tmp_path / "before", open_study(tmp_path / "now"))
+    with pytest.raises(UnusableInputError, match="not analysed"):
+        open_prior(located, RunContext())
+    made = make_analysis(BEFORE, located.study)
+    prior = open_prior(located, RunContext(), analyse={located.study: made}.__getitem__)
+    assert prior.analysis is made
 
 
 def test_other_images_of_a_prior_are_refused_before_anything_is_computed(tmp_path):

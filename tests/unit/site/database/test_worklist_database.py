@@ -30,6 +30,7 @@ from lesionlens.site.database.worklist_database import (
     existing_worklist_database,
     open_worklist_database,
 )
+from lesionlens.site.worklist import read_session as read_session_module
 from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.site.worklist.rows import comparisons
 
@@ -159,10 +160,12 @@ def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
     assert [m.at_mm for m in written.marks] == [(1, 2, 3)]
 
 
-def test_an_unaided_read_says_that_the_study_was_open_before_with_its_analysis(tmp_path):
+@pytest.mark.parametrize("crashed", [False, True])
+def test_an_unaided_read_says_that_the_study_was_open_before_with_its_analysis(tmp_path, crashed):
     """It was recorded as any other, as if the reader had not seen the candidates."""
     aided = ReadSession(open_worklist_database(tmp_path), KEY)
-    aided.close()
+    if not crashed:
+        aided.close()
     read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
     day = aided.read.begun[:10]
     assert read_session.is_analysis_hidden
@@ -171,6 +174,31 @@ def test_an_unaided_read_says_that_the_study_was_open_before_with_its_analysis(t
     said = f"1 marked; opened on {day} with the analysis not hidden"
     assert read_session.unaided_summary == read_session.sign() == said
     assert read_session.unaided_read().statement == said
+
+
+@pytest.mark.parametrize("elsewhere", ["2020-01-05", "2098-01-05"])
+def test_an_unaided_read_names_the_first_day_of_those_in_the_list_and_elsewhere(
+    tmp_path, elsewhere
+):
+    aided = ReadSession(open_worklist_database(tmp_path), KEY)
+    aided.close()
+    read_session = ReadSession(
+        open_worklist_database(tmp_path), KEY, unaided_first=True, shown_elsewhere=elsewhere
+    )
+    assert read_session.shown_before == min(elsewhere, aided.read.begun[:10])
+
+
+def test_an_unaided_read_has_the_times_when_it_was_begun_and_signed(tmp_path, monkeypatch):
+    times = [f"2026-01-05T10:0{minute}:00.000Z" for minute in range(6)]
+    monkeypatch.setattr(read_session_module, "now", iter(times).__next__)
+    read_session = ReadSession(open_worklist_database(tmp_path), KEY, unaided_first=True)
+    read_session.mark((1, 2, 3))
+    read_session.sign()
+    read_session.mark((7, 8, 9))
+    read_session.sign("nothing further")
+    signed = read_session.unaided_read()
+    assert (signed.begun, signed.time, signed.reader) == (times[0], times[2], "A. Reader")
+    assert signed.statement == "1 marked"
 
 
 def test_a_read_that_goes_on_unaided_says_nothing_of_an_analysis(tmp_path):

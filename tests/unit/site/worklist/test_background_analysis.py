@@ -108,6 +108,35 @@ def test_a_row_that_was_being_updated_by_a_killed_process_is_not_left_as_it_was(
     assert database.entry("a").candidates == 1
 
 
+def test_a_study_that_is_away_for_a_while_keeps_its_other_warnings_and_its_result(
+    list_of_three, tmp_path
+):
+    database, begun = list_of_three
+    run_ahead(database, CohortChoice())
+    before = database.entry("a")
+    (tmp_path / "a").rename(tmp_path / "away")
+    run_ahead(database, CohortChoice())
+    assert database.entry("a").warnings[0] == "w"
+    assert database.entry("a").warnings[1].startswith("not at hand")
+    (tmp_path / "away").rename(tmp_path / "a")
+    begun.clear()
+    run_ahead(database, CohortChoice())
+    assert "a" not in begun
+    assert database.entry("a") == before
+
+
+def test_a_result_that_the_list_does_not_show_yet_is_shown_without_another_analysis(list_of_three):
+    """As one of `lesionlens batch` into the same folder."""
+    database, begun = list_of_three
+    run_ahead(database, CohortChoice())
+    before = database.entry("a")
+    database.update(replace(before, candidates=None, highest=None))
+    begun.clear()
+    run_ahead(database, CohortChoice())
+    assert "a" not in begun
+    assert database.entry("a") == before
+
+
 def test_a_message_of_a_failure_goes_once_the_study_is_analysed_or_fails_otherwise(
     list_of_three, tmp_path, monkeypatch
 ):

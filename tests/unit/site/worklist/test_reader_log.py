@@ -14,6 +14,8 @@ from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review import store
+from lesionlens.results.review.log import ReviewLog
+from lesionlens.site.database.records import ReadKey
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
@@ -70,3 +72,70 @@ def test_a_study_whose_files_are_gone_keeps_its_log(make_study):
     key = reader_log.read_key_of_study(study, "A")
     shutil.rmtree(study.root)
     assert reader_log.read_key_of_study(study, "A") == key
+
+
+def _log_decision(folder, key, run, uid, state, *, mark=None, shown=Review()):  # noqa: B008
+    """Store one decision that follows the shown ones in a log, and a mark, as the window does."""
+    with closing(open_worklist_database(folder)) as database:
+        read_session = ReadSession(database, key)
+        read_session.continue_from(store.analysis_key(run), shown)
+        decide(read_session, uid, state, reader=key.reader)
+        if mark is not None:
+            read_session.mark(mark)
+
+
+def test_a_reader_study_shows_no_decisions_of_the_same_case_in_another_list(reviewed, tmp_path):
+    """The list copied for a pilot had the same cases, sessions and arms."""
+    uid, key = reviewed.findings.candidates[0].tracking_uid, ReadKey("case", "A. Reader", 1)
+    pilot, study_list = tmp_path / "pilot", tmp_path / "list"
+    _log_decision(pilot, key, reviewed.run, uid, ReviewState.REJECTED)
+    reader_log.record_last_folder(store.analysis_key(reviewed.run), key.reader, pilot)
+    assert reader_log.recover_review(reviewed, key, study_list).review == Review()
+    _log_decision(study_list, key, reviewed.run, uid, ReviewState.ACCEPTED)
+    shown = reader_log.recover_review(reviewed, key, study_list).review
+    assert shown.state_of(uid) is ReviewState.ACCEPTED
+
+
+def test_a_later_read_without_decisions_on_these_candidates_hides_none(reviewed, tmp_path):
+    unreviewed = replace(reviewed, review=Review())
+    uid = reviewed.findings.candidates[0].tracking_uid
+    first, second = ReadKey("first", "A. Reader"), ReadKey("second", "A. Reader")
+    _log_decision(tmp_path / "list", first, reviewed.run, uid, ReviewState.REJECTED)
+    _log_decision(tmp_path / "list", second, reviewed.run, "2.25.99", ReviewState.ACCEPTED)
+    shown = reader_log.recover_review(unreviewed, first, tmp_path / "list").review
+    assert shown.state_of(uid) is ReviewState.REJECTED
+
+
+def test_that_the_analysis_was_shown_is_recorded_once_for_each_reader(reviewed):
+    log, study = reader_log.ReaderLog(), reviewed.study
+    keys = [reader_log.read_key_of_study(study, reader) for reader in ("A", "B")]
+    for key in (keys[0], keys[0], keys[1]):
+        log.record_shown(study, key)
+    assert [len(log.database.read(key).acts) for key in keys] == [1, 1]
+    log.close()
+
+
+def test_training_takes_the_valid_decisions_of_its_readers_outside_reader_studies(
+    reviewed, tmp_path
+):
+    run, uid = reviewed.run, reviewed.findings.candidates[0].tracking_uid
+    own, other = ReadKey("case", "C. Reader"), ReadKey("case", "D. Reader")
+    _log_decision(tmp_path, own, run, uid, ReviewState.REJECTED, mark=(1, 2, 3))
+    elsewhere = ReviewLog()
+    elsewhere.decide(uid, ReviewState.DEFERRED, reader="C. Reader")
+    _log_decision(tmp_path, own, run, uid, ReviewState.ACCEPTED, shown=elsewhere.review)
+    _log_decision(tmp_path, other, run, uid, ReviewState.DEFERRED, mark=(4, 5, 6))
+    study = replace(own, session=1)
+    _log_decision(tmp_path, study, run, uid, ReviewState.EDITED, mark=(7, 8, 9))
+    reviews = reader_log.logged_reviews(run, ["C. Reader"], tmp_path)
+    assert [review.state_of(uid) for review in reviews if review.events] == [ReviewState.ACCEPTED]
+    marks = reader_log.logged_marks(run, ["C. Reader"], tmp_path)
+    assert [mark.at_mm for mark in marks] == [(1, 2, 3)]
+
+
+def test_training_takes_the_decisions_of_a_reader_without_a_name(reviewed, tmp_path):
+    run, uid = reviewed.run, reviewed.findings.candidates[0].tracking_uid
+    _log_decision(tmp_path, ReadKey("case", ""), run, uid, ReviewState.ACCEPTED, mark=(1, 2, 3))
+    reviews = reader_log.logged_reviews(run, [None], tmp_path)
+    assert [review.state_of(uid) for review in reviews if review.events] == [ReviewState.ACCEPTED]
+    assert [mark.at_mm for mark in reader_log.logged_marks(run, [None], tmp_path)] == [(1, 2, 3)]

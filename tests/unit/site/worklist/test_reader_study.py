@@ -206,6 +206,17 @@ def test_another_decision_does_not_inherit_a_rating(tmp_path):
     assert [rows[uid]["rating"] for uid in "12"] == ["", "30"]
 
 
+def test_a_decision_without_a_position_is_a_row_without_one(tmp_path):
+    """As those that were taken over from an earlier release."""
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("case", "/x")])
+        read_session = ReadSession(database, ReadKey("case", "A"))
+        decide(read_session, "1", ReviewState.ACCEPTED, confidence=70)
+    tables_of(tmp_path / "list", tmp_path / "out")
+    (row,) = table(tmp_path / "out" / "marks.csv")
+    assert (row["id"], row["rating"], row["x_mm"], row["verdict"]) == ("1", "70", "", "accepted")
+
+
 def test_a_candidate_that_was_merged_into_another_is_no_mark(tmp_path):
     def merge(act):
         both = Outline("1", (0, 0, 0), np.full((3, 3, 3), 2, np.uint8))
@@ -243,15 +254,17 @@ def test_a_lesion_at_two_examinations_has_the_score_of_each(tmp_path):
     assert scores == {"then": 0.9, "now": 0.0}
 
 
-def test_progress_counts_the_reads_that_nobody_has_begun(tmp_path):
+@pytest.mark.parametrize(("cases", "planned"), [(CASES, 120), (CASES[:3], 18)])
+def test_progress_counts_the_reads_that_nobody_has_begun(tmp_path, cases, planned):
     """It said "1 of 1 reads complete" of a study of 120."""
-    (tmp_path / FILE).write_text("title = 'x'\nseed = 7\nreaders = ['A', 'B']")
+    named = f"\ncases = {list(cases)}" * (cases is not CASES)
+    (tmp_path / FILE).write_text(f"title = 'x'\nseed = 7\nreaders = ['A', 'B']{named}")
     with closing(open_worklist_database(tmp_path)) as database:
         database.add_studies([StudyEntry(case, "/x") for case in CASES])
-        first = rows_of(database, "A", PROTOCOL)[0]
+        first = rows_of(database, "A", read_protocol(tmp_path))[0]
         ReadSession(database, ReadKey(first.entry.name, "A", 1, first.arm)).sign("x")
     written = tables_of(tmp_path, tmp_path / "out")
-    assert written.progress_text == f"1 of 120 reads complete: 1 {first.arm}"
+    assert written.progress_text == f"1 of {planned} reads complete: 1 {first.arm}"
 
 
 def test_reads_that_the_tables_omit_are_counted(tmp_path):
@@ -352,6 +365,16 @@ def test_a_reader_study_that_changes_after_it_was_begun_is_refused(tmp_path, cha
     assert {row.state for row in rows if row.session == 1} == {StudyState.SIGNED}
 
 
+def test_reads_outside_a_reader_study_do_not_change_it(tmp_path):
+    database = open_worklist_database(tmp_path)
+    database.add_studies([StudyEntry(case, "/x") for case in CASES])
+    ReadSession(database, ReadKey(CASES[0], "A")).sign("read before the study")
+    ReadSession(database, ReadKey(CASES[0], "C", 1, Arm.UNAIDED)).sign("of a pilot")
+    rows = rows_of(database, "A", PROTOCOL)
+    assert len(rows) == 60
+    assert {row.state for row in rows} == {StudyState.NEW}
+
+
 def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
     database = open_worklist_database(tmp_path)
     database.add_studies([StudyEntry("a", "/a", candidates=1, highest=0.8), StudyEntry("b", "/b")])
@@ -412,6 +435,21 @@ def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
     )
 
 
+def test_marks_of_two_readers_are_matched_nearest_first_and_each_once(tmp_path):
+    database = open_worklist_database(tmp_path)
+    a, b = (ReadSession(database, ReadKey("case", who)) for who in "AB")
+    for x in (0, 8, 30):
+        a.mark((x, 0, 0))
+    for x in (7, 31, 36):
+        b.mark((x, 0, 0))
+    (found,) = comparisons(database)
+    assert found.n_agreed == 2
+    assert found.differences == (
+        "marked by A alone: 0, 0, 0 mm",
+        "marked by B alone: 36, 0, 0 mm",
+    )
+
+
 def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path):
     database = open_worklist_database(tmp_path)
     database.add_studies(
@@ -425,6 +463,8 @@ def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path)
     assert [r.entry.name for r in matching(rows, "-flair")] == ["b"]
     assert [r.entry.name for r in matching(rows, "THICK new")] == ["b"]
     assert matching(rows, "p1 p2") == ()
+    assert [r.entry.name for r in matching(rows, "-1 -")] == []
+    assert [r.entry.name for r in matching(rows, "-f")] == ["b"]
 
 
 def test_a_phase_belongs_to_the_arm(tmp_path):

@@ -106,7 +106,7 @@ class ReviewSession(Choosing):
         review = result.analysis.review if review is None else review
         analysis = applied(replace(result.analysis, review=review))
         review = analysis.review
-        if analysis.original is not None:
+        if analysis.original is not None or result.analysis.original is not None:
             overlays = redrawn(overlays, analysis)
         same_study = analysis.study is self._state.study
         trace = result.trace

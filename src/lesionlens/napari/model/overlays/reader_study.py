@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, MapAgreement
+from lesionlens.base.records.findings import Candidate, Findings, MapAgreement
 from lesionlens.base.records.prediction import Capability
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.site.database.records import Arm
@@ -34,6 +34,7 @@ def shown_in(arm: Arm, result: Result, overlays: Overlays) -> tuple[Result, Over
 
 def _without_maps(analysis: Analysis) -> Analysis:
     empty: Mapping[Any, Any] = {}
+    original = analysis.original
     engine = replace(analysis.run.engine, capabilities=frozenset({Capability.SEGMENT}))
     return replace(
         analysis,
@@ -41,14 +42,17 @@ def _without_maps(analysis: Analysis) -> Analysis:
         volumes=replace(
             analysis.volumes, attention=empty, uncertainty=None, evidence=None, doubtful=None
         ),
-        findings=replace(
-            analysis.findings,
-            candidates=tuple(_without_reasons(c) for c in analysis.findings.candidates),
-            considered=(),
-            doubtful=None,
-        ),
+        findings=_findings_alone(analysis.findings),
         run=replace(analysis.run, engine=engine),
+        original=None
+        if original is None
+        else replace(original, findings=_findings_alone(original.findings), doubtful=None),
     )
+
+
+def _findings_alone(findings: Findings) -> Findings:
+    candidates = tuple(_without_reasons(candidate) for candidate in findings.candidates)
+    return replace(findings, candidates=candidates, considered=(), doubtful=None)
 
 
 def _without_reasons(candidate: Candidate) -> Candidate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,6 +168,9 @@ class WorklistSession(ScreenHolder):
         )
         if self.database is not None and settings != (self.reader, self.unaided_first):
             self.reader, self.unaided_first = settings
+            self._set(last_opened=None)
+            with suppress(LesionLensError):  # then the reader begins with the first study
+                self._set(last_opened=self._last_opened())
             self.refresh(always=True)
 
     def filter(self, text: str) -> None:

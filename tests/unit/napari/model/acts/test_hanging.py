@@ -13,7 +13,7 @@ from lesionlens.base.files import user_folders
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study, StudyKind
-from lesionlens.napari.model.acts.hanging import read_rules, rule_for
+from lesionlens.napari.model.acts.hanging import HangingRule, read_rules, rule_for
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout
@@ -128,3 +128,12 @@ def test_a_wrong_rule_is_named_beside_the_views_that_were_chosen_last(folders):
     acts = opened(T1, T1C, FLAIR)
     assert acts.session.state.choices.views.layout is Layout.FOUR
     assert "pet" in acts.session.state.message
+
+
+def test_a_rule_fits_a_study_with_exactly_the_sequences_that_it_names():
+    rule = HangingRule((T1C,), present=frozenset({T1C, FLAIR}), absent=frozenset({T2}))
+    assert rule.fits(study(T1C, FLAIR))
+    assert rule.fits(study(T1, T1C, FLAIR))
+    assert not rule.fits(study(T1C))
+    assert not rule.fits(study(T1C, T2, FLAIR))
+    assert not replace(rule, show=(T1,)).fits(study(T1C, FLAIR))

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from tests.reviewed_head import FakeResult
 
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import LesionClass, LesionKind, MrSequence, Region, ReviewState
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import OTHER_FINDINGS, Appearance, Findings, conclusion_of
 from lesionlens.base.records.prediction import OperatingPoint
+from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
 from lesionlens.napari.model.overlays import maps as display
@@ -20,7 +22,9 @@ from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.state.events import PositionVisited
 from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.model.wording.candidates import facts_of
+from lesionlens.results.result import Result
 from lesionlens.results.review.drafts import OutlineDraft
+from lesionlens.results.review.log import ReviewLog
 
 
 @pytest.fixture
@@ -69,6 +73,39 @@ def test_steps_go_round(session):
     assert session.state.choices.candidate == 2
 
 
+@pytest.mark.parametrize(
+    ("threshold", "by", "candidate"), [(0.5, 1, 1), (0.5, -1, 2), (0.95, 1, 1), (0.95, -1, 1)]
+)
+def test_the_first_step_goes_to_the_first_or_the_last_that_is_listed(
+    session, threshold, by, candidate
+):
+    session.choose_threshold(threshold)
+    session.step(by)
+    assert session.state.choices.candidate == candidate
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_result_with_an_outline_that_was_withdrawn_shows_that_of_the_network(analysis, edited):
+    """Undone after it was saved, or of another reader's session, it stayed on the images."""
+    first, log = analysis.findings.candidates[0], ReviewLog()
+    drawn = np.where(analysis.findings.components == first.id, np.uint8(2), np.uint8(0))
+    drawn[:, :, np.argwhere(drawn)[:, 2].min()] = 0
+    log.decide(
+        first.tracking_uid, ReviewState.EDITED, outline=Outline.of(first.tracking_uid, drawn)
+    )
+    saved = applied(replace(analysis, review=log.review))
+    if not edited:
+        log.undo()
+    session = ReviewSession()
+    session.analysed(Result(saved), display.overlays_of(saved), log.review)
+    current = saved if edited else analysis
+    shown, own = session.state.overlays, display.overlays_of(current)
+    assert session.state.analysis.findings.candidates == current.findings.candidates
+    np.testing.assert_array_equal(shown.components, own.components)
+    np.testing.assert_array_equal(shown.labels, own.labels)
+    assert (own.components != display.overlays_of(analysis).components).any() == edited
+
+
 def test_the_threshold_hides_and_says_how_many(session):
     session.go_to_candidate(2)
     session.choose_threshold(0.95)
@@ -103,6 +140,45 @@ def test_a_reason_entered_before_another_decision_goes_with_that_one(session):
     assert session.state.review.of(uid).reason is None
 
 
+def test_the_reason_of_a_decision_stays_when_it_is_repeated(session):
+    uid = session.state.analysis.findings.candidates[0].tracking_uid
+    session.go_to_candidate(1)
+    session.type_reason("vessel")
+    session.decide(ReviewState.REJECTED)
+    session.go_to_candidate(2)
+    session.decide(ReviewState.ACCEPTED)
+    session.go_to_candidate(1)
+    session.decide(ReviewState.REJECTED)
+    assert session.state.review.of(uid).reason == "vessel"
+
+
+def test_a_reason_that_an_undo_restored_is_not_that_of_another_decision(session):
+    uid = session.state.analysis.findings.candidates[0].tracking_uid
+    session.go_to_candidate(1)
+    for reason in ("vessel", "clip"):
+        session.type_reason(reason)
+        session.decide(ReviewState.ACCEPTED)
+    log = session.log()
+    log.undo()
+    session.settle(log, session.state.analysis, session.state.overlays)
+    assert session.state.review.of(uid).reason == "vessel"
+    session.decide(ReviewState.REJECTED)
+    assert session.state.review.of(uid).reason is None
+
+
+def test_what_is_typed_and_drawn_follows_a_candidate_to_its_uid_in_a_comparison(session):
+    """A comparison gives a candidate the tracking UID of the prior's lesion."""
+    first, second = (c.tracking_uid for c in session.state.analysis.findings.candidates)
+    session.go_to_candidate(1)
+    session.type_reason("vessel")
+    session.offer(OutlineDraft(first, np.ones(session.state.overlays.grid.shape, np.uint8)))
+    state = session.state
+    session.settle(session.log(), state.analysis, state.overlays, {first: "2.25.7"})
+    assert session.state.draft.tracking_uid == "2.25.7"
+    assert session.state.typed == {"2.25.7": "vessel"}
+    assert session.state.reason_of(second) == ""
+
+
 def test_interrupted_strokes_go_on_where_they_lie(session):
     """The views stayed at the middle of the head, where nothing was drawn."""
     visited = []
@@ -123,6 +199,43 @@ def test_interrupted_strokes_go_on_beside_the_outline_of_the_network(session):
     session.resume()
     assert session.state.choices.candidate == candidate.id
     assert session.state.choices.overlay is Overlay.CONTOUR
+
+
+def test_interrupted_strokes_wait_while_another_outline_is_drawn(session):
+    drawn = np.ones(session.state.overlays.grid.shape, np.uint8)
+    session.begin_new()
+    session.offer(OutlineDraft("2.25.1", drawn))
+    before = session.state
+    session.resume()
+    assert session.state is before
+
+
+def test_interrupted_strokes_of_which_nothing_is_left_move_no_view(session):
+    visited = []
+    session.happened.connect(visited.append)
+    session.offer(OutlineDraft("2.25.1", np.zeros(session.state.overlays.grid.shape, np.uint8)))
+    session.resume()
+    assert session.state.resumed
+    assert visited == []
+
+
+def test_decisions_keep_the_maps_that_were_requested_meanwhile(session):
+    """The overlays of a decision are computed for a while."""
+    computed = session.state.overlays
+    session.layer_arrived(replace(computed, layer_choice="of a layer", probe="of a voxel"))
+    session.settle(session.log(), session.state.analysis, replace(computed))
+    overlays = session.state.overlays
+    assert (overlays.layer_choice, overlays.probe) == ("of a layer", "of a voxel")
+    session.probe((1, 2, 3))
+    assert (session.state.probed, session.state.overlays) == ((1, 2, 3), overlays)
+
+
+def test_a_candidate_that_does_not_exist_is_not_said_to_be_below_the_threshold(session):
+    assert not session.go_to_candidate(9)
+    assert session.state.message == ""
+    session.choose_threshold(0.95)
+    assert not session.go_to_candidate(2)
+    assert "below the threshold" in session.state.message
 
 
 def test_a_decision_without_focus_does_nothing(session):

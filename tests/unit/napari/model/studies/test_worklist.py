@@ -2,14 +2,136 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("psygnal")
 
+from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.site.database.records import ReadKey, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import open_worklist_database
+from lesionlens.site.worklist.protocol import FILE
 from lesionlens.site.worklist.read_session import ReadSession
+
+A_B_C = ("a", 0), ("b", 0), ("c", 0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A list of three studies, of which the first has a result."""
+    return make_list(tmp_path / "list")
+
+
+def make_list(folder):
+    folder.mkdir()
+    database = open_worklist_database(folder)
+    database.add_studies([StudyEntry(name, f"/{name}") for name in "abc"])
+    database.update(replace(database.entry("a"), candidates=1))
+    database.close()
+    return folder
+
+
+@pytest.fixture
+def session():
+    made = WorklistSession()
+    yield made
+    made.close()
+
+
+def test_the_open_study_is_the_place_in_the_list_from_which_the_reader_goes_on(session, folder):
+    session.open(folder, "A. Reader", unaided_first=False)
+    assert [row.key for row in session.state.rows] == list(A_B_C)
+    assert (session.neighbour(1).key, session.neighbour(-1).key) == (("a", 0), ("c", 0))
+    second = session.row(("b", 0))
+    session.choose(second)
+    assert (session.state.focus, session.state.current) == (("b", 0), None)
+    session.choose(None)
+    assert session.state.focus is None
+    session.at(second)
+    assert session.state.focus == session.state.last_opened == ("b", 0)
+    assert (session.neighbour(1).key, session.neighbour(-1).key) == (("c", 0), ("a", 0))
+    assert session.neighbour(1, ("c", 0)) is None
+    assert session.neighbour(-1, ("a", 0)) is None
+    session.at(None)
+    assert session.state.current is None
+    assert session.neighbour(1).key == ("b", 0), "the one that was opened last"
+
+
+def test_each_reader_goes_on_from_their_own_place(session, folder):
+    session.open(folder, "A. Reader", unaided_first=False)
+    session.at(session.row(("b", 0)))
+    session.at(None)
+    session.read_as("B. Reader", unaided_first=False)
+    assert (session.state.last_opened, session.neighbour(1).key) == (None, ("a", 0))
+    session.at(session.row(("c", 0)))
+    for reader, key in (("A. Reader", ("b", 0)), ("B. Reader", ("c", 0)), ("", None)):
+        again = WorklistSession()
+        again.open(folder, reader, unaided_first=False)
+        assert (again.state.last_opened, again.state.current) == (key, None)
+        again.close()
+
+
+def test_a_list_that_is_opened_again_keeps_its_place_and_another_one_has_none(
+    session, folder, tmp_path
+):
+    session.open(folder, "A. Reader", unaided_first=False)
+    session.at(session.row(("b", 0)))
+    database = session.database
+    session.open(folder, "A. Reader", unaided_first=False)
+    assert session.database is database
+    assert session.state.current == ("b", 0)
+    session.open(make_list(tmp_path / "other"), "A. Reader", unaided_first=False)
+    assert session.database is not database
+    assert (session.state.current, session.state.last_opened) == (None, None)
+    session.left = lambda: True  # the window closes it later
+    kept = session.database
+    session.close()
+    assert len(kept.entries()) == 3
+    kept.close()
+
+
+def test_a_list_that_this_reader_cannot_open_leaves_the_open_one_as_it_is(
+    session, folder, tmp_path
+):
+    refused = make_list(tmp_path / "refused")
+    (refused / FILE).write_text("title = 'x'\nseed = 1\nreaders = ['B']")
+    session.open(folder, "A. Reader", unaided_first=False)
+    before = session.state
+    with pytest.raises(ReadError, match="not of 'A"):
+        session.open(refused, "A. Reader", unaided_first=False)
+    assert session.state is before
+    assert [entry.name for entry in session.database.entries()] == list("abc")
+    (folder / FILE).write_text("title = 'x'\nseed = 1\nreaders = ['B']")
+    with pytest.raises(ReadError, match="not of 'A"):
+        session.open(folder, "A. Reader", unaided_first=False)
+    assert [entry.name for entry in session.database.entries()] == list("abc")
+
+
+def test_the_summary_counts_what_is_shown_signed_and_not_analysed_yet(session, folder):
+    session.open(folder, "A. Reader", unaided_first=False)
+    assert session.state.summary == "3 shown · 0 signed · 2 not analysed yet"
+    ReadSession(session.database, ReadKey("a", "A. Reader")).sign("nothing seen")
+    session.refresh()
+    assert session.state.summary == "3 shown · 1 signed · 2 not analysed yet"
+    session.filter("a")
+    assert session.state.summary == "1 shown · 1 signed"
+    session.ahead(running=True)
+    assert session.state.summary == "1 shown · 1 signed · analysing …"
+    session.ahead(running=False)
+    assert session.state.summary == "1 shown · 1 signed"
+
+
+def test_a_study_is_not_begun_in_a_list_that_has_vanished(session, folder):
+    session.open(folder, "A. Reader", unaided_first=False)
+    row = session.row(("a", 0))
+    session.check(row)
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    with pytest.raises(ResourceError):
+        session.check(row)
 
 
 def test_who_names_themselves_to_sign_sees_the_row_as_signed_by_them(tmp_path):

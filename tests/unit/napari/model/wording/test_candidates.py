@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from lesionlens.base.labels import LesionClass, Region
+from lesionlens.base.labels import LesionClass, Region, Source
 from lesionlens.napari.model.wording.candidates import bars_of, details, facts_of, no_bars_text
 
 
@@ -13,6 +13,12 @@ def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
     facts = facts_of(replace(first, attention=fit, resemblance=shares))
     assert all(fact.good is not True for fact in facts)
     assert not any("looks like" in fact.text for fact in facts)
+
+
+def test_only_a_candidate_that_a_reader_added_is_said_to_be_added(analysis):
+    first = analysis.findings.candidates[0]
+    assert "added by a reader" not in details(first)
+    assert "added by a reader" in details(replace(first, source=Source.READER))
 
 
 def test_a_core_without_t1c_is_called_uncertain(analysis):

@@ -1,0 +1,95 @@
+"""Which of several DICOM objects of a study are its current ones."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from lesionlens.base import codes
+from lesionlens.base.codes import MANUFACTURER
+from lesionlens.results.review.sent_objects import (
+    _other_reviewed_count,
+    _report_of,
+    _without_superseded,
+    map_label,
+    referenced,
+)
+
+
+def made(uid: str, time: str, *references: str) -> Dataset:
+    """Return an object of LesionLens that references others."""
+    dataset = Dataset()
+    dataset.Manufacturer, dataset.SOPInstanceUID = MANUFACTURER, uid
+    dataset.SeriesDate, dataset.SeriesTime = "20260105", time
+    dataset.ReferencedSOPSequence = [Dataset() for _ in references]
+    for item, reference in zip(dataset.ReferencedSOPSequence, references, strict=True):
+        item.ReferencedSOPInstanceUID = reference
+    return dataset
+
+
+def concept(code: codes.Code) -> list[Dataset]:
+    item = Dataset()
+    item.CodeValue = code.value
+    return [item]
+
+
+def report(uid: str, time: str, *references: str, state=codes.REVIEW_DONE) -> Dataset:
+    """Return a report of LesionLens; of another program if it states no review."""
+    dataset = made(uid, time, *references)
+    if state is not None:
+        item = Dataset()
+        item.ConceptNameCodeSequence, item.ConceptCodeSequence = (
+            concept(codes.REVIEW),
+            concept(state),
+        )
+        dataset.ContentSequence = [item]
+    return dataset
+
+
+def test_the_decisions_are_those_of_a_report_on_this_segmentation():
+    """A newer report on another Segmentation has decisions on other outlines."""
+    seg = made("1.1", "100000")
+    own, later = report("2.1", "100000", "1.1"), report("2.2", "120000", "1.2")
+    assert _report_of(seg, [own, later]) is own
+    assert _report_of(seg, [later]) is None
+    again = report("2.3", "110000", "1.1")
+    assert _report_of(seg, [again, own, later]) is again
+    of_others = report("2.4", "130000", "1.1", "1.2", state=None)
+    assert _report_of(seg, [own, of_others]) is own
+    assert _report_of(seg, [of_others, later]) is of_others
+
+
+@pytest.mark.parametrize(
+    ("uid", "time", "manufacturer", "is_current"),
+    [
+        ("1.1", "090000", MANUFACTURER, True),  # the report references it
+        ("1.2", "090000", MANUFACTURER, False),  # older than the report
+        ("1.3", "110000", MANUFACTURER, True),  # newer
+        ("1.4", "090000", "Another", True),
+        ("1.5", "110000", MANUFACTURER, False),  # of a report that this one replaces
+    ],
+)
+def test_a_segmentation_is_superseded_by_a_newer_report_that_does_not_reference_it(
+    uid, time, manufacturer, is_current
+):
+    seg = made(uid, time)
+    seg.Manufacturer = manufacturer
+    current = _without_superseded([seg], report("2.1", "100000", "1.1"), {"1.5", "1.1"})
+    assert current == ([seg] if is_current else [])
+
+
+def test_only_other_reports_with_decisions_are_counted():
+    used = report("2.1", "100000")
+    begun = report("2.3", "100000", state=codes.REVIEW_BEGUN)
+    others = [report("2.2", "100000"), begun, report("2.6", "100000")]
+    unreviewed = report("2.4", "100000", state=codes.REVIEW_NONE)
+    of_another_program = report("2.5", "100000", state=None)
+    reports = [used, *others, others[0], unreviewed, of_another_program]
+    assert _other_reviewed_count(reports, used) == 3
+    assert _other_reviewed_count(reports, of_another_program) == 0
+    assert _other_reviewed_count(reports, None) == 0
+
+
+def test_a_map_without_a_label_has_an_empty_one():
+    assert map_label(Dataset()) == ""
+    assert referenced(Dataset()) == set()
