@@ -92,7 +92,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(tmp_path, monkeypatch, place, s
     def killed(*_args, **_kwargs):
         raise Killed
 
-    owner = {"save_file": checkpoint, "rename": checkpoint.Path, "replace": checkpoint.os}
+    owner = {"save_file": checkpoint, "rename": checkpoint.Path, "replace": os}
     with monkeypatch.context() as patch:
         patch.setattr(owner.get(place, checkpoint.shutil), place, killed)
         with pytest.raises(Killed):
