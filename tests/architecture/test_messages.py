@@ -42,7 +42,8 @@ def test_the_search_finds_messages_of_every_kind():
         "{} after.",  # a property
         'Series "{}" was set aside: {}.',  # in a pair
         "no usable PixelSpacing (two lengths above zero): its geometry is unknown",  # by a counter
-        "The weights were trained on this study ({}): {}",  # from a function of another module
+        "The weights were trained on this study ({}): results here are better than on a new one.",
+        # from a function of another module
         "part of the file name",  # evidence
         "{} region(s) were added by the search for small enhancing lesions at finer voxels; the "
         "attention maps are from another network and may not show them",

@@ -123,6 +123,7 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
     """
     from lesionlens.imaging.deidentification.pseudonyms import (
         Pseudonyms,
+        check_map,
         create_or_check_map,
         home,
         read_or_create_key,
@@ -143,6 +144,7 @@ def replacement(key: Path | None, map_path: Path | None, out: Path) -> tuple[Pse
                 next_step="Choose other paths with --key and --map",
             )
     try:
+        check_map(paths[1])  # before a new key is created
         pseudonyms = Pseudonyms(read_or_create_key(paths[0]))
         create_or_check_map(paths[1])
     except OSError as error:

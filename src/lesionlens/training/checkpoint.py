@@ -8,7 +8,6 @@ one is deleted only afterwards, even if both are of the same step.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lesionlens.base.errors import ReadError, ResourceError, WeightsError
+from lesionlens.base.files.atomic_file import flush, write_atomically
 from lesionlens.base.files.bounded_read import parse_json, read_file, read_json
 
 PART_BYTES = 15 * 2**20
@@ -76,10 +76,10 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
         for index, group in enumerate(groups):
             save_file(group, partial / f"part-{index:03d}.safetensors")
         (partial / "meta.json").write_text(json.dumps(dict(checkpoint.meta), indent=1), "utf-8")
+        for file in partial.iterdir():
+            flush(file)
         partial.rename(target)
-        pointer = folder / f"{_POINTER}.part"
-        pointer.write_text(json.dumps({"folder": name, "parts": len(groups)}), "utf-8")
-        os.replace(pointer, folder / _POINTER)  # noqa: PTH105  (atomic on every platform)
+        write_atomically(folder / _POINTER, json.dumps({"folder": name, "parts": len(groups)}))
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise ResourceError(

@@ -158,18 +158,18 @@ def _resume(run: TrainingRun, *, resume: bool) -> None:
     elif run.processes.is_leader:
         checkpoints.forget(run.out / "checkpoint")
     if run.processes.is_leader:
-        _drop_later_rows(run)
+        for name in (_LOG, _VALIDATION):
+            _drop_rows(run.out / name, run.step + 1)
     run.processes.check_step(run.step)
     run.training_module = run.processes.distribute(run.network)
 
 
-def _drop_later_rows(run: TrainingRun) -> None:
-    """Remove log lines of later steps: from a killed session, or from the run before --fresh."""
-    for file in (run.out / _LOG, run.out / _VALIDATION):
-        lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-        retained = [line for line in lines if _step_of(line) <= run.step]
-        if retained != lines:
-            write_atomically(file, "".join(f"{line}\n" for line in retained))
+def _drop_rows(file: Path, first_step: int) -> None:
+    """Remove log lines from a step on: of a killed session, or of the run before --fresh."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    retained = [line for line in lines if _step_of(line) < first_step]
+    if retained != lines:
+        write_atomically(file, "".join(f"{line}\n" for line in retained))
 
 
 def _step_of(line: str) -> float:
@@ -266,6 +266,7 @@ def _validate(run: TrainingRun, board: Any) -> None:
     metrics, picture = validate(model, grid, config.validation_volumes, device, run.precision)
     if run.cases is not None:
         metrics |= run.cases.validate(model, stage, device, run.precision)
+    _drop_rows(run.out / _VALIDATION, run.step)  # a finished run that is called again
     _append_row(run.out / _VALIDATION, {"step": run.step, **metrics})
     board.scalars({f"validation/{k}": v for k, v in metrics.items()}, run.step)
     board.picture("validation/t1c, reference, found", picture, run.step)

@@ -87,6 +87,7 @@ def test_a_file_that_is_no_map_is_refused_before_any_work_and_stays_as_it_is(
         deidentify(tmp_path / "study", tmp_path / "out", **{**places, "map_file": other})
     assert other.read_text() == "name,city\nDoe,Xanadu"
     assert not (tmp_path / "out").exists()
+    assert not places["key"].exists()
 
 
 def test_nifti_is_refused_with_a_word(make_study, tmp_path, places):

@@ -1,6 +1,7 @@
 """A checkpoint is whole or not there."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -59,6 +60,26 @@ def test_a_kill_while_writing_leaves_the_last_one(tmp_path):
     assert not half.exists(), "a resumed run rarely stops at that step again"
 
 
+def test_every_part_is_on_the_disk_before_it_is_named(tmp_path, monkeypatch):
+    """After a power cut the pointer named empty files, and the previous checkpoint was gone."""
+    flushed, named = set(), []
+    fsync, replace = os.fsync, os.replace
+
+    def record(descriptor):
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def name(source, target):
+        parts = tmp_path.glob("step-00000001/*")
+        named.append({p.name for p in parts if p.stat().st_ino in flushed})
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(os, "replace", name)
+    checkpoint.save(tmp_path, _state(1), part_bytes=7000)
+    assert named == [{"meta.json", *(f"part-{n:03d}.safetensors" for n in range(3))}]
+
+
 class Killed(BaseException):
     """What no handler sees."""
 
@@ -71,7 +92,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(tmp_path, monkeypatch, place, s
     def killed(*_args, **_kwargs):
         raise Killed
 
-    owner = {"save_file": checkpoint, "rename": checkpoint.Path, "replace": checkpoint.os}
+    owner = {"save_file": checkpoint, "rename": checkpoint.Path, "replace": os}
     with monkeypatch.context() as patch:
         patch.setattr(owner.get(place, checkpoint.shutil), place, killed)
         with pytest.raises(Killed):

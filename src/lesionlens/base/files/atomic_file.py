@@ -33,11 +33,19 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         access.restrict(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content is on the disk.
+
+    A power cut may leave a file empty that was renamed before.
+    """
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _delete_abandoned(folder: Path) -> None:

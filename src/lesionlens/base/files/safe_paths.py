@@ -130,6 +130,5 @@ def check_outside(study: Path, out: Path) -> None:
         raise UnusableInputError(
             found="an output folder within the study",
             expected="a folder outside it: a study is never written to",
-            next_step="Choose another folder with --out",
-            in_window="Choose another folder",
+            next_step="Choose another output folder",
         )

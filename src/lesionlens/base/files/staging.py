@@ -22,6 +22,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk, root_os_error
 from lesionlens.base.files import access
+from lesionlens.base.files.atomic_file import flush
 from lesionlens.base.files.exchange import (
     can_exchange,
     exchange,
@@ -151,6 +152,9 @@ def staged(
         with work_folder(folder.parent if whole else folder, folder) as work:
             yield work.new
             access.restrict_tree(work.new)
+            for path in (work.new / name for name in files_in(work.new)):
+                if not path.is_symlink():
+                    flush(path)
             with folder_lock(folder.parent):
                 files, obsolete = _plan(work, folder, own_files(folder))
                 with _uninterrupted():

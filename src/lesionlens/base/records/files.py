@@ -190,12 +190,14 @@ def trained_on_warning(sequences: Iterable[MrSequence]) -> str:
 
     Examples
     --------
-    >>> trained_on_warning([MrSequence.T1, MrSequence.FLAIR])
-    'The weights were trained on this study (T1, FLAIR): results here are better than on a new one'
+    >>> trained_on_warning([MrSequence.T1])
+    'The weights were trained on this study (T1): results here are better than on a new one.'
     """
     names = ", ".join(sequence.display_name for sequence in sequences)
-    consequence = "results here are better than on a new one"
-    return f"The weights were trained on this study ({names}): {consequence}"
+    return (
+        f"The weights were trained on this study ({names}): results here are better than on a new "
+        "one."
+    )
 
 
 def left_out_warning(name: str, reason: str) -> str:

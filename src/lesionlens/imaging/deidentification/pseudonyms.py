@@ -59,6 +59,17 @@ def read_or_create_key(path: Path) -> bytes:
     return key
 
 
+def check_map(path: Path) -> None:
+    """Check a mapping table; a missing one is accepted.
+
+    Raises
+    ------
+    UnusableInputError
+        The file is not such a table.
+    """
+    _parse_rows(_text_of(path), path)
+
+
 def create_or_check_map(path: Path) -> None:
     """Create a mapping table if it is missing, so that a run fails early if it is not writable.
 
@@ -70,7 +81,7 @@ def create_or_check_map(path: Path) -> None:
         The file is not such a table.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _parse_rows(_text_of(path), path)
+    check_map(path)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     with suppress(PermissionError):  # owned by another user, who shares it
         access.restrict(path)

@@ -135,7 +135,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     series = {sequence: scan.series for sequence, scan in draft.loaded.items()}
     acquired = {s: (scan.values, scan.series.grid) for s, scan in draft.loaded.items()}
     valid = {s: values != 0 for s, values in images.items()}
-    coverage = quality.coverage(brain, valid, working.volume_ml(brain))
+    coverage = quality.coverage(brain, valid, draft.mask_grid.volume_ml(draft.mask))
     if coverage.passed and all(scan.stripped for scan in draft.loaded.values()):
         coverage = quality.stripped_off(valid, min(working.spacing_mm)) or coverage
     compare = partial(sides, images, draft.reference, brain, working, context=context)

@@ -14,6 +14,7 @@ from lesionlens.base.errors import (
     PluginError,
     ResourceError,
     is_out_of_memory,
+    os_reason,
 )
 
 if TYPE_CHECKING:
@@ -66,4 +67,6 @@ def reason_of(error: Exception) -> str:
         return error.brief
     if isinstance(error, LesionLensError):
         return error.found.removeprefix("that ")
+    if isinstance(error, OSError):
+        return f"a system error: {os_reason(error)}"
     return f"a defect of this program ({type(error).__name__}); please report it"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.files.safe_paths import absolute, resolved
+from lesionlens.base.files.safe_paths import absolute, check_outside, resolved
 from lesionlens.base.process.logs import REPORT, duration_text
 from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
@@ -100,8 +100,8 @@ def run_cohort(
     Raises
     ------
     UnusableInputError
-        There is no study, one is named like a table of the results, or another batch is running in
-        the output folder.
+        There is no study, one is named like a table of the results, the output folder lies within
+        one, or another batch is running in the output folder.
     MissingPluginError
         A scheduler is named and dask.distributed is not installed.
     ResourceError
@@ -109,6 +109,8 @@ def run_cohort(
     """
     all_jobs = find_jobs(cohort.studies, cohort.out)
     check_names(job.name for job in all_jobs)
+    for job in all_jobs:  # a table, or links, may name folders elsewhere
+        check_outside(job.study, cohort.out)
     jobs = cohort.shard.part(all_jobs)
     if cohort.dataset is not None:
         refuse_equal_subjects([job.name for job in all_jobs])

@@ -23,6 +23,7 @@ from lesionlens.base.records.parts import ORIGINAL, AlteredResultError
 from lesionlens.base.records.prediction import MASK
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.reading.image_features import image_features
 from lesionlens.results.review.saved_parts import check_owner, inputs_sha256
 from lesionlens.site.cohort.studies import study_paths_by_name
@@ -87,8 +88,9 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
             same_analysis.append(saved)
     studies = [_study(same_analysis) for same_analysis in analyses.values() if same_analysis]
     if not studies:
+        reasons = f" that can be counted: {abbreviated_list(notices, 3, '; ')}" if notices else ""
         raise UnusableInputError(
-            found=f"no result in {folder.name!r}",
+            found=f"no result in {folder.name!r}{reasons}",
             expected="folders written by `lesionlens analyze` or `batch`",
             next_step="Name the folder that contains them",
         )

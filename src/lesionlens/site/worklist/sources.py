@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.files.safe_paths import check_outside, resolved
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, listed
@@ -33,16 +33,20 @@ def studies_at(path: Path, folder: Path) -> tuple[StudyEntry, ...]:
     Raises
     ------
     UnusableInputError
-        The path is of no such kind, or contains no study.
+        The path is of no such kind, or contains no study; or the list's folder lies within one.
     """
     if path.is_file():
-        rows = read_table(path)
-        return tuple(replace(row, place=str(resolved(Path(row.place)))) for row in rows)
-    is_list_inside = path.resolve() in folder.resolve().parents
-    jobs = [
-        job for job in find_jobs(path, folder) if not (is_list_inside and _is_own_output(job.study))
-    ]
-    return tuple(_listed(job) for job in jobs)
+        entries = [replace(r, place=str(resolved(Path(r.place)))) for r in read_table(path)]
+    else:
+        is_list_inside = path.resolve() in folder.resolve().parents
+        entries = [
+            _listed(job)
+            for job in find_jobs(path, folder)
+            if not (is_list_inside and _is_own_output(job.study))
+        ]
+    for entry in entries:
+        check_outside(Path(entry.place), folder)
+    return tuple(entries)
 
 
 def _listed(job: StudyJob) -> StudyEntry:

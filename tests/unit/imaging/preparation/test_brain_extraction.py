@@ -38,6 +38,17 @@ def head():
     return make_patient(spacing_mm=3.0, skull=True)
 
 
+def test_one_mask_has_one_volume_in_all_messages(head):
+    """The step measured the network's grid, the check the working grid: 431 and 432 ml."""
+    volume = head.sequences[MrSequence.T1]
+    prepared = prepare(study_of(volume.data, volume.grid), RunContext(), UNCACHED)
+    (step,) = [step for step in prepared.steps if step.step is StepName.BRAIN]
+    (check,) = [check for check in prepared.quality if check.check == "coverage"]
+    assert step.done
+    assert f"{step.figure:.0f} ml" in check.message
+    assert prepared.working.volume_ml(prepared.brain) != pytest.approx(step.figure, abs=0.5)
+
+
 def away_mm():
     return np.linalg.norm((np.indices(GRID.shape) - 31.5) * 3.5, axis=0)
 

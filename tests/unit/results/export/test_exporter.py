@@ -174,13 +174,13 @@ def test_a_library_without_a_home_folder_costs_its_own_file_alone(make, tmp_path
         __module__ = _Breaks.__module__
 
         def write(self, analysis, staged):
-            raise NotADirectoryError(20, "Not a directory")
+            raise NotADirectoryError(20, "Not a directory", "/dev/null/.settings")
 
     exporter = Homeless()
     _with(monkeypatch, exporter)
     save(make(), tmp_path / "out")
     left_out = json.loads((tmp_path / "out" / "run.json").read_text())["left_out"]
-    assert "NotADirectoryError" in left_out[exporter.name]
+    assert left_out[exporter.name] == "a system error: Not a directory (null/.settings)"
 
 
 def test_two_results_never_mix_and_files_of_others_stay(make, tmp_path):

@@ -130,6 +130,17 @@ def test_a_table_whose_results_would_go_into_a_study_leaves_the_study_as_it_was(
     assert {name: sorted((studies / name).iterdir()) for name in "ac"} == before
 
 
+@pytest.mark.parametrize("place", ["a/out", "a"])
+def test_an_output_folder_within_a_study_of_a_table_is_refused(studies, tmp_path, place):
+    """The other studies' results, the tables and the list were written into that study."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("study\nstudies/a\nstudies/c\n", "utf-8")
+    before = sorted(studies.rglob("*"))
+    with pytest.raises(UnusableInputError, match="within the study"):
+        run_cohort(Cohort(rows, studies / place), CPU, HERE)
+    assert sorted(studies.rglob("*")) == before
+
+
 def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run_cohort(Cohort(studies, out), CPU, HERE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort import run
@@ -47,6 +48,14 @@ def test_a_link_in_a_table_names_its_study_as_in_a_folder(linked, tmp_path):
     (tmp_path / "store" / "here.csv").write_text("study\n../store/A Patient/.\n")
     (job,) = find_jobs(tmp_path / "store" / "here.csv", tmp_path / "out")
     assert job.name == "A_Patient"
+
+
+def test_a_list_within_one_of_its_studies_is_refused(linked, tmp_path):
+    """The list and all results were written into the study."""
+    inside = tmp_path / "store" / "A Patient" / "list"
+    for source in (linked, linked.parent):
+        with pytest.raises(UnusableInputError, match="within the study"):
+            studies_at(source, inside)
 
 
 def test_a_worker_opens_a_study_by_its_link(linked, tmp_path, monkeypatch):

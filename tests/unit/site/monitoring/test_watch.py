@@ -161,6 +161,14 @@ def test_a_folder_that_cannot_be_read_is_skipped_by_name(tmp_path, monkeypatch):
     assert notices == ["study2 was skipped: Permission denied"]
 
 
+def test_results_that_are_all_skipped_are_named(tmp_path):
+    """The folder was said to hold no result."""
+    result(tmp_path, 1, [[("a", "accepted")]])
+    (tmp_path / "study1" / "review.json").write_text("")
+    with pytest.raises(UnusableInputError, match="that can be counted: study1 was skipped: "):
+        gather(tmp_path)
+
+
 def test_a_link_is_not_followed_and_named(tmp_path):
     result(tmp_path / "results", 1, [[("a", "accepted")]])
     result(tmp_path / "elsewhere", 2, [[("a", "accepted")]])

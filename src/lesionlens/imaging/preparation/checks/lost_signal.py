@@ -56,17 +56,18 @@ def replace_nonfinite(values: Floats, grid: Grid, label: str) -> tuple[Floats, s
     fraction = float(invalid.mean())
     if fraction == 0:
         return values, None
+    percentage = "less than 0.1%" if fraction < 0.0005 else f"{fraction:.1%}"
     reason = _reason_not_background(values, invalid, grid)
     if reason:
         raise ReadError(
             found=f"voxels that are not finite numbers (NaN or infinite) in {label}: "
-            f"{fraction:.1%}; {reason}",
+            f"{percentage}; {reason}",
             expected="finite voxels",
             next_step="Convert the scan again, or repair these voxels before opening it",
         )
     darkest = np.float32(values[~invalid].min())
     return np.where(invalid, darkest, values), (
-        f"{label}: {fraction:.1%} of the voxels were NaN and count as background; they were not "
+        f"{label}: {percentage} of the voxels were NaN and count as background; they were not "
         f"analysed."
     )
 

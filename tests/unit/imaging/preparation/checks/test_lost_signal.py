@@ -76,7 +76,7 @@ def test_one_voxel_without_a_number_is_refused(bare, place, value, reason):
     values, grid = bare
     cut = values.copy()
     cut[place] = value
-    with pytest.raises(ReadError, match=reason):
+    with pytest.raises(ReadError, match=rf"less than 0\.1%; .*{reason}"):
         lost_signal.replace_nonfinite(cut, grid, "x")
 
 
@@ -96,6 +96,15 @@ def test_nan_in_a_corner_of_the_air_is_taken(noisy):
     found, notice = lost_signal.replace_nonfinite(cut, grid, "T2")
     assert np.isfinite(found).all()
     assert notice is not None
+    assert f"{np.isnan(cut).mean():.1%} of the voxels" in notice
+
+
+def test_one_voxel_of_many_is_not_rounded_to_none(noisy):
+    values, grid = noisy
+    cut = values.copy()
+    cut[0, 0, 0] = np.nan
+    _, notice = lost_signal.replace_nonfinite(cut, grid, "T2")
+    assert "less than 0.1% of the voxels were NaN" in notice
 
 
 @pytest.mark.parametrize("thinned", [(2, 2, 2), (3, 3, 3), (4, 4, 4), (1, 1, 6), (6, 1, 1)])
