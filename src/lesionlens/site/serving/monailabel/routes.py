@@ -108,20 +108,19 @@ class InferenceQuery:
 
 async def _only_form_fields(request: Request) -> None:
     """Refuse a body whose content would be ignored, such as JSON."""
-    form = await request.form()
+    form, headers = await request.form(), request.headers
     unknown = [name for name in form if name not in _INFERENCE_FIELDS]
     if unknown:
-        raise UnusableInputError(
-            found=f"the form field {unknown[0]!r:.60}",
-            expected=f"one of {', '.join(_INFERENCE_FIELDS)}",
-            next_step="Send parameters as JSON in the form field params",
-        )
-    if not form and await request.body():
-        raise UnusableInputError(
-            found=f"a body of type {request.headers.get('content-type', '')!r:.60}",
-            expected=f"a form with the fields {', '.join(_INFERENCE_FIELDS)}",
-            next_step="Send parameters as JSON in the form field params",
-        )
+        found = f"the form field {unknown[0]!r:.60}"
+    elif not form and (headers.get("content-length", "0") != "0" or "transfer-encoding" in headers):
+        found = f"a body of type {headers.get('content-type', '')!r:.60}, without a field"
+    else:
+        return
+    raise UnusableInputError(
+        found=found,
+        expected=f"a form with fields of {', '.join(_INFERENCE_FIELDS)}",
+        next_step="Send parameters as JSON in the form field params",
+    )
 
 
 def _add_infer(router: APIRouter) -> None:

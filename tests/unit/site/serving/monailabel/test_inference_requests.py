@@ -42,16 +42,19 @@ def refusal(answer):
 def test_a_body_that_is_no_form_is_refused(url):
     """It was ignored: a sequence named in JSON had no effect, and points were not found."""
     answer = requests.post(url, data=json.dumps(POINTS), headers=JSON, timeout=20)
-    assert refusal(answer) == "a body of type 'application/json'"
+    assert refusal(answer) == "a body of type 'application/json', without a field"
     answer = requests.post(url, data=b"voxels", headers={"Content-Type": "text/x"}, timeout=20)
-    assert refusal(answer) == "a body of type 'text/x'"
+    assert refusal(answer) == "a body of type 'text/x', without a field"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = requests.post(url, data=b"--x--\r\n", headers=headers, timeout=20)
+    assert "without a field" in refusal(answer)
 
 
 def test_a_field_that_is_not_used_is_refused(url):
     """`curl -d` sends JSON as the name of a field."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = requests.post(url, data=json.dumps(POINTS), headers=form, timeout=20)
-    assert refusal(answer).startswith("the form field '{\"foreground")
+    assert "form" in refusal(answer)
     answer = requests.post(url, files={"parameters": (None, json.dumps(POINTS))}, timeout=20)
     assert refusal(answer) == "the form field 'parameters'"
 
