@@ -92,7 +92,7 @@ def segment_prompts(
         A prompt is outside the image or the brain, prompts contradict each other, nothing stands
         out there, or `start` is on another grid or neither a mask nor labels.
     """
-    _check_within(prompts, prepared.native)
+    check_within(prompts, prepared.native)
     foreground_voxels, background_voxels = (
         _prompted_voxels(prompts, prepared.native, is_foreground=is_foreground)
         for is_foreground in (True, False)
@@ -171,7 +171,14 @@ def _prompted_voxels(prompts: Prompts, grid: Grid, *, is_foreground: bool) -> Po
     )
 
 
-def _check_within(prompts: Prompts, grid: Grid) -> None:
+def check_within(prompts: Prompts, grid: Grid) -> None:
+    """Check that all prompts are voxels of the reference grid.
+
+    Raises
+    ------
+    UnusableInputError
+        One of them is not.
+    """
     voxels = [voxel for voxel, _ in prompts.points]
     voxels += [voxel for line, _ in prompts.scribbles for voxel in line]
     voxels += [*(prompts.box or ()), *prompts.lasso]

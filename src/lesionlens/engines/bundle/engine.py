@@ -12,7 +12,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError, is_out_of_memory
 from lesionlens.base.geometry import Floats
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
@@ -63,6 +63,12 @@ METHODS = {
     ATTENTION: "self-attention of the bundle's network: rolled out through the blocks of each "
     "stage from the tokens that lie in the region, heads and stages averaged",
 }
+
+
+def _is_of_shapes(error: Exception) -> bool:
+    """Return whether a network's error is of its input, not of memory or the device."""
+    is_plain = type(error) in (RuntimeError, ValueError, AssertionError)
+    return is_plain and not is_out_of_memory(error) and "CUDA" not in str(error)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -343,7 +349,18 @@ class BundleEngine:
 
     def _run(self, x: Tensor) -> Tensor:
         """Return the network's logits; some MONAI networks return further outputs."""
-        outputs = self._network(x)
+        try:
+            outputs = self._network(x)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            if not _is_of_shapes(error):
+                raise
+            raise UnusableInputError(
+                found=f"a network of the bundle that does not accept a window of "
+                f"{' x '.join(map(str, x.shape[2:]))} voxels ({error!s:.200})",
+                expected="a network of volumes, and a window of which it can halve the sides",
+                next_step="Correct network_def, or the inferer's roi_size, in "
+                "configs/inference.json",
+            ) from error
         logits = outputs[0] if isinstance(outputs, list | tuple) else outputs
         if isinstance(logits, Tensor) and logits.shape[1:] == (
             len(self._bundle.regions),

@@ -31,6 +31,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.text import joined_with_and
+from lesionlens.engines.bundle import transforms
 from lesionlens.network.weights import is_finite
 
 _DEFINITIONS = ("network_def", "network")
@@ -46,8 +47,7 @@ _REGIONS = {
     "tumour": Region.WT, "lesion": Region.WT, "tumorcore": Region.TC, "tumourcore": Region.TC,
     "tc": Region.TC, "enhancingtumor": Region.ET, "enhancingtumour": Region.ET, "et": Region.ET,
 }  # fmt: skip
-_INTENSITY_TRANSFORMS = ("Intensity", "Histogram", "Contrast")
-_MAX_WINDOW_VOX, _EDGES_MM = 1024, (0.3, 10.0)
+_MAX_WINDOW_VOX = 1024
 _MAX_ENTRIES = 100_000
 """Limit of the entries of a configuration; bundles have some hundreds."""
 _DOWNLOADED = "path_or_repo_id"
@@ -119,11 +119,11 @@ def read(folder: Path) -> Bundle:
     data = _table(metadata.get("network_data_format"))
     input_entry = _single_entry(_table(data.get("inputs")), "input")
     output_entry = _single_entry(_table(data.get("outputs")), "output")
-    _check_orientation(inference)
-    _check_intensities(inference)
+    preprocessing = transforms.preprocessing(inference)
     sequences = _sequences(input_entry, definition.get("in_channels"))
+    _check_order(preprocessing, sequences)
     regions = _regions(output_entry)
-    _check_sigmoid(inference, output_entry)
+    _check_overlapping(transforms.postprocessing(inference), output_entry)
     return Bundle(
         name=str(metadata.get("name", folder.name)),
         version=str(metadata.get("version", "unknown")),
@@ -131,7 +131,7 @@ def read(folder: Path) -> Bundle:
         sequences=sequences,
         regions=regions,
         window=_window(inference),
-        spacing_mm=_spacing(inference),
+        spacing_mm=transforms.spacing_mm(preprocessing),
         sha256=sha256_of(weights),
         fixed="img_size" in definition,
         cavity=next(
@@ -304,7 +304,12 @@ def _channel_names(entry: Mapping[str, Any]) -> list[str]:
             expected="each channel of the network, from 0 on",
             next_step="Name all of them in network_data_format of configs/metadata.json",
         )
-    return ["".join(c for c in str(name_by_key[key]).lower() if c.isalnum()) for key in keys]
+    return [_plain(str(name_by_key[key])) for key in keys]
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case, letters and digits only."""
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _sequences(entry: Mapping[str, Any], channel_count: Any) -> tuple[MrSequence, ...]:
@@ -362,66 +367,30 @@ def _window(inference: Mapping[str, Any]) -> tuple[int, int, int]:
     sizes = inferer.get("roi_size", 128) if isinstance(inferer, Mapping) else inferer
     edges = sizes if isinstance(sizes, list | tuple) else (sizes,) * 3
     if len(edges) != 3 or not all(type(n) is int and 0 < n <= _MAX_WINDOW_VOX for n in edges):
-        raise _not_plain(f"the window {sizes!r:.100}", "three numbers of voxels above 0")
+        raise transforms.not_plain(f"the window {sizes!r:.100}", "three numbers of voxels above 0")
     return edges[0], edges[1], edges[2]
 
 
-def _not_plain(found: str, expected: str) -> UnusableInputError:
-    return UnusableInputError(
-        found=f"{found} in configs/inference.json",
-        expected=f"{expected}, as plain values: code from a bundle is not run",
-        next_step="Write the values out in configs/inference.json",
-    )
-
-
-def _transforms(inference: Mapping[str, Any], entry: str, kind: str) -> list[Mapping[str, Any]]:
-    """Return the transforms of one kind, such as Spacing, of an entry, such as preprocessing."""
-    steps = inference.get(entry, {})
-    steps = steps.get("transforms", ()) if isinstance(steps, Mapping) else steps
-    if not isinstance(steps, list | tuple):
-        raise _not_plain(f"the {entry} {steps!r:.100}", "a list of transforms")
-    tables = (step for step in steps if isinstance(step, Mapping))
-    return [s for s in tables if str(s.get("_target_")).rpartition(".")[2].startswith(kind)]
-
-
-def _check_orientation(inference: Mapping[str, Any]) -> None:
-    """Refuse a network that was trained on images whose axes are not in RAS order."""
-    for step in _transforms(inference, "preprocessing", "Orientation"):
-        axes = None if step.get("as_closest_canonical") else step.get("axcodes")
-        if axes not in (None, "RAS", ["R", "A", "S"]):
+def _check_order(preprocessing: Sequence[Mapping[str, Any]], order: Sequence[MrSequence]) -> None:
+    """Refuse metadata that name the channels in another order than the preprocessing has them."""
+    for step in transforms.of_kind(preprocessing, "ConcatItems"):
+        found = [_SEQUENCES.get(_plain(key)) for key in transforms.keys_of(step)]
+        if None not in found and found != list(order):
             raise UnusableInputError(
-                found=f"images in the order {axes!r:.20} in the bundle's preprocessing",
-                expected="RAS, the order in which a network gets its images here",
-                next_step="Use a bundle that was trained on images in RAS",
+                found=f"input channels in the order {', '.join(transforms.keys_of(step))} in the "
+                f"bundle's preprocessing",
+                expected=f"that of its metadata: {', '.join(s.display_name for s in order)}",
+                next_step="Correct network_data_format in configs/metadata.json",
             )
 
 
-def _check_intensities(inference: Mapping[str, Any]) -> None:
-    """Refuse a network that was trained on other intensities than those of `zscore`."""
-    for step in _transforms(inference, "preprocessing", ""):
-        name = str(step.get("_target_")).rpartition(".")[2]
-        is_zscore = name.startswith("NormalizeIntensity") and (
-            [step.get(o) for o in ("nonzero", "channel_wise", "subtrahend", "divisor")]
-            == [True, True, None, None]
-        )
-        if not is_zscore and any(word in name for word in _INTENSITY_TRANSFORMS):
-            raise UnusableInputError(
-                found=f"intensities by {name:.50} in the bundle's preprocessing",
-                expected="NormalizeIntensityd with nonzero and channel_wise, or none: each "
-                "sequence is z-scored in the brain",
-                next_step="Use a bundle that was trained on such images, or provide the network "
-                "as an engine (entry point lesionlens.engines)",
-            )
-
-
-def _check_sigmoid(inference: Mapping[str, Any], output_entry: Mapping[str, Any]) -> None:
+def _check_overlapping(
+    postprocessing: Sequence[Mapping[str, Any]], output_entry: Mapping[str, Any]
+) -> None:
     """Refuse a network with mutually exclusive labels: their sigmoids are not probabilities."""
-    steps = (
-        step
-        for kind in ("Activations", "AsDiscrete")
-        for step in _transforms(inference, "postprocessing", kind)
-    )
-    signs = {option for step in steps for option in ("softmax", "argmax") if step.get(option)}
+    signs = {
+        option for step in postprocessing for option in ("softmax", "argmax") if step.get(option)
+    }
     signs |= {"background"}.intersection(_channel_names(output_entry))
     if signs:
         raise UnusableInputError(
@@ -429,20 +398,3 @@ def _check_sigmoid(inference: Mapping[str, Any], output_entry: Mapping[str, Any]
             expected="one output for each region, which may overlap: a sigmoid of each",
             next_step="Provide the network as an engine (entry point lesionlens.engines)",
         )
-
-
-def _spacing(inference: Mapping[str, Any]) -> float:
-    """Return the voxel edge of Spacingd in the preprocessing; 1 mm if there is none."""
-    for step in _transforms(inference, "preprocessing", "Spacing"):
-        edges = step.get("pixdim", 1.0)
-        edges = edges if isinstance(edges, list | tuple) else (edges,)
-        if not all(type(e) in (int, float) and _EDGES_MM[0] <= e <= _EDGES_MM[1] for e in edges):
-            raise _not_plain(f"the voxel edges {edges!r:.100}", "millimetres from 0.3 to 10")
-        if len(set(edges)) == 1:
-            return float(edges[0])
-        raise UnusableInputError(
-            found=f"voxel edges {edges} in the bundle's preprocessing",
-            expected="cubes",
-            next_step="Use a bundle that was trained on isotropic voxels",
-        )
-    return 1.0

@@ -401,6 +401,22 @@ def test_an_output_that_is_no_map_is_refused(tmp_path, make_prepared):
         engine.predict(make_prepared(), context=SILENT)
 
 
+@pytest.mark.parametrize(
+    "definition",
+    [
+        SEGRESNET | {"spatial_dims": 2},
+        {"_target_": "UNet", "spatial_dims": 3, "in_channels": 4, "out_channels": 3}
+        | {"channels": [4, 8, 16], "strides": [2, 2]},
+        {"_target_": "SwinUNETR", "in_channels": 4, "out_channels": 3, "feature_size": 12},
+    ],
+)
+def test_a_network_that_does_not_accept_its_window_is_refused(tmp_path, make_prepared, definition):
+    """It ended as a defect of this program."""
+    engine = BundleEngine("cpu", bundle=write_bundle(tmp_path / "b", definition, window=30))
+    with pytest.raises(UnusableInputError, match="does not accept a window of 30 x 30 x 30"):
+        engine.predict(make_prepared(), context=SILENT)
+
+
 class Bomb:
     """A pickle that would run code."""
 

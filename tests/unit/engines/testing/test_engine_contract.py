@@ -260,9 +260,24 @@ class NothingHidden(Perturbed):
         return super().share(prepared, replace(perturbation, hidden=None))
 
 
+class Constant(Honest):
+    value = 0.5
+
+    def predict(self, prepared, *, context):
+        super().predict(prepared, context=context)
+        share = np.where(prepared.brain, self.value, 0).astype(np.float32)
+        return Prediction(dict.fromkeys(Region, share), self.info)
+
+
+class Empty(Constant):
+    value = 0.0
+
+
 @pytest.mark.parametrize(
     ("engine", "check", "words"),
     [
+        (Constant, "repeatable", "not 0.5 everywhere in the brain"),
+        (Empty, "repeatable", "not 0 everywhere in the brain"),
         (Incomplete, "subsets", "none of them NaN"),
         (Mirrored, "positions", "not mirrored along axis 0"),
         (Remembering, "repeatable", "of its own for another study"),

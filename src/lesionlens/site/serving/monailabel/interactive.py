@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from lesionlens.engines import native_grid
 from lesionlens.engines.engine import as_promptable
 from lesionlens.engines.plugin_engines import answer_prompts, predict
 from lesionlens.engines.prompting.study_prompts import StudyPrompts
-from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.imaging.preparation.prepare import prepare, reference_of
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored
 from lesionlens.results import prompted
@@ -52,6 +52,8 @@ REGIONS: dict[str, Region] = {
 _CACHE_PARAMS = ("sequence", "channels")
 _MAX_STUDIES, _MAX_POINTS = 4, 64
 RequestParams = Mapping[str, Any]
+Check = Callable[[Grid], None]
+"""Refuses prompts that do not fit the reference grid, before a study is prepared for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,13 @@ class PromptedStudies:
         self.fallback_prompter = StudyPrompts()
         """Answers prompts for engines without prompt support."""
 
-    def find(self, request: InferenceRequest, context: RunContext) -> PromptedStudy:
-        """Return a prepared and predicted study, cached."""
+    def find(self, request: InferenceRequest, context: RunContext, check: Check) -> PromptedStudy:
+        """Return a prepared and predicted study, cached; a new one after `check`."""
         param_values = (repr(request.request_params.get(name)) for name in _CACHE_PARAMS)
         key = (id(request.engine), _image_state(request.image), *param_values)
         with self._lock:
             cached = self._cached.pop(key, None)
-        cached = cached or _predict_study(request, context)
+        cached = cached or _predict_study(request, context, check)
         with self._lock:
             self._cached[key] = cached
             total_bytes = sum(study.bytes for study in self._cached.values())
@@ -116,9 +118,10 @@ class PromptedStudies:
         return images
 
 
-def _predict_study(request: InferenceRequest, context: RunContext) -> PromptedStudy:
+def _predict_study(request: InferenceRequest, context: RunContext, check: Check) -> PromptedStudy:
     with ScratchFolder() as scratch_folder:
         study = study_of(request.image, request.request_params, scratch_folder, context)
+        check(study.series[reference_of(study.series)].grid)
         prepared = prepare(study, context)
     probability = predict(request.engine, prepared, context=context).probability
     resampled = native_grid.resample_regions(probability, prepared, nested=True)
@@ -155,7 +158,12 @@ class PromptInference(Inference):
                 next_step="Request the image, or the analysis of the whole study",
             )
         rounds = rounds_of(request.request_params)
-        study = self._studies.find(request, context)
+
+        def check(native: Grid) -> None:
+            prompted.check_within(rounds[-1], native)
+            self._read_start(native, scratch_folder)
+
+        study = self._studies.find(request, context, check)
         result = self._prompted_volume(rounds, study, scratch_folder, context)
         params = {
             "label_names": {str(request.request_params.get("label") or LESION): 1},
@@ -171,6 +179,10 @@ class PromptInference(Inference):
         path = nifti.write_volume(scratch_folder / "label.nii.gz", mask, codes=study.codes)
         return Inferred(params, path.name, path.read_bytes())
 
+    def _read_start(self, native: Grid, scratch_folder: Path) -> NDArray[Any] | None:
+        """Return the label map to correct; None if there is none."""
+        return None if self._start is None else _read_outline(self._start, native, scratch_folder)
+
     def _prompted_volume(
         self, rounds: list[Prompts], study: PromptedStudy, scratch_folder: Path, context: RunContext
     ) -> PromptedVolume:
@@ -184,10 +196,8 @@ class PromptInference(Inference):
         def ask(prompts: Prompts, start: NDArray[np.bool_] | None) -> PromptedVolume:
             return prompted.segment_prompts(prompts, prepared, answer, start)
 
-        start = None
-        if self._start is not None:
-            labels = _read_outline(self._start, prepared.native, scratch_folder)
-            start = prompted.outline_in(labels, rounds[0].region)
+        labels = self._read_start(prepared.native, scratch_folder)
+        start = None if labels is None else prompted.outline_in(labels, rounds[0].region)
         return prompted.replay(rounds, ask, start)
 
 

@@ -27,6 +27,7 @@ from lesionlens.site.serving.monailabel.inference import InferenceRequest, Reque
 _NIFTI = "application/octet-stream"
 _MAX_DEPTH = 32
 """Levels of JSON in a client's params, which are stored and returned with every listing."""
+_INFERENCE_FIELDS = ("params", "file", "label")
 Owner = Annotated[str, Depends(admitted)]
 
 
@@ -105,8 +106,25 @@ class InferenceQuery:
     output: RequestedOutput = RequestedOutput.ALL
 
 
+async def _only_form_fields(request: Request) -> None:
+    """Refuse a body whose content would be ignored, such as JSON."""
+    form, headers = await request.form(), request.headers
+    unknown = [name for name in form if name not in _INFERENCE_FIELDS]
+    if unknown:
+        found = f"the form field {unknown[0]!r:.60}"
+    elif not form and (headers.get("content-length", "0") != "0" or "transfer-encoding" in headers):
+        found = f"a body of type {headers.get('content-type', '')!r:.60}, without a field"
+    else:
+        return
+    raise UnusableInputError(
+        found=found,
+        expected=f"a form with fields of {', '.join(_INFERENCE_FIELDS)}",
+        next_step="Send parameters as JSON in the form field params",
+    )
+
+
 def _add_infer(router: APIRouter) -> None:
-    @router.post("/infer/{model}")
+    @router.post("/infer/{model}", dependencies=[Depends(_only_form_fields)])
     async def run(
         adapter: SharedAdapter,
         owner: Owner,
