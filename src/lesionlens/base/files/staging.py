@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -152,11 +152,11 @@ def staged(
         with work_folder(folder.parent if whole else folder, folder) as work:
             yield work.new
             access.restrict_tree(work.new)
-            for path in (work.new / name for name in files_in(work.new)):
-                if not path.is_symlink():
-                    flush(path)
             with folder_lock(folder.parent):
-                files, obsolete = _plan(work, folder, own_files(folder))
+                owned = own_files(folder)
+                files, obsolete = _plan(work, folder, owned)
+                if owned:  # whose content a power cut must not lose
+                    _flush(work.new / name for name in files)
                 with _uninterrupted():
                     _commit(work, folder, files, obsolete, whole=whole)
     except OSError as error:
@@ -165,6 +165,12 @@ def staged(
     except BaseException:
         _remove(created)
         raise
+
+
+def _flush(files: Iterable[Path]) -> None:
+    for file in files:
+        if not file.is_symlink():
+            flush(file)
 
 
 @contextmanager
