@@ -24,7 +24,7 @@ from tests.reviewed_head import FakeResult
 
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT
@@ -1036,6 +1036,32 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
     assert reviewed.candidates.model.rows[0].state is ReviewState.ACCEPTED
     assert reviewed.session.state.editing is None
     assert threading.current_thread() not in threads
+
+
+@pytest.mark.parametrize("pressed", ["accept", "next_candidate"])
+def test_what_was_pressed_during_a_measurement_that_fails_is_named_as_ignored(
+    reviewed, qtbot, monkeypatch, pressed
+):
+    """The panel went on saying that an outline is being measured."""
+    go_on = threading.Event()
+
+    def fail(*_):
+        go_on.wait(20)
+        raise ResourceError(found="no memory", expected="some", next_step="Close other programs")
+
+    monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", fail)
+    reviewed.session.go_to_candidate(1)
+    reviewed.commands.run("edit_outline")
+    paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
+    reviewed.commands.run("edit_outline")
+    reviewed.commands.run(pressed)
+    assert "being measured" in reads(reviewed)
+    go_on.set()
+    wait(qtbot, reviewed)
+    assert "no memory" in reads(reviewed)
+    assert "being measured" not in reads(reviewed)
+    assert "was ignored: press it again" in reads(reviewed)
+    assert reviewed.session.state.editing == 1
 
 
 def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed, qtbot):

@@ -378,9 +378,11 @@ class ReviewController:
 
         def on_error(error: BaseException) -> None:
             self._set_busy(busy=False)
-            self.take_pending_moves()
+            dropped = self.take_pending_moves()
             if not isinstance(error, CancelledError):
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
+                if dropped or self._has_refused:
+                    self.session.decline(PRESS_AGAIN)
 
         if not self.jobs.start(name, task, on_result, on_error):
             return False
