@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.phantoms.analysis import make_analysis, write_study
@@ -12,6 +14,7 @@ from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review.segment_candidates import (
     identified_components,
     renumbered,
+    select_lesions,
     with_origins,
 )
 from lesionlens.results.review.segments import Part, ReadSegment
@@ -48,6 +51,27 @@ def test_the_inner_parts_of_a_candidate_lie_on_the_outer_ones_in_any_order(order
     expected = (Label.OEDEMA, Label.CORE, Label.ENHANCING, Label.OEDEMA, 0, 0)
     assert tuple(found.mask.labels[:, 0, 0].tolist()) == expected
     assert (found.uids, found.mask.count) == (["1.1"], 1)
+
+
+def test_lesions_are_the_segments_labelled_so_or_else_all_that_are_no_anatomy():
+    lesion = segment("1.1", Part.WHOLE, 0, 0)
+    unknown = replace(lesion, label="Segment_2", lesion=False)
+    organ = replace(lesion, label="tumour-free liver", organ=True)
+    plain_organ = replace(unknown, label="brain stem", organ=True)
+    assert select_lesions([lesion]) == ([lesion], [])
+    found, notices = select_lesions([lesion, unknown, organ])
+    assert found == [lesion]
+    assert notices == ["Segments of anatomy were omitted: Segment_2, tumour-free liver"]
+    found, notices = select_lesions([unknown, organ])
+    assert found == [unknown]
+    assert notices == [
+        "No segment is labelled as a lesion: 1 used as candidates",
+        "Segments of anatomy were omitted: tumour-free liver",
+    ]
+    found, notices = select_lesions([plain_organ])
+    assert found == [plain_organ]
+    assert notices == ["No segment is labelled as a lesion: 1 used as candidates"]
+    assert select_lesions([]) == ([], [])
 
 
 def test_each_candidate_has_the_uid_of_its_segments():
