@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from lesionlens.analysis.followup.alignment import seems_mirrored
+from lesionlens.analysis.followup.compare import _alignment
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 
 
@@ -27,3 +29,15 @@ def test_the_sides_of_an_earlier_examination_are_compared(make_study, swapped):
         working=Grid(now.working.shape, moved @ now.working.affine),
     )
     assert seems_mirrored(now, prior, moved, MrSequence.T1C) is swapped
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("information", [0.0, 9.0])
+def test_an_alignment_is_doubtful_if_its_images_fit_badly_or_its_sides_are_swapped(
+    swapped, information
+):
+    registration = Registration(np.eye(4), 1.0, 2.0, information=information, peak_height=9.0)
+    assert registration.doubtful is (information == 0.0)
+    alignment = _alignment(registration, "T1c", swapped=swapped)
+    assert alignment.doubtful is (swapped or registration.doubtful)
+    assert alignment.mirrored is swapped

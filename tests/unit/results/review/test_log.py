@@ -247,6 +247,7 @@ def test_nobody_signs_without_a_name_or_twice():
     with pytest.raises(UnusableInputError, match="no reader's name"):
         log.sign("nothing seen", reader=" ")
     log.sign("nothing seen", reader="A")
+    assert log.review.signed == "nothing seen, A"
     with pytest.raises(UnusableInputError, match="is signed"):
         log.sign("nothing seen", reader="A")
 

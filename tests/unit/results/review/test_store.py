@@ -93,7 +93,8 @@ def test_a_damaged_review_is_named_not_swallowed(tmp_path, text):
     (tmp_path / "review.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     if text == "\udcff":
         (tmp_path / "review.json").write_bytes(b"\xff\xfe{")
-    with pytest.raises(ReadError, match=r"review\.json"):
+    found = "of another version" if "schema" in text else "that cannot be read"
+    with pytest.raises(ReadError, match=rf"review\.json {found}"):
         store.load(tmp_path)
 
 

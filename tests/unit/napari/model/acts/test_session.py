@@ -210,6 +210,16 @@ def test_interrupted_strokes_wait_while_another_outline_is_drawn(session):
     assert session.state is before
 
 
+def test_the_brush_is_limited_to_a_range_in_either_order_while_an_outline_is_drawn(session):
+    before = session.state.tools
+    session.choose_range(5.0, 1.0)
+    assert session.state.tools == before
+    session.begin_new()
+    for ends in ((5.0, 1.0), (1.0, 5.0)):
+        session.choose_range(*ends)
+        assert (session.state.tools.low, session.state.tools.high) == (1.0, 5.0)
+
+
 def test_interrupted_strokes_of_which_nothing_is_left_move_no_view(session):
     visited = []
     session.happened.connect(visited.append)
