@@ -21,6 +21,7 @@ from prompt_samples import Sample, Sampler, mark
 from prompt_small_samples import SmallSampler
 from scipy import ndimage
 
+from lesionlens.base.process.worker_processes import end_with_parent
 from lesionlens.network.prompt.crop import network_input
 from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import load_file
@@ -170,6 +171,7 @@ _drawer: Drawer | None = None
 
 def _begin(wanted: Wanted) -> None:
     global _drawer  # noqa: PLW0603
+    end_with_parent()
     torch.set_num_threads(1)
     _drawer = Drawer(wanted)
 

@@ -34,6 +34,7 @@ from lesionlens.analysis.findings.components import (
 from lesionlens.base import array_ops
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
+from lesionlens.base.process.worker_processes import end_with_parent
 from lesionlens.base.records.prediction import Prediction, Scoring
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
@@ -249,8 +250,13 @@ def _crew(workers: int) -> Iterator[Any]:
         yield map
         return
     context = processes.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
         yield pool.map
+
+
+def _begin() -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
 
 
 def _temperature(logits: Floats, truth: NDArray[np.bool_]) -> float:

@@ -1,7 +1,13 @@
 """The prompt network is trained on from weights, by samples that it has answered itself."""
 
 import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,3 +84,53 @@ def test_an_answer_of_the_network_is_corrected_where_it_is_wrong(training, tmp_p
         np.testing.assert_array_equal(after.question.background[place], ~belongs)
         return
     pytest.fail("nothing was wrong six times")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from prompt_draws import Draws, Wanted
+
+if __name__ == "__main__":
+    wanted = Wanted(Path(sys.argv[2]), Path(sys.argv[3]), 1, 16, 0, False)
+    draws = Draws(wanted, 1, 0)
+    draws.batch()
+    print(*draws._processes._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_the_processes_that_draw_end_with_a_run_that_is_killed(training, tmp_path):
+    """They stayed for ever, each with its memory, beside those of the resumed run."""
+    from lesionlens.network.prompt import weights
+
+    head(tmp_path / "pool/one", np.random.default_rng(0))
+    shipped = Path(weights.__file__).parents[1] / "weight_files" / "prompt.safetensors"
+    script_file = tmp_path / "killed.py"
+    script_file.write_text(KILLED)
+    research = Path(__file__).resolve().parents[3] / "research"
+    arguments = [str(path) for path in (script_file, research, tmp_path / "pool", shipped)]
+    with (tmp_path / "worker").open("wb") as output:  # a pipe would be held open by the worker
+        run = subprocess.run([sys.executable, *arguments], stdout=output, check=False)
+    assert run.returncode == -signal.SIGKILL
+    (worker,) = map(int, (tmp_path / "worker").read_text().split())
+    until = time.monotonic() + 60
+    while _is_alive(worker) and time.monotonic() < until:
+        time.sleep(0.2)
+    alive = _is_alive(worker)
+    if alive:
+        os.kill(worker, signal.SIGKILL)
+    assert not alive
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+        status = Path(f"/proc/{process}/stat").read_text("utf-8")
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # as on macOS
+    return status.rpartition(")")[2].split()[0] != "Z"  # ended, if nobody has waited for it
