@@ -51,7 +51,7 @@ def postprocessing(inference: Step) -> list[Step]:
         They make other regions than the sigmoid of each output.
     """
     steps = _steps(inference, "postprocessing", user=("evaluator", "postprocessing"))
-    _check_names(steps, "postprocessing", _POSTPROCESSING)
+    _check_names(_without_label_map(steps), "postprocessing", _POSTPROCESSING)
     for step in of_kind(steps, "Activations"):
         if step.get("other") is not None:
             raise not_plain("an activation by a function of the bundle", "a sigmoid of each output")
@@ -132,6 +132,20 @@ def _steps(inference: Step, entry: str, user: tuple[str, str]) -> list[Step]:
         if not step.get("_disabled_"):
             enabled.append(step)
     return enabled
+
+
+def _without_label_map(steps: Sequence[Step]) -> list[Step]:
+    """Return the transforms without a function that makes the label map to save.
+
+    Published bundles for brain tumours combine their thresholded regions by such a `Lambdad`.
+    """
+    is_thresholded = False
+    kept = []
+    for step in steps:
+        is_thresholded |= name_of(step).startswith("AsDiscrete")
+        if not (is_thresholded and name_of(step).startswith("Lambda")):
+            kept.append(step)
+    return kept
 
 
 def _check_orientation(steps: Sequence[Step]) -> None:

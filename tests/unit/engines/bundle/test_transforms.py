@@ -136,9 +136,10 @@ def test_an_activation_by_a_function_is_refused(tmp_path):
 
 
 def test_the_transforms_of_published_bundles_are_read(tmp_path):
+    """A function after the threshold, as in `brats_mri_segmentation`, makes the label map."""
     keys = {"keys": "image"}
     before = ["LoadImaged", "EnsureChannelFirstd", "EnsureTyped", "CropForegroundd", "SpatialPadd"]
-    after = ["Activationsd", "Invertd", "AsDiscreted", "SaveImaged"]
+    after = ["Activationsd", "Invertd", "AsDiscreted", "Lambdad", "SaveImaged"]
     options = {"Activationsd": {"sigmoid": True}, "AsDiscreted": {"threshold": 0.5}}
     bundle = with_entry(
         tmp_path / "b",
@@ -146,6 +147,9 @@ def test_the_transforms_of_published_bundles_are_read(tmp_path):
         postprocessing={"transforms": [{"_target_": n, **options.get(n, {})} for n in after]},
     )
     assert files.read(bundle).spacing_mm == 1.0
+    early = {"transforms": [{"_target_": name} for name in ("Lambdad", "AsDiscreted")]}
+    with pytest.raises(UnusableInputError, match="the transform Lambdad"):
+        files.read(with_entry(tmp_path / "early", postprocessing=early))
 
 
 NEIGHBOURS = {
