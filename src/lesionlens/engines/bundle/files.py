@@ -47,6 +47,7 @@ _REGIONS = {
     "tumour": Region.WT, "lesion": Region.WT, "tumorcore": Region.TC, "tumourcore": Region.TC,
     "tc": Region.TC, "enhancingtumor": Region.ET, "enhancingtumour": Region.ET, "et": Region.ET,
 }  # fmt: skip
+_INFERERS = ("SlidingWindowInferer", "SlidingWindowInfererAdapt", "SimpleInferer", "None")
 _MAX_WINDOW_VOX = 1024
 _MAX_ENTRIES = 100_000
 """Limit of the entries of a configuration; bundles have some hundreds."""
@@ -364,6 +365,12 @@ def _regions(entry: Mapping[str, Any]) -> tuple[Region | None, ...]:
 def _window(inference: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return the window size; 128 voxels if none is named."""
     inferer = inference.get("inferer", {})
+    if isinstance(inferer, Mapping) and transforms.name_of(inferer) not in _INFERERS:
+        raise UnusableInputError(
+            found=f"the inferer {transforms.name_of(inferer):.50} in the bundle",
+            expected="SlidingWindowInferer or SimpleInferer",
+            next_step="Provide the network as an engine (entry point lesionlens.engines)",
+        )
     sizes = inferer.get("roi_size", 128) if isinstance(inferer, Mapping) else inferer
     edges = sizes if isinstance(sizes, list | tuple) else (sizes,) * 3
     if len(edges) != 3 or not all(type(n) is int and 0 < n <= _MAX_WINDOW_VOX for n in edges):

@@ -21,6 +21,8 @@ _POSTPROCESSING = _WITHOUT_EFFECT | {
     "Activations", "AsDiscrete", "Decollate", "Invert", "SaveImage",
 }  # fmt: skip
 _INTENSITY_TRANSFORMS = ("Intensity", "Histogram", "Contrast")
+_LABELS = [["L", "R"], ["P", "A"], ["I", "S"]]
+"""MONAI's names of the axes: others give `axcodes` another meaning."""
 _THRESHOLD = 0.5
 _EDGES_MM = (0.3, 10.0)
 
@@ -49,7 +51,7 @@ def postprocessing(inference: Step) -> list[Step]:
         They make other regions than the sigmoid of each output.
     """
     steps = _steps(inference, "postprocessing", user=("evaluator", "postprocessing"))
-    _check_names(steps, "postprocessing", _POSTPROCESSING)
+    _check_names(_without_label_map(steps), "postprocessing", _POSTPROCESSING)
     for step in of_kind(steps, "Activations"):
         if step.get("other") is not None:
             raise not_plain("an activation by a function of the bundle", "a sigmoid of each output")
@@ -132,13 +134,28 @@ def _steps(inference: Step, entry: str, user: tuple[str, str]) -> list[Step]:
     return enabled
 
 
+def _without_label_map(steps: Sequence[Step]) -> list[Step]:
+    """Return the transforms without a function that makes the label map to save.
+
+    Published bundles for brain tumours combine their thresholded regions by such a `Lambdad`.
+    """
+    is_thresholded = False
+    kept = []
+    for step in steps:
+        is_thresholded |= name_of(step).startswith("AsDiscrete")
+        if not (is_thresholded and name_of(step).startswith("Lambda")):
+            kept.append(step)
+    return kept
+
+
 def _check_orientation(steps: Sequence[Step]) -> None:
     """Refuse a network that was trained on images whose axes are not in RAS order."""
     for step in of_kind(steps, "Orientation"):
         axes = None if step.get("as_closest_canonical") else step.get("axcodes")
-        if axes not in (None, "RAS", ["R", "A", "S"]):
+        labels = "" if step.get("labels") in (None, _LABELS) else ", with labels of its own,"
+        if axes not in (None, "RAS", ["R", "A", "S"]) or labels:
             raise UnusableInputError(
-                found=f"images in the order {axes!r:.20} in the bundle's preprocessing",
+                found=f"images in the order {axes!r:.20}{labels} in the bundle's preprocessing",
                 expected="RAS, the order in which a network gets its images here",
                 next_step="Use a bundle that was trained on images in RAS",
             )
@@ -159,6 +176,21 @@ def _check_intensities(steps: Sequence[Step]) -> None:
                 "sequence is z-scored in the brain",
                 next_step="Use a bundle that was trained on such images, or provide the network "
                 "as an engine (entry point lesionlens.engines)",
+            )
+    _check_all_normalised(steps)
+
+
+def _check_all_normalised(steps: Sequence[Step]) -> None:
+    """Refuse a network of which only some sequences were normalised."""
+    normalised = {key for step in of_kind(steps, "NormalizeIntensity") for key in keys_of(step)}
+    for step in of_kind(steps, "ConcatItems"):
+        others = [key for key in keys_of(step) if key not in normalised]
+        if normalised and others and str(step.get("name")) not in normalised:
+            raise UnusableInputError(
+                found=f"no NormalizeIntensityd of {', '.join(others)} in the bundle's "
+                f"preprocessing",
+                expected="one of each sequence, or none: each sequence is z-scored in the brain",
+                next_step="Provide the network as an engine (entry point lesionlens.engines)",
             )
 
 

@@ -91,6 +91,36 @@ def test_channels_in_another_order_than_the_metadata_name_are_refused(tmp_path, 
     files.read(with_entry(tmp_path / "right", preprocessing={"transforms": steps}))
 
 
+@pytest.mark.parametrize(
+    ("keys", "is_read"), [(["flair"], False), (["t1c", "t1", "t2", "flair"], True), ("image", True)]
+)
+def test_a_network_of_which_some_sequences_are_normalised_is_refused(tmp_path, keys, is_read):
+    """All were normalised."""
+    normalise = {"_target_": "NormalizeIntensityd", "nonzero": True, "channel_wise": True}
+    together = {"_target_": "ConcatItemsd", "keys": ["t1c", "t1", "t2", "flair"], "name": "image"}
+    steps = {"transforms": [normalise | {"keys": keys}, together]}
+    bundle = with_entry(tmp_path / "b", preprocessing=steps)
+    if is_read:
+        files.read(bundle)
+        return
+    with pytest.raises(UnusableInputError, match="no NormalizeIntensityd of t1c, t1, t2 in"):
+        files.read(bundle)
+
+
+def test_other_names_of_the_axes_are_refused(tmp_path):
+    """`RAS` means LAS with them."""
+    step = {"_target_": "Orientationd", "axcodes": "RAS", "labels": ["RL", "PA", "IS"]}
+    with pytest.raises(UnusableInputError, match="'RAS', with labels of its own"):
+        files.read(with_entry(tmp_path / "b", preprocessing={"transforms": [step]}))
+
+
+def test_an_inferer_of_slices_is_refused(tmp_path):
+    """Its network was run on volumes."""
+    inferer = {"_target_": "SliceInferer", "roi_size": [96, 96, 96], "spatial_dim": 2}
+    with pytest.raises(UnusableInputError, match="the inferer SliceInferer"):
+        files.read(with_entry(tmp_path / "b", inferer=inferer))
+
+
 @pytest.mark.parametrize("threshold", [0.3, [0.5, 0.7, 0.5], "@threshold"])
 def test_another_threshold_is_refused(tmp_path, threshold):
     """Regions were outlined from 0.5 all the same."""
@@ -106,9 +136,10 @@ def test_an_activation_by_a_function_is_refused(tmp_path):
 
 
 def test_the_transforms_of_published_bundles_are_read(tmp_path):
+    """A function after the threshold, as in `brats_mri_segmentation`, makes the label map."""
     keys = {"keys": "image"}
     before = ["LoadImaged", "EnsureChannelFirstd", "EnsureTyped", "CropForegroundd", "SpatialPadd"]
-    after = ["Activationsd", "Invertd", "AsDiscreted", "SaveImaged"]
+    after = ["Activationsd", "Invertd", "AsDiscreted", "Lambdad", "SaveImaged"]
     options = {"Activationsd": {"sigmoid": True}, "AsDiscreted": {"threshold": 0.5}}
     bundle = with_entry(
         tmp_path / "b",
@@ -116,6 +147,9 @@ def test_the_transforms_of_published_bundles_are_read(tmp_path):
         postprocessing={"transforms": [{"_target_": n, **options.get(n, {})} for n in after]},
     )
     assert files.read(bundle).spacing_mm == 1.0
+    early = {"transforms": [{"_target_": name} for name in ("Lambdad", "AsDiscreted")]}
+    with pytest.raises(UnusableInputError, match="the transform Lambdad"):
+        files.read(with_entry(tmp_path / "early", postprocessing=early))
 
 
 NEIGHBOURS = {
