@@ -27,7 +27,11 @@ def _map(place: Path) -> None:
 
 
 TABLES = {
-    "list": ("list.csv", "study\n.\n", lambda place: studies_at(place, place.parent / "out")),
+    "list": (
+        "list.csv",
+        "study\n.\n",
+        lambda place: studies_at(place, place.parent.parent / "out"),
+    ),
     "patients": (PATIENTS_NAME, "case\tpatient\na\tA\n", lambda p: patients_table(p.parent)),
     "scanners": (PATIENTS_NAME, "case\tscanner\na\tA\n", lambda p: scanners_table(p.parent, ["a"])),
     "pseudonyms": ("map.csv", "kind,original,replacement\n", _map),

@@ -47,7 +47,8 @@ _REGIONS = {
     "tumour": Region.WT, "lesion": Region.WT, "tumorcore": Region.TC, "tumourcore": Region.TC,
     "tc": Region.TC, "enhancingtumor": Region.ET, "enhancingtumour": Region.ET, "et": Region.ET,
 }  # fmt: skip
-_INFERERS = ("SlidingWindowInferer", "SlidingWindowInfererAdapt", "SimpleInferer", "None")
+_INFERERS = ("SlidingWindowInferer", "SlidingWindowInfererAdapt", "SimpleInferer", "")
+"""Classes; the last one is the default."""
 _MAX_WINDOW_VOX = 1024
 _MAX_ENTRIES = 100_000
 """Limit of the entries of a configuration; bundles have some hundreds."""

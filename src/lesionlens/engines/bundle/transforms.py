@@ -78,8 +78,8 @@ def not_plain(found: str, expected: str) -> UnusableInputError:
 
 
 def name_of(step: Step) -> str:
-    """Return the class of a transform, such as Spacingd, without its module."""
-    return str(step.get("_target_")).rpartition(".")[2]
+    """Return the class of a transform, such as Spacingd, without its module; empty if not named."""
+    return str(step.get("_target_") or "").rpartition(".")[2]
 
 
 def of_kind(steps: Sequence[Step], kind: str) -> list[Step]:
@@ -121,7 +121,7 @@ def _steps(inference: Step, entry: str, user: tuple[str, str]) -> list[Step]:
         )
     steps = inference.get(entry, ())
     if isinstance(steps, Mapping):
-        is_single = name_of(steps) not in ("Compose", "None")
+        is_single = name_of(steps) not in ("Compose", "")
         steps = [steps] if is_single else steps.get("transforms", ())
     if not isinstance(steps, list | tuple):
         raise not_plain(f"the {entry} {steps!r:.100}", "a list of transforms")
@@ -197,7 +197,7 @@ def _check_all_normalised(steps: Sequence[Step]) -> None:
 def _check_names(steps: Sequence[Step], entry: str, supported: frozenset[str]) -> None:
     """Refuse transforms that are not applied here and may have an effect."""
     for step in steps:
-        name = name_of(step)
+        name = name_of(step) or str(step)
         if name.removesuffix("Dict").removesuffix("d").removesuffix("D") not in supported:
             raise UnusableInputError(
                 found=f"the transform {name:.50} in the bundle's {entry}",

@@ -225,7 +225,7 @@ def test_interrupted_strokes_of_which_nothing_is_left_move_no_view(session):
     session.happened.connect(visited.append)
     session.offer(OutlineDraft("2.25.1", np.zeros(session.state.overlays.grid.shape, np.uint8)))
     session.resume()
-    assert session.state.resumed
+    assert session.state.edit.continues_draft
     assert visited == []
 
 
