@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,27 +36,41 @@ def head_box(study):
     return read, read.grid.to_voxel(study.working.to_mm(corners)) + 0.5
 
 
-def learn(detector, image, box):
-    """Teach one box by heart; MONAI's own matcher of anchors would want torchvision."""
+def without_lesion(study):
+    """The same head, its drawn lesion replaced by median tissue."""
+    lesion = engine_contract.make_patient(spacing_mm=4.0).labels.data > 0
+    channels = np.array(study.channels)
+    channels[:, lesion] = np.median(channels[:, study.brain & ~lesion], axis=1, keepdims=True)
+    return replace(study, channels=channels)
+
+
+def loss_of(detector, image, box):
+    """MONAI's own matcher of anchors would want torchvision; `box` is None where there is none."""
     from monai.apps.detection.utils.detector_utils import preprocess_images
     from monai.data.box_utils import box_iou
 
     images, _ = preprocess_images([image], 3, detector.network.size_divisible)
+    head = detector.network(images)
+    scores, moves = (
+        detector._reshape_maps(head[key])[0] for key in ("classification", "box_regression")
+    )
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    if box is None:
+        return entropy(scores[:, 0], torch.zeros(len(scores)))
+    detector.generate_anchors(images, head)
+    anchors = detector.anchors[0]
+    overlap = box_iou(anchors, box)[:, 0]
+    meant = overlap > min(0.4, float(overlap.max()) - 1e-3)
+    wanted = detector.box_coder.encode_single(box.expand(int(meant.sum()), 6), anchors[meant])
+    right = entropy(scores[:, 0], meant.float(), pos_weight=torch.tensor(20.0))
+    return right + torch.nn.functional.smooth_l1_loss(moves[meant], wanted)
+
+
+def learn(detector, image, box, healthy):
+    """Teach one box by heart, and that there is none in the same head without its lesion."""
     optimiser = torch.optim.Adam(detector.network.parameters(), lr=3e-3)
     for _ in range(STEPS):
-        head = detector.network(images)
-        detector.generate_anchors(images, head)
-        anchors = detector.anchors[0]
-        overlap = box_iou(anchors, box)[:, 0]
-        meant = overlap > min(0.4, float(overlap.max()) - 1e-3)
-        scores, moves = (
-            detector._reshape_maps(head[key])[0] for key in ("classification", "box_regression")
-        )
-        wanted = detector.box_coder.encode_single(box.expand(int(meant.sum()), 6), anchors[meant])
-        right = torch.nn.functional.binary_cross_entropy_with_logits(
-            scores[:, 0], meant.float(), pos_weight=torch.tensor(20.0)
-        )
-        loss = right + torch.nn.functional.smooth_l1_loss(moves[meant], wanted)
+        loss = loss_of(detector, image, box) + loss_of(detector, healthy, None)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -70,9 +84,10 @@ def folder(tmp_path_factory):
     detector = retinanet.build(CONFIG)
     study = engine_contract.prepared_head()
     read, corners = head_box(study)
+    healthy = retinanet.make_network_input(without_lesion(study), CONFIG.spacing_mm, None)
     order = [list(MrSequence).index(MrSequence(s)) for s in CONFIG.sequences]
-    image = torch.from_numpy(read.channels[0, order])
-    learn(detector, image, torch.tensor(corners.reshape(1, 6), dtype=torch.float32))
+    image, other = (torch.from_numpy(x.channels[0, order]) for x in (read, healthy))
+    learn(detector, image, torch.tensor(corners.reshape(1, 6), dtype=torch.float32), other)
     state = {k: v.contiguous() for k, v in detector.network.state_dict().items()}
     save_file(state, made / retinanet.WEIGHTS)
     (made / retinanet.CONFIG).write_text(json.dumps(asdict(CONFIG)))
