@@ -122,6 +122,8 @@ def test_another_frame_of_reference_is_noticed_unless_it_is_drawn_on_the_referen
     assert said(reopened(head, seg, tmp_path), "another frame of reference")
     seg.FrameOfReferenceUID = head.prepared.native.frame_uid
     assert not said(reopened(head, seg, tmp_path), "frame of reference")
+    del seg.FrameOfReferenceUID  # unknown
+    assert not said(reopened(head, seg, tmp_path), "frame of reference")
 
 
 def test_a_segment_within_another_does_not_vanish_in_silence(head, tmp_path):
