@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.results.review.report_items import ReportedCandidate
@@ -14,6 +15,7 @@ from lesionlens.results.review.segments import (
     Part,
     ReadSegment,
     _declared_spacing_mm,
+    _segment,
     drawing_methods,
     sources_of,
     unknown_parts,
@@ -89,3 +91,65 @@ def test_how_a_lesion_was_outlined_is_known_where_its_segments_agree():
     )]  # fmt: skip
     assert drawing_methods(segments) == {None: None, "1.1": manual, "1.2": None, "1.3": None}
     assert drawing_methods(segments[:3]) == {None: manual, "1.1": manual, "1.2": manual}
+
+
+def read(label: str = "", category: str = "", method: str = "", identified: bool = False):
+    """Return what is read of a segment that fills a grid of 2 × 2 × 3 voxels."""
+    item = Dataset()
+    item.SegmentLabel, item.SegmentAlgorithmType = label, method
+    if category:
+        item.SegmentedPropertyCategoryCodeSequence = [Dataset()]
+        item.SegmentedPropertyCategoryCodeSequence[0].CodeValue = category
+    if identified:
+        item.SegmentationAlgorithmIdentificationSequence = [Dataset()]
+    frames = stack(5.0, 5.0, (0.0, 5.0, 10.0))[1]
+    return _segment(item, frames, 5.0, Grid((2, 2, 3), np.diag([-1.0, -1.0, 5.0, 1.0])))
+
+
+def test_a_segment_without_codes_is_read_as_drawn():
+    found = read("Region 1")
+    assert (found.part, found.lesion, found.organ, found.cavity) == (
+        Part.WHOLE,
+        False,
+        False,
+        False,
+    )
+    assert found.mask.all()
+    assert not found.resampled
+
+
+@pytest.mark.parametrize(
+    ("label", "part"),
+    [
+        ("Enhancing tumor", Part.ENHANCING),
+        ("Non-enhancing tumour", Part.CORE),
+        ("necrosis", Part.CORE),
+        ("Peritumoral_edema", Part.OEDEMA),
+        ("Tumor", Part.WHOLE),
+    ],
+)
+def test_the_part_of_a_lesion_is_read_from_its_name(label, part):
+    found = read(label)
+    assert (found.part, found.lesion) == (part, True)
+
+
+def test_anatomy_is_no_lesion_unless_it_is_named_one():
+    assert read("Brain", "123037004").organ
+    assert not read("Brain metastasis", "123037004").organ
+    assert not read("Brain", "49755003").organ
+    assert read("Brain", "49755003").lesion
+
+
+@pytest.mark.parametrize(
+    ("method", "identified", "is_networks"),
+    [
+        ("AUTOMATIC", True, True),
+        ("AUTOMATIC", False, False),
+        ("SEMIAUTOMATIC", True, False),
+        ("", False, False),
+    ],
+)
+def test_a_segment_is_the_network_s_if_an_identified_program_alone_outlined_it(
+    method, identified, is_networks
+):
+    assert read("Tumor", method=method, identified=identified).is_networks is is_networks
