@@ -227,6 +227,18 @@ def test_maps_come_back_from_big_endian_files(head, tmp_path):
         assert np.abs(again.volumes.attention[region].data - volume.data).max() <= 1 / 256
 
 
+def test_a_map_with_a_value_that_is_no_number_is_refused(head, tmp_path):
+    DicomExporter().write(head, tmp_path)
+    path = tmp_path / "dicom" / "attention.dcm"
+    ds = pydicom.dcmread(path)
+    values = np.frombuffer(ds.FloatPixelData, "<f4").copy()
+    values[0] = np.nan
+    ds.FloatPixelData = values.tobytes()
+    ds.save_as(path)
+    with pytest.raises(ReadError, match="cannot be read"):
+        from_dicom(tmp_path / "dicom", head.study, head.prepared)
+
+
 def test_a_map_that_lacks_frames_is_refused(head, tmp_path):
     DicomExporter().write(head, tmp_path)
     path = tmp_path / "dicom" / "attention.dcm"
