@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from contextlib import closing
+
 import pydicom
 import pytest
 from tests.phantoms.files import write_dicom
@@ -10,6 +13,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import sources
@@ -83,3 +87,20 @@ def test_a_study_that_nobody_could_fetch_is_refused(files, entry, tmp_path, monk
     with pytest.raises(ReadError, match="did not list"):
         fetch(archive, entry, tmp_path / "list", monkeypatch)
     assert not (tmp_path / "list" / "studies" / entry.study_uid).exists()
+
+
+@pytest.mark.parametrize("result_file", ["report.html", "findings.json"])
+def test_a_list_among_its_studies_names_neither_itself_nor_results(
+    tmp_path, make_study, result_file
+):
+    study = make_study(name="all/one", sequences={"t1c"})
+    folder = study.parent / "list"
+    with closing(open_worklist_database(folder)):
+        pass
+    for other in (folder, study.parent / "result"):
+        shutil.copytree(study, other, dirs_exist_ok=True)
+    (study.parent / "result" / result_file).touch()
+    (study / "notes.txt").touch()
+    assert [e.place for e in sources.studies_at(study.parent, folder)] == [str(study)]
+    elsewhere = sources.studies_at(study.parent, tmp_path / "other")
+    assert [e.name for e in elsewhere] == ["list", "one", "result"]
