@@ -84,6 +84,14 @@ def test_an_empty_folder_is_no_study(files, entry, tmp_path, monkeypatch):
     assert len(list(folder.iterdir())) == len(files)
 
 
+def test_a_study_that_was_fetched_is_not_asked_for_again(files, entry, tmp_path, monkeypatch):
+    found = fetch(Archive(files), entry, tmp_path / "list", monkeypatch)
+    asked = []
+    monkeypatch.setattr(sources, "connect", lambda *_: asked.append(1))
+    assert sources.fetched(entry, Server(), tmp_path / "list", context=SILENT) == found
+    assert not asked
+
+
 def test_a_study_that_nobody_could_fetch_is_refused(files, entry, tmp_path, monkeypatch):
     archive = Archive(files)
     archive._listed.popitem()
