@@ -133,7 +133,7 @@ def _single_disease(case: ResponseCase) -> ResponseDraft:
     sums = [_sum(case, targets, n) for n in range(last + 1)]
     reference = choices.baseline if choices.nadir is None else choices.nadir
     assessed = sorted({choices.baseline, reference, last})
-    reason = _rejected_earlier_line(case, targets)
+    reason = _rejected_earlier_line(case)
     if reason:
         return _without_sum(choices, (reason,))
     reason = (
@@ -300,7 +300,7 @@ def _uncounted_target_line(
     return ""
 
 
-def _rejected_earlier_line(case: ResponseCase, targets: tuple[str, ...]) -> str:
+def _rejected_earlier_line(case: ResponseCase) -> str:
     """Return the line that names a lesion that is new only because it did not count; "" if none.
 
     It was flagged before but rejected or listed apart, and is undecided now.
@@ -308,7 +308,7 @@ def _rejected_earlier_line(case: ResponseCase, targets: tuple[str, ...]) -> str:
     first, last = case.choices.baseline, case.last
     for uid, lesion in case.lesions_at(last).items():
         undecided = lesion.state is ReviewState.UNREVIEWED and case.newly_measurable(lesion)
-        if not undecided or uid in targets or uid in case.lesions_at(first):
+        if not undecided or uid in case.lesions_at(first):
             continue
         days = [name_of(case.points, n) for n in range(last) if uid in case.uncounted_at(n)]
         if days:

@@ -11,7 +11,8 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside, resolved
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.site.cohort.studies import StudyJob, find_jobs, listed
+from lesionlens.base.text import is_writable
+from lesionlens.site.cohort.studies import find_jobs, listed
 from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import is_worklist_folder
@@ -36,11 +37,12 @@ def studies_at(path: Path, folder: Path) -> tuple[StudyEntry, ...]:
         The path is of no such kind, or contains no study; or the list's folder lies within one.
     """
     if path.is_file():
-        entries = [replace(r, place=str(resolved(Path(r.place)))) for r in read_table(path)]
+        rows = [replace(r, place=str(resolved(Path(r.place)))) for r in read_table(path)]
+        entries = [_storable(row.name, row if is_writable(row.place) else None) for row in rows]
     else:
         is_list_inside = path.resolve() in folder.resolve().parents
         entries = [
-            _listed(job)
+            _storable(job.name, listed(job))
             for job in find_jobs(path, folder)
             if not (is_list_inside and _is_own_output(job.study))
         ]
@@ -49,12 +51,11 @@ def studies_at(path: Path, folder: Path) -> tuple[StudyEntry, ...]:
     return tuple(entries)
 
 
-def _listed(job: StudyJob) -> StudyEntry:
-    """Return a list entry for a study; a path that the database cannot store is refused."""
-    entry = listed(job)
+def _storable(name: str, entry: StudyEntry | None) -> StudyEntry:
+    """Return a list entry; None, for a path that the database cannot store, is refused."""
     if entry is None:
         raise UnusableInputError(
-            found=f"a folder whose path is not UTF-8: '{job.name}'",
+            found=f"a folder whose path is not UTF-8: '{name}'",
             expected="names that can be stored in a list",
             next_step="Rename it; `lesionlens batch` analyses it as it is",
             in_window="Rename it",

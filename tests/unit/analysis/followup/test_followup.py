@@ -766,6 +766,11 @@ def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
     assert (
         latest_result_before(tmp_path, here).name == "a-read"
     )  # not a killed run's, nor at random
+    damaged = [{"events": ["x", {"time": 20250901}]}, {"events": {}}, {}]
+    for n, content in enumerate(damaged):
+        shutil.copytree(tmp_path / "b", tmp_path / f"z{n}")
+        (tmp_path / f"z{n}" / "review.json").write_text(json.dumps(content))
+    assert latest_result_before(tmp_path, here).name == "a-read"
     assert examination_of_result(tmp_path / "c") == Examination(
         Patient("P2"), "2025-07-01", "1.2.20250701"
     )

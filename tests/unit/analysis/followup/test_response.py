@@ -106,6 +106,61 @@ def test_volumes_by_the_published_limits(ml: float, category: Response) -> None:
     assert propose(found, chosen).category is category
 
 
+def test_a_target_that_grows_clearly_counts_in_the_sum_alone() -> None:
+    large, small = lesion("a", 60, 60), replace(lesion("b", 30, 30), id=2)
+    draft = propose(compared((large, small), (large, lesion("b", 36, 36))), ENTERED)
+    assert draft.category is R.STABLE  # 4500 → 4896 mm²
+    assert not any("not a target" in step for step in draft.steps)
+
+
+NON_ENHANCING = replace(ENTERED, disease=Disease.NON_ENHANCING)
+
+
+@pytest.mark.parametrize(("short", "targets"), [(9.9, 0), (10.0, 1)])
+def test_a_target_measures_10_mm_across_both_diameters(short: float, targets: int) -> None:
+    found = compared((plain("a", 30, short),), (plain("a", 30, short),))
+    step = propose(found, NON_ENHANCING).steps[0]
+    assert step.startswith("1 measurable target" if targets else "no measurable non-enhancing")
+
+
+@pytest.mark.parametrize(("ml", "targets"), [(0.5, 0), (0.53, 1)])
+def test_a_volume_below_that_of_10_mm_is_no_target(ml: float, targets: int) -> None:
+    """Where the diameters are of the enhancing part."""
+    volumes = {Region.WT: ml, Region.TC: 0.3, Region.ET: 0.2}
+    one = (replace(lesion("a", 20, 20), volume_ml=volumes),)
+    volumetric = replace(NON_ENHANCING, criterion=Criterion.VOLUMETRIC)
+    step = propose(compared(one, one), volumetric).steps[0]
+    assert step.startswith("1 measurable target" if targets else "no measurable non-enhancing")
+
+
+def test_non_enhancing_disease_is_judged_without_contrast_also_where_nothing_is_left() -> None:
+    found = compared((plain("a", 30, 30),), (), contrast=False)
+    draft = propose(found, replace(NON_ENHANCING, steroids=Steroids.NONE))
+    assert draft.category is R.COMPLETE
+    assert propose(found, ENTERED).category is R.NOT_ASSESSABLE
+
+
+def test_a_lesion_of_unknown_volume_leaves_mixed_disease_unjudged() -> None:
+    one = replace(lesion("a", 20, 20), volume_ml={Region.WT: None, Region.ET: 4.0})
+    assert propose(compared((one,), (one,)), MIXED).category is R.NOT_ASSESSABLE
+
+
+def test_an_examination_without_a_date_is_named_by_its_order() -> None:
+    one = (lesion("a", 20, 20),)
+    found = compared(one, one)
+    undated = (replace(found.points[0], date=""), found.points[1])
+    draft = propose(replace(found, points=undated), ENTERED)
+    assert draft.steps[1].startswith("baseline examination 1: 400 → 400 mm²")
+
+
+def test_a_worse_patient_whose_sum_is_unknown_has_progressed_and_the_reason_is_named() -> None:
+    found = compared((lesion("a", 20, 20),), (), contrast=False)
+    draft = propose(found, replace(ENTERED, clinical=Clinical.WORSE))
+    assert draft.category is R.PROGRESSION
+    assert STEPS["worse"] in draft.steps
+    assert STEPS["worse"] not in propose(found, ENTERED).steps
+
+
 def test_a_target_measured_by_another_part_has_no_sum_and_is_not_gone() -> None:
     found = compared((lesion("a", 20, 20, 0.0),), (lesion("a", 8, 8, 1.0),))
     draft = propose(found, replace(ENTERED, disease=Disease.NON_ENHANCING))
@@ -296,6 +351,11 @@ def test_a_target_that_a_reader_rejects_is_not_gone() -> None:
     assert then.sums() == ((None, None), (1300, 8.0))
     between = compared((one, other), (rejected, other), (one, other))
     assert propose(between, ENTERED).category is R.STABLE  # and its sum is no nadir
+    dark = replace(rejected, volume_ml={**one.volume_ml, Region.ET: 0.0})
+    between = compared((one, other), (dark, other), (one, other))
+    draft = propose(between, replace(ENTERED, nadir=1))
+    assert draft.category is R.NOT_ASSESSABLE
+    assert "place a counts as tumour at the baseline, not on 2025-02-01" in draft.steps[0]
 
 
 def test_the_sum_of_enhancing_targets_is_unknown_where_there_is_no_t1c() -> None:
@@ -366,7 +426,9 @@ def test_mixed_disease_has_two_targets_of_each_kind() -> None:
     assert "baseline 2025-01-01: 800 → 800 mm², +0.0 % (limit -50 %)" in draft.steps
     assert "baseline 2025-01-01: 1800 → 1800 mm², +0.0 % (limit -50 %)" in draft.steps
     alone = propose(compared(before, before), ENTERED)
-    assert alone.steps[0].startswith("3 measurable targets")
+    assert alone.steps[0] == "3 measurable targets, sum in mm²"
+    one = propose(compared(before[:1], before[:1]), ENTERED)
+    assert one.steps[0] == "1 measurable target, sum in mm²"
 
 
 def test_beside_enhancing_disease_the_rest_of_the_region_is_measured_in_millilitres() -> None:

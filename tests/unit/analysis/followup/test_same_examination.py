@@ -194,6 +194,11 @@ def test_the_earlier_result_is_found_by_bids_names_and_a_copy_is_passed_over(tmp
     assert latest_result_before(tmp_path / "out", now).name == "sub-07_ses-20250101"
     passed = latest_result_before(tmp_path / "out", now, frozenset({"22"}))
     assert passed.name == "sub-07_ses-20240101"
+    for number, inputs in enumerate(([{"file": "t1c"}, "t1c"], "t1c", None)):
+        damaged = tmp_path / f"damaged-{number}" / "sub-07_ses-20250201"
+        _result_of(damaged, "44")
+        (damaged / "run.json").write_text(json.dumps({"inputs": inputs}))
+        assert latest_result_before(damaged.parent, now, frozenset({"22"})) == damaged
 
 
 def test_examinations_of_other_series_are_two(study, head, tmp_path):

@@ -21,7 +21,7 @@ from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.from_dicom import from_dicom
-from lesionlens.results.review.reopen import reopen_folder
+from lesionlens.results.review.reopen import is_mask, reopen_folder, results_in
 
 ONE = MrSequence.T1C
 STATED = {"PatientID": "SYNTHETIC-1", "PatientName": "Synthetic^Phantom", "PatientSex": "O"}
@@ -121,6 +121,8 @@ def test_another_frame_of_reference_is_noticed_unless_it_is_drawn_on_the_referen
             element.value = others.get(str(element.value), element.value)
     assert said(reopened(head, seg, tmp_path), "another frame of reference")
     seg.FrameOfReferenceUID = head.prepared.native.frame_uid
+    assert not said(reopened(head, seg, tmp_path), "frame of reference")
+    del seg.FrameOfReferenceUID  # unknown
     assert not said(reopened(head, seg, tmp_path), "frame of reference")
 
 
@@ -225,6 +227,18 @@ def test_maps_come_back_from_big_endian_files(head, tmp_path):
         assert np.abs(again.volumes.attention[region].data - volume.data).max() <= 1 / 256
 
 
+def test_a_map_with_a_value_that_is_no_number_is_refused(head, tmp_path):
+    DicomExporter().write(head, tmp_path)
+    path = tmp_path / "dicom" / "attention.dcm"
+    ds = pydicom.dcmread(path)
+    values = np.frombuffer(ds.FloatPixelData, "<f4").copy()
+    values[0] = np.nan
+    ds.FloatPixelData = values.tobytes()
+    ds.save_as(path)
+    with pytest.raises(ReadError, match="cannot be read"):
+        from_dicom(tmp_path / "dicom", head.study, head.prepared)
+
+
 def test_a_map_that_lacks_frames_is_refused(head, tmp_path):
     DicomExporter().write(head, tmp_path)
     path = tmp_path / "dicom" / "attention.dcm"
@@ -280,3 +294,19 @@ def test_an_object_with_a_damaged_header_is_named(head, tmp_path, name, keyword)
     path.write_bytes(damaged)
     with pytest.raises(ReadError, match=f"{name}.dcm', which cannot be read completely"):
         from_dicom(tmp_path / "dicom", head.study, head.prepared)
+
+
+def test_a_mask_is_recognised_by_its_name_or_header(head, tmp_path):
+    segmentation(head, marked(head, 1)).save_as(tmp_path / "seg.dcm")
+    (tmp_path / "notes.txt").write_text("none")
+    assert is_mask(tmp_path / "seg.dcm")
+    (tmp_path / "lesion_mask.nii.gz").touch()
+    assert is_mask(tmp_path / "lesion_mask.nii.gz")
+    image = head.study.series[ONE].files[0].path
+    (tmp_path / "t1c.nii.gz").touch()
+    others = (image, tmp_path / "t1c.nii.gz", tmp_path / "notes.txt", tmp_path, tmp_path / "absent")
+    assert not any(map(is_mask, others))
+
+
+def test_a_folder_that_is_not_there_holds_no_result(tmp_path):
+    assert results_in(tmp_path / "absent") == results_in(tmp_path) == []

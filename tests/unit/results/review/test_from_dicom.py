@@ -821,11 +821,11 @@ def test_a_comparison_that_was_not_sent_is_missed_in_words(analysed, tmp_path):
         (Change(first, first), Change(None, second)),
         Alignment(tuple(map(tuple, np.eye(4).tolist())), 1.0, 2.0, False, "T1c"),
     )
-    sent = _sent(replace(analysis, followup=compared), tmp_path)
-    again = reopen_folder(sent, analysis.study, analysis.prepared)
-    assert any(
-        "contain no comparison with an earlier examination" in text for text in again.run.notices
-    )
+    for followup in (None, compared):
+        sent = _sent(replace(analysis, followup=followup), tmp_path)
+        again = reopen_folder(sent, analysis.study, analysis.prepared)
+        missed = [n for n in again.run.notices if "contain no comparison with an earlier" in n]
+        assert bool(missed) is (followup is not None)
 
 
 def test_limitations_of_a_result_are_still_stated_when_it_is_reopened_and_sent_again(

@@ -265,6 +265,8 @@ def test_what_is_no_mask_of_this_study_is_refused_in_words(analysed, patient, tm
         "fractions": noise.random(shape, np.float32),
         "different numbers": noise.integers(0, 2000, shape).astype(np.int16),
         "negative": np.full(shape, -1, np.int16),
+        "excessively large": np.full(shape, 2.0**32, np.float32),
+        "values that are not numbers": np.where(noise.random(shape) < 0.1, np.nan, 1.0),
     }
     for words, data in images.items():
         with pytest.raises(ReadError, match=words):

@@ -240,13 +240,14 @@ def test_files_outside_the_study_that_share_a_name_are_both_inputs(tmp_path):
         ("S01 (2 files)", ["2", "3"]),
         ("S01 (3 files)", []),
         ("a/S01 (1 files)", ["5"]),
-        ("(4 files)", []),
-        ("(3 files)", ["1", "6", "7"]),
+        ("(3 files)", []),
+        ("(4 files)", ["1", "6", "7", "8"]),
+        ("S01 (4 files)", ["8"]),  # the name of one file
     ],
 )
 def test_of_a_row_of_an_earlier_release_those_files_are_meant_or_none(name, digests):
     inputs = (
         ("t1.nii.gz", "1"), ("S01/a", "2"), ("S01/b", "3"), ("S02/a", "4"), ("a/S01/a", "5"),
-        ("twice.nii.gz", "6"), ("twice.nii.gz", "7"),
+        ("twice.nii.gz", "6"), ("twice.nii.gz", "7"), ("S01 (4 files)", "8"),
     )  # fmt: skip
     assert _digests_of_row(inputs, name) == digests

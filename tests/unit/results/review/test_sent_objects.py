@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base import codes
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.results.review.sent_objects import (
+    _date,
     _other_reviewed_count,
     _report_of,
     _without_superseded,
@@ -93,3 +94,8 @@ def test_only_other_reports_with_decisions_are_counted():
 def test_a_map_without_a_label_has_an_empty_one():
     assert map_label(Dataset()) == ""
     assert referenced(Dataset()) == set()
+
+
+def test_a_report_is_named_by_day_and_minute_or_as_of_an_unknown_day():
+    assert _date(report("2.1", "101530")) == "2026-01-05T10:15"
+    assert _date(report("2.2", "")) == "an unknown day"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from contextlib import closing
+from pathlib import Path
+
 import pydicom
 import pytest
 from tests.phantoms.files import write_dicom
 
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import sources
@@ -77,9 +84,59 @@ def test_an_empty_folder_is_no_study(files, entry, tmp_path, monkeypatch):
     assert len(list(folder.iterdir())) == len(files)
 
 
+def test_a_study_that_was_fetched_is_not_asked_for_again(files, entry, tmp_path, monkeypatch):
+    found = fetch(Archive(files), entry, tmp_path / "list", monkeypatch)
+    asked = []
+    monkeypatch.setattr(sources, "connect", lambda *_: asked.append(1))
+    assert sources.fetched(entry, Server(), tmp_path / "list", context=SILENT) == found
+    assert not asked
+
+
 def test_a_study_that_nobody_could_fetch_is_refused(files, entry, tmp_path, monkeypatch):
     archive = Archive(files)
     archive._listed.popitem()
     with pytest.raises(ReadError, match="did not list"):
         fetch(archive, entry, tmp_path / "list", monkeypatch)
     assert not (tmp_path / "list" / "studies" / entry.study_uid).exists()
+
+
+@pytest.mark.parametrize("result_file", ["report.html", "findings.json"])
+def test_a_list_among_its_studies_names_neither_itself_nor_results(
+    tmp_path, make_study, result_file
+):
+    study = make_study(name="all/one", sequences={"t1c"})
+    folder = study.parent / "list"
+    with closing(open_worklist_database(folder)):
+        pass
+    for other in (folder, study.parent / "result"):
+        shutil.copytree(study, other, dirs_exist_ok=True)
+    (study.parent / "result" / result_file).touch()
+    (study / "notes.txt").touch()
+    assert [e.place for e in sources.studies_at(study.parent, folder)] == [str(study)]
+    elsewhere = sources.studies_at(study.parent, tmp_path / "other")
+    assert [e.name for e in elsewhere] == ["list", "one", "result"]
+
+
+def test_a_list_named_from_within_its_studies_folder_is_known_to_lie_in_it(
+    tmp_path, make_study, monkeypatch
+):
+    study = make_study(name="all/one", sequences={"t1c"})
+    shutil.copytree(study, study.parent / "result")
+    (study.parent / "result" / "findings.json").touch()
+    monkeypatch.chdir(study.parent)
+    assert [e.name for e in sources.studies_at(Path(), Path("list"))] == ["one"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("source", ["folder", "table", "link"])
+def test_a_study_whose_path_cannot_be_stored_is_refused_by_name(tmp_path, make_study, source):
+    """The list of such a table was called damaged."""
+    folder = tmp_path / os.fsdecode(b"M\xfcller")
+    folder.mkdir()
+    make_study(name="one", sequences={"t1c"}).rename(folder / "one")
+    tables = {"folder": folder, "table": folder / "list.csv", "link": tmp_path / "list.csv"}
+    (tmp_path / "one").symlink_to(folder / "one")
+    if source != "folder":
+        tables[source].write_text("study\none\n")
+    with pytest.raises(UnusableInputError, match="path is not UTF-8: 'one'"):
+        sources.studies_at(tables[source], tmp_path / "list")

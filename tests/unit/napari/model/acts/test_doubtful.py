@@ -12,6 +12,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import DoubtfulPart
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of
 
 
@@ -61,6 +62,14 @@ def test_the_next_and_the_previous_part_come_into_view_with_their_reason(acts, d
     assert acts.session.state.message == "", "what was said of the part goes with it"
     acts.step_doubtful(-1)
     assert acts.doubtful_here() == second
+
+
+def test_a_map_that_is_shown_stays_where_a_part_is_visited(acts):
+    acts.step_doubtful(1)
+    assert acts.session.state.choices.overlay is Overlay.CONTOUR
+    acts.session.choose_overlay(Overlay.MAP)
+    acts.step_doubtful(1)
+    assert acts.session.state.choices.overlay is Overlay.MAP
 
 
 def test_without_one_the_reader_is_told(analysis):

@@ -1,7 +1,10 @@
 """Lengths, angles and grey values by hand, without a window."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from tests.reviewed_head import FakeResult
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -9,8 +12,10 @@ from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.rulers import rulers_of
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
+from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.board import Tile
 from lesionlens.napari.model.screen.drawing import TilePainter
 from lesionlens.napari.model.screen.view_model import view_model_of
@@ -116,3 +121,48 @@ def test_the_key_puts_the_tool_away_and_the_last_measure_goes_first(acts):
     assert len(measures(acts)) == 2
     acts.remove_measure()
     assert [one.text for one in measures(acts)] == ["9.0 mm"]
+
+
+def test_the_diameters_of_a_candidate_are_shown_on_their_slice_and_hidden_again(acts, analysis):
+    acts.session.analysed(FakeResult(analysis), overlays_of(analysis))
+    acts.session.go_to_candidate(1)
+    acts.toggle_rulers()
+    views = acts.session.state.choices.views
+    assert views.rulers
+    assert views.layout is not Layout.SINGLE
+    longest = rulers_of(analysis, acts.session.candidate())[0]
+    middle = (np.asarray(longest.start) + longest.end) / 2
+    np.testing.assert_allclose(acts.viewpoint.current.point_mm, middle)
+    acts.toggle_rulers()
+    assert not acts.session.state.choices.views.rulers
+
+
+def test_a_candidate_without_diameters_says_so(acts, analysis):
+    first, *others = analysis.findings.candidates
+    bare = replace(first, longest_axial_diameter_mm=None, perpendicular_diameter_mm=None)
+    analysis = replace(analysis, findings=replace(analysis.findings, candidates=(bare, *others)))
+    acts.session.analysed(FakeResult(analysis), overlays_of(analysis))
+    acts.session.go_to_candidate(bare.id)
+    acts.toggle_rulers()
+    assert acts.session.state.message == "This candidate has no diameters that could be measured."
+    assert not acts.session.state.choices.views.rulers
+
+
+def test_acquired_slices_are_shown_and_left_again(acts):
+    acts.show_layout(Layout.SINGLE)
+    acts.toggle_acquired_slices()
+    assert acts.shown_layout() is Layout.ONE
+    assert acts.session.state.choices.views.acquired
+    acts.toggle_acquired_slices()
+    assert acts.shown_layout() is Layout.SINGLE
+    acts.show_layout(Layout.FOUR)
+    for acquired in (False, True):
+        acts.toggle_acquired_slices()
+        assert acts.session.state.choices.views.acquired is acquired
+        assert acts.shown_layout() is Layout.FOUR
+
+
+def test_isolines_are_switched_on_and_off(acts):
+    for isolines in (True, False):
+        acts.toggle_isolines()
+        assert acts.session.state.choices.views.isolines is isolines

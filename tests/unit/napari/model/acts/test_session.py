@@ -282,6 +282,26 @@ def test_another_study_starts_anew(session, analysis):
     assert session.result is None
 
 
+def test_a_closed_study_leaves_the_preferences_and_no_study_to_come_back(analysis):
+    session = ReviewSession(defaults=Choices(opacity=0.3))
+    session.open(analysis.study)
+    session.choose_opacity(0.9)
+    session.suspend()
+    session.close()
+    assert session.state.choices == Choices(opacity=0.3)
+    session.restore_suspended()
+    assert session.state.study is None
+
+
+def test_a_study_is_set_aside_with_the_progress_of_opening_the_next(session):
+    study = session.state.study
+    session.begin("Opening b")
+    session.suspend()
+    assert session.state.activity.name == "Opening b"
+    assert session.state.study is None
+    assert session.suspended_study is study
+
+
 def test_analysing_again_keeps_what_the_reader_looks_at(session, result):
     session.choose_sequence(MrSequence.FLAIR)
     session.analysed(result, display.overlays_of(result.analysis))

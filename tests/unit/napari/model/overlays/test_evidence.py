@@ -141,6 +141,25 @@ def test_what_was_dismissed_is_listed_and_not_counted(session):
     assert "Also considered, 1 of 1: left insula, 0.4 ml, score 0.07." in session.state.message
 
 
+def test_dismissed_regions_are_visited_in_turn_from_the_first_wherever_the_reader_is(session):
+    analysis = session.state.analysis
+    places = [DISMISSED.peak_mm, (30.0, 0.0, 5.0), (0.0, 20.0, 5.0)]
+    regions = tuple(replace(DISMISSED, peak_mm=place) for place in places)
+    findings = replace(analysis.findings, considered=regions)
+    session.analysed(FakeResult(replace(analysis, findings=findings)), session.state.overlays)
+    acts, visited = ViewActs(session), []
+    for _ in range(4):
+        acts.next_considered()
+        visited.append(acts.viewpoint.current.point_mm)
+    assert visited == [*places, places[0]]
+    acts.go_to_point(places[1])
+    acts.next_considered()
+    assert "Also considered, 3 of 3" in session.state.message
+    acts.go_to_point((1.0, 1.0, 1.0))
+    acts.next_considered()
+    assert "Also considered, 1 of 3" in session.state.message
+
+
 def test_attention_is_shared_out_among_places(analysis):
     from lesionlens.analysis.explain.search import masks_of, shares
 
