@@ -12,12 +12,12 @@ from lesionlens.base.files.bounded_read import read_json, read_object
 from lesionlens.base.files.manifest import write_listed
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
-from lesionlens.base.records.review import Outline, ReviewEvent
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import counted
 from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.descriptions import RESULT
+from lesionlens.site.database.reads import MERGED, verdict_of
 from lesionlens.site.database.records import Read
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, read_protocol
@@ -35,8 +35,6 @@ MARK_COLUMNS = (
     *_KEY_COLUMNS, "phase", "kind", "id", "x_mm", "y_mm", "z_mm", "rating", "verdict", "score",
     "reason",
 )  # fmt: skip
-_MERGED = "merged"
-"""Verdict on a candidate that the reader merged into another one, whose row has the rating."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +168,7 @@ def _key_columns(read: Read) -> dict[str, object]:
 
 
 def _read_row(read: Read) -> dict[str, object]:
-    verdicts = [_verdict(act) for act in read.verdicts]
+    verdicts = [verdict_of(act) for act in read.verdicts]
     return {
         **_key_columns(read),
         "complete": read.complete,
@@ -193,7 +191,7 @@ def _mark_rows(read: Read, scores: Mapping[tuple[str, str], float]) -> list[dict
         columns |= {"rating": mark.confidence, **_position_columns(mark.at_mm)}
         rows.append({**_key_columns(read), **columns})
     for verdict in read.verdicts:
-        is_rated = verdict.state.confirmed and _verdict(verdict) != _MERGED
+        is_rated = verdict.state.confirmed and verdict_of(verdict) != MERGED
         rows.append(
             {
                 **_key_columns(read),
@@ -201,18 +199,13 @@ def _mark_rows(read: Read, scores: Mapping[tuple[str, str], float]) -> list[dict
                 "kind": "candidate",
                 "id": verdict.tracking_uid,
                 "rating": verdict.confidence if is_rated else None,
-                "verdict": _verdict(verdict),
+                "verdict": verdict_of(verdict),
                 "score": scores.get((read.key.study, verdict.tracking_uid)),
                 "reason": verdict.reason,
                 **_position_columns(verdict.at_mm),
             }
         )
     return rows
-
-
-def _verdict(act: ReviewEvent) -> str:
-    is_merged = act.outline == Outline.empty(act.tracking_uid).sha256
-    return _MERGED if is_merged else act.state.value
 
 
 def _position_columns(point: tuple[float, float, float] | None) -> dict[str, float]:

@@ -435,6 +435,21 @@ def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
     )
 
 
+def test_a_candidate_that_one_reader_merged_and_the_other_redrew_is_a_difference(tmp_path):
+    """Both were "edited", and so the readers agreed on it."""
+    database = open_worklist_database(tmp_path)
+    outlines = (
+        Outline("2.25.222222", (0, 0, 0), np.ones((2, 2, 2), np.uint8)),
+        Outline.empty("2.25.222222"),
+    )
+    for reader, outline in zip("AB", outlines, strict=True):
+        log = ReviewLog()
+        log.decide("2.25.222222", ReviewState.EDITED, outline=outline)
+        ReadSession(database, ReadKey("case", reader)).store_decisions(log.review)
+    (found,) = comparisons(database)
+    assert (found.n_agreed, found.differences) == (0, ("candidate …222222: edited, merged",))
+
+
 def test_marks_of_two_readers_are_matched_nearest_first_and_each_once(tmp_path):
     database = open_worklist_database(tmp_path)
     a, b = (ReadSession(database, ReadKey("case", who)) for who in "AB")
