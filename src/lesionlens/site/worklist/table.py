@@ -48,9 +48,9 @@ class ReaderStudyTables:
     n_reads: int
     """Number of reads; of a reader study those that are planned, begun or not."""
     complete: tuple[tuple[str, int], ...]
-    """Number of complete reads, by arm."""
-    omitted: str = ""
-    """Which reads of the list the tables do not contain, as a sentence; empty if they have all."""
+    """Number of complete reads, by arm; of a reader study those that are planned."""
+    notes: tuple[str, ...] = ()
+    """Sentences on reads that the tables omit, and on those that the protocol does not plan."""
 
     @property
     def progress_text(self) -> str:
@@ -63,7 +63,7 @@ class ReaderStudyTables:
         >>> ReaderStudyTables(Path("r"), Path("m"), 0, ()).progress_text
         'No reads'
         """
-        return f"{self._counts_text}. {self.omitted}" if self.omitted else self._counts_text
+        return ". ".join((self._counts_text, *self.notes))
 
     @property
     def _counts_text(self) -> str:
@@ -92,10 +92,14 @@ def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> Reade
         scores = network_scores(folder, names, context)
     context.check(_STAGE)
     paths = write_tables(reads, scores, out)
-    arms = Counter(read.key.arm.value for read in reads if read.complete)
+    planned = [read for read in reads if protocol is None or protocol.plans(read.key)]
+    arms = Counter(read.key.arm.value for read in planned if read.complete)
     n_reads = len(reads) if protocol is None else protocol.n_reads(len(names))
-    omitted_text = _omitted_text(len(all_reads) - len(reads), protocol)
-    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), omitted_text)
+    notes = (
+        _omitted_text(len(all_reads) - len(reads), protocol),
+        _unplanned_text(len(reads) - len(planned)),
+    )
+    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), tuple(filter(None, notes)))
 
 
 def _omitted_text(n_omitted: int, protocol: ReadingProtocol | None) -> str:
@@ -103,6 +107,13 @@ def _omitted_text(n_omitted: int, protocol: ReadingProtocol | None) -> str:
         return ""
     kind = f"of a reader study: {FILE} is missing" if protocol is None else "outside the study"
     return f"Omitted: {counted(n_omitted, 'read')} {kind}"
+
+
+def _unplanned_text(n_unplanned: int) -> str:
+    if not n_unplanned:
+        return ""
+    reads = counted(n_unplanned, "read")
+    return f"Not counted, although in the tables: {reads} of other readers, arms or cases"
 
 
 def write_tables(

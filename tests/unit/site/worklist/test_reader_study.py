@@ -285,6 +285,24 @@ def test_reads_that_the_tables_omit_are_counted(tmp_path):
     assert text.endswith("Omitted: 1 read of a reader study: protocol.toml is missing")
 
 
+def test_reads_that_the_protocol_does_not_plan_are_no_progress(tmp_path):
+    """With those of a pilot, "5 of 2 reads" were complete."""
+    protocol = "title = 'x'\nseed = 7\nreaders = ['A', 'B']\narms = ['unaided']\ncases = ['case00']"
+    (tmp_path / FILE).write_text(protocol)
+    keys = [ReadKey("case00", reader, 1, Arm.UNAIDED) for reader in "ABC"]
+    keys += [ReadKey("case01", "A", 1, Arm.UNAIDED), ReadKey("case00", "A", 2, Arm.CANDIDATES)]
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry(case, "/x") for case in CASES])
+        for key in keys:
+            ReadSession(database, key).sign("x")
+    written = tables_of(tmp_path, tmp_path / "out")
+    assert written.progress_text == (
+        "2 of 2 reads complete: 2 unaided. Not counted, although in the tables: 3 reads of other "
+        "readers, arms or cases"
+    )
+    assert len(table(written.reads)) == len(keys)
+
+
 def test_tables_that_are_cancelled_are_not_written_and_earlier_ones_stay(tmp_path):
     """The window ignored *Cancel*, and wrote them."""
     with closing(open_worklist_database(tmp_path)) as database:
