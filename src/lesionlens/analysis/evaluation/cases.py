@@ -134,11 +134,13 @@ def find_cases(root: Path) -> tuple[Case, ...]:
         folders = [root, *_visible_folders(root)] if root.is_dir() else []
         cases = [c for folder in folders if (c := _case_in_folder(folder)) is not None]
         if not any(_folder_of(c) != root for c in cases):
-            segmentations = segmentations_in(root) if root.is_dir() else {}
+            is_source = root.is_dir() and not _is_result(root)
+            segmentations = segmentations_in(root) if is_source else {}
             cases = [Case(n, patient_of(n), {}, file) for n, file in segmentations.items()] or cases
     if not cases:
         raise ConfigError(
-            found=f"no case in {root.name!r}",
+            found=f"no case in {root.name!r}"
+            + (", which holds results" if any(map(_is_result, (root, *root.glob("*")))) else ""),
             expected="folders with images named t1, t1c, t2, flair and seg (BraTS), a "
             "Decathlon or nnU-Net set with dataset.json, or segmentations named after their cases",
             next_step="Name the folder that holds one folder, or one segmentation, per case",
@@ -187,7 +189,7 @@ def _case_in_folder(folder: Path) -> Case | None:
             unread.append(path.name)
     paths_by_sequence = paths_by_part | paths_by_sequence
     images = {sequence: ImageFile(paths[0]) for sequence, paths in paths_by_sequence.items()}
-    if not images and (not segmentations or (folder / "findings.json").is_file()):
+    if not images and (not segmentations or _is_result(folder)):
         return None
     if images:
         _check_single_segmentation(f"in the case {folder.name!r}", segmentations)
@@ -195,6 +197,10 @@ def _case_in_folder(folder: Path) -> Case | None:
     reference = next(iter(segmentations), None)
     case = Case(folder.name, patient_of(folder.name), images, reference, alternatives=several)
     return case if segmentations else replace(case, unread=tuple(unread))
+
+
+def _is_result(folder: Path) -> bool:
+    return (folder / "findings.json").is_file()
 
 
 def _are_distinct(files: Sequence[Path]) -> bool:

@@ -17,6 +17,7 @@ from lesionlens.analysis.evaluation.scored_result import SEGMENTATION, is_result
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext
 
 ConventionOf = Callable[[Case], str | None]
@@ -74,8 +75,8 @@ def evaluate(
 
 def _refuse_reference(case: Case, result_path: Path) -> None:
     """Refuse a reference that would be compared with itself."""
-    reference = case.reference_path
-    if reference is not None and result_path.is_file() and result_path.samefile(reference):
+    reference, scored = case.reference_path, _scored_file(result_path)
+    if reference is not None and scored.is_file() and scored.samefile(reference):
         raise UnusableInputError(
             found=f"the reference of case {case.name!r}, {reference.name}, as its result",
             expected="a folder of results, then a folder of cases with their references",
@@ -85,11 +86,19 @@ def _refuse_reference(case: Case, result_path: Path) -> None:
 
 def _note_copy(score: CaseScore, case: Case, result_path: Path) -> None:
     """Report a segmentation of a lesion that is a copy of its reference."""
-    reference = case.reference_path
-    if reference is None or score.healthy or not result_path.is_file():
+    reference, scored = case.reference_path, _scored_file(result_path)
+    if reference is None or score.healthy or not scored.is_file():
         return
-    if sha256_of(result_path) == sha256_of(reference):
-        score.problems.append(f"{result_path.name} is a copy of the reference")
+    if sha256_of(scored) == sha256_of(reference):
+        score.problems.append(f"{scored.name} is a copy of the reference")
+
+
+def _scored_file(result_path: Path) -> Path:
+    """Return the segmentation of a result: itself, or in its folder, the network's own."""
+    if not result_path.is_dir():
+        return result_path
+    original = result_path / ORIGINAL / SEGMENTATION
+    return original if original.is_file() else result_path / SEGMENTATION
 
 
 def _note_other_images(scores: Sequence[CaseScore], cases: Sequence[Case]) -> None:

@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.files import access
+from lesionlens.base.files.file_model import first_problem
 
 MAX_BYTES = 2**30
 """Upper limit of a database file; ten thousand reviewed studies take a tenth of it."""
@@ -101,6 +104,8 @@ def database_errors(folder: Path, name: str) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise _unwritable(folder, error) from error
+    except ValidationError as error:
+        raise _unreadable(folder, name, first_problem(error)) from error
     except _DAMAGE as error:
         raise _unreadable(folder, name, str(error)) from error
 

@@ -77,9 +77,11 @@ def _submitted_outcomes(
                 return
             for future in [f for f in pending if f.done() and f.status in _FINAL_STATES]:
                 job = pending.pop(future)
-                yield (
+                outcome = (
                     future.result() if future.status == "finished" else _failed_outcome(job, future)
                 )
+                future.release()  # dask analyses again what a worker that dies still holds
+                yield outcome
             time.sleep(POLL_S)
 
 

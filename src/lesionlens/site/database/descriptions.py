@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.files.bounded_read import read_json
-from lesionlens.base.labels import REFERENCE_ORDER
+from lesionlens.base.labels import REFERENCE_ORDER, Source
 from lesionlens.base.provenance import joint_sha256
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.records.study import Study, StudyKind
@@ -276,14 +276,15 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with its result's figures; unchanged without a result."""
     try:
         fields = read_json(result / RESULT)
-        rows = [row for row in fields["candidates"] if row["score"] is not None]  # else a reader's
-        scores = [float(row["score"]) for row in rows if not row.get("apart")]
+        rows = [row for row in fields["candidates"] if not _is_added(row)]
+        flagged = [row for row in rows if not row.get("apart")]
+        scores = [float(row["score"]) for row in flagged if row["score"] is not None]
         failed = [check["message"] for check in fields["quality"] if not check["passed"]]
     except FileNotFoundError:
         return entry
     except (OSError, ValueError, KeyError, TypeError, ReadError):
         return with_warning(entry, _UNREADABLE)
-    n_other = len(rows) - len(scores)
+    n_other = len(rows) - len(flagged)
     other_findings = [f"{OTHER_FINDINGS}: {n_other}"] if n_other else []
     outdated = (*entry.analysis_warnings, _UNREADABLE)
     study_warnings = tuple(warning for warning in entry.warnings if warning not in outdated)
@@ -293,11 +294,17 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     )
     return replace(
         entry,
-        candidates=len(scores),
+        candidates=len(flagged),
         highest=max(scores, default=None),
         warnings=(*dict.fromkeys(study_warnings), *analysis_warnings),
         analysis_warnings=analysis_warnings,
     )
+
+
+def _is_added(row: Mapping[str, Any]) -> bool:
+    """Return whether a reader added a candidate; earlier releases gave those alone no score."""
+    unstated = Source.NETWORK if row["score"] is not None else Source.READER
+    return bool(row.get("source", unstated) == Source.READER)
 
 
 def _with_matching_result(entry: StudyEntry, result: Path) -> StudyEntry:

@@ -19,6 +19,8 @@ from lesionlens.site.database.records import Mark, Read, ReadKey, StudyState
 
 ACT = TypeAdapter(ReviewEvent)
 """An act as stored in the database, in JSON."""
+MERGED = "merged"
+"""Verdict on a candidate that the reader merged into another one, whose verdict has the rating."""
 _NO_DECISION = (ReviewAct.BEGIN, ReviewAct.LEAVE, ReviewAct.RESPONSE, ReviewAct.WITHDRAW_RESPONSE)
 
 
@@ -73,6 +75,20 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
         acts[0].time if acts else "",
         tuple(acts),
     )
+
+
+def verdict_of(act: ReviewEvent | None) -> str:
+    """Return the verdict of the decision in force on a candidate, if there is one.
+
+    Examples
+    --------
+    >>> verdict_of(None)
+    'unreviewed'
+    """
+    if act is None:
+        return ReviewState.UNREVIEWED.value
+    is_merged = act.outline == Outline.empty(act.tracking_uid).sha256
+    return MERGED if is_merged else act.state.value
 
 
 class _Ratings:

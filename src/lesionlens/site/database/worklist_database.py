@@ -278,6 +278,7 @@ class WorklistDatabase:
             acts.setdefault(_key(key_values), []).append(ACT.validate_json(act))
         return acts
 
+    @_with_error_messages
     def read(self, key: ReadKey) -> Read:
         """Return one read; an empty one if not started."""
         acts_by_read = self._acts("WHERE study = ?", key.study)

@@ -59,6 +59,14 @@ class ReadingProtocol:
         """Return the number of planned reads, given the number of studies in the list."""
         return len(self.readers) * len(self.arms) * (len(self.cases) or n_listed)
 
+    def plans(self, key: ReadKey) -> bool:
+        """Return whether a read is by one of the readers, in one of the arms, of one of the cases.
+
+        Its arm may be another one than that of the assignment; see `check_unchanged`.
+        """
+        is_planned_case = not self.cases or key.study in self.cases
+        return key.reader in self.readers and key.arm in self.arms and is_planned_case
+
 
 @dataclass(frozen=True, slots=True)
 class Assignment:

@@ -9,8 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from lesionlens.base.labels import ReviewState
-from lesionlens.site.database.reads import state_of
+from lesionlens.site.database.reads import state_of, verdict_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
 from lesionlens.site.database.worklist_database import WorklistDatabase, without_findings
 from lesionlens.site.worklist.protocol import (
@@ -160,19 +159,16 @@ class ReaderComparison:
 
 def compare(first: Read, second: Read) -> ReaderComparison:
     """Compare two reads of one study: verdicts by candidate, marks by position (10 mm)."""
-    first_states = {verdict.tracking_uid: verdict.state for verdict in first.verdicts}
-    second_states = {verdict.tracking_uid: verdict.state for verdict in second.verdicts}
+    first_acts = {verdict.tracking_uid: verdict for verdict in first.verdicts}
+    second_acts = {verdict.tracking_uid: verdict for verdict in second.verdicts}
     names = (first.key.reader or "unnamed", second.key.reader or "unnamed")
     agreed, differing = 0, []
-    for uid in dict.fromkeys((*first_states, *second_states)):
-        states = (
-            first_states.get(uid, ReviewState.UNREVIEWED),
-            second_states.get(uid, ReviewState.UNREVIEWED),
-        )
-        if states[0] is states[1]:
+    for uid in dict.fromkeys((*first_acts, *second_acts)):
+        verdicts = verdict_of(first_acts.get(uid)), verdict_of(second_acts.get(uid))
+        if verdicts[0] == verdicts[1]:
             agreed += 1
         else:
-            differing.append(f"candidate …{uid[-6:]}: {states[0].value}, {states[1].value}")
+            differing.append(f"candidate …{uid[-6:]}: {verdicts[0]}, {verdicts[1]}")
     pairs = _matched_marks(first, second)
     agreed += len(pairs)
     for side, read in enumerate((first, second)):

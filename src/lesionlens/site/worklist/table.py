@@ -12,12 +12,12 @@ from lesionlens.base.files.bounded_read import read_json, read_object
 from lesionlens.base.files.manifest import write_listed
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.labels import Phase, ReviewState
-from lesionlens.base.records.review import Outline, ReviewEvent
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import counted
 from lesionlens.results.export.cells import rows_csv
 from lesionlens.results.export.followup import FILE as COMPARISON
 from lesionlens.site.database.descriptions import RESULT
+from lesionlens.site.database.reads import MERGED, verdict_of
 from lesionlens.site.database.records import Read
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, read_protocol
@@ -35,8 +35,6 @@ MARK_COLUMNS = (
     *_KEY_COLUMNS, "phase", "kind", "id", "x_mm", "y_mm", "z_mm", "rating", "verdict", "score",
     "reason",
 )  # fmt: skip
-_MERGED = "merged"
-"""Verdict on a candidate that the reader merged into another one, whose row has the rating."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +48,9 @@ class ReaderStudyTables:
     n_reads: int
     """Number of reads; of a reader study those that are planned, begun or not."""
     complete: tuple[tuple[str, int], ...]
-    """Number of complete reads, by arm."""
-    omitted: str = ""
-    """Which reads of the list the tables do not contain, as a sentence; empty if they have all."""
+    """Number of complete reads, by arm; of a reader study those that are planned."""
+    notes: tuple[str, ...] = ()
+    """Sentences on reads that the tables omit, and on those that the protocol does not plan."""
 
     @property
     def progress_text(self) -> str:
@@ -65,7 +63,7 @@ class ReaderStudyTables:
         >>> ReaderStudyTables(Path("r"), Path("m"), 0, ()).progress_text
         'No reads'
         """
-        return f"{self._counts_text}. {self.omitted}" if self.omitted else self._counts_text
+        return ". ".join((self._counts_text, *self.notes))
 
     @property
     def _counts_text(self) -> str:
@@ -94,10 +92,14 @@ def tables_of(folder: Path, out: Path, *, context: RunContext = SILENT) -> Reade
         scores = network_scores(folder, names, context)
     context.check(_STAGE)
     paths = write_tables(reads, scores, out)
-    arms = Counter(read.key.arm.value for read in reads if read.complete)
+    planned = [read for read in reads if protocol is None or protocol.plans(read.key)]
+    arms = Counter(read.key.arm.value for read in planned if read.complete)
     n_reads = len(reads) if protocol is None else protocol.n_reads(len(names))
-    omitted_text = _omitted_text(len(all_reads) - len(reads), protocol)
-    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), omitted_text)
+    notes = (
+        _omitted_text(len(all_reads) - len(reads), protocol),
+        _unplanned_text(len(reads) - len(planned)),
+    )
+    return ReaderStudyTables(*paths, n_reads, tuple(arms.items()), tuple(filter(None, notes)))
 
 
 def _omitted_text(n_omitted: int, protocol: ReadingProtocol | None) -> str:
@@ -105,6 +107,13 @@ def _omitted_text(n_omitted: int, protocol: ReadingProtocol | None) -> str:
         return ""
     kind = f"of a reader study: {FILE} is missing" if protocol is None else "outside the study"
     return f"Omitted: {counted(n_omitted, 'read')} {kind}"
+
+
+def _unplanned_text(n_unplanned: int) -> str:
+    if not n_unplanned:
+        return ""
+    reads = counted(n_unplanned, "read")
+    return f"Not counted, although in the tables: {reads} of other readers, arms or cases"
 
 
 def write_tables(
@@ -170,7 +179,7 @@ def _key_columns(read: Read) -> dict[str, object]:
 
 
 def _read_row(read: Read) -> dict[str, object]:
-    verdicts = [_verdict(act) for act in read.verdicts]
+    verdicts = [verdict_of(act) for act in read.verdicts]
     return {
         **_key_columns(read),
         "complete": read.complete,
@@ -193,7 +202,7 @@ def _mark_rows(read: Read, scores: Mapping[tuple[str, str], float]) -> list[dict
         columns |= {"rating": mark.confidence, **_position_columns(mark.at_mm)}
         rows.append({**_key_columns(read), **columns})
     for verdict in read.verdicts:
-        is_rated = verdict.state.confirmed and _verdict(verdict) != _MERGED
+        is_rated = verdict.state.confirmed and verdict_of(verdict) != MERGED
         rows.append(
             {
                 **_key_columns(read),
@@ -201,18 +210,13 @@ def _mark_rows(read: Read, scores: Mapping[tuple[str, str], float]) -> list[dict
                 "kind": "candidate",
                 "id": verdict.tracking_uid,
                 "rating": verdict.confidence if is_rated else None,
-                "verdict": _verdict(verdict),
+                "verdict": verdict_of(verdict),
                 "score": scores.get((read.key.study, verdict.tracking_uid)),
                 "reason": verdict.reason,
                 **_position_columns(verdict.at_mm),
             }
         )
     return rows
-
-
-def _verdict(act: ReviewEvent) -> str:
-    is_merged = act.outline == Outline.empty(act.tracking_uid).sha256
-    return _MERGED if is_merged else act.state.value
 
 
 def _position_columns(point: tuple[float, float, float] | None) -> dict[str, float]:

@@ -751,6 +751,31 @@ def test_a_reference_is_not_scored_against_itself(plain, tmp_path):
     assert score.problems[-1] == "answer.nii.gz is a copy of the reference"
 
 
+def test_a_result_is_not_scored_against_its_own_segmentation(cohort, reviewed, tmp_path):
+    """Of a result folder neither was noticed: the Dice was 1, without a word."""
+    reference = tmp_path / "b" / "seg.nii.gz"
+    reference.parent.mkdir()
+    own_outlines = "review_edits/original/segmentation.nii.gz"
+    for results, file in ((cohort[0], "segmentation.nii.gz"), (reviewed / "edited", own_outlines)):
+        reference.symlink_to(results / "b" / file)
+        cases = find_cases(tmp_path)
+        with pytest.raises(UnusableInputError, match="reference of case 'b'"):
+            evaluate(results, cases, lambda _: None)
+        reference.unlink()
+        shutil.copy(results / "b" / file, reference)
+        (score,) = evaluate(results, cases, lambda _: None)
+        assert score.problems[-1] == "segmentation.nii.gz is a copy of the reference"
+        reference.unlink()
+
+
+def test_results_in_place_of_the_references_are_named(cohort):
+    """A result was taken for references: "fractions in the reference of case attention_et"."""
+    results, _ = cohort
+    for place in (results, results / "b"):
+        with pytest.raises(ConfigError, match=f"no case in '{place.name}', which holds results"):
+            command(results, place)
+
+
 def test_a_segmentation_named_after_another_case_is_not_scored_without_a_word(plain):
     (plain[0] / "b.nii.gz").unlink()
     (plain[0] / "c.nii.gz").unlink()

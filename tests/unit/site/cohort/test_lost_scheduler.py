@@ -36,6 +36,7 @@ class Remade:
 
     def __init__(self):
         self.states = iter(("lost", "lost", *["finished"] * 9))
+        self.released = False
 
     def done(self):
         return True
@@ -45,15 +46,23 @@ class Remade:
         return next(self.states)
 
     def result(self):
+        assert not self.released
         return StudyOutcome("case", Status.ANALYSED, 0, "no candidate region")
 
+    def release(self):
+        self.released = True
 
-def test_an_outcome_that_went_with_its_worker_is_waited_for(monkeypatch):
+
+@pytest.fixture
+def remade(monkeypatch):
+    """The futures that were submitted."""
     distributed = pytest.importorskip("distributed")
+    submitted = []
 
     class Client:
         def submit(self, *_, **__):
-            return Remade()
+            submitted.append(Remade())
+            return submitted[-1]
 
     class Event:
         def __init__(self, name, client):
@@ -61,8 +70,20 @@ def test_an_outcome_that_went_with_its_worker_is_waited_for(monkeypatch):
 
     monkeypatch.setattr(distributed, "Event", Event)
     monkeypatch.setattr(cluster, "_client", lambda _: nullcontext(Client()))
+    return submitted
+
+
+def test_an_outcome_that_went_with_its_worker_is_waited_for(remade):
     found = list(cluster.on_cluster([JOB], CohortChoice(), "tcp://here:1", SILENT))
     assert [one.status for one in found] == [Status.ANALYSED]
+
+
+def test_an_outcome_that_was_received_is_released(remade):
+    """Dask analysed the study again when the worker that had analysed it died."""
+    outcomes = cluster.on_cluster([JOB, JOB], CohortChoice(), "tcp://here:1", SILENT)
+    next(outcomes)
+    assert [future.released for future in remade] == [True, False]
+    outcomes.close()
 
 
 def test_a_scheduler_that_is_gone_is_named_and_the_way_on(monkeypatch):

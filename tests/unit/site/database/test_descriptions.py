@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from tests.saved_results import write_saved
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -38,3 +39,22 @@ def test_a_result_that_cannot_be_read_is_said_once_and_no_longer_when_it_can(tmp
     entry = with_result(entry, tmp_path)
     assert entry.warnings == ()
     assert entry.candidates == 0
+
+
+def test_candidates_without_a_score_are_counted_and_those_of_a_reader_are_not(tmp_path):
+    """A mask of two lesions, opened and saved in a list, stood there with 0 candidates."""
+    rows = [
+        {"score": None, "source": "segmentation"},
+        {"score": 0.7, "source": "network"},
+        {"score": None, "source": "reader"},
+        {"score": None},  # a reader's, in a result of an earlier release
+        {"score": 0.6},
+        {"score": 0.4, "source": "network", "apart": True},
+    ]
+    write_saved(tmp_path, candidates=rows)
+    entry = with_result(StudyEntry("a", ""), tmp_path)
+    assert (entry.candidates, entry.highest) == (3, 0.7)
+    assert entry.warnings == ("Other findings, probably not tumour: 1",)
+    write_saved(tmp_path, candidates=rows[:1])
+    entry = with_result(entry, tmp_path)
+    assert (entry.candidates, entry.highest, entry.warnings) == (1, None, ())

@@ -393,3 +393,22 @@ def test_a_damaged_log_is_refused_in_words(tmp_path, damage):
         pytest.raises(LesionLensError, match=r"studies\.sqlite"),
     ):
         database.reviews("analysis")
+
+
+def test_a_damaged_act_is_refused_in_words_wherever_its_read_is_begun_or_continued(tmp_path):
+    """The study was opened with an error of the database itself, which no window expects."""
+    database = open_worklist_database(tmp_path)
+    read_session = ReadSession(database, KEY)
+    mark = read_session.mark((0, 0, 0))
+    with closing(sqlite3.connect(tmp_path / NAME)) as connection, connection:
+        connection.execute("UPDATE acts SET act = '{}'")
+    for act in (
+        lambda: ReadSession(database, KEY),
+        lambda: read_session.mark((1, 0, 0)),
+        lambda: read_session.remove_mark(mark.uid),
+        read_session.sign,
+    ):
+        with pytest.raises(ReadError, match=r"studies\.sqlite") as refusal:
+            act()
+        assert "\n" not in str(refusal.value)
+    database.close()

@@ -285,6 +285,24 @@ def test_reads_that_the_tables_omit_are_counted(tmp_path):
     assert text.endswith("Omitted: 1 read of a reader study: protocol.toml is missing")
 
 
+def test_reads_that_the_protocol_does_not_plan_are_no_progress(tmp_path):
+    """With those of a pilot, "5 of 2 reads" were complete."""
+    protocol = "title = 'x'\nseed = 7\nreaders = ['A', 'B']\narms = ['unaided']\ncases = ['case00']"
+    (tmp_path / FILE).write_text(protocol)
+    keys = [ReadKey("case00", reader, 1, Arm.UNAIDED) for reader in "ABC"]
+    keys += [ReadKey("case01", "A", 1, Arm.UNAIDED), ReadKey("case00", "A", 2, Arm.CANDIDATES)]
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry(case, "/x") for case in CASES])
+        for key in keys:
+            ReadSession(database, key).sign("x")
+    written = tables_of(tmp_path, tmp_path / "out")
+    assert written.progress_text == (
+        "2 of 2 reads complete: 2 unaided. Not counted, although in the tables: 3 reads of other "
+        "readers, arms or cases"
+    )
+    assert len(table(written.reads)) == len(keys)
+
+
 def test_tables_that_are_cancelled_are_not_written_and_earlier_ones_stay(tmp_path):
     """The window ignored *Cancel*, and wrote them."""
     with closing(open_worklist_database(tmp_path)) as database:
@@ -433,6 +451,21 @@ def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
         "candidate …222222: accepted, rejected",
         "marked by B alone: -40, 0, 0 mm",
     )
+
+
+def test_a_candidate_that_one_reader_merged_and_the_other_redrew_is_a_difference(tmp_path):
+    """Both were "edited", and so the readers agreed on it."""
+    database = open_worklist_database(tmp_path)
+    outlines = (
+        Outline("2.25.222222", (0, 0, 0), np.ones((2, 2, 2), np.uint8)),
+        Outline.empty("2.25.222222"),
+    )
+    for reader, outline in zip("AB", outlines, strict=True):
+        log = ReviewLog()
+        log.decide("2.25.222222", ReviewState.EDITED, outline=outline)
+        ReadSession(database, ReadKey("case", reader)).store_decisions(log.review)
+    (found,) = comparisons(database)
+    assert (found.n_agreed, found.differences) == (0, ("candidate …222222: edited, merged",))
 
 
 def test_marks_of_two_readers_are_matched_nearest_first_and_each_once(tmp_path):
