@@ -27,8 +27,10 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.patient import Patient
+from lesionlens.napari.controllers import current_read, worklist_controller
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.preferences import Preferences
 from lesionlens.napari.qt.keyboard import takes_text
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
 from lesionlens.napari.widgets import path_dialogs
@@ -289,6 +291,24 @@ def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, 
     assert panel.session.state.analysis is None
     assert panel.actions_.read_controller.withheld is not None
     assert listed.model.rows[1].entry.candidates is None
+
+
+def test_another_reader_goes_on_from_their_own_place_once_the_study_is_closed(
+    panel, listed, qtbot, monkeypatch
+):
+    """The first study opened was the one that the earlier reader had opened last."""
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[1])
+    wait(qtbot, panel)
+    panel.actions_.close()
+    for module in (current_read, worklist_controller):
+        monkeypatch.setattr(
+            module, "read_preferences", lambda: Preferences(reader_name="B. Reader")
+        )
+    assert listed.controller.step(1)
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("a", 0)
+    assert panel.actions_.read_controller.read_session.key.reader == "B. Reader"
 
 
 @pytest.fixture
