@@ -530,7 +530,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     assert session.state.analysis.compared is not None
 
 
-def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
+def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, tmp_path, qtbot):
     folder = listed.list_folder
     (folder / "protocol.toml").write_text(
         'title = "drawn"\nseed = 3\nreaders = ["A. Reader"]\ncases = ["a", "b"]\nwashout_days = 0\n'
@@ -560,6 +560,16 @@ def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
             assert (state.analysis.findings.candidates[0].sequence_relevance is not None) is maps
             panel.commands.run("next_candidate")
             panel.commands.run("accept")
+            assert ("Reopened from files: analyse again" in reads(panel)) is maps
+            if not maps:
+                result = folder / wanted.entry.name
+                before = {path: path.read_bytes() for path in result.iterdir() if path.is_file()}
+                assert not panel.actions_.export(result)
+                assert "choose a folder outside the list" in panel.session.state.message
+                assert {path: path.read_bytes() for path in before} == before
+                assert panel.actions_.export(tmp_path / "elsewhere")
+                wait(qtbot, panel)
+                assert "Saved in elsewhere." in panel.session.state.message
     assert seen == set(Arm)
 
 

@@ -66,6 +66,9 @@ _DISCARDED = "The result of {} was discarded: another study is open."
 _SHOWN_AFTER_OUTLINE = "The result is shown once the outline is done (Shift+E) or discarded."
 _NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
 _NO_MARK_YET = "You have set no mark: Shift+X marks the position under the pointer."
+_LIST_RESULT = (
+    "The list has the whole result, which this arm shows in part: choose a folder outside the list."
+)
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
 
@@ -326,6 +329,9 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         if state.analysis is None:
             return False
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        if self.read_controller.is_list_result(folder, analysis):
+            self.session.decline(_LIST_RESULT)
+            return False
 
         def task(context: RunContext) -> tuple[Review, tuple[str, ...]]:
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
