@@ -32,9 +32,11 @@ from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers import network_requests, review_controller
+from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
+from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays import redraw
@@ -49,6 +51,7 @@ from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.viewer.colours import BOX_COLOUR
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
+from lesionlens.results.review.store import load
 
 UNREVIEWED = STATE_COLOURS[ReviewState.UNREVIEWED]
 
@@ -482,11 +485,33 @@ def test_what_was_decided_in_another_window_is_reported_to_be_missing_from_an_ex
 ):
     """It said "Saved", and the folder had what the first window had decided before."""
     monkeypatch.setattr(
-        reviewed.actions_.read_controller.decision_log, "decided_elsewhere", lambda _: True
+        reviewed.actions_.read_controller.decision_log, "decided_elsewhere", lambda *_: True
     )
     assert reviewed.actions_.export(tmp_path / "out")
     wait(qtbot, reviewed)
     assert "what you decided in another window" in reviewed.session.state.message
+
+
+def test_decisions_of_another_window_in_the_folder_are_not_reported_to_be_missing(
+    reviewed, analysis, qtbot, tmp_path: Path
+):
+    """It said that the export lacked them, and that they were kept."""
+    session, out = ReviewSession(), tmp_path / "out"
+    other_window = ReadController(session)
+    session.open(analysis.study)
+    session.analysed(FakeResult(analysis), overlays_of(analysis), Review())
+    session.go_to_candidate(1)
+    session.decide(ReviewState.ACCEPTED)
+    save(replace(analysis, review=session.state.review), out)
+    other_window.release()
+    assert reviewed.actions_.read_controller.decision_log.decided_elsewhere(analysis)
+    assert reviewed.actions_.export(out)
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.message == (
+        "Saved in out. Readers' decisions on the earlier result in this folder were kept for 1 "
+        "candidate(s)."
+    )
+    assert [event.state for event in load(out).events] == [ReviewState.ACCEPTED]
 
 
 def test_an_export_that_is_cancelled_writes_nothing(reviewed, qtbot, tmp_path: Path):

@@ -27,8 +27,10 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.patient import Patient
+from lesionlens.napari.controllers import current_read, worklist_controller
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.preferences import Preferences
 from lesionlens.napari.qt.keyboard import takes_text
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
 from lesionlens.napari.widgets import path_dialogs
@@ -291,6 +293,24 @@ def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, 
     assert listed.model.rows[1].entry.candidates is None
 
 
+def test_another_reader_goes_on_from_their_own_place_once_the_study_is_closed(
+    panel, listed, qtbot, monkeypatch
+):
+    """The first study opened was the one that the earlier reader had opened last."""
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[1])
+    wait(qtbot, panel)
+    panel.actions_.close()
+    for module in (current_read, worklist_controller):
+        monkeypatch.setattr(
+            module, "read_preferences", lambda: Preferences(reader_name="B. Reader")
+        )
+    assert listed.controller.step(1)
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("a", 0)
+    assert panel.actions_.read_controller.read_session.key.reader == "B. Reader"
+
+
 @pytest.fixture
 def unaided(panel, loaded, prefer):
     """The panel of a reader who reads before the analysis is shown."""
@@ -510,7 +530,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     assert session.state.analysis.compared is not None
 
 
-def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
+def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, tmp_path, qtbot):
     folder = listed.list_folder
     (folder / "protocol.toml").write_text(
         'title = "drawn"\nseed = 3\nreaders = ["A. Reader"]\ncases = ["a", "b"]\nwashout_days = 0\n'
@@ -540,6 +560,16 @@ def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
             assert (state.analysis.findings.candidates[0].sequence_relevance is not None) is maps
             panel.commands.run("next_candidate")
             panel.commands.run("accept")
+            assert ("Reopened from files: analyse again" in reads(panel)) is maps
+            if not maps:
+                result = folder / wanted.entry.name
+                before = {path: path.read_bytes() for path in result.iterdir() if path.is_file()}
+                assert not panel.actions_.export(result)
+                assert "choose a folder outside the list" in panel.session.state.message
+                assert {path: path.read_bytes() for path in before} == before
+                assert panel.actions_.export(tmp_path / "elsewhere")
+                wait(qtbot, panel)
+                assert "Saved in elsewhere." in panel.session.state.message
     assert seen == set(Arm)
 
 

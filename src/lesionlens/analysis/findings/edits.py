@@ -204,7 +204,7 @@ def _findings(
         components,
         analysis.prepared,
         study_context.head,
-        edited_ids,
+        () if network_findings.hides_reasons else edited_ids,
     )
     candidates = tuple(rounded(c) if c.id in edited_ids else c for c in described)
     redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]

@@ -392,6 +392,8 @@ class Findings:
     """Regions below the threshold, by descending score; only in a fresh result."""
     doubtful: tuple[DoubtfulPart, ...] | None = None
     """Doubtful parts of outlines, by candidate, largest first; None if they were not looked for."""
+    hides_reasons: bool = False
+    """Whether what speaks for a candidate is not shown, as in an arm of a reader study."""
 
     def doubtful_of(self, candidate: Candidate) -> tuple[DoubtfulPart, ...]:
         """Return the doubtful parts of one candidate's outline."""

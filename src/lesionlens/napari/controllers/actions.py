@@ -66,6 +66,9 @@ _DISCARDED = "The result of {} was discarded: another study is open."
 _SHOWN_AFTER_OUTLINE = "The result is shown once the outline is done (Shift+E) or discarded."
 _NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
 _NO_MARK_YET = "You have set no mark: Shift+X marks the position under the pointer."
+_LIST_RESULT = (
+    "The list has the whole result, which this arm shows in part: choose a folder outside the list."
+)
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
 
@@ -326,8 +329,11 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         if state.analysis is None:
             return False
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        if self.read_controller.is_list_result(folder, analysis):
+            self.session.decline(_LIST_RESULT)
+            return False
 
-        def task(context: RunContext) -> tuple[str, ...]:
+        def task(context: RunContext) -> tuple[Review, tuple[str, ...]]:
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
             from lesionlens.results.review.earlier import check_result_name  # noqa: PLC0415
 
@@ -335,26 +341,31 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
             check_result_name(analysis.run.inputs, folder, in_window=_ANOTHER_FOLDER)
             earlier_warnings = set(analysis.warnings)
             options = preferences.with_report_settings(analysis.options)
-            _, warnings = save(replace(analysis, options=options), folder, context=context)
-            return tuple(warning for warning in warnings if warning not in earlier_warnings)
+            saved, warnings = save(replace(analysis, options=options), folder, context=context)
+            new_warnings = tuple(w for w in warnings if w not in earlier_warnings)
+            return saved.review, new_warnings
 
-        def on_result(export_warnings: tuple[str, ...]) -> str:
+        def on_result(value: tuple[Review, tuple[str, ...]]) -> str:
+            saved_review, export_warnings = value
             self.exported = folder
             study_locations.remember(analysis.run.inputs, analysis.study)
             sentences = (f"{warning}." for warning in export_warnings)
-            hint = self._missing_decisions(analysis)
+            hint = self._missing_decisions(analysis, saved_review)
             return " ".join(filter(None, (f"Saved in {folder.name}.", hint, *sentences)))
 
         return self.jobs.start("Exporting", task, on_result)
 
-    def _missing_decisions(self, exported: Analysis) -> str:
-        """Return which decisions on the open study an export lacks; empty if none."""
+    def _missing_decisions(self, exported: Analysis, saved_review: Review) -> str:
+        """Return which decisions on the open study an export lacks; empty if none.
+
+        `saved_review` may also contain the decisions that were in the folder.
+        """
         state, review = self.session.state, exported.review
         if state.study is not exported.study:
             return ""
         if (state.review.events, state.review.responses) != (review.events, review.responses):
             return _DECIDED_SINCE
-        is_incomplete = self.read_controller.decision_log.decided_elsewhere(exported)
+        is_incomplete = self.read_controller.decision_log.decided_elsewhere(exported, saved_review)
         return _DECIDED_ELSEWHERE if is_incomplete else ""
 
     def reopen(self, path: Path) -> bool:

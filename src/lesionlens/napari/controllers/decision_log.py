@@ -85,11 +85,17 @@ class DecisionLog:
             return own_key(analysis.study), reader_log.own_folder()
         return read_session.key, read_session.database.folder
 
-    def decided_elsewhere(self, analysis: Analysis, *, signed: bool = False) -> bool:
-        """Whether another window decided on, or signed, the shown analysis since it was shown."""
+    def decided_elsewhere(
+        self, analysis: Analysis, review: Review | None = None, *, signed: bool = False
+    ) -> bool:
+        """Whether another window decided on, or signed, the shown analysis since it was shown.
+
+        Decisions that `review` contains do not count; None for the review shown.
+        """
         read = reader_log.logged_signature if signed else reader_log.logged
         new_decisions = self._logged_anywhere(analysis, read) - self._logged
-        review = self._current.session.state.review
+        if review is None:
+            review = self._current.session.state.review
         return reader_log.lacks_decisions(review, analysis, new_decisions)
 
     def _logged_anywhere(self, analysis: Analysis, read: _ReadLog) -> frozenset[object]:

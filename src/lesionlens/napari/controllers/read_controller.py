@@ -7,6 +7,7 @@ before the reader has signed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base.records.analysis import Analysis
@@ -162,6 +163,13 @@ class ReadController:
         if self.read_session is None:
             return result, overlays
         return shown_in(self.read_session.key.arm, result, overlays)
+
+    def is_list_result(self, folder: Path, analysis: Analysis) -> bool:
+        """Whether an analysis that is limited to its arm would replace a result of the list."""
+        if self.read_session is None or not analysis.findings.hides_reasons:
+            return False
+        list_folder = self.read_session.database.folder.resolve()
+        return any(path.resolve() == list_folder for path in folder.absolute().parents)
 
     def with_unaided(self, review: Review) -> Review:
         """Return a review with the reader's signed unaided read."""

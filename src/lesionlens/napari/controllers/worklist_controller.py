@@ -238,6 +238,8 @@ class WorklistController:
 
     def step(self, by: int) -> bool:
         """Open the study that is `by` rows after the open one, before it if negative."""
+        if self.session.state.focus is None:  # counted from the place of the reader who is named
+            self._read_as_preferred()
         origin = self._requested or self._opening or self._refused_row(by)
         row = self.session.neighbour(by, None if origin is None else origin.key)
         if row is None:
@@ -269,8 +271,7 @@ class WorklistController:
     def _open_row(self, row: WorklistRow) -> bool:
         if not self._may_open(row):
             return False
-        preferences = read_preferences()
-        self.session.read_as(preferences.reader_name or "", unaided_first=preferences.unaided_first)
+        self._read_as_preferred()
         if self._opening is not None:
             self._requested = row
             self.session.choose(row)
@@ -292,6 +293,11 @@ class WorklistController:
             self._refuse,
             partial(self._show_images, row),
         )
+
+    def _read_as_preferred(self) -> None:
+        """Apply a reader's name or reading mode that was changed in the preferences."""
+        preferences = read_preferences()
+        self.session.read_as(preferences.reader_name or "", unaided_first=preferences.unaided_first)
 
     def _show_images(self, row: WorklistRow, opened: OpenedStudy) -> None:
         """Show the images while the result is read, unless another study was requested."""

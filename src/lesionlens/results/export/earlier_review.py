@@ -54,8 +54,7 @@ class EarlierReview:
             elif source.is_file():
                 shutil.copy2(source, target / name)
         return (
-            "The review in this folder belongs only in part, or not at all, to this result: it "
-            "is kept unchanged in "
+            "The earlier review in this folder was replaced: it is kept unchanged in "
             f"{KEPT}/{target.name}, with its findings and outlines",
         )
 

@@ -510,6 +510,20 @@ def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(
     assert store.load(kept) == reviewed.review
 
 
+def test_the_review_of_another_reader_is_said_to_be_replaced(analysis, reviewed, tmp_path):
+    """It was said to belong to another result, or only in part to this one."""
+    save(reviewed, tmp_path / "out")
+    log = ReviewLog()
+    log.decide(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
+    _, notices = save(replace(analysis, review=log.review), tmp_path / "out")
+    (kept,) = (tmp_path / "out" / KEPT).iterdir()
+    assert notices[-1] == (
+        f"The earlier review in this folder was replaced: it is kept unchanged in "
+        f"{KEPT}/{kept.name}, with its findings and outlines"
+    )
+    assert store.load(kept) == reviewed.review
+
+
 def test_a_damaged_review_is_kept_beside_and_named(analysis, reviewed, tmp_path):
     save(reviewed, tmp_path / "out")
     (tmp_path / "out" / "review.json").write_text("{")

@@ -52,7 +52,9 @@ def _without_maps(analysis: Analysis) -> Analysis:
 
 def _findings_alone(findings: Findings) -> Findings:
     candidates = tuple(_without_reasons(candidate) for candidate in findings.candidates)
-    return replace(findings, candidates=candidates, considered=(), doubtful=None)
+    return replace(
+        findings, candidates=candidates, considered=(), doubtful=None, hides_reasons=True
+    )
 
 
 def _without_reasons(candidate: Candidate) -> Candidate:

@@ -184,7 +184,7 @@ def shown_map_choices(state: State, analysis: Analysis, focus: Candidate | None)
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=Capability.PROBE in analysis.run.engine.capabilities,
-        reopened=state.reopened,
+        reopened=state.reopened and not analysis.findings.hides_reasons,
         verdict=verdict(analysis, state),
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         probed="" if state.probed is None else probe_text(analysis, state.probed),
