@@ -41,6 +41,38 @@ def no_progress(stage: str, fraction: float) -> None:
 
 
 NEVER: Cancel = threading.Event()
+_POLL_S = 0.05
+
+
+@contextmanager
+def on_cancel(cancel: Cancel, act: Callable[[threading.Event], object]) -> Iterator[None]:
+    """Call `act` in a thread of its own if cancellation is requested within the block.
+
+    For calls that do not poll by themselves. The thread has ended when the block has.
+
+    Parameters
+    ----------
+    act : callable
+        Called at most once, with an event that is set when the block ends.
+    """
+    if cancel is NEVER:
+        yield
+        return
+    finished = threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(_POLL_S):
+            if cancel.is_set():
+                act(finished)
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()
 
 
 @dataclass(frozen=True, slots=True)

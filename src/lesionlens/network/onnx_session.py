@@ -6,7 +6,6 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -22,11 +21,10 @@ from lesionlens.base.errors import (
     is_out_of_memory,
 )
 from lesionlens.base.process.processors import usable_processors
-from lesionlens.base.run_context import NEVER, SILENT, RunContext
+from lesionlens.base.run_context import SILENT, RunContext, on_cancel
 from lesionlens.base.text import is_writable
 from lesionlens.network.pass_pool import MAX_CONCURRENT, R, T, run_in_pool
 
-_POLL_S = 0.05
 _TELEMETRY_OFF = "ORT_DISABLE_TELEMETRY"
 
 
@@ -209,8 +207,12 @@ class OnnxSession:
         context.check(stage)
         options = self._ort.RunOptions()
         options.only_execute_path_to_fetches = True
+
+        def terminate(_: threading.Event) -> None:
+            options.terminate = True  # onnxruntime checks it before every layer
+
         try:
-            with _stopped_by(context, options):
+            with on_cancel(context.cancel, terminate):
                 results: list[NDArray[np.float32]] = self._session.run(
                     list(outputs), dict(inputs), options
                 )
@@ -224,26 +226,3 @@ class OnnxSession:
                 next_step="Close other programs and start again",
             ) from error
         return results
-
-
-@contextmanager
-def _stopped_by(context: RunContext, options: Any) -> Iterator[None]:
-    """Cancel a run on request; onnxruntime checks `terminate` before every layer."""
-    if context.cancel is NEVER:
-        yield
-        return
-    finished = threading.Event()
-
-    def watch() -> None:
-        while not finished.wait(_POLL_S):
-            if context.cancel.is_set():
-                options.terminate = True
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        watcher.join()

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
-from lesionlens.base.run_context import NEVER, Cancel
+from lesionlens.base.run_context import NEVER, Cancel, on_cancel
 from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, Access, unreachable
 from lesionlens.site.pacs.tls import HUNG_UP, client_context, handshake_error, tls_reason
 
@@ -23,7 +24,6 @@ CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 MAX_PDU_BYTES = 2**17
 MAX_CONTEXTS = 127
 _ABORT_WAIT_SECONDS = 2.0
-_POLL_SECONDS = 0.1
 _PROBE_SECONDS = 3.0
 
 # Queries contain patient names, which pynetdicom would write to a log.
@@ -75,7 +75,7 @@ class Peer:
             At most `MAX_CONTEXTS`. Verification, which every archive supports, is added, so that
             an unsupported service does not lead to a rejected association.
         stop : Cancel
-            Polled ten times a second, also while the archive is silent.
+            Polled some times a second, also while the archive is silent.
 
         Raises
         ------
@@ -85,16 +85,12 @@ class Peer:
             `stop` was set.
         """
         assoc = self._open(contexts, roles, handlers, stop)
-        finished = threading.Event()
-        watcher = threading.Thread(target=_watch, args=(assoc, stop, finished), daemon=True)
-        watcher.start()
         completed = False
         try:
-            yield assoc
-            completed = not stop.is_set()
+            with on_cancel(stop, partial(_interrupt, assoc)):  # it uses the association too
+                yield assoc
+                completed = not stop.is_set()
         finally:
-            finished.set()  # the watcher also uses the association, so it must end first
-            watcher.join()
             if completed and assoc.is_established:
                 assoc.release()
             else:
@@ -225,16 +221,13 @@ def _was_rejected(assoc: Any) -> bool:
     return True
 
 
-def _watch(assoc: Any, stop: Cancel, finished: threading.Event) -> None:
-    """Abort an association on cancellation: by a message first, then by closing the socket."""
-    while not finished.wait(_POLL_SECONDS):
-        if stop.is_set():
-            for context in assoc.accepted_contexts[:1]:
-                if assoc.is_established:
-                    assoc.send_c_cancel(1, context.context_id)
-            if not finished.wait(_ABORT_WAIT_SECONDS):
-                abort_association(assoc)
-            return
+def _interrupt(assoc: Any, finished: threading.Event) -> None:
+    """Abort an association: by a message first, then by closing the socket."""
+    for context in assoc.accepted_contexts[:1]:
+        if assoc.is_established:
+            assoc.send_c_cancel(1, context.context_id)
+    if not finished.wait(_ABORT_WAIT_SECONDS):
+        abort_association(assoc)
 
 
 def _reserve_responses(assoc: Any) -> None:

@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.hosts import is_loopback
 from lesionlens.base.http_responses import states_no_body
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.run_context import RunContext, on_cancel
 from lesionlens.site.pacs.multipart import MultipartError
 from lesionlens.site.pacs.peer import WEB
 
@@ -61,11 +61,14 @@ class _Adapter(HTTPAdapter):
         connection.connect = connect_and_record
         return connection
 
-    def shut_down(self) -> None:
-        """End all connections; whoever reads from them gets an error."""
-        for connected in tuple(self._sockets):
-            with suppress(OSError):  # closed meanwhile
-                connected.shutdown(socket.SHUT_RDWR)
+    def shut_down_until(self, finished: threading.Event) -> None:
+        """End all connections, later ones too; whoever reads from them gets an error."""
+        while True:
+            for connected in tuple(self._sockets):
+                with suppress(OSError):  # closed meanwhile
+                    connected.shutdown(socket.SHUT_RDWR)
+            if finished.wait(_POLL_SECONDS):
+                return
 
 
 class WebSession(Session):
@@ -91,20 +94,10 @@ class WebSession(Session):
             Cancellation was requested; whatever error the closed connection led to.
         """
         context.check(stage)
-        finished = threading.Event()
-
-        def watch() -> None:
-            while not finished.wait(_POLL_SECONDS):
-                if context.cancel.is_set():
-                    self._adapter.shut_down()
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
         try:
-            yield
+            with on_cancel(context.cancel, self._adapter.shut_down_until):
+                yield
         finally:
-            finished.set()
-            watcher.join()
             context.check(stage)
 
     @override
