@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +34,6 @@ def head_box(study):
     there = np.argwhere(head.labels.data > 0)
     corners = np.array([there.min(0) - 0.5, there.max(0) + 0.5])
     return read, read.grid.to_voxel(study.working.to_mm(corners)) + 0.5
-
-
-def without_lesion(study):
-    """The same head, its drawn lesion replaced by median tissue."""
-    lesion = engine_contract.make_patient(spacing_mm=4.0).labels.data > 0
-    channels = np.array(study.channels)
-    channels[:, lesion] = np.median(channels[:, study.brain & ~lesion], axis=1, keepdims=True)
-    return replace(study, channels=channels)
 
 
 def loss_of(detector, image, box):
@@ -84,7 +76,7 @@ def folder(tmp_path_factory):
     detector = retinanet.build(CONFIG)
     study = engine_contract.prepared_head()
     read, corners = head_box(study)
-    healthy = retinanet.make_network_input(without_lesion(study), CONFIG.spacing_mm, None)
+    healthy = retinanet.make_network_input(engine_contract.healthy_head(), CONFIG.spacing_mm, None)
     order = [list(MrSequence).index(MrSequence(s)) for s in CONFIG.sequences]
     image, other = (torch.from_numpy(x.channels[0, order]) for x in (read, healthy))
     learn(detector, image, torch.tensor(corners.reshape(1, 6), dtype=torch.float32), other)

@@ -16,7 +16,7 @@ import mmap
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from lesionlens.base import plugins
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, Prediction, Trace
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
@@ -43,7 +43,8 @@ from lesionlens.engines.engine import (
     SupportsPrompts,
     Target,
 )
-from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
+from lesionlens.engines.testing.heads import healthy_head, prepared_head
+from lesionlens.engines.testing.simple import make_patient
 from lesionlens.engines.validation import defects_of_weights, engine_errors, validated
 
 SUBSETS = (("flair",), ("t1c",), ("t1", "t2"))
@@ -61,35 +62,6 @@ def _require(holds: bool, requirement: str) -> None:  # noqa: FBT001 -- reads li
 
 def _fail(requirement: str) -> NoReturn:
     raise ContractBrokenError(requirement)
-
-
-def prepared_head(
-    sequences: Iterable[str] = tuple(MrSequence), patient: SyntheticPatient | None = None
-) -> PreparedStudy:
-    """Return a prepared synthetic head with one lesion: voxels of 4 mm, axes of different lengths.
-
-    Parameters
-    ----------
-    sequences : iterable of str
-        Available sequences.
-    patient : SyntheticPatient or None
-        Head to use instead.
-    """
-    head = patient or make_patient(spacing_mm=4.0)
-    present = np.array([sequence in set(sequences) for sequence in MrSequence])
-    channels = np.stack([head.sequences[sequence].data for sequence in MrSequence])
-    channels = (channels * present[:, None, None, None]).astype(np.float32)
-    reference = next(s for s in REFERENCE_ORDER if present[list(MrSequence).index(s)])
-    grid = head.labels.grid
-    return PreparedStudy(
-        channels=channels,
-        present=present,
-        brain=head.brain.data,
-        working=grid,
-        native=grid,
-        to_native=np.eye(4),
-        reference=reference,
-    )
 
 
 @dataclass
@@ -172,11 +144,11 @@ def positions(trial: Trial) -> None:
 
 def _check_sides(trial: Trial) -> None:
     """Check that a prediction changes where the images change, and not at a mirrored position."""
-    study, lesion = prepared_head(), make_patient(spacing_mm=4.0).labels.data > 0
-    channels = np.array(study.channels)
-    channels[:, lesion] = np.median(channels[:, study.brain & ~lesion], axis=1, keepdims=True)
-    without = trial.predict(replace(study, channels=channels)).probability[Region.WT]
-    change = np.abs(trial.predict(study).probability[Region.WT] - without)
+    lesion = make_patient(spacing_mm=4.0).labels.data > 0
+    with_lesion, without = (
+        trial.predict(head).probability[Region.WT] for head in (prepared_head(), healthy_head())
+    )
+    change = np.abs(with_lesion - without)
     for axis in range(3):
         mirrored = np.flip(lesion, axis) & ~lesion
         _require(
