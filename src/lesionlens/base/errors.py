@@ -273,7 +273,7 @@ class ExportError(LesionLensError):
 
 
 class CancelledError(LesionLensError):
-    """The user asked to stop (exit status 130); nothing was written."""
+    """The user asked to stop (exit status 130); nothing was written, unless `outcome` says so."""
 
     exit_status = 130
     outcome = "Nothing was changed."

@@ -168,9 +168,10 @@ class WorklistSession(ScreenHolder):
         )
         if self.database is not None and settings != (self.reader, self.unaided_first):
             self.reader, self.unaided_first = settings
-            self._set(last_opened=None)
+            last_opened = None
             with suppress(LesionLensError):  # then the reader begins with the first study
-                self._set(last_opened=self._last_opened())
+                last_opened = self._last_opened()
+            self._set(last_opened=last_opened)
             self.refresh(always=True)
 
     def filter(self, text: str) -> None:
