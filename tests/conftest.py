@@ -246,4 +246,18 @@ def real_data() -> Path:
     pytest.skip("no folder shared/data of real scans above the repository")
 
 
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Inodes of the files whose content was flushed to the disk."""
+    inodes: set[int] = set()
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        inodes.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    return inodes
+
+
 __all__ = ["Lesion", "make_patient"]

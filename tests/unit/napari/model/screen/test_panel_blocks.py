@@ -2,25 +2,13 @@
 
 from dataclasses import replace
 
-import pytest
-
 from lesionlens.base.labels import ReviewState, Source
-from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.panel_blocks import (
     ShownFocus,
     shown_focus,
     shown_signature,
 )
 from lesionlens.napari.model.state.state import Activity, MaskedResult
-
-
-@pytest.fixture
-def session(result):
-    made = ReviewSession(reader="A. Reader")
-    made.open(result.analysis.study)
-    made.analysed(result, overlays_of(result.analysis))
-    return made
 
 
 def test_the_network_s_view_of_a_masked_candidate_is_shown_beside_that_one_alone(session):

@@ -25,14 +25,6 @@ from lesionlens.napari.model.wording.edits import outline_text
 HANDED_MODELS = ("widgets", "viewer", "painter.py")
 
 
-@pytest.fixture
-def session(result):
-    made = ReviewSession(reader="A. Reader")
-    made.open(result.analysis.study)
-    made.analysed(result, overlays_of(result.analysis))
-    return made
-
-
 def files():
     root = Path(lesionlens.napari.__file__).parent
     return [
