@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import IO
 
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import Preferences
+
+_ERROR = "lesionlens: "
+"""Begins the line with which a command reports why it ended."""
 
 
 class AheadProcess:
@@ -17,21 +23,22 @@ class AheadProcess:
     def __init__(self, session: WorklistSession) -> None:
         self._session = session
         self._process: subprocess.Popen[bytes] | None = None
+        self._errors: IO[bytes] = io.BytesIO()
+        """What the process reports; a file, as a pipe that nobody reads would stop it."""
 
     def start(self, folder: Path, preferences: Preferences) -> None:
-        """Start analysing the list of a folder, unless that runs; it ends with this process."""
-        if self._process is not None:
-            return
+        """Start analysing the list of a folder; it ends with this process."""
         command = [
             sys.executable, "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
             *preferences.engine_arguments(), "--brain-extraction", preferences.brain_extraction,
         ]  # fmt: skip
         command += ["--bias-correction"] * preferences.bias_correction
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when it ends
         self._process = subprocess.Popen(  # noqa: S603  LesionLens itself
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
         )
         self._session.ahead(running=True)
 
@@ -42,18 +49,27 @@ class AheadProcess:
             return
         if process.stdin is not None:
             process.stdin.close()
+        self._errors.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0)
         self._session.ahead(running=False)
 
     def poll(self) -> None:
-        """Note that the process has ended, and report if it failed."""
+        """Note that the process has ended, and report why if it stopped early.
+
+        Studies that could not be analysed have a warning in the list.
+        """
         process = self._process
         if process is None or process.poll() is None:
             return
         self._process = None
         self._session.ahead(running=False)
-        if process.returncode not in (0, 2):
-            self._session.ended(
-                "Analysing ahead stopped early: see the warnings, then start it again."
-            )
+        with process, self._errors as errors:  # closes its standard input too
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").splitlines()
+        last_line = lines[-1] if lines else ""
+        if process.returncode and last_line.startswith(_ERROR):
+            reason = last_line.removeprefix(_ERROR)
+            self._session.decline(f"Analysing ahead stopped. {reason}")
+        elif process.returncode not in (0, 1, 2):
+            self._session.decline("Analysing ahead stopped early: start it again.")

@@ -1,0 +1,76 @@
+"""A list analysed in the background: what the window reports when the process ends."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from lesionlens.napari.controllers.ahead_process import AheadProcess
+from lesionlens.napari.model.studies.worklist import WorklistSession
+from lesionlens.napari.preferences import Preferences
+from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.worklist_database import open_worklist_database
+
+PATIENCE_S = 120.0
+
+
+@pytest.fixture
+def session() -> WorklistSession:
+    return WorklistSession()
+
+
+def end(ahead: AheadProcess) -> None:
+    """Poll, as the window does, until the process has ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    while ahead._session.state.ahead:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        ahead.poll()
+
+
+@pytest.mark.parametrize(
+    ("preferences", "found"),
+    [
+        (Preferences(device="nonsense"), "Found the device 'nonsense'."),
+        (
+            Preferences(server="https://127.0.0.1:1", server_key_file="no key"),
+            "Found no usable key in 'no key'.",
+        ),
+    ],
+)
+def test_an_analysis_that_cannot_begin_reports_why(
+    session: WorklistSession, tmp_path: Path, preferences: Preferences, found: str
+) -> None:
+    """The button became *Analyse ahead* again, without a word."""
+    open_worklist_database(tmp_path).close()
+    ahead = AheadProcess(session)
+    ahead.start(tmp_path, preferences)
+    assert session.state.ahead
+    end(ahead)
+    assert session.state.message.startswith(f"Analysing ahead stopped. {found}")
+
+
+def test_a_study_that_fails_has_a_warning_and_the_analysis_did_not_stop(
+    session: WorklistSession, tmp_path: Path
+) -> None:
+    database = open_worklist_database(tmp_path)
+    database.add_studies([StudyEntry("a", str(tmp_path / "gone"), sequences=("t1c",))])
+    ahead = AheadProcess(session)
+    ahead.start(tmp_path, Preferences(bias_correction=True))
+    end(ahead)
+    assert session.state.message == ""
+    (entry,) = database.entries()
+    database.close()
+    assert entry.warnings[0].startswith("not at hand: ")
+
+
+def test_a_process_that_is_ended_from_outside_is_reported(
+    session: WorklistSession, tmp_path: Path
+) -> None:
+    open_worklist_database(tmp_path).close()
+    ahead = AheadProcess(session)
+    ahead.start(tmp_path, Preferences())
+    assert ahead._process is not None
+    ahead._process.kill()
+    end(ahead)
+    assert session.state.message == "Analysing ahead stopped early: start it again."
