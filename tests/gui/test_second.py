@@ -10,7 +10,7 @@ from scipy import ndimage
 from tests.gui.window import control, reads, wait
 
 from lesionlens.analysis.evaluation.agreement import Disagreement
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import Label, Region, Source
 from lesionlens.napari.controllers import second_result
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
@@ -276,3 +276,62 @@ def test_a_part_belongs_to_the_rejected_candidate_that_holds_it_not_to_its_neigh
     findings = SimpleNamespace(components=components, candidates=candidates)
     part = Disagreement(1, False, 0.1, (0.0, 0.0, 0.0))
     assert second_result._candidate_of(SimpleNamespace(findings=findings), part, inside).id == 2
+
+
+ABSENT_MM = (-30.0, -45.0, 30.0)
+"""In the brain, far from both candidates."""
+
+
+@pytest.fixture
+def three(second, qtbot, tmp_path):
+    """The panel with a second result that also has a lesion that the first lacks."""
+    grid = second.session.state.analysis.volumes.labels.grid
+    labels = np.asarray(nib.load(tmp_path / "other_seg.nii.gz").dataobj, np.uint8)
+    box = tuple(slice(voxel - 2, voxel + 3) for voxel in grid.nearest_voxel(ABSENT_MM))
+    assert not labels[box].any()
+    labels[box] = Label.OEDEMA
+    place = tmp_path / "three_seg.nii.gz"
+    nib.save(nib.Nifti1Image(labels, grid.affine), place)
+    assert second.actions_.second.open(place)
+    wait(qtbot, second)
+    assert len(agreement(second).disagreements) == 3
+    return second
+
+
+def test_disagreements_are_gone_through_in_both_directions_and_by_a_click(three, qtbot):
+    """Backwards the first key went to the last but one, and after an adoption it skipped one."""
+
+    def after(command):
+        three.commands.run(command)
+        wait(qtbot, three)
+        return three.session.state.message
+
+    assert after("previous_disagreement").startswith("Disagreement 3 of 3")
+    assert after("next_disagreement").startswith("Disagreement 1 of 3")
+    assert after("previous_disagreement").startswith("Disagreement 3 of 3")
+    control(three.second, "2").click()
+    assert three.session.state.message.startswith("Disagreement 2 of 3")
+    assert agreement(three).parts[here(three)] == 2
+    assert "adopted; U undoes that." in after("take_second")
+    assert after("previous_disagreement").startswith("Disagreement 1 of 2")
+    assert after("next_disagreement").startswith("Disagreement 2 of 2")
+    assert "adopted; U undoes that." in after("take_second")
+    assert after("next_disagreement").startswith("Disagreement 1 of 1")
+
+
+def test_a_lesion_of_the_second_result_alone_becomes_a_candidate(three, qtbot):
+    grid = three.session.state.analysis.volumes.labels.grid
+    part = agreement(three).parts[tuple(grid.nearest_voxel(ABSENT_MM))]
+    while agreement(three).parts[here(three)] != part:
+        three.commands.run("next_disagreement")
+    three.commands.run("take_second")
+    wait(qtbot, three)
+    *_, added = three.session.state.analysis.findings.candidates
+    assert added.source is Source.READER
+    assert added.centroid_mm == pytest.approx(ABSENT_MM, abs=2.0)
+    event = three.session.state.review.of(added.tracking_uid)
+    assert event.reason.endswith("ml as in three_seg.nii.gz")
+    assert len(agreement(three).disagreements) == 2
+    three.commands.run("undo")
+    wait(qtbot, three)
+    assert len(three.session.state.analysis.findings.candidates) == 2

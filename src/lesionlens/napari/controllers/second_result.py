@@ -40,6 +40,7 @@ InSight = Callable[[Plane, NDArray[np.float64]], bool]
 _NO_SECOND_RESULT = (
     "There is no second result yet: open one with the menu entry Second result of this study."
 )
+_START = (0, 1)
 _READ_STAGE = "read the second result"
 _AGREE = "Both results agree: no part is outlined in one of them only."
 _SMALL_DIFFERENCES = "No part is listed, but the outlines differ: {}."
@@ -57,7 +58,8 @@ class SecondResultController:
     ) -> None:
         self._session, self._review, self._jobs = session, review_controller, jobs
         self._views = views
-        self._number = 0
+        self._neighbours = _START
+        """Numbers of the previous and the next disagreement; beyond the list they wrap around."""
         self._visited_mm: Point | None = None
         """Position of the last visited disagreement, RAS+ mm; its number may change."""
         self._compared_analysis: Analysis | None = None
@@ -84,7 +86,7 @@ class SecondResultController:
         def on_result(second: SecondResult) -> str | None:
             if self._session.state.study is not analysis.study:
                 return "The second result was discarded: another study is open."
-            self._number, self._visited_mm, self._compared_analysis = 0, None, analysis
+            self._neighbours, self._visited_mm, self._compared_analysis = _START, None, analysis
             self._session.show_second_result(second)
             self.follow()
             disagreements = counted(len(second.agreement.disagreements), "disagreement")
@@ -120,9 +122,11 @@ class SecondResultController:
             message = _SMALL_DIFFERENCES.format(differences) if differences else _AGREE
             self._session.decline(_NO_SECOND_RESULT if second is None else message)
             return
-        previous = 0 if by > 0 and not self._number else self._number
-        self._number = (previous + by - 1) % len(parts) + 1
-        part = parts[self._number - 1]
+        number = self._neighbours[1 if by > 0 else 0]
+        self._visit(parts[(number - 1) % len(parts)])
+
+    def _visit(self, part: Disagreement) -> None:
+        """Go to a disagreement, and describe it."""
         self._session.notify(f"Disagreement {self._show(part)}. F8 adopts it.")
 
     def _show(self, part: Disagreement) -> str:
@@ -130,6 +134,7 @@ class SecondResultController:
         second = self._session.state.second
         count = 0 if second is None else len(second.agreement.disagreements)
         self._visited_mm = part.point_mm
+        self._neighbours = part.number - 1, part.number + 1
         self._session.show_contours()
         self._views.go_to_point(part.point_mm)
         return f"{part.number} of {count}: {disagreement_text(part)}"
@@ -140,8 +145,7 @@ class SecondResultController:
         parts = () if second is None else second.agreement.disagreements
         visited = next((part for part in parts if part.point_mm == point_mm), None)
         if visited is not None:
-            self._number = visited.number - 1
-            self.step(1)
+            self._visit(visited)
 
     def adopt(self) -> bool:
         """Adopt the second result at the disagreement in view.
@@ -203,7 +207,7 @@ class SecondResultController:
                 log.decide(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
 
         def then() -> None:
-            self._number = part.number - 1  # the next disagreement now has this number
+            self._neighbours = part.number - 1, part.number  # the next one now has its number
             self._session.notify(f"{millilitres(adopted_ml)} ml adopted; U undoes that.")
 
         return self._review.change("Adopting an outline", record, then)
