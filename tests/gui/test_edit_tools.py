@@ -8,8 +8,10 @@ import pytest
 from qtpy.QtCore import QLocale, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from tests.reviewed_head import FakeResult
 
 from lesionlens.napari.model.choices.tools import Limit
+from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.keyboard import takes_text
 
 
@@ -83,3 +85,23 @@ def test_enter_in_a_number_of_the_range_enters_it_and_leaves_the_field(drawing, 
     assert not takes_text(QApplication.focusWidget())
     qtbot.keyClick(QApplication.focusWidget(), Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
     assert drawing.session.state.tools.ball
+
+
+def test_a_result_without_probabilities_limits_the_brush_by_intensities_alone(reviewed, analysis):
+    """The key never came back to *anywhere*, and the list showed a limit that was refused."""
+    masked = replace(analysis, volumes=replace(analysis.volumes, probability={}))
+    reviewed.actions_.show_result(FakeResult(masked), overlays_of(masked))
+    reviewed.session.step(1)
+    reviewed.commands.run("edit_outline")
+    for limit in (Limit.INTENSITY, Limit.ANYWHERE, Limit.INTENSITY):
+        reviewed.commands.run("brush_limit")
+        assert reviewed.session.state.tools.limit is limit
+    chooser = reviewed.candidates.tools.limit
+    shown = chooser.currentText()
+    number = chooser.findData(Limit.PROBABILITY)
+    for _ in range(2):  # the second time its message is there already
+        chooser.setCurrentIndex(number)
+        chooser.activated.emit(number)
+        assert reviewed.session.state.message.startswith("This result contains no probabilities")
+        assert chooser.currentText() == shown
+    reviewed.commands.run("discard_edit")

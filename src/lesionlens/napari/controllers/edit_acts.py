@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lesionlens.base.geometry import as_vec3
+from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.mark_acts import MarkActs
@@ -100,8 +101,11 @@ class EditActs(MarkActs):
         self.session.choose_tools(ball=not self.session.state.tools.ball)
 
     def brush_limit(self) -> None:
-        """Choose the next brush limit: none, intensity range, probability range."""
-        self.session.choose_limit(after(tuple(Limit), self.session.state.tools.limit))
+        """Choose the next brush limit: none, intensity range, probability range if it is known."""
+        analysis = self.session.state.analysis
+        is_known = analysis is not None and Region.WT in analysis.volumes.probability
+        limits = [limit for limit in Limit if is_known or limit is not Limit.PROBABILITY]
+        self.session.choose_limit(after(limits, self.session.state.tools.limit))
 
     def split(self) -> None:
         """Begin a split, or take the pointer as one of its points, else linked views' crosshair."""

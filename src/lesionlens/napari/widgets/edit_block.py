@@ -84,11 +84,17 @@ class EditTools(QWidget):
         self.limit.setToolTip(tip)
         for value, text in _LIMITS:
             self.limit.addItem(text, value)
-        self.limit.activated.connect(lambda n: self.limit_chosen.emit(_LIMITS[n][0]))
+        self.limit.activated.connect(self._choose_limit)
+        self._limit_number = 0
         self.low, self.high = self._bound("Lowest value painted"), self._bound("Highest value")
         self._until = label("to", "dim")
         bounds = row(self.low, self._until, self.high, None, spacing=4)
         stack(self, grid, self.limit, bounds, spacing=4)
+
+    def _choose_limit(self, number: int) -> None:
+        """Forward the choice; the one in use is shown until another is accepted."""
+        self.limit.setCurrentIndex(self._limit_number)
+        self.limit_chosen.emit(_LIMITS[number][0])
 
     def _button(self, text: str, act: str) -> QToolButton:
         button = QToolButton()
@@ -118,7 +124,8 @@ class EditTools(QWidget):
         self._buttons["split"].setChecked(tools.points is not None)
         self._buttons["prompts_exclude"].setChecked(tools.excluding)
         kinds = [value for value, _ in _LIMITS]
-        self.limit.setCurrentIndex(kinds.index(tools.limit))
+        self._limit_number = kinds.index(tools.limit)
+        self.limit.setCurrentIndex(self._limit_number)
         is_limited = tools.limit is not Limit.ANYWHERE
         is_probability = tools.limit is Limit.PROBABILITY
         is_normalised = (
