@@ -13,12 +13,13 @@ from qtpy.QtGui import QImage, QMouseEvent
 from qtpy.QtWidgets import QApplication, QDockWidget
 from scipy import ndimage
 from tests import stored_drafts
-from tests.gui.conftest import LEFT, RIGHT
+from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
 
 from lesionlens.analysis.findings import edit_tools
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn
+from lesionlens.base.errors import ServerError
 from lesionlens.base.labels import DrawingMethod, Label, PromptKind, Region, ReviewState
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
@@ -624,6 +625,37 @@ def test_a_refused_prompt_holds_the_reader_where_it_is_seen(reviewed, qtbot):
     assert "is shown once" not in reads(reviewed)
     assert "was ignored: press it again" in reads(reviewed)
     assert reviewed.session.state.editing == editing
+
+
+@pytest.mark.parametrize("edits", [False, True])
+def test_a_prompt_that_fails_draws_nothing_and_the_next_is_answered(
+    missed, qtbot, monkeypatch, edits
+):
+    """*Preparing the first prompt* stayed beside the failure, as if an answer were to come."""
+
+    def fail(*_):
+        raise ServerError(found="no response", expected="a server", next_step="Start it")
+
+    if edits:
+        missed.session.go_to_candidate(1)
+        missed.commands.run("edit_outline")
+    editing = missed.session.state.editing
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeResult, "answer_prompts", fail)
+        point(missed, qtbot, RIGHT)
+    assert missed.session.state.problem.found == "no response"
+    assert (missed.session.state.message, missed.session.state.editing) == ("", editing)
+    point(missed, qtbot, RIGHT)
+    assert missed.session.state.problem is None
+    assert drawn(missed)[tuple(missed.session.state.overlays.grid.nearest_voxel(RIGHT))]
+    before = drawn(missed)
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeResult, "answer_prompts", fail)
+        ask(missed, beside(RIGHT), belongs=False)
+        ask(missed, beside(RIGHT), belongs=False)
+        answered(missed, qtbot)
+    np.testing.assert_array_equal(drawn(missed), before)
+    assert len(missed.actions_.editor.rounds) == 1
 
 
 def test_a_prompt_while_an_outline_is_measured_is_declined(missed, qtbot):

@@ -293,6 +293,8 @@ class Prompting:
         dropped = self.review_controller.take_pending_moves()  # the reader must see the refusal
         if dropped or self.session.state.message in PROMPT_MESSAGES:
             self.session.decline(PRESS_AGAIN)
+        elif self.session.state.message == _FIRST:
+            self.session.notify("")
         self.session.refused(replace(problem_of(error), cause=OUTLINE))
 
     def _protected_strokes(
