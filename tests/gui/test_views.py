@@ -23,7 +23,7 @@ from qtpy.QtGui import (
     QWheelEvent,
 )
 from qtpy.QtWidgets import QApplication, QDockWidget, QMessageBox, QToolButton
-from tests.gui.window import wait
+from tests.gui.window import canvas, wait
 
 from lesionlens.analysis.findings.measure import diameters
 from lesionlens.base.grid import Grid
@@ -76,7 +76,7 @@ def drawn(panel, view):
 def wheel(view, notches, modifiers=Qt.KeyboardModifier.NoModifier, at=None):
     at = QPointF(view.rect().center()) if at is None else at
     event = QWheelEvent(
-        at, view.mapToGlobal(at), QPoint(), QPoint(0, 120 * notches),
+        at, view.mapToGlobal(at), QPoint(), QPoint(0, round(120 * notches)),
         Qt.MouseButton.NoButton, modifiers, Qt.ScrollPhase.NoScrollPhase, False,
     )  # fmt: skip
     QApplication.sendEvent(view, event)
@@ -1348,3 +1348,50 @@ def test_a_mark_is_not_drawn_on_another_examination(shown, other_image):
     shown.actions_.hold_comparison(True)
     assert rings(shown) == int(bool(other_image))
     shown.actions_.hold_comparison(False)
+
+
+@pytest.mark.parametrize("held", [Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.AltModifier])
+@pytest.mark.parametrize("layout", ["four_views", "three_planes"])
+def test_a_drag_moves_all_views_with_what_is_under_the_pointer(shown, qtbot, layout, held):
+    shown.commands.run(layout)
+    *_, view = tiles(shown)
+    middle = held is Qt.KeyboardModifier.NoModifier
+    button = Qt.MouseButton.MiddleButton if middle else Qt.MouseButton.LeftButton
+    start = view.rect().center()
+    end = start + QPoint(37, -23)
+    crosshair = shown.actions_.viewpoint.current.point_mm
+    before = view._position_mm(QPointF(start))
+    drag(qtbot, view, button, start, end, held)
+    assert view._position_mm(QPointF(end)) == pytest.approx(before, abs=1e-6)
+    assert shown.actions_.viewpoint.current.point_mm == crosshair
+
+
+def test_a_right_drag_on_the_canvas_changes_the_window_and_nothing_else(shown, qtbot):
+    image, camera = shown.viewer.layers["T1c"], shown.viewer.scene.camera
+    low, high = image.contrast_limits
+    place = (camera.center, camera.zoom)
+    start = canvas().rect().center()
+    drag(qtbot, canvas(), Qt.MouseButton.RightButton, start, start + QPoint(50, 0))
+    wider_low, wider_high = image.contrast_limits
+    assert wider_high - wider_low > high - low
+    assert (camera.center, camera.zoom) == place
+    assert camera.mouse_pan
+
+
+def test_the_slice_bar_goes_to_the_clicked_slice_and_a_notch_further(shown, qtbot):
+    """Every event of a touchpad, which sends fractions of a notch, went a slice further."""
+    bar = shown.views.bar
+    slider = bar.slider
+    qtbot.mouseClick(slider, Qt.MouseButton.LeftButton, pos=QPoint(slider.width() * 3 // 4, 5))
+    number = slider.value()
+    assert number == pytest.approx(0.75 * slider.maximum(), abs=0.02 * slider.maximum() + 1)
+    assert bar.caption.text().startswith(f"slice {number} of ")
+    wheel(bar, 1)
+    assert slider.value() == number + 1
+    for _ in range(2):
+        wheel(bar, 0.25)
+    assert slider.value() == number + 1
+    wheel(bar, 0.5)
+    assert slider.value() == number + 2
+    wheel(bar, -2)
+    assert slider.value() == number

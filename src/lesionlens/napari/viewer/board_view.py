@@ -28,6 +28,7 @@ from lesionlens.napari.viewer.dragged_ends import EndDragger
 from lesionlens.napari.viewer.other_study import ComparedImages
 from lesionlens.napari.viewer.single import ROOM
 from lesionlens.napari.viewer.tile import PromptPath, TileView
+from lesionlens.napari.viewer.wheel import WheelSteps
 
 ZOOM_STEP = 1.15
 _FIT_MARGIN = 0.96
@@ -74,7 +75,7 @@ class BoardView(QWidget):
         self._artist = TilePainter({})
         self._comparison_view: ComparedImages | None = None
         self._fitted = True
-        self._wheel_remainder = 0.0
+        self._wheel_steps = WheelSteps()
         self.ends = EndDragger(lambda: self.board, self)
         self._hover: tuple[Tile, Point] | None = None
         self.tiles: tuple[TileView, ...] = ()
@@ -404,9 +405,7 @@ class BoardView(QWidget):
     ) -> None:
         """Scroll slices, with Control zoom about the pointer; a preference swaps both."""
         if control is self.wheel_zooms:
-            self._wheel_remainder += steps  # touchpads send fractions of a notch
-            whole_steps = int(self._wheel_remainder)
-            self._wheel_remainder -= whole_steps
+            whole_steps = self._wheel_steps.add(steps)
             slices = self.board.slices(tile.plane)
             if slices is not None:
                 self._viewpoint.move(

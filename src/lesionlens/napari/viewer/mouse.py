@@ -16,6 +16,7 @@ from qtpy.QtGui import QCursor, QMouseEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
 from lesionlens.napari.viewer.board_view import ZOOM_STEP
+from lesionlens.napari.viewer.wheel import WheelSteps
 
 _NAPARI_SCROLL = "dims_scroll"
 _RIGHT_BUTTON = 2
@@ -42,7 +43,7 @@ class CanvasMouse:
         self.wheel_zooms = False
         self._napari_callbacks: list[Any] = []
         self._connected = False
-        self._wheel_remainder = 0.0
+        self._wheel_steps = WheelSteps()
 
     def listen(self) -> None:
         """Connect, and disable napari's own scrolling."""
@@ -80,10 +81,7 @@ class CanvasMouse:
             return
         event.handled = True
         if ("Control" in event.modifiers) is self.wheel_zooms:
-            self._wheel_remainder += steps  # touchpads send fractions of a notch
-            whole_steps = int(self._wheel_remainder)
-            self._wheel_remainder -= whole_steps
-            self._scroll(whole_steps)
+            self._scroll(self._wheel_steps.add(steps))
         else:
             self._zoom(ZOOM_STEP**steps, event.position)
 

@@ -16,6 +16,7 @@ from lesionlens.napari.model.geometry.slices import Slices
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import AXIS_LABELS
 from lesionlens.napari.model.screen.board import Board
+from lesionlens.napari.viewer.wheel import NOTCH, WheelSteps
 
 _STYLE = """
 QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: rgba(128, 140, 160, 90); }
@@ -48,6 +49,7 @@ class SliceBar(QWidget):
         super().__init__(parent)
         self._acts = acts
         self._slices: Slices | None = None
+        self._wheel_steps = WheelSteps()
         self._napari_sliders = next(
             (w for w in parent.children() if w.metaObject().className() == "QtDims"), None
         )
@@ -86,7 +88,8 @@ class SliceBar(QWidget):
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Go one slice further per notch, as over the image."""
-        self._acts.scroll(1 if event.angleDelta().y() > 0 else -1)
+        delta = event.angleDelta()
+        self._acts.scroll(self._wheel_steps.add((delta.y() or delta.x()) / NOTCH))
         event.accept()
 
     def _on_viewpoint(self, viewpoint: Viewpoint) -> None:

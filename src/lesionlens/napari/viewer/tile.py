@@ -25,9 +25,8 @@ from lesionlens.napari.viewer.paint import (
     paint_text,
     paint_trail,
 )
+from lesionlens.napari.viewer.wheel import NOTCH
 
-NOTCH = 120
-"""Qt's angle delta of one wheel step."""
 _MIN_SIZE = QSize(120, 120)
 
 
