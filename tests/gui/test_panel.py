@@ -17,7 +17,7 @@ from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
 from tests.gui.conftest import LEFT, RIGHT
-from tests.gui.window import PATIENCE_MS, canvas, control, names, reads, visible, wait
+from tests.gui.window import PATIENCE_MS, answer, canvas, control, names, reads, visible, wait
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom
 from tests.reviewed_head import FakeResult
@@ -47,7 +47,7 @@ from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.model.wording.candidates import Fact
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.preferences import read_preferences, store_reader
 from lesionlens.napari.viewer.colours import BOX_COLOUR
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
@@ -1158,6 +1158,21 @@ def test_a_signature_on_other_outlines_is_withdrawn_and_they_are_named(reviewed,
     reviewed.session.go_to_candidate(first.id)
     reviewed.session.decide(ReviewState.ACCEPTED)
     assert reviewed.actions_.review_controller.check_outlines() == ""
+
+
+def test_what_was_withdrawn_while_the_dialog_was_open_is_not_withdrawn_again(reviewed, result):
+    """A result that arrived meanwhile withdrew the signature; the answer was a traceback."""
+    for number in (1, 2):
+        reviewed.session.go_to_candidate(number)
+        reviewed.session.decide(ReviewState.ACCEPTED)
+    reviewed.actions_.review_controller.sign("nothing further seen", "A. Reader")
+    store_reader("A. Reader")
+    reviewed.commands.run("withdraw")
+    reviewed.actions_.review_controller.withdraw("analysed again")
+    events = reviewed.session.state.review.events
+    answer(reviewed, "wrong side")
+    assert reviewed.session.state.review.events == events
+    assert "while the dialog was open: nothing was withdrawn" in reviewed.session.state.message
 
 
 def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(

@@ -180,6 +180,22 @@ def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
     assert (last.act, last.reader) == (ReviewAct.WITHDRAW_RESPONSE, "B. Reader")
 
 
+def test_a_response_that_is_gone_is_not_withdrawn_again(compared):
+    session = compared.session
+    compared.commands.run("assess_response")
+    boxes = {box.accessibleName(): box for box in compared.response.findChildren(QComboBox)}
+    boxes["Your category"].setCurrentText("SD")
+    compared.response.findChildren(QLineEdit)[-1].setText("A. Reader")
+    compared.response.accept()
+    store_reader("A. Reader")
+    compared.commands.run("withdraw_response")
+    compared.actions_.review_controller.withdraw_response("wrong nadir")
+    events = session.state.review.events
+    answer(compared, "wrong baseline")
+    assert session.state.review.events == events
+    assert "while the dialog was open: nothing was withdrawn" in session.state.message
+
+
 def test_no_signature_is_withdrawn_by_nobody(compared):
     """Reopened where no name is entered, another reader's signature was withdrawn without one."""
     session = compared.session

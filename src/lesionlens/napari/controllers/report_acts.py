@@ -14,7 +14,7 @@ from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import Response, ResponseDraft
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.review_controller import ReviewController
-from lesionlens.napari.controllers.sign_acts import NAMELESS, AskSignature, Signature
+from lesionlens.napari.controllers.sign_acts import NAMELESS, NOT_WITHDRAWN, AskSignature, Signature
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording.edits import SIGNED
@@ -102,9 +102,13 @@ class ReportActs(ViewActs):
             return
 
         def then(reason: str) -> None:
-            if self.session.state.study is study and self.session.state.review.signed is None:
+            review = self.session.state.review
+            is_same = self.session.state.study is study and review.response == signed
+            if is_same and review.signed is None:
                 self.review_controller.withdraw_response(reason)
                 self.session.notify("The response is withdrawn.")
+            else:
+                self.session.decline(NOT_WITHDRAWN)
 
         subject = f"response {signed.category}, {signed.reader}"
         self.ask_signature(Signature(state.identity, subject, reader, withdrawn=True), then)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _STUDY_CHANGED = "Another study is open now: nothing was signed."
 _RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
+NOT_WITHDRAWN = (
+    "The study or its signatures changed while the dialog was open: nothing was withdrawn."
+)
 NAMELESS = "Enter your name in the preferences first: a reader withdraws."
 
 
@@ -115,8 +118,11 @@ class SignActs(MarkActs):
             return
 
         def then(reason: str) -> None:
-            if self.session.state.study is study:
+            state = self.session.state
+            if state.study is study and state.review.signed == signed:
                 self.review_controller.withdraw(reason)
                 self.session.notify("The signature is withdrawn.")
+            else:
+                self.session.decline(NOT_WITHDRAWN)
 
         self.ask_signature(Signature(state.identity, signed, reader, withdrawn=True), then)
