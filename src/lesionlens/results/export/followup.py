@@ -194,8 +194,8 @@ _LINKED_KEYS = {
 
 
 def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
-    lesion, ids = change.shown, ", ".join(str(number) for number in change.beside)
-    parts = [texts(_LINKED_KEYS[change.kind], ids=ids)] if ids else []
+    lesion, linked = change.shown, linked_text(change, texts)
+    parts = [linked] if linked else []
     if not lesion.tumour:
         parts.append(texts("apart"))
     if lesion.state is ReviewState.REJECTED:
@@ -210,6 +210,12 @@ def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
     if change.joint is not None:
         parts.append(texts("fu_joint", changed=_joint_change_text(change.joint, texts)))
     return "; ".join(parts)
+
+
+def linked_text(change: Change, texts: ReportTexts) -> str:
+    """Return which further lesions, of which examination, a lesion overlaps; empty if none."""
+    ids = ", ".join(str(number) for number in change.beside)
+    return texts(_LINKED_KEYS[change.kind], ids=ids) if ids else ""
 
 
 def reappearance_text(

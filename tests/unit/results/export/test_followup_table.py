@@ -129,6 +129,34 @@ def test_changes_of_lesions_are_shown_on_their_side_of_the_limits(found):
     assert _percent(24.96, PRODUCT_LIMITS, load("en")) == "+24.96 %"  # in the terminal
 
 
+def test_the_panel_states_of_which_examination_the_overlapping_lesions_are(found):
+    """'Overlaps 2 too' stood beside candidates of this examination, and meant one of the prior."""
+    pair = _one_target(found, before_ml=4.0, now_ml=6.0)
+    before, now = pair.changes[0].before, pair.changes[0].now
+    half = replace(now, id=2, tracking_uid="half")
+    absorbed = replace(before, id=2, tracking_uid="absorbed")
+    changes = (
+        Change(before, now, beside=(2,)),
+        Change(None, half, beside=(1,)),
+        Change(absorbed, None, beside=(1,)),
+    )
+    tangled = replace(
+        pair,
+        points=(
+            replace(pair.points[0], lesions=(before, absorbed)),
+            replace(pair.points[1], lesions=(now, half)),
+        ),
+        changes=changes,
+    )
+    shown = [text.split(": ", 1)[1] for _, text in lines_of(SimpleNamespace(compared=tangled))]
+    assert shown == [
+        "4.0 ml → 6.0 ml · +50 % · mm² +24.6 %; with all that merged or split +50 %; "
+        "also overlaps 2 of the earlier examination",
+        "split off, 6.0 ml; overlaps 1 of the earlier examination",
+        "merged, was 4.0 ml; overlaps 1 of this one",
+    ]
+
+
 @pytest.mark.parametrize(
     ("makers", "doubtful"),
     [("aab", True), ("abb", False), ("aaa", False)],

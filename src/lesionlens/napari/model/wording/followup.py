@@ -21,6 +21,7 @@ from lesionlens.results.export.followup import (
     alignment_caveat,
     curves_of,
     dates_of,
+    linked_text,
     reappearance_text,
     resection_text,
 )
@@ -119,7 +120,6 @@ def _change_text(change: Change, comparison: Comparison) -> str:
             f"{_compared(change.volume_percent, VOLUME_LIMITS, 0)} · "
             f"mm² {_compared(change.product_percent, PRODUCT_LIMITS, 0)}"
         )
-    beside = ", ".join(str(candidate_id) for candidate_id in change.beside)
     total = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
     if total is not None:
         text += f"; with all that merged or split {_compared(percent(*total), VOLUME_LIMITS, 0)}"
@@ -127,7 +127,8 @@ def _change_text(change: Change, comparison: Comparison) -> str:
         text += "; rejected then"
     if change.joint is not None:
         text += f"; by one criterion for both {change.joint.text}"
-    return f"{change.shown.place}: {text}{f' (overlaps {beside} too)' if beside else ''}"
+    linked = linked_text(change, load("en"))
+    return f"{change.shown.place}: {text}{f'; {linked}' if linked else ''}"
 
 
 def _compared(value: float | None, limits: tuple[float, float], digits: int = 1) -> str:
