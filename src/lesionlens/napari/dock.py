@@ -33,7 +33,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.painter import WindowPainter
-from lesionlens.napari.preferences import preference_events, read_preferences
+from lesionlens.napari.preferences import check_enabled, preference_events, read_preferences
 from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, drop_targets
 from lesionlens.napari.qt.key_conflicts import clashes, keymap_of, napari_key
@@ -419,6 +419,7 @@ def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
     block : bool or None
         Whether to wait until the window is closed; None waits unless an event loop is running.
     """
+    check_enabled()
     viewer = napari.Viewer(title="LesionLens")
     panel = open_panel(viewer)
     panel.actions_.show_result(result, overlays_of(result.analysis))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens.base.errors import ConfigError
+from lesionlens.base.errors import ConfigError, MissingPluginError
 from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.engine_choice import EngineChoice
@@ -118,12 +118,15 @@ class Preferences:
 
 
 def read_preferences() -> Preferences:
-    """Return the current settings; defaults if napari has none of this plugin."""
+    """Return the current settings.
+
+    Raises
+    ------
+    MissingPluginError
+        The plugin is disabled in napari.
+    """
     required, site_problem = _policy()
-    try:
-        settings = _settings()
-    except KeyError:
-        return Preferences(unaided_first=required, site_problem=site_problem)
+    settings = _settings()
     review, engine = settings.review, settings.engine
     return Preferences(
         reader_name=review.reader_name.strip() or None,
@@ -149,15 +152,31 @@ def read_preferences() -> Preferences:
 def _settings() -> Any:
     from napari.settings import get_plugin_settings  # noqa: PLC0415
 
-    return get_plugin_settings("lesionlens")
+    try:
+        return get_plugin_settings("lesionlens")
+    except KeyError:
+        raise _disabled_error() from None
+
+
+def check_enabled() -> None:
+    """Raise MissingPluginError if napari's settings disable the plugin."""
+    from napari.settings import get_settings  # noqa: PLC0415
+
+    if "lesionlens" in get_settings().plugins.disabled_plugins:
+        raise _disabled_error()
+
+
+def _disabled_error() -> MissingPluginError:
+    return MissingPluginError(
+        found="the plugin LesionLens disabled in napari",
+        expected="an enabled plugin, which has the window's preferences",
+        next_step="Enable it in napari (Plugins, Install/Uninstall Plugins…), then start again",
+    )
 
 
 def preference_events() -> tuple[EmitterGroup, ...]:
-    """Return napari's events of changed settings; none if napari has none of this plugin."""
-    try:
-        settings = _settings()
-    except KeyError:
-        return ()
+    """Return napari's events of changed settings."""
+    settings = _settings()
     return tuple(group.events for group in (settings.review, settings.engine, settings.preparation))
 
 

@@ -28,6 +28,9 @@ def main() -> int:
     try:
         _check_study()
         keep_no_sources()
+        from lesionlens.napari.preferences import check_enabled  # noqa: PLC0415  takes long
+
+        check_enabled()
         from napari.__main__ import main as run_napari  # noqa: PLC0415  takes a second
 
         run_napari()

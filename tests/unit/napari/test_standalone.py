@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -26,9 +26,13 @@ def run_napari(monkeypatch):
     started = ModuleType("napari.__main__")
     monkeypatch.setitem(sys.modules, "napari", ModuleType("napari"))
     monkeypatch.setitem(sys.modules, "napari.__main__", started)
+    settings = ModuleType("napari.settings")
+    monkeypatch.setitem(sys.modules, "napari.settings", settings)
 
-    def run(main):
+    def run(main, disabled=()):
         started.main = main
+        plugins = SimpleNamespace(disabled_plugins=set(disabled))
+        settings.get_settings = lambda: SimpleNamespace(plugins=plugins)
         return standalone.main()
 
     yield run
@@ -66,6 +70,14 @@ def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(run_napar
         raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
 
     assert run_napari(main) == 130
+
+
+def test_a_plugin_that_is_disabled_in_napari_is_named_without_a_traceback(run_napari, capsys):
+    """napari did not find the reader, and ended with a traceback."""
+    assert run_napari(lambda: pytest.fail("napari was started"), disabled={"lesionlens"}) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("lesionlens: Found the plugin LesionLens disabled in napari.")
+    assert "Plugins, Install/Uninstall Plugins…" in error
 
 
 def test_any_other_error_is_raised(run_napari):
