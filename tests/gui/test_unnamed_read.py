@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from tests import stored_drafts
 from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import control, reads, wait
+from tests.gui.window import control, reads, sign, visible, wait
 
 from lesionlens.base.labels import ReviewState
-from lesionlens.napari import preferences
+from lesionlens.napari import dock, preferences
 from lesionlens.napari.controllers import (
     current_read,
     sign_acts,
@@ -52,6 +53,13 @@ def next_session(panel):
     """As in a window that was just started."""
     panel.actions_.close()
     panel.actions_.read_controller.unnamed_reads._local_reads.clear()
+
+
+@pytest.fixture
+def script(panel, monkeypatch):
+    """`show(result)` as a script calls it, which opens this window instead of another one."""
+    monkeypatch.setattr(dock.napari, "Viewer", lambda **_: panel.viewer)
+    return SimpleNamespace(show=partial(dock.show, block=False))
 
 
 def verdicts(listed, reader):
@@ -297,3 +305,31 @@ def test_what_another_reader_decides_on_the_open_study_is_found_again_under_that
     name["reader"] = "A. Reader"
     found, _ = reads_.decision_log.recovered(analysis)
     assert [(e.reader, e.state) for e in found.events] == decided[:1]
+
+
+def test_a_result_shown_by_a_script_asks_whose_its_decisions_are(reviewed, result, name, script):
+    """The window stayed empty: of a study that was not open nothing was asked."""
+    reviewed.session.step(1)
+    reviewed.commands.run("reject")
+    next_session(reviewed)
+    script.show(result)
+    assert reviewed.session.state.analysis is None
+    assert visible() == {"T1c"}
+    assert reviewed.read_owner.isVisible()
+    control(reviewed.read_owner, "Stay unnamed").click()
+    first, _ = reviewed.candidates.model.rows
+    assert first.state is ReviewState.REJECTED
+    assert reviewed.session.state.analysis is not None
+
+
+def test_a_result_shown_by_a_script_is_hidden_until_an_unaided_read_is_signed(
+    panel, result, prefer, script
+):
+    """The findings were shown, and then signed for as not seen."""
+    prefer(unaided_first=True)
+    script.show(result)
+    assert panel.session.state.analysis is None
+    assert visible() == {"T1c"}
+    assert panel.actions_.read_controller.withheld is result.analysis
+    sign(panel)
+    assert panel.session.state.analysis.findings is result.analysis.findings

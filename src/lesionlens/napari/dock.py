@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import napari
+from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.compat import isalive
 from qtpy.QtCore import QEvent
@@ -19,13 +20,14 @@ from qtpy.QtWidgets import QWidget
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.process import host_process
+from lesionlens.base.run_context import SILENT
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import CANCEL, FINISH
 from lesionlens.napari.commands.table import KEY_COMMANDS
 from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
 from lesionlens.napari.controllers.linked_brush import LinkedBrush
 from lesionlens.napari.controllers.update_loop import UpdateLoop
-from lesionlens.napari.loading import KEY
+from lesionlens.napari.loading import KEY, layers_of
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.geometry.head import HeadOfStudy
@@ -412,6 +414,9 @@ def open_archive() -> None:
 def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
     """Open a result in napari with its contours shown.
 
+    As for every study that is opened, its images are shown alone until an unaided read that the
+    preferences require is signed, or the owner of an unnamed reader's decisions is known.
+
     Parameters
     ----------
     result : lesionlens.Result
@@ -420,9 +425,13 @@ def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
         Whether to wait until the window is closed; None waits unless an event loop is running.
     """
     check_enabled()
-    viewer = napari.Viewer(title="LesionLens")
+    viewer, study = napari.Viewer(title="LesionLens"), result.analysis.study
     panel = open_panel(viewer)
+    panel.session.open(study)
     panel.actions_.show_result(result, overlays_of(result.analysis))
+    if panel.session.state.analysis is None:
+        for layer in layers_of(study, SILENT):
+            viewer.add_layer(Layer.create(*layer))
     panel.session.step(1)
     if block is not False:
         napari.run()
