@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
@@ -48,11 +49,8 @@ class UnnamedReadActs(MarkActs):
         self.read_controller.unnamed_reads.found.connect(self._ask)
 
     def _ask(self, time: str) -> None:
-        study = self.session.state.study
-        if study is None:
-            return
-        identity = self.session.state.identity
-        self.ask_owner(identity, time, lambda owner: self._apply_answer(study, owner))
+        state = self.session.state
+        self.ask_owner(state.identity, time, partial(self._apply_answer, state.study))
 
     def withhold_until_answered(self, analysis: Analysis, retry: Callable[[], object]) -> bool:
         """Withhold a result until the reader has answered; False if nothing was asked."""
@@ -96,7 +94,7 @@ class UnnamedReadActs(MarkActs):
         self.read_controller.unnamed_reads.ask_owner(logged.events[-1].time)
         return True
 
-    def _apply_answer(self, study: Study, owner: ReadOwner | None) -> None:
+    def _apply_answer(self, study: Study | None, owner: ReadOwner | None) -> None:
         after_answer, self._after_answer = self._after_answer, None
         if self.session.state.study is not study:
             return
