@@ -82,6 +82,15 @@ def test_an_empty_panel_says_how_to_open_a_scan_and_a_worker_does_it(
     assert not panel.empty.isVisibleTo(panel)
 
 
+@pytest.mark.parametrize("command", ["add_lesion", "next_plane", "toggle_slab"])
+def test_the_first_key_in_an_empty_window_names_what_is_missing(panel, command):
+    """Until something was shown every command ran: adding a lesion ended in a traceback."""
+    choices = panel.session.state.choices
+    panel.commands.run(command)
+    assert panel.session.state.message == "No study is open."
+    assert panel.session.state.choices is choices
+
+
 def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(panel, analysis, qtbot):
     root = analysis.study.root
     files = {s: series.files[0].path for s, series in analysis.study.series.items()}
