@@ -115,7 +115,7 @@ class LesionLens(Panel):
         self._listen()
         self._on_preferences()
         when_idle(self._connect_to_window)
-        self.show_model(self.model)
+        self.show_model(self.loop.current_model())
         for layer in list(viewer.layers):
             self._adopt(layer)
 
@@ -429,7 +429,7 @@ def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
     panel = open_panel(viewer)
     panel.session.open(study)
     panel.actions_.show_result(result, overlays_of(result.analysis))
-    if panel.session.state.analysis is None:
+    if not panel.model.screen.analysed:
         for layer in layers_of(study, SILENT):
             viewer.add_layer(Layer.create(*layer))
     panel.session.step(1)

@@ -32,7 +32,7 @@ from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_texts import analyse_button_text
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.model.screen.view_model import ViewModel, view_model_of
+from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.state import Query
 from lesionlens.napari.model.studies import recent_paths
 from lesionlens.napari.preferences import (
@@ -98,7 +98,7 @@ class Panel(AskingPaths, QWidget):
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.actions_.dialogs, self.actions_.confirm = self, partial(confirm, self)
         self.commands = Commands(COMMANDS, self.actions_, self._screen_now, session.decline)
-        self.model = view_model_of(session.state)
+        self.model = ViewModel()
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
         self.signing = SignDialog(self)
