@@ -1098,6 +1098,22 @@ def test_what_was_pressed_during_a_measurement_that_fails_is_named_as_ignored(
     assert reviewed.session.state.editing == 1
 
 
+def test_strokes_that_cannot_be_stored_are_reported_until_they_can(reviewed, tmp_path):
+    reviewed.session.go_to_candidate(1)
+    reviewed.commands.run("edit_outline")
+    drafts = tmp_path / "reviews"
+    drafts.write_text("a file in place of the folder")
+    layer = reviewed.viewer.layers.selection.active
+    first, second = np.argwhere(np.asarray(layer.data) > 0)[:2]
+    layer.data_setitem(tuple(first[:, None]), 0)
+    assert "strokes cannot be saved" in reviewed.session.state.problem.found
+    drafts.unlink()
+    layer.data_setitem(tuple(second[:, None]), 0)
+    assert reviewed.session.state.problem is None
+    assert list(drafts.iterdir())
+    reviewed.commands.run("discard_edit")
+
+
 def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed, qtbot):
     state = reviewed.session.state
     reviewed.session.go_to_candidate(2)
