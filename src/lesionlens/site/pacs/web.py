@@ -142,20 +142,19 @@ class WebPacs(Pacs):
         Orthanc's plug-in 1.7 takes `%C3%BC` literally, so that it finds no name with an umlaut.
         """
         candidates = self._search(filters, context)
-        differing = [tag for tag in _FREE_TEXT if filters.get(tag) != criteria.get(tag)]
-        matching = [
-            item
-            for item in candidates
-            if all(_matches(item, tag, criteria[tag]) for tag in differing)
-        ]
-        if not matching and len(candidates) >= LIMIT:
+        if len(candidates) >= LIMIT:
             raise UnusableInputError(
-                found=f"more than {LIMIT} studies that could match: the archive finds nothing for "
+                found=f"{LIMIT} or more studies that could match: the archive finds nothing for "
                 "non-ASCII letters and signs",
                 expected="a search that leaves fewer",
                 next_step="Add a date or a Patient ID",
             )
-        return matching
+        differing = [tag for tag in _FREE_TEXT if filters.get(tag) != criteria.get(tag)]
+        return [
+            item
+            for item in candidates
+            if all(_matches(item, tag, criteria[tag]) for tag in differing)
+        ]
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
