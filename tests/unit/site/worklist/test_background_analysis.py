@@ -564,6 +564,12 @@ def test_a_list_that_is_analysed_ahead_stores_its_own_results(analysed_in_window
     assert not (folder / "a").exists()
 
 
+def test_a_result_of_a_study_that_the_list_has_no_more_is_not_stored(analysed_in_window):
+    folder, analysis = analysed_in_window
+    assert not store_result(folder, "b", analysis, CohortChoice())
+    assert not (folder / "b").exists()
+
+
 def test_a_result_of_images_that_are_others_by_now_is_not_stored(analysed_in_window, tmp_path):
     folder, analysis = analysed_in_window
     (image,) = (tmp_path / "a").glob("*.nii*")

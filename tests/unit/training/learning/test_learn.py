@@ -29,6 +29,7 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.files import user_folders
 from lesionlens.base.files.folder_lock import folder_lock
+from lesionlens.base.geometry import apply
 from lesionlens.base.labels import (
     ComputePrecision,
     DrawingMethod,
@@ -424,6 +425,19 @@ def test_a_mark_that_travels_with_a_result_is_not_background(reviews, tmp_path):
         case = dataclasses.replace(saved, review=review)
         with pytest.raises(UnusableInputError, match="mark") if refused else nullcontext():
             refuse_marks(case, "a")
+
+
+def test_a_mark_in_an_outline_that_a_reader_drew_is_not_refused(reviews):
+    """The network's own outline is elsewhere."""
+    saved = read_result(reviews / "results" / "a")
+    grid, uid = saved.volumes.labels.grid, saved.findings.candidates[0].tracking_uid
+    corner = Outline(uid, (0, 0, 0), np.full((2, 2, 2), 2, np.uint8))
+    log = ReviewLog(saved.review)
+    log.decide(uid, ReviewState.EDITED, reader="A. Reader", outline=corner)
+    mark = UnaidedMark("2.25.1", tuple(apply(grid.affine, np.array([1.0, 1.0, 1.0]))))
+    refuse_marks(dataclasses.replace(saved, review=log.review), "a", [mark])
+    with pytest.raises(UnusableInputError, match="a mark of its reader"):
+        refuse_marks(saved, "a", [mark])
 
 
 def test_decisions_in_a_log_count_for_a_result_that_was_saved_with_a_comparison(
