@@ -182,6 +182,41 @@ def test_what_cannot_be_run_is_refused_in_words(tmp_path, study, onnx):
         onnx.attribute(study, Target(Region.WT), "grad-cam")
 
 
+@pytest.mark.parametrize(
+    ("requested", "number"), [("auto", 0), ("cuda", 0), (" CUDA:2 ", 2), ("cpu", None)]
+)
+def test_a_device_is_chosen_by_its_name_or_by_what_there_is(requested, number):
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    chosen = [cpu] if number is None else [(cuda, {"device_id": number}), cpu]
+    assert onnx_session._providers(requested, [cuda, cpu]) == chosen
+    assert onnx_session._providers("auto", [cpu]) == [cpu]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError("Failed to allocate memory for requested buffer of size 9"), ResourceError),
+        (RuntimeError("std::bad_alloc"), ResourceError),
+        (RuntimeError("of another kind"), RuntimeError),
+    ],
+)
+def test_a_pass_that_lacks_memory_says_so(monkeypatch, study, error, raised):
+    class Broken:
+        def __init__(self, whole):
+            self._whole = whole
+
+        def __getattr__(self, name):
+            return getattr(self._whole, name)
+
+        def run(self, *_):
+            raise error
+
+    engine = OnnxEngine("cpu", HERE / "tiny.onnx")
+    monkeypatch.setattr(engine._session, "_session", Broken(engine._session._session))
+    with pytest.raises(raised, match=r"too little memory|of another kind"):
+        engine.predict(study, context=SILENT)
+
+
 @pytest.mark.parametrize("network", [None, "{", "[]", '{"width": 1}'])
 def test_damaged_metadata_are_refused_in_words(onnx, monkeypatch, network):
     for key in ("network", "notes"):
