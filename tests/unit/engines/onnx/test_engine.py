@@ -3,6 +3,7 @@
 `tiny.onnx` is what `export_lens` wrote of the untrained `tiny.safetensors` (fp16, as those are).
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ pytest.importorskip("onnxruntime")
 from lesionlens import open_study
 from lesionlens.base.errors import (
     CancelledError,
+    MissingPluginError,
     ResourceError,
     UnusableInputError,
     WeightsError,
@@ -328,6 +330,31 @@ def test_the_same_network_is_written_as_the_same_file(tmp_path):
         model.graph.metadata_props.add(key="range_constraints", value=order)
         _write(model, tmp_path / name, {}, Precision.FP32)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
+def test_an_export_without_its_packages_names_the_extra(tmp_path, monkeypatch, missing):
+    from lesionlens.network import onnx_export, weights
+
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == missing else name)
+    with pytest.raises(MissingPluginError, match=r"lesionlens\[onnx\]"):
+        onnx_export.export_lens(*weights.load(HERE / "tiny.safetensors"), tmp_path / "new.onnx")
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_export_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    from lesionlens.network import onnx_export
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "tiny.onnx").write_bytes(b"earlier")
+    monkeypatch.setattr(onnx_export, "write_atomically", full)
+    model, fp16 = onnx.load(HERE / "tiny.onnx"), onnx_export.Precision.FP16
+    with pytest.raises(ResourceError, match="No space left"):
+        onnx_export._write(model, tmp_path / "tiny.onnx", {}, fp16)
+    assert (tmp_path / "tiny.onnx").read_bytes() == b"earlier"
 
 
 @pytest.mark.slow
