@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from io import BytesIO
 
 import pydicom
 import pytest
@@ -25,6 +26,7 @@ from tests.unit.site.pacs.conftest import STUDY, files_of
 from lesionlens.base.errors import ResourceError
 from lesionlens.site.pacs import association, retrieve
 from lesionlens.site.pacs.connect import connect
+from lesionlens.site.pacs.dimse import _found_study
 from lesionlens.site.pacs.peer import LIMIT, Access, Retrieval, StudyQuery
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
@@ -77,6 +79,14 @@ def test_matches_beyond_the_limit_are_not_awaited():
 
     with archive(FindModel, find=find) as address:
         assert len(connect(address).find(StudyQuery())) == LIMIT
+
+
+@pytest.mark.filterwarnings("ignore:.*VR.* IS:UserWarning")
+@pytest.mark.parametrize("content", [b"many", b"12.5", b"1\\2 "])
+def test_a_number_that_is_none_costs_no_match(content):
+    element = b"\x20\x00\x08\x12" + len(content).to_bytes(4, "little") + content  # implicit VR
+    item = pydicom.dcmread(BytesIO(element), force=True)
+    assert _found_study(item).instances is None
 
 
 @pytest.mark.filterwarnings("ignore:.*VR.* IS:UserWarning")
@@ -183,6 +193,20 @@ def test_c_move_takes_the_place_of_a_c_get_that_is_refused(images, tmp_path, lat
         with pytest.raises(ResourceError, match="does not respond to C-GET"):
             fetch(address, "get", port, tmp_path / "other")
     assert got.files == len(images)
+
+
+def test_an_archive_that_refuses_c_get_and_c_move_is_asked_to_enter_this_machine(images, tmp_path):
+    def move(_):
+        yield "127.0.0.1", port
+        yield from refused(_)
+
+    port, services = free_port(), (FindModel, GetModel, MoveModel)
+    with (
+        archive(*services, find=listing(images), get=refused, move=move) as address,
+        pytest.raises(ResourceError, match="does not respond to C-MOVE") as caught,
+    ):
+        fetch(address, "auto", port, tmp_path / "study")
+    assert f"AE title LESIONLENS with this machine and port {port}" in caught.value.next_step
 
 
 def test_images_that_never_come_leave_nothing(images, tmp_path, monkeypatch):

@@ -138,8 +138,11 @@ def test_a_search_for_an_umlaut_that_is_cut_off_names_no_part_of_the_matches():
                 for n, name in enumerate(names)
             ]  # fmt: skip
             body = json.dumps([] if "ü" in pattern else items[:count]).encode()
-            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + JSON)
-            self.wfile.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, *_):
             pass
