@@ -158,9 +158,17 @@ class WebPacs(Pacs):
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
-        with self._request(context, "the search"):
-            items = self._client.search_for_series(study_uid, fields=["SeriesDescription"])
-            return {_text(item, "0020000E"): _text(item, "0008103E") for item in items}
+        series: dict[str, str] = {}
+        while True:  # as for studies
+            with self._request(context, "the search"):
+                page = self._client.search_for_series(
+                    study_uid, fields=["SeriesDescription"], offset=len(series) or None
+                )
+                new = {_text(item, "0020000E"): _text(item, "0008103E") for item in page}
+            is_complete = new.keys() <= series.keys() or not self._session.has_warned
+            series |= new
+            if is_complete:
+                return series
 
     @override
     def _listing(self, study_uid: str, context: RunContext, series_uid: str = "") -> dict[str, str]:

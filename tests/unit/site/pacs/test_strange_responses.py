@@ -13,6 +13,7 @@ from tests.unit.site.pacs.conftest import STUDY, files_of
 from tests.web_server import answered_by
 
 from lesionlens.base.errors import LesionLensError, ResourceError, UnusableInputError
+from lesionlens.base.run_context import SILENT
 from lesionlens.site.pacs import delivery
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import LIMIT, StudyQuery
@@ -101,8 +102,14 @@ def test_a_file_is_stored_only_if_the_archive_says_so(rest, sent):
 
 @pytest.mark.parametrize("follows_offset", [True, False])
 def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset):
-    """An archive that lists three at a time hid the others, in the window without a word."""
-    items = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{n}"]}} for n in range(7)]
+    """An archive that lists three at a time hid the others, in the window without a word.
+
+    Of series likewise: earlier objects in the others were not superseded.
+    """
+    items = [
+        {tag: {"vr": "UI", "Value": [f"1.2.{n}"]} for tag in ("0020000D", "0020000E")}
+        for n in range(7)
+    ]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -121,8 +128,10 @@ def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset
             pass
 
     with answered_by(Handler) as port:
-        found = connect(f"http://127.0.0.1:{port}/dicom-web").find(StudyQuery())
-    assert len(found) == (7 if follows_offset else 3)
+        archive = connect(f"http://127.0.0.1:{port}/dicom-web")
+        found = archive.find(StudyQuery())
+        series = archive._series("1.2", SILENT)
+    assert len(found) == len(series) == (7 if follows_offset else 3)
 
 
 def test_a_search_for_an_umlaut_that_is_cut_off_names_no_part_of_the_matches():
