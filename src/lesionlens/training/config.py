@@ -163,13 +163,11 @@ class TrainConfig:
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Return the stage and the step within it; later steps belong to the last stage."""
-        for index, stage in enumerate(self.stages):
-            if step < stage.steps or index == len(self.stages) - 1:
+        for index, stage in enumerate(self.stages[:-1]):
+            if step < stage.steps:
                 return index, step
             step -= stage.steps
-        raise ConfigError(
-            found="no stage", expected="at least one [[stages]]", next_step="Add one to the recipe"
-        )
+        return len(self.stages) - 1, step
 
 
 def _recipe_error(key_path: str, found: str, expected: str) -> ConfigError:

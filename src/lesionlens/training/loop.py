@@ -232,10 +232,12 @@ def _stage_source(run: TrainingRun, stage: int) -> BatchSource:
     )
 
 
-def _append_row(file: Path, row: Mapping[str, Any]) -> None:
+def _append_row(file: Path, row: Mapping[str, float]) -> None:
+    """Append a line of JSON, which has no infinite numbers: they are null."""
+    finite_row = {name: value if math.isfinite(value) else None for name, value in row.items()}
     try:
         with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+            stream.write(json.dumps(finite_row) + "\n")
     except OSError as error:
         raise ResourceError(
             found=f"{file.name}, which could not be written ({error.strerror})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from lesionlens.base.errors import WeightsError
+from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.files import user_folders
 from lesionlens.base.provenance import sha256_of
 from lesionlens.cli import weights as command
@@ -67,6 +68,34 @@ def test_a_version_is_taken_back_to_its_parent_and_nothing_is_deleted(
         "again",
     ]
     assert all(store.path(one.name).is_file() for one in store.versions)
+
+
+def test_a_version_that_was_trained_from_a_kept_one_names_it(store, random_weights, tmp_path):
+    first = accepted(store, random_weights, tmp_path)
+    assert store.parent_of(accepted(store, random_weights, tmp_path, b" ")) == first.name == "v1"
+
+
+@pytest.mark.parametrize("fails", ["folder", "weights", "log"])
+def test_weights_that_cannot_be_stored_leave_those_in_use(
+    store, random_weights, tmp_path, monkeypatch, fails
+):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    first = accepted(store, random_weights, tmp_path)
+    with monkeypatch.context() as broken:
+        place, name = {
+            "folder": (versions.access, "make_folder"),
+            "weights": (versions.shutil, "copyfile"),
+            "log": (versions, "write_atomically"),
+        }[fails]
+        broken.setattr(place, name, full)
+        with pytest.raises(ResourceError, match=r"could not be stored.*No space left"):
+            accepted(store, random_weights, tmp_path, b" ")
+    assert store.in_use == first
+    assert weights.load_chosen(None)[1].sha256 == first.sha256
+    second = accepted(store, random_weights, tmp_path, b" ")
+    assert (second.name, store.in_use) == ("v2", second)
 
 
 def test_altered_weights_are_refused_not_replaced_by_others(store, random_weights, tmp_path):

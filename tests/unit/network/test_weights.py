@@ -2,12 +2,14 @@
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -15,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.imaging.preparation.scan_digest import INTENSITIES
-from lesionlens.network import weights
+from lesionlens.network import brain, weights
 from lesionlens.network.build import build
 from lesionlens.network.weights_metadata import WeightsNotes
 
@@ -219,3 +221,21 @@ def test_weights_are_chosen_by_name_or_by_file(tmp_path, monkeypatch):
     digest = weights.save(Path("synthetic"), network.config, network.state_dict(), WeightsNotes())
     assert weights.load_chosen("./synthetic")[1].sha256 == digest
     assert weights.load_chosen("synthetic")[1].sha256 != digest
+
+
+def test_shipped_weights_without_their_hash_are_refused(tmp_path, monkeypatch):
+    shutil.copy(weights.shipped_path(), tmp_path / "default.safetensors")
+    monkeypatch.setattr(weights, "shipped_path", lambda name: tmp_path / f"{name}.safetensors")
+    with pytest.raises(WeightsError, match=r"no default\.json"):
+        weights.load_shipped()
+
+
+def test_a_shipped_set_is_found_by_its_name():
+    assert weights.chosen_path("synthetic") == weights.shipped_path("synthetic")
+
+
+@pytest.mark.parametrize("of", [np.asarray, torch.from_numpy])
+def test_an_image_without_signal_is_scaled_beside_another(of):
+    images = np.zeros((2, 1, 4, 4, 4), np.float32)
+    images[1] = 7
+    assert [float(one.max()) for one in brain.scaled(of(images))] == [0.0, 1.0]

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +48,12 @@ def test_presence_keeps_its_shares():
     for sequence, least in enumerate(config.single):
         alone = rolls[:, sequence] & (rolls.sum(1) == 1)
         assert alone.mean() > least
+
+
+def test_examinations_without_contrast_have_all_other_sequences():
+    rng, config = np.random.default_rng(0), DataConfig(without_t1c=1.0, complete=0.0)
+    config = replace(config, single=(0.0,) * 4)
+    assert {tuple(sample_presence(rng, config)) for _ in range(50)} == {(True, False, True, True)}
 
 
 def test_collate_pads_to_the_stride_and_nests_labels():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lesionlens.base.errors import ConfigError, ResourceError, UnusableInputError, WeightsError
+from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -49,6 +50,58 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
     resumed = average_of(tmp_path)
     for name, value in average_of(uninterrupted[1]).items():
         torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4)
+
+
+def stages_of(*spacings_mm, steps=2):
+    """Return a recipe with a stage of each spacing."""
+    stage = RECIPE.stages[0]
+    stages = [dataclasses.replace(stage, steps=steps, spacing_mm=(mm, mm)) for mm in spacings_mm]
+    return dataclasses.replace(RECIPE, stages=tuple(stages))
+
+
+def test_a_run_that_stops_in_its_second_stage_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    closed, close, events = [], SynthSource.close, []
+    monkeypatch.setattr(SynthSource, "close", lambda source: closed.append(source) or close(source))
+    monkeypatch.setattr(loop, "_REPORT_EVERY", 1)
+    recipe = stages_of(6.0, 5.0)
+    assert train(recipe, tmp_path / "whole", on_step=events.append).finished
+    assert len(set(closed)) == 2
+    assert [(event.step, event.stage) for event in events] == [(1, 0), (2, 0), (3, 1), (4, 1)]
+    cut = dataclasses.replace(recipe.stages[1], steps=1)
+    out = tmp_path / "cut"
+    train(dataclasses.replace(recipe, stages=(recipe.stages[0], cut)), out)
+    for stages, changed in (
+        (
+            (dataclasses.replace(recipe.stages[0], steps=1), cut),
+            r"stages\[1\]\.steps was 2 and is 1",
+        ),
+        (stages_of(6.0, 5.5).stages, r"stages\[2\]\.spacing_mm was \[5\.0, 5\.0\]"),
+    ):
+        with pytest.raises(WeightsError, match=changed):
+            train(dataclasses.replace(recipe, stages=stages), out, AT_ONCE)
+    assert train(recipe, out).resumed_at == 3
+    resumed = average_of(out)
+    for name, value in average_of(tmp_path / "whole").items():
+        torch.testing.assert_close(resumed[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_without_a_finite_gradient_is_skipped_and_said(tmp_path, monkeypatch, caplog):
+    create, before, runs = loop._create_run, [], []
+
+    def create_run(*args):
+        run = create(*args)
+        (parameter, *_) = run.network.parameters()
+        parameter.register_hook(lambda gradient: gradient * float("nan"))
+        before.append(parameter.detach().clone())
+        runs.append(parameter)
+        return run
+
+    monkeypatch.setattr(loop, "_create_run", create_run)
+    monkeypatch.setattr(loop, "_REPORT_EVERY", 1)
+    assert train(stages_of(6.0, steps=1), tmp_path).finished
+    assert parse_json((tmp_path / "log.jsonl").read_text())["gradient"] is None  # JSON has no NaN
+    assert "step 0 has no finite gradient and is skipped" in caplog.text
+    torch.testing.assert_close(runs[0].detach(), before[0])
 
 
 def test_a_step_without_a_finite_loss_is_skipped_and_its_loss_is_not_averaged(
@@ -100,13 +153,17 @@ def test_float32_is_trained_in_whatever_the_recipe_says(tmp_path, monkeypatch, r
             assert torch.is_autocast_enabled("cpu") is bfloat16
 
 
-def test_patches_train_and_set_the_focus(tmp_path):
+def test_patches_train_and_set_the_focus(tmp_path, monkeypatch):
     patches = {"share": 0.5, "shape": [40, 48, 40], "spacing_mm": [4, 5], "window": [24, 24, 24]}
     stage = {"steps": 4, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}
     table = {"network": "tiny", "validation_volumes": 0, "data": {"workers": 0}}
     recipe = parse_config(table | {"stages": [stage | {"patches": patches}]})
+    monkeypatch.setattr(loop, "_REPORT_EVERY", 1)
     summary = train(recipe, tmp_path)
     assert summary.finished
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["shown"] for row in rows] == [1, 2, 3, 4]  # of whole brains and of patches
+    assert rows[-1]["drawn"] >= 2
     assert weights.load(summary.weights)[1].focus_spacing_mm == pytest.approx(4.5)
 
 

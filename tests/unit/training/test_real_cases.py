@@ -17,7 +17,8 @@ from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
-from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
+from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, WeightsError
+from lesionlens.base.files import array_cache
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Label, MrSequence, ReviewState
 from lesionlens.base.provenance import sha256_of
@@ -181,6 +182,34 @@ def test_a_split_repeats_keeps_both_sides_and_holds_about_a_fifth(patients, seed
 def test_one_patient_is_not_enough():
     with pytest.raises(ConfigError, match="two or more"):
         split({"one": 3}, fraction=0.2, seed=0, earlier={})
+
+
+@pytest.mark.parametrize(("held_out", "side"), [(True, "validation"), (False, "training")])
+def test_an_earlier_split_of_which_one_side_is_left_is_refused(held_out, side):
+    """The cases of the other side were removed since."""
+    earlier = {"a": held_out, "b": held_out}
+    with pytest.raises(ConfigError, match=f"every patient on the side of {side}"):
+        split({"a": 1, "b": 1}, fraction=0.0 if held_out else 0.0001, seed=0, earlier=earlier)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="no folder 'cases'"):
+        find(tmp_path / "cases")
+
+
+def test_references_without_an_enhancing_part_are_refused_by_name(root):
+    with pytest.raises(ConfigError, match=f"case '{NAMES[0]}' in the convention brats2012"):
+        find_real_cases(root, convention=lambda _: "brats2012")
+
+
+def test_a_prepared_case_that_is_damaged_while_it_is_trained_on_is_named(root, tmp_path):
+    cases = RealCases(find(root), tmp_path, RECIPE)
+    source = cases.source(STAGE, DATA, 3, 0)
+    for file in (tmp_path / "cases").glob(f"*{array_cache.SUFFIX}"):
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ReadError, match="a damaged volume"):
+        source.batch(1)
+    RealCases(find(root), tmp_path, RECIPE).source(STAGE, DATA, 3, 0).batch(1)
 
 
 def test_the_sample_patient_is_refused_under_any_name(copy):

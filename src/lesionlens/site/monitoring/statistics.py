@@ -160,8 +160,6 @@ def kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
     >>> kappa([(True, True), (False, False), (True, False), (False, True)])
     0.0
     """
-    if not pairs:
-        return None
     n = len(pairs)
     agreed = sum(a == b for a, b in pairs) / n
     first, second = sum(a for a, _ in pairs) / n, sum(b for _, b in pairs) / n

@@ -200,12 +200,12 @@ def _tls_advice(error: Exception | None, *, certificate: bool) -> tuple[str, str
     advice = None if error is None else tls_reason(error)
     if advice is not None:
         return advice
-    if not certificate:
+    if error is not None and not certificate:
         return HUNG_UP
     return (
         "connected by TLS, but it hung up before an association",
-        "Ask its administrator whether it trusts the client certificate (--cert), and whether this "
-        "is its port for TLS",
+        "Ask its administrator whether it requires a client certificate (--cert) and trusts yours, "
+        "and whether this is its port for TLS",
     )
 
 

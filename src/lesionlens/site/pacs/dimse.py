@@ -115,7 +115,11 @@ class DimsePacs(Pacs):
                         return
                     yield item
                 elif status.Status != 0x0000:
-                    raise unreachable(self.address, f"status {status.Status:#06x} to the query")
+                    raise unreachable(
+                        self.address,
+                        f"status {status.Status:#06x} to the query",
+                        "Narrow the search or try again later; the archive's log states the reason",
+                    )
         except RuntimeError as error:  # the archive ended the association before the query
             raise_if_stopped(context.cancel, "the search")
             raise self._peer.connection_lost(n_before) from error

@@ -142,26 +142,33 @@ class WebPacs(Pacs):
         Orthanc's plug-in 1.7 takes `%C3%BC` literally, so that it finds no name with an umlaut.
         """
         candidates = self._search(filters, context)
-        differing = [tag for tag in _FREE_TEXT if filters.get(tag) != criteria.get(tag)]
-        matching = [
-            item
-            for item in candidates
-            if all(_matches(item, tag, criteria[tag]) for tag in differing)
-        ]
-        if not matching and len(candidates) >= LIMIT:
+        if len(candidates) >= LIMIT:
             raise UnusableInputError(
-                found=f"more than {LIMIT} studies that could match: the archive finds nothing for "
+                found=f"{LIMIT} or more studies that could match: the archive finds nothing for "
                 "non-ASCII letters and signs",
                 expected="a search that leaves fewer",
                 next_step="Add a date or a Patient ID",
             )
-        return matching
+        differing = [tag for tag in _FREE_TEXT if filters.get(tag) != criteria.get(tag)]
+        return [
+            item
+            for item in candidates
+            if all(_matches(item, tag, criteria[tag]) for tag in differing)
+        ]
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
-        with self._request(context, "the search"):
-            items = self._client.search_for_series(study_uid, fields=["SeriesDescription"])
-            return {_text(item, "0020000E"): _text(item, "0008103E") for item in items}
+        series: dict[str, str] = {}
+        while True:  # as for studies
+            with self._request(context, "the search"):
+                page = self._client.search_for_series(
+                    study_uid, fields=["SeriesDescription"], offset=len(series) or None
+                )
+                new = {_text(item, "0020000E"): _text(item, "0008103E") for item in page}
+            is_complete = new.keys() <= series.keys() or not self._session.has_warned
+            series |= new
+            if is_complete:
+                return series
 
     @override
     def _listing(self, study_uid: str, context: RunContext, series_uid: str = "") -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import LesionLensError, ServerError, UnusableInputError
+from lesionlens.base.errors import GoneError, ServerError, UnusableInputError
 from lesionlens.base.labels import Region, RequestKind
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
@@ -28,10 +28,6 @@ from lesionlens.site.serving.job_queue import Job
 
 _UNPACKED_BYTES = 2**28
 """Maximum size of a request's arrays."""
-
-
-class NoTraceError(LesionLensError):
-    """The attention trace is no longer held."""
 
 
 @dataclass(eq=False, slots=True)
@@ -77,8 +73,6 @@ def respond(engine: Engine, study: SessionStudy, request: EngineRequest, job: Jo
     try:
         header, arrays = _HANDLERS[request.kind](engine, study, request, job)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        if isinstance(error, LesionLensError):
-            raise
         raise _unknown_request(request.kind) from error
     return pack(header, arrays, np.asarray(study.prepared.brain))
 
@@ -169,11 +163,7 @@ def _region_of(study: SessionStudy, request: EngineRequest) -> Region:
 
 def _trace_of(study: SessionStudy) -> Trace:
     if study.trace is None:
-        raise NoTraceError(
-            found="a study whose attention the server no longer holds",
-            expected="a study predicted in this session",
-            next_step="Predict it again",
-        )
+        raise GoneError("trace")
     return study.trace
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -72,8 +73,8 @@ def _referents(obj: Any) -> list[object]:
     if isinstance(obj, FunctionType):
         return [cell.cell_contents for cell in obj.__closure__ or () if _filled(cell)]
     referents = [*getattr(obj, "__dict__", {}).values()]
-    if hasattr(obj, "func") and hasattr(obj, "args"):  # functools.partial
-        referents += [obj.func, *obj.args, *getattr(obj, "keywords", {}).values()]
+    if isinstance(obj, partial):
+        referents += [obj.func, *obj.args, *obj.keywords.values()]
     for cls in type(obj).__mro__:
         names = cls.__dict__.get("__slots__", ())
         for name in (names,) if isinstance(names, str) else names:

@@ -21,7 +21,6 @@ from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import header_of
 from lesionlens.site.serving.engine_requests import (
     EngineRequest,
-    NoTraceError,
     SessionStudy,
     respond,
 )
@@ -278,9 +277,6 @@ class Sessions:
             self.use(session.model, session.name)
             response = respond(engine, stored.study, request, job)
             self._make_room(session, len(response))
-        except NoTraceError:
-            raise GoneError("trace") from None
-        else:
             return response
         finally:
             if request.kind is RequestKind.PREDICT:

@@ -117,10 +117,9 @@ class ReadSession:
         Raises
         ------
         UnusableInputError
-            The read is signed, also in another window, or the confidence is not 0 to 100.
+            The read is signed, also in another window.
         """
         self._refuse_signed()
-        self._check_confidence(confidence)
         uid = f"2.25.{uuid.uuid4().int}"
         self._add(ReviewAct.PLACE_MARK, uid, at_mm=at_mm, confidence=confidence)
         return Mark(uid, at_mm, confidence, self.phase)
@@ -199,7 +198,6 @@ class ReadSession:
         confidence : int or None
             Confidence of the new decisions, 0 to 100.
         """
-        self._check_confidence(confidence)
         n_stored = len(self._review.events)
         new_decisions = (
             *review.events[n_stored:],
@@ -387,13 +385,4 @@ class ReadSession:
                 found="marks of another window on this study",
                 expected="a read that is shown as a whole",
                 next_step="Open the study again to see all, then sign",
-            )
-
-    @staticmethod
-    def _check_confidence(confidence: int | None) -> None:
-        if confidence is not None and not 0 <= confidence <= 100:
-            raise UnusableInputError(
-                found=f"a confidence of {confidence}",
-                expected="0 to 100",
-                next_step="Enter a percentage",
             )

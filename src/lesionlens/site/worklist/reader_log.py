@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-from collections.abc import Container, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
@@ -173,12 +173,13 @@ def save_conflicting(
 def _logged_reviews(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     """Return a reader's decisions in the logs, most recent first."""
     names = store.analysis_keys(run)
-    try:
-        folders = [folder] if key.session else [*_last_folders(names, key.reader), folder]
-        logs = [_reviews_in(path, names) for path in dict.fromkeys(map(Path.resolve, folders))]
-    except LesionLensError as error:
-        logger.warning("The log of your decisions is not used: %s", error.found)
-        logs = []
+    logs, folders = [], [folder]
+    if not key.session:
+        with _damaged_log_skipped():
+            folders = [*_last_folders(names, key.reader), folder]
+    for path in dict.fromkeys(map(Path.resolve, folders)):
+        with _damaged_log_skipped():
+            logs.append(_reviews_in(path, names))
     reviews = [
         review
         for log in logs
@@ -188,6 +189,14 @@ def _logged_reviews(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
     ]
     owner = store.owner_of(key.reader or None, key.session, key.arm.value)
     return [*reviews, store.autosaved(run, owner)]
+
+
+@contextmanager
+def _damaged_log_skipped() -> Iterator[None]:
+    try:
+        yield
+    except LesionLensError as error:
+        logger.warning("The log of your decisions is not used: %s", error.found)
 
 
 def record_last_folder(analysis: str, reader: str, folder: Path) -> None:

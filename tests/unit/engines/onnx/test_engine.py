@@ -3,6 +3,7 @@
 `tiny.onnx` is what `export_lens` wrote of the untrained `tiny.safetensors` (fp16, as those are).
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ pytest.importorskip("onnxruntime")
 from lesionlens import open_study
 from lesionlens.base.errors import (
     CancelledError,
+    MissingPluginError,
     ResourceError,
     UnusableInputError,
     WeightsError,
@@ -182,6 +184,41 @@ def test_what_cannot_be_run_is_refused_in_words(tmp_path, study, onnx):
         onnx.attribute(study, Target(Region.WT), "grad-cam")
 
 
+@pytest.mark.parametrize(
+    ("requested", "number"), [("auto", 0), ("cuda", 0), (" CUDA:2 ", 2), ("cpu", None)]
+)
+def test_a_device_is_chosen_by_its_name_or_by_what_there_is(requested, number):
+    cpu, cuda = "CPUExecutionProvider", "CUDAExecutionProvider"
+    chosen = [cpu] if number is None else [(cuda, {"device_id": number}), cpu]
+    assert onnx_session._providers(requested, [cuda, cpu]) == chosen
+    assert onnx_session._providers("auto", [cpu]) == [cpu]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RuntimeError("Failed to allocate memory for requested buffer of size 9"), ResourceError),
+        (RuntimeError("std::bad_alloc"), ResourceError),
+        (RuntimeError("of another kind"), RuntimeError),
+    ],
+)
+def test_a_pass_that_lacks_memory_says_so(monkeypatch, study, error, raised):
+    class Broken:
+        def __init__(self, whole):
+            self._whole = whole
+
+        def __getattr__(self, name):
+            return getattr(self._whole, name)
+
+        def run(self, *_):
+            raise error
+
+    engine = OnnxEngine("cpu", HERE / "tiny.onnx")
+    monkeypatch.setattr(engine._session, "_session", Broken(engine._session._session))
+    with pytest.raises(raised, match=r"too little memory|of another kind"):
+        engine.predict(study, context=SILENT)
+
+
 @pytest.mark.parametrize("network", [None, "{", "[]", '{"width": 1}'])
 def test_damaged_metadata_are_refused_in_words(onnx, monkeypatch, network):
     for key in ("network", "notes"):
@@ -293,6 +330,31 @@ def test_the_same_network_is_written_as_the_same_file(tmp_path):
         model.graph.metadata_props.add(key="range_constraints", value=order)
         _write(model, tmp_path / name, {}, Precision.FP32)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
+def test_an_export_without_its_packages_names_the_extra(tmp_path, monkeypatch, missing):
+    from lesionlens.network import onnx_export, weights
+
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name == missing else name)
+    with pytest.raises(MissingPluginError, match=r"lesionlens\[onnx\]"):
+        onnx_export.export_lens(*weights.load(HERE / "tiny.safetensors"), tmp_path / "new.onnx")
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_export_that_cannot_be_written_leaves_the_earlier_one(tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    from lesionlens.network import onnx_export
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "tiny.onnx").write_bytes(b"earlier")
+    monkeypatch.setattr(onnx_export, "write_atomically", full)
+    model, fp16 = onnx.load(HERE / "tiny.onnx"), onnx_export.Precision.FP16
+    with pytest.raises(ResourceError, match="No space left"):
+        onnx_export._write(model, tmp_path / "tiny.onnx", {}, fp16)
+    assert (tmp_path / "tiny.onnx").read_bytes() == b"earlier"
 
 
 @pytest.mark.slow

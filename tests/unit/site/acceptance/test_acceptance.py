@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -20,6 +21,7 @@ from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.site.acceptance import accept as module
 from lesionlens.site.acceptance import report as report_module
+from lesionlens.site.acceptance import signing
 from lesionlens.site.acceptance.accept import SiteTest, accept
 from lesionlens.site.acceptance.bounds import AcceptanceBounds, read_bounds
 from lesionlens.site.acceptance.case_attributes import Facts, facts_of, scanners_table
@@ -292,6 +294,52 @@ def test_figures_that_nobody_has_read_are_not_signed(site, tmp_path, monkeypatch
         module, "evaluate", lambda *_: of_site([0.915, 0.9, 0.9], fp=1.0, explaining=0.3)
     )  # analysed again: the same figures after another time
     assert accept(signed).signed_by == "A. Physicist"
+
+
+@pytest.fixture
+def page_report(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.9, 0.9, 0.9]))
+    return accept(SiteTest(site, tmp_path))
+
+
+def test_a_page_of_other_weights_is_not_signed(page_report):
+    other = page_report.model_copy(update={"weights_sha256": "0" * 64})
+    for current in (other, page_report.model_copy(update={"engine": "other"})):
+        with pytest.raises(UnusableInputError, match="another engine or other weights"):
+            signing.check_figures_unchanged(page_report, current)
+    signing.check_figures_unchanged(page_report, page_report)
+
+
+def test_cases_that_came_or_went_after_the_page_are_named_and_the_rest_counted(page_report):
+    first, *others = page_report.cases
+    later = [case.model_copy(update={"name": f"late{n}"}) for n, case in enumerate(others)]
+    current = page_report.model_copy(update={"cases": (first, *later)})
+    with pytest.raises(UnusableInputError) as refused:
+        signing.check_figures_unchanged(page_report, current)
+    gone = [f"{case.name} is no longer among the cases" for case in others]
+    named = "; ".join([*gone, "late0 is new", "and 1 more"])
+    assert refused.value.found == f"figures that differ from those on the page: {named}"
+
+
+def test_a_bound_that_was_dropped_after_the_page_is_named(page_report):
+    bounds = page_report.bounds
+    fewer = {metric: bound for metric, bound in bounds.overall.items() if metric != "dice_wt"}
+    fewer_bounds = bounds.model_copy(update={"overall": fewer})
+    for before, after, says in (
+        (bounds, fewer_bounds, f"overall dice_wt {bounds.overall['dice_wt']:g}, now none"),
+        (fewer_bounds, bounds, f"overall dice_wt none, now {bounds.overall['dice_wt']:g}"),
+    ):
+        previous = page_report.model_copy(update={"bounds": before})
+        current = page_report.model_copy(update={"bounds": after})
+        with pytest.raises(UnusableInputError, match=re.escape(f"other bounds ({says})")):
+            signing.check_figures_unchanged(previous, current)
+
+
+def test_a_case_that_cannot_be_opened_has_the_scanner_of_the_site_alone(tmp_path):
+    (tmp_path / "t1c.nii.gz").write_bytes(b"not a scan")
+    assert facts_of(tmp_path) == Facts()
+    assert facts_of(tmp_path, "room 2") == Facts(scanner="room 2")
 
 
 def test_an_exchanged_segmentation_is_not_signed(site, tmp_path, monkeypatch):

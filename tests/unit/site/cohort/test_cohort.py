@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tests.phantoms.analysis import make_analysis
+from tests.phantoms.headers import PatientIdentity
 from tests.saved_results import write_saved, write_saved_run
 
 from lesionlens.analysis.followup import study_locations
@@ -42,20 +43,22 @@ from lesionlens.results.result import Result
 from lesionlens.results.review.earlier import check_result_name
 from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, table, work
+from lesionlens.site.cohort.batch import batch
 from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_notes
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database import study_files
-from lesionlens.site.database.descriptions import with_result
-from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.descriptions import OTHER_RESULT, describe_studies, with_result
+from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.study_files import fingerprint
 from lesionlens.site.database.worklist_database import (
     NAME,
     existing_worklist_database,
     open_worklist_database,
 )
+from lesionlens.site.worklist.read_session import ReadSession
 
 pytestmark = pytest.mark.usefixtures("coarse")
 CPU = CohortChoice(EngineChoice("cpu"))
@@ -669,6 +672,78 @@ def test_a_file_that_was_replaced_is_analysed_again(quick, studies, tmp_path):
     assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).n_skipped == 1
     os.utime(scan, ns=(0, 0))
     assert run_cohort(Cohort(table, out, resume=True), CPU, HERE).n_skipped == 0
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_a_row_follows_images_that_are_replaced_between_two_batches(
+    quick, tmp_path, make_study, described
+):
+    """The list had been opened, and a reader had marked the study, before they were replaced."""
+
+    def write(patient_id):
+        shutil.rmtree(tmp_path / "studies", ignore_errors=True)
+        identity = PatientIdentity(patient_id=patient_id)
+        make_study(name="studies/a", sequences={"t1c"}, dicom=True, identity=identity)
+
+    cohort = Cohort(tmp_path / "studies", tmp_path / "out", resume=True)
+    write("FIRST")
+    run_cohort(cohort, CPU, HERE)
+    with closing(open_worklist_database(cohort.out)) as database:
+        if described:
+            describe_studies(database)
+            ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
+    write("OTHER")
+    assert states(run_cohort(cohort, CPU, HERE)) == {"a": "analysed"}
+    with closing(open_worklist_database(cohort.out)) as database:
+        warning = "its images have another patient ID than when it was read or signed"
+        if described:
+            assert database.entry("a").patient == "OTHER"
+            assert warning in database.entry("a").warnings
+        describe_studies(database)
+        now = database.entry("a")
+        assert (now.patient, now.candidates) == ("OTHER", 1)
+        assert (warning in now.warnings) is described
+
+
+def test_a_study_that_cannot_be_analysed_is_still_said_to_be_so_when_its_list_is_read_again(
+    quick, studies, tmp_path
+):
+    run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    with closing(open_worklist_database(tmp_path / "out")) as database:
+        (before,) = database.entry("b").warnings
+        describe_studies(database, force=True)
+        assert before in database.entry("b").warnings
+
+
+def test_a_result_that_was_written_by_another_command_is_shown_in_the_list(
+    quick, studies, tmp_path, monkeypatch
+):
+    """Such as `analyze --out` into the folder of a list."""
+    shutil.rmtree(studies / "b")
+    run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies(
+            [StudyEntry("a", str(studies / "a")), StudyEntry("c", str(studies / "c"))]
+        )
+        describe_studies(database)
+        assert database.entry("a").candidates is None
+        shutil.copytree(tmp_path / "out" / "a", tmp_path / "list" / "a")
+        shutil.copytree(tmp_path / "out" / "a", tmp_path / "list" / "c")
+        (studies / "c" / "flair.nii.gz").write_bytes(b"other")
+        describe_studies(database)
+        assert database.entry("a").candidates == 1
+        assert database.entry("c").candidates is None
+        assert OTHER_RESULT in database.entry("c").warnings
+
+
+def test_a_batch_is_called_from_python_as_from_the_terminal(quick, studies, tmp_path):
+    done = batch(studies, tmp_path / "out", device="cpu")
+    assert states(done) == {"a": "analysed", "b": "failed", "c": "analysed"}
+    with (tmp_path / "out" / "cohort.csv").open(encoding="utf-8-sig") as file:
+        assert [row["study"] for row in csv.DictReader(file)] == ["a", "b", "c"]
+    (tmp_path / "out" / "cohort.csv").write_text("notes of a person")
+    with pytest.raises(UnusableInputError, match="cohort"):
+        batch(studies, tmp_path / "out", device="cpu", resume=True)
 
 
 def test_a_fingerprint_follows_names_and_sizes(tmp_path):

@@ -9,7 +9,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.cohort import run
 from lesionlens.site.cohort.run import WorkerOptions
-from lesionlens.site.cohort.studies import find_jobs, left_out
+from lesionlens.site.cohort.studies import find_jobs, left_out, study_paths_by_name
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.worklist.sources import studies_at
 
@@ -66,3 +66,10 @@ def test_a_worker_opens_a_study_by_its_link(linked, tmp_path, monkeypatch):
     choice = CohortChoice(EngineChoice("cpu"))
     assert not list(run._outcomes(jobs, choice, WorkerOptions(workers=2), SILENT))
     assert [job.study for job in seen] == [linked.parent / "subject 1"]
+
+
+def test_a_table_of_studies_that_cannot_be_read_is_no_empty_folder(tmp_path):
+    assert study_paths_by_name(tmp_path) == {}
+    (tmp_path / "studies.csv").write_text("name\none\n")
+    with pytest.raises(UnusableInputError, match="study"):
+        study_paths_by_name(tmp_path / "studies.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from tests.saved_results import write_saved
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.site.database.descriptions import fields_of, with_result
+from lesionlens.site.database.descriptions import Description, fields_of, with_result
 from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.study_files import analysis_key, inputs_digest
+from lesionlens.site.database.worklist_database import open_worklist_database
 
 
 @pytest.mark.parametrize("name", ["t1.nii.gz", "t1.NII.GZ", "t1.nii"])
@@ -58,3 +61,20 @@ def test_candidates_without_a_score_are_counted_and_those_of_a_reader_are_not(tm
     write_saved(tmp_path, candidates=rows[:1])
     entry = with_result(entry, tmp_path)
     assert (entry.candidates, entry.highest, entry.warnings) == (1, None, ())
+
+
+def test_a_description_of_a_later_release_counts_as_none(tmp_path):
+    """It may have other fields; the study is described again."""
+    with closing(open_worklist_database(tmp_path)) as database:
+        database.add_studies([StudyEntry("a", "")])
+        for note in ({"files": 1, "more": "x"}, ["a list"], {}):
+            database.write_note("described: a", note)
+            assert Description.of(database, "a") is None
+
+
+@pytest.mark.parametrize("content", [None, b"{", b"[]"])
+def test_a_result_without_a_readable_run_has_no_key(tmp_path, content):
+    if content is not None:
+        (tmp_path / "run.json").write_bytes(content)
+    assert analysis_key(tmp_path) is None
+    assert inputs_digest(tmp_path) is None

@@ -13,7 +13,7 @@ import pytest
 from tests.kept_reads import decide
 
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError, UnusableInputError
-from lesionlens.base.labels import DrawingMethod, Phase, ReviewState
+from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
 from lesionlens.base.records.response import (
     Clinical,
     Criterion,
@@ -83,11 +83,26 @@ def test_a_damaged_or_later_book_is_refused_in_words(tmp_path):
     with pytest.raises(ReadError, match=r"a later version of LesionLens \(99\).*Update") as refused:
         open_worklist_database(later)
     assert "away" not in refused.value.next_step  # it holds the readers' decisions
+    for number in (-1, 1):  # no release wrote these
+        with closing(sqlite3.connect(later / NAME)) as connection:
+            connection.execute(f"PRAGMA user_version = {number}")
+        with pytest.raises(ReadError, match="Move it away"):
+            open_worklist_database(later)
     with (
         pytest.raises(ReadError, match="no worklist"),
         existing_worklist_database(tmp_path / "none"),
     ):
         pass
+
+
+def test_a_study_is_left_once_however_often_its_read_is_closed(tmp_path):
+    with closing(open_worklist_database(tmp_path)) as database:
+        read_session = ReadSession(database, ReadKey("case", "A"))
+        read_session.mark((1.0, 2.0, 3.0))
+        for _ in range(2):
+            read_session.close()
+        acts = [act.act for act in database.read(read_session.key).acts]
+    assert acts.count(ReviewAct.LEAVE) == 1
 
 
 class Clock:

@@ -13,7 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.files import user_folders
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.review import Outline, ReviewEvent
@@ -390,6 +390,21 @@ def test_copies_of_one_analysis_are_one_study(tmp_path):
     assert statistics.calibration(studies).judged == 2  # of two readers who disagree there is none
 
 
+@pytest.mark.parametrize("reviewed", ["a", "b"])
+def test_a_verdict_whose_review_was_lost_is_that_of_the_findings(tmp_path, reviewed):
+    """Of two copies, one of which was reviewed; its `review.json` was not copied."""
+    for folder in "ab":
+        result(tmp_path / folder, 1, [[], []])
+        of_files(tmp_path / folder / "study1", "ab")
+        (tmp_path / folder / "study1" / "review.json").unlink()
+    file = tmp_path / reviewed / "study1" / "findings.json"
+    findings = json.loads(file.read_text())
+    findings["candidates"][0]["review"] = {"state": "rejected", "reader": "A"}
+    file.write_text(json.dumps(findings))
+    (study,), _ = gather(tmp_path)
+    assert [dict(one.verdicts) for one in study.candidates] == [{"A": "rejected"}, {}]
+
+
 def test_a_later_decision_in_a_copy_is_the_last(tmp_path):
     for folder, events in (("a", ["accepted", "rejected"]), ("b", ["accepted"])):
         result(tmp_path / folder, 1, [[("A", state) for state in events]])
@@ -454,6 +469,15 @@ def test_the_rule_of_acceptance_names_verdicts_of_which_a_candidate_may_have_sev
     )
 
 
+def test_a_week_with_many_candidates_breaks_a_rule(tmp_path):
+    for n in range(stop_rules.MIN_COUNT):
+        result(tmp_path, n, [[]] * (3 + (n == 0)))
+    assert watch(tmp_path, BOUNDS).violated_rules == (
+        "2026-W02: 3.1 candidates per study, more than 3",
+    )
+    assert watch(tmp_path, replace(BOUNDS, most_candidates=3.1)).violated_rules == ()
+
+
 def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
     for n in range(12):
         result(tmp_path, n, [[("A", "rejected")]], score=0.9)
@@ -503,6 +527,9 @@ def test_a_shift_is_reported_and_no_shift_is_not(tmp_path):
     watched = watch(tmp_path, BOUNDS)
     assert [words for words in watched.violated_rules if "brain volume" in words]
     assert not [words for words in watched.violated_rules if words.startswith("score")]
+    (brain,) = (drift for drift in watched.drifts if drift.name.startswith("brain volume"))
+    gauge = f'lesionlens_stability_index{{of="{brain.name}"}} {brain.stability:.4f}'
+    assert gauge in page.prometheus(watched).splitlines()
     few = statistics.drift(watched.studies[:5], watched.studies[5:])
     assert few[0].stability is None
 
@@ -628,6 +655,14 @@ def test_a_broken_rule_is_kept_for_the_panel_until_none_is(home, tmp_path):
     assert monitor_warning.current().text == ""
     (home / "monitor.json").write_text("{")
     assert "cannot be read" in monitor_warning.current().text
+
+
+def test_a_warning_that_cannot_be_kept_is_an_error(home, tmp_path, monkeypatch):
+    """The panel would go on showing the previous one."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(user_folders, "data", lambda: tmp_path / "file")
+    with pytest.raises(ResourceError, match="warning for the panel could not be saved"):
+        monitor_warning.keep((), tmp_path / "monitor.html")
 
 
 def test_an_addition_is_counted_for_the_reader_who_made_it(tmp_path):

@@ -412,6 +412,28 @@ def test_a_delivery_that_is_stopped_says_what_the_archive_has_by_then(files, cou
     assert [len(part.stored) for part in parts] == [count] * bool(count)
 
 
+@pytest.mark.parametrize("n_lists", [0, 1])
+def test_a_stop_while_the_archive_lists_its_objects_is_no_missing_list(files, n_lists):
+    """Before the first file, or after the last: then all were confirmed."""
+
+    class Stopped(Archive):
+        def _listing(self, *more):
+            if len(self.came) == n_lists * len(files):
+                raise CancelledError("sending")
+            return super()._listing(*more)
+
+    with pytest.raises(CancelledError) as error:
+        Stopped().send(files)
+    assert (f"confirmed {len(files)} of {len(files)} files." in error.value.outcome) is bool(
+        n_lists
+    )
+
+
+def test_files_that_came_before_the_last_connection_broke_are_all_stored(files):
+    archive = Archive(breaks=(len(files),))
+    assert len(archive.send(files).stored) == len(archive.came) == len(files)
+
+
 def test_an_archive_that_takes_no_report_gets_all_else_by_web(files):
     report = Comprehensive3DSRStorage.encode()
     with web([], lambda part: report not in part) as (address, came):

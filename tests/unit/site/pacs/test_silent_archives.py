@@ -110,6 +110,13 @@ def test_a_study_that_stops_arriving_timed_out(monkeypatch, tmp_path):
         connect(f"http://127.0.0.1:{port}/d").get(STUDY, tmp_path / "study")
 
 
+@pytest.mark.parametrize("answer", UNFINISHED.values(), ids=UNFINISHED)
+def test_a_search_ends_wherever_a_web_archive_stops_for_long(monkeypatch, answer):
+    monkeypatch.setattr(web, "TIMEOUT_SECONDS", (1, 1))
+    with silent_after(answer) as (port, _), pytest.raises(ResourceError, match="timed out"):
+        connect(f"http://127.0.0.1:{port}/d").find(StudyQuery())
+
+
 def test_a_search_is_cancelled_where_a_dimse_archive_stops():
     silent, ended = threading.Event(), threading.Event()
 

@@ -12,10 +12,11 @@ import pytest
 from tests.unit.site.pacs.conftest import STUDY, files_of
 from tests.web_server import answered_by
 
-from lesionlens.base.errors import LesionLensError, ResourceError
+from lesionlens.base.errors import LesionLensError, ResourceError, UnusableInputError
+from lesionlens.base.run_context import SILENT
 from lesionlens.site.pacs import delivery
 from lesionlens.site.pacs.connect import connect
-from lesionlens.site.pacs.peer import StudyQuery
+from lesionlens.site.pacs.peer import LIMIT, StudyQuery
 
 JSON = b"Content-Type: application/dicom+json\r\n"
 LOGIN = b"<html>log in</html>"
@@ -101,8 +102,14 @@ def test_a_file_is_stored_only_if_the_archive_says_so(rest, sent):
 
 @pytest.mark.parametrize("follows_offset", [True, False])
 def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset):
-    """An archive that lists three at a time hid the others, in the window without a word."""
-    items = [{"0020000D": {"vr": "UI", "Value": [f"1.2.{n}"]}} for n in range(7)]
+    """An archive that lists three at a time hid the others, in the window without a word.
+
+    Of series likewise: earlier objects in the others were not superseded.
+    """
+    items = [
+        {tag: {"vr": "UI", "Value": [f"1.2.{n}"]} for tag in ("0020000D", "0020000E")}
+        for n in range(7)
+    ]
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -121,8 +128,51 @@ def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset
             pass
 
     with answered_by(Handler) as port:
-        found = connect(f"http://127.0.0.1:{port}/dicom-web").find(StudyQuery())
-    assert len(found) == (7 if follows_offset else 3)
+        archive = connect(f"http://127.0.0.1:{port}/dicom-web")
+        found = archive.find(StudyQuery())
+        series = archive._series("1.2", SILENT)
+    assert len(found) == len(series) == (7 if follows_offset else 3)
+
+
+def test_a_search_for_an_umlaut_that_is_cut_off_names_no_part_of_the_matches():
+    """It returned the one match among the first 500, and hid all others without a word."""
+    names = ["Müller^Jörg", *(f"Miller^{n}" for n in range(LIMIT))]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            pattern = parse_qs(urlsplit(self.path).query)["PatientName"][0]
+            items = [
+                {"0020000D": {"vr": "UI", "Value": [f"1.2.{n}"]},
+                 "00100010": {"vr": "PN", "Value": [{"Alphabetic": name}]}}
+                for n, name in enumerate(names)
+            ]  # fmt: skip
+            body = json.dumps([] if "ü" in pattern else items[:count]).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    query = StudyQuery(patient_name="Müller*")
+    with answered_by(Handler) as port:
+        archive = connect(f"http://127.0.0.1:{port}/dicom-web")
+        count = LIMIT - 1
+        assert [found.study_uid for found in archive.find(query)] == ["1.2.0"]
+        count = LIMIT
+        with pytest.raises(UnusableInputError, match="500 or more studies that could match"):
+            archive.find(query)
+
+
+def test_a_redirection_is_not_followed():
+    rest = b"Location: https://elsewhere.example/\r\nContent-Length: 0\r\n\r\n"
+    with (
+        archive_answering(rest, b"307 Temporary Redirect") as archive,
+        pytest.raises(UnusableInputError, match=r"redirects to another one \(status 307\)"),
+    ):
+        archive.find(StudyQuery())
 
 
 def test_what_an_archive_refuses_in_xml_is_refused(sent):

@@ -194,6 +194,20 @@ def test_a_result_whose_note_was_lost_is_recorded_as_sent_and_the_note_comes_lat
     assert named(archive.notes[0]) == uids(results / "before")
 
 
+def test_a_note_that_the_archive_refuses_rejects_nothing_and_comes_later(results):
+    class Refuses(Shelf):
+        def send(self, files, **more):
+            self.refuses = (ObjectKind.KO,) if files[0].name == "rejection.dcm" else ()
+            return super().send(files, **more)
+
+    done, notices = send_result(Refuses(), results / "both", HERE, options=SUPERSEDE)
+    assert [refusal.item.kind for refusal in done.refused] == [ObjectKind.KO]
+    assert not any("rejection note" in notice for notice in notices)
+    archive = Shelf()
+    send_result(archive, results / "both", HERE, options=SUPERSEDE)
+    assert named(archive.notes[0]) == uids(results / "before")
+
+
 @pytest.mark.parametrize("refused", [ObjectKind.SEG, ObjectKind.KO])
 def test_nothing_is_rejected_for_a_result_that_did_not_arrive_whole(results, refused):
     archive = Shelf((refused,))

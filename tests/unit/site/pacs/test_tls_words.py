@@ -122,6 +122,44 @@ def test_a_port_without_tls_is_no_matter_of_certificates_alone(certificates, abr
         assert "--cert" in error.value.next_step
 
 
+@pytest.mark.parametrize(("named", "required"), [(True, True), (True, False), (False, False)])
+def test_an_archive_that_hangs_up_after_the_handshake_did_not_refuse_it(
+    certificates, named, required
+):
+    """Without a certificate it was said to have closed the connection during the handshake."""
+    certificate = certificates.client if named else None
+    with _hanging_up_after_the_handshake(certificates, required=required) as port:
+        with pytest.raises(ResourceError, match="connected by TLS, but it hung up") as error:
+            _find(
+                f"dicoms://ARCHIVE@localhost:{port}",
+                ca=certificates.authority,
+                certificate=certificate,
+            )
+        assert "requires a client certificate (--cert)" in error.value.next_step
+
+
+@contextmanager
+def _hanging_up_after_the_handshake(certificates: Certificates, *, required: bool) -> Iterator[int]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.server)
+    context.load_verify_locations(certificates.authority)
+    context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_NONE
+    with socket.create_server(("localhost", 0)) as server:
+
+        def answer() -> None:
+            while True:
+                try:
+                    wire = server.accept()[0]
+                except OSError:
+                    return
+                with suppress(OSError), wire, context.wrap_socket(wire, server_side=True) as secure:
+                    secure.unwrap()
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
 @contextmanager
 def _hanging_up(*, abrupt: bool) -> Iterator[int]:
     """A plain port, as DCMTK's: it reads what is no association and closes the connection."""

@@ -277,3 +277,33 @@ def test_the_log_names_routes_and_never_what_was_asked(caplog, tmp_path):
 
 def test_the_limit_of_a_body_is_written_out():
     assert too_large(2_000_000_000).found == "more than 1907 MB in one piece"
+
+
+def test_a_question_is_smaller_than_a_study():
+    with serving({"quick": quick()}) as server:
+        session = requests.post(f"{server.url}/v1/sessions", timeout=10).json()["session"]
+        url = f"{server.url}/v1/sessions/{session}/jobs/x"
+        answer = requests.put(url, data=(bytes(2**20) for _ in range(65)), timeout=60)
+        assert answer.json()["found"] == "more than 64 MB in one piece"
+        assert answer.status_code == 413
+        assert soon(lambda: server.sessions.arriving.bytes == 0)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_part_or_a_question_that_breaks_off_is_not_kept(monkeypatch, leaves, caplog):
+    """By a client that leaves, or whose line falls silent."""
+    monkeypatch.setattr(middleware, "IDLE_S", 30.0 if leaves else 0.3)
+    with serving({"quick": quick()}) as server:
+        session = requests.post(f"{server.url}/v1/sessions", timeout=10).json()["session"]
+        for target in ("parts/y", "jobs/y"):
+            with line(server) as opened:
+                path = f"/v1/sessions/{session}/{target}"
+                opened.sendall(head("PUT", path, "Content-Length: 1000") + b"half")
+                if leaves:
+                    assert soon(lambda: server.sessions.arriving.bytes == 4)
+                else:
+                    assert status(opened) == 422
+            assert soon(lambda: server.sessions.arriving.bytes == 0)
+        (held,) = server.sessions._sessions.values()
+        assert (held.parts, held.jobs) == ({}, {})
+    assert "Traceback" not in caplog.text

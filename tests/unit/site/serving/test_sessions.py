@@ -4,6 +4,8 @@ import gc
 import threading
 import time
 import weakref
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +14,15 @@ pytest.importorskip("fastapi")
 
 from tests.serving_here import QuickEngine, soon
 
-from lesionlens.base.errors import CancelledError, FullError, GoneError, ServerError
+from lesionlens.base.errors import (
+    CancelledError,
+    FullError,
+    GoneError,
+    ResourceError,
+    ServerError,
+    UnusableInputError,
+)
+from lesionlens.base.labels import MrSequence
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import pack, unpack
 from lesionlens.engines.testing.engine_contract import prepared_head
@@ -230,6 +240,119 @@ def test_a_question_that_makes_no_sense_is_refused_and_the_next_is_served(make):
     assert unpack(predict(sessions, session, study, "after"), prepared_head().brain)
 
 
+def error_of(sessions, session, study, **header):
+    sessions.ask(session, "question", pack({"study": study, **header}))
+    assert soon(lambda: session.jobs["question"].done)
+    return session.jobs["question"].error
+
+
+def test_a_question_about_a_region_that_no_sequence_shows_is_refused(make):
+    sessions = make()
+    session = sessions.open(ME, None)
+    prepared = prepared_head()
+    present = [sequence is not MrSequence.T1C for sequence in MrSequence]
+    object.__setattr__(prepared, "present", np.array(present))
+    study = bring(sessions, session, prepared)
+    error = error_of(sessions, session, study, kind="attribute", region="et", method="x")
+    assert (type(error), error.found[-17:]) == (UnusableInputError, "study without T1c")
+
+
+def test_a_question_that_the_engine_does_not_support_is_refused(make):
+    class Plain:
+        info, predict = QuickEngine().info, QuickEngine().predict
+
+    sessions = make(Plain())
+    session = sessions.open(ME, None)
+    study = bring(sessions, session, prepared_head())
+    error = error_of(sessions, session, study, kind="grid")
+    assert (type(error), error.found) == (
+        UnusableInputError, "a request that quick does not support",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["probe", "layer"])
+def test_a_trace_without_a_part_answers_no_question_about_it(make, kind):
+    class Summed(QuickEngine):
+        def predict(self, prepared, **how):
+            prediction = super().predict(prepared, **how)
+            trace = replace(prediction.trace, probe_row=None, layer_attention=None)
+            return replace(prediction, trace=trace)
+
+    sessions = make(Summed())
+    session = sessions.open(ME, None)
+    study = bring(sessions, session, prepared_head())
+    predict(sessions, session, study)
+    about = {"voxel": [1, 2, 3], "region": "wt", "layer": 0, "head": None}
+    error = error_of(sessions, session, study, kind=kind, **about)
+    assert isinstance(error, ServerError)
+    assert repr(kind) in error.found
+
+
+def test_a_trace_without_room_is_released_and_the_prediction_is_kept(make):
+    """A client then predicts again, and is told that the server is full if that does not help."""
+    sessions = make()
+    session = sessions.open(ME, None)
+    study = bring(sessions, session, prepared_head())
+    response = predict(sessions, session, study)
+    sessions.drop_job(session, "job")
+    trace_bytes = session.studies[study].trace_bytes
+    assert trace_bytes > len(response)
+    tight = make(memory_bytes=sessions.bytes - trace_bytes // 2)
+    session = tight.open(ME, None)
+    assert bring(tight, session, prepared_head()) == study
+    assert predict(tight, session, study) == response
+    assert session.studies[study].trace_bytes == 0
+    with pytest.raises(GoneError, match="a trace"):
+        tight.ask(session, "probe", pack({"kind": "probe", "study": study, "voxel": [1, 2, 3]}))
+
+
+def test_a_trace_that_went_while_its_question_waited_is_predicted_again(make):
+    hold = threading.Event()
+    sessions = make(QuickEngine(hold))
+    session = sessions.open(ME, None)
+    study = bring(sessions, session, prepared_head())
+    hold.set()
+    predict(sessions, session, study)
+    hold.clear()
+    sessions.ask(session, "again", pack({"kind": "predict", "study": study}))
+    sessions.ask(session, "probe", pack({"kind": "probe", "study": study, "voxel": [1, 2, 3]}))
+    assert soon(lambda: sessions.queue.waiting == 1)
+    sessions._measure_trace = lambda _, stored, __: setattr(stored.study, "trace", None)
+    hold.set()
+    assert soon(lambda: session.jobs["probe"].done)
+    error = session.jobs["probe"].error
+    assert (type(error), error.kind) == (GoneError, "trace")
+
+
+def test_requests_of_a_session_are_bounded(make):
+    hold = threading.Event()
+    sessions = make(QuickEngine(hold), jobs=2)
+    session = sessions.open(ME, None)
+    study = bring(sessions, session, prepared_head())
+    ask = partial(sessions.ask, session, message=pack({"kind": "predict", "study": study}))
+    ask("first")
+    ask("second")
+    with pytest.raises(FullError, match="maximum number of requests"):
+        ask("third")
+    ask("second")
+    sessions.drop_job(session, "second")
+    ask("third")
+    hold.set()
+    assert soon(lambda: session.jobs["third"].done)
+
+
+def test_an_engine_without_memory_is_no_defect(make):
+    class Full(QuickEngine):
+        def predict(self, prepared, **how):
+            raise MemoryError
+
+    sessions = make(Full())
+    session = sessions.open(ME, None)
+    study = bring(sessions, session, prepared_head())
+    with pytest.raises(ResourceError, match="too little memory on the server"):
+        predict(sessions, session, study)
+
+
 @pytest.mark.parametrize("package", [__name__, "lesionlens.engines.broken"])
 def test_a_defect_of_an_engine_is_reported_as_one_and_ends_nothing(make, caplog, package):
     """The client is not told its words, which may be of a study; the server's own log is."""
@@ -312,6 +435,17 @@ def test_what_a_trace_holds_is_counted_once_and_without_the_weights():
 
     assert held_bytes(row, exclude=[weights]) == 4000
     assert held_bytes({"tensor": torch.zeros(50), "row": row}, exclude=[weights]) == 4200
+    assert held_bytes(partial(row, view, voxel=np.zeros(10)), exclude=[weights]) == 4080
+
+
+def test_a_variable_that_was_never_set_holds_nothing():
+    def row():
+        return values, unset
+
+    values = np.zeros(10)
+    assert held_bytes(row) == 80
+    unset = None
+    assert held_bytes(row) == 80
 
 
 def test_a_record_of_python_3_11_2_is_measured():

@@ -23,6 +23,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort.resume import locked_folder
 from lesionlens.site.cohort.work import CohortChoice, engine_identity
@@ -445,6 +446,13 @@ def test_a_study_that_is_away_or_only_touched_keeps_its_row(listed_study):
     assert database.entry("a") == before
 
 
+def test_a_search_without_a_match_makes_no_list(monkeypatch):
+    empty = SimpleNamespace(find=lambda query, context: ())
+    monkeypatch.setattr(sources, "connect", lambda address, access: empty)
+    with pytest.raises(UnusableInputError, match="no matching study in the archive"):
+        studies_of("https://a/dicom-web", Access(), StudyQuery())
+
+
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
     there = make_study(name="there", sequences={"t1c"}, dicom=True)
 
@@ -564,6 +572,12 @@ def test_a_list_that_is_analysed_ahead_stores_its_own_results(analysed_in_window
     assert not (folder / "a").exists()
 
 
+def test_a_result_of_a_study_that_the_list_has_no_more_is_not_stored(analysed_in_window):
+    folder, analysis = analysed_in_window
+    assert not store_result(folder, "b", analysis, CohortChoice())
+    assert not (folder / "b").exists()
+
+
 def test_a_result_of_images_that_are_others_by_now_is_not_stored(analysed_in_window, tmp_path):
     folder, analysis = analysed_in_window
     (image,) = (tmp_path / "a").glob("*.nii*")
@@ -571,6 +585,19 @@ def test_a_result_of_images_that_are_others_by_now_is_not_stored(analysed_in_win
     with pytest.raises(UnusableInputError, match="images of 'a' that differ"):
         store_result(folder, "a", analysis, CohortChoice())
     assert not (folder / "a").exists()
+
+
+def test_a_result_of_another_study_that_was_put_there_since_is_not_replaced(
+    analysed_in_window, tmp_path
+):
+    folder, analysis = analysed_in_window
+    assert store_result(folder, "a", analysis, CohortChoice())
+    inputs = tuple((name, "ab" * 32) for name, _ in analysis.run.inputs)
+    shutil.rmtree(folder / "a")
+    save(replace(analysis, run=replace(analysis.run, inputs=inputs)), folder / "a")
+    with pytest.raises(UnusableInputError, match="another study"):
+        store_result(folder, "a", analysis, CohortChoice())
+    assert set(read_run(folder / "a").inputs) == set(inputs)
 
 
 def test_a_result_replaces_one_of_other_images(analysed_in_window, tmp_path):

@@ -10,13 +10,14 @@ import pytest
 from tests.kept_reads import decide
 from tests.phantoms.analysis import make_reviewed
 
+from lesionlens.base.files import user_folders
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import ReadKey
-from lesionlens.site.database.worklist_database import open_worklist_database
+from lesionlens.site.database.worklist_database import NAME, open_worklist_database
 from lesionlens.site.worklist import reader_log
 from lesionlens.site.worklist.read_session import ReadSession
 
@@ -24,6 +25,13 @@ from lesionlens.site.worklist.read_session import ReadSession
 @pytest.fixture
 def reviewed(tmp_path):
     return make_reviewed(tmp_path / "study", (MrSequence.T1C, MrSequence.FLAIR), "RAS")
+
+
+@pytest.fixture
+def own_log(tmp_path, monkeypatch):
+    """The folder of a log that the test may damage."""
+    monkeypatch.setattr(user_folders, "data", lambda: tmp_path / "data")
+    return reader_log.own_folder()
 
 
 def test_another_patient_in_the_same_folder_has_no_marks_of_the_one_before(make_study, tmp_path):
@@ -104,6 +112,50 @@ def test_a_later_read_without_decisions_on_these_candidates_hides_none(reviewed,
     _log_decision(tmp_path / "list", second, reviewed.run, "2.25.99", ReviewState.ACCEPTED)
     shown = reader_log.recover_review(unreviewed, first, tmp_path / "list").review
     assert shown.state_of(uid) is ReviewState.REJECTED
+
+
+@pytest.mark.parametrize("damaged", ["the last list", "the own log"])
+def test_a_damaged_log_hides_no_decisions_of_another(reviewed, own_log, tmp_path, damaged, caplog):
+    """The decisions in the log of the list were not shown, because those elsewhere were lost."""
+    unreviewed = replace(reviewed, review=Review())
+    uid, key = reviewed.findings.candidates[0].tracking_uid, ReadKey("case", "A. Reader")
+    earlier, here = tmp_path / "earlier", tmp_path / "here"
+    _log_decision(earlier, key, reviewed.run, uid, ReviewState.ACCEPTED)
+    reader_log.record_last_folder(store.analysis_key(reviewed.run), key.reader, earlier)
+    _log_decision(here, key, reviewed.run, uid, ReviewState.REJECTED)
+    folder = earlier if damaged == "the last list" else own_log
+    (folder / NAME).write_bytes(b"no database" * 100)
+    shown = reader_log.recover_review(unreviewed, key, here).review
+    assert shown.state_of(uid) is ReviewState.REJECTED
+    assert "The log of your decisions is not used: " in caplog.text
+    (here / NAME).write_bytes(b"no database" * 100)
+    assert reader_log.recover_review(unreviewed, key, here).review == Review()
+
+
+def test_an_unaided_read_beside_a_damaged_log_states_no_day(reviewed, own_log, caplog):
+    study, log = reviewed.study, reader_log.ReaderLog()
+    key = reader_log.read_key_of_study(study, "A")
+    log.record_shown(study, key)
+    assert log.shown_before(study, key) is not None
+    log.close()
+    (own_log / NAME).write_bytes(b"no database" * 100)
+    log = reader_log.ReaderLog()
+    assert log.shown_before(study, key) is None
+    assert "Whether the analysis was shown before is unknown" in caplog.text
+    log.record_shown(study, key)
+    assert "It could not be recorded that the analysis was shown" in caplog.text
+
+
+def test_conflicting_decisions_are_saved_for_the_user_or_are_said_to_be_lost(reviewed, own_log):
+    other = ReviewLog()
+    other.decide(reviewed.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
+    notice = reader_log.save_conflicting(reviewed, other.review)
+    (folder,) = (own_log / "set_aside").iterdir()
+    assert notice.endswith(f"are saved in {folder}.")
+    shutil.rmtree(folder.parent)
+    folder.parent.write_text("a file")
+    notice = reader_log.save_conflicting(reviewed, other.review)
+    assert "your other decisions on this result could not be saved: " in notice
 
 
 def test_that_the_analysis_was_shown_is_recorded_once_for_each_reader(reviewed):

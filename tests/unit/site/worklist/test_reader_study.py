@@ -445,6 +445,11 @@ def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
     a.mark((10, 0, 0))
     b.mark((10, 8, 0))
     b.mark((-40, 0, 0))
+    for key in (
+        ReadKey("case", "C", 1),
+        ReadKey("case", "D", 0, Arm.CANDIDATES),
+    ):  # of a reader study
+        ReadSession(database, key).mark((10, 0, 0))
     (found,) = comparisons(database)
     assert found.n_agreed == 2
     assert found.differences == (

@@ -29,6 +29,7 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.files import user_folders
 from lesionlens.base.files.folder_lock import folder_lock
+from lesionlens.base.geometry import apply
 from lesionlens.base.labels import (
     ComputePrecision,
     DrawingMethod,
@@ -69,7 +70,7 @@ from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.training.config import parse_config
 from lesionlens.training.learning import held_out, signed_reviews
 from lesionlens.training.learning.held_out import ScoredWeights
-from lesionlens.training.learning.learn import LearnJob, _score_both, cautions, learn
+from lesionlens.training.learning.learn import BEGUN, LearnJob, _score_both, cautions, learn
 from lesionlens.training.learning.page import html
 from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
 from lesionlens.training.learning.signed_reviews import gather
@@ -426,6 +427,19 @@ def test_a_mark_that_travels_with_a_result_is_not_background(reviews, tmp_path):
             refuse_marks(case, "a")
 
 
+def test_a_mark_in_an_outline_that_a_reader_drew_is_not_refused(reviews):
+    """The network's own outline is elsewhere."""
+    saved = read_result(reviews / "results" / "a")
+    grid, uid = saved.volumes.labels.grid, saved.findings.candidates[0].tracking_uid
+    corner = Outline(uid, (0, 0, 0), np.full((2, 2, 2), 2, np.uint8))
+    log = ReviewLog(saved.review)
+    log.decide(uid, ReviewState.EDITED, reader="A. Reader", outline=corner)
+    mark = UnaidedMark("2.25.1", tuple(apply(grid.affine, np.array([1.0, 1.0, 1.0]))))
+    refuse_marks(dataclasses.replace(saved, review=log.review), "a", [mark])
+    with pytest.raises(UnusableInputError, match="a mark of its reader"):
+        refuse_marks(saved, "a", [mark])
+
+
 def test_decisions_in_a_log_count_for_a_result_that_was_saved_with_a_comparison(
     reviews, own_data, tmp_path, monkeypatch
 ):
@@ -665,6 +679,15 @@ def test_a_result_of_replaced_files_is_not_scored(scoring, tmp_path, monkeypatch
     assert analysed == ["b"]
 
 
+def test_a_stop_while_a_case_is_analysed_scores_nothing(scoring, monkeypatch):
+    scorer, held, side = scoring
+    other = dataclasses.replace(side, sha256="0" * 64)
+    stopped = StudyOutcome("b", Status.STOPPED, 130, "stopped")
+    monkeypatch.setattr(held_out, "analyse", lambda *_: stopped)
+    with pytest.raises(CancelledError):
+        scorer.score(held, other, SILENT)
+
+
 @pytest.mark.parametrize("other", ["precision", "bias", "brain"])
 def test_a_result_that_was_computed_otherwise_does_not_stand_for_the_weights_before(
     scoring, monkeypatch, other
@@ -767,13 +790,17 @@ def test_the_page_shows_what_is_hostile_as_text(learnt):
 
 
 def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
-    reviews, begun, random_weights
+    reviews, begun, random_weights, tmp_path
 ):
     out, stopped = begun
     assert stopped.proposal is None
     other = dataclasses.replace(RECIPE, seed=7)
     with pytest.raises(ConfigError, match="started with other weights, another recipe"):
         learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
+    damaged = from_there(begun, tmp_path, BEGUN)
+    (damaged / BEGUN).write_text('{"parent_sha256": ')
+    with pytest.raises(ConfigError, match="started with other weights, another recipe"):
+        learn(job(reviews, damaged, random_weights))
 
 
 def test_a_recipe_with_initial_weights_of_its_own_is_refused(tmp_path, random_weights):

@@ -252,7 +252,7 @@ def _n_volumes(path: Path) -> int:
 
 def _split_channels(path: Path, channels: Any, scratch_folder: Path) -> Path:
     """Write each volume of a 4-D file under the name of its sequence."""
-    if channels is None:
+    if not channels:
         raise _channels_error(f"a 4-D file of {_n_volumes(path)} volumes and no names for them")
     if not isinstance(channels, Sequence) or isinstance(channels, str):
         channels = str(channels).split(",")

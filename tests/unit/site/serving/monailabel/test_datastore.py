@@ -186,3 +186,10 @@ def test_an_upload_that_breaks_off_leaves_the_label_and_its_metadata(tmp_path):
         store.save_label("case", "final", "a.nii.gz", Broken(), {"reader": "B"})
     assert store.label("case", "final").read_bytes() == b"first"
     assert store.notes("case", "final")["reader"] == "A"
+
+
+def test_without_a_folder_there_is_nothing_and_nothing_is_stored():
+    store = Datastore(None)
+    assert (store.images(), store.unlabelled(), store.listing()["objects"]) == ({}, [], {})
+    with pytest.raises(UnusableInputError, match="a server without a datastore"):
+        store.add_image("one", "one.nii", io.BytesIO(b"voxels"))

@@ -4,6 +4,8 @@ import io
 import zipfile
 from contextlib import suppress
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
@@ -11,6 +13,7 @@ pytest.importorskip("fastapi")
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import SILENT
+from lesionlens.site.serving.monailabel import images
 from lesionlens.site.serving.monailabel.images import study_of, unpack
 
 
@@ -50,6 +53,52 @@ def test_channels_of_a_3d_file_are_refused(study, scratch):
         study_of(image, {"channels": ["t1"]}, scratch, SILENT)
     assert [*study_of(image, {"channels": []}, scratch, SILENT).series] == ["flair"]
     assert [*study_of(image, {"sequence": "t1"}, scratch, SILENT).series] == [MrSequence.T1]
+
+
+@pytest.mark.parametrize(
+    ("channels", "says"),
+    [
+        (None, "2 volumes and no names"),
+        ("", "2 volumes and no names"),
+        ("flair,t9", "the sequence 't9'"),
+        (5, "the sequence '5'"),
+        ("flair", "1 names for 2 volumes"),
+        (["t1", "t1"], "2 names for 2 volumes"),
+    ],
+)
+def test_channels_that_do_not_name_each_volume_are_refused(
+    channels, says, study, tmp_path, scratch
+):
+    path = four_dimensional(study, tmp_path)
+    with pytest.raises(UnusableInputError, match=says):
+        study_of(path, {"channels": channels}, scratch, SILENT)
+
+
+@pytest.mark.parametrize("channels", ["t2, FLAIR", ["t2", "flair"]])
+def test_each_volume_is_read_as_the_sequence_that_is_named_for_it(
+    channels, study, tmp_path, scratch
+):
+    opened = study_of(four_dimensional(study, tmp_path), {"channels": channels}, scratch, SILENT)
+    assert float(opened.series[MrSequence.T2].load().max()) == 1.0
+    assert float(opened.series[MrSequence.FLAIR].load().max()) == 2.0
+
+
+def four_dimensional(study, folder):
+    """Write a file of two volumes, of ones and of twos."""
+    (image,) = study.iterdir()
+    affine, shape = nib.load(image).affine, nib.load(image).shape
+    path = folder / "four.nii"
+    voxels = np.stack([np.ones(shape, np.float32), np.full(shape, 2, np.float32)], -1)
+    nib.save(nib.Nifti1Image(voxels, affine), path)
+    return path
+
+
+@pytest.mark.parametrize("limit", ["_MAX_FILES", "_MAX_UNPACKED_BYTES"])
+def test_an_archive_larger_than_a_study_is_not_unpacked(archive, scratch, limit, monkeypatch):
+    monkeypatch.setattr(images, limit, 0)
+    with pytest.raises(UnusableInputError, match="larger than a study"):
+        unpack(archive, scratch)
+    assert not any(scratch.iterdir())
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

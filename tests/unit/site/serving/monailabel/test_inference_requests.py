@@ -83,3 +83,91 @@ def test_a_label_map_on_another_grid_is_refused_before_the_preparation(url):
         timeout=20,
     )
     assert refusal(answer).startswith("a label map of (4, 5, 6) voxels")
+
+
+@pytest.mark.parametrize("content", [b"no label map", b"\x1f\x8bno label map", b""])
+def test_what_is_no_label_map_is_refused_before_the_preparation(url, content):
+    answer = requests.post(
+        url,
+        data={"params": json.dumps(POINTS)},
+        files={"label": ("label.nii", io.BytesIO(content))},
+        timeout=20,
+    )
+    assert refusal(answer).startswith("a label map that cannot be used")
+
+
+@pytest.mark.parametrize(
+    ("query", "params", "says"),
+    [
+        ("output=dicom_seg&image=one", POINTS, "a request for a DICOM Segmentation with points"),
+        ("output=json", POINTS, "neither an image nor a file nor a session"),
+        ("output=json&image=one", "{", "params that are not a JSON object"),
+        ("output=json&image=one", {"foreground": [[1, 2]]}, "prompts that cannot be read"),
+    ],
+)
+def test_what_a_request_lacks_is_named(url, query, params, says):
+    data = {"params": params if isinstance(params, str) else json.dumps(params)}
+    answer = requests.post(f"{url.partition('?')[0]}?{query}", data=data, timeout=20)
+    assert says in refusal(answer)
+
+
+def test_images_with_a_final_label_are_those_to_train_on(url, make_study):
+    store = f"{url.partition('/infer')[0]}/datastore"
+    content = make_study(sequences={"flair"}) / "flair.nii.gz"
+    for image in ("two", "three"):
+        file = {"file": (f"{image}.nii.gz", content.read_bytes())}
+        assert requests.put(f"{store}/?image={image}", files=file, timeout=20).ok
+    assert requests.get(f"{store}/?output=train", timeout=20).json() == []
+    for image, tag in (("two", "final"), ("three", "original")):
+        requests.put(
+            f"{store}/label?image={image}&tag={tag}",
+            files={"label": ("label.nii.gz", content.read_bytes())},
+            data={"params": '{"by": "A"}'},
+            timeout=20,
+        ).raise_for_status()
+    listed = requests.get(f"{store}/?output=train", timeout=20).json()
+    assert listed == [{"image": "two", "label": "two"}]
+    assert requests.get(f"{store}/label/info?label=two", timeout=20).json()["by"] == "A"
+
+
+@pytest.fixture
+def server(tmp_path, make_study, coarse):
+    """A server with one study of which nothing is flagged, and a DICOM study."""
+
+    class Dim(QuickEngine):
+        def _share(self, prepared):
+            return 0.1 * super()._share(prepared)
+
+    for name, dicom in (("one", False), ("dicom", True)):
+        shutil.copytree(make_study(dicom=dicom, name=name), tmp_path / "datastore" / name)
+    can = frozenset({Capability.SEGMENT})
+    with serving({"dim": Dim(can=can)}, datastore=tmp_path / "datastore") as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("image", "says"), [("one", "the study is not DICOM"), ("dicom", "no region is flagged")]
+)
+def test_a_segmentation_that_would_be_empty_or_of_no_images_is_refused(server, image, says):
+    answer = requests.post(f"{server.url}/infer/dim?image={image}&output=dicom_seg", timeout=60)
+    assert says in refusal(answer)
+
+
+def test_prompts_on_a_study_in_memory_are_answered_and_checked_too(server):
+    """The second study takes the room of the first, which is prepared again."""
+    adapter = server.app.state.monailabel
+    adapter.prompted_studies._max_bytes = 1
+
+    def ask(image, params):
+        url = f"{server.url}/infer/dim-points?image={image}&output=json"
+        return requests.post(url, data={"params": json.dumps(params)}, timeout=60)
+
+    first = ask("one", POINTS)
+    assert first.headers["content-type"] == "application/json"
+    assert first.json()["prompts"]["points"] == [[[30, 30, 30], True]]
+    assert refusal(ask("one", {"foreground": [[3000, 30, 30]]})).startswith("a prompt at the voxel")
+    held = adapter.prompted_studies.bytes
+    assert ask("dicom", POINTS).ok
+    assert adapter.prompted_studies.bytes <= 1.5 * held
+    again = ask("one", POINTS).json()
+    assert again | {"latencies": None} == first.json() | {"latencies": None}
