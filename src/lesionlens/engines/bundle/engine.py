@@ -172,6 +172,7 @@ class BundleEngine:
                 examined.probabilities, self._channels(), examined.network_input.grid, prepared
             ),
             engine=self.info,
+            unsegmented=self._bundle.unsegmented,
             trace=trace,
             notices=(*self._bundle.notices(prepared), *omitted, *self.placement.notices),
             unperturbed=unperturbed,

@@ -278,6 +278,38 @@ def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
     assert "which sequence mattered" not in " ".join(result.analysis.run.notices).lower()
 
 
+@pytest.mark.parametrize(
+    "outputs", [("Whole tumor",), ("Whole tumor", "Tumor core")], ids=["whole", "whole and core"]
+)
+def test_a_region_that_the_bundle_does_not_segment_has_no_volume(
+    outputs, keen_bundle, make_study, tmp_path
+):
+    """0 ml would state that nothing enhances, and later enhancement would be a progression."""
+    channels = [list(OUTPUTS.values()).index(name) for name in outputs]
+    state = files.read(keen_bundle).network.state_dict()
+    for name in [n for n in state if n.startswith("conv_final")][-2:]:
+        state[name] = state[name][channels]
+        if name.endswith("bias"):
+            state[name][1:] += 9.0  # all is core
+    folder = write_bundle(
+        tmp_path / "fewer",
+        SEGRESNET | {"out_channels": len(outputs)},
+        outputs={str(n): name for n, name in enumerate(outputs)},
+        state=state,
+        spacing_mm=6.0,
+    )
+    result = Lens(engine=patient_engine(folder))(open_study(make_study(sequences={"t1c", "flair"})))
+    assert result.candidates
+    has_core = "Tumor core" in outputs
+    for candidate in result.candidates:
+        assert candidate.volume_ml[Region.WT] > 0
+        assert candidate.volume_ml[Region.ET] is candidate.rano_measurable is None
+        assert (candidate.volume_ml[Region.TC] is not None) is has_core
+        assert not candidate.core_uncertain  # T1c is there
+    assert any(c.volume_ml[Region.TC] for c in result.candidates) is has_core
+    assert any("does not segment" in notice for notice in result.analysis.run.notices)
+
+
 class Clock:
     """A clock that only a slowed network moves on: no test waits, nor asks how busy we are."""
 
@@ -472,6 +504,9 @@ def test_channels_of_one_name_and_of_another_number_are_refused(tmp_path):
     twice = {"0": "whole tumor", "1": "whole tumor", "2": "tumor core"}
     with pytest.raises(UnusableInputError, match="two output channels for whole tumour"):
         files.read(write_bundle(tmp_path / "outputs", outputs=twice))
+    coreless = {"0": "whole tumor", "1": "enhancing tumor"}
+    with pytest.raises(UnusableInputError, match="none for the tumour core"):
+        files.read(write_bundle(tmp_path / "coreless", outputs=coreless))
     with pytest.raises(UnusableInputError, match="two input channels for T1c"):
         files.read(write_bundle(tmp_path / "inputs", inputs={**INPUTS, "1": "T1ce"}))
     three = {"0": "T1c", "1": "T2", "2": "FLAIR"}
@@ -529,7 +564,7 @@ def test_a_network_of_labels_that_exclude_each_other_is_refused(tmp_path, step):
 
 
 def test_a_network_with_an_output_for_the_background_is_refused(tmp_path):
-    outputs = {"0": "Background", "1": "Whole tumor", "2": "Enhancing tumor"}
+    outputs = {"0": "Background", "1": "Whole tumor", "2": "Tumor core"}
     with pytest.raises(UnusableInputError, match=r"exclude each other \(background\)"):
         files.read(write_bundle(tmp_path / "b", outputs=outputs))
 
