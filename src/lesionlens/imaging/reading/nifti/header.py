@@ -180,15 +180,8 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )
     scale = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
-    try:
-        affine = check_affine(_scaled(image.affine, scale), where=repr(name))
-        notice = _form_disagreement(header, affine, shape, scale)
-    except (ValueError, HeaderDataError) as error:
-        raise GeometryError(
-            found=f"a damaged orientation (qform) in {name!r}: {first_line(error)}",
-            expected="an affine that states which side is left",
-            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
-        ) from error
+    affine = check_affine(_scaled(image.affine, scale), where=repr(name))
+    notice = _form_disagreement(header, affine, shape, scale)
     return affine, (f"{name!r}: {notice}",) if notice else ()
 
 
@@ -212,7 +205,10 @@ def _form_disagreement(
     """Compare sform and qform: notice if positions differ, refusal if sides differ."""
     if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
         return None
-    qform = _scaled(header.get_qform(), scale)
+    try:
+        qform = _scaled(header.get_qform(), scale)
+    except (ValueError, HeaderDataError):  # its quaternion is longer than 1
+        qform = np.full((4, 4), np.nan)
     if not np.isfinite(qform).all():
         return "its qform is damaged, the sform is used."
     same_side = (affine[0, :3] / spacing_mm(affine) ** 2) @ qform[0, :3] >= 0

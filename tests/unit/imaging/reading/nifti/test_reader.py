@@ -337,6 +337,18 @@ def test_forms_that_are_shifted_give_a_notice(tmp_path, voxels):
     assert any("disagree by up to 30 mm" in n for n in open_study(tmp_path).notices)
 
 
+@pytest.mark.parametrize("quaternion", [(1.0, 1.0, 1.0), (np.nan, 0.0, 0.0)])
+def test_a_damaged_qform_beside_an_sform_gives_a_notice(tmp_path, voxels, quaternion):
+    with_forms(tmp_path, voxels, AFFINE, AFFINE)
+    path = tmp_path / "t1.nii.gz"
+    stored = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<3f", stored, 256, *quaternion)
+    path.write_bytes(gzip.compress(bytes(stored)))
+    study = open_study(tmp_path)
+    np.testing.assert_allclose(study.series[MrSequence.T1].grid.affine, AFFINE, atol=1e-5)
+    assert any("its qform is damaged" in notice for notice in study.notices)
+
+
 @pytest.mark.parametrize(("unit", "mm"), [("meter", 1000.0), ("micron", 0.001)])
 def test_other_units_give_the_grid_of_millimetres(tmp_path, voxels, unit, mm):
     affine = np.diag([1.0, 1.0, 1.2, 1.0])
