@@ -109,14 +109,12 @@ def _check_offset(path: Path) -> None:
                 )
 
 
-def first_line(error: BaseException, path: Path | None = None) -> str:
+def first_line(error: BaseException, path: Path) -> str:
     """Return the first line of a library's error, shortened and without folder names."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # the full text would contain the path above the study
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if path is not None:
-        text = text.replace(str(path), path.name)
-    return text.split(" for file")[0][:120]
+    return text.replace(str(path), path.name).split(" for file")[0][:120]
 
 
 def read_header(path: Path, channel: int | None = None) -> NiftiHeader:
