@@ -298,8 +298,11 @@ def test_a_region_that_the_bundle_does_not_segment_has_no_volume(
         state=state,
         spacing_mm=6.0,
     )
-    result = Lens(engine=patient_engine(folder))(open_study(make_study(sequences={"t1c", "flair"})))
+    engine = patient_engine(folder)
+    result = Lens(engine=engine)(open_study(make_study(sequences={"t1c", "flair"})))
     assert result.candidates
+    with pytest.raises(UnusableInputError, match="no output of the bundle for the enhancing"):
+        engine.attribute(result.analysis.prepared, Target(Region.ET), "grad-cam")
     has_core = "Tumor core" in outputs
     for candidate in result.candidates:
         assert candidate.volume_ml[Region.WT] > 0
@@ -406,6 +409,14 @@ def test_grad_cam_is_bounded_too(one_window, make_prepared, clock):
     assert prediction.trace is None
     assert prediction.question_time.seconds == 0
     assert 0.1 <= clock.now - first_pass < 0.1 + 2 * 0.005
+
+
+def test_occlusion_gives_weights_within_the_brain(keen_bundle, make_prepared):
+    study = make_prepared()
+    found = patient_engine(keen_bundle).attribute(study, Target(Region.WT), "occlusion")
+    assert found.data.min() >= 0
+    assert found.data.sum() == pytest.approx(1, abs=1e-4)
+    assert not found.data[~study.brain].any()
 
 
 def test_occlusion_that_takes_too_long_is_refused(one_window, make_prepared, clock):
@@ -634,6 +645,44 @@ def test_a_bundle_for_something_else_is_refused(tmp_path):
         files.read(folder)
     folder = write_bundle(tmp_path / "vessel", outputs={"0": "background", "1": "vessel"})
     with pytest.raises(UnusableInputError, match="whole tumor"):
+        files.read(folder)
+
+
+def two_outputs(metadata, _):
+    metadata["network_data_format"]["outputs"]["other"] = {"channel_def": OUTPUTS}
+
+
+def without_definition(_, inference):
+    inference["network_def"] = "$import_network()"
+
+
+def flat_voxels(_, inference):
+    inference["preprocessing"]["transforms"][-1]["pixdim"] = [1.0, 1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (two_outputs, "2 outputs in the bundle's metadata"),
+        (without_definition, "without a definition of the network"),
+        (flat_voxels, r"voxel edges \[1.0, 1.0, 3.0\]"),
+    ],
+)
+def test_a_bundle_of_another_kind_is_refused(tmp_path, spoil, words):
+    folder = write_bundle(tmp_path / "b")
+    configs = [folder / "configs" / f"{name}.json" for name in ("metadata", "inference")]
+    contents = [json.loads(path.read_text()) for path in configs]
+    spoil(*contents)
+    for path, content in zip(configs, contents, strict=True):
+        path.write_text(json.dumps(content))
+    with pytest.raises(UnusableInputError, match=words):
+        files.read(folder)
+
+
+def test_a_bundle_without_weights_is_refused(tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    (folder / "models" / "model.pt").unlink()
+    with pytest.raises(WeightsError, match="no weights in b"):
         files.read(folder)
 
 
