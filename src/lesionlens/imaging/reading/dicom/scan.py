@@ -325,9 +325,10 @@ def _referenced_images(dicomdir: Path) -> set[str]:
     try:
         records = read_dicom(dicomdir).get("DirectoryRecordSequence") or ()
         return {
-            str(record.ReferencedSOPInstanceUIDInFile).strip()
+            str(uid).strip()
             for record in records
             if record.get("ReferencedSOPClassUIDInFile") in MR_IMAGES
+            and (uid := record.get("ReferencedSOPInstanceUIDInFile"))
         }
     except DAMAGED:
         return set()

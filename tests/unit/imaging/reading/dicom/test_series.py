@@ -86,6 +86,17 @@ def test_a_file_at_the_end_of_a_series_that_cannot_be_read_is_noticed(
     assert any(words in notice for notice in open_study(folder).notices)
 
 
+def test_a_slice_whose_position_is_no_number_is_set_aside(make_study):
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    path = sorted((folder / "S01").iterdir())[3]
+    stored = path.read_bytes()
+    start = stored.index(b"\x20\x00\x32\x00DS") + 8
+    path.write_bytes(stored[:start] + b"x" + stored[start + 1 :])
+    notices = open_study(folder).notices
+    assert any("no usable ImagePositionPatient" in notice for notice in notices)
+    assert any("1 slice(s) missing" in notice for notice in notices)
+
+
 def test_slices_of_another_pixel_spacing_are_set_apart(make_study):
     folder = make_study(dicom=True, sequences={"t1c"})
 
