@@ -9,6 +9,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel import cifti2
 
 from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
@@ -301,6 +302,19 @@ def test_damage_is_reported_when_voxels_are_read(save, tmp_path, spoil, words):
 def test_what_is_not_one_grey_volume_is_refused(save, tmp_path, data, words):
     save("t2.nii.gz", data=data)
     with pytest.raises(ReadError, match=words):
+        open_study(tmp_path)
+
+
+def test_a_file_of_surfaces_and_time_series_is_refused(tmp_path):
+    """CIFTI has the suffix of NIfTI."""
+    axes = (
+        cifti2.SeriesAxis(0, 1, 5),
+        cifti2.BrainModelAxis.from_mask(np.ones((3, 3, 3), bool), name="thalamus_left"),
+    )
+    cifti2.Cifti2Image(np.zeros((5, 27), np.float32), axes).to_filename(
+        tmp_path / "t1.dtseries.nii"
+    )
+    with pytest.raises(ReadError, match="a file of another format"):
         open_study(tmp_path)
 
 
