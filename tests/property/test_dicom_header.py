@@ -77,6 +77,7 @@ def full(ds):
     ds.SeriesDescription = "T1 axial après"
     ds.ReferencedImageSequence = nested(3)
     ds["ReferencedImageSequence"].is_undefined_length = True
+    ds.ReferencedImageSequence[0].add_new(0x00420011, "OB", bytes(20_000))  # beyond the first bytes
     agent = Dataset()
     agent.CodeMeaning = "Gadobutrol"
     ds.ContrastBolusAgentSequence = Sequence([agent])

@@ -104,6 +104,22 @@ def test_a_scripted_engine_finds_the_phantoms_lesion_on_its_side(scripted, patie
     assert "estimates no uncertainty" in notices
 
 
+def test_the_uncertainty_of_an_engine_without_perturbations_is_its_own(folder):
+    class Unsure(Scripted):
+        def predict(self, prepared, *, context):
+            found = super().predict(prepared, context=context)
+            flagged = found.probability[Region.WT] > 0.5
+            return replace(found, uncertainty=np.where(flagged, 0.25, 0.0).astype(np.float32))
+
+    result = Lens(engine=Unsure())(open_study(folder))
+    labels = result.analysis.volumes.labels.data > 0
+    uncertainty = result.analysis.volumes.uncertainty
+    assert uncertainty.grid.matches(result.analysis.volumes.labels.grid)
+    assert uncertainty.data[labels].mean() == pytest.approx(0.25, abs=0.03)
+    assert result.candidates[0].uncertainty == pytest.approx(0.25, abs=0.03)
+    assert "estimates no uncertainty" not in " ".join(result.analysis.run.notices)
+
+
 def test_figures_are_those_of_the_files_before_they_are_rounded_again(scripted):
     rows = findings_file(scripted.analysis).candidates
     assert tuple(row.candidate for row in rows) == scripted.candidates

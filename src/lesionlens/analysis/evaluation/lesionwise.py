@@ -64,8 +64,6 @@ def lesion_wise(predicted: Mask, reference: Mask, grid: Grid) -> LesionWise:
     overlaps, distances, matched = [], [], set[int]()
     detected = missed = 0
     for number, lesion_box in enumerate(ndimage.find_objects(lesions), 1):
-        if lesion_box is None:
-            continue
         lesion = lesions == number
         margin = DILATIONS + 1
         neighbourhood = tuple(

@@ -17,7 +17,6 @@ from scipy import ndimage
 from lesionlens.analysis.findings.components import ROUNDING_MM, merged
 from lesionlens.base.geometry import VOLUME_TOLERANCE, Floats, Mask, bounding_box
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Source
 from lesionlens.base.records.files import CandidateRow
 
 MERGE_MM, HIT_MM, SMALLEST_ML = 3.0, 5.0, 0.05
@@ -154,8 +153,6 @@ def candidate_hits(
     tolerance_mm = float(grid.spacing_mm.max()) / 2 + 1e-3
     hits = []
     for candidate in candidates:
-        if candidate.source is Source.READER:  # only the network is evaluated
-            continue
         low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
         in_box = (positions_mm >= low - tolerance_mm) & (positions_mm <= high + tolerance_mm)
         inside = in_box.all(axis=1)

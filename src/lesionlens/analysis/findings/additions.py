@@ -99,11 +99,21 @@ def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
     ----------
     part : DoubtfulPart
         A doubtful part; the candidate keeps the remainder, which may be empty.
+
+    Raises
+    ------
+    UnusableInputError
+        The voxels of the doubtful parts are unknown: their file is missing in a reopened result.
     """
+    if analysis.volumes.doubtful is None:
+        raise UnusableInputError(
+            found="a result without the voxels of its doubtful parts (doubtful.nii.gz)",
+            expected="a complete result",
+            next_step="Analyse the study again, or correct the outline by hand",
+        )
     candidate = next(c for c in analysis.findings.candidates if c.id == part.candidate)
     remaining = analysis.findings.components == part.candidate
-    if analysis.volumes.doubtful is not None:
-        remaining &= analysis.volumes.doubtful.data != part.number
+    remaining &= analysis.volumes.doubtful.data != part.number
     return _outline_within(remaining, candidate.tracking_uid, analysis)
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial import ConvexHull
 from skimage.measure import find_contours
 
 from lesionlens.base import geometry
@@ -226,10 +226,7 @@ def _outlines(
 
 def _farthest_points(outline: Points) -> Points:
     """Return the two outline points that are farthest apart, (2, 2)."""
-    try:
-        corners: Points = outline[ConvexHull(outline).vertices]
-    except QhullError:  # collinear points are their own hull
-        corners = outline
+    corners: Points = outline[ConvexHull(outline).vertices]
     offsets = corners[:, None] - corners[None]
     lengths = np.hypot(offsets[..., 0], offsets[..., 1])
     return corners[[*np.unravel_index(int(lengths.argmax()), lengths.shape)]]
@@ -273,8 +270,6 @@ def _widest_line(rotated: Points) -> Points:
     top = np.where(crosses, height, -np.inf).max(axis=1)
     bottom = np.where(crosses, height, np.inf).min(axis=1)
     spans = np.where(np.isfinite(top) & np.isfinite(bottom), top - bottom, -1.0)
-    if spans.max(initial=-1.0) < 0:
-        return np.repeat(rotated[:1], 2, axis=0)
     best = int(spans.argmax())
     return np.array([[cuts[best, 0], bottom[best]], [cuts[best, 0], top[best]]])
 

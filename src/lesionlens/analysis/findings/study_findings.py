@@ -57,9 +57,10 @@ def study_findings(
     if dismissed is not None:
         below_threshold = considered(dismissed, scores, study_context, probability[Region.WT])
     described = describe(component_mask, evidence, study_context)
-    candidates = with_kinds(
-        described.candidates, described.components, prepared, study_context.head
-    )
+    measured = described.candidates
+    if prediction.unsegmented:
+        measured = tuple(c.without_parts(prediction.unsegmented) for c in measured)
+    candidates = with_kinds(measured, described.components, prepared, study_context.head)
     findings = replace(described, candidates=candidates, considered=below_threshold)
     if not candidates:
         return as_stored(replace(findings, doubtful=())), None

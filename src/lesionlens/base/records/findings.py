@@ -298,6 +298,8 @@ class Candidate:
         """Whether LesionLens outlined its core without T1c, the sequence that shows the core."""
         if self.source is Source.SEGMENTATION:
             return False
+        if self.sequence_relevance and self.sequence_relevance[MrSequence.T1C] is not None:
+            return False  # a network that does not outline the enhancing part
         return bool(self.volume_ml.get(Region.TC)) and self.volume_ml.get(Region.ET) is None
 
     @property

@@ -281,3 +281,7 @@ class Prediction:
     """(I, J, K) float32 or None: probability of a resection cavity, which is not part of the
     tumour; None from an engine that outlines none.
     """
+    unsegmented: tuple[Region, ...] = ()
+    """Tumour core, enhancing tumour or both, if the engine does not segment them: their probability
+    is zero, and their volumes are unknown.
+    """

@@ -172,6 +172,7 @@ class BundleEngine:
                 examined.probabilities, self._channels(), examined.network_input.grid, prepared
             ),
             engine=self.info,
+            unsegmented=self._bundle.unsegmented,
             trace=trace,
             notices=(*self._bundle.notices(prepared), *omitted, *self.placement.notices),
             unperturbed=unperturbed,
@@ -227,14 +228,11 @@ class BundleEngine:
             cross, layer = self._explain(examined, method, tuple(self._channels()), context)
         context.progress(EXPLAIN, 1.0)
         if method != ATTENTION:
-            edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
-            if self._bundle.fixed:
-                edge_mm = self._bundle.spacing_mm
             return Trace(
                 cross=cross,
                 method=METHODS[method],
                 layers=(layer,),
-                spacing_mm=_CAM_STRIDE * edge_mm,
+                spacing_mm=_CAM_STRIDE * max(_CAM_MM, self._bundle.spacing_mm),
             )
         probabilities = {
             region: examined.probabilities[channel] for region, channel in self._channels().items()

@@ -81,18 +81,23 @@ class Bundle:
     cavity: int | None = None
     """Output channel of the resection cavity."""
 
+    @property
+    def unsegmented(self) -> tuple[Region, ...]:
+        """The regions without an output channel."""
+        return tuple(r for r in Region if r not in self.regions)
+
     def notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
         """Report sequences that the bundle expects and the study lacks, and regions it lacks."""
         missing = [s.display_name for s in self.sequences if s not in prepared.sequences]
-        lacking = [r.display_name for r in Region if r not in self.regions]
         notices = []
         if missing:
             notices.append(
                 f"The bundle expects {', '.join(missing)}, which this study lacks: it received "
                 f"an empty image instead, and its result may be wrong"
             )
-        if lacking:
-            notices.append(f"The bundle does not segment the {' or the '.join(lacking)}")
+        if self.unsegmented:
+            regions = " or the ".join(region.display_name for region in self.unsegmented)
+            notices.append(f"The bundle does not segment the {regions}")
         return tuple(notices)
 
 
@@ -358,6 +363,13 @@ def _regions(entry: Mapping[str, Any]) -> tuple[Region | None, ...]:
             found=f"output channels {_channel_names(entry)}",
             expected='one that is the "whole tumor"',
             next_step="Name them in network_data_format of configs/metadata.json",
+        )
+    if Region.ET in regions and Region.TC not in regions:
+        raise UnusableInputError(
+            found="an output for the enhancing tumour and none for the tumour core, which contains "
+            "it, in the bundle's metadata",
+            expected='one that is the "tumor core"',
+            next_step="Give the output for enhancing tumour another name, so that it is ignored",
         )
     _check_once(regions, "output")
     return regions

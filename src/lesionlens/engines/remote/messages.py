@@ -204,6 +204,7 @@ def serialise_prediction(prediction: Prediction) -> tuple[Header, dict[str, NDAr
     header: Header = {
         "engine": serialise_info(prediction.engine),
         "notices": prediction.notices,
+        "unsegmented": prediction.unsegmented,
         "thresholds": {region.value: value for region, value in prediction.thresholds.items()},
         "slight_enhancement": _SLIGHT.dump_python(prediction.slight_enhancement),
         "scoring": _SCORING.dump_python(prediction.scoring),
@@ -257,6 +258,7 @@ def deserialise_prediction(
         cavity=arrays.get("cavity"),
         trace=_trace_in(header["trace"], arrays, probe, layer),
         notices=tuple(encodable(str(notice)) for notice in header["notices"]),
+        unsegmented=tuple(Region(region) for region in header.get("unsegmented", ())),
         unperturbed=None
         if unperturbed is None
         else deserialise_perturbed(

@@ -191,8 +191,10 @@ def shifted_date(text: str, days: int) -> str:
     --------
     >>> shifted_date("20260105", 10), shifted_date("20260105101500.5+0100", 5)
     ('20251226', '20251231101500.5+0100')
-    >>> shifted_date("2026.01.05", 1)
-    ''
+    >>> shifted_date("2026.01.05", 1), shifted_date("20261345", 1), shifted_date("00010101", 1)
+    ('', '', '')
+    >>> shifted_date("05000110", 9)
+    '05000101'
     >>> shifted_date("20260105-20260107", 10)  # a range: its second date would not be shifted
     ''
     """
@@ -204,7 +206,7 @@ def shifted_date(text: str, days: int) -> str:
         shifted = date(int(year), int(month), int(day)) - timedelta(days)
     except (ValueError, OverflowError):
         return ""
-    return f"{shifted:%Y%m%d}{time_of_day}"
+    return f"{shifted.year:04d}{shifted:%m%d}{time_of_day}"
 
 
 def capped_age(age: Any) -> str:

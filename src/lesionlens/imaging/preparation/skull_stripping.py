@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.files.scratch import ScratchFolder
@@ -25,6 +28,8 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import BrainMask, may_be_whole
 
 TIME_LIMIT_S = 1800.0
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+"""Exceptions that nibabel raises for a damaged file."""
 AUTO, OWN = "auto", "own"
 
 
@@ -120,7 +125,10 @@ def _program(name: str) -> tuple[Path, Program]:
 
 def _run(command: list[str], name: str, context: RunContext) -> None:
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603  a fixed program
+        try:
+            process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603  a fixed program
+        except OSError as error:  # as when its interpreter was deleted
+            raise _failed(name, f"it cannot be started: {error.strerror}") from error
         try:
             end = time.monotonic() + TIME_LIMIT_S
             while process.poll() is None:
@@ -141,10 +149,14 @@ def _run(command: list[str], name: str, context: RunContext) -> None:
 def _read(path: Path, grid: Grid, name: str) -> Mask:
     if not path.is_file():
         raise _failed(name, "no mask file")
-    mask = nib.load(path)
+    try:
+        mask = nib.load(path)
+        voxels = np.asanyarray(mask.dataobj)
+    except _UNREADABLE as error:
+        raise _failed(name, "a mask that cannot be read") from error
     if mask.shape != grid.shape or not np.allclose(mask.affine, grid.affine, atol=1e-2):
         raise _failed(name, "a mask on a different grid from the image's")
-    return np.asarray(np.asanyarray(mask.dataobj) > 0.5)
+    return np.asarray(voxels > 0.5)
 
 
 def _failed(name: str, reason: str) -> ResourceError:

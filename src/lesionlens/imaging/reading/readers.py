@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lesionlens.base.arguments import check_kind, member_of, path_of
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError, unreadable
 from lesionlens.base.files.file_state import FileState, file_state
 from lesionlens.base.files.journal import is_half_replaced
 from lesionlens.base.labels import MrSequence
@@ -265,9 +265,13 @@ def check_path(path: Path) -> None:
     """
     try:
         mode = path.stat().st_mode
+    except PermissionError as error:  # of a folder above it
+        raise unreadable(error, path.name) from error
     except OSError as error:
         raise UnusableInputError(
-            found=_access_problem(error, path.name),
+            found=f"a loop of links at {path.name!r}"
+            if error.errno == errno.ELOOP
+            else f"no such file or folder: {path.name!r} does not exist",
             expected="an existing folder or file",
             next_step="Check the spelling of the path and that the disk is mounted",
         ) from error
@@ -278,11 +282,7 @@ def check_path(path: Path) -> None:
             next_step="Name the folder that holds the scans",
         )
     if not os.access(path, os.R_OK):
-        raise UnusableInputError(
-            found=f"no permission to read {path.name!r}",
-            expected="a readable folder or file",
-            next_step="Ask its owner for read access, or copy it",
-        )
+        raise unreadable(PermissionError(errno.EACCES, ""), path.name)
 
 
 def _check_complete(path: Path) -> None:
@@ -295,14 +295,6 @@ def _check_complete(path: Path) -> None:
             "wrote it again (`lesionlens deidentify`), which completes it",
             in_window="Wait until it is written, or have it written again",
         )
-
-
-def _access_problem(error: OSError, name: str) -> str:
-    if error.errno == errno.ELOOP:
-        return f"a loop of links at {name!r}"
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"no permission to read {name!r}"
-    return f"no such file or folder: {name!r} does not exist"
 
 
 def _describe_content(path: Path, *others: Path) -> str:

@@ -67,7 +67,7 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
     try:
         stored = read_object(folder() / f"{key_of(study)}.json")
         choice = {MrSequence(key): str(value) for key, value in stored.items()}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):  # files that vanished, or an unknown sequence
         return {}
     all_series = (*study.series.values(), *study.set_aside)
     names_by_identifier = {_identifier_of(s): name_for_reader(s) for s in all_series}

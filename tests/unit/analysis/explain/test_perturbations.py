@@ -14,7 +14,7 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label
+from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -256,6 +256,21 @@ def test_a_probe_answers_on_the_native_grid(make_prepared):
         probe.voxel_attention(trace, prepared, (10, 11, 4000))
     with pytest.raises(UnusableInputError, match="keeps no self-attention"):
         probe.voxel_attention(None, prepared, (10, 11, 12))
+    with pytest.raises(UnusableInputError, match="keeps no single layers"):
+        probe.layer_attention(None, prepared, Region.WT, 0, None)
+
+
+def test_a_voxel_near_the_brain_shows_the_nearest_voxel_of_it():
+    """Only within the reach, which the corners of the searched cube exceed."""
+    brain = np.zeros((30, 30, 30), bool)
+    brain[:10] = True
+    reach = probe.REACH_VOX
+    assert probe._nearest_in_brain((9 + reach, 15, 15), brain) == (9, 15, 15)
+    assert probe._nearest_in_brain((10 + reach, 15, 15), brain) is None
+    corner = np.zeros((30, 30, 30), bool)
+    corner[0, 0, 0] = True
+    assert probe._nearest_in_brain((reach, 0, 0), corner) == (0, 0, 0)
+    assert probe._nearest_in_brain((reach, reach, reach), corner) is None
 
 
 @settings(max_examples=30, deadline=None)

@@ -179,3 +179,11 @@ def test_air_is_what_no_sequence_shows():
     assert (tissue | ~brain).all()
     assert not tissue[0].any()
     assert not tissue[:, :, -1].any()
+
+
+def test_an_outline_that_was_erased_is_neither_smoothed_nor_split():
+    nothing = np.zeros((20, 20, 20), np.uint8)
+    smooth = edit_tools.smoothed(nothing, SPACING, np.ones(nothing.shape, bool))
+    assert not smooth.any()
+    with pytest.raises(UnusableInputError, match="an empty outline"):
+        edit_tools.split_between(nothing, (1, 2, 3), (4, 5, 6), SPACING)

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.analysis.followup.alignment import seems_mirrored
+from lesionlens.analysis.followup.alignment import changed, common_sequence, seems_mirrored
 from lesionlens.analysis.followup.compare import _alignment
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
+from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
@@ -41,3 +44,27 @@ def test_an_alignment_is_doubtful_if_its_images_fit_badly_or_its_sides_are_swapp
     alignment = _alignment(registration, "T1c", swapped=swapped)
     assert alignment.doubtful is (swapped or registration.doubtful)
     assert alignment.mirrored is swapped
+
+
+@pytest.mark.parametrize("has_lesion", [True, False])
+def test_voxels_near_a_candidate_are_excluded_from_the_alignment(tmp_path, has_lesion):
+    lesions = (Lesion((-28.0, 8.0, 26.0), 12.0),) if has_lesion else ()
+    head = make_patient(5, spacing_mm=4.0, lesions=lesions)
+    analysis = make_analysis(head, write_study(head, tmp_path, sequences=(MrSequence.T1C,)))
+    excluded = changed(analysis)
+    assert (excluded is not None) is has_lesion
+    if excluded is not None:
+        inside = analysis.prepared.native.to_mm(np.argwhere(analysis.findings.components > 0))
+        assert excluded.mask[tuple(excluded.grid.nearest_voxel(inside).T)].all()
+        assert not excluded.mask.all()
+
+
+def test_examinations_without_a_common_sequence_are_refused(tmp_path):
+    head = make_patient(5, spacing_mm=8.0, lesions=())
+    first, second = (
+        make_analysis(head, write_study(head, tmp_path / s.value, sequences=(s,))).prepared
+        for s in (MrSequence.T1C, MrSequence.FLAIR)
+    )
+    assert common_sequence(first, first) is MrSequence.T1C
+    with pytest.raises(UnusableInputError, match="without a sequence of this one"):
+        common_sequence(first, second)

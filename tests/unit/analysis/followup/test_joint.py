@@ -119,11 +119,38 @@ def test_what_cannot_be_measured_says_why(before):
     assert together(before, with_images(before, lambda _: noise)).reason is (
         Unmeasurable.INTENSITIES
     )
+    alike = with_images(before, lambda _: noise)
+    assert together(alike, alike).reason is Unmeasurable.FAINT
     alone = replace(before, prepared=replace(before.prepared, present=np.zeros(4, dtype=bool)))
     found = together(before, alone)
     assert found.reason is Unmeasurable.INTENSITIES
     assert found.percent is found.plus_minus is None
     assert "cannot be matched" in found.text
+
+
+@pytest.mark.parametrize("seen", ["before", "now"])
+def test_lesion_of_another_appearance_leaves_the_change_unknown(seen):
+    """The regression has learnt the rest of the lesion: it would count the new part as tissue."""
+    shape = (64, 56, 56)
+    at = np.moveaxis(np.indices(shape), 0, -1)
+    brain = np.linalg.norm(at - np.array((32, 28, 28)), axis=-1) <= 27
+    lesion, cyst = (
+        np.linalg.norm(at - np.array(centre), axis=-1) <= radius
+        for centre, radius in (((24, 28, 28), 8), ((37, 28, 28), 6))
+    )
+    noise = np.random.default_rng(0).normal(0, 0.03, (2, *shape))
+    tissue = np.stack([1 + 0.2 * np.sin(at[..., 0] / 5), 1 + 0.2 * np.cos(at[..., 1] / 5)]) + noise
+    shown = (np.where(lesion, tissue + 1, tissue) * brain).astype(np.float32)
+    with_cyst = np.where(cyst, shown - np.float32(0.2), shown)
+    likely, likelier = (
+        np.where(each, 0.95, 0.03).astype(np.float32) for each in (lesion, lesion | cyst)
+    )
+    nothing = np.zeros(shape, bool)
+    plain = AlignedScan(shown, likely, brain, lesion, nothing)
+    special = AlignedScan(with_cyst, likelier, brain, lesion | cyst, nothing)
+    pair = (special, plain) if seen == "before" else (plain, special)
+    assert joint.change_of(plain, plain).percent == pytest.approx(0, abs=1e-6)
+    assert joint.change_of(*pair).reason is Unmeasurable.OUTLINES
 
 
 @pytest.mark.parametrize("changed", ["before", "now"])

@@ -140,6 +140,30 @@ def test_non_enhancing_disease_is_judged_without_contrast_also_where_nothing_is_
     assert propose(found, ENTERED).category is R.NOT_ASSESSABLE
 
 
+def test_mixed_disease_waits_for_the_steroids_that_either_kind_needs() -> None:
+    found = compared((lesion("a", 20, 20), plain("b", 30, 30)), (plain("b", 30, 30),))
+    draft = propose(found, replace(MIXED, steroids=Steroids.UNKNOWN))
+    assert (draft.category, draft.missing) == (None, ("steroids",))
+    grown = compared(found.points[0].lesions, (lesion("a", 20, 20), plain("c", 30, 30)))
+    assert propose(grown, replace(MIXED, steroids=Steroids.UNKNOWN)).category is R.PROGRESSION
+
+
+@pytest.mark.parametrize(
+    ("ml", "category"),
+    [(1.45, R.PROGRESSION), (1.35, R.STABLE)],  # a ball of 8.9 mm, then of 14.0 or 13.7 mm
+)
+def test_another_lesion_grows_by_volume_if_its_diameters_are_of_its_enhancing_part(
+    ml: float, category: Response
+) -> None:
+    large = replace(plain("a", 60, 60), volume_ml={Region.WT: 60.0, Region.ET: 0.0})
+    sizes = [{Region.WT: 3.0 + size, Region.ET: 3.0} for size in (0.37, ml)]
+    before, now = (replace(lesion("b", 12, 12), id=2, volume_ml=size) for size in sizes)
+    chosen = replace(MIXED, criterion=Criterion.VOLUMETRIC)
+    others = tuple(replace(large, tracking_uid=uid) for uid in "cd")
+    found = compared((large, *others, before), (large, *others, now))
+    assert propose(found, chosen).category is category
+
+
 def test_a_lesion_of_unknown_volume_leaves_mixed_disease_unjudged() -> None:
     one = replace(lesion("a", 20, 20), volume_ml={Region.WT: None, Region.ET: 4.0})
     assert propose(compared((one,), (one,)), MIXED).category is R.NOT_ASSESSABLE

@@ -95,6 +95,15 @@ def test_one_shared_sequence_is_enough(study):
     assert is_same_examination(study, copy)
 
 
+def cropped(file, folder):
+    image = nib.load(file)
+    nib.save(image.slicer[1:, :, :], folder / file.name)
+
+
+def test_images_of_another_size_are_of_another_examination(study):
+    assert not is_same_examination(study, copied(study, cropped))
+
+
 @pytest.mark.parametrize("spike", [0, 1e4])
 def test_another_scan_of_the_same_head_is_another_examination(study, spike):
     """Noise of a scanner is new at each scan, even where nothing grew or moved.

@@ -278,6 +278,41 @@ def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
     assert "which sequence mattered" not in " ".join(result.analysis.run.notices).lower()
 
 
+@pytest.mark.parametrize(
+    "outputs", [("Whole tumor",), ("Whole tumor", "Tumor core")], ids=["whole", "whole and core"]
+)
+def test_a_region_that_the_bundle_does_not_segment_has_no_volume(
+    outputs, keen_bundle, make_study, tmp_path
+):
+    """0 ml would state that nothing enhances, and later enhancement would be a progression."""
+    channels = [list(OUTPUTS.values()).index(name) for name in outputs]
+    state = files.read(keen_bundle).network.state_dict()
+    for name in [n for n in state if n.startswith("conv_final")][-2:]:
+        state[name] = state[name][channels]
+        if name.endswith("bias"):
+            state[name][1:] += 9.0  # all is core
+    folder = write_bundle(
+        tmp_path / "fewer",
+        SEGRESNET | {"out_channels": len(outputs)},
+        outputs={str(n): name for n, name in enumerate(outputs)},
+        state=state,
+        spacing_mm=6.0,
+    )
+    engine = patient_engine(folder)
+    result = Lens(engine=engine)(open_study(make_study(sequences={"t1c", "flair"})))
+    assert result.candidates
+    with pytest.raises(UnusableInputError, match="no output of the bundle for the enhancing"):
+        engine.attribute(result.analysis.prepared, Target(Region.ET), "grad-cam")
+    has_core = "Tumor core" in outputs
+    for candidate in result.candidates:
+        assert candidate.volume_ml[Region.WT] > 0
+        assert candidate.volume_ml[Region.ET] is candidate.rano_measurable is None
+        assert (candidate.volume_ml[Region.TC] is not None) is has_core
+        assert not candidate.core_uncertain  # T1c is there
+    assert any(c.volume_ml[Region.TC] for c in result.candidates) is has_core
+    assert any("does not segment" in notice for notice in result.analysis.run.notices)
+
+
 class Clock:
     """A clock that only a slowed network moves on: no test waits, nor asks how busy we are."""
 
@@ -376,6 +411,14 @@ def test_grad_cam_is_bounded_too(one_window, make_prepared, clock):
     assert 0.1 <= clock.now - first_pass < 0.1 + 2 * 0.005
 
 
+def test_occlusion_gives_weights_within_the_brain(keen_bundle, make_prepared):
+    study = make_prepared()
+    found = patient_engine(keen_bundle).attribute(study, Target(Region.WT), "occlusion")
+    assert found.data.min() >= 0
+    assert found.data.sum() == pytest.approx(1, abs=1e-4)
+    assert not found.data[~study.brain].any()
+
+
 def test_occlusion_that_takes_too_long_is_refused(one_window, make_prepared, clock):
     engine = clock.slow(BundleEngine("cpu", bundle=one_window, patience_s=1.0), 0.02)
     with pytest.raises(ResourceError, match="patience_s"):
@@ -472,6 +515,9 @@ def test_channels_of_one_name_and_of_another_number_are_refused(tmp_path):
     twice = {"0": "whole tumor", "1": "whole tumor", "2": "tumor core"}
     with pytest.raises(UnusableInputError, match="two output channels for whole tumour"):
         files.read(write_bundle(tmp_path / "outputs", outputs=twice))
+    coreless = {"0": "whole tumor", "1": "enhancing tumor"}
+    with pytest.raises(UnusableInputError, match="none for the tumour core"):
+        files.read(write_bundle(tmp_path / "coreless", outputs=coreless))
     with pytest.raises(UnusableInputError, match="two input channels for T1c"):
         files.read(write_bundle(tmp_path / "inputs", inputs={**INPUTS, "1": "T1ce"}))
     three = {"0": "T1c", "1": "T2", "2": "FLAIR"}
@@ -529,7 +575,7 @@ def test_a_network_of_labels_that_exclude_each_other_is_refused(tmp_path, step):
 
 
 def test_a_network_with_an_output_for_the_background_is_refused(tmp_path):
-    outputs = {"0": "Background", "1": "Whole tumor", "2": "Enhancing tumor"}
+    outputs = {"0": "Background", "1": "Whole tumor", "2": "Tumor core"}
     with pytest.raises(UnusableInputError, match=r"exclude each other \(background\)"):
         files.read(write_bundle(tmp_path / "b", outputs=outputs))
 
@@ -599,6 +645,44 @@ def test_a_bundle_for_something_else_is_refused(tmp_path):
         files.read(folder)
     folder = write_bundle(tmp_path / "vessel", outputs={"0": "background", "1": "vessel"})
     with pytest.raises(UnusableInputError, match="whole tumor"):
+        files.read(folder)
+
+
+def two_outputs(metadata, _):
+    metadata["network_data_format"]["outputs"]["other"] = {"channel_def": OUTPUTS}
+
+
+def without_definition(_, inference):
+    inference["network_def"] = "$import_network()"
+
+
+def flat_voxels(_, inference):
+    inference["preprocessing"]["transforms"][-1]["pixdim"] = [1.0, 1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (two_outputs, "2 outputs in the bundle's metadata"),
+        (without_definition, "without a definition of the network"),
+        (flat_voxels, r"voxel edges \[1.0, 1.0, 3.0\]"),
+    ],
+)
+def test_a_bundle_of_another_kind_is_refused(tmp_path, spoil, words):
+    folder = write_bundle(tmp_path / "b")
+    configs = [folder / "configs" / f"{name}.json" for name in ("metadata", "inference")]
+    contents = [json.loads(path.read_text()) for path in configs]
+    spoil(*contents)
+    for path, content in zip(configs, contents, strict=True):
+        path.write_text(json.dumps(content))
+    with pytest.raises(UnusableInputError, match=words):
+        files.read(folder)
+
+
+def test_a_bundle_without_weights_is_refused(tmp_path):
+    folder = write_bundle(tmp_path / "b")
+    (folder / "models" / "model.pt").unlink()
+    with pytest.raises(WeightsError, match="no weights in b"):
         files.read(folder)
 
 

@@ -134,3 +134,15 @@ def test_mirrored_images_give_the_mirrored_region(nucleus):
     mirrored = np.zeros(SHAPE, bool)
     mirrored[box] = found
     assert dice(mirrored[::-1], whole) > 0.99
+
+
+def test_an_object_that_fills_the_first_crop_is_enclosed_in_a_wider_one():
+    shape = (90, 90, 90)
+    ball = sum((axis - 45) ** 2 for axis in np.indices(shape)) <= 23**2
+    noise = np.random.default_rng(0).normal(0, 0.05, (4, *shape))
+    images = np.stack([ndimage.gaussian_filter(ball + one, 0.7) for one in noise])
+    study = PromptStudy(images.astype(np.float32), np.ones(shape, bool), (True,) * 4)
+    box, found = enclosed_region(study, asked([(45, 45, 45)]))
+    whole = np.zeros(shape, bool)
+    whole[box] = found
+    assert dice(whole, ball) > 0.95

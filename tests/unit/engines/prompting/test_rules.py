@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lesionlens.engines.prompting.rules import connected_component
+from lesionlens.engines.prompting.rules import connected_component, lowered_threshold
 
 
 @pytest.mark.parametrize("corner", [(0, 0, 0), (9, 9, 9)])
@@ -14,3 +14,17 @@ def test_a_part_belongs_to_a_prompt_up_to_two_voxels_away(corner, gap, kept):
     chance[part] = 0.9
     found = connected_component(chance, at, None)
     assert found[part] == pytest.approx(0.9 if kept else 0.49)
+
+
+def test_a_faint_structure_is_outlined_at_a_lowered_threshold():
+    """From 60 % of its highest probability near the prompt; zero, beyond the crop, stays zero."""
+    chance = np.zeros((12, 12, 12), np.float32)
+    chance[4:8, 4:8, 4:8] = 0.17
+    chance[5:7, 5:7, 5:7] = 0.19
+    chance[5, 5, 5] = 0.3
+    found = lowered_threshold(chance, np.array([[5, 5, 5]]))
+    np.testing.assert_array_equal(found >= 0.5, chance >= 0.18)
+    np.testing.assert_array_equal(found == 0, chance == 0)
+    assert np.array_equal(np.argsort(found, axis=None), np.argsort(chance, axis=None))
+    clear = chance / 0.3 * 0.7
+    assert lowered_threshold(clear, np.array([[5, 5, 5]])) is clear

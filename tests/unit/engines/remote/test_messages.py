@@ -10,6 +10,7 @@ pytest.importorskip("fastapi")
 from tests.serving_here import QuickEngine
 
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.remote import messages
@@ -55,10 +56,11 @@ def test_every_field_of_a_perturbation_comes_back():
     assert_same(asked, back)
 
 
-def test_the_scores_of_small_lesions_come_back_with_a_prediction(perturbed):
+def test_scores_of_small_lesions_and_unsegmented_regions_come_back_with_a_prediction(perturbed):
     study = prepared_head()
     made = replace(QuickEngine().predict(study, context=SILENT), trace=None)
-    made = replace(made, unperturbed=perturbed)
+    made = replace(made, unperturbed=perturbed, unsegmented=(Region.ET,))
     header, arrays = messages.serialise_prediction(made)
     back = messages.deserialise_prediction(header, arrays, "there", lambda _: None, lambda *_: None)
     assert_same(perturbed, back.unperturbed)
+    assert back.unsegmented == (Region.ET,)

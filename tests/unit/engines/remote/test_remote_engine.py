@@ -15,7 +15,13 @@ pytest.importorskip("fastapi")
 from tests.ports import closed_port
 from tests.serving_here import QuickEngine, serving
 
-from lesionlens.base.errors import CancelledError, ServerError, UnusableInputError
+from lesionlens.base.errors import (
+    CancelledError,
+    GoneError,
+    ResourceError,
+    ServerError,
+    UnusableInputError,
+)
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation
@@ -408,6 +414,35 @@ def test_a_study_that_gave_way_to_another_is_sent_again(study):
         assert server.sessions.state()["studies"] < 4
         for trace in traces:
             assert trace.probe_row((1, 2, 3)).max() > 0
+        engine.close()
+
+
+def test_a_full_server_is_waited_for_and_reported(study):
+    """Another client's study is in use; it gives way when it is not."""
+    room = Limits(memory_bytes=2 * study.channels.nbytes, grace_s=1.0)
+    stages = []
+    with serving({"quick": QuickEngine()}, room) as server:
+        first, second = connect(server=server.url), connect(server=server.url)
+        predict(first, study)
+        other = replace(study, channels=study.channels * 2)
+        report = RunContext(progress=lambda stage, _: stages.append(stage))
+        there = predict(second, other, context=report)
+        here = predict(QuickEngine(), other)
+        assert np.array_equal(here.probability[Region.WT], there.probability[Region.WT])
+        first.close()
+        second.close()
+    assert any(stage.startswith("server full (127.0.0.1") for stage in stages)
+
+
+def test_a_server_that_keeps_losing_the_study_is_given_up(study, monkeypatch):
+    def lost(*_):
+        raise GoneError("study", found="no such study", expected="it", next_step="Send it again")
+
+    with serving({"quick": QuickEngine()}) as server:
+        engine = connect(server=ServerAddress(server.url, patience_s=0.5))
+        monkeypatch.setattr(engine, "_run", lost)
+        with pytest.raises(ResourceError, match="repeatedly loses the study"):
+            predict(engine, study)
         engine.close()
 
 

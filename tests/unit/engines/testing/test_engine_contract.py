@@ -9,6 +9,7 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -17,6 +18,7 @@ from lesionlens.base.records.prediction import (
     Prediction,
     Trace,
 )
+from lesionlens.base.records.prompts import PromptResponse
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.testing import engine_contract
@@ -273,9 +275,53 @@ class Empty(Constant):
     value = 0.0
 
 
+class Agreeing(Honest):
+    """Explains by any method."""
+
+    def attribute(self, prepared, target, method):
+        return Volume(prepared.brain.astype(np.float32), prepared.working)
+
+
+class Obliging(Honest):
+    """Follows contradictory prompts, the later ones last."""
+
+    info = Prompted.info
+
+    def answer_prompts(self, prepared, question, probability, *, context):
+        mask = np.zeros(prepared.working.shape, bool)
+        if question.outline is not None:
+            mask |= question.outline
+        mask[tuple(question.foreground.T)] = True
+        mask[tuple(question.background.T)] = False
+        values = mask.astype(np.float32)
+        everywhere = tuple(slice(0, n) for n in mask.shape)
+        even = np.full(mask.shape, 1 / mask.size, np.float32)
+        return PromptResponse(everywhere, values, even, np.zeros(mask.shape, bool))
+
+
+class InfiniteLayer(Honest):
+    """Has an attention head that overflows."""
+
+    info = replace(Honest.info, capabilities=frozenset({Capability.SEGMENT, Capability.ATTEND}))
+
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
+        weights = (prepared.brain / prepared.brain.sum()).astype(np.float32)
+
+        def layer(region, layer, head):
+            return weights if head is None else np.full(weights.shape, np.inf, np.float32)
+
+        cross = dict.fromkeys(Region, weights)
+        trace = Trace(cross, "attention", ("one",), attention_layers=(("one", 2),))
+        return replace(found, trace=replace(trace, layer_attention=layer))
+
+
 @pytest.mark.parametrize(
     ("engine", "check", "words"),
     [
+        (Agreeing, "refusal", "unknown method of attribution"),
+        (Obliging, "prompting", "both foreground and background"),
+        (InfiniteLayer, "honesty", "infinite values"),
         (Constant, "repeatable", "not 0.5 everywhere in the brain"),
         (Empty, "repeatable", "not 0 everywhere in the brain"),
         (Incomplete, "subsets", "none of them NaN"),

@@ -135,6 +135,14 @@ def test_text_in_place_of_a_time_or_number_goes(full_dates, keyword, valid, text
     assert cleaned == [valid.decode(), ""]
 
 
+@pytest.mark.parametrize("keyword", ["EchoTime", "SeriesNumber"])
+def test_an_empty_number_stays_empty(keyword):
+    dataset = image()
+    setattr(dataset, keyword, None)
+    Cleaner(Options(), NAMES).clean(dataset)
+    assert dataset[keyword].is_empty
+
+
 def test_text_in_place_of_a_date_goes_also_where_dates_are_kept():
     dataset = image()
     with warnings.catch_warnings(action="ignore"):

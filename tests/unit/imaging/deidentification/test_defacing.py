@@ -145,6 +145,18 @@ def test_an_image_without_a_place_keeps_its_face_and_it_is_reported(person, tmp_
     assert any("face removed" in notice for notice in done.notices)
 
 
+def test_an_image_that_cannot_be_decoded_keeps_its_face(person, tmp_path):
+    patient, *_ = person
+    paths = write_dicom(patient, tmp_path, sequences=(MrSequence.T1,))[MrSequence.T1]
+    faces = defacing.find_faces(paths)
+    whole, cut = pydicom.dcmread(paths[0]), pydicom.dcmread(paths[0])
+    cut.PixelData = stored = cut.PixelData[:-100]
+    assert defacing.remove_face(whole, paths[0], faces) is defacing.DefacingOutcome.REMOVED
+    assert defacing.remove_face(cut, paths[0], faces) is defacing.DefacingOutcome.REMAINS
+    assert (whole.RecognizableVisualFeatures, cut.RecognizableVisualFeatures) == ("NO", "YES")
+    assert cut.PixelData == stored
+
+
 def test_a_stripped_brain_has_no_face_to_take_off(tmp_path, monkeypatch):
     brain = brain_extraction.OutlineContent(brain=0.8, beyond=0.0)
     monkeypatch.setattr(brain_extraction, "outline_content", lambda *_: brain)

@@ -9,6 +9,7 @@ from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import co_registration
+from lesionlens.imaging.preparation.draft import Loaded
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration
 
@@ -99,3 +100,14 @@ def test_nor_is_one_left_of_which_a_part_lies_beyond_the_reference(head):
     flair = _stripped(FLAIR, np.where(brain.data, images[FLAIR], np.float32(0)), brain.grid)
     study = Study("x", StudyKind.NIFTI, {T1C: t1c, FLAIR: flair}, root=None)
     assert any(step.done for step in prepare(study, RunContext(), OPTIONS).steps)
+
+
+def test_the_grid_of_a_moved_sequence_lies_in_the_frame_of_the_reference():
+    """A brain that is outlined on that sequence must be where the reference shows it."""
+    grid = Grid((4, 5, 6), np.diag([2.0, 2.0, 3.0, 1.0]))
+    turned = np.array([[0.0, -1, 0, 5], [1, 0, 0, -7], [0, 0, 1, 2], [0, 0, 0, 1]])
+    values = np.zeros(grid.shape, np.float32)
+    scan = Loaded(_stripped(T1C, values, grid), values, reference_to_sequence=turned)
+    here = scan.moved_grid().to_mm(np.array([1, 2, 3]))
+    np.testing.assert_allclose(turned @ [*here, 1], [*grid.to_mm(np.array([1, 2, 3])), 1])
+    assert Loaded(scan.series, values).moved_grid() is grid

@@ -24,6 +24,11 @@ image = nib.load(sys.argv[sys.argv.index("-i") + 1])
 mask = (np.asanyarray(image.dataobj) > 400).astype("u1")
 nib.Nifti1Image(mask, image.affine).to_filename(sys.argv[sys.argv.index("-m") + 1])
 """
+CUT = """
+import sys
+with open(sys.argv[sys.argv.index("-m") + 1], "wb") as mask:
+    mask.write(open(sys.argv[sys.argv.index("-i") + 1], "rb").read()[:4000])
+"""
 OTHER_GRID = GOOD.replace("image.affine)", "np.eye(4))")
 
 
@@ -79,11 +84,25 @@ def test_preparation_uses_the_program_that_is_asked_for(stand_in, head_study):
         ("import sys; sys.exit('no weights')", "no weights"),
         ("pass", "no mask file"),
         (OTHER_GRID, "a different grid"),
+        ("open(__import__('sys').argv[-1], 'w').write('no image')", "a mask that cannot be read"),
+        (CUT, "a mask that cannot be read"),
+        ("import time; time.sleep(600)", "no answer within"),
     ],
 )
-def test_a_failure_is_named(stand_in, head, code, words):
+def test_a_failure_is_named(stand_in, head, code, words, monkeypatch):
     stand_in(code)
+    if "sleep" in code:
+        monkeypatch.setattr(skull_stripping, "TIME_LIMIT_S", 0.2)
     with pytest.raises(ResourceError, match=words):
+        skull_stripping.strip("synthstrip", head.data, head.grid)
+
+
+def test_a_program_whose_interpreter_is_gone_is_named(stand_in, head, tmp_path):
+    """As of an environment that was deleted; it ended the analysis without a reason."""
+    stand_in(GOOD)
+    program = tmp_path / "bin/mri_synthstrip"
+    program.write_text("#!/nowhere/python\n")
+    with pytest.raises(ResourceError, match="cannot be started: No such file"):
         skull_stripping.strip("synthstrip", head.data, head.grid)
 
 

@@ -88,10 +88,11 @@ def test_nothing_named_forgets(make_study, own_folder):
     assert not list(own_folder.glob("*.json"))
 
 
-def test_a_damaged_memory_is_no_memory(make_study, own_folder):
+@pytest.mark.parametrize("content", ["[1", "[]", '{"t9": "flair.nii.gz"}', '{"t2": 3}'])
+def test_a_damaged_memory_is_no_memory(make_study, own_folder, content):
     folder = make_study(sequences={"flair"})
     series_choices.remember(open_study(folder, named={T2: "flair.nii.gz"}))
-    next(own_folder.glob("*.json")).write_text("[1")
+    next(own_folder.glob("*.json")).write_text(content)
     assert FLAIR in open_study(folder, recall=True).series
 
 

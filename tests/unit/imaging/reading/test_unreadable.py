@@ -85,3 +85,35 @@ def test_a_copy_of_which_a_part_alone_was_moved_in_place_is_not_read(make_study)
         open_study(study)
     (hidden / "done").touch()
     open_study(study)
+
+
+@pytest.mark.parametrize("where", ["the folder itself", "a folder above it"])
+def test_a_study_that_may_not_be_read_is_named_with_what_to_do(tmp_path, monkeypatch, where):
+    """Under a forbidden folder its spelling and the disk were suspected."""
+    secret, stat = tmp_path / "secret", Path.stat
+    secret.mkdir()
+
+    def refuse(path, **how):
+        if path == secret:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **how)
+
+    if where == "the folder itself":
+        monkeypatch.setattr(os, "access", lambda path, _: path != secret)
+    else:
+        monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(UnusableInputError, match=r"no permission to read 'secret'.*Ask its owner"):
+        open_study(secret)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_a_pipe_as_a_study_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "t1c.nii")
+    with pytest.raises(UnusableInputError, match="a pipe or device"):
+        open_study(tmp_path / "t1c.nii")
+
+
+def test_an_empty_file_of_no_kind_is_called_that(tmp_path):
+    (tmp_path / "scan.txt").write_bytes(b"")
+    with pytest.raises(UnusableInputError, match=r"an empty file, 0 bytes, named 'scan\.txt'"):
+        open_study(tmp_path / "scan.txt")

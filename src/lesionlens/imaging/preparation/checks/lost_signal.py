@@ -54,8 +54,6 @@ def replace_nonfinite(values: Floats, grid: Grid, label: str) -> tuple[Floats, s
         return values, None
     invalid = ~np.isfinite(values)
     fraction = float(invalid.mean())
-    if fraction == 0:
-        return values, None
     percentage = "less than 0.1%" if fraction < 0.0005 else f"{fraction:.1%}"
     reason = _reason_not_background(values, invalid, grid)
     if reason:

@@ -44,8 +44,6 @@ def check(volumes: Acquired) -> QualityCheck | None:
 
 def _overflowed(values: Floats) -> bool:
     low, high = float(values.min()), float(values.max())
-    if low == high:
-        return False
     background, value_range = corner_value(values), high - low
     sample = values[::2, ::2, ::2]
     tissue = int(

@@ -256,7 +256,11 @@ def noise(channels: Images, brain: Mask) -> QualityCheck:
 
 def motion(volumes: Acquired) -> QualityCheck:
     """Check for jumps between slices, as caused by motion in interleaved 2-D scans."""
-    jumps = {s: slice_jumps_mm(values, grid) for s, (values, grid) in volumes.items()}
+    estimates = {s: slice_jumps_mm(values, grid) for s, (values, grid) in volumes.items()}
+    jumps = {s: jump for s, jump in estimates.items() if jump is not None}
+    if not jumps:
+        message = "Too few slices to detect jumps between them."
+        return QualityCheck("motion", passed=True, message=message, undecided=True)
     listed = ", ".join(f"{s.display_name} {jump:.1f} mm" for s, jump in jumps.items())
     bad = [s.display_name for s, jump in jumps.items() if jump > JUMP_MM]
     if bad:
@@ -266,8 +270,8 @@ def motion(volumes: Acquired) -> QualityCheck:
     return passed_check("motion", f"No jumps between slices (estimate: {listed}).")
 
 
-def slice_jumps_mm(values: Floats, grid: Grid) -> float:
-    """Estimate the displacement of slices relative to their neighbours, mm.
+def slice_jumps_mm(values: Floats, grid: Grid) -> float | None:
+    """Estimate the displacement of slices relative to their neighbours, mm; None if too few.
 
     The intensity centroid of slices varies smoothly in a still head. Its second difference is taken
     in the middle half of the slices along the thickest axis; the median is robust to anatomy.
@@ -278,7 +282,7 @@ def slice_jumps_mm(values: Floats, grid: Grid) -> float:
     count = slices.shape[0]
     centre = np.sqrt(np.maximum(slices[count // 4 : count - count // 4, ::2, ::2], 0.0))
     if centre.shape[0] < 5:
-        return 0.0
+        return None
     total = np.maximum(centre.sum(axis=(1, 2)), 1e-6)
     rows = (centre.sum(axis=2) * np.arange(centre.shape[1])).sum(axis=1) / total * 2 * edges[0]
     columns = (centre.sum(axis=1) * np.arange(centre.shape[2])).sum(axis=1) / total * 2 * edges[1]

@@ -412,6 +412,11 @@ def _other_content_notices(content: Scan) -> list[str]:
         notices.append(
             f"{content.other_kinds['damaged DICOM file']} damaged DICOM file(s) were set aside."
         )
+    if content.oversized_files:
+        notices.append(
+            f"{content.oversized_files} DICOM file(s) of implausible size were set aside: slices "
+            "may be missing."
+        )
     if content.empty_files:
         notices.append(
             f"{content.empty_files} empty file(s) were set aside: slices at the end of a series "

@@ -184,6 +184,8 @@ class Scan:
     """SOP Instance UIDs of MR images that a DICOMDIR names and no file holds."""
     nifti_files: int = 0
     empty_files: int = 0
+    oversized_files: int = 0
+    """DICOM files beyond the limits of `bounded`; also among `other_kinds`."""
     broken_links: int = 0
     """Links to files that do not exist, as in a DataLad dataset whose files were not fetched."""
 
@@ -293,6 +295,7 @@ def _read_file(path: Path, content: Scan, by_uid: dict[str, DicomSlice]) -> None
         raise
     except (OSError, *DAMAGED) as error:
         too_large = isinstance(error, TooLargeError)
+        content.oversized_files += too_large
         content.other_kinds[f"DICOM file that {error}" if too_large else "damaged DICOM file"] += 1
     content.files += 1
 
@@ -322,9 +325,10 @@ def _referenced_images(dicomdir: Path) -> set[str]:
     try:
         records = read_dicom(dicomdir).get("DirectoryRecordSequence") or ()
         return {
-            str(record.ReferencedSOPInstanceUIDInFile).strip()
+            str(uid).strip()
             for record in records
             if record.get("ReferencedSOPClassUIDInFile") in MR_IMAGES
+            and (uid := record.get("ReferencedSOPInstanceUIDInFile"))
         }
     except DAMAGED:
         return set()

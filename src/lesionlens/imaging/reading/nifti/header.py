@@ -109,14 +109,12 @@ def _check_offset(path: Path) -> None:
                 )
 
 
-def first_line(error: BaseException, path: Path | None = None) -> str:
+def first_line(error: BaseException, path: Path) -> str:
     """Return the first line of a library's error, shortened and without folder names."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # the full text would contain the path above the study
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if path is not None:
-        text = text.replace(str(path), path.name)
-    return text.split(" for file")[0][:120]
+    return text.replace(str(path), path.name).split(" for file")[0][:120]
 
 
 def read_header(path: Path, channel: int | None = None) -> NiftiHeader:
@@ -180,15 +178,8 @@ def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tupl
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         )
     scale = _UNIT_MM.get(int(header["xyzt_units"]) & 7, 1.0)
-    try:
-        affine = check_affine(_scaled(image.affine, scale), where=repr(name))
-        notice = _form_disagreement(header, affine, shape, scale)
-    except (ValueError, HeaderDataError) as error:
-        raise GeometryError(
-            found=f"a damaged orientation (qform) in {name!r}: {first_line(error)}",
-            expected="an affine that states which side is left",
-            next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
-        ) from error
+    affine = check_affine(_scaled(image.affine, scale), where=repr(name))
+    notice = _form_disagreement(header, affine, shape, scale)
     return affine, (f"{name!r}: {notice}",) if notice else ()
 
 
@@ -212,7 +203,10 @@ def _form_disagreement(
     """Compare sform and qform: notice if positions differ, refusal if sides differ."""
     if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
         return None
-    qform = _scaled(header.get_qform(), scale)
+    try:
+        qform = _scaled(header.get_qform(), scale)
+    except (ValueError, HeaderDataError):  # its quaternion is longer than 1
+        qform = np.full((4, 4), np.nan)
     if not np.isfinite(qform).all():
         return "its qform is damaged, the sform is used."
     same_side = (affine[0, :3] / spacing_mm(affine) ** 2) @ qform[0, :3] >= 0

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain_extraction import reading_grid
 from lesionlens.imaging.preparation.checks.early_name_check import exchanged_before_registration
+from lesionlens.imaging.reading.readers import open_study
 
 T1, T1C, T2, FLAIR = MrSequence
+SAMPLE = Path(__file__).parents[5] / "sample_data" / "study_dicom"
 
 
 def test_exchanged_names_are_found_as_read_and_right_ones_are_not_accused():
@@ -19,6 +22,13 @@ def test_exchanged_names_are_found_as_read_and_right_ones_are_not_accused():
     assert exchanged_before_registration({T2: scans[T2]}) == ()
     found = exchanged_before_registration({**scans, T2: scans[FLAIR], FLAIR: scans[T2]})
     assert found == (T2, FLAIR)
+
+
+def test_exchanged_names_of_heads_are_found_within_the_brain():
+    scans = {s: (series.load(), series.grid) for s, series in open_study(SAMPLE).series.items()}
+    assert exchanged_before_registration(scans) == ()
+    swapped = {**scans, T1C: scans[FLAIR], FLAIR: scans[T1C]}
+    assert exchanged_before_registration(swapped) == (T1C, FLAIR)
 
 
 def test_one_scan_at_a_time_is_converted():

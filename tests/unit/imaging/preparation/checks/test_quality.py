@@ -126,6 +126,20 @@ def test_slices_that_jump_are_found_and_a_still_head_is_not_accused(head):
     assert "FLAIR" in check.message
 
 
+def test_too_few_slices_show_no_jump_and_are_not_said_to_have_none(head):
+    """Of eight slices "0.0 mm" was stated, which nobody measured."""
+    image = head.sequences[FLAIR]
+    middle = image.data.shape[2] // 2
+    few = image.data[:, :, middle : middle + 8]
+    thick = Grid(few.shape, image.grid.affine @ np.diag([1, 1, 2, 1]))
+    check = quality.motion({FLAIR: (few, thick)})
+    assert check.outcome is None
+    assert "mm" not in check.message
+    beside = quality.motion({FLAIR: (few, thick), T1: (head.sequences[T1].data, image.grid)})
+    assert beside.passed
+    assert "FLAIR" not in beside.message
+
+
 def test_noise_lowers_the_ratio(head):
     image, brain = head.sequences[T1].data, head.brain.data
     clear = quality.signal_to_noise(image, brain)

@@ -5,10 +5,11 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
-from pydicom.uid import ImplicitVRLittleEndian, generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.reading.dicom import bounded
 from lesionlens.imaging.reading.readers import open_study
 
 T1, T1C, T2 = MrSequence.T1, MrSequence.T1C, MrSequence.T2
@@ -55,11 +56,66 @@ def test_positions_in_two_frames_of_reference_are_not_put_together(make_study):
     assert any("frame of reference" in notice for notice in study.notices)
 
 
-def test_an_empty_file_at_the_end_of_a_series_is_noticed(make_study):
+def deflated(path):
+    ds = pydicom.dcmread(path)
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    ds.save_as(path)
+
+
+def of_an_unknown_encoding(path):
+    path.write_bytes(path.read_bytes().replace(b"\x08\x00\x16\x00UI", b"\x08\x00\x16\x00ZZ"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(b""), "1 empty file(s)"),
+        (deflated, "1 DICOM file(s) of implausible size"),
+        (of_an_unknown_encoding, "1 damaged DICOM file(s)"),
+    ],
+    ids=["empty", "oversized", "damaged"],
+)
+def test_a_file_at_the_end_of_a_series_that_cannot_be_read_is_noticed(
+    make_study, monkeypatch, spoil, words
+):
+    """No gap between slices shows that one is missing."""
+    monkeypatch.setattr(bounded, "MAX_BYTES", 100)
     folder = make_study(dicom=True, sequences={"t1c"})
-    assert not any("empty" in notice for notice in open_study(folder).notices)
-    max((folder / "S01").iterdir()).write_bytes(b"")
-    assert any("1 empty file(s)" in notice for notice in open_study(folder).notices)
+    assert not any(words in notice for notice in open_study(folder).notices)
+    spoil(max((folder / "S01").iterdir()))
+    assert any(words in notice for notice in open_study(folder).notices)
+
+
+def test_a_slice_whose_position_is_no_number_is_set_aside(make_study):
+    folder = make_study(dicom=True, sequences={"t1", "t1c"})
+    path = sorted((folder / "S01").iterdir())[3]
+    stored = path.read_bytes()
+    start = stored.index(b"\x20\x00\x32\x00DS") + 8
+    path.write_bytes(stored[:start] + b"x" + stored[start + 1 :])
+    notices = open_study(folder).notices
+    assert any("no usable ImagePositionPatient" in notice for notice in notices)
+    assert any("1 slice(s) missing" in notice for notice in notices)
+
+
+def test_slices_of_another_pixel_spacing_are_set_apart(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+
+    def widen(ds, number):
+        if number < 5:
+            ds.PixelSpacing = [2 * float(edge) for edge in ds.PixelSpacing]
+
+    change(folder / "S01", widen)
+    study = open_study(folder)
+    assert study.series[T1C].grid.shape[2] == len(list((folder / "S01").iterdir())) - 5
+    assert any("5 image(s) of another pixel spacing" in notice for notice in study.notices)
+
+
+def test_nifti_files_beside_dicom_images_are_noticed(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    (folder / "flair.nii.gz").write_bytes(b"")
+    study = open_study(folder)
+    assert list(study.series) == [T1C]
+    assert any("Both DICOM and 1 NIfTI file(s)" in notice for notice in study.notices)
 
 
 def test_links_to_files_that_were_not_fetched_are_noticed(make_study):

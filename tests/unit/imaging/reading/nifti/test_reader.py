@@ -9,6 +9,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel import cifti2
 
 from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
@@ -304,6 +305,19 @@ def test_what_is_not_one_grey_volume_is_refused(save, tmp_path, data, words):
         open_study(tmp_path)
 
 
+def test_a_file_of_surfaces_and_time_series_is_refused(tmp_path):
+    """CIFTI has the suffix of NIfTI."""
+    axes = (
+        cifti2.SeriesAxis(0, 1, 5),
+        cifti2.BrainModelAxis.from_mask(np.ones((3, 3, 3), bool), name="thalamus_left"),
+    )
+    cifti2.Cifti2Image(np.zeros((5, 27), np.float32), axes).to_filename(
+        tmp_path / "t1.dtseries.nii"
+    )
+    with pytest.raises(ReadError, match="a file of another format"):
+        open_study(tmp_path)
+
+
 def test_a_fourth_axis_of_length_one_is_a_volume(save, tmp_path, voxels):
     save("t2.nii.gz", data=voxels[..., None])
     assert open_study(tmp_path).series[MrSequence.T2].load().shape == SHAPE
@@ -335,6 +349,18 @@ def test_forms_that_are_shifted_give_a_notice(tmp_path, voxels):
     other[0, 3] += 30
     with_forms(tmp_path, voxels, other, AFFINE)
     assert any("disagree by up to 30 mm" in n for n in open_study(tmp_path).notices)
+
+
+@pytest.mark.parametrize("quaternion", [(1.0, 1.0, 1.0), (np.nan, 0.0, 0.0)])
+def test_a_damaged_qform_beside_an_sform_gives_a_notice(tmp_path, voxels, quaternion):
+    with_forms(tmp_path, voxels, AFFINE, AFFINE)
+    path = tmp_path / "t1.nii.gz"
+    stored = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into("<3f", stored, 256, *quaternion)
+    path.write_bytes(gzip.compress(bytes(stored)))
+    study = open_study(tmp_path)
+    np.testing.assert_allclose(study.series[MrSequence.T1].grid.affine, AFFINE, atol=1e-5)
+    assert any("its qform is damaged" in notice for notice in study.notices)
 
 
 @pytest.mark.parametrize(("unit", "mm"), [("meter", 1000.0), ("micron", 0.001)])

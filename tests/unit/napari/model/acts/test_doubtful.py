@@ -7,6 +7,7 @@ import pytest
 from tests.reviewed_head import FakeResult
 
 from lesionlens.analysis.findings.additions import without_doubtful
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import DoubtfulPart
@@ -101,3 +102,10 @@ def test_what_is_left_out_is_the_part_and_nothing_else(doubted):
     whole = Volume(everything, doubted.volumes.labels.grid)
     all_of_it = replace(doubted, volumes=replace(doubted.volumes, doubtful=whole))
     assert without_doubtful(all_of_it, part).is_empty
+
+
+def test_a_part_whose_voxels_are_missing_is_not_called_removed(doubted):
+    """A decision was recorded that left it out, with the whole outline."""
+    incomplete = replace(doubted, volumes=replace(doubted.volumes, doubtful=None))
+    with pytest.raises(UnusableInputError, match=r"doubtful\.nii\.gz"):
+        without_doubtful(incomplete, doubted.findings.doubtful[0])

@@ -27,9 +27,14 @@ def test_a_core_without_t1c_is_called_uncertain(analysis):
     first = analysis.findings.candidates[0]
     known = {Region.WT: 60.0, Region.TC: 24.0, Region.ET: 0.0}
     assert "uncertain" not in details(replace(first, volume_ml=known))
-    unknown = details(replace(first, volume_ml={**known, Region.ET: None}))
-    assert "24 ml, uncertain without T1c" in unknown
-    assert unknown.count("uncertain") == 1
+    unknown = replace(first, volume_ml={**known, Region.ET: None})
+    shares = {"t1": 0.1, "t1c": None, "t2": 0.1, "flair": 0.2, "none": 0.1}
+    for relevance in (None, shares):
+        text = details(replace(unknown, sequence_relevance=relevance))
+        assert "24 ml, uncertain without T1c" in text
+        assert text.count("uncertain") == 1
+    with_t1c = replace(unknown, sequence_relevance={**shares, "t1c": 0.4})
+    assert "uncertain" not in details(with_t1c)  # of a network that does not outline it
 
 
 def test_bars_that_are_all_equal_are_not_drawn(analysis):

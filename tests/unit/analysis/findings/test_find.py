@@ -1,0 +1,59 @@
+"""Which components are flagged, and what is said of those that are not."""
+
+import numpy as np
+import pytest
+from tests.unit.analysis.findings.test_candidates import (
+    ball,
+    context_of,
+    drawn,
+    make_grid,
+)
+
+from lesionlens.analysis.findings.candidates import considered
+from lesionlens.analysis.findings.find import find
+from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.prediction import (
+    EngineInfo,
+    PerturbedPrediction,
+    Prediction,
+    Scoring,
+    SlightEnhancement,
+)
+
+ENGINE = EngineInfo("phantom", "1", None, frozenset())
+
+
+@pytest.mark.parametrize(("chance", "is_outlined"), [(0.55, False), (0.75, True)])
+def test_enhancement_that_is_too_doubtful_to_be_outlined_is_noticed(chance, is_outlined):
+    probability = drawn(((20, 25, 20), 14))
+    probability[Region.ET][:] = 0.02
+    part = ball((20, 25, 20), 5)
+    probability[Region.ET][part] = chance
+    slight = SlightEnhancement(share=0.2, median=0.6)
+    prediction = Prediction(probability, ENGINE, slight_enhancement=slight)
+    flagged = find(prediction, probability, make_grid())
+    assert (flagged.components.labels[part] == Label.ENHANCING).all() == is_outlined
+    notices = () if is_outlined else ("0.52 ml of the tumour core may enhance",)
+    assert part.sum() == 515
+    assert tuple(notice[:38] for notice in flagged.notices) == notices
+
+
+def test_a_component_below_the_floor_is_considered_and_no_candidate():
+    sure, unsure = (15, 25, 20), (45, 25, 20)
+    probability = drawn((sure, 9), (unsure, 8))
+    faint = ball(unsure, 8)
+    probability[Region.WT][faint] = 0.55
+    probability[Region.WT][unsure] = 0.6
+    first = PerturbedPrediction(probability[Region.WT][None], make_grid())
+    prediction = Prediction(probability, ENGINE, unperturbed=first, scoring=Scoring(floor=0.7))
+    flagged = find(prediction, probability, make_grid())
+    assert flagged.components.count == len(flagged.scores) == len(flagged.first_pass_voxels) == 1
+    np.testing.assert_array_equal(flagged.components.components > 0, ball(sure, 9))
+    (region,) = considered(
+        flagged.dismissed, flagged.dismissed_scores, context_of(probability), probability[Region.WT]
+    )
+    assert region.score == flagged.dismissed_scores[0] < 0.7
+    assert region.volume_ml == pytest.approx(faint.sum() / 1000)
+    assert region.peak_mm == tuple(make_grid().to_mm(np.array(unsure)))
+    np.testing.assert_allclose(region.centroid_mm, region.peak_mm, atol=1e-6)
+    np.testing.assert_array_equal(region.voxels, np.argwhere(faint))
