@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from nibabel.orientations import aff2axcodes
-from tests.reviewed_head import LEFT
+from tests.reviewed_head import LEFT, RIGHT
 
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 from lesionlens.napari.model.overlays import maps as display
 
 
@@ -58,6 +62,7 @@ def test_an_oblique_scan_is_resampled_to_the_same_millimetres():
     np.testing.assert_allclose(
         straight.grid.to_mm(marked), volume.grid.to_mm((29, 10, 5)), atol=0.5
     )
+    assert display.as_acquired(volume) is volume
 
 
 def test_labels_are_never_mixed_on_the_way_to_the_screen(analysis):
@@ -69,6 +74,42 @@ def test_labels_are_never_mixed_on_the_way_to_the_screen(analysis):
     np.testing.assert_array_equal(back, volumes.labels.data)
 
 
+def test_candidates_and_labels_between_voxels_keep_their_values(analysis):
+    native, prepared = analysis.prepared.native, analysis.prepared
+    affine = prepared.working.affine.copy()
+    affine[:3, 3] += prepared.working.spacing_mm * 0.4
+    working = replace(prepared.working, affine=affine)
+    drawn = np.zeros(native.shape, bool)
+    drawn[tuple(slice(s // 4, s // 2) for s in native.shape)] = True
+    shifted = replace(
+        analysis,
+        prepared=replace(prepared, working=working),
+        volumes=replace(analysis.volumes, cavity=Volume(drawn, native)),
+    )
+    components, labels = display.outlines_of(shifted)
+    stored = analysis.findings.components, shifted.volumes.labels.data
+    cavity = shifted.volumes.all_labels.data == Label.CAVITY
+    voxels = native.nearest_voxel(working.to_mm(np.argwhere(np.ones(working.shape, bool))))
+    inside = native.contains(voxels)
+    nearest = tuple(voxels[inside].T)
+    for shown, data in zip(
+        (components, labels, display.cavity_of(shifted)), (*stored, cavity), strict=True
+    ):
+        np.testing.assert_array_equal(shown.ravel()[inside], data[nearest])
+        assert data[nearest].any()
+
+
+def test_a_layer_lies_on_its_grid():
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    affine[:3, 3] = (-9.0, 8.0, 7.0)
+    grid = Grid((4, 5, 6), affine)
+    data = np.random.default_rng(3).normal(size=grid.shape).astype(np.float32)
+    keywords = display.image_keywords(data, grid)
+    assert display.grid_of(data, keywords["scale"], keywords["translate"]).matches(grid)
+    assert keywords["axis_labels"] == ("left–right", "back–front", "bottom–top")
+    assert keywords["contrast_limits"] == display.contrast_limits(data)
+
+
 def test_contrast_leaves_air_dark_and_tissue_spread():
     rng = np.random.default_rng(0)
     data = np.zeros((40, 40, 40), np.float32)
@@ -76,3 +117,121 @@ def test_contrast_leaves_air_dark_and_tissue_spread():
     low, high = display.contrast_limits(data)
     assert low <= 400
     assert 700 < high < 1000
+
+
+def test_attention_is_shown_in_multiples_of_uniform_attention(analysis):
+    raw_range = dict.fromkeys(analysis.maps.raw_range, (0.0, 50.0))
+    shown = display.overlays_of(replace(analysis, maps=replace(analysis.maps, raw_range=raw_range)))
+    for region, view in shown.attention.items():
+        raw = analysis.maps.maps[region] * 50.0
+        np.testing.assert_allclose(view.data, np.log10(np.maximum(raw, 1.0)), atol=1e-6)
+        assert view.ticks == ((0.0, "1×"), (1.0, "10×"), (2.0, "≥ 100×"))
+        assert (view.low, view.top, view.role) == (0.0, 2.0, "attention")
+
+
+def test_attention_without_its_raw_values_is_shown_in_shares_of_its_maximum(analysis):
+    shown = display.overlays_of(replace(analysis, maps=None))
+    assert set(shown.attention) == set(analysis.volumes.attention)
+    for region, view in shown.attention.items():
+        stored = analysis.volumes.attention[region]
+        working = resample(stored.data, stored.grid, analysis.prepared.working)
+        np.testing.assert_allclose(view.data, working, atol=1e-6)
+        assert view.data.dtype == np.float32
+        assert (view.top, view.ticks) == (1.0, ((0.0, "0"), (0.5, "0.5"), (1.0, "1")))
+
+
+def test_uncertainty_is_shown_as_it_is(analysis):
+    view = display.overlays_of(analysis).uncertainty
+    assert np.allclose(view.data[analysis.prepared.brain], 0.1, atol=1e-6)
+    assert (view.low, view.top) == (0.0, 1.0)
+    assert view.ticks == ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
+    without = replace(analysis, volumes=replace(analysis.volumes, uncertainty=None))
+    assert display.overlays_of(without).uncertainty is None
+
+
+def test_a_candidate_is_found_at_its_millimetres_and_shown_alone(analysis):
+    shown = display.overlays_of(analysis)
+    left, right = shown.candidate_at(LEFT), shown.candidate_at(RIGHT)
+    assert {left, right} == {c.id for c in analysis.findings.candidates}
+    assert shown.candidate_at((0.0, 0.0, -60.0)) == 0
+    assert shown.candidate_at((900.0, 0.0, 0.0)) == 0
+    view = shown.attention[Region.WT]
+    assert shown.alone(view, None) is view
+    for candidate, other in ((left, right), (right, left)):
+        alone = shown.alone(view, candidate).data
+        np.testing.assert_array_equal(alone, np.where(shown.components == other, 0.0, view.data))
+        assert not np.array_equal(alone, view.data)
+
+
+def test_only_the_layer_requested_last_is_shown_as_that_layer(analysis):
+    shown = display.overlays_of(analysis)
+    whole = shown.attention_of(Region.WT, None)
+    assert whole is shown.attention[Region.WT]
+    choice = LayerChoice(Region.WT, SecondOpinion.BY_FLAIR)
+    assert shown.attention_of(Region.WT, choice) is None
+    loaded = replace(shown, layer_choice=(choice, whole))
+    assert loaded.attention_of(Region.WT, choice) is whole
+    assert loaded.attention_of(Region.TC, choice._replace(region=Region.TC)) is None
+
+
+def test_only_sequences_that_were_moved_count_as_registered(analysis):
+    steps = tuple(
+        PreparationStep(step, sequence, done, "")
+        for step, sequence, done in (
+            (StepName.REGISTER, MrSequence.T2, True),
+            (StepName.REGISTER, MrSequence.FLAIR, False),
+            (StepName.BRAIN, MrSequence.T1, True),
+        )
+    )
+    prepared = replace(analysis.prepared, steps=steps)
+    shown = display.overlays_of(replace(analysis, prepared=prepared))
+    assert shown.registered == {MrSequence.T2}
+
+
+def test_a_cavity_is_shown_where_no_tumour_is_outlined(analysis):
+    native, working = analysis.prepared.native, analysis.prepared.working
+    assert not display.cavity_of(analysis).any()
+    drawn = np.zeros(native.shape, bool)
+    drawn[tuple(slice(s // 4, s // 2) for s in native.shape)] = True
+    volumes = replace(analysis.volumes, cavity=Volume(drawn, native))
+    shown = display.cavity_of(replace(analysis, volumes=volumes))
+    background = analysis.volumes.labels.data == Label.BACKGROUND
+    expected = resample((drawn & background).astype(np.float32), native, working, nearest=True)
+    np.testing.assert_array_equal(shown, expected > 0.5)
+    assert shown.any()
+
+
+def test_a_scan_that_is_hardly_tilted_keeps_its_centre():
+    shape, angle = (30, 40, 20), np.deg2rad(0.2)
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine[:3, 3] = (-11.0, 7.0, 5.0)
+    data = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    volume = Volume(data, Grid(shape, affine))
+    aligned = display.axis_aligned(volume)
+    np.testing.assert_array_equal(aligned.data, data)
+    centre = (np.array(shape) - 1) / 2
+    np.testing.assert_allclose(aligned.grid.to_mm(centre), volume.grid.to_mm(centre), atol=1e-9)
+    assert display.as_acquired(volume) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "window"),
+    [
+        ([np.nan] * 8, (0.0, 1.0)),
+        ([5.0] * 8, (5.0, 6.0)),
+        ([0.0, *[np.nan] * 7], (0.0, 1.0)),
+    ],
+    ids=["nothing finite", "one value", "one voxel"],
+)
+def test_contrast_of_an_image_without_any(values, window):
+    data = np.full((4, 4, 4), np.nan, np.float32)
+    data[::2, ::2, ::2] = np.array(values, np.float32).reshape(2, 2, 2)
+    assert display.contrast_limits(data) == window
+
+
+def test_contrast_is_that_of_the_percentiles_above_the_background():
+    data = np.repeat(np.arange(1001, dtype=np.float32), 8).reshape(1001, 2, 4)
+    values = data[::2, ::2, ::2]
+    low, high = np.percentile(values[values > 0], (1.0, 99.5))
+    assert display.contrast_limits(data) == pytest.approx((min(low, 500.0), high))
