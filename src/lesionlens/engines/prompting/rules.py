@@ -72,7 +72,7 @@ def connected_to(seeds: Mask, mask: Mask, structure: Mask = TOUCHING) -> Mask:
 
 
 def lowered_threshold(probability: Floats, foreground: Points) -> Floats:
-    """Lower the threshold to the probability at the prompts, if that is below one half."""
+    """Lower the threshold to 0.6 times the probability at the prompts, if that is below 0.6."""
     highest = 0.0
     for point in foreground[is_inside(foreground, probability.shape)]:
         neighbourhood = tuple(

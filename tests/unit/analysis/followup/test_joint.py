@@ -76,11 +76,14 @@ def test_an_outline_that_missed_the_edge_is_no_shrinking(before):
     assert by_outlines(before, missed) < -30
     found = together(before, missed)
     assert found.percent == pytest.approx(0, abs=1)
-    assert found.plus_minus > 10  # the outlines say otherwise
+    contradiction = abs(np.log(1 + by_outlines(before, missed) / 100))
+    assert found.plus_minus == pytest.approx(10 + 25 * contradiction, abs=2)
 
 
 def test_the_same_examination_twice_has_not_changed(before):
-    assert together(before, before).percent == pytest.approx(0, abs=1e-6)
+    found = together(before, before)
+    assert found.percent == pytest.approx(0, abs=1e-6)
+    assert found.plus_minus == pytest.approx(10)
 
 
 @pytest.mark.parametrize(("first", "second"), [(18.0, 21.0), (20.0, 17.8)])
@@ -97,6 +100,10 @@ def test_growth_and_shrinking_come_out_in_sign_and_size(tmp_path, first, second)
 def test_exchanging_the_examinations_inverts_the_ratio(before, grown, there):
     back = together(grown, before)
     assert (1 + there.percent / 100) * (1 + back.percent / 100) == pytest.approx(1, abs=1e-4)
+    for found in (there, back):  # the larger the change, the larger its relative error
+        ratio = 1 + found.percent / 100
+        error = found.plus_minus / 100 / ratio
+        assert error == pytest.approx(0.10 + 0.3 * abs(np.log(ratio)), abs=0.03)
 
 
 def test_how_the_files_are_stored_does_not_matter(before, there, tmp_path):
