@@ -198,9 +198,12 @@ def _read_whole(path: Path) -> Dataset:
 
 
 def _is_truncated(dataset: Dataset) -> bool:
-    """Return whether a file ends early, which pydicom reads as shorter content, or as none."""
+    """Return whether a file ends early, which pydicom reads as shorter content, or as none.
+
+    A last byte alone may be missing: some programs do not pad the pixels.
+    """
     ends_within_value = any(
-        len(element.value or b"") < element.length < _UNDEFINED_LENGTH
+        len(element.value or b"") + 1 < element.length < _UNDEFINED_LENGTH
         for element in dataset.elements()
         if isinstance(element, RawDataElement)
     )

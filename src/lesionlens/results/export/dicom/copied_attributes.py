@@ -238,7 +238,7 @@ class _AttributeCopier:
 
 
 def _is_single(keyword: str) -> bool:
-    return dictionary_VM(tag_for_keyword(keyword) or 0) == "1"
+    return str(dictionary_VM(tag_for_keyword(keyword) or 0)) == "1"
 
 
 def _keywords(item: Dataset) -> Iterator[str]:
