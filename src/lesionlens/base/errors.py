@@ -132,6 +132,8 @@ def unreadable(error: OSError, name: str) -> ReadError:
     no permission to read 'IM1'
     >>> print(unreadable(FileNotFoundError(errno.ENOENT, ""), "out").found)
     no file or folder 'out'
+    >>> print(unreadable(OSError(errno.EIO, "Input/output error"), "IM1").found)
+    the system's refusal (Input/output error) to read 'IM1'
     """
     if error.errno in (errno.EACCES, errno.EPERM):
         found, next_step = "no permission to read", "Ask its owner for read access, or copy it"

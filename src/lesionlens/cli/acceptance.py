@@ -97,8 +97,6 @@ def _output(report: AcceptanceReport, out: Path) -> CommandOutput:
 
 
 def _table(report: AcceptanceReport) -> Table:
-    from rich.text import Text
-
     from lesionlens.results.export.html import number
     from lesionlens.site.acceptance.bounds import METRICS
     from lesionlens.site.acceptance.report import group_title
@@ -108,7 +106,7 @@ def _table(report: AcceptanceReport) -> Table:
         for row in group.judged:
             metric = METRICS[row.metric]
             table.add_row(
-                Text(plain(group_title(group))),
+                plain(group_title(group)),
                 metric.title,
                 str(row.cases),
                 number(row.mean, ".3f"),

@@ -9,6 +9,7 @@ import typer
 
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.text import counted
 from lesionlens.cli import checks
 from lesionlens.cli.console import STOP, CommandOutput, new_table, plain, progress_bar
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, ComputeOptions
@@ -116,7 +117,7 @@ def _output(outcome: LearnOutcome, out: Path) -> CommandOutput:
     gathered, trained = outcome.gathered, outcome.trained
     counts = ", ".join(f"{n} {kind}" for kind, n in gathered.counts.items())
     lines = (
-        f"{len(gathered.reviews)} signed studies: {counts}",
+        f"{counted(len(gathered.reviews), 'signed study', 'signed studies')}: {counts}",
         f"{trained.step} of {trained.steps} steps in {trained.minutes:.1f} minutes",
     )
     notes = tuple(
@@ -136,7 +137,7 @@ def _output(outcome: LearnOutcome, out: Path) -> CommandOutput:
             f"Proposed: {proposal.proposed.version}, in place of {proposal.parent.version}",
             f"Comparison: {plain(str(out / PAGE))}",
             "Nothing has changed yet. To accept: "
-            f'lesionlens weights accept {plain(str(out))} --by "YOUR NAME"',
+            f'lesionlens weights accept "{plain(str(out))}" --by "YOUR NAME"',
             RESEARCH_USE_NOTICE,
         ),
         notes,

@@ -357,15 +357,14 @@ def _print(output: CommandOutput, *, quiet: bool, in_json: bool) -> None:
         return
     for note in () if quiet else output.notes:
         _print_error(plain(f"Note: {note}"))
-    if not all(isinstance(part, str) for part in output.output):
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        for part in output.output:
-            console.print(part, markup=False)  # names may have brackets
-        return
     for part in output.output:
-        print(part)
+        if isinstance(part, str):
+            print(part)
+        else:
+            from rich.console import Console
+
+            # names may have brackets, and colons as those of emoji
+            Console(highlight=False, emoji=False).print(part, markup=False)
 
 
 def _joined_paragraphs(text: str | None) -> str:

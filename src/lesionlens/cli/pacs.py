@@ -95,7 +95,8 @@ def find(
     if json:
         return CommandOutput.of_json([asdict(study) for study in studies], notes)
     rows = [
-        f"{s.study_date or '-':8}  {s.study_uid}  {s.instances or '?'} images  "
+        f"{s.study_date or '-':8}  {s.study_uid}  "
+        f"{counted(s.instances, 'image') if s.instances else '? images'}  "
         f"{s.patient_id or '-'}  {s.patient_name or '-'}  {s.accession or '-'}  {s.description}"
         for s in studies
     ]

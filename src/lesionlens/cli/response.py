@@ -83,9 +83,9 @@ def response(
         )
     if withdraw is not None:
         checks.check_without("--withdraw", {"--category": category})
+    reader = None if sign is None else checks.person_name(sign)
     result = existing_result(result)
     if withdraw is not None:
-        reader = sign and checks.person_name(sign)
         store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=reader))
         return CommandOutput(("The response is withdrawn.", _NOT_EXPORTED, RESEARCH_USE_NOTICE))
     saved = read_reviewed(result)
@@ -97,10 +97,10 @@ def response(
         f"{n + 1}: {name_of(comparison.points, n)}" for n in range(len(comparison.points))
     )
     lines = (plain(f"Examinations {examinations}"), *map(plain, draft.steps), draft.text)
-    if sign is None:
+    if reader is None:
         earlier_lines = _earlier_lines(saved.review.response, comparison)
         return CommandOutput((*lines, *earlier_lines, RESEARCH_USE_NOTICE))
-    signed = _signed_response(draft, comparison, category, sign)
+    signed = _signed_response(draft, comparison, category, reader)
     store.change_response(result, lambda log: _sign(log, saved.review, signed))
     signature = _signature_line(signed)
     return CommandOutput((*lines[:-1], signature, _NOT_EXPORTED, RESEARCH_USE_NOTICE))

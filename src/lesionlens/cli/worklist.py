@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -129,7 +130,8 @@ def show(
     table = new_table(headings, text_columns=6)
     for row in rows:
         table.add_row(*(plain(cell) for cell in _cells(row)))
-    return CommandOutput((table, count_of_studies(len(rows))))
+    count = count_of_studies(len(rows)) if protocol is None else counted(len(rows), "read")
+    return CommandOutput((table, count))
 
 
 def _cells(row: WorklistRow) -> tuple[str, ...]:
@@ -142,7 +144,7 @@ def _cells(row: WorklistRow) -> tuple[str, ...]:
         entry.date,
         " ".join(entry.sequences),
         f"{arm}{row.state.value}{other_states}",
-        "; ".join(entry.warnings)[:80],
+        textwrap.shorten("; ".join(entry.warnings), 80, placeholder=" …"),
         "" if entry.highest is None else score_digits(entry.highest),
         "" if entry.candidates is None else str(entry.candidates),
     )

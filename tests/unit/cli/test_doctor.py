@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lesionlens.base.errors import WeightsError
 from lesionlens.cli import doctor
 from lesionlens.imaging import samples
+from lesionlens.network.versions import Lineage, WeightsStore
 
 ROOT = Path(__file__).resolve().parents[3]
 DEVELOPERS = {"all", "dev", "docs"}
@@ -49,3 +51,39 @@ def test_an_installation_without_its_samples_is_reported(monkeypatch, tmp_path):
     found = doctor.examine()
     assert not found["ready"]
     assert "Sample      MISSING: install LesionLens again" in doctor._lines(found)
+
+
+def test_without_torch_the_device_is_unknown(monkeypatch):
+    version_of = doctor.version_of
+    monkeypatch.setattr(doctor, "version_of", lambda n: None if n == "torch" else version_of(n))
+    found = doctor.examine()
+    assert not found["ready"]
+    lines = doctor._lines(found)
+    assert lines[1].startswith("Device      unknown (")
+    assert any(line.startswith("Core ") and "torch MISSING" in line for line in lines)
+
+
+def test_weights_that_were_altered_are_called_not_usable(monkeypatch, tmp_path):
+    store = WeightsStore(tmp_path / "weights")
+    monkeypatch.setattr("lesionlens.network.versions.WeightsStore", lambda: store)
+    file = tmp_path / "new.safetensors"
+    file.write_bytes(b"weights")
+    version = store.accept(file, Lineage("0.6.0", "0" * 64), by="A. Reader")
+    assert "In use      v1 (0.6.0, accepted by A. Reader)" in doctor._lines(doctor.examine())
+    store.path(version.name).write_bytes(b"others")
+    found = doctor.examine()
+    assert not found["ready"]
+    (line,) = (line for line in doctor._lines(found) if line.startswith("In use"))
+    assert "NOT USABLE: Found the weights v1, altered since A. Reader accepted them" in line
+
+
+def test_shipped_weights_that_are_damaged_are_called_not_usable(monkeypatch):
+    def damaged(name):
+        raise WeightsError(found=f"damaged {name}", expected="others", next_step="Install again")
+
+    monkeypatch.setattr("lesionlens.network.weights.load_shipped", damaged)
+    found = doctor.examine()
+    assert not found["ready"]
+    assert any(
+        line.startswith("Weights     NOT USABLE: Found damaged") for line in doctor._lines(found)
+    )

@@ -91,7 +91,7 @@ def test_progress_is_silent_where_nobody_watches(capsys):
     assert captured.err.strip() == ""
 
 
-NAMES = ("[red]Miller", "[/b] Doe", "[@click=f(]")
+NAMES = ("[red]Miller", "[/b] Doe", "[@click=f(]", "a:cat:b")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,6 +100,13 @@ def test_a_name_with_brackets_is_shown_as_it_is(name, capsys):
     table.add_row(name)
     main._print(console.CommandOutput((table,)), quiet=False, in_json=False)
     assert name in capsys.readouterr().out
+
+
+def test_a_line_beside_a_table_is_printed_as_it_is(capsys):
+    """A path was broken at 80 characters, so that no script found it."""
+    table, line = console.new_table(("study",)), f"Result: {'long name/' * 12}:cat: [b]"
+    main._print(console.CommandOutput((table, line)), quiet=False, in_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == line
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,7 +1,12 @@
 """The listing of an archive's studies."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli import pacs
 from lesionlens.site.pacs.peer import FoundStudy
 
@@ -21,3 +26,20 @@ def test_a_description_with_line_breaks_adds_no_row(monkeypatch):
     rows = pacs.find("http://127.0.0.1/dicom-web").output
     assert len(rows) == 2
     assert all("\n" not in row for row in rows)
+
+
+@pytest.mark.parametrize(("count", "said"), [(None, "? images"), (1, "1 image "), (9, "9 images")])
+def test_studies_are_listed_with_their_images(monkeypatch, count, said):
+    study = FoundStudy("1.2.3", "7", "20260104", "HEAD", ("MR",), count)
+    archive = SimpleNamespace(find=lambda *_, **__: (study,))
+    monkeypatch.setattr(pacs, "connect", lambda *_: archive)
+    row, summary = pacs.find("http://127.0.0.1/dicom-web").output
+    assert said in row
+    assert summary == "1 study"
+    (listed,) = json.loads(pacs.find("http://127.0.0.1/dicom-web", json=True).output[0])
+    assert (listed["study_uid"], listed["instances"]) == ("1.2.3", count)
+
+
+def test_a_deidentified_copy_supersedes_no_study():
+    with pytest.raises(UnusableInputError, match="--supersede with --deidentify"):
+        pacs.send("http://127.0.0.1/dicom-web", Path("out"), deidentify=True, supersede=True)

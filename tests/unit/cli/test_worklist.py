@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import csv
+import json
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.kept_reads import decide
 
-from lesionlens.base.errors import UnusableInputError
-from lesionlens.cli import worklist
+from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.labels import ReviewState
+from lesionlens.cli import reader_study, worklist
 from lesionlens.cli.console import StopRequest
+from lesionlens.cli.main import _print
 from lesionlens.site.database import worklist_database
-from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.worklist import background_analysis, sources
+from lesionlens.site.worklist.read_session import ReadSession
 
 
 @pytest.mark.parametrize(
@@ -51,3 +58,76 @@ def test_a_file_in_the_place_of_a_list_is_refused_before_an_archive_is_searched(
     with pytest.raises(UnusableInputError, match="a file where the output folder should be: list"):
         worklist.scan("http://127.0.0.1:1/dicom-web", tmp_path / "list")
     assert (tmp_path / "list").read_text() == "mine"
+
+
+PROTOCOL = 'title = "t"\nseed = 7\nreaders = ["A", "B"]\narms = ["unaided", "candidates"]\n'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A list of two studies on which two readers agree, except on one candidate."""
+    with closing(open_worklist_database(tmp_path)) as database:
+        long = (
+            "Thick slices: T1 5.0 mm, T2 5.0 mm, FLAIR 4.0 mm. Lesions thinner than a slice hide",
+        )
+        studied = StudyEntry("[a]", "/a", candidates=2, highest=0.94, warnings=long)
+        database.add_studies([studied, StudyEntry("b:cat:", "/b")])
+        for reader, state in (("A", ReviewState.ACCEPTED), ("", ReviewState.REJECTED)):
+            session = ReadSession(database, ReadKey("[a]", reader))
+            decide(session, "2.25.111111", ReviewState.ACCEPTED)
+            decide(session, "2.25.222222", state)
+    return tmp_path
+
+
+def _printed(output, capsys):
+    _print(output, quiet=False, in_json=False)
+    return capsys.readouterr().out
+
+
+def test_studies_are_listed_with_their_warnings_cut_at_a_word(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    printed = _printed(worklist.show(folder, reader="A"), capsys)
+    first, second = (line for line in printed.splitlines() if "[a]" in line or ":cat:" in line)
+    assert "thinner than a slice …" in first
+    assert "0.94" in first
+    assert "new" in second
+    assert printed.endswith("2 studies\n")
+    assert _printed(worklist.show(folder, reader="A", query=":cat:"), capsys).endswith("1 study\n")
+
+
+def test_a_reader_study_lists_reads_with_session_and_arm(folder, capsys, monkeypatch):
+    """Each study was counted once for every session."""
+    monkeypatch.setenv("COLUMNS", "200")
+    (folder / "protocol.toml").write_text(PROTOCOL)
+    printed = _printed(worklist.show(folder, reader="B"), capsys)
+    assert printed.endswith("4 reads\n")
+    rows = json.loads(worklist.show(folder, reader="B", json=True).output[0])
+    assert {(row["name"], row["session"]) for row in rows} == {
+        (name, session) for name in ("[a]", "b:cat:") for session in (1, 2)
+    }
+    for row in rows:
+        assert f"{row['session']}: {row['arm']}, {row['state']}" in printed
+    plan = json.loads(reader_study.plan(folder, json=True).output[0])
+    assert [(one["case"], one["arm"], one["session"]) for one in plan if one["reader"] == "B"] == [
+        (row["name"], row["arm"], row["session"]) for row in rows
+    ]
+    assert _printed(reader_study.plan(folder), capsys).endswith("8 reads\n")
+
+
+def test_a_list_without_a_protocol_has_tables_but_no_plan(folder, tmp_path):
+    with pytest.raises(ReadError, match=r"no protocol\.toml"):
+        reader_study.plan(folder)
+    _, reads, marks = reader_study.table(folder, tmp_path / "tables").output
+    lines = Path(reads).read_text("utf-8").splitlines()
+    assert {row["reader"] for row in csv.DictReader(lines)} == {"", "A"}
+    assert Path(marks).is_file()
+
+
+def test_readers_are_compared_in_words_and_as_json(folder):
+    assert worklist.compare(folder).output == (
+        "[a]: A and unnamed agree on 1",
+        "  candidate …222222: accepted, rejected",
+        "1 comparison",
+    )
+    (row,) = json.loads(worklist.compare(folder, json=True).output[0])
+    assert (row["readers"], row["agreed"]) == (["A", ""], 1)

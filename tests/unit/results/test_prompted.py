@@ -252,3 +252,8 @@ def test_a_lasso_says_that_what_it_holds_belongs_and_what_is_beside_it_does_not(
 def test_a_lasso_off_one_slice_is_refused_in_words():
     with pytest.raises(UnusableInputError, match="all on one slice"):
         Prompts.of(lasso=[(1, 1, 1), (5, 2, 3), (9, 9, 9)])
+
+
+def test_no_rounds_are_refused():
+    with pytest.raises(UnusableInputError, match="no prompts"):
+        replay((), lambda *_: pytest.fail("prompted"))

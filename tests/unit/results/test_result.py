@@ -19,6 +19,7 @@ from lesionlens.analysis.evaluation.summary import summarise
 from lesionlens.base import plugins
 from lesionlens.base.errors import MissingPluginError, PluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.cli.sentence import sentence
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -222,3 +223,15 @@ def test_the_examples_pass_strict_type_checks():
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_a_sentence_is_of_the_study_or_of_one_of_its_candidates(saved):
+    _, folder = saved
+    again = Result.open(folder)
+    assert again.sentence(1).startswith("Candidate region 1 (")
+    assert again.sentence(1) in again.sentence()
+    with pytest.raises(UnusableInputError, match=r"no candidate 7.*one of: 1, 2"):
+        again.sentence(7)
+    assert sentence(folder, 1).output == (again.sentence(1),)
+    with pytest.raises(UnusableInputError, match="no candidate 7"):
+        sentence(folder, 7)

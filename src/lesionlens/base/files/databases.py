@@ -54,7 +54,7 @@ def open_database(
         if not is_new and not stat.S_ISREG(path.stat().st_mode):
             raise _unreadable(folder, name, "it is not a regular file")
         if not is_new and not os.access(path, os.R_OK if read_only else os.R_OK | os.W_OK):
-            raise _not_permitted(folder, name)
+            raise _not_permitted(folder, name, "read" if reading else "read and write")
         if not is_new and path.stat().st_size > MAX_BYTES:
             raise _unreadable(folder, name, f"it is larger than {MAX_BYTES // 2**20} MiB")
         address = _address_for_reading(path) if read_only else path
@@ -110,10 +110,11 @@ def database_errors(folder: Path, name: str) -> Iterator[None]:
         raise _unreadable(folder, name, str(error)) from error
 
 
-def _not_permitted(folder: Path, name: str) -> ResourceError:
+def _not_permitted(folder: Path, name: str, use: str) -> ResourceError:
+    disk = "" if use == "read" else ", on a disk that is not mounted read-only"
     return ResourceError(
-        found=f"a {name} in {folder.name!r} that you may not read and write",
-        expected="permission to do both, on a disk that is not mounted read-only",
+        found=f"a {name} in {folder.name!r} that you may not {use}",
+        expected=f"permission to {use} it{disk}",
         next_step="Ask its owner for permission, or choose another folder",
     )
 

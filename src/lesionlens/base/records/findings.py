@@ -359,6 +359,8 @@ class DoubtfulPart:
         >>> M = MrSequence
         >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (M.FLAIR,), (M.T2, M.T1C)).reason
         'FLAIR alone shows it; T2 and T1c speak against it'
+        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (M.FLAIR, M.T2), (M.T1C,)).reason
+        'FLAIR and T2 each show some of it; T1c speaks against it'
         >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (), ()).reason
         'no sequence shows it by itself'
         """

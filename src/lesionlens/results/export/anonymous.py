@@ -67,7 +67,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     patient, identifying = _patient_of(study)
     name, shift = pseudonyms.patient(patient), pseudonyms.date_shift_days(patient)
     days = 0 if options.full_dates else shift
-    replacements = dict.fromkeys(names_of(study), name)
+    replacements = dict.fromkeys(names_of(study), name) | _session_names(analysis.followup)
 
     def clean(text: str) -> str:
         return _with_shifted_dates(replace_names(text, replacements), days)
@@ -106,7 +106,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 renamed.original, findings=_cleaned_findings(renamed.original.findings, clean)
             ),
             options=replace(analysis.options, hidden=frozenset(Identity)),
-            review=_anonymous_review(renamed.review, days),
+            review=_anonymous_review(renamed.review, days, clean),
             followup=_anonymous_comparison(renamed.followup, days, new_uid),
         ),
         Cleaner(options, pseudonyms, identifying, frozenset(new_uids.values())),
@@ -163,7 +163,21 @@ def _anonymous_comparison(
     return replace(comparison, points=points)
 
 
-def _anonymous_review(review: Review, days: int) -> Review:
+def _session_names(comparison: Comparison | None) -> dict[str, str]:
+    """Return the ordinal of each examination that is called by a session name for want of a date.
+
+    A signed response states these names too. Names of one or two characters identify nobody, and
+    occur in other words.
+    """
+    points = enumerate(() if comparison is None else comparison.points, 1)
+    return {
+        point.date: f"examination {number}"
+        for number, point in points
+        if len(point.date) > 2 and not is_plain(point.date) and not ISO_DATE.match(point.date)
+    }
+
+
+def _anonymous_review(review: Review, days: int, clean: Callable[[str], str]) -> Review:
     """Return the decisions without readers' names and free text, and with shifted dates."""
     names = (
         *(u.reader for u in review.unaided),
@@ -173,17 +187,14 @@ def _anonymous_review(review: Review, days: int) -> Review:
     readers = dict.fromkeys(name for name in names if name)
     aliases = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
 
-    def shifted(text: str) -> str:
-        return _with_shifted_dates(text, days)
-
     def anonymous_response(response: SignedResponse) -> SignedResponse:
         return replace(
             response,
             reader=aliases.get(response.reader, ""),
             time=_shift_time(response.time, days),
-            baseline=shifted(response.baseline),
-            nadir=shifted(response.nadir),
-            steps=tuple(map(shifted, response.steps)),
+            baseline=clean(response.baseline),
+            nadir=clean(response.nadir),
+            steps=tuple(map(clean, response.steps)),
         )
 
     events = tuple(
@@ -202,7 +213,7 @@ def _anonymous_review(review: Review, days: int) -> Review:
             reader=aliases.get(u.reader or ""),
             begun=_shift_time(u.begun, days),
             time=_shift_time(u.time, days),
-            statement=shifted(u.statement),
+            statement=clean(u.statement),
         )
         for u in review.unaided
     )

@@ -82,13 +82,16 @@ class _Source:
     """The path relative to the derivatives, or an absolute URI."""
 
     def uri(self, series: Series) -> str:
-        """Return the BIDS URI of a series: its file, or the folder of its files."""
+        """Return the BIDS URI of a series: its file, or the folder of its files.
+
+        A file that the user named from outside the dataset has the URI of its path.
+        """
         path = series.files[0].path.absolute()
         is_file = len({file.path for file in series.files}) == 1
         location = path if is_file else path.parent
         with suppress(ValueError):
             return f"bids:{self.link}:{location.relative_to(self.root).as_posix()}"
-        return f"bids:{self.link}:{location.name}"  # named by the user from outside the dataset
+        return location.as_uri()
 
 
 def save_bids(

@@ -317,7 +317,7 @@ class ReportTexts:
         >>> from lesionlens.base.labels import MrSequence
         >>> part = DoubtfulPart(1, 1, 2.04, (1, -20, 5), 0.7, (MrSequence.FLAIR,), (MrSequence.T2,))
         >>> load("en").doubtful_part_text(part)
-        '2.0 ml about 1, -20, 5 mm: FLAIR shows it; T2 against it'
+        '2.0 ml about 1, -20, 5 mm: shown by FLAIR; T2 against it'
         """
         x, y, z = (self.number(value, 0) for value in part.centroid_mm)
         in_favour, against = (

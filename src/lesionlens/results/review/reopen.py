@@ -55,6 +55,7 @@ from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_size
+from lesionlens.base.text import joined_with_and
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.documents import documents_followed
@@ -257,7 +258,8 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
     series = paired(saved, study).series
     other_names = [s.display_name for s in series if series[s] is not study.series.get(s)]
     if other_names:
-        raise OtherStudyError(f"{', '.join(other_names)} is open from another series")
+        are = "is open from another series" if len(other_names) == 1 else "are open from others"
+        raise OtherStudyError(f"{joined_with_and(other_names)} {are}")
     return _combine(saved, study, prepared)
 
 

@@ -75,9 +75,9 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
             return ReviewEvent(
                 WHOLE_STUDY,
                 ReviewState.ACCEPTED,
-                reader=None if reader is None else str(reader.PersonName),
-                time="" if time is None else utc(str(time.DateTime)),
-                reason=str(children[codes.REVIEW_SIGNED.value].TextValue),
+                reader=_text(reader, "PersonName") or None,
+                time=utc(_text(time, "DateTime")),
+                reason=_text(children[codes.REVIEW_SIGNED.value]),
             )
     return None
 
@@ -92,16 +92,16 @@ def response_of(report: Dataset) -> SignedResponse | None:
     steps, reader, time, measures = [], "", "", "[]"
     for child in item.get("ContentSequence", []):
         if _name(child) == codes.RESPONSE_BASIS.value and "TextValue" in child:
-            basis = dict(part.partition("=")[::2] for part in str(child.TextValue).split("; "))
+            basis = dict(part.partition("=")[::2] for part in _text(child).split("; "))
         elif _name(child) == codes.RESPONSE_MEASURES.value:
-            measures = str(child.TextValue)
+            measures = _text(child)
         elif _name(child) == codes.RESPONSE_STEP.value:
-            steps.append(str(child.TextValue))
+            steps.append(_text(child))
         elif _name(child) == codes.REVIEW_READER.value:
-            reader = str(child.PersonName)
+            reader = _text(child, "PersonName")
         elif _name(child) == codes.REVIEW_TIME.value:
-            time = utc(str(child.DateTime))
-    value = str(item.ConceptCodeSequence[0].get("CodeValue", ""))
+            time = utc(_text(child, "DateTime"))
+    value = _code(item)
     proposed = basis.pop("proposed", "none")
     fields = {
         **{name: basis.get(name) for name in RESPONSE_BASIS_FIELDS if name != "proposed"},
@@ -112,10 +112,21 @@ def response_of(report: Dataset) -> SignedResponse | None:
         "time": time,
     }
     try:
-        fields["measures"] = tuple(json.loads(measures))
+        fields["measures"] = json.loads(measures)
         return TypeAdapter(SignedResponse).validate_python(fields, strict=False)
     except ValueError:
         return None
+
+
+def unreadable_statements(report: Dataset) -> list[str]:
+    """Return notices about a reader's response and diameters that cannot be read."""
+    drawn = [item for item in iter_items(report) if _name(item) == codes.READER_DIAMETERS.value]
+    notices = []
+    if has(report, codes.RESPONSE.value) and response_of(report) is None:
+        notices.append("The signed response in the report cannot be read and is left out")
+    if any(_diameters(item) is None for item in drawn):
+        notices.append("Diameters of a reader in the report cannot be read and are left out")
+    return notices
 
 
 def has(report: Dataset, code: str) -> bool:
@@ -166,17 +177,13 @@ def limitations_in(report: Dataset) -> list[str]:
 
     Those on omitted candidates are left out: see `omitted_count`.
     """
-    texts = (
-        str(item.get("TextValue", ""))
-        for item in iter_items(report)
-        if _name(item) == codes.LIMIT.value
-    )
+    texts = (_text(item) for item in iter_items(report) if _name(item) == codes.LIMIT.value)
     return [text for text in texts if text and _OMITTED.search(text) is None]
 
 
 def _matches(pattern: re.Pattern[str], report: Dataset) -> list[re.Match[str]]:
     """Return where the texts of a report match a pattern."""
-    texts = (str(item.get("TextValue", "")) for item in iter_items(report))
+    texts = (_text(item) for item in iter_items(report))
     return [match for match in map(pattern.search, texts) if match is not None]
 
 
@@ -215,13 +222,13 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
     reason = items.get(codes.REVIEW_REASON.value)
     source = items.get(codes.SOURCE.value)
     name = items.get(TRACKING_ID)
-    number = None if name is None else _NUMBER.match(str(name.get("TextValue", "")))
+    number = _NUMBER.match(_text(name))
     value, source_code = _code(state) or "unreviewed", _code(source)
     return ReportedCandidate(
         state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
-        reader=None if reader is None else str(reader.PersonName),
-        time="" if time is None else utc(str(time.DateTime)),
-        reason=None if reason is None else str(reason.TextValue),
+        reader=_text(reader, "PersonName") or None,
+        time=utc(_text(time, "DateTime")),
+        reason=_text(reason) or None,
         source=next(
             (s for s, c in codes.SOURCES.items() if c.value == source_code), Source.NETWORK
         ),
@@ -239,11 +246,14 @@ def _code(item: Dataset | None) -> str:
     return str(concepts[0].get("CodeValue", "")) if concepts else ""
 
 
+def _text(item: Dataset | None, keyword: str = "TextValue") -> str:
+    """Return an item's value as text; empty without one."""
+    return "" if item is None else str(item.get(keyword) or "")
+
+
 def _diameters(item: Dataset | None) -> DrawnDiameters | None:
     """Return a reader's diameters, RAS+ mm; None if unreadable."""
-    if item is None:
-        return None
-    rows = [part.split(",") for part in str(item.get("TextValue", "")).split(";")]
+    rows = [part.split(",") for part in _text(item).split(";")]
     try:
         points = np.array(rows, np.float64)
     except ValueError:
@@ -259,10 +269,8 @@ def _score(item: Dataset | None) -> float | None:
     """Return a score from 0 to 1 from a percentage, as text or as a measurement."""
     if item is None:
         return None
-    if item.get("MeasuredValueSequence"):
-        text = str(item.MeasuredValueSequence[0].NumericValue)
-    else:
-        text = str(item.get("TextValue", ""))
+    number = item.get("MeasuredValueSequence")
+    text = _text(number[0], "NumericValue") if number else _text(item)
     match = re.match(r"\s*(\d+(\.\d+)?)", text)
     score = float(match[1]) / 100 if match else None
     return score if score is not None and 0 <= score <= 1 else None

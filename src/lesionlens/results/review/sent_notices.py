@@ -75,4 +75,4 @@ def omission_notices(
         )
     if report is not None and report_items.has(report, report_items.TIME_POINT):
         notices.append(NO_COMPARISON)
-    return notices
+    return notices if report is None else [*notices, *report_items.unreadable_statements(report)]

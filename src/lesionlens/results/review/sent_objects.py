@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
@@ -22,6 +23,7 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34, 35))
 MAP = "1.2.840.10008.5.1.4.1.1.30"
 CONTOURS = str(RTStructureSetStorage)
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 _READ_CLASSES = frozenset({*SEGMENTATIONS, *REPORTS, MAP, CONTOURS})
 
 
@@ -187,9 +189,26 @@ def _read_whole(path: Path) -> Dataset:
             next_step="Take it out of the folder, or analyse the study",
         )
     try:
-        return read_dicom(path, force=True)
+        dataset = read_dicom(path, force=True)
     except (OSError, *DAMAGED) as error:
         raise _damaged_error(path) from error
+    if _is_truncated(dataset):
+        raise _damaged_error(path)
+    return dataset
+
+
+def _is_truncated(dataset: Dataset) -> bool:
+    """Return whether a file ends early, which pydicom reads as shorter content, or as none.
+
+    A last byte alone may be missing: some programs do not pad the pixels.
+    """
+    ends_within_value = any(
+        len(element.value or b"") + 1 < element.length < _UNDEFINED_LENGTH
+        for element in dataset.elements()
+        if isinstance(element, RawDataElement)
+    )
+    is_own_report = dataset.SOPClassUID in REPORTS and dataset.get("Manufacturer") == MANUFACTURER
+    return ends_within_value or (is_own_report and "ContentSequence" not in dataset)
 
 
 def _damaged_error(path: Path) -> ReadError:

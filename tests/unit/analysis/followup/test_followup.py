@@ -244,8 +244,9 @@ def test_the_command_says_which_response_is_signed_and_whether_it_is_out_of_date
     out = tmp_path / "out"
     save(compared, out)
     assert not any("Signed" in line for line in command(out).output)
-    command(out, sign="B. Reader", category=Response.STABLE)
+    command(out, sign="B.  Rea\x1bder ", category=Response.STABLE)
     assert "Signed by B. Reader: SD (stable disease)" in command(out).output
+    assert read_result(out).review.response.reader == "B. Reader", "the name of any other act"
     grown = next(c.now for c in compared.followup.changes if c.kind == "matched")
     log = ReviewLog(read_result(out).review)
     log.decide(grown.tracking_uid, ReviewState.REJECTED, reader="B. Reader")

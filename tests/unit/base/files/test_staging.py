@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.files import access, journal, staging
+from lesionlens.base.files import access, exchange, journal, staging
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.staging import check_target, staged
 
@@ -92,11 +92,23 @@ def test_an_interrupted_body_leaves_everything(earlier, stop):
     assert tree(earlier) == before
 
 
-@pytest.fixture(params=["exchange", "journal"])
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.fixture(params=["exchange", "journal", "system", "many files", "no links", "mounted"])
 def way(request, monkeypatch) -> str:
     """How folders are swapped: by the system, or where it cannot."""
     if request.param == "journal":
         monkeypatch.setattr("lesionlens.base.files.staging.can_exchange", lambda _: False)
+    elif request.param == "system":
+        monkeypatch.setattr(exchange, "_renameat2", lambda: None)
+    elif request.param == "many files":
+        monkeypatch.setattr(exchange, "_MAX_FOREIGN_FILES", 1)
+    elif request.param == "no links":
+        monkeypatch.setattr(os, "link", refuse)
+    elif request.param == "mounted":
+        monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "dicom")
     return request.param
 
 
@@ -116,6 +128,45 @@ def test_a_failure_at_any_move_is_undone(earlier, monkeypatch, failing):
         monkeypatch.setattr(Path, "rename", flaky)
     monkeypatch.undo()
     assert tree(earlier) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "found"),
+    [
+        (errno.EACCES, UnusableInputError, "no permission to write into out"),
+        (errno.EROFS, UnusableInputError, "no permission to write into out"),
+        (errno.EIO, ResourceError, r"the system's refusal to write the result \(Input/output"),
+    ],
+)
+def test_why_a_result_was_not_written_is_stated(earlier, monkeypatch, number, kind, found):
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    before = tree(earlier)
+    monkeypatch.setattr(staging, "_flush", failing)
+    with pytest.raises(kind, match=found), staged(earlier, own_files=ours) as aside:
+        write(aside, "a.txt")
+    assert tree(earlier) == before
+
+
+def test_what_others_write_during_the_exchange_stays(earlier, monkeypatch):
+    if not exchange.can_exchange(earlier):
+        pytest.skip("this system exchanges no folders")
+    swap = staging.exchange
+
+    def written_meanwhile(one, other):
+        write(other, "late.txt", "sub/late.txt", text="late")
+        (other / "saved.txt").write_text("saved again")
+        (other / "saved.txt").replace(other / "mine.txt")  # as editors save
+        return swap(one, other)
+
+    monkeypatch.setattr(staging, "exchange", written_meanwhile)
+    with staged(earlier, own_files=ours) as aside:
+        write(aside, "a.txt")
+    assert tree(earlier) == {
+        "a.txt": "new", "mine.txt": "saved again", "late.txt": "late",
+        "dicom": "folder", "dicom/mine.txt": "mine", "sub": "folder", "sub/late.txt": "late",
+    }  # fmt: skip
 
 
 @pytest.mark.usefixtures("way")

@@ -263,6 +263,29 @@ def test_objects_and_text_files_have_the_same_uids(analysis, tmp_path):
     assert sent <= {c.tracking_uid for c in again.findings.candidates}
 
 
+def test_a_session_name_in_place_of_a_date_is_in_no_byte(analysis, tmp_path):
+    """It was removed from the examinations, but stayed in a response that was signed on them."""
+    session = f"{NAME}Baseline"
+    first, last = analysis.followup.points
+    points = (replace(first, date=session), replace(last, date=""))
+    signed = replace(
+        analysis.review.response,
+        baseline=session, nadir=session, steps=(f"nadir {session}: 3.5 → 3.6 ml",), time="once",
+    )  # fmt: skip
+    review = replace(analysis.review, responses=(*analysis.review.responses, signed))
+    named = replace(analysis, review=review, followup=replace(analysis.followup, points=points))
+    nameless = anonymous(named, NAMES, Options())
+    save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
+    for path in files_below(tmp_path / "out"):
+        assert NAME.lower().encode() not in inside(path).lower(), path.name
+    points = json.loads((tmp_path / "out" / "followup.json").read_text())["points"]
+    assert [point["date"] for point in points] == ["", ""]
+    response = store.load(tmp_path / "out").responses[-1]
+    assert (response.baseline, response.nadir) == ("examination 1", "examination 1")
+    assert response.steps == ("nadir examination 1: 3.5 → 3.6 ml",)
+    assert response.time == ""
+
+
 def test_days_in_sentences_are_shifted_like_all_others(analysis, tmp_path):
     """A warning and an unaided read told the day, and with it by how many days all are shifted."""
     days = "The series were acquired days apart (T1c 2026-01-05, FLAIR 2026-01-09)"

@@ -1,5 +1,6 @@
 """Derivatives that the official validator of BIDS accepts, and that a review goes on from."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -143,6 +144,34 @@ def test_folders_of_one_name_are_told_apart(analysis, two_lesions, tmp_path):
             scheme, name, place = uri.split(":")
             assert (scheme, name) == ("bids", link)
             assert (out / links[name] / place).exists()
+
+
+def test_a_file_from_outside_the_dataset_is_named_by_its_path(analysis, tmp_path):
+    """Its bare name was given as one of the dataset, where another study's file may have it."""
+    reference = analysis.prepared.reference
+    series = analysis.study.series[reference]
+    outside = tmp_path / "elsewhere" / "t1 c.nii.gz"
+    outside.parent.mkdir()
+    outside.write_bytes(series.files[0].path.read_bytes())
+    moved = replace(series, files=(replace(series.files[0], path=outside),))
+    study = replace(analysis.study, series={**analysis.study.series, reference: moved})
+    save_bids(replace(analysis, study=study), tmp_path / "out")
+    about = json.loads((tmp_path / "out" / f"{STEM}_dseg.json").read_text())
+    assert about["SpatialReference"] == outside.as_uri()
+    assert sum(uri.startswith("bids:ds:") for uri in about["Sources"]) == len(study.series) - 1
+    assert validated(tmp_path / "out")["error"] == []
+
+
+def test_volumes_are_copied_where_a_disk_has_no_hard_links(analysis, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(bids.os, "link", refused)
+    save_bids(analysis, tmp_path / "out")
+    written = tmp_path / "out" / f"{STEM}_dseg.nii.gz"
+    kept = next((tmp_path / "out" / "lesionlens").rglob("segmentation.nii.gz"))
+    assert written.read_bytes() == kept.read_bytes()
+    assert not written.samefile(kept)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="it locks no folders")

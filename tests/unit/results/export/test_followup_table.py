@@ -13,11 +13,13 @@ from lesionlens.analysis.findings.anatomy import REGIONS
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import BOTH_SIDES, Location
 from lesionlens.base.records.followup import PRODUCT_LIMITS, Change
+from lesionlens.base.records.joint_change import JointChange, Unmeasurable
 from lesionlens.cli.comparison import _percent
 from lesionlens.napari.model.wording.followup import lines_of
 from lesionlens.results.export.followup import (
     HEIGHT,
     WIDTH,
+    _note,
     _sums,
     _table_row,
     alignment_caveat,
@@ -167,3 +169,24 @@ def test_a_change_since_the_prior_is_doubtful_by_their_own_networks(found, maker
     chain = replace(found, points=points)
     assert is_doubtful(chain) is doubtful
     assert bool(alignment_caveat(chain, load("en"))) is (makers != "aaa")  # of curves and sums
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("reason", Unmeasurable)
+def test_why_a_change_is_not_measurable_is_stated_in_every_language(found, reason, language):
+    texts = load(language)
+    grown = replace(found.changes[0], joint=JointChange.unknown(reason))
+    assert texts(f"fu_why_{reason}") in _note(grown, found, texts)
+
+
+def test_a_lesion_that_is_probably_not_tumour_is_noted_as_apart(found):
+    texts = load("en")
+    apart = replace(found.changes[0].now, tumour=False)
+    assert texts("apart") in _note(Change(None, apart), found, texts)
+
+
+def test_a_curve_omits_an_examination_with_an_unknown_volume(found):
+    first, last = found.points[0], found.points[-1]
+    unknown = replace(first.lesions[0], volume_ml=dict.fromkeys(Region))
+    points = (replace(first, lesions=(unknown,)), *found.points[1:-1], last)
+    assert list(replace(found, points=points).curve("a")) == [(1, 6.0), (2, 8.0)]

@@ -14,7 +14,7 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result
 
 EXPORTER = """
-import shutil
+import os, shutil
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.results.export.written import Written
 
@@ -86,6 +86,8 @@ def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
         {"name": "run.json"},
         {"name": "review_edits/x.nii.gz"},
         {"name": "sent.json"},
+        {"done": "(path.with_suffix('.x').symlink_to('/etc/hostname'), path.unlink())[:0]"},
+        {"done": "(path.unlink(), os.mkfifo(path))[:0]"},
         {"done": "(path.rename(path.with_name('12:00.x')),)"},
         {"done": "(path.rename(path.with_name('a\\\\b.x')),)"},
         {"done": "(path.rename(path.with_name('\\udcff.x')),)"},

@@ -765,3 +765,32 @@ def test_what_a_candidate_looks_like_is_there_as_no_diagnosis(make, language, ki
     heading = load(language)("f_kind")
     assert heading in page
     assert heading not in report_html(replace(analysis, options=options))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        ((), "The image quality was not checked."),
+        ((True, None), "1 of 2 quality checks passed; the rest are undecided."),
+        ((None, False), "1 of 2 quality checks"),
+    ],
+)
+def test_checks_without_an_outcome_are_not_called_passed(make, outcomes, said):
+    analysis = make()
+    first = analysis.findings.quality[0]
+    checks = tuple(
+        replace(first, passed=outcome is not False, undecided=outcome is None)
+        for outcome in outcomes
+    )
+    quality_text = page_of(
+        replace(analysis, findings=replace(analysis.findings, quality=checks))
+    ).quality
+    assert quality_text.startswith(said)
+
+
+def test_a_header_that_cannot_be_read_any_more_names_no_patient(make):
+    analysis = make(dicom=True, lesions=())
+    assert "Phantom" in str(page_of(analysis).heading)
+    path = analysis.study.header_file.path
+    path.write_bytes(path.read_bytes()[:200])
+    assert "Phantom" not in str(page_of(analysis).heading)

@@ -16,20 +16,28 @@ from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.deidentify import deidentify
 from lesionlens.cli.export import export
 from lesionlens.engines.testing.simple import SyntheticPatient, make_patient
+from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.readers import inputs_of, open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.result import Result
 from lesionlens.results.review.pairing import _digests_of_row, paired
-from lesionlens.results.review.reopen import prepare_and_reopen, read_result, reopen
+from lesionlens.results.review.reopen import (
+    prepare_and_reopen,
+    read_result,
+    reopen,
+    reopen_folder,
+)
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 HEAD = make_patient(spacing_mm=4.0)
+MIRRORED = np.diag((-1.0, 1.0, 1.0, 1.0))
 
 
 def analysed(
@@ -149,8 +157,20 @@ def test_a_later_choice_of_series_does_not_change_an_earlier_result(tmp_path, re
         assert opened.series[sequence].detected_by == series.detected_by
     told = "The series are those that were analysed, not those chosen since: T1c, T2, FLAIR"
     assert opened.notices == (told,)
+    prepared = prepare(later, RunContext())
+    with pytest.raises(ReadError, match="T1c, T2 and FLAIR are open from others"):
+        reopen_folder(result, later, prepared)
     export(result, study, tmp_path / "out")
     assert findings(tmp_path / "out")["sequences"] == findings(result)["sequences"]
+
+
+def test_the_same_files_read_as_other_voxels_are_refused(nifti, tmp_path):
+    study = open_study(nifti)
+    saved = read_result(analysed(study, tmp_path / "result"))
+    labels = saved.volumes.labels
+    turned = Volume(labels.data, replace(labels.grid, affine=labels.grid.affine @ MIRRORED))
+    with pytest.raises(ReadError, match="its T1c has different voxels from the result"):
+        paired(replace(saved, volumes=replace(saved.volumes, labels=turned)), study)
 
 
 def test_exchanged_series_of_one_flat_folder_are_told_apart_by_their_digests(tmp_path):

@@ -78,6 +78,8 @@ def test_a_prior_of_another_patient_is_used_only_if_the_user_confirms_it(tmp_pat
 def test_a_prior_without_a_result_needs_an_analysis(tmp_path):
     for name, head in (("now", NOW), ("before", BEFORE)):
         write_nifti(head, tmp_path / name, sequences=ONE)
+    with pytest.raises(UnusableInputError, match=r"not a saved result.*without --prior-study"):
+        find_prior(tmp_path / "before", open_study(tmp_path / "now"), tmp_path / "before")
     located = find_prior(tmp_path / "before", open_study(tmp_path / "now"))
     with pytest.raises(UnusableInputError, match="not analysed"):
         open_prior(located, RunContext())

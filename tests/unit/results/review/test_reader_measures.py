@@ -14,6 +14,7 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.edits import applied, without_edits
+from lesionlens.base import codes
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
@@ -27,7 +28,7 @@ from lesionlens.base.records.response import (
     SignedResponse,
     Steroids,
 )
-from lesionlens.base.records.review import CAVITY, Outline
+from lesionlens.base.records.review import CAVITY, Outline, Review
 from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.response import response
@@ -325,19 +326,74 @@ def test_the_report_states_the_reader_s_category(measured: Analysis) -> None:
 
 
 def test_both_come_back_from_the_archive(measured: Analysis, tmp_path: Path) -> None:
-    DicomExporter().write(measured, tmp_path)
-    report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
+    study = archived(measured, tmp_path)
+    report = pydicom.dcmread(study / "sr.dcm")
     assert report_items.response_of(report) == measured.review.response
-    study = tmp_path / "study"
-    shutil.copytree(measured.study.root, study)
-    for path in (tmp_path / "dicom").iterdir():
-        shutil.copy(path, study / path.name)
     back = reopen_folder(study, measured.study, measured.prepared)
     (one,) = back.findings.candidates
     np.testing.assert_allclose(back.review.diameters_of(one.tracking_uid), ENDS, atol=1e-3)
     assert one.longest_axial_diameter_mm == pytest.approx(21.0, abs=1e-3)
     assert back.review.responses == measured.review.responses
     assert not back.response_outdated
+
+
+def archived(measured: Analysis, folder: Path) -> Path:
+    """Return a folder with the images of a study and the objects of its result."""
+    DicomExporter().write(measured, folder)
+    shutil.copytree(measured.study.root, folder / "study")
+    for path in (folder / "dicom").iterdir():
+        shutil.copy(path, folder / "study" / path.name)
+    return folder / "study"
+
+
+@pytest.mark.parametrize(
+    ("code", "keyword", "value", "notice"),
+    [
+        (codes.RESPONSE_MEASURES, "TextValue", "[{", "signed response"),
+        (codes.RESPONSE_MEASURES, "TextValue", "3", "signed response"),
+        (codes.RESPONSE_MEASURES, "TextValue", None, "signed response"),
+        (codes.RESPONSE, "ConceptCodeSequence", None, "signed response"),
+        (codes.READER_DIAMETERS, "TextValue", "1,2,3;4,5,6", "Diameters of a reader"),
+        (codes.READER_DIAMETERS, "TextValue", "1,2,x;1,2,3;1,2,3;1,2,3", "Diameters of a reader"),
+        (codes.READER_DIAMETERS, "TextValue", "1e9,2,3;1,2,3;1,2,3;1,2,3", "Diameters of a reader"),
+        (codes.REVIEW_READER, "PersonName", None, None),
+        (codes.REVIEW_TIME, "DateTime", None, None),
+    ],
+)
+def test_what_a_reader_stated_is_never_lost_in_silence(
+    measured: Analysis, tmp_path: Path, code, keyword, value, notice
+) -> None:
+    """Objects that another program changed: nothing was said, or the study did not open."""
+    study = archived(measured, tmp_path)
+    report = pydicom.dcmread(study / "sr.dcm")
+    for item in report_items.iter_items(report):
+        if item.ConceptNameCodeSequence[0].CodeValue == code.value:
+            item.pop(keyword, None)
+            if value is not None:
+                setattr(item, keyword, value)
+    report.save_as(study / "sr.dcm")
+    review, warnings = _reopened(study, measured)
+    said = [text for text in warnings if "cannot be read" in text]
+    assert len(said) == (notice is not None)
+    assert all(text.startswith(f"{'The ' if notice[0] == 's' else ''}{notice}") for text in said)
+    assert (review.response is None) == (notice == "signed response")
+    (one,) = measured.findings.candidates
+    assert (review.diameters_of(one.tracking_uid) is None) == (notice == "Diameters of a reader")
+
+
+def _reopened(study: Path, measured: Analysis) -> tuple[Review, tuple[str, ...]]:
+    back = reopen_folder(study, measured.study, measured.prepared)
+    return back.review, back.warnings
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("share", [0.075, 0.3, 0.4, 0.7, 0.9, 0.999])
+def test_a_report_that_ends_early_is_refused(measured: Analysis, tmp_path: Path, share) -> None:
+    """It was read as a shorter one: decisions and response were missing without a word."""
+    report = archived(measured, tmp_path) / "sr.dcm"
+    report.write_bytes(report.read_bytes()[: int(report.stat().st_size * share)])
+    with pytest.raises(ReadError, match=r"'sr\.dcm', which cannot be read completely"):
+        reopen_folder(report.parent, measured.study, measured.prepared)
 
 
 def test_a_response_holds_where_a_deferred_lesion_was_not_sent(tmp_path: Path) -> None:

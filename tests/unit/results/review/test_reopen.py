@@ -96,6 +96,25 @@ def test_a_result_that_is_saved_again_does_not_claim_that_nothing_is_doubtful(
     assert content["doubtful"] == (None if doubtful is None else [])
 
 
+def test_a_result_of_a_release_without_doubtful_parts_says_once_that_they_are_unknown(
+    closed, tmp_path
+):
+    analysis, _ = closed
+    save(analysis, tmp_path / "first")
+    for name, key in (("findings.json", "doubtful"), ("run.json", "files")):
+        content = json.loads((tmp_path / "first" / name).read_text("utf-8"))
+        del content[key]
+        (tmp_path / "first" / name).write_text(json.dumps(content), "utf-8")
+    again = reopen(read_result(tmp_path / "first"), analysis.study, analysis.prepared)
+    save(again, tmp_path / "again")
+    saved = read_result(tmp_path / "again")
+    assert [text for text in saved.findings.notices if "did not look for them" in text] == [
+        "Doubtful parts of the outlines are unknown: the release that made this result did not "
+        "look for them"
+    ]
+    assert saved.findings.doubtful is None
+
+
 def test_what_was_saved_of_evidence_comes_back_and_stays_when_saved_again(closed, tmp_path):
     analysis, _ = closed
     grid = analysis.prepared.working

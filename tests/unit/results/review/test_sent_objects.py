@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from lesionlens.base import codes
 from lesionlens.base.codes import MANUFACTURER
 from lesionlens.results.review.sent_objects import (
+    REPORTS,
+    SEGMENTATIONS,
     _date,
+    _is_truncated,
     _other_reviewed_count,
     _report_of,
     _without_superseded,
@@ -99,3 +104,20 @@ def test_a_map_without_a_label_has_an_empty_one():
 def test_a_report_is_named_by_day_and_minute_or_as_of_an_unknown_day():
     assert _date(report("2.1", "101530")) == "2026-01-05T10:15"
     assert _date(report("2.2", "")) == "an unknown day"
+
+
+@pytest.mark.parametrize(("stored", "truncated"), [(8, False), (7, False), (6, True), (0, True)])
+def test_a_file_that_ends_early_is_truncated_unless_padding_alone_is_missing(stored, truncated):
+    """Some programs do not pad pixels of an odd length."""
+    ds = Dataset()
+    ds.SOPClassUID = SEGMENTATIONS[0]
+    ds[0x7FE00010] = RawDataElement(Tag(0x7FE00010), "OB", 8, bytes(stored), 0, False, True)
+    assert _is_truncated(ds) is truncated
+
+
+def test_a_lesionlens_report_without_content_is_truncated():
+    ds = Dataset()
+    ds.SOPClassUID, ds.Manufacturer = REPORTS[0], MANUFACTURER
+    assert _is_truncated(ds)
+    ds.Manufacturer = "Other"
+    assert not _is_truncated(ds)

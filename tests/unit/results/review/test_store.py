@@ -1,5 +1,6 @@
 """What was said survives the program, the power and a damaged file."""
 
+import errno
 import json
 from dataclasses import replace
 
@@ -74,6 +75,49 @@ def test_a_damaged_or_missing_outline_is_named_not_swallowed(edited, tmp_path):
         store.load(tmp_path)
 
 
+def test_another_outline_under_the_name_of_a_digest_is_refused(edited, tmp_path):
+    store.save(edited, tmp_path)
+    (outline,) = (tmp_path / "review_edits").iterdir()
+    image = nib.load(outline)
+    labels = np.asarray(image.dataobj)
+    for other in (np.roll(labels, 1), labels.astype(np.float32), labels[0]):
+        nib.save(nib.Nifti1Image(np.array(other), image.affine), outline)
+        with pytest.raises(ReadError, match=r"\.nii\.gz"):
+            store.load(tmp_path)
+
+
+def test_a_decision_whose_outline_is_not_listed_is_refused(edited, tmp_path):
+    store.save(edited, tmp_path)
+    content = json.loads((tmp_path / "review.json").read_text("utf-8"))
+    assert content.pop("outlines")
+    (tmp_path / "review.json").write_text(json.dumps({**content, "outlines": []}), "utf-8")
+    with pytest.raises(ReadError, match=r"review\.json that cannot be read"):
+        store.load(tmp_path)
+
+
+def test_a_response_is_not_signed_in_a_damaged_review(analysis, tmp_path):
+    path = tmp_path / "review.json"
+    path.write_text("{")
+    with pytest.raises(ReadError, match=r"review\.json that cannot be read"):
+        store.change_response(tmp_path, lambda _: None)
+    assert path.read_text() == "{"
+
+
+def test_a_response_that_cannot_be_written_leaves_the_earlier_review(
+    analysis, tmp_path, monkeypatch
+):
+    store.save(analysis, tmp_path)
+    before = (tmp_path / "review.json").read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "write_atomically", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        store.change_response(tmp_path, lambda _: None)
+    assert (tmp_path / "review.json").read_bytes() == before
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "sessions_folder", lambda: tmp_path / "reviews")
@@ -134,6 +178,19 @@ def test_what_an_earlier_release_kept_of_another_input_or_network_is_not_used(an
     assert store.autosaved(other, None) == Review()
     engine = replace(analysis.run.engine, weights_sha256="cd" * 32)
     assert store.autosaved(replace(analysis.run, engine=engine), None) == Review()
+
+
+def test_a_file_of_all_readers_is_used_by_its_only_reader_alone(analysis, own):
+    """The first release kept the decisions of all readers of an analysis in one file."""
+    log, uid = ReviewLog(), analysis.findings.candidates[0].tracking_uid
+    log.decide(uid, ReviewState.ACCEPTED, reader="A. Reader")
+    autosave_as_before(replace(analysis, review=log.review))
+    assert store.autosaved(analysis.run, "A. Reader") == log.review
+    assert store.autosaved(analysis.run, "B. Reader") == Review()
+    log.decide(uid, ReviewState.REJECTED, reader="B. Reader")
+    autosave_as_before(replace(analysis, review=log.review))
+    for reader in ("A. Reader", "B. Reader"):
+        assert store.autosaved(analysis.run, reader) == Review()
 
 
 def test_a_broken_file_of_an_earlier_release_does_not_stop_a_study_from_opening(analysis, own):

@@ -31,10 +31,10 @@ def without_override():
             ctypes.CDLL(None).prctl(_DROP_FROM_BOUNDING_SET, power, 0, 0, 0)
 
 
-def run_read_only(folder, *command):
+def run_read_only(folder, *command, mode=0o400):
     """Run a command while `folder` is read-only; nothing may change there."""
     for path in folder.iterdir():
-        path.chmod(0o400)
+        path.chmod(mode)
     folder.chmod(0o500)
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     try:
@@ -101,3 +101,11 @@ def test_an_analysis_ahead_says_that_the_folder_cannot_be_written(tmp_path):
     assert done.returncode == 1
     assert "may not read and write" in done.stderr
     assert "Ask its owner for permission" in done.stderr  # not "Move it away": it holds decisions
+
+
+def test_a_list_that_may_not_be_read_asks_for_no_more_than_that(tmp_path):
+    closed_well(tmp_path / "list", readers=False)
+    place = str(tmp_path / "list")
+    done = run_read_only(tmp_path / "list", "worklist", "show", place, mode=0)
+    assert done.returncode == 1
+    assert "you may not read. Expected permission to read it. Ask its owner" in done.stderr

@@ -176,8 +176,10 @@ def image_item(sources: SourceFrames, frame: int) -> Dataset:
 def _frame_of_reference_item(sources: SourceFrames) -> Dataset:
     series, study, frame = Dataset(), Dataset(), Dataset()
     series.SeriesInstanceUID = sources.datasets[0].SeriesInstanceUID
-    images = range(len(sources.placements) if sources.frame_numbers is None else 1)
-    series.ContourImageSequence = Sequence(image_item(sources, number) for number in images)
+    images = [image_item(sources, number) for number in range(len(sources.datasets))]
+    if sources.frame_numbers is not None:
+        images[0].ReferencedFrameNumber = list(sources.frame_numbers)
+    series.ContourImageSequence = Sequence(images)
     study.ReferencedSOPClassUID = STUDY
     study.ReferencedSOPInstanceUID = sources.datasets[0].StudyInstanceUID
     study.RTReferencedSeriesSequence = [series]

@@ -19,6 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED
 from lesionlens.results.export.dicom import values
 
 CHARACTER_SET = "ISO_IR 192"
@@ -181,7 +182,7 @@ class _AttributeCopier:
             if tag is None or source.get_item(tag) is None:
                 continue
             vr = str(dictionary_VR(tag))
-            value = self._items(source, keyword) if vr == "SQ" else self._value(source, keyword)
+            value = self._items(source, keyword) if vr == "SQ" else self._value(source, keyword, vr)
             if value:
                 copied.add(DataElement(tag, vr, value, validation_mode=0))
         return copied
@@ -199,13 +200,11 @@ class _AttributeCopier:
         is_multivalued = isinstance(raw, list) or type(raw).__name__ == "MultiValue"
         return [str(part) for part in raw] if is_multivalued else [str(raw)]
 
-    def _value(self, source: Dataset, keyword: str) -> Any:
-        tag = tag_for_keyword(keyword) or 0
-        vr = str(dictionary_VR(tag))
+    def _value(self, source: Dataset, keyword: str, vr: str) -> Any:
         if vr not in values.BY_VR:
-            return self._number(source, keyword)
+            return self._of_vr(source, keyword, vr)
         texts = self.texts(source, keyword)
-        if dictionary_VM(tag) == "1" and len(texts) > 1:
+        if _is_single(keyword) and len(texts) > 1:
             texts = ["\\".join(texts)]  # a literal backslash
         validated = [values.valid(keyword, vr, text) for text in texts]
         valid_texts = [text for text in validated if text]
@@ -218,24 +217,28 @@ class _AttributeCopier:
             self.corrected[keyword] = None
         return valid_texts[0] if len(valid_texts) == 1 else valid_texts
 
-    def _number(self, source: Dataset, keyword: str) -> Any:
+    def _of_vr(self, source: Dataset, keyword: str, vr: str) -> Any:
+        """Return a value that is not text; None if the header's has another type or number."""
         try:
-            return source[keyword].value
-        except (ValueError, TypeError, NotImplementedError):
-            self.left_out[keyword] = None
-            return None
+            element = source[keyword]
+            if element.VR in vr and not (_is_single(keyword) and element.VM > 1):  # US in US or SS
+                return element.value
+        except DAMAGED:
+            pass
+        self.left_out[keyword] = None
+        return None
 
     def _items(self, source: Dataset, keyword: str) -> list[Dataset]:
-        try:
-            items = list(source[keyword].value or ())
-        except (ValueError, TypeError, KeyError, NotImplementedError):
-            self.left_out[keyword] = None
-            return []
+        items = list(self._of_vr(source, keyword, "SQ") or ())
         copied = [self.copy(item, tuple(_keywords(item))) for item in items]
         complete = [item for item in copied if item and _is_complete(keyword, item)]
         if len(complete) < len(items):
             self.left_out[keyword] = None
         return complete
+
+
+def _is_single(keyword: str) -> bool:
+    return str(dictionary_VM(tag_for_keyword(keyword) or 0)) == "1"
 
 
 def _keywords(item: Dataset) -> Iterator[str]:

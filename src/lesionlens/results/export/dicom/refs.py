@@ -98,9 +98,7 @@ class SourceFrames:
         """
         slices = self.placements[0].upright(volume)
         indices = [placement.index for placement in self.placements]
-        if indices == list(range(len(slices))):
-            return slices
-        return slices[::-1] if indices == list(range(len(slices)))[::-1] else slices[indices]
+        return slices if indices == list(range(len(slices))) else slices[indices]
 
     def plane_positions(
         self, frames: NDArray[np.intp], corner: tuple[int, int] = (0, 0)

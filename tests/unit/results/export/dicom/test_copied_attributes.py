@@ -47,6 +47,12 @@ DIRTY = {
     "charset-japanese": {"SpecificCharacterSet": b"\\ISO 2022 IR 87", "PatientName": KANJI},
     "charset-korean": {"SpecificCharacterSet": b"\\ISO 2022 IR 149", "PatientName": HANGUL},
     "missing": dict.fromkeys(("Manufacturer", "PatientSex", "StudyID", "PatientName")),
+    "uids-of-words": {"FrameOfReferenceUID": b"frame 1", "StudyInstanceUID": b"1.2.study"},
+    "trial-unnamed": {
+        "ClinicalTrialSponsorName": b"S",
+        "ClinicalTrialProtocolID": b"P",
+        "ClinicalTrialSubjectID": b"1",
+    },
     "uids": {"FrameOfReferenceUID": b"1.2.840.00113.1", "StudyInstanceUID": b"1.2.840.00113.2"},
     "trial": {"ClinicalTrialSiteID": b"S1", "PatientIdentityRemoved": b"YES"},
     "backslash": {"StudyDescription": b"brain\\spine", "PatientComments": b"a\x07b"},
@@ -70,11 +76,12 @@ WRITTEN = {
     "charset-korean": {"PatientName": "Hong^Gildong=洪^吉洞=홍^길동"},
     "missing": {"PatientSex": "", "StudyID": "", "PatientName": ""},
     "uids": {"StudyInstanceUID": "1.2.840.113.2"},
+    "trial-unnamed": {"ClinicalTrialSubjectID": "1", "ClinicalTrialSiteName": ""},
     "trial": {"ClinicalTrialSiteID": None, "PatientIdentityRemoved": None},
     "backslash": {"StudyDescription": "brain/spine"},
 }
 UNREPORTED = {"missing", "charset-unknown", "charset-python", "charset-none", "charset-japanese"}
-UNREPORTED |= {"charset-korean", "trial"}
+UNREPORTED |= {"charset-korean", "trial", "trial-unnamed"}
 """Where nothing of the header is lost that a reader must know of."""
 THICK = {"dicom": True, "spacing_mm": (8.0, 8.0, 8.0)}
 """Few slices: headers are in question, not pixels."""
@@ -128,6 +135,47 @@ def test_a_dirty_header_costs_nothing_and_leaves_valid(make, tmp_path, name):
             assert str(ds.get(keyword)) == str(value), (path.name, keyword)
         if shutil.which("dciodvfy"):
             assert _errors(path) == [], path.name
+
+
+ITEM = b"\xfe\xff\x00\xe0"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "value"),
+    [
+        ("PregnancyStatus", "LO", b"YES "),
+        ("PregnancyStatus", "IS", b"99999999"),
+        ("PregnancyStatus", "SS", b"\xff\xff"),
+        ("PregnancyStatus", "US", b"\x04\x00\x01"),
+        ("PregnancyStatus", "US", b"\x04\x00\x01\x00"),
+        ("ProcedureCodeSequence", "LO", b"MR head "),
+        ("ProcedureCodeSequence", "SQ", ITEM + b"\x10\x00\x00\x00abc"),  # shorter than stated
+        ("ProcedureCodeSequence", "SQ", ITEM + b"\x00\x00\x00\x00"),  # no code
+    ],
+)
+def test_a_value_of_another_type_is_omitted_and_costs_no_object(make, tmp_path, keyword, vr, value):
+    """It cost all objects: written under the type that DICOM states, or not readable."""
+    analysis = make(**THICK, lesions=(Lesion(),))
+    tag = Tag(tag_for_keyword(keyword))
+    for file in analysis.study.series[MrSequence.T1C].files:
+        ds = pydicom.dcmread(file.path)
+        ds[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+        ds.save_as(file.path)
+    done = DicomExporter().write(analysis, tmp_path)
+    assert done.left_out == {}
+    assert any(f"(left out: {keyword})" in text for text in done.notices)
+    assert all(tag not in pydicom.dcmread(path) for path in done.files)
+
+
+def test_a_number_is_copied(make, tmp_path):
+    analysis = make(**THICK, lesions=(Lesion(),))
+    for file in analysis.study.series[MrSequence.T1C].files:
+        ds = pydicom.dcmread(file.path)
+        ds.PregnancyStatus = 4
+        ds.save_as(file.path)
+    done = DicomExporter().write(analysis, tmp_path)
+    assert not done.notices
+    assert {pydicom.dcmread(path).PregnancyStatus for path in done.files} == {4}
 
 
 def test_no_notice_repeats_what_a_header_says_of_a_person(make, tmp_path):

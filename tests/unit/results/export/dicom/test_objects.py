@@ -27,6 +27,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import (
     RESEARCH_USE_NOTICE,
     DrawingMethod,
+    Extra,
     Label,
     MapExtent,
     MrSequence,
@@ -759,6 +760,37 @@ def test_without_a_candidate_the_report_says_so(make, tmp_path):
     assert own.NO_CANDIDATE.value in _words_of(written["sr"])[1]
     assert not [i for i in written["sr"].iterall() if i.keyword == "MeasuredValueSequence"]
     assert highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm")
+
+
+@pytest.mark.parametrize("order", ["reversed", "shuffled"])
+def test_images_in_any_order_give_the_same_regions(make, tmp_path, order):
+    analysis = make(dicom=True)
+    series = analysis.study.series[MrSequence.T1C]
+    files = series.files[::-1] if order == "reversed" else (*series.files[1::2], *series.files[::2])
+    study = replace(analysis.study, series={MrSequence.T1C: replace(series, files=files)})
+    ds = _written(replace(analysis, study=study), tmp_path)["seg"]
+    whole = [s.SegmentNumber for s in ds.SegmentSequence if "whole" in s.SegmentLabel]
+    labels = analysis.volumes.labels
+    expected = labels.grid.to_mm(np.argwhere(labels.data > 0))
+    np.testing.assert_allclose(_sorted(_marked_mm(ds, whole)), _sorted(expected), atol=0.02)
+
+
+def test_a_candidate_without_voxels_costs_no_object(make, tmp_path):
+    analysis = make(dicom=True)
+    components = np.where(analysis.findings.components == 2, 0, analysis.findings.components)
+    findings = replace(analysis.findings, components=components)
+    options = ExportOptions(also=frozenset(Extra))
+    done = DicomExporter().write(replace(analysis, findings=findings, options=options), tmp_path)
+    assert done.left_out == {}
+    uids = {s.TrackingUID for s in _read(tmp_path / "dicom")["seg"].SegmentSequence}
+    assert uids == {analysis.findings.candidates[0].tracking_uid}
+
+
+def test_a_series_without_a_frame_of_reference_has_no_objects(make):
+    analysis = make(dicom=True)
+    native = replace(analysis.prepared.native, frame_uid=None)
+    without = replace(analysis, prepared=replace(analysis.prepared, native=native))
+    assert "no Frame of Reference" in DicomExporter().missing(without)
 
 
 def test_without_t1c_there_is_no_map_of_enhancement(make, tmp_path):

@@ -12,17 +12,17 @@ import pytest
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
-from lesionlens.base.labels import Label, LesionKind, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Extra, Label, LesionKind, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Appearance, DoubtfulPart, Location
-from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.results.export import bids
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.report import report_html
 from lesionlens.results.export.slicer import SlicerExporter
-from lesionlens.results.review.report_items import TRACKING_UID, iter_items
+from lesionlens.results.review.report_items import TRACKING_UID, iter_items, signed_of
 
 TIME = "2026-01-05T10:00:00Z"
 
@@ -54,6 +54,20 @@ def test_a_doubtful_part_has_the_volume_that_report_and_table_have(make, tmp_pat
     (said,) = named(objects(doubted, tmp_path)["sr"], own.DOUBTFUL_PART)
     assert said.TextValue.startswith("0.34 ml about -1, 0, 5 mm (LPS)")
     assert "0.34 ml about 1, 0, 5 mm" in report_html(doubted)
+
+
+def test_a_signature_on_no_candidate_is_a_review(make, tmp_path):
+    signed = ReviewEvent(WHOLE_STUDY, ReviewState.ACCEPTED, "A. Reader", TIME, "Nothing seen")
+    analysis = replace(make(dicom=True, lesions=()), review=Review((signed,)))
+    options = replace(analysis.options, also=frozenset(Extra))
+    written = objects(replace(analysis, options=options), tmp_path)
+    assert set(written) == {"sr"}  # nothing to draw
+    report = written["sr"]
+    assert report.SeriesDescription == "LesionLens measurements, no candidate, signed (research)"
+    texts = [item.TextValue for item in iter_items(report) if "TextValue" in item]
+    assert any("Signed by a reader: Nothing seen, A. Reader." in text for text in texts)
+    assert not any("Nobody has reviewed" in text for text in texts)
+    assert signed_of(report) == signed
 
 
 @pytest.fixture
