@@ -14,7 +14,7 @@ from tests import stored_drafts
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import control, reads, sign, visible, wait
 
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.napari import dock, preferences
 from lesionlens.napari.controllers import (
     current_read,
@@ -305,6 +305,16 @@ def test_what_another_reader_decides_on_the_open_study_is_found_again_under_that
     name["reader"] = "A. Reader"
     found, _ = reads_.decision_log.recovered(analysis)
     assert [(e.reader, e.state) for e in found.events] == decided[:1]
+
+
+def test_a_result_shown_by_a_script_shows_the_sequence_of_its_caption(panel, result, script):
+    """All four images were visible: FLAIR lay on top, under the caption T1c."""
+    script.show(result)
+    assert panel.session.state.analysis.findings is result.analysis.findings
+    assert visible() == {"T1c"}
+    assert panel.viewer.layers.selection.active.name == "T1c"
+    panel.session.choose_sequence(MrSequence.FLAIR)
+    assert visible() == {"FLAIR"}
 
 
 def test_a_result_shown_by_a_script_asks_whose_its_decisions_are(reviewed, result, name, script):

@@ -216,8 +216,11 @@ class Layers:
             return
         self._remove_overlays()
         if overlays is not None:
+            has_all_images = all(self._get(sequence.value) for sequence in overlays.images)
             for sequence in reversed(tuple(overlays.images)):
                 self._show_image(sequence, overlays, study)
+            if not has_all_images and self._sequence is not None:
+                self._show_sequence(self._sequence)
 
     def _remove_overlays(self, *more: str) -> None:
         for role in (*_STACKING, *more):
