@@ -354,6 +354,26 @@ def test_views_are_remembered_by_kind_of_study(shown, analysis):
     assert hanging.recall(fewer) is None
 
 
+@pytest.mark.parametrize("route", ["the window", "napari's reader"])
+def test_a_study_hung_with_another_sequence_first_shows_that(
+    panel, analysis, tmp_path, monkeypatch, qtbot, route
+):
+    """T1c, the reference, lay on top under the caption FLAIR."""
+    rules = tmp_path / "hanging.toml"
+    rules.write_text('[[hanging]]\nshow = ["flair", "t1c"]\nviews = "single"\n')
+    monkeypatch.setattr(hanging, "own_file", lambda: rules)
+    layers = panel.viewer.layers
+    if route == "the window":
+        assert panel.actions_.open(analysis.study.root)
+        qtbot.waitUntil(lambda: not panel.jobs.running and len(layers) == 4, timeout=20_000)
+        assert layers.selection.active.name == "FLAIR"
+    else:
+        for data in layers_of(analysis.study, SILENT):
+            layers.append(Layer.create(*data))
+    assert panel.model.board.scene.sequence is MrSequence.FLAIR
+    assert [layer.name for layer in layers if layer.visible] == ["FLAIR"]
+
+
 class Shows(QObject):
     """Counts how often a widget is shown."""
 

@@ -195,8 +195,10 @@ class LesionLens(Panel):
         self.layers.adopt(layer)
         self.views.adopt(layer)
         scene = self.model.board.scene
-        if scene.sequence is not None and metadata["sequence"] == scene.sequence.value:
-            layer.visible = True
+        if scene.sequence is None:
+            return
+        layer.visible = metadata["sequence"] == scene.sequence.value
+        if layer.visible:
             self.viewer.layers.selection.active = layer
             self.views.single.watch(layer)
             self.views.single.show_plane(scene.plane)

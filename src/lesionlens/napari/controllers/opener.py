@@ -67,7 +67,8 @@ class Opener:
                     self.images_loaded()
             self.session.restore_suspended()  # if nothing was found
             if study is not None:
-                layers.selection.active = layers[-1]
+                own_layers = layers[-len(layer_data) :]
+                layers.selection.active = next(layer for layer in own_layers if layer.visible)
                 self._check_names(study, layer_data)
                 if then is not None:
                     when_idle(then)
