@@ -308,7 +308,6 @@ def test_a_region_that_the_bundle_does_not_segment_has_no_volume(
         assert candidate.volume_ml[Region.WT] > 0
         assert candidate.volume_ml[Region.ET] is candidate.rano_measurable is None
         assert (candidate.volume_ml[Region.TC] is not None) is has_core
-        assert not candidate.core_uncertain  # T1c is there
     assert any(c.volume_ml[Region.TC] for c in result.candidates) is has_core
     assert any("does not segment" in notice for notice in result.analysis.run.notices)
 
