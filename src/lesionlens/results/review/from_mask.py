@@ -21,13 +21,13 @@ from scipy.spatial import cKDTree
 
 from lesionlens.analysis.evaluation.cases import convention_in_name
 from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import NO_T1C, Evidence, StudyContext, describe
+from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe, without_parts
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
-from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, Source, has_ambiguous_cavity
+from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Source, has_ambiguous_cavity
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -44,14 +44,6 @@ from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_o
 from lesionlens.results.review.log import now
 
 MAX_NUMBERS = 255
-_NO_PARTS_NOTICE = (
-    "The outlines do not distinguish core and enhancing part from the rest: their volumes and "
-    "the RANO rule are left empty"
-)
-_NO_ENHANCING_NOTICE = (
-    "The outlines do not distinguish the enhancing part: its volume and the RANO rule are left "
-    "empty"
-)
 _STANDARD_SPACE_CODES = frozenset({3, 4, 5})
 """NIfTI's codes of Talairach, MNI and other template spaces."""
 _MIXED_SPACES_NOTICE = (
@@ -263,27 +255,6 @@ def _other_study_notice(path: Path, inputs: InputFiles) -> tuple[str, ...]:
     except ReadError:  # no result
         return ()
     return (_OTHER_STUDY_NOTICE,) * input_digests.isdisjoint(digest for _, digest in inputs.files)
-
-
-def without_parts(findings: Findings, unknown: Mapping[int, frozenset[Region]]) -> Findings:
-    """Return findings without the values that need parts which the outlines do not distinguish.
-
-    Parameters
-    ----------
-    unknown : mapping of int to frozenset of Region
-        The parts that are not distinguished, by the candidate's id.
-    """
-    candidates = tuple(
-        c.without_parts(unknown[c.id]) if unknown[c.id] else c for c in findings.candidates
-    )
-    notices = findings.notices
-    if LESION_PARTS in unknown.values():
-        notices = (_NO_PARTS_NOTICE, *notices)
-    elif any(unknown.values()) and NO_T1C not in notices:
-        notices = (_NO_ENHANCING_NOTICE, *notices)
-    if unknown and all(parts == LESION_PARTS for parts in unknown.values()):
-        notices = tuple(notice for notice in notices if notice != NO_T1C)
-    return replace(findings, candidates=candidates, notices=notices)
 
 
 def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
