@@ -405,6 +405,11 @@ class Findings:
         matches = (c for c in self.candidates if c.tracking_uid == tracking_uid)
         return next(matches, None)
 
+    def distinguishes(self, region: Region) -> bool:
+        """Return whether its volume is known of any candidate, or there is no candidate."""
+        volumes_ml = [candidate.volume_ml.get(region) for candidate in self.candidates]
+        return not volumes_ml or any(volume is not None for volume in volumes_ml)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))
 
