@@ -25,13 +25,14 @@ from lesionlens.analysis.findings.candidates import Evidence, StudyContext, desc
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
+from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
-from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Source, has_ambiguous_cavity
+from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, Source, has_ambiguous_cavity
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import as_stored
+from lesionlens.base.records.files import FindingsFile, as_stored
 from lesionlens.base.records.findings import LESION_PARTS, Findings
 from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
@@ -144,7 +145,8 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     lesions = labels if cavity is None else np.where(cavity.data, 0, labels)
     components = _components(lesions, meaning, grid)
     identity = f"a mask|{identity_of(study, inputs)}"
-    findings = _measure_components(components, prepared, identity, has_parts=has_parts)
+    unknown = _unknown_in_result(path) if has_parts else LESION_PARTS
+    findings = _measure_components(components, prepared, identity, unknown)
     header_notices = (notice.replace(path.name, "the mask") for notice in header.notices)
     notices = [
         f"Opened from a mask: {meaning.value}",
@@ -172,8 +174,12 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
 
 
 def _measure_components(
-    components: ComponentMask, prepared: PreparedStudy, identity: str, *, has_parts: bool
+    components: ComponentMask,
+    prepared: PreparedStudy,
+    identity: str,
+    unknown: frozenset[Region],
 ) -> Findings:
+    """Measure the lesions of a mask that does not distinguish the parts in `unknown`."""
     head = anatomy.head_of(prepared)
     findings = describe(
         components,
@@ -181,18 +187,31 @@ def _measure_components(
         StudyContext(
             whole_tumour_probability=None,
             head=head,
-            has_t1c=has_parts and prepared.has_t1c,
+            has_t1c=unknown != LESION_PARTS and prepared.has_t1c,
             identity=identity,
             quality=prepared.quality,
         ),
     )
-    if not has_parts:
-        findings = without_parts(
-            findings, dict.fromkeys((c.id for c in findings.candidates), LESION_PARTS)
-        )
+    findings = without_parts(findings, dict.fromkeys((c.id for c in findings.candidates), unknown))
     segmented = (replace(c, source=Source.SEGMENTATION) for c in findings.candidates)
     candidates = with_kinds(tuple(segmented), findings.components, prepared, head)
     return as_stored(replace(findings, candidates=candidates))
+
+
+def _unknown_in_result(path: Path) -> frozenset[Region]:
+    """Return the parts that a result's own segmentation does not distinguish, by its findings."""
+    if path.name != _OWN_NAME:
+        return frozenset()
+    try:
+        content = read_model(path.with_name("findings.json"), FindingsFile)
+    except (OSError, ValueError, ReadError):  # of another program, or alone
+        return frozenset()
+    volumes = [candidate.volume_ml for candidate in content.candidates]
+    return frozenset(
+        region
+        for region in LESION_PARTS
+        if volumes and all(volume_ml.get(region) is None for volume_ml in volumes)
+    )
 
 
 def _standard_space_notice(*codes: tuple[int, int]) -> tuple[str, ...]:
