@@ -16,6 +16,7 @@ from lesionlens.base.geometry import Floats
 from lesionlens.base.labels import LesionClass, Region, without_enhancing
 from lesionlens.base.record_validation import validated_record
 from lesionlens.base.records.arrays import Volume, checksums
+from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
@@ -251,6 +252,15 @@ def _value_defects(prediction: Any) -> Iterator[tuple[str, str]]:
     """Yield each defect in the single values; with NaN in them nothing would be flagged."""
     if not _are_thresholds(prediction.thresholds):
         yield f"the thresholds {prediction.thresholds!r:.100}", "one for each region, above 0 to 1"
+    unsegmented = frozenset(prediction.unsegmented)
+    if unsegmented not in (frozenset(), {Region.ET}, LESION_PARTS):
+        yield (
+            f"the regions {', '.join(prediction.unsegmented)} as not segmented",
+            "et, or tc and et: each region contains the next",
+        )
+    for region in prediction.unsegmented:
+        if np.any(prediction.probability.get(region, 0)):
+            yield f"a probability of {region}, which it says it does not segment", "0 throughout"
     for name in ("scoring", "slight_enhancement"):
         if not _is_finite(asdict(getattr(prediction, name))):
             yield f"the {name} {getattr(prediction, name)!r:.100}", "finite numbers"

@@ -39,6 +39,7 @@ from lesionlens.base.geometry import apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core
+from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.base.records.review import CAVITY, NO_CANDIDATE, UnaidedMark
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging import samples
@@ -312,6 +313,8 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Reference:
                 next_step="Finish its review, or move the result out of the folder",
             )
         is_kept[number] = state is not ReviewState.REJECTED
+        if is_kept[number]:
+            _refuse_undivided(saved, uid, placed.labels[placed.components == number], name)
         is_own = number in placed.outline_by_id
         if is_kept[number] and not is_own and is_outline_unconfirmed(saved, uid, outlines):
             raise UnusableInputError(
@@ -326,6 +329,27 @@ def _reviewed_labels(saved: SavedResult, name: str) -> Reference:
         merged_labels[cavity & (merged_labels == 0)] = Label.CAVITY
     known_labels = merged_labels if saved.has_t1c else enhancing_as_core(merged_labels)
     return Reference(known_labels, saved.volumes.labels.grid)
+
+
+def _refuse_undivided(saved: SavedResult, uid: str, labels: NDArray[np.uint8], name: str) -> None:
+    """Refuse an outline without core or enhancing part: they would be trained as other tissue."""
+    origin = saved.findings.candidate_of(saved.review.split_from(uid))
+    if origin is None:
+        return
+    visible = LESION_PARTS if saved.has_t1c else LESION_PARTS - {Region.ET}
+    unknown = [
+        region.display_name
+        for region in Region
+        if region in visible
+        and origin.volume_ml.get(region) is None
+        and not np.isin(labels, region.labels).any()
+    ]
+    if unknown:
+        raise UnusableInputError(
+            found=f"an outline in case {name!r} that does not distinguish {' and '.join(unknown)}",
+            expected="core, oedema and enhancing part apart",
+            next_step="Outline them in the window, or move the result out of the folder",
+        )
 
 
 def refuse_marks(saved: SavedResult, name: str, extra_marks: Iterable[UnaidedMark] = ()) -> None:

@@ -20,7 +20,7 @@ from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError, WeightsError
 from lesionlens.base.files import array_cache
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import DrawingMethod, Label, MrSequence, ReviewState
+from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
@@ -615,6 +615,41 @@ def test_nothing_enhances_in_what_is_learnt_without_t1c(tmp_path, monkeypatch):
     labels, _ = case.reference()
     assert not (labels == Label.ENHANCING).any()
     assert (labels[drawn.box] == Label.CORE).all()
+
+
+@pytest.mark.parametrize("parts", [(Region.TC, Region.ET), (Region.ET,)], ids=len)
+def test_outlines_without_the_parts_of_a_lesion_are_not_trained_on(reviewed, tmp_path, parts):
+    """What enhances was learnt as oedema, or as core, without a word."""
+    place, analysis = reviewed
+    first, second = analysis.findings.candidates
+    whole = np.where(analysis.findings.components > 0, np.uint8(Label.OEDEMA), np.uint8(0))
+    undivided = dataclasses.replace(
+        analysis,
+        volumes=dataclasses.replace(
+            analysis.volumes, labels=Volume(whole, analysis.volumes.labels.grid)
+        ),
+        findings=dataclasses.replace(
+            analysis.findings,
+            candidates=tuple(
+                dataclasses.replace(c, volume_ml={**dict.fromkeys(Region, 0.0), **known})
+                for c in (first, second)
+                for known in [{Region.WT: c.volume_ml[Region.WT]} | dict.fromkeys(parts)]
+            ),
+        ),
+    )
+    save(undivided, tmp_path / "one")
+    with pytest.raises(UnusableInputError, match=r"does not distinguish .*enhancing tumour"):
+        find(tmp_path, studies=place / "studies")
+    log = ReviewLog(analysis.review)
+    box = ndimage.find_objects(analysis.findings.components)[first.id - 1]
+    corner = tuple(side.start for side in box)
+    drawn = np.where(analysis.findings.components[box] == first.id, 2, 0).astype(np.uint8)
+    drawn[tuple(np.argwhere(drawn)[0])] = Label.ENHANCING
+    outline = Outline(first.tracking_uid, corner, drawn)
+    log.decide(first.tracking_uid, ReviewState.EDITED, outline=outline)
+    save(dataclasses.replace(undivided, review=log.review), tmp_path / "one")
+    (case,) = find(tmp_path, studies=place / "studies")
+    assert np.count_nonzero(case.reference()[0] == Label.ENHANCING) == 1
 
 
 def test_a_result_that_is_not_reviewed_is_refused_by_name(reviewed, tmp_path):

@@ -15,7 +15,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.masks import connected_parts, depth_inside, dice
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Point
+from lesionlens.base.records.findings import Candidate, Point
 
 MIN_ML = 0.05
 """Smaller disagreements are not listed, but count in Dice."""
@@ -61,14 +61,24 @@ class Agreement:
 
 def accepted_labels(analysis: Analysis) -> Labels:
     """Return the labels of a result without rejected candidates."""
-    rejected = [
-        candidate.id
-        for candidate in analysis.findings.candidates
-        if analysis.review.state_of(candidate.tracking_uid) is ReviewState.REJECTED
-    ]
+    rejected = [c.id for c in analysis.findings.candidates if _is_rejected(c, analysis)]
     components = analysis.findings.components
     retained = (components > 0) & ~np.isin(components, rejected)
     return np.where(retained, analysis.volumes.labels.data, np.uint8(0))
+
+
+def known_regions(analysis: Analysis) -> tuple[Region, ...]:
+    """Return the regions of which the volume of every candidate that is not rejected is known."""
+    candidates = [c for c in analysis.findings.candidates if not _is_rejected(c, analysis)]
+    return tuple(
+        region
+        for region in analysis.prepared.regions
+        if all(candidate.volume_ml.get(region) is not None for candidate in candidates)
+    )
+
+
+def _is_rejected(candidate: Candidate, analysis: Analysis) -> bool:
+    return analysis.review.state_of(candidate.tracking_uid) is ReviewState.REJECTED
 
 
 def agreement(

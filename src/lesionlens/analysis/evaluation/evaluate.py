@@ -64,6 +64,7 @@ def evaluate(
         scores.append(score_case(case, result_path, convention_of(case)))
         scores[-1].ranked &= not all_plain
         _note_copy(scores[-1], case, result_path)
+    _omit_unsegmented(scores)
     _note_repeated(scores)
     _note_other_images(scores, cases)
     if len(cases) == 1:
@@ -71,6 +72,21 @@ def evaluate(
         if path in segmentations.values() and segmentations.get(cases[0].name) != path:
             scores[0].problems.append(f"scored from {path.name}, the only segmentation there")
     return scores
+
+
+def _omit_unsegmented(scores: Sequence[CaseScore]) -> None:
+    """Leave out regions that an engine does not segment: Dice 0 would be no measurement.
+
+    A result without a candidate does not show which these are, nor does a failed case: they are
+    those of the engine's other results, or of all results.
+    """
+    known = [(score.engine, score.unsegmented) for score in scores if score.unsegmented is not None]
+    for score in scores:
+        regions = score.unsegmented
+        if regions is None:
+            same = [found for engine, found in known if score.failed or engine == score.engine]
+            regions = frozenset.intersection(*same) if same else frozenset()
+        score.omit(regions)
 
 
 def _refuse_reference(case: Case, result_path: Path) -> None:

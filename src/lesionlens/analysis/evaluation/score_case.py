@@ -40,6 +40,7 @@ from lesionlens.base.masks import dice
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
+from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -133,6 +134,7 @@ def _score_result(score: CaseScore, case: Case, result: Path, reference: _Refere
     has_t1c = MrSequence.T1C in findings.sequences
     if not has_t1c:  # earlier releases kept it
         labels = enhancing_as_core(labels)
+    score.unsegmented = _unsegmented(findings)
     if run is not None:
         _note_run(score, run)
     image = _reference_image(score, case, findings, grid)
@@ -155,10 +157,26 @@ def _score_result(score: CaseScore, case: Case, result: Path, reference: _Refere
         score.metrics |= measures(run, findings)
     _score_calibration(score, result, grid, reference_labels, image)
     _score_attention(score, result, grid, reference_labels, has_t1c=has_t1c)
-    if not has_t1c and region_mask(reference_labels, Region.ET).any():
+    if not (has_t1c or score.unsegmented) and region_mask(reference_labels, Region.ET).any():
         score.problems.append(_NO_T1C)
     if run is None or run.files is None:
         score.problems.append(_NO_DIGESTS)
+
+
+def _unsegmented(findings: FindingsFile) -> frozenset[Region] | None:
+    """Return the regions of which no candidate's volume is known; None without a candidate.
+
+    Without T1c no engine outlines the enhancing part, which counts as missed.
+    """
+    if not findings.candidates:
+        return None
+    unknown = {
+        region
+        for region in LESION_PARTS
+        if all(candidate.volume_ml.get(region) is None for candidate in findings.candidates)
+    }
+    is_without_t1c = Region.TC not in unknown and MrSequence.T1C not in findings.sequences
+    return frozenset() if is_without_t1c else frozenset(unknown)
 
 
 def _note_run(score: CaseScore, run: RunFile) -> None:
@@ -173,7 +191,7 @@ def _note_run(score: CaseScore, run: RunFile) -> None:
 
 def _score_plain(score: CaseScore, file: Path, reference: _Reference | None) -> None:
     """Score a plain segmentation: no candidate scores, no maps, no calibration."""
-    score.ranked = False
+    score.ranked, score.unsegmented = False, frozenset()
     voxels, grid = volume_of(file)
     try:
         labels = of_tumour(translate(voxels, score.convention, file.name))
@@ -328,6 +346,8 @@ def _score_attention(
     for key in score.regions:
         path, mask = result / f"attention_{key}.nii.gz", region_mask(reference_labels, Region(key))
         if not path.is_file():
+            if Region(key) in (score.unsegmented or ()):
+                continue
             if has_t1c or key != Region.ET.value:
                 missing.append(path.name)
         elif mask.any():

@@ -46,6 +46,8 @@ class CaseScore:
     """SHA-256 of the reference's labels as they are stored; empty without a lesion."""
     undivided: bool = False
     """Whether its reference outlines lesions as a whole, without core and enhancing part."""
+    unsegmented: frozenset[Region] | None = None
+    """Regions that the engine does not segment; None if nothing shows it."""
     reviewed: bool = False
     """Whether readers reviewed the result; the network's own outlines are scored."""
 
@@ -54,6 +56,15 @@ class CaseScore:
         """The regions that the reference distinguishes."""
         regions = (Region.WT,) if self.undivided else regions_of(self.convention)
         return tuple(region.value for region in regions)
+
+    def omit(self, regions: frozenset[Region]) -> None:
+        """Remove the figures of regions that the engine does not segment, with a notice."""
+        endings = tuple(region.value for region in Region if region in regions)
+        omitted = {key for key in self.metrics if key.rpartition("_")[2] in endings}
+        if omitted:
+            names = " and ".join(Region(ending).display_name for ending in endings)
+            self.metrics = {k: v for k, v in self.metrics.items() if k not in omitted}
+            self.problems.append(f"its engine does not segment {names}: not scored")
 
 
 class FrocPoint(NamedTuple):

@@ -41,6 +41,14 @@ NO_T1C = (
     "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and the "
     "RANO rule are left empty"
 )
+_NO_PARTS_NOTICE = (
+    "The outlines do not distinguish core and enhancing part from the rest: their volumes and "
+    "the RANO rule are left empty"
+)
+_NO_ENHANCING_NOTICE = (
+    "The outlines do not distinguish the enhancing part: its volume and the RANO rule are left "
+    "empty"
+)
 NO_PEAK = (
     "There is no probability with these outlines: the position of its peak (peak_mm) is left empty"
 )
@@ -136,6 +144,27 @@ def describe(
     )
 
 
+def without_parts(findings: Findings, unknown: Mapping[int, frozenset[Region]]) -> Findings:
+    """Return findings without the values that need parts which the outlines do not distinguish.
+
+    Parameters
+    ----------
+    unknown : mapping of int to frozenset of Region
+        The parts that are not distinguished, by the candidate's id.
+    """
+    candidates = tuple(
+        c.without_parts(unknown[c.id]) if unknown[c.id] else c for c in findings.candidates
+    )
+    notices = findings.notices
+    if LESION_PARTS in unknown.values():
+        notices = (_NO_PARTS_NOTICE, *notices)
+    elif any(unknown.values()) and NO_T1C not in notices:
+        notices = (_NO_ENHANCING_NOTICE, *notices)
+    if unknown and all(parts == LESION_PARTS for parts in unknown.values()):
+        notices = tuple(notice for notice in notices if notice != NO_T1C)
+    return replace(findings, candidates=candidates, notices=notices)
+
+
 def considered(
     component_mask: ComponentMask,
     scores: Sequence[float],
@@ -222,15 +251,8 @@ def remeasured(
     distinguish stay unknown until they are outlined, as does an unknown agreement with the map.
     """
     measured = _candidate(part, evidence, study_context, candidate.id, agreement)
-    unknown = [
-        region
-        for region in LESION_PARTS
-        if candidate.volume_ml.get(region) is None and not part.region(region).any()
-    ]
-    if unknown:
-        measured = measured.without_parts(unknown)
     return replace(
-        measured,
+        without_unknown_parts(measured, part, candidate),
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
         attention=agreement if candidate.attention.peak_inside is not None else candidate.attention,
@@ -259,6 +281,24 @@ def added_candidate(
     """
     measured = _candidate(part, evidence, study_context, part.index + 1, agreement)
     return replace(measured, tracking_uid=tracking_uid, source=Source.READER, drawn=method)
+
+
+def without_unknown_parts(measured: Candidate, part: Component, earlier: Candidate) -> Candidate:
+    """Return a copy in which parts that are unknown of `earlier` stay so until they are outlined.
+
+    Parameters
+    ----------
+    part : Component
+        The outline of `measured`.
+    earlier : Candidate
+        The same candidate with an earlier outline, or the one from which it was split.
+    """
+    unknown = [
+        region
+        for region in LESION_PARTS
+        if earlier.volume_ml.get(region) is None and not part.region(region).any()
+    ]
+    return measured.without_parts(unknown) if unknown else measured
 
 
 class _Sizes(NamedTuple):

@@ -21,6 +21,7 @@ from lesionlens.analysis.findings.candidates import (
     StudyContext,
     added_candidate,
     remeasured,
+    without_unknown_parts,
 )
 from lesionlens.analysis.findings.components import ComponentMask, components_of
 from lesionlens.analysis.findings.doubtful import remaining_parts
@@ -198,6 +199,9 @@ def _findings(
             measured[number] = added_candidate(
                 uid, method, part, evidence, study_context, agreement
             )
+            origin = network_findings.candidate_of(analysis.review.split_from(uid))
+            if origin is not None:
+                measured[number] = without_unknown_parts(measured[number], part, origin)
     edited_ids = set(outline_by_id) - emptied
     described = with_kinds(
         tuple(measured[number] for number in sorted(measured)),

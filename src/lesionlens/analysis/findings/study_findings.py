@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import Evidence, StudyContext, considered, describe
+from lesionlens.analysis.findings.candidates import (
+    Evidence,
+    StudyContext,
+    considered,
+    describe,
+    without_parts,
+)
 from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
 from lesionlens.analysis.findings.find import Flagged
 from lesionlens.analysis.findings.kinds import with_kinds
@@ -57,10 +63,13 @@ def study_findings(
     if dismissed is not None:
         below_threshold = considered(dismissed, scores, study_context, probability[Region.WT])
     described = describe(component_mask, evidence, study_context)
-    measured = described.candidates
-    if prediction.unsegmented:
-        measured = tuple(c.without_parts(prediction.unsegmented) for c in measured)
-    candidates = with_kinds(measured, described.components, prepared, study_context.head)
+    unsegmented = frozenset(prediction.unsegmented)
+    described = without_parts(
+        described, dict.fromkeys((c.id for c in described.candidates), unsegmented)
+    )
+    candidates = with_kinds(
+        described.candidates, described.components, prepared, study_context.head
+    )
     findings = replace(described, candidates=candidates, considered=below_threshold)
     if not candidates:
         return as_stored(replace(findings, doubtful=())), None

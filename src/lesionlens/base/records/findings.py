@@ -293,14 +293,11 @@ class Candidate:
         """Whether an enhancing part was measured."""
         return bool(self.volume_ml.get(Region.ET))
 
-    @property
-    def core_uncertain(self) -> bool:
-        """Whether LesionLens outlined its core without T1c, the sequence that shows the core."""
-        if self.source is Source.SEGMENTATION:
+    def core_uncertain(self, *, has_t1c: bool) -> bool:
+        """Return whether LesionLens outlined its core without T1c, which shows the core."""
+        if has_t1c or self.source is Source.SEGMENTATION:
             return False
-        if self.sequence_relevance and self.sequence_relevance[MrSequence.T1C] is not None:
-            return False  # a network that does not outline the enhancing part
-        return bool(self.volume_ml.get(Region.TC)) and self.volume_ml.get(Region.ET) is None
+        return bool(self.volume_ml.get(Region.TC))
 
     @property
     def measured_part(self) -> Region:
@@ -407,6 +404,11 @@ class Findings:
         """Return the candidate of a UID; None if there is none."""
         matches = (c for c in self.candidates if c.tracking_uid == tracking_uid)
         return next(matches, None)
+
+    def distinguishes(self, region: Region) -> bool:
+        """Return whether its volume is known of any candidate, or there is no candidate."""
+        volumes_ml = [candidate.volume_ml.get(region) for candidate in self.candidates]
+        return not volumes_ml or any(volume is not None for volume in volumes_ml)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))

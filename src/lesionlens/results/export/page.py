@@ -200,7 +200,7 @@ def _collect(analysis: Analysis) -> Page:
     return Page(
         texts=texts,
         study=analysis.study,
-        regions=analysis.prepared.regions,
+        regions=tuple(filter(analysis.findings.distinguishes, analysis.prepared.regions)),
         hidden=hidden,
         heading=_heading(analysis.study, hidden, texts),
         technique=_technique(sequences, absent, texts),

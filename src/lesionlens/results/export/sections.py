@@ -113,7 +113,7 @@ def _candidate_section(
             "line", place=location, size=size, measured=measured, volume=volume, state=state
         ),
         facts=(
-            *_facts(row, candidate, attention, rano, texts),
+            *_facts(row, candidate, attention, rano, texts, has_t1c=analysis.prepared.has_t1c),
             *_reader_fact(row.review, texts, dated=Identity.DATE not in analysis.options.hidden),
             *_doubts(analysis, candidate, texts),
             (texts("f_sentence"), sentence),
@@ -136,10 +136,16 @@ def _size_text(row: CandidateRow, texts: ReportTexts) -> str:
 
 
 def _facts(
-    row: CandidateRow, candidate: Candidate, attention: str, rano: str, texts: ReportTexts
+    row: CandidateRow,
+    candidate: Candidate,
+    attention: str,
+    rano: str,
+    texts: ReportTexts,
+    *,
+    has_t1c: bool,
 ) -> tuple[tuple[str, str], ...]:
     volumes = {region.value: texts.volume(row.volume_ml[region]) for region in Region}
-    if candidate.core_uncertain:
+    if candidate.core_uncertain(has_t1c=has_t1c):
         volumes["tc"] = texts("uncertain_core", volume=volumes["tc"])
     size = texts("sizes", long=texts.number(row.longest_axial_diameter_mm, 1),
                  short=texts.number(row.perpendicular_diameter_mm, 1, "mm"),

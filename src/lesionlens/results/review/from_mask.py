@@ -21,17 +21,18 @@ from scipy.spatial import cKDTree
 
 from lesionlens.analysis.evaluation.cases import convention_in_name
 from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import NO_T1C, Evidence, StudyContext, describe
+from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe, without_parts
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.errors import ReadError
+from lesionlens.base.files.bounded_read import read_model
 from lesionlens.base.geometry import TOUCHING
 from lesionlens.base.grid import MIN_FRACTION_BEYOND, Grid, fraction_beyond
 from lesionlens.base.labels import AMBIGUOUS_CAVITY, Label, Region, Source, has_ambiguous_cavity
 from lesionlens.base.provenance import sha256_of, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import as_stored
+from lesionlens.base.records.files import FindingsFile, as_stored
 from lesionlens.base.records.findings import LESION_PARTS, Findings
 from lesionlens.base.records.parts import read_run_file
 from lesionlens.base.records.prediction import MASK, Capability, EngineInfo
@@ -44,14 +45,6 @@ from lesionlens.imaging.reading.readers import InputFiles, identity_of, inputs_o
 from lesionlens.results.review.log import now
 
 MAX_NUMBERS = 255
-_NO_PARTS_NOTICE = (
-    "The outlines do not distinguish core and enhancing part from the rest: their volumes and "
-    "the RANO rule are left empty"
-)
-_NO_ENHANCING_NOTICE = (
-    "The outlines do not distinguish the enhancing part: its volume and the RANO rule are left "
-    "empty"
-)
 _STANDARD_SPACE_CODES = frozenset({3, 4, 5})
 """NIfTI's codes of Talairach, MNI and other template spaces."""
 _MIXED_SPACES_NOTICE = (
@@ -152,7 +145,8 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     lesions = labels if cavity is None else np.where(cavity.data, 0, labels)
     components = _components(lesions, meaning, grid)
     identity = f"a mask|{identity_of(study, inputs)}"
-    findings = _measure_components(components, prepared, identity, has_parts=has_parts)
+    unknown = _unknown_in_result(path) if has_parts else LESION_PARTS
+    findings = _measure_components(components, prepared, identity, unknown)
     header_notices = (notice.replace(path.name, "the mask") for notice in header.notices)
     notices = [
         f"Opened from a mask: {meaning.value}",
@@ -180,8 +174,12 @@ def from_mask(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
 
 
 def _measure_components(
-    components: ComponentMask, prepared: PreparedStudy, identity: str, *, has_parts: bool
+    components: ComponentMask,
+    prepared: PreparedStudy,
+    identity: str,
+    unknown: frozenset[Region],
 ) -> Findings:
+    """Measure the lesions of a mask that does not distinguish the parts in `unknown`."""
     head = anatomy.head_of(prepared)
     findings = describe(
         components,
@@ -189,18 +187,31 @@ def _measure_components(
         StudyContext(
             whole_tumour_probability=None,
             head=head,
-            has_t1c=has_parts and prepared.has_t1c,
+            has_t1c=unknown != LESION_PARTS and prepared.has_t1c,
             identity=identity,
             quality=prepared.quality,
         ),
     )
-    if not has_parts:
-        findings = without_parts(
-            findings, dict.fromkeys((c.id for c in findings.candidates), LESION_PARTS)
-        )
+    findings = without_parts(findings, dict.fromkeys((c.id for c in findings.candidates), unknown))
     segmented = (replace(c, source=Source.SEGMENTATION) for c in findings.candidates)
     candidates = with_kinds(tuple(segmented), findings.components, prepared, head)
     return as_stored(replace(findings, candidates=candidates))
+
+
+def _unknown_in_result(path: Path) -> frozenset[Region]:
+    """Return the parts that a result's own segmentation does not distinguish, by its findings."""
+    if path.name != _OWN_NAME:
+        return frozenset()
+    try:
+        content = read_model(path.with_name("findings.json"), FindingsFile)
+    except (OSError, ValueError, ReadError):  # of another program, or alone
+        return frozenset()
+    volumes = [candidate.volume_ml for candidate in content.candidates]
+    return frozenset(
+        region
+        for region in LESION_PARTS
+        if volumes and all(volume_ml.get(region) is None for volume_ml in volumes)
+    )
 
 
 def _standard_space_notice(*codes: tuple[int, int]) -> tuple[str, ...]:
@@ -263,27 +274,6 @@ def _other_study_notice(path: Path, inputs: InputFiles) -> tuple[str, ...]:
     except ReadError:  # no result
         return ()
     return (_OTHER_STUDY_NOTICE,) * input_digests.isdisjoint(digest for _, digest in inputs.files)
-
-
-def without_parts(findings: Findings, unknown: Mapping[int, frozenset[Region]]) -> Findings:
-    """Return findings without the values that need parts which the outlines do not distinguish.
-
-    Parameters
-    ----------
-    unknown : mapping of int to frozenset of Region
-        The parts that are not distinguished, by the candidate's id.
-    """
-    candidates = tuple(
-        c.without_parts(unknown[c.id]) if unknown[c.id] else c for c in findings.candidates
-    )
-    notices = findings.notices
-    if LESION_PARTS in unknown.values():
-        notices = (_NO_PARTS_NOTICE, *notices)
-    elif any(unknown.values()) and NO_T1C not in notices:
-        notices = (_NO_ENHANCING_NOTICE, *notices)
-    if unknown and all(parts == LESION_PARTS for parts in unknown.values()):
-        notices = tuple(notice for notice in notices if notice != NO_T1C)
-    return replace(findings, candidates=candidates, notices=notices)
 
 
 def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
-from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe
+from lesionlens.analysis.findings.candidates import Evidence, StudyContext, describe, without_parts
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.base.geometry import TOUCHING
@@ -21,7 +21,6 @@ from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.results.review.from_mask import without_parts
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segments import Methods, Part, ReadSegment
 

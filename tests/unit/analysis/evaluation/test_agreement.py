@@ -1,10 +1,15 @@
 """Two outlines of one study: volumes, Dice, and the places that one of both drew alone."""
 
-import numpy as np
+from dataclasses import replace
 
-from lesionlens.analysis.evaluation.agreement import agreement
+import numpy as np
+from tests.phantoms.analysis import make_analysis, write_study
+
+from lesionlens.analysis.evaluation.agreement import agreement, known_regions
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.napari.model.state.second import SecondResult
 
 SHAPE = (30, 30, 30)
 GRID = Grid(SHAPE, np.diag([2.0, 1.0, 1.0, 1.0]))
@@ -71,3 +76,22 @@ def test_a_lesion_that_one_reader_alone_outlined_is_a_disagreement_down_to_its_l
         assert np.array_equal(found.parts == 1, lesion > 0)
         assert [part.number for part in found.disagreements] == [1]
         assert found.unlisted_ml == 0.0
+
+
+def test_a_part_that_one_of_both_does_not_distinguish_is_not_compared(tmp_path):
+    """An outline of whole lesions was told to have 0 ml of core and a Dice of 0 there."""
+    patient = make_patient(spacing_mm=4.0)
+    analysis = make_analysis(patient, write_study(patient, tmp_path))
+    candidates = analysis.findings.candidates
+    for parts, known in (
+        ((), tuple(Region)),
+        ((Region.ET,), (Region.WT, Region.TC)),
+        ((Region.TC, Region.ET), (Region.WT,)),
+    ):
+        changed = tuple(c.without_parts(parts) for c in candidates)
+        other = replace(analysis, findings=replace(analysis.findings, candidates=changed))
+        assert known_regions(other) == known
+        for first, second in ((analysis, other), (other, analysis)):
+            compared = SecondResult.of("B", second, first)
+            for shown in (compared, compared.against(first)):
+                assert tuple(row.region for row in shown.agreement.regions) == known

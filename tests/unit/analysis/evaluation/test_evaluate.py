@@ -266,6 +266,48 @@ def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path)
     assert not any("attention_et" in problem for problem in score.problems)
 
 
+def _without_parts(folder, *regions):
+    """Change a result to one of an engine that does not segment these regions."""
+    path = folder / "findings.json"
+    findings = json.loads(path.read_text())
+    for candidate in findings["candidates"]:
+        candidate["volume_ml"] |= dict.fromkeys(regions)
+    path.write_text(json.dumps(findings))
+    run = json.loads((folder / "run.json").read_text())
+    for row in run["files"] or ():
+        if row["file"] == path.name:
+            row["sha256"] = sha256_of(path)
+    (folder / "run.json").write_text(json.dumps(run))
+
+
+@pytest.mark.parametrize("regions", [("tc", "et"), ("et",)])
+def test_a_region_that_an_engine_does_not_segment_has_no_figures(cohort, tmp_path, regions):
+    """Dice 0 for them, also of a result without a candidate and of a case without a result."""
+    results = tmp_path / "results"
+    shutil.copytree(cohort[0], results)
+    for name in "abc":
+        _without_parts(results / name, *regions)
+    evaluation.write_result(results / "e", evaluation.head(), tmp_path / "studies")
+    shutil.copytree(cohort[1], tmp_path / "cases")
+    shutil.copytree(tmp_path / "cases" / "a", tmp_path / "cases" / "e")
+    scores = {
+        score.case: score
+        for score in evaluate(results, find_cases(tmp_path / "cases"), lambda _: None)
+    }
+    scored = {"wt", "tc", "et"} - set(regions)
+    for name in "abde":
+        metrics = scores[name].metrics
+        assert scored <= metrics.keys()
+        assert not [key for key in metrics if key.rpartition("_")[2] in regions]
+        assert any("engine does not segment" in problem for problem in scores[name].problems)
+    assert not any("attention_et" in p for score in scores.values() for p in score.problems)
+    assert scores["d"].failed
+    assert scores["d"].metrics["wt"] == scores["e"].metrics["wt"] == 0
+    means = summarise([*scores.values()]).means
+    assert scored <= means.keys()
+    assert not means.keys() & set(regions)
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_what_is_flagged_outside_a_cut_reference_is_named(cohort, tmp_path, plain):
     """A slab, or a crop: what was not looked at counts as without tumour."""

@@ -15,12 +15,13 @@ from tests.phantoms.analysis import make_analysis, write_study
 from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import additions
-from lesionlens.analysis.findings.additions import lesion_at
+from lesionlens.analysis.findings.additions import halves, lesion_at
 from lesionlens.analysis.findings.edits import applied, is_of_edits, outline_of, without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import rounded
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prompts import PromptResponse
@@ -396,6 +397,34 @@ def test_what_a_reader_adds_is_measured_listed_last_and_taken_back(analysis):
     log.redo()
     forth = applied(replace(back, review=log.review))
     assert forth.findings.candidates[-1].tracking_uid == new.tracking_uid
+
+
+def test_parts_that_the_engine_did_not_segment_stay_unknown_in_both_halves_of_a_split(analysis):
+    """The smaller half had 0 ml of core and enhancing part, which nobody measured."""
+    whole = np.where(analysis.findings.components > 0, np.uint8(Label.OEDEMA), np.uint8(0))
+    analysis = replace(
+        analysis,
+        volumes=replace(analysis.volumes, labels=Volume(whole, analysis.volumes.labels.grid)),
+        findings=replace(
+            analysis.findings,
+            candidates=tuple(c.without_parts() for c in analysis.findings.candidates),
+        ),
+    )
+    candidate, labels = nearest(analysis, FIRST)
+    index = int(np.argwhere(labels)[:, 0].mean())
+    smaller = labels.copy()
+    smaller[index:] = 0
+    larger = np.where(smaller > 0, np.uint8(0), labels)
+    uid, log = new_tracking_uid(), ReviewLog()
+    kept, separated = halves(analysis, candidate, uid, (labels, larger, smaller))
+    with log.one_act():
+        log.decide(candidate.tracking_uid, ReviewState.EDITED, outline=kept)
+        log.add(separated, DrawingMethod.SEMIAUTOMATIC, reader="A")
+    split = applied(replace(analysis, review=log.review)).findings
+    for half in (split.candidate_of(candidate.tracking_uid), split.candidate_of(uid)):
+        assert half.volume_ml[Region.WT] > 0
+        assert half.volume_ml[Region.TC] is half.volume_ml[Region.ET] is None
+        assert half.rano_measurable is None
 
 
 def test_two_candidates_that_are_merged_are_one_and_come_apart_again(analysis):

@@ -308,9 +308,14 @@ def test_a_region_that_the_bundle_does_not_segment_has_no_volume(
         assert candidate.volume_ml[Region.WT] > 0
         assert candidate.volume_ml[Region.ET] is candidate.rano_measurable is None
         assert (candidate.volume_ml[Region.TC] is not None) is has_core
-        assert not candidate.core_uncertain  # T1c is there
     assert any(c.volume_ml[Region.TC] for c in result.candidates) is has_core
     assert any("does not segment" in notice for notice in result.analysis.run.notices)
+    assert any("do not distinguish" in notice for notice in result.analysis.findings.notices)
+    without_t1c = Lens(engine=engine)(open_study(make_study(name="native", sequences={"flair"})))
+    assert without_t1c.candidates
+    uncertain = "Without T1c the core is uncertain"  # where there is a core
+    notices = without_t1c.analysis.findings.notices
+    assert any(notice.startswith(uncertain) for notice in notices) is has_core
 
 
 class Clock:

@@ -185,6 +185,33 @@ def test_one_number_is_lesions_as_a_whole_and_tells_nothing_of_enhancement(
     )
 
 
+@pytest.mark.parametrize("engine_segments_it", [True, False])
+def test_a_part_that_the_engine_did_not_segment_is_unknown_in_its_own_mask(
+    analysed, tmp_path, engine_segments_it
+):
+    """Labels 1 and 2 of a network for whole tumour and core stated that nothing enhances."""
+    labels = analysed.volumes.labels
+    core = np.where(labels.data == Label.ENHANCING, np.uint8(Label.CORE), labels.data)
+    measured = tuple(
+        replace(c, volume_ml={**c.volume_ml, Region.ET: 0.0}, rano_measurable=False)
+        for c in analysed.findings.candidates
+    )
+    if not engine_segments_it:
+        measured = tuple(c.without_parts((Region.ET,)) for c in measured)
+    result = replace(
+        analysed,
+        volumes=replace(analysed.volumes, labels=Volume(core, labels.grid)),
+        findings=replace(analysed.findings, candidates=measured),
+    )
+    save(result, tmp_path / "out")
+    report = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert (f">{Region.ET.display_name}<" in report) is engine_segments_it  # of the outlines
+    for candidate in opened(tmp_path / "out" / "segmentation.nii.gz", analysed).findings.candidates:
+        assert (candidate.volume_ml[Region.ET] == 0.0) is engine_segments_it
+        assert (candidate.rano_measurable is None) is not engine_segments_it
+        assert candidate.volume_ml[Region.TC] > 0
+
+
 def test_a_mask_has_no_peak_of_the_probability(analysed, patient, tmp_path):
     found = opened(mask(tmp_path / "m.nii", patient.labels.data, patient.labels.affine), analysed)
     content = findings_file(found)

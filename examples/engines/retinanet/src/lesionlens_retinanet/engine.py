@@ -167,7 +167,13 @@ class RetinaNetEngine:
         present = prepared.present.tolist()
         probability = outlines(prepared.channels, present, prepared.brain, boxes)
         thresholds = dict.fromkeys(Region, self._config.score_from)
-        return Prediction(dict(probability), self.info, notices=(METHOD,), thresholds=thresholds)
+        return Prediction(
+            dict(probability),
+            self.info,
+            notices=(METHOD,),
+            thresholds=thresholds,
+            unsegmented=() if prepared.has_t1c else (Region.TC, Region.ET),
+        )
 
     def _boxes(self, prepared: PreparedStudy, context: RunContext) -> list[tuple[Box, float]]:
         """Return boxes in voxels of the working grid, with their scores."""

@@ -191,7 +191,7 @@ def _with_analysis(screen: Screen, state: State, analysis: Analysis) -> Screen:
         screen,
         analysed=True,
         can_export=state.activity is None,
-        candidates=_rows(rows, state, focus),
+        candidates=_rows(rows, state, analysis, focus),
         conclusion=analysis.findings.conclusion,
         cavity=cavity_text(analysis),
         considered=analysis.findings.considered,
@@ -260,17 +260,18 @@ def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice 
 
 
 def _rows(
-    listed: Sequence[Candidate], state: State, focus: Candidate | None
+    listed: Sequence[Candidate], state: State, analysis: Analysis, focus: Candidate | None
 ) -> tuple[ShownCandidate, ...]:
     """Return the rows of the table; a heading precedes the candidates that are listed apart."""
-    rows = [_row(candidate, state, focus=candidate is focus) for candidate in listed]
+    has_t1c = analysis.prepared.has_t1c
+    rows = [_row(c, state, has_t1c=has_t1c, focus=c is focus) for c in listed]
     first = next((n for n, candidate in enumerate(listed) if candidate.apart), None)
     if first is not None:
         rows[first] = replace(rows[first], heading=OTHER_FINDINGS)
     return tuple(rows)
 
 
-def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
+def _row(candidate: Candidate, state: State, *, has_t1c: bool, focus: bool) -> ShownCandidate:
     event = state.review.decision_of(candidate.tracking_uid)
     review = state.review.state_of(candidate.tracking_uid)
     text = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
@@ -284,5 +285,5 @@ def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
         score="added" if candidate.source is Source.READER else score_text(candidate.score),
         state=review,
         focus=focus,
-        details=details(candidate, review) + f"\n{text}",
+        details=details(candidate, review, has_t1c=has_t1c) + f"\n{text}",
     )

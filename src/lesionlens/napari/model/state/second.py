@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lesionlens.analysis.evaluation.agreement import Agreement, accepted_labels, agreement
+from lesionlens.analysis.evaluation.agreement import (
+    Agreement,
+    accepted_labels,
+    agreement,
+    known_regions,
+)
 from lesionlens.base.geometry import Labels
+from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
 
 
@@ -17,6 +23,8 @@ class SecondResult:
     """Reader or folder of the result."""
     labels: Labels
     """(I, J, K) uint8: on the native grid, without rejected candidates."""
+    regions: tuple[Region, ...]
+    """The regions that it distinguishes."""
     agreement: Agreement
     """Agreement with the open result, which is the first, as reviewed now."""
     notices: tuple[str, ...] = ()
@@ -27,14 +35,15 @@ class SecondResult:
         cls, name: str, second: Analysis, first: Analysis, notices: tuple[str, ...] = ()
     ) -> SecondResult:
         """Compare a result with the open one."""
-        labels = accepted_labels(second)
-        grid, regions = first.volumes.labels.grid, first.prepared.regions
-        compared = agreement(accepted_labels(first), labels, grid, regions)
-        return cls(name, labels, compared, notices)
+        labels, regions = accepted_labels(second), known_regions(second)
+        return cls(name, labels, regions, _compared(first, labels, regions), notices)
 
     def against(self, first: Analysis) -> SecondResult:
         """Return the second result compared with a changed open result."""
-        grid, regions = first.volumes.labels.grid, first.prepared.regions
-        return replace(
-            self, agreement=agreement(accepted_labels(first), self.labels, grid, regions)
-        )
+        return replace(self, agreement=_compared(first, self.labels, self.regions))
+
+
+def _compared(first: Analysis, labels: Labels, regions: tuple[Region, ...]) -> Agreement:
+    """Compare the open result with second labels, in the regions that both distinguish."""
+    in_both = tuple(region for region in known_regions(first) if region in regions)
+    return agreement(accepted_labels(first), labels, first.volumes.labels.grid, in_both)

@@ -60,13 +60,15 @@ class Bar:
         return f"{figures}; alone {self.alone:.2f}, without it {self.left_out:.2f}"
 
 
-def details(candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> str:
+def details(
+    candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED, *, has_t1c: bool
+) -> str:
     """Return location and sizes of a candidate as text."""
     parts = [candidate.location.text, f"{size_text(candidate)} of the {candidate.measured}"]
     for region in Region:
         volume = candidate.volume_ml.get(region)
         text = volume_text(volume) if volume is not None else "–"
-        if region is Region.TC and candidate.core_uncertain:
+        if region is Region.TC and candidate.core_uncertain(has_t1c=has_t1c):
             text += ", uncertain without T1c"
         parts.append(f"{region.display_name}: {text}")
     if candidate.rano_measurable is not None:
