@@ -16,6 +16,15 @@ def test_a_part_belongs_to_a_prompt_up_to_two_voxels_away(corner, gap, kept):
     assert found[part] == pytest.approx(0.9 if kept else 0.49)
 
 
+@pytest.mark.parametrize("corner", [(0, 0, 0), (9, 9, 9)])
+@pytest.mark.parametrize(("gap", "is_compared"), [(3, True), (4, False)])
+def test_a_prompt_is_compared_with_what_is_within_three_voxels(corner, gap, is_compared):
+    """Beside 0.3, whose threshold is 0.18, 0.1 stands out no more."""
+    chance, at = np.zeros((10, 10, 10), np.float32), np.array([corner])
+    chance[corner], chance[tuple(np.abs(at[0] - gap))] = 0.1, 0.3
+    assert (lowered_threshold(chance, at)[corner] < 0.5) is np.bool_(is_compared)
+
+
 def test_a_faint_structure_is_outlined_at_a_lowered_threshold():
     """From 60 % of its highest probability near the prompt; zero, beyond the crop, stays zero."""
     chance = np.zeros((12, 12, 12), np.float32)
