@@ -152,7 +152,7 @@ def test_the_shift_is_what_alike_voxels_half_to_one_and_a_half_depths_away_lack(
 
 
 def test_a_long_scribble_is_carried_on_along_all_of_it():
-    line = np.argwhere(np.ones((50, 1, 1), bool)) + (5, 10, 10)
+    line = np.argwhere(np.ones((50, 1, 1), bool)) + np.array((5, 10, 10))
     error = Error(line, is_foreground=True, depth_mm=2.0, reach_mm=12.0)
     logits = np.full((60, 21, 21), -2.0, np.float32)
     scene = (logits, np.zeros((1, *logits.shape), np.float32), np.zeros(logits.shape, bool))
