@@ -117,6 +117,28 @@ def test_what_a_ring_of_core_encloses_is_core():
     assert marked.labels[25, 25, 26] == Label.ENHANCING
 
 
+def test_a_cavity_is_no_part_of_the_lesion_that_encloses_it():
+    probability = drawn(((25, 25, 20), 14))
+    cavity = ball((25, 25, 20), 4)
+    found = segment_components(probability, make_grid(), cavity=cavity)
+    np.testing.assert_array_equal(found.labels > 0, ball((25, 25, 20), 14) & ~cavity)
+    np.testing.assert_array_equal(found.components > 0, found.labels > 0)
+
+
+@pytest.mark.parametrize(
+    ("region", "below"),
+    [(Region.WT, Label.BACKGROUND), (Region.TC, Label.OEDEMA), (Region.ET, Label.CORE)],
+)
+def test_a_voxel_belongs_to_a_region_from_its_threshold_on(region, below):
+    thresholds = {Region.WT: 0.5, Region.TC: 0.25, Region.ET: 0.75}
+    rules, place = CandidateCriteria(thresholds=thresholds), ball((20, 25, 20), 5)
+    probability = {r: np.where(place, np.float32(t), 0) for r, t in thresholds.items()}
+    at_all = segment_components(probability, make_grid(), rules).labels
+    assert (at_all[place] == Label.ENHANCING).all()
+    probability[region] = probability[region] * np.float32(0.999)
+    assert (segment_components(probability, make_grid(), rules).labels[place] == below).all()
+
+
 def test_a_tunnel_is_no_hole():
     probability = drawn(((25, 25, 20), 14))
     for region in Region:
