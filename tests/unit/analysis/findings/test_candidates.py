@@ -20,6 +20,7 @@ from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     components_of,
     doubtful_ml,
+    fill_planar_holes,
     keep,
     merged,
     segment_components,
@@ -115,6 +116,16 @@ def test_what_a_ring_of_core_encloses_is_core():
     assert marked.labels[25, 25, 20] == Label.CORE
     assert marked.labels[25, 25, 17] == Label.CORE
     assert marked.labels[25, 25, 26] == Label.ENHANCING
+
+
+def test_an_opening_leaves_only_what_lies_in_line_with_it_unfilled():
+    shell = np.ones((5, 5, 5), bool)
+    shell[1:4, 1:4, 1:4] = shell[2, 2, 4] = False
+    expected = np.ones((5, 5, 5), bool)
+    expected[2, 2, 1:] = False
+    for axis in range(3):
+        filled = fill_planar_holes(np.moveaxis(shell, 2, axis))
+        np.testing.assert_array_equal(filled, np.moveaxis(expected, 2, axis))
 
 
 def test_a_cavity_is_no_part_of_the_lesion_that_encloses_it():
