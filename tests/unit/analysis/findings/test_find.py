@@ -10,6 +10,7 @@ from tests.unit.analysis.findings.test_candidates import (
 )
 
 from lesionlens.analysis.findings.candidates import considered
+from lesionlens.analysis.findings.components import segment_components
 from lesionlens.analysis.findings.find import find, find_cavity
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import (
@@ -57,6 +58,14 @@ def test_a_component_below_the_floor_is_considered_and_no_candidate():
     assert region.peak_mm == tuple(make_grid().to_mm(np.array(unsure)))
     np.testing.assert_allclose(region.centroid_mm, region.peak_mm, atol=1e-6)
     np.testing.assert_array_equal(region.voxels, np.argwhere(faint))
+
+
+def test_what_is_considered_is_listed_by_descending_score():
+    probability = drawn(((12, 25, 20), 7), ((45, 25, 20), 7))
+    marked = segment_components(probability, make_grid())
+    found = considered(marked, [0.2, 0.3], context_of(probability), probability[Region.WT])
+    assert [region.score for region in found] == [0.3, 0.2]
+    assert found[0].centroid_mm[0] > found[1].centroid_mm[0]
 
 
 @pytest.mark.parametrize("lesions", [(), (((20, 25, 20), 9),)])
