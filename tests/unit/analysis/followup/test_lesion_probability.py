@@ -49,3 +49,16 @@ def test_a_lesion_between_the_intensities_of_two_tissues_is_found_in_each_examin
     assert larger.min() > 0.9
     assert found.outside < 0.1
     assert found.inside > 0.9
+
+
+def test_the_units_of_an_image_do_not_matter():
+    rng = np.random.default_rng(2)
+    images = [rng.normal(size=(2, *SHAPE)).astype(np.float32) + (X < 8) for _ in range(2)]
+    units = np.array([20.0, 0.05], np.float32)[:, None, None, None]
+    plain, scaled = (
+        likeness([image * unit + unit for image in images], BRAIN, X == 10, X < 8, X >= 12)
+        for unit in (np.ones_like(units), units)
+    )
+    assert np.ptp(plain.now) > 0.01
+    assert np.allclose(scaled.now, plain.now, rtol=1e-3)
+    assert scaled.inside == pytest.approx(plain.inside, rel=1e-3)
