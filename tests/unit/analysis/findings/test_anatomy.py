@@ -304,3 +304,25 @@ def test_what_lies_outside_the_brain_is_never_one_of_two_places(inside, first):
     shares = {"insula": inside, "outside the brain": 0.9 - inside}
     ranked = dict(sorted(shares.items(), key=lambda item: -item[1]))
     assert anatomy.region_text(ranked, 0.9) == first
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "spans_two"),
+    [
+        (0.31, 0.2, True),
+        (0.31, 0.18, False),
+        (0.5, 0.26, True),
+        (0.5, 0.24, False),
+        (0.61, 0.3, False),
+    ],
+)
+def test_a_second_place_has_a_quarter_or_three_fifths_of_the_first(first, second, spans_two):
+    text = anatomy.region_text({"temporal lobe": first, "insula": second}, 0.9)
+    assert text == ("temporal lobe and insula" if spans_two else "temporal lobe")
+
+
+def test_the_axes_of_a_turned_and_tilted_head_are_a_rotation():
+    axes = anatomy._axes(np.array([5.0, 0.4, -0.3]))
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(axes) == pytest.approx(1)
+    assert np.argmax(np.abs(axes), axis=1).tolist() == [0, 1, 2]
