@@ -60,6 +60,22 @@ def test_a_component_below_the_floor_is_considered_and_no_candidate():
     np.testing.assert_array_equal(region.voxels, np.argwhere(faint))
 
 
+def test_a_component_whose_score_reaches_the_floor_is_flagged():
+    probability = drawn(((20, 25, 20), 9))
+    first = PerturbedPrediction(probability[Region.WT][None], make_grid())
+    del probability[Region.ET]  # as of an engine that outlines no enhancement
+
+    def flagged(floor):
+        scoring = Scoring(floor=floor)
+        prediction = Prediction(probability, ENGINE, unperturbed=first, scoring=scoring)
+        return find(prediction, probability, make_grid())
+
+    (score,) = flagged(0.0).scores
+    assert flagged(score).components.count == 1
+    assert flagged(score + 1e-6).components.count == 0
+    assert flagged(score).notices == ()
+
+
 def test_what_is_considered_is_listed_by_descending_score():
     probability = drawn(((12, 25, 20), 7), ((45, 25, 20), 7))
     marked = segment_components(probability, make_grid())

@@ -58,6 +58,16 @@ def test_a_first_crop_holds_the_flagged_object_at_the_prompt(region, middle, edg
     np.testing.assert_allclose(beside.centre, (middle, 29.5, 35))
 
 
+@pytest.mark.parametrize("shape", [(40, 41, 42), (41, 42, 43)])
+def test_a_flagged_object_reaches_to_the_last_voxel_whether_odd_or_even(shape):
+    flagged = np.full((3, *shape), 0.9, np.float32)
+    study = PromptStudy(np.zeros((4, *shape), np.float32), flagged[0] > 0, (True,) * 4, flagged)
+    last = np.array(shape) - 1
+    low, high = prompts._flagged_extent(study, request_at(last))
+    assert (low == 0).all()
+    assert (np.abs(high - last) <= 1).all()
+
+
 def mask_in(low, high, shape=(64, 64, 64)):
     out = np.zeros(shape, np.float32)
     out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = 0.9
