@@ -26,7 +26,8 @@ from lesionlens.napari.model.screen.board import (
     tiles_of,
 )
 from lesionlens.napari.model.screen.screen import ShownScene
-from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.state.identity import StudyIdentity
+from lesionlens.napari.model.state.state import State, shown_sequence
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 STRAIGHT = Grid((90, 90, 90), np.eye(4))
@@ -123,8 +124,25 @@ def test_a_registered_sequence_follows_the_slices_of_the_reference():
     assert frame_of(analysed).tilted
     other = replace(analysed, choices=replace(state.choices, sequence=T2))
     assert shown_grid(other) is OBLIQUE
-    absent = replace(analysed, choices=replace(state.choices, sequence=FLAIR))
-    assert shown_grid(absent) is None
+    series = {**state.study.series, T2: replace(state.study.series[T2], grid=CORONAL)}
+    unregistered = replace(other, study=replace(state.study, series=series))
+    assert not frame_of(unregistered).tilted
+    for sequence in (FLAIR, None):
+        absent = replace(analysed, choices=replace(state.choices, sequence=sequence))
+        assert shown_grid(absent) is None
+
+
+def test_while_the_key_is_held_views_start_at_the_other_sequence():
+    held = state_of(T1, T1C, swapped=True)
+    assert [t.sequence for t in tiles_of(held, Layout.ONE)] == [shown_sequence(held)] == [T1C]
+
+
+def test_a_patients_identity_is_on_the_views_unless_it_is_hidden():
+    state = state_of(T1)
+    known = replace(state, identity=StudyIdentity(patient="X"))
+    assert board_of(known, ShownScene()).corner == known.identity.lines != ()
+    hidden = state_of(T1, shows_identity=False)
+    assert board_of(replace(hidden, identity=known.identity), ShownScene()).corner == ()
 
 
 def test_a_study_opens_in_its_plane_of_acquisition_oblique_slices_in_linked_views():
