@@ -23,7 +23,7 @@ def test_another_curve_and_another_field_are_taken_out_and_a_change_is_not(unit)
     """A lesion has doubled in intensity, and so has a part that no outline holds."""
     before, along = tissue(0), np.linspace(-1, 1, SHAPE[0])[:, None, None]
     log_before = np.log(np.maximum(before, 1e-3))
-    curve = np.exp(0.8 * log_before + 0.2 * log_before**2 + 0.2 * along - 0.1 * along**2)
+    curve = np.exp(0.8 * log_before + 0.4 * log_before**2 + 0.2 * along - 0.1 * along**2)
     changed = np.where(LESION | OVERLOOKED, 2 * unit, unit) * curve * BRAIN
     found = match_intensities(before[None], changed[None].astype(np.float32), BRAIN, NORMAL, LESION)
     assert np.median(found.now[0][NORMAL]) == pytest.approx(0, abs=1e-5)
@@ -32,7 +32,7 @@ def test_another_curve_and_another_field_are_taken_out_and_a_change_is_not(unit)
     assert np.abs(difference[beside]).mean() < 0.02
     for part in (LESION, OVERLOOKED):
         core = ndimage.binary_erosion(part, iterations=2)
-        assert difference[core].mean() == pytest.approx(np.log(2), abs=0.05)
+        assert difference[core].mean() == pytest.approx(np.log(2), abs=0.08)
     assert found.correlation[0] > 0.8
 
 
