@@ -224,7 +224,7 @@ def _with_location(
     """Add the share of each map's attention near its region, and the lowest of the others."""
     fractions = {r: _fraction_inside(trial, brain) for r, trial in trials.items() if r in checks}
     attainable = {r: _attainable(trials[r], brain) for r in fractions}
-    relative = {r: min(fraction / attainable[r], 1.0) for r, fraction in fractions.items()}
+    relative = {r: min(fractions[r] / most, 1.0) for r, most in attainable.items() if most > 0}
     located = dict(checks)
     for region, fraction in fractions.items():
         others = [other for r, other in relative.items() if r is not region]

@@ -193,13 +193,10 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
     padded = np.pad(mask, [(int(n), int(n)) for n in reach])
     distance_mm = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm)
     near = distance_mm <= merge_mm + ROUNDING_MM
-    groups, _ = ndimage.label(near, structure=TOUCHING)
+    groups, count = ndimage.label(near, structure=TOUCHING)
     sizes = zip(reach, groups.shape, strict=True)
     interior = tuple(slice(int(n), size - int(n)) for n, size in sizes)
-    parts = np.where(mask, groups[interior], 0)
-    is_present = np.bincount(parts.ravel()) > 0
-    is_present[0] = False
-    return np.cumsum(is_present, dtype=np.int32)[parts], int(is_present.sum())
+    return np.where(mask, groups[interior], 0).astype(np.int32), count
 
 
 def keep(component_mask: ComponentMask, selected: Sequence[bool]) -> ComponentMask:

@@ -147,7 +147,7 @@ def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _
     """Yield each id and lesion, in the grid's RAS mm."""
     for number, box in boxes_of(components).items():
         voxels = np.argwhere(components[box] == number) + [side.start for side in box]
-        step = max(1, -(-len(voxels) // _MAX_POINTS))
+        step = -(-len(voxels) // _MAX_POINTS)
         reach = float(np.linalg.norm(grid.spacing_mm)) / 2 * step ** (1 / 3)
         # random, because every n-th voxel may always be of the same slice
         sample = np.random.default_rng(0).permutation(len(voxels))[: -(-len(voxels) // step)]

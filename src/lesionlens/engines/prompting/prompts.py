@@ -363,8 +363,7 @@ def _flagged_extent(study: PromptStudy, request: PromptRequest) -> tuple[Points,
     if not study.flagged:
         return None
     parts = study.flagged[region_index(request) or 0]
-    half_index = np.minimum(request.foreground // 2, np.array(parts.shape) - 1)
-    labels = set(np.unique(parts[tuple(half_index.T)]).tolist()) - {0}
+    labels = set(np.unique(parts[tuple((request.foreground // 2).T)]).tolist()) - {0}
     if not labels:
         return None
     voxels = np.argwhere(np.isin(parts, list(labels)))

@@ -113,7 +113,7 @@ def propagated_corrections(
         sign = np.float32(1 if error.is_foreground else -1)
         signed_logits, images = sign * logits[i, j, k], smooth[:, i, j, k]
         is_wrong, max_shift = outline[i, j, k] != error.is_foreground, np.zeros_like(signed_logits)
-        for point in points[:: max(1, -(-len(points) // _MAX_PROMPTS))]:
+        for point in points[:: -(-len(points) // _MAX_PROMPTS)]:
             local_point = point - (i.start, j.start, k.start)
             np.maximum(
                 max_shift,

@@ -1,5 +1,7 @@
 """Trust checks against an engine that needs one place, and maps that do or do not show it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.perturbable import Perturbable
@@ -8,6 +10,7 @@ from lesionlens.analysis.explain import faithfulness as trust
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
+from lesionlens.base.records.attention import MapChecks
 from lesionlens.results.export.report_texts import load
 
 SHAPE = (24, 26, 20)
@@ -102,6 +105,59 @@ def test_a_map_that_lies_outside_by_its_coarseness_alone_is_not_contradicted(mak
     assert checked(moved, make_prepared, coarse=4.0).reliable is False
 
 
+def test_the_outline_as_coarse_is_the_mean_of_cubes_interpolated_between_their_centres():
+    for length in (8, 6):  # the last cube may reach beyond the grid
+        outline = np.zeros((length, 4, 4), np.float32)
+        outline[:4] = 1
+        expected = [1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0][:length]
+        coarse = trust.as_coarse(outline, 4)
+        np.testing.assert_allclose(coarse, outline * 0 + np.reshape(expected, (-1, 1, 1)))
+
+
+def test_where_a_map_lies_is_not_judged_if_no_voxel_of_the_region_is_in_the_brain(make_prepared):
+    """A thin part at the brain's edge; it says nothing of the other maps either."""
+    beyond = np.zeros(SHAPE, bool)
+    beyond[1, 4:8, 4:8] = True
+    attention, edge = map_on(NEEDED), np.flatnonzero(beyond)
+    trials = {one: trust.TestedMap(attention, np.flatnonzero(NEEDED), 4.0) for one in Region}
+    trials[Region.ET] = trust.TestedMap(attention, edge, 4.0)
+    engine = Perturbable(GRID, by_what_is_seen, by_what_is_seen)
+    checks = {one: trust.pointing(attention, NEEDED, float(BRAIN.sum())) for one in Region}
+    found = trust.insertion_test(checks, PerturbationRunner(engine, make_prepared()), trials, BRAIN)
+    assert (found[Region.ET].near, found[Region.ET].attainable) == (0, 0)
+    assert trust.MapFault.PARTLY_OUTSIDE not in trust.faults_of(found[Region.ET])
+    assert found[Region.WT].reliable
+    assert found[Region.WT].others_near == 1
+
+
+def test_a_map_near_enough_is_not_too_coarse():
+    checks = MapChecks(True, 0.9, 0.1, near=0.85, attainable=0.95)
+    assert not trust.too_coarse(checks)
+    assert trust.too_coarse(replace(checks, near=0.75))
+    assert not trust.too_coarse(replace(checks, near=0.75, attainable=1.0))
+    assert trust.faults_of(MapChecks(None, None, None)) == ()
+
+
+def test_what_voxels_alone_evoke_is_at_most_all_of_the_probability(make_prepared):
+    def more_if_hidden(keep, hidden):
+        return np.full(SHAPE, 0.9 if hidden.any() else 0.6, np.float32)
+
+    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, more_if_hidden))
+    assert (found.kept, found.kept_random, found.kept_centre, found.deletion) == (1, 1, 1, 1)
+
+
+def test_a_region_of_which_nothing_is_flagged_costs_no_pass(make_prepared):
+    engine = Perturbable(GRID, by_what_is_seen, by_what_is_seen)
+    trials = {Region.WT: trust.TestedMap(map_on(NEEDED), np.flatnonzero(NEEDED))}
+    trials[Region.ET] = trust.TestedMap(map_on(NEEDED), np.zeros(0, np.intp))
+    checks = {one: trust.pointing(map_on(NEEDED), NEEDED, 1e4) for one in trials}
+    runner = PerturbationRunner(engine, make_prepared())
+    found = trust.insertion_test(checks, runner, trials, BRAIN)
+    assert engine.sizes == [5]
+    assert found[Region.WT].kept is not None
+    assert found[Region.ET] == checks[Region.ET]
+
+
 def test_without_perturbed_predictions_where_it_lies_is_judged():
     assert trust.pointing(map_on(NEEDED), NEEDED, 1e4).reliable
     spread = trust.pointing(map_on(NEEDED) + map_on(OUTSIDE) * np.float32(0.5), NEEDED, 1e4)
@@ -179,6 +235,7 @@ def test_each_map_alone_and_hidden_and_two_baselines_are_asked(make_prepared):
     trials = {region: trust.TestedMap(map_on(NEEDED), flagged) for region in Region}
     trust.insertion_test({}, PerturbationRunner(engine, make_prepared()), trials, BRAIN)
     assert engine.sizes == [5, 4]
+    assert all(one.alone for one in engine.asked)
 
 
 def test_an_engine_of_whole_tumours_alone_leaves_the_other_maps_as_they_were(make_prepared):

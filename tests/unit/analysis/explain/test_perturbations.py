@@ -1,6 +1,7 @@
 """Questions to an engine: an engine of our own, whose answers are known in advance."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,11 +109,25 @@ def test_quick_passes_that_outline_too_little_of_what_is_flagged_do_not_suffice(
     make_prepared, share, enough
 ):
     """Of a tumour of 98 ml they outlined 35 %: T1c alone seemed to show it, FLAIR to deny it."""
-    outlined = np.where(np.arange(120).reshape(GRID.shape) < share * 120, 0.9, 0.4)
+    outlined = np.where(np.arange(120).reshape(GRID.shape) < share * 120, 0.5, 0.4)
     prepared, engine = make_prepared(), Perturbable(GRID, lambda *_: outlined)
     prediction, runner = predicted_by(engine, prepared), PerturbationRunner(engine, prepared)
     flagged = marked_everywhere(Label.OEDEMA)
     assert perturbations.quick_passes_suffice(runner, prediction, flagged) is enough
+
+
+def test_quick_passes_suffice_where_an_engine_says_nothing_of_a_region(make_prepared):
+    """It predicts the whole tumour alone, has no time left, or makes no quick passes."""
+    prepared = make_prepared()
+    engine = Perturbable(GRID, lambda *_: np.full(GRID.shape, 0.9))
+    prediction, runner = predicted_by(engine, prepared), PerturbationRunner(engine, prepared)
+    flagged = marked_everywhere(Label.CORE)
+    assert perturbations.quick_passes_suffice(runner, prediction, flagged)
+    assert [one.alone for one in engine.asked] == [False, True]
+    no_time = SimpleNamespace(predict=lambda *_: None)
+    assert perturbations.quick_passes_suffice(no_time, prediction, flagged)
+    without = replace(prediction, unperturbed=None)
+    assert perturbations.quick_passes_suffice(runner, without, flagged)
 
 
 def test_without_a_candidate_quick_passes_suffice(make_prepared):

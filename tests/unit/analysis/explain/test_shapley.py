@@ -90,6 +90,14 @@ def test_one_sequence_alone_is_not_claimed_to_decide():
     assert relevance.deciding_sequence({"flair": 0.7, "t1": None, "t1c": None, "t2": None}) is None
 
 
+def test_two_sequences_are_enough_to_compare_and_none_is_not():
+    two = {"t1": None, "t1c": 0.5, "t2": None, "flair": 0.2, "none": 0.1}
+    assert relevance.deciding_sequence(two) is MrSequence.T1C
+    assert relevance.deciding_text(two) == "T1c decides most"
+    assert not relevance.is_uninformative(two)
+    assert relevance.is_uninformative(None)
+
+
 def test_the_words_tell_which_sequence_decides_or_that_none_does():
     shares = {"t1": 0.1, "t1c": 0.5, "t2": 0.1, "flair": 0.2, "none": 0.0}
     assert relevance.deciding_text(shares) == "T1c decides most"

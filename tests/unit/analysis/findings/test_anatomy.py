@@ -46,6 +46,22 @@ def test_well_known_places_have_their_names(region, point):
     assert sum(shares.values()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+def test_white_matter_between_the_nuclei_is_in_no_lobe(side):
+    """Both limbs of the internal capsule, and what lies in front of, behind and above it."""
+    points = np.array([(18, 12, 8), (24, -16, 12), (24, 34, 8), (24, -48, 12), (24, -10, 34)])
+    names = [anatomy.REGIONS[n] for n in anatomy.cortical_of(points * (side, 1, 1))]
+    assert names[:2] == ["deep white matter"] * 2
+    assert "deep white matter" not in names[2:]
+
+
+def test_the_volume_of_the_maps_brain_is_that_of_both_sides():
+    axes = np.arange(-88, 90, 4), np.arange(-120, 90, 4), np.arange(-43, 90, 4)
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(float)
+    brain_ml = structures.shares_at(points).sum() * 4**3 / 1000
+    assert anatomy._map_brain_ml() == pytest.approx(brain_ml, rel=0.02)
+
+
 def brain_at(centre, scale=1.0, yaw=0.0, spacing=3.0):
     """An ellipsoid with the MNI brain's extents, its lower end cut off, turned about the z axis."""
     counts = np.ceil(np.array([200, 240, 180]) * scale / spacing).astype(int)
@@ -281,3 +297,32 @@ def test_a_thalamic_mass_keeps_its_side_though_the_midline_is_a_little_off():
         assert anatomy.side_of((mass + np.array([off, 0, 0])) * (-1, 1, 1)) == "right"
     assert anatomy.side_of(ball((0.0, -18, 8), 10)) == BOTH_SIDES
     assert anatomy.side_of(ball((-4.0, -18, 8), 14)) == BOTH_SIDES
+
+
+@pytest.mark.parametrize(("inside", "first"), [(0.5, "insula"), (0.4, "outside the brain")])
+def test_what_lies_outside_the_brain_is_never_one_of_two_places(inside, first):
+    shares = {"insula": inside, "outside the brain": 0.9 - inside}
+    ranked = dict(sorted(shares.items(), key=lambda item: -item[1]))
+    assert anatomy.region_text(ranked, 0.9) == first
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "spans_two"),
+    [
+        (0.31, 0.2, True),
+        (0.31, 0.18, False),
+        (0.5, 0.26, True),
+        (0.5, 0.24, False),
+        (0.61, 0.3, False),
+    ],
+)
+def test_a_second_place_has_a_quarter_or_three_fifths_of_the_first(first, second, spans_two):
+    text = anatomy.region_text({"temporal lobe": first, "insula": second}, 0.9)
+    assert text == ("temporal lobe and insula" if spans_two else "temporal lobe")
+
+
+def test_the_axes_of_a_turned_and_tilted_head_are_a_rotation():
+    axes = anatomy._axes(np.array([5.0, 0.4, -0.3]))
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(axes) == pytest.approx(1)
+    assert np.argmax(np.abs(axes), axis=1).tolist() == [0, 1, 2]

@@ -1,6 +1,7 @@
 """Candidates from drawn probabilities: merging, specks, order, fields, and storage-order laws."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import anatomy, pointing_game
 from lesionlens.analysis.findings.candidates import (
+    CUT_BRAIN,
     NO_PEAK,
     Evidence,
     StudyContext,
@@ -20,12 +22,14 @@ from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     components_of,
     doubtful_ml,
+    fill_planar_holes,
     keep,
     merged,
     segment_components,
 )
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import TUMOUR_LABELS, Label, Region
+from lesionlens.base.labels import TUMOUR_LABELS, Label, Region, RelevanceMeasure
+from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.prediction import SlightEnhancement
 
 SHAPE = (60, 50, 40)
@@ -117,6 +121,38 @@ def test_what_a_ring_of_core_encloses_is_core():
     assert marked.labels[25, 25, 26] == Label.ENHANCING
 
 
+def test_an_opening_leaves_only_what_lies_in_line_with_it_unfilled():
+    shell = np.ones((5, 5, 5), bool)
+    shell[1:4, 1:4, 1:4] = shell[2, 2, 4] = False
+    expected = np.ones((5, 5, 5), bool)
+    expected[2, 2, 1:] = False
+    for axis in range(3):
+        filled = fill_planar_holes(np.moveaxis(shell, 2, axis))
+        np.testing.assert_array_equal(filled, np.moveaxis(expected, 2, axis))
+
+
+def test_a_cavity_is_no_part_of_the_lesion_that_encloses_it():
+    probability = drawn(((25, 25, 20), 14))
+    cavity = ball((25, 25, 20), 4)
+    found = segment_components(probability, make_grid(), cavity=cavity)
+    np.testing.assert_array_equal(found.labels > 0, ball((25, 25, 20), 14) & ~cavity)
+    np.testing.assert_array_equal(found.components > 0, found.labels > 0)
+
+
+@pytest.mark.parametrize(
+    ("region", "below"),
+    [(Region.WT, Label.BACKGROUND), (Region.TC, Label.OEDEMA), (Region.ET, Label.CORE)],
+)
+def test_a_voxel_belongs_to_a_region_from_its_threshold_on(region, below):
+    thresholds = {Region.WT: 0.5, Region.TC: 0.25, Region.ET: 0.75}
+    rules, place = CandidateCriteria(thresholds=thresholds), ball((20, 25, 20), 5)
+    probability = {r: np.where(place, np.float32(t), 0) for r, t in thresholds.items()}
+    at_all = segment_components(probability, make_grid(), rules).labels
+    assert (at_all[place] == Label.ENHANCING).all()
+    probability[region] = probability[region] * np.float32(0.999)
+    assert (segment_components(probability, make_grid(), rules).labels[place] == below).all()
+
+
 def test_a_tunnel_is_no_hole():
     probability = drawn(((25, 25, 20), 14))
     for region in Region:
@@ -135,6 +171,21 @@ def test_ids_follow_the_score():
     voxel = np.rint(make_grid().to_voxel(first)).astype(int)
     assert findings.components[tuple(voxel)] == 1
     assert findings.conclusion == "2 candidate regions"
+
+
+def test_contributions_of_sequences_go_with_their_candidate_and_an_unknown_score_goes_last():
+    marked = segment_components(drawn(((12, 25, 20), 5), ((45, 25, 20), 5)), make_grid())
+    tables = [[{"t1c": figure}, {"t1c": figure + 0.1}] for figure in (0.2, 0.4, 0.6)]
+    scores = SequenceScores(*tables, by_voxel=None)
+    context = context_of(drawn())
+    first, last = describe(marked, Evidence([None, 0.2], by_sequence=scores), context).candidates
+    assert (first.score, last.score) == (0.2, None)
+    assert first.relevance_of is last.relevance_of is RelevanceMeasure.OVERLAP
+    for candidate, n in ((first, 1), (last, 0)):
+        found = (candidate.sequence_relevance, candidate.score_alone, candidate.score_left_out)
+        assert found == tuple(table[n] for table in tables)
+    unknown, _ = describe(marked, Evidence([0.1, 0.2]), context).candidates
+    assert unknown.sequence_relevance is unknown.relevance_of is unknown.score_alone is None
 
 
 def test_nothing_flagged_is_reported_soberly():
@@ -211,6 +262,46 @@ def test_tracking_uids_of_one_place_differ_by_size():
     assert len({small, large, other}) == 3
     assert [large, small] == tracking_uids("a", places[:2], [5.0, 1.0])
     assert other == tracking_uids("a", places[2:], [0.1])[0]
+    assert large == tracking_uids("a", places[:1], [0.1])[0]
+
+
+def test_tracking_uids_are_those_of_earlier_releases():
+    """Of the cell of 20 mm, shifted by 3.7 mm, and the rank by volume in it."""
+    places = [np.array([7.0, 6.0, -14.0]), np.array([25.0, 5.0, -20.0])]
+    expected = [hashlib.sha256(f"a|(1, 0, -1)|{rank}".encode()).digest()[:16] for rank in (1, 0)]
+    assert tracking_uids("a", places, [1.0, 2.0]) == [
+        f"2.25.{int.from_bytes(number, 'big')}" for number in expected
+    ]
+
+
+def test_of_equal_scores_the_larger_candidate_comes_first():
+    lesions = ((12, 25, 20), 5), ((45, 25, 20), 7)
+    findings, _ = found_in(drawn(*lesions))
+    small, large = (ball(*lesion).sum() / 1000 for lesion in lesions)
+    assert [c.volume_ml[Region.WT] for c in findings.candidates] == pytest.approx([large, small])
+
+
+def test_enhancement_below_ten_millimetres_is_not_measurable():
+    findings, _ = found_in(drawn(((20, 25, 20), 9)))
+    (candidate,) = findings.candidates
+    assert candidate.longest_axial_diameter_mm == pytest.approx(9, abs=1)
+    assert candidate.perpendicular_diameter_mm == pytest.approx(9, abs=1)
+    assert candidate.rano_measurable is False
+
+
+def test_a_cut_brain_is_noticed_beside_candidates_alone():
+    probability = drawn(((20, 25, 20), 9))
+    context = context_of(probability)
+    marked = segment_components(probability, make_grid())
+    for head, expected in (
+        (dataclasses.replace(context.head, whole=False), (CUT_BRAIN,)),
+        (dataclasses.replace(context.head, whole=True), ()),
+        (None, ()),
+    ):
+        with_head = dataclasses.replace(context, head=head)
+        assert describe(marked, Evidence([0.9]), with_head).notices == expected
+    findings, _ = found_in(drawn(), has_t1c=False)
+    assert findings.notices == ()
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,17 @@ def test_voxels_near_a_candidate_are_excluded_from_the_alignment(tmp_path, has_l
         assert not excluded.mask.all()
 
 
+@pytest.mark.parametrize(("share", "is_masked"), [(0.4, True), (0.9, False)])
+def test_where_candidates_take_most_of_the_brain_everything_is_compared(tmp_path, share, is_masked):
+    head = make_patient(5, spacing_mm=4.0)
+    analysis = make_analysis(head, write_study(head, tmp_path, sequences=(MrSequence.T1C,)))
+    length = analysis.findings.components.shape[0]
+    at = np.arange(length)[:, None, None]
+    large = np.broadcast_to(at < share * length, analysis.findings.components.shape)
+    findings = replace(analysis.findings, components=large.astype(np.int32))
+    assert (changed(replace(analysis, findings=findings)) is not None) is is_masked
+
+
 def test_examinations_without_a_common_sequence_are_refused(tmp_path):
     head = make_patient(5, spacing_mm=8.0, lesions=())
     first, second = (

@@ -185,3 +185,56 @@ def test_tissue_of_another_lesion_or_outside_an_image_takes_no_part(changed):
     assert masks.normal.any()
     assert not masks.normal[:, :, 26:].any()
     assert (others_mm[masks.normal] > joint._NORMAL_MM).all()
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "undecided", "normal", "reason"),
+    [
+        (100, 100, 120, 2000, None),
+        (99, 100, 0, 2000, Unmeasurable.OUTLINES),
+        (100, 99, 0, 2000, Unmeasurable.OUTLINES),
+        (100, 100, 121, 2000, Unmeasurable.OUTLINES),
+        (100, 100, 0, 1999, Unmeasurable.TISSUE),
+    ],
+)
+def test_a_regression_needs_voxels_on_which_both_outlines_agree(
+    inside, outside, undecided, normal, reason
+):
+    """Of a lesion of 100 voxels, at most 120 may be undecided."""
+    ends = np.cumsum([inside, outside, undecided, normal])
+    at = np.arange(4000)[:, None, None]
+    agreed = [(at >= end - n) & (at < end) for n, end in zip((inside, outside), ends, strict=False)]
+    band = at < ends[2]
+    unaffected = (at >= ends[2]) & (at < ends[3])
+    masks = joint._Masks(at >= 0, at >= 0, band, unaffected, *agreed)
+    assert joint._untrainable_reason(masks, 100.0) is reason
+
+
+def test_roles_follow_from_distance_and_from_what_both_examinations_find_likely():
+    shape = (48, 40, 40)
+    lesion = np.linalg.norm(np.moveaxis(np.indices(shape), 0, -1) - 20, axis=-1) <= 4
+    chances = np.where(lesion, np.float32(0.9), np.float32(0.05))
+    pairs = {  # by voxel, 5 mm from the lesion: whether both agree on lesion, tissue, no effect
+        (29, 20, 20): (0.71, 0.95, True, False, False),
+        (11, 20, 20): (0.69, 0.95, False, False, False),
+        (20, 29, 20): (0.1, 0.31, False, False, False),
+        (20, 11, 20): (0.1, 0.29, False, True, False),
+        (20, 20, 11): (0.1, 0.19, False, True, True),
+    }
+    then, now = chances.copy(), chances.copy()
+    for at, (lower, higher, *_) in pairs.items():
+        then[at], now[at] = lower, higher
+    nothing = np.zeros(shape, bool)
+    shown = np.ones((1, *shape), np.float32)
+    scans = [AlignedScan(shown, chance, ~nothing, lesion, nothing) for chance in (then, now)]
+    distance_mm = ndimage.distance_transform_edt(~lesion)
+    for masks in (joint._masks(*scans), joint._masks(*scans[::-1])):
+        np.testing.assert_array_equal(masks.near, distance_mm <= 14)
+        np.testing.assert_array_equal(masks.band, distance_mm <= 6)
+        for at, (_, _, *roles) in pairs.items():
+            assert [m[at] for m in (masks.inside, masks.outside, masks.normal)] == roles
+            masks.inside[at] = masks.outside[at] = False
+        np.testing.assert_array_equal(masks.inside, lesion)
+        edge = ~np.pad(np.ones([n - 2 for n in shape], bool), 1)
+        unaffected = (distance_mm > 3) & (np.maximum(then, now) < 0.2) & ~edge
+        np.testing.assert_array_equal(masks.normal, unaffected)

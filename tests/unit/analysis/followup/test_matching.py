@@ -91,6 +91,17 @@ def test_of_what_is_near_the_nearer_is_matched_and_of_what_overlaps_the_larger_p
         assert match(pair[0], grid, pair[1], grid, np.eye(4)) == Matches((), ())
 
 
+@pytest.mark.parametrize(("shared", "further"), [(1, ()), (3, ((1, 2),))])
+def test_a_part_shares_at_least_a_twentieth_of_the_smaller_lesion(shared, further):
+    """The smaller one has 40 voxels, of which the larger one may have as many as a thousandth."""
+    grid, prior, now = grid_of(), *np.zeros((2, 60, 60, 60), np.int32)
+    prior[10:20, 10:20, 10:20] = now[10:20, 10:20, 10:18] = 1
+    now[20 - shared : 60 - shared, 15, 19] = 2
+    assert match(prior, grid, now, grid, np.eye(4)) == Matches(((1, 1),), further)
+    back = tuple((b, a) for a, b in further)
+    assert match(now, grid, prior, grid, np.eye(4)) == Matches(((1, 1),), back)
+
+
 def test_two_lesions_within_a_voxel_of_a_coarser_scan_are_parts_of_the_one_there():
     """Lesions overlap as far as the larger voxels reach, whichever examination has them."""
     coarse, fine = grid_of(edge=8.0, size=15), grid_of(edge=1.0, size=31)

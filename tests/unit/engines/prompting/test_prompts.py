@@ -171,6 +171,17 @@ def test_two_scribbles_and_a_point_have_reaches_of_their_own():
         (1, 5.0, 30.0), (4, 3.0, 12.0), (4, 8.0, 32.0)]  # fmt: skip
 
 
+@pytest.mark.parametrize(("depth", "reach"), [(1, 6.0), (2, 9.5), (3, 12.0)])
+def test_a_long_scribble_reaches_half_its_length_but_no_farther_than_a_point(depth, reach):
+    outline = drawn((slice(10, 40),) * 3)
+    line = [(9 + depth, n, 25) for n in range(15, 35)]
+    two = [(11, 12, 12), (14, 32, 14)]
+    asked = PromptRequest(points(), points(*line, *two), outline, Region.ET)
+    found = errors(outline, asked.background, asked)
+    assert [(len(e.points), e.depth_mm, e.reach_mm) for e in found] == [
+        (2, 5.0, 30.0), (20, depth, reach)]  # fmt: skip
+
+
 def test_a_scribble_is_as_deep_as_its_middle():
     outline = drawn((slice(10, 40),) * 3)
     for step in (1, 3):  # voxels of coarser scans leave gaps

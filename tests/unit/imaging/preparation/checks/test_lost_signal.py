@@ -103,8 +103,20 @@ def test_one_voxel_of_many_is_not_rounded_to_none(noisy):
     values, grid = noisy
     cut = values.copy()
     cut[0, 0, 0] = np.nan
-    _, notice = lost_signal.replace_nonfinite(cut, grid, "T2")
+    found, notice = lost_signal.replace_nonfinite(cut, grid, "T2")
     assert "less than 0.1% of the voxels were NaN" in notice
+    assert found[0, 0, 0] == np.nanmin(cut)
+    assert np.array_equal(found.ravel()[1:], cut.ravel()[1:])
+
+
+def test_the_largest_flat_face_is_measured_and_named():
+    tissue = np.zeros((80, 80, 80), bool)
+    tissue[10:70, 10:70, 30:60] = True
+    for edge_mm in (1.0, 2.0):
+        cut = lost_signal.flat_cut(
+            ~tissue, tissue, Grid((80, 80, 80), np.diag([*3 * [edge_mm], 1]))
+        )
+        assert (cut.area_cm2, cut.missing_side) == (pytest.approx(36 * edge_mm**2), "upper")
 
 
 @pytest.mark.parametrize("thinned", [(2, 2, 2), (3, 3, 3), (4, 4, 4), (1, 1, 6), (6, 1, 1)])

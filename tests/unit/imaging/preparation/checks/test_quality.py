@@ -67,6 +67,7 @@ def test_tissue_that_was_stripped_off_one_sequence_is_named():
     assert "T1" not in found.message
     assert quality.stripped_off({T1: head, FLAIR: tight, T2: head}, 1.0) is None
     assert quality.stripped_off({T1: head, FLAIR: bitten, T2: bitten}, 1.0) is None
+    assert quality.stripped_off({FLAIR: bitten, T2: head}, 1.0) is not None
     assert quality.stripped_off({FLAIR: bitten}, 1.0) is None
 
 
@@ -105,6 +106,16 @@ def test_a_cut_vertex_is_named_and_a_whole_brain_is_not_accused(head, share):
         assert "lower" not in check.message
 
 
+@pytest.mark.parametrize(("slices", "sides"), [(6, set()), (7, {"lower", "upper"})])
+def test_too_few_slices_do_not_show_whether_a_brain_is_cut_off(slices, sides):
+    """Of sections 3 and 6 mm below the end the one at the end is extrapolated."""
+    brain = np.ones((40, 40, slices), bool)
+    flat = quality.flat_sides(brain, 1.0)
+    assert set(flat) & {"lower", "upper"} == sides
+    assert all(flat[side] == pytest.approx(16) for side in sides)
+    assert flat["left"] == pytest.approx(0.4 * slices)
+
+
 @pytest.mark.parametrize("quantile", [0.95, 0.98])
 def test_a_bright_end_that_was_cut_off_is_named(head, quantile):
     image = head.sequences[T1C]
@@ -133,6 +144,7 @@ def test_too_few_slices_show_no_jump_and_are_not_said_to_have_none(head):
     few = image.data[:, :, middle : middle + 8]
     thick = Grid(few.shape, image.grid.affine @ np.diag([1, 1, 2, 1]))
     check = quality.motion({FLAIR: (few, thick)})
+    assert check.passed
     assert check.outcome is None
     assert "mm" not in check.message
     beside = quality.motion({FLAIR: (few, thick), T1: (head.sequences[T1].data, image.grid)})
@@ -149,6 +161,15 @@ def test_noise_lowers_the_ratio(head):
     assert not quality.noise({T1: noisy}, brain).passed
 
 
+@pytest.mark.parametrize(("deviation", "passed"), [(40, True), (110, False)])
+def test_the_ratio_is_the_signal_over_the_deviation_of_its_noise(deviation, passed):
+    shape = (80, 80, 60)
+    noise = np.random.default_rng(1).normal(0, deviation, shape)
+    values, brain = (800 + noise).astype(np.float32), np.ones(shape, bool)
+    assert quality.signal_to_noise(values, brain) == pytest.approx(800 / deviation, rel=0.02)
+    assert quality.noise({T1: values}, brain).passed is passed
+
+
 def test_contrast_agent_is_seen_in_t1c_and_not_in_native_t1(head):
     brain = head.brain.data
     native, post = head.sequences[T1].data, head.sequences[T1C].data
@@ -161,6 +182,15 @@ def test_contrast_agent_is_seen_in_t1c_and_not_in_native_t1(head):
     assert seen.passed
     assert not unseen.passed
     assert quality.contrast_agent({T1C: post}, brain) is None
+    assert quality.contrast_agent({T1: native}, brain) is None
+
+
+def test_brighter_spots_in_t1_than_in_t1c_are_named(head):
+    brain = head.brain.data
+    native, post = head.sequences[T1].data, head.sequences[T1C].data
+    exchanged = quality.contrast_agent({T1: post, T1C: native}, brain)
+    assert not exchanged.passed
+    assert exchanged.message.startswith("T1 has brighter spots than T1c")
 
 
 def test_contrast_agent_is_not_confirmed_if_t1_is_as_bright_elsewhere(head):
