@@ -798,9 +798,10 @@ def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
     with pytest.raises(ConfigError, match="started with other weights, another recipe"):
         learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
     damaged = from_there(begun, tmp_path, BEGUN)
-    (damaged / BEGUN).write_text('{"parent_sha256": ')
-    with pytest.raises(ConfigError, match="started with other weights, another recipe"):
-        learn(job(reviews, damaged, random_weights))
+    for content in ('{"parent_sha256": ', "[]", '{"parent_sha256": "0"}'):
+        (damaged / BEGUN).write_text(content)
+        with pytest.raises(ConfigError, match=r"damaged or unreadable begun\.json"):
+            learn(job(reviews, damaged, random_weights))
 
 
 def test_a_recipe_with_initial_weights_of_its_own_is_refused(tmp_path, random_weights):
