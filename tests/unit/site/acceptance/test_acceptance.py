@@ -396,6 +396,8 @@ def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
     report = accept(SiteTest(site, tmp_path, AcceptanceBounds(overall={}, groups={})))
     assert not report.passed
     assert report.broken == ("3 cases, fewer than 20 in all",)
+    one = report.model_copy(update={"cases": report.cases[:1]})
+    assert one.broken == ("1 case, fewer than 20 in all",)
 
 
 @pytest.mark.parametrize("groups", [{}, {"dice_wt": 0.5}])
