@@ -18,6 +18,24 @@ SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_b
 DEFAULT_ENGINE = EngineChoice()
 
 
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        help="Time limit in minutes for a bundle beyond its first pass (maps, uncertainty, "
+        "sequence relevance, checks of the map); what does not fit is omitted.",
+        metavar="MIN",
+        min=0.0,
+        show_default=f"{DEFAULT_ENGINE.patience_min:g}",
+    ),
+]
+
+
+def patience_min(patience: float | None, bundle: object) -> float:
+    """Return the time limit for a bundle, minutes; refuse one without a bundle."""
+    checks.check_used("--bundle", bundle, {"--patience": patience})
+    return DEFAULT_ENGINE.patience_min if patience is None else patience
+
+
 @dataclass(frozen=True, slots=True)
 class ComputeOptions:
     """Device of the built-in network; each field is an option."""
@@ -61,15 +79,7 @@ class EngineOptions(ComputeOptions):
             metavar="NAME",
         ),
     ] = "lens"
-    patience: Annotated[
-        float,
-        typer.Option(
-            help="Time limit in minutes for a bundle beyond its first pass (maps, uncertainty, "
-            "sequence relevance, checks of the map); what does not fit is omitted.",
-            metavar="MIN",
-            min=0.0,
-        ),
-    ] = DEFAULT_ENGINE.patience_min
+    patience: Patience = None
     server: Annotated[
         str | None,
         typer.Option(
@@ -129,7 +139,7 @@ class EngineOptions(ComputeOptions):
             bundle=self.bundle,
             precision=self.precision,
             threads=self.threads,
-            patience_min=self.patience,
+            patience_min=patience_min(self.patience, self.bundle),
             server=server,
             fall_back=self.fall_back,
         )

@@ -50,6 +50,13 @@ def test_a_server_that_fails_ends_the_command_unless_allowed_to_fall_back(made):
     assert "this machine" in notes[0]
 
 
+def test_an_engine_beside_a_bundle_is_refused():
+    """The bundle was run, and the engine that was named was not mentioned."""
+    with pytest.raises(UnusableInputError, match="both the engine 'onnx' and a bundle"):
+        EngineOptions(engine="onnx", bundle=Path("b")).choice()
+    assert EngineOptions(engine="monai-bundle", bundle=Path("b")).choice().bundle == Path("b")
+
+
 @pytest.mark.parametrize(
     "beside",
     [{"weights": "w"}, {"bundle": Path("b")}, {"device": "cuda"}, {"precision": "float32"}],
