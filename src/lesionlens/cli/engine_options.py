@@ -16,6 +16,7 @@ from lesionlens.engines.engine_choice import EngineChoice
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
 """Options of a remote server."""
 DEFAULT_ENGINE = EngineChoice()
+MAX_THREADS = 4096
 
 
 Patience = Annotated[
@@ -54,6 +55,7 @@ class ComputeOptions:
             help="Number of CPU threads; the result of an analysis does not depend on it.",
             metavar="N",
             min=1,
+            max=MAX_THREADS,
         ),
     ] = None
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _POLL_S = 0.002
-_BUNDLE_ENGINE = "monai-bundle"
+_BUNDLE_ENGINE, _REMOTE_ENGINE = "monai-bundle", "remote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,8 @@ class EngineChoice:
         ------
         WeightsError
             The file is damaged or belongs to another network.
+        UnusableInputError
+            The engine needs a bundle or a server, and none was named.
         ResourceError
             The device does not exist, or has too little memory.
         MissingPluginError
@@ -128,8 +130,15 @@ class EngineChoice:
 
         if self.server is not None:
             model = None if self.engine == "lens" else self.engine
-            return make_engine("remote", device=self.device, server=self.server, model=model)
+            return make_engine(_REMOTE_ENGINE, device=self.device, server=self.server, model=model)
         name = self._local_name
+        if self.bundle is None and name in (_BUNDLE_ENGINE, _REMOTE_ENGINE):
+            option = "--bundle" if name == _BUNDLE_ENGINE else "--server"
+            raise UnusableInputError(
+                found=f"the engine {name!r} without {option}",
+                expected=f"{option}, which chooses this engine by itself",
+                next_step=f"Add {option}, or choose another engine",
+            )
         use_threads(self.threads, name)
         options: dict[str, Any] = {}
         if self.weights is not None:

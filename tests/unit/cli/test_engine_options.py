@@ -58,6 +58,15 @@ def test_an_engine_beside_a_bundle_is_refused():
 
 
 @pytest.mark.parametrize(
+    ("engine", "needed"), [("monai-bundle", "--bundle"), ("remote", "--server")]
+)
+def test_an_engine_without_what_it_runs_is_refused(engine, needed):
+    """Both were called a defect of LesionLens, though its list of engines names them."""
+    with pytest.raises(UnusableInputError, match=f"the engine '{engine}' without {needed}"):
+        EngineOptions(engine=engine).choice().load()
+
+
+@pytest.mark.parametrize(
     "beside",
     [{"weights": "w"}, {"bundle": Path("b")}, {"device": "cuda"}, {"precision": "float32"}],
 )

@@ -78,7 +78,9 @@ def test_an_option_that_another_one_makes_void_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("option", ["--memory inf", "--heartbeat inf", "--port 65536"])
+@pytest.mark.parametrize(
+    "option", ["--memory inf", "--heartbeat inf", "--port 65536", "--threads 4097"]
+)
 def test_a_server_refuses_numbers_that_it_cannot_use(option):
     """A port above 65535 and an infinite memory were called defects of LesionLens."""
     done = CliRunner().invoke(app, ["serve", *option.split()])

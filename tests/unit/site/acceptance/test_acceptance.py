@@ -96,6 +96,9 @@ def test_bounds_are_read_and_unknown_ones_refused(tmp_path):
     place.write_text("[overall\n")
     with pytest.raises(ConfigError, match=r"bounds\.toml"):
         read_bounds(place)
+    for unreadable in (tmp_path, tmp_path / "none.toml"):
+        with pytest.raises(ConfigError, match=r"no readable file .*Check --bounds"):
+            read_bounds(unreadable)
 
 
 def test_facts_come_from_headers_sidecars_or_the_site(tmp_path):
