@@ -37,6 +37,7 @@ DIMSE = "an address of DIMSE (dicom:// or dicoms://)"
         ("analyze study --out OUT --patience 0", "--bundle", "--patience"),
         ("batch studies --out OUT --patience 5", "--bundle", "--patience"),
         ("serve --patience 5", "--bundle", "--patience"),
+        ("review result study --language de", "--out", "--language"),
     ],
 )
 def test_an_option_without_the_one_it_needs_is_refused(
