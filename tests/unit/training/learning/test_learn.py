@@ -532,7 +532,7 @@ def test_a_signature_that_the_log_of_a_list_withdrew_teaches_nothing(reviews, ow
     log = ReviewLog(saved.review)
     log.withdraw("a second look", reader="B. Reader")
     keep_in_list(reviews, results, "a", log.review)
-    with pytest.raises(UnusableInputError, match="no signed review among 1 results"):
+    with pytest.raises(UnusableInputError, match="no signed review among 1 result in"):
         gather(results, None)
 
 
@@ -542,7 +542,7 @@ def test_a_word_after_the_signature_opens_a_study_again(reviews, tmp_path):
     content = json.loads(place.read_text())
     content["events"].append({**content["events"][0], "state": "deferred"})
     place.write_text(json.dumps(content))
-    with pytest.raises(UnusableInputError, match="no signed review among 1 results"):
+    with pytest.raises(UnusableInputError, match="no signed review among 1 result in"):
         gather(tmp_path / "results", reviews / "studies")
 
 
