@@ -61,7 +61,7 @@ def test_an_engine_beside_a_bundle_is_refused():
     ("engine", "needed"), [("monai-bundle", "--bundle"), ("remote", "--server")]
 )
 def test_an_engine_without_what_it_runs_is_refused(engine, needed):
-    """Both were called a defect of LesionLens, though its list of engines names them."""
+    """The bundle's was called a defect of LesionLens, whose list of engines names it."""
     with pytest.raises(UnusableInputError, match=f"the engine '{engine}' without {needed}"):
         EngineOptions(engine=engine).choice().load()
 
