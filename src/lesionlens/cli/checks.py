@@ -83,7 +83,7 @@ def check_used(needed: str, is_given: object, dependent: Mapping[str, object]) -
     if is_given not in (None, False):
         return
     for option, value in dependent.items():
-        if value not in (None, False, ""):
+        if value is not None and value is not False and value != "":  # 0 is a value
             raise UnusableInputError(
                 found=f"{option} without {needed}",
                 expected=f"{needed}, without which it has no effect",

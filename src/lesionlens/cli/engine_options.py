@@ -16,6 +16,25 @@ from lesionlens.engines.engine_choice import EngineChoice
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
 """Options of a remote server."""
 DEFAULT_ENGINE = EngineChoice()
+MAX_THREADS = 4096
+
+
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        help="Time limit in minutes for a bundle beyond its first pass (maps, uncertainty, "
+        "sequence relevance, checks of the map); what does not fit is omitted.",
+        metavar="MIN",
+        min=0.0,
+        show_default=f"{DEFAULT_ENGINE.patience_min:g}",
+    ),
+]
+
+
+def patience_min(patience: float | None, bundle: object) -> float:
+    """Return the time limit for a bundle, minutes; refuse one without a bundle."""
+    checks.check_used("--bundle", bundle, {"--patience": patience})
+    return DEFAULT_ENGINE.patience_min if patience is None else patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +55,7 @@ class ComputeOptions:
             help="Number of CPU threads; the result of an analysis does not depend on it.",
             metavar="N",
             min=1,
+            max=MAX_THREADS,
         ),
     ] = None
 
@@ -61,15 +81,7 @@ class EngineOptions(ComputeOptions):
             metavar="NAME",
         ),
     ] = "lens"
-    patience: Annotated[
-        float,
-        typer.Option(
-            help="Time limit in minutes for a bundle beyond its first pass (maps, uncertainty, "
-            "sequence relevance, checks of the map); what does not fit is omitted.",
-            metavar="MIN",
-            min=0.0,
-        ),
-    ] = DEFAULT_ENGINE.patience_min
+    patience: Patience = None
     server: Annotated[
         str | None,
         typer.Option(
@@ -129,7 +141,7 @@ class EngineOptions(ComputeOptions):
             bundle=self.bundle,
             precision=self.precision,
             threads=self.threads,
-            patience_min=self.patience,
+            patience_min=patience_min(self.patience, self.bundle),
             server=server,
             fall_back=self.fall_back,
         )

@@ -86,6 +86,7 @@ def export(
         else:
             folder, analysis, notes = options.save(analysis, out, layout, context)
             comparison.remember(analysis)
+        notes += options.notes_without_dicom(analysis)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = (

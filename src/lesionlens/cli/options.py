@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.files.staging import check_target
+from lesionlens.base.labels import MapExtent
 from lesionlens.base.records.export import ExportOptions
 
 if TYPE_CHECKING:
@@ -145,6 +146,22 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
 def with_export_options(reopened: Analysis, export_options: ExportOptions) -> Analysis:
     """Return a reopened result with export options; evidence that it holds is kept."""
     return replace(reopened, options=replace(export_options, evidence=reopened.options.evidence))
+
+
+def notes_without_dicom(analysis: Analysis) -> tuple[str, ...]:
+    """Return a note if options for DICOM objects were given for a study that has none."""
+    from lesionlens.base.records.study import StudyKind
+
+    chosen = analysis.options
+    given = {
+        "--maps": chosen.maps is not MapExtent.CUT,
+        "--also": chosen.also,
+        "--rest": chosen.include_unaccepted,
+    }
+    names = " and ".join(name for name, is_given in given.items() if is_given)
+    if not names or analysis.study.kind is StudyKind.DICOM:
+        return ()
+    return (f"{names} had no effect: the study is not DICOM, so that no DICOM objects are written",)
 
 
 def superseded(path: Path | None, study: Study) -> tuple[Document, ...]:

@@ -19,12 +19,14 @@ from lesionlens.cli.deidentify import Key, Map, replacement
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import (
+    DIMSE,
     LIMIT,
     OWN_PORT,
     OWN_TITLE,
     Access,
     Retrieval,
     StudyQuery,
+    check_address,
     name_pattern,
 )
 
@@ -64,6 +66,30 @@ class AccessOptions:
 ACCESS = Access()
 
 
+def access_options(access: Access) -> dict[str, object]:
+    """Return the values of the access options by name; None for a default."""
+    own_title = None if access.title == OWN_TITLE else access.title
+    return {
+        "--user": access.user,
+        "--ca": access.ca,
+        "--cert": access.certificate,
+        "--aet": own_title,
+    }
+
+
+def check_access(address: str, access: Access) -> None:
+    """Refuse options of DIMSE for an archive by DICOMweb, where they would have no effect."""
+    checks.check_used(
+        "an address of DIMSE (dicom:// or dicoms://)",
+        check_address(address) in DIMSE,
+        {
+            "--aet": access.title != OWN_TITLE,
+            "--by": access.by is not Retrieval.AUTO,
+            "--port": access.port != OWN_PORT,
+        },
+    )
+
+
 @with_option_groups(access=AccessOptions)
 def find(
     address: Address,
@@ -88,6 +114,7 @@ def find(
         accession=accession,
         modality=modality,
     )
+    check_access(address, access)
     archive = connect(address, access)
     studies = archive.find(query, context=RunContext(cancel=STOP))
     truncated = f"Only the first {LIMIT} studies are listed: narrow the search"
@@ -120,8 +147,12 @@ def get(
     access: Access = ACCESS,
 ) -> CommandOutput:
     """Fetch one study into a new folder, completely or not at all."""
+    access = replace(access, port=port, by=by)
+    check_access(address, access)
+    if by is Retrieval.GET:
+        checks.check_without("--by get", {"--port": None if port == OWN_PORT else port})
     check_target(out)
-    archive = connect(address, replace(access, port=port, by=by))
+    archive = connect(address, access)
     with progress_bar() as context:
         download = archive.get(study, out, same_patient=same_patient, context=context)
     return CommandOutput(
@@ -166,6 +197,7 @@ def send(
             expected="one of them: a de-identified copy is of a study of its own",
             next_step="Omit one of them",
         )
+    check_access(address, access)
     archive = connect(address, access)
     from lesionlens.site.pacs import files as dicom_files
     from lesionlens.site.pacs.send_result import SendOptions, files_to_send, send_result
@@ -176,7 +208,7 @@ def send(
             files_to_send(result)  # checked before any work
             files, notices = _deidentified_copy(result, temporary, key, map_file)
             selected = dicom_files.only(files, kinds)
-            outcome = archive.send(selected, context=context)
+            outcome = archive.send(selected, same_patient=same_patient, context=context)
             notices = (*notices, *outcome.notices)
         else:
             outcome, notices = send_result(

@@ -82,7 +82,18 @@ def response(
             next_step="Add --sign NAME",
         )
     if withdraw is not None:
-        checks.check_without("--withdraw", {"--category": category})
+        checks.check_without(
+            "--withdraw",
+            {
+                "--category": category,
+                "--baseline": None if baseline == 1 else baseline,
+                "--nadir": nadir,
+                "--criterion": None if criterion is Criterion.BIDIMENSIONAL else criterion,
+                "--disease": None if disease is Disease.ENHANCING else disease,
+                "--steroids": None if steroids is Steroids.UNKNOWN else steroids,
+                "--clinical": None if clinical is Clinical.UNKNOWN else clinical,
+            },
+        )
     reader = None if sign is None else checks.person_name(sign)
     result = existing_result(result)
     if withdraw is not None:

@@ -12,7 +12,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.plugins import check_window
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.text import millilitres
-from lesionlens.cli import comparison, options
+from lesionlens.cli import checks, comparison, options
 from lesionlens.cli.console import CommandOutput, plain, progress_bar
 from lesionlens.cli.option_groups import (
     FILES,
@@ -53,6 +53,10 @@ def review(
     Opens napari, or with --out writes a result folder with measurements, tables and report. No
     network runs except the one that finds the brain, if the images are not skull-stripped.
     """
+    language = None if export_options.language == FILES.language else export_options.language
+    template = export_options.sentence_template
+    # the window has preferences for both
+    checks.check_used("--out", out, {"--language": language, "--sentence-template": template})
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
         check_outside(study, out)

@@ -14,7 +14,13 @@ from lesionlens.base.errors import MissingPluginError, UnusableInputError
 from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.console import STOP, CommandOutput, plain, progress_bar
-from lesionlens.cli.engine_options import DEFAULT_ENGINE, SERVER, EngineOptions
+from lesionlens.cli.engine_options import (
+    DEFAULT_ENGINE,
+    SERVER,
+    EngineOptions,
+    Patience,
+    patience_min,
+)
 from lesionlens.cli.option_groups import with_option_groups
 from lesionlens.engines.engine_choice import EngineChoice
 
@@ -29,13 +35,13 @@ Bundles = Annotated[
 ]
 
 
-@with_option_groups(without={"bundle", *SERVER}, engine_choice=EngineOptions)
+@with_option_groups(without={"bundle", "patience", *SERVER}, engine_choice=EngineOptions)
 def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 127.0.0.1 is this machine only.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="Port to listen on; 0 for any free port.", min=0)
+        int, typer.Option(help="Port to listen on; 0 for any free port.", min=0, max=65535)
     ] = 8000,
     api_key_file: Annotated[
         Path | None,
@@ -56,6 +62,7 @@ def serve(
     ] = False,
     engine_choice: EngineChoice = DEFAULT_ENGINE,
     bundle: Bundles = None,
+    patience: Patience = None,
     datastore: Annotated[
         Path | None,
         typer.Option(
@@ -64,12 +71,15 @@ def serve(
         ),
     ] = None,
     memory: Annotated[
-        float, typer.Option(help="Memory limit in GB for the studies of all clients.", min=0.1)
+        float,
+        typer.Option(help="Memory limit in GB for the studies of all clients.", min=0.1, max=1e6),
     ] = 8.0,
     heartbeat: Annotated[
         float,
         typer.Option(
-            help="Seconds after which a silent client and its study are discarded.", min=1.0
+            help="Seconds after which a silent client and its study are discarded.",
+            min=1.0,
+            max=86_400.0,
         ),
     ] = 30.0,
 ) -> CommandOutput:
@@ -78,6 +88,7 @@ def serve(
     Studies are kept in memory and discarded with their session. The MONAI Label API is
     supported too. Stop the server with Ctrl-C.
     """
+    engine_choice = replace(engine_choice, patience_min=patience_min(patience, bundle or None))
     STOP.record_only()
     _check_installed()
     from lesionlens.engines.remote.address import read_keys

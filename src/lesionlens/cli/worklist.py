@@ -25,7 +25,7 @@ from lesionlens.cli.console import (
 )
 from lesionlens.cli.engine_options import DEFAULT_ENGINE, EngineOptions
 from lesionlens.cli.option_groups import with_option_groups
-from lesionlens.cli.pacs import ACCESS, AccessOptions
+from lesionlens.cli.pacs import ACCESS, AccessOptions, access_options, check_access
 from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.site.pacs.peer import LIMIT, Access, StudyQuery
 
@@ -68,13 +68,14 @@ def scan(
     from lesionlens.site.worklist.background_analysis import ARCHIVE
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
-    archive_options = {"--patient": patient, "--date": date}
+    archive_options = {"--patient": patient, "--date": date, **access_options(access)}
     checks.check_used("the address of an archive", "://" in source, archive_options)
     check_target(folder)
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         archive = None
         if "://" in source:
+            check_access(source, access)
             query = StudyQuery(patient_id=patient, study_date=date)
             studies = studies_of(source, access, query, context=context)
             archive = Server.of(source, access)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _POLL_S = 0.002
+_BUNDLE_ENGINE, _REMOTE_ENGINE = "monai-bundle", "remote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class EngineChoice:
     Raises
     ------
     UnusableInputError
-        Both weights and a bundle; or a local network, device or precision together with a server.
+        Weights or another engine beside a bundle; or a local network, device or precision together
+        with a server.
     """
 
     device: str = "auto"
@@ -58,6 +60,12 @@ class EngineChoice:
                 expected="one of them",
                 next_step="Leave out the weights: a bundle brings its own",
             )
+        if self.bundle is not None and self.engine not in ("lens", _BUNDLE_ENGINE):
+            raise UnusableInputError(
+                found=f"both the engine {self.engine!r} and a bundle",
+                expected="one of them",
+                next_step="Leave out the engine: a bundle is run by its own",
+            )
         if self.server is not None and (local_options := self._local_options()):
             raise UnusableInputError(
                 found=f"{', '.join(local_options)} together with a server (--server)",
@@ -81,7 +89,7 @@ class EngineChoice:
 
     @property
     def _local_name(self) -> str:
-        return self.engine if self.bundle is None else "monai-bundle"
+        return self.engine if self.bundle is None else _BUNDLE_ENGINE
 
     def start_loading(self) -> Future[Engine]:
         """Begin loading in another thread: importing torch takes as long as reading a study.
@@ -108,6 +116,8 @@ class EngineChoice:
         ------
         WeightsError
             The file is damaged or belongs to another network.
+        UnusableInputError
+            The engine needs a bundle or a server, and none was named.
         ResourceError
             The device does not exist, or has too little memory.
         MissingPluginError
@@ -120,8 +130,15 @@ class EngineChoice:
 
         if self.server is not None:
             model = None if self.engine == "lens" else self.engine
-            return make_engine("remote", device=self.device, server=self.server, model=model)
+            return make_engine(_REMOTE_ENGINE, device=self.device, server=self.server, model=model)
         name = self._local_name
+        if self.bundle is None and name in (_BUNDLE_ENGINE, _REMOTE_ENGINE):
+            option = "--bundle" if name == _BUNDLE_ENGINE else "--server"
+            raise UnusableInputError(
+                found=f"the engine {name!r} without {option}",
+                expected=f"{option}, which chooses this engine by itself",
+                next_step=f"Add {option}, or choose another engine",
+            )
         use_threads(self.threads, name)
         options: dict[str, Any] = {}
         if self.weights is not None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.base.files.bounded_read import read_toml
+from lesionlens.base.text import counted
 from lesionlens.network.config import PRESETS
 from lesionlens.network.synth.generator import GeneratorConfig
 
@@ -185,7 +186,7 @@ def _tuple_of(kind: Any, value: Any, key_path: str) -> tuple[Any, ...]:
     if item_kinds[-1] is Ellipsis:
         return tuple(_typed(item_kinds[0], item, key_path) for item in value)
     if len(item_kinds) != len(value):
-        raise _recipe_error(key_path, f"{len(value)} entries", str(len(item_kinds)))
+        raise _recipe_error(key_path, counted(len(value), "entry", "entries"), str(len(item_kinds)))
     pairs = zip(item_kinds, value, strict=True)
     return tuple(_typed(item_kind, item, key_path) for item_kind, item in pairs)
 

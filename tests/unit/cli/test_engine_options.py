@@ -50,6 +50,22 @@ def test_a_server_that_fails_ends_the_command_unless_allowed_to_fall_back(made):
     assert "this machine" in notes[0]
 
 
+def test_an_engine_beside_a_bundle_is_refused():
+    """The bundle was run, and the engine that was named was not mentioned."""
+    with pytest.raises(UnusableInputError, match="both the engine 'onnx' and a bundle"):
+        EngineOptions(engine="onnx", bundle=Path("b")).choice()
+    assert EngineOptions(engine="monai-bundle", bundle=Path("b")).choice().bundle == Path("b")
+
+
+@pytest.mark.parametrize(
+    ("engine", "needed"), [("monai-bundle", "--bundle"), ("remote", "--server")]
+)
+def test_an_engine_without_what_it_runs_is_refused(engine, needed):
+    """The bundle's was called a defect of LesionLens, whose list of engines names it."""
+    with pytest.raises(UnusableInputError, match=f"the engine '{engine}' without {needed}"):
+        EngineOptions(engine=engine).choice().load()
+
+
 @pytest.mark.parametrize(
     "beside",
     [{"weights": "w"}, {"bundle": Path("b")}, {"device": "cuda"}, {"precision": "float32"}],

@@ -12,7 +12,7 @@ from tests.phantoms.analysis import make_analysis, make_reviewed, write_study
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import Extra, MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.export import export
 from lesionlens.cli.review import review
@@ -38,6 +38,14 @@ def test_the_new_result_says_what_the_readers_decided(reviewed, tmp_path):
     assert states == ["unreviewed", "rejected"]
     assert "1 rejected" in str(answer.output[0])
     assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_options_for_dicom_objects_of_a_nifti_study_are_named_as_without_effect(reviewed, tmp_path):
+    """They were ignored without a word."""
+    study, result = reviewed
+    given = {"also": [Extra.CONTOURS], "include_unaccepted": True}
+    answer = export(result, study, tmp_path / "out", **given)
+    assert answer.notes[-1].startswith("--also and --rest had no effect: the study is not DICOM")
 
 
 @pytest.mark.parametrize("command", [export, review])

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from lesionlens.cli.checks import check_used
 from lesionlens.cli.main import app
 
+DIMSE = "an address of DIMSE (dicom:// or dicoms://)"
+
 
 @pytest.mark.parametrize(
     ("command", "needed", "option"),
@@ -25,6 +27,17 @@ from lesionlens.cli.main import app
         ("train default --out OUT --convention msd", "--finetune", "--convention"),
         ("worklist scan studies --list L --patient 7", "the address of an archive", "--patient"),
         ("worklist scan studies --list L --date 20260105", "the address of an archive", "--date"),
+        ("worklist scan studies --list L --user U", "the address of an archive", "--user"),
+        ("worklist scan studies --list L --aet LENS1", "the address of an archive", "--aet"),
+        ("worklist scan http://127.0.0.1:9/dicom-web --list L --aet LENS1", DIMSE, "--aet"),
+        ("pacs find http://127.0.0.1:9/dicom-web --aet LENS1", DIMSE, "--aet"),
+        ("pacs get http://127.0.0.1:9/dicom-web 1.2 --out OUT --by move", DIMSE, "--by"),
+        ("pacs get http://127.0.0.1:9/dicom-web 1.2 --out OUT --port 104", DIMSE, "--port"),
+        ("pacs send http://127.0.0.1:9/dicom-web . --aet LENS1", DIMSE, "--aet"),
+        ("analyze study --out OUT --patience 0", "--bundle", "--patience"),
+        ("batch studies --out OUT --patience 5", "--bundle", "--patience"),
+        ("serve --patience 5", "--bundle", "--patience"),
+        ("review result study --language de", "--out", "--language"),
     ],
 )
 def test_an_option_without_the_one_it_needs_is_refused(
@@ -48,6 +61,11 @@ def test_an_option_without_the_one_it_needs_is_refused(
         ("batch S --out OUT --scheduler tcp://h:1 --workers 2", "--scheduler", "--workers"),
         ("learn . --out OUT --recipe R --steps 9", "--recipe", "--steps"),
         ("response . --withdraw reason --sign A --category CR", "--withdraw", "--category"),
+        ("response . --withdraw reason --sign A --baseline 2", "--withdraw", "--baseline"),
+        ("response . --withdraw reason --sign A --nadir 1", "--withdraw", "--nadir"),
+        ("response . --withdraw reason --sign A --steroids same", "--withdraw", "--steroids"),
+        ("response . --withdraw reason --sign A --clinical same", "--withdraw", "--clinical"),
+        ("pacs get dicom://A@127.0.0.1:9 1.2 --out O --by get --port 104", "--by get", "--port"),
     ],
 )
 def test_an_option_that_another_one_makes_void_is_refused(
@@ -59,6 +77,16 @@ def test_an_option_that_another_one_makes_void_is_refused(
     assert done.exit_code == 2
     assert f"Found {option} beside {other}." in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "option", ["--memory inf", "--heartbeat inf", "--port 65536", "--threads 4097"]
+)
+def test_a_server_refuses_numbers_that_it_cannot_use(option):
+    """A port above 65535 and an infinite memory were called defects of LesionLens."""
+    done = CliRunner().invoke(app, ["serve", *option.split()])
+    assert done.exit_code == 2
+    assert "Invalid value for" in done.output
 
 
 def test_the_same_options_are_accepted_with_it():

@@ -49,7 +49,7 @@ def evaluate(
     result_paths = _result_paths(predictions, cases)
     if not result_paths:
         raise UnusableInputError(
-            found=f"no result in {predictions.name!r} for any of {len(cases)} cases, such as "
+            found=f"no result in {predictions.name!r} for any reference case, such as "
             f"{cases[0].name!r}",
             expected=f"one folder per case with {SEGMENTATION}, or one segmentation per case such "
             f"as {cases[0].name}.nii.gz, named like the reference cases",

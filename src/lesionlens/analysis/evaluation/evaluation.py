@@ -21,6 +21,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.atomic_file import write_error
 from lesionlens.base.notebook import data_frame
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,8 @@ class Evaluation:
             for name in ("wt", "tc", "et")
             if (value := means.get(name)) is not None
         )
-        return f"<Evaluation of {len(self.scores)} cases: Dice {', '.join(dice) or 'unknown'}>"
+        cases = counted(len(self.scores), "case")
+        return f"<Evaluation of {cases}: Dice {', '.join(dice) or 'unknown'}>"
 
 
 def evaluate(

@@ -33,7 +33,7 @@ def check_name(name: str) -> str:
     if convention not in CONVENTIONS:
         raise ConfigError(
             found=f"the label convention {convention!r}",
-            expected=f"one of {', '.join(CONVENTIONS)}",
+            expected=f"one of {', '.join(CONVENTIONS)}; or, for --convention, an existing table",
             next_step=f"Correct --convention or {TABLE_NAME}",
         )
     return convention

@@ -94,7 +94,8 @@ def read_keys(file: Path) -> tuple[str, ...]:
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys or any(len(key) < 16 or not key.isascii() or " " in key for key in keys):
         raise UnusableInputError(
-            found=f"no usable key in {file.name!r}",
+            found=f"no usable key in {file.name!r}"
+            + ("" if file.exists() else ", a file that does not exist"),
             expected="a text file with one key per line, each of at least 16 letters and digits",
             next_step="Make one with: python -c 'import secrets; print(secrets.token_urlsafe())'",
             in_window="Ask whoever runs the server for the key",

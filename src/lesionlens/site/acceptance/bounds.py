@@ -98,7 +98,13 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
         bounds = AcceptanceBounds.model_validate(values)
     except ValidationError as error:
         raise _bounds_error(path, first_problem(error)) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(
+            found=f"no readable file {path.name!r} ({error.strerror})",
+            expected="a TOML file of bounds",
+            next_step="Check --bounds; docs/how-to/acceptance.md shows such a file",
+        ) from error
+    except ValueError as error:
         raise _bounds_error(path, str(error)) from error
     unknown = [name for name in (*bounds.overall, *bounds.groups) if name not in METRICS]
     if unknown:

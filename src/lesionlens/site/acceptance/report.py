@@ -7,6 +7,7 @@ from typing import Literal
 
 from lesionlens.base.files.file_model import FileModel, schema_field
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.text import counted
 from lesionlens.results.export.html import environment, number
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 
@@ -92,7 +93,9 @@ class AcceptanceReport(FileModel):
         min_cases = self.bounds.least_cases_in_all
         has_enough = len(self.cases) >= min_cases
         shortage = (
-            () if has_enough else (f"{len(self.cases)} cases, fewer than {min_cases} in all",)
+            ()
+            if has_enough
+            else (f"{counted(len(self.cases), 'case')}, fewer than {min_cases} in all",)
         )
         rows = [(group, row) for group in self.groups for row in group.judged]
         failed = [
@@ -101,7 +104,8 @@ class AcceptanceReport(FileModel):
             if row.verdict is BoundVerdict.FAILED
         ]
         undecided = [
-            f"{group_title(group)}: {_title(row)} known of {row.cases} cases, too few to be judged"
+            f"{group_title(group)}: {_title(row)} known of "
+            f"{counted(row.cases, 'case')}, too few to be judged"
             for group, row in rows
             if group.dimension == "all" and row.verdict is BoundVerdict.TOO_FEW
         ]

@@ -28,6 +28,7 @@ GRACE_S = 120.0
 """Grace period for workers to stop before they are terminated."""
 _JOIN_S = 5.0
 NOT_STOPPED_IN_TIME = "not analysed: its worker did not stop in time"
+_DIED_WHILE_STOPPING = "not analysed: its worker died while the batch was being stopped"
 WORKER_DIED = "its worker died, most likely for lack of memory; use fewer --workers"
 
 Task = Callable[[StudyJob, RunContext], StudyOutcome]
@@ -163,7 +164,7 @@ class _Pool:
             if job is None:
                 return
             if stopping:
-                yield _stopped_outcome(job, NOT_STOPPED_IN_TIME)
+                yield _stopped_outcome(job, _DIED_WHILE_STOPPING)
             elif job.name in self._died_once:
                 yield StudyOutcome(job.name, Status.FAILED, 1, WORKER_DIED)
             else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lesionlens.base.files.manifest import write_listed
 from lesionlens.base.files.staging import check_target
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import abbreviated_list
+from lesionlens.base.text import abbreviated_list, counted
 from lesionlens.site.monitoring import page, statistics, stop_rules
 from lesionlens.site.monitoring.read_results import add_image_features, gather
 from lesionlens.site.monitoring.stop_rules import StopBounds
@@ -67,7 +67,8 @@ def watch(
         agreement=statistics.agreement(studies),
         calibration=calibration,
         drifts=drifts,
-        baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
+        baseline=f"the first {counted(baseline_weeks, 'week')} "
+        f"({counted(len(first), 'study', 'studies')})",
         violated_rules=stop_rules.violated_rules(past_weeks, calibration, drifts, bounds),
         not_evaluated=stop_rules.not_evaluated(past_weeks, calibration, drifts),
         notices=tuple(notices),

@@ -184,10 +184,11 @@ def _bind(address: BoundAddress) -> socket.socket:
     try:
         listener.bind((address.host, address.port))
         listener.listen(128)  # connections from now on are served once everything is ready
-    except OSError as error:
+    except (OSError, TypeError, UnicodeError) as error:  # the latter two: no possible host name
         listener.close()
+        reason = getattr(error, "strerror", None) or error
         raise ResourceError(
-            found=f"that port {address.port} of {address.host} cannot be opened ({error.strerror})",
+            found=f"that port {address.port} of {address.host} cannot be opened ({reason})",
             expected="an address of this machine and a free port",
             next_step="Choose another port with --port, or --port 0 for any",
         ) from error

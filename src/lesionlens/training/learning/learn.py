@@ -231,6 +231,12 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
         previous = read_json(path)
     except (OSError, ValueError, ReadError):
         previous = None
+    if not isinstance(previous, dict) or previous.keys() != current.keys():
+        raise ConfigError(
+            found=f"a damaged or unreadable {BEGUN} in {out.name!r}",
+            expected="the record of the weights and the recipe that this run was started with",
+            next_step="Restore it from a backup, or choose another folder with --out",
+        )
     if previous != current:
         raise ConfigError(
             found=f"{out.name!r}, which was started with other weights, another recipe or --steps",

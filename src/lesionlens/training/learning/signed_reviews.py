@@ -14,6 +14,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
 from lesionlens.base.records.review import NO_CANDIDATE, Review, ReviewEvent, valid_and_undone
+from lesionlens.base.text import counted
 from lesionlens.results.review.outline_digests import is_signed_on_other_outlines, outlines_of
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
@@ -122,7 +123,7 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
             reviews.append(review)
     gathered = Gathered(tuple(reviews), tuple(left_out))
     if not reviews or (left_out and len({review.case.patient for review in reviews}) < 2):
-        raise _too_few(gathered, f"{len(folders)} results in {results.name!r}", errors)
+        raise _too_few(gathered, f"{counted(len(folders), 'result')} in {results.name!r}", errors)
     return gathered
 
 

@@ -706,6 +706,13 @@ def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monke
     assert sorted(p.read_bytes() for p in tmp_path.iterdir()) == [EARLIER, EARLIER]
 
 
+def test_an_evaluation_names_the_number_of_its_cases(scores):
+    one = Evaluation((scores["a"],), summarise([scores["a"]]), ())
+    assert repr(one).startswith("<Evaluation of 1 case: Dice WT 1.000")
+    several = Evaluation(tuple(scores.values()), summarise([*scores.values()]), ())
+    assert repr(several).startswith(f"<Evaluation of {len(scores)} cases: Dice WT ")
+
+
 def test_a_plot_refuses_a_place_that_cannot_be(scores, tmp_path):
     done = Evaluation(tuple(scores.values()), summarise([*scores.values()]), ())
     with pytest.raises(UnusableInputError, match="Name a file in it"):

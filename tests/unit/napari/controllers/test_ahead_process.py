@@ -34,7 +34,7 @@ def end(ahead: AheadProcess) -> None:
         (Preferences(device="nonsense"), "Found the device 'nonsense'."),
         (
             Preferences(server="https://127.0.0.1:1", server_key_file="no key"),
-            "Found no usable key in 'no key'.",
+            "Found no usable key in 'no key', a file that does not exist.",
         ),
     ],
 )

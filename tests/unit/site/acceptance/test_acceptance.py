@@ -96,6 +96,9 @@ def test_bounds_are_read_and_unknown_ones_refused(tmp_path):
     place.write_text("[overall\n")
     with pytest.raises(ConfigError, match=r"bounds\.toml"):
         read_bounds(place)
+    for unreadable in (tmp_path, tmp_path / "none.toml"):
+        with pytest.raises(ConfigError, match=r"no readable file .*Check --bounds"):
+            read_bounds(unreadable)
 
 
 def test_facts_come_from_headers_sidecars_or_the_site(tmp_path):
@@ -396,6 +399,8 @@ def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
     report = accept(SiteTest(site, tmp_path, AcceptanceBounds(overall={}, groups={})))
     assert not report.passed
     assert report.broken == ("3 cases, fewer than 20 in all",)
+    one = report.model_copy(update={"cases": report.cases[:1]})
+    assert one.broken == ("1 case, fewer than 20 in all",)
 
 
 @pytest.mark.parametrize("groups", [{}, {"dice_wt": 0.5}])

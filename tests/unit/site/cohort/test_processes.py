@@ -49,6 +49,10 @@ def waits(job, context):
         time.sleep(0.01)
     return StudyOutcome(job.name, Status.STOPPED, 130, "stopped")
 
+def dies_when_stopped(job, context):
+    waits(job, context)
+    os._exit(9)
+
 def hears_nothing(job, context):
     (job.out / f"{job.name}.pid").write_text(str(os.getpid()))
     time.sleep(600)
@@ -183,7 +187,12 @@ def test_a_study_that_ends_every_worker_is_recorded_and_costs_no_other(tasks, tm
     assert "memory" in found["b"].message
 
 
-def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path):
+DIED = "not analysed: its worker died while the batch was being stopped"
+
+
+@pytest.mark.parametrize(("task", "message"), [("waits", "stopped"), ("dies_when_stopped", DIED)])
+def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path, task, message):
+    """Of a worker that died meanwhile it was said that it did not stop in time."""
     stop = threading.Event()
     begun = threading.Thread(
         target=lambda: (
@@ -192,10 +201,12 @@ def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path):
         )
     )
     begun.start()
-    found = answers(tmp_path, tasks.waits, RunContext(cancel=stop))
+    found = answers(tmp_path, getattr(tasks, task), RunContext(cancel=stop))
     begun.join()
     assert {one.exit_status for one in found.values()} == {130}
-    assert sorted(one.message for one in found.values()) == ["not started", "stopped", "stopped"]
+    assert sorted(one.message for one in found.values()) == sorted(
+        ["not started", message, message]
+    )
 
 
 def test_a_worker_that_does_not_stop_is_ended(tasks, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.files import user_folders
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.review import Outline, ReviewEvent
+from lesionlens.cli.monitor import monitor
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
@@ -720,3 +721,19 @@ def test_weights_are_distinguished(tmp_path):
     assert page.prometheus(watched).count("lesionlens_engine_accepted{") == 2
     run.write_text(run.read_text().replace(f'"{"cd" * 32}"', "null"))
     assert {g.name for g in watch(tmp_path, BOUNDS).engines} == {"lens 1 abababababab", "lens 1"}
+
+
+def test_the_command_prints_what_was_counted_and_which_rule_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setattr(user_folders, "data", lambda: tmp_path / "data")
+    for number in range(10):
+        result(tmp_path / "results", number, [[("A", "rejected")]])
+    printed = monitor(tmp_path / "results", tmp_path / "out", baseline_weeks=1).output
+    warning = json.loads((tmp_path / "data" / "monitor.json").read_text("utf-8"))
+    assert len(warning["stops"]) == 2  # few are accepted, and high scores are rejected
+    assert printed[:-2] == (
+        "10 studies, 10 verdicts in 1 week",
+        *(f"STOP AND LOOK  {stop}" for stop in warning["stops"]),
+    )
+    page_file = tmp_path / "out" / "monitor.html"
+    assert printed[-1] == f"Page: {page_file}"
+    assert "the first 1 week (10 studies)" in page_file.read_text("utf-8")

@@ -96,8 +96,11 @@ def test_a_refusal_says_what_to_do_and_has_its_status(
 def test_what_is_said_of_a_deidentified_copy_that_is_sent_is_reported(sent, tmp_path, monkeypatch):
     """Only the notices of the de-identification were: not that the archive lacks an object."""
 
+    confirmed = []
+
     class Shelf:
-        def send(self, files, **_):
+        def send(self, files, *, same_patient, **_):
+            confirmed.append(same_patient)
             return Delivery(tuple(files), notices=("It does not list one.",))
 
     monkeypatch.setattr(pacs, "connect", lambda *_: Shelf())
@@ -105,6 +108,8 @@ def test_what_is_said_of_a_deidentified_copy_that_is_sent_is_reported(sent, tmp_
     answer = pacs.send("http://127.0.0.1", sent, deidentify=True, key=key, map_file=table)
     assert answer.notes[-1] == "It does not list one."
     assert len(answer.notes) > 1
+    pacs.send("http://127.0.0.1", sent, deidentify=True, key=key, map_file=table, same_patient=True)
+    assert confirmed == [False, True], "--same-patient had no effect beside --deidentify"
 
 
 def test_a_deidentified_copy_is_sent_and_the_map_stays_here(orthanc, password, sent, tmp_path):

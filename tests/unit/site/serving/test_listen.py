@@ -167,8 +167,9 @@ def test_a_port_that_is_taken_is_explained():
     app = make_app(Sessions({"quick": QuickEngine()}, Limits()), Admission())
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = BoundAddress(port=taken.getsockname()[1])
-        with pytest.raises(ResourceError, match="cannot be opened"):
-            listen(app, where, lambda _: None, SILENT)
+        for impossible in (where, BoundAddress("ä" * 80, 0), BoundAddress("a..b", 0)):
+            with pytest.raises(ResourceError, match="cannot be opened"):
+                listen(app, impossible, lambda _: None, SILENT)
     app.state.sessions.end()
     app.state.monailabel.uploads.end()
 
@@ -197,5 +198,5 @@ def test_a_file_of_keys_holds_one_a_line_and_none_that_is_short(tmp_path):
         file.write_text(content)
         with pytest.raises(UnusableInputError, match="no usable key"):
             read_keys(file)
-    with pytest.raises(UnusableInputError):
+    with pytest.raises(UnusableInputError, match=r"'missing\.txt', a file that does not exist"):
         read_keys(tmp_path / "missing.txt")

@@ -532,7 +532,7 @@ def test_a_signature_that_the_log_of_a_list_withdrew_teaches_nothing(reviews, ow
     log = ReviewLog(saved.review)
     log.withdraw("a second look", reader="B. Reader")
     keep_in_list(reviews, results, "a", log.review)
-    with pytest.raises(UnusableInputError, match="no signed review among 1 results"):
+    with pytest.raises(UnusableInputError, match="no signed review among 1 result in"):
         gather(results, None)
 
 
@@ -542,7 +542,7 @@ def test_a_word_after_the_signature_opens_a_study_again(reviews, tmp_path):
     content = json.loads(place.read_text())
     content["events"].append({**content["events"][0], "state": "deferred"})
     place.write_text(json.dumps(content))
-    with pytest.raises(UnusableInputError, match="no signed review among 1 results"):
+    with pytest.raises(UnusableInputError, match="no signed review among 1 result in"):
         gather(tmp_path / "results", reviews / "studies")
 
 
@@ -798,9 +798,10 @@ def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
     with pytest.raises(ConfigError, match="started with other weights, another recipe"):
         learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
     damaged = from_there(begun, tmp_path, BEGUN)
-    (damaged / BEGUN).write_text('{"parent_sha256": ')
-    with pytest.raises(ConfigError, match="started with other weights, another recipe"):
-        learn(job(reviews, damaged, random_weights))
+    for content in ('{"parent_sha256": ', "[]", '{"parent_sha256": "0"}'):
+        (damaged / BEGUN).write_text(content)
+        with pytest.raises(ConfigError, match=r"damaged or unreadable begun\.json"):
+            learn(job(reviews, damaged, random_weights))
 
 
 def test_a_recipe_with_initial_weights_of_its_own_is_refused(tmp_path, random_weights):
