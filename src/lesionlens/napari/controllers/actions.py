@@ -37,7 +37,6 @@ from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.second_result import SecondResultController
-from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.loading import study_paths
@@ -72,7 +71,7 @@ _LIST_RESULT = (
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
 
-class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs):
+class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedReadActs):
     """Every act of the reader.
 
     Parameters
