@@ -690,3 +690,23 @@ def test_a_result_of_other_series_is_refused_until_the_study_is_opened_again(
     wait(qtbot, panel)
     assert panel.session.state.problem is None
     assert panel.session.state.analysis is not None
+
+
+def test_what_is_refused_while_a_job_runs_leaves_it_on_the_screen(panel, listed, slow, qtbot):
+    """The job was shown as ended: nothing could cancel it, and everything else was refused."""
+    gate, _ = slow
+    gate.clear()
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
+    assert not panel.actions_.reopen(listed.list_folder.parent)
+    assert panel.session.state.problem.title == "Open the study first"
+    assert panel.session.state.activity is not None
+    gate.set()
+    wait(qtbot, panel)
+    gate.clear()
+    assert listed.controller.jobs.start("Scanning", lambda _: gate.wait(30), lambda _: None)
+    assert not listed.controller.open(listed.list_folder.parent)
+    assert listed.session.state.problem.title == "There is no list"
+    assert listed.session.state.activity is not None
+    gate.set()
+    wait(qtbot, listed.controller)

@@ -265,7 +265,7 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
         if overlay is not Overlay.OFF:
             self.session.choose_overlay(overlay)
         if message:
-            self.session.ended(message)
+            self.session.notify(message)
         self.session.offer(draft)
 
     def preload_network(self) -> None:

@@ -159,7 +159,7 @@ class WorklistController:
     def open(self, folder: Path) -> bool:
         """Open an existing list for the reader set in the preferences."""
         if not is_worklist_folder(folder):
-            self.session.failed(
+            self.session.refused(
                 Problem(
                     "There is no list",
                     found=f"no list of studies in {folder.name!r}",
@@ -189,7 +189,7 @@ class WorklistController:
                 folder, preferences.reader_name or "", unaided_first=preferences.unaided_first
             )
         except LesionLensError as error:
-            self.session.failed(problem_of(error))
+            self.session.refused(problem_of(error))
             return False
         self._poll.start()
         recent_paths.remember(recent_paths.LISTS, folder)
@@ -350,7 +350,7 @@ class WorklistController:
             self.session.check(row)
         except LesionLensError as error:
             self._refused = (row, self._step)
-            self.session.failed(replace(problem_of(error), cause=_OPENING))
+            self.session.refused(replace(problem_of(error), cause=_OPENING))
             return False
         self.session.clear_problem(_OPENING)
         return True

@@ -323,7 +323,7 @@ class Panel(AskingPaths, QWidget):
         try:
             keep_server(server, model)
         except LesionLensError as error:
-            self.session.failed(problem_of(error))
+            self.session.refused(problem_of(error))
         self.preparation.show_preferences(read_preferences())
         self.actions_.query_models(self._show_models)
 

@@ -190,10 +190,6 @@ class ReviewSession(Choosing):
     def _preliminary_removed(self) -> dict[str, Any]:
         return without_preliminary(self._state, self.defaults.overlay)
 
-    def refused(self, problem: Problem) -> None:
-        """Report the failure of an act; the running job continues."""
-        self._set(problem=problem)
-
     def ask(self, query: Query, problem: Problem | None = None) -> None:
         """Report a decision needed to open a study; the open study is kept."""
         self._set(activity=None, query=query, problem=problem)
