@@ -147,7 +147,7 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
 
     def _analyse(self, *, locally: bool) -> bool:
         study = self.session.state.study
-        if study is None:
+        if study is None or (not locally and self.notify_if_server_refused()):
             return False
         preferences = read_preferences()
         if locally:

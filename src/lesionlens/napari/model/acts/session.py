@@ -46,7 +46,7 @@ from lesionlens.results.review.outline_digests import cached_outline_digests
 if TYPE_CHECKING:
     from lesionlens.results.result import Result
 
-QUESTION, SAVING, OPENING = "question", "saving", "opening"
+QUESTION, SAVING, OPENING, SERVER = "question", "saving", "opening", "server"
 """Causes of failures that are cleared by the next success."""
 _UNLISTED = "Candidate {} is not listed, as it is below the threshold: lower that to go there."
 
