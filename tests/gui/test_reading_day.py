@@ -635,6 +635,27 @@ def test_the_panel_opens_the_worklist_once(panel):
     docked[WORKLIST].release()
 
 
+def test_a_panel_that_is_closed_takes_its_worklist_with_it(panel, qtbot, listed):
+    """Its studies went on to open for the closed panel, and decisions missed the list."""
+    from lesionlens.napari.dock import WORKLIST, open_panel, open_worklist
+
+    listed.release()
+    docked = panel.viewer.window.dock_widgets
+    panel.worklist_requested.emit()
+    worklist = docked[WORKLIST]
+    assert worklist.controller.open(listed.list_folder)
+    worklist.controller.open_row(worklist.model.rows[0])
+    wait(qtbot, panel)
+    panel.parentWidget().destroyOnClose()  # the cross in its title
+    assert worklist.session.database is None
+    qtbot.waitUntil(lambda: WORKLIST not in docked)
+    again = open_panel(panel.viewer)
+    open_worklist()
+    assert docked[WORKLIST].controller.actions is again.actions_
+    docked[WORKLIST].release()
+    again.parentWidget().destroyOnClose()
+
+
 def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer):
     from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
