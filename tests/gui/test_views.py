@@ -283,6 +283,25 @@ def test_a_right_drag_changes_brightness_of_that_sequence_alone(shown, qtbot):
     assert high - low > before["FLAIR"][1] - before["FLAIR"][0]
 
 
+@pytest.mark.parametrize(
+    ("button", "held"),
+    [
+        (Qt.MouseButton.MiddleButton, Qt.KeyboardModifier.NoModifier),
+        (Qt.MouseButton.LeftButton, Qt.KeyboardModifier.AltModifier),
+    ],
+)
+def test_a_middle_or_alt_drag_moves_all_views_and_no_crosshair(shown, qtbot, button, held):
+    shown.commands.run("four_views")
+    view = tiles(shown)[0]
+    middle, by = view.rect().center(), QPoint(40, -20)
+    crosshair = shown.actions_.viewpoint.current.point_mm
+    before = [one._position_mm(QPointF(middle)) for one in tiles(shown)]
+    drag(qtbot, view, button, middle, middle + by, held)
+    after = [one._position_mm(QPointF(middle + by)) for one in tiles(shown)]
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    assert shown.actions_.viewpoint.current.point_mm == crosshair
+
+
 def test_a_right_drag_right_after_a_right_click_changes_brightness_too(shown, qtbot):
     """Qt reports its press as a double click, and the drag did nothing."""
     shown.commands.run("four_views")
