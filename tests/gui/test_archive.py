@@ -28,7 +28,7 @@ from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.site.pacs import send_result
 from lesionlens.site.pacs.delivery import Delivery, DeliveryStoppedError
-from lesionlens.site.pacs.peer import FoundStudy
+from lesionlens.site.pacs.peer import FoundStudy, unreachable
 from lesionlens.site.pacs.server import Server
 
 ADDRESS = "https://pacs.example/dicom-web"
@@ -442,6 +442,50 @@ def test_a_search_becomes_a_worklist_whose_studies_are_fetched_when_opened(
     dock.session.refresh(always=True)
     assert dock.session.state.rows[0].entry.place
     assert dock.session.state.rows[0].entry.sequences
+
+
+@pytest.fixture
+def archived(dock, peer, qtbot):
+    """The list of two studies that are still in the archive."""
+    dock.ask_archive()
+    dock.archive.server.show_server(Server(ADDRESS))
+    search(dock.archive, qtbot)
+    dock.archive._list.click()
+    wait(qtbot, dock.controller)
+    return dock
+
+
+def test_a_study_of_a_list_that_is_not_fetched_says_what_to_set_in_the_dialog(
+    archived, peer, panel, qtbot
+):
+    """The panel advised an option of the command line, which the window does not have."""
+    peer.answer = unreachable(ADDRESS, "it does not respond to C-GET", "Try --by move")
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    problem = panel.session.state.problem
+    assert "it does not respond to C-GET" in problem.found
+    assert problem.next_step.startswith("Try C-MOVE under “Fetch by”. The archive's dialog has")
+    peer.answer = unreachable(ADDRESS, "its host is unknown here", "Check host and network")
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert panel.session.state.problem.next_step == "Check host and network"
+
+
+def test_settings_of_a_list_s_archive_change_when_it_is_made_again(archived, peer, panel, qtbot):
+    archived.ask_archive()
+    archived.archive.server.show_server(Server(ADDRESS, title="OTHER"))
+    search(archived.archive, qtbot)
+    archived.archive._list.click()
+    wait(qtbot, archived.controller)
+    assert len(archived.session.state.rows) == 2
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert peer.connected[-1][1].title == "OTHER"
+
+
+def test_the_folder_of_studies_is_read_whole(dialog, tmp_path):
+    dialog.session.choose_folder(tmp_path / "R&D")
+    assert dialog._folder_button.text() == f"Keep studies in: {tmp_path / 'R&&D'}"
 
 
 def test_a_search_that_is_not_kept_makes_no_list(dock, peer, qtbot, monkeypatch, tmp_path):

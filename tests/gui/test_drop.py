@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from functools import partial
 from pathlib import Path
@@ -350,3 +351,35 @@ def test_where_no_sequence_is_known_the_reader_names_them(
     assert not panel.assign.isVisibleTo(panel)
     check_layers(panel.viewer, {"FLAIR"})
     assert panel.session.state.study["flair"].files[0].path == folder / "scan_b.nii.gz"
+
+
+def test_a_forbidden_folder_is_named_and_the_open_study_stays(loaded, tmp_path, monkeypatch, qtbot):
+    """The window went on "Opening" for good, without the study that was open."""
+    folder, listing = tmp_path / "private", Path.iterdir
+    folder.mkdir()
+
+    def iterdir(path):
+        if path == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    study = loaded.session.state.study
+    assert loaded.actions_.open(folder)
+    wait(qtbot, loaded)
+    state = loaded.session.state
+    assert (state.activity, state.study) == (None, study)
+    assert "private" in state.problem.found
+
+
+def test_a_defect_while_a_failure_is_shown_ends_the_job(loaded, tmp_path, monkeypatch, qtbot):
+    def fail(*_):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(loaded.actions_.opener, "handle_error", fail)
+    assert loaded.actions_.open(tmp_path / "missing")
+    wait(qtbot, loaded)
+    state = loaded.session.state
+    assert (state.activity, state.problem.title) == (None, "A defect in LesionLens")
+    loaded.session.dismiss()
+    assert loaded.session.state.study is not None

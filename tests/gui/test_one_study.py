@@ -307,14 +307,18 @@ def test_a_study_of_a_list_that_cannot_be_written_opens_all_the_same(
         raise ResourceError(found="a full disk", expected="free space", next_step="Free some")
 
     assert listed.controller.open(listed.list_folder)
-    monkeypatch.setattr(WorklistDatabase, "write_note", write)
-    listed.controller.open_row(listed.model.rows[0])
-    wait(qtbot, panel)
+    with monkeypatch.context() as patched:
+        patched.setattr(WorklistDatabase, "write_note", write)
+        listed.controller.open_row(listed.model.rows[0])
+        wait(qtbot, panel)
     assert panel.session.state.analysis is not None
     assert panel.session.state.problem is None
     assert names() >= {"T1c"}
     assert "The list cannot be written now: Found a full disk" in reads(listed)
     assert highlighted(listed) == ["a"]
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert "cannot be written now" not in reads(listed)
 
 
 def test_a_row_whose_read_cannot_begin_is_refused_before_anything_changes(
@@ -662,3 +666,47 @@ def test_a_result_that_was_cancelled_or_is_unreadable_is_not_opened_each_second(
     listed.controller._poll_database()
     assert not panel.jobs.running
     assert listed.session.state.current == ("c", 0)
+
+
+def test_a_result_of_other_series_is_refused_until_the_study_is_opened_again(
+    panel, listed, arriving, qtbot, monkeypatch
+):
+    gate, _ = arriving
+    reopen = opened_study.prepare_and_reopen
+
+    def of_other_series(*arguments):
+        analysed = reopen(*arguments)
+        return replace(analysed, study=replace(analysed.study))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(opened_study, "prepare_and_reopen", of_other_series)
+        gate.set()
+        wait(qtbot, panel)
+    assert "different series of this study" in panel.session.state.problem.found
+    assert panel.session.state.analysis is None
+    listed.controller._poll_database()
+    assert not panel.jobs.running
+    listed.controller.open_row(listed.model.rows[2])
+    wait(qtbot, panel)
+    assert panel.session.state.problem is None
+    assert panel.session.state.analysis is not None
+
+
+def test_what_is_refused_while_a_job_runs_leaves_it_on_the_screen(panel, listed, slow, qtbot):
+    """The job was shown as ended: nothing could cancel it, and everything else was refused."""
+    gate, _ = slow
+    gate.clear()
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
+    assert not panel.actions_.reopen(listed.list_folder.parent)
+    assert panel.session.state.problem.title == "Open the study first"
+    assert panel.session.state.activity is not None
+    gate.set()
+    wait(qtbot, panel)
+    gate.clear()
+    assert listed.controller.jobs.start("Scanning", lambda _: gate.wait(30), lambda _: None)
+    assert not listed.controller.open(listed.list_folder.parent)
+    assert listed.session.state.problem.title == "There is no list"
+    assert listed.session.state.activity is not None
+    gate.set()
+    wait(qtbot, listed.controller)

@@ -17,6 +17,7 @@ from lesionlens.napari.model.choices.views import ComparisonImages, Layout
 from lesionlens.napari.model.geometry.measures import MeasureKind
 from lesionlens.napari.model.screen.drawing import PRIOR_COLOUR
 from lesionlens.napari.viewer.colours import ATTENTION
+from lesionlens.napari.widgets.study_menus import other_menu
 
 
 @pytest.fixture
@@ -45,6 +46,34 @@ def test_other_series_come_one_after_the_other_and_the_prior_comes_back(shown, q
     assert np.ptp(now.volumes[MrSequence.T1C].data) > 0
     shown.commands.run("next_other")
     assert compared(shown) is before
+
+
+def test_another_series_is_chosen_in_its_menu(shown, qtbot):
+    (adc,) = shown.session.state.study.set_aside
+    object.__setattr__(shown.session.state.study, "set_aside", (replace(adc, description="A&B"),))
+    menu = other_menu(shown, shown.actions_)
+    for _ in range(2):  # it is filled anew whenever it is shown
+        menu.aboutToShow.emit()
+    texts = [action.text() for action in menu.actions()]
+    assert len(texts) == 2
+    assert texts[0].startswith("T1c - T1")
+    assert texts[1].endswith(": A&&B")
+    menu.actions()[1].trigger()
+    qtbot.waitUntil(lambda: compared(shown) is not None, timeout=20_000)
+    assert compared(shown).description == "A&B"
+    menu.actions()[1].trigger()
+    assert compared(shown) is None
+    menu.deleteLater()
+
+
+def test_what_cannot_be_shown_beside_says_why(reviewed):
+    reviewed.commands.run("next_other")
+    assert "no other series" in reviewed.session.state.message
+    study = reviewed.session.state.study
+    reviewed.session.close()
+    reviewed.session.open(study)
+    reviewed.commands.run("show_subtraction")
+    assert "Analyse the study first" in reviewed.session.state.message
 
 
 def test_the_subtraction_comes_and_goes_and_the_views_are_as_before(shown, qtbot):

@@ -514,6 +514,27 @@ def test_the_second_window_takes_prompts_too(missed, qtbot):
     assert len(rows(missed)) == 1, "an outline begins, no lesion is added"
 
 
+def test_two_quick_clicks_while_the_key_is_held_are_two_prompts_and_no_zoom(missed, qtbot):
+    """napari took the second one for a double click, and zoomed in."""
+    missed.actions_.show_layout(Layout.SINGLE)
+    look_at(missed, RIGHT)
+    native, camera = canvas(), missed.viewer.scene.camera
+    at = QPoint(native.width() // 2, native.height() // 2)
+    qtbot.keyPress(native, Qt.Key.Key_F2)
+    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
+    answered(missed, qtbot)
+    before, beside_it = camera.zoom, at + QPoint(30, 0)
+    qtbot.mouseDClick(native, Qt.MouseButton.LeftButton, pos=beside_it)
+    answered(missed, qtbot)
+    assert camera.zoom == before
+    assert len(missed.actions_.editor.rounds) == 2
+    qtbot.keyRelease(native, Qt.Key.Key_F2)
+    qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=10_000)
+    missed.commands.run("discard_edit")
+    qtbot.mouseDClick(native, Qt.MouseButton.LeftButton, pos=at)
+    assert camera.zoom == 2 * before
+
+
 def test_the_picture_stays_in_its_place_while_the_key_is_held(missed, qtbot):
     """napari's controls came with the first prompt, and the next click met another place."""
     missed.actions_.show_layout(Layout.SINGLE)

@@ -301,14 +301,37 @@ def test_another_reader_goes_on_from_their_own_place_once_the_study_is_closed(
     listed.controller.open_row(listed.model.rows[1])
     wait(qtbot, panel)
     panel.actions_.close()
-    for module in (current_read, worklist_controller):
-        monkeypatch.setattr(
-            module, "read_preferences", lambda: Preferences(reader_name="B. Reader")
-        )
+    named(monkeypatch, "B. Reader")
     assert listed.controller.step(1)
     wait(qtbot, panel)
     assert listed.session.state.current == ("a", 0)
     assert panel.actions_.read_controller.read_session.key.reader == "B. Reader"
+
+
+def test_a_reader_study_that_another_reader_opens_leaves_the_study_of_the_first(
+    panel, listed, qtbot, monkeypatch
+):
+    """The row was shown as the second reader's, and marks went into the read of the first."""
+    (listed.list_folder / "protocol.toml").write_text(
+        "title = 'x'\nseed = 3\nreaders = ['A. Reader', 'B. Reader']\ncases = ['a', 'b']\n"
+    )
+    named(monkeypatch, "A. Reader")
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[1])
+    wait(qtbot, panel)
+    named(monkeypatch, "B. Reader")
+    assert listed.controller.open(listed.list_folder)
+    assert panel.session.state.study is None
+    assert listed.session.state.current is None
+    assert listed.controller.step(1)
+    wait(qtbot, panel)
+    key = panel.actions_.read_controller.read_session.key
+    assert (key.reader, listed.session.state.current) == ("B. Reader", listed.model.rows[0].key)
+
+
+def named(monkeypatch, reader):
+    for module in (current_read, worklist_controller):
+        monkeypatch.setattr(module, "read_preferences", lambda: Preferences(reader_name=reader))
 
 
 @pytest.fixture
@@ -610,6 +633,27 @@ def test_the_panel_opens_the_worklist_once(panel):
         panel.worklist_requested.emit()
     assert [name for name in docked if name == WORKLIST] == [WORKLIST]
     docked[WORKLIST].release()
+
+
+def test_a_panel_that_is_closed_takes_its_worklist_with_it(panel, qtbot, listed):
+    """Its studies went on to open for the closed panel, and decisions missed the list."""
+    from lesionlens.napari.dock import WORKLIST, open_panel, open_worklist
+
+    listed.release()
+    docked = panel.viewer.window.dock_widgets
+    panel.worklist_requested.emit()
+    worklist = docked[WORKLIST]
+    assert worklist.controller.open(listed.list_folder)
+    worklist.controller.open_row(worklist.model.rows[0])
+    wait(qtbot, panel)
+    panel.parentWidget().destroyOnClose()  # the cross in its title
+    assert worklist.session.database is None
+    qtbot.waitUntil(lambda: WORKLIST not in docked)
+    again = open_panel(panel.viewer)
+    open_worklist()
+    assert docked[WORKLIST].controller.actions is again.actions_
+    docked[WORKLIST].release()
+    again.parentWidget().destroyOnClose()
 
 
 def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer):

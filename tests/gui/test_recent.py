@@ -1,8 +1,11 @@
 """What was open last is found again, and a result of another study asks before this one goes."""
 
+import errno
 import hashlib
+import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +18,7 @@ from lesionlens.base.labels import Label, ReviewState
 from lesionlens.napari.controllers import reopening
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.studies import recent_paths
+from lesionlens.napari.widgets.study_menus import recent_menu
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 from lesionlens.results.review.log import ReviewLog
 
@@ -41,6 +45,56 @@ def test_places_are_remembered_newest_first_and_gone_ones_left_out(panel, tmp_pa
     assert recent_paths.recall(recent_paths.LISTS) == ()
     recent_paths.stored_file().write_text("{ damaged")
     assert recent_paths.recall(recent_paths.STUDIES) == ()
+
+
+def test_a_place_that_cannot_be_reached_is_left_out(panel, tmp_path, monkeypatch):
+    """The window reported a defect at each start, and the menu stayed empty."""
+    for name in ("stale", "here"):
+        (tmp_path / name).mkdir()
+        recent_paths.remember(recent_paths.STUDIES, tmp_path / name)
+    make_stale(monkeypatch, tmp_path / "stale")
+    assert [path.name for path in recent_paths.recall(recent_paths.STUDIES)] == ["here"]
+
+
+def make_stale(monkeypatch, folder):
+    """Let a folder be on a share whose server no longer knows it."""
+    look = os.stat
+
+    def stat(path, *arguments, **keywords):
+        if not isinstance(path, int) and Path(os.fsdecode(path)).is_relative_to(folder):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return look(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+
+def test_a_list_on_a_stale_share_is_refused_and_raises_nothing_when_it_is_looked_at(
+    panel, listed, qtbot, monkeypatch
+):
+    """Each look, once a second, was a defect with its traceback; so was a double click."""
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[2])
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is None
+    make_stale(monkeypatch, listed.list_folder)
+    listed.controller._poll_database()
+    assert not listed.controller.open_row(listed.model.rows[0])
+    assert "has vanished" in listed.session.state.problem.found
+    assert listed.session.state.current == ("c", 0)
+
+
+def test_a_name_with_an_ampersand_is_read_whole_in_a_menu(panel, tmp_path):
+    """Qt took it for the mark of a key: *R&D* was read as *RD*."""
+    (tmp_path / "R&D").mkdir()
+    recent_paths.remember(recent_paths.STUDIES, tmp_path / "R&D")
+    opened = []
+    menu = recent_menu(panel, "Recent", recent_paths.STUDIES, opened.append)
+    menu.aboutToShow.emit()
+    (action,) = menu.actions()
+    assert action.text().startswith("R&&D  (")
+    action.trigger()
+    assert opened == [(tmp_path / "R&D").resolve()]
+    menu.deleteLater()
 
 
 def test_a_study_that_napari_opened_by_itself_is_remembered(loaded):

@@ -20,7 +20,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.response import Response, Steroids
-from lesionlens.napari.preferences import Preferences, store_reader
+from lesionlens.napari.preferences import Preferences, read_preferences, store_reader
 from lesionlens.napari.widgets.parts import small_font
 
 LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
@@ -131,6 +131,26 @@ def test_the_reader_enters_and_signs(compared):
     (signed,) = compared.session.state.review.responses
     assert (signed.category, signed.reader) == (Response.PROGRESSION, "A. Reader")
     assert "limit +25 %" in " ".join(signed.steps)
+
+
+def test_the_name_typed_for_a_response_is_kept_as_for_a_signature(compared):
+    """The response was signed by a reader, and the decisions that followed by nobody."""
+    compared.commands.run("assess_response")
+    dialog = compared.response
+    boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
+    boxes["Your category"].setCurrentText("SD")
+    name = dialog.findChildren(QLineEdit)[-1]
+    name.setText(" A. Reader ")
+    dialog.accept()
+    assert read_preferences().reader_name == "A. Reader"
+    assert "Response signed by A. Reader: SD." in compared.session.state.message
+    compared.session.go_to_candidate(1)
+    compared.commands.run("accept")
+    assert compared.session.state.review.events[-1].reader == "A. Reader"
+    compared.commands.run("assess_response")
+    assert name.text() == "A. Reader"
+    assert not name.isEnabled(), "the reader of the study signs"
+    dialog.reject()
 
 
 def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):

@@ -84,12 +84,16 @@ def wheel(view, notches, modifiers=Qt.KeyboardModifier.NoModifier, at=None):
 
 def drag(qtbot, view, button, start, end, modifiers=Qt.KeyboardModifier.NoModifier):
     qtbot.mousePress(view, button, modifiers, start)
+    move_to(view, button, end, modifiers)
+    qtbot.mouseRelease(view, button, modifiers, end)
+
+
+def move_to(view, button, end, modifiers=Qt.KeyboardModifier.NoModifier):
     move = QMouseEvent(
         QEvent.Type.MouseMove, QPointF(end), QPointF(view.mapToGlobal(end)),
         button, button, modifiers,
     )  # fmt: skip
     QApplication.sendEvent(view, move)
-    qtbot.mouseRelease(view, button, modifiers, end)
 
 
 def test_a_key_shows_four_sequences_two_or_three_in_a_row_or_three_planes(shown):
@@ -277,6 +281,37 @@ def test_a_right_drag_changes_brightness_of_that_sequence_alone(shown, qtbot):
     assert tuple(layers["T1"].contrast_limits) == before["T1"]
     low, high = layers["FLAIR"].contrast_limits
     assert high - low > before["FLAIR"][1] - before["FLAIR"][0]
+
+
+@pytest.mark.parametrize(
+    ("button", "held"),
+    [
+        (Qt.MouseButton.MiddleButton, Qt.KeyboardModifier.NoModifier),
+        (Qt.MouseButton.LeftButton, Qt.KeyboardModifier.AltModifier),
+    ],
+)
+def test_a_middle_or_alt_drag_moves_all_views_and_no_crosshair(shown, qtbot, button, held):
+    shown.commands.run("four_views")
+    view = tiles(shown)[0]
+    middle, by = view.rect().center(), QPoint(40, -20)
+    crosshair = shown.actions_.viewpoint.current.point_mm
+    before = [one._position_mm(QPointF(middle)) for one in tiles(shown)]
+    drag(qtbot, view, button, middle, middle + by, held)
+    after = [one._position_mm(QPointF(middle + by)) for one in tiles(shown)]
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    assert shown.actions_.viewpoint.current.point_mm == crosshair
+
+
+def test_a_right_drag_right_after_a_right_click_changes_brightness_too(shown, qtbot):
+    """Qt reports its press as a double click, and the drag did nothing."""
+    shown.commands.run("four_views")
+    view = tiles(shown)[0]
+    layer = shown.viewer.layers[view.tile.sequence.display_name]
+    before, middle, right = tuple(layer.contrast_limits), view.rect().center(), Qt.MouseButton(2)
+    qtbot.mouseDClick(view, right, pos=middle)
+    move_to(view, right, middle + QPoint(60, 0))
+    assert tuple(layer.contrast_limits) != before
+    assert all(one.isVisible() for one in tiles(shown)), "no view is shown alone"
 
 
 def test_presets_of_brightness_reach_the_full_range(shown):

@@ -338,8 +338,24 @@ class LesionLens(Panel):
         super().changeEvent(event)
         undocked = event.type() == QEvent.Type.ParentChange and self.parent() is None
         if undocked and getattr(self, "is_open", False) and not self._moving:
+            self._close_worklist()
             self.release()
             self.deleteLater()
+
+    def _close_worklist(self) -> None:
+        """Close the worklist, whose studies would open for this panel and not for the next one."""
+        window = self.viewer.window
+        worklist = window.dock_widgets.get(WORKLIST)
+        if not isinstance(worklist, WorklistDock):
+            return
+        worklist.release()
+
+        def remove() -> None:  # later, as napari is removing the panel
+            if isalive(worklist):
+                window.remove_dock_widget(worklist)
+                worklist.deleteLater()
+
+        when_idle(remove)
 
     def undock(self) -> None:
         """Leave the dock, which is removed, without being released."""

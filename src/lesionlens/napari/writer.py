@@ -33,7 +33,11 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
     ------
     UnusableInputError
         The folder exists, or NIfTI was requested and a layer is not of a study; nothing is written.
+    ResourceError
+        The folder or a file cannot be written; nothing is kept.
     """
+    from lesionlens.base.files.atomic_file import write_error  # noqa: PLC0415
+
     folder = Path(without_nifti_suffix(path))
     if folder.exists():
         raise UnusableInputError(
@@ -42,17 +46,20 @@ def write_layers(path: str, layers: list[LayerData]) -> list[str]:
             next_step="Choose another name",
         )
     in_patient = [_is_in_patient(path, layer) for layer in layers]
-    folder.mkdir()
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise write_error("a folder of layers", folder, error) from error
     written: list[str] = []
     try:
         for number, (layer, is_in_patient) in enumerate(zip(layers, in_patient, strict=True), 1):
-            name = re.sub(r"[^\w.-]+", "_", layer[1].get("name", ""))
-            if not name or any(Path(file).name.startswith(f"{name}.") for file in written):
-                name = f"{name or 'layer'}_{number}"
+            name = re.sub(r"[^\w.-]+", "_", layer[1].get("name", "")) or f"layer_{number}"
+            while any(Path(file).name.startswith(f"{name}.") for file in written):
+                name = f"{name}_{number}"
             file_name = f"{name}.nii.gz" if is_in_patient else name
             written += _write(str(folder / file_name), layer)
     except BaseException:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)  # which may be gone
         raise
     return written
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,37 @@ def test_several_layers_become_a_folder_of_files(tmp_path: Path, make_study):
     np.testing.assert_array_equal(np.asarray(nib.load(written[1]).dataobj), labels)
     with pytest.raises(UnusableInputError, match="exists"):
         writer.write_layers(place, layers)
+
+
+def test_no_layer_is_written_over_another_one(tmp_path: Path, make_study):
+    """The third was written into the file of the first."""
+    data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
+    names = ("a_b_3", "a b", "a_b")
+    layers = [(data + n, keywords | {"name": name}, "image") for n, name in enumerate(names)]
+    written = writer.write_layers(str(tmp_path / "all"), layers)
+    assert len(set(written)) == 3
+    for n, path in enumerate(written):
+        np.testing.assert_array_equal(nib.load(path).get_fdata(dtype=np.float32), data + n)
+
+
+def test_a_folder_that_cannot_be_written_or_is_gone_is_named(
+    tmp_path: Path, make_study, monkeypatch
+):
+    """napari showed the traceback of a missing folder, not why the layers were not written."""
+    data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
+    layers = [(data, keywords, "image"), (data, keywords, "image")]
+    with pytest.raises(ResourceError, match="folder of layers"):
+        writer.write_layers(str(tmp_path / "missing" / "all"), layers)
+    save = nib.save
+
+    def save_and_remove(image, path):
+        save(image, path)
+        shutil.rmtree(tmp_path / "all")
+
+    monkeypatch.setattr(nib, "save", save_and_remove)
+    with pytest.raises(ResourceError, match="a layer that could not be written"):
+        writer.write_layers(str(tmp_path / "all"), layers)
+    assert not (tmp_path / "all").exists()
 
 
 def test_layers_of_others_are_written_as_napari_writes_them(

@@ -37,7 +37,6 @@ from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.report_acts import ReportActs
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.second_result import SecondResultController
-from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import install_units, read_units
 from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.loading import study_paths
@@ -72,7 +71,7 @@ _LIST_RESULT = (
 _ANOTHER_FOLDER = "Choose another folder, or make a new one for this study"
 
 
-class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, UnnamedReadActs):
+class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedReadActs):
     """Every act of the reader.
 
     Parameters
@@ -148,7 +147,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
 
     def _analyse(self, *, locally: bool) -> bool:
         study = self.session.state.study
-        if study is None:
+        if study is None or (not locally and self.notify_if_server_refused()):
             return False
         preferences = read_preferences()
         if locally:
@@ -266,7 +265,7 @@ class Actions(EditActs, NetworkRequests, SignActs, ReportActs, OtherImageActs, U
         if overlay is not Overlay.OFF:
             self.session.choose_overlay(overlay)
         if message:
-            self.session.ended(message)
+            self.session.notify(message)
         self.session.offer(draft)
 
     def preload_network(self) -> None:

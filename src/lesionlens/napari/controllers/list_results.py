@@ -42,4 +42,4 @@ class ListResults:
                 self._unstored.append((name, future))
             elif not future.cancelled() and (error := future.exception()) is not None:
                 title = f"The result of {name!r} was not saved in the list"
-                self._session.failed(replace(problem_of(error), title=title))
+                self._session.refused(replace(problem_of(error), title=title))

@@ -9,7 +9,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Source
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.mark_acts import MarkActs
-from lesionlens.napari.model.acts.session import QUESTION
+from lesionlens.napari.model.acts.session import QUESTION, SERVER
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
 from lesionlens.napari.model.overlays.plain import plain_layers
@@ -25,6 +25,10 @@ _DISPLACED = (
     "affine, and files saved from them, are correct."
 )
 _HIDDEN = "The analysis is hidden during your own read: sign it, then probe."
+_SERVER_REFUSED = (
+    "Nothing was analysed, as the server that you entered cannot be used: correct it, or press "
+    "Back to keep the earlier setting."
+)
 _WAITING = "Waiting for the network's answer."
 _OFF_IMAGE = "This position is outside the image: point at the brain to probe it."
 
@@ -78,6 +82,14 @@ class NetworkRequests(MarkActs):
         if not moving:
             self.session.decline(reason)
         return False
+
+    def notify_if_server_refused(self) -> bool:
+        """Whether the server that was entered cannot be used, and that is shown; notifies if so."""
+        problem = self.session.state.problem
+        is_refused = problem is not None and problem.cause == SERVER
+        if is_refused:
+            self.session.decline(_SERVER_REFUSED)
+        return is_refused
 
     def _show_wait(self, waits: bool) -> None:  # noqa: FBT001 -- a callback
         """Notify that an answer takes long, unless another message is shown, or that it arrived."""

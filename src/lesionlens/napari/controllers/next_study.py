@@ -7,9 +7,8 @@ from pathlib import Path
 
 from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.preparation.draft import PrepareOptions
-from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry
+from lesionlens.napari.controllers.opened_study import OpenedStudy, has_result, read_entry
 from lesionlens.napari.qt.threads import submit
-from lesionlens.results.review.reopen import is_result
 from lesionlens.site.database.records import StudyEntry
 
 
@@ -53,4 +52,4 @@ class NextStudy:
         name, future = self._prefetched
         if future.cancelled() or future.exception() is not None:
             return False
-        return future.result().result is None and is_result(folder / name)
+        return future.result().result is None and has_result(folder / name)

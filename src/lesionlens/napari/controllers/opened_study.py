@@ -33,6 +33,14 @@ class OpenedStudy:
     """Result and overlays."""
 
 
+def has_result(folder: Path) -> bool:
+    """Whether a folder of a list holds a result; false too while the folder cannot be reached."""
+    try:
+        return is_result(folder)
+    except OSError:
+        return False
+
+
 def read_entry(
     entry: StudyEntry,
     result: Path,

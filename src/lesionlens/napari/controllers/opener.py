@@ -151,12 +151,15 @@ class Opener:
 def _count_results(request: Request) -> int:
     """Return the number of saved results in a folder; 0 if it has other subfolders too."""
     folder = request.paths[0]
-    if len(request.paths) > 1 or not folder.is_dir():
+    try:
+        if len(request.paths) > 1 or not folder.is_dir():
+            return 0
+        subfolders = [
+            path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+        ]
+        results = results_in(folder)
+    except OSError:  # a forbidden folder, which the error names
         return 0
-    subfolders = [
-        path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    ]
-    results = results_in(folder)
     return len(results) if set(subfolders) == set(results) else 0
 
 

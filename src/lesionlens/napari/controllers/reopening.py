@@ -116,12 +116,12 @@ def _open_first(
     try:
         inputs = read_run(path).inputs if is_result(path) else ()
     except LesionLensError as error:
-        session.failed(problem_of(error))
+        session.refused(problem_of(error))
         return False
     location = study_locations.recall(inputs)
     if location is not None:
         return opener.open(Request((location[0],), study_uid=location[1], result=path), then)
-    session.failed(
+    session.refused(
         Problem(
             "Open the study first",
             found="no open study; a result contains no images, and the location of its study is "

@@ -13,9 +13,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import Response, ResponseDraft
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.review_controller import ReviewController
-from lesionlens.napari.controllers.sign_acts import NAMELESS, NOT_WITHDRAWN, AskSignature, Signature
-from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.controllers.sign_acts import NAMELESS, NOT_WITHDRAWN, SignActs, Signature
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording.edits import SIGNED
 from lesionlens.napari.preferences import read_preferences
@@ -27,15 +25,13 @@ _DIAMETER_LEFT = (
 )
 
 
-class ReportActs(ViewActs):
-    """Acts on sentences, response and diameters."""
+class ReportActs(SignActs):
+    """Acts on signatures, sentences, response and diameters."""
 
-    review_controller: ReviewController
     copy_text: Callable[[str], object]
     """Puts text on the clipboard; this and the following ones are set by the window."""
     ask_response: Callable[[Comparison, StudyIdentity, str], object]
     """Shows the draft of a response to a comparison, with the patient's identity, for a reader."""
-    ask_signature: AskSignature
     _response_study: Study | None = None
 
     def copy_sentence(self, *, whole: bool = False) -> None:
@@ -76,13 +72,17 @@ class ReportActs(ViewActs):
     def sign_response(
         self, draft: ResponseDraft, comparison: Comparison, category: Response, reader: str
     ) -> None:
-        """Store the signed response, if this study is still open."""
+        """Store the signed response, if this study is still open; a name is kept as in `sign`."""
         if self._response_study is not self.session.state.study:
             self.session.decline("Another study is open now: nothing was signed.")
             return
+        if not self.review_controller.may_sign_response():
+            return
+        notice = self._name_reader(reader)
         signed = response.sign(draft, comparison, category, reader, now())
         if self.review_controller.sign_response(signed):
-            self.session.notify(f"Response signed by {signed.reader}: {category}.")
+            message = f"Response signed by {signed.reader}: {category}."
+            self.session.notify(f"{message} {notice}".strip())
 
     def withdraw_response(self) -> None:
         """Ask for a reason, then withdraw the signed response."""

@@ -39,6 +39,10 @@ _DECIDED_ELSEWHERE = (
     "Another window decided on this study too: open it again to see all, then sign."
 )
 _SIGNED_ELSEWHERE = (
+    "Another window signed this study: withdraw the signature there, or open the study again to "
+    "see it."
+)
+_SIGNED_WHILE_DRAWING = (
     "Another window signed this study: withdraw the signature there, or discard what you are "
     "drawing and open the study again."
 )
@@ -396,7 +400,8 @@ class ReviewController:
         if self.session.state.review.signed is not None:
             self.session.decline(f"{SIGNED}.")
         elif analysis is not None and log.decided_elsewhere(analysis, signed=True):
-            self.session.decline(_SIGNED_ELSEWHERE)
+            is_drawing = self.session.state.editing is not None
+            self.session.decline(_SIGNED_WHILE_DRAWING if is_drawing else _SIGNED_ELSEWHERE)
         else:
             return False
         return True

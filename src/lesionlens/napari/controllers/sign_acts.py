@@ -89,13 +89,7 @@ class SignActs(MarkActs):
             if current_statement:
                 self.session.decline(_RESULT_CHANGED)
             return
-        notice = ""
-        if not self.read_controller.current.reader:
-            notice = self.read_controller.set_other_aside(reader)
-            store_reader(reader)
-        self.read_controller.name_reader(reader)
-        if self.worklist is not None:
-            self.worklist.name_reader(reader)
+        notice = self._name_reader(reader)
         if not self.read_controller.closed:
             self.review_controller.sign(statement, reader)
             if notice:
@@ -104,6 +98,20 @@ class SignActs(MarkActs):
         withheld = self.read_controller.sign_unaided()
         if withheld is not None:
             self.show_result(*withheld)
+
+    def _name_reader(self, reader: str) -> str:
+        """Continue an unnamed read under the name typed for a signature, also in the preferences.
+
+        Returns a notice if other decisions of that reader were set aside; else "".
+        """
+        notice = ""
+        if not self.read_controller.current.reader:
+            notice = self.read_controller.set_other_aside(reader)
+            store_reader(reader)
+        self.read_controller.name_reader(reader)
+        if self.worklist is not None:
+            self.worklist.name_reader(reader)
+        return notice
 
     def withdraw(self) -> None:
         """Ask for a reason, then withdraw the signature."""

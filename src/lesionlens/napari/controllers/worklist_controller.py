@@ -22,10 +22,16 @@ from lesionlens.napari.controllers.ahead_process import AheadProcess
 from lesionlens.napari.controllers.expected_read import ExpectedRead
 from lesionlens.napari.controllers.list_results import ListResults
 from lesionlens.napari.controllers.next_study import NextStudy
-from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopen_result
+from lesionlens.napari.controllers.opened_study import (
+    OpenedStudy,
+    has_result,
+    read_entry,
+    reopen_result,
+)
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent_paths
+from lesionlens.napari.model.studies.archive import in_dialog
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
@@ -53,6 +59,10 @@ _POLL_MS = 1000
 _NO_RESULT = (
     "This study was analysed, but its result is no longer in the list's folder: restore the "
     "folder {!r}, or analyse the study again."
+)
+_ARCHIVE_SETTINGS = (
+    "The archive's dialog has that setting (List ▾, New list from an archive): change it there, "
+    "and make the list again in the same folder"
 )
 _OPENING = "opening a row"
 """Cause of a refusal that ends as soon as a row may be opened."""
@@ -149,7 +159,7 @@ class WorklistController:
     def open(self, folder: Path) -> bool:
         """Open an existing list for the reader set in the preferences."""
         if not is_worklist_folder(folder):
-            self.session.failed(
+            self.session.refused(
                 Problem(
                     "There is no list",
                     found=f"no list of studies in {folder.name!r}",
@@ -168,7 +178,8 @@ class WorklistController:
 
     def _open(self, folder: Path) -> bool:
         if self._opening is not None:
-            self.session.ended("A study is being opened. Wait for it or cancel it, then continue.")
+            reason = "A study is being opened. Wait for it or cancel it, then continue."
+            self.session.decline(reason)  # a scan may be running
             return False
         preferences = read_preferences()
         if folder != self.session.state.folder:
@@ -178,7 +189,7 @@ class WorklistController:
                 folder, preferences.reader_name or "", unaided_first=preferences.unaided_first
             )
         except LesionLensError as error:
-            self.session.failed(problem_of(error))
+            self.session.refused(problem_of(error))
             return False
         self._poll.start()
         recent_paths.remember(recent_paths.LISTS, folder)
@@ -328,7 +339,9 @@ class WorklistController:
         self.actions.session.restore_suspended()  # if no image was shown
         if not isinstance(error, CancelledError):
             self._refused = None if refused_row is None else (refused_row, self._step)
-            self.actions.session.failed(problem_of(error))
+            is_archived = refused_row is not None and not refused_row.entry.place
+            problem = _of_archive(error) if is_archived else problem_of(error)
+            self.actions.session.failed(problem)
 
     def _may_open(self, row: WorklistRow) -> bool:
         if self.session.database is None:
@@ -337,7 +350,7 @@ class WorklistController:
             self.session.check(row)
         except LesionLensError as error:
             self._refused = (row, self._step)
-            self.session.failed(replace(problem_of(error), cause=_OPENING))
+            self.session.refused(replace(problem_of(error), cause=_OPENING))
             return False
         self.session.clear_problem(_OPENING)
         return True
@@ -443,7 +456,7 @@ class WorklistController:
             return
         if study is self._unreadable_study or not read_session.key.arm.aided:
             return
-        if not is_result(result):
+        if not has_result(result):
             return
         options = read_preferences().preparation
 
@@ -461,3 +474,12 @@ class WorklistController:
 
         self._opening = row  # so that the reader can step to another study
         self.actions.jobs.start("Opening the result", task, on_result, on_error)
+
+
+def _of_archive(error: BaseException) -> Problem:
+    """Return why a study was not fetched for a list; a list keeps its archive's settings."""
+    problem = problem_of(error)
+    translated = in_dialog(problem)
+    if translated == problem:
+        return problem
+    return replace(translated, next_step=f"{translated.next_step}. {_ARCHIVE_SETTINGS}")

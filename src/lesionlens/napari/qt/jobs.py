@@ -149,19 +149,19 @@ class Jobs(QObject):
             self._session.ended(f"Stopped. {error.outcome}")
         elif error is not None and on_error is None:
             self._session.failed(problem_of(error))
-        if error is not None:
-            if on_error is not None:
-                on_error(error)
-        else:
+        elif error is None:
             self._session.ended()
-            try:
-                message = on_result(value) if on_result is not None else None
-            except Exception as failure:
-                logger.exception("displaying a result failed")
-                self._session.failed(problem_of(failure))
-            else:
-                if message:
-                    self._session.ended(message)
+        message = None
+        try:
+            if error is None and on_result is not None:
+                message = on_result(value)
+            elif error is not None and on_error is not None:
+                on_error(error)
+        except Exception as failure:
+            logger.exception("displaying the outcome of a job failed")
+            self._session.failed(problem_of(failure))
+        if message:
+            self._session.ended(message)
 
 
 def end_all() -> None:

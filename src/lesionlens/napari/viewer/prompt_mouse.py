@@ -26,6 +26,7 @@ from lesionlens.napari.viewer.single import SPACE
 
 _TRAIL = "lesionlens_trail"
 _PAN_ZOOM = "pan_zoom"
+_NAPARI_ZOOM = "double_click_to_zoom"
 _MODIFIER_NAMES = ("Alt", "Shift", "Control")
 """Names of vispy's keys, which compare equal to them but have other texts."""
 
@@ -55,16 +56,41 @@ class PromptMouse:
         self._excluding, self._study = excluding, study
         self._trail = create_strokes(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
+        double_clicks = viewer.mouse_double_click_callbacks
+        self._napari_zooms = [
+            callback
+            for callback in double_clicks
+            if getattr(callback, "__name__", "") == _NAPARI_ZOOM
+        ]
+        for callback in self._napari_zooms:
+            double_clicks.remove(callback)
+        double_clicks.append(self._on_double_click)
 
     def release(self) -> None:
-        """Disconnect."""
+        """Disconnect, and restore napari's double click."""
         if self._on_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
+        double_clicks = self._viewer.mouse_double_click_callbacks
+        if self._on_double_click in double_clicks:
+            double_clicks.remove(self._on_double_click)
+            double_clicks.extend(self._napari_zooms)
         self._trail.release()
 
+    def _on_double_click(self, viewer: ViewerModel, event: Any) -> None:
+        """Zoom as napari does; while prompting, the second of two quick clicks prompts too."""
+        if not self._is_prompting():
+            for zoom in self._napari_zooms:
+                zoom(viewer, event)
+        elif event.button == 1 and self._is_2d(event):
+            modifiers = switched(_held(event), excluding=self._excluding())
+            point = as_vec3(event.position[-3:])
+            self._on_gesture(gesture_of([point], modifiers, is_drag=False))
+
+    def _is_2d(self, event: Any) -> bool:
+        return self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
+
     def _on_drag(self, _: Any, event: Any) -> Iterator[None]:
-        is_2d = self._viewer.dims.ndisplay == 2 and len(event.position) >= SPACE
-        if event.button != 1 or not is_2d or not self._is_prompting():
+        if event.button != 1 or not self._is_2d(event) or not self._is_prompting():
             return
         with foreign_tool_idle(self._viewer):
             gesture = yield from self._drawn(event)
@@ -86,10 +112,9 @@ class PromptMouse:
             return study is self._study() and axes == self._axes()
 
         start, max_distance = np.asarray(event.pos, float), 0.0
-        held_keys = {name for name in _MODIFIER_NAMES if name in event.modifiers}
         path, modifiers = (
             [as_vec3(event.position[-3:])],
-            switched(held_keys, excluding=self._excluding()),
+            switched(_held(event), excluding=self._excluding()),
         )
         try:
             yield
@@ -138,6 +163,11 @@ class PromptMouse:
         )
         plane = ShownPlane((sliced, down, right), float(self._viewer.dims.point[-SPACE:][sliced]))
         self._trail.draw(strokes, plane)
+
+
+def _held(event: Any) -> set[str]:
+    """Return the names of the modifiers that are held."""
+    return {name for name in _MODIFIER_NAMES if name in event.modifiers}
 
 
 def has_foreign_tool(viewer: ViewerModel) -> bool:

@@ -225,11 +225,12 @@ class TileView(QWidget):
         self._prompt_path = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        """Show this view alone, or all views again."""
-        if self._listener.prompting() or self._listener.brush_mm() is not None:
-            self.mousePressEvent(event)
-        elif event.button() == Qt.MouseButton.LeftButton:
+        """Show this view alone, or all views again; where the button drags or draws, press it."""
+        is_left = event.button() == Qt.MouseButton.LeftButton
+        if is_left and not self._listener.prompting() and self._listener.brush_mm() is None:
             self._listener.double_clicked(self.tile)
+        else:
+            self.mousePressEvent(event)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Forward the wheel."""

@@ -37,6 +37,7 @@ from lesionlens.napari.widgets.parts import (
     row,
     show_text,
     stack,
+    verbatim,
 )
 from lesionlens.napari.widgets.run_block import ProblemBlock
 from lesionlens.site.pacs.peer import FoundStudy
@@ -145,7 +146,7 @@ class PacsDialog(QDialog):
             button.setEnabled(screen.ready)
         self._retrieve.setEnabled(screen.ready and screen.chosen is not None)
         self._list.setEnabled(screen.ready and bool(screen.studies))
-        self._folder_button.setText(f"Keep studies in: {screen.folder}")
+        self._folder_button.setText(verbatim(f"Keep studies in: {screen.folder}"))
         self._folder_button.setEnabled(not running)
         self._tick()
         if screen.studies != before.studies:

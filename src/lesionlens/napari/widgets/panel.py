@@ -30,7 +30,7 @@ from lesionlens.napari.commands.study import OPENERS, RESULT_OPENERS
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_texts import analyse_button_text
-from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.session import SERVER, ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.state import Query
@@ -323,7 +323,9 @@ class Panel(AskingPaths, QWidget):
         try:
             keep_server(server, model)
         except LesionLensError as error:
-            self.session.failed(problem_of(error))
+            self.session.refused(replace(problem_of(error), cause=SERVER))
+        else:
+            self.session.clear_problem(SERVER)
         self.preparation.show_preferences(read_preferences())
         self.actions_.query_models(self._show_models)
 

@@ -212,6 +212,11 @@ def combo_box(name: str, letters: int) -> QComboBox:
     return box
 
 
+def verbatim(text: str) -> str:
+    """Return a text of a button or menu in which no "&" marks a key, such as a folder's name."""
+    return text.replace("&", "&&")
+
+
 def flat_button(text: str, tooltip: str = "", menu: QMenu | None = None) -> QToolButton:
     """Make a frameless button, with a menu if any; its tooltip is also its accessible name."""
     button = QToolButton()

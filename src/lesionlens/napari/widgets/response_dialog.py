@@ -127,6 +127,7 @@ class ResponseDialog(QDialog):
             box = self._choices[type(unknown)]
             box.setCurrentIndex(box.findData(unknown))
         self._reader.setText(reader)
+        self._reader.setEnabled(not reader)  # as in every signature: the reader of the read signs
         self._comparison = comparison
         self._propose()
         self.open()
@@ -172,4 +173,4 @@ class ResponseDialog(QDialog):
         category = self._chosen()
         if category is not None and self._comparison is not None and self._may_sign():
             super().accept()
-            self._sign(self._draft, self._comparison, category, self._reader.text())
+            self._sign(self._draft, self._comparison, category, self._reader.text().strip())

@@ -13,6 +13,7 @@ from lesionlens.imaging.reading.series_choices import distinct_names
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.other_image_acts import OtherImageActs
 from lesionlens.napari.model.studies import recent_paths
+from lesionlens.napari.widgets.parts import verbatim
 
 
 def recent_menu(parent: QWidget, title: str, kind: str, then: Callable[[Path], object]) -> QMenu:
@@ -47,4 +48,5 @@ def _filled_when_shown(menu: QMenu, fill: Callable[[QMenu], None]) -> QMenu:
 
 
 def _add(menu: QMenu, text: str, callback: Callable[[], object]) -> None:
-    menu.addAction(text).triggered.connect(lambda _=False: callback())
+    action = menu.addAction(verbatim(text))
+    action.triggered.connect(lambda _=False: callback())

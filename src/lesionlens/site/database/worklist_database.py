@@ -9,6 +9,7 @@ With readers the database must be on a local disk, not on a network share.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,8 +91,8 @@ class WorklistDatabase:
 
     @property
     def is_missing(self) -> bool:
-        """Whether the file no longer exists: a removed folder, an unmounted disk."""
-        return not (self.folder / NAME).is_file()
+        """Whether the file cannot be found: a removed folder, an unmounted disk, a stale share."""
+        return not os.path.isfile(self.folder / NAME)  # noqa: PTH113 -- Path's raises on a stale share
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -89,7 +89,7 @@ def _assigned_row(
 def locked_until(
     protocol: ReadingProtocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
 ) -> str | None:
-    """Return the end of a row's lock between sessions; None if it is not locked.
+    """Return the end of a row's lock between sessions, local time; None if it is not locked.
 
     It follows all reads of earlier sessions, and those of the same study in later ones.
 
@@ -108,7 +108,11 @@ def locked_until(
     if not act_times:
         return None
     unlock_time = max(act_times) + timedelta(days=protocol.washout_days)
-    return None if (now or datetime.now(UTC)) >= unlock_time else unlock_time.date().isoformat()
+    return (
+        None
+        if (now or datetime.now(UTC)) >= unlock_time
+        else f"{unlock_time.astimezone():%Y-%m-%d %H:%M}"
+    )
 
 
 def matching(rows: Sequence[WorklistRow], query: str) -> tuple[WorklistRow, ...]:

@@ -739,7 +739,14 @@ def test_a_study_that_another_window_signed_is_not_changed(analysis, own):  # no
         one.sign("nothing further seen", "A. Reader")
         other._decide(ReviewState.REJECTED)
         other.place_diameters(analysis.findings.candidates[0].tracking_uid, DIAMETERS)
-        assert "Another window signed this study" in second.session.state.message
+        assert second.session.state.message == (
+            "Another window signed this study: withdraw the signature there, or open the study "
+            "again to see it."
+        )
+        second.session.begin_edit()
+        other.change("Keeping the outline", lambda _: None, lambda: None)
+        assert "or discard what you are drawing" in second.session.state.message
+        second.session.end_edit()
         assert second.session.state.review.events == ()
         one.withdraw("a mistake")
         assert other._decide(ReviewState.REJECTED)

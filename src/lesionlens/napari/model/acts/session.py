@@ -46,7 +46,7 @@ from lesionlens.results.review.outline_digests import cached_outline_digests
 if TYPE_CHECKING:
     from lesionlens.results.result import Result
 
-QUESTION, SAVING, OPENING = "question", "saving", "opening"
+QUESTION, SAVING, OPENING, SERVER = "question", "saving", "opening", "server"
 """Causes of failures that are cleared by the next success."""
 _UNLISTED = "Candidate {} is not listed, as it is below the threshold: lower that to go there."
 
@@ -189,10 +189,6 @@ class ReviewSession(Choosing):
 
     def _preliminary_removed(self) -> dict[str, Any]:
         return without_preliminary(self._state, self.defaults.overlay)
-
-    def refused(self, problem: Problem) -> None:
-        """Report the failure of an act; the running job continues."""
-        self._set(problem=problem)
 
     def ask(self, query: Query, problem: Problem | None = None) -> None:
         """Report a decision needed to open a study; the open study is kept."""

@@ -43,8 +43,12 @@ class JobReports(ABC):
         self._set(activity=None, message=message)
 
     def failed(self, problem: Problem) -> None:
-        """Report a failure; all other fields are kept."""
+        """Report the failure of the job; all other fields are kept."""
         self._set(activity=None, problem=problem)
+
+    def refused(self, problem: Problem) -> None:
+        """Report the failure of an act; the running job continues."""
+        self._set(problem=problem)
 
     def decline(self, reason: str) -> None:
         """Show the reason why an act was not done."""

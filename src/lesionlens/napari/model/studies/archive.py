@@ -178,6 +178,16 @@ def cells(study: FoundStudy) -> tuple[str, ...]:
     )
 
 
+def in_dialog(problem: Problem) -> Problem:
+    """Return a problem in terms of the dialog's fields."""
+    return replace(
+        problem,
+        found=in_dialog_terms(problem.found),
+        expected=in_dialog_terms(problem.expected),
+        next_step=in_dialog_terms(problem.next_step),
+    )
+
+
 def in_dialog_terms(text: str) -> str:
     """Replace command-line options by the dialog's fields.
 
@@ -255,13 +265,7 @@ class ArchiveSession(ScreenHolder):
     @override
     def failed(self, problem: Problem) -> None:
         """Report a failure; the studies found stay listed."""
-        translated = replace(
-            problem,
-            found=in_dialog_terms(problem.found),
-            expected=in_dialog_terms(problem.expected),
-            next_step=in_dialog_terms(problem.next_step),
-        )
-        self._set(activity=None, problem=translated)
+        self._set(activity=None, problem=in_dialog(problem))
 
     def dismiss(self) -> None:
         """Hide the failure."""

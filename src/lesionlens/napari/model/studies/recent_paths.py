@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lesionlens.base.files import user_files, user_folders
@@ -28,8 +29,8 @@ def remember(kind: str, opened: Path) -> None:
 
 
 def recall(kind: str) -> tuple[Path, ...]:
-    """Return the existing paths of a kind, most recent first."""
-    return tuple(path for path in map(Path, _stored_paths(kind)) if path.exists())
+    """Return the existing paths of a kind that can be reached, most recent first."""
+    return tuple(Path(path) for path in _stored_paths(kind) if os.path.exists(path))  # noqa: PTH110 -- false for a forbidden folder or a stale share
 
 
 def _stored_paths(kind: str) -> list[str]:

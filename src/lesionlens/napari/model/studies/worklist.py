@@ -16,6 +16,8 @@ from lesionlens.site.worklist.background_analysis import CURSOR, UNDER_WAY
 from lesionlens.site.worklist.protocol import ReadingProtocol, read_protocol
 from lesionlens.site.worklist.rows import locked_until, matching, rows_of
 
+_UNREADABLE, _UNWRITABLE = "The list cannot be read now:", "The list cannot be written now:"
+
 
 @dataclass(frozen=True, slots=True)
 class WorklistScreen:
@@ -89,7 +91,7 @@ class WorklistSession(ScreenHolder):
     # --- the list -------------------------------------------------------------------------
 
     def open(self, folder: Path, reader: str, *, unaided_first: bool) -> None:
-        """Open a list for a reader.
+        """Open a list for a reader; one that was open for another reader is left first.
 
         Raises
         ------
@@ -97,7 +99,8 @@ class WorklistSession(ScreenHolder):
             The list cannot be read, or the reader is not in its protocol; the open list is kept.
         """
         protocol = read_protocol(folder)
-        already_open = self.database if folder == self.state.folder else None
+        is_same = (folder, reader) == (self.state.folder, self.reader)
+        already_open = self.database if is_same else None
         database = already_open or open_worklist_database(folder)
         try:
             rows = rows_of(database, reader, protocol, unaided_first=unaided_first)
@@ -144,15 +147,25 @@ class WorklistSession(ScreenHolder):
             version = self.database.version
             if version == self._version and not always:
                 return
-            self._version = version
             self._all_rows = rows_of(
                 self.database, self.reader, self.protocol, unaided_first=self.unaided_first
             )
             under_way = self.database.read_note(UNDER_WAY)
         except LesionLensError as error:
-            self._set(message=f"The list cannot be read now: {error}")
+            self._version = None  # read again with the next poll
+            self._set(message=f"{_UNREADABLE} {error}")
             return
-        self._set(rows=matching(self._all_rows, self.state.filter_text), under_way=under_way)
+        self._version = version
+        self._set(
+            rows=matching(self._all_rows, self.state.filter_text),
+            under_way=under_way,
+            message=self._message_without(_UNREADABLE),
+        )
+
+    def _message_without(self, obstacle: str) -> str:
+        """Return the message; empty if it reports an obstacle that no longer exists."""
+        message = self.state.message
+        return "" if message.startswith(obstacle) else message
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if the list was opened without one."""
@@ -222,7 +235,9 @@ class WorklistSession(ScreenHolder):
         try:
             database.write_note(name, value)
         except LesionLensError as error:
-            self._set(message=f"The list cannot be written now: {error}")
+            self._set(message=f"{_UNWRITABLE} {error}")
+        else:
+            self._set(message=self._message_without(_UNWRITABLE))
 
     def key_of(self, row: WorklistRow) -> ReadKey:
         """Return the key of the read of a row."""

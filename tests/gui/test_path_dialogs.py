@@ -1,0 +1,115 @@
+"""What is chosen in a dialog, or not: folders, files of every kind, lists and tables."""
+
+from __future__ import annotations
+
+import pytest
+from qtpy.QtWidgets import QFileDialog
+from tests.gui.window import reads, wait
+from tests.phantoms.analysis import write_study
+
+PANEL = ("folder", "file", "result", "second", "prior", "mask", "export")
+DOCK = ("list", "folder", "table", "tables")
+
+
+@pytest.fixture
+def choose(monkeypatch):
+    """`choose(path, …)` answers the next dialogs; nothing chosen afterwards cancels them."""
+    chosen = []
+
+    def answer(*_):
+        return chosen.pop(0) if chosen else ""
+
+    monkeypatch.setattr(QFileDialog, "getExistingDirectory", answer)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (answer(), ""))
+    return lambda *paths: chosen.extend(map(str, paths))
+
+
+def test_a_cancelled_dialog_changes_nothing(reviewed, listed, choose):
+    before, screen = reviewed.session.state, listed.session.state
+    for name in PANEL:
+        getattr(reviewed, f"ask_{name}")()
+    for name in DOCK:
+        getattr(listed, f"ask_{name}")()
+    assert reviewed.session.state is before
+    assert listed.session.state is screen
+    assert not (reviewed.jobs.running)
+    assert not (listed.controller.jobs.running)
+
+
+@pytest.mark.parametrize("kind", ["t1c", "slice", "text"])
+def test_a_file_of_every_kind_is_opened_or_named(panel, make_study, choose, tmp_path, qtbot, kind):
+    if kind == "text":
+        file = tmp_path / "notes.txt"
+        file.write_text("no scan")
+    else:
+        study = make_study(dicom=kind == "slice")
+        file = next(path for path in sorted(study.rglob("*")) if path.is_file())
+    choose(file)
+    panel.ask_file()
+    wait(qtbot, panel)
+    state = panel.session.state
+    if kind == "text":
+        assert "notes.txt" in state.problem.found
+    else:
+        assert state.problem is None
+        assert state.study is not None
+
+
+def test_a_result_s_own_dialogs_take_its_folder_and_refuse_another(
+    reviewed, result, choose, tmp_path, qtbot
+):
+    saved, empty = tmp_path / "saved", tmp_path / "empty"
+    empty.mkdir()
+    choose(saved)
+    reviewed.ask_export()
+    wait(qtbot, reviewed)
+    assert "Saved in saved." in reviewed.session.state.message
+    for ask, path in (
+        (reviewed.ask_result, empty),
+        (reviewed.ask_prior, empty),
+        (reviewed.ask_mask, saved / "run.json"),
+        (reviewed.ask_second, saved / "run.json"),
+    ):
+        choose(path)
+        ask()
+        wait(qtbot, reviewed)
+        problem = reviewed.session.state.problem
+        assert problem is not None, ask
+        assert problem.title != "A defect in LesionLens", problem
+        assert reviewed.session.state.analysis is not None
+        reviewed.session.dismiss()
+    choose(saved / "findings.json")
+    reviewed.ask_second()
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.second is not None
+    choose(saved)
+    reviewed.ask_result()
+    wait(qtbot, reviewed)
+    assert reviewed.session.state.problem is None
+
+
+def test_a_list_is_made_of_a_folder_and_of_a_table(listed, head, choose, tmp_path, qtbot):
+    studies, target = tmp_path / "studies", tmp_path / "list of studies"
+    for name in ("p1", "p2"):
+        write_study(head, studies / name)
+    target.mkdir()
+    choose(studies, target)
+    listed.ask_folder()
+    wait(qtbot, listed.controller)
+    assert [row.entry.name for row in listed.model.rows] == ["p1", "p2"]
+    assert "2 new studies." in reads(listed)
+    table = tmp_path / "studies.csv"
+    table.write_text("study\n" + "\n".join(str(studies / name) for name in ("p1", "p2")) + "\n")
+    choose(table)  # and no folder for the list
+    listed.ask_table()
+    assert not listed.controller.jobs.running
+    other = tmp_path / "other"
+    other.mkdir()
+    choose(table, other)
+    listed.ask_table()
+    wait(qtbot, listed.controller)
+    assert listed.session.state.problem is None, listed.session.state.problem
+    assert len(listed.model.rows) == 2
+    choose(target)
+    listed.ask_list()
+    assert listed.session.state.folder == target
