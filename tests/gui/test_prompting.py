@@ -525,6 +525,7 @@ def test_two_quick_clicks_while_the_key_is_held_are_two_prompts_and_no_zoom(miss
     answered(missed, qtbot)
     before, beside_it = camera.zoom, at + QPoint(30, 0)
     qtbot.mouseDClick(native, Qt.MouseButton.LeftButton, pos=beside_it)
+    qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=beside_it)
     answered(missed, qtbot)
     assert camera.zoom == before
     assert len(missed.actions_.editor.rounds) == 2
@@ -532,6 +533,7 @@ def test_two_quick_clicks_while_the_key_is_held_are_two_prompts_and_no_zoom(miss
     qtbot.waitUntil(lambda: not missed.actions_.prompting.active, timeout=10_000)
     missed.commands.run("discard_edit")
     qtbot.mouseDClick(native, Qt.MouseButton.LeftButton, pos=at)
+    qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=at)
     assert camera.zoom == 2 * before
 
 

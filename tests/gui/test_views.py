@@ -88,6 +88,11 @@ def drag(qtbot, view, button, start, end, modifiers=Qt.KeyboardModifier.NoModifi
     qtbot.mouseRelease(view, button, modifiers, end)
 
 
+def double_click(qtbot, view, button):
+    qtbot.mouseDClick(view, button)
+    qtbot.mouseRelease(view, button)  # or Qt takes it for held ever after
+
+
 def move_to(view, button, end, modifiers=Qt.KeyboardModifier.NoModifier):
     move = QMouseEvent(
         QEvent.Type.MouseMove, QPointF(end), QPointF(view.mapToGlobal(end)),
@@ -228,9 +233,9 @@ def test_a_click_puts_the_crosshair_there_and_two_show_one_view_alone(shown, qtb
     assert drawn(shown, coronal).crosshair[0] == pytest.approx(x, abs=0.6)
     shown.views.settle()
     np.testing.assert_allclose(shown.viewer.dims.point, place.point_mm, atol=2.1)
-    qtbot.mouseDClick(coronal, Qt.MouseButton.LeftButton)
+    double_click(qtbot, coronal, Qt.MouseButton.LeftButton)
     assert [view.tile.plane for view in tiles(shown)] == [Plane.CORONAL]
-    qtbot.mouseDClick(tiles(shown)[0], Qt.MouseButton.LeftButton)
+    double_click(qtbot, tiles(shown)[0], Qt.MouseButton.LeftButton)
     assert len(tiles(shown)) == 3
 
 
@@ -310,6 +315,7 @@ def test_a_right_drag_right_after_a_right_click_changes_brightness_too(shown, qt
     before, middle, right = tuple(layer.contrast_limits), view.rect().center(), Qt.MouseButton(2)
     qtbot.mouseDClick(view, right, pos=middle)
     move_to(view, right, middle + QPoint(60, 0))
+    qtbot.mouseRelease(view, right, pos=middle + QPoint(60, 0))
     assert tuple(layer.contrast_limits) != before
     assert all(one.isVisible() for one in tiles(shown)), "no view is shown alone"
 

@@ -69,8 +69,8 @@ def test_it_is_not_measurable_by_rano_and_the_reason_is_named(bright, tmp_path):
     assert "<td>no: probably not tumour</td>" in table.partition('href="#c2"')[2]
     section = page_of(bright).candidate_sections[1]
     assert any("RANO measurable: no: probably not tumour" in value for _, value in section.facts)
-    assert "not measurable (RANO): probably not tumour" in details(apart)
-    assert "\nmeasurable (RANO)" in details(apart, ReviewState.ACCEPTED)
+    assert "not measurable (RANO): probably not tumour" in details(apart, has_t1c=True)
+    assert "\nmeasurable (RANO)" in details(apart, ReviewState.ACCEPTED, has_t1c=True)
     assert "no: probably not tumour" in apart._repr_html_()
 
 
