@@ -40,7 +40,6 @@ from lesionlens.base.masks import dice
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
-from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.base.text import abbreviated_list
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -170,13 +169,9 @@ def _unsegmented(findings: FindingsFile) -> frozenset[Region] | None:
     """
     if not findings.candidates:
         return None
-    unknown = {
-        region
-        for region in LESION_PARTS
-        if all(candidate.volume_ml.get(region) is None for candidate in findings.candidates)
-    }
+    unknown = findings.unknown_parts
     is_without_t1c = Region.TC not in unknown and MrSequence.T1C not in findings.sequences
-    return frozenset() if is_without_t1c else frozenset(unknown)
+    return frozenset() if is_without_t1c else unknown
 
 
 def _note_run(score: CaseScore, run: RunFile) -> None:

@@ -23,6 +23,7 @@ from lesionlens.base.labels import (
 )
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
+    LESION_PARTS,
     Candidate,
     Considered,
     DoubtfulPart,
@@ -140,6 +141,15 @@ class FindingsFile(FileModel):
             if len({getattr(row, name) for row in rows}) < len(rows):
                 raise ValueError(f"two candidates have the same {name}")
         return rows
+
+    @property
+    def unknown_parts(self) -> frozenset[Region]:
+        """The parts of which no candidate's volume is known; none without a candidate."""
+        return frozenset(
+            region
+            for region in LESION_PARTS
+            if self.candidates and all(row.volume_ml.get(region) is None for row in self.candidates)
+        )
 
 
 class ConsideredRow(FileModel):

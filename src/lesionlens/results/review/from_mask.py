@@ -203,15 +203,9 @@ def _unknown_in_result(path: Path) -> frozenset[Region]:
     if path.name != _OWN_NAME:
         return frozenset()
     try:
-        content = read_model(path.with_name("findings.json"), FindingsFile)
+        return read_model(path.with_name("findings.json"), FindingsFile).unknown_parts
     except (OSError, ValueError, ReadError):  # of another program, or alone
         return frozenset()
-    volumes = [candidate.volume_ml for candidate in content.candidates]
-    return frozenset(
-        region
-        for region in LESION_PARTS
-        if volumes and all(volume_ml.get(region) is None for volume_ml in volumes)
-    )
 
 
 def _standard_space_notice(*codes: tuple[int, int]) -> tuple[str, ...]:
