@@ -180,13 +180,17 @@ def test_a_nadir_before_the_baseline_is_not_signed(compared, monkeypatch):
     dialog.reject()
 
 
-def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
-    session = compared.session
+def sign_stable(compared):
     compared.commands.run("assess_response")
     boxes = {box.accessibleName(): box for box in compared.response.findChildren(QComboBox)}
     boxes["Your category"].setCurrentText("SD")
     compared.response.findChildren(QLineEdit)[-1].setText("A. Reader")
     compared.response.accept()
+
+
+def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
+    session = compared.session
+    sign_stable(compared)
     store_reader("")
     compared.commands.run("withdraw_response")
     assert "Enter your name in the preferences first" in session.state.message
@@ -202,11 +206,7 @@ def test_a_response_is_withdrawn_under_a_reader_s_name(compared):
 
 def test_a_response_that_is_gone_is_not_withdrawn_again(compared):
     session = compared.session
-    compared.commands.run("assess_response")
-    boxes = {box.accessibleName(): box for box in compared.response.findChildren(QComboBox)}
-    boxes["Your category"].setCurrentText("SD")
-    compared.response.findChildren(QLineEdit)[-1].setText("A. Reader")
-    compared.response.accept()
+    sign_stable(compared)
     store_reader("A. Reader")
     compared.commands.run("withdraw_response")
     compared.actions_.review_controller.withdraw_response("wrong nadir")

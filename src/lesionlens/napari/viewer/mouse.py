@@ -16,6 +16,7 @@ from qtpy.QtGui import QCursor, QMouseEvent
 from qtpy.QtWidgets import QApplication, QWidget
 
 from lesionlens.napari.viewer.board_view import ZOOM_STEP
+from lesionlens.napari.viewer.napari_callbacks import ReplacedCallbacks
 from lesionlens.napari.viewer.wheel import WheelSteps
 
 _NAPARI_SCROLL = "dims_scroll"
@@ -41,35 +42,24 @@ class CanvasMouse:
     ) -> None:
         self._viewer, self._scroll, self._window = viewer, scroll, window
         self.wheel_zooms = False
-        self._napari_callbacks: list[Any] = []
-        self._connected = False
+        self._wheel: ReplacedCallbacks | None = None
         self._wheel_steps = WheelSteps()
 
     def listen(self) -> None:
         """Connect, and disable napari's own scrolling."""
-        if self._connected:
+        if self._wheel is not None:
             return
-        self._connected = True
-        callbacks = self._viewer.mouse_wheel_callbacks
-        self._napari_callbacks = [
-            callback
-            for callback in callbacks
-            if getattr(callback, "__name__", "") == _NAPARI_SCROLL
-        ]
-        for callback in self._napari_callbacks:
-            callbacks.remove(callback)
-        callbacks.append(self._on_wheel)
+        self._wheel = ReplacedCallbacks(
+            self._viewer.mouse_wheel_callbacks, _NAPARI_SCROLL, self._on_wheel
+        )
         self._viewer.mouse_drag_callbacks.append(self._on_drag)
 
     def release(self) -> None:
         """Disconnect, and restore napari's scrolling."""
-        if not self._connected:
+        if self._wheel is None:
             return
-        self._connected = False
-        callbacks = self._viewer.mouse_wheel_callbacks
-        if self._on_wheel in callbacks:
-            callbacks.remove(self._on_wheel)
-        callbacks.extend(self._napari_callbacks)
+        self._wheel.restore()
+        self._wheel = None
         if self._on_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
 

@@ -22,6 +22,7 @@ from lesionlens.napari.model.choices.gestures import (
 )
 from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, create_strokes
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
+from lesionlens.napari.viewer.napari_callbacks import ReplacedCallbacks
 from lesionlens.napari.viewer.single import SPACE
 
 _TRAIL = "lesionlens_trail"
@@ -56,30 +57,21 @@ class PromptMouse:
         self._excluding, self._study = excluding, study
         self._trail = create_strokes(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
-        double_clicks = viewer.mouse_double_click_callbacks
-        self._napari_zooms = [
-            callback
-            for callback in double_clicks
-            if getattr(callback, "__name__", "") == _NAPARI_ZOOM
-        ]
-        for callback in self._napari_zooms:
-            double_clicks.remove(callback)
-        double_clicks.append(self._on_double_click)
+        self._double_click = ReplacedCallbacks(
+            viewer.mouse_double_click_callbacks, _NAPARI_ZOOM, self._on_double_click
+        )
 
     def release(self) -> None:
         """Disconnect, and restore napari's double click."""
         if self._on_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
-        double_clicks = self._viewer.mouse_double_click_callbacks
-        if self._on_double_click in double_clicks:
-            double_clicks.remove(self._on_double_click)
-            double_clicks.extend(self._napari_zooms)
+        self._double_click.restore()
         self._trail.release()
 
     def _on_double_click(self, viewer: ViewerModel, event: Any) -> None:
         """Zoom as napari does; while prompting, the second of two quick clicks prompts too."""
         if not self._is_prompting():
-            for zoom in self._napari_zooms:
+            for zoom in self._double_click.napari_callbacks:
                 zoom(viewer, event)
         elif event.button == 1 and self._is_2d(event):
             modifiers = switched(_held(event), excluding=self._excluding())
