@@ -62,6 +62,18 @@ def archive_answering(rest: bytes, status: bytes = b"200 OK"):
         yield connect(f"http://127.0.0.1:{port}/dicom-web")
 
 
+def respond(handler, items, headers=()):
+    """Answer a search with DICOM JSON."""
+    body = json.dumps(items).encode()
+    handler.send_response(200)
+    for name, value in dict(headers).items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Type", "application/dicom+json")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
 @pytest.mark.parametrize("rest", CUT.values(), ids=CUT)
 def test_a_list_that_is_cut_is_not_a_shorter_list(rest, tmp_path):
     with archive_answering(rest) as archive:
@@ -115,14 +127,9 @@ def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset
         def do_GET(self):
             query = parse_qs(urlsplit(self.path).query)
             start = int(query.get("offset", ["0"])[0]) * follows_offset
-            body = json.dumps(items[start : start + 3]).encode()
-            self.send_response(200)
-            if start + 3 < len(items):
-                self.send_header("Warning", '299 here: "Additional results can be requested."')
-            self.send_header("Content-Type", "application/dicom+json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            has_more = start + 3 < len(items)
+            warning = '299 here: "Additional results can be requested."'
+            respond(self, items[start : start + 3], {"Warning": warning} if has_more else {})
 
         def log_message(self, *_):
             pass
@@ -146,12 +153,7 @@ def test_a_search_for_an_umlaut_that_is_cut_off_names_no_part_of_the_matches():
                  "00100010": {"vr": "PN", "Value": [{"Alphabetic": name}]}}
                 for n, name in enumerate(names)
             ]  # fmt: skip
-            body = json.dumps([] if "ü" in pattern else items[:count]).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/dicom+json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            respond(self, [] if "ü" in pattern else items[:count])
 
         def log_message(self, *_):
             pass

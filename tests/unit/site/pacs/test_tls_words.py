@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -90,25 +90,34 @@ def _requiring_our_certificate(
     context.load_verify_locations(certificates.authority)
     context.verify_mode = ssl.CERT_REQUIRED
     context.minimum_version = context.maximum_version = version
+
+    def answer(wire: socket.socket) -> None:
+        if abrupt:
+            wire.recv(1)
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        else:
+            with suppress(OSError), context.wrap_socket(wire, server_side=True) as secure:
+                secure.recv(1)
+
+    with _answering(answer) as port:
+        yield port
+
+
+@contextmanager
+def _answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that answers each connection and closes it."""
     with socket.create_server(("localhost", 0)) as server:
 
-        def answer() -> None:
+        def serve() -> None:
             while True:
                 try:
                     wire = server.accept()[0]
                 except OSError:
                     return
                 with wire:
-                    if abrupt:
-                        wire.recv(1)
-                        wire.setsockopt(
-                            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                        )
-                        continue
-                    with suppress(OSError), context.wrap_socket(wire, server_side=True) as secure:
-                        secure.recv(1)
+                    answer(wire)
 
-        threading.Thread(target=answer, daemon=True).start()
+        threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
 
@@ -144,36 +153,25 @@ def _hanging_up_after_the_handshake(certificates: Certificates, *, required: boo
     context.load_cert_chain(certificates.server)
     context.load_verify_locations(certificates.authority)
     context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_NONE
-    with socket.create_server(("localhost", 0)) as server:
 
-        def answer() -> None:
-            while True:
-                try:
-                    wire = server.accept()[0]
-                except OSError:
-                    return
-                with suppress(OSError), wire, context.wrap_socket(wire, server_side=True) as secure:
-                    secure.unwrap()
+    def answer(wire: socket.socket) -> None:
+        with suppress(OSError), context.wrap_socket(wire, server_side=True) as secure:
+            secure.unwrap()
 
-        threading.Thread(target=answer, daemon=True).start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
+    with _answering(answer) as port:
+        yield port
 
 
 @contextmanager
 def _hanging_up(*, abrupt: bool) -> Iterator[int]:
     """A plain port, as DCMTK's: it reads what is no association and closes the connection."""
-    with socket.create_server(("localhost", 0)) as server:
 
-        def answer() -> None:
-            with suppress(OSError):
-                while True:
-                    with server.accept()[0] as wire:
-                        wire.recv(1 if abrupt else 2**16)  # what is not read resets it
+    def answer(wire: socket.socket) -> None:
+        with suppress(OSError):
+            wire.recv(1 if abrupt else 2**16)  # what is not read resets it
 
-        threading.Thread(target=answer, daemon=True).start()
-        yield server.getsockname()[1]
-        server.shutdown(socket.SHUT_RDWR)
+    with _answering(answer) as port:
+        yield port
 
 
 @pytest.mark.parametrize(
