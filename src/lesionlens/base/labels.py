@@ -191,8 +191,13 @@ class LesionClass(StrEnum):
     TUMOUR = "tumour_like"
     WHITE_MATTER = "white_matter_lesion"
     """Hyperintensities of white matter, demyelination."""
-    ENHANCEMENT = "normal_enhancement"
-    """Vessels, choroid plexus, dura."""
+    VESSEL_OR_DURA = "vessel_or_dura"
+    """What enhances without a lesion: vessels, choroid plexus, dura."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> LesionClass | None:
+        """Read the key that development versions wrote."""
+        return cls.VESSEL_OR_DURA if value == "normal_enhancement" else None
 
     @property
     def display_name(self) -> str:
@@ -200,7 +205,7 @@ class LesionClass(StrEnum):
         return {
             "tumour_like": "tumour",
             "white_matter_lesion": "white-matter lesion",
-            "normal_enhancement": "vessel or dura",
+            "vessel_or_dura": "vessel or dura",
         }[self.value]
 
 

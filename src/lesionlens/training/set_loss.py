@@ -18,7 +18,7 @@ from lesionlens.network.lesion_queries import LesionOutput
 from lesionlens.network.synth.instances import CAVITY, ENHANCEMENT, WHITE_SPOTS
 
 _NONE = len(LesionClass)
-_DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.ENHANCEMENT}
+_DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.VESSEL_OR_DURA}
 _NONE_WEIGHT = 0.15  # class weight of queries without a lesion, which are most
 _MIN_VOX = 4.0  # smaller parts on the full grid are ignored
 _CLASS, _MASK, _DICE, _BOX = 2.0, 5.0, 5.0, 2.0
@@ -81,7 +81,7 @@ def instance_targets(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTa
     is_visible = {
         LesionClass.TUMOUR: True,
         LesionClass.WHITE_MATTER: is_present[MrSequence.FLAIR] or is_present[MrSequence.T2],
-        LesionClass.ENHANCEMENT: is_present[MrSequence.T1C],
+        LesionClass.VESSEL_OR_DURA: is_present[MrSequence.T1C],
     }
     class_by_number = {n: _DISTRACTORS.get(n, LesionClass.TUMOUR) for n in numbers}
     visible = {n: kind for n, kind in class_by_number.items() if is_visible[kind]}

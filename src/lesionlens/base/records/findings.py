@@ -451,7 +451,7 @@ def class_probabilities_text(probabilities: Mapping[LesionClass, float]) -> str:
     Examples
     --------
     >>> LC = LesionClass
-    >>> class_probabilities_text({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
+    >>> class_probabilities_text({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.VESSEL_OR_DURA: 0.04})
     'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
     """
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])

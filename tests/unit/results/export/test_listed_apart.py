@@ -23,7 +23,7 @@ from lesionlens.results.export.tables import findings_file
 SHARES = {
     LesionClass.TUMOUR: 0.01,
     LesionClass.WHITE_MATTER: 0.97,
-    LesionClass.ENHANCEMENT: 0.02,
+    LesionClass.VESSEL_OR_DURA: 0.02,
 }
 
 

@@ -3,14 +3,17 @@
 import csv
 import io
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState
 from lesionlens.base.records.files import FindingsFile
+from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.results.export.exporter import save
 from lesionlens.results.export.tables import (
     TablesExporter,
     columns,
@@ -169,6 +172,32 @@ def test_a_series_of_slices_is_named_by_its_folder(make):
 def test_the_published_schema_is_current():
     """Rebuild with `python -c` as docs/how-to/export.md says."""
     assert (REPOSITORY / "docs" / "reference" / "findings.schema.json").read_text() == schema_text()
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_no_text_file_says_normal_or_no_tumour(make, tmp_path, flagged):
+    analysis = make(dicom=True)
+    shares = dict(zip(LesionClass, (0.8, 0.1, 0.1), strict=True))
+    candidates = tuple(replace(c, resemblance=shares) for c in analysis.findings.candidates)
+    kept = candidates if flagged else ()
+    findings = replace(analysis.findings, candidates=kept, conclusion=conclusion_of(kept))
+    save(replace(analysis, findings=findings), tmp_path / "out")
+    texts = [p for p in (tmp_path / "out").iterdir() if p.suffix in {".json", ".csv", ".html"}]
+    assert {"findings.json", "findings.csv", "report.html", "run.json"} <= {p.name for p in texts}
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(?<!ab)normal(?!i[sz])|no tumou?r", text, re.IGNORECASE), path.name
+
+
+def test_classes_of_development_versions_are_read(make):
+    analysis = make()
+    shares = dict(zip(LesionClass, (0.8, 0.1, 0.1), strict=True))
+    first = replace(analysis.findings.candidates[0], resemblance=shares)
+    findings = replace(analysis.findings, candidates=(first,))
+    text = json.dumps(findings_json(replace(analysis, findings=findings)))
+    earlier = text.replace("vessel_or_dura", "normal_enhancement")
+    assert earlier != text
+    assert FindingsFile.model_validate_json(earlier) == FindingsFile.model_validate_json(text)
 
 
 def test_a_volume_that_is_not_known_is_null_not_zero(make):
