@@ -80,7 +80,7 @@ STEPS = {
     "removed; choose a baseline after surgery",
     "given": "steroids are still given: partial at best",
     "confirm": "to be confirmed after four weeks or more",
-    "radiotherapy": "within 12 weeks of radiotherapy: to be confirmed by another examination",
+    "radiotherapy": "if within 12 weeks of radiotherapy, to be confirmed by another examination",
     "kind_enhancing": "enhancing disease, two targets at most",
     "kind_non-enhancing": "non-enhancing disease, two targets at most",
     "together": "together: progression of either is progression; partial where one is partial and "
