@@ -10,7 +10,6 @@ import shutil
 import tracemalloc
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -175,12 +174,11 @@ def test_layers_use_the_voxels_own_type():
         np.testing.assert_array_equal(smallest_dtype(shifted), shifted)
 
 
-def test_the_script_that_measures_it_reads_a_study(panel, one, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "research")
-    import window_memory
+def test_the_script_that_measures_it_reads_a_study(panel, one, tmp_path):
+    from research.window import memory
 
     root = shutil.copytree(one / "head", tmp_path / "study")
-    assert window_memory.read_one(panel, root, one / "result") == 2
+    assert memory.read_one(panel, root, one / "result") == 2
     assert panel.session.state.study is None
 
 

@@ -194,6 +194,7 @@ class LesionClass(StrEnum):
     VESSEL_OR_DURA = "vessel_or_dura"
     """What enhances without a lesion: vessels, choroid plexus, dura."""
 
+    @override
     @classmethod
     def _missing_(cls, value: object) -> LesionClass | None:
         """Read the key that development versions wrote."""

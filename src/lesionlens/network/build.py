@@ -7,7 +7,7 @@ from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork
 
 DESIGNS: dict[str, type[LensNetwork]] = {"hybrid": LensNetwork}
-"""Architecture name to class; comparison scripts add their own, as `research/variants.py` does."""
+"""Architecture name to class; `research/attention/variants.py` adds its own to compare."""
 
 
 def build(network: str | NetworkConfig) -> LensNetwork:

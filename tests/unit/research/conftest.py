@@ -14,11 +14,9 @@ RESEARCH = Path(__file__).resolve().parents[3] / "research"
 def _imported(name):
     """Import a script, and forget it and what it imported from its folder at the end."""
     before = set(sys.modules)
-    sys.path.insert(0, str(RESEARCH))
     try:
-        yield importlib.import_module(name)
+        yield importlib.import_module(f"research.{name}")
     finally:
-        sys.path.remove(str(RESEARCH))
         for new in set(sys.modules) - before:
             file = getattr(sys.modules[new], "__file__", None)
             if file is not None and RESEARCH in Path(file).parents:

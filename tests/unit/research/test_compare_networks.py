@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from research.speed import baselines, compare_networks, profiler
+from research.speed.baselines import Baseline, all_baselines
+from research.speed.profiler import Patience, measure, window_starts
 from torch import nn
 
 from lesionlens.base.errors import CancelledError
@@ -20,13 +21,6 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.cli.bench import benchmark_conditions
 from lesionlens.imaging.samples import STUDY
 from lesionlens.network.weights_metadata import WeightsNotes
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "research"))
-import baselines
-import compare_networks
-import profiler
-from baselines import Baseline, all_baselines
-from profiler import Patience, measure, window_starts
 
 CPU = torch.device("cpu")
 ONCE = Patience(repeat=1)

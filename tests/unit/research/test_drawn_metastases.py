@@ -18,7 +18,7 @@ def drawn(script):
     tumour[36:48, 36:48, 36:48] = mask[36:48, 36:48, 36:48]
     affine = np.eye(4)
     affine[:3, 3] = -np.array(mask.shape) / 2
-    with script("drawn_metastases") as metastases:
+    with script("small_lesions.metastases") as metastases:
         brain = metastases.Brain(images, tumour, Grid(mask.shape, affine))
         yield brain, metastases.add_metastases(brain, 3)
 

@@ -28,7 +28,7 @@ SEED = 1234
 def gpu(script):
     changed = [(anatomy, "load_atlas"), (RandomStreams, "normal"), (losses, "set_loss")]
     before = [(owner, name, getattr(owner, name)) for owner, name in changed]
-    with script("gpu_training") as module:
+    with script("training.gpu_training") as module:
         yield module
     for owner, name, value in before:
         setattr(owner, name, value)
@@ -78,7 +78,7 @@ def test_a_case_that_may_not_be_trained_on_is_never_packed(gpu, tmp_path):
 
 
 def test_the_device_draws_what_the_generator_draws(gpu, packed):
-    batches = sys.modules["gpu_batches"]
+    batches = sys.modules["research.training.gpu_batches"]
     grid = batches.Grid((44, 54, 43), (4.0, 4.0), geometries=1, paintings=1)
     piece = batches.Drawn(GeneratorConfig(), grid, SEED, CPU).pieces(1, np.random.default_rng(0))[0]
     np.testing.assert_array_equal(piece.channels, packed.channels)
@@ -87,7 +87,7 @@ def test_the_device_draws_what_the_generator_draws(gpu, packed):
 
 
 def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
-    batches = sys.modules["gpu_batches"]
+    batches = sys.modules["research.training.gpu_batches"]
     arrays = (torch.from_numpy(a) for a in (packed.channels, packed.code, packed.instances))
     piece = batches.Piece(*arrays, packed.present, packed.position_range)
     complete = DataConfig(complete=1.0)

@@ -12,44 +12,47 @@ from types import ModuleType
 
 import pytest
 
-BENCH = Path(__file__).resolve().parents[3] / "research"
-SCRIPTS = sorted(BENCH.glob("*.py"))
+REPOSITORY = Path(__file__).resolve().parents[3]
+SCRIPTS = {
+    ".".join(file.relative_to(REPOSITORY).with_suffix("").parts): file
+    for file in sorted((REPOSITORY / "research").rglob("*.py"))
+    if file.name != "__init__.py"
+}
 
 
 @pytest.fixture(scope="module")
 def failures():
     """What kept a script from being imported, and the module that it lacks."""
     found, loaded = {}, {*sys.modules}
-    with pytest.MonkeyPatch.context() as change, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        change.setattr(sys, "path", [str(BENCH), *sys.path])
-        for script in SCRIPTS:
+        for name, file in SCRIPTS.items():
             try:
-                assert Path(importlib.import_module(script.stem).__file__) == script
+                assert Path(importlib.import_module(name).__file__) == file
             except Exception as failed:  # noqa: BLE001
                 lacks = failed.name if isinstance(failed, ModuleNotFoundError) else None
-                found[script.stem] = f"{type(failed).__name__}: {failed}", lacks
-    for name in {script.stem for script in SCRIPTS} & {*sys.modules} - loaded:
+                found[name] = f"{type(failed).__name__}: {failed}", lacks
+    for name in SCRIPTS.keys() & {*sys.modules} - loaded:
         del sys.modules[name]
     return found
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_a_script_can_be_imported(script, failures):
-    words, lacks = failures.get(script.stem, ("", None))
-    if lacks and lacks.split(".")[0] not in {"lesionlens", "tests", *(one.stem for one in SCRIPTS)}:
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_can_be_imported(name, failures):
+    words, lacks = failures.get(name, ("", None))
+    if lacks and lacks.split(".")[0] not in {"lesionlens", "research", "tests"}:
         pytest.skip(f"{lacks} is not installed")
     assert not words
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_what_a_script_takes_from_the_package_is_there(script):
     """Also inside functions, and in programs that it starts, which no import of it reaches."""
     missing = [name for tree in programs(script.read_text()) for name in missing_in(tree)]
     assert not missing
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_a_script_that_can_be_run_reads_its_command_line(script):
     """So that --help prints what it does, and does not do it."""
     text = script.read_text()

@@ -11,7 +11,7 @@ MAY, MAY_NOT, MAP = "BraTS2021_01476", ("somebody", "BraTS2021_00006"), "anatomy
 
 @pytest.fixture
 def packing(script):
-    with script("prompt_pack") as module:
+    with script("prompts.pack") as module:
         yield module
 
 
@@ -58,7 +58,7 @@ def test_a_pool_travels_without_what_may_not_be_trained_on_and_is_whole_again(pa
 
 
 def test_a_resection_cavity_is_no_tumour_in_the_pool(script):
-    with script("prompt_pool") as pool:
+    with script("prompts.pool") as pool:
         labels = np.arange(5, dtype=np.uint8).reshape(1, 1, 5)
         brain = np.ones(labels.shape, bool)
         assert pool.code_of(labels, brain).ravel().tolist() == [1, 3, 2, 4, 1]

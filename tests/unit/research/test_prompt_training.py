@@ -17,13 +17,13 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture
 def training(script):
-    with script("prompt_training") as module:
+    with script("prompts.train") as module:
         yield module
 
 
 def head(folder, rng):
     """Write a bright ball in a brain, and an analysis that sees half of it."""
-    pool = importlib.import_module("prompt_pool")
+    pool = importlib.import_module("research.prompts.pool")
     along = np.indices((32, 32, 32)) - 15.5
     far = np.sqrt((along**2).sum(0))
     code = np.where(far < 7, 2, (far < 15).astype(int)).astype(np.uint8)
@@ -65,8 +65,8 @@ def test_training_goes_on_from_given_weights_and_after_an_end(training, tmp_path
 def test_an_answer_of_the_network_is_corrected_where_it_is_wrong(training, tmp_path):
     from lesionlens.network.prompt.weights import load_shipped
 
-    draws = importlib.import_module("prompt_draws")
-    samples = importlib.import_module("prompt_samples")
+    draws = importlib.import_module("research.prompts.batches")
+    samples = importlib.import_module("research.prompts.samples")
     head(tmp_path / "pool/one", np.random.default_rng(0))
     sampler, network = samples.Sampler(tmp_path / "pool"), load_shipped()[0]
     rng = np.random.default_rng(1)
@@ -90,7 +90,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from prompt_draws import Draws, Wanted
+from research.prompts.batches import Draws, Wanted
 
 if __name__ == "__main__":
     wanted = Wanted(Path(sys.argv[2]), Path(sys.argv[3]), 1, 16, 0, False)
@@ -110,8 +110,8 @@ def test_the_processes_that_draw_end_with_a_run_that_is_killed(training, tmp_pat
     shipped = Path(weights.__file__).parents[1] / "weight_files" / "prompt.safetensors"
     script_file = tmp_path / "killed.py"
     script_file.write_text(KILLED)
-    research = Path(__file__).resolve().parents[3] / "research"
-    arguments = [str(path) for path in (script_file, research, tmp_path / "pool", shipped)]
+    repository = Path(__file__).resolve().parents[3]
+    arguments = [str(path) for path in (script_file, repository, tmp_path / "pool", shipped)]
     with (tmp_path / "worker").open("wb") as output:  # a pipe would be held open by the worker
         run = subprocess.run([sys.executable, *arguments], stdout=output, check=False)
     assert run.returncode == -signal.SIGKILL

@@ -37,7 +37,7 @@ def test_a_run_begins_with_the_weights_it_is_given(script, tmp_path):
     network = FoldedUNet(5)
     file = tmp_path / "weights.safetensors"
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, file)
-    with script("small_lesion_training") as training:
+    with script("small_lesions.train") as training:
         begun, new = training.new_network(file), training.new_network(None)
     assert begun.training
     assert torch.equal(begun.last.weight, network.last.weight.half().float())
@@ -50,7 +50,7 @@ def test_a_run_that_goes_on_with_other_weights_than_it_began_with_is_refused(scr
     first, other = tmp_path / "first", tmp_path / "other"
     first.write_bytes(b"1")
     other.write_bytes(b"2")
-    with script("small_lesion_training") as training:
+    with script("small_lesions.train") as training:
         training.check_start(tmp_path, other)  # no step was taken
         training.check_start(tmp_path, first)
         checkpoint.save(tmp_path, Checkpoint({"x": torch.zeros(1)}, {"step": 1}))
@@ -64,14 +64,14 @@ def test_places_that_are_taken_for_lesions_are_named_but_not_tumours(script, fol
     def bright(x):
         return 4 * x[:, 1:2] - 8
 
-    with script("hard_places") as hard:
+    with script("small_lesions.false_peaks") as hard:
         places = hard.hard_places(bright, hard.Head(folder), 0.0)
     assert len(places)
     assert (np.abs(places - BLOB) <= 5).all()
 
 
 def test_a_share_of_the_crops_is_centred_at_such_places(script, folder):
-    with script("small_lesion_samples") as samples:
+    with script("small_lesions.samples") as samples:
         rng = np.random.default_rng(4)
         plain = samples.Head(folder)
         before = np.array([plain.seat(rng) for _ in range(400)])
@@ -86,7 +86,7 @@ def test_a_share_of_the_crops_is_centred_at_such_places(script, folder):
 
 
 def test_no_lesion_lies_where_the_brain_was_cut_off(script, folder, monkeypatch):
-    with script("small_lesion_samples") as samples:
+    with script("small_lesions.samples") as samples:
         head = samples.Head(folder)
         monkeypatch.setattr(samples, "_kept_side", lambda brain, _: np.zeros_like(brain))
         crops = [samples.draw(head, 24, np.random.default_rng(seed)) for seed in range(40)]

@@ -1,11 +1,10 @@
 """The networks that the hybrid is measured against are what they are called, and as large."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from research.attention.variants import CNN_ONLY, TRANSFORMER_ONLY
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.network import weights
@@ -15,9 +14,6 @@ from lesionlens.network.config import preset
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.weights_metadata import WeightsNotes
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "research"))
-from variants import CNN_ONLY, TRANSFORMER_ONLY
 
 VARIANTS = (CNN_ONLY, TRANSFORMER_ONLY)
 ATTENTION = (SelfAttention, GridCrossAttention, AttentionGate, torch.nn.MultiheadAttention)

@@ -1,13 +1,8 @@
 """Whole heads and other things: repeatable, of any contrast, with the truth of their brain."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "research"))
-from whole_head import draw_heads
+from research.training.whole_heads import draw_heads
 
 SHAPE, SPACING = (48, 56, 56), 4.5
 

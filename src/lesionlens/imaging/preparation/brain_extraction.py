@@ -1,8 +1,8 @@
 """Brain extraction from images with skull by a small built-in network.
 
 The network, trained on synthetic images of random contrast (`network.brain`,
-`research/train_brain.py`), segments each sequence separately, and the logits are averaged. HD-BET
-or SynthStrip can be used instead, if installed (`preparation.skull_stripping`).
+`research/training/train_brain.py`), segments each sequence separately, and the logits are
+averaged. HD-BET or SynthStrip can be used instead, if installed (`preparation.skull_stripping`).
 """
 
 from __future__ import annotations

@@ -1,21 +1,17 @@
 """Calibration recovers what was put in, and goes on where it stopped."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from research.training.calibration import calibrate
+from research.training.calibration.calibrate import CalibrationEffort, CalibrationScan, ExaminedScan
+from research.training.calibration.scoring import Found
 
 from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.network import weights
 from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.weights_metadata import WeightsNotes
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "research"))
-from calibration import calibrate
-from calibration.calibrate import CalibrationEffort, CalibrationScan, ExaminedScan
-from calibration.scoring import Found
 
 COARSE = GeneratorConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0))
 

@@ -1,19 +1,14 @@
 """Real patients join the fit as what they show to weights that left them out."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from research.training.calibration.calibrate import FIRST_REAL, REAL_APART, VOXELS
+from research.training.calibration.held_out import Fold, examine_folds
 from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.evaluation.label_conventions import read_conventions
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.training.references import find_real_cases
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "research"))
-from calibration.calibrate import FIRST_REAL, REAL_APART, VOXELS
-from calibration.held_out import Fold, examine_folds
 
 LEFT = Lesion((-28.0, 8.0, 26.0), 20.0)
 

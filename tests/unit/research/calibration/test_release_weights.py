@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 @pytest.fixture
 def release(script):
-    with script("release_weights") as module:
+    with script("training.release_weights") as module:
         yield module
 
 

@@ -1,18 +1,13 @@
 """The score of a candidate says how often such candidates are right."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from research.training.calibration import scoring
+from research.training.calibration.scoring import Found
 
 from lesionlens.base.errors import UnusableInputError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "research"))
-from calibration import scoring
-from calibration.scoring import Found
 
 
 def _sigmoid(x):

@@ -1,8 +1,9 @@
 """The conformance statement is what the code does."""
 
 import re
-import runpy
 from pathlib import Path
+
+from research.make import conformance
 
 from lesionlens.results.export.dicom.rejection import rejection_of
 
@@ -10,7 +11,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def test_the_conformance_statement_is_that_of_the_code():
-    made = runpy.run_path(str(ROOT / "research" / "make_conformance.py"))["pages"]()
+    made = conformance.pages()
     for name, text in made.items():
         assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == text
 

@@ -1,4 +1,7 @@
-"""What becomes of studies whose worker, or whose scheduler, was killed (run: research/scale.py)."""
+"""What becomes of studies whose worker, or whose scheduler, was killed.
+
+`research/speed/large_cohort.py` runs the same on a large cohort.
+"""
 
 import threading
 from contextlib import nullcontext

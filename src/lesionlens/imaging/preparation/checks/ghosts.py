@@ -8,7 +8,10 @@ from lesionlens.base.geometry import Floats
 from lesionlens.base.records.study import Acquired, QualityCheck, failed_check, passed_check
 
 GHOST = 0.025
-"""Minimum share of an image's edges that recurs at one distance (`research/poor_scans.py`)."""
+"""Minimum share of an image's edges that recurs at one distance.
+
+From `research/preparation/poor_scans.py`.
+"""
 _STRIDE = 4
 _MIN_LINE = 48
 _MIN_SHIFT_DIVISOR = 6  # a ghost is shifted by at least a sixth of the line

@@ -2,7 +2,7 @@
 
 The tissue template is registered to the image; the intensities of fluid, grey matter and the
 brightest voxels relative to white matter are classified by a softmax. It was fitted on synthetic
-brains alone (`research/fit_sequence_from_image.py`).
+brains alone (`research/preparation/fit_sequence_from_image.py`).
 """
 
 from __future__ import annotations

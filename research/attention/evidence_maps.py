@@ -1,0 +1,259 @@
+"""Whether evidence by sequence names the sequence that a lesion shows in.
+
+    python -m research.attention.evidence_maps [WEIGHTS.safetensors] [--patients 12] [--strong 0]
+
+Each synthetic patient's tumour is painted into one sequence alone: the other three are painted from
+the same anatomy and contrasts without it. The map names the sequence with the largest mean share
+over the lesion's voxels that the network calls tumour with everything shown, or over all where it
+calls none; a lesion of which it calls less than a twentieth is counted as not seen. Also the
+cost: seconds of the maps beside those of the passes that they are made of.
+
+With `--strong 15` that many lesions are taken for each sequence instead that the network finds: one
+of 15 to 25 mm radius, in that sequence as far from the brain's mean as `GAINS` say (the first at
+which the network calls a twentieth of it), the other three as healthy tissue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionlens.analysis.explain.shapley import evidence_maps
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.run_context import SILENT
+from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.perturbation_order import subsets_of
+from lesionlens.network.normalise import zscore
+from lesionlens.network.synth import tumour
+from lesionlens.network.synth.generator import (
+    GeneratorConfig,
+    Geometry,
+    SyntheticBatch,
+    generate_geometry,
+    paint,
+)
+from lesionlens.training.data import FIRST_VALIDATION_SEED
+from research.training.calibration.calibrate import prepared_of
+
+FIRST_SEED = FIRST_VALIDATION_SEED + 830_000_000
+GRID = GeneratorConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.0, cavity=0.0)
+ML = 0.008
+SEEN, MIN_CALLED = 0.5, 0.05
+GAINS = (2.0, 4.0, 7.0)
+"""Contrast of a strong lesion, in standard deviations of the brain; T1 goes dark, the rest
+bright."""
+RADIUS_MM = (15.0, 25.0)
+MIN_ML = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Of one lesion: what was named, which share was called tumour, seconds."""
+
+    named: MrSequence | None
+    called: float
+    passes_s: float
+    maps_s: float
+
+
+def without_tumour(geometry: Geometry) -> Geometry:
+    """Return the same anatomy with healthy tissue in the tumour's place."""
+    membership = geometry.membership.clone()
+    membership[:, :5] = geometry.anatomy.tissue * geometry.anatomy.brain
+    membership[:, 5:9] = 0
+    labels = torch.zeros_like(geometry.labels)
+    return replace(geometry, membership=membership, labels=labels)
+
+
+def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
+    """Draw a patient whose tumour shows in one sequence alone, for each; None of a small one."""
+    geometry = generate_geometry(GRID, [seed])
+    if float(geometry.labels[0, 0].sum()) * ML < MIN_ML:
+        return None
+    with_tumour, without = (
+        paint(GRID, geometry, [seed]),
+        paint(GRID, without_tumour(geometry), [seed]),
+    )
+    by_sequence = {}
+    for index, sequence in enumerate(MrSequence):
+        channels, zscored = without.channels.clone(), without.zscored.clone()
+        channels[:, index], zscored[:, index] = (
+            with_tumour.channels[:, index],
+            with_tumour.zscored[:, index],
+        )
+        by_sequence[sequence] = replace(with_tumour, channels=channels, zscored=zscored)
+    return by_sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Healthy:
+    """A patient painted without a tumour, and the share of one lesion that may be added."""
+
+    free: SyntheticBatch
+    inside: torch.Tensor
+    """(1, I, J, K) float32."""
+    labels: torch.Tensor
+    """(1, 3, I, J, K) uint8 of the lesion."""
+
+
+def healthy(seed: int) -> Healthy:
+    """Draw a patient and where one lesion would lie."""
+    plan = tumour.plan_lesions
+
+    def single(*args: Any, **kwargs: Any) -> tumour.LesionPlan:
+        lesion_plan = plan(*args, **kwargs)
+        radius = float(np.random.default_rng(seed).uniform(*RADIUS_MM))
+        return replace(
+            lesion_plan,
+            count=torch.ones_like(lesion_plan.count),
+            radius=torch.full_like(lesion_plan.radius, radius),
+        )
+
+    with patch.object(tumour, "plan_lesions", single):
+        geometry = generate_geometry(GRID, [seed])
+    batch = paint(GRID, without_tumour(geometry), [seed])
+    return Healthy(batch, geometry.membership[:, 5:9].sum(1), geometry.labels)
+
+
+def strong(patient: Healthy, sequence: MrSequence) -> Iterator[SyntheticBatch]:
+    """Add the lesion to one sequence alone, with more and more contrast."""
+    index, brain = list(MrSequence).index(sequence), patient.free.brain[0]
+    deviation = float(patient.free.channels[0, index][brain].std())
+    for gain in GAINS:
+        channels = patient.free.channels.clone()
+        contrast = -gain if sequence is MrSequence.T1 else gain
+        channel = (channels[:, index] + contrast * deviation * patient.inside).clamp_min(0)
+        channels[:, index] = channel * patient.free.brain
+        zscored = zscore(channels, patient.free.brain)
+        yield replace(patient.free, channels=channels, zscored=zscored, labels=patient.labels)
+
+
+def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> bool:
+    """Whether the network calls enough of a lesion tumour, all sequences shown."""
+    all_sequences = [InputPerturbation.showing(frozenset(MrSequence))]
+    prediction = engine.predict_perturbed(study, all_sequences, context=SILENT)
+    voxels = prediction.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
+    return float((prediction.probability[0].ravel()[voxels] >= SEEN).mean()) >= MIN_CALLED
+
+
+def found_ones(engine: LensEngine, count: int, first: int) -> dict[MrSequence, list[Row]]:
+    """Take lesions that the network finds in one sequence, so many for each."""
+    rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
+    attempts = dict.fromkeys(MrSequence, 0)
+    for seed in range(FIRST_SEED + first, FIRST_SEED + first + 2 * count):
+        patient = healthy(seed)
+        for sequence, sequence_rows in rows.items():
+            if len(sequence_rows) >= count:
+                continue
+            attempts[sequence] += 1
+            for gain, batch in zip(GAINS, strong(patient, sequence), strict=True):
+                study = prepared_of(batch, np.ones(4, dtype=bool))
+                truth = batch.labels[0, 0].numpy() > 0
+                if is_seen(engine, study, truth):
+                    row = asked(engine, study, truth)
+                    sequence_rows.append(row)
+                    print_line(f"{seed} {sequence.display_name}, {gain:.0f} SD: {words_of(row)}")
+                    break
+    for sequence, number in attempts.items():
+        print_line(
+            f"{sequence.display_name}: the network found {len(rows[sequence])} of {number} drawn"
+        )
+    return rows
+
+
+def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Row:
+    """Ask about every subset, and share the answers out."""
+    subsets = subsets_of(tuple(MrSequence))
+    started = time.perf_counter()
+    predictions = engine.predict_perturbed(
+        study,
+        [InputPerturbation.showing(subset) for subset in subsets],
+        context=SILENT,
+    )
+    passes_done = time.perf_counter()
+    by_subset = dict(zip(subsets, predictions.probability, strict=True))
+    maps = evidence_maps(tuple(MrSequence), by_subset, predictions.grid)
+    maps_done = time.perf_counter()
+    voxels = predictions.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
+    flagged = voxels[by_subset[frozenset(MrSequence)].ravel()[voxels] >= SEEN]
+    shares = maps.within(flagged if len(flagged) else voxels)
+    return Row(
+        named=max(shares, key=lambda sequence: shares[sequence]),
+        called=len(flagged) / len(voxels),
+        passes_s=passes_done - started,
+        maps_s=maps_done - passes_done,
+    )
+
+
+def main() -> None:
+    """Print one line a lesion, then one a sequence."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("weights", type=Path, nargs="?")
+    parser.add_argument("--patients", type=int, default=12, help="drawn; four lesions each")
+    parser.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    parser.add_argument("--strong", type=int, default=0, help="found lesions for each sequence")
+    options = parser.parse_args()
+    engine = LensEngine("cpu", options.weights)
+    if options.strong:
+        summarise(found_ones(engine, options.strong, options.first))
+        return
+    rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
+    for seed in range(
+        FIRST_SEED + options.first, FIRST_SEED + options.first + 10 * options.patients
+    ):
+        by_sequence = in_one_alone(seed)
+        if by_sequence is None:
+            continue
+        for sequence, batch in by_sequence.items():
+            truth = batch.labels[0, 0].numpy() > 0
+            row = asked(engine, prepared_of(batch, np.ones(4, dtype=bool)), truth)
+            rows[sequence].append(row)
+            print_line(f"{seed} {sequence.display_name}: {words_of(row)}")
+        if len(rows[MrSequence.T1]) == options.patients:
+            break
+    summarise(rows)
+
+
+def words_of(row: Row) -> str:
+    """Report what was named, and how much of it the network calls tumour."""
+    name = "nothing carries it" if row.named is None else row.named.display_name
+    return f"{name}, {row.called:.0%} called tumour"
+
+
+def summarise(rows: dict[MrSequence, list[Row]]) -> None:
+    """Print one line a sequence, and the cost."""
+    for sequence, sequence_rows in rows.items():
+        print_line(f"{sequence.display_name}: {counted(sequence_rows, sequence)}")
+    all_rows = [row for sequence_rows in rows.values() for row in sequence_rows]
+    cost = sum(row.maps_s for row in all_rows) / sum(row.passes_s for row in all_rows)
+    print_line(f"maps take {cost:.2%} of the time of the passes that they are made of")
+
+
+def counted(rows: list[Row], sequence: MrSequence) -> str:
+    """Report how often a sequence was named: of the lesions seen, and of all."""
+    flagged_rows = [row for row in rows if row.called >= MIN_CALLED]
+    correct_count = sum(row.named is sequence for row in flagged_rows)
+    named_count = sum(row.named is sequence for row in rows)
+    return f"{correct_count} of {len(flagged_rows)} seen, {named_count} of all {len(rows)}"
+
+
+def print_line(text: str) -> None:
+    """Print at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

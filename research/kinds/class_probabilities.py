@@ -1,0 +1,173 @@
+r"""What the network's kinds say of candidates that are a tumour, and of those that are none.
+
+    python -m research.kinds.class_probabilities --data CASES --weights synthetic \
+        --patients 60 --kept OUT.jsonl
+
+Synthetic heads whose seeds no step has seen, drawn as for calibration (many lack sequences), and
+real cases by four subsets of their sequences. OUT.jsonl gets a line a scan, and what it holds is
+not measured again. Printed: at each bound on the tumour's share, how many tumours and how many
+false candidates lie at or below it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionlens.analysis.evaluation.label_conventions import read_conventions
+from lesionlens.analysis.findings.class_probabilities import of_component
+from lesionlens.analysis.findings.component_scores import score_components
+from lesionlens.analysis.findings.components import (
+    CandidateCriteria,
+    component_voxels,
+    components_of,
+    segment_components,
+)
+from lesionlens.base.labels import LesionClass, MrSequence
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.run_context import SILENT
+from lesionlens.engines import native_grid
+from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.network.synth.generator import GeneratorConfig, draw
+from lesionlens.training.config import DataConfig
+from lesionlens.training.data import sample_presence
+from lesionlens.training.references import find_real_cases
+from research.common.cases import sequence_files
+from research.quality.sequence_subsets import name_of, showing
+from research.training.calibration.calibrate import FIRST_SEED, prepared_of
+
+ALL = frozenset(MrSequence)
+SUBSETS = (ALL, ALL - {MrSequence.T1C}, frozenset({MrSequence.FLAIR}), frozenset({MrSequence.T2}))
+WITHOUT_TUMOUR = ("healthy", "non_tumour_ms")
+TRUE_SHARE = 0.1
+BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+Rows = list[dict[str, Any]]
+Scan = tuple[str, Callable[[], Rows]]
+
+
+def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Rows:
+    """Return a row a candidate, flagged or not."""
+    prediction = engine.predict(study, context=SILENT)
+    probability = native_grid.resample_regions(prediction.probability, study, nested=True)
+    marked = segment_components(probability, study.native, CandidateCriteria(prediction.thresholds))
+    unperturbed = prediction.unperturbed
+    if unperturbed is None or not marked.count:
+        return []
+    scores = score_components(
+        unperturbed, component_voxels(marked, unperturbed.grid), prediction.scoring
+    )[0]
+    rows = []
+    for part in components_of(marked):
+        kinds = of_component(part, prediction.class_probabilities)
+        score = float(scores[part.index])
+        rows.append(
+            {
+                "score": round(score, 4),
+                "flagged": score >= prediction.scoring.floor,
+                "ml": round(part.volume_ml, 2),
+                "tumour": bool(truth[part.box][part.mask].mean() >= TRUE_SHARE),
+                "kinds": {k.value: round(v, 4) for k, v in kinds.items()} if kinds else kinds,
+            }
+        )
+    return rows
+
+
+def of_head(engine: LensEngine, number: int) -> Rows:
+    """Return the rows of a synthetic head."""
+    seed = FIRST_SEED + 10_000 + number
+    batch = draw(GeneratorConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.3), [seed])
+    present = sample_presence(np.random.default_rng(seed), DataConfig())
+    truth = batch.labels[0, 0].cpu().numpy() > 0
+    return candidates(engine, prepared_of(batch, present), truth)
+
+
+def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
+    """Yield every subset of every real case."""
+    root = data / "tumour"
+    cases = {c.name: c for c in find_real_cases(root, convention=read_conventions(None, root).of)}
+    folders = [root / name for name in cases]
+    folders += [path for name in WITHOUT_TUMOUR for path in sorted((data / name).iterdir())]
+    for folder in folders:
+        files = sequence_files(folder)
+        cached: dict[str, Any] = {}
+
+        def run(subset: frozenset[MrSequence], folder: Path, files: Any, cached: Any) -> Rows:
+            if not cached:
+                cached["study"] = study = prepare(open_study(folder, named=files), SILENT)
+                cached["truth"] = np.zeros(study.native.shape, bool)
+                if folder.name in cases:
+                    values, grid = cases[folder.name].reference()
+                    resampled = resample(
+                        values.astype(np.float32), grid, study.native, nearest=True
+                    )
+                    cached["truth"] = resampled > 0
+            return candidates(engine, showing(cached["study"], subset), cached["truth"])
+
+        for subset in dict.fromkeys(s & frozenset(files) for s in SUBSETS):
+            name = f"{folder.name}, {name_of(subset)}"
+            yield name, partial(run, subset, folder, files, cached)
+
+
+def table(rows_by_scan: dict[str, Rows], *, flagged: bool) -> str:
+    """Return how many tumours and false candidates lie at or below each bound, in Markdown."""
+    lines = ["| tumour's share | tumours | false candidates |", "|---|---|---|"]
+    selected = [row for rows in rows_by_scan.values() for row in rows if row["flagged"] == flagged]
+    with_kinds = [row for row in selected if row["kinds"]]
+    for bound in (*BOUNDS, 1.0):
+        at_or_below = [
+            row["tumour"] for row in with_kinds if row["kinds"][LesionClass.TUMOUR.value] <= bound
+        ]
+        lines.append(f"| <= {bound} | {sum(at_or_below)} | {len(at_or_below) - sum(at_or_below)} |")
+    without_kinds = [row["tumour"] for row in selected if not row["kinds"]]
+    lines.append(f"| no kind | {sum(without_kinds)} | {len(without_kinds) - sum(without_kinds)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure every scan, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", default="synthetic")
+    parser.add_argument("--patients", type=int, default=60)
+    parser.add_argument("--kept", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows_by_scan: dict[str, Rows] = {}
+    if options.kept.is_file():
+        lines = options.kept.read_text().splitlines()
+        rows_by_scan = {record["scan"]: record["rows"] for record in map(json.loads, lines)}
+    engine = LensEngine("cpu", options.weights)
+    heads: list[Scan] = [
+        (f"synthetic {n}", partial(of_head, engine, n)) for n in range(options.patients)
+    ]
+    for name, run in (*heads, *real_scans(engine, options.data)):
+        if name not in rows_by_scan:
+            rows_by_scan[name] = run()
+            with options.kept.open("a") as stream:
+                stream.write(json.dumps({"scan": name, "rows": rows_by_scan[name]}) + "\n")
+    for kind in ("synthetic", "real"):
+        selected = {
+            n: r
+            for n, r in rows_by_scan.items()
+            if n.startswith("synthetic") == (kind == "synthetic")
+        }
+        for flagged in (True, False):
+            heading = "flagged" if flagged else "below the threshold"
+            print(
+                f"\n{kind}, {len(selected)} scans, {heading}:\n\n{table(selected, flagged=flagged)}"
+            )
+
+
+if __name__ == "__main__":
+    main()

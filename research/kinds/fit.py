@@ -1,0 +1,351 @@
+"""Fit what kinds of lesions look like (`analysis/findings/kinds.json`), and judge it.
+
+    python -m research.kinds.synthetic_scans --patients 200 --kept SCANS --weights default
+    python -m research.kinds.measure SCANS
+    python -m research.kinds.real_scans --data CASES --kept REAL --weights default
+    python -m research.kinds.fit --scans SCANS --real REAL
+
+Needs scikit-learn, which LesionLens itself does not. One model for each set of sequences; every
+figure is of patients that the model was not fitted on. Real scans are only judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from lesionlens.analysis.findings import anatomy, kinds
+from lesionlens.analysis.findings.kind_features import (
+    CoarseBrain,
+    Features,
+    depth_of,
+    features_of,
+    lattice_of,
+    shown_by,
+)
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import LesionKind, MrSequence
+
+KINDS = list(LesionKind)
+SHARES = {
+    LesionKind.GLIOMA: 0.3,
+    LesionKind.METASTASIS: 0.15,
+    LesionKind.MENINGIOMA: 0.15,
+    LesionKind.PLAQUE: 0.12,
+    LesionKind.VASCULAR: 0.13,
+    LesionKind.CAVITY: 0.05,
+    LesionKind.OTHER: 0.1,
+}
+"""How frequent each kind is taken to be; probabilities follow from it."""
+FOLDS, STRENGTH, ROUNDS = 5, 0.05, 500
+RIGHT, MIN_SHOWN, MIN_PATIENTS = 0.85, 10, 5
+"""Share of a kind's labels that must be right where it is shown, and of how many candidates and
+patients that must be known; else the kind is not offered with those sequences."""
+BOUNDS, NEVER = (0.8, 0.85, 0.9, 0.95), 1.01
+CONFIRMED, UNCONFIRMED_FROM = (LesionKind.GLIOMA, LesionKind.PLAQUE), 0.9
+"""No kind is shown below the first bound, and one that no real scan at hand confirms not below .9,
+whatever synthetic patients allow: real scans differ."""
+KEPT = Path(kinds.__file__).with_name(kinds.MODEL)
+SUBSETS = [frozenset(c) for n in range(4, 0, -1) for c in combinations(MrSequence, n)]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """All candidates, as a table."""
+
+    names: list[str]
+    values: Floats
+    kind: NDArray[np.intp]
+    weight: Floats
+    patient: NDArray[np.str_]
+    sort: NDArray[np.str_]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One candidate of a synthetic patient, as `kinds/measure.py` keeps it."""
+
+    patient: str
+    kind: LesionKind
+    sort: str
+    features: Features
+
+
+def rows_of(scans: Path) -> list[Row]:
+    """Return the candidates of every patient that was measured."""
+    return [
+        Row(file.stem, LesionKind(kind), sort, features)
+        for file in sorted(scans.glob("????.json"))
+        for kind, sort, features in json.loads(file.read_text(encoding="utf-8"))
+    ]
+
+
+def samples_of(rows: list[Row]) -> Samples:
+    """Return rows as a table; patients count alike within a kind, kinds by `SHARES`."""
+    names = sorted({name for row in rows for name in row.features})
+    values = np.array([[row.features[name] for name in names] for row in rows])
+    kind = np.array([KINDS.index(row.kind) for row in rows])
+    patient = np.array([row.patient for row in rows])
+    sort = np.array([row.sort for row in rows])
+    weight = np.zeros(len(rows))
+    for index, kind_value in enumerate(KINDS):
+        of_kind = kind == index
+        _, patient_index, counts = np.unique(
+            patient[of_kind], return_inverse=True, return_counts=True
+        )
+        weight[of_kind] = SHARES[kind_value] / np.sqrt(counts[patient_index])
+        weight[of_kind] *= SHARES[kind_value] / max(weight[of_kind].sum(), 1e-9)
+    return Samples(names, values, kind, weight * len(rows), patient, sort)
+
+
+def columns_of(samples: Samples, subset: frozenset[MrSequence]) -> list[int]:
+    """Return the features that a subset of the sequences shows."""
+    return [n for n, name in enumerate(samples.names) if shown_by(name, subset)]
+
+
+def empty_model(samples: Samples, columns: list[int]) -> kinds.KindModel:
+    """Return a model with the scale of its features and no weights."""
+    values = samples.values[:, columns]
+    fractions = samples.weight / samples.weight.sum()
+    mean = fractions @ values
+    scale = np.sqrt(fractions @ (values - mean) ** 2) + 1e-6
+    names = [samples.names[n] for n in columns]
+    no_weights = np.zeros((1 + 2 * len(columns), len(KINDS)))
+    return kinds.KindModel(names, mean, scale, no_weights, np.full(len(KINDS), NEVER))
+
+
+def fitted(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
+    """Return the weights of a logistic regression on some of the rows."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (of no extra)
+
+    regression = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(
+        design[rows, 1:], samples.kind[rows], sample_weight=samples.weight[rows]
+    )
+    weights = np.full((design.shape[1], len(KINDS)), 0.0)
+    weights[0] = -50.0
+    weights[0, regression.classes_] = regression.intercept_
+    weights[1:, regression.classes_] = regression.coef_.T
+    return weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A model and what it says of patients that it was not fitted on."""
+
+    model: kinds.KindModel
+    held_out: Floats
+    """(rows, kinds) calibrated probabilities."""
+
+
+def fit(samples: Samples, subset: frozenset[MrSequence]) -> Fitted:
+    """Fit the model of a subset; the temperature is fitted on held-out patients."""
+    from sklearn.model_selection import GroupKFold  # noqa: PLC0415  (of no extra)
+
+    columns = columns_of(samples, subset)
+    model, values = empty_model(samples, columns), samples.values[:, columns]
+    design, logits = model.design(values), np.zeros((len(values), len(KINDS)))
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=0)
+    for training, held_out in folds.split(design, groups=samples.patient):
+        logits[held_out] = design[held_out] @ fitted(design, samples, training)
+
+    def cost(temperature: float) -> float:
+        log_probability = log_softmax(logits / np.exp(temperature), axis=1)
+        return float(
+            -samples.weight @ log_probability[np.arange(len(log_probability)), samples.kind]
+        )
+
+    temperature = float(np.exp(minimize_scalar(cost, bounds=(-1.5, 2.5), method="bounded").x))
+    held_out = np.exp(log_softmax(logits / temperature, axis=1))
+    weights = fitted(design, samples, np.arange(len(design))) / temperature
+    min_probability = least_of(samples, held_out)
+    fitted_model = kinds.KindModel(model.names, model.mean, model.scale, weights, min_probability)
+    return Fitted(fitted_model, held_out)
+
+
+def least_of(samples: Samples, held_out: Floats) -> Floats:
+    """Return the lowest bound of each kind from which enough of its labels are right."""
+    return np.array(
+        [_min_probability_of(samples, held_out, number) for number in range(len(KINDS))]
+    )
+
+
+def _min_probability_of(samples: Samples, held_out: Floats, number: int) -> float:
+    is_named, kind = held_out.argmax(1) == number, KINDS[number]
+    first = BOUNDS[0] if kind in CONFIRMED else UNCONFIRMED_FROM
+    for bound in BOUNDS if kind is not LesionKind.OTHER else ():
+        if bound < first:
+            continue
+        is_shown = is_named & (held_out[:, number] >= bound)
+        patients = len(set(samples.patient[is_shown & (samples.kind == number)]))
+        if is_shown.sum() < MIN_SHOWN or patients < MIN_PATIENTS:
+            break
+        weight, is_correct = samples.weight[is_shown], samples.kind[is_shown] == number
+        if weight @ is_correct >= RIGHT * weight.sum():
+            return round(float(bound), 2)
+    return NEVER
+
+
+def offered(fits: dict[str, Fitted]) -> dict[str, Fitted]:
+    """Return the fits without kinds that not even all four sequences tell apart."""
+    never = fits[kinds.key_of(tuple(MrSequence))].model.min_probability > 1
+    return {
+        name: replace(
+            fitted_kind,
+            model=replace(
+                fitted_kind.model,
+                min_probability=np.where(never, NEVER, fitted_kind.model.min_probability),
+            ),
+        )
+        for name, fitted_kind in fits.items()
+    }
+
+
+def labels_of(fitted_kind: Fitted) -> NDArray[np.intp]:
+    """Return the kind that is shown of each candidate; their number where none stands out."""
+    likeliest = fitted_kind.held_out.argmax(1)
+    is_shown = fitted_kind.held_out.max(1) >= fitted_kind.model.min_probability[likeliest]
+    return np.where(is_shown, likeliest, len(KINDS))
+
+
+def as_json(fits: dict[str, Fitted]) -> str:
+    """Return the content of the model's file."""
+    content: dict[str, Any] = {
+        "kinds": [kind.value for kind in KINDS],
+        "shares": {kind.value: share for kind, share in SHARES.items()},
+        "models": {
+            name: {
+                "features": list(fitted_kind.model.names),
+                "mean": [float(f"{v:.5g}") for v in fitted_kind.model.mean],
+                "scale": [float(f"{v:.5g}") for v in fitted_kind.model.scale],
+                "weights": [[float(f"{v:.4g}") for v in row] for row in fitted_kind.model.weights],
+                "least": fitted_kind.model.min_probability.tolist(),
+            }
+            for name, fitted_kind in fits.items()
+        },
+    }
+    return json.dumps(content, separators=(",", ":")) + "\n"
+
+
+def error_of(samples: Samples, held_out: Floats, rows: NDArray[np.bool_]) -> float:
+    """Return the calibration error of the highest probability, in ten bins."""
+    probability, is_correct = held_out.max(1)[rows], (held_out.argmax(1) == samples.kind)[rows]
+    weight = samples.weight[rows] / samples.weight[rows].sum()
+    bin_index = np.minimum((probability * 10).astype(int), 9)
+    bin_errors = [
+        abs(float((weight * (probability - is_correct))[bin_index == n].sum())) for n in range(10)
+    ]
+    return float(sum(bin_errors))
+
+
+def report_held_out(samples: Samples, fits: dict[str, Fitted]) -> Iterator[str]:
+    """Yield the table by subset of the sequences, and the confusion of the first."""
+    offered_kinds = [kind for kind in KINDS if kind is not LesionKind.OTHER]
+    yield (
+        "| sequences | likeliest is right | calibration error | a kind is shown | and is right "
+        f"| {' | '.join(kind.value for kind in offered_kinds)} |"
+    )
+    yield "|---" * (5 + len(offered_kinds)) + "|"
+    all_rows, weight = np.ones(len(samples.kind), bool), samples.weight
+    lesion = samples.kind != KINDS.index(LesionKind.OTHER)
+    for name, fitted_kind in fits.items():
+        is_correct, label = fitted_kind.held_out.argmax(1) == samples.kind, labels_of(fitted_kind)
+        is_shown = label < len(KINDS)
+        correct_fraction = (
+            weight[is_shown] @ is_correct[is_shown] / max(weight[is_shown].sum(), 1e-9)
+        )
+        bounds = " | ".join(
+            "not offered" if min_probability > 1 else f"{min_probability:.2f}"
+            for kind, min_probability in zip(KINDS, fitted_kind.model.min_probability, strict=True)
+            if kind in offered_kinds
+        )
+        yield (
+            f"| {name} | {weight @ is_correct / weight.sum():.2f} "
+            f"| {error_of(samples, fitted_kind.held_out, all_rows):.3f} "
+            f"| {weight[is_shown & lesion].sum() / weight[lesion].sum():.2f} "
+            f"| {correct_fraction:.2f} | {bounds} |"
+        )
+    for name in ("t1 t1c t2 flair", "t1 t2 flair", "t1c", "flair"):
+        yield f"\n{name}: rows true, columns shown\n"
+        yield f"| | {' | '.join(k.value for k in offered_kinds)} | none |"
+        yield "|---" * (len(offered_kinds) + 2) + "|"
+        label = labels_of(fits[name])
+        columns = [*(KINDS.index(kind) for kind in offered_kinds), len(KINDS)]
+        for n, kind in enumerate(KINDS):
+            of_kind = samples.kind == n
+            counts = [str(int((label[of_kind] == m).sum())) for m in columns]
+            yield f"| {kind.value} ({of_kind.sum()}) | {' | '.join(counts)} |"
+    for sort in ("true", "found", "dismissed"):
+        rows = np.char.startswith(samples.sort, sort)
+        if rows.any():
+            error = error_of(samples, fits["t1 t1c t2 flair"].held_out, rows)
+            yield f"\noutlines {sort}: {rows.sum()}, calibration error {error:.3f}"
+
+
+def real_case(file: Path) -> tuple[CoarseBrain, dict[str, NDArray[np.int32]]]:
+    """Return the brain and its outlines by name."""
+    with np.load(file) as stored:
+        grid = Grid(stored["brain"].shape, stored["affine"])
+        head = anatomy.Head(stored["midline"], stored["offset"], stored["scale"])
+        images = {
+            s: stored[s.value].astype(np.float32) for s in MrSequence if s.value in stored.files
+        }
+        depth = depth_of(stored["brain"], grid)
+        coarse = CoarseBrain(images, stored["brain"], depth, grid, head, np.eye(4))
+        outlines = {n.removeprefix("of_"): stored[n] for n in stored.files if n.startswith("of_")}
+        return coarse, outlines
+
+
+def report_real(real: Path, fits: dict[str, Fitted]) -> Iterator[str]:
+    """Yield what real candidates look like, by subsets of the sequences."""
+    yield "| case | outline | ml | sequences | looks like | probabilities |"
+    yield "|---|---|---|---|---|---|"
+    for file in sorted(real.glob("*.npz")):
+        coarse, outlines = real_case(file)
+        for outline, numbers in outlines.items():
+            lattice = lattice_of(coarse, numbers)
+            for number in range(1, int(numbers.max()) + 1):
+                features = features_of(lattice, number)
+                if features is None:
+                    continue
+                ml = float((numbers == number).sum() * coarse.grid.voxel_ml)
+                for subset in SUBSETS:
+                    if not subset <= frozenset(coarse.images):
+                        continue
+                    name = kinds.key_of(subset)
+                    appearance = kinds.appearance_of(features, fits[name].model)
+                    ranking = ", ".join(f"{k.value} {v:.2f}" for k, v in appearance.ranked[:3])
+                    yield (
+                        f"| {file.stem} | {outline} | {ml:.1f} | {name} "
+                        f"| {appearance.looks_like or 'none'} | {ranking} |"
+                    )
+
+
+def main() -> None:
+    """Fit, keep and judge."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--scans", type=Path, required=True)
+    parser.add_argument("--real", type=Path)
+    options = parser.parse_args()
+    samples = samples_of(rows_of(options.scans))
+    fits = offered({kinds.key_of(subset): fit(samples, subset) for subset in SUBSETS})
+    KEPT.write_text(as_json(fits), encoding="utf-8")
+    lines = [*report_held_out(samples, fits)]
+    if options.real is not None:
+        lines += ["", *report_real(options.real, fits)]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Make `imaging/deidentification/face.npz` once from the twenty heads of anatomies.npz.
+
+    python -m research.make.face_template
+
+Their brains are laid onto each other (affinely, as `deidentification.face` lays the template onto a
+patient's). The zone is stated by where their eyes then lie: in front of the eyes' posterior poles
+from the brow down, receding towards the throat; the brow above; the ears at the sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from lesionlens.base.geometry import apply
+from lesionlens.base.grid import Grid
+from lesionlens.imaging.deidentification.face import FIT_MM, fit
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.network.synth import classes
+
+ROOT = Path(__file__).parents[2] / "src/lesionlens"
+LOW, HIGH = np.array([-100.0, -130.0, -190.0]), np.array([100.0, 150.0, 120.0])
+FIRST = 6
+"""The head that the others are laid onto at first: its nod is a middle one."""
+EAR_X, EAR_Y, EAR_Z = 74.0, (-50.0, 25.0), (-55.0, 25.0)
+"""Beside the head: from this side, and about the eyes' height."""
+BROW_MM, RECEDES = 50.0, 0.45
+
+
+def grid_of() -> Grid:
+    affine = np.diag([FIT_MM, FIT_MM, FIT_MM, 1.0])
+    affine[:3, 3] = LOW
+    return Grid(tuple(np.rint((HIGH - LOW) / FIT_MM).astype(int)), affine)
+
+
+def heads() -> list[tuple[np.ndarray, Grid]]:
+    stored = np.load(ROOT / "network/synth/anatomies.npz")
+    label_maps = []
+    for number in range(1, 21):
+        labels = stored[f"head_{number:02d}.labels"]
+        affine = stored[f"head_{number:02d}.affine"].astype(np.float64)
+        label_maps.append((labels, Grid(labels.shape, affine)))
+    return label_maps
+
+
+def zone_of(grid: Grid, eyes_by_head: list[np.ndarray]) -> np.ndarray:
+    """Return the zone on a grid, given each head's eyes (N, 3) in its millimetres."""
+    eyes = np.concatenate(eyes_by_head)
+    back = float(np.quantile(eyes[:, 1], 0.03))
+    top = float(np.quantile(eyes[:, 2], 0.97))
+    bottom = float(np.median([np.quantile(head_eyes[:, 2], 0.03) for head_eyes in eyes_by_head]))
+    index = np.indices(grid.shape).reshape(3, -1).T
+    x, y, z = grid.to_mm(index).T
+    front = back - 2.0 - RECEDES * np.clip(bottom - z, 0, None)
+    face = (y > front) & (z < top + 4.0)
+    brow = (y > back - 4.0) & (z >= top + 4.0) & (z < top + BROW_MM)
+    centre_z = (bottom + top) / 2
+    ear = (np.abs(x) > EAR_X) & (y > EAR_Y[0]) & (y < EAR_Y[1])
+    ear &= (z > centre_z + EAR_Z[0]) & (z < centre_z + EAR_Z[1])
+    print(f"eyes: back {back:.0f}, z {bottom:.0f} to {top:.0f}")
+    return np.asarray((face | brow | ear).reshape(grid.shape))
+
+
+def main() -> None:
+    """Write the file."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
+    grid, people = grid_of(), heads()
+    brains = [
+        resample(np.isin(labels, classes.BRAIN).astype(np.float32), head_grid, grid)
+        for labels, head_grid in people
+    ]
+    model = brains[FIRST - 1]
+    fits = []
+    for _ in range(2):
+        fits = [fit(model, grid, brain, grid) for brain in brains]  # the model's mm to the head's
+        aligned = [
+            resample(brain, grid, grid, moved=affine)
+            for brain, (affine, _) in zip(brains, fits, strict=True)
+        ]
+        model = np.mean(aligned, axis=0, dtype=np.float32)
+    to_model = [np.linalg.inv(affine).astype(float) for affine, _ in fits]
+    print("dice", np.round([dice for _, dice in fits], 3))
+    eyes = [
+        apply(transform, head_grid.to_mm(np.argwhere(labels == classes.EYE)[::5]))
+        for (labels, head_grid), transform in zip(people, to_model, strict=True)
+    ]
+    print("eyes' middles", [np.round(e.mean(axis=0)).astype(int).tolist() for e in eyes])
+    zone = zone_of(grid, eyes)
+    np.savez_compressed(
+        ROOT / "imaging/deidentification/face.npz",
+        brain=np.rint(model * 255).astype(np.uint8),
+        zone=np.packbits(zone),
+        affine=grid.affine.astype(np.float32),
+    )
+
+
+if __name__ == "__main__":
+    main()

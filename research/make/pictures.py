@@ -1,0 +1,227 @@
+"""Make every picture of the documentation again, from the real sample and the shipped weights.
+
+tools/with_display.sh .venv/bin/python -m research.make.pictures
+
+Writes docs/pictures/*.png but napari.png, which `make demo` paints of the real sample: the whole
+window, or the canvas beside the part of the panel that says what is shown.
+`--docs out/pictures --width 1600
+--height 1000 --theme light` makes the same elsewhere, to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import napari
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+from qtpy.QtGui import QImage
+from qtpy.QtWidgets import QWidget
+
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.napari.demo import run_study, wait_for
+from lesionlens.napari.dock import open_panel
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.geometry.planes import Plane
+
+if TYPE_CHECKING:
+    from lesionlens.napari.dock import LesionLens
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+SAMPLE = DOCS.parent / "sample_data" / "study"
+SIDE, WIDEST, LARGEST = 520, 1040, 150_000
+GROUND = (38, 41, 48)
+
+
+class Studio:
+    """One viewer with the analysed sample, of which pictures are taken."""
+
+    def __init__(self, panel: LesionLens, docs: Path) -> None:
+        self.panel, self.docs = panel, docs
+        self.viewer = panel.viewer
+        self.size = (0, 0)
+
+    def settle(self, seconds: float = 0.6) -> None:
+        """Wait for all that was asked, and for the window to paint it."""
+        panel = self.panel
+        wait_for(lambda: not (panel.jobs.running or panel.questions.running))
+        wait_for(lambda: False, at_most_s=seconds)
+
+    def window(self, name: str) -> None:
+        """Take the whole window."""
+        self.settle()
+        screenshot = self.viewer.screenshot(canvas_only=False, flash=False)
+        save(screenshot[..., :3], self.docs / name)
+
+    def part(self, name: str, block: QWidget | None = None) -> None:
+        """Take the canvas, and beside it the block of the panel that explains it."""
+        self.settle()
+        size = (SIDE, SIDE) if self.viewer.dims.ndisplay == 2 else None
+        canvas = self.viewer.screenshot(size=size, canvas_only=True, flash=False)[..., :3]
+        self.settle()  # the block lays itself out anew after an answer that came meanwhile
+        sides = [canvas] if block is None else [canvas, grabbed(block)]
+        height = max(side.shape[0] for side in sides)
+        save(np.concatenate([padded(side, height) for side in sides], axis=1), self.docs / name)
+
+
+def grabbed(block: QWidget) -> NDArray[np.uint8]:
+    """Return a widget as it is painted, (rows, columns, 3)."""
+    image = block.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1)
+    pixels = rows[:, : image.width() * 3].reshape(image.height(), image.width(), 3)
+    framed = np.full((pixels.shape[0] + 24, pixels.shape[1] + 24, 3), pixels[-1, 0], np.uint8)
+    framed[12:-12, 12:-12] = pixels
+    return framed
+
+
+def padded(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """Fill a picture up to a height."""
+    below = np.full((height - picture.shape[0], picture.shape[1], 3), GROUND, np.uint8)
+    return np.concatenate([picture, below])
+
+
+def save(picture: NDArray[np.uint8], path: Path) -> None:
+    """Write a PNG in as many colours as `LARGEST` bytes allow."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)))
+    for colours in (256, 128, 64):
+        image.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+        if path.stat().st_size <= LARGEST:
+            return
+    raise SystemExit(f"{path.name} stays larger than {LARGEST} bytes: make its side smaller")
+
+
+def main(
+    docs: Annotated[
+        Path, typer.Option(help="Where they go: the folder of the documentation.")
+    ] = DOCS,
+    width: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 1280,
+    height: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 800,
+    theme: Annotated[str, typer.Option(help="Of napari: dark or light.")] = "dark",
+) -> None:
+    """Make every picture of the documentation again."""
+    with tempfile.TemporaryDirectory() as temporary:
+        os.environ["XDG_DATA_HOME"] = (
+            temporary  # the user's own decisions are neither shown nor touched
+        )
+        viewer = napari.Viewer(title="LesionLens")
+        viewer.theme = theme
+        viewer.window.resize(width, height)
+        panel = open_panel(viewer)
+        studio = Studio(panel, docs)
+        studio.size = (width, height)
+        first_pass(studio, panel)
+        run_study(panel, SAMPLE)
+        for step in (windows, linked, maps, evidence, questions, solid, edits):
+            step(studio, panel)
+        viewer.close()
+
+
+def first_pass(studio: Studio, panel: LesionLens) -> None:
+    """Open and analyse; take what is shown before the analysis is done."""
+    panel.actions_.open(SAMPLE)
+    wait_for(lambda: not panel.jobs.running)
+    panel.actions_.analyse()
+    wait_for(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
+    panel.commands.run("next_candidate")
+    wait_for(lambda: False, at_most_s=3.0)  # the panel lays itself out, the analysis goes on
+    screenshot = studio.viewer.screenshot(canvas_only=False, flash=False)
+    save(screenshot[..., :3], studio.docs / "pictures/first-look.png")
+    panel.actions_.stop()
+    wait_for(lambda: not panel.jobs.running)
+
+
+def windows(studio: Studio, panel: LesionLens) -> None:
+    panel.session.choose_plane(Plane.CORONAL)
+    panel.commands.run("accept")
+    panel.session.choose_overlay(Overlay.CONTOUR)
+    studio.window("pictures/napari-coronal.png")
+    panel.commands.run("undo")
+    panel.session.choose_plane(Plane.AXIAL)
+
+
+def linked(studio: Studio, panel: LesionLens) -> None:
+    session, acts = panel.session, panel.actions_
+    session.choose_overlay(Overlay.CONTOUR)
+    acts.show_layout(Layout.FOUR)
+    acts.go_to_candidate(1)
+    studio.window("pictures/four-views.png")
+    session.choose_overlay(Overlay.MAP)
+    acts.show_layout(Layout.PLANES)
+    acts.go_to_candidate(1)
+    studio.window("pictures/three-planes.png")
+    session.choose_overlay(Overlay.CONTOUR)
+    acts.show_layout(Layout.SINGLE)
+    acts.go_to_candidate(1)
+
+
+def maps(studio: Studio, panel: LesionLens) -> None:
+    session, block = panel.session, panel.attention
+    session.choose_overlay(Overlay.CONTOUR)
+    studio.part("pictures/contour.png", block)
+    session.choose_overlay(Overlay.MAP)
+    for region in Region:
+        session.choose_region(region)
+        studio.part(f"pictures/map-{region.value}.png", block)
+    session.choose_region(Region.WT)
+    session.choose_layer(1, 0)
+    studio.part("pictures/one-head.png", block)
+    session.choose_layer(None)
+
+
+def evidence(studio: Studio, panel: LesionLens) -> None:
+    """Take what T1c adds beside what FLAIR adds."""
+    session, pictures = panel.session, []
+    for sequence in (MrSequence.T1C, MrSequence.FLAIR):
+        second = next(
+            opinion for opinion in session.state.second_opinions if opinion.sequence is sequence
+        )
+        session.choose_overlay(Overlay.MAP)
+        session.choose_layer(second)
+        studio.settle()
+        size = (SIDE, SIDE)
+        screenshot = studio.viewer.screenshot(size=size, canvas_only=True, flash=False)[..., :3]
+        pictures += [screenshot, np.full((SIDE, 4, 3), GROUND, np.uint8)]
+    save(np.concatenate(pictures[:-1], axis=1), studio.docs / "pictures/evidence.png")
+    session.choose_layer(None)
+
+
+def questions(studio: Studio, panel: LesionLens) -> None:
+    session, block = panel.session, panel.attention
+    session.choose_overlay(Overlay.CONTOUR)
+    session.choose_uncertainty(visible=True)
+    studio.part("pictures/uncertainty.png", block)
+    session.choose_uncertainty(visible=False)
+    panel.actions_.ask_without()
+    session.choose_sequence(MrSequence.FLAIR)
+    studio.part("pictures/what-if.png", block)
+    session.choose_sequence(MrSequence.T1C)
+
+
+def solid(studio: Studio, panel: LesionLens) -> None:
+    panel.session.choose_overlay(Overlay.MAP)
+    studio.viewer.window.resize(1000, SIDE + 140)  # drawn without a GPU, each pixel counts
+    studio.settle()
+    studio.viewer.dims.ndisplay = 3
+    studio.part("pictures/three-dimensions.png")
+    studio.viewer.dims.ndisplay = 2
+    studio.viewer.window.resize(*studio.size)
+
+
+def edits(studio: Studio, panel: LesionLens) -> None:
+    panel.session.choose_overlay(Overlay.CONTOUR)
+    panel.commands.run("edit_outline")
+    studio.part("pictures/editing.png", panel.candidates)
+    panel.commands.run("discard_edit")
+
+
+if __name__ == "__main__":
+    typer.run(main)

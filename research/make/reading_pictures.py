@@ -1,0 +1,146 @@
+"""Make the pictures of a day's reading again: a list, an unaided read, a prior beside this one.
+
+tools/with_display.sh .venv/bin/python -m research.make.reading_pictures
+
+Writes docs/pictures/worklist.png, unaided.png and prior.png of the sample patients and the shipped
+weights. There is one examination of the real patient: the prior is the same scan, with an outline
+made smaller, and the page that shows it says so. `--docs`, `--width`, `--height` and `--theme` are
+as those of make_pictures.py.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import napari
+import nibabel as nib
+import numpy as np
+import typer
+from qtpy.QtWidgets import QScrollArea
+from scipy import ndimage
+
+from lesionlens import Candidate, Lens, open_study
+from lesionlens.base.files import user_folders
+from lesionlens.base.run_context import SILENT
+from lesionlens.imaging.samples import FOLDER, STUDY
+from lesionlens.napari.demo import wait_for
+from lesionlens.napari.dock import WORKLIST, open_panel, open_worklist
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.results.result import Result
+from lesionlens.results.review.reopen import prepare_and_reopen
+from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.worklist_database import open_worklist_database
+from research.make.pictures import DOCS, Studio
+
+if TYPE_CHECKING:
+    from lesionlens.napari.dock import LesionLens
+    from lesionlens.napari.widgets.worklist_dock import WorklistDock
+
+PATIENT, DRAWN = "BraTS2021_01660", "SYNTHETIC-SAMPLE"
+SEQUENCES = ("t1", "t1c", "t2", "flair")
+SHRUNK_VOXELS = 4
+
+Place = tuple[float, float, float]
+
+
+def results_of(now: Path, earlier: Path) -> Candidate:
+    """Analyse the patient; write the result, and a smaller outline's; return what was flagged."""
+    study = open_study(STUDY)
+    result = Lens()(study)
+    result.save(now)
+    image = nib.load(now / "segmentation.nii.gz")
+    labels = np.asanyarray(image.dataobj)
+    inner = ndimage.binary_erosion(labels > 0, iterations=SHRUNK_VOXELS)
+    mask = earlier.parent / "smaller_seg.nii.gz"
+    nib.save(nib.Nifti1Image(np.where(inner, labels, 0).astype(np.uint8), image.affine), mask)
+    Result(prepare_and_reopen(mask, study, SILENT)).save(earlier)
+    return result.candidates[0]
+
+
+def listed(folder: Path, highest: float | None) -> None:
+    """Make a list of both sample patients, of whom the first has a result."""
+    database = open_worklist_database(folder)
+    database.add_studies(
+        [
+            StudyEntry(PATIENT, str(STUDY), PATIENT, "", SEQUENCES, candidates=1, highest=highest),
+            StudyEntry(DRAWN, str(FOLDER / "study_dicom"), DRAWN, "2026-01-05", SEQUENCES),
+        ]
+    )
+    database.close()
+
+
+def settle(studio: Studio, dock: WorklistDock | None = None) -> None:
+    """Wait for what runs in the panel, and in the list."""
+    wait_for(lambda: not (studio.panel.jobs.running or studio.panel.questions.running))
+    if dock is not None:
+        wait_for(lambda: not dock.controller.jobs.running)
+    studio.settle()
+
+
+def day(studio: Studio, panel: LesionLens, folder: Path, place: Place) -> None:
+    """Open a list, read its first study unaided, sign."""
+    open_worklist()
+    dock = studio.viewer.window.dock_widgets[WORKLIST]
+    dock.controller.open(folder)
+    panel.commands.run("next_study")
+    settle(studio, dock)
+    panel.actions_.go_to_point(place)
+    panel.actions_.read_controller.marking.mark(place)
+    settle(studio, dock)
+    studio.window("pictures/worklist.png")
+    panel.actions_.ask_signature = lambda _, then: then("A. Reader")
+    panel.actions_.sign()
+    settle(studio, dock)
+    panel.session.choose_overlay(Overlay.CONTOUR)
+    panel.actions_.go_to_candidate(1)
+    settle(studio, dock)
+    panel.findChild(QScrollArea).ensureWidgetVisible(panel.candidates)
+    studio.window("pictures/unaided.png")
+    dock.parentWidget().hide()
+
+
+def prior(studio: Studio, panel: LesionLens, now: Path, earlier: Path) -> None:
+    """Open the study with its result, and compare it with the earlier one."""
+    panel.actions_.open(STUDY)
+    settle(studio)
+    panel.actions_.reopen(now)
+    settle(studio)
+    panel.actions_.compare(earlier, STUDY)
+    settle(studio)
+    panel.session.choose_overlay(Overlay.CONTOUR)
+    panel.actions_.go_to_candidate(1)
+    studio.window("pictures/prior.png")
+
+
+def main(
+    docs: Annotated[Path, typer.Option(help="Where they go.")] = DOCS,
+    width: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 1280,
+    height: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 800,
+    theme: Annotated[str, typer.Option(help="Of napari: dark or light.")] = "dark",
+) -> None:
+    """Make the pictures of a day's reading again."""
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        os.environ["XDG_DATA_HOME"] = temporary
+        user_folders.site_settings = lambda: root / "lesionlens"
+        site = root / "lesionlens" / "settings.toml"
+        site.parent.mkdir()
+        site.write_text("[reading]\nunaided_first = true\n", encoding="utf-8")
+        now, earlier = root / "list" / PATIENT, root / "earlier"
+        flagged = results_of(now, earlier)
+        listed(root / "list", flagged.score)
+        viewer = napari.Viewer(title="LesionLens")
+        viewer.theme = theme
+        viewer.window.resize(width, height)
+        studio = Studio(open_panel(viewer), docs)
+        day(studio, studio.panel, root / "list", flagged.centroid_mm)
+        site.unlink()
+        prior(studio, studio.panel, now, earlier)
+        viewer.close()
+
+
+if __name__ == "__main__":
+    typer.run(main)

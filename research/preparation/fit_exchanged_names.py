@@ -1,0 +1,155 @@
+r"""Fit what each sequence looks like (`preparation/exchanged_names.npz`), and judge it.
+
+    python -m research.preparation.fit_exchanged_names FITTED... \
+        --judged FOLDER...   # each one real study
+
+Real studies and synthetic brains are measured as they are named. Fit only what may be learnt from;
+what is judged alone is in no fit. Then every pair of names is
+exchanged in every subset of the sequences, each real case left out of the fit it is judged by, as
+is each synthetic one of the fit. The margin between two exchanges was chosen on the fresh ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation.checks import exchanged_names as names
+from lesionlens.imaging.preparation.checks.tissue_contrast import t2_log_odds
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.network.synth.generator import GeneratorConfig, draw
+
+FIRST_SEED, BRAINS = 500, 30
+FRESH = (*range(700, 740), *range(800, 860))
+"""Seeds of synthetic brains that are not in the fit."""
+SYNTHETIC_WEIGHT = 0.3
+SHRINK = 0.5
+"""Towards a covariance without correlations."""
+KEPT = Path(names.__file__).with_name("exchanged_names.npz")
+
+
+Assignment = dict[MrSequence, MrSequence]
+
+
+def fit(cases: list[names.ImageFeatures], weights: list[float]) -> names.Model:
+    """Return names, means and shrunken covariance of the features of measured cases."""
+    rows = [case.features({s: s for s in case.own}) for case in cases]
+    keys = sorted({key for row in rows for key in row})
+    table = np.array([[row.get(key, np.nan) for key in keys] for row in rows])
+    table_weights = np.where(np.isnan(table), 0.0, np.array(weights)[:, None])
+    means = np.nansum(table * table_weights, axis=0) / table_weights.sum(axis=0)
+    deviations = np.where(np.isnan(table), 0.0, table - means)
+    covariance = (deviations * np.array(weights)[:, None]).T @ deviations / np.sum(weights)
+    return keys, means, (1 - SHRINK) * covariance + SHRINK * np.diag(np.diag(covariance))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Images measured together, and the log odds that each is T2 by its own contrast."""
+
+    measured: names.ImageFeatures
+    t2_odds: dict[MrSequence, float]
+
+
+def judge(case: Case, model: names.Model, counts: Counter[tuple[int, str]]) -> None:
+    """Count what is reported of every exchange in every subset, and without one."""
+    for size in range(2, len(case.measured.own) + 1):
+        for subset in combinations(case.measured.own, size):
+            assignment = {s: s for s in subset}
+            counts[size, f"right names: {_reported(case, assignment, model)}"] += 1
+            for a, b in combinations(subset, 2):
+                reported = _reported(case, {**assignment, a: b, b: a}, model, (a, b))
+                counts[size, f"exchanged: {reported}"] += 1
+
+
+def _reported(
+    case: Case, assignment: Assignment, model: names.Model, pair: tuple[MrSequence, ...] = ()
+) -> str:
+    verdict = names.verdict(case.measured, assignment, model)
+    if MrSequence.T2 in verdict.undecided:
+        verdict = names.verdict(case.measured, assignment, model, case.t2_odds)
+    if verdict.undecided:
+        return "undecided"
+    if not verdict.exchanged:
+        return "confirmed"
+    if verdict.exchanged == pair:
+        return "that pair"
+    if len(verdict.exchanged) == 2 or not set(pair) <= set(verdict.exchanged):
+        return "another pair"
+    return "unclear how"
+
+
+def _case(images: dict[MrSequence, np.ndarray], brain: np.ndarray, grid: Grid) -> Case | None:
+    measured = names.measure(images, brain) if len(images) > 1 else None
+    if measured is None:
+        return None
+    return Case(measured, t2_log_odds(images, grid))
+
+
+def _real(study: Path) -> Case | None:
+    prepared = prepare(open_study(study), RunContext(), PrepareOptions(sides=False))
+    images = {s: prepared.channels[i] for i, s in enumerate(MrSequence) if prepared.present[i]}
+    return _case(images, prepared.brain, prepared.working)
+
+
+def _synthetic(seed: int) -> Case:
+    batch = draw(GeneratorConfig(), [seed])
+    images = dict(zip(MrSequence, batch.channels[0].numpy(), strict=True))
+    affine = np.diag([*[float(batch.spacing_mm[0])] * 3, 1.0])
+    case = _case(images, batch.brain[0].numpy(), Grid(images[MrSequence.T1].shape, affine))
+    if case is None:
+        raise ValueError(seed)
+    return case
+
+
+def main() -> None:
+    """Fit, keep and judge."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("fitted", nargs="+", type=Path)
+    parser.add_argument("--judged", nargs="*", type=Path, default=[])
+    parser.add_argument("--fresh", type=int, default=len(FRESH), help="synthetic brains, judged")
+    options = parser.parse_args()
+    real = [case_or_none for case_or_none in map(_real, options.fitted) if case_or_none is not None]
+    synthetic = [_synthetic(seed) for seed in range(FIRST_SEED, FIRST_SEED + BRAINS)]
+    weights = [1.0] * len(real) + [SYNTHETIC_WEIGHT] * len(synthetic)
+    fitted = [case.measured for case in (*real, *synthetic)]
+    model = fit(fitted, weights)
+    np.savez(KEPT, names=np.array(model[0]), means=model[1], covariance=model[2])
+    for title, cases, first in (("real", real, 0), ("synthetic", synthetic, len(real))):
+        counts: Counter[tuple[int, str]] = Counter()
+        for index, case in enumerate(cases):
+            other_cases = [i for i in range(len(fitted)) if i != first + index]
+            judge(
+                case,
+                fit([fitted[i] for i in other_cases], [weights[i] for i in other_cases]),
+                counts,
+            )
+        _report(title, counts)
+    counts = Counter()
+    for case_or_none in map(_real, options.judged):
+        if case_or_none is not None:
+            judge(case_or_none, model, counts)
+    _report("real, in no fit", counts)
+    counts = Counter()
+    for seed in FRESH[: options.fresh]:
+        judge(_synthetic(seed), model, counts)
+    _report("synthetic, fresh", counts)
+
+
+def _report(title: str, counts: Counter[tuple[int, str]]) -> None:
+    sys.stdout.write(f"{title}: {dict(sorted(counts.items(), key=str))}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""How often a study of one image contradicts its name, rightly and falsely.
+
+    python -m research.preparation.single_names DATA/tumour DATA/healthy DATA/non_tumour_ms
+
+Every image of every case is judged alone under each of the four names, as `analyze` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import EvidenceKind
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.sequence_from_image import check_single_name
+
+
+def main() -> None:
+    """Print how often each sequence is doubted under each name."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("groups", type=Path, nargs="+", help="folders of cases")
+    groups = parser.parse_args().groups
+    doubted: Counter[tuple[MrSequence, MrSequence]] = Counter()
+    images: Counter[MrSequence] = Counter()
+    cases = [case for group in groups for case in sorted(group.iterdir()) if case.is_dir()]
+    for case in cases:
+        for sequence, series in open_study(case).series.items():
+            images[sequence] += 1
+            for name in MrSequence:
+                called = replace(series, sequence=name, witness=EvidenceKind.USER)
+                doubted[sequence, name] += check_single_name(called) is not None
+    for sequence, name in ((s, n) for s in MrSequence for n in MrSequence):
+        print(
+            f"{sequence.display_name} called {name.display_name}: "
+            f"{doubted[sequence, name]}/{images[sequence]}"
+        )
+
+
+if __name__ == "__main__":
+    main()

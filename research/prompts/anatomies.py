@@ -1,0 +1,79 @@
+"""Crops of label maps, painted anew each time: any structure, with any contrast in any sequence.
+
+`labels.npy` holds the structures of one head of `training_label_maps` of BBillot/SynthSeg (Apache
+License 2.0). Random means of each structure in each sequence are the idea of SynthSeg (Billot et
+al. 2023, doi:10.1016/j.media.2023.102789): what is learned is borders, not what tissue looks like.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.geometry import TOUCHING
+from lesionlens.network.synth import classes
+
+Floats = NDArray[np.float32]
+HELD_OUT_CLASSES = (classes.THALAMUS, classes.STRIATUM, classes.PALLIDUM)
+_FIRST_NUMBER, _MIN_VOX = 2000, 20  # number of the first structure; voxels of the smallest
+
+
+def structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[int]]:
+    """Read one label map: its arrays, and the tissue class of each label.
+
+    Deep grey matter is no target, only surroundings: it is held out of training.
+    """
+    import nibabel as nib  # noqa: PLC0415  (not where nothing but training runs)
+
+    from research.make.anatomies import SOURCE_VALUES  # noqa: PLC0415  (loads nibabel)
+
+    image = nib.as_closest_canonical(nib.load(file))
+    values = np.asarray(image.dataobj).astype(np.int32)
+    class_of = {v: name for name, source_labels in SOURCE_VALUES.items() for v in source_labels}
+    inner = [v for v, name in class_of.items() if name in classes.BRAIN]
+    brain = ndimage.binary_closing(np.isin(values, inner), iterations=4)
+    box = ndimage.find_objects(brain.astype(np.uint8))[0]
+    values, brain = values[box], brain[box]
+    labels, things = np.zeros(values.shape, np.uint8), np.zeros(values.shape, np.uint16)
+    groups = [classes.FLUID]
+    for value in np.unique(values[brain]).tolist():
+        mask = brain & (values == value)
+        class_value = class_of.get(value, classes.FLUID)
+        labels[mask] = len(groups)
+        groups.append(class_value if class_value in classes.BRAIN else classes.FLUID)
+        if class_value in HELD_OUT_CLASSES or class_value not in classes.BRAIN:
+            continue
+        components, _ = ndimage.label(mask, TOUCHING)
+        sizes = np.bincount(components.ravel())
+        sizes[0] = 0
+        for rank, component in enumerate(np.argsort(-sizes)[:4].tolist()):
+            if sizes[component] >= _MIN_VOX:
+                things[components == component] = _FIRST_NUMBER + 4 * len(groups) + rank
+    return {"labels": labels, "code": brain.astype(np.uint8), "things": things}, groups
+
+
+def painted(
+    labels: NDArray[np.uint8], groups: list[int], spacing_mm: float, rng: np.random.Generator
+) -> Floats:
+    """Paint a crop (n, n, n) of labels: four sequences, about like z-scores."""
+    fractions = np.array([classes.RECIPES.get(g, (0, 0, 1, 0, 0)) for g in groups])
+    tissue = rng.normal(0, 1.1, (4, fractions.shape[1]))
+    independence = rng.uniform(0, 1) ** 2 if rng.random() < 0.6 else 1.0
+    means = (1 - independence) * tissue @ fractions.T + rng.normal(0, 1, (4, len(groups))) * max(
+        independence, 0.15
+    )
+    means[:, 0] = 0
+    n = labels.shape[0]
+    out = means[:, labels]
+    blur = rng.uniform(0.3, 0.9) / spacing_mm
+    slope = rng.normal(0, 0.25, (4, 3))
+    ramp = np.linspace(-1, 1, n)
+    for channel in range(4):
+        noise = rng.normal(size=labels.shape) * rng.uniform(0.03, 0.3)
+        out[channel] = ndimage.gaussian_filter(out[channel] + noise, blur * rng.uniform(0.6, 1.3))
+        a, b, c = slope[channel]
+        out[channel] += a * ramp[:, None, None] + b * ramp[:, None] + c * ramp
+    return np.asarray(np.clip(out, -5, 5), np.float32)

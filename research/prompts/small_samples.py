@@ -1,0 +1,178 @@
+"""Small things that the prompt network for small objects trains on: crops of about 32 mm.
+
+Two fifths are drawn into a volume (plaques, enhancing nodules and rings, blood, anything bright or
+dark), half are there already, and an eighth are larger than the crop, so that it learns when it
+does not see all of a thing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from typing_extensions import override
+
+from lesionlens.network.prompt.crop import Crop, Scene, sample
+from research.prompts.samples import (
+    HELD_OUT,
+    SPOT,
+    Sample,
+    Sampler,
+    Thing,
+    Volume,
+    asked_of,
+    clumsy,
+    half_seen,
+    in_brain,
+    scene_of,
+    sequences_shown,
+    varied,
+)
+
+Mask = NDArray[np.bool_]
+_MAX_SMALL_VOX = 6000  # voxels
+_T1, _T1C, _T2, _FLAIR = range(4)
+_WATER_MM = 2.4
+
+
+class SmallSampler(Sampler):
+    """Draws small things from a pool of volumes that may grow meanwhile."""
+
+    shares = (0.2, 0.8, 0.0)
+
+    @override
+    def made(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
+        """Draw one sample of a volume; None if nothing can be asked there."""
+        things = [t for t in volume.list if t.number < HELD_OUT]
+        small = [t for t in things if t.voxels <= _MAX_SMALL_VOX]
+        large = [t for t in things if t.voxels > _MAX_SMALL_VOX]
+        kind = rng.random()
+        if kind < 0.42 or not small:
+            return _added_lesion(volume, size, rng)
+        if kind < 0.88 or not large:
+            lesions = [t for t in small if t.number < SPOT and t.voxels >= 30]
+            candidates = lesions if lesions and rng.random() < 0.5 else small
+            return _existing_thing(volume, candidates[rng.integers(len(candidates))], size, rng)
+        return _existing_thing(volume, large[rng.integers(len(large))], size, rng)
+
+
+def _existing_thing(
+    volume: Volume, thing: Thing, size: int, rng: np.random.Generator
+) -> Sample | None:
+    """Ask for a thing of the volume, or for the core of a lesion."""
+    voxels = np.argwhere(volume.things[thing.box] == thing.number)
+    voxels = voxels + [side.start for side in thing.box]
+    position = voxels[rng.integers(len(voxels))].astype(float)
+    if thing.voxels <= _MAX_SMALL_VOX and rng.random() < 0.7:
+        position = voxels.mean(0)
+    crop = _crop(position + rng.normal(0, 2.5, 3), size, rng)
+    code = sample(volume.code[None], crop, nearest=True)[0].numpy()
+    target = sample(volume.things[None], crop, nearest=True)[0].numpy() == thing.number
+    region = None
+    if thing.number < SPOT:
+        level = int(rng.choice(3, p=(0.6, 0.15, 0.25)))
+        level = level if (target & (code > 1 + level)).sum() >= 8 else 0
+        target &= code > 1 + level
+        region = level if rng.random() < 0.4 else None
+    outline = clumsy(target, rng) & (code > 0) if rng.random() < 0.3 and target.any() else None
+    probability = None
+    if rng.random() < 0.7:
+        probability = volume.guess_at(crop, int(rng.integers(len(volume.guess))))
+    scene = scene_of(volume, crop, sequences_shown(volume, rng), code, probability, rng)
+    return asked_of(_degraded(scene, rng), target, outline, region, rng, local=outline is not None)
+
+
+def _added_lesion(volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
+    """Draw a small lesion into a volume."""
+    crop = _crop(in_brain(volume, rng), size, rng)
+    code = sample(volume.code[None], crop, nearest=True)[0].numpy()
+    distance, target = _shape(code > 0, float(np.cbrt(np.abs(np.linalg.det(crop.step)))), rng)
+    if not target.any():
+        return None
+    probability = volume.guess_at(crop, 0) if rng.random() < 0.7 else None
+    if probability is not None and rng.random() < 0.3:
+        probability = torch.maximum(probability, half_seen(target, rng))
+    scene = scene_of(volume, crop, sequences_shown(volume, rng), code, probability, rng)
+    present = torch.tensor(scene.present).float()[:, None, None, None]
+    change = torch.from_numpy(_intensities(distance, target, rng)) * present * scene.brain
+    scene = _degraded(replace(scene, images=(scene.images + change).clamp(-5, 6)), rng)
+    outline = clumsy(target, rng) & (code > 0) if rng.random() < 0.3 else None
+    return asked_of(scene, target, outline, None, rng, local=outline is not None)
+
+
+def _shape(
+    brain: Mask, spacing: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], Mask]:
+    """Return how far voxels lie from a rough ellipsoid (1 at its border), and what is inside."""
+    n = brain.shape[0]
+    offsets = np.indices(brain.shape) - (n - 1) / 2 - rng.normal(0, 2.5, (3, 1, 1, 1))
+    radius = float(np.exp(rng.uniform(np.log(1.8), np.log(9.0)))) / spacing
+    distance = np.sqrt(((offsets / (radius * rng.uniform(0.65, 1.5, (3, 1, 1, 1)))) ** 2).sum(0))
+    ragged = ndimage.gaussian_filter(rng.normal(size=distance.shape), max(0.8, radius / 3))
+    distance = distance + rng.uniform(0, 0.4) * ragged / ragged.std()
+    parts, _ = ndimage.label((distance < 1) & brain)
+    if not parts.any():
+        return distance, parts > 0
+    return distance, parts == np.bincount(parts[parts > 0]).argmax()
+
+
+def _intensities(
+    distance: NDArray[np.float64], target: Mask, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return what a lesion adds to the four sequences, (4, n, n, n) z-scores."""
+    offset, core = _contrast(rng)
+    soft = ndimage.gaussian_filter(target.astype(np.float32), rng.uniform(0.4, 1.0))
+    depth = ndimage.distance_transform_edt(target)
+    centre = ndimage.gaussian_filter((depth > 0.45 * max(depth.max(), 1)).astype(np.float32), 0.5)
+    rough = ndimage.gaussian_filter(rng.normal(size=distance.shape), 1.2)
+    change = offset[:, None, None, None] * soft * (1 + rng.uniform(0, 1.6) * rough)
+    change = change + core[:, None, None, None] * centre
+    if rng.random() < 0.25:  # oedema, which is no part of it
+        ring = ndimage.gaussian_filter(
+            np.clip(_WATER_MM - rng.uniform(0, 0.8) - distance, 0, 1), 1.0
+        )
+        water = np.zeros(4)
+        water[[_T2, _FLAIR]] = rng.uniform(0.3, 1.5)
+        water[_T1] = -rng.uniform(0, 0.5)
+        change = change + water[:, None, None, None] * ring * (1 - soft)
+    return np.asarray(change, np.float32)
+
+
+def _contrast(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return z-scores that a lesion, and its middle, add to T1, T1c, T2 and FLAIR."""
+    strength = float(np.exp(rng.uniform(np.log(0.3), np.log(3.0))))
+    offset, core, kind = rng.normal(0, 0.12, 4), np.zeros(4), rng.random()
+    if kind < 0.35:  # plaque
+        offset += strength * rng.uniform((-0.5, -0.5, 0.1, 0.6), (0.0, 0.6, 0.9, 1.2))
+    elif kind < 0.65:  # enhancing nodule or ring
+        offset += strength * rng.uniform((-0.4, 1.3, -0.2, -0.1), (0.1, 1.3, 0.6, 0.6))
+        core[_T1C] = -strength * rng.uniform(0.5, 1.5) * (rng.random() < 0.4)
+    elif kind < 0.75:  # blood
+        offset[[_T1, _T1C]] += strength * rng.uniform(-0.5, 1.2)
+        offset[[_T2, _FLAIR]] += rng.choice([-1, 1]) * strength * rng.uniform(0.3, 1)
+    else:
+        offset += rng.normal(0, 1.0, 4) * (rng.random(4) < 0.8)
+        offset[rng.integers(4)] += rng.choice([-1, 1]) * strength
+    return offset, core
+
+
+def _crop(centre: NDArray[np.float64], size: int, rng: np.random.Generator) -> Crop:
+    return varied(centre, float(rng.uniform(0.85, 1.2)), size, rng)
+
+
+def _degraded(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Show thick slices or noise, at times."""
+    images = scene.images.numpy().copy()
+    if rng.random() < 0.2:
+        sigma = [0.0, 0.0, 0.0]
+        sigma[int(rng.integers(3))] = float(rng.uniform(0.6, 2.0))
+        for channel in np.flatnonzero(rng.random(4) < 0.6):
+            images[channel] = ndimage.gaussian_filter(images[channel], sigma)
+    if rng.random() < 0.3:
+        noise = rng.normal(0, rng.uniform(0.03, 0.25), images.shape)
+        present = np.array(scene.present)[:, None, None, None]
+        images += (noise * present * scene.brain.numpy()).astype(np.float32)
+    return replace(scene, images=torch.from_numpy(images))

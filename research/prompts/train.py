@@ -1,0 +1,216 @@
+"""Train a prompt network on a pool of volumes; resumes where it stopped.
+
+    python -m research.prompts.train POOL --out RUN --minutes 80 [--steps N] [--device cuda]
+    python -m research.prompts.train POOL --out RUN --init WEIGHTS --rate 1e-3
+    python -m research.prompts.train POOL --out SMALL --small --batch 8 --size 32 --rate 1e-3
+
+With --init it begins from weights; with --small it is the network for small objects, from the
+shipped weights on. Every few minutes the
+state is written to `RUN`, from which a later call with the same RUN goes on, and the
+averaged weights to `RUN/prompt.safetensors`, which answer in the rounds that are corrected
+(`prompts/batches.py`). The step size falls with the steps when `--steps` is given, else with the
+clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.base.provenance import sha256_of
+from lesionlens.network.prompt.model import PromptConfig, PromptInput, PromptNetwork
+from lesionlens.network.prompt.weights import FORMAT, load_file, load_shipped
+from lesionlens.training.config import OptimiserConfig
+from lesionlens.training.optimiser import Optimiser
+from research.prompts.batches import Batch, Draws, Wanted
+from research.training import run_state
+
+_AVERAGE_DECAY = 0.9985
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how fast."""
+
+    minutes: float
+    steps: int
+    batch: int
+    size: int
+    rate: float
+    device: str
+    seed: int
+    workers: int = 0
+    """Processes that draw batches ahead; 0 for none."""
+    keep_seconds: float = 150.0
+    small: bool = False
+    """Whether small objects alone are drawn, from the shipped weights on."""
+    init: Path | None = None
+    """Weights to begin from."""
+    until: float = 0.0
+    """Seconds since 1970 at which it ends, whatever happened before; 0 for `minutes` of its own."""
+    plain: bool = False
+    """Whether everything is float32 and contiguous, where the faster way fails."""
+
+
+def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy and soft Dice, both weighted."""
+    voxel_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    entropy = (voxel_entropy * weight).sum((1, 2, 3, 4)) / weight.sum((1, 2, 3, 4))
+    probability = logits.sigmoid()
+    overlap = (probability * target * weight).sum((1, 2, 3, 4))
+    total = ((probability + target) * weight).sum((1, 2, 3, 4))
+    dice = 1 - (2 * overlap + 5) / (total + 5)
+    return (entropy + 0.8 * dice).mean()
+
+
+def network_from(settings: Settings) -> PromptNetwork:
+    """Make the network, from given or shipped weights if any."""
+    if settings.init is not None:
+        return load_file(settings.init)[0]
+    return load_shipped()[0] if settings.small else PromptNetwork(PromptConfig())
+
+
+class Training:
+    """One run: network, optimiser, average, and how far it is."""
+
+    def __init__(self, pool: Path, out: Path, settings: Settings) -> None:
+        self._out, self._settings = out, settings
+        self._device = torch.device(settings.device)
+        torch.manual_seed(settings.seed)
+        self.network = network_from(settings).to(self._device).train()
+        self._format = torch.channels_last_3d
+        if settings.plain:
+            self._format = torch.contiguous_format
+        self.network.to(memory_format=self._format)  # type: ignore[call-overload]  # no such stub
+        self._optimiser = Optimiser(
+            self.network,
+            OptimiserConfig(
+                rate=settings.rate, weight_decay=1e-3, average=_AVERAGE_DECAY, clip=1.0
+            ),
+        )
+        init = settings.init and sha256_of(settings.init)
+        self._origin = {"init": init, "small": settings.small}
+        self.step, self._spent = run_state.restore(out, self.network, self._optimiser, self._origin)
+        self.keep()
+        draw_settings = Wanted(
+            pool, out / "prompt.safetensors", settings.batch, settings.size, settings.seed,
+            settings.small,
+        )  # fmt: skip
+        self._draws = Draws(draw_settings, settings.workers, self.step)
+
+    def keep(self) -> None:
+        """Write state and weights; each file is whole or the one before."""
+        from safetensors.torch import save_file  # noqa: PLC0415
+
+        run_state.save(
+            self._out, self.network, self._optimiser, self.step, self._spent, self._origin
+        )
+        tensors = {k: v.float().cpu().contiguous() for k, v in self._optimiser.average.items()}
+        metadata = {
+            "format": FORMAT, "network": json.dumps(asdict(self.network.config)),
+            "steps": str(self.step),
+        }  # fmt: skip
+        save_file(tensors, self._out / "prompt.tmp", metadata)
+        (self._out / "prompt.tmp").replace(self._out / "prompt.safetensors")
+
+    def run(self) -> None:
+        """Train until the time or the steps are over."""
+        started = last_kept = time.monotonic()
+        earlier_s, losses, waiting_s = self._spent, [], 0.0
+        while True:
+            self._spent = earlier_s + time.monotonic() - started
+            part = self._part()
+            if part >= 1:
+                break
+            request_started = time.monotonic()
+            batch = self._draws.batch()
+            waiting_s += time.monotonic() - request_started
+            losses.append(self._one(batch, part))
+            if self.step % 50 == 0:
+                process_times = os.times()
+                print(f"{self.step} {self._spent:.0f} s, {waiting_s:.0f} s of it for samples, "
+                      f"{process_times.user + process_times.system:.0f} s of processor, "
+                      f"{np.mean(losses):.4f}",
+                      flush=True)  # fmt: skip
+                losses = []
+            if time.monotonic() - last_kept > self._settings.keep_seconds:
+                self.keep()
+                last_kept = time.monotonic()
+        self.keep()
+
+    def close(self) -> None:
+        """End the processes that draw."""
+        self._draws.close()
+
+    def _part(self) -> float:
+        settings = self._settings
+        if settings.steps:
+            return self.step / settings.steps
+        if settings.until:
+            return 1 - (settings.until - time.time()) / (60 * settings.minutes)
+        return self._spent / (60 * settings.minutes)
+
+    def _one(self, batch: Batch, part: float) -> float:
+        maps = self._there(batch.maps).contiguous(memory_format=self._format)
+        x = PromptInput(maps, self._there(batch.facts))
+        autocast = nullcontext() if self._settings.plain else torch.autocast(
+            self._device.type, torch.bfloat16
+        )  # fmt: skip
+        with autocast:
+            logits = self.network(x).logits
+        loss = loss_of(logits.float(), self._there(batch.target), self._there(batch.weight))
+        warmup_factor = min(1.0, (self.step + 1) / 100)
+        rate_factor = warmup_factor * (
+            0.03 + 0.97 * (1 + math.cos(math.pi * min(max(part, 0), 1))) / 2
+        )
+        self._optimiser.step(loss, rate_factor, self.step)
+        self.step += 1
+        return float(loss.detach())
+
+    def _there(self, values: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(values).to(self._device).float()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--size", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--keep-seconds", type=float, default=150.0)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--init", type=Path)
+    parser.add_argument("--until", type=float, default=0.0)
+    parser.add_argument("--plain", action="store_true")
+    arguments = vars(parser.parse_args())
+    pool, out = arguments.pop("pool"), arguments.pop("out")
+    settings = Settings(**arguments)
+    print(settings, flush=True)
+    training = Training(pool, out, settings)
+    try:
+        training.run()
+    finally:
+        training.close()
+
+
+if __name__ == "__main__":
+    main()

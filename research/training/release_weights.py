@@ -1,0 +1,302 @@
+r"""Calibrate a run's averaged weights and make them weights of the package.
+
+    lesionlens train default --out runs/default
+    python -m research.training.release_weights runs/default --version 2 --patients 300 \
+        --workers 2 \
+        --minutes 12 --focus 1.3
+
+Scores are fitted on synthetic patients, and with `--folds` also on real ones, each shown to the
+weights of a run that left it out:
+
+    python -m research.training.release_weights runs/fold? --mean-with synthetic.safetensors \
+        --share 0.5 \
+        --folds runs/fold? --cases CASES --version 3
+
+Several runs are averaged; so may their mean be with the weights that they started from.
+Goes on where it was stopped: what each patient showed is kept in RUN/calibration. `--minutes` ends
+this, and the fit is made on the patients seen by then. Prints what was fitted, with the
+reliability of candidates' scores on patients that the fit had not seen;
+`src/lesionlens/network/weight_files/` gets the weights, and `research/RESULTS.md` the table.
+`--dry` leaves both as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lesionlens.analysis.evaluation.label_conventions import read_conventions
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.run_context import RunContext
+from lesionlens.network import weights
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.synth.generator import GeneratorConfig
+from lesionlens.network.weights_metadata import WeightsNotes
+from lesionlens.training.references import RealCase, find_real_cases
+from lesionlens.training.release import mean_of, release
+from research.common.page import put_between
+from research.training.calibration import calibrate as fitting
+from research.training.calibration import scoring
+from research.training.calibration.calibrate import (
+    Calibration,
+    CalibrationEffort,
+    CalibrationScan,
+    ExaminedScan,
+    Voxels,
+)
+from research.training.calibration.held_out import SUBSETS, Fold, examine_folds
+
+RESEARCH = Path(__file__).resolve().parents[1]
+TARGET = RESEARCH.parent / "src/lesionlens/network/weight_files"
+_ONES = (1.0, 1.0, 1.0)
+_FIELD_MM = (168.0, 208.0, 168.0)
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    parser.add_argument(
+        "run", type=Path, nargs="+", help="folder of a training run, or its weights"
+    )
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--name", default="default", choices=weights.SHIPPED)
+    parser.add_argument("--spacing", type=float, default=2.0, help="mm, of the first pass")
+    parser.add_argument("--focus", type=float, help="mm, of the patches; none without")
+    parser.add_argument("--mean-with", type=Path, help="weights to average with, folds' ones too")
+    parser.add_argument("--share", type=float, default=0.5, help="of the runs in that average")
+    parser.add_argument(
+        "--folds", type=Path, nargs="*", default=[], help="runs that left cases out"
+    )
+    parser.add_argument("--cases", type=Path, help="the cases that the folds left out")
+    parser.add_argument("--patients", type=int, default=300)
+    parser.add_argument("--warm-up", type=int, default=fitting.WARM_UP, help="for temperatures")
+    parser.add_argument(
+        "--drawn-mm", type=float, help="voxels of synthetic patients; as the finest grid"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
+    parser.add_argument(
+        "--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET"
+    )
+    parser.add_argument(
+        "--most-false", type=float, default=scoring.MAX_FALSE, help="a scan, at the threshold"
+    )
+    parser.add_argument("--recipe", default="default", help="for the record")
+    parser.add_argument("--target", type=Path, default=TARGET)
+    parser.add_argument("--results", type=Path, default=RESEARCH / "RESULTS.md")
+    parser.add_argument("--dry", action="store_true", help="fit and print only")
+    return parser.parse_args()
+
+
+def weights_in(run: Path) -> Path:
+    """Return the weights of a run's folder, or the file itself."""
+    return run / "weights.safetensors" if run.is_dir() else run
+
+
+def adjusted(runs: list[Path], arguments: argparse.Namespace) -> tuple[LensNetwork, WeightsNotes]:
+    """Average runs' weights, and say what is known before anything is fitted."""
+    runs_weight = arguments.share if arguments.mean_with is not None else 1.0
+    sources = [(weights_in(run), runs_weight / len(runs)) for run in runs]
+    info = weights.load(sources[0][0])[1]
+    provenance = dict(info.provenance) | {"recipe": arguments.recipe}
+    if len(runs) > 1:
+        provenance["runs"], provenance["data"] = len(runs), _trained_on(runs) or provenance["data"]
+    if arguments.mean_with is not None:
+        other_version = weights.load(arguments.mean_with)[1].version
+        provenance["mean"] = (
+            f"{runs_weight:g} of these runs, {1 - runs_weight:g} of version {other_version}"
+        )
+        sources.append((arguments.mean_with, 1 - runs_weight))
+    network = mean_of(sources)
+    notes = WeightsNotes(
+        version=arguments.version,
+        spacing_mm=arguments.spacing,
+        focus_spacing_mm=arguments.focus,
+        thresholds=(arguments.thresholds[0], arguments.thresholds[1], arguments.thresholds[2]),
+        provenance=provenance,
+        score=(0.0, 1.0, 0.0),
+        score_floor=0.0,
+    )
+    return network, notes
+
+
+def _trained_on(runs: list[Path]) -> str | None:
+    """Return on how many cases runs were trained; None if on synthetic brains alone."""
+    splits = [run / "split.json" for run in runs]
+    if not all(split.is_file() for split in splits):
+        return None
+    cases_by_patient: dict[str, list[str]] = {}
+    for split in splits:
+        cases_by_patient |= json.loads(split.read_text("utf-8"))["training"]
+    cases = sum(len(names) for names in cases_by_patient.values())
+    return f"synthetic, then {cases} real cases of {len(cases_by_patient)} patients"
+
+
+def workplace(runs: list[Path], arguments: argparse.Namespace) -> Path:
+    """Return the folder of what was seen with exactly these weights and settings."""
+    settings = repr((
+        arguments.spacing, arguments.focus, tuple(arguments.thresholds), arguments.mean_with,
+        arguments.share,
+        arguments.folds, arguments.warm_up, arguments.drawn_mm,
+    ))  # fmt: skip
+    weights_bytes = b"".join(weights_in(run).read_bytes() for run in runs)
+    key = hashlib.sha256(weights_bytes + settings.encode()).hexdigest()[:12]
+    folder = weights_in(runs[0]).parent / "calibration" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def drawn_for(arguments: argparse.Namespace) -> GeneratorConfig:
+    """Return the grid on which patients are drawn: as fine as the finest grid."""
+    spacing = arguments.drawn_mm or min(arguments.spacing, arguments.focus or arguments.spacing)
+    nodes = [round(mm / spacing) for mm in _FIELD_MM]
+    return GeneratorConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))
+
+
+def folds_of(arguments: argparse.Namespace, temperature: tuple[float, float, float]) -> list[Fold]:
+    """Prepare each fold's weights as the released ones are, and find the cases it left out."""
+    if not arguments.folds:
+        return []
+    cases = find_real_cases(arguments.cases, convention=read_conventions(None, arguments.cases).of)
+    folds = []
+    for run in arguments.folds:
+        network, notes = adjusted([run], arguments)
+        path = workplace([run], arguments) / "weights.safetensors"
+        notes = dataclasses.replace(notes, temperature=temperature)
+        weights.save(path, network.config, network.state_dict(), notes)
+        folds.append(Fold(path, _left_out(run, cases)))
+    return folds
+
+
+def _left_out(run: Path, cases: tuple[RealCase, ...]) -> tuple[RealCase, ...]:
+    patients = json.loads((run / "split.json").read_text("utf-8"))["validation"]
+    return tuple(case for case in cases if case.patient in patients)
+
+
+def shown_to_folds(
+    arguments: argparse.Namespace, temperature: tuple[float, float, float]
+) -> list[ExaminedScan]:
+    """Return what real patients show, where there are folds."""
+    cache = workplace(arguments.run, arguments) / "real.jsonl"
+    scans = list(fitting.read_kept(cache))
+    if not scans:
+        scans = [scan for scan, _ in examine_folds(folds_of(arguments, temperature))]
+        fitting.keep(cache, scans)
+    return scans
+
+
+def temperatures(arguments: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
+    """Fit them, or read what an earlier run fitted."""
+    path, temperature_path = folder / "weights.safetensors", folder / "temperature.json"
+    if not temperature_path.is_file():
+        network, notes = adjusted(arguments.run, arguments)
+        weights.save(path, network.config, network.state_dict(), notes)
+        real: list[Voxels] = [v for _, v in examine_folds(folds_of(arguments, _ONES), SUBSETS[:1])]
+        job = CalibrationScan(path, drawn_for(arguments))
+        effort = CalibrationEffort(arguments.warm_up, arguments.workers)
+        temperature_path.write_text(
+            json.dumps(fitting.fit_temperatures(job, effort, real)), "utf-8"
+        )
+    whole, core, enhancing = json.loads(temperature_path.read_text("utf-8"))
+    return whole, core, enhancing
+
+
+def fitted_notes(arguments: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
+    """Fit everything; the notes that the weights travel with."""
+    network, notes = adjusted(arguments.run, arguments)
+    folder = workplace(arguments.run, arguments)
+    notes = dataclasses.replace(notes, temperature=temperatures(arguments, folder))
+    path = folder / "weights.safetensors"
+    weights.save(path, network.config, network.state_dict(), notes)
+    scans = fitting.examine(
+        CalibrationScan(path, drawn_for(arguments)),
+        CalibrationEffort(arguments.patients, arguments.workers, arguments.minutes),
+        folder / "patients.jsonl",
+        RunContext(lambda stage, share: print_to_stderr(f"{stage}: {share:.0%}")),
+    )
+    result = fitting.calibrate(
+        scans + shown_to_folds(arguments, notes.temperature), arguments.most_false
+    )
+    notes = dataclasses.replace(
+        notes,
+        score=result.score,
+        score_floor=result.score_floor,
+        operating_points=result.operating_points,
+    )
+    return notes, result
+
+
+def print_to_stderr(text: str) -> None:
+    """Report how far it is."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def table(result: Calibration, notes: WeightsNotes) -> str:
+    """Return the fit, its reliability and its operating points in Markdown."""
+    intercept, logit, volume = result.score
+    whole, core, enhancing = notes.temperature
+    even, odd = (np.round(score, 2).tolist() for score in result.trial.score)
+    scan_text, other_text = "all drawn", "drawn"
+    if result.real:
+        scan_text = (
+            f"drawn but for those of {result.real} real patients, shown to weights without them"
+        )
+        other_text = "drawn and on the same real ones"
+    lines = [
+        f"Weights {notes.version}: {result.patients} scans that no step has seen, {scan_text}; "
+        f"{result.lesions} lesions, {result.candidates} candidates. Temperatures "
+        f"{whole:.2f}/{core:.2f}/{enhancing:.2f} (WT/TC/ET), fitted on others that are "
+        f"{other_text}; "
+        f"calibration error of whole-tumour probability {result.voxel_error:.4f}. "
+        f"A candidate's score is sigmoid({intercept:.2f} + {logit:.2f} mean logit + {volume:.2f} "
+        f"ln ml); fitted on either half of the patients: {even}, {odd}. Below, each candidate is "
+        f"judged by the half that it does not belong to: calibration error "
+        f"{result.trial.error:.3f}, Brier score {result.trial.brier:.3f}.",
+        "",
+        "| score | candidates | predicted | true |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row['from']:.1f} to {row['to']:.1f} | {row['count']} "
+        f"| {row['predicted']:.2f} | {row['true']:.2f} |"
+        for row in result.trial.bins
+    ]
+    lines += ["", "| score from | lesions found | false candidates per scan |", "|---|---:|---:|"]
+    lines += [
+        f"| {p['threshold']:.2f}{' (default)' if p['threshold'] == result.score_floor else ''} | "
+        f"{p['sensitivity']:.2f} | {p['false_per_scan']:.2f} |"
+        for p in result.operating_points
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Calibrate and release."""
+    arguments = options()
+    torch.set_num_threads(1)
+    try:
+        notes, result = fitted_notes(arguments)
+    except LesionLensError as error:
+        sys.exit(str(error))
+    text = table(result, notes)
+    sys.stdout.write(text + "\n")
+    if arguments.dry:
+        return
+    weights_path = workplace(arguments.run, arguments) / "weights.safetensors"
+    digest = release(weights_path, notes, arguments.target, arguments.name)
+    if arguments.name == weights.DEFAULT_NAME:
+        put_between(arguments.results, "calibration", text)
+    sys.stdout.write(f"\nReleased version {notes.version}, SHA-256 {digest}\n")
+
+
+if __name__ == "__main__":
+    main()
