@@ -110,7 +110,7 @@ def test_the_processes_that_draw_end_with_a_run_that_is_killed(training, tmp_pat
     shipped = Path(weights.__file__).parents[1] / "weight_files" / "prompt.safetensors"
     script_file = tmp_path / "killed.py"
     script_file.write_text(KILLED)
-    repository = Path(__file__).resolve().parents[3]
+    repository = Path(__file__).resolve().parents[4]
     arguments = [str(path) for path in (script_file, repository, tmp_path / "pool", shipped)]
     with (tmp_path / "worker").open("wb") as output:  # a pipe would be held open by the worker
         run = subprocess.run([sys.executable, *arguments], stdout=output, check=False)
