@@ -1,12 +1,12 @@
-r"""Count the attention maps that pass their checks: of weights as they are, and of broken ones.
+"""Count the attention maps that pass their checks, of trained and of randomised weights.
 
     python -m research.attention.broken_maps --data CASES --weights synthetic --json OUT.json
 
-A check that no map can fail is none. The weights are broken four ways (Adebayo et al. 2018, arXiv
-1810.03292): the projections that ask in the cross-attention made random, then the queries with all
-that belongs to them, then the decoder too, then the encoder. Each broken network is judged twice:
-by its own outline, and as if its map explained what the unbroken network outlined. A study is
-prepared once, and each network predicts once. Cases that OUT.json holds are not measured again.
+A check that no map fails tests nothing. The weights are randomised in four steps (Adebayo et al.
+2018, arXiv 1810.03292): the query projections of the cross-attention, then the queries with all of
+their parameters, then the decoder too, then the encoder. The maps of each randomised network are
+checked twice: against its own outline, and as if they explained the outline of the trained network.
+A study is prepared once, and each network predicts once. Cases in OUT.json are not measured again.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-r"""How coarse maps, such as Grad-CAM, are judged: the verdict on real cases, and on perfect ones.
+r"""Test the checks of coarse maps, such as Grad-CAM, on real cases and on perfect maps.
 
     python -m research.attention.coarse_maps --data CASES --cases A B C --weights synthetic \
         --json OUT.json
 
 Grad-CAM is taken from the Lens network at the layer that a bundle's would be taken from (a quarter
-of the resolution, values 8 mm apart), and from the broken networks of `broken_maps`. A perfect map
-of N mm is the outline itself, averaged over cubes of N mm and interpolated back: what it lacks, it
-lacks by its coarseness alone.
+of the resolution, values 8 mm apart), and from the randomised networks of `broken_maps`. A perfect
+map of N mm is the outline itself, averaged over cubes of N mm and interpolated: whatever it lacks
+is due to its resolution alone.
 """
 
 from __future__ import annotations

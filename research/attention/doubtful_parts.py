@@ -1,10 +1,10 @@
-r"""Measure what the doubtful parts of outlines are worth, against uncertainty alone and chance.
+r"""Measure the value of doubtful parts of outlines, against uncertainty alone and against chance.
 
     python -m research.attention.doubtful_parts --data CASES --weights synthetic \
         --results research/RESULTS.md
 
-A part is wrong where it lies more than 5 mm outside the reference. Of each outline as many voxels
-are taken by uncertainty alone, the most uncertain ones, and by chance: their expected share.
+A part is wrong if it lies more than 5 mm outside the reference. For comparison, as many voxels of
+each outline are taken by uncertainty alone (the most uncertain) and by chance (the expected share).
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Whether evidence by sequence names the sequence that a lesion shows in.
+"""Test whether evidence by sequence names the one sequence in which a lesion is visible.
 
     python -m research.attention.evidence_maps [WEIGHTS.safetensors] [--patients 12] [--strong 0]
 
-Each synthetic patient's tumour is painted into one sequence alone: the other three are painted from
-the same anatomy and contrasts without it. The map names the sequence with the largest mean share
-over the lesion's voxels that the network calls tumour with everything shown, or over all where it
-calls none; a lesion of which it calls less than a twentieth is counted as not seen. Also the
-cost: seconds of the maps beside those of the passes that they are made of.
+The tumour of each synthetic patient is visible in one sequence only: the other three are generated
+from the same anatomy and contrasts without it. The map names the sequence with the largest mean
+share over the lesion's voxels that the network calls tumour given all sequences, or over all voxels
+if it calls none; a lesion of which it calls less than a twentieth counts as not seen. Also printed:
+seconds for the maps beside those for the passes that they are computed from.
 
-With `--strong 15` that many lesions are taken for each sequence instead that the network finds: one
-of 15 to 25 mm radius, in that sequence as far from the brain's mean as `GAINS` say (the first at
-which the network calls a twentieth of it), the other three as healthy tissue.
+With `--strong 15`, that many lesions which the network finds are taken for each sequence: one of 15
+to 25 mm radius, as far from the brain's mean in that sequence as `GAINS` state (the first at which
+the network calls a twentieth of it tumour), with healthy tissue in the other three.
 """
 
 from __future__ import annotations

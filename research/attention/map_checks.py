@@ -1,16 +1,16 @@
-"""Measure what the attention of weights is worth; write figures and one picture.
+"""Measure the value of the attention maps of given weights; write figures and one picture.
 
     python -m research.attention.map_checks --data CASES --json OUT.json --plot OUT.png
     python -m research.attention.map_checks --label-randomisation 300 --json OUT.json --plot OUT.png
 
-A case is a folder with any of t1, t1c, t2, flair and seg as .nii.gz. For each: does the peak of a
-candidate's map lie inside it, how much of the attention lies in the drawn tumour, insertion
-against random and centred baselines, deletion, whether removing the most relevant sequence hurts
-the score most, what the explanations cost beside the network, and the time of a probe. Then sanity
-checks after Adebayo et al. 2018 (arXiv:1810.03292): the map must change when weights are made
-random, part after part from the queries down (section 4.1), and when a network is trained on
+A case is a folder with any of t1, t1c, t2, flair and seg as .nii.gz. Measured for each: whether the
+peak of a candidate's map lies inside it, the share of attention in the reference, insertion against
+random and centred baselines, deletion, whether removing the most relevant sequence lowers the score
+most, the cost of the explanations beside that of the network, and the time of a probe. Then sanity
+checks after Adebayo et al. 2018 (arXiv:1810.03292): the map must change when weights are
+randomised, part after part from the queries down (section 4.1), and when a network is trained on
 labels of other brains (section 4.2, two tiny networks on synthetic brains at 4 mm); and it must
-not change when the image is only a little noisier.
+not change when the image is only slightly noisier.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the hybrid is measured against: Lens without attention, and Lens of attention alone.
+"""Variants to compare the hybrid network with: Lens without attention, and attention alone.
 
-Both have about as many parameters as `base`, read the same input and answer alike, so that one
-recipe trains each of them. Importing this adds them to the designs and presets of
+Both have about as many parameters as `base` and the same input and output, so that one recipe
+trains each of them. Importing this module adds them to the designs and presets of
 `lesionlens.network`.
 """
 

@@ -1,13 +1,13 @@
-r"""Train the hybrid, the network without attention and the one of attention alone alike; compare.
+r"""Compare the hybrid network, one without attention and one of attention alone, trained alike.
 
     python -m research.attention.why_attention --out runs/why --data CASES \
         --results research/RESULTS.md
 
-All three have about as many parameters, see the same drawn volumes in the same order, take the same
-number of steps with the same optimiser, and are judged on the same drawn volumes that no step has
-seen and, with --data, on the same real cases (`research/quality/development_cases.py`). Stopped, it
-goes on from the last checkpoint. The training is far too short for good weights: the order is what
-is asked for.
+All three have about as many parameters, are trained on the same synthetic volumes in the same
+order, with the same number of steps and the same optimiser, and are scored on the same held-out
+synthetic volumes and, with `--data`, on the same real cases (`quality/development_cases.py`). An
+interrupted run resumes from the last checkpoint. The training is far too short for good weights;
+only the ranking of the three is of interest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measured tables in a hand-written page: what stands between two markers is replaced."""
+"""Measured tables in a hand-written page: the text between two markers is replaced."""
 
 from __future__ import annotations
 

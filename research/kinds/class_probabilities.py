@@ -1,12 +1,12 @@
-r"""What the network's kinds say of candidates that are a tumour, and of those that are none.
+r"""Compare the class probabilities of the network between tumour candidates and others.
 
-    python -m research.kinds.class_probabilities --data CASES --weights synthetic \
-        --patients 60 --kept OUT.jsonl
+    python -m research.kinds.class_probabilities --data CASES --weights synthetic --patients 60 \
+        --kept OUT.jsonl
 
-Synthetic heads whose seeds no step has seen, drawn as for calibration (many lack sequences), and
-real cases by four subsets of their sequences. OUT.jsonl gets a line a scan, and what it holds is
-not measured again. Printed: at each bound on the tumour's share, how many tumours and how many
-false candidates lie at or below it.
+Synthetic heads with seeds not used in training, generated as for calibration (many lack sequences),
+and real cases by four subsets of their sequences. OUT.jsonl gets one line per scan; scans in it are
+not measured again. Printed: for each bound on the tumour's probability, the number of tumours and
+of false candidates at or below it.
 """
 
 from __future__ import annotations

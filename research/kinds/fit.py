@@ -1,12 +1,12 @@
-"""Fit what kinds of lesions look like (`analysis/findings/kinds.json`), and judge it.
+"""Fit the model of what candidates look like (`analysis/findings/kinds.json`), and evaluate it.
 
     python -m research.kinds.synthetic_scans --patients 200 --kept SCANS --weights default
     python -m research.kinds.measure SCANS
     python -m research.kinds.real_scans --data CASES --kept REAL --weights default
     python -m research.kinds.fit --scans SCANS --real REAL
 
-Needs scikit-learn, which LesionLens itself does not. One model for each set of sequences; every
-figure is of patients that the model was not fitted on. Real scans are only judged.
+Needs scikit-learn, which LesionLens itself does not. There is one model for each set of sequences;
+every figure is of patients that the model was not fitted on. Real scans are only used to evaluate.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m research.kinds.measure SCANS
 
-Beside each patient's file a JSON file of its candidates: kind, sort of outline, features. What was
-measured before is not measured again.
+Writes beside each patient's file a JSON file of its candidates: kind, origin of the outline,
+features. Patients that have one are not measured again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Real scans with reference outlines and those of the engine's first pass, to judge kinds by.
+"""Real scans with reference outlines and those of the engine's first pass, to evaluate kinds.
 
     python -m research.kinds.real_scans --data CASES --kept FOLDER --weights default
 
-Nothing is fitted on them. The folder gets a file a study, at 2 mm; nothing of it may be committed.
-Of the patient with multiple sclerosis there is no reference: what is bright on FLAIR, and deep
-enough not to be cortex, stands for plaques.
+Nothing is fitted on them. The folder gets one file per study, at 2 mm; none of it may be committed.
+There is no reference for the patient with multiple sclerosis: voxels bright on FLAIR, and too deep
+for cortex, stand for plaques.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Synthetic scans of every kind of lesion, with true outlines and those that the engine found.
+"""Synthetic scans of every kind of lesion, with reference outlines and those that the engine found.
 
     python -m research.kinds.synthetic_scans --patients 200 --kept FOLDER --weights default
 
-A file a patient: two scans of one anatomy, outlined on all sequences and on some of them. What the
-folder holds is not drawn again. Patients whose seeds no training step has seen.
+Writes one file per patient: two scans of one anatomy, outlined on all sequences and on some of
+them. Patients in the folder are not generated again. Their seeds are not used in training.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Draw the map of finer structures that `findings.anatomy` names places by.
+"""Compute the map of finer structures that `findings.anatomy` names locations by.
 
-python -m research.make.anatomical_map FOLDER src/lesionlens/analysis/findings/places.npz
+    python -m research.make.anatomical_map FOLDER src/lesionlens/analysis/findings/places.npz
 
-FOLDER holds label maps of whole heads (FreeSurfer numbers, any orientation). Each is laid onto
-MNI152 by the very placing that candidates are named with, so that its errors are in the map too;
-the two sides are folded onto one another. Kept is the share of heads that show a structure there.
+FOLDER holds label maps of whole heads (FreeSurfer numbers, any orientation). Each is registered to
+MNI152 by the same registration that names candidates, so that the map contains its errors; left and
+right are folded onto each other. Stored: the share of heads in which a structure lies at a voxel.
 """
 
 from __future__ import annotations

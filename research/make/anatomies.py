@@ -3,9 +3,10 @@
     python -m research.make.anatomies FOLDER
 
 FOLDER holds head_01.nii.gz to head_20.nii.gz: `data/training_label_maps` of BBillot/SynthSeg
-(Apache License 2.0). Each is cut to the head and grouped to the classes of `synth.classes` at the
-source's 1 mm; sulcal fluid within the brain's outline is parted from fluid beyond it. The affine
-turns each head so that its midsagittal plane is x = 0, and puts zero into the brain's middle.
+(Apache License 2.0). Each is cropped to the head and grouped to the classes of `synth.classes` at
+the source's 1 mm; sulcal fluid within the brain's outline is separated from fluid beyond it. The
+affine rotates each head so that its midsagittal plane is x = 0, with the origin in the middle of
+the brain.
 """
 
 from __future__ import annotations

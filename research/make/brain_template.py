@@ -3,7 +3,7 @@
     python -m research.make.brain_template
 
 Three maps at 4 mm as uint8 (255 = 1): grey matter, white matter and brain mask, in MNI space,
-RAS+. Preparation lays them on a head to find the brain under its skull.
+RAS+. Preparation registers them to a head to find the brain within its skull.
 """
 
 from __future__ import annotations

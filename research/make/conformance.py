@@ -1,8 +1,8 @@
-"""Write the conformance statement from the code: what is read, sent, received and written.
+"""Write the DICOM conformance statement from the code: objects read, sent, received and written.
 
     python -m research.make.conformance    # writes its pages; a test compares
 
-The attributes are those of objects that are really written, of a synthetic head.
+The attributes are those of objects written for a synthetic head.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
     python -m research.make.face_template
 
-Their brains are laid onto each other (affinely, as `deidentification.face` lays the template onto a
-patient's). The zone is stated by where their eyes then lie: in front of the eyes' posterior poles
-from the brow down, receding towards the throat; the brow above; the ears at the sides.
+Their brains are registered to each other (affinely, as `deidentification.face` registers the
+template to a patient). The region to remove is defined by the position of the eyes: in front of
+their posterior poles from the brow down, receding towards the throat; the brow above; the ears at
+the sides.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Make every picture of the documentation again, from the real sample and the shipped weights.
+"""Make every picture of the documentation from the sample patient and the shipped weights.
 
-tools/with_display.sh .venv/bin/python -m research.make.pictures
+    tools/with_display.sh .venv/bin/python -m research.make.pictures
 
-Writes docs/pictures/*.png but napari.png, which `make demo` paints of the real sample: the whole
-window, or the canvas beside the part of the panel that says what is shown.
-`--docs out/pictures --width 1600
---height 1000 --theme light` makes the same elsewhere, to be looked at.
+Writes docs/pictures/*.png except napari.png, which `make demo` writes: the whole window, or the
+canvas with the relevant part of the panel. `--docs out/pictures --width 1600 --height 1000
+--theme light` writes the same pictures elsewhere, for inspection.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Make the pictures of a day's reading again: a list, an unaided read, a prior beside this one.
+"""Make the pictures of the reading pages: a worklist, an unaided read, a prior examination.
 
-tools/with_display.sh .venv/bin/python -m research.make.reading_pictures
+    tools/with_display.sh .venv/bin/python -m research.make.reading_pictures
 
 Writes docs/pictures/worklist.png, unaided.png and prior.png of the sample patients and the shipped
-weights. There is one examination of the real patient: the prior is the same scan, with an outline
-made smaller, and the page that shows it says so. `--docs`, `--width`, `--height` and `--theme` are
-as those of make_pictures.py.
+weights. There is one examination of the real patient: the prior is the same scan with a smaller
+outline, as the page with the picture states. `--docs`, `--width`, `--height` and `--theme` are
+those of `make/pictures.py`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The real sample patient: one BraTS 2021 case, cropped to the brain and stored small.
+"""Make the sample patient from one BraTS 2021 case, cropped to the brain and compressed.
 
 python -m research.make.sample CASE --out src/lesionlens/imaging/sample_data
 """

@@ -2,8 +2,8 @@
 
     python -m research.make.tissues
 
-Seven maps at 2 mm as uint8 (255 = 1): cortex, white matter, outer CSF, ventricle, deep grey,
-brain mask, cerebellum. CSF is what grey and white leave of the brain.
+Seven maps at 2 mm as uint8 (255 = 1): cortex, white matter, outer CSF, ventricle, deep grey matter,
+brain mask, cerebellum. CSF is the brain without grey and white matter.
 """
 
 from __future__ import annotations

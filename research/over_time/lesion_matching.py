@@ -1,17 +1,17 @@
-"""Whether lesions are recognised from one examination to the next, on drawn pairs; no network.
+"""Measure how often lesions are matched between two examinations, on synthetic pairs; no network.
 
     python -m research.over_time.lesion_matching [--pairs 40] [--first 0] [--off-mm 1.0]
 
-Each pair is one synthetic brain with two to eight lesions, twice: every lesion grows or shrinks on
-its own (radius by .6 to 1.5), one in six is new, one in six gone, so that some merge and some
-split. The head moves by up to 10 mm and 8 degrees, slices are 3 mm then and 2 mm now. The alignment
-is the true movement, off by `--off-mm` in a random direction: what it errs by at most
-(`over_time/prior_pairs.py`).
+Each pair is one synthetic brain with two to eight lesions, at two times: every lesion grows or
+shrinks independently (radius by .6 to 1.5), one in six is new and one in six gone, so that some
+merge and some split. The head moves by up to 10 mm and 8 degrees; slices are 3 mm then and 2 mm
+now. The alignment is the true movement with an error of `--off-mm` in a random direction, the
+largest error of the registration (`over_time/prior_pairs.py`).
 
-Counted by drawn lesion, whatever it was merged with: one that is there twice is right where the
-candidates that hold it are linked (the same, merged or split); one that is there once, in a
-candidate of its own, where that candidate is called new or gone. False links join candidates that
-share no drawn lesion; there a lone fragment of a drawn lesion counts as that lesion.
+Counted by true lesion, whatever it merged with: a lesion present twice is right if the candidates
+that contain it are linked (the same, merged or split); one present once, in a candidate of its own,
+if that candidate is called new or gone. False links join candidates that share no true lesion; a
+lone fragment of a true lesion counts as that lesion.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-r"""How true a comparison with a prior examination is, on drawn pairs of known growth.
+r"""Measure how accurate a comparison with a prior is, on synthetic pairs of known growth.
 
     python -m research.over_time.prior_pairs OUT [--pairs 20] [--network 6] [--first 0] \
         [--one-scanner]
 
-Each pair is one synthetic brain twice: the lesions' radii scaled, other contrasts and noise, the
-head moved by up to 10 mm and 8 degrees, other slices; of `--one-scanner` the same contrasts and
-slices, with other noise, field and artefacts, and volumes that change by -30 to +60 %. Known are
-both truths and the movement. The truth path takes the drawn masks through registration, matching
-and measures; the network path (for the first few pairs, as it is slow) analyses both scans.
-Printed: error of the alignment over the brain, share of lesions matched, error of the change of
-volume (now by before) of lesions above 1 ml, by the outlines and by one criterion for both.
+Each pair is one synthetic brain twice, with scaled lesion radii, other contrasts and noise, other
+slices, and the head moved by up to 10 mm and 8 degrees; with `--one-scanner` the same contrasts and
+slices, other noise, bias field and artefacts, and volumes that change by -30 to +60 %. Both
+references and the movement are known. One path takes the reference masks through registration,
+matching and measurement; the other (for the first few pairs, as it is slow) analyses both scans.
+Printed: registration error over the brain, share of lesions matched, and error of the change in
+volume (now / before) of lesions above 1 ml, by the outlines and by one criterion for both.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-r"""Fit what each sequence looks like (`preparation/exchanged_names.npz`), and judge it.
+r"""Fit the appearance of each sequence (`preparation/exchanged_names.npz`), and evaluate it.
 
     python -m research.preparation.fit_exchanged_names FITTED... \
         --judged FOLDER...   # each one real study
 
-Real studies and synthetic brains are measured as they are named. Fit only what may be learnt from;
-what is judged alone is in no fit. Then every pair of names is
-exchanged in every subset of the sequences, each real case left out of the fit it is judged by, as
-is each synthetic one of the fit. The margin between two exchanges was chosen on the fresh ones.
+Real studies and synthetic brains are measured under their correct names. Give only studies that may
+be trained on as FITTED; those of `--judged` are in no fit. Then every pair of names is exchanged in
+every subset of the sequences, with a fit that leaves out the case in question, real or synthetic.
+The margin between two exchanges was chosen on fresh synthetic brains.
 """
 
 from __future__ import annotations

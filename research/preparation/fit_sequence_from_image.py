@@ -4,8 +4,8 @@
     # folders of t1, t1c, t2, flair; nothing is fitted
     python -m research.preparation.fit_sequence_from_image --judge DIR
 
-Four classes with one common covariance: the posterior is a softmax of linear functions, and the
-distance to the nearest class tells what is none of them.
+Four classes with one common covariance: the posterior is a softmax of linear functions, and an
+image far from every class is none of them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-r"""How often each check of a poor scan finds what it is for, and how often it fails on a good one.
+"""Measure the sensitivity and the false alarms of each check for poor scans.
 
     python -m research.preparation.poor_scans CASE... --synthetic 12 --results RESULTS.md
 
-Each study is prepared once; faults are drawn into its sequences one at a time. Names that were
-exchanged have a table of their own (`preparation/fit_exchanged_names.py`).
+Each study is prepared once; faults are simulated in its sequences, one at a time. Exchanged names
+have a table of their own (`preparation/fit_exchanged_names.py`).
 """
 
 from __future__ import annotations

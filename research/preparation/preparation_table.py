@@ -1,12 +1,13 @@
-"""What preparation costs in Dice: moved, turned, thick and dressed cases against clean ones.
+"""Measure the Dice that preparation costs: cases moved, rotated, with thick slices or a skull.
 
     python -m research.preparation.preparation_table DIR [--cases 3]
 
-DIR holds folders of t1, t1c, t2, flair and seg, co-registered and stripped. Every sequence but the
-reference is moved by up to 15 mm and turned by up to 15 degrees, all are resampled to
-1 x 1 x 5 mm and get a skull-like rim. The result is scored on the clean grid, to which 5 mm slices
-cannot bring a thin rim, and ("own") on the grid where it lies, against the truth brought there.
-"Ceiling" is what the truth itself scores on that grid, acquired as the images are, cut at one half.
+DIR holds folders of t1, t1c, t2, flair and seg, co-registered and skull-stripped. Every sequence
+but the reference is moved by up to 15 mm and rotated by up to 15 degrees; all are resampled to
+1 x 1 x 5 mm and get a skull-like rim. The result is scored on the original grid, on which 5 mm
+slices cannot show a thin rim, and ("own") on its own grid, against the reference resampled to it.
+"Ceiling" is the score of the reference itself on that grid, acquired as the images are, thresholded
+at one half.
 """
 
 from __future__ import annotations

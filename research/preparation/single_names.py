@@ -1,8 +1,8 @@
-"""How often a study of one image contradicts its name, rightly and falsely.
+"""Measure how often the image of a single-sequence study contradicts its name, rightly and falsely.
 
     python -m research.preparation.single_names DATA/tumour DATA/healthy DATA/non_tumour_ms
 
-Every image of every case is judged alone under each of the four names, as `analyze` does.
+Every image of every case is checked alone under each of the four names, as in `analyze`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Does the generator's range of brightness cover reality? z-scores by tissue, real and drawn.
+"""Compare the intensities of synthetic and real brains: z-scores by tissue.
 
     python -m research.preparation.tissue_table --data CASES [--volumes 40]
 
-Only medians over tissue classes leave the cases. Cells: real median [lowest, highest] | drawn
-median [5 %, 95 %] | share of real cases outside the drawn 2 to 98 %. Healthy tissue of the real
-cases is found by laying the atlas on the brain's box: crude, but enough for a median.
+Only medians over tissue classes leave the cases. Cells: real median [lowest, highest] | synthetic
+median [5 %, 95 %] | share of real cases outside the synthetic 2 to 98 %. Healthy tissue of the real
+cases comes from the atlas scaled to the brain's bounding box: crude, but enough for a median.
 """
 
 from __future__ import annotations

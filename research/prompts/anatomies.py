@@ -1,8 +1,8 @@
-"""Crops of label maps, painted anew each time: any structure, with any contrast in any sequence.
+"""Crops of label maps with new intensities each time: any structure, any contrast in any sequence.
 
 `labels.npy` holds the structures of one head of `training_label_maps` of BBillot/SynthSeg (Apache
-License 2.0). Random means of each structure in each sequence are the idea of SynthSeg (Billot et
-al. 2023, doi:10.1016/j.media.2023.102789): what is learned is borders, not what tissue looks like.
+License 2.0). Random means of each structure in each sequence follow SynthSeg (Billot et al. 2023,
+doi:10.1016/j.media.2023.102789), so that the network learns borders rather than tissues.
 """
 
 from __future__ import annotations

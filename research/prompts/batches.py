@@ -1,7 +1,7 @@
-"""Batches that the prompt network trains on, made whole by processes that run ahead of it.
+"""Training batches for the prompt network, made in advance by worker processes.
 
-Each round is a correction of what the network itself answered, as in RITM (Sofiiuk et al. 2021).
-The weights that answer are those that the run wrote last, so a process needs nothing but files.
+Each round corrects an answer of the network itself, as in RITM (Sofiiuk et al. 2021). Workers
+answer with the weights that the run wrote last, so they exchange nothing but files.
 """
 
 from __future__ import annotations

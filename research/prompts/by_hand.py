@@ -1,21 +1,20 @@
-"""Outline and correct in the real window, by the real mouse, with prompts and with the brush.
+"""Outline and correct in the real window with the real mouse, by prompts and by the brush.
 
     tools/with_display.sh .venv/bin/python -m research.prompts.by_hand CASES NAME... [--brush]
         [--scribbles]
 
-CASES holds cases with their truth (`seg.nii.gz`). xdotool moves the pointer and presses the keys of
-the X display, so that all goes the way that a hand's input goes. With prompts: F2 is held and the
-middle of the largest error of the whole volume clicked; F5 switches between yes and no. First the
-flagged whole tumour is corrected (Shift+E), then it is outlined from nothing, as if nothing had
-been flagged. With `--scribbles` a line is drawn along that error's part of the axial slice instead
-(`prompt_eval.scribble_through`). With `--brush` it is also painted from nothing: on every third
-axial slice of the truth its border and its inside are swept at a hand's pace, then the slices
-between are interpolated (Shift+W).
+CASES holds cases with reference outlines (`seg.nii.gz`). xdotool moves the pointer and presses the
+keys of the X display, so that input takes the same path as a reader's. With prompts, F2 is held and
+the middle of the largest error of the whole volume is clicked; F5 switches between foreground and
+background. First the flagged whole tumour is corrected (Shift+E), then it is outlined anew, as if
+nothing had been flagged. With `--scribbles`, a line is drawn along the part of that error on the
+axial slice instead (`evaluate.scribble_through`). With `--brush`, the tumour is also painted: on
+every third axial slice of the reference, border and inside are swept at the pace of a hand, and the
+slices between are interpolated (Shift+W).
 
-Printed are Dice, acts, seconds by the clock, slices that had to be visited, and the load. Of a
-prompt the milliseconds until its answer is painted: by the clock, processor time of the window's
-thread, and of the whole process. Going to a slice is not timed, in favour of the brush, which needs
-more of them.
+Printed: Dice, acts, wall seconds, slices visited, and the load; for a prompt, the milliseconds
+until its answer is painted: wall time, processor time of the window's thread, and of the whole
+process. Going to a slice is not timed, which favours the brush, as it needs more slices.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Measure what prompts reach, by a simulated reader with one prompt a round.
+"""Measure the Dice that prompts reach, with a simulated reader who gives one prompt a round.
 
     python -m research.prompts.evaluate WEIGHTS [SMALL] --cases EVAL [--synthetic POOL]
         [--label-maps MAPS]
     python -m research.prompts.evaluate --baselines --cases EVAL [--synthetic POOL]
 
-EVAL and POOL are pools of `prompts/pool.py` whose volumes nobody trained on. The reader always
-points into the middle of the largest error of the whole volume; there is no chance in it. With
---scribbles it draws a line there instead: the longest path of the error's skeleton, on whichever
-slice through that point shows most of the error.
+EVAL and POOL are pools of `prompts/pool.py` with volumes on which nothing was trained. The reader
+is deterministic and points into the middle of the largest error of the whole volume. With
+`--scribbles`, the reader draws the longest path of the error's skeleton on the slice through that
+point that shows most of the error.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Pack the prompt pool small enough to travel to a borrowed GPU, and unpack it there.
+"""Pack the prompt pool small enough to send to a borrowed GPU, and unpack it there.
 
     python -m research.prompts.pack pack POOL --out PACK
     python -m research.prompts.pack unpack PACK --out POOL
 
-Real cases, of those that weights may be trained on alone, and label maps travel; synthetic heads
-are made anew over there by `prompts/pool.py`. Images are kept in steps of an eighth of a deviation.
+Packed are label maps and those real cases that weights may be trained on; synthetic heads are
+generated on the other machine by `prompts/pool.py`. Images are stored in steps of an eighth of a
+standard deviation.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Make the volumes that the prompt network trains on: synthetic heads, and real cases.
+"""Make the training volumes of the prompt network: synthetic heads and real cases.
 
     python -m research.prompts.pool POOL --synthetic 60 [--kinds mixed]
     python -m research.prompts.pool POOL --anatomies shared/data/anatomies
     python -m research.prompts.pool POOL --cases CASES [--weights synthetic] [--only NAME ...]
 
 Each volume is a folder of plain arrays, read through memory maps: `image.npy`, (4, I, J, K)
-z-scores at 1 mm; `code.npy`, 0 outside, 1 brain, 2 whole tumour, 3 core, 4 enhancing;
-`parts.npy`, which lesion or distractor; `tissue.npy`, which healthy tissue (synthetic heads
-alone); and `guess.npy`, (V, 3, i, j, k) uint8 at 2 mm: what the analysis network makes of it,
-shown several subsets of the sequences. A real case's first guess is the whole analysis, by
-weights that never saw the case.
+z-scores at 1 mm; `code.npy`, 0 outside, 1 brain, 2 whole tumour, 3 core, 4 enhancing; `parts.npy`,
+the lesion or distractor; `tissue.npy`, the healthy tissue (synthetic heads only); and `guess.npy`,
+(V, 3, i, j, k) uint8 at 2 mm: predictions of the analysis network from several subsets of the
+sequences. The first prediction for a real case is that of the whole analysis, by weights that were
+not trained on the case.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make a run's averaged weights those of the package, in half precision, with their SHA-256.
+"""Add a run's averaged weights to the package, in half precision, with their SHA-256.
 
 python -m research.prompts.release RUN --version 0.2 --trained-on "…" [--small]
 """

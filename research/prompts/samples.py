@@ -1,7 +1,7 @@
-"""What the prompt network trains on: a place in a volume, a thing there, an outline and prompts.
+"""Training samples of the prompt network: a crop, a target in it, an outline and prompts.
 
-Nearly half of the samples begin with an outline and its realistic errors: what the analysis network
-makes of fewer sequences, or of all of them. A simulated reader points at the largest error.
+Nearly half of the samples begin with an outline that has realistic errors: the prediction of the
+analysis network from fewer sequences, or from all. A simulated reader points at the largest error.
 """
 
 from __future__ import annotations

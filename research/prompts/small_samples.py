@@ -1,8 +1,8 @@
-"""Small things that the prompt network for small objects trains on: crops of about 32 mm.
+"""Training samples of the prompt network for small objects: crops of about 32 mm.
 
-Two fifths are drawn into a volume (plaques, enhancing nodules and rings, blood, anything bright or
-dark), half are there already, and an eighth are larger than the crop, so that it learns when it
-does not see all of a thing.
+Two fifths of the targets are added to a volume (plaques, enhancing nodules and rings, blood,
+anything bright or dark), half are in it already, and an eighth are larger than the crop, so that
+the network also learns from targets that it sees in part.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""Train a prompt network on a pool of volumes; resumes where it stopped.
+"""Train a prompt network on a pool of volumes; resumes an interrupted run.
 
     python -m research.prompts.train POOL --out RUN --minutes 80 [--steps N] [--device cuda]
     python -m research.prompts.train POOL --out RUN --init WEIGHTS --rate 1e-3
     python -m research.prompts.train POOL --out SMALL --small --batch 8 --size 32 --rate 1e-3
 
-With --init it begins from weights; with --small it is the network for small objects, from the
-shipped weights on. Every few minutes the
-state is written to `RUN`, from which a later call with the same RUN goes on, and the
-averaged weights to `RUN/prompt.safetensors`, which answer in the rounds that are corrected
-(`prompts/batches.py`). The step size falls with the steps when `--steps` is given, else with the
-clock.
+`--init` starts from given weights; `--small` trains the network for small objects, starting from
+the shipped weights. Every few minutes the state is written to RUN, from which a later call with the
+same RUN resumes, and the averaged weights to `RUN/prompt.safetensors`, which give the answers that
+the training corrects (`prompts/batches.py`). The learning rate decreases over `--steps` if given,
+else over time.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-r"""Score weights on real development cases; they are measured on, never trained on.
+r"""Score weights on real development cases, which are never trained on.
 
     python -m research.quality.development_cases WEIGHTS.safetensors \
         --data CASES [--spacing 2] [--subsets] [--cases]
     python -m research.quality.development_cases WEIGHTS.safetensors --data CASES \
         --clear HEALTHY ...
 
-A case is a folder with t1, t1c, t2, flair and seg as .nii.gz on one grid, skull-stripped. Dice on
-the native grid at 1 mm; parts under 0.1 ml are dropped; empty found as empty counts 1.
+A case is a folder with t1, t1c, t2, flair and seg as .nii.gz on one grid, skull-stripped. Dice is
+computed on the native grid at 1 mm without parts below 0.1 ml; an empty result for an empty
+reference counts 1.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What the lesion queries find on synthetic patients that no step has seen: by kind, by size.
+"""Measure what the lesion queries find in synthetic patients not trained on, by class and by size.
 
     python -m research.quality.lesion_queries [WEIGHTS.safetensors] [--patients 40]
 
-A query counts that gives some kind at least one half. It has found a part of that kind where their
-masks overlap, and a tumour of 1 ml or more where they overlap by at least half of their union. Mask
-Dice is taken at half of the network's resolution, where lesion queries draw.
+A query counts if it gives a class a probability of at least one half. It has found a part of that
+class if their masks overlap, and a tumour of 1 ml or more if the overlap is at least half of their
+union. Mask Dice is computed at half of the network's resolution, that of the queries' masks.
 """
 
 from __future__ import annotations

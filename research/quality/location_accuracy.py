@@ -1,13 +1,13 @@
-"""Measure how often a lesion's place and side are named as the anatomy beneath it says.
+"""Measure how often the region and side named for a lesion are those of the underlying anatomy.
 
-python -m research.quality.location_accuracy FOLDER
+    python -m research.quality.location_accuracy FOLDER
 
-FOLDER holds label maps of whole heads (FreeSurfer numbers, any orientation), those that
-`make/anatomical_map.py` drew the map from. Each head is named by a map of all others. Balls of
-three sizes are put into every structure; what holds most of a ball in the head's own labels is its
-place, and the side is that of its labels. A ball may span two places: "first" counts the place
-named first, "named" either of two. Lobes are no labels: there the words are right where they name a
-lobe, insula, corpus callosum or deep white matter.
+FOLDER holds the label maps of whole heads (FreeSurfer numbers, any orientation) that
+`make/anatomical_map.py` computed the map from. Each head is tested with a map of all others. Balls
+of three sizes are placed in every structure; the structure that contains most of a ball in the
+head's own labels is the reference, likewise the side. A ball may span two structures: "first"
+counts the region named first, "named" either of two. Lobes are no labels: there a lobe, insula,
+corpus callosum or deep white matter counts as right.
 """
 
 from __future__ import annotations

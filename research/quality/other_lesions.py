@@ -1,19 +1,19 @@
-r"""What weights make of metastases, meningiomas, isointense cores, haematomas and infarcts.
+r"""Score weights on synthetic metastases, meningiomas, isointense cores, haematomas and infarcts.
 
-    python -m research.quality.other_lesions WEIGHTS.safetensors [...] [--patients 25] [--sets \
-        men blood]
+    python -m research.quality.other_lesions WEIGHTS.safetensors [...] [--patients 25] \
+        [--sets men blood]
     python -m research.quality.other_lesions default --sets metastases --spacing 1
     python -m research.quality.other_lesions default --brains CASE [CASE ...]
 
-Synthetic heads whose seeds no step has seen; the whole engine runs. Printed for each set: mean
-Dice of what is flagged, flagged candidates without tumour a scan, and of the pieces of tumour core
-the share found (a tenth of the piece is flagged) by size. A head without a tumour in which nothing
-is flagged has a Dice of 1.
+The whole engine runs on synthetic heads with seeds not used in training. Printed for each set: the
+mean Dice of flagged voxels, flagged candidates without tumour per scan, and the share of pieces of
+tumour core that are found (a tenth of the piece is flagged), by size. A head without a tumour in
+which nothing is flagged has a Dice of 1.
 
-With `--brains`, the whole analysis runs on each case as it is and on a copy with metastases drawn
-into it (`small_lesions/metastases.py`). Printed as JSON lines: for each drawn lesion its site,
-volume, contrast, whether it is found and its Dice; candidates that hold neither it nor the case's
-tumour.
+With `--brains`, the whole analysis runs on each case as it is and on a copy with metastases added
+(`small_lesions/metastases.py`). Printed as JSON lines: for each added lesion its site, volume,
+contrast, whether it is found and its Dice; candidates that contain neither it nor the tumour of the
+case.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Does a change leave results as they were? Compare result folders bit by bit.
+"""Check that a change leaves results equal: compare result folders bit by bit.
 
     lesionlens analyze STUDY --out before/a      # at the commit before
     lesionlens analyze STUDY --out after/a       # with the change

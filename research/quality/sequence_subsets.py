@@ -1,13 +1,13 @@
-r"""Run every subset of the sequences of real cases, and hold it against what was said.
+r"""Analyse real cases with every subset of their sequences; compare with the stated contributions.
 
     python -m research.quality.sequence_subsets --data CASES --weights synthetic --kept DIR \
         --results RESULTS.md
 
-Two tables: the Dice of each subset's own result with the reference, its candidates and how many of
-them touch nothing of the reference; and how well the figures that evidence by sequence is made of
-rank the subsets, by the Dice of each subset's own result with that of all sequences (Spearman over
-the subsets of a case). A study is prepared once, and a subset is shown of it; nothing is explained.
-What was measured of a case lies in DIR and is not measured again.
+Two tables: the Dice of each subset's result, its candidates and the number of them that do not
+touch the reference; and how well the contributions of sequences rank the subsets, by the Dice of
+each subset's result with that of all sequences (Spearman over the subsets of a case). A study is
+prepared once for all of its subsets; no explanation is computed. Cases already in DIR are not
+measured again.
 """
 
 from __future__ import annotations

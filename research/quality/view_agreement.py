@@ -1,13 +1,13 @@
-r"""Fit what other views of a study add to a candidate's score, and judge it patient by patient.
+r"""Fit the effect of other views of a study on a candidate's score; cross-validate by patient.
 
     python -m research.quality.view_agreement --data TUMOURS --clear HEALTHY OTHERS \
         --kept rows.jsonl
 
-Every subset of the sequences of every head is a study of its own. A coarse pass draws its
-candidates, and at half of the threshold what would not be drawn; the passes without each of its
-sequences are its other views. Weights `synthetic` have seen none of these people. Real heads are
-also examined with noise, one sequence moved, shaded and blurred. Each patient weighs alike and is
-judged by a fit without them.
+Every subset of the sequences of every head is a study of its own. A coarse pass outlines its
+candidates, and at half of the threshold what would not be outlined; the passes without each of its
+sequences are its other views. Weights `synthetic` were trained on none of these patients. Real
+heads are also examined with noise, with one sequence moved, with shading and with blur. Patients
+have equal weights, and each is scored by a fit without them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Lesions found by their size, in synthetic patients with metastases that no step has seen.
+"""Measure the sensitivity by lesion size, in synthetic patients with metastases not trained on.
 
     python -m research.small_lesions.by_size [WEIGHTS.safetensors] [--patients 150] [--spacing 2]
 
-The whole engine runs, all four sequences shown. A patient counts whose tumour cores lie in three
-pieces or more; such a piece is found where a tenth of it is called tumour, and its enhancing part
-is judged by the Dice within it. False are the candidates without a tumour voxel.
+The whole engine runs with all four sequences. Patients count whose tumour cores have three pieces
+or more; a piece is found if a tenth of it is called tumour, and its enhancing part is scored by
+the Dice within it. False candidates are those without a tumour voxel.
 """
 
 from __future__ import annotations

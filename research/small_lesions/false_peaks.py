@@ -1,4 +1,4 @@
-"""Name the places of a pool that the search for small lesions takes for lesions without reason.
+"""List the positions in a pool that the search for small lesions falsely takes for lesions.
 
     python -m research.small_lesions.false_peaks POOL [--weights W.safetensors] [--floor -3]
 

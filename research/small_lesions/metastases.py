@@ -1,6 +1,6 @@
-"""Metastases of the generator of synthetic brains, drawn into copies of real ones.
+"""Synthetic metastases in copies of real brains.
 
-Shape, edge, ring, oedema and intensities are those of `network.synth`; only the tissue around them
+Shape, edge, ring, oedema and intensities are those of `network.synth`; only the surrounding tissue
 is real. Unlike in a synthetic head there are no thick slices, no shift between the sequences and
 no mass effect. Used by `quality/other_lesions.py`.
 """

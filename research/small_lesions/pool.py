@@ -1,9 +1,9 @@
-"""Make volumes of stripped real brains, as they are or with drawn metastases, for small lesions.
+"""Make volumes of skull-stripped real brains, as they are or with synthetic metastases.
 
     python -m research.small_lesions.pool POOL CASE [CASE ...] [--seed 410000]
 
-As those of `prompts/pool.py`, but without what the prompt network needs: `image.npy`, `code.npy`
-and `about.json`. With a seed, up to eight metastases are drawn into each
+They are like those of `prompts/pool.py` without the arrays that only the prompt network needs:
+`image.npy`, `code.npy` and `about.json`. With a seed, up to eight metastases are added to each
 (`small_lesions/metastases.py`).
 """
 

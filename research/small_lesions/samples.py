@@ -1,8 +1,8 @@
-"""Crops with small enhancing lesions, which the network that looks for them trains on.
+"""Crops with small enhancing lesions, on which the network that searches for them is trained.
 
-Heads are those of `prompts/pool.py`: drawn ones, and real ones whose tumour is left out. Lesions
-are put into them anew for every crop, and so is what looks alike: vessels, blood, plaques. Only the
-contrast with their surroundings is drawn; the surroundings themselves are real.
+Heads are those of `prompts/pool.py`: synthetic ones, and real ones away from their tumour. Lesions
+are added anew to every crop, and so are distractors: vessels, blood, plaques. Only their contrast
+with the surroundings is synthetic; the surroundings are real.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Fit the score of small enhancing lesions, and measure what their search finds.
+"""Fit the score of small enhancing lesions, and measure the sensitivity of their search.
 
     python -m research.small_lesions.scores POOL [POOL ...] --keep KEPT [--weights default]
 
-Each volume of the pools of `prompts/pool.py` is analysed; whatever the search draws is kept in the
-folder KEPT, however it scores, and read from there the next time. Printed: the fitted model, and by
-size the share of lesions that the outlines alone and those with the search find, at several
-thresholds of the score, with what is false.
+Each volume of the pools of `prompts/pool.py` is analysed; all outlines of the search, whatever
+their score, are stored in the folder KEPT and read from there the next time. Printed: the fitted
+model, and by size the share of lesions found by the outlines alone and with the search, at several
+thresholds of the score, with the false ones.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Train the network that looks for small enhancing lesions; resumes where it was.
+"""Train the network that searches for small enhancing lesions; resumes an interrupted run.
 
     python -m research.small_lesions.train POOL --out RUN --minutes 60 [--held-out NAME ...]
     python -m research.small_lesions.train POOL --out RUN --minutes 60 --start W.safetensors
     python -m research.small_lesions.train POOL --out RUN --release 0.3 [--start W.safetensors]
 
-POOL is one of `prompts/pool.py`; `small_lesions/false_peaks.py` adds where crops are to be centred
-more often. RUN keeps the checkpoint and a log; `--release` makes its averaged weights those of the
+POOL is one of `prompts/pool.py`; `small_lesions/false_peaks.py` adds positions at which crops are
+centred more often. RUN holds the checkpoint and a log; `--release` adds its averaged weights to the
 package.
 """
 

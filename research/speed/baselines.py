@@ -1,7 +1,7 @@
-"""Networks that answer the same question of the same brain, for timing: ours and MONAI's.
+"""Networks to compare in speed on the same brain: ours and MONAI's.
 
-Ours, with and without convolutions and attention, read the whole brain in one pass at their own
-voxel size. MONAI's read the same brain at 1 mm, in the settings of its BraTS bundle (SegResNet)
+Ours, with and without convolutions and attention, process the whole brain in one pass at their own
+voxel size. MONAI's process the same brain at 1 mm, in the settings of its BraTS bundle (SegResNet)
 and BraTS tutorial (Swin UNETR). Random weights take the same time as trained ones.
 """
 

@@ -1,11 +1,11 @@
-r"""Time our network beside MONAI's on the same brain, each in a process of its own.
+"""Time our network and MONAI's on the same brain, each in a process of its own.
 
     python -m research.speed.compare_networks --out out/networks            # the sample patient
     python -m research.speed.compare_networks STUDY --quick --results research/RESULTS.md
 
 Lens with its shipped weights and each preset (flash and readable attention, fp32 and bf16), Lens
 without attention and of attention alone, and MONAI's SegResNet and Swin UNETR in the settings of
-its BraTS bundle and tutorial. docs/how-to/bench.md says what the columns mean.
+its BraTS bundle and tutorial. docs/how-to/bench.md explains the columns.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-r"""Processor seconds and megabytes of saving one result, by exporter; two versions by turns.
+"""Measure processor seconds and megabytes of saving one result, by exporter; compare two versions.
 
-    python -m research.speed.export_time --draw DRAWN                 # a head of 1 mm with \
-        three lesions
-    lesionlens analyze DRAWN --out RESULT
-    python -m research.speed.export_time RESULT DRAWN                 # this version
-    python -m research.speed.export_time RESULT DRAWN --against OTHER # and that of another checkout
+    python -m research.speed.export_time --draw HEAD                 # a head of 1 mm, three lesions
+    lesionlens analyze HEAD --out RESULT
+    python -m research.speed.export_time RESULT HEAD                 # this version
+    python -m research.speed.export_time RESULT HEAD --against OTHER # and that of another checkout
 
-The result is opened again, as `lesionlens export` does, and saved whole. Processor seconds are of
-all threads; those by the clock mean something on a quiet machine alone.
+The result is reopened, as in `lesionlens export`, and saved. Processor seconds are of all threads;
+wall seconds are meaningful only on an idle machine.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-r"""Run a cohort of a thousand: its memory, its cost, and what a killed process leaves behind.
+"""Measure a cohort of a thousand studies: memory, cost, and the state after a process is killed.
 
     python -m research.speed.large_cohort --studies 1000 --workers 2
-    python -m research.speed.large_cohort --studies 200 --workers 2 \
-        --kill worker      # or: scheduler
+    python -m research.speed.large_cohort --studies 200 --workers 2 --kill worker  # or: scheduler
 
-The studies are synthetic heads of 6 mm. What is measured is the cohort itself (processes, worklist,
-result folders), so that in the workers the analysis is cut short: the network is loaded once, a
-study's files are read, the result is one small file. `lesionlens bench` measures an analysis.
+The studies are synthetic heads of 6 mm. Only the cohort itself is measured (processes, worklist,
+result folders), so the workers skip the analysis: the network is loaded once, a study's files are
+read, and the result is one small file. `lesionlens bench` measures an analysis.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-r"""How long a folder of thousands of DICOM files takes to list, beside dcm2niix converting it.
+r"""Measure how long listing a folder of thousands of DICOM files takes, beside dcm2niix.
 
     python -m research.speed.listing_time SERIES --files 5000 --repeats 3 \
         --results research/RESULTS.md
 
 SERIES is a folder of one classic DICOM series; it is copied under new UIDs into a temporary folder.
-Each runs in a process of its own, in turns; CPU seconds of the whole process, the interpreter and
-its imports with it, and seconds on the clock, both medians. Then the one series is opened, voxels
-and all. `--results` names the page whose block between the markers is replaced.
+Both run by turns, each in a process of its own. Measured are processor seconds of the whole
+process, with the interpreter and its imports, and wall seconds, as medians. Then the series is
+opened with its voxels. `--results` names the page whose block between the markers is replaced.
 """
 
 from __future__ import annotations

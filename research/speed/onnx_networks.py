@@ -1,11 +1,12 @@
-"""Time our network, SegResNet and Swin UNETR in torch and, likewise exported, in onnxruntime.
+"""Time our network, SegResNet and Swin UNETR in torch and, exported alike, in onnxruntime.
 
     OMP_NUM_THREADS=1 python -m research.speed.onnx_networks CASE [--results research/RESULTS.md]
 
-CASE is a folder of sequences on one grid. One pass each, without what goes before and after: ours
-reads the brain at its own voxel size, SegResNet at 1 mm, both whole; Swin UNETR one window of 96³,
-of which a brain at 1 mm takes as many as the table says. MONAI's have random weights, which take
-the same time as trained ones; so they have no Dice. Every measurement is a process of its own.
+CASE is a folder of sequences on one grid. One pass of each is timed, without preparation and
+assembly: ours processes the whole brain at its own voxel size and SegResNet at 1 mm; Swin UNETR one
+window of 96³, of which a brain at 1 mm takes the number in the table. MONAI's networks have random
+weights, which take the same time as trained ones, and hence no Dice. Every measurement is a process
+of its own.
 """
 # ruff: noqa: PLC0415  (a measurement loads what it needs and nothing else)
 

@@ -1,11 +1,11 @@
-"""Time and score the engine onnx beside the engine lens on the same CPU, in turn.
+"""Time and score the engine onnx beside the engine lens on the same CPU, by turns.
 
     python -m research.speed.onnx_table CASE [CASE ...] --results research/RESULTS.md
 
 A case is a folder with t1, t1c, t2, flair and seg as .nii.gz on one grid. Every engine analyses
-every case in a process of its own, with the same number of threads; memory is that process's peak,
-imports included. CPU seconds are given because other programs may share the machine. The difference
-is that of probability at the worst voxel of the brain, from torch in float32.
+every case in a process of its own, with the same number of threads; memory is the peak of that
+process, imports included. CPU seconds are given because other programs may share the machine. The
+difference is the largest one in probability within the brain, from torch in float32.
 """
 
 from __future__ import annotations

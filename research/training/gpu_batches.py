@@ -1,7 +1,7 @@
-"""Batches that a GPU draws and assembles by itself, for `training/gpu_training.py`.
+"""Training batches that a GPU generates and assembles by itself, for `training/gpu_training.py`.
 
 Volumes stay on the device from the generator to the step: none is copied, and no process waits for
-another. The seeds are those of `training.data`, so none is validated on or a sample.
+another. The seeds are those of `training.data`, so that no validation volume or sample is used.
 """
 
 from __future__ import annotations

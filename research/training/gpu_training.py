@@ -4,16 +4,15 @@ r"""Train a network in short sessions on a borrowed GPU: pack, vary, run, judge.
     python -m research.training.gpu_training vary --pack PACK --out VARIED --each 200
     python -m research.training.gpu_training run --init synthetic.safetensors --minutes 9 --out RUN
     python -m research.training.gpu_training run --init RUN/weights.safetensors --pack PACK \
-        --varied VARIED \
-        --fold 0 --steps 300 --rate 8e-4 --out FOLD
+        --varied VARIED --fold 0 --steps 300 --rate 8e-4 --out FOLD
     python -m research.training.gpu_training judge RUN/weights.safetensors --pack PACK
 
-`pack` prepares cases once, here, so that the machine with the GPU needs neither their files nor
-what reads them: torch, numpy, scipy and safetensors suffice. It takes no case that weights may not
-be trained on. `vary` makes varied volumes of them on the processors, while the GPU trains on what
-it draws itself (`gpu_batches`). `run` trains for `--minutes` or `--steps`, over which the step size
-falls, keeps its state every two minutes and goes on from it, and writes averaged weights with what
-they were trained on. `--device cpu --tiny` rehearses it.
+`pack` prepares cases in advance, so that the machine with the GPU needs neither their files nor
+the libraries that read them: torch, numpy, scipy and safetensors suffice. It refuses cases that
+weights may not be trained on. `vary` augments them on the CPUs while the GPU trains on volumes that
+it generates itself (`gpu_batches`). `run` trains for `--minutes` or `--steps`, over which the
+learning rate decreases, stores its state every two minutes, resumes from it, and writes averaged
+weights with a record of their training data. `--device cpu --tiny` rehearses it.
 """
 
 from __future__ import annotations

@@ -1,23 +1,21 @@
-r"""Calibrate a run's averaged weights and make them weights of the package.
+r"""Calibrate a run's averaged weights and add them to the package.
 
     lesionlens train default --out runs/default
     python -m research.training.release_weights runs/default --version 2 --patients 300 \
-        --workers 2 \
-        --minutes 12 --focus 1.3
+        --workers 2 --minutes 12 --focus 1.3
 
-Scores are fitted on synthetic patients, and with `--folds` also on real ones, each shown to the
-weights of a run that left it out:
+Scores are fitted on synthetic patients, and with `--folds` also on real ones, each examined with
+the weights of a run that left the patient out:
 
     python -m research.training.release_weights runs/fold? --mean-with synthetic.safetensors \
-        --share 0.5 \
-        --folds runs/fold? --cases CASES --version 3
+        --share 0.5 --folds runs/fold? --cases CASES --version 3
 
-Several runs are averaged; so may their mean be with the weights that they started from.
-Goes on where it was stopped: what each patient showed is kept in RUN/calibration. `--minutes` ends
-this, and the fit is made on the patients seen by then. Prints what was fitted, with the
-reliability of candidates' scores on patients that the fit had not seen;
-`src/lesionlens/network/weight_files/` gets the weights, and `research/RESULTS.md` the table.
-`--dry` leaves both as they are.
+Several runs are averaged; their mean may in turn be averaged with the weights that they started
+from. Resumes an interrupted calibration: the results of each patient are stored in RUN/calibration.
+`--minutes` ends the examination, and the fit uses the patients examined by then. Prints the fitted
+values, with the reliability of candidates' scores on patients not fitted on. The weights are
+written to `src/lesionlens/network/weight_files/`, the table to `research/RESULTS.md`; `--dry`
+leaves both as they are.
 """
 
 from __future__ import annotations

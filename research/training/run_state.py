@@ -1,4 +1,4 @@
-"""State of a training run: written whole, and read again where the run goes on."""
+"""State of a training run: written atomically, and read when the run resumes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Train the network that finds the brain in a head, from drawn images alone; resumes where it was.
+"""Train the network that finds the brain in a head, on synthetic images alone; resumes.
 
     python -m research.training.train_brain OUT --minutes 45 [--held-out 18,19,20] [--release]
 
-OUT keeps the checkpoint and a log. `--release` writes the averaged weights to the package instead
+OUT holds the checkpoint and a log. `--release` writes the averaged weights to the package instead
 of training.
 """
 

@@ -1,4 +1,4 @@
-"""Train a small U-Net, resuming where it stopped, and make its weights those of the package."""
+"""Train a small U-Net, resuming an interrupted run, and add its weights to the package."""
 
 from __future__ import annotations
 

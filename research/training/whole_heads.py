@@ -1,7 +1,7 @@
-"""Whole heads of any contrast with the outline of their brain, and images that show none.
+"""Synthetic whole heads of any contrast with their brain outline, and images without a brain.
 
-One image a volume: each class of a label map has a brightness, rolled freely or near that of T1,
-T1c, T2 or FLAIR (synthesis as in SynthSeg, Billot et al. 2023, doi 10.1016/j.media.2023.102789).
+One image per volume: each class of a label map has a random intensity, or one near that of T1, T1c,
+T2 or FLAIR (synthesis as in SynthSeg, Billot et al. 2023, doi 10.1016/j.media.2023.102789).
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Measure how long the window takes from an act to what the reader sees of it.
+"""Measure how long the window takes from an act of the reader until it has painted the effect.
 
-tools/with_display.sh .venv/bin/python -m research.window.latency STUDY
+    tools/with_display.sh .venv/bin/python -m research.window.latency STUDY
 
 STUDY is a folder of four sequences; the figures of docs/how-to/napari.md are of 240 x 240 x 155
-voxels.
-A key is pressed, or a point is clicked, as by hand; the clock runs from there until the window has
-painted. Printed are three figures of each act, the least and the median of several: by the clock,
-processor time of the thread that paints, and of the whole process. On a machine that others use
-too, the clock says how busy it is, and the processor how much there is to do.
+voxels. A key is pressed or a point clicked as by hand, and the time runs until the window has
+painted. Printed are three figures for each act, as least and median of several: wall time,
+processor time of the painting thread, and processor time of the process. On a shared machine wall
+time also depends on the load.
 """
 
 from __future__ import annotations

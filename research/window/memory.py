@@ -1,13 +1,12 @@
-"""Measure whether one window grows while studies are opened, analysed, looked at and closed in it.
+"""Measure whether a window grows while studies are opened, analysed, viewed and closed in it.
 
-tools/with_display.sh .venv/bin/python -m research.window.memory STUDY --studies 50
-tools/with_display.sh .venv/bin/python -m research.window.memory STUDIES --results RESULTS
+    tools/with_display.sh .venv/bin/python -m research.window.memory STUDY --studies 50
+    tools/with_display.sh .venv/bin/python -m research.window.memory STUDIES --results RESULTS
 
-The shipped network analyses every one of them; with --results, saved results of the studies in a
-folder, which have the same names, are reopened in turn. Printed are the memory of the process after
-each closed study (RSS, and what is this process's alone), the largest so far, its seconds, and at
-the end how many MiB a study the window grew by from the third on: by a straight line through all of
-them, and last less third.
+The shipped network analyses every study; with `--results`, saved results of the studies in a folder
+(of the same names) are reopened in turn. Printed are the memory of the process after each closed
+study (RSS, and the part of this process alone), its peak so far and its seconds; at the end, the
+growth in MiB per study from the third on: by a straight line through all, and last less third.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     tools/with_display.sh .venv/bin/python -m research.window.next_study LIST
 
-LIST is a folder of `lesionlens worklist scan` whose studies were analysed (`worklist ahead`). A key
-is pressed in the window, as by hand, once the study behind it was read from the disk in the
-background (`--at-once`: before). By the clock, and in processor time of the thread that paints and
-of the process, as in `window/latency.py`.
+LIST is a folder of `lesionlens worklist scan` with analysed studies (`worklist ahead`). A key is
+pressed in the window, as by hand, once the next study was read in the background (`--at-once`:
+before that). Printed are wall time, and processor time of the painting thread and of the process,
+as in `window/latency.py`.
 """
 
 from __future__ import annotations

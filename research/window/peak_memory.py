@@ -1,11 +1,12 @@
-"""Measure the peak memory of a window by stage, as `lesionlens open` starts it.
+"""Measure the peak memory of a window by stage, as started by `lesionlens open`.
 
-tools/with_display.sh .venv/bin/python -m research.window.peak_memory STUDY STUDY ...
+    tools/with_display.sh .venv/bin/python -m research.window.peak_memory STUDY STUDY ...
 
 napari runs its own event loop in the environment of `lesionlens open`. The studies are opened,
-analysed with the shipped network, looked at, probed and closed one after the other. Every 5 ms a
-thread reads what is resident and what the allocator holds. Printed is, for each stage of each
-study, the largest of: resident memory, in use by the allocator, freed but resident, files.
+analysed with the shipped network, viewed, probed and closed one after the other. Every 5 ms a
+thread reads the resident memory and the memory of the allocator. Printed for each stage of each
+study are the maxima of: resident memory, memory in use by the allocator, memory freed but resident,
+and mapped files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fit temperatures, the score of a candidate and its operating points on synthetic patients.
 
-The whole engine runs, as it will on real scans, on patients whose seeds no step has seen. What each
-of them showed is kept in a file, so that a fit that was stopped goes on, and one with more patients
+The whole engine runs, as on real scans, on patients with seeds not used in training. The results of
+each patient are stored in a file, so that an interrupted fit resumes, and one with more patients
 only examines the new ones.
 """
 

@@ -1,7 +1,7 @@
-"""What real patients show to weights that did not learn from them, for the fit of scores.
+"""Candidates of real patients from weights not trained on them, for the fit of scores.
 
-Synthetic patients are many and have every sort of lesion, but are not real; of the few real ones
-each is examined with the weights of a fold that left it out.
+Synthetic patients are many and have every kind of lesion, but are not real; each of the few real
+ones is examined with the weights of a fold that left the patient out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A candidate's score that means what it says: the fit, its test on other patients, its price."""
+"""Calibrated scores of candidates: the fit, its test on other patients, operating points."""
 
 from __future__ import annotations
 
