@@ -606,6 +606,10 @@ def test_a_damaged_map_is_reported_and_never_counts_as_good(cohort, tmp_path, na
     else:
         assert f"{name}.nii.gz" in score.problems[0]
         assert score.metrics["wt"] == score.metrics["sensitivity"] == 0
+        assert "fp" not in score.metrics
+        assert not score.hits
+        assert summarise([score]).curve == []
+        assert not summarise([score]).voxels.count.any()
     json.dumps(score.metrics, allow_nan=False)
 
 
