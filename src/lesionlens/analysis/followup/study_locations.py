@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,12 @@ def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
     None if the location is unknown or missing.
     """
     location = _load_locations().get(key_of(inputs))
-    if not isinstance(location, list) or len(location) != 2 or not Path(str(location[0])).exists():
+    if not isinstance(location, list) or len(location) != 2:
         return None
-    return Path(str(location[0])), None if location[1] is None else str(location[1])
+    root, selection = location
+    if not os.path.exists(str(root)):  # noqa: PTH110 -- false for a forbidden folder or a stale share
+        return None
+    return Path(str(root)), None if selection is None else str(selection)
 
 
 def _load_locations() -> dict[str, Any]:
