@@ -214,8 +214,14 @@ class Candidate:
     """
 
     def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
-        """Return a copy with a reader's diameters; `rano_measurable` is updated."""
-        is_measurable = min(longest_mm, perpendicular_mm) >= MEASURABLE_MM and self.has_enhancing
+        """Return a copy with a reader's diameters; `rano_measurable` is updated.
+
+        What is not measurable although its diameters suffice, such as on a single slice, stays so.
+        """
+        was_long_enough = (self.perpendicular_diameter_mm or 0.0) >= MEASURABLE_MM
+        is_measurable = min(longest_mm, perpendicular_mm) >= MEASURABLE_MM and (
+            self.has_enhancing and (self.rano_measurable or not was_long_enough)
+        )
         return replace(
             self,
             longest_axial_diameter_mm=max(longest_mm, perpendicular_mm),
