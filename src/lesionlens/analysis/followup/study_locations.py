@@ -51,13 +51,10 @@ def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
 
     None if the location is unknown or missing.
     """
-    location = _load_locations().get(key_of(inputs))
-    if not isinstance(location, list) or len(location) != 2:
-        return None
-    root, selection = location
-    if not os.path.exists(str(root)):  # noqa: PTH110 -- false for a forbidden folder or a stale share
-        return None
-    return Path(str(root)), None if selection is None else str(selection)
+    match _load_locations().get(key_of(inputs)):
+        case [root, selection] if os.path.exists(str(root)):  # noqa: PTH110 -- no permission: False
+            return Path(str(root)), None if selection is None else str(selection)
+    return None
 
 
 def _load_locations() -> dict[str, Any]:
