@@ -283,8 +283,9 @@ def _equal_spelling(name: str, other_name: str) -> bool | None:
     if not any(map(_letters, parts)) or not any(map(_letters, other_parts)):
         return None
     if not any(map(_letters, parts[1:])) or not any(map(_letters, other_parts[1:])):
-        fewer, words = sorted((_words(name), _words(other_name)), key=len)  # "Roe Jane", "Roe^Jane"
-        return all(any(word & other for other in words) for word in fewer)
+        words, other_words = _words(name), _words(other_name)  # "Roe Jane" for "Roe^Jane"
+        pairs = (words, other_words), (other_words, words)
+        return any(all(any(a & b for b in more) for a in fewer) for fewer, more in pairs)
     matches = (
         not (_letters(a) and _letters(b)) or bool(_spellings(a) & _spellings(b))
         for index, (a, b) in enumerate(zip(parts, other_parts, strict=True))
