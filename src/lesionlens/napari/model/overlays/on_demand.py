@@ -21,7 +21,6 @@ from lesionlens.analysis.explain.probe import (
 )
 from lesionlens.analysis.explain.search import AttentionFractions, masks_of, shares
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
-from lesionlens.analysis.findings.edits import without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
@@ -65,7 +64,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         )
     prepared = analysis.prepared
     data = onto(evidence.shares[sequence], evidence.grid, prepared.working)
-    components = component_mask_of(without_edits(analysis).findings, prepared.native)
+    components = component_mask_of(analysis.findings, prepared.native)
     means = [
         evidence.within(component.voxels)[sequence]
         for component in component_voxels(components, evidence.grid)

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from tests.reviewed_head import LEFT, RIGHT, FakeResult
 
-from lesionlens.analysis.findings.additions import merged
-from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.findings import Considered, Location
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -20,7 +18,6 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.wording.candidates import considered_text
-from lesionlens.results.review.log import ReviewLog
 
 DISMISSED = Considered(
     0.07, Location("left", "insula"), (-38, 0, 4), (-38, 0, 5), 0.4, np.array([[12, 20, 18]])
@@ -63,21 +60,6 @@ def test_the_map_of_a_sequence_has_a_sign_and_says_what_was_measured(asked):
     assert against.data.min() == pytest.approx(-0.1)
     with pytest.raises(UnusableInputError, match="T2"):
         layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, SecondOpinion.BY_T2))
-
-
-def test_the_means_of_a_reopened_result_are_of_the_networks_candidates(asked):
-    """Where the first one was merged into the second, the second was listed as 1."""
-    analysis, log = asked.analysis, ReviewLog()
-    other, into = analysis.findings.candidates
-    with log.one_act():
-        for outline in merged(analysis, into, other):
-            log.decide(outline.tracking_uid, ReviewState.EDITED, outline=outline)
-    edited = applied(replace(analysis, review=log.review))
-    assert [c.id for c in edited.findings.candidates] == [2]
-    view = layer_view(
-        FakeResult(edited), analysis.prepared, LayerChoice(Region.WT, SecondOpinion.BY_FLAIR)
-    )
-    assert "candidates · 1: +0.60, 2: +0.60" in view.statistics
 
 
 def test_one_key_shows_each_sequences_evidence_and_then_the_attention_again(session):
