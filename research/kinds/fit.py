@@ -32,7 +32,6 @@ from lesionlens.analysis.findings.kind_features import (
     depth_of,
     features_of,
     lattice_of,
-    shown_by,
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import LesionKind, MrSequence
@@ -108,6 +107,19 @@ def samples_of(rows: list[Row]) -> Samples:
         weight[of_kind] = SHARES[kind_value] / np.sqrt(counts[patient_index])
         weight[of_kind] *= SHARES[kind_value] / max(weight[of_kind].sum(), 1e-9)
     return Samples(names, values, kind, weight * len(rows), patient, sort)
+
+
+def shown_by(name: str, sequences: frozenset[MrSequence]) -> bool:
+    """Return whether a feature of this name can be measured with these sequences."""
+    first, _, second = name.partition(".")
+    if not second:
+        return True
+    needed = {
+        "uptake": {MrSequence.T1, MrSequence.T1C},
+        "bright": {MrSequence.T1C},
+        "fluid": {MrSequence.FLAIR, *([MrSequence(second)] if first == "fluid" else [])},
+    }.get(first) or {MrSequence(first)}
+    return needed <= sequences
 
 
 def columns_of(samples: Samples, subset: frozenset[MrSequence]) -> list[int]:

@@ -61,15 +61,13 @@ class Agreement:
 
 def accepted_labels(analysis: Analysis) -> Labels:
     """Return the labels of a result without rejected candidates."""
-    rejected = [c.id for c in analysis.findings.candidates if _is_rejected(c, analysis)]
-    components = analysis.findings.components
-    retained = (components > 0) & ~np.isin(components, rejected)
+    retained = np.isin(analysis.findings.components, [c.id for c in _not_rejected(analysis)])
     return np.where(retained, analysis.volumes.labels.data, np.uint8(0))
 
 
 def known_regions(analysis: Analysis) -> tuple[Region, ...]:
     """Return the regions of which the volume of every candidate that is not rejected is known."""
-    candidates = [c for c in analysis.findings.candidates if not _is_rejected(c, analysis)]
+    candidates = _not_rejected(analysis)
     return tuple(
         region
         for region in analysis.prepared.regions
@@ -77,8 +75,10 @@ def known_regions(analysis: Analysis) -> tuple[Region, ...]:
     )
 
 
-def _is_rejected(candidate: Candidate, analysis: Analysis) -> bool:
-    return analysis.review.state_of(candidate.tracking_uid) is ReviewState.REJECTED
+def _not_rejected(analysis: Analysis) -> list[Candidate]:
+    state_of = analysis.review.state_of
+    candidates = analysis.findings.candidates
+    return [c for c in candidates if state_of(c.tracking_uid) is not ReviewState.REJECTED]
 
 
 def agreement(

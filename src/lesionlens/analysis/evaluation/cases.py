@@ -127,6 +127,8 @@ def find_cases(root: Path) -> tuple[Case, ...]:
     ConfigError
         There are no cases, one has several references, or dataset.json is invalid or states labels
         of no known convention.
+    ReadError
+        A folder cannot be read.
     """
     if (root / "dataset.json").is_file():
         cases = _cases_of_dataset(root)
@@ -166,7 +168,10 @@ def _visible_folders(root: Path) -> list[Path]:
 
 def _nifti_files(folder: Path) -> list[Path]:
     """Return the NIfTI files in a folder, without hidden ones (`._t1.nii.gz` of macOS)."""
-    files = sorted(p for p in folder.iterdir() if is_nifti_name(p.name))
+    try:
+        files = sorted(p for p in folder.iterdir() if is_nifti_name(p.name))
+    except OSError as error:
+        raise unreadable(error, folder.name) from error
     return [p for p in files if not p.name.startswith(".")]
 
 

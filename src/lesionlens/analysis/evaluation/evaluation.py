@@ -19,6 +19,7 @@ from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
 from lesionlens.base.arguments import check_kind, path_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.atomic_file import write_error
+from lesionlens.base.files.safe_paths import absolute
 from lesionlens.base.notebook import data_frame
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import counted
@@ -134,8 +135,8 @@ def evaluate(
     """
     check_kind(context, RunContext, "a `RunContext`", "Omit it to report nothing")
     check_kind(convention, str | Path | None, "a label convention or its table", "Omit it")
-    results = path_of(predictions, "the folder of the results")
-    references = path_of(truth, "the folder of the cases with their references")
+    results = absolute(path_of(predictions, "the folder of the results"))
+    references = absolute(path_of(truth, "the folder of the cases with their references"))
     for folder in (results, references):
         if not folder.is_dir():
             raise UnusableInputError(

@@ -22,8 +22,7 @@ def measures(run: RunFile, findings: FindingsFile) -> dict[str, float | None]:
         contributes most; ``top_named``: the same for candidates with a named deciding sequence;
         ``explaining``: seconds of explanations per second of the network. None if not measured.
     """
-    peaks = [c.attention.peak_inside for c in findings.candidates]
-    measured_peaks = [peak for peak in peaks if peak is not None]
+    peaks = [p for c in findings.candidates if (p := c.attention.peak_inside) is not None]
     trust = run.attention.trust.get(Region.WT) if run.attention else None
     tops = [top for c in findings.candidates if (top := _top_sequence(c)) is not None]
     named_tops = [lowers_most for lowers_most, is_named in tops if is_named]
@@ -31,7 +30,7 @@ def measures(run: RunFile, findings: FindingsFile) -> dict[str, float | None]:
     seconds_by_stage = {stage.name: stage.seconds for stage in run.stages}
     spent_s, network_s = seconds_by_stage.get("explanations"), seconds_by_stage.get("network")
     return {
-        "candidate_peak": sum(measured_peaks) / len(measured_peaks) if measured_peaks else None,
+        "candidate_peak": sum(peaks) / len(peaks) if peaks else None,
         "kept": None if trust is None else trust.kept,
         "deletion": None if trust is None else trust.deletion,
         "reliable": None if reliable is None else float(reliable),

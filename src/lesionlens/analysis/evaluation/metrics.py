@@ -197,6 +197,9 @@ def component_hits(predicted: Mask, reference: Mask, grid: Grid) -> ComponentHit
 def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
     """Return the pointing game (0 or 1) and the share of all attention inside a region.
 
+    Maps have many voxels at full scale: one of them inside counts, in whatever order they are
+    stored, as for `explain.faithfulness.pointing`.
+
     Notes
     -----
     Pointing game: Zhang et al., 2018, DOI 10.1007/s11263-017-1059-x, without a tolerance.
@@ -210,8 +213,8 @@ def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
     total = float(values.sum())
     if total == 0:
         return 0.0, 0.0
-    peak = np.unravel_index(int(values.argmax()), values.shape)
-    return float(region[peak]), float(values[region].sum() / total)
+    peak_inside = values.max(where=region, initial=0.0) >= values.max()
+    return float(peak_inside), float(values[region].sum() / total)
 
 
 def reliability(predicted: NDArray[np.floating], true: Mask) -> Bins:

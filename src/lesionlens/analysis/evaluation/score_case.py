@@ -93,6 +93,7 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     except UnscorableError as error:
         score.failed = True
         score.problems.insert(0, str(error))
+        score.metrics, score.hits, score.bins = {}, [], metrics.Bins()
         if reference is not None and not healthy:
             lesions = len(metrics.label_lesions(reference.labels > 0, reference.grid)[1])
             lesion_keys = [

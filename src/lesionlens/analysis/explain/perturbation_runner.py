@@ -43,17 +43,14 @@ class PerturbationRunner:
         return tuple(self._skipped)
 
     def predict(
-        self, purpose: str, perturbations: Sequence[InputPerturbation], passes: int | None = None
+        self, purpose: str, perturbations: Sequence[InputPerturbation]
     ) -> PerturbedPrediction | None:
-        """Return predictions for perturbations of the study.
+        """Return predictions for perturbations of the study, if the remaining time suffices.
 
         Parameters
         ----------
         purpose : str
             Purpose of the predictions, for the notice if there is no time.
-        passes : int or None
-            Total number of passes; by default one each. Nothing is started if the remaining time is
-            too short.
 
         Returns
         -------
@@ -67,7 +64,7 @@ class PerturbationRunner:
         """
         if self._limit is None:
             self._limit = TimeLimit(self._time.seconds, self._context)
-        needed_s = (len(perturbations) if passes is None else passes) * self._time.seconds_per_pass
+        needed_s = len(perturbations) * self._time.seconds_per_pass
         if needed_s <= self._limit.seconds_left:
             with self._limit:
                 return predict_perturbed(

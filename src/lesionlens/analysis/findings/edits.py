@@ -56,7 +56,7 @@ _REDRAWN_NOTICE = re.compile(
     r"Candidate \d+ was redrawn by a reader: "
     r"|Candidate \d+ keeps the outline of this analysis: "
     r"|A lesion that a reader added lies entirely within other candidates "
-    r"|[\d.]+ ml of the outline that a reader drew of candidate \d+ lie in other candidates "
+    r"|<?[\d.]+ ml of the outline that a reader drew of candidate \d+ lie in other candidates "
     r"|What a reader added has no score, |Where a redrawn or added outline lies "
 )
 """Notices about readers' outlines; the last two are those of earlier versions."""

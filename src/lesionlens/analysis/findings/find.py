@@ -102,9 +102,6 @@ def split_by_score(
     )
 
 
-THRESHOLD = 0.5
-
-
 def find_cavity(
     prediction: Prediction, probability: Mapping[Region, Floats], prepared: PreparedStudy
 ) -> Volume | None:
@@ -126,6 +123,6 @@ def find_cavity(
     if prediction.cavity is None:
         return None
     cavity_probability = native_grid.resample_map(prediction.cavity, prepared)
-    inside = (cavity_probability >= THRESHOLD) & (cavity_probability > probability[Region.WT])
+    inside = (cavity_probability >= 0.5) & (cavity_probability > probability[Region.WT])
     smallest = CandidateCriteria().smallest_vox(prepared.native)
     return Volume(without_specks(inside, smallest), prepared.native)

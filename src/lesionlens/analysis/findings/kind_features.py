@@ -359,16 +359,3 @@ def _fluid_features(view: _CandidateView) -> Features:
     if MrSequence.T1 in levels:
         features["fluid.t1"] = float((dark & (levels[MrSequence.T1] < -_MIN_FLUID_LEVEL)).mean())
     return features
-
-
-def shown_by(name: str, sequences: frozenset[MrSequence]) -> bool:
-    """Return whether a feature of this name can be measured with these sequences."""
-    first, _, second = name.partition(".")
-    if not second:
-        return True
-    needed = {
-        "uptake": {MrSequence.T1, MrSequence.T1C},
-        "bright": {MrSequence.T1C},
-        "fluid": {MrSequence.FLAIR, *([MrSequence(second)] if first == "fluid" else [])},
-    }.get(first) or {MrSequence(first)}
-    return needed <= sequences

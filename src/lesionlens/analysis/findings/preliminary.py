@@ -14,7 +14,8 @@ from lesionlens.analysis.findings.components import (
     segment_components,
 )
 from lesionlens.analysis.findings.find import split_by_score
-from lesionlens.base.geometry import as_vec3, corners
+from lesionlens.analysis.findings.measure import bounding_box_mm
+from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Region
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.study import PreparedStudy
@@ -63,12 +64,11 @@ def flag(
 
 
 def _candidate(number: int, score: float, part: Component) -> PreliminaryCandidate:
-    outer = corners((-0.5, -0.5, -0.5), np.array(part.grid.shape) - 0.5)
-    ends = part.grid.to_mm(outer)
+    low, high = bounding_box_mm(part.mask, part.grid)
     return PreliminaryCandidate(
         id=number,
         score=score,
         volume_ml=part.volume_ml,
         centroid_mm=as_vec3(part.points_mm().mean(axis=0)),
-        bounding_box_mm=(as_vec3(ends.min(axis=0)), as_vec3(ends.max(axis=0))),
+        bounding_box_mm=(as_vec3(low), as_vec3(high)),
     )

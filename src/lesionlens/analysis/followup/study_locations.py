@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,10 @@ def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
 
     None if the location is unknown or missing.
     """
-    location = _load_locations().get(key_of(inputs))
-    if not isinstance(location, list) or len(location) != 2 or not Path(str(location[0])).exists():
-        return None
-    return Path(str(location[0])), None if location[1] is None else str(location[1])
+    match _load_locations().get(key_of(inputs)):
+        case [root, selection] if os.path.exists(str(root)):  # noqa: PTH110 -- no permission: False
+            return Path(str(root)), None if selection is None else str(selection)
+    return None
 
 
 def _load_locations() -> dict[str, Any]:

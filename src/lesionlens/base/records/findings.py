@@ -89,20 +89,21 @@ class Location:
         --------
         >>> Location("left", "frontal lobe").text, Location(BOTH_SIDES, "occipital lobe").text
         ('left frontal lobe', 'both occipital lobes')
-        >>> Location("left", "temporal lobe and parietal lobe").text
-        'left temporal and parietal lobes'
+        >>> Location("left", "temporal lobe and parietal lobe (uncertain)").text
+        'left temporal and parietal lobes (uncertain)'
         """
         if self.region is None:
             return self.side or "location unknown"
-        if self.region == OUTSIDE_BRAIN and self.side is not None:
-            return f"{self.region}, {self.side}"
-        if self.side != BOTH_SIDES:
-            phrase = " ".join(part for part in (self.side, self.region) if part)
-            two_lobes = phrase.count(" lobe") == 2
-            return phrase.replace(" lobe and ", " and ") + "s" if two_lobes else phrase
         region = self.region.removesuffix(UNCERTAIN_PLACE)
-        regions = " and ".join(_both_sides_text(name) for name in region.split(" and "))
-        return regions + self.region[len(region) :]
+        if region == OUTSIDE_BRAIN and self.side is not None:
+            text = f"{region}, {self.side}"
+        elif self.side == BOTH_SIDES:
+            text = " and ".join(_both_sides_text(name) for name in region.split(" and "))
+        else:
+            text = " ".join(part for part in (self.side, region) if part)
+            if text.count(" lobe") == 2:
+                text = text.replace(" lobe and ", " and ") + "s"
+        return text + self.region[len(region) :]
 
 
 def _both_sides_text(region: str) -> str:
@@ -214,8 +215,14 @@ class Candidate:
     """
 
     def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
-        """Return a copy with a reader's diameters; `rano_measurable` is updated."""
-        is_measurable = min(longest_mm, perpendicular_mm) >= MEASURABLE_MM and self.has_enhancing
+        """Return a copy with a reader's diameters; `rano_measurable` is updated.
+
+        What is not measurable although its diameters suffice, such as on a single slice, stays so.
+        """
+        was_long_enough = (self.perpendicular_diameter_mm or 0.0) >= MEASURABLE_MM
+        is_measurable = min(longest_mm, perpendicular_mm) >= MEASURABLE_MM and (
+            self.has_enhancing and (self.rano_measurable or not was_long_enough)
+        )
         return replace(
             self,
             longest_axial_diameter_mm=max(longest_mm, perpendicular_mm),

@@ -30,7 +30,7 @@ class ChangeKind(StrEnum):
     """A lesion of the prior that merged into one matched with another."""
 
 
-_ROUNDED_ML, _ROUNDED_CHANGE = 1e-3, 1e-9
+_ROUNDED_CHANGE = 1e-9
 _DECIMALS = 9  # of a change in percent
 TARGETS = 3
 """Maximum number of lesions whose products RANO 2.0 sums."""
@@ -268,10 +268,9 @@ class Comparison:
         lesions = tuple(LesionMeasurement.of(c, state_of(c.tracking_uid)) for c in candidates)
         by_uid = {lesion.tracking_uid: lesion for lesion in lesions}
         last = replace(self.points[-1], lesions=lesions, cavity_ml=cavity_ml)
+        redrawn_uids = review.outlined.keys()
         redrawn_ids = frozenset(
-            lesion.id
-            for lesion in self.points[-1].lesions
-            if _redrawn(lesion, by_uid.get(lesion.tracking_uid))
+            lesion.id for lesion in self.points[-1].lesions if lesion.tracking_uid in redrawn_uids
         )
         changes = [self._of_now(c, by_uid, review, redrawn_ids) for c in self.changes]
         present = [c for c in changes if c.now is not None]
@@ -463,12 +462,6 @@ def _added(lesion: LesionMeasurement, origin: Change | None) -> Change:
         return Change(None, lesion)
     before = () if origin.before is None else (origin.before.id,)
     return Change(None, lesion, (*before, *origin.beside))
-
-
-def _redrawn(before: LesionMeasurement, now: LesionMeasurement | None) -> bool:
-    """Return whether a lesion's volume changed by more than rounding."""
-    volumes = [0.0 if lesion is None else lesion.whole_ml or 0.0 for lesion in (before, now)]
-    return abs(volumes[0] - volumes[1]) > _ROUNDED_ML
 
 
 def _sides(change: Change) -> frozenset[tuple[str, int]]:

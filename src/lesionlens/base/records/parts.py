@@ -62,11 +62,9 @@ class AlteredResultError(ReadError):
             expected="the files of one result as they were written together",
             next_step="Restore them from a backup or analyse the study again. To use an outline "
             "that was edited in another program, open it by itself; it is measured again: "
-            "lesionlens review "
-            "MASK.nii.gz STUDY",
+            "lesionlens review MASK.nii.gz STUDY",
             in_window="Restore them from a backup or analyse the study again. To use an outline "
-            "that was edited in another program, open it by itself; it is measured again: open "
-            "that file",
+            "that was edited in another program, open its file by itself; it is measured again",
         )
 
 

@@ -284,7 +284,8 @@ def _equal_spelling(name: str, other_name: str) -> bool | None:
         return None
     if not any(map(_letters, parts[1:])) or not any(map(_letters, other_parts[1:])):
         words, other_words = _words(name), _words(other_name)  # "Roe Jane" for "Roe^Jane"
-        return words <= other_words or other_words <= words
+        pairs = (words, other_words), (other_words, words)
+        return any(all(any(a & b for b in more) for a in fewer) for fewer, more in pairs)
     matches = (
         not (_letters(a) and _letters(b)) or bool(_spellings(a) & _spellings(b))
         for index, (a, b) in enumerate(zip(parts, other_parts, strict=True))
@@ -297,11 +298,12 @@ def _parts(name: str) -> list[str]:
     return (name.split("^") + [""] * _NAME_PARTS)[:_NAME_PARTS]
 
 
-def _words(name: str) -> frozenset[str]:
+def _words(name: str) -> frozenset[frozenset[str]]:
+    """Return the spellings of each word of a name without its prefix."""
     parts = _parts(name)
     del parts[_PREFIX_INDEX]
     words = re.split(r"[\s,]+", " ".join(parts))
-    return frozenset(min(_spellings(word)) for word in words if _letters(word))
+    return frozenset(_spellings(word) for word in words if _letters(word))
 
 
 def _spellings(text: str) -> frozenset[str]:

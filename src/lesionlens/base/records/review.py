@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -154,7 +154,6 @@ class ReviewEvent:
     """0 to 100, as entered by the reader."""
     response: SignedResponse | None = None
     """The signed response (only in the log of a read), or the one that is withdrawn."""
-
     diameters: DrawnDiameters | None = None
     """The reader's diameters from now on; None for the measured ones."""
     seen: str | None = None
@@ -418,11 +417,16 @@ class Review:
     def restricted_to(self, known: Container[str]) -> Review:
         """Return the events about the whole study, the cavity, known candidates and added ones.
 
-        All events of a merge or split are kept or none, together with later decisions that reuse
-        their outlines: a partial act would lose or duplicate a part of the outlined volume.
+        All events of a merge or split, also those that undo or redo it, are kept or none, together
+        with other acts that use its outlines: a partial act would lose or duplicate a part of the
+        outlined volume.
         """
-        general, retained, removed = set(NO_CANDIDATE), list[ReviewEvent](), set[str]()
-        for act in self._acts():
+        acts: dict[int, list[ReviewEvent]] = {}
+        numbers, *_ = _replayed(self.events)
+        for number, event in zip(numbers, self.events, strict=True):
+            acts.setdefault(number, []).append(event)
+        general, retained, removed = set(NO_CANDIDATE), set[int](), set[str]()
+        for number, act in acts.items():
             uids = {e.tracking_uid for e in act}
             added = {e.tracking_uid for e in act if e.added is not None}
             digests = {e.outline for e in act if e.outline is not None}
@@ -430,22 +434,13 @@ class Review:
                 u in known or u in general or u in added for u in uids
             ):
                 general |= added
-                retained += act
-            elif len(act) > 1:
-                removed |= digests - {e.outline for e in retained}
-        uids = {e.tracking_uid for e in retained}
+                retained.add(number)
+            elif len(uids) > 1 or digests & removed:
+                removed |= digests.difference(e.outline for n in retained for e in acts[n])
+        events = tuple(e for n, e in zip(numbers, self.events, strict=True) if n in retained)
+        uids = {e.tracking_uid for e in events}
         outlines = {name: o for name, o in self.outlines.items() if o.tracking_uid in uids}
-        return Review(tuple(retained), outlines, self.unaided, self.responses)
-
-    def _acts(self) -> list[list[ReviewEvent]]:
-        """Return the events by act, each with those that follow from it."""
-        acts: list[list[ReviewEvent]] = []
-        for event in self.events:
-            if event.with_previous and acts:
-                acts[-1].append(event)
-            else:
-                acts.append([event])
-        return acts
+        return Review(events, outlines, self.unaided, self.responses)
 
 
 def _in_order_of_signing(
@@ -458,23 +453,35 @@ def _in_order_of_signing(
 
 
 def valid_and_undone(
-    events: Iterable[ReviewEvent],
+    events: Sequence[ReviewEvent],
 ) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
     """Return the valid acts and the undone ones, from the events alone."""
-    valid: list[ReviewEvent] = []
-    undone: list[ReviewEvent] = []
-    for event in events:
+    _, valid, undone = _replayed(events)
+    return [events[index] for index in valid], [events[index] for index in undone]
+
+
+def _replayed(events: Sequence[ReviewEvent]) -> tuple[list[int], list[int], list[int]]:
+    """Return the number of the act that each event is part of, undoes or redoes.
+
+    Also return the indices of the events that are valid, and of those that are undone.
+    """
+    numbers, valid, undone = list[int](), list[int](), list[int]()
+    for index, event in enumerate(events):
+        number = numbers[-1] if event.with_previous and numbers else index
         if event.tracking_uid == WHOLE_STUDY:  # earlier releases undid and redid signatures too
             if event.act is ReviewAct.DECIDE:
                 undone.clear()
         elif event.act is ReviewAct.DECIDE:
-            valid.append(event)
+            valid.append(index)
             undone.clear()
         elif event.act is ReviewAct.UNDO and valid:
             undone.append(valid.pop())
+            number = numbers[undone[-1]]
         elif event.act is ReviewAct.REDO and undone:
             valid.append(undone.pop())
-    return valid, undone
+            number = numbers[valid[-1]]
+        numbers.append(number)
+    return numbers, valid, undone
 
 
 def _changes_only_diameters(before: ReviewEvent, event: ReviewEvent) -> bool:

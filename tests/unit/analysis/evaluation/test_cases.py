@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from pathlib import Path
 from unicodedata import normalize
 
 import nibabel as nib
@@ -420,3 +422,18 @@ def test_a_row_whose_accents_are_stored_otherwise_is_of_the_case(tmp_path):
     assert (found.name, found.patient) == (case, "P7")
     assert read_conventions(None, tmp_path).of(found) == "brats"
     assert by_case({case: "a", row: "b"}, [case]) == {case: "a"}  # the exact spelling wins
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    put(tmp_path / "a" / "t1c.nii.gz")
+    (tmp_path / "closed").mkdir()
+    listed = Path.iterdir
+
+    def refused(folder):
+        if folder.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(ReadError, match="no permission to read 'closed'"):
+        find_cases(tmp_path)

@@ -20,6 +20,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate
 from lesionlens.analysis.evaluation.evaluation import Evaluation
+from lesionlens.analysis.evaluation.evaluation import evaluate as evaluate_folders
 from lesionlens.analysis.evaluation.metrics import candidate_hits
 from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore, froc_curve, summarise
@@ -606,6 +607,10 @@ def test_a_damaged_map_is_reported_and_never_counts_as_good(cohort, tmp_path, na
     else:
         assert f"{name}.nii.gz" in score.problems[0]
         assert score.metrics["wt"] == score.metrics["sensitivity"] == 0
+        assert "fp" not in score.metrics
+        assert not score.hits
+        assert summarise([score]).curve == []
+        assert not summarise([score]).voxels.count.any()
     json.dumps(score.metrics, allow_nan=False)
 
 
@@ -711,6 +716,18 @@ def test_an_evaluation_names_the_number_of_its_cases(scores):
     assert repr(one).startswith("<Evaluation of 1 case: Dice WT 1.000")
     several = Evaluation(tuple(scores.values()), summarise([*scores.values()]), ())
     assert repr(several).startswith(f"<Evaluation of {len(scores)} cases: Dice WT ")
+
+
+def test_a_case_that_is_the_working_folder_has_its_name(cohort, monkeypatch):
+    """It had none, and its result was not found."""
+    monkeypatch.chdir(cohort[1] / "a")
+    for results in ("../../results", "../../results/a"):
+        (score,) = evaluate_folders(results, ".").scores
+        assert (score.case, score.metrics["wt"]) == ("a", 1)
+    (cohort[0].parent / "empty").mkdir(exist_ok=True)
+    monkeypatch.chdir(cohort[0].parent / "empty")
+    with pytest.raises(UnusableInputError, match="no result in 'empty'"):
+        evaluate_folders(".", cohort[1])
 
 
 def test_a_plot_refuses_a_place_that_cannot_be(scores, tmp_path):

@@ -110,6 +110,14 @@ def test_attention_points_or_does_not():
     assert metrics.attention_measures(np.zeros_like(attention), region) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_peak_of_a_map_with_many_voxels_at_full_scale_is_in_no_order(step):
+    """The first of the sample's 4022 such voxels lay inside in some storage orders only."""
+    attention, region = np.array([0.2, 1.0, 1.0, 1.0]), np.array([False, False, True, True])
+    peak_inside, _ = metrics.attention_measures(attention[::step], region[::step])
+    assert peak_inside == 1.0
+
+
 def test_calibration_error_by_hand_and_pooled():
     reported, true = np.array([0.95, 0.95, 0.15, 0.15]), np.array([True, False, False, False])
     bins = metrics.reliability(reported, true)

@@ -220,6 +220,10 @@ def test_every_place_reads_naturally(region):
     two = Location(BOTH_SIDES, f"thalamus and {region} (uncertain)").text
     assert two.startswith("both thalami and ")
     assert two.endswith(" (uncertain)")
+    for side in ("left", "right", BOTH_SIDES):
+        for uncertain in (region, f"temporal lobe and {region}"):
+            certain_text = Location(side, uncertain).text
+            assert Location(side, f"{uncertain} (uncertain)").text == f"{certain_text} (uncertain)"
     assert not both.endswith(("thalamuss", "insulas", "cerebellums", "lobe", "gangliass"))
 
 

@@ -324,6 +324,7 @@ def test_a_voxel_of_two_outlines_belongs_to_the_first_and_a_notice_states_the_vo
     )
     assert notice in again.findings.notices
     assert is_of_edits(notice)
+    assert is_of_edits(notice.replace(millilitres(taken_ml), millilitres(1e-3), 1))
     assert np.count_nonzero(again.findings.components == second.id) == 1
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings import preliminary
@@ -58,6 +59,20 @@ def test_a_first_pass_flags_regions_where_they_are_by_falling_score(prepared):
         np.testing.assert_allclose(high, inside.max(axis=0) + half, atol=1e-3)
         assert candidate.volume_ml == pytest.approx(len(inside) * found.grid.voxel_ml)
     assert [time.name for time in context.times] == ["first look"]
+
+
+def test_the_box_of_a_candidate_on_an_oblique_scan_is_that_of_its_voxels(tmp_path):
+    """That of its index box reached 6 mm beyond it."""
+    how = Acquisition("LPS", (3.0, 3.0, 6.0), tilt_deg=14.0)
+    head = make_patient(5, spacing_mm=4.0, lesions=(Lesion(LEFT, 18.0),))
+    oblique = make_analysis(head, write_study(head, tmp_path / "head", how=how)).prepared
+    found = preliminary.flag(Looking(oblique), oblique, RunContext())
+    for candidate in found.candidates:
+        inside = found.grid.to_mm(np.argwhere(found.components == candidate.id))
+        reach = np.abs(found.grid.affine[:3, :3]).sum(axis=1) / 2
+        low, high = np.asarray(candidate.bounding_box_mm)
+        np.testing.assert_allclose(low, inside.min(axis=0) - reach, atol=1e-3)
+        np.testing.assert_allclose(high, inside.max(axis=0) + reach, atol=1e-3)
 
 
 def test_what_scores_below_the_floor_is_not_told(prepared):

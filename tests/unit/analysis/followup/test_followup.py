@@ -294,13 +294,16 @@ def test_growth_is_measured_by_one_criterion_too_and_written(compared):
 
 def test_an_outline_that_a_person_drew_counts_alone(compared, before, now, laid_before):
     grown = next(c for c in compared.followup.changes if c.kind == "matched")
-    smaller = replace(
-        compared.findings.candidates[grown.now.id - 1],
-        volume_ml=dict.fromkeys(Region, 1.0),
+    log, own = ReviewLog(compared.review), compared.findings.components == grown.now.id
+    moved = np.roll(np.where(own, compared.volumes.labels.data, 0), 1, axis=2)  # as many voxels
+    log.decide(
+        grown.now.tracking_uid,
+        ReviewState.EDITED,
+        outline=Outline.of(grown.now.tracking_uid, moved),
     )
-    after = [smaller if c.id == smaller.id else c for c in compared.findings.candidates]
-    redrawn = compared.followup.at(after, compared.review, None)
-    assert next(c for c in redrawn.changes if c.kind == "matched").joint is None
+    edited = applied(replace(compared, review=log.review)).compared
+    redrawn = next(c for c in edited.changes if c.kind == "matched")
+    assert (redrawn.now.whole_ml, redrawn.joint) == (grown.now.whole_ml, None)
     same = compared.followup.at(compared.findings.candidates, compared.review, None)
     assert next(c for c in same.changes if c.kind == "matched").joint == grown.joint
     log = ReviewLog()

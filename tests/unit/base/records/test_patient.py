@@ -28,6 +28,8 @@ FULL = Patient("P1", "HOSPITAL", "Müller^Anna^Maria", "1970-01-02", "F")
         "Müller^Anna",
         "Müller",
         "Anna Müller",
+        "Muller",
+        "Anna Muller",
         "Müller^Anna^Maria=ミュラー^アンナ",
         "",
         "^^^^",

@@ -291,6 +291,35 @@ def test_a_merge_is_taken_over_whole_or_not_at_all(known, left):
     assert set(kept.outlined) == ({"1.1", "1.2"} if known == "both" else set())
 
 
+def test_an_undone_merge_that_is_left_out_takes_its_undo_along():
+    """What undid it undid another act instead, which a reader had not undone."""
+    log = ReviewLog()
+    log.decide("1.1", ReviewState.ACCEPTED, reader="A. Reader")
+    log.decide("1.3", ReviewState.REJECTED, reader="A. Reader")
+    with log.one_act():
+        log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 5))
+        log.decide("1.2", ReviewState.EDITED, outline=Outline.empty("1.2"))
+    log.undo()
+    log.redo()
+    log.undo()
+    kept = ReviewLog(log.review.restricted_to({"1.1", "1.3"}))
+    assert kept.review.events == log.review.events[:2]
+    assert not kept.can_redo
+    kept.undo()
+    assert kept.review.state_of("1.1") is ReviewState.ACCEPTED
+    assert kept.review.state_of("1.3") is ReviewState.UNREVIEWED
+
+
+def test_an_undone_outline_does_not_come_back_without_the_merge_before_it():
+    log = ReviewLog()
+    with log.one_act():
+        log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 5))
+        log.decide("1.2", ReviewState.EDITED, outline=Outline.empty("1.2"))
+    log.decide("1.1", ReviewState.EDITED, outline=_ball("1.1", 7))
+    log.undo()
+    assert log.review.restricted_to({"1.1"}).events == ()
+
+
 def test_what_a_split_that_is_left_out_added_is_left_out_too():
     log = ReviewLog()
     with log.one_act():

@@ -274,6 +274,18 @@ def test_the_readers_diameters_take_the_place_of_those_measured(
     assert again.rano_measurable is False
 
 
+@pytest.mark.parametrize("perpendicular_mm", [9.0, 11.0])
+def test_diameters_do_not_make_a_lesion_of_one_slice_measurable(
+    plain: Analysis, perpendicular_mm: float
+) -> None:
+    """That its own diameters suffice shows that it is not measurable for another reason."""
+    (one,) = plain.findings.candidates
+    thin = replace(one, perpendicular_diameter_mm=perpendicular_mm, rano_measurable=False)
+    drawn = thin.with_diameters(21.0, 12.5)
+    assert drawn.perpendicular_diameter_mm == 12.5
+    assert drawn.rano_measurable is (perpendicular_mm < 10)
+
+
 def test_the_sentence_names_the_slice_of_the_readers_diameters(
     plain: Analysis, measured: Analysis
 ) -> None:
