@@ -10,18 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.kept_reads import decide
+from tests.kept_reads import RESPONSE, decide
 
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError, UnusableInputError
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
-from lesionlens.base.records.response import (
-    Clinical,
-    Criterion,
-    Disease,
-    Response,
-    SignedResponse,
-    Steroids,
-)
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry
@@ -273,12 +265,6 @@ def test_a_read_that_its_reader_continues_beside_an_own_one_is_no_second_reader_
 
 def outline(uid, size):
     return Outline(uid, (3, 4, 5), np.arange(size**3, dtype=np.uint8).reshape(size, size, size) % 3)
-
-
-RESPONSE = SignedResponse(
-    Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME, Clinical.SAME,
-    "2026-01-05", "2026-01-05", ("as before",), "A. Reader", "2026-01-05T10:15:00Z",
-)  # fmt: skip
 
 
 def made():
