@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 from tests.phantoms.analysis import make_analysis, write_study
+from typer.testing import CliRunner
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.files import user_folders
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.review import Outline, ReviewEvent
+from lesionlens.cli.main import app
 from lesionlens.cli.monitor import monitor
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
@@ -721,6 +723,13 @@ def test_weights_are_distinguished(tmp_path):
     assert page.prometheus(watched).count("lesionlens_engine_accepted{") == 2
     run.write_text(run.read_text().replace(f'"{"cd" * 32}"', "null"))
     assert {g.name for g in watch(tmp_path, BOUNDS).engines} == {"lens 1 abababababab", "lens 1"}
+
+
+def test_a_baseline_longer_than_any_monitoring_is_refused(tmp_path):
+    """It was a defect of ours: no calendar goes as far."""
+    result(tmp_path, 1, [[("A", "accepted")]])
+    arguments = ["monitor", str(tmp_path), "--out", "out", "--baseline-weeks", "1000000"]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
 def test_the_command_prints_what_was_counted_and_which_rule_is_broken(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 import time
@@ -207,6 +209,16 @@ def test_an_archive_that_refuses_c_get_and_c_move_is_asked_to_enter_this_machine
     ):
         fetch(address, "auto", port, tmp_path / "study")
     assert f"AE title LESIONLENS with this machine and port {port}" in caught.value.next_step
+
+
+def test_why_the_port_for_c_move_cannot_be_opened_is_named(images, tmp_path, monkeypatch):
+    """It was "in use", also where the user may not open it."""
+    monkeypatch.setattr(retrieve, "own_interface", lambda *_: "203.0.113.1")  # of no machine
+    with (
+        archive(FindModel, MoveModel, find=listing(images)) as address,
+        pytest.raises(ResourceError, match=os.strerror(errno.EADDRNOTAVAIL)),
+    ):
+        fetch(address, "move", free_port(), tmp_path / "study")
 
 
 def test_images_that_never_come_leave_nothing(images, tmp_path, monkeypatch):
