@@ -269,3 +269,19 @@ def test_files_of_more_kinds_than_one_association_negotiates_are_all_sent(images
         done = connect(address).send(files_of(tmp_path))
     assert {path.stem for path in done.stored} == set(received) == set(kinds[:100])
     assert {refusal.item.sop_class for refusal in done.refused} == set(kinds[100:])
+
+
+def test_a_file_that_is_there_twice_is_sent_once(images, tmp_path):
+    """The archive refused the second as a duplicate, and the delivery failed."""
+    stored = []
+
+    def store(event):
+        uid = event.request.AffectedSOPInstanceUID
+        stored.append(uid)
+        return 0x0111 if stored.count(uid) > 1 else 0x0000
+
+    for name in ("first.dcm", "copy.dcm"):
+        images[0].save_as(tmp_path / name)
+    with archive(MRImageStorage, store=store) as address:
+        done = connect(address).send(files_of(tmp_path))
+    assert (len(done.stored), done.refused, len(stored)) == (2, (), 1)
