@@ -481,6 +481,16 @@ def test_a_week_with_many_candidates_breaks_a_rule(tmp_path):
     assert watch(tmp_path, replace(BOUNDS, most_candidates=3.1)).violated_rules == ()
 
 
+def test_a_broken_rule_shows_by_its_numbers_that_it_is_broken():
+    """It said "3.0 candidates per study, more than 3" and "significantly fewer than 12%"."""
+    week = statistics.Group("2026-W02", 25, 76, accepted=1, edited=0, rejected=75, added=0)
+    reliability = statistics.ScoreReliability((), None, 0)
+    bounds = replace(BOUNDS, least_acceptance=0.125)
+    fewer, more = stop_rules.violated_rules([week], reliability, [], bounds)
+    assert fewer.endswith("significantly fewer than 12.5%")
+    assert more == "2026-W02: 3.04 candidates per study, more than 3"
+
+
 def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
     for n in range(12):
         result(tmp_path, n, [[("A", "rejected")]], score=0.9)
