@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 from tests.phantoms.analysis import make_analysis, write_study
+from tests.stale_share import make_stale
 from typer.testing import CliRunner
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
@@ -591,7 +592,7 @@ def test_images_are_those_that_batch_was_given_also_by_a_table(tmp_path):
     assert watched.studies[0].images["T1c voxel (mm)"] == 4.0
 
 
-def test_images_that_are_not_there_are_said(tmp_path):
+def test_images_that_are_not_there_are_said(tmp_path, monkeypatch):
     for n in range(2):
         result(tmp_path / "in", n, [[]])
     with pytest.raises(UnusableInputError, match="has the name"):
@@ -604,6 +605,9 @@ def test_images_that_are_not_there_are_said(tmp_path):
     (tmp_path / "studies" / "study1" / "t1c.nii.gz").write_bytes(b"no scan")
     watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
     assert any("study1 were skipped" in words for words in watched.notices)
+    make_stale(monkeypatch, tmp_path / "studies" / "study1" / "t1c.nii.gz")
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    assert any("study1 were skipped: Stale file" in words for words in watched.notices)
 
 
 def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
