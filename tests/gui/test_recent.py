@@ -1,11 +1,8 @@
 """What was open last is found again, and a result of another study asks before this one goes."""
 
-import errno
 import hashlib
-import os
 import threading
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +10,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 from tests.gui.conftest import FakeResult
 from tests.gui.window import control, wait
+from tests.stale_share import make_stale
 
 from lesionlens.base.labels import Label, ReviewState
 from lesionlens.napari.controllers import reopening
@@ -54,18 +52,6 @@ def test_a_place_that_cannot_be_reached_is_left_out(panel, tmp_path, monkeypatch
         recent_paths.remember(recent_paths.STUDIES, tmp_path / name)
     make_stale(monkeypatch, tmp_path / "stale")
     assert [path.name for path in recent_paths.recall(recent_paths.STUDIES)] == ["here"]
-
-
-def make_stale(monkeypatch, folder):
-    """Let a folder be on a share whose server no longer knows it."""
-    look = os.stat
-
-    def stat(path, *arguments, **keywords):
-        if not isinstance(path, int) and Path(os.fsdecode(path)).is_relative_to(folder):
-            raise OSError(errno.ESTALE, "Stale file handle", str(path))
-        return look(path, *arguments, **keywords)
-
-    monkeypatch.setattr(os, "stat", stat)
 
 
 def test_a_list_on_a_stale_share_is_refused_and_raises_nothing_when_it_is_looked_at(

@@ -19,7 +19,7 @@ def monitor(
     ],
     out: options.Out,
     baseline_weeks: Annotated[
-        int, typer.Option(help="Number of first weeks used as the baseline.", min=1)
+        int, typer.Option(help="Number of first weeks used as the baseline.", min=1, max=5200)
     ] = 4,
     least_acceptance: Annotated[
         float,

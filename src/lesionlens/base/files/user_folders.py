@@ -11,6 +11,7 @@ from pathlib import Path
 import platformdirs
 
 from lesionlens.base.errors import ResourceError
+from lesionlens.base.files import reachable
 
 _NAME = "lesionlens"
 
@@ -64,7 +65,7 @@ def check_writable(name: str) -> None:
     """
     for kind in (platformdirs.user_cache_dir, platformdirs.user_config_dir):
         folder = _folder(kind, name)
-        nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110  no permission: False
+        nearest = next(path for path in (folder, *folder.parents) if reachable.exists(path))
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise _unusable(f"{folder}, which {name} needs and which cannot be written")
 

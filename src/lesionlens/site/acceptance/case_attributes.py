@@ -75,7 +75,7 @@ def facts_of(folder: Path, scanner: str | None = None) -> Facts:
     """
     try:
         study = open_study(folder, recall=True)
-    except UnusableInputError:
+    except (UnusableInputError, OSError):
         return Facts(scanner=scanner or UNKNOWN)
     thickest = max(float(series.grid.spacing_mm.max()) for series in study.series.values())
     return Facts(

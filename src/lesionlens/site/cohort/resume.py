@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files import reachable
 from lesionlens.base.files.databases import database_errors, locks_files, open_database
 from lesionlens.site.cohort.studies import StudyJob, listed
 from lesionlens.site.database.descriptions import (
@@ -96,7 +97,7 @@ def store_outcome(
     if entry is not None and previous is not None and previous.status is not Status.ANALYSED:
         entry = without_warning(entry, previous.message)
     if entry is not None and outcome.status is Status.ANALYSED:
-        located = entry if Path(entry.place).exists() else listed(job) or entry
+        located = entry if reachable.exists(entry.place) else listed(job) or entry
         description = Description.of(database, job.name)
         if description is not None and description.files != fingerprint:
             entry = refresh_entry(database, replace(entry, place=located.place))

@@ -16,6 +16,7 @@ from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import counted
+from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
@@ -226,7 +227,8 @@ def _outcomes(
         return
     absolute_jobs = [_absolute(job) for job in jobs]
     if worker_options.scheduler is not None:
-        yield from on_cluster(absolute_jobs, choice, worker_options.scheduler, context)
+        remote_choice = replace(choice, engine=_with_absolute_paths(choice.engine))
+        yield from on_cluster(absolute_jobs, remote_choice, worker_options.scheduler, context)
         return
     threads = choice.engine.threads or max(1, usable_processors() // worker_options.workers)
     task = partial(
@@ -242,3 +244,14 @@ def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> 
 def _absolute(job: StudyJob) -> StudyJob:
     dataset = None if job.dataset is None else resolved(job.dataset)
     return replace(job, study=absolute(job.study), out=resolved(job.out), dataset=dataset)
+
+
+def _with_absolute_paths(engine: EngineChoice) -> EngineChoice:
+    """Return an engine choice for a worker that runs in another folder; names stay names."""
+    weights, bundle = engine.weights, engine.bundle
+    if weights is not None and Path(weights).is_file():
+        from lesionlens.network.weights import chosen_path  # noqa: PLC0415  slow: torch
+
+        is_name = chosen_path(weights) != Path(weights)
+        weights = weights if is_name else str(absolute(Path(weights)))
+    return replace(engine, weights=weights, bundle=None if bundle is None else absolute(bundle))

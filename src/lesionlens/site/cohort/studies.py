@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files import reachable
 from lesionlens.base.files.safe_paths import resolved
 from lesionlens.base.text import abbreviated_list, encodable, is_writable
 from lesionlens.imaging.reading import bids
@@ -112,7 +113,9 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
 
 def _folder_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     folders = (
-        entry for entry in studies.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        entry
+        for entry in studies.iterdir()
+        if reachable.is_dir(entry) and not entry.name.startswith(".")
     )
     paths = sorted(entry for entry in folders if not _has_no_scans(entry))
     if not paths:
@@ -165,7 +168,7 @@ def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
 
 
 def _has_no_scans(folder: Path) -> bool:
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if reachable.is_file(path)]
     return bool(files) and all(
         path.suffix == ".toml" or (is_nifti(path) and is_label_name(path.name)) for path in files
     )
@@ -181,7 +184,7 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
     """
     if studies.is_file():
         return ()
-    missing = (path.name for path in sorted(studies.iterdir()) if not path.exists())
+    missing = (path.name for path in sorted(studies.iterdir()) if not reachable.exists(path))
     links = [encodable(name) for name in missing if not name.startswith(".")]
     notes = []
     if links:
@@ -198,7 +201,8 @@ def left_out(studies: Path, out: Path) -> tuple[str, ...]:
 
 
 def _loose_files(folder: Path) -> int:
-    return sum(path.is_file() and not path.name.startswith(".") for path in folder.iterdir())
+    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sum(map(reachable.is_file, paths))
 
 
 def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:

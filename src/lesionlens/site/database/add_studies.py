@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files import reachable
 from lesionlens.site.database.descriptions import Description, PatientAndDate
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import WorklistDatabase
@@ -67,7 +67,7 @@ def _is_other_folder(existing: StudyEntry | None, entry: StudyEntry) -> bool:
     """Return whether a listed study of this name is still in another folder."""
     if existing is None or not existing.place or not entry.place:
         return False
-    return existing.place != entry.place and Path(existing.place).exists()
+    return existing.place != entry.place and reachable.exists(existing.place)
 
 
 def _correct(database: WorklistDatabase, existing: StudyEntry, entry: StudyEntry) -> None:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from lesionlens.base.dates import iso_date
-from lesionlens.base.errors import LesionLensError, ReadError
+from lesionlens.base.errors import LesionLensError, ReadError, os_reason
+from lesionlens.base.files import reachable
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.labels import REFERENCE_ORDER, Source
 from lesionlens.base.provenance import joint_sha256
@@ -129,7 +130,7 @@ def refresh_entry(
     """
     path, was_described = Path(entry.place), bool(entry.sequences or entry.warnings)
     previous = Description.of(database, entry.name)
-    if was_described and not path.exists():
+    if was_described and not reachable.exists(path):
         return entry
     files = fingerprint(path)
     if was_described and not force and previous is not None and previous.files == files:
@@ -137,11 +138,12 @@ def refresh_entry(
     listed = PatientAndDate(entry.patient, entry.date) if previous is None else previous.listed
     try:
         study = open_study(path, study_uid=entry.study_uid or None, recall=True)
-    except LesionLensError as error:
+    except (LesionLensError, OSError) as error:
         if was_described and previous is None:
             return entry
         description = Description(files, listed, _UNKNOWN if previous is None else previous.images)
-        updated = replace(entry, warnings=(f"cannot be used: {error.found}",))
+        reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
+        updated = replace(entry, warnings=(f"cannot be used: {reason}",))
     else:
         description, updated = _described(
             database, replace(entry, patient=listed.patient, date=listed.date), study
@@ -309,7 +311,7 @@ def _is_added(row: Mapping[str, Any]) -> bool:
 
 def _with_matching_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with its result's figures, unless the result is of other images."""
-    if entry.place and Path(entry.place).exists() and is_of_other_files(Path(entry.place), result):
+    if reachable.exists(entry.place) and is_of_other_files(Path(entry.place), result):
         return with_warning(entry, OTHER_RESULT)
     return with_result(without_warning(entry, OTHER_RESULT), result)
 

@@ -9,7 +9,6 @@ With readers the database must be on a local disk, not on a network share.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError
+from lesionlens.base.files import reachable
 from lesionlens.base.files.bounded_read import parse_json
 from lesionlens.base.files.databases import database_errors, may_write, open_database
 from lesionlens.base.provenance import utc_now
@@ -92,7 +92,7 @@ class WorklistDatabase:
     @property
     def is_missing(self) -> bool:
         """Whether the file cannot be found: a removed folder, an unmounted disk, a stale share."""
-        return not os.path.isfile(self.folder / NAME)  # noqa: PTH113 -- Path's raises on a stale share
+        return not reachable.is_file(self.folder / NAME)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -380,7 +380,7 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 def is_worklist_folder(folder: Path) -> bool:
     """Return whether a folder contains a worklist, of this or an earlier release."""
-    return any((folder / name).is_file() for name in (NAME, READING))
+    return any(reachable.is_file(folder / name) for name in (NAME, READING))
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.analysis.evaluation.cases import by_case
-from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
+from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError, os_reason
+from lesionlens.base.files import reachable
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.files.manifest import rows_in
@@ -147,15 +148,16 @@ def add_image_features(
         context.check(stage)
         context.progress(stage, number / len(studies))
         path = paths_by_name.get(study.name)
-        if path is None or not path.exists():
+        if path is None or not reachable.exists(path):
             n_missing += 1
             with_features.append(study)
             continue
         try:
             with_features.append(replace(study, images=image_features(path)))
-        except LesionLensError as error:
+        except (LesionLensError, OSError) as error:
+            reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
             with_features.append(study)
-            notices.append(f"The images of {study.name} were skipped: {error.found}")
+            notices.append(f"The images of {study.name} were skipped: {reason}")
     if n_missing == len(studies):
         raise UnusableInputError(
             found=f"no study in {folder.name!r} that has the name of a result",

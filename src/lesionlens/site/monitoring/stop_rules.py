@@ -43,12 +43,12 @@ def violated_rules(
             sentences.append(
                 f"{last.name}: {last.acceptance.count} of {last.acceptance.total} verdicts "
                 f"accepted or edited a candidate; significantly fewer than "
-                f"{bounds.least_acceptance:.0%}"
+                f"{100 * bounds.least_acceptance:g}%"
             )
         mean = last.candidates / max(last.studies, 1)
         if last.studies >= MIN_COUNT and mean > bounds.most_candidates:
             sentences.append(
-                f"{last.name}: {mean:.1f} candidates per study, more than "
+                f"{last.name}: {mean:.4g} candidates per study, more than "
                 f"{bounds.most_candidates:g}"
             )
     judged = [

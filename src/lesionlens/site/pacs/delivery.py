@@ -121,12 +121,10 @@ class Ledger:
 
     @property
     def remaining(self) -> list[Outgoing]:
-        """Return the files that are neither stored nor refused."""
-        return [
-            item
-            for item in self._items
-            if item.sop_instance not in self._stored and item.sop_instance not in self._refused
-        ]
+        """Return the files that are neither stored nor refused, one of each object."""
+        handled = self._refused.keys() | self._stored
+        objects = {item.sop_instance: item for item in self._items}
+        return [item for uid, item in objects.items() if uid not in handled]
 
     @property
     def count(self) -> int:

@@ -34,7 +34,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as Ge
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as MoveModel
 from pynetdicom.sop_class import Verification
 
-from lesionlens.base.errors import ResourceError
+from lesionlens.base.errors import ResourceError, os_reason
 from lesionlens.base.run_context import Cancel, CancelWhen, RunContext
 from lesionlens.site.pacs.association import (
     MAX_CONTEXTS,
@@ -221,7 +221,8 @@ def _storage_provider(peer: Peer, intake: Intake) -> Iterator[None]:
         )
     except OSError as error:
         raise ResourceError(
-            found=f"port {peer.access.port} of this machine in use",
+            found=f"that port {peer.access.port} of this machine cannot be opened "
+            f"({os_reason(error)})",
             expected="a free port to which the archive sends the study (C-MOVE)",
             next_step="Choose the port configured for LesionLens in the archive with --port",
             in_window="Choose the port configured for LesionLens in the archive",

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lesionlens.base.files.safe_paths import absolute
 from lesionlens.site.pacs.peer import OWN_PORT, OWN_TITLE, Access, Retrieval
 
 
@@ -25,12 +26,12 @@ class Server:
 
     @classmethod
     def of(cls, address: str, access: Access) -> Server:
-        """Build settings from an address and access options."""
+        """Build settings from an address and access options; paths become absolute."""
         return cls(
             address,
             access.user or "",
-            str(access.ca or ""),
-            str(access.certificate or ""),
+            "" if access.ca is None else str(absolute(access.ca)),
+            "" if access.certificate is None else str(absolute(access.certificate)),
             access.title,
             access.port,
             access.by.value,

@@ -25,6 +25,8 @@ HEADER_S = 10.0
 """Time limit for the header of a request."""
 KEEP_ALIVE_S = 75
 """Maximum idle time of a connection between requests."""
+UNREAD_S = 300.0
+"""Maximum time in which a client reads nothing of a response."""
 _STOP_S = 0.2
 _PAIR_ADVICE = "Name them with --certificate FILE --certificate-key FILE"
 
@@ -84,12 +86,14 @@ class BoundAddress:
 
 
 class _PatientProtocol(H11Protocol):
-    """Disconnects clients that do not complete a request in time.
+    """Disconnects clients that do not complete a request or read a response in time.
 
-    uvicorn itself waits forever for the first request, and for the rest of an incomplete one.
+    uvicorn itself waits forever for the first request, for the rest of an incomplete one, and until
+    a response is read.
     """
 
     _request_timeout: asyncio.TimerHandle | None = None
+    _response_timeout: asyncio.TimerHandle | None = None
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -104,7 +108,31 @@ class _PatientProtocol(H11Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_timeout()
+        self._cancel_response_timeout()
         super().connection_lost(exc)
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._abort_if_unread()
+
+    @override
+    def resume_writing(self) -> None:
+        self._cancel_response_timeout()
+        super().resume_writing()
+
+    def _abort_if_unread(self, n_before: int | None = None) -> None:
+        """Disconnect a client that has read nothing since `n_before` bytes were left to send."""
+        n_left = self.transport.get_write_buffer_size()
+        if n_left == n_before:
+            self.transport.abort()  # `close` would wait until they are read
+        else:
+            self._response_timeout = self.loop.call_later(UNREAD_S, self._abort_if_unread, n_left)
+
+    def _cancel_response_timeout(self) -> None:
+        if self._response_timeout is not None:
+            self._response_timeout.cancel()
+            self._response_timeout = None
 
     def _update_request_timeout(self) -> None:
         """Start the timer while a request is incomplete, or the first is awaited."""

@@ -52,7 +52,7 @@ class ReadingProtocol:
     readers: Annotated[tuple[str, ...], Field(min_length=1)]
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = tuple(Arm)
     cases: tuple[str, ...] = ()
-    washout_days: Annotated[int, Field(ge=0)] = 28
+    washout_days: Annotated[int, Field(ge=0, le=36_500)] = 28
     require_rating: bool = False
 
     def n_reads(self, n_listed: int) -> int:

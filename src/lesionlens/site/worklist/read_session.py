@@ -173,14 +173,9 @@ class ReadSession:
             event for event in logged.events if event not in shown_log.events
         )
         decisions = tuple(as_stored(event.decision) for event in review.events)
-        n_decisions, n_responses = len(decisions), len(review.responses)
-        is_equal = (shown_log.events, shown_log.responses) == (decisions, review.responses)
-        is_continued = (
-            shown_log.events[:n_decisions] == decisions
-            and shown_log.responses[:n_responses] == review.responses
-        )
         self._replaces_log = not (
-            is_equal or (is_continued and len(shown_log.events) > n_decisions)
+            shown_log.events[: len(decisions)] == decisions
+            and shown_log.responses[: len(review.responses)] == review.responses
         )
 
     def store_decisions(

@@ -103,13 +103,14 @@ def recover_review(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     saved = Review() if key.session else analysis.review.renamed(to_own)
     logged_reviews = _logged_reviews_of_candidates(analysis, key, folder)
     nonempty = [review for review in logged_reviews if review.events or review.responses]
+    newest = nonempty[0] if nonempty else Review()
     newer = next((review for review in nonempty if review.continues(saved)), None)
     if newer is not None:
         shown, other = newer.with_signed(saved), Review()
-    elif not nonempty or saved.continues(nonempty[0]):
-        shown, other = saved, Review()
+    elif saved.continues(newest):
+        shown, other = saved.with_signed(newest), Review()
     else:
-        shown, other = saved, nonempty[0]
+        shown, other = saved, newest
     return Recovered(
         shown.renamed(to_compared), other.renamed(to_compared), _all_decisions(nonempty)
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files import reachable
 from lesionlens.base.files.safe_paths import check_outside, resolved
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.run_context import SILENT, RunContext
@@ -65,7 +66,9 @@ def _storable(name: str, entry: StudyEntry | None) -> StudyEntry:
 
 def _is_own_output(folder: Path) -> bool:
     """Return whether a folder is a worklist or result rather than a study."""
-    return is_worklist_folder(folder) or any((folder / name).is_file() for name in _RESULT_FILES)
+    return is_worklist_folder(folder) or any(
+        reachable.is_file(folder / name) for name in _RESULT_FILES
+    )
 
 
 def studies_of(

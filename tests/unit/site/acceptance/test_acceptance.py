@@ -12,6 +12,7 @@ import pytest
 from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_dicom, write_nifti
+from tests.stale_share import make_stale
 
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.summary import CaseScore
@@ -101,7 +102,7 @@ def test_bounds_are_read_and_unknown_ones_refused(tmp_path):
             read_bounds(unreadable)
 
 
-def test_facts_come_from_headers_sidecars_or_the_site(tmp_path):
+def test_facts_come_from_headers_sidecars_or_the_site(tmp_path, monkeypatch):
     patient = make_patient(spacing_mm=4.0)
     write_dicom(patient, tmp_path / "dicom", how={s: Acquisition(AXIAL) for s in patient.sequences})
     found = facts_of(tmp_path / "dicom")
@@ -118,6 +119,8 @@ def test_facts_come_from_headers_sidecars_or_the_site(tmp_path):
     (tmp_path / "nifti" / "t1.json").write_text(json.dumps(about))
     assert facts_of(tmp_path / "nifti").scanner == "Acme One 3 T"
     assert facts_of(tmp_path / "nifti", "room 2").scanner == "room 2"
+    make_stale(monkeypatch, tmp_path / "nifti" / "t1.nii.gz")
+    assert facts_of(tmp_path / "nifti", "room 2") == Facts(scanner="room 2")
 
 
 SITE_LESIONS = ((Lesion((-28.0, 8.0, 26.0), 20.0),), (Lesion((30.0, -30.0, 20.0), 14.0),), ())

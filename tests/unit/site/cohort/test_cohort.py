@@ -546,6 +546,34 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
     assert set(states(stopped).values()) == {"stopped"}
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"weights": "mine.safetensors"}, {"weights": "{}/mine.safetensors"}),
+        ({"weights": "synthetic"}, {"weights": "synthetic"}),
+        ({"bundle": Path("mine")}, {"bundle": Path("{}/mine")}),
+    ],
+)
+def test_a_cluster_is_sent_files_that_are_found_in_any_folder(
+    studies, tmp_path, monkeypatch, chosen, expected
+):
+    """Relative weights were looked for in the folder of each worker; a name is no file."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.safetensors", "synthetic"):
+        Path(name).touch()
+    sent = []
+
+    def fails(jobs, choice, *_):
+        sent.append(choice)
+        return (StudyOutcome(job.name, Status.FAILED, 2, "no worker") for job in jobs)
+
+    monkeypatch.setattr(run, "on_cluster", fails)
+    there, choice = WorkerOptions(1, "tcp://there:1"), CohortChoice(EngineChoice(**chosen))
+    run_cohort(Cohort(studies, tmp_path / "out"), choice, there)
+    ((name, value),) = expected.items()
+    assert getattr(sent[0].engine, name) == type(value)(str(value).format(tmp_path))
+
+
 def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     with pytest.raises(MissingPluginError, match=r"lesionlens\[cohort\]"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.stale_share import make_stale
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT
@@ -11,6 +12,7 @@ from lesionlens.site.cohort import run
 from lesionlens.site.cohort.run import WorkerOptions
 from lesionlens.site.cohort.studies import find_jobs, left_out, study_paths_by_name
 from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.study_files import study_files
 from lesionlens.site.worklist.sources import studies_at
 
 
@@ -25,6 +27,16 @@ def test_a_link_to_a_study_that_is_not_there_is_named(tmp_path):
     assert loose.endswith(": 1")
     (tmp_path / "dataset_description.json").write_text('{"BIDSVersion": "1.8.0"}')
     assert left_out(tmp_path, tmp_path) == (links,)
+
+
+def test_a_link_to_a_stale_share_is_named_and_costs_no_other_study(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    make_stale(monkeypatch, tmp_path / "b")
+    assert [job.name for job in find_jobs(tmp_path, tmp_path / "out")] == ["a"]
+    (note,) = left_out(tmp_path, tmp_path / "out")
+    assert note.startswith("Links that lead nowhere were skipped: b.")
+    assert study_files(tmp_path / "b") == ()
 
 
 @pytest.fixture

@@ -8,11 +8,17 @@ from contextlib import closing
 import numpy as np
 import pytest
 from tests.saved_results import write_saved
+from tests.stale_share import make_stale
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.site.database.descriptions import Description, fields_of, with_result
+from lesionlens.site.database.descriptions import (
+    Description,
+    describe_studies,
+    fields_of,
+    with_result,
+)
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.study_files import analysis_key, inputs_digest
 from lesionlens.site.database.worklist_database import open_worklist_database
@@ -78,3 +84,22 @@ def test_a_result_without_a_readable_run_has_no_key(tmp_path, content):
         (tmp_path / "run.json").write_bytes(content)
     assert analysis_key(tmp_path) is None
     assert inputs_digest(tmp_path) is None
+
+
+@pytest.mark.parametrize("was_described", [False, True])
+def test_a_study_on_a_stale_share_costs_no_other_its_description(
+    make_study, tmp_path, monkeypatch, was_described
+):
+    studies = [make_study(name=name, sequences={"t1c"}) for name in "ab"]
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies(StudyEntry(study.name, str(study)) for study in studies)
+        if was_described:
+            describe_studies(database)
+        make_stale(monkeypatch, studies[0] if was_described else next(studies[0].iterdir()))
+        describe_studies(database, force=True)
+        stale, other = database.entries()
+    assert other.sequences == ("t1c",)
+    if was_described:
+        assert (stale.sequences, stale.warnings) == (("t1c",), ())
+    else:
+        assert stale.warnings[0].startswith("cannot be used: Stale file handle")

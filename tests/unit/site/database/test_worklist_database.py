@@ -10,18 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.kept_reads import decide
+from tests.kept_reads import RESPONSE, decide
 
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError, UnusableInputError
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
-from lesionlens.base.records.response import (
-    Clinical,
-    Criterion,
-    Disease,
-    Response,
-    SignedResponse,
-    Steroids,
-)
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import Arm, ReadKey, StudyEntry
@@ -275,12 +267,6 @@ def outline(uid, size):
     return Outline(uid, (3, 4, 5), np.arange(size**3, dtype=np.uint8).reshape(size, size, size) % 3)
 
 
-RESPONSE = SignedResponse(
-    Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME, Clinical.SAME,
-    "2026-01-05", "2026-01-05", ("as before",), "A. Reader", "2026-01-05T10:15:00Z",
-)  # fmt: skip
-
-
 def made():
     """A review with every kind of decision."""
     log = ReviewLog()
@@ -340,6 +326,15 @@ def test_what_a_full_disk_refused_is_kept_with_the_next_decision(tmp_path, monke
     monkeypatch.setattr(database, "add_acts", add)
     read_session.store_decisions(review)
     assert database.reviews("analysis")[KEY][-1] == review
+
+
+def test_a_decision_follows_a_response_that_was_signed_in_another_window(tmp_path):
+    database, review = open_worklist_database(tmp_path), made()
+    for stored in (Review(responses=(RESPONSE,)), replace(review, responses=())):
+        read_session = ReadSession(database, KEY)
+        read_session.continue_from("analysis", Review())
+        read_session.store_decisions(stored)
+    assert database.reviews("analysis") == {KEY: (review,)}
 
 
 def test_decisions_made_elsewhere_are_taken_over_with_the_first_new_one(tmp_path):

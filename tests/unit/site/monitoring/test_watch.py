@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 from tests.phantoms.analysis import make_analysis, write_study
+from tests.stale_share import make_stale
+from typer.testing import CliRunner
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.files import user_folders
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.review import Outline, ReviewEvent
+from lesionlens.cli.main import app
 from lesionlens.cli.monitor import monitor
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
@@ -479,6 +482,16 @@ def test_a_week_with_many_candidates_breaks_a_rule(tmp_path):
     assert watch(tmp_path, replace(BOUNDS, most_candidates=3.1)).violated_rules == ()
 
 
+def test_a_broken_rule_shows_by_its_numbers_that_it_is_broken():
+    """It said "3.0 candidates per study, more than 3" and "significantly fewer than 12%"."""
+    week = statistics.Group("2026-W02", 25, 76, accepted=1, edited=0, rejected=75, added=0)
+    reliability = statistics.ScoreReliability((), None, 0)
+    bounds = replace(BOUNDS, least_acceptance=0.125)
+    fewer, more = stop_rules.violated_rules([week], reliability, [], bounds)
+    assert fewer.endswith("significantly fewer than 12.5%")
+    assert more == "2026-W02: 3.04 candidates per study, more than 3"
+
+
 def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
     for n in range(12):
         result(tmp_path, n, [[("A", "rejected")]], score=0.9)
@@ -579,7 +592,7 @@ def test_images_are_those_that_batch_was_given_also_by_a_table(tmp_path):
     assert watched.studies[0].images["T1c voxel (mm)"] == 4.0
 
 
-def test_images_that_are_not_there_are_said(tmp_path):
+def test_images_that_are_not_there_are_said(tmp_path, monkeypatch):
     for n in range(2):
         result(tmp_path / "in", n, [[]])
     with pytest.raises(UnusableInputError, match="has the name"):
@@ -592,6 +605,9 @@ def test_images_that_are_not_there_are_said(tmp_path):
     (tmp_path / "studies" / "study1" / "t1c.nii.gz").write_bytes(b"no scan")
     watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
     assert any("study1 were skipped" in words for words in watched.notices)
+    make_stale(monkeypatch, tmp_path / "studies" / "study1" / "t1c.nii.gz")
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    assert any("study1 were skipped: Stale file" in words for words in watched.notices)
 
 
 def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
@@ -721,6 +737,13 @@ def test_weights_are_distinguished(tmp_path):
     assert page.prometheus(watched).count("lesionlens_engine_accepted{") == 2
     run.write_text(run.read_text().replace(f'"{"cd" * 32}"', "null"))
     assert {g.name for g in watch(tmp_path, BOUNDS).engines} == {"lens 1 abababababab", "lens 1"}
+
+
+def test_a_baseline_longer_than_any_monitoring_is_refused(tmp_path):
+    """It was a defect of ours: no calendar goes as far."""
+    result(tmp_path, 1, [[("A", "accepted")]])
+    arguments = ["monitor", str(tmp_path), "--out", "out", "--baseline-weeks", "1000000"]
+    assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
 def test_the_command_prints_what_was_counted_and_which_rule_is_broken(tmp_path, monkeypatch):

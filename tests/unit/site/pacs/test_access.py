@@ -1,5 +1,7 @@
 """Addresses, credentials and queries: what is refused before a byte is sent."""
 
+from pathlib import Path
+
 import keyring
 import pytest
 import tests.unit.site.pacs.conftest  # noqa: F401  skips where the extra is absent
@@ -11,6 +13,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE, keep, login
 from lesionlens.site.pacs.peer import Access, StudyQuery
+from lesionlens.site.pacs.server import Server
 
 SECRET = "hunter2"
 
@@ -202,3 +205,15 @@ def test_a_proxy_reads_no_query(monkeypatch, address, by_proxy):
     with pytest.raises(ConnectionError):
         connect(address).find(StudyQuery(patient_name="Doe*"))
     assert used == ["http://192.0.2.9:3128" if by_proxy else None]
+
+
+def test_a_stored_archive_finds_its_certificates_from_any_folder(tmp_path, monkeypatch):
+    """A list scanned with --ca ca.pem fetched no study when it was opened from another folder."""
+    monkeypatch.chdir(tmp_path)
+    file, other = Path("ca.pem"), tmp_path / "other"
+    file.touch()
+    other.mkdir()
+    stored = Server.of("https://pacs.example", Access(ca=file, certificate=file)).note()
+    monkeypatch.chdir(other)
+    access = Server(**stored).access()
+    assert access.ca == access.certificate == tmp_path / file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 import time
@@ -209,6 +211,16 @@ def test_an_archive_that_refuses_c_get_and_c_move_is_asked_to_enter_this_machine
     assert f"AE title LESIONLENS with this machine and port {port}" in caught.value.next_step
 
 
+def test_why_the_port_for_c_move_cannot_be_opened_is_named(images, tmp_path, monkeypatch):
+    """It was "in use", also where the user may not open it."""
+    monkeypatch.setattr(retrieve, "own_interface", lambda *_: "203.0.113.1")  # of no machine
+    with (
+        archive(FindModel, MoveModel, find=listing(images)) as address,
+        pytest.raises(ResourceError, match=os.strerror(errno.EADDRNOTAVAIL)),
+    ):
+        fetch(address, "move", free_port(), tmp_path / "study")
+
+
 def test_images_that_never_come_leave_nothing(images, tmp_path, monkeypatch):
     monkeypatch.setattr(retrieve, "LATE_SECONDS", 0.3)
 
@@ -257,3 +269,19 @@ def test_files_of_more_kinds_than_one_association_negotiates_are_all_sent(images
         done = connect(address).send(files_of(tmp_path))
     assert {path.stem for path in done.stored} == set(received) == set(kinds[:100])
     assert {refusal.item.sop_class for refusal in done.refused} == set(kinds[100:])
+
+
+def test_a_file_that_is_there_twice_is_sent_once(images, tmp_path):
+    """The archive refused the second as a duplicate, and the delivery failed."""
+    stored = []
+
+    def store(event):
+        uid = event.request.AffectedSOPInstanceUID
+        stored.append(uid)
+        return 0x0111 if stored.count(uid) > 1 else 0x0000
+
+    for name in ("first.dcm", "copy.dcm"):
+        images[0].save_as(tmp_path / name)
+    with archive(MRImageStorage, store=store) as address:
+        done = connect(address).send(files_of(tmp_path))
+    assert (len(done.stored), done.refused, len(stored)) == (2, (), 1)

@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import requests
+from fastapi import Response
 from tests.serving_here import QuickEngine, serving, soon
 
 from lesionlens.base.records.prediction import Capability
@@ -192,6 +193,25 @@ def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch):
                 kind = "Content-Type: multipart/form-data; boundary=b"
                 opened.sendall(head(method, target, "Content-Length: 1000", kind) + b"--b\r\n")
                 assert status(opened) == 422
+
+
+@pytest.mark.parametrize("target", ["/whole", "/datastore/image?image=large"])
+@pytest.mark.parametrize("pause_s", [0.05, 3.0])
+def test_a_client_that_reads_nothing_of_a_response_is_disconnected(
+    monkeypatch, tmp_path, target, pause_s, caplog
+):
+    monkeypatch.setattr(listen, "UNREAD_S", 1.0)
+    content = bytes(2**25)  # more than the system buffers
+    (tmp_path / "large.nii").write_bytes(content)
+    with serving({"quick": quick()}, datastore=tmp_path) as server, line(server) as opened:
+        server.app.get("/whole")(lambda: Response(content))
+        opened.sendall(head("GET", target, "Connection: close"))
+        n_received, pauses = 0, iter([pause_s] * round(3.0 / pause_s))
+        while chunk := opened.recv(2**19):
+            n_received += len(chunk)
+            time.sleep(next(pauses, 0.0))
+        assert (n_received > len(content)) is (pause_s < listen.UNREAD_S)
+        assert "Exception" not in caplog.text
 
 
 @pytest.mark.parametrize("begun", ["head", "body", "next head"])

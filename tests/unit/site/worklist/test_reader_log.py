@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from tests.kept_reads import decide
+from tests.kept_reads import RESPONSE, decide
 from tests.phantoms.analysis import make_reviewed
 
 from lesionlens.base.files import user_folders
@@ -112,6 +112,24 @@ def test_a_later_read_without_decisions_on_these_candidates_hides_none(reviewed,
     _log_decision(tmp_path / "list", second, reviewed.run, "2.25.99", ReviewState.ACCEPTED)
     shown = reader_log.recover_review(unreviewed, first, tmp_path / "list").review
     assert shown.state_of(uid) is ReviewState.REJECTED
+
+
+@pytest.mark.parametrize("saves_decisions", [False, True])
+def test_a_signed_response_is_shown_with_later_decisions_of_the_result(
+    reviewed, tmp_path, saves_decisions
+):
+    key, uid = ReadKey("case", "A. Reader"), reviewed.findings.candidates[0].tracking_uid
+    shown = reviewed.review if saves_decisions else Review()
+    with closing(open_worklist_database(tmp_path)) as database:
+        read_session = ReadSession(database, key)
+        read_session.continue_from(store.analysis_key(reviewed.run), shown)
+        read_session.store_decisions(replace(shown, responses=(RESPONSE,)))
+    log = ReviewLog(reviewed.review)
+    log.decide(uid, ReviewState.ACCEPTED, reader="B. Reader")
+    saved = replace(reviewed, review=log.review)
+    recovered = reader_log.recover_review(saved, key, tmp_path)
+    assert recovered.review == replace(log.review, responses=(RESPONSE,))
+    assert recovered.conflicting == Review()
 
 
 @pytest.mark.parametrize("damaged", ["the last list", "the own log"])

@@ -75,6 +75,7 @@ def test_no_case_keeps_its_arm_for_both_readers_in_a_session():
         ("title = 'x'\nseed = 1\nreaders = ['A', 'A']", "named twice"),
         ("title = 'x'\nseed = 1\nreaders = ['A']\narms = ['maps']", "arms"),
         ("title = 'x'\nseed = 1\nreaders = ['A']\nwho = 1", "who"),
+        ("title = 'x'\nseed = 1\nreaders = ['A']\nwashout_days = 4000000", "washout_days"),
         ("title = ", "TOML|value|Invalid"),
     ],
 )

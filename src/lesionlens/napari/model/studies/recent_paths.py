@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from lesionlens.base.files import user_files, user_folders
+from lesionlens.base.files import reachable, user_files, user_folders
 from lesionlens.base.files.bounded_read import read_object
 
 STUDIES, LISTS = "studies", "lists"
@@ -30,7 +29,7 @@ def remember(kind: str, opened: Path) -> None:
 
 def recall(kind: str) -> tuple[Path, ...]:
     """Return the existing paths of a kind that can be reached, most recent first."""
-    return tuple(Path(path) for path in _stored_paths(kind) if os.path.exists(path))  # noqa: PTH110 -- false for a forbidden folder or a stale share
+    return tuple(Path(path) for path in _stored_paths(kind) if reachable.exists(path))
 
 
 def _stored_paths(kind: str) -> list[str]:

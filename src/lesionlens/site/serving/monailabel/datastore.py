@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.files import reachable
 from lesionlens.base.files.atomic_file import atomic_file, write_atomically
 from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.files.folder_lock import folder_lock
@@ -50,7 +51,9 @@ class Datastore:
             return {}
         images: dict[str, Path] = {}
         for path in sorted(self._folder.iterdir()):
-            is_image = path.is_dir() or (path.name.lower().endswith(SUFFIXES) and path.is_file())
+            is_image = reachable.is_dir(path) or (
+                path.name.lower().endswith(SUFFIXES) and reachable.is_file(path)
+            )
             if is_image and path.name != _LABELS and self._is_inside(path.name):
                 name = image_name(path.name)
                 images[path.name if name in images else name] = path

@@ -20,7 +20,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import EvidenceKind, Study
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import percent_digits
+from lesionlens.base.text import counted, percent_digits
 from lesionlens.imaging.preparation.prepare import reference_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
@@ -252,14 +252,15 @@ def _n_volumes(path: Path) -> int:
 
 def _split_channels(path: Path, channels: Any, scratch_folder: Path) -> Path:
     """Write each volume of a 4-D file under the name of its sequence."""
+    image = nib.squeeze_image(nib.load(path))  # without axes of length 1 at the end
+    n_volumes = image.shape[-1]
     if not channels:
-        raise _channels_error(f"a 4-D file of {_n_volumes(path)} volumes and no names for them")
+        raise _channels_error(f"a 4-D file of {n_volumes} volumes and no names for them")
     if not isinstance(channels, Sequence) or isinstance(channels, str):
         channels = str(channels).split(",")
     names = [_parse_sequence(str(name).strip()) for name in channels]
-    if len(names) != _n_volumes(path) or len(set(names)) != len(names):
-        raise _channels_error(f"{len(names)} names for {_n_volumes(path)} volumes")
-    image = nib.load(path)
+    if len(names) != n_volumes or len(set(names)) != len(names):
+        raise _channels_error(f"{counted(len(names), 'name')} for {n_volumes} volumes")
     for index, name in enumerate(names):
         nib.save(image.slicer[..., index], scratch_folder / f"{name.value}.nii.gz")
     return scratch_folder

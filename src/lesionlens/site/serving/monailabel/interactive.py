@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.files import reachable
 from lesionlens.base.files.file_state import file_state
 from lesionlens.base.files.scratch import ScratchFolder
 from lesionlens.base.grid import Grid
@@ -111,7 +112,8 @@ class PromptedStudies:
     def drop_missing(self) -> list[Path]:
         """Release studies whose image was removed; return these images."""
         with self._lock:
-            missing = [key for key, study in self._cached.items() if not study.image.exists()]
+            cached = [*self._cached.items()]
+            missing = [key for key, study in cached if not reachable.exists(study.image)]
             images = [self._cached.pop(key).image for key in missing]
         if images:
             self.fallback_prompter.forget()

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.stale_share import make_stale
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.site.serving.monailabel.datastore import Datastore
@@ -27,6 +28,13 @@ def test_two_images_of_one_name_are_both_listed_and_labelled_apart(tmp_path):
         store.save_label("case.nii.gz", "final", "label.nii.gz", content, {})
     assert store.unlabelled() == ["case", "case.zip", "other"]
     assert store.listing()["objects"]["case.nii.gz"]["labels"]["final"]["ext"] == ".nii.gz"
+
+
+def test_an_image_on_a_stale_share_hides_no_other(tmp_path, monkeypatch):
+    for name in ("here.nii", "stale.nii"):
+        (tmp_path / name).write_bytes(b"image")
+    make_stale(monkeypatch, tmp_path / "stale.nii")
+    assert list(Datastore(tmp_path).images()) == ["here"]
 
 
 def test_two_images_never_share_a_label(tmp_path):

@@ -62,7 +62,7 @@ def test_channels_of_a_3d_file_are_refused(study, scratch):
         ("", "2 volumes and no names"),
         ("flair,t9", "the sequence 't9'"),
         (5, "the sequence '5'"),
-        ("flair", "1 names for 2 volumes"),
+        ("flair", "1 name for 2 volumes"),
         (["t1", "t1"], "2 names for 2 volumes"),
     ],
 )
@@ -75,21 +75,23 @@ def test_channels_that_do_not_name_each_volume_are_refused(
 
 
 @pytest.mark.parametrize("channels", ["t2, FLAIR", ["t2", "flair"]])
+@pytest.mark.parametrize("axes", [(), (3,), (4,)])
 def test_each_volume_is_read_as_the_sequence_that_is_named_for_it(
-    channels, study, tmp_path, scratch
+    channels, axes, study, tmp_path, scratch
 ):
-    opened = study_of(four_dimensional(study, tmp_path), {"channels": channels}, scratch, SILENT)
+    path = four_dimensional(study, tmp_path, axes)
+    opened = study_of(path, {"channels": channels}, scratch, SILENT)
     assert float(opened.series[MrSequence.T2].load().max()) == 1.0
     assert float(opened.series[MrSequence.FLAIR].load().max()) == 2.0
 
 
-def four_dimensional(study, folder):
-    """Write a file of two volumes, of ones and of twos."""
+def four_dimensional(study, folder, axes=()):
+    """Write a file of two volumes, of ones and of twos, with further axes of length 1."""
     (image,) = study.iterdir()
     affine, shape = nib.load(image).affine, nib.load(image).shape
     path = folder / "four.nii"
     voxels = np.stack([np.ones(shape, np.float32), np.full(shape, 2, np.float32)], -1)
-    nib.save(nib.Nifti1Image(voxels, affine), path)
+    nib.save(nib.Nifti1Image(np.expand_dims(voxels, axes), affine), path)
     return path
 
 

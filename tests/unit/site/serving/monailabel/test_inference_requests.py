@@ -11,10 +11,12 @@ import requests
 
 pytest.importorskip("fastapi")
 
-from tests.serving_here import QuickEngine, serving
+from tests.serving_here import QuickEngine, serving, soon
+from tests.stale_share import make_stale
 
 from lesionlens.base.records.prediction import Capability
 from lesionlens.site.serving.monailabel import interactive
+from lesionlens.site.serving.sessions import Limits
 
 JSON = {"Content-Type": "application/json"}
 POINTS = {"foreground": [[30, 30, 30]]}
@@ -171,3 +173,17 @@ def test_prompts_on_a_study_in_memory_are_answered_and_checked_too(server):
     assert adapter.prompted_studies.bytes <= 1.5 * held
     again = ask("one", POINTS).json()
     assert again | {"latencies": None} == first.json() | {"latencies": None}
+
+
+def test_idle_sessions_end_beside_an_image_on_a_stale_share(tmp_path, make_study, monkeypatch):
+    """The thread that ends them had died, with the path of the image in the log."""
+    image = make_study(name="one", sequences={"t1c"})
+    limits = Limits(heartbeat_s=0.6)
+    with serving({"quick": QuickEngine()}, limits, datastore=image.parent) as server:
+        url = f"{server.url}/infer/quick-points?image=one&output=json"
+        assert requests.post(url, data={"params": json.dumps(POINTS)}, timeout=60).ok
+        assert server.app.state.monailabel.prompted_studies.bytes > 0
+        make_stale(monkeypatch, image)
+        assert soon(lambda: server.app.state.monailabel.prompted_studies.bytes == 0)
+        requests.post(f"{server.url}/v1/sessions", json={}, timeout=20)
+        assert soon(lambda: server.sessions.state()["sessions"] == 0)
