@@ -154,6 +154,19 @@ def test_a_mask_on_the_voxels_of_no_series_is_asked_about(patient, tmp_path, how
     assert any(said in text for text in found.run.notices) is asked
 
 
+def test_no_hole_is_left_where_several_parts_share_a_voxel(analysed, tmp_path):
+    """No part covered half of such a voxel, and it was lost from the whole tumour."""
+    edge_mm = float(analysed.prepared.native.spacing_mm[0])
+    fine = analysed.prepared.native.affine @ np.diag([*[1 / edge_mm] * 3, 1.0])
+    fine[:3, 3] -= (edge_mm - 1) / 2
+    shape = np.array(analysed.prepared.native.shape) * int(edge_mm)
+    distance = np.linalg.norm(np.indices(shape) - (shape / 2)[:, None, None, None], axis=0)
+    parts = np.select([distance < 12, distance < 14, distance < 20], [1, 3, 2], 0).astype(np.uint8)
+    whole = opened(mask(tmp_path / "whole.nii.gz", (parts > 0).astype(np.uint8), fine), analysed)
+    found = opened(mask(tmp_path / "parts.nii.gz", parts, fine), analysed)
+    assert np.array_equal(found.volumes.labels.data > 0, whole.volumes.labels.data > 0)
+
+
 @pytest.mark.parametrize("numbers", [(1, 1), (7, 9)], ids=["lesions as a whole", "by number"])
 def test_a_lesion_that_lies_between_the_voxels_is_named_as_left_out(analysed, tmp_path, numbers):
     """It vanished beside a larger one, and the mask was only said to be resampled."""
