@@ -718,6 +718,9 @@ def test_a_language_of_one_s_own(make, tmp_path):
         ("[lobes]", "[lobes.more]", r"in: lobes\.more"),
         ("abgedeckt ({n} ml)", "abgedeckt ({menge} ml)", r"in: messages\.The whole brain is"),
         ("abgedeckt ({n} ml)", "abgedeckt ({n ml", r"in: messages\.The whole brain is"),
+        ("z = {mm} mm", "z = {mm:.1f} mm", "in: axial_at"),
+        ('"({n} files)" =', '"{n} of {n} files" =', r"in: messages\.\{n\} of \{n\} files"),
+        ('"({n} files)" =', '"({0} files)" =', r"in: messages\.\(\{0\} files\)"),
         ('born = "Geboren"', 'born = "Normal geboren"', "that says 'Normal'"),
     ],
 )
