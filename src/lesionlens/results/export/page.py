@@ -6,6 +6,7 @@ follow as an annex.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -369,6 +370,7 @@ def _response_lines(analysis: Analysis, texts: ReportTexts) -> tuple[str, ...]:
         clinical=texts.response_input_text(response.clinical),
         proposed=response.proposed or texts("unknown"),
     )
+    signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand
     if hidden or analysis.response_outdated:
         return (signed,)
     return (signed, *map(texts.step, response.steps))
