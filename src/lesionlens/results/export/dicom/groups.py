@@ -169,7 +169,7 @@ def _cavity_group(
         referenced_segment=_referenced_segment(sources, segment, seg),
         finding_category=identity.concept(codes.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(codes.LABEL_TYPES[Label.CAVITY]),
-        algorithm_id=_algorithm(analysis, identity.source_of(analysis)),
+        algorithm_id=_algorithm(analysis, analysis.outline_source),
         finding_sites=[FindingSite(anatomic_location=identity.concept(codes.BRAIN))],
         measurements=[
             Measurement(

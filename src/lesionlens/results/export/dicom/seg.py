@@ -187,7 +187,7 @@ def _without_family(description: SegmentDescription, source: Source) -> SegmentD
 
 def _cavity_description(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
     label, algorithm = Label.CAVITY, SegmentAlgorithmTypeValues.AUTOMATIC
-    source = identity.source_of(analysis)
+    source = analysis.outline_source
     if analysis.review.outline_of(CAVITY) is not None or source is Source.SEGMENTATION:
         algorithm = SegmentAlgorithmTypeValues.SEMIAUTOMATIC
     description = SegmentDescription(
