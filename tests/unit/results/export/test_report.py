@@ -675,6 +675,11 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
          "nichts benennt die Sequenz; nach dem Bild T1 oder T1c (55 %), zu unsicher"),
         ("Moved over the wall: 1.5", "Moved over the wall: 1.5"),
         ("T1/S02 (54 files)", "T1/S02 (54 Dateien)"),
+        ("T1 and T2 (54 files)", "T1 and T2 (54 Dateien)"),
+        ("The names of the files begin with different words (anna, load): check that they are of "
+         "one patient.",
+         "Die Dateinamen beginnen mit verschiedenen Wörtern (anna, load): bitte prüfen, ob sie von "
+         "einem Patienten sind."),
         ("cpu (2 threads, float32)", "cpu (2 Threads, float32)"),
         ("none: a mask was opened", "keines (eine Maske wurde geöffnet)"),
         ("not known: from DICOM objects", "unbekannt (aus DICOM-Objekten)"),
@@ -683,6 +688,20 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
 def test_messages_are_translated_with_their_values(english, german):
     assert load("de").message(english) == german
     assert load("en").message(english) == english
+
+
+def test_names_of_files_are_not_translated(make):
+    """In a German report the file "T1 and T2.nii.gz" was called "T1 und T2.nii.gz"."""
+    analysis = make()
+    renamed = {
+        key: replace(series, files=(replace(series.files[0], name="T1 and T2.nii.gz"),))
+        for key, series in analysis.study.series.items()
+    }
+    options = ExportOptions(language="de")
+    study = replace(analysis.study, series=renamed)
+    html = report_html(replace(analysis, study=study, options=options))
+    assert '<td class="file">T1 and T2.nii.gz</td>' in html
+    assert "T1 und T2" not in html
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
