@@ -31,6 +31,7 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
+from lesionlens.results.result import Result
 from lesionlens.results.review.from_mask import from_mask
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
@@ -377,6 +378,15 @@ def test_a_review_of_a_head_with_its_skull_knows_sides_without_torch(tmp_path):
     assert candidate["location"]["side"] == ("left" if candidate["centroid_mm"][0] < 0 else "right")
     assert candidate["location"]["region"] is not None
     assert candidate["volume_ml"]["wt"] > 5
+
+
+def test_a_notebook_shows_it_without_the_study(analysed, patient, tmp_path):
+    """A KeyError: an imported segmentation has no probability to show behind the outlines."""
+    drawn = (np.asarray(patient.labels.data) > 0).astype(np.uint8)
+    found = opened(mask(tmp_path / "m.nii.gz", drawn, patient.labels.grid.affine), analysed)
+    save(found, tmp_path / "out")
+    html = Result.open(tmp_path / "out")._repr_html_()
+    assert html.count("data:image/png") == len(found.findings.candidates) == 2
 
 
 def test_tables_of_a_mask_can_be_written(analysed, patient, tmp_path):
