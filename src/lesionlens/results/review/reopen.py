@@ -107,9 +107,9 @@ def result_of(paths: Sequence[Path]) -> Path | None:
 
 
 def results_in(folder: Path) -> list[Path]:
-    """Return the saved results directly below a folder, sorted by name."""
+    """Return the saved results directly below a folder, recovered and sorted by name."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [entry for entry in entries if entry.is_dir() and is_result(entry)]
+    return [entry for entry in entries if entry.is_dir() and is_result(result_folder(entry))]
 
 
 def is_mask(path: Path) -> bool:
