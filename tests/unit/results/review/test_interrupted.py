@@ -19,6 +19,7 @@ from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.exporter import save
 from lesionlens.results.opened import open_result
 from lesionlens.results.review import store
+from lesionlens.results.review.earlier import check_result_name
 from lesionlens.results.review.prior import find_prior
 from lesionlens.results.review.reopen import read_result, result_of, results_in
 from lesionlens.site.monitoring.read_results import gather
@@ -48,6 +49,12 @@ def move_aside(folder, hidden):
     (hidden / "journal.json").write_text(json.dumps(journal))
 
 
+def is_kept_from_another_study(folder):
+    with pytest.raises(UnusableInputError, match="result of another study"):
+        check_result_name([("t1.nii", "0" * 64)], folder)
+    return True
+
+
 @pytest.fixture
 def interrupted(saved, tmp_path):
     """A result of which everything was moved aside when the process was killed."""
@@ -65,8 +72,9 @@ def interrupted(saved, tmp_path):
         lambda folder: gather(folder.parent)[0],
         lambda folder: store.change_response(folder, lambda _: None) or True,
         lambda folder: results_in(folder.parent) == [folder],
+        is_kept_from_another_study,
     ],
-    ids=["open", "drop", "score", "monitor", "sign", "list"],
+    ids=["open", "drop", "score", "monitor", "sign", "list", "replace"],
 )
 def test_a_killed_replacement_is_reverted_before_the_folder_is_read(saved, interrupted, read):
     """The sentence was refused, the score was a failure, and monitoring skipped the study."""
