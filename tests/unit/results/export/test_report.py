@@ -504,6 +504,17 @@ def test_hidden_files_are_not_named_by_warnings_either(make):
     assert "Miller" not in report_html(replace(named, options=options))
 
 
+@pytest.mark.parametrize("name", ["e", "Li", "par"])
+def test_a_hidden_name_of_few_letters_is_not_hidden_within_words(make, name):
+    """Of a study in the folder "e" each warning was riddled with dots."""
+    analysis = make()
+    notice = f"{name}: the slices of t2_{name}.nii are Linked apart, check them"
+    study = replace(analysis.study, name=name, notices=(notice,))
+    options = ExportOptions(hidden=frozenset({Identity.PATIENT}))
+    html = report_html(replace(analysis, study=study, options=options))
+    assert "<li>…: the slices of t2_….nii are Linked apart, check them</li>" in html
+
+
 def test_hidden_dates_are_not_told_by_warnings_and_decisions_either(make):
     """Series that were acquired days apart, and decisions, stated days that are hidden."""
     analysis = make(sequences=ALL)
