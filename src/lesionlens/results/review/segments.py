@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -254,7 +255,7 @@ def _segment(
 
 def joint_mask(segments: Sequence[ReadSegment], grid: Grid) -> NDArray[np.bool_]:
     """Return the union of segments, with voxels of which only all of them together cover half."""
-    mask = np.logical_or.reduce([segment.mask for segment in segments])
+    mask = reduce(np.logical_or, (segment.mask for segment in segments))
     frames = [frame for segment in segments for frame in segment.frames]
     if len(segments) > 1 and frames:
         mask |= _resample_frames(frames, segments[0].spacing_mm, grid)
