@@ -319,17 +319,8 @@ def _write_tables(analysis: Analysis, stem: Path) -> None:
         apart = "true" if c.apart else "false"
         review_fields = (score, state(uid).value, c.source.value, apart, prompt_text)
         rows.append((c.id, c.location.text, uid, *review_fields))
-    columns = (
-        "index",
-        "name",
-        "tracking_uid",
-        "score",
-        "review_state",
-        "source",
-        "apart",
-        "prompts",
-    )
-    text = lookup.tsv(columns, rows)
+    names = ("index", "name", "tracking_uid", "score", "review_state", "source", "apart", "prompts")
+    text = lookup.tsv(names, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 
 
@@ -349,6 +340,11 @@ def _source_of(analysis: Analysis, dataset: Path) -> _Source:
 def _links(dataset: Path) -> dict[str, str]:
     links = read_object(dataset / bids.DESCRIPTION).get("DatasetLinks", {})
     return links if isinstance(links, dict) else {}
+
+
+def _generators(dataset: Path) -> list[Any]:
+    generators = read_object(dataset / bids.DESCRIPTION).get("GeneratedBy")
+    return generators if isinstance(generators, list) else []
 
 
 def _write_dataset_files(dataset: Path, source: _Source) -> None:
@@ -375,11 +371,6 @@ def _write_dataset_files(dataset: Path, source: _Source) -> None:
     ):
         if not (dataset / name).exists():
             write_atomically(dataset / name, text)
-
-
-def _generators(dataset: Path) -> list[Any]:
-    generators = read_object(dataset / bids.DESCRIPTION).get("GeneratedBy")
-    return generators if isinstance(generators, list) else []
 
 
 def _is_own(generator: Any) -> bool:

@@ -95,7 +95,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         identity_of(study, inputs),
         unknown_parts(lesions, reported, by_lesion=_is_builtin(objects.seg)),
     )
-    is_own = _is_builtin(objects.seg) or _is_builtin_report(report)
+    is_own = _is_builtin(objects.seg) or report_items.is_builtin(report)
     findings = _with_statements(measured, objects, lesions, reported, is_own=is_own)
     notices = (
         *selection_notices,
@@ -172,10 +172,6 @@ def _volumes(
     )
 
 
-def _is_builtin_report(report: Dataset | None) -> bool:
-    return report is not None and report_items.is_builtin(report)
-
-
 def _is_builtin(seg: Dataset | None) -> bool:
     return seg is not None and seg.get("Manufacturer") == MANUFACTURER
 
@@ -190,7 +186,7 @@ def _stored_numbers(
             match = _NUMBER.match(segment.label)
             if match is not None and segment.tracking_uid is not None:
                 numbers[segment.tracking_uid] = int(match[1])
-    if _is_builtin_report(objects.report):
+    if report_items.is_builtin(objects.report):
         numbers |= {uid: c.number for uid, c in reported.items() if c.number is not None}
     return numbers
 

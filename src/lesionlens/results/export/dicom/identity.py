@@ -121,9 +121,8 @@ def review_progress(analysis: Analysis) -> str:
     if not total:
         return _UNREVIEWED[0]
     is_measured = any(review.diameters_of(c.tracking_uid) for c in analysis.findings.candidates)
-    return (
-        f"{decided_count} of {total} reviewed" if decided_count or is_measured else _UNREVIEWED[1]
-    )
+    is_reviewed = decided_count or is_measured
+    return f"{decided_count} of {total} reviewed" if is_reviewed else _UNREVIEWED[1]
 
 
 def is_unreviewed_description(series_description: str) -> bool:
