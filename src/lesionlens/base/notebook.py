@@ -32,8 +32,11 @@ class CandidateRenderer(Protocol):
         ...
 
 
-RENDERERS: WeakValueDictionary[str, CandidateRenderer] = WeakValueDictionary()
-"""Renderers of candidates by tracking UID, while their result is referenced in a notebook."""
+RENDERERS: WeakValueDictionary[int, CandidateRenderer] = WeakValueDictionary()
+"""Renderers by the `id` of a candidate, which they hold, while a notebook references them.
+
+Tracking UIDs do not suffice: results of compared examinations share them.
+"""
 
 
 def data_frame(

@@ -177,14 +177,13 @@ class FileOptions:
         MissingPluginError
             Surfaces were requested and trimesh is not installed.
         UnusableInputError
-            The language is unknown, or the template cannot be used.
+            The language is unknown, or its sentences or the template cannot be used.
         """
         from importlib.util import find_spec
 
-        from lesionlens.results.export.report_texts import load
-        from lesionlens.results.export.sentence import read_template
+        from lesionlens.results.export.sentence import check_language, read_template
 
-        load(self.language)
+        check_language(self.language)
         if self.surfaces and find_spec("trimesh") is None:
             raise MissingPluginError(
                 found="that trimesh, which writes surfaces, is not installed",

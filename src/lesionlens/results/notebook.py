@@ -46,8 +46,14 @@ def candidate_pictures(result: Analysis | SavedResult, candidates: Sequence[Cand
 
 
 def _background(result: Analysis | SavedResult) -> tuple[Any, str]:
-    """Return the background image on the native grid: the reference, if available."""
+    """Return the background image on the native grid: the reference, if available.
+
+    Without the study it is the probability, of which an imported segmentation has none.
+    """
     if isinstance(result, Analysis):
         reference = result.prepared.reference
         return result.study[reference].load(), reference.display_name
-    return result.volumes.probability[Region.WT].data, "probability of the whole tumour"
+    probability = result.volumes.probability.get(Region.WT)
+    if probability is None:
+        return result.volumes.labels.data, "labels"
+    return probability.data, "probability of the whole tumour"

@@ -120,7 +120,7 @@ class Result:
     def candidates(self) -> tuple[Candidate, ...]:
         """Flagged regions by descending score."""
         candidates = self._record.findings.candidates
-        RENDERERS.update(dict.fromkeys((candidate.tracking_uid for candidate in candidates), self))
+        RENDERERS.update(dict.fromkeys(map(id, candidates), self))
         return candidates
 
     @property

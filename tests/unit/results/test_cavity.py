@@ -18,6 +18,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Alignment, Comparison, LesionMeasurement, TimePoint
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.prompts import PromptResponse, PromptRound
+from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
@@ -132,6 +133,20 @@ def test_the_segmentation_object_has_a_segment_of_its_own(hollow, tmp_path):
     again = reopen_folder(staged / "dicom", hollow.study, hollow.prepared)
     np.testing.assert_array_equal(again.volumes.cavity.data, hollow.volumes.cavity.data)
     np.testing.assert_array_equal(again.volumes.labels.data, hollow.volumes.labels.data)
+
+
+def test_one_of_a_mask_is_no_reader_s_edit_when_it_comes_back_from_the_archive(hollow, tmp_path):
+    """A review nobody had made began with a resection cavity that a reader had drawn."""
+    labels = hollow.volumes.all_labels
+    nib.save(nib.Nifti1Image(labels.data, labels.affine), tmp_path / "mask.nii.gz")
+    opened = reopen_folder(tmp_path / "mask.nii.gz", hollow.study, hollow.prepared)
+    assert opened.volumes.cavity.data.any()
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    DicomExporter().write(opened, staged)
+    again = reopen_folder(staged / "dicom", hollow.study, hollow.prepared)
+    np.testing.assert_array_equal(again.volumes.cavity.data, opened.volumes.cavity.data)
+    assert again.review == Review()
 
 
 def test_a_segment_named_by_two_letters_is_none(hollow, tmp_path):

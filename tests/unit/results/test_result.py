@@ -146,7 +146,7 @@ def test_a_notebook_shows_pictures_and_escapes_every_text(saved):
         Result.open(folder)._repr_html_(),
     ]
     assert not [page for page in pages if "<script" in page or "<img src=x" in page]
-    assert [page.count("data:image/png") for page in pages] == [2, 1, 1, 2]
+    assert [page.count("data:image/png") for page in pages] == [2, 0, 1, 2]
     assert "Research use only" in pages[-1]
 
 
@@ -159,6 +159,20 @@ def test_a_candidate_is_drawn_while_its_result_is_held(saved):
     del result
     assert "data:image/png" not in shown._repr_html_()
     assert "<table>" in shown._repr_html_()
+
+
+def test_a_candidate_is_drawn_by_its_own_result(saved):
+    """Of two compared examinations, the same lesion was shown as at the one asked last."""
+    result, _ = saved
+    first, second = result.candidates
+    others = (
+        replace(first, tracking_uid=second.tracking_uid),
+        replace(second, tracking_uid=first.tracking_uid),
+    )
+    findings = replace(result.analysis.findings, candidates=others)
+    other = Result(replace(result.analysis, findings=findings))
+    assert len(other.candidates) == 2
+    assert f"{first.id}. {first.location.text}" in first._repr_html_()
 
 
 def test_records_are_short_in_a_console(saved):

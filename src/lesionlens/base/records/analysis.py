@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Label, MrSequence, Region, without_enhancing
+from lesionlens.base.labels import Label, MrSequence, Region, Source, without_enhancing
 from lesionlens.base.records.arrays import Volume, enhancing_as_core
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
@@ -182,6 +182,14 @@ class Analysis:
     def labels(self) -> tuple[Label, ...]:
         """The labels that the sequences can show, and the resection cavity if there is one."""
         return (*self.prepared.labels, *((Label.CAVITY,) if self.volumes.cavity_ml else ()))
+
+    @property
+    def outline_source(self) -> Source:
+        """Source of outlines without a candidate: the engine or an imported segmentation."""
+        is_imported = self.run.engine.name == MASK or any(
+            candidate.source is Source.SEGMENTATION for candidate in self.findings.candidates
+        )
+        return Source.SEGMENTATION if is_imported else Source.NETWORK
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -263,7 +263,7 @@ class Candidate:
             f"{r.display_name} (ml)": "unknown" if ml is None else millilitres(ml)
             for r, ml in self.volume_ml.items()
         }
-        renderer = notebook.RENDERERS.get(self.tracking_uid)
+        renderer = notebook.RENDERERS.get(id(self))
         picture = "" if renderer is None else renderer.picture_of(self.tracking_uid)
         return picture + notebook.table(
             {

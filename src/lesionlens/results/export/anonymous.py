@@ -128,12 +128,9 @@ def _anonymous_series(series: Series, key: str) -> Series:
     files = tuple(
         replace(file, name=f"{key}/{number:04d}") for number, file in enumerate(series.files, 1)
     )
-    detected_by = series.detected_by
-    evidence = (
-        detected_by
-        if is_plain(detected_by.replace("SeriesDescription", "").strip(" '"))
-        else "its header"
-    )
+    evidence = series.detected_by
+    if not is_plain(evidence.replace("SeriesDescription", "").strip(" '")):
+        evidence = "its header"
     return replace(series, files=files, description=key, detected_by=evidence)
 
 

@@ -63,7 +63,8 @@ Candidate tumour regions that LesionLens flagged in brain MRI. {RESEARCH_USE_NOT
 
 label-L_mask      every flagged voxel of what no reader rejected or deferred, without other findings
                   that are probably not tumour
-dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing (with T1c alone)
+dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing (with T1c alone),
+                  4 resection cavity, which is no part of the tumour
 desc-candidates   which candidate a voxel belongs to
 probseg           probability of the whole tumour (WT), the core (TC) and the enhancing part (ET)
 desc-attention    the network's attention for them; BIDS has no suffix for it: .bidsignore
@@ -173,11 +174,7 @@ def check_dataset(dataset: Path) -> None:
     description_path = dataset / bids.DESCRIPTION
     if not description_path.is_file():
         manifest.check_free(dataset, (bids.DESCRIPTION, *_DATASET_FILES), {})
-    elif _NAME not in {
-        generator.get("Name")
-        for generator in read_object(description_path).get("GeneratedBy", ())
-        if isinstance(generator, dict)
-    }:
+    elif not any(map(_is_own, _generators(dataset))):
         raise UnusableInputError(
             found=f"a foreign BIDS dataset in {dataset.name!r}",
             expected="a folder that is new, empty or a dataset of LesionLens",
@@ -322,17 +319,8 @@ def _write_tables(analysis: Analysis, stem: Path) -> None:
         apart = "true" if c.apart else "false"
         review_fields = (score, state(uid).value, c.source.value, apart, prompt_text)
         rows.append((c.id, c.location.text, uid, *review_fields))
-    columns = (
-        "index",
-        "name",
-        "tracking_uid",
-        "score",
-        "review_state",
-        "source",
-        "apart",
-        "prompts",
-    )
-    text = lookup.tsv(columns, rows)
+    names = ("index", "name", "tracking_uid", "score", "review_state", "source", "apart", "prompts")
+    text = lookup.tsv(names, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 
 
@@ -354,22 +342,40 @@ def _links(dataset: Path) -> dict[str, str]:
     return links if isinstance(links, dict) else {}
 
 
+def _generators(dataset: Path) -> list[Any]:
+    generators = read_object(dataset / bids.DESCRIPTION).get("GeneratedBy")
+    return generators if isinstance(generators, list) else []
+
+
 def _write_dataset_files(dataset: Path, source: _Source) -> None:
-    """Write the dataset's own files, each atomically: several processes may write."""
+    """Write the dataset's own files, each atomically: several processes may write.
+
+    What a user added to them, such as authors and a licence, is kept.
+    """
+    others = [generator for generator in _generators(dataset) if not _is_own(generator)]
     description = {
         "Name": "Candidate tumour regions by LesionLens",
+        **read_object(dataset / bids.DESCRIPTION),
         "BIDSVersion": VERSION,
         "DatasetType": "derivative",
-        "GeneratedBy": [{"Name": _NAME, "Version": metadata.version("lesionlens")}],
+        "GeneratedBy": [{"Name": _NAME, "Version": metadata.version("lesionlens")}, *others],
         "DatasetLinks": {**_links(dataset), source.link: source.location},
     }
     write_atomically(dataset / bids.DESCRIPTION, json.dumps(description, indent=1) + "\n")
-    write_atomically(dataset / _TABLE, lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
     sidecar = {"Description": "What desc-… in the names of files means."}
-    write_atomically(dataset / _SIDECAR, json.dumps(sidecar, ensure_ascii=False) + "\n")
-    write_atomically(dataset / _IGNORE, _IGNORED)
-    if not (dataset / "README").exists():
-        write_atomically(dataset / "README", _README)
+    for name, text in (
+        (_TABLE, lookup.tsv(("desc_id", "description"), _DESCRIPTIONS)),
+        (_SIDECAR, json.dumps(sidecar, ensure_ascii=False) + "\n"),
+        (_IGNORE, _IGNORED),
+        ("README", _README),
+    ):
+        if not (dataset / name).exists():
+            write_atomically(dataset / name, text)
+
+
+def _is_own(generator: Any) -> bool:
+    """Return whether an item of `GeneratedBy` is of LesionLens."""
+    return isinstance(generator, dict) and generator.get("Name") == _NAME
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -455,15 +455,9 @@ def followup_csv(comparison: Comparison) -> str:
         for lesion in point.lesions:
             volumes = [_rounded(lesion.volume_ml.get(region)) for region in Region]
             measures = _rounded(lesion.longest_mm), _rounded(lesion.perpendicular_mm)
-            row = (
-                number,
-                point.date,
-                lesion.tracking_uid,
-                lesion.id,
-                lesion.place,
-                lesion.state.value,
-            )
-            rows.append([cell(value) for value in (*row, *volumes, *measures)])
+            lesion_id = lesion.tracking_uid, lesion.id, lesion.place, lesion.state.value
+            row = (number, point.date, *lesion_id, *volumes, *measures)
+            rows.append([cell(value) for value in row])
     return csv_text(_COLUMNS, rows)
 
 

@@ -46,15 +46,22 @@ def differences(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
 
 def _is_translation(text: object, english: str, base_text: str) -> bool:
     """Return whether an entry of a table is a text with the placeholders of what it translates."""
-    known = _placeholders(english) | _placeholders(base_text)
-    return isinstance(text, str) and _placeholders(text) <= known
+    own = _placeholders(english)
+    is_template = len(set(own)) == len(own) and all(map(str.isidentifier, own))
+    known = {*own, *_placeholders(base_text)}
+    return is_template and isinstance(text, str) and known.issuperset(_placeholders(text))
 
 
-def _placeholders(text: str) -> set[str]:
+def _placeholders(text: str) -> list[str]:
+    """Return the placeholders of a text; one with a format, such as {n:.1f}, is none of English."""
     try:
-        return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+        return [
+            f"{name}:{form}" if form else name
+            for _, name, form, _ in string.Formatter().parse(text)
+            if name is not None
+        ]
     except ValueError:
-        return {"a brace that does not close"}
+        return ["a brace that does not close"]
 
 
 def texts_of(table: Mapping[str, Any]) -> Iterator[str]:

@@ -49,14 +49,8 @@ def label_table(labels: Iterable[Label]) -> str:
     """Return segmentation.tsv, a BIDS lookup table for a `_dseg`."""
     codes = {label: LABEL_TYPES[label] for label in labels}
     rows = [
-        (
-            int(label),
-            label.display_name,
-            ABBREVIATIONS[label],
-            label.colour,
-            f"{code.scheme}:{code.value}",
-        )
-        for label, code in codes.items()
+        (int(n), n.display_name, ABBREVIATIONS[n], n.colour, f"{code.scheme}:{code.value}")
+        for n, code in codes.items()
     ]
     return tsv(LABEL_COLUMNS, rows)
 

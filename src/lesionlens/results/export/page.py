@@ -6,6 +6,7 @@ follow as an annex.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,7 +19,7 @@ from lesionlens.base.records.attention import AttentionMaps, MapChecks
 from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import ReviewEvent
-from lesionlens.base.records.study import QualityCheck, Study, StudyKind
+from lesionlens.base.records.study import QualityCheck, Series, Study, StudyKind
 from lesionlens.base.text import isolated
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, is_of, quiet_header
 from lesionlens.results.export import pictures
@@ -305,7 +306,7 @@ def _sequence_lines(analysis: Analysis, texts: ReportTexts) -> tuple[SequenceLin
             SequenceLine(
                 name=key.display_name,
                 reference=key is analysis.prepared.reference,
-                file="" if hidden else texts.message(display_name_of_series(series)),
+                file="" if hidden else _file_text(series, texts),
                 evidence="" if hidden else texts.message(series.detected_by),
                 voxels="×".join(str(n) for n in series.grid.shape),
                 edges="×".join(
@@ -314,6 +315,12 @@ def _sequence_lines(analysis: Analysis, texts: ReportTexts) -> tuple[SequenceLin
             )
         )
     return tuple(lines)
+
+
+def _file_text(series: Series, texts: ReportTexts) -> str:
+    """Return a series' file, or its folder and number of files; names are not translated."""
+    name = display_name_of_series(series)
+    return name if name in {file.name for file in series.files} else texts.message(name)
 
 
 def _impression_lines(
@@ -369,6 +376,7 @@ def _response_lines(analysis: Analysis, texts: ReportTexts) -> tuple[str, ...]:
         clinical=texts.response_input_text(response.clinical),
         proposed=response.proposed or texts("unknown"),
     )
+    signed = re.sub(" +(?=[ ;])", "", signed)  # where a hidden time would stand
     if hidden or analysis.response_outdated:
         return (signed,)
     return (signed, *map(texts.step, response.steps))

@@ -132,7 +132,7 @@ def _legend(page: Page) -> str:
     colours = dict(page.colours)
     if page.checks:
         colours[page.texts("attention_from_half")] = ATTENTION_COLOUR
-    lines = (f'<font color="{colour}">▬</font> {texts}' for texts, colour in colours.items())
+    lines = (f'<font color="{colour}">▬</font> {escape(name)}' for name, colour in colours.items())
     return " &nbsp; ".join(lines)
 
 

@@ -29,35 +29,18 @@ def styles_of_document() -> dict[str, Any]:
 
     _register_fonts()
     plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
-    return {
-        "plain": plain,
-        "soft": ParagraphStyle("soft", parent=plain, textColor=SOFT, fontSize=7, leading=9),
-        "title": ParagraphStyle("title", parent=plain, fontSize=13, leading=18),
-        "head": ParagraphStyle(
-            "head",
-            parent=plain,
-            fontName="Sans-Bold",
-            fontSize=8.5,
-            leading=12,
-            spaceBefore=6,
-            spaceAfter=2,
-            textColor=ACCENT,
-        ),
-        "name": ParagraphStyle(
-            "name", parent=plain, fontName="Sans-Bold", fontSize=10, leading=14, spaceBefore=4
-        ),
-        "notice": ParagraphStyle(
-            "notice",
-            parent=plain,
-            fontName="Sans-Bold",
-            fontSize=9,
-            leading=12,
-            borderPadding=4,
-            backColor="#fff6e5",
-            spaceBefore=8,
-            spaceAfter=8,
-        ),
-    }
+    bold = {"fontName": "Sans-Bold"}
+    box = {"borderPadding": 4, "backColor": "#fff6e5", "spaceBefore": 8, "spaceAfter": 8}
+    attributes: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "soft": {"textColor": SOFT, "fontSize": 7, "leading": 9},
+        "title": {"fontSize": 13, "leading": 18},
+        "head": bold | {"fontSize": 8.5, "leading": 12, "spaceBefore": 6, "spaceAfter": 2,
+                        "textColor": ACCENT},
+        "name": bold | {"fontSize": 10, "leading": 14, "spaceBefore": 4},
+        "notice": bold | {"fontSize": 9, "leading": 12} | box,
+    }  # fmt: skip
+    return {name: ParagraphStyle(name, parent=plain, **own) for name, own in attributes.items()}
 
 
 @cache

@@ -100,14 +100,8 @@ def candidate_pictures(
     axial = cuts[ViewPlane.AXIAL]
     caption = texts("axial_at", mm=texts.number(scene.position_mm(axial), 0))
     sequences = tuple(
-        _picture(
-            axial,
-            scene,
-            scene.grey(sequence, axial),
-            (sequence.display_name, caption),
-            layers[axial.plane],
-        )
-        for sequence in scene.images
+        _picture(axial, scene, scene.grey(s, axial), (s.display_name, caption), layers[axial.plane])
+        for s in scene.images
     )
     heat = scene.attention(Region.WT, axial)
     heat_picture = None

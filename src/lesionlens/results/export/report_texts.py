@@ -174,13 +174,9 @@ class ReportTexts:
             return f"{value} ({self._entry('responses', value)})"
         if name == "place":
             location, comma, size = value.rpartition(", ")
-            has_size = comma and size[:1].isdigit()
-            size = size.replace(".", self("decimal"))
-            return (
-                f"{self.translated_location(location)}, {size}"
-                if has_size
-                else self.translated_location(value)
-            )
+            if not comma or not size[:1].isdigit():
+                return self.translated_location(value)
+            return f"{self.translated_location(location)}, {size.replace('.', self('decimal'))}"
         if name in ("day", "days", "makers"):
             return self.days(value)
         return value.replace(".", self("decimal"))
@@ -282,10 +278,8 @@ class ReportTexts:
             Number of candidates that imported DICOM objects omitted: see `RunInfo.omitted`.
         """
         all_candidates = list(candidates)
-        added, apart = (
-            sum(c.source is Source.READER for c in all_candidates),
-            sum(c.apart for c in all_candidates),
-        )
+        added = sum(c.source is Source.READER for c in all_candidates)
+        apart = sum(c.apart for c in all_candidates)
         count = len(all_candidates) - added - apart
         sentence = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
         rejected_count = sum(c.source is not Source.READER and not c.apart for c in rejected)

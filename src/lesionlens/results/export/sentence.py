@@ -36,7 +36,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.text import capitalized
 from lesionlens.results.export.followup import is_doubtful
 from lesionlens.results.export.language_checks import REASSURING_WORDS
-from lesionlens.results.export.report_texts import ReportTexts, load
+from lesionlens.results.export.report_texts import LANGUAGES, ReportTexts, load
 from lesionlens.results.review.saved_result import SavedResult
 
 Line = tuple[Point, Point]
@@ -270,12 +270,28 @@ def read_template(path: Path) -> str:
     except (OSError, ValueError) as error:
         expected = f"a text file in UTF-8, of at most {_MAX_TEMPLATE_BYTES // 1024} kB"
         _refuse(f"that cannot be read ({getattr(error, 'strerror', None) or error})", expected)
-    for language in ("en", "de"):
-        blocks = _blocks(text, load(language))
-        for values in _example_values():
-            for name in FIELDS:
-                _render(blocks[name], values[name], name)
+    for language in LANGUAGES:
+        _check_blocks(text, language)
     return text
+
+
+def check_language(language: str) -> None:
+    """Load a language, and test its sentences.
+
+    Raises
+    ------
+    UnusableInputError
+        As `report_texts.load`; or a sentence cannot be used, as in `read_template`.
+    """
+    _check_blocks("", language)
+
+
+def _check_blocks(template: str, language: str) -> None:
+    """Fill in each block with examples; see `_blocks`."""
+    blocks = _blocks(template, load(language))
+    for values in _example_values():
+        for name in FIELDS:
+            _render(blocks[name], values[name], name)
 
 
 def _example_values() -> Iterator[dict[str, dict[str, Any]]]:

@@ -155,11 +155,9 @@ class SliceScene:
         if maps is not None and region in maps.maps:
             return np.asarray(self._crop(maps.maps[region], cut), dtype=np.float32)
         volume = self._analysis.volumes.attention.get(region)
-        return (
-            None
-            if volume is None
-            else np.asarray(self._sample_native(volume.data, cut), np.float32)
-        )
+        if volume is None:
+            return None
+        return np.asarray(self._sample_native(volume.data, cut), np.float32)
 
     def full_scale(self, region: Region) -> float:
         """Return the raw value of a map's 1 in multiples of uniform attention; 0 if unknown."""

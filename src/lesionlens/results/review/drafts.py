@@ -117,10 +117,7 @@ def read_draft(analysis: Analysis, path: Path | None) -> OutlineDraft | None:
     if path is None:
         return None
     try:
-        with (
-            path.open("rb") as stream,
-            np.load(stream, allow_pickle=False) as archive,
-        ):
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: np.asarray(archive[name]) for name in _KEYS}
             arrays["prompts"] = archive.get("prompts", np.frombuffer(b"[]", np.uint8))
             arrays["by_hand"] = archive.get("by_hand", np.zeros(0, np.uint8))

@@ -28,7 +28,7 @@ from lesionlens.results.review.outline_digests import (
     is_decided_on_other_outline,
     outlines_of,
 )
-from lesionlens.results.review.reopen import is_result, read_result, read_run
+from lesionlens.results.review.reopen import is_result, read_result, read_run, result_folder
 from lesionlens.results.review.saved_result import SavedResult
 
 SAME_OUTLINE = 0.5
@@ -135,6 +135,7 @@ def check_result_name(
     ReadError
         Its `run.json` is damaged.
     """
+    path = result_folder(path)
     saved_digests = {sha256 for _, sha256 in read_run(path).inputs} if is_result(path) else set()
     study_digests = {sha256 for _, sha256 in inputs} if saved_digests else set()
     if study_digests and saved_digests and not study_digests & saved_digests:
@@ -236,8 +237,7 @@ def _notices(before: Review, after: Review, redrawn: set[str]) -> list[str]:
     if retained:
         notices.append(
             f"Readers' decisions on the earlier result in this folder were kept for "
-            f"{len(retained)} "
-            "candidate(s)"
+            f"{len(retained)} candidate(s)"
         )
     if redrawn_decided:
         notices.append(

@@ -95,7 +95,7 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         identity_of(study, inputs),
         unknown_parts(lesions, reported, by_lesion=_is_builtin(objects.seg)),
     )
-    is_own = _is_builtin(objects.seg) or _is_builtin_report(report)
+    is_own = _is_builtin(objects.seg) or report_items.is_builtin(report)
     findings = _with_statements(measured, objects, lesions, reported, is_own=is_own)
     notices = (
         *selection_notices,
@@ -106,7 +106,6 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         *omission_notices(report, reported, components.uids),
     )
     run = _run(objects, inputs, notices)
-    edits = _cavity_edit(segments, run) if is_own else Review()
     analysis = Analysis(
         study=study,
         prepared=prepared,
@@ -114,9 +113,10 @@ def from_dicom(path: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         volumes=_volumes(segments, components.mask, findings, attention),
         findings=findings,
         run=run,
-        review=_review(findings, reported, report, edits, _redrawn_uids(lesions)),
     )
-    return _with_limitations(applied(analysis), report)
+    edits = _cavity_edit(segments, analysis) if is_own else Review()
+    review = _review(findings, reported, report, edits, _redrawn_uids(lesions))
+    return _with_limitations(applied(replace(analysis, review=review)), report)
 
 
 def _with_limitations(analysis: Analysis, report: Dataset | None) -> Analysis:
@@ -172,10 +172,6 @@ def _volumes(
     )
 
 
-def _is_builtin_report(report: Dataset | None) -> bool:
-    return report is not None and report_items.is_builtin(report)
-
-
 def _is_builtin(seg: Dataset | None) -> bool:
     return seg is not None and seg.get("Manufacturer") == MANUFACTURER
 
@@ -190,7 +186,7 @@ def _stored_numbers(
             match = _NUMBER.match(segment.label)
             if match is not None and segment.tracking_uid is not None:
                 numbers[segment.tracking_uid] = int(match[1])
-    if _is_builtin_report(objects.report):
+    if report_items.is_builtin(objects.report):
         numbers |= {uid: c.number for uid, c in reported.items() if c.number is not None}
     return numbers
 
@@ -247,18 +243,21 @@ def _written_at(ds: Dataset) -> str:
     return ""
 
 
-def _cavity_edit(segments: list[ReadSegment], run: RunInfo) -> Review:
-    """Return the edit by which a reader drew the resection cavity; empty if the network did."""
+def _cavity_edit(segments: list[ReadSegment], analysis: Analysis) -> Review:
+    """Return the edit by which a reader drew the resection cavity; empty if the network did.
+
+    Also empty if it was imported: then its segment does not show whether a reader changed it.
+    """
     drawn_methods = (DrawingMethod.MANUAL, DrawingMethod.SEMIAUTOMATIC)
     drawn_masks = [s.mask for s in segments if s.cavity and s.drawing_method in drawn_methods]
-    if not drawn_masks:
+    if not drawn_masks or analysis.outline_source is not Source.NETWORK:
         return Review()
     mask = np.logical_or.reduce(drawn_masks)
     outline = Outline.of(CAVITY, np.where(mask, np.uint8(Label.CAVITY), np.uint8(0)))
     if outline.is_empty:
         return Review()
     event = ReviewEvent(
-        CAVITY, ReviewState.EDITED, reader=None, time=run.started, outline=outline.sha256
+        CAVITY, ReviewState.EDITED, reader=None, time=analysis.run.started, outline=outline.sha256
     )
     return Review((event,), {outline.sha256: outline})
 

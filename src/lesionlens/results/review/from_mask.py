@@ -292,14 +292,15 @@ def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
 def _resample_labels(
     values: NDArray[np.int32], numbers: frozenset[int], source: Grid, grid: Grid
 ) -> NDArray[np.int32]:
-    """Return (I, J, K) int32 labels on `grid`, each resampled by itself; the majority wins."""
-    best_fraction = np.full(grid.shape, np.float32(HALF))
+    """Return (I, J, K) int32 labels of voxels covered by half or more; the majority wins."""
+    covered, best_fraction = np.zeros((2, *grid.shape), np.float32)
     labels = np.zeros(grid.shape, np.int32)
     for number in sorted(numbers):
         fraction = resample((values == number).astype(np.float32), source, grid)
         is_larger = fraction > best_fraction
         labels[is_larger], best_fraction[is_larger] = number, fraction[is_larger] - _TIE_TOLERANCE
-    return labels
+        covered += fraction
+    return np.where(covered > HALF, labels, 0)
 
 
 def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> ComponentMask:

@@ -193,17 +193,12 @@ class ReviewLog:
         response: SignedResponse | None = None,
     ) -> None:
         """Append an act that ends a signature."""
-        state, trimmed = ReviewState.UNREVIEWED, reason.strip()
-        event = ReviewEvent(
-            WHOLE_STUDY,
-            state,
-            reader=reader,
-            time=now(),
-            reason=trimmed,
-            act=act,
-            response=response,
-        )
-        self._events.append(event)
+        self._events.append(
+            ReviewEvent(
+                WHOLE_STUDY, ReviewState.UNREVIEWED, reader=reader, time=now(),
+                reason=reason.strip(), act=act, response=response,
+            )
+        )  # fmt: skip
 
     def decide(
         self,

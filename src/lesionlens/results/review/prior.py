@@ -19,6 +19,7 @@ from lesionlens.analysis.followup.patient import (
 from lesionlens.analysis.followup.same_examination import digests_of, is_same_examination
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_object
+from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study
@@ -32,6 +33,7 @@ from lesionlens.results.review.reopen import (
     prepare_and_reopen,
     read_result,
     read_run,
+    result_folder,
 )
 
 Analyse = Callable[[Study], Analysis]
@@ -165,7 +167,7 @@ def find_prior(
     ReadError
         The result is damaged.
     """
-    current_examination = examination_of(current)
+    current_examination, path = examination_of(current), result_folder(path)
     if not is_result(path) and any(True for _ in _possible_results(path)):
         path = latest_result_before(path, current_examination, digests_of(current))
     result = path if is_result(path) else None
@@ -258,8 +260,10 @@ class PriorImagesError(UnusableInputError):
 
 
 def _possible_results(folder: Path) -> Iterator[Path]:
-    """Yield folders with findings, at most three levels deep, none of them hidden."""
+    """Yield folders with findings, recovered, at most three levels deep, none of them hidden."""
     for depth in ("*", "*/*", "*/*/*"):
+        for work_folder in folder.glob(f"{depth}/{PREFIX}*"):
+            recover(work_folder.parent)
         for file in folder.glob(f"{depth}/findings.json"):
             if not any(part.startswith(".") for part in file.relative_to(folder).parts):
                 yield file.parent

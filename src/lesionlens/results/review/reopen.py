@@ -23,7 +23,7 @@ from pydantic import BaseModel, TypeAdapter
 from lesionlens.analysis.findings.edits import applied, is_of_edits
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.files.bounded_read import read_json, read_model
-from lesionlens.base.files.journal import recover
+from lesionlens.base.files.journal import PREFIX, recover
 from lesionlens.base.files.manifest import listed
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
@@ -107,8 +107,11 @@ def result_of(paths: Sequence[Path]) -> Path | None:
 
 
 def results_in(folder: Path) -> list[Path]:
-    """Return the saved results directly below a folder, sorted by name."""
+    """Return the saved results directly below a folder, recovered and sorted by name."""
     entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    for entry in entries:
+        if not is_result(entry) and any(entry.glob(f"{PREFIX}*")):
+            recover(entry)
     return [entry for entry in entries if entry.is_dir() and is_result(entry)]
 
 

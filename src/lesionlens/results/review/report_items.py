@@ -134,9 +134,9 @@ def has(report: Dataset, code: str) -> bool:
     return any(_name(item) == code for item in iter_items(report))
 
 
-def is_builtin(report: Dataset) -> bool:
-    """Return whether a report was written by LesionLens."""
-    return has(report, codes.REVIEW.value)
+def is_builtin(report: Dataset | None) -> bool:
+    """Return whether there is a report that was written by LesionLens."""
+    return report is not None and has(report, codes.REVIEW.value)
 
 
 def is_reviewed(report: Dataset) -> bool:

@@ -22,7 +22,7 @@ from lesionlens.base.records.files import as_stored
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.results.review.report_items import ReportedCandidate
-from lesionlens.results.review.segments import Methods, Part, ReadSegment
+from lesionlens.results.review.segments import Methods, Part, ReadSegment, joint_mask
 
 
 def select_lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
@@ -88,9 +88,11 @@ def identified_components(segments: list[ReadSegment], grid: Grid) -> Identified
     components = np.zeros(grid.shape, np.int32)
     uids: list[str | None] = []
     for uid, group in _groups(segments):
-        mask = np.logical_or.reduce([s.mask for s in group]) & (components == 0)
-        for segment in sorted(group, key=lambda s: s.part):
-            labels[segment.mask & mask] = segment.part.label
+        parts = sorted({segment.part for segment in group})
+        nested = [joint_mask([s for s in group if s.part >= part], grid) for part in parts]
+        mask = nested[0] & (components == 0)
+        for part, inside in zip(parts, nested, strict=True):
+            labels[inside & mask] = part.label
         if uid is not None:
             numbered, count = mask.astype(np.int32), int(mask.any())
         else:

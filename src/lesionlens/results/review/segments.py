@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +69,17 @@ _BY_NAME = (
 )
 
 
+class Frame(NamedTuple):
+    """One frame of a segment."""
+
+    segment: int
+    """Number of the segment."""
+    pixels: NDArray[np.bool_]
+    """(rows, columns) bool: voxels of the segment."""
+    plane: NDArray[np.float64]
+    """(3, 3) float64: maps (column, row, 1) to LPS+ mm."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadSegment:
     """One segment."""
@@ -91,6 +103,10 @@ class ReadSegment:
     """Whether it is marked as a candidate that is listed apart."""
     fraction_outside: float = 0.0
     """Fraction of its marked pixels that lie outside the study's grid."""
+    frames: tuple[Frame, ...] = ()
+    """Its frames if it was resampled."""
+    spacing_mm: float | None = None
+    """Distance between its slices; None if unknown."""
 
 
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
@@ -115,17 +131,6 @@ def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
             expected="a DICOM Segmentation with positions of its frames in the patient",
             next_step="Export it again, or analyse the study",
         ) from error
-
-
-class Frame(NamedTuple):
-    """One frame of a segment."""
-
-    segment: int
-    """Number of the segment."""
-    pixels: NDArray[np.bool_]
-    """(rows, columns) bool: voxels of the segment."""
-    plane: NDArray[np.float64]
-    """(3, 3) float64: maps (column, row, 1) to LPS+ mm."""
 
 
 def _frames(ds: Dataset) -> Iterator[Frame]:
@@ -243,7 +248,18 @@ def _segment(
         cavity=kind[0] == codes.LABEL_TYPES[Label.CAVITY].value or CAVITY.search(text) is not None,
         listed_apart=str(item.get("SegmentDescription", "")) == codes.LISTED_APART.meaning,
         fraction_outside=1.0 - float(in_grid.mean()),
+        frames=() if fits else tuple(frames),
+        spacing_mm=spacing_mm,
     )
+
+
+def joint_mask(segments: Sequence[ReadSegment], grid: Grid) -> NDArray[np.bool_]:
+    """Return the union of segments, with voxels of which only all of them together cover half."""
+    mask = reduce(np.logical_or, (segment.mask for segment in segments))
+    frames = [frame for segment in segments for frame in segment.frames]
+    if len(segments) > 1 and frames:
+        mask |= _resample_frames(frames, segments[0].spacing_mm, grid)
+    return np.asarray(mask)
 
 
 def unknown_parts(
@@ -311,7 +327,7 @@ def _code(item: Dataset, keyword: str) -> tuple[str, str]:
 def _resample_frames(
     frames: list[Frame], spacing_mm: float | None, grid: Grid
 ) -> NDArray[np.bool_]:
-    """Resample a segment from its frames to the grid; where a slice has no frame it is empty."""
+    """Resample segments from their frames to the grid; where a slice has no frame it is empty."""
     first_plane = frames[0].plane
     normal = _normal(first_plane)
     _check_stack([frame.plane for frame in frames])
@@ -325,7 +341,7 @@ def _resample_frames(
     rows, columns = frames[0].pixels.shape
     volume = np.zeros((columns, rows, int(index.max()) + 2), bool)
     for k, frame in zip(index, frames, strict=True):
-        volume[:, :, k] = frame.pixels.T
+        volume[:, :, k] |= frame.pixels.T
     lps = np.eye(4)
     lps[:3, :2], lps[:3, 2] = first_plane[:, :2], normal * step
     lps[:3, 3] = frames[lowest].plane[:, 2] - normal * step

@@ -10,7 +10,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.results.review.segments import plane_of, voxels_of
+from lesionlens.results.review.segments import MAX_OFFSET_VOX, plane_of, voxels_of
 from lesionlens.results.review.sent_objects import map_label
 
 
@@ -68,7 +68,7 @@ def _map_on_grid(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
     for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
         voxels = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
         nearest = np.rint(voxels).astype(np.intp)
-        if not grid.contains(nearest).all() or np.abs(voxels - nearest).max() > 0.05:
+        if not grid.contains(nearest).all() or np.abs(voxels - nearest).max() > MAX_OFFSET_VOX:
             return None
         volume[tuple(nearest.T)], filled[tuple(nearest.T)] = frame.ravel(), True
     box = bounding_box(filled)  # with gaps if the map's voxels are larger than the grid's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.dataelem import RawDataElement
@@ -33,7 +33,7 @@ class Objects:
 
     seg: Dataset | None
     report: Dataset | None
-    maps: tuple[Dataset, ...] = field(default=())
+    maps: tuple[Dataset, ...] = ()
     other_count: int = 0
     """Number of further Segmentations of the study, none of which is superseded."""
     other_reviewed_count: int = 0

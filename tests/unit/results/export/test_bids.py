@@ -202,6 +202,28 @@ def test_a_second_run_replaces_the_first_and_leaves_other_subjects(analysis, tmp
     assert (out / "sub-02/anat/sub-02_space-orig_label-WT_desc-attention_map.nii.gz").is_file()
 
 
+def test_what_a_user_added_to_the_dataset_s_own_files_is_kept(analysis, tmp_path):
+    """Authors, licence and further programs were gone after the next study, without a word."""
+    save_bids(analysis, tmp_path)
+    description = tmp_path / "dataset_description.json"
+    stored = json.loads(description.read_text("utf-8"))
+    own, added = stored["GeneratedBy"], {"Authors": ["A. Reader"], "Name": "Trial"}
+    edited = stored | added | {"GeneratedBy": [*own, {"Name": "curation"}], "BIDSVersion": "1.9.0"}
+    description.write_text(json.dumps(edited), "utf-8")
+    with (tmp_path / ".bidsignore").open("a", encoding="utf-8") as ignored:
+        ignored.write("/notes\n")
+    save_bids(analysis, tmp_path, "sub-02")
+    assert json.loads(description.read_text("utf-8")) == edited | {"BIDSVersion": bids.VERSION}
+    assert "/notes" in (tmp_path / ".bidsignore").read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("generated", [None, {"Name": "LesionLens"}, 3])
+def test_a_description_of_another_form_is_refused(analysis, tmp_path, generated):
+    (tmp_path / "dataset_description.json").write_text(json.dumps({"GeneratedBy": generated}))
+    with pytest.raises(UnusableInputError, match="foreign BIDS dataset"):
+        save_bids(analysis, tmp_path)
+
+
 def test_a_dataset_is_described_before_a_study_appears_in_it(analysis, tmp_path, monkeypatch):
     """Killed in between, the study counted as done, and the description was never written."""
     out = tmp_path / "out"

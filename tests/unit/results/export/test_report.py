@@ -504,6 +504,17 @@ def test_hidden_files_are_not_named_by_warnings_either(make):
     assert "Miller" not in report_html(replace(named, options=options))
 
 
+@pytest.mark.parametrize("name", ["e", "Li", "par"])
+def test_a_hidden_name_of_few_letters_is_not_hidden_within_words(make, name):
+    """Of a study in the folder "e" each warning was riddled with dots."""
+    analysis = make()
+    notice = f"{name}: the slices of t2_{name}.nii are Linked apart, check them"
+    study = replace(analysis.study, name=name, notices=(notice,))
+    options = ExportOptions(hidden=frozenset({Identity.PATIENT}))
+    html = report_html(replace(analysis, study=study, options=options))
+    assert "<li>…: the slices of t2_….nii are Linked apart, check them</li>" in html
+
+
 def test_hidden_dates_are_not_told_by_warnings_and_decisions_either(make):
     """Series that were acquired days apart, and decisions, stated days that are hidden."""
     analysis = make(sequences=ALL)
@@ -675,6 +686,11 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
          "nichts benennt die Sequenz; nach dem Bild T1 oder T1c (55 %), zu unsicher"),
         ("Moved over the wall: 1.5", "Moved over the wall: 1.5"),
         ("T1/S02 (54 files)", "T1/S02 (54 Dateien)"),
+        ("T1 and T2 (54 files)", "T1 and T2 (54 Dateien)"),
+        ("The names of the files begin with different words (anna, load): check that they are of "
+         "one patient.",
+         "Die Dateinamen beginnen mit verschiedenen Wörtern (anna, load): bitte prüfen, ob sie von "
+         "einem Patienten sind."),
         ("cpu (2 threads, float32)", "cpu (2 Threads, float32)"),
         ("none: a mask was opened", "keines (eine Maske wurde geöffnet)"),
         ("not known: from DICOM objects", "unbekannt (aus DICOM-Objekten)"),
@@ -683,6 +699,20 @@ def test_german_has_checks_warnings_and_steps_in_german_and_files_keep_english(m
 def test_messages_are_translated_with_their_values(english, german):
     assert load("de").message(english) == german
     assert load("en").message(english) == english
+
+
+def test_names_of_files_are_not_translated(make):
+    """In a German report the file "T1 and T2.nii.gz" was called "T1 und T2.nii.gz"."""
+    analysis = make()
+    renamed = {
+        key: replace(series, files=(replace(series.files[0], name="T1 and T2.nii.gz"),))
+        for key, series in analysis.study.series.items()
+    }
+    options = ExportOptions(language="de")
+    study = replace(analysis.study, series=renamed)
+    html = report_html(replace(analysis, study=study, options=options))
+    assert '<td class="file">T1 and T2.nii.gz</td>' in html
+    assert "T1 und T2" not in html
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
@@ -718,6 +748,9 @@ def test_a_language_of_one_s_own(make, tmp_path):
         ("[lobes]", "[lobes.more]", r"in: lobes\.more"),
         ("abgedeckt ({n} ml)", "abgedeckt ({menge} ml)", r"in: messages\.The whole brain is"),
         ("abgedeckt ({n} ml)", "abgedeckt ({n ml", r"in: messages\.The whole brain is"),
+        ("z = {mm} mm", "z = {mm:.1f} mm", "in: axial_at"),
+        ('"({n} files)" =', '"{n} of {n} files" =', r"in: messages\.\{n\} of \{n\} files"),
+        ('"({n} files)" =', '"({0} files)" =', r"in: messages\.\(\{0\} files\)"),
         ('born = "Geboren"', 'born = "Normal geboren"', "that says 'Normal'"),
     ],
 )

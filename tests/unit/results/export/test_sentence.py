@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.cli.option_groups import FileOptions
 from lesionlens.results.export.sentence import Sentences, read_template
 
 MakeAnalysis = Callable[..., Analysis]
@@ -191,3 +193,26 @@ def test_a_template_that_is_not_there_is_refused_without_the_system_s_jargon(
         read_template(tmp_path / "none.j2")
     assert "Errno" not in str(error.value)
     assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("edited", "problem"),
+    [
+        ("{{ nummer }}", "an unknown name for candidate: nummer"),
+        ("{{ id | mm( }}", "is not valid Jinja"),
+        ("{{ whole_longest_mm + 1 }}", "cannot be filled in"),
+    ],
+)
+def test_the_sentences_of_a_language_are_tested_before_anything_is_analysed(
+    tmp_path: Path, edited: str, problem: str
+) -> None:
+    """The whole study was analysed first, and its result was then lost."""
+    english = resources.files("lesionlens.results.export") / "languages" / "en.toml"
+    text = english.read_text("utf-8")
+    assert "{{ id }}" in text
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text, "utf-8")
+    assert FileOptions(language=str(mine)).choice().language == str(mine)
+    mine.write_text(text.replace("{{ id }}", edited), "utf-8")
+    with pytest.raises(UnusableInputError, match=problem):
+        FileOptions(language=str(mine)).choice()

@@ -31,6 +31,7 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.export.report_texts import load
 from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.tables import TablesExporter, findings_csv, findings_file
+from lesionlens.results.result import Result
 from lesionlens.results.review.from_mask import from_mask
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
@@ -152,6 +153,19 @@ def test_a_mask_on_the_voxels_of_no_series_is_asked_about(patient, tmp_path, how
     found = reopen_folder(place, study, make_analysis(patient, study).prepared)
     said = "of no series of this study"
     assert any(said in text for text in found.run.notices) is asked
+
+
+def test_no_hole_is_left_where_several_parts_share_a_voxel(analysed, tmp_path):
+    """No part covered half of such a voxel, and it was lost from the whole tumour."""
+    edge_mm = float(analysed.prepared.native.spacing_mm[0])
+    fine = analysed.prepared.native.affine @ np.diag([*[1 / edge_mm] * 3, 1.0])
+    fine[:3, 3] -= (edge_mm - 1) / 2
+    shape = np.array(analysed.prepared.native.shape) * int(edge_mm)
+    distance = np.linalg.norm(np.indices(shape) - (shape / 2)[:, None, None, None], axis=0)
+    parts = np.select([distance < 12, distance < 14, distance < 20], [1, 3, 2], 0).astype(np.uint8)
+    whole = opened(mask(tmp_path / "whole.nii.gz", (parts > 0).astype(np.uint8), fine), analysed)
+    found = opened(mask(tmp_path / "parts.nii.gz", parts, fine), analysed)
+    assert np.array_equal(found.volumes.labels.data > 0, whole.volumes.labels.data > 0)
 
 
 @pytest.mark.parametrize("numbers", [(1, 1), (7, 9)], ids=["lesions as a whole", "by number"])
@@ -364,6 +378,15 @@ def test_a_review_of_a_head_with_its_skull_knows_sides_without_torch(tmp_path):
     assert candidate["location"]["side"] == ("left" if candidate["centroid_mm"][0] < 0 else "right")
     assert candidate["location"]["region"] is not None
     assert candidate["volume_ml"]["wt"] > 5
+
+
+def test_a_notebook_shows_it_without_the_study(analysed, patient, tmp_path):
+    """A KeyError: an imported segmentation has no probability to show behind the outlines."""
+    drawn = (np.asarray(patient.labels.data) > 0).astype(np.uint8)
+    found = opened(mask(tmp_path / "m.nii.gz", drawn, patient.labels.grid.affine), analysed)
+    save(found, tmp_path / "out")
+    html = Result.open(tmp_path / "out")._repr_html_()
+    assert html.count("data:image/png") == len(found.findings.candidates) == 2
 
 
 def test_tables_of_a_mask_can_be_written(analysed, patient, tmp_path):

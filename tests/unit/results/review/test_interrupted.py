@@ -10,6 +10,7 @@ import pytest
 from tests.phantoms.analysis import make_reviewed
 
 from lesionlens.analysis.evaluation import scored_result
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.journal import _prefix_of as prefix_of
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.parts import check_objects
@@ -18,7 +19,9 @@ from lesionlens.results.export.bids import save_bids
 from lesionlens.results.export.exporter import save
 from lesionlens.results.opened import open_result
 from lesionlens.results.review import store
-from lesionlens.results.review.reopen import read_result, result_of
+from lesionlens.results.review.earlier import check_result_name
+from lesionlens.results.review.prior import find_prior
+from lesionlens.results.review.reopen import read_result, result_of, results_in
 from lesionlens.site.monitoring.read_results import gather
 
 
@@ -46,6 +49,12 @@ def move_aside(folder, hidden):
     (hidden / "journal.json").write_text(json.dumps(journal))
 
 
+def is_kept_from_another_study(folder):
+    with pytest.raises(UnusableInputError, match="result of another study"):
+        check_result_name([("t1.nii", "0" * 64)], folder)
+    return True
+
+
 @pytest.fixture
 def interrupted(saved, tmp_path):
     """A result of which everything was moved aside when the process was killed."""
@@ -62,12 +71,25 @@ def interrupted(saved, tmp_path):
         scored_result.is_result,
         lambda folder: gather(folder.parent)[0],
         lambda folder: store.change_response(folder, lambda _: None) or True,
+        lambda folder: results_in(folder.parent) == [folder],
+        is_kept_from_another_study,
     ],
-    ids=["open", "drop", "score", "monitor", "sign"],
+    ids=["open", "drop", "score", "monitor", "sign", "list", "replace"],
 )
 def test_a_killed_replacement_is_reverted_before_the_folder_is_read(saved, interrupted, read):
     """The sentence was refused, the score was a failure, and monitoring skipped the study."""
     assert read(interrupted)
+    assert sorted(p.name for p in interrupted.iterdir()) == sorted(p.name for p in saved.iterdir())
+
+
+@pytest.mark.parametrize("named", ["out", ""], ids=["result", "folder of results"])
+def test_a_killed_replacement_is_reverted_before_it_is_compared(
+    reviewed, saved, interrupted, named
+):
+    """Named itself it was no study, and among others an older result was taken for the prior."""
+    later = replace(reviewed.study, root=reviewed.study.root.with_name("sub-1_ses-2"))
+    with pytest.raises(UnusableInputError, match=r"study is not where|no earlier result"):
+        find_prior(interrupted.parent / named, later)
     assert sorted(p.name for p in interrupted.iterdir()) == sorted(p.name for p in saved.iterdir())
 
 

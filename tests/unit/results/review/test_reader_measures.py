@@ -16,8 +16,9 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.analysis.findings.edits import applied, without_edits
 from lesionlens.base import codes
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.labels import Label, MrSequence, ReviewState, Source
+from lesionlens.base.labels import Identity, Label, MrSequence, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import LesionMeasurement, TimePoint
 from lesionlens.base.records.response import (
     Clinical,
@@ -335,6 +336,16 @@ def test_the_report_states_the_reader_s_category(measured: Analysis) -> None:
     page = report_html(measured)
     assert "SD (stable disease), signed by A. Reader" in page
     assert "more steroids" in page
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_hidden_time_leaves_no_gap_behind_the_reader_s_name(
+    measured: Analysis, language: str
+) -> None:
+    """The line read "signed by A. Reader ; volumetric"."""
+    options = ExportOptions(language=language, hidden=frozenset({Identity.DATE}))
+    page = report_html(replace(measured, options=options))
+    assert "A. Reader; volumetri" in page
 
 
 def test_both_come_back_from_the_archive(measured: Analysis, tmp_path: Path) -> None:

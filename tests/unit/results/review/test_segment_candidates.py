@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.grid import Grid
@@ -17,7 +19,7 @@ from lesionlens.results.review.segment_candidates import (
     select_lesions,
     with_origins,
 )
-from lesionlens.results.review.segments import Part, ReadSegment
+from lesionlens.results.review.segments import Frame, Part, ReadSegment, _segment
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,33 @@ def test_the_inner_parts_of_a_candidate_lie_on_the_outer_ones_in_any_order(order
     expected = (Label.OEDEMA, Label.CORE, Label.ENHANCING, Label.OEDEMA, 0, 0)
     assert tuple(found.mask.labels[:, 0, 0].tolist()) == expected
     assert (found.uids, found.mask.count) == (["1.1"], 1)
+
+
+def test_no_hole_is_left_where_several_parts_share_a_voxel():
+    """No part covered half of such a voxel, and it was lost from the whole lesion."""
+    distance = np.linalg.norm(np.indices((32, 32, 32)) - 15.5, axis=0)
+    coarse = Grid((16, 16, 16), np.array(
+        [[-2, 0, 0, -0.5], [0, -2, 0, -0.5], [0, 0, 2, 0.5], [0, 0, 0, 1]], np.float64
+    ))  # fmt: skip
+
+    def drawn(name: str, mask: NDArray[np.bool_]) -> ReadSegment:
+        item = Dataset()
+        item.SegmentLabel = name
+        planes = (np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, k]]) for k in range(32))
+        frames = [Frame(1, mask[:, :, k].T, plane) for k, plane in enumerate(planes)]
+        return _segment(item, frames, 1.0, coarse)
+
+    whole = drawn("tumour", distance < 14)
+    parts = [
+        drawn("oedema", (distance >= 9) & (distance < 14)),
+        drawn("enhancing", (distance >= 8) & (distance < 9)),
+        drawn("necrosis", distance < 8),
+    ]
+    assert not np.array_equal(np.logical_or.reduce([part.mask for part in parts]), whole.mask)
+    labels = identified_components(parts, coarse).mask.labels
+    assert np.array_equal(labels > 0, whole.mask)
+    core = drawn("core", distance < 9)
+    assert np.array_equal((labels == Label.CORE) | (labels == Label.ENHANCING), core.mask)
 
 
 def test_lesions_are_the_segments_labelled_so_or_else_all_that_are_no_anatomy():

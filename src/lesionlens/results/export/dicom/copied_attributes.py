@@ -82,10 +82,7 @@ a missing thickness of the slices.
 """
 _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 _DEFAULT_REPERTOIRES = ("", "ISO_IR 6", "ISO 2022 IR 6")
-_PERSON_NAME_DELIMITERS = {
-    0x5E,
-    0x3D,
-}  # ^ and =, after which the default character set applies again
+_PERSON_NAME_DELIMITERS = {0x5E, 0x3D}  # ^, =: then the default character set applies again
 _TEXT_DELIMITERS = {0x09, 0x0A, 0x0C, 0x0D, 0x5C}
 
 
@@ -210,10 +207,7 @@ class _AttributeCopier:
         valid_texts = [text for text in validated if text]
         if not valid_texts and any(text.strip(" \0") for text in texts):
             self.left_out[keyword] = None
-        elif (
-            valid_texts
-            and [text.strip(" \0") for text in texts if text.strip(" \0")] != valid_texts
-        ):
+        elif valid_texts and list(filter(None, (t.strip(" \0") for t in texts))) != valid_texts:
             self.corrected[keyword] = None
         return valid_texts[0] if len(valid_texts) == 1 else valid_texts
 

@@ -119,11 +119,8 @@ def groups_of(
         for segment in segments
         if not isinstance(segment, Segment)
     ]
-    return (
-        groups + cavity_groups
-        if any(_measurement_count(*row) for row in rows)
-        else cavity_groups + groups
-    )
+    is_measured = any(_measurement_count(*row) for row in rows)
+    return groups + cavity_groups if is_measured else cavity_groups + groups
 
 
 def _segments_of(candidate: Candidate, segments: tuple[Segment, ...]) -> list[Segment]:
@@ -169,7 +166,7 @@ def _cavity_group(
         referenced_segment=_referenced_segment(sources, segment, seg),
         finding_category=identity.concept(codes.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(codes.LABEL_TYPES[Label.CAVITY]),
-        algorithm_id=_algorithm(analysis, identity.source_of(analysis)),
+        algorithm_id=_algorithm(analysis, analysis.outline_source),
         finding_sites=[FindingSite(anatomic_location=identity.concept(codes.BRAIN))],
         measurements=[
             Measurement(
@@ -214,18 +211,15 @@ def _change_text(analysis: Analysis, candidate: Candidate) -> str:
         return ""
     change = next((c for c in comparison.changes if c.now and c.now.tracking_uid == uid), None)
     prior_index = len(comparison.points) - 2
-    prior_name = (
-        name_of(comparison.points, prior_index)
-        if comparison.points[prior_index].date
-        else "the prior examination"
-    )
+    prior_name = "the prior examination"
+    if comparison.points[prior_index].date:
+        prior_name = name_of(comparison.points, prior_index)
     if is_doubtful(comparison):
         prior_name += " (doubtful comparison)"
     if change is None or change.before is None:
-        split = change is not None and change.kind is ChangeKind.SPLIT
-        return (
-            f"; split from a region of {prior_name}" if split else f"; not flagged on {prior_name}"
-        )
+        if change is not None and change.kind is ChangeKind.SPLIT:
+            return f"; split from a region of {prior_name}"
+        return f"; not flagged on {prior_name}"
     linked_ml = comparison.linked_total_ml(change) or (None, None)
     items = [
         f"{name} {change_text(value, limits[value > 0])} %"

@@ -21,7 +21,6 @@ from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.prediction import MASK
 from lesionlens.results.export.dicom import values
 from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 
@@ -122,9 +121,8 @@ def review_progress(analysis: Analysis) -> str:
     if not total:
         return _UNREVIEWED[0]
     is_measured = any(review.diameters_of(c.tracking_uid) for c in analysis.findings.candidates)
-    return (
-        f"{decided_count} of {total} reviewed" if decided_count or is_measured else _UNREVIEWED[1]
-    )
+    is_reviewed = decided_count or is_measured
+    return f"{decided_count} of {total} reviewed" if is_reviewed else _UNREVIEWED[1]
 
 
 def is_unreviewed_description(series_description: str) -> bool:
@@ -190,14 +188,6 @@ def tracking_id(candidate: Candidate, region: Region | None = None) -> str:
 def serial_number(analysis: Analysis) -> str:
     """Return the first digits of the weights' SHA-256: each trained network is one device."""
     return (analysis.run.engine.weights_sha256 or "no weights")[:16]
-
-
-def source_of(analysis: Analysis) -> Source:
-    """Return the source of outlines without a candidate: engine or imported segmentation."""
-    is_mask = analysis.run.engine.name == MASK or any(
-        candidate.source is Source.SEGMENTATION for candidate in analysis.findings.candidates
-    )
-    return Source.SEGMENTATION if is_mask else Source.NETWORK
 
 
 def algorithm_name(analysis: Analysis, source: Source = Source.NETWORK) -> str:

@@ -53,9 +53,8 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
         content=content,
         **identity.of_new_object(analysis, "key_objects"),
     )
-    selection.copy_patient_and_study_information(
-        key_images[0]
-    )  # highdicom does this for all other objects
+    # highdicom does this for all other objects
+    selection.copy_patient_and_study_information(key_images[0])
     return selection
 
 

@@ -152,57 +152,40 @@ def _type_of(method: DrawingMethod) -> SegmentAlgorithmTypeValues:
 
 
 def _segment_description(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
-    if not isinstance(segment, Segment):
-        return _cavity_description(segment, analysis)
-    algorithm, colour = algorithm_type(analysis, segment.candidate), segment.region.colour
+    if isinstance(segment, Segment):
+        candidate, region = segment.candidate, segment.region
+        name = caveats.part_name(analysis, candidate, region.display_name)
+        kind, colour, tracking_id = (
+            REGION_TYPES[region], region.colour, identity.tracking_id(candidate)
+        )  # fmt: skip
+        algorithm, source = algorithm_type(analysis, candidate), candidate.source
+    else:
+        kind, colour, tracking_id = (
+            LABEL_TYPES[Label.CAVITY], Label.CAVITY.colour, Label.CAVITY.display_name
+        )  # fmt: skip
+        name, source = tracking_id.capitalize(), analysis.outline_source
+        is_automatic = source is Source.NETWORK and analysis.review.outline_of(CAVITY) is None
+        algorithm = _type_of(
+            DrawingMethod.AUTOMATIC if is_automatic else DrawingMethod.SEMIAUTOMATIC
+        )
     is_manual = algorithm is SegmentAlgorithmTypeValues.MANUAL  # then DICOM allows no algorithm
     description = SegmentDescription(
         segment_number=segment.number,
-        segment_label=caveats.part_name(analysis, segment.candidate, segment.region.display_name),
+        segment_label=name,
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
-        segmented_property_type=identity.concept(REGION_TYPES[segment.region]),
+        segmented_property_type=identity.concept(kind),
         algorithm_type=algorithm,
-        algorithm_identification=None
-        if is_manual
-        else identity.algorithm(analysis, segment.candidate.source),
-        tracking_uid=segment.candidate.tracking_uid,
-        tracking_id=identity.tracking_id(segment.candidate),
+        algorithm_identification=None if is_manual else identity.algorithm(analysis, source),
+        tracking_uid=segment.tracking_uid,
+        tracking_id=tracking_id,
         anatomic_regions=[identity.concept(BRAIN)],
         display_color=CIELabColor.from_rgb(*lookup.rgb(colour)),
     )
-    if segment.candidate.apart:
+    if isinstance(segment, Segment) and segment.candidate.apart:
         description.SegmentDescription = LISTED_APART.meaning
-    return _without_family(description, segment.candidate.source)
-
-
-def _without_family(description: SegmentDescription, source: Source) -> SegmentDescription:
-    """Remove the identification of a third-party algorithm: its family (Type 1) is unknown."""
-    if (
-        source is Source.SEGMENTATION
-        and "SegmentationAlgorithmIdentificationSequence" in description
-    ):
+    if source is Source.SEGMENTATION and not is_manual:  # whose family (Type 1) is unknown
         del description.SegmentationAlgorithmIdentificationSequence
     return description
-
-
-def _cavity_description(segment: SegmentMask, analysis: Analysis) -> SegmentDescription:
-    label, algorithm = Label.CAVITY, SegmentAlgorithmTypeValues.AUTOMATIC
-    source = identity.source_of(analysis)
-    if analysis.review.outline_of(CAVITY) is not None or source is Source.SEGMENTATION:
-        algorithm = SegmentAlgorithmTypeValues.SEMIAUTOMATIC
-    description = SegmentDescription(
-        segment_number=segment.number,
-        segment_label=label.display_name.capitalize(),
-        segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
-        segmented_property_type=identity.concept(LABEL_TYPES[label]),
-        algorithm_type=algorithm,
-        algorithm_identification=identity.algorithm(analysis, source),
-        tracking_uid=segment.tracking_uid,
-        tracking_id=label.display_name,
-        anatomic_regions=[identity.concept(BRAIN)],
-        display_color=CIELabColor.from_rgb(*lookup.rgb(label.colour)),
-    )
-    return _without_family(description, source)
 
 
 def build_seg(
@@ -210,10 +193,7 @@ def build_seg(
 ) -> highdicom.seg.Segmentation:
     """Build the Segmentation; frames without a voxel of their segment are omitted."""
     all_frames = np.arange(len(sources.placements))
-    description_parts = (
-        "Candidate regions, research use only",
-        caveats.brief_limitations(analysis),
-    )
+    parts = ("Candidate regions, research use only", caveats.brief_limitations(analysis))
     frames = frames_of(sources, segments)
     padding = frame_encoding.padding_frames(
         occupied_frames(segments, len(all_frames)), sources.rows * sources.columns
@@ -227,7 +207,7 @@ def build_seg(
         max_fractional_value=1,
         segment_descriptions=[_segment_description(segment, analysis) for segment in segments],
         content_label="CANDIDATES",
-        content_description="; ".join(filter(None, description_parts))[:64],
+        content_description="; ".join(filter(None, parts))[:64],
         # for single frames highdicom copies each position and states that locations are preserved
         plane_positions=None
         if sources.frame_numbers is None
@@ -271,9 +251,7 @@ def check_seg(path: Path, sources: SourceFrames, segments: tuple[SegmentMask, ..
     }
     frame_by_position = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
     frames = np.asarray(stored.pixel_array).reshape(-1, stored.Rows, stored.Columns)
-    frames = frames[
-        : int(stored.NumberOfFrames)
-    ]  # padding of a tiny frame is read as another frame
+    frames = frames[: int(stored.NumberOfFrames)]  # padding of a tiny frame is read as another
     for frame, groups in zip(frames, stored.PerFrameFunctionalGroupsSequence, strict=True):
         position = groups.PlanePositionSequence[0].ImagePositionPatient
         index = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1

@@ -82,10 +82,8 @@ def _predecessors(analysis: Analysis, sources: SourceFrames) -> list[Dataset]:
     for document in analysis.run.documents:
         if document.study_uid == sources.datasets[0].StudyInstanceUID:
             predecessor = Dataset()
-            predecessor.StudyInstanceUID, predecessor.SeriesInstanceUID = (
-                document.study_uid,
-                document.series_uid,
-            )
+            predecessor.StudyInstanceUID = document.study_uid
+            predecessor.SeriesInstanceUID = document.series_uid
             predecessor.SOPClassUID = document.sop_class_uid
             predecessor.SOPInstanceUID = document.sop_instance_uid
             predecessors.append(predecessor)
@@ -219,10 +217,8 @@ def check_sr(path: Path, analysis: Analysis, segments: tuple[SegmentMask, ...]) 
         if item.get("ValueType") == "UIDREF"
         and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
     }
-    expected = {segment.tracking_uid for segment in segments}
-    expected |= {
-        candidate.tracking_uid for candidate in identity.exported(analysis)
-    }  # or without an outline
+    expected = {segment.tracking_uid for segment in segments}  # a candidate may have none
+    expected |= {candidate.tracking_uid for candidate in identity.exported(analysis)}
     if stored_uids != expected:
         raise identity.readback_error(
             "tracking UIDs in sr.dcm that differ from the result when read back"
