@@ -155,7 +155,7 @@ _MAX_LISTED_SERIES = 8
 class NothingRecognisedError(UnusableInputError):
     """No series of a study is one of the four sequences; `study` lists them.
 
-    The user may name one of `study.set_aside` by `series_choices.name_for_reader(series)`.
+    The user may name one of `study.set_aside` by `series_choices.name_for_reader`.
     """
 
     def __init__(self, study: Study, **message_parts: str) -> None:

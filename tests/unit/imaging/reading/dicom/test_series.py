@@ -9,6 +9,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.dicom import bounded
 from lesionlens.imaging.reading.readers import open_study
 
@@ -498,3 +499,30 @@ def test_a_named_series_of_several_volumes_gives_the_one_that_fits(
     uid = pydicom.dcmread(next((folder / "S01").iterdir())).SeriesInstanceUID
     series = open_study(folder, named={sequence: uid}).series[sequence]
     assert {file.path.parent.name for file in series.files} == {"S01"}
+
+
+@pytest.mark.parametrize("recall", [False, True])
+def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(
+    make_study, tmp_path, monkeypatch, recall
+):
+    """All have one Series UID: the last was opened as T1, and the second as T1c."""
+    monkeypatch.setattr(series_choices, "folder", lambda: tmp_path / "choices")
+    folder = make_study(dicom=True, sequences={"t1c"})
+
+    def dynamic(ds, _):
+        ds.SeriesDescription = ds.ProtocolName = "t1_vibe_tra"
+        ds.TemporalPositionIdentifier = 1
+
+    change(folder / "S01", dynamic)
+    repeat(
+        folder, [lambda ds, _, t=t: setattr(ds, "TemporalPositionIdentifier", t) for t in (2, 3)]
+    )
+    study = open_study(folder)
+    by_folder = {min(folders_of(series)): series for series in study.set_aside}
+    picked = {T1: by_folder["S01"], T1C: by_folder["run0"]}
+    named = {s: series_choices.name_for_reader(series, study) for s, series in picked.items()}
+    reopened = open_study(folder, named=named)
+    if recall:
+        series_choices.remember(reopened)
+        reopened = open_study(folder, recall=True)
+    assert [folders_of(reopened.series[s]) for s in (T1, T1C)] == [{"S01"}, {"run0"}]
