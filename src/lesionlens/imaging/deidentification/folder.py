@@ -224,8 +224,9 @@ def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
     """De-identify DICOM objects written by LesionLens in place, such as a staged result."""
     for path in files:
         dataset = _read(path)
-        cleaner.clean(dataset)
-        _save(dataset, path)
+        with _reporting_damage(path):
+            cleaner.clean(dataset)
+            dataset.save_as(path, enforce_file_format=True)
 
 
 def _write_copy(
@@ -255,7 +256,7 @@ def _write_copy(
         return False
     outcomes[outcome] += 1
     folder.mkdir(exist_ok=True)
-    _save(dataset, target)
+    dataset.save_as(target, enforce_file_format=True)
     return True
 
 
@@ -270,7 +271,7 @@ def exclusion_reason(dataset: Any, *, burned_in: bool) -> str | None:
     sop_class = str(dataset.get("SOPClassUID") or "")
     image_types = {str(value).upper() for value in dataset.get("ImageType") or ()}
     annotated = str(dataset.get("BurnedInAnnotation") or "").upper() == "YES"
-    has_uids = all(key in dataset for key in ("SOPInstanceUID", "SeriesInstanceUID"))
+    has_uids = all(dataset.get(key) for key in ("SOPInstanceUID", "SeriesInstanceUID"))
     captured = sop_class.startswith(_SECONDARY_CAPTURE) or "SCREEN SAVE" in image_types
     rules = (
         (sop_class == _DICOMDIR, "a DICOMDIR, which names the files of the source"),
@@ -321,8 +322,3 @@ def _reporting_damage(path: Path) -> Iterator[None]:
 def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
     with _reporting_damage(path):
         return read_dicom(path, force=True, stop_before_pixels=stop_before_pixels)
-
-
-def _save(dataset: Any, path: Path) -> None:
-    with _reporting_damage(path):
-        dataset.save_as(path, enforce_file_format=True)
