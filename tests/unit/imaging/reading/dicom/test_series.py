@@ -119,6 +119,21 @@ def test_nifti_files_beside_dicom_images_are_noticed(make_study):
     assert any("Both DICOM and 1 NIfTI file(s)" in notice for notice in study.notices)
 
 
+def test_nifti_files_beside_a_long_ct_are_the_study(make_study):
+    """From 500 files of another modality on, the folder was refused as DICOM without MR."""
+    folder = make_study(sequences={"t1c"})
+    slices = make_study(name="ct", dicom=True, sequences={"t2"}) / "S01"
+    path = next(slices.iterdir())
+    ds = pydicom.dcmread(path)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    ds.save_as(path)
+    content = path.read_bytes()[:2000]
+    (folder / "ct").mkdir()
+    for number in range(600):
+        (folder / "ct" / f"{number}.dcm").write_bytes(content)
+    assert list(open_study(folder).series) == [T1C]
+
+
 def test_links_to_files_that_were_not_fetched_are_noticed(make_study):
     folder = make_study(dicom=True, sequences={"t1c"})
     (folder / "S01" / ".lock").symlink_to("nowhere")
