@@ -20,7 +20,7 @@ from lesionlens.base.records.followup import Change, Comparison, LesionMeasureme
 from lesionlens.base.records.response import SignedResponse, in_order
 from lesionlens.base.records.review import NO_CANDIDATE, Review, UnaidedRead
 from lesionlens.base.records.study import PreparationStep, QualityCheck, Series, Study, StudyKind
-from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
+from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words, patient_id
 from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_files
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
@@ -120,8 +120,8 @@ def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
     if study.kind is not StudyKind.DICOM or file is None:
         return study.name, frozenset()
     with quiet_header(file.path, force=True) as header:
-        patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
-        return str(patient), identifying_words(header)
+        patient = patient_id(header) or str(header.get("StudyInstanceUID") or "")
+        return patient, identifying_words(header)
 
 
 def _anonymous_series(series: Series, key: str) -> Series:

@@ -403,6 +403,21 @@ def test_a_uid_that_is_a_path_leads_nowhere(tmp_path, options, keyword, value):
     assert not [p for p in tmp_path.rglob("*") if "other" in p.name]
 
 
+def test_spaces_around_a_patient_id_make_no_other_patient(tmp_path):
+    """They are padding: one patient had two pseudonyms and two shifts of dates."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, spaces in (("a", ""), ("b", " ")):
+        dataset = image()
+        dataset.PatientID, dataset.StudyDate = f"{spaces}42", "20260105"
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[name])
+        dataset.save_as(folder / name)
+    deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    copies = [pydicom.dcmread(path) for path in (tmp_path / "out").rglob("*.dcm")]
+    assert len(copies) == 2
+    assert len({(copy.PatientID, copy.StudyDate) for copy in copies}) == 1
+
+
 @pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "SOPInstanceUID"])
 def test_an_image_with_an_empty_uid_is_left_out_with_a_word(tmp_path, keyword):
     """It ended the run with the name of the file that could not be written, ".dcm"."""
