@@ -541,3 +541,19 @@ def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(
         series_choices.remember(reopened)
         reopened = open_study(folder, recall=True)
     assert [folders_of(reopened.series[s]) for s in (T1, T1C)] == [{"S01"}, {"run0"}]
+
+
+def test_series_without_a_description_are_listed_by_their_files(make_study):
+    """Both were listed as "", which says nothing of which to name."""
+    folder = make_study(dicom=True, sequences={"t1", "t2"})
+
+    def nameless(ds, _):
+        ds.SeriesDescription = ds.ProtocolName = ""
+        del ds.EchoTime
+
+    for name in ("S01", "S02"):
+        change(folder / name, nameless)
+    with pytest.raises(UnusableInputError) as caught:
+        open_study(folder)
+    listed = [f'"{next((folder / name).iterdir()).parent.name}/' for name in ("S01", "S02")]
+    assert all(name in caught.value.found for name in listed), caught.value.found
