@@ -80,7 +80,7 @@ class Cleaner:
     def _patient_key(self, dataset: Dataset) -> str:
         """Return the Patient ID, else that of the study, from which the pseudonym is derived."""
         study = str(dataset.get("StudyInstanceUID") or "")
-        return str(dataset.get("PatientID") or "") or self.patient_id_by_study.get(study, study)
+        return patient_id(dataset) or self.patient_id_by_study.get(study, study)
 
     def _clean_items(self, dataset: Dataset, days: int) -> None:
         """Clean every element of a data set or sequence item, recursively."""
@@ -157,6 +157,11 @@ _FORM_BY_VR = {
 }
 """What a date, a time and a number that is stored as text look like, also those of ACR-NEMA."""
 _TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+
+
+def patient_id(dataset: Dataset) -> str:
+    """Return the Patient ID without the spaces around it, which mean nothing; empty without one."""
+    return str(dataset.get("PatientID") or "").strip()
 
 
 def identifying_words(dataset: Dataset) -> frozenset[str]:

@@ -16,7 +16,12 @@ from lesionlens.base.files.staging import staged
 from lesionlens.base.records.patient import Patient, conflict_among, in_words
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import abbreviated_list
-from lesionlens.imaging.deidentification.clean import Cleaner, code_item, identifying_words
+from lesionlens.imaging.deidentification.clean import (
+    Cleaner,
+    code_item,
+    identifying_words,
+    patient_id,
+)
 from lesionlens.imaging.deidentification.defacing import (
     METHOD,
     DefacingOutcome,
@@ -135,11 +140,10 @@ def _headers_of(
         header = _read(path, stop_before_pixels=True)
         with _reporting_damage(path):
             identifying |= identifying_words(header)
-            patient_id, study, uid = (
-                str(header.get(tag) or "")
-                for tag in ("PatientID", "StudyInstanceUID", "SOPInstanceUID")
+            study, uid = (
+                str(header.get(tag) or "") for tag in ("StudyInstanceUID", "SOPInstanceUID")
             )
-            patients.append((patient_id, study, Patient.of(header.get)))
+            patients.append((patient_id(header), study, Patient.of(header.get)))
             paths_by_uid[uid].setdefault(patients[-1][2], path.relative_to(source))
     paths_by_uid.pop("", None)
     _refuse_shared_uids(paths_by_uid.values())
@@ -183,17 +187,17 @@ def _earlier_copies(out: Path, staging: Path) -> OwnedFiles:
 def _patient_ids_by_study(patients: Iterable[_PatientRow]) -> dict[str, str]:
     """Return the patient ID of each study with exactly one, for its files that have none."""
     ids_by_study: dict[str, set[str]] = defaultdict(set)
-    for patient_id, study, _ in patients:
-        if patient_id and study:
-            ids_by_study[study].add(patient_id)
+    for key, study, _ in patients:
+        if key and study:
+            ids_by_study[study].add(key)
     return {study: min(ids) for study, ids in ids_by_study.items() if len(ids) == 1}
 
 
 def _patient_notices(patients: Iterable[_PatientRow], id_by_study: Mapping[str, str]) -> list[str]:
     """Return a notice for each patient ID whose files describe different people."""
     by_id: dict[str, dict[Patient, None]] = defaultdict(dict)
-    for patient_id, study, patient in patients:
-        by_id[patient_id or id_by_study.get(study, "")][patient] = None
+    for key, study, patient in patients:
+        by_id[key or id_by_study.get(study, "")][patient] = None
     differing = (conflict_among(variants, gaps=False) for key, variants in by_id.items() if key)
     return [
         f"One patient ID, which became one pseudonym, is used with different values of "
@@ -224,8 +228,9 @@ def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
     """De-identify DICOM objects written by LesionLens in place, such as a staged result."""
     for path in files:
         dataset = _read(path)
-        cleaner.clean(dataset)
-        _save(dataset, path)
+        with _reporting_damage(path):
+            cleaner.clean(dataset)
+            dataset.save_as(path, enforce_file_format=True)
 
 
 def _write_copy(
@@ -255,7 +260,7 @@ def _write_copy(
         return False
     outcomes[outcome] += 1
     folder.mkdir(exist_ok=True)
-    _save(dataset, target)
+    dataset.save_as(target, enforce_file_format=True)
     return True
 
 
@@ -270,7 +275,7 @@ def exclusion_reason(dataset: Any, *, burned_in: bool) -> str | None:
     sop_class = str(dataset.get("SOPClassUID") or "")
     image_types = {str(value).upper() for value in dataset.get("ImageType") or ()}
     annotated = str(dataset.get("BurnedInAnnotation") or "").upper() == "YES"
-    has_uids = all(key in dataset for key in ("SOPInstanceUID", "SeriesInstanceUID"))
+    has_uids = all(dataset.get(key) for key in ("SOPInstanceUID", "SeriesInstanceUID"))
     captured = sop_class.startswith(_SECONDARY_CAPTURE) or "SCREEN SAVE" in image_types
     rules = (
         (sop_class == _DICOMDIR, "a DICOMDIR, which names the files of the source"),
@@ -321,8 +326,3 @@ def _reporting_damage(path: Path) -> Iterator[None]:
 def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
     with _reporting_damage(path):
         return read_dicom(path, force=True, stop_before_pixels=stop_before_pixels)
-
-
-def _save(dataset: Any, path: Path) -> None:
-    with _reporting_damage(path):
-        dataset.save_as(path, enforce_file_format=True)

@@ -78,11 +78,20 @@ def save(key: str, arrays: Arrays) -> None:
     """Store arrays under a key, atomically."""
     try:
         array_cache.write(folder() / f"{key}{array_cache.SUFFIX}", arrays)
-        entries = folder().glob(f"*{array_cache.SUFFIX}")
-        for expired in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[MAX_ENTRIES:]:
-            expired.unlink(missing_ok=True)
     except OSError:
         logger.warning("the cache could not be written; the next run takes as long as this one")
+    _delete_oldest()
+
+
+def _delete_oldest() -> None:
+    """Delete entries beyond the maximum; other processes may do so at the same time."""
+    entries: list[tuple[float, Path]] = []
+    for path in folder().glob(f"[!.]*{array_cache.SUFFIX}"):
+        with suppress(OSError):
+            entries.append((path.stat().st_mtime, path))
+    for _, path in sorted(entries, reverse=True)[MAX_ENTRIES:]:
+        with suppress(OSError):
+            path.unlink()
 
 
 def recall(key: str, form: ArrayForm[T]) -> T | None:

@@ -46,7 +46,7 @@ _KIND_PATTERNS = (
     (OtherKind.ADC, r"adc|apparent.?diff"),
     (OtherKind.PERFUSION, r"perf|cbv|cbf|mtt|tmax|ttp|asl|dsc|dce|ktrans"),
     (OtherKind.SWI, r"swi|swan|suscept|qsm"),
-    (OtherKind.T2_STAR, r"t2\*|t2.?star|haemo|hemo|gre|fl2d"),
+    (OtherKind.T2_STAR, r"t2\*|t2.?star|haemo|hemo|(?<!t1.)(gre|fl2d)(?!.*t1)"),
     (OtherKind.DWI, r"dwi|dti|diff|trace|b.?1000"),
     (OtherKind.CT, r"ct|cct"),
 )
@@ -58,7 +58,7 @@ def kind_of(series: Series) -> OtherKind:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> names = ("ep2d_diff_ADC", "ep2d_diff_b1000", "rCBV map", "SWI_mIP", "t2_fl2d_hemo", "x")
+    >>> names = ("ep2d_diff_ADC", "b1000", "rCBV map", "SWI_mIP", "t2_fl2d_hemo", "t1_fl2d_tra")
     >>> [kind_of(SimpleNamespace(description=words)).value for words in names]
     ['ADC', 'DWI', 'perfusion', 'SWI', 'T2*', 'series']
     """

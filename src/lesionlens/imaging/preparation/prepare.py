@@ -138,6 +138,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     coverage = quality.coverage(brain, valid, draft.mask_grid.volume_ml(draft.mask))
     if coverage.passed and all(scan.stripped for scan in draft.loaded.values()):
         coverage = quality.stripped_off(valid, min(working.spacing_mm)) or coverage
+    may_register = draft.options.register and len(images) > 1
     compare = partial(sides, images, draft.reference, brain, working, context=context)
     with ThreadPoolExecutor(2) as executor:  # both register, which releases the GIL
         agreement = executor.submit(compare) if draft.options.sides else None
@@ -154,7 +155,7 @@ def _run_checks(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
             quality.motion(acquired),
             quality.noise(images, brain),
             quality.contrast_agent(images, brain),
-            quality.registration(draft.registered),
+            quality.registration(draft.registered) if may_register else None,
             half_turn(brain) if draft.options.strip else None,
             agreement.result() if agreement else None,
         ]

@@ -126,7 +126,9 @@ def _program(name: str) -> tuple[Path, Program]:
 def _run(command: list[str], name: str, context: RunContext) -> None:
     with tempfile.TemporaryFile() as output:
         try:
-            process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603  a fixed program
+            process = subprocess.Popen(  # noqa: S603  a fixed program
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
         except OSError as error:  # as when its interpreter was deleted
             raise _failed(name, f"it cannot be started: {error.strerror}") from error
         try:

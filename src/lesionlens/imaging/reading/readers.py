@@ -27,7 +27,8 @@ from lesionlens.imaging.reading.series_selection import NothingRecognisedError
 from lesionlens.imaging.reading.third_party_readers import read_with, select_reader
 
 RECALLED = (
-    "The sequences are those that you chose for this study earlier; choose again to change them."
+    "Your earlier choice of sequences is used for the series that this study holds; choose again "
+    "to change them."
 )
 """Notice on a study whose series were chosen by the user earlier."""
 REPORTED = (

@@ -43,7 +43,7 @@ def remember(study: Study) -> None:
     If the folder is not writable, the choice is not stored and the study is opened anyway.
     """
     named = {
-        sequence.value: _identifier_of(series)
+        sequence.value: _identifier_of(series, study)
         for sequence, series in study.series.items()
         if series.witness is EvidenceKind.USER
     }
@@ -70,7 +70,7 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
     except (OSError, ValueError):  # files that vanished, or an unknown sequence
         return {}
     all_series = (*study.series.values(), *study.set_aside)
-    names_by_identifier = {_identifier_of(s): name_for_reader(s) for s in all_series}
+    names_by_identifier = {_identifier_of(s, study): name_for_reader(s, study) for s in all_series}
     return {
         sequence: names_by_identifier[value]
         for sequence, value in choice.items()
@@ -78,12 +78,13 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
     }
 
 
-def name_for_reader(series: Series) -> str:
-    """Return a series as an argument of `open_study`: its UID, or its first file's absolute path.
+def name_for_reader(series: Series, study: Study) -> str:
+    """Return a series of a study as an argument of `open_study`.
 
-    A bare file name could match another patient's file in the working folder.
+    Its UID, or its first file's absolute path if it has none or shares it, as the time points of a
+    dynamic series do. A bare file name could match another patient's file in the working folder.
     """
-    return series.uid or str(series.files[0].path)
+    return _own_uid(series, study) or str(series.files[0].path)
 
 
 def distinct_names(all_series: Sequence[Series]) -> tuple[str, ...]:
@@ -98,6 +99,12 @@ def distinct_names(all_series: Sequence[Series]) -> tuple[str, ...]:
     )
 
 
-def _identifier_of(series: Series) -> str:
+def _identifier_of(series: Series, study: Study) -> str:
     """Return the identifier of a series within its study: its UID, or its first file's name."""
-    return series.uid or series.files[0].name
+    return _own_uid(series, study) or series.files[0].name
+
+
+def _own_uid(series: Series, study: Study) -> str | None:
+    """Return the UID of a series; None if it has none, or another volume of the study has it."""
+    uids = [other.uid for other in (*study.series.values(), *study.set_aside)]
+    return series.uid if uids.count(series.uid) == 1 else None

@@ -155,7 +155,7 @@ _MAX_LISTED_SERIES = 8
 class NothingRecognisedError(UnusableInputError):
     """No series of a study is one of the four sequences; `study` lists them.
 
-    The user may name one of `study.set_aside` by `series_choices.name_for_reader(series)`.
+    The user may name one of `study.set_aside` by `series_choices.name_for_reader`.
     """
 
     def __init__(self, study: Study, **message_parts: str) -> None:
@@ -173,7 +173,10 @@ def nothing_recognised(study: Study) -> NothingRecognisedError:
             expected="at least one of T1, T1c, T2 and FLAIR",
             next_step="Convert the scan again, or choose another folder",
         )
-    descriptions = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
+    names = distinct_names(study.set_aside)
+    descriptions = [
+        f'"{name}" ({s.detected_by})' for name, s in zip(names, study.set_aside, strict=True)
+    ]
     return NothingRecognisedError(
         study,
         found=f"{len(descriptions)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: "

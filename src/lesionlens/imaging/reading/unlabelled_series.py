@@ -46,7 +46,8 @@ def identify_by_image(
             )
         if guess.sequence is not None:
             notices.append(
-                f"Nothing identifies the sequence of {item.description!r}: it was read as "
+                "Nothing identifies the sequence of "
+                f"{item.description or item.files[0].name!r}: it was read as "
                 f"{guess.sequence.display_name} by {guess.evidence}. If that is wrong, "
                 f"{naming_advice(guess.sequence)}."
             )

@@ -121,7 +121,8 @@ class StudyBlock(Section):
         if self._study is None or len(self._exchanged) != 2:
             return
         first, second = self._exchanged
-        named = {s: name_for_reader(series) for s, series in self._study.series.items()}
+        study = self._study
+        named = {s: name_for_reader(series, study) for s, series in study.series.items()}
         self.renamed.emit({**named, first: named[second], second: named[first]})
 
     def _apply(self, named: dict[MrSequence, str | Path]) -> None:
@@ -157,11 +158,12 @@ class AssignmentEditor(QFrame):
         self._study = study
         all_series = [] if study is None else [*study.series.values(), *study.set_aside]
         names = distinct_names(all_series)
+        values = [] if study is None else [name_for_reader(s, study) for s in all_series]
         for sequence, box in self._boxes.items():
             box.clear()
             box.addItem("none", None)
-            for name, series in zip(names, all_series, strict=True):
-                box.addItem(name, name_for_reader(series))
+            for name, value in zip(names, values, strict=True):
+                box.addItem(name, value)
             assigned = None if study is None else study.series.get(sequence)
             box.setCurrentIndex(0 if assigned is None else 1 + all_series.index(assigned))
 

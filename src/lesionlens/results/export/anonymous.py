@@ -6,7 +6,8 @@ the DICOM objects, whose other UIDs come from the study, and text that still has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,12 @@ from lesionlens.base.records.followup import Change, Comparison, LesionMeasureme
 from lesionlens.base.records.response import SignedResponse, in_order
 from lesionlens.base.records.review import NO_CANDIDATE, Review, UnaidedRead
 from lesionlens.base.records.study import PreparationStep, QualityCheck, Series, Study, StudyKind
-from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
+from lesionlens.imaging.deidentification.clean import (
+    REMOVED,
+    Cleaner,
+    identifying_words,
+    patient_id,
+)
 from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_files
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
@@ -30,6 +36,8 @@ from lesionlens.results.export.names import names_of, replace_names
 
 _Checked = TypeVar("_Checked", PreparationStep, QualityCheck)
 _TEXT_SUFFIXES = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
+_QUOTED = re.compile(r'"[^"]*"|(?<!\w)\'(?:[^\'\\]|\\.)*\'(?!\w)')
+"""Quoted text in a notice, which may be any name from the study; not an apostrophe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,8 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     replacements = dict.fromkeys(names_of(study), name) | _session_names(analysis.followup)
 
     def clean(text: str) -> str:
-        return _with_shifted_dates(replace_names(text, replacements), days)
+        renamed_text = replace_names(_without_other_names(text, replacements), replacements)
+        return _with_shifted_dates(renamed_text, days)
 
     def new_uid(uid: str | None) -> str | None:
         return uid if options.keep_uids or uid is None else pseudonyms.uid(uid)
@@ -120,8 +129,8 @@ def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
     if study.kind is not StudyKind.DICOM or file is None:
         return study.name, frozenset()
     with quiet_header(file.path, force=True) as header:
-        patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
-        return str(patient), identifying_words(header)
+        patient = patient_id(header) or str(header.get("StudyInstanceUID") or "")
+        return patient, identifying_words(header)
 
 
 def _anonymous_series(series: Series, key: str) -> Series:
@@ -216,6 +225,16 @@ def _anonymous_review(review: Review, days: int, clean: Callable[[str], str]) ->
     )
     responses = tuple(map(anonymous_response, review.responses))
     return replace(review, events=events, unaided=unaided, responses=responses)
+
+
+def _without_other_names(text: str, known: Container[str]) -> str:
+    """Remove quoted names that are not `known`, such as that of a series without usable images."""
+
+    def cleaned(quoted: re.Match[str]) -> str:
+        name = quoted[0][1:-1]
+        return quoted[0] if name in known or is_plain(name) else f'"{REMOVED}"'
+
+    return _QUOTED.sub(cleaned, text)
 
 
 def _with_shifted_dates(text: str, days: int) -> str:

@@ -403,6 +403,35 @@ def test_a_uid_that_is_a_path_leads_nowhere(tmp_path, options, keyword, value):
     assert not [p for p in tmp_path.rglob("*") if "other" in p.name]
 
 
+def test_spaces_around_a_patient_id_make_no_other_patient(tmp_path):
+    """They are padding: one patient had two pseudonyms and two shifts of dates."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, spaces in (("a", ""), ("b", " ")):
+        dataset = image()
+        dataset.PatientID, dataset.StudyDate = f"{spaces}42", "20260105"
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[name])
+        dataset.save_as(folder / name)
+    deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    copies = [pydicom.dcmread(path) for path in (tmp_path / "out").rglob("*.dcm")]
+    assert len(copies) == 2
+    assert len({(copy.PatientID, copy.StudyDate) for copy in copies}) == 1
+
+
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "SOPInstanceUID"])
+def test_an_image_with_an_empty_uid_is_left_out_with_a_word(tmp_path, keyword):
+    """It ended the run with the name of the file that could not be written, ".dcm"."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    whole, empty = image(), image()
+    setattr(empty, keyword, "")
+    whole.save_as(folder / "a")
+    empty.save_as(folder / "b")
+    done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert done.file_count == 1
+    assert "1 × left out: not a DICOM object: its UIDs are missing" in done.notices
+
+
 def test_of_two_files_with_one_uid_the_second_is_left_out_with_a_word(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()

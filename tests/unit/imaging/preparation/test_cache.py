@@ -95,3 +95,11 @@ def test_the_oldest_entries_go(monkeypatch, own_folder):
         cache.save(f"k{number}", {"a": np.arange(number)})
     assert len(list(own_folder.glob("*.kept"))) == 3
     assert not list(own_folder.glob("*.part"))
+
+
+def test_entries_that_another_process_deletes_are_no_reason_to_warn(own_folder, caplog):
+    cache.save("k", {"a": np.zeros(3)})
+    (own_folder / "gone.kept").symlink_to(own_folder / "nowhere")
+    cache.save("l", {"a": np.zeros(3)})
+    assert not caplog.records
+    assert (own_folder / "l.kept").exists()

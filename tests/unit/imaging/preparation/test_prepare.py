@@ -347,6 +347,13 @@ def test_steps_can_be_left_out(make_study):
     study = open_study(make_study(sequences={"t1c", "t2"}, how=how))
     prepared = prepare(study, RunContext(), replace(PLACED, register=False))
     assert not any(step.done for step in prepared.steps)
+    assert "registration" not in {check.check for check in prepared.quality}
+
+
+def test_the_registration_of_one_sequence_is_not_judged(make_study):
+    """The report of a T1c alone said that the sequences were already registered."""
+    prepared = prepare(open_study(make_study(sequences={"t1c"})), RunContext(), PLACED)
+    assert "registration" not in {check.check for check in prepared.quality}
 
 
 def test_files_that_vanished_after_opening_are_named_as_missing(tmp_path):

@@ -1,5 +1,6 @@
 """Programs for brain extraction, played by a stand-in on PATH."""
 
+import os
 import sys
 import threading
 from dataclasses import replace
@@ -70,6 +71,22 @@ def test_the_program_s_mask_is_taken(stand_in, head):
     found = skull_stripping.strip("synthstrip", head.data, head.grid)
     np.testing.assert_array_equal(found.mask, head.data > 400)
     assert found.method == "synthstrip"
+
+
+def test_the_program_does_not_read_the_caller_s_input(stand_in, head):
+    """In a loop over a list of studies it swallowed the rest of the list."""
+    stand_in(f"import sys\nsys.stdin.read()\n{GOOD}")
+    own_input, (reading, writing) = os.dup(0), os.pipe()
+    try:
+        os.dup2(reading, 0)
+        os.write(writing, b"next study")
+        os.close(writing)
+        skull_stripping.strip("synthstrip", head.data, head.grid)
+        assert os.read(0, 99) == b"next study"
+    finally:
+        os.dup2(own_input, 0)
+        os.close(own_input)
+        os.close(reading)
 
 
 def test_preparation_uses_the_program_that_is_asked_for(stand_in, head_study):

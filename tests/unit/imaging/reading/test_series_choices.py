@@ -8,6 +8,7 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import EvidenceKind
 from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import choose
@@ -32,6 +33,18 @@ def test_a_choice_is_met_again(make_study, dicom):
     assert set(again.series) == {T2, MrSequence.T1}
     assert any("earlier" in notice for notice in again.notices)
     assert set(open_study(folder).series) == {FLAIR, MrSequence.T1}
+
+
+def test_a_choice_of_which_a_part_is_gone_claims_no_more_than_it_gives(make_study):
+    """With a T1c from outside of the study, all were said to be those that the user chose."""
+    folder = make_study(dicom=True, sequences={"flair", "t1c"})
+    outside = make_study(name="outside", sequences={"t1c"}) / "t1c.nii.gz"
+    named = {T2: open_study(folder).series[FLAIR].uid, MrSequence.T1C: outside}
+    series_choices.remember(open_study(folder, named=named, same_patient=True))
+    again = open_study(folder, recall=True)
+    witnesses = {sequence: series.witness for sequence, series in again.series.items()}
+    assert witnesses == {MrSequence.T1C: EvidenceKind.TEXT, T2: EvidenceKind.USER}
+    assert "for the series that this study holds" in again.notices[0]
 
 
 def test_a_flag_wins_over_what_is_remembered(make_study):

@@ -311,6 +311,25 @@ def test_days_in_sentences_are_shifted_like_all_others(analysis, tmp_path):
     assert days in dated.study.notices
 
 
+def test_notices_name_nothing_from_the_study(analysis):
+    """Warnings kept the names of series without usable images, and words of file names."""
+    notices = (
+        f'Series "T2 {NAME} 12345678": no usable PixelSpacing.',
+        f"Series \"T1 MPRAGE\" was set aside: '{NAME}/1.dcm' and 'O\\'{NAME}.dcm' differ.",
+        f"The names of the files begin with different words ('{NAME.lower()}', 'ax').",
+        "The patient's sequences' names are 'T1' and \"T2\".",
+    )
+    made = anonymous(
+        replace(analysis, study=replace(analysis.study, notices=notices)), NAMES, Options()
+    )
+    assert made.analysis.study.notices[1:] == (
+        'Series "REMOVED": no usable PixelSpacing.',
+        'Series "T1 MPRAGE" was set aside: "REMOVED" and "REMOVED" differ.',
+        "The names of the files begin with different words (\"REMOVED\", 'ax').",
+        "The patient's sequences' names are 'T1' and \"T2\".",
+    )
+
+
 def test_a_signed_response_is_as_valid_as_it_was(analysis, tmp_path):
     """Its measurements are compared in the order of their UIDs."""
     signed = replace(analysis.review.responses[-1], measures=measures_of(analysis.compared.points))

@@ -44,8 +44,6 @@ from lesionlens.imaging.reading.series_selection import (
     several_studies,
 )
 
-_MAX_PROBED_FILES = 500
-
 
 @dataclass(frozen=True, slots=True)
 class _OutsideStudy:
@@ -64,16 +62,14 @@ class DicomReader:
         """Return 0.95 if there is an MR image at any depth, 0.4 for other DICOM files."""
         if path.is_file():
             return 0.95 if looks_like_dicom(path) else 0.0
-        other_count = 0
+        has_others = False
         for file in walk(path):
             if looks_like_dicom(file):
                 kind = dicom_scan.sop_class(file)
                 if kind in MR_IMAGES or not kind:
                     return 0.95 if kind else 0.6
-                other_count += 1
-                if other_count >= _MAX_PROBED_FILES:
-                    return 0.95
-        return 0.4 if other_count else 0.0
+                has_others = True
+        return 0.4 if has_others else 0.0
 
     def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
         """Read the headers; see `readers.open_study`."""

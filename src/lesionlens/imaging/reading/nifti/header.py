@@ -57,7 +57,7 @@ def open_image(path: Path) -> Any:
     _check_suffix(path)
     try:
         _check_offset(path)
-        image = nib.load(path)
+        image = nib.load(path, mmap=False)
     except PermissionError as error:
         raise unreadable(error, path.name) from error
     except BROKEN as error:

@@ -80,7 +80,7 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
     dates = sorted({_date(name) for name in names} - {""})
     if len(dates) > 1:
         return (
-            f"The names of the files have different dates ({', '.join(dates)}): check that they "
+            f"The names of the files have different dates ({_quoted(dates)}): check that they "
             "are of one examination."
         )
     counts: dict[str, int] = defaultdict(int)
@@ -93,16 +93,20 @@ def mixed_study_notice(names: Iterable[str]) -> str | None:
     )
     if len(counts) > 1 and (max(counts.values()) > 1 or numbers_patients):
         return (
-            f"The names of the files begin with different numbers ({', '.join(sorted(counts))}): "
+            f"The names of the files begin with different numbers ({_quoted(counts)}): "
             "check that they are of one patient."
         )
     beginnings = Counter(filter(None, map(_words_before_sequence, names)))
     if len(beginnings) > 1 and max(beginnings.values()) > 1:
         return (
-            f"The names of the files begin with different words ({', '.join(sorted(beginnings))}): "
+            f"The names of the files begin with different words ({_quoted(beginnings)}): "
             "check that they are of one patient."
         )
     return None
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(words)))
 
 
 def is_of_other_study(mask: str, names: Iterable[str]) -> bool:

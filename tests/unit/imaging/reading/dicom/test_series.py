@@ -9,6 +9,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian, 
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.reading import series_choices
 from lesionlens.imaging.reading.dicom import bounded
 from lesionlens.imaging.reading.readers import open_study
 
@@ -116,6 +117,21 @@ def test_nifti_files_beside_dicom_images_are_noticed(make_study):
     study = open_study(folder)
     assert list(study.series) == [T1C]
     assert any("Both DICOM and 1 NIfTI file(s)" in notice for notice in study.notices)
+
+
+def test_nifti_files_beside_a_long_ct_are_the_study(make_study):
+    """From 500 files of another modality on, the folder was refused as DICOM without MR."""
+    folder = make_study(sequences={"t1c"})
+    slices = make_study(name="ct", dicom=True, sequences={"t2"}) / "S01"
+    path = next(slices.iterdir())
+    ds = pydicom.dcmread(path)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    ds.save_as(path)
+    content = path.read_bytes()[:2000]
+    (folder / "ct").mkdir()
+    for number in range(600):
+        (folder / "ct" / f"{number}.dcm").write_bytes(content)
+    assert list(open_study(folder).series) == [T1C]
 
 
 def test_links_to_files_that_were_not_fetched_are_noticed(make_study):
@@ -498,3 +514,46 @@ def test_a_named_series_of_several_volumes_gives_the_one_that_fits(
     uid = pydicom.dcmread(next((folder / "S01").iterdir())).SeriesInstanceUID
     series = open_study(folder, named={sequence: uid}).series[sequence]
     assert {file.path.parent.name for file in series.files} == {"S01"}
+
+
+@pytest.mark.parametrize("recall", [False, True])
+def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(
+    make_study, tmp_path, monkeypatch, recall
+):
+    """All have one Series UID: the last was opened as T1, and the second as T1c."""
+    monkeypatch.setattr(series_choices, "folder", lambda: tmp_path / "choices")
+    folder = make_study(dicom=True, sequences={"t1c"})
+
+    def dynamic(ds, _):
+        ds.SeriesDescription = ds.ProtocolName = "t1_vibe_tra"
+        ds.TemporalPositionIdentifier = 1
+
+    change(folder / "S01", dynamic)
+    repeat(
+        folder, [lambda ds, _, t=t: setattr(ds, "TemporalPositionIdentifier", t) for t in (2, 3)]
+    )
+    study = open_study(folder)
+    by_folder = {min(folders_of(series)): series for series in study.set_aside}
+    picked = {T1: by_folder["S01"], T1C: by_folder["run0"]}
+    named = {s: series_choices.name_for_reader(series, study) for s, series in picked.items()}
+    reopened = open_study(folder, named=named)
+    if recall:
+        series_choices.remember(reopened)
+        reopened = open_study(folder, recall=True)
+    assert [folders_of(reopened.series[s]) for s in (T1, T1C)] == [{"S01"}, {"run0"}]
+
+
+def test_series_without_a_description_are_listed_by_their_files(make_study):
+    """Both were listed as "", which says nothing of which to name."""
+    folder = make_study(dicom=True, sequences={"t1", "t2"})
+
+    def nameless(ds, _):
+        ds.SeriesDescription = ds.ProtocolName = ""
+        del ds.EchoTime
+
+    for name in ("S01", "S02"):
+        change(folder / name, nameless)
+    with pytest.raises(UnusableInputError) as caught:
+        open_study(folder)
+    listed = [f'"{next((folder / name).iterdir()).parent.name}/' for name in ("S01", "S02")]
+    assert all(name in caught.value.found for name in listed), caught.value.found

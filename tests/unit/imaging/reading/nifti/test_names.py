@@ -69,9 +69,9 @@ def test_series_numbers_planes_and_processing_part_nothing(names):
     ("names", "words"),
     [
         (["BraTS2021_00006_t1c", "BraTS2021_00006_t2", "BraTS2021_00009_flair"], "one patient"),
-        (["t1c_2024-01-05", "flair_2025-03-01"], "20240105, 20250301"),
-        (["P001_t1c", "P002_t2"], "(p001, p002)"),
-        (["Miller_t1", "Miller_t2", "Smith_ax_flair"], "different words (miller, smith)"),
+        (["t1c_2024-01-05", "flair_2025-03-01"], "'20240105', '20250301'"),
+        (["P001_t1c", "P002_t2"], "('p001', 'p002')"),
+        (["Miller_t1", "Miller_t2", "Smith_ax_flair"], "different words ('miller', 'smith')"),
         (["P001_t1c", "P002_0003"], "one patient"),
     ],
 )

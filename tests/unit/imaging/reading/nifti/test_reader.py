@@ -267,6 +267,17 @@ def test_a_file_that_was_replaced_since_is_refused(save, tmp_path, voxels):
         series.load()
 
 
+def test_voxels_that_were_read_do_not_change_with_their_file(save, tmp_path, voxels):
+    """Of a plain file of float32 they were read when used: cut short, it ended the process."""
+    path = save("t2.nii", voxels.astype(np.float32))
+    values = open_study(tmp_path).series[MrSequence.T2].load()
+    expected = values.copy()
+    with path.open("r+b") as stream:
+        stream.seek(352)
+        stream.write(bytes(path.stat().st_size - 352))
+    assert np.array_equal(values, expected)
+
+
 def test_a_file_that_is_gone_is_called_so(save, tmp_path):
     path = save("t2.nii.gz")
     series = open_study(tmp_path).series[MrSequence.T2]
