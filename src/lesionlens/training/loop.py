@@ -8,14 +8,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lesionlens.base.errors import ResourceError
+from lesionlens.base.errors import CancelledError, ResourceError
 from lesionlens.base.files.access import make_folder
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.folder_lock import folder_lock
@@ -311,6 +311,7 @@ def _run_session(
                 _validate(run, board)
                 saved_at, validated_step = time.monotonic(), run.step
         if run.cases is not None and validated_step != run.step and not context.cancel.is_set():
+            run.save()  # a held-out case may be refused
             _validate(run, board)
     finally:
         if source is not None:
@@ -353,7 +354,8 @@ def train(
         if run.resumed_at and run.processes.is_leader:
             logger.log(REPORT, "continuing from step %d of %d", run.resumed_at, config.steps)
         limit_s = math.inf if options.minutes is None else 60 * options.minutes
-        _run_session(run, limit_s, on_step, context)
+        with suppress(CancelledError):  # while cases are prepared
+            _run_session(run, limit_s, on_step, context)
         return _summary(run, run.save())
 
 
