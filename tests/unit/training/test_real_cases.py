@@ -28,7 +28,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.text import encodable
+from lesionlens.base.text import counted, encodable
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation import working_grid
@@ -370,7 +370,10 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     _, info = weights.load(summary.weights)
     learnt = cases.parts.training
     before = weights.load(random_weights)[1].provenance.get("data", "unknown")
-    assert info.provenance["data"] == f"{before}, then {len(learnt)} real cases of 1 patients"
+    assert (
+        info.provenance["data"]
+        == f"{before}, then {counted(len(learnt), 'real case')} of 1 patient"
+    )
     train(recipe, out, TrainOptions(cases=cases))
     (line,) = (out / "validation.jsonl").read_text().splitlines()
     row = json.loads(line)  # once, although the finished run was called again
