@@ -286,7 +286,7 @@ def _run_session(
 ) -> None:
     """Train until all steps or the time are used up, or the user cancels."""
     config, leads = run.config, run.processes.is_leader
-    board = open_event_writer(run.out if leads else None)
+    board = open_event_writer(run.out if leads else None, run.step + 1)
     started, spent_before = time.monotonic(), run.spent_s
     stage, source = -1, None
     saved_at, validated_step = started, -1
