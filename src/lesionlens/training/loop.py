@@ -200,11 +200,11 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
     if run.processes.any(not math.isfinite(value)):
-        logger.warning("step %d has no finite loss and is skipped", run.step)
+        logger.warning("step %d has no finite loss and is skipped", run.step + 1)
     else:
         terms["gradient"] = run.optimiser.step(loss, _rate_factor(run.config, run.step), run.step)
         if not math.isfinite(terms["gradient"]):
-            logger.warning("step %d has no finite gradient and is skipped", run.step)
+            logger.warning("step %d has no finite gradient and is skipped", run.step + 1)
     run.step += 1
     return value, terms
 
