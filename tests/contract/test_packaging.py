@@ -202,6 +202,20 @@ def test_the_monai_application_names_what_is_in_its_image(manifests):
         assert all((REPOSITORY / source).is_file() for source in copied.split())
 
 
+def test_the_monai_application_begins_from_the_image_that_is_built_before_it():
+    """It began from a tag of the version, which the documented command does not give."""
+    image = (PACKAGING / "monai-deploy/Containerfile").read_text("utf-8")
+    page = (REPOSITORY / "docs/how-to/packaging.md").read_text("utf-8")
+    (tag,) = re.findall(r"build -f packaging/Containerfile -t (\S+) \.", page)
+    assert f"ARG BASE=localhost/{tag}:latest\n" in image
+
+
+def test_the_packed_program_ends_with_the_exit_status():
+    entry = PACKAGING / "pyinstaller/entry.py"
+    done = subprocess.run([sys.executable, entry, "analyze", ""], capture_output=True, check=False)
+    assert done.returncode == 2
+
+
 @pytest.mark.skipif(shutil.which("sh") is None, reason="no POSIX shell")
 def test_the_monai_application_analyses_shows_and_hands_out(tmp_path):
     """Its script, with the root of the image moved to a folder and the command one that echoes."""

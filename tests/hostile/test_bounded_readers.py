@@ -7,6 +7,7 @@ none, or that is not UTF-8, as it answers any damaged file: it refuses it in wor
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from lesionlens.analysis.evaluation.cases import _cases_of_dataset
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.files import user_folders
-from lesionlens.base.files.bounded_read import JSON_BYTES
+from lesionlens.base.files.bounded_read import JSON_BYTES, read_file
 from lesionlens.engines.remote.address import read_keys
 from lesionlens.imaging.deidentification.pseudonyms import read_or_create_key
 from lesionlens.imaging.reading import bids
@@ -158,3 +159,18 @@ def test_a_hostile_file_is_answered_as_a_damaged_one(folder, name):
         if kind in ("nested", "no number") and reader.file == accept.SUMS:
             continue  # plain text has neither
         assert _answer(reader, folder, made(reader)) == damaged, kind
+
+
+def _free_descriptor():
+    number = os.open(os.devnull, os.O_RDONLY)
+    os.close(number)
+    return number
+
+
+def test_a_folder_in_place_of_a_file_keeps_no_descriptor(tmp_path):
+    """One was lost at each try, in a window or server that runs for weeks."""
+    before = _free_descriptor()
+    for _ in range(3):
+        with pytest.raises(OSError, match=tmp_path.name):
+            read_file(tmp_path)
+    assert _free_descriptor() == before

@@ -126,8 +126,8 @@ def check_voxels(values: NDArray[np.float32], label: str) -> None:
     distinct = np.unique(sample)
     if distinct.size <= 24:
         raise UnusableInputError(
-            found=f"only {distinct.size + 1} different values in {label}: "
-            "it looks like a label image",
+            found=f"only {distinct.size + (inside.size < coarse.size)} different values in "
+            f"{label}: it looks like a label image",
             expected="an MR scan with a range of intensities",
             next_step="Name the scan itself, not its segmentation",
         )

@@ -13,6 +13,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lesionlens.base.errors import ConfigError, ResourceError
+from lesionlens.base.text import counted
 from lesionlens.engines import device as devices
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # collective communication backends by accelerator
@@ -93,7 +94,8 @@ def _own_device(requested: str, local: int) -> torch.device:
     available = devices.accelerators()
     if local >= len(available):
         raise ResourceError(
-            found=f"{len(available)} {device.type.upper()} devices for process {local + 1} here",
+            found=f"{counted(len(available), f'{device.type.upper()} device')} for process "
+            f"{local + 1} here",
             expected="one for each process",
             next_step="Start fewer: torchrun --nproc-per-node",
         )

@@ -8,14 +8,14 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lesionlens.base.errors import ResourceError
+from lesionlens.base.errors import CancelledError, ResourceError
 from lesionlens.base.files.access import make_folder
 from lesionlens.base.files.atomic_file import write_atomically
 from lesionlens.base.files.folder_lock import folder_lock
@@ -200,11 +200,11 @@ def train_step(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]
     loss, terms = lens_loss(output, on_device, run.config.loss)
     value = float(loss.detach())
     if run.processes.any(not math.isfinite(value)):
-        logger.warning("step %d has no finite loss and is skipped", run.step)
+        logger.warning("step %d has no finite loss and is skipped", run.step + 1)
     else:
         terms["gradient"] = run.optimiser.step(loss, _rate_factor(run.config, run.step), run.step)
         if not math.isfinite(terms["gradient"]):
-            logger.warning("step %d has no finite gradient and is skipped", run.step)
+            logger.warning("step %d has no finite gradient and is skipped", run.step + 1)
     run.step += 1
     return value, terms
 
@@ -286,7 +286,7 @@ def _run_session(
 ) -> None:
     """Train until all steps or the time are used up, or the user cancels."""
     config, leads = run.config, run.processes.is_leader
-    board = open_event_writer(run.out if leads else None)
+    board = open_event_writer(run.out if leads else None, run.step + 1)
     started, spent_before = time.monotonic(), run.spent_s
     stage, source = -1, None
     saved_at, validated_step = started, -1
@@ -311,6 +311,7 @@ def _run_session(
                 _validate(run, board)
                 saved_at, validated_step = time.monotonic(), run.step
         if run.cases is not None and validated_step != run.step and not context.cancel.is_set():
+            run.save()  # a held-out case may be refused
             _validate(run, board)
     finally:
         if source is not None:
@@ -353,7 +354,8 @@ def train(
         if run.resumed_at and run.processes.is_leader:
             logger.log(REPORT, "continuing from step %d of %d", run.resumed_at, config.steps)
         limit_s = math.inf if options.minutes is None else 60 * options.minutes
-        _run_session(run, limit_s, on_step, context)
+        with suppress(CancelledError):  # while cases are prepared
+            _run_session(run, limit_s, on_step, context)
         return _summary(run, run.save())
 
 

@@ -299,8 +299,8 @@ def read_split(path: Path) -> dict[str, bool]:
 
 
 def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunContext) -> Path:
-    """Prepare a case for a voxel size and store it as `<key>-<spacing>.kept`."""
-    file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{array_cache.SUFFIX}"
+    """Prepare a case for a voxel size and store it."""
+    file = folder / f"{_file_stem(case)}-{spacing_mm:g}mm{array_cache.SUFFIX}"
     if array_cache.is_whole(file):
         return file
     with naming_case(case.name):
@@ -311,9 +311,14 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
     return file
 
 
+def _file_stem(case: RealCase) -> str:
+    """Return the start of the names of a case's files: two cases may have one key."""
+    return hashlib.sha256(f"{case.name}\0{case.key}".encode()).hexdigest()[:24]
+
+
 def _scans_of(case: RealCase, folder: Path) -> list[str]:
     """Return the digests of a case's scans; they are read once."""
-    path = folder / f"{case.key[:24]}-scans.json"
+    path = folder / f"{_file_stem(case)}-scans.json"
     try:
         return [str(scan) for scan in read_json(path)]
     except (OSError, ValueError, TypeError, ReadError):
@@ -326,7 +331,7 @@ def _scans_of(case: RealCase, folder: Path) -> list[str]:
 def _store_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str]:
     digests = sorted(scans)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{case.key[:24]}-scans.json", json.dumps(digests))
+    write_atomically(folder / f"{_file_stem(case)}-scans.json", json.dumps(digests))
     return digests
 
 

@@ -42,6 +42,7 @@ from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.base.records.review import CAVITY, NO_CANDIDATE, UnaidedMark
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.base.text import encodable
 from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review.earlier import is_outline_unconfirmed
@@ -68,7 +69,7 @@ class RealCase:
 
     name: str
     patient: str
-    """As in `evaluation.cases.Case`."""
+    """As in `evaluation.cases.Case`, but both can be encoded."""
     key: str
     """Key that changes when its files do."""
     study: Callable[[], Study]
@@ -173,8 +174,8 @@ def _dataset_case(case: Case, convention: str | None) -> RealCase:
     _refuse_sample(case.name, samples.digests_of(files))
     channels = [(sequence.value, image.channel) for sequence, image in case.images.items()]
     return RealCase(
-        case.name,
-        case.patient,
+        encodable(case.name),
+        encodable(case.patient),
         _files_digest(files, f"{convention} {channels}"),  # dataset.json may name other sequences
         lambda: _study_of(case),
         read,
@@ -262,10 +263,9 @@ def reviewed_case(
         )
     # without the issuer, which some headers omit: one patient would be two, on either side
     header_patient = examination_of_result(folder).patient.id
-    name = patient or header_patient or listed_patient or patient_of(folder.name)
-    return RealCase(
-        folder.name, name, key, study, lambda: _reviewed_labels(read(folder), folder.name), cavity
-    )
+    name = encodable(folder.name)
+    patient = patient or header_patient or listed_patient or patient_of(name)
+    return RealCase(name, patient, key, study, lambda: _reviewed_labels(read(folder), name), cavity)
 
 
 @contextmanager

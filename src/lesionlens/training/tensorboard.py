@@ -73,8 +73,12 @@ class _TensorBoard(EventWriter):
             self._writer.close()
 
 
-def open_event_writer(out: Path | None) -> EventWriter:
-    """Open a writer in `out/board`, or a silent one without a folder or TensorBoard."""
+def open_event_writer(out: Path | None, first_step: int) -> EventWriter:
+    """Open a writer in `out/board`, or a silent one without a folder or TensorBoard.
+
+    TensorBoard then hides what a killed session, or the run before --fresh, wrote from
+    `first_step` on.
+    """
     if out is None:
         return EventWriter()
     if not is_writable(str(out)):
@@ -84,4 +88,4 @@ def open_event_writer(out: Path | None) -> EventWriter:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (optional)
     except ImportError:
         return EventWriter()
-    return _TensorBoard(lambda: SummaryWriter(str(out / "board")))
+    return _TensorBoard(lambda: SummaryWriter(str(out / "board"), purge_step=first_step))

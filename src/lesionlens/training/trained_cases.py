@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lesionlens.base.text import counted
+
 
 @dataclass(frozen=True, slots=True)
 class TrainedCase:
@@ -44,7 +46,7 @@ SYNTHETIC = "synthetic only"
 def description(cases: TrainedCases) -> str:
     """Return a description of the cases, for the weights' metadata."""
     patients = len({case.patient for case in cases.values()})
-    return f"{len(cases)} real cases of {patients} patients"
+    return f"{counted(len(cases), 'real case')} of {counted(patients, 'patient')}"
 
 
 def data_after(before: str, cases: TrainedCases) -> str:
@@ -60,7 +62,7 @@ def data_after(before: str, cases: TrainedCases) -> str:
     Examples
     --------
     >>> data_after("synthetic only", {"a": TrainedCase("a", "", ())})
-    'synthetic, then 1 real cases of 1 patients'
+    'synthetic, then 1 real case of 1 patient'
     >>> data_after("synthetic, then 12 real cases of 12 patients", {})
     'synthetic, then 12 real cases of 12 patients, then synthetic'
     """

@@ -62,3 +62,10 @@ def test_a_brain_that_was_z_scored_in_large_units_is_no_ct(head, unit):
     scan = np.where(inside, unit * scores, 0).astype(np.float32)
     assert (scan < -500).mean() > 0.05
     scan_limits.check_voxels(scan, "x")
+
+
+@pytest.mark.parametrize(("values", "count"), [((0, 1, 2), 3), ((5, 10), 2)])
+def test_the_different_values_of_a_label_image_are_counted(values, count):
+    labels = np.resize(np.array(values, np.float32), (11, 11, 11))
+    with pytest.raises(UnusableInputError, match=f"only {count} different values"):
+        scan_limits.check_voxels(labels, "x")

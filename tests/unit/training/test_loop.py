@@ -100,7 +100,7 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_said(tmp_path, monkeypa
     monkeypatch.setattr(loop, "_REPORT_EVERY", 1)
     assert train(stages_of(6.0, steps=1), tmp_path).finished
     assert parse_json((tmp_path / "log.jsonl").read_text())["gradient"] is None  # JSON has no NaN
-    assert "step 0 has no finite gradient and is skipped" in caplog.text
+    assert "step 1 has no finite gradient and is skipped" in caplog.text
     torch.testing.assert_close(runs[0].detach(), before[0])
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import threading
 
 import nibabel as nib
 import numpy as np
@@ -26,6 +28,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.review import CAVITY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import counted, encodable
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation import working_grid
@@ -137,6 +140,31 @@ def test_a_corrected_order_of_the_channels_is_another_case(root, tmp_path):
         (case,) = find(tmp_path)
         keys.add(case.key)
     assert len(keys) == 2
+
+
+def test_cases_whose_files_agree_in_name_size_and_time_are_prepared_apart(tmp_path):
+    """Uncompressed images from an archive: the first case was trained on in place of the others."""
+    for seed, name in enumerate(("one", "two")):
+        folder = tmp_path / "cases" / name
+        write_head(folder, (LEFT, RIGHT)[seed], seed=seed)
+        for packed in folder.glob("*.nii.gz"):
+            plain = packed.with_suffix("")
+            nib.save(nib.load(packed), plain)
+            packed.unlink()
+            os.utime(plain, (1_700_000_000, 1_700_000_000))
+    recipe = dataclasses.replace(RECIPE, data=dataclasses.replace(DATA, held_out=0.0))
+    cases = RealCases(find(tmp_path / "cases"), tmp_path / "run", recipe)
+    one, two = map(read, cases._prepared_files(cases.parts.training, STAGE))
+    assert one.code.shape != two.code.shape or (one.code != two.code).any()
+    assert not cases.repeated
+
+
+def test_a_case_whose_name_is_not_utf8_is_trained_on(root, copy, tmp_path):
+    odd = os.fsdecode(b"M\xfcller")
+    shutil.move(copy / NAMES[2], copy / odd)
+    parts = split_recorded(find(copy), tmp_path, seed=0)
+    names = {case.name for case in (*parts.training, *parts.validation)}
+    assert names == {*NAMES[:2], encodable(odd)}
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -342,7 +370,10 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     _, info = weights.load(summary.weights)
     learnt = cases.parts.training
     before = weights.load(random_weights)[1].provenance.get("data", "unknown")
-    assert info.provenance["data"] == f"{before}, then {len(learnt)} real cases of 1 patients"
+    assert (
+        info.provenance["data"]
+        == f"{before}, then {counted(len(learnt), 'real case')} of 1 patient"
+    )
     train(recipe, out, TrainOptions(cases=cases))
     (line,) = (out / "validation.jsonl").read_text().splitlines()
     row = json.loads(line)  # once, although the finished run was called again
@@ -356,6 +387,46 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     assert cases.in_training_data(scans) == ()
     known = next(iter(prepare(held[0].study(), RunContext()).scans.values()))
     assert cases.in_training_data({known, "another"}) == (held[0].name,)
+
+
+@pytest.mark.parametrize(("preparations", "step"), [(0, 0), (1, 2), (2, 3)])
+def test_a_stop_while_cases_are_prepared_keeps_the_steps_before(
+    root, tmp_path, random_weights, preparations, step
+):
+    """In a later stage or the last validation, all steps since the last checkpoint were lost."""
+    recipe = dataclasses.replace(RECIPE, init=str(random_weights))
+    first = dataclasses.replace(RECIPE.stages[0], steps=2)
+    second = dataclasses.replace(RECIPE.stages[0], spacing_mm=(4.0, 4.0))
+    recipe = dataclasses.replace(recipe, stages=(first, second))
+    stop, begun = threading.Event(), []
+
+    def progress(stage, fraction):
+        if stage.startswith("preparing") and not fraction:
+            begun.append(stage)
+            if len(begun) > preparations:
+                stop.set()
+
+    context = RunContext(progress=progress, cancel=stop)
+    cases = RealCases(find(root), tmp_path, recipe, context)
+    summary = train(recipe, tmp_path, TrainOptions(cases=cases), context=context)
+    assert (summary.step, summary.finished) == (step, step == recipe.steps)
+    again = RealCases(find(root), tmp_path, recipe)
+    assert train(recipe, tmp_path, TrainOptions(cases=again)).resumed_at == step
+
+
+def test_a_held_out_case_that_is_refused_costs_no_step(root, out, random_weights, monkeypatch):
+    """It is prepared for the first validation: short runs had no checkpoint before it."""
+    recipe = dataclasses.replace(RECIPE, init=str(random_weights))
+
+    def refused(*_):
+        raise UnusableInputError(found="it", expected="another", next_step="Move it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RealCases, "validate", refused)
+        with pytest.raises(UnusableInputError):
+            train(recipe, out, TrainOptions(cases=RealCases(find(root), out, recipe)))
+    again = RealCases(find(root), out, recipe)
+    assert train(recipe, out, TrainOptions(cases=again)).resumed_at == recipe.steps
 
 
 @pytest.fixture

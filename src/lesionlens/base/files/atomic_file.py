@@ -13,6 +13,7 @@ from lesionlens.base.errors import ResourceError
 from lesionlens.base.files import access
 from lesionlens.base.text import encodable
 
+_MAX_LETTERS = 50  # of a name, each of up to 4 bytes: most disks allow 255 in all
 _ABANDONED_AFTER_S = 86_400  # a day: far longer than any file takes to write
 
 
@@ -29,7 +30,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     access.make_folder(path.parent)
     _delete_abandoned(path.parent)
-    temporary = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name}")
+    temporary = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name[-_MAX_LETTERS:]}")
     try:
         yield temporary
         access.restrict(temporary)

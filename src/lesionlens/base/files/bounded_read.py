@@ -40,16 +40,19 @@ def open_regular(path: Path) -> BinaryIO:
     Raises
     ------
     ReadError
-        Not a regular file; the message omits its folder.
+        Neither a regular file nor a folder; the message omits its folder.
     OSError
-        Missing or unreadable.
+        Missing, unreadable or a folder.
     """
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    stream = os.fdopen(number, "rb")
-    if stat.S_ISREG(os.fstat(number).st_mode):
+    stream = open(path, "rb", opener=_opened_at_once)  # noqa: SIM115  (`Path` takes none)
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         return stream
     stream.close()
     raise _refused(f"{path.name!r}, which is not a regular file", "a file")
+
+
+def _opened_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:

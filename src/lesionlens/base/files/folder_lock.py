@@ -31,7 +31,7 @@ def lock_now(path: Path) -> int | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether any descriptor, also of this process, holds the lock of a folder or file.
+    """Whether any descriptor, also of this process, holds the lock of a file.
 
     False where the system or the disk has no such locks.
     """

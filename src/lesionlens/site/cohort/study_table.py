@@ -43,9 +43,10 @@ def read_table(table: Path) -> tuple[StudyEntry, ...]:
         cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
         if not cells["study"]:
             advice = "Enter the path of a study's folder or file in each row"
-            raise _table_error(table, f"no path in row {len(entries) + 2}", advice)
+            where = f"after that of {entries[-1].name!r}" if entries else "below the headings"
+            raise _table_error(table, f"no path in the row {where}", advice)
         if iso_date(cells["date"]) and day_of(cells["date"].replace("-", "")) is None:
-            found = f"the date {cells['date']!r}, which does not exist, in row {len(entries) + 2}"
+            found = f"no such day as {cells['date']!r}, the date of {cells['study']!r}"
             raise _table_error(table, found, "Correct it, or leave it empty")
         path = absolute(table.parent / cells["study"])
         name = _folder_name(cells["name"] or path.name)

@@ -239,7 +239,8 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
         )
     if previous != current:
         raise ConfigError(
-            found=f"{out.name!r}, which was started with other weights, another recipe or --steps",
+            found=f"{out.name!r}, which was started with other weights, another recipe or --steps, "
+            f"or {'without' if recipe.cavity else 'with'} a resection cavity in a review",
             expected="the same as before, or a new folder",
             next_step="Choose another folder with --out",
         )

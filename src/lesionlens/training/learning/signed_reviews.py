@@ -14,7 +14,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.followup import compared_uids
 from lesionlens.base.records.review import NO_CANDIDATE, Review, ReviewEvent, valid_and_undone
-from lesionlens.base.text import counted
+from lesionlens.base.text import counted, encodable
 from lesionlens.results.review.outline_digests import is_signed_on_other_outlines, outlines_of
 from lesionlens.results.review.reopen import read_result, results_in
 from lesionlens.results.review.saved_result import SavedResult
@@ -111,14 +111,15 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
         (name, f"{PATIENTS_NAME} names it, and no result has this name") for name in unmatched_names
     ]
     for folder in folders:
+        name = encodable(folder.name)
         try:
             review = sources.signed_review(folder)
         except UnusableInputError as error:
-            errors[folder.name] = error
-            left_out.append((folder.name, error.found))
+            errors[name] = error
+            left_out.append((name, error.found))
             continue
         if isinstance(review, str):
-            left_out.append((folder.name, review))
+            left_out.append((name, review))
         else:
             reviews.append(review)
     gathered = Gathered(tuple(reviews), tuple(left_out))

@@ -31,6 +31,14 @@ def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("notes.json", "earlier")]
 
 
+@pytest.mark.parametrize("letter", ["a", "ä"])
+def test_a_name_as_long_as_the_disk_allows_is_written(tmp_path, letter):
+    """The temporary name was longer, and the file refused."""
+    longest = tmp_path / (letter * (250 // len(letter.encode())) + ".json")
+    write_atomically(longest, "{}")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["{}"]
+
+
 def test_two_that_write_one_file_at_once_do_not_mix(tmp_path):
     """Two threads, or two containers whose processes have the same number."""
     place = tmp_path / "label.nii"

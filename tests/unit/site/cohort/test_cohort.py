@@ -653,7 +653,10 @@ def test_a_table_in_another_encoding_is_advised_to_be_saved_again(tmp_path):
     with pytest.raises(UnusableInputError, match=r"not UTF-8.*Save it again as CSV in UTF-8"):
         find_jobs(table, tmp_path / "out")
     table.write_text("study,name\n,a\n")
-    with pytest.raises(UnusableInputError, match=r"no path in row 2.*Enter the path of a study"):
+    with pytest.raises(
+        UnusableInputError,
+        match=r"no path in the row below the headings.*Enter the path of a study",
+    ):
         find_jobs(table, tmp_path / "out")
 
 

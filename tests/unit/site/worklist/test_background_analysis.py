@@ -254,7 +254,8 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
     database.close()
     refused = {
         "name\nx\n": "no column",
-        "study,name\na/x,\n,b\n": "no path in row 3",
+        "study,name\na/x,\n,,\n,b\n": "no path in the row after that of 'x'",
+        "study,date\na/x,\n,,\nb,2026-02-31\n": "no such day as '2026-02-31', the date of 'b'",
         "study,name\n,\n": "0 rows",
         "study\na/x\nb/x\n": "two studies",
         "study\na/x\nb/X\n": "two studies",  # one folder on Windows and macOS

@@ -797,6 +797,9 @@ def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
     other = dataclasses.replace(RECIPE, seed=7)
     with pytest.raises(ConfigError, match="started with other weights, another recipe"):
         learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
+    treated = dataclasses.replace(RECIPE, cavity=True)
+    with pytest.raises(ConfigError, match="or without a resection cavity in a review"):
+        learn(dataclasses.replace(job(reviews, out, random_weights), recipe=treated))
     damaged = from_there(begun, tmp_path, BEGUN)
     for content in ('{"parent_sha256": ', "[]", '{"parent_sha256": "0"}'):
         (damaged / BEGUN).write_text(content)
