@@ -117,7 +117,7 @@ def test_nothing_is_measured_on_a_slice_beyond_the_image():
 
 
 def test_a_voxel_beside_one_without_a_value_has_its_own():
-    """"no value" was stated of it, and a projection left it out."""
+    """ "no value" was stated of it, and a projection left it out."""
     data = np.full(SHAPE, 5.0, np.float32)
     data[:, :, 22:] = np.nan
     data[20, 20, 21] = 900.0
