@@ -31,7 +31,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
-from lesionlens.napari.controllers import network_requests, review_controller
+from lesionlens.napari.controllers import current_read, network_requests, review_controller
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
@@ -803,6 +803,26 @@ def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
     assert reviewed.session.state.study is other
     reads_ = reviewed.actions_.read_controller
     assert reads_.decision_log.recovered(shown)[0].of(uid).reason == "typed late"
+
+
+def test_a_reason_that_is_typed_as_it_was_makes_no_decision(reviewed, monkeypatch):
+    """Another reader's decision became that of the reader who had looked at its reason."""
+    reviewed.session.go_to_candidate(1)
+    uid = reviewed.session.candidate().tracking_uid
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
+    reviewed.session.type_reason("vessel")
+    reviewed.commands.run("reject")
+    events = reviewed.session.state.review.events
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "B. Reader")
+    for reason in ("vessels", "vessel "):
+        reviewed.session.type_reason(reason)
+    reviewed.commands.run("next_candidate")
+    assert reviewed.session.state.review.events == events
+    assert reviewed.session.state.review.decision_of(uid).reader == "A. Reader"
+    reviewed.commands.run("previous_candidate")
+    reviewed.session.type_reason("")
+    reviewed.commands.run("next_candidate")
+    assert reviewed.session.state.review.of(uid).reason is None
 
 
 def test_a_measured_outline_never_lands_on_another_study(reviewed, analysis, qtbot):

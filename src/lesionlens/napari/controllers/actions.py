@@ -273,7 +273,7 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
         if host_process.tunable():
             self.questions.submit("units", lambda *_: read_units(), install_units)
         # importing torch cannot be interrupted, so that the process waits for it at its end
-        is_daemon = read_preferences().engine.server is not None
+        is_daemon = bool(read_preferences().server)
         start_thread("lesionlens-network", self._load_network, is_daemon=is_daemon)
 
     def _load_network(self) -> None:
