@@ -928,6 +928,25 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
     assert visible() == {"T1c"}
 
 
+def test_a_result_that_arrives_after_its_study_was_closed_is_said_to_be_discarded(
+    loaded, result, qtbot, monkeypatch
+):
+    """ "Another study is open" was the reason, and none was."""
+    closed = threading.Event()
+
+    def lens(study, options, *, context, first):
+        closed.wait()
+        return result
+
+    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    loaded.run.analyse.emit()
+    loaded.commands.run("close")
+    closed.set()
+    wait(qtbot, loaded)
+    message = "The result of head was discarded: its study is no longer open."
+    assert loaded.session.state.message == message
+
+
 def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
     reviewed.session.choose_overlay(Overlay.MAP)
     choice = reviewed.attention.layer_chooser
