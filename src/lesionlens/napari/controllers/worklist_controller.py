@@ -359,7 +359,7 @@ class WorklistController:
         """Return the task that reads a study, or returns it if it was read in advance."""
         entry, result = row.entry, self._result_of(row)
         options = read_preferences().preparation
-        future = self._next_study.take(entry.name)
+        future = self._next_study.take(entry.name, options)
 
         def task(context: RunContext) -> OpenedStudy:
             if future is not None:
