@@ -116,19 +116,6 @@ class ReadController:
             return ""
         return self.decision_log.set_other_aside(replace(analysis, review=review), reader)
 
-    def assign_owner(self, study: Study, reader: str, *, owns_read: bool) -> None:
-        """Continue an unnamed read of a study under a name, or begin one.
-
-        Raises
-        ------
-        LesionLensError
-            The name cannot be stored: the read stays unnamed.
-        """
-        if owns_read:
-            self.name_reader(reader)
-        else:
-            self.current.begin_again(study, reader)
-
     # --- closed ---------------------------------------------------------------------------
 
     @property

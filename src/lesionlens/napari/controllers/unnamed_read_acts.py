@@ -102,11 +102,13 @@ class UnnamedReadActs(MarkActs):
             return
         controller, failure = self.read_controller, None
         controller.unnamed_reads.end_question()
-        if owner is not None:
+        if owner is not None and owner.owns_read:
             try:
-                controller.assign_owner(study, owner.reader, owns_read=owner.owns_read)
+                controller.name_reader(owner.reader)
             except LesionLensError as error:  # the read stays unnamed
                 owner, failure = None, error
+        elif owner is not None:
+            controller.current.begin_again(study, owner.reader)
         if owner is not None:
             store_reader(owner.reader)
             if self.worklist is not None:
