@@ -120,8 +120,8 @@ class WorklistController:
         self._poll.stop()
         self.ahead.stop()
         self.jobs.abandon()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._next_study.forget()
+        self._next_study.cancel()
+        self._pool.shutdown(wait=False)  # results that wait are stored
         self.actions.session.changed.disconnect(self._on_study)
         if self.actions.worklist is self:
             self.actions.worklist = None
