@@ -19,12 +19,14 @@ from tests.gui.window import PATIENCE_MS, at_rest, canvas, reads, settled
 from tests.reviewed_head import without_right
 
 from lesionlens.base.files.folder_lock import lock_now
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.screen import board
 from lesionlens.napari.preferences import store_reader
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import drafts
@@ -279,6 +281,28 @@ def test_no_slice_that_is_out_of_sight_splits_an_outline(missed, qtbot):
     missed.commands.run("split_here")
     settled(missed, qtbot)
     assert len(rows(missed)) == 2
+
+
+def test_an_outline_is_cut_along_the_oblique_slice_that_is_shown(missed, monkeypatch, qtbot):
+    """It was cut along the patient's axes, across the slice in view."""
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]]
+    monkeypatch.setattr(board, "shown_grid", lambda _: Grid((9, 9, 9), tilt))
+    missed.actions_.show_layout(Layout.ONE)
+    centre = rows(missed)[0].centroid_mm
+    missed.commands.run("edit_outline")
+    missed.actions_.viewpoint.move(point_mm=centre)
+    missed.commands.run("split_here")
+    settled(missed, qtbot)
+    findings = missed.session.state.analysis.findings
+    grid = missed.session.state.analysis.volumes.labels.grid
+    depths = [
+        (grid.to_mm(np.argwhere(findings.components == half.id)) - centre) @ tilt[:3, 2]
+        for half in rows(missed)
+    ]
+    below, above = sorted(depths, key=np.mean)
+    assert abs(below.max()) <= 3.0, "voxels are 4 mm"
+    assert abs(above.min()) <= 3.0
 
 
 def test_nothing_is_interpolated_in_a_plane_that_is_out_of_sight(missed):

@@ -31,7 +31,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.commands.table import KEY_COMMANDS
-from lesionlens.napari.controllers import network_requests, review_controller
+from lesionlens.napari.controllers import current_read, network_requests, review_controller
 from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.dock import open_panel
@@ -805,6 +805,26 @@ def test_a_reason_is_kept_before_napari_opens_another_study(reviewed, analysis):
     assert reads_.decision_log.recovered(shown)[0].of(uid).reason == "typed late"
 
 
+def test_a_reason_that_is_typed_as_it_was_makes_no_decision(reviewed, monkeypatch):
+    """Another reader's decision became that of the reader who had looked at its reason."""
+    reviewed.session.go_to_candidate(1)
+    uid = reviewed.session.candidate().tracking_uid
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "A. Reader")
+    reviewed.session.type_reason("vessel")
+    reviewed.commands.run("reject")
+    events = reviewed.session.state.review.events
+    monkeypatch.setattr(current_read, "preferred_reader", lambda: "B. Reader")
+    for reason in ("vessels", "vessel "):
+        reviewed.session.type_reason(reason)
+    reviewed.commands.run("next_candidate")
+    assert reviewed.session.state.review.events == events
+    assert reviewed.session.state.review.decision_of(uid).reader == "A. Reader"
+    reviewed.commands.run("previous_candidate")
+    reviewed.session.type_reason("")
+    reviewed.commands.run("next_candidate")
+    assert reviewed.session.state.review.of(uid).reason is None
+
+
 def test_a_measured_outline_never_lands_on_another_study(reviewed, analysis, qtbot):
     reviewed.session.go_to_candidate(1)
     reviewed.commands.run("edit_outline")
@@ -906,6 +926,25 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
     assert ran[0] is not here
     assert loaded.candidates.model.rowCount() == 2
     assert visible() == {"T1c"}
+
+
+def test_a_result_that_arrives_after_its_study_was_closed_is_said_to_be_discarded(
+    loaded, result, qtbot, monkeypatch
+):
+    """ "Another study is open" was the reason, and none was."""
+    closed = threading.Event()
+
+    def lens(study, options, *, context, first):
+        closed.wait()
+        return result
+
+    monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
+    loaded.run.analyse.emit()
+    loaded.commands.run("close")
+    closed.set()
+    wait(qtbot, loaded)
+    message = "The result of head was discarded: its study is no longer open."
+    assert loaded.session.state.message == message
 
 
 def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):

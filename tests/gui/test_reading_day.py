@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -27,7 +28,12 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.patient import Patient
-from lesionlens.napari.controllers import current_read, worklist_controller
+from lesionlens.napari.controllers import (
+    current_read,
+    list_results,
+    next_study,
+    worklist_controller,
+)
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences
@@ -274,6 +280,43 @@ def test_a_study_read_in_advance_is_read_again_once_its_result_arrives(panel, li
     (listed.list_folder / "c").symlink_to(one / "result")
     controller._poll_database()
     assert next_study._prefetched[1].result(60).result is not None
+
+
+def test_a_study_that_is_still_read_in_advance_can_be_cancelled(panel, listed, monkeypatch, qtbot):
+    """Cancel, and a step to another row, waited until it was read."""
+    day, is_read = listed.controller, threading.Event()
+    monkeypatch.setattr(next_study, "read_entry", lambda *_: is_read.wait())
+    assert day.open(listed.list_folder)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    qtbot.waitUntil(lambda: day._next_study.is_held, timeout=60_000)
+    study = panel.session.state.study
+    panel.commands.run("next_study")
+    panel.actions_.stop()
+    try:
+        qtbot.waitUntil(lambda: not panel.jobs.running, timeout=20_000)
+    finally:
+        is_read.set()
+    assert panel.session.state.study is study
+    assert panel.session.state.problem is None
+
+
+def test_a_result_that_waits_for_the_study_read_in_advance_is_stored_after_closing(
+    panel, listed, monkeypatch, qtbot
+):
+    """The window was closed while the next study was read, and the result was lost."""
+    day, stored, is_read = listed.controller, [], threading.Event()
+    assert day.open(listed.list_folder)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    monkeypatch.setattr(
+        list_results.background_analysis, "store_result", lambda *given: stored.append(given[1])
+    )
+    day._pool.submit(is_read.wait)
+    day.store_result(panel.session.state.analysis, Preferences())
+    listed.release()
+    is_read.set()
+    qtbot.waitUntil(lambda: stored == ["a"], timeout=60_000)
 
 
 def test_unaided_first_holds_from_the_next_study_of_an_open_list(panel, listed, qtbot, prefer):

@@ -7,7 +7,7 @@ from napari.settings import get_plugin_settings
 
 pytest.importorskip("fastapi")
 
-from tests.gui.window import PATIENCE_MS, control, reads, wait
+from tests.gui.window import PATIENCE_MS, control, reads, threads_ended, wait
 from tests.ports import closed_port
 from tests.serving_here import QuickEngine, serving
 
@@ -104,3 +104,15 @@ def test_what_is_no_address_is_refused_and_the_choice_stays(loaded):
     assert read_preferences().server_address == ServerAddress("https://192.0.2.7:8000")
     choose(loaded, "")
     assert read_preferences().server_address is None
+
+
+def test_a_key_file_that_is_gone_is_reported_when_an_analysis_is_requested(loaded, tmp_path, qtbot):
+    """Each study that was opened raised it outside of every act, as a defect with a traceback."""
+    settings = get_plugin_settings("lesionlens").engine
+    settings.server, settings.server_key_file = "https://gpu:8000", str(tmp_path / "gone.txt")
+    loaded.actions_.preload_network()
+    threads_ended(qtbot)
+    assert loaded.session.state.problem is None
+    loaded.run.analyse.emit()
+    analysed(loaded, qtbot)
+    assert "no usable key in 'gone.txt'" in loaded.session.state.problem.found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests import stored_drafts
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import control, reads, sign, visible, wait
 
+from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.napari import dock, preferences
 from lesionlens.napari.controllers import (
@@ -148,6 +150,53 @@ def test_who_stays_unnamed_is_told_whose_decisions_are_shown(panel, listed, qtbo
     panel.actions_.close()
     opened(panel, listed, qtbot)
     assert not panel.read_owner.isVisible(), "asked twice in one session"
+
+
+def test_a_name_that_cannot_be_stored_leaves_the_read_unnamed(
+    panel, listed, qtbot, decided, tmp_path
+):
+    """The answer ended in a traceback, and the result was never shown."""
+    opened(panel, listed, qtbot)
+    listed.list_folder.rename(tmp_path / "unreachable")
+    answer(panel, "B. Reader", "Mine")
+    problem = panel.session.state.problem
+    assert (problem.title, decided["reader"]) == ("This action was not saved", None)
+    assert problem.next_step.endswith("you are asked again when you open the study")
+    assert panel.session.state.analysis is not None
+    (tmp_path / "unreachable").rename(listed.list_folder)
+    next_session(panel)
+    opened(panel, listed, qtbot)
+    answer(panel, "B. Reader", "Mine")
+    assert verdicts(listed, "B. Reader") == [ReviewState.REJECTED]
+
+
+def test_a_read_that_cannot_begin_under_a_name_shows_no_analysis(
+    panel, listed, qtbot, decided, monkeypatch
+):
+    opened(panel, listed, qtbot)
+    damaged = ReadError(found="a damaged list", expected="a list", next_step="Restore it")
+    monkeypatch.setattr(current_read, "ReadSession", Mock(side_effect=damaged))
+    answer(panel, "B. Reader", "Not mine")
+    assert panel.session.state.analysis is None
+    assert "until then its analysis is not shown" in panel.session.state.problem.next_step
+    assert "could not begin" in panel.session.state.message
+
+
+def test_a_name_that_cannot_be_stored_signs_nothing(panel, listed, qtbot, name, tmp_path):
+    opened(panel, listed, qtbot)
+    for _ in range(2):
+        panel.commands.run("next_candidate")
+        panel.commands.run("accept")
+    panel.actions_.sign()
+    listed.list_folder.rename(tmp_path / "unreachable")
+    panel.signing._field.setText("A. Reader")
+    panel.signing.accept()
+    assert panel.session.state.problem.title == "This action was not saved"
+    assert panel.session.state.review.signed is None
+    (tmp_path / "unreachable").rename(listed.list_folder)
+    sign(panel, "A. Reader")
+    assert panel.session.state.review.signed == "nothing further seen, A. Reader"
+    assert len(verdicts(listed, "A. Reader")) == 2
 
 
 def test_nobody_is_asked_who_has_a_name(panel, listed, qtbot, decided):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.components import fill_planar_holes
+from lesionlens.analysis.findings.components import ROUNDING_MM, fill_planar_holes
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import TOUCHING, Labels, Mask, bounding_box
 from lesionlens.base.labels import Label, Region
@@ -253,8 +253,18 @@ def _flooded(depth: NDArray[np.float64], first: Voxel, second: Voxel) -> Mask:
     return grown[1]
 
 
-def split_at(labels: Labels, axis: int, index: int) -> Mask:
-    """Split an outline by a plane: return the half from `index` on along `axis`.
+def split_at(
+    labels: Labels,
+    voxel: Voxel,
+    normal: NDArray[np.float64],
+    spacing_mm: NDArray[np.float64],
+) -> Mask:
+    """Split an outline by the plane through a voxel: return the half from the plane on.
+
+    Parameters
+    ----------
+    normal : (3,) float64
+        Direction through the plane along the axes of the grid, towards the half.
 
     Raises
     ------
@@ -262,10 +272,11 @@ def split_at(labels: Labels, axis: int, index: int) -> Mask:
         The outline is on one side of the plane.
     """
     inside = labels > 0
-    along = np.arange(labels.shape[axis]) >= index
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    return _checked_half(inside & along.reshape(shape), inside)
+    voxels = np.argwhere(inside)
+    beyond = (voxels - voxel) * spacing_mm @ normal >= -ROUNDING_MM
+    half = np.zeros(labels.shape, bool)
+    half[tuple(voxels[beyond].T)] = True
+    return _checked_half(half, inside)
 
 
 def _checked_half(half: Mask, inside: Mask) -> Mask:

@@ -61,7 +61,7 @@ _DECIDED_ELSEWHERE = (
     "It does not contain what you decided in another window: open the study again, then export."
 )
 _DRAWN_ELSEWHERE = "You are drawing an outline of this study in another window."
-_DISCARDED = "The result of {} was discarded: another study is open."
+_DISCARDED = "The result of {} was discarded: its study is no longer open."
 _SHOWN_AFTER_OUTLINE = "The result is shown once the outline is done (Shift+E) or discarded."
 _NO_MARK = "You have set no mark. Ctrl-click adds a lesion."
 _NO_MARK_YET = "You have set no mark: Shift+X marks the position under the pointer."
@@ -273,7 +273,7 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
         if host_process.tunable():
             self.questions.submit("units", lambda *_: read_units(), install_units)
         # importing torch cannot be interrupted, so that the process waits for it at its end
-        is_daemon = read_preferences().engine.server is not None
+        is_daemon = bool(read_preferences().server)
         start_thread("lesionlens-network", self._load_network, is_daemon=is_daemon)
 
     def _load_network(self) -> None:

@@ -122,7 +122,7 @@ def compare_with_prior(
         compared, pictures = value
         if withheld is not None and session.state.analysis is None:
             if session.state.study is not analysis.study:
-                return "The comparison was discarded: another study is open."
+                return "The comparison was discarded: its study is no longer open."
             pictures = replace(pictures, components=None)
             session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
             return "Only its images are shown. Compare again after signing to see the changes."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from psygnal import Signal
@@ -82,12 +84,17 @@ class CurrentRead:
     def begin(self, study: Study, expected: ExpectedRead | None) -> None:
         """Begin the expected read, or the unaided read that the preferences require."""
         self.begun = expected
-        try:
+        with self._failure_reported():
             if expected is None and read_preferences().unaided_first:
                 database = self.reader_log.database
                 expected = ExpectedRead(database, own_key(study), unaided_first=True)
             if expected is not None:
                 self.read_session = self._new_read(study, expected)
+
+    @contextmanager
+    def _failure_reported(self) -> Iterator[None]:
+        try:
+            yield
         except LesionLensError as error:
             self.has_failed = True
             problem = Problem("The read could not begin", error.found, error.expected)
@@ -102,19 +109,26 @@ class CurrentRead:
             shown_elsewhere=self.reader_log.shown_before(study, expected.key),
         )
 
-    def begin_again(self, study: Study | None, reader: str) -> None:
+    def begin_again(self, study: Study, reader: str) -> None:
         """Leave an unnamed read to its reader, and begin one under another reader's name."""
-        if self.read_session is None:
+        previous, self.read_session = self.read_session, None
+        if previous is None:
             return
-        previous = self.read_session
-        previous.close()
+        close_log(previous)
         key = replace(previous.key, reader=reader)
-        expected = ExpectedRead(previous.database, key, previous.unaided_first)
-        self.read_session = None if study is None else self._new_read(study, expected)
+        with self._failure_reported():
+            expected = ExpectedRead(previous.database, key, previous.unaided_first)
+            self.read_session = self._new_read(study, expected)
         self._rename_begun()
 
     def name_reader(self, reader: str) -> None:
-        """Continue an unnamed read under a reader's name."""
+        """Continue an unnamed read under a reader's name.
+
+        Raises
+        ------
+        LesionLensError
+            The name cannot be stored.
+        """
         if self.read_session is not None and not self.read_session.key.reader:
             self.read_session = self.read_session.continue_as(reader)
             self._rename_begun()

@@ -21,6 +21,7 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.overlays.maps import cavity_of
+from lesionlens.napari.model.screen.board import frame_of
 from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
@@ -281,9 +282,9 @@ class LesionAdder:
 
     def split_at(self, point_mm: Point) -> None:
         """Split at the slice through a point, in the shown plane."""
-        axis = self.session.state.choices.plane.through
-        index = self._voxel(point_mm)[axis]
-        self._split(lambda x: edit_tools.split_at(x, axis, index))
+        state, spacing = self.session.state, self._spacing()
+        voxel, normal = self._voxel(point_mm), frame_of(state).normal(state.choices.plane)
+        self._split(lambda x: edit_tools.split_at(x, voxel, normal, spacing))
 
     def _split(self, cut: Callable[[Labels], NDArray[np.bool_]]) -> None:
         edited, candidate = self._edited_labels(), self.session.edited()

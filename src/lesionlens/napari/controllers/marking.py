@@ -94,7 +94,7 @@ class Marking:
         try:
             act(read_session)
         except ResourceError as error:
-            self._current.report_unsaved(error, "then repeat the action")
+            self._current.report_unsaved(error, reads.REPEAT)
             return False
         except LesionLensError as refusal:
             self._decline(f"{capitalized(refusal.found)}. {refusal.in_window}.")

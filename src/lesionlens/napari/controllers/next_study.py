@@ -19,6 +19,8 @@ class NextStudy:
         self._pool = pool
         self._prefetched: tuple[str, Future[OpenedStudy]] | None = None
         """Name of the study in its list."""
+        self._options = PrepareOptions()
+        """By which it is prepared."""
 
     @property
     def is_held(self) -> bool:
@@ -28,12 +30,13 @@ class NextStudy:
     def read(self, entry: StudyEntry, result: Path, options: PrepareOptions) -> None:
         """Read a study, and its result if there is one."""
         future = submit(self._pool, read_entry, entry, result, options, SILENT)
-        self._prefetched = (entry.name, future)
+        self._prefetched, self._options = (entry.name, future), options
 
-    def take(self, name: str) -> Future[OpenedStudy] | None:
-        """Return the named study if it was, or is being, read in advance; none is held then."""
+    def take(self, name: str, options: PrepareOptions) -> Future[OpenedStudy] | None:
+        """Return the named study if it was, or is being, read so in advance; none is held then."""
         prefetched, self._prefetched = self._prefetched, None
-        return prefetched[1] if prefetched is not None and prefetched[0] == name else None
+        is_same = prefetched is not None and (prefetched[0], self._options) == (name, options)
+        return prefetched[1] if prefetched is not None and is_same else None
 
     def cancel(self) -> None:
         """Free the memory of the study, and do not read it if that has not begun."""

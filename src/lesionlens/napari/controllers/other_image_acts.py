@@ -92,7 +92,7 @@ class OtherImageActs(MarkActs):
 
         def on_result(image: OtherImage) -> str | None:
             if study is None or self.session.state.study is not study:
-                return "Another study is open now."
+                return "The image was discarded: its study is no longer open."
             views = self.views
             compared, layout = views.compared, views.layout
             if compared is not None and compared.other_image:

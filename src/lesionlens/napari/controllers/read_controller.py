@@ -99,7 +99,13 @@ class ReadController:
         return self.read_session is not None and self.read_session.database is database
 
     def name_reader(self, reader: str) -> None:
-        """Continue an unnamed read under a reader's name."""
+        """Continue an unnamed read under a reader's name.
+
+        Raises
+        ------
+        LesionLensError
+            The name cannot be stored.
+        """
         self.current.name_reader(reader)
         self.decision_log.name_reader(reader)
 
@@ -109,15 +115,6 @@ class ReadController:
         if analysis is None:
             return ""
         return self.decision_log.set_other_aside(replace(analysis, review=review), reader)
-
-    def assign_owner(self, reader: str | None, *, owns_read: bool) -> None:
-        """Continue an unnamed read, or begin one under a name; None stays unnamed."""
-        self.unnamed_reads.end_question()
-        if reader is not None and owns_read:
-            self.name_reader(reader)
-        elif reader is not None:
-            self.current.begin_again(self.session.state.study, reader)
-        self.marking.show_marks()
 
     # --- closed ---------------------------------------------------------------------------
 

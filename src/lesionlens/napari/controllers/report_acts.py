@@ -79,6 +79,8 @@ class ReportActs(SignActs):
         if not self.review_controller.may_sign_response():
             return
         notice = self._name_reader(reader)
+        if notice is None:
+            return
         signed = response.sign(draft, comparison, category, reader, now())
         if self.review_controller.sign_response(signed):
             message = f"Response signed by {signed.reader}: {category}."

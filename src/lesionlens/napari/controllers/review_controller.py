@@ -192,20 +192,20 @@ class ReviewController:
         if analysis is None or state.editing is not None:
             return
         decided = [
-            (candidate, event.state)
+            (event, reason)
             for candidate in analysis.findings.candidates
             if candidate.tracking_uid in state.typed
             and (event := state.review.of(candidate.tracking_uid)) is not None
             and event.state is not ReviewState.UNREVIEWED
+            and (reason := self.session.reason_for(candidate, event.state)) != event.reason
         ]
         if not decided or self._notify_if_blocked() or self._notify_if_signed():
             return
         reader = self.reader
 
         def record(log: ReviewLog) -> None:
-            for candidate, act in decided:
-                reason = self.session.reason_for(candidate, act)
-                log.decide(candidate.tracking_uid, act, reader=reader, reason=reason)
+            for event, reason in decided:
+                log.decide(event.tracking_uid, event.state, reader=reader, reason=reason)
 
         self._record(record)
 

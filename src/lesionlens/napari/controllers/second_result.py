@@ -85,7 +85,7 @@ class SecondResultController:
 
         def on_result(second: SecondResult) -> str | None:
             if self._session.state.study is not analysis.study:
-                return "The second result was discarded: another study is open."
+                return "The second result was discarded: its study is no longer open."
             self._neighbours, self._visited_mm, self._compared_analysis = _START, None, analysis
             self._session.show_second_result(second)
             self.follow()

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.read_texts import what_is_signed
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.state.identity import StudyIdentity
+from lesionlens.napari.model.wording import reads
 from lesionlens.napari.preferences import store_reader
 
 if TYPE_CHECKING:
@@ -90,6 +92,8 @@ class SignActs(MarkActs):
                 self.session.decline(_RESULT_CHANGED)
             return
         notice = self._name_reader(reader)
+        if notice is None:
+            return
         if not self.read_controller.closed:
             self.review_controller.sign(statement, reader)
             if notice:
@@ -99,16 +103,23 @@ class SignActs(MarkActs):
         if withheld is not None:
             self.show_result(*withheld)
 
-    def _name_reader(self, reader: str) -> str:
+    def _name_reader(self, reader: str) -> str | None:
         """Continue an unnamed read under the name typed for a signature, also in the preferences.
 
-        Returns a notice if other decisions of that reader were set aside; else "".
+        Returns a notice if other decisions of that reader were set aside; else "". None, with a
+        message, if the name cannot be stored.
         """
-        notice = ""
-        if not self.read_controller.current.reader:
+        notice, current = "", self.read_controller.current
+        is_unnamed = not current.reader
+        if is_unnamed:
             notice = self.read_controller.set_other_aside(reader)
+        try:
+            self.read_controller.name_reader(reader)
+        except LesionLensError as error:
+            current.report_unsaved(error, reads.REPEAT)
+            return None
+        if is_unnamed:
             store_reader(reader)
-        self.read_controller.name_reader(reader)
         if self.worklist is not None:
             self.worklist.name_reader(reader)
         return notice

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.model.state.identity import StudyIdentity
+from lesionlens.napari.model.wording import reads
 from lesionlens.napari.preferences import store_reader
 from lesionlens.results.review import drafts
 
@@ -96,24 +98,37 @@ class UnnamedReadActs(MarkActs):
 
     def _apply_answer(self, study: Study | None, owner: ReadOwner | None) -> None:
         after_answer, self._after_answer = self._after_answer, None
-        if self.session.state.study is not study:
+        if study is None or self.session.state.study is not study:
             return
+        controller, failure = self.read_controller, None
+        controller.unnamed_reads.end_question()
+        if owner is not None and owner.owns_read:
+            try:
+                controller.name_reader(owner.reader)
+            except LesionLensError as error:  # the read stays unnamed
+                owner, failure = None, error
+        elif owner is not None:
+            controller.current.begin_again(study, owner.reader)
         if owner is not None:
             store_reader(owner.reader)
             if self.worklist is not None:
                 self.worklist.name_reader(owner.reader)
-        self.read_controller.assign_owner(
-            None if owner is None else owner.reader, owns_read=owner is None or owner.owns_read
-        )
+        controller.marking.show_marks()
         if after_answer is not None:
             after_answer(owner)
+        if failure is not None:
+            controller.current.report_unsaved(failure, reads.ASKED_AGAIN)
+        elif owner is not None and not controller.current.has_failed:
+            self._report_owner(owner)
+
+    def _report_owner(self, owner: ReadOwner) -> None:
+        """Notify whose read goes on; store the decisions that the reader continues."""
         notice = ""
-        if owner is not None and owner.owns_read:
+        if owner.owns_read:
             notice = self.read_controller.set_other_aside(owner.reader)
             self.read_controller.saver.store_shown()
-        if owner is not None:
-            message = (_CONTINUES if owner.owns_read else _OWN).format(owner.reader)
-            self.session.notify(" ".join(filter(None, (message, notice))))
+        message = (_CONTINUES if owner.owns_read else _OWN).format(owner.reader)
+        self.session.notify(" ".join(filter(None, (message, notice))))
 
 
 def _assign_draft(analysis: Analysis, owner: ReadOwner | None) -> None:

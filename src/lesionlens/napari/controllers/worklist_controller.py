@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from lesionlens.results.result import Result
 
 _POLL_MS = 1000
+_CANCEL_POLL_S = 0.1
 _NO_RESULT = (
     "This study was analysed, but its result is no longer in the list's folder: restore the "
     "folder {!r}, or analyse the study again."
@@ -85,7 +86,7 @@ class WorklistController:
     ) -> None:
         self.session, self.actions, self._show = session, actions, show
         self.jobs = Jobs(session, parent)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lesionlens-next")
+        self._pool = futures.ThreadPoolExecutor(1, thread_name_prefix="lesionlens-next")
         self._next_study = NextStudy(self._pool)
         self._results = ListResults(session, self._pool)
         self.ahead = AheadProcess(session)
@@ -120,8 +121,8 @@ class WorklistController:
         self._poll.stop()
         self.ahead.stop()
         self.jobs.abandon()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._next_study.forget()
+        self._next_study.cancel()
+        self._pool.shutdown(wait=False)  # results that wait are stored
         self.actions.session.changed.disconnect(self._on_study)
         if self.actions.worklist is self:
             self.actions.worklist = None
@@ -359,10 +360,12 @@ class WorklistController:
         """Return the task that reads a study, or returns it if it was read in advance."""
         entry, result = row.entry, self._result_of(row)
         options = read_preferences().preparation
-        future = self._next_study.take(entry.name)
+        future = self._next_study.take(entry.name, options)
 
         def task(context: RunContext) -> OpenedStudy:
             if future is not None:
+                while not futures.wait([future], _CANCEL_POLL_S).done:
+                    context.check("reading the study")
                 with contextlib.suppress(LesionLensError):
                     opened = future.result()
                     if opened.result is not None or not is_result(result):

@@ -156,13 +156,13 @@ def test_an_outline_without_a_waist_is_split_midway_wherever_in_it_the_clicks_ar
 
 
 def test_a_plane_splits_and_a_cut_beside_it_is_refused():
-    labels = ball()
-    half = edit_tools.split_at(labels, 2, 10)
+    labels, upwards = ball(), np.array([0.0, 0.0, 1.0])
+    half = edit_tools.split_at(labels, (3, 4, 10), upwards, SPACING)
     assert not half[:, :, :10].any()
     np.testing.assert_array_equal(half[:, :, 10:], labels[:, :, 10:] > 0)
     for place in (0, 19):
         with pytest.raises(UnusableInputError, match="half"):
-            edit_tools.split_at(labels, 2, place)
+            edit_tools.split_at(labels, (18, 12, place), upwards, SPACING)
     with pytest.raises(UnusableInputError, match="same position"):
         edit_tools.split_between(labels, (18, 12, 10), (18, 12, 10), SPACING)
 

@@ -10,6 +10,7 @@ from lesionlens.napari.model.acts.editing import Editing
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.state.events import SlicesRequested
+from lesionlens.napari.model.state.state import listed_ids
 
 
 class Choosing(Editing):
@@ -18,7 +19,7 @@ class Choosing(Editing):
     def choose_threshold(self, threshold: float) -> None:
         """List only candidates that score at least this."""
         self._choose(threshold=threshold)
-        if self.candidate() is None:
+        if self._state.choices.candidate not in listed_ids(self._state):
             self._choose(candidate=None)
 
     def choose_overlay(self, overlay: Overlay) -> None:

@@ -119,8 +119,8 @@ class Editing(StateHolder):
         state, overlays = self._state, self._state.overlays
         if state.analysis is None or overlays is None or state.editing is None:
             return
-        previous, probability = state.tools, state.probability
-        tools = Tools(ball=previous.ball, limit=limit, excluding=previous.excluding)
+        probability = state.probability
+        tools = replace(state.tools, limit=limit, sequence=None)
         volume = state.analysis.volumes.probability.get(Region.WT)
         if limit is Limit.PROBABILITY:
             if volume is None:

@@ -125,7 +125,7 @@ class ReviewSession(Choosing):
                 candidate=None,
                 layer=None,
                 head=None,
-                threshold=max(choices.threshold, analysis.run.engine.floor),
+                threshold=max(self._chosen_threshold(choices), analysis.run.engine.floor),
             ),
             problem=None,
             message="",
@@ -140,6 +140,12 @@ class ReviewSession(Choosing):
             second_opinions=second_opinions_of(result),
             reopened=result.engine is None,
         )
+
+    def _chosen_threshold(self, choices: Choices) -> float:
+        """Return the threshold that the reader chose; 0 if it is the lowest of the engine."""
+        shown = self._state.analysis
+        floor = 0.0 if shown is None else shown.run.engine.floor
+        return choices.threshold if choices.threshold > floor else 0.0
 
     def close(self) -> None:
         """Return to the empty state."""
@@ -342,7 +348,11 @@ class ReviewSession(Choosing):
         if draft is not None and draft.tracking_uid in new_uids:
             draft = replace(draft, tracking_uid=new_uids[draft.tracking_uid])
         ended = {} if self._state.editing is None else ENDED
+        choices = self._state.choices
+        if choices.candidate not in {candidate.id for candidate in analysis.findings.candidates}:
+            choices = replace(choices, candidate=None)
         self._set(
+            choices=choices,
             typed={
                 new_uids.get(uid, uid): reason
                 for uid, reason in self._undecided_reasons(log.review).items()
@@ -356,9 +366,14 @@ class ReviewSession(Choosing):
         )
 
     def _undecided_reasons(self, review: Review) -> dict[str, str]:
-        """Return typed reasons of candidates without a new decision in a review."""
-        decided = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
-        return {uid: reason for uid, reason in self._state.typed.items() if uid not in decided}
+        """Return typed reasons that no new decision in a review has taken."""
+        new_events = review.events[len(self._state.review.events) :]
+        taken = {event.tracking_uid: event.reason or "" for event in new_events}
+        return {
+            uid: reason
+            for uid, reason in self._state.typed.items()
+            if uid not in taken or reason.strip() not in taken[uid]
+        }
 
 
 def _fields_of(state: State) -> dict[str, Any]:

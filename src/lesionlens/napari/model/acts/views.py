@@ -21,7 +21,7 @@ from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Frame, Slices
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
-from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
+from lesionlens.napari.model.screen.board import frame_of, opening, shown_grid, slices_of
 from lesionlens.napari.model.state.events import PositionVisited, WindowPresetChosen
 from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_not_measured
@@ -94,12 +94,13 @@ class ViewActs(MeasureActs):
             rule = hanging.rule_for(study)
         except ConfigError as error:
             problem = str(error)
-        layout = rule.layout if rule is not None else None
-        layout = layout or hanging.recall(study)
+        layout = hanging.recall(study)
         if rule is not None:
             first = next(sequence for sequence in rule.show if sequence in study.series)
+            acquired = opening(study, first, self.session.defaults)
+            layout = rule.layout or layout or acquired.views.layout
             self.session.choose_sequence(first)
-            self.session.choose_plane(rule.plane or self.session.state.choices.plane)
+            self.session.choose_plane(rule.plane or acquired.plane)
             self.session.choose_views(sequence_order=rule.show)
         if layout is not None:
             self.session.choose_views(layout=layout)

@@ -227,10 +227,12 @@ class Picture:
         voxel = self.grid.nearest_voxel(point_mm)
         if not self.grid.contains(voxel):
             return None
-        position = (voxel if nearest else self.grid.to_voxel(point_mm)).reshape(3, 1)
-        (value,) = ndimage.map_coordinates(
-            self.data, position, order=1, mode="nearest", prefilter=False
-        )
+        value = self.data[tuple(voxel)]
+        if not nearest:
+            position = self.grid.to_voxel(point_mm).reshape(3, 1)
+            (value,) = ndimage.map_coordinates(
+                self.data, position, order=1, mode="nearest", prefilter=False
+            )
         return float(value) if np.isfinite(value) else None
 
     def _aligned_slice(self, frame: Frame, plane: Plane, number: int, slab: int) -> Slice:

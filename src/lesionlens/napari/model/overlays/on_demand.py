@@ -21,6 +21,7 @@ from lesionlens.analysis.explain.probe import (
 )
 from lesionlens.analysis.explain.search import AttentionFractions, masks_of, shares
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
+from lesionlens.analysis.findings.edits import without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
@@ -64,12 +65,15 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         )
     prepared = analysis.prepared
     data = onto(evidence.shares[sequence], evidence.grid, prepared.working)
-    components = component_mask_of(analysis.findings, prepared.native)
+    network_findings = without_edits(analysis).findings
+    components = component_mask_of(network_findings, prepared.native)
     means = [
-        evidence.within(component.voxels)[sequence]
-        for component in component_voxels(components, evidence.grid)
+        f"{candidate.id}: {evidence.within(component.voxels)[sequence]:+z.2f}"
+        for candidate, component in zip(
+            network_findings.candidates, component_voxels(components, evidence.grid), strict=True
+        )
     ]
-    listed = ", ".join(f"{n + 1}: {mean:+z.2f}" for n, mean in enumerate(means[:_MAX_LISTED]))
+    listed = ", ".join(means[:_MAX_LISTED])
     mean = f"Mean of {sequence.display_name} within the network's candidates"
     summary = f"{mean} · {listed}. " if listed else ""
     return MapView(

@@ -16,8 +16,9 @@ _HEAD_MARGIN = 0.25
 
 
 def full_range(data: NDArray[Any]) -> Limits:
-    """Return the lowest and highest value of a volume; always low < high."""
-    low, high = float(np.nanmin(data)), float(np.nanmax(data))
+    """Return the lowest and highest finite value of a volume; always low < high."""
+    finite = data[np.isfinite(data)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     return (low, high) if high > low else (low, low + 1.0)
 
 

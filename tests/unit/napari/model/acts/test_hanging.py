@@ -87,6 +87,22 @@ def test_a_readers_rule_goes_first_and_may_leave_the_views_as_they_were_chosen(f
     assert again.session.state.choices.views.layout is Layout.FOUR
 
 
+def test_a_rule_opens_its_first_sequence_as_it_was_acquired(folders):
+    """It was reformatted in the plane of the reference, or interpolated on napari's canvas."""
+    (folders / "settings" / "hanging.toml").write_text('[[hanging]]\nshow = ["t2", "t1c"]\n')
+    tilt = np.array([[0.5, 0, 0, 0], [0, 5.0, -0.2, 0], [0, 2.0, 0.5, 0], [0, 0, 0, 1.0]])
+    grids = {T1C: Grid((9, 9, 9), np.diag([0.5, 0.5, 5.0, 1.0])), T2: Grid((9, 9, 9), tilt)}
+    both = study(*grids)
+    series = {one: replace(both.series[one], grid=grid) for one, grid in grids.items()}
+    acts = ViewActs(ReviewSession())
+    acts.session.open(replace(both, series=series))
+    assert acts.session.state.choices.plane is Plane.AXIAL
+    acts.hang(None)
+    choices = acts.session.state.choices
+    assert (choices.sequence, choices.plane) == (T2, Plane.CORONAL)
+    assert choices.views.layout is Layout.ONE
+
+
 def test_a_rule_that_speaks_of_another_kind_or_of_nothing_that_is_there_does_not_hold(folders):
     (folders / "settings" / "hanging.toml").write_text(
         '[[hanging]]\nkind = "dicom"\nshow = ["t1c"]\n[[hanging]]\nshow = ["t2"]\n'

@@ -16,7 +16,9 @@ from lesionlens.base.records.findings import OTHER_FINDINGS, Appearance, Finding
 from lesionlens.base.records.prediction import OperatingPoint
 from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
+from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.overlays import maps as display
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.state.events import PositionVisited
@@ -116,6 +118,23 @@ def test_the_threshold_hides_and_says_how_many(session):
     assert [label for label, _ in shown.scene.outline.colours] == [1]
 
 
+def test_the_threshold_of_an_earlier_network_hides_nothing_of_a_later_one(session, analysis):
+    """Its lowest score had become the reader's threshold."""
+
+    def analysed_by(floor):
+        engine = replace(analysis.run.engine, floor=floor)
+        made = replace(analysis, run=replace(analysis.run, engine=engine))
+        session.analysed(FakeResult(made), display.overlays_of(made))
+
+    analysed_by(0.95)
+    assert [row.id for row in screen(session).candidates] == [1]
+    analysed_by(0.2)
+    assert [row.id for row in screen(session).candidates] == [1, 2]
+    session.choose_threshold(0.95)
+    analysed_by(0.3)
+    assert screen(session).threshold.value == 0.95
+
+
 def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(session):
     before = session.state.analysis.findings
     session.go_to_candidate(1)
@@ -166,6 +185,20 @@ def test_a_reason_that_an_undo_restored_is_not_that_of_another_decision(session)
     assert session.state.review.of(uid).reason is None
 
 
+def test_a_reason_that_is_typed_while_an_outline_is_measured_is_kept(session):
+    """The field was emptied below the reader's fingers, and the rest of the word was the reason."""
+    session.step(1)
+    candidate, log = session.candidate(), session.log()
+    session.type_reason("ves")
+    log.decide(candidate.tracking_uid, ReviewState.ACCEPTED, reason="ves")
+    session.type_reason("vessel")
+    session.settle(log, session.state.analysis, session.state.overlays)
+    assert screen(session).reason == "vessel"
+    session.decide(ReviewState.ACCEPTED)
+    assert session.state.review.of(candidate.tracking_uid).reason == "vessel"
+    assert not session.state.typed
+
+
 def test_what_is_typed_and_drawn_follows_a_candidate_to_its_uid_in_a_comparison(session):
     """A comparison gives a candidate the tracking UID of the prior's lesion."""
     first, second = (c.tracking_uid for c in session.state.analysis.findings.candidates)
@@ -177,6 +210,20 @@ def test_what_is_typed_and_drawn_follows_a_candidate_to_its_uid_in_a_comparison(
     assert session.state.draft.tracking_uid == "2.25.7"
     assert session.state.typed == {"2.25.7": "vessel"}
     assert session.state.reason_of(second) == ""
+
+
+def test_a_candidate_that_an_undo_removed_is_no_longer_in_focus(session, analysis):
+    """The key of the diameters stated an empty reason, "."."""
+    session.go_to_candidate(2)
+    (kept, _) = analysis.findings.candidates
+    without = replace(analysis, findings=replace(analysis.findings, candidates=(kept,)))
+    session.settle(session.log(), without, session.state.overlays)
+    assert session.state.choices.candidate is None
+    ViewActs(session).toggle_rulers()
+    assert session.state.message == "Go to a candidate first (N, or its row)."
+    session.go_to_candidate(1)
+    session.settle(session.log(), without, session.state.overlays)
+    assert session.state.choices.candidate == 1
 
 
 def test_interrupted_strokes_go_on_where_they_lie(session):
@@ -218,6 +265,17 @@ def test_the_brush_is_limited_to_a_range_in_either_order_while_an_outline_is_dra
     for ends in ((5.0, 1.0), (1.0, 5.0)):
         session.choose_range(*ends)
         assert (session.state.tools.low, session.state.tools.high) == (1.0, 5.0)
+
+
+def test_a_split_that_waits_for_its_points_goes_on_when_the_brush_is_limited(session):
+    session.step(1)
+    session.begin_edit()
+    session.choose_tools(points=(), prompting=True, ball=True)
+    session.choose_limit(Limit.INTENSITY)
+    tools = session.state.tools
+    assert (tools.points, tools.prompting, tools.ball) == ((), True, True)
+    session.choose_limit(Limit.PROBABILITY)
+    assert session.state.tools.sequence is None
 
 
 def test_interrupted_strokes_of_which_nothing_is_left_move_no_view(session):

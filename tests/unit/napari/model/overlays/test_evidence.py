@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from tests.reviewed_head import LEFT, RIGHT, FakeResult
 
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.findings import Considered, Location
+from lesionlens.base.records.review import Outline
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import LayerChoice, Overlay, SecondOpinion
@@ -18,6 +20,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.model.wording.candidates import considered_text
+from lesionlens.results.review.log import ReviewLog
 
 DISMISSED = Considered(
     0.07, Location("left", "insula"), (-38, 0, 4), (-38, 0, 5), 0.4, np.array([[12, 20, 18]])
@@ -60,6 +63,23 @@ def test_the_map_of_a_sequence_has_a_sign_and_says_what_was_measured(asked):
     assert against.data.min() == pytest.approx(-0.1)
     with pytest.raises(UnusableInputError, match="T2"):
         layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, SecondOpinion.BY_T2))
+
+
+def test_evidence_of_a_result_with_edits_is_listed_by_the_numbers_of_the_network(asked):
+    """Reopened after candidate 1 was merged into 2, it listed 1 with the evidence of 2."""
+    first, second = asked.analysis.findings.candidates
+    log = ReviewLog()
+    log.decide(
+        first.tracking_uid,
+        ReviewState.EDITED,
+        outline=Outline.of(first.tracking_uid, np.zeros((1, 1, 1), np.uint8), [0, 0, 0]),
+    )
+    edited = applied(replace(asked.analysis, review=log.review))
+    assert [candidate.id for candidate in edited.findings.candidates] == [second.id]
+    view = layer_view(
+        FakeResult(edited), edited.prepared, LayerChoice(Region.WT, SecondOpinion.BY_FLAIR)
+    )
+    assert "the network's candidates · 1: +0.60, 2: +0.60." in view.statistics
 
 
 def test_one_key_shows_each_sequences_evidence_and_then_the_attention_again(session):

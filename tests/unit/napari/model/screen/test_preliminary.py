@@ -30,3 +30,15 @@ def test_a_first_pass_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     session.step(1)
     shown = resolve(session.state)
     assert (shown.decision_obstacle, shown.not_added, shown.not_merged) == ("", "", "")
+
+
+def test_a_preliminary_candidate_stays_in_focus_when_the_threshold_moves(analysis, first):
+    session = ReviewSession()
+    session.open(analysis.study)
+    session.begin("Analysing")
+    session.preliminary_arrived(first)
+    session.go_to_candidate(1)
+    session.choose_threshold(0.5)
+    assert session.state.choices.candidate == 1
+    session.choose_threshold(0.95)
+    assert session.state.choices.candidate is None

@@ -114,3 +114,15 @@ def test_nothing_is_measured_on_a_slice_beyond_the_image():
         replace(board(), views=ViewChoices(measures=measures)), TILE, Viewpoint(below, below)
     )
     assert seen.measures == ()
+
+
+def test_a_voxel_beside_one_without_a_value_has_its_own():
+    """ "no value" was stated of it, and a projection left it out."""
+    data = np.full(SHAPE, 5.0, np.float32)
+    data[:, :, 22:] = np.nan
+    data[20, 20, 21] = 900.0
+    seen = artist(data)
+    above = (20.0, 20.0, 21.0)
+    assert seen.value(board(), TILE, above) == "900  at  x 20  y 20  z 21 mm"
+    assert seen.value(board(slab=True), TILE, MIDDLE).startswith("900 (brightest)  at")
+    assert seen.value(board(), TILE, (20.0, 20.0, 22.0)).startswith("no value")
