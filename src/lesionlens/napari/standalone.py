@@ -33,7 +33,8 @@ def main() -> int:
         del number, frame
         if not interrupted.is_set():
             interrupted.set()
-            sys.excepthook = sys.unraisablehook = lambda *_: None
+            sys.excepthook = lambda *_: None
+            sys.unraisablehook = lambda _: None
             threading.Thread(target=_repeat_sigint, args=[ended], daemon=True).start()
         raise Interrupt
 
