@@ -26,7 +26,7 @@ def main() -> int:
 
     A study that cannot be opened is reported on stderr without a traceback.
     """
-    interrupted, ended = threading.Event(), threading.Event()
+    interrupted = threading.Event()
 
     def interrupt(number: int, frame: Any) -> None:
         """Raise Interrupt, and again until it ends the loop: Qt and imports only report some."""
@@ -35,7 +35,7 @@ def main() -> int:
             interrupted.set()
             sys.excepthook = lambda *_: None
             sys.unraisablehook = lambda _: None
-            threading.Thread(target=_repeat_sigint, args=[ended], daemon=True).start()
+            _repeat_sigint()
         raise Interrupt
 
     signal.signal(signal.SIGINT, interrupt)
@@ -63,7 +63,8 @@ def main() -> int:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the process ends
-        ended.set()
+        if sys.platform != "win32":
+            signal.setitimer(signal.ITIMER_REAL, 0)
     return 130 if interrupted.is_set() else 0
 
 
@@ -133,14 +134,15 @@ def _names_pyside(module: ModuleType) -> bool:
         return False
 
 
-def _repeat_sigint(ended: threading.Event) -> None:
+def _repeat_sigint() -> None:
     """Send SIGINT at intervals: the first may be lost, and napari's loop begins later."""
-    while not ended.wait(_INTERVAL_S):
-        signal.raise_signal(signal.SIGINT)
+    if sys.platform != "win32":
+        signal.signal(signal.SIGALRM, _treat_as_sigint)
+        signal.setitimer(signal.ITIMER_REAL, _INTERVAL_S, _INTERVAL_S)
 
 
 def _treat_as_sigint(number: int, frame: Any) -> None:
-    """Treat SIGTERM like SIGINT, at which napari leaves its loop."""
+    """Treat another signal like SIGINT, at which napari leaves its loop."""
     del number, frame
     signal.raise_signal(signal.SIGINT)
 
