@@ -26,12 +26,12 @@ def run() -> int:
         signal.signal(number, stop)
     try:
         from lesionlens.cli.main import run as run_command  # noqa: PLC0415  (see above)
+
+        if not received_signals:  # Python discards an interrupt in the callback of a weakref
+            return run_command()  # which soon has handlers of its own
     except (Exception, KeyboardInterrupt):  # an import may turn the interrupt into another error
         if not received_signals:
             raise
-    else:
-        if not received_signals:  # Python discards an interrupt in the callback of a weakref
-            return run_command()
     sys.stderr.write(f"lesionlens: {INTERRUPTED}\n")
     return 130
 

@@ -329,6 +329,41 @@ def test_errors_that_cannot_be_printed_keep_their_status(inputs, tmp_path):
             assert done.returncode == 2
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_an_error_whose_json_cannot_be_printed_keeps_its_status(inputs, tmp_path):
+    """Status 1 and a second message said that only the output was missing."""
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [COMMAND, "analyze", inputs / "nowhere", "--out", tmp_path / "o", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.count("Found") == 1
+
+
+def output_to_closed_pipe(*arguments: object) -> int:
+    """Return the exit status of a command whose stdout nobody reads."""
+    process = subprocess.Popen(
+        [COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    process.stdout.close()
+    return process.wait(300)
+
+
+def test_a_closed_pipe_leaves_the_exit_status(inputs, tmp_path):
+    """A failed batch had status 0 or 1, and one that succeeded 1, if it printed a table."""
+    study = tmp_path / "studies" / "broken" / "t1.nii.gz"
+    study.parent.mkdir(parents=True)
+    study.write_text("no image", encoding="utf-8")
+    batch = "batch", study.parents[1], "--out", tmp_path / "out"
+    assert output_to_closed_pipe(*batch) == 2
+    assert output_to_closed_pipe("analyze", inputs / "nowhere", "--out", tmp_path, "--json") == 2
+    assert output_to_closed_pipe("weights", "list") == 0
+
+
 def test_a_name_that_is_read_as_options_is_explained(tmp_path):
     (tmp_path / "-dash").mkdir()
     done = subprocess.run(

@@ -1253,6 +1253,15 @@ def test_an_image_of_the_user_over_the_study_is_named_in_the_caption(shown):
     assert caption.text == alone
 
 
+def test_a_copy_of_an_image_that_hides_it_is_named(shown):
+    """A duplicate of T1c lay on the study's image, and the caption did not name it."""
+    shown.actions_.show_layout(Layout.SINGLE)
+    layers, caption = shown.viewer.layers, shown.viewer.canvas.overlays["lesionlens_caption"]
+    data, keywords, kind = layers["T1c"].as_layer_data_tuple()
+    layers.append(Layer.create(data, {**keywords, "name": "T1c copy"}, kind))
+    assert caption.text.endswith("\nwith T1c copy")
+
+
 def test_a_study_beside_larger_layers_of_the_user_fills_the_view_at_its_centre(shown):
     """In a viewer with a film it opened at its lowest slice, a tenth as large, in a corner."""
     viewer, grid = shown.viewer, shown.session.state.study.series[MrSequence.T1C].grid

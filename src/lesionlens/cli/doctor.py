@@ -162,7 +162,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in report["core"].items()),
     ]
     for extra, extra_report in report["extras"].items():
-        parts = [f"{n} {v}" for n, v in extra_report["versions"].items()]
+        # a package may come from another distribution, such as onnxruntime-gpu
+        parts = [f"{n} {v or '(installed)'}" for n, v in extra_report["versions"].items()]
         if extra_report["missing"]:
             parts.append(f"missing {', '.join(extra_report['missing'])}: {extra_report['add']}")
         lines.append(f"{extra:<11} {', '.join(parts)}")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from importlib import metadata
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -71,6 +71,8 @@ _NO_THREADS = (
 )
 
 _DASHED_PATH = re.compile(r"-(?!-|[hqv]+$).")
+_MAY_BE_EMPTY = frozenset({"--modality"})
+"""Options for which an empty value has a meaning."""
 
 logger = logging.getLogger(__name__)
 
@@ -133,11 +135,21 @@ def run() -> int:
 
 
 def _print_error(text: str) -> None:
-    """Print a line to stderr; an error is ignored, as the exit status reports the failure."""
+    """Print a line to stderr, as `_print_failure` does."""
+    _print_failure(text, sys.stderr)
+
+
+def _print_failure(text: str, stream: TextIO) -> None:
+    """Print text; an error is ignored, as the exit status reports the failure."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=stream, flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # else flushed at the end
+        _discard_output(stream)
+
+
+def _discard_output(stream: TextIO) -> None:
+    """Redirect a stream that cannot be written to the null device: it is flushed at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _report_log(text: str) -> None:
@@ -172,6 +184,8 @@ def refused_argument(arguments: Sequence[str]) -> str | None:
     for previous, argument in pairwise(("lesionlens", *arguments)):
         if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
             option = argument.strip().rstrip("=") or previous
+            if option in _MAY_BE_EMPTY:
+                continue
             return (
                 f"Found an empty value after {option}. Expected a path or text. Name it; if it is "
                 "a variable of a script, check that it is set."
@@ -233,9 +247,6 @@ def _guarded(command: Callable[..., CommandOutput]) -> Callable[..., None]:
                 output = _run_command(command, arguments)
             with _output_errors():
                 _print(output, quiet=verbosity.quiet, in_json=in_json)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
         except (Exception, KeyboardInterrupt) as error:
             if verbosity.debug:
                 traceback.print_exc()
@@ -250,14 +261,17 @@ def _guarded(command: Callable[..., CommandOutput]) -> Callable[..., None]:
 
 @contextmanager
 def _output_errors() -> Iterator[None]:
-    """Report that the written result is complete if only the output could not be printed."""
+    """Report that the written result is complete if only the output could not be printed.
+
+    A reader that closed the pipe (`| head -1`) has what it needs: the exit status is unchanged.
+    """
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        raise
+        _discard_output(sys.stdout)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else flushed at the end
+        _discard_output(sys.stdout)
         raise ResourceError(
             found=f"that stdout cannot be written: {error.strerror or type(error).__name__}",
             expected="a terminal, pipe or file with free space for the output",
@@ -311,7 +325,8 @@ def _report(error: BaseException, *, in_json: bool) -> int:
     status, message = explain(error)
     _print_error(f"lesionlens: {plain(message)}")
     if in_json:
-        print(json.dumps(error_fields(error, status, plain(message)), indent=1))
+        content = error_fields(error, status, plain(message))
+        _print_failure(json.dumps(content, indent=1), sys.stdout)
     return status
 
 
@@ -364,7 +379,10 @@ def _print(output: CommandOutput, *, quiet: bool, in_json: bool) -> None:
             from rich.console import Console
 
             # names may have brackets, and colons as those of emoji
-            Console(highlight=False, emoji=False).print(part, markup=False)
+            console = Console(highlight=False, emoji=False)
+            with console.capture() as captured:  # it ends the process itself if a pipe is closed
+                console.print(part, markup=False)
+            print(captured.get(), end="")
 
 
 def _joined_paragraphs(text: str | None) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.plugins import check_window
 from lesionlens.base.process.host_process import TUNE
+from lesionlens.base.process.worker_processes import interrupts_blocked
 from lesionlens.cli.console import CommandOutput
 
 _CLOSE_TIMEOUT_S = 30.0
@@ -42,17 +45,41 @@ def open_window(
     # Small pages, so that less stays resident of what is freed in pieces.
     tuning = {"MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1", "NUMPY_MADVISE_HUGEPAGE": "0"}
     env = {**tuning, **os.environ, TUNE: "1"}
-    return CommandOutput(status=_wait_for_window(subprocess.Popen(command, env=env)))  # noqa: S603  built here
+    return CommandOutput(status=_show_window(command, env))
 
 
-def _wait_for_window(window: subprocess.Popen[bytes]) -> int:
-    """Wait for the window to close; an interrupted one is given time to save its state."""
+def _show_window(command: list[str], env: Mapping[str, str]) -> int:
+    """Wait for the window to close; an interrupted one is given time to save its state.
+
+    Raises
+    ------
+    ResourceError
+        The window ended by itself, as for want of memory or by its graphics driver.
+    """
+    window = None
     try:
-        return window.wait()
+        with interrupts_blocked():
+            window = subprocess.Popen(command, env=env)  # noqa: S603  built here
+        status = window.wait()
     except KeyboardInterrupt:
-        window.terminate()
+        if window is None:
+            raise
+        _close(window)
+        return 130
+    if status < 0:
+        raise ResourceError(
+            found=f"that the window was ended by {signal.Signals(-status).name}",
+            expected="a window that stays until it is closed",
+            next_step="Open it again: decisions are kept. If it ends again, check the free memory "
+            "and the graphics driver",
+        )
+    return status
+
+
+def _close(window: subprocess.Popen[bytes]) -> None:
+    """Ask a window to close, and end it if it does not."""
+    window.terminate()
     try:
-        return window.wait(_CLOSE_TIMEOUT_S)
+        window.wait(_CLOSE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         window.kill()
-        return 130

@@ -184,7 +184,10 @@ class LesionLens(Panel):
 
     def _adopt(self, layer: Any) -> None:
         metadata = layer.metadata.get(KEY)
-        if metadata is None or release_copy(layer):
+        if metadata is None:
+            return
+        if release_copy(layer):  # after the caption was written
+            self.views.single.caption(self.model.screen.study.caption)
             return
         if "sequence" not in metadata or metadata.get("study") is None:
             return

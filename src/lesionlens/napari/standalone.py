@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.errors import Interrupt, LesionLensError, UnusableInputError
 from lesionlens.base.files.nifti_names import is_nifti_name
+from lesionlens.base.process.worker_processes import unblock_interrupts
 from lesionlens.base.text import encodable
 from lesionlens.napari.loading import read_by_plugin, study_paths
+
+_INTERVAL_S = 0.1
 
 
 def main() -> int:
@@ -22,31 +26,46 @@ def main() -> int:
 
     A study that cannot be opened is reported on stderr without a traceback.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started by `&` in a script
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # else no signal wakes Qt's loop
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: Any) -> None:
+        """Raise Interrupt, and again until it ends the loop: Qt and imports only report some."""
+        del number, frame
+        if not interrupted.is_set():
+            interrupted.set()
+            sys.excepthook = lambda *_: None
+            sys.unraisablehook = lambda _: None
+            _repeat_sigint()
+        raise Interrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, _treat_as_sigint)
     try:
-        _check_study()
         keep_no_sources()
+        unblock_interrupts()  # after the import of PySide, which aborts at an exception
+        _check_study()
         from lesionlens.napari.preferences import check_enabled  # noqa: PLC0415  takes long
 
         check_enabled()
         from napari.__main__ import main as run_napari  # noqa: PLC0415  takes a second
 
         run_napari()
-    except KeyboardInterrupt:  # napari raises it again once its loop has ended
+    except KeyboardInterrupt:
         return 130
-    except RuntimeError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):  # in an import, by Python up to 3.11
+    except Exception as error:
+        if interrupted.is_set():  # an import turned the interrupt into another error
             return 130
-        raise
-    except LesionLensError as error:  # the study cannot be read; napari shows no window then
+        if not isinstance(error, LesionLensError):
+            raise
+        # the study cannot be read; napari shows no window then
         sys.stderr.write(f"lesionlens: {encodable(str(error))}\n")
         return error.exit_status
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the process ends
-    return 0
+        if sys.platform != "win32":
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return 130 if interrupted.is_set() else 0
 
 
 def _check_study() -> None:
@@ -115,8 +134,15 @@ def _names_pyside(module: ModuleType) -> bool:
         return False
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    """Treat SIGTERM like SIGINT, at which napari leaves its loop."""
+def _repeat_sigint() -> None:
+    """Send SIGINT at intervals: the first may be lost, and napari's loop begins later."""
+    if sys.platform != "win32":
+        signal.signal(signal.SIGALRM, _treat_as_sigint)
+        signal.setitimer(signal.ITIMER_REAL, _INTERVAL_S, _INTERVAL_S)
+
+
+def _treat_as_sigint(number: int, frame: Any) -> None:
+    """Treat another signal like SIGINT, at which napari leaves its loop."""
     del number, frame
     signal.raise_signal(signal.SIGINT)
 

@@ -17,7 +17,10 @@ from lesionlens.napari.loading import LayerData
 
 
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write a labels layer as uint8 or int32 NIfTI; return the paths written."""
+    """Write a labels layer as NIfTI; return the paths written.
+
+    Of uint8, int32, int64 and uint64 the first is written that holds all labels.
+    """
     return _write(path, (data, attributes, "labels"))
 
 
@@ -105,10 +108,8 @@ def _write(path: str, layer: LayerData) -> list[str]:
         return [str(file) for file in npe2.write(path, layer_data=[layer], plugin_name="napari")]
     data, attributes, kind = layer
     array = np.asarray(data)
-    fits_uint8 = array.size == 0 or (array.min() >= 0 and array.max() < 256)
-    label_dtype = np.uint8 if fits_uint8 else np.int32
-    array = array.astype(label_dtype if kind == "labels" else np.float32)
-    image = nib.Nifti1Image(array, _to_patient(attributes))
+    array = array.astype(_label_dtype(array) if kind == "labels" else np.float32)
+    image = nib.Nifti1Image(array, _to_patient(attributes), dtype=array.dtype)
     image.header.set_xyzt_units("mm")
     stem = without_nifti_suffix(path)
     suffix = path[len(stem) :] or ".nii.gz"
@@ -121,6 +122,15 @@ def _write(path: str, layer: LayerData) -> list[str]:
     except OSError as error:
         raise write_error("a layer", Path(target), error) from error
     return [target]
+
+
+def _label_dtype(array: Any) -> Any:
+    """Return the first type that holds all labels."""
+    import numpy as np  # noqa: PLC0415
+
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    spans = ((kind, np.iinfo(kind)) for kind in (np.uint8, np.int32, np.int64))
+    return next((kind for kind, span in spans if span.min <= low and high <= span.max), np.uint64)
 
 
 def _to_patient(attributes: dict[str, Any]) -> Any:

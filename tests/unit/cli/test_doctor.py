@@ -27,6 +27,16 @@ def test_every_extra_is_listed_by_packages_that_it_installs():
         assert set(parts) <= extras[extra]
 
 
+def test_a_package_of_another_distribution_is_installed(monkeypatch):
+    """With onnxruntime-gpu it said "onnxruntime None"."""
+    version_of = doctor.version_of
+    monkeypatch.setattr(
+        doctor, "version_of", lambda name: None if name == "onnxruntime" else version_of(name)
+    )
+    line = next(line for line in doctor._lines(doctor.examine()) if line.startswith("onnx "))
+    assert "onnxruntime (installed), onnxscript" in line
+
+
 def test_packages_of_an_extra_that_are_missing_are_named_beside_those_there(monkeypatch):
     there = doctor.util.find_spec
     gone = {"onnx", "onnxscript"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lesionlens.__main__ import run
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.cli import checks, console, main
@@ -50,6 +51,21 @@ def test_every_failure_has_its_status_and_words(error, status, words):
     assert "bad_alloc" not in message
     if "Interrupted" not in message:  # `learn` and `batch` keep what was complete before
         assert "nothing was changed" not in message
+
+
+def test_a_connection_that_breaks_is_an_error(monkeypatch):
+    """`lesionlens serve 2>&1 | true` ended with status 0 and without a message."""
+    broken = BrokenPipeError(errno.EPIPE, "Broken pipe")
+    monkeypatch.setattr(main, "_run_command", lambda *_: (_ for _ in ()).throw(broken))
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 1
+    assert "Broken pipe" in done.stderr
+
+
+def test_the_modality_of_a_search_may_be_empty():
+    assert main.refused_argument(["pacs", "find", "https://h", "--modality", ""]) is None
+    assert main.refused_argument(["pacs", "find", "https://h", "--modality="]) is None
+    assert main.refused_argument(["pacs", "find", "https://h", "--patient="]) is not None
 
 
 @pytest.mark.parametrize("text", ["\x1b[31mred", "left\u202etfel", "bell\x07", "zero\u200bwidth"])
@@ -182,6 +198,23 @@ sys.exit(run())
     )
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "lesionlens: Interrupted; nothing was changed.\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_an_interrupt_between_import_and_own_handlers_has_no_traceback(monkeypatch, capsys):
+    """`lesionlens open` ended with a traceback and status 1."""
+
+    def begin():
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(main, "run", begin)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert run() == 130
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().err == "lesionlens: Interrupted; nothing was changed.\n"
 
 
 def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from importlib import util
@@ -117,6 +118,7 @@ def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     ("outcomes", "asked"),
     [
         ((KeyboardInterrupt(), 130), ["terminate"]),
+        ((KeyboardInterrupt(), -15), ["terminate"]),
         ((KeyboardInterrupt(), subprocess.TimeoutExpired("napari", 1)), ["terminate", "kill"]),
     ],
 )
@@ -130,6 +132,15 @@ def test_an_interrupted_window_has_time_to_store_what_was_begun(
     monkeypatch.setattr(util, "find_spec", lambda name: name)
     assert open_window(tmp_path).status == 130
     assert window.asked == asked
+
+
+def test_a_window_that_crashed_is_named(tmp_path, monkeypatch):
+    """The status was 245, without a word."""
+    monkeypatch.setenv("DISPLAY", ":1")
+    monkeypatch.setattr(subprocess, "Popen", lambda command, env: Window(-signal.SIGSEGV))
+    monkeypatch.setattr(util, "find_spec", lambda name: name)
+    with pytest.raises(ResourceError, match="SIGSEGV"):
+        open_window(tmp_path)
 
 
 class Window:

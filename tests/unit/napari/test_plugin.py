@@ -131,6 +131,16 @@ def test_a_written_layer_lies_at_the_same_millimetres(tmp_path: Path, make_study
     assert nib.load(place).get_data_dtype() == np.uint8
 
 
+@pytest.mark.parametrize("label", [-1, 2**31, 2**40, 2**63])
+def test_written_labels_keep_their_numbers(tmp_path: Path, make_study, label: int):
+    """Label 3000000000 became -1294967296, and 2**40 was lost."""
+    data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
+    labels = np.zeros(data.shape, np.uint64 if label == 2**63 else np.int64)
+    labels[1, 2, 3] = label
+    (path,) = writer.write_labels(str(tmp_path / "out.nii.gz"), labels, keywords)
+    assert np.asarray(nib.load(path).dataobj)[1, 2, 3] == label
+
+
 @pytest.mark.parametrize(
     ("name", "target"),
     [("OUT.NII", "OUT.NII"), ("OUT.NII.GZ", "OUT.NII.GZ"), ("a.Nii", "a.nii"), ("a", "a.nii.gz")],

@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.process.worker_processes import interrupts_blocked
 from lesionlens.imaging.samples import DICOM_STUDY
 from lesionlens.napari import standalone
 from lesionlens.site.database.worklist_database import open_worklist_database
@@ -22,6 +25,8 @@ def run_napari(monkeypatch):
     """Sets what stands for napari's main function; the signals are as before afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("excepthook", "unraisablehook"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
     monkeypatch.setattr(sys, "argv", ["napari"])
     started = ModuleType("napari.__main__")
     monkeypatch.setitem(sys.modules, "napari", ModuleType("napari"))
@@ -65,11 +70,73 @@ def test_sigterm_ends_it_where_a_script_began_it_in_the_background(run_napari):
     assert run_napari(main) == 130
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_an_interrupt_that_an_import_turned_into_an_error_is_still_one(run_napari):
+    """SIGTERM while napari was imported gave a traceback and status 1."""
+
     def main():
-        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            raise ImportError("cannot import name 'run' from 'napari'") from None
 
     assert run_napari(main) == 130
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_an_interrupt_that_qt_swallowed_is_still_one(run_napari):
+    """The window opened nevertheless, and was killed after half a minute."""
+
+    def main():
+        with suppress(KeyboardInterrupt):  # in a slot, where Qt reports it and goes on
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    assert run_napari(main) == 130
+
+
+SWALLOWED = """
+import os, signal, sys
+from types import ModuleType, SimpleNamespace
+from qtpy.QtCore import QCoreApplication, QTimer
+from lesionlens.napari import preferences, standalone
+
+def main():
+    app, awake = QCoreApplication([]), QTimer()
+    awake.timeout.connect(lambda: None)  # napari wakes Python by a socket
+    awake.start(10)
+    QTimer.singleShot(0, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    while sys.excepthook is hook:
+        app.processEvents()
+    signal.signal(signal.SIGINT, leave)  # as napari in its loop
+    app.exec()
+
+def leave(*_):
+    QCoreApplication.exit()
+
+hook, preferences.check_enabled, sys.argv[1:] = sys.excepthook, lambda: None, []
+sys.modules["napari.__main__"] = SimpleNamespace(main=main)
+sys.modules["napari"] = ModuleType("napari")
+sys.exit(standalone.main())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_loop_that_begins_after_an_interrupt_in_a_slot_is_left():
+    pytest.importorskip("qtpy.QtCore")
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_an_interrupt_before_it_can_be_handled_waits(run_napari):
+    """Ctrl-C within a second of `lesionlens open` gave a traceback of an import."""
+    with interrupts_blocked():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        assert run_napari(lambda: pytest.fail("napari was started")) == 130
 
 
 def test_a_plugin_that_is_disabled_in_napari_is_named_without_a_traceback(run_napari, capsys):

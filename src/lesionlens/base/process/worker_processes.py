@@ -1,4 +1,4 @@
-"""Worker processes whose interrupts only their parent handles.
+"""Child processes that no interrupt reaches too early; those of workers only their parent handles.
 
 Ctrl-C reaches every process of a terminal, and a stopped service or cluster job every process of
 its group: a worker that took it would print a traceback, and its parent wait for it.
@@ -23,19 +23,23 @@ _starting = threading.Lock()
 @contextmanager
 def starting_workers() -> Iterator[None]:
     """Start workers within the block: nothing interrupts their imports, no script runs in them."""
-    with _interrupts_blocked(), _main_script_hidden():
+    if sys.platform != "win32":
+        from multiprocessing import resource_tracker  # noqa: PLC0415
+
+        resource_tracker.ensure_running()  # its start would unblock the interrupts
+    with interrupts_blocked(), _main_script_hidden():
         yield
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Let processes start without being interrupted while they import their modules."""
+def interrupts_blocked() -> Iterator[None]:
+    """Let processes start without being interrupted while they import their modules.
+
+    They call `unblock_interrupts` once they handle interrupts.
+    """
     if sys.platform == "win32":
         yield
     else:
-        from multiprocessing import resource_tracker  # noqa: PLC0415
-
-        resource_tracker.ensure_running()  # its start would unblock them
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
         try:
             yield
@@ -63,6 +67,11 @@ def leave_interrupts_to_parent() -> None:
     """Ignore SIGINT and SIGTERM in a worker; called first, on its main thread."""
     for number in _INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
+    unblock_interrupts()
+
+
+def unblock_interrupts() -> None:
+    """Receive SIGINT and SIGTERM that the parent blocked, and those that came meanwhile."""
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
 

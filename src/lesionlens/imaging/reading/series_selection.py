@@ -10,7 +10,7 @@ import numpy as np
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, naming_advice
 from lesionlens.base.records.study import Series, Study, StudyKind
-from lesionlens.base.text import abbreviated_list
+from lesionlens.base.text import abbreviated_list, counted
 from lesionlens.imaging.reading.series_choices import distinct_names
 
 
@@ -144,7 +144,7 @@ def several_studies(
 
 def _describe(study: ListedStudy) -> str:
     if study.kind is StudyKind.NIFTI:
-        return f'"{study.uid}" ({study.series} files)'
+        return f'"{study.uid}" ({counted(study.series, "file")})'
     return f"{study.uid} (date {study.date or 'unknown'}, {study.series} series)"
 
 

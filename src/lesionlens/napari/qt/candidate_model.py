@@ -11,6 +11,7 @@ from typing_extensions import override
 from lesionlens.napari.model.screen.screen import ShownCandidate
 from lesionlens.napari.model.wording.review_signs import STATE_SIGNS
 from lesionlens.napari.qt.rows_model import CENTRE, LEFT, RIGHT, RowsModel
+from lesionlens.napari.qt.tooltips import plain_tooltip
 
 COLUMNS = ("", "Location", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (
@@ -59,7 +60,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
         values_by_role = {
             int(Qt.ItemDataRole.DisplayRole): cells_of(row)[index.column()],
             int(Qt.ItemDataRole.TextAlignmentRole): _ALIGNMENTS[index.column()],
-            int(Qt.ItemDataRole.ToolTipRole): row.details,
+            int(Qt.ItemDataRole.ToolTipRole): plain_tooltip(row.details),
             int(Qt.ItemDataRole.AccessibleTextRole): _accessible_text(row),
             ID_ROLE: row.id,
         }

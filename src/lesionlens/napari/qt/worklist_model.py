@@ -10,6 +10,7 @@ from qtpy.QtGui import QFont
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.wording.candidates import score_text
 from lesionlens.napari.qt.rows_model import LEFT, RIGHT, RowsModel
+from lesionlens.napari.qt.tooltips import plain_tooltip
 from lesionlens.site.database.records import StudyState, WorklistRow
 
 COLUMNS = (
@@ -45,7 +46,8 @@ class WorklistModel(RowsModel[WorklistRow]):
         if role == Qt.ItemDataRole.DisplayRole:
             return self._cells[row.key][column]
         if role == Qt.ItemDataRole.ToolTipRole:
-            return "\n".join(row.entry.warnings) if column == 8 else self._cells[row.key][column]
+            warnings, cell = "\n".join(row.entry.warnings), self._cells[row.key][column]
+            return plain_tooltip(warnings if column == 8 else cell)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return _ALIGNMENTS[column]
         if role == Qt.ItemDataRole.FontRole and row.key == self._current:

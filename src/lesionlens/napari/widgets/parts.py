@@ -29,6 +29,7 @@ from qtpy.QtWidgets import (
 
 from lesionlens.napari.model.wording.candidates import Bar, Fact
 from lesionlens.napari.qt.rows_model import LEFT
+from lesionlens.napari.qt.tooltips import plain_tooltip
 
 STYLE = """
 QWidget#lesionlens QLabel {{ background: transparent; }}
@@ -142,7 +143,7 @@ def show_fact(widget: QLabel, fact: Fact | None) -> None:
     widget.setVisible(fact is not None)
     if fact is not None:
         widget.setText(fact.text + {True: " ✓", False: " ⚠", None: ""}[fact.good])
-        widget.setToolTip(fact.tooltip)
+        widget.setToolTip(plain_tooltip(fact.tooltip))
         set_role(widget, {True: "good", False: "warn", None: "dim"}[fact.good])
 
 
@@ -271,7 +272,7 @@ class ElidedLabel(QLabel):
         width = max(self.width(), 1)
         shown = self.fontMetrics().elidedText(self._full_text, Qt.TextElideMode.ElideMiddle, width)
         self.setText(shown)
-        self.setToolTip(self._full_text if shown != self._full_text else "")
+        self.setToolTip(plain_tooltip(self._full_text) if shown != self._full_text else "")
 
 
 class Section(QWidget):

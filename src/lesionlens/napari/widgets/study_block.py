@@ -20,6 +20,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.imaging.preparation.checks.exchanged_names import listed
 from lesionlens.imaging.reading.series_choices import distinct_names, name_for_reader
 from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.qt.tooltips import plain_tooltip
 from lesionlens.napari.widgets.parts import (
     ElidedLabel,
     Section,
@@ -86,7 +87,7 @@ class StudyBlock(Section):
             sign = "" if not item.present else " ?" if item.sequence in shown.exchanged else " ✓"
             button.setText(f"{item.sequence.display_name}{sign}")
             button.setEnabled(item.present)
-            button.setToolTip(item.evidence)
+            button.setToolTip(plain_tooltip(item.evidence))
             if item.shown:
                 self._chips.show_choice(item.sequence)
         show_text(self._notices, "\n".join(shown.notices))
@@ -193,7 +194,7 @@ class QualityBlock(Section):
         warned = [fact for fact in screen.study.quality if fact.good is False]
         undecided = [fact for fact in screen.study.quality if fact.good is None]
         show_text(self._passed, "   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
-        self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
+        self._passed.setToolTip(plain_tooltip("\n".join(fact.tooltip for fact in passed)))
         show_text(self._warned, "\n".join(f"⚠ {fact.text}: {fact.tooltip}" for fact in warned))
         show_text(
             self._undecided, "\n".join(f"– {fact.text}: {fact.tooltip}" for fact in undecided)

@@ -223,6 +223,13 @@ def test_several_bids_sessions_are_listed_and_one_is_chosen(save, tmp_path):
     assert all("ses-2" in s.files[0].name for s in study.series.values())
 
 
+def test_a_study_of_one_file_is_listed_in_the_singular(save, tmp_path):
+    for session in "12":
+        save(f"sub-7/ses-{session}/anat/sub-7_ses-{session}_T1w.nii.gz")
+    with pytest.raises(SeveralStudiesError, match=r"ses-2\" \(1 file\)"):
+        open_study(tmp_path)
+
+
 def test_two_patients_flat_in_one_folder_are_never_mixed(save, tmp_path, voxels):
     finer = AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
     for name in ("P001_t1c.nii.gz", "P001_flair.nii.gz", "P002_t1c.nii.gz"):
