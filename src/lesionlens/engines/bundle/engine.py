@@ -125,7 +125,7 @@ class BundleEngine:
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
         self._precision = (
-            self._requested_precision if device == self._device else ComputePrecision.FLOAT32
+            ComputePrecision.FLOAT32 if device.type == "cpu" else self._requested_precision
         )
         self._cache = PassCache(self._bundle.spacing_mm, device, robust=False)
         self._last: _Examined | None = None

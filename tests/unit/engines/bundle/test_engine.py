@@ -10,6 +10,7 @@ import pytest
 import torch
 from monai.networks import nets
 from tests.bundles import INPUTS, OUTPUTS, SEGRESNET, write_bundle, write_flagging_bundle
+from tests.unit.engines.pretend_device import pretended
 
 from lesionlens.analysis.explain import probe
 from lesionlens.base import run_context
@@ -17,6 +18,7 @@ from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsErr
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, QuestionTime
 from lesionlens.base.run_context import SILENT
+from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam
 from lesionlens.engines.bundle import engine as bundle_engine
 from lesionlens.engines.bundle import files
@@ -253,6 +255,24 @@ def test_no_perturbation_is_predicted_twice(one_window, make_prepared, monkeypat
     engine.predict_perturbed(study, [InputPerturbation(), without_t1], context=SILENT)
     assert len(asked) == 1 + fast
     assert prediction.unperturbed.grid.matches(engine.perturbation_grid(study))
+
+
+def test_moved_to_the_cpu_it_computes_in_float32(one_window, monkeypatch):
+    """A device that lacks an operation computed in bfloat16, which a CPU would emulate."""
+    place = torch.device("xpu", 0)
+    monkeypatch.setattr(devices, "choose", lambda _: place)
+    monkeypatch.setattr(devices, "name_of", lambda _: "a pretended device")
+
+    def act():
+        if engine.placement.device.type != "cpu":
+            raise NotImplementedError("The operator is not there")
+
+    with pretended(place):
+        engine = BundleEngine("xpu", bundle=one_window)
+        assert engine.info.precision is ComputePrecision.BFLOAT16
+        engine.placement.run(act)
+    assert engine.info.precision is ComputePrecision.FLOAT32
+    assert engine.info.device.endswith("float32)")
 
 
 @pytest.fixture(scope="module")
