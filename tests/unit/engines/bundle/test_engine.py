@@ -3,7 +3,9 @@
 import json
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,6 +26,8 @@ from lesionlens.engines.bundle import engine as bundle_engine
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle.engine import BundleEngine
 from lesionlens.engines.engine import Target
+from lesionlens.engines.exclusive_use import exclusive_use
+from lesionlens.engines.plugin_engines import attribute
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 
@@ -197,6 +201,25 @@ def test_a_probe_keeps_the_window_until_it_is_left(tmp_path, make_prepared):
     assert len(passes) == 1
     trace.probe_row(tuple(int(v) for v in inside[-1]))
     assert len(passes) == 2
+
+
+def test_probes_and_maps_wait_for_an_analysis_by_the_same_network(tmp_path, make_prepared):
+    """Its passes would be recorded in theirs, and theirs in its maps."""
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
+    study = make_prepared()
+    trace = engine.predict(study, context=SILENT).trace
+    voxel = tuple(int(v) for v in np.argwhere(study.brain)[0])
+    requests = (
+        partial(trace.probe_row, voxel),
+        partial(trace.layer_attention, Region.WT, 0, None),
+        partial(attribute, engine, study, Target(Region.WT), "attention"),
+    )
+    with ThreadPoolExecutor(len(requests)) as pool:
+        with exclusive_use(engine, SILENT):
+            asked = [pool.submit(request) for request in requests]
+            assert not wait(asked, 1).done
+        assert all(one.result(60) is not None for one in asked)
 
 
 def test_a_bundle_without_attention_says_that_it_cannot_be_asked(prediction, make_prepared):
