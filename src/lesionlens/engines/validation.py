@@ -125,7 +125,9 @@ def validated_first_pass(engine: object, first_pass: Any) -> FirstPass:
     return checked
 
 
-def defects_perturbed(predictions: PerturbedPrediction, count: int) -> Iterator[tuple[str, str]]:
+def defects_perturbed(
+    predictions: PerturbedPrediction, count: int, subject: str = "perturbed inputs"
+) -> Iterator[tuple[str, str]]:
     """Yield each defect in predictions of perturbed inputs, `count` of them; see `defects`."""
     shape = predictions.grid.shape
     maps: dict[str, tuple[Floats, tuple[int, ...]]]
@@ -137,12 +139,12 @@ def defects_perturbed(predictions: PerturbedPrediction, count: int) -> Iterator[
     for name, (values, expected_shape) in maps.items():
         defect = _probability_defect(values, expected_shape)
         if defect:
-            yield f"{name} of perturbed inputs {defect[0]}", defect[1]
+            yield f"{name} of {subject} {defect[0]}", defect[1]
     thresholds = predictions.thresholds
     if thresholds is not None and not (
         len(thresholds) == count and all(0 < threshold <= 1 for threshold in thresholds)
     ):
-        yield f"the thresholds {thresholds} of perturbed inputs", f"{count}, each above 0 to 1"
+        yield f"the thresholds {thresholds} of {subject}", f"{count}, each above 0 to 1"
 
 
 def validated_response(engine: object, response: Any, shape: tuple[int, ...]) -> PromptResponse:
@@ -230,18 +232,18 @@ def defects_of_weights(values: Any, shape: tuple[int, ...]) -> Iterator[tuple[st
 
 def _part_defects(prediction: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
     """Yield each defect outside the regions' probabilities, and what was expected."""
-    classes, unperturbed = prediction.class_probabilities, prediction.unperturbed
+    classes = prediction.class_probabilities
     maps = {"cavity": (prediction.cavity, shape), "uncertainty": (prediction.uncertainty, shape)}
     if classes is not None:
         maps["class_probabilities"] = classes.share, (len(LesionClass), *classes.grid.shape)
         if not 0 <= classes.apart < 1:
             yield f"the bound {classes.apart:g} of what is listed apart", "0 to below 1"
-    if unperturbed is not None:
-        maps["unperturbed"] = unperturbed.probability, (1, *unperturbed.grid.shape)
     for name, (values, expected_shape) in maps.items():
         defect = None if values is None else _probability_defect(values, expected_shape)
         if defect:
             yield f"{name} {defect[0]}", defect[1]
+    if prediction.unperturbed is not None:
+        yield from defects_perturbed(prediction.unperturbed, 1, "the unperturbed input")
     for region, weights in (prediction.trace.cross if prediction.trace else {}).items():
         for weights_defect, expected in defects_of_weights(weights, shape):
             yield f"attention of {region} {weights_defect}", expected

@@ -180,8 +180,10 @@ SPOILT = {
     "tc above the region round it": {"probability_wt": lambda v: v / 2},
     "attention of wt with": {"cross_wt": with_nan},
     "attention of tc with": {"cross_tc": lambda v: v - 1},
-    "unperturbed from nan": {"unperturbed_probability": with_nan},
-    "unperturbed as an array": {"unperturbed_probability": lambda v: v[:, :-1]},
+    "probability of the unperturbed input from nan": {"unperturbed_probability": with_nan},
+    "probability of the unperturbed input as an array": {
+        "unperturbed_probability": lambda v: v[:, :-1]
+    },
 }
 
 
