@@ -91,6 +91,7 @@ class LensEngine(LensMethod):
         engine_info = super().info
         return replace(engine_info, capabilities=engine_info.capabilities | {Capability.PROMPT})
 
+    @devices.on_placement_device
     def answer_prompts(
         self,
         prepared: PreparedStudy,
