@@ -236,6 +236,16 @@ def test_a_wrong_or_no_key_is_explained():
         connect(server=ServerAddress(server.url, KEY)).close()
 
 
+@pytest.mark.parametrize(
+    "key", ["a-key-with-a-line-break\n", "a key with spaces", "a-key-–-and-more"]
+)
+def test_a_key_that_no_header_can_hold_is_refused_without_naming_it(key, monkeypatch):
+    monkeypatch.setenv("LESIONLENS_API_KEY", key)
+    with pytest.raises(UnusableInputError, match="an API key with") as refused:
+        ServerAddress("http://127.0.0.1:9")
+    assert key.strip() not in str(refused.value)
+
+
 def test_one_key_does_not_open_the_session_of_another(study):
     other = "another-key-of-many-letters"
     with serving({"quick": QuickEngine()}, keys=(KEY, other)) as server:
