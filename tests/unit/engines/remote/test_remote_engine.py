@@ -24,7 +24,7 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import Capability, InputPerturbation
+from lesionlens.base.records.prediction import Capability, FirstPass, InputPerturbation, Scoring
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import SupportsFirstPass, SupportsPerturbation, Target
@@ -409,6 +409,35 @@ def test_a_server_that_was_started_again_is_sent_the_study_again(study):
             engine._connection.session
         )  # and once more, before an old map is asked
         assert np.array_equal(trace.probe_row((1, 2, 3)), here.trace.probe_row((1, 2, 3)))
+        engine.close()
+
+
+class EarlierEngine(QuickEngine):
+    def first_pass(self, prepared, *, context):
+        seen = self.predict_perturbed(prepared, [InputPerturbation()], context=context)
+        return FirstPass(replace(seen, thresholds=None), 0.5, Scoring())
+
+
+class NewerEngine(EarlierEngine):
+    @property
+    def info(self):
+        return replace(super().info, version="2", weights_sha256="cd" * 32)
+
+
+def test_two_networks_do_not_answer_about_one_prediction(study):
+    """A server is often restarted because its network changed."""
+    with serving({"quick": EarlierEngine()}) as first:
+        engine = connect(server=first.url)
+        trace = predict(engine, study).trace
+        port = int(first.url.rsplit(":", 1)[1])
+    with serving({"quick": NewerEngine()}, where=BoundAddress(port=port)):
+        with pytest.raises(ServerError, match=r"another network than before on .*: quick 2"):
+            engine.predict_perturbed(study, [InputPerturbation()], context=SILENT)
+        with pytest.raises(ServerError, match="Analyse the study again"):
+            trace.probe_row((1, 2, 3))
+        engine.first_pass(study, context=SILENT)
+        assert predict(engine, study).engine.version == "2"
+        engine.predict_perturbed(study, [InputPerturbation()], context=SILENT)
         engine.close()
 
 
