@@ -93,6 +93,11 @@ class RemoteEngine:
     def _device_text(self, device: str) -> str:
         return f"{device}, on the server {self._connection.address.name}"
 
+    def forget(self) -> None:
+        """Release the last study; see `engines.engine.SupportsForgetting`. The server keeps it."""
+        with self._lock:
+            self._last = None
+
     def close(self) -> None:
         """End the session: the server deletes the study."""
         self._connection.close()

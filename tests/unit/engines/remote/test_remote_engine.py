@@ -28,6 +28,7 @@ from lesionlens.base.records.prediction import Capability, FirstPass, InputPertu
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import SupportsFirstPass, SupportsPerturbation, Target
+from lesionlens.engines.plugin_engines import release
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import (
@@ -410,6 +411,20 @@ def test_a_server_that_was_started_again_is_sent_the_study_again(study):
         )  # and once more, before an old map is asked
         assert np.array_equal(trace.probe_row((1, 2, 3)), here.trace.probe_row((1, 2, 3)))
         engine.close()
+
+
+def test_a_study_that_is_closed_is_released_here_and_not_sent_again(remote, study, monkeypatch):
+    before = predict(remote, study)
+    release(remote)
+    assert remote._last is None
+    sent = []
+    ask = Connection.ask
+    monkeypatch.setattr(
+        Connection, "ask", lambda self, *a, **o: sent.append(a[1]) or ask(self, *a, **o)
+    )
+    again = predict(remote, study)
+    assert np.array_equal(before.probability[Region.WT], again.probability[Region.WT])
+    assert not any(path.startswith("/parts") for path in sent)
 
 
 class EarlierEngine(QuickEngine):
