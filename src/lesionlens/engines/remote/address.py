@@ -24,7 +24,7 @@ class ServerAddress:
     api_key: str | None = field(default=None, repr=False)
     """API key; None for the one in LESIONLENS_API_KEY, if any."""
     ca: Path | None = None
-    """CA certificates to trust instead of the system's, PEM."""
+    """CA certificates to trust instead of the usual ones, PEM."""
     plain_http: bool = False
     """Whether unencrypted http to another machine is allowed."""
     patience_s: float = PATIENCE_S
