@@ -33,6 +33,7 @@ _TOLERANCE = 1e-3
 """Tolerance for rounding: how far a probability may exceed 0 to 1, or that of its enclosing
 region.
 """
+_CAVITY_THRESHOLD = 0.5
 
 
 def validated(engine: Engine, prediction: Any, prepared: PreparedStudy) -> Prediction:
@@ -314,14 +315,18 @@ def without_invisible_regions(prediction: Prediction, prepared: PreparedStudy) -
 
 def _limited_to_brain(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
     """Remove voxels outside the brain, with a notice about their volume."""
-    whole = prediction.probability[Region.WT] >= prediction.thresholds[Region.WT]
-    outside_ml = prepared.working.volume_ml(whole & ~prepared.brain)
+    outlined, cavity = prediction.probability[Region.WT] >= prediction.thresholds[Region.WT], None
+    if prediction.cavity is not None:
+        outlined = outlined | (prediction.cavity >= _CAVITY_THRESHOLD)
+        cavity = prediction.cavity * prepared.brain
+    outside_ml = prepared.working.volume_ml(outlined & ~prepared.brain)
     notice = (
         f"{millilitres(outside_ml)} ml that the engine outlined outside the brain were omitted."
     )
     return replace(
         prediction,
         probability={region: p * prepared.brain for region, p in prediction.probability.items()},
+        cavity=cavity,
         notices=(*prediction.notices, notice) if outside_ml else prediction.notices,
     )
 

@@ -78,6 +78,15 @@ def test_what_lies_outside_the_brain_is_left_out_and_told_where_it_would_be_draw
     assert all(words.startswith(f"{ml:.1f} ml that the engine outlined") for words in found.notices)
 
 
+def test_a_cavity_outside_the_brain_is_left_out_and_told_too():
+    everywhere = np.full(HEAD.working.shape, 0.5, np.float32)
+    found = answered(Prediction(shares(), INFO, cavity=everywhere))
+    np.testing.assert_array_equal(found.cavity, everywhere * HEAD.brain)
+    (words,) = found.notices
+    ml = (~HEAD.brain).sum() * HEAD.working.voxel_ml
+    assert words.startswith(f"{ml:.1f} ml that the engine outlined")
+
+
 def with_nan(values):
     values[5, 5, 5] = np.nan
     return values
