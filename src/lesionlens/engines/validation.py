@@ -118,12 +118,19 @@ def validated_first_pass(engine: object, first_pass: Any) -> FirstPass:
         It is something else, or contains values that are not probabilities.
     """
     checked = validated_record(first_pass, FirstPass, _engine_label(engine))
-    for defect, expected in defects_perturbed(checked.seen, 1):
+    for defect, expected in defects_first_pass(checked):
         raise _refusal(engine, defect, expected)
-    if not (0 < checked.threshold <= 1 and _is_finite(asdict(checked.scoring))):
-        description = f"a first pass with the threshold {checked.threshold:g}, {checked.scoring}"
-        raise _refusal(engine, description, "a threshold above 0 to 1 and finite numbers")
     return checked
+
+
+def defects_first_pass(first_pass: FirstPass) -> Iterator[tuple[str, str]]:
+    """Yield each defect in a first pass; see `defects`."""
+    yield from defects_perturbed(first_pass.seen, 1)
+    if not (0 < first_pass.threshold <= 1 and _is_finite(asdict(first_pass.scoring))):
+        yield (
+            f"a first pass with the threshold {first_pass.threshold:g}, {first_pass.scoring}",
+            "a threshold above 0 to 1 and finite numbers",
+        )
 
 
 def defects_perturbed(

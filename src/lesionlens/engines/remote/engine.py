@@ -333,7 +333,7 @@ class RemoteFirstPass(RemotePerturbable):
         response = self._request(prepared, RequestKind.PRELIMINARY, context)
         with messages.readable():
             result = messages.deserialise_first_pass(*response)
-        self._check(validation.defects_perturbed(result.seen, 1))
+        self._check(validation.defects_first_pass(result))
         return result
 
 

@@ -1,6 +1,7 @@
 """Answers that no server of LesionLens gives end in one clear error, and nothing goes elsewhere."""
 
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,13 @@ from tests.web_server import answered_by
 
 from lesionlens.base.errors import CancelledError, ServerError
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import Capability, EngineInfo, InputPerturbation
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    FirstPass,
+    InputPerturbation,
+    Scoring,
+)
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target
 from lesionlens.engines.engine_choice import EngineChoice
@@ -24,6 +31,7 @@ from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import PROTOCOL, models_of
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.remote.messages import (
+    serialise_first_pass,
     serialise_info,
     serialise_perturbed,
     serialise_prediction,
@@ -157,6 +165,16 @@ def test_the_reply_to_any_request_is_validated(study, header):
         ):
             with pytest.raises(ServerError, match="cannot be read"):
                 asking()
+        engine.close()
+
+
+def test_a_first_pass_by_numbers_that_are_none_is_refused(study):
+    seen = QuickEngine().predict(study, context=SILENT).unperturbed
+    reply = serialise_first_pass(FirstPass(seen, math.nan, Scoring()))
+    with answering(wrong("/answer", pack(*reply))) as (url, _):
+        engine = connect(server=url)
+        with pytest.raises(ServerError, match="a first pass with the threshold nan"):
+            engine.first_pass(study, context=SILENT)
         engine.close()
 
 
