@@ -277,7 +277,8 @@ class RemoteEngine:
     def _send_with_retries(
         self, stage: str, context: RunContext, method: str, path: str, **options: Any
     ) -> bytes:
-        attempt = partial(self._connection.ask, method, path, **options)
+        check = partial(context.check, stage)
+        attempt = partial(self._connection.ask, method, path, check=check, **options)
         response: bytes = self._connection.with_retries(attempt, stage, context)
         return response
 

@@ -343,6 +343,39 @@ def test_a_server_that_hangs_is_reported_and_left_at_once_on_cancel(study, monke
         engine.close()
 
 
+def test_cancel_is_heard_while_an_answer_arrives(study):
+    """Over a slow line that takes minutes."""
+    stop = threading.Event()
+
+    def reply(method, path):
+        if path.endswith("/answer"):
+            stop.set()
+            return 200, bytes(2**20), {}
+        return right(method, path)
+
+    with answering(reply) as (url, _):
+        engine = connect(server=url)
+        with pytest.raises(CancelledError):
+            engine.predict(study, context=RunContext(cancel=stop))
+        engine.close()
+
+
+def test_cancel_is_heard_while_a_study_is_sent():
+    checked = []
+
+    def check():
+        checked.append(1)
+        if len(checked) > 3:
+            raise CancelledError("sending")
+
+    with answering(lambda *_: (200, {}, {})) as (url, came):
+        with connection._http(ServerAddress(url)) as http, pytest.raises(CancelledError):
+            connection._send(http, ServerAddress(url), "PUT", "/a", data=bytes(10**6), check=check)
+        whole = connection._send(http, ServerAddress(url), "PUT", "/b", data=bytes(10**6))
+    assert whole == b"{}"
+    assert ("PUT", "/b") in came
+
+
 def test_cancel_is_heard_when_the_time_limit_has_passed_too(study):
     stop = threading.Event()
 
