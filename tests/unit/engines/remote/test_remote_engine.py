@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 pytest.importorskip("fastapi")
 
@@ -95,6 +96,24 @@ def test_a_what_if_travels_with_what_is_hidden(remote, study):
     there = remote.predict_perturbed(study, asked, context=SILENT)
     assert np.array_equal(here.probability, there.probability)
     assert here.thresholds == there.thresholds == (0.5, 0.8)
+
+
+def test_an_engine_there_computes_by_the_same_arithmetic(study):
+    """As within `Lens`: sums by several threads of a library have other last digits."""
+    counts = []
+
+    class Counting(QuickEngine):
+        def predict(self, prepared, *, context):
+            blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+            counts.extend(library["num_threads"] for library in blas.info())
+            return super().predict(prepared, context=context)
+
+    with threadpoolctl.threadpool_limits(2, "blas"), serving({"quick": Counting()}) as server:
+        engine = connect(server=server.url)
+        predict(engine, study)
+        engine.close()
+    assert counts
+    assert set(counts) == {1}
 
 
 def test_a_refusal_of_the_engine_arrives_in_its_own_words(remote, study):
