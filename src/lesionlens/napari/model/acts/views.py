@@ -28,7 +28,7 @@ from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_n
 
 _ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _OUTLINE_IN_PROGRESS = "An outline is being redrawn. End that first (Shift+E)."
-_NO_PRIOR = "No earlier examination is open: choose Open…, then Compare with an earlier result…"
+_NO_PRIOR = "No earlier examination is open: choose Open…, Compare with an earlier result…"
 _NO_EVIDENCE = (
     "The contributions of the sequences were not saved with this result. Analyse again to see them."
 )
