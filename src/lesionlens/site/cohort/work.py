@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lesionlens.base.errors import LesionLensError, is_out_of_memory, missing_package, os_reason
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import encodable
@@ -86,11 +87,17 @@ def identity(choice: CohortChoice) -> str:
 
 
 def _non_default(choice: CohortChoice) -> tuple[str, ...]:
-    """Return the non-default options that change a result, which extend the identifier."""
+    """Return the non-default options that change a result, which extend the identifier.
+
+    A site's own language file counts by its content, which may be edited, wherever it is.
+    """
+    chosen_files = choice.files
+    if (language_file := chosen_files.language_file) is not None:
+        chosen_files = replace(chosen_files, language=sha256_of(language_file)[:12])
     file_fields = dict.fromkeys((*_OPTION_LABELS, *(f.name for f in fields(ExportOptions))))
     engine_fields = [f.name for f in fields(EngineChoice)]
     comparisons = (
-        (choice.files, ExportOptions(), [n for n in file_fields if n not in NOT_COMPARED_FILES]),
+        (chosen_files, ExportOptions(), [n for n in file_fields if n not in NOT_COMPARED_FILES]),
         (choice.engine, EngineChoice(), [n for n in engine_fields if n not in NOT_COMPARED_ENGINE]),
     )
     return tuple(
