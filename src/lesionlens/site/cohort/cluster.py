@@ -13,7 +13,7 @@ from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.processes import GRACE_S, NOT_STOPPED_IN_TIME, POLL_S, WORKER_DIED
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import CohortChoice, analyse, load_lens
+from lesionlens.site.cohort.work import CohortChoice, analyse, forget_networks
 from lesionlens.site.database.records import Status, StudyOutcome
 
 _POLL_CANCEL_S = 1.0
@@ -135,9 +135,9 @@ class _RemoteCancel:
 
 @lru_cache(maxsize=8)
 def _begin_run(name: str) -> None:
-    """Forget, once a run, the networks of earlier runs: their weights may have changed since."""
+    """Forget, once a run, the networks that this worker loaded for earlier ones."""
     del name
-    load_lens.cache_clear()
+    forget_networks()
 
 
 def _analyse_remote(job: StudyJob, choice: CohortChoice, event_name: str) -> StudyOutcome:

@@ -49,7 +49,7 @@ from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_notes
 from lesionlens.site.cohort.table import write_table
-from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.cohort.work import CohortChoice, load_lens
 from lesionlens.site.database import study_files
 from lesionlens.site.database.descriptions import OTHER_RESULT, describe_studies, with_result
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
@@ -245,6 +245,25 @@ def test_a_language_file_is_compared_by_its_content(tmp_path, monkeypatch):
     assert identifier("ours.toml") != before
 
 
+def test_a_bundle_is_compared_by_its_configuration_too(quick, studies, tmp_path):
+    """With the channels in another order, or another window, --resume kept the earlier results."""
+    out, bundle = tmp_path / "out", tmp_path / "bundle"
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "configs" / "metadata.json").write_text("{}")
+    choice, again = CohortChoice(EngineChoice("cpu", bundle=bundle)), Cohort(studies, out, True)
+    run_cohort(Cohort(studies, out), choice, HERE)
+    assert run_cohort(again, choice, HERE).n_skipped == 2
+    (bundle / "configs" / "metadata.json").write_text('{"version": 2}')
+    assert run_cohort(again, choice, HERE).n_skipped == 0
+    with closing(open_worklist_database(out)) as database:  # as an earlier release stored it
+        for job in find_jobs(studies, out):
+            outcome = database.outcome(job.name)
+            if outcome.status is Status.ANALYSED:
+                engine = outcome.engine.partition(f" {work.CONFIGS}")[0]
+                database.store_outcome(replace(outcome, engine=engine), fingerprint(job.study))
+    assert run_cohort(again, choice, HERE).n_skipped == 2
+
+
 def test_a_result_of_another_analysis_is_not_taken_for_that_of_the_list(quick, studies, tmp_path):
     """As by a shard, or `analyze`, with other weights since; a review keeps the analysis."""
     out = tmp_path / "out"
@@ -287,6 +306,18 @@ def test_results_of_two_precisions_in_one_table_are_named(quick, studies, tmp_pa
     (note,) = mixed_result_notes(out, outcomes)
     assert "bfloat16 (1), float32 (1)" in note
     assert "--precision float32" in note
+
+
+def test_results_of_two_networks_in_one_table_are_named(quick, studies, tmp_path):
+    """With --fall-back some studies are analysed here once the server fails."""
+    out = tmp_path / "out"
+    outcomes = run_cohort(Cohort(studies, out), CPU, HERE).outcomes
+    path = out / "a" / "run.json"
+    changed = {"engine": "server's", "engine_version": "7", "weights_sha256": "ab" * 32}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    (note,) = mixed_result_notes(out, outcomes)
+    assert "several networks" in note
+    assert "server's 7, SHA-256 abababababab… (1)" in note
 
 
 def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studies, tmp_path):
@@ -602,7 +633,7 @@ def test_a_worker_of_a_cluster_loads_the_weights_of_each_run(
     """A worker outlives a batch: the next one was analysed with the weights of the first."""
     monkeypatch.setattr(cluster, "_RemoteCancel", lambda _: SILENT.cancel)
     monkeypatch.setattr(
-        cluster, "analyse", lambda _, choice, __: cluster.load_lens(choice.engine).engine.info
+        cluster, "analyse", lambda _, choice, __: load_lens(choice.engine).engine.info
     )
     file = tmp_path / "mine.safetensors"
     choice = CohortChoice(EngineChoice("cpu", weights=str(file)))
@@ -612,6 +643,18 @@ def test_a_worker_of_a_cluster_loads_the_weights_of_each_run(
     assert cluster._analyse_remote(None, choice, "first run") == first
     second = cluster._analyse_remote(None, choice, "second run")
     assert second.weights_sha256 == sha256_of(refining_weights) != first.weights_sha256
+
+
+def test_a_second_run_in_one_process_loads_its_weights(
+    random_weights, refining_weights, tmp_path, monkeypatch
+):
+    """As `batch` twice in a notebook, the file trained further between them."""
+    monkeypatch.setattr(work, "load_lens", load_lens)
+    file = tmp_path / "mine.safetensors"
+    choice = CohortChoice(EngineChoice("cpu", weights=str(file)))
+    for weights in (random_weights, refining_weights):
+        shutil.copy(weights, file)
+        assert sha256_of(weights) in work.identity(choice)
 
 
 def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):
