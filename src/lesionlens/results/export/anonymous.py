@@ -110,9 +110,8 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 preparation=run.preparation and _with_clean_messages(run.preparation, clean),
             ),
             findings=_cleaned_findings(renamed.findings, clean),
-            original=None
-            if renamed.original is None
-            else replace(
+            original=renamed.original
+            and replace(
                 renamed.original, findings=_cleaned_findings(renamed.original.findings, clean)
             ),
             options=replace(analysis.options, hidden=frozenset(Identity)),
