@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from napari.settings import get_plugin_settings
 
@@ -14,6 +16,8 @@ from tests.serving_here import QuickEngine, serving
 from lesionlens.base.records.prediction import Capability
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.napari.preferences import read_preferences
+from lesionlens.network import versions
+from lesionlens.network.versions import Lineage, WeightsStore
 
 
 def choose(panel, server):
@@ -36,6 +40,18 @@ def test_a_server_is_chosen_asked_and_named(loaded, qtbot):
         analysis = loaded.session.state.analysis
         assert analysis.run.engine.name == "quick"
         assert "on the server 127.0.0.1" in analysis.run.device
+
+
+def test_weights_that_were_taken_into_use_meanwhile_are_used(
+    loaded, random_weights, tmp_path, monkeypatch
+):
+    """An open window kept those with which it had analysed first."""
+    monkeypatch.setattr(versions, "user_folders", SimpleNamespace(data=lambda: tmp_path))
+    lens = loaded.actions_._lens_for(read_preferences())
+    assert loaded.actions_._lens_for(read_preferences()) is lens
+    accepted = WeightsStore().accept(random_weights, Lineage("ours", "0" * 64), by="A. Reader")
+    now = loaded.actions_._lens_for(read_preferences()).engine.info.weights_sha256
+    assert now == accepted.sha256 != lens.engine.info.weights_sha256
 
 
 def test_one_of_the_servers_models_is_chosen(loaded, qtbot, monkeypatch):

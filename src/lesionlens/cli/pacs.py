@@ -99,7 +99,7 @@ def find(
     ] = "",
     date: Annotated[str, typer.Option(help="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD.")] = "",
     accession: Annotated[str, typer.Option(help="Accession number.")] = "",
-    modality: Annotated[str, typer.Option(help="Modality of any series; '' for all.")] = "MR",
+    modality: Annotated[str, typer.Option(help="Modality of any series; * for all.")] = "MR",
     access: Access = ACCESS,
     json: options.Json = False,
 ) -> CommandOutput:
@@ -112,7 +112,7 @@ def find(
         patient_name=name_pattern(name),
         study_date=date,
         accession=accession,
-        modality=modality,
+        modality="" if modality == "*" else modality,
     )
     check_access(address, access)
     archive = connect(address, access)

@@ -62,7 +62,8 @@ class Lens:
     bundle : str or Path, optional
         A MONAI bundle's folder: its network is used instead of the built-in one.
     engine : str, Engine or Future
-        Name of an installed engine (entry-point group `lesionlens.engines`), or an engine object.
+        Name of an installed engine (entry-point group `lesionlens.engines`), or an engine object,
+        which has its own device and weights: the other arguments are then refused.
         With a server: the name of one of its models, "lens" for its first. A Future is an engine
         that is still being loaded (`EngineChoice.start_loading`): meanwhile the first study is
         prepared.
@@ -94,25 +95,31 @@ class Lens:
         server: str | ServerAddress | None = None,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
-        if not isinstance(engine, str):
-            is_engine = hasattr(engine, "predict") and not isinstance(engine, type)
-            if not isinstance(engine, Future) and not is_engine:
-                check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HINT)
-            self._choice: EngineChoice | None = None
-            self._engine: Engine | Future[Engine] = engine
-            return
+        is_engine = hasattr(engine, "predict") and not isinstance(engine, type)
+        if not isinstance(engine, Future) and not is_engine:
+            check_kind(engine, str, "the name of an engine, or an engine", _ENGINE_HINT)
         check_kind(device, str, "the name of a device", 'Such as Lens("cpu")')
         if server is not None and not isinstance(server, ServerAddress):
             check_kind(server, str, "a server's address", 'Such as "https://HOST:PORT"')
-        self._choice = EngineChoice(
+        choice = EngineChoice(
             device,
-            engine=engine,
+            engine=engine if isinstance(engine, str) else "lens",
             weights=None if weights is None else str(path_of(weights, "weights: a file or a name")),
             bundle=None if bundle is None else path_of(bundle, "the folder of a MONAI bundle"),
             precision=member_of(ComputePrecision, precision, "a precision"),
             server=server,
         )
-        self._engine = self._choice.load()
+        if isinstance(engine, str):
+            self._choice: EngineChoice | None = choice
+            self._engine: Engine | Future[Engine] = choice.load()
+            return
+        if choice != EngineChoice():
+            raise UnusableInputError(
+                found="a device, weights, bundle, server or precision beside an engine object",
+                expected="the engine alone: it was made with its own",
+                next_step="Leave them out, or name the engine instead",
+            )
+        self._choice, self._engine = None, engine
 
     @override
     def __getstate__(self) -> tuple[EngineChoice | None, Engine | None]:

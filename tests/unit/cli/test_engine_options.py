@@ -19,7 +19,7 @@ from lesionlens.cli.train import train
 from lesionlens.cli.worklist import ahead
 from lesionlens.engines import plugin_engines
 from lesionlens.engines.engine_choice import EngineChoice
-from lesionlens.engines.remote.address import KEY_VARIABLE
+from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 
 AT_A_SERVER = EngineOptions(server="http://127.0.0.1:9")
 
@@ -91,6 +91,20 @@ def test_the_key_comes_from_its_file_or_the_environment(tmp_path, monkeypatch):
     found = EngineOptions(server="https://gpu:8000").choice().server
     assert found.api_key == "the-environments-own-key"
     assert EngineOptions().choice() == EngineChoice()
+
+
+@pytest.mark.parametrize(
+    "key", ["too-short", "a key of more than sixteen", "läuft-nicht-mit-diesem"]
+)
+def test_a_key_of_the_environment_is_checked_as_one_of_a_file(monkeypatch, key):
+    """A character beyond ASCII was reported as a defect, a line's end as an unusable address."""
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    with pytest.raises(UnusableInputError, match=f"no usable key in {KEY_VARIABLE}"):
+        EngineOptions(server="https://gpu:8000").choice()
+    with pytest.raises(UnusableInputError, match="no usable key for gpu:8000"):
+        ServerAddress("https://gpu:8000", key)
+    monkeypatch.setenv(KEY_VARIABLE, "the-environments-own-key\r\n")
+    assert ServerAddress("https://gpu:8000").api_key == "the-environments-own-key"
 
 
 def test_nobody_listens_where_nobody_does():

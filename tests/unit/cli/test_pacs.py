@@ -40,6 +40,18 @@ def test_studies_are_listed_with_their_images(monkeypatch, count, said):
     assert (listed["study_uid"], listed["instances"]) == ("1.2.3", count)
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"), [({}, "MR"), ({"modality": "CT"}, "CT"), ({"modality": "*"}, "")]
+)
+def test_studies_of_every_modality_can_be_asked_for(monkeypatch, given, asked):
+    """The help named an empty value, which every command refuses."""
+    queries = []
+    archive = SimpleNamespace(find=lambda query, **_: queries.append(query) or ())
+    monkeypatch.setattr(pacs, "connect", lambda *_: archive)
+    pacs.find("http://127.0.0.1/dicom-web", **given)
+    assert [query.modality for query in queries] == [asked]
+
+
 def test_a_deidentified_copy_supersedes_no_study():
     with pytest.raises(UnusableInputError, match="--supersede with --deidentify"):
         pacs.send("http://127.0.0.1/dicom-web", Path("out"), deidentify=True, supersede=True)

@@ -421,6 +421,18 @@ def test_the_run_says_which_of_the_shipped_weights_decided():
         assert chosen.weights_sha256 == weights.load_shipped(name)[1].sha256
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [{"device": "cpu"}, {"weights": "default"}, {"bundle": "b"}, {"precision": "float32"},
+     {"server": "http://127.0.0.1:1"}],
+    ids=lambda beside: next(iter(beside)),
+)  # fmt: skip
+def test_an_engine_object_brings_its_own_device_and_weights(beside):
+    """Others beside it were ignored without a word."""
+    with pytest.raises(UnusableInputError, match="beside an engine object"):
+        Lens(engine=Scripted(), **beside)
+
+
 @pytest.mark.parametrize("given", [None, "study", PurePath("study"), []], ids=repr)
 def test_what_is_no_study_is_refused_with_the_next_step(given):
     with pytest.raises(UnusableInputError, match="open_study"):

@@ -20,7 +20,7 @@ from lesionlens.base.records.prediction import MASK, EngineInfo
 from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import CAVITY, Review
 from lesionlens.base.records.signed_measures import are_same, is_outdated, measures_of
-from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.base.records.study import PreparationStep, PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
 
 
@@ -116,6 +116,9 @@ class RunInfo:
     result was made, therefore omit."""
     omitted_decided: int = 0
     """Number of those that a reader had decided on."""
+    preparation: tuple[PreparationStep, ...] | None = None
+    """Steps of the preparation for the analysis of a result that was opened again, whose images may
+    be prepared in another way now; None: those of `Analysis.prepared`."""
 
     @property
     def made_by(self) -> str:

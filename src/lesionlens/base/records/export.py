@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from lesionlens.base.labels import Extra, Identity, MapExtent
 
@@ -27,3 +28,9 @@ class ExportOptions:
     """A site's own Jinja template of the report sentence; empty for the language's default."""
     hidden: frozenset[Identity] = frozenset()
     """Identifying items omitted from heading and provenance of the report."""
+
+    @property
+    def language_file(self) -> Path | None:
+        """A site's own language file; None for a language of the package."""
+        path = Path(self.language)
+        return path if path.suffix == ".toml" else None

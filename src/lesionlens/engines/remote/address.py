@@ -49,15 +49,11 @@ class ServerAddress:
                 in_window="Use the server's https address",
             )
         object.__setattr__(self, "url", self.url.rstrip("/"))
-        if self.api_key is None:
-            object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE) or None)
-        if self.api_key is not None and not _is_sendable(self.api_key):
-            raise UnusableInputError(
-                found="an API key with a space, a line break or a letter that is not ASCII",
-                expected="one of the keys in the server's file of keys",
-                next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}",
-                in_window="Name the file with the key in the settings",
-            )
+        key = self.api_key or os.environ.get(KEY_VARIABLE, "").strip() or None
+        if key is not None:
+            where = f"for {self.name}" if self.api_key else f"in {KEY_VARIABLE}"
+            _check_key(key, where, "a key")
+        object.__setattr__(self, "api_key", key)
 
     @property
     def name(self) -> str:
@@ -73,11 +69,6 @@ def _host(url: str) -> str | None:
     except ValueError:  # brackets or a port that no address has
         return None
     return parts.hostname if usable else None
-
-
-def _is_sendable(key: str) -> bool:
-    """Return whether a key can be sent in a header."""
-    return key.isascii() and key.isprintable() and " " not in key
 
 
 def read_key(file: Path) -> str:
@@ -104,12 +95,18 @@ def read_keys(file: Path) -> tuple[str, ...]:
     except (OSError, ValueError, ReadError):
         lines = []
     keys = tuple(line for line in lines if line and not line.startswith("#"))
-    if not keys or any(len(key) < 16 or not _is_sendable(key) for key in keys):
+    missing = "" if file.exists() else ", a file that does not exist"
+    for key in keys or ("",):
+        _check_key(key, f"in {file.name!r}{missing}", "a text file with one key per line, each")
+    return keys
+
+
+def _check_key(key: str, where: str, expected: str) -> None:
+    """Refuse a key that no server accepts, or that a request cannot contain."""
+    if len(key) < 16 or not key.isascii() or not key.isprintable() or " " in key:
         raise UnusableInputError(
-            found=f"no usable key in {file.name!r}"
-            + ("" if file.exists() else ", a file that does not exist"),
-            expected="a text file with one key per line, each of at least 16 letters and digits",
+            found=f"no usable key {where}",
+            expected=f"{expected} of at least 16 letters and digits",
             next_step="Make one with: python -c 'import secrets; print(secrets.token_urlsafe())'",
             in_window="Ask whoever runs the server for the key",
         )
-    return keys

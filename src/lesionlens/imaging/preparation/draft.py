@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lesionlens.base.arguments import brief
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Floats, Mask
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -45,6 +47,22 @@ class PrepareOptions:
     """Files read, and sequences registered, concurrently."""
     cache: bool = True
     """Use and write cached registrations and brain masks."""
+
+    def __post_init__(self) -> None:
+        """Refuse a method that does not exist, also where no brain is extracted, and no size."""
+        methods = (skull_stripping.AUTO, skull_stripping.OWN, *skull_stripping.PROGRAMS)
+        if self.stripper not in methods:
+            raise UnusableInputError(
+                found=f"{brief(self.stripper)} as brain extraction",
+                expected=f"one of {', '.join(methods)}",
+                next_step="Name one of them",
+            )
+        if not 0.1 <= self.edge_mm <= 100.0:
+            raise UnusableInputError(
+                found=f"voxels of {self.edge_mm:g} mm for the working grid",
+                expected="0.1 to 100 mm",
+                next_step="Omit `edge_mm` for 1 mm, on which the networks were trained",
+            )
 
 
 @dataclass(slots=True)

@@ -51,6 +51,7 @@ from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.qt.threads import start_thread
 from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.network.versions import WeightsStore
 from lesionlens.results.review.reopen import is_mask, is_result, result_of
 
 if TYPE_CHECKING:
@@ -285,10 +286,11 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
     def _lens_for(self, preferences: Preferences) -> Any:
         choice = preferences.engine
         with self._loading:
-            if self._lens is None or self._lens[0] != choice:
+            weights = WeightsStore().in_use if choice.server is None else None
+            if self._lens is None or self._lens[0] != (choice, weights):
                 from lesionlens.results.lens import Lens  # noqa: PLC0415
 
-                self._lens = (choice, Lens(engine=choice.load()))
+                self._lens = ((choice, weights), Lens(engine=choice.load()))
             return self._lens[1]
 
     def _release_study(self, old: State, new: State) -> None:

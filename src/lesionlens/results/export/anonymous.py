@@ -107,11 +107,11 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
                 series={},
                 notices=tuple(map(clean, run.notices)),
                 started=_shift_time(run.started, days),
+                preparation=run.preparation and _with_clean_messages(run.preparation, clean),
             ),
             findings=_cleaned_findings(renamed.findings, clean),
-            original=None
-            if renamed.original is None
-            else replace(
+            original=renamed.original
+            and replace(
                 renamed.original, findings=_cleaned_findings(renamed.original.findings, clean)
             ),
             options=replace(analysis.options, hidden=frozenset(Identity)),

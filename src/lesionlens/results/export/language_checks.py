@@ -16,12 +16,13 @@ _DECIMALS = (".", ",")
 
 
 def differences(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
-    """Return the keys that a catalogue lacks, or whose text cannot be used.
+    """Return the keys that a catalogue lacks, that are unknown, or whose text cannot be used.
 
     Omitted placeholders are allowed, unknown ones are not; `place` may use any of its three. Left
     and right must differ.
     """
     unusable_keys = [] if table.get("decimal") in _DECIMALS else ["decimal"]
+    unusable_keys += [key for key in table if key not in base]  # a misspelt table has no effect
     for key, text in base.items():
         translation = table.get(key)
         if isinstance(text, dict) and isinstance(translation, dict | None):

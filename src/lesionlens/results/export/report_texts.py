@@ -441,7 +441,8 @@ def _own_texts(path: Path, _version: tuple[int, int]) -> ReportTexts:
     unusable_keys = differences(table, _builtin_table("en"))
     if unusable_keys:
         listed = abbreviated_list(unusable_keys, _MAX_LISTED_PROBLEMS)
-        raise _unusable(path, f"with missing or unusable texts, or other {{places}}, in: {listed}")
+        problem = f"with missing, unknown or unusable texts, or other {{places}}, in: {listed}"
+        raise _unusable(path, problem)
     if reassuring := REASSURING_WORDS.search("\n".join(texts_of(table))):
         raise _unusable(
             path, f"that says {reassuring[0]!r}", "words that exclude nothing: a result never does"

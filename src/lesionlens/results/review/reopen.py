@@ -272,7 +272,11 @@ def _combine(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analy
         raise OtherStudyError(f"its reference is {reference}, that of the result {saved_reference}")
     analysis = Analysis(
         study=study,
-        prepared=replace(prepared, quality=saved.findings.quality),
+        prepared=replace(
+            prepared,
+            quality=saved.findings.quality,
+            notices=(),  # those of the analysis are among its warnings
+        ),
         maps=_maps(saved, prepared),
         volumes=saved.volumes,
         findings=saved.findings,
@@ -465,4 +469,5 @@ def _run(
         redrawn=frozenset(redrawn),
         omitted=run.omitted,
         omitted_decided=run.omitted_decided,
+        preparation=run.preparation,
     )

@@ -50,6 +50,7 @@ RECORD, PAGE, SUMS, RESULTS, SIGNED = (
     "results",
     "signed",
 )
+_ENGINE_KEYS = ("engine", "engine_version", "weights_sha256")
 _ANALYSIS_FRACTION = 0.95  # of the progress bar
 
 
@@ -173,12 +174,11 @@ def _report(
         ]
     runs = [{} if s.failed else read_run_json(test.out / RESULTS / s.case) for s in scores]
     first_run = next((run for run in runs if run), {})
-    engine_name = first_run.get("engine", "no engine")
     report = AcceptanceReport(
         made=utc_now(),
         signed_by=test.signed_by,
         passed=False,
-        engine=f"{engine_name} {first_run.get('engine_version', '')}".strip(),
+        engine=_engine_of(first_run),
         weights_sha256=first_run.get("weights_sha256"),
         versions=versions(),
         bounds=bounds,
@@ -191,7 +191,7 @@ def _report(
                 scanner=fact.scanner,
                 thickness=fact.thickness,
                 metrics=score.metrics,
-                problems=(*_other_release(run), *score.problems),
+                problems=(*_other_release(run), *_other_engine(run, first_run), *score.problems),
                 inputs_sha256=_inputs(run),
             )
             for score, fact, run in zip(scores, facts, runs, strict=True)
@@ -246,6 +246,21 @@ def _other_release(run: Mapping[str, Any]) -> tuple[str, ...]:
         f"its result was made by release {release} of LesionLens, not by {current}: to test "
         f"{current}, choose another --out",
     )
+
+
+def _other_engine(run: Mapping[str, Any], first_run: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the problem of a result of another network than the report's; empty if it is not."""
+    if not run or all(run.get(key) == first_run.get(key) for key in _ENGINE_KEYS):
+        return ()
+    return (
+        f"its result was made by {_engine_of(run)}, not by {_engine_of(first_run)} as that of the "
+        "first case: the same command analyses again what another network made, as after "
+        "--fall-back",
+    )
+
+
+def _engine_of(run: Mapping[str, Any]) -> str:
+    return f"{run.get('engine', 'no engine')} {run.get('engine_version', '')}".strip()
 
 
 def _inputs(run: Mapping[str, Any]) -> str | None:

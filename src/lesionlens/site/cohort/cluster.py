@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,7 +13,7 @@ from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.processes import GRACE_S, NOT_STOPPED_IN_TIME, POLL_S, WORKER_DIED
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import CohortChoice, analyse
+from lesionlens.site.cohort.work import CohortChoice, analyse, forget_networks
 from lesionlens.site.database.records import Status, StudyOutcome
 
 _POLL_CANCEL_S = 1.0
@@ -132,5 +133,13 @@ class _RemoteCancel:
         return self._is_set
 
 
+@lru_cache(maxsize=8)
+def _begin_run(name: str) -> None:
+    """Forget, once a run, the networks that this worker loaded for earlier ones."""
+    del name
+    forget_networks()
+
+
 def _analyse_remote(job: StudyJob, choice: CohortChoice, event_name: str) -> StudyOutcome:
+    _begin_run(event_name)
     return analyse(job, choice, RunContext(cancel=_RemoteCancel(event_name)))

@@ -12,6 +12,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import reachable
 from lesionlens.base.files.databases import database_errors, locks_files, open_database
 from lesionlens.site.cohort.studies import StudyJob, listed
+from lesionlens.site.cohort.work import CONFIGS, without_file_options
 from lesionlens.site.database.descriptions import (
     Description,
     refresh_entry,
@@ -34,17 +35,25 @@ _ANALYSIS_NOTE = "analysis: "
 
 
 def complete(
-    database: WorklistDatabase, job: StudyJob, fingerprint: str, engine: str
+    database: WorklistDatabase,
+    job: StudyJob,
+    fingerprint: str,
+    engine: str,
+    *,
+    any_files: bool = False,
 ) -> StudyOutcome | None:
     """Return the outcome of a study that need not be analysed again.
 
     That is: its files and the engine are unchanged, and its result exists, is of these files and
     was written by the recorded analysis, not by a shard or `analyze` with other weights since.
+    With `any_files` its export options may be others.
     """
     outcome = database.outcome(job.name, fingerprint)
-    if outcome is None or outcome.status is not Status.ANALYSED or outcome.engine != engine:
+    if outcome is None or outcome.status is not Status.ANALYSED:
         return None
-    if not all((job.out / name).is_file() for name in RESULT):
+    made_by = without_file_options(outcome.engine) if any_files else outcome.engine
+    is_same = made_by in (engine, engine.partition(f" {CONFIGS}")[0])
+    if not is_same or not all((job.out / name).is_file() for name in RESULT):
         return None
     if inputs_digest(job.out) is None or is_replaced(database, job, fingerprint):
         return None

@@ -16,7 +16,6 @@ from lesionlens.base.process.processors import usable_processors
 from lesionlens.base.records.findings import OTHER_FINDINGS
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import counted
-from lesionlens.engines.engine_choice import EngineChoice
 from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
@@ -227,7 +226,7 @@ def _outcomes(
         return
     absolute_jobs = [_absolute(job) for job in jobs]
     if worker_options.scheduler is not None:
-        remote_choice = replace(choice, engine=_with_absolute_paths(choice.engine))
+        remote_choice = _with_absolute_paths(choice)
         yield from on_cluster(absolute_jobs, remote_choice, worker_options.scheduler, context)
         return
     threads = choice.engine.threads or max(1, usable_processors() // worker_options.workers)
@@ -246,12 +245,17 @@ def _absolute(job: StudyJob) -> StudyJob:
     return replace(job, study=absolute(job.study), out=resolved(job.out), dataset=dataset)
 
 
-def _with_absolute_paths(engine: EngineChoice) -> EngineChoice:
-    """Return an engine choice for a worker that runs in another folder; names stay names."""
-    weights, bundle = engine.weights, engine.bundle
+def _with_absolute_paths(choice: CohortChoice) -> CohortChoice:
+    """Return a choice for a worker that runs in another folder; names stay names."""
+    weights, bundle = choice.engine.weights, choice.engine.bundle
     if weights is not None and Path(weights).is_file():
         from lesionlens.network.weights import chosen_path  # noqa: PLC0415  slow: torch
 
         is_name = chosen_path(weights) != Path(weights)
         weights = weights if is_name else str(absolute(Path(weights)))
-    return replace(engine, weights=weights, bundle=None if bundle is None else absolute(bundle))
+    bundle = None if bundle is None else absolute(bundle)
+    files, language_file = choice.files, choice.files.language_file
+    if language_file is not None:
+        files = replace(files, language=str(absolute(language_file)))
+    engine = replace(choice.engine, weights=weights, bundle=bundle)
+    return replace(choice, engine=engine, files=files)

@@ -10,6 +10,7 @@ from pathlib import Path
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import reachable
 from lesionlens.base.files.safe_paths import resolved
+from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.text import abbreviated_list, encodable, is_writable
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
@@ -206,15 +207,16 @@ def _loose_files(folder: Path) -> int:
 
 
 def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str, ...]:
-    """Return notes if the results of a cohort were made by several releases or precisions.
+    """Return notes if the results of a cohort were made by several releases, networks, precisions.
 
-    That is so after an update, or on machines with and without a GPU.
+    That is so after an update, where a server failed, or on machines with and without a GPU.
 
     `out` and `outcomes` as for `duplicate_scan_notes`.
     """
     names = (outcome.name for outcome in outcomes if outcome.status is Status.ANALYSED)
     runs = [run for name in names if (run := run_of(out / name))]
     releases = Counter(filter(None, (run.versions.get("lesionlens") for run in runs)))
+    networks = Counter(_network(run.engine) for run in runs)
     precisions = Counter(run.engine.precision.value for run in runs if run.engine.precision)
     notes = []
     if len(releases) > 1:
@@ -222,12 +224,22 @@ def mixed_result_notes(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[str
             f"The table has results of several releases of LesionLens: {_counts(releases)}. "
             "Without --resume all studies are analysed again"
         )
+    if len(networks) > 1:
+        notes.append(
+            f"The table has results of several networks: {_counts(networks)}. With --resume those "
+            "of another network than the chosen one are analysed again"
+        )
     if len(precisions) > 1:
         notes.append(
             f"The table has results of several precisions: {_counts(precisions)}. With --precision "
             "float32 and without --resume all studies are analysed alike"
         )
     return tuple(notes)
+
+
+def _network(engine: EngineInfo) -> str:
+    weights = f", SHA-256 {engine.weights_sha256[:12]}…" if engine.weights_sha256 else ""
+    return f"{engine.name} {engine.version}{weights}"
 
 
 def _counts(numbers: Mapping[str, int]) -> str:

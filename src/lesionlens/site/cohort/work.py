@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from lesionlens.base.errors import LesionLensError, is_out_of_memory, missing_package, os_reason
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import check_target
+from lesionlens.base.provenance import joint_sha256, sha256_of
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.text import encodable
@@ -39,7 +40,9 @@ NOT_COMPARED_ENGINE = frozenset(
     {"device", "engine", "weights", "bundle", "threads", "server", "fall_back"}
 )
 """Fields of an engine choice that change no result, or that name, version and weights of the loaded
-engine represent."""
+engine, or the configuration of its bundle, represent."""
+CONFIGS = "configs="
+"""Begins the last part of the identifier of a bundle; earlier releases wrote none."""
 _OPTION_LABELS = {
     "language": "language",
     "hidden": "hide",
@@ -64,33 +67,70 @@ class CohortChoice:
     files: ExportOptions = field(default_factory=ExportOptions)
 
 
-@lru_cache(maxsize=2)
 def load_lens(choice: EngineChoice) -> Lens:
-    """Return this process's network, loaded once; on a server failure the local one."""
+    """Return this process's network, loaded once a run; on a server failure the local one."""
+    return _loaded(choice)
+
+
+@lru_cache(maxsize=2)
+def _loaded(choice: EngineChoice) -> Lens:
     from lesionlens.results.lens import Lens  # noqa: PLC0415  (slow; a list does not need it)
 
     return Lens(engine=choice.load())
+
+
+def forget_networks() -> None:
+    """Forget the networks of an earlier run of this process: their weights may have changed."""
+    _loaded.cache_clear()
 
 
 def engine_identity(info: EngineInfo, choice: CohortChoice) -> str:
     """Return an identifier of engine and export options, for detecting changes."""
     stripper = "" if choice.stripper == "auto" else choice.stripper
     parts = (info.name, info.version, info.weights_sha256, stripper, "N4" if choice.bias else "")
-    return " ".join(part for part in (*parts, *_non_default(choice)) if part)
+    return " ".join(part for part in (*parts, *_non_default(choice), *_configs(choice)) if part)
+
+
+def _configs(choice: CohortChoice) -> tuple[str, ...]:
+    """Return the digest of a bundle's configuration: it may be edited and the weights stay."""
+    bundle = choice.engine.bundle
+    if bundle is None:
+        return ()
+    files = (file for file in (bundle / "configs").glob("*") if file.is_file())
+    return (f"{CONFIGS}{joint_sha256(map(sha256_of, files))[:12]}",)
+
+
+def without_file_options(identifier: str) -> str:
+    """Return an identifier without the export options.
+
+    Examples
+    --------
+    >>> without_file_options("lens 1 0a1b N4 language=de surfaces precision=float32")
+    'lens 1 0a1b N4 precision=float32'
+    """
+    labels = {_OPTION_LABELS.get(f.name, f.name) for f in fields(ExportOptions)}
+    return " ".join(part for part in identifier.split(" ") if part.split("=")[0] not in labels)
 
 
 def identity(choice: CohortChoice) -> str:
-    """Load the engine of a choice and return its identifier."""
+    """Load the engine of a choice for a run and return its identifier."""
+    forget_networks()
     info, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
     return engine_identity(info, choice)
 
 
 def _non_default(choice: CohortChoice) -> tuple[str, ...]:
-    """Return the non-default options that change a result, which extend the identifier."""
+    """Return the non-default options that change a result, which extend the identifier.
+
+    A site's own language file counts by its content, which may be edited, wherever it is.
+    """
+    chosen_files = choice.files
+    if (language_file := chosen_files.language_file) is not None:
+        chosen_files = replace(chosen_files, language=sha256_of(language_file)[:12])
     file_fields = dict.fromkeys((*_OPTION_LABELS, *(f.name for f in fields(ExportOptions))))
     engine_fields = [f.name for f in fields(EngineChoice)]
     comparisons = (
-        (choice.files, ExportOptions(), [n for n in file_fields if n not in NOT_COMPARED_FILES]),
+        (chosen_files, ExportOptions(), [n for n in file_fields if n not in NOT_COMPARED_FILES]),
         (choice.engine, EngineChoice(), [n for n in engine_fields if n not in NOT_COMPARED_ENGINE]),
     )
     return tuple(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from lesionlens.base.dates import day_of
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.uids import is_uid
@@ -98,11 +99,12 @@ class StudyQuery:
 
     def __post_init__(self) -> None:
         """Refuse values with a special meaning for archives."""
-        if not _DATE.fullmatch(self.study_date):
+        if not _is_date_or_range(self.study_date):
             raise UnusableInputError(
                 found=f"the date {self.study_date!r}",
-                expected="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD",
+                expected="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD, the earlier date first",
                 next_step="Write 5 January 2026 as 20260105",
+                in_window="Correct the dates",
             )
         for text in (self.patient_id, self.patient_name, self.accession, self.modality):
             if "\\" in text or not text.isprintable() or len(text) > 64:
@@ -113,6 +115,13 @@ class StudyQuery:
                 )
         if self.study_uid:
             check_uid(self.study_uid)
+
+
+def _is_date_or_range(text: str) -> bool:
+    """Return whether an archive can answer: with dates that exist, the earlier one first."""
+    ends = [end for end in text.split("-") if end]
+    is_ordered = ends == sorted(ends) and None not in map(day_of, ends)
+    return is_ordered and _DATE.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

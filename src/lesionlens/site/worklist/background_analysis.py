@@ -47,7 +47,8 @@ def run_ahead(
     """Analyse every study of a list without a result of this engine; return their outcomes.
 
     The order follows the reader: the study being read first, then the later ones, then the
-    earlier ones. Results are those of `lesionlens batch`; each skips results of the other.
+    earlier ones. Results are those of `lesionlens batch`; each skips results of the other. One with
+    another language, surfaces or other files of a batch is kept.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ class _AheadRun:
         if _without_unavailable_warning(entry) is not entry:
             entry = _without_unavailable_warning(entry)
             database.update(entry)
-        if complete(database, job, digest, self.engine) is not None:
+        if complete(database, job, digest, self.engine, any_files=True) is not None:
             if entry.candidates is None:
                 database.update(with_result(entry, job.out))
             return None

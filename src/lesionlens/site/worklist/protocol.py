@@ -181,6 +181,6 @@ def _order_key(protocol: ReadingProtocol, *parts: str) -> bytes:
 def _unusable(found: str) -> ReadError:
     return ReadError(
         found=f"a {FILE} that cannot be used ({found})",
-        expected="title, seed, readers; optionally arms, cases and washout_days",
+        expected="title, seed, readers; optionally arms, cases, washout_days and require_rating",
         next_step="Correct it, see docs/how-to/reading.md",
     )

@@ -392,3 +392,12 @@ def test_blank_voxels_beside_a_brain_do_not_change_what_a_network_reads(bare, bl
     assert cropped.working.matches(whole.working)
     np.testing.assert_array_equal(cropped.brain, whole.brain)
     np.testing.assert_array_equal(cropped.channels, whole.channels)
+
+
+@pytest.mark.parametrize(
+    "wish", [{"stripper": "hdbet"}, {"edge_mm": 0.0}, {"edge_mm": -1.0}, {"edge_mm": np.nan}]
+)
+def test_a_preparation_that_does_not_exist_is_refused(wish):
+    """A misspelt program was ignored for stripped scans; voxels of 0 mm were the scan's fault."""
+    with pytest.raises(UnusableInputError, match=r"as brain extraction|for the working grid"):
+        PrepareOptions(**wish)

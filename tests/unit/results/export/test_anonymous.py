@@ -52,7 +52,7 @@ from lesionlens.base.records.review import (
     UnaidedRead,
 )
 from lesionlens.base.records.signed_measures import measures_of
-from lesionlens.base.records.study import StudyKind
+from lesionlens.base.records.study import PreparationStep, StepName, StudyKind
 from lesionlens.base.records.vanished_lesion import VanishedLesion
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
@@ -328,6 +328,13 @@ def test_notices_name_nothing_from_the_study(analysis):
         "The names of the files begin with different words (\"REMOVED\", 'ax').",
         "The patient's sequences' names are 'T1' and \"T2\".",
     )
+
+
+def test_the_stored_steps_of_a_preparation_name_nothing_from_the_study(analysis):
+    steps = (PreparationStep(StepName.BRAIN, None, done=True, message=f'in "T1 {NAME}"'),)
+    reopened = replace(analysis, run=replace(analysis.run, preparation=steps))
+    (step,) = anonymous(reopened, NAMES, Options()).analysis.run.preparation
+    assert (step.step, step.message) == (StepName.BRAIN, 'in "REMOVED"')
 
 
 def test_a_signed_response_is_as_valid_as_it_was(analysis, tmp_path):

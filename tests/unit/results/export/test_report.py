@@ -746,6 +746,8 @@ def test_a_language_of_one_s_own(make, tmp_path):
         ('left = "links"', 'left = "rechts"', r"in: sides\.left"),
         ('left = "links"', "left = 3", r"in: sides\.left"),
         ("[lobes]", "[lobes.more]", r"in: lobes\.more"),
+        ("[messages]", "[mesages]", "in: mesages"),
+        ('decimal = ","', 'decimal = ","\ntitel = "x"', "in: titel"),
         ("abgedeckt ({n} ml)", "abgedeckt ({menge} ml)", r"in: messages\.The whole brain is"),
         ("abgedeckt ({n} ml)", "abgedeckt ({n ml", r"in: messages\.The whole brain is"),
         ("z = {mm} mm", "z = {mm:.1f} mm", "in: axial_at"),

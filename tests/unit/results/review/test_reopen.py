@@ -19,6 +19,7 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import rounded_parts
 from lesionlens.base.records.findings import Considered, DoubtfulPart, Location
 from lesionlens.base.records.review import Outline
+from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.export.exporter import save
@@ -81,6 +82,22 @@ def test_how_a_result_was_computed_stays_when_it_is_saved_again(closed, tmp_path
     of_this_export = {"stages", "seconds", "peak_memory_mib", "files"}
     for name in first.keys() - of_this_export:
         assert again[name] == first[name], name
+
+
+def test_a_result_states_the_preparation_of_its_analysis(closed, tmp_path):
+    """Once exported again, one with N4 no longer said so, as its images are prepared without."""
+    analysis, _ = closed
+    wished = PreparationStep(StepName.BIAS, MrSequence.T1C, done=True, message="N4.")
+    prepared = replace(analysis.prepared, steps=(wished,), notices=("Said of the analysis.",))
+    save(replace(analysis, prepared=prepared), tmp_path / "first")
+    now = replace(analysis.prepared, notices=("Said of the images as they are prepared now.",))
+    save(reopen(read_result(tmp_path / "first"), analysis.study, now), tmp_path / "again")
+    first, again = (
+        json.loads((tmp_path / name / "run.json").read_text()) for name in ("first", "again")
+    )
+    assert again["preparation"] == first["preparation"] != []
+    assert again["warnings"] == first["warnings"]
+    assert "Said of the analysis." in again["warnings"]
 
 
 @pytest.mark.parametrize("doubtful", [(), None], ids=["none", "not looked for"])

@@ -385,6 +385,23 @@ def test_results_of_an_earlier_release_are_named_and_not_signed_for_this_one(
     assert "release 0.1 of LesionLens" in (tmp_path / "acceptance.html").read_text()
 
 
+def test_results_of_another_network_are_named_and_not_signed(site, tmp_path, monkeypatch):
+    """With --fall-back some cases are analysed here once the server fails: the page named one."""
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: of_site([0.9] * 3))
+    server = {"engine": "theirs", "engine_version": "7", "weights_sha256": "a" * 64}
+    here = {"engine": "lens", "engine_version": "1", "weights_sha256": "b" * 64}
+    runs = dict.fromkeys(("case0", "case1", "case2"), server)
+    monkeypatch.setattr(module, "read_run_json", lambda result: runs[result.name])
+    assert not any(case.problems for case in accept(SiteTest(site, tmp_path)).cases)
+    runs["case1"] = here
+    with pytest.raises(UnusableInputError, match=r"case1: its result was made by lens 1, not by"):
+        accept(SiteTest(site, tmp_path, signed_by="A. Physicist"))
+    report = accept(SiteTest(site, tmp_path))
+    assert report.engine == "theirs 7"
+    assert [len(case.problems) for case in report.cases] == [0, 1, 0]
+
+
 def test_a_bound_that_the_interval_alone_breaks_shows_it(site, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
     monkeypatch.setattr(module, "evaluate", lambda *_: scores([0.6, 1.0, 1.0]))

@@ -30,6 +30,7 @@ from lesionlens.base.errors import (
     UnusableInputError,
 )
 from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent, Source
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import conclusion_of
 from lesionlens.base.run_context import SILENT, RunContext
@@ -48,7 +49,7 @@ from lesionlens.site.cohort.resume import complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, mixed_result_notes
 from lesionlens.site.cohort.table import write_table
-from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.cohort.work import CohortChoice, load_lens
 from lesionlens.site.database import study_files
 from lesionlens.site.database.descriptions import OTHER_RESULT, describe_studies, with_result
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
@@ -229,6 +230,40 @@ def test_identifiers_of_earlier_releases_still_apply():
     assert work.engine_identity(about, CohortChoice(files=files)).endswith(expected)
 
 
+def test_a_language_file_is_compared_by_its_content(tmp_path, monkeypatch):
+    """Edited texts were in no report after --resume; another path to it repeated every study."""
+    about, file = work.load_lens(None).engine.info, tmp_path / "ours.toml"
+    monkeypatch.chdir(tmp_path)
+
+    def identifier(language):
+        return work.engine_identity(about, CohortChoice(files=ExportOptions(language=language)))
+
+    file.write_text("before")
+    before = identifier("ours.toml")
+    assert before == identifier(str(file))
+    file.write_text("after")
+    assert identifier("ours.toml") != before
+
+
+def test_a_bundle_is_compared_by_its_configuration_too(quick, studies, tmp_path):
+    """With the channels in another order, or another window, --resume kept the earlier results."""
+    out, bundle = tmp_path / "out", tmp_path / "bundle"
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "configs" / "metadata.json").write_text("{}")
+    choice, again = CohortChoice(EngineChoice("cpu", bundle=bundle)), Cohort(studies, out, True)
+    run_cohort(Cohort(studies, out), choice, HERE)
+    assert run_cohort(again, choice, HERE).n_skipped == 2
+    (bundle / "configs" / "metadata.json").write_text('{"version": 2}')
+    assert run_cohort(again, choice, HERE).n_skipped == 0
+    with closing(open_worklist_database(out)) as database:  # as an earlier release stored it
+        for job in find_jobs(studies, out):
+            outcome = database.outcome(job.name)
+            if outcome.status is Status.ANALYSED:
+                engine = outcome.engine.partition(f" {work.CONFIGS}")[0]
+                database.store_outcome(replace(outcome, engine=engine), fingerprint(job.study))
+    assert run_cohort(again, choice, HERE).n_skipped == 2
+
+
 def test_a_result_of_another_analysis_is_not_taken_for_that_of_the_list(quick, studies, tmp_path):
     """As by a shard, or `analyze`, with other weights since; a review keeps the analysis."""
     out = tmp_path / "out"
@@ -271,6 +306,18 @@ def test_results_of_two_precisions_in_one_table_are_named(quick, studies, tmp_pa
     (note,) = mixed_result_notes(out, outcomes)
     assert "bfloat16 (1), float32 (1)" in note
     assert "--precision float32" in note
+
+
+def test_results_of_two_networks_in_one_table_are_named(quick, studies, tmp_path):
+    """With --fall-back some studies are analysed here once the server fails."""
+    out = tmp_path / "out"
+    outcomes = run_cohort(Cohort(studies, out), CPU, HERE).outcomes
+    path = out / "a" / "run.json"
+    changed = {"engine": "server's", "engine_version": "7", "weights_sha256": "ab" * 32}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+    (note,) = mixed_result_notes(out, outcomes)
+    assert "several networks" in note
+    assert "server's 7, SHA-256 abababababab… (1)" in note
 
 
 def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studies, tmp_path):
@@ -549,15 +596,17 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
-        ({"weights": "mine.safetensors"}, {"weights": "{}/mine.safetensors"}),
-        ({"weights": "synthetic"}, {"weights": "synthetic"}),
-        ({"bundle": Path("mine")}, {"bundle": Path("{}/mine")}),
+        (EngineChoice(weights="mine.safetensors"), "{}/mine.safetensors"),
+        (EngineChoice(weights="synthetic"), "synthetic"),
+        (EngineChoice(bundle=Path("mine")), "{}/mine"),
+        (ExportOptions(language="mine.toml"), "{}/mine.toml"),
+        (ExportOptions(language="de"), "de"),
     ],
 )
 def test_a_cluster_is_sent_files_that_are_found_in_any_folder(
     studies, tmp_path, monkeypatch, chosen, expected
 ):
-    """Relative weights were looked for in the folder of each worker; a name is no file."""
+    """Relative files were looked for in the folder of each worker; a name is no file."""
     monkeypatch.chdir(tmp_path)
     for name in ("mine.safetensors", "synthetic"):
         Path(name).touch()
@@ -568,10 +617,44 @@ def test_a_cluster_is_sent_files_that_are_found_in_any_folder(
         return (StudyOutcome(job.name, Status.FAILED, 2, "no worker") for job in jobs)
 
     monkeypatch.setattr(run, "on_cluster", fails)
-    there, choice = WorkerOptions(1, "tcp://there:1"), CohortChoice(EngineChoice(**chosen))
-    run_cohort(Cohort(studies, tmp_path / "out"), choice, there)
-    ((name, value),) = expected.items()
-    assert getattr(sent[0].engine, name) == type(value)(str(value).format(tmp_path))
+    there, part = WorkerOptions(1, "tcp://there:1"), type(chosen)
+    name = "engine" if part is EngineChoice else "files"
+    run_cohort(Cohort(studies, tmp_path / "out"), CohortChoice(**{name: chosen}), there)
+    sent_part = getattr(sent[0], name)
+    changed = [
+        one.name for one in fields(part) if getattr(chosen, one.name) != getattr(part(), one.name)
+    ]
+    assert [str(getattr(sent_part, one)) for one in changed] == [expected.format(tmp_path)]
+
+
+def test_a_worker_of_a_cluster_loads_the_weights_of_each_run(
+    random_weights, refining_weights, tmp_path, monkeypatch
+):
+    """A worker outlives a batch: the next one was analysed with the weights of the first."""
+    monkeypatch.setattr(cluster, "_RemoteCancel", lambda _: SILENT.cancel)
+    monkeypatch.setattr(
+        cluster, "analyse", lambda _, choice, __: load_lens(choice.engine).engine.info
+    )
+    file = tmp_path / "mine.safetensors"
+    choice = CohortChoice(EngineChoice("cpu", weights=str(file)))
+    shutil.copy(random_weights, file)
+    first = cluster._analyse_remote(None, choice, "first run")
+    shutil.copy(refining_weights, file)
+    assert cluster._analyse_remote(None, choice, "first run") == first
+    second = cluster._analyse_remote(None, choice, "second run")
+    assert second.weights_sha256 == sha256_of(refining_weights) != first.weights_sha256
+
+
+def test_a_second_run_in_one_process_loads_its_weights(
+    random_weights, refining_weights, tmp_path, monkeypatch
+):
+    """As `batch` twice in a notebook, the file trained further between them."""
+    monkeypatch.setattr(work, "load_lens", load_lens)
+    file = tmp_path / "mine.safetensors"
+    choice = CohortChoice(EngineChoice("cpu", weights=str(file)))
+    for weights in (random_weights, refining_weights):
+        shutil.copy(weights, file)
+        assert sha256_of(weights) in work.identity(choice)
 
 
 def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.usefixtures("coarse")
 
 @pytest.fixture(autouse=True)
 def afresh():
-    work.load_lens.cache_clear()
+    work.forget_networks()
     yield
-    work.load_lens.cache_clear()
+    work.forget_networks()
 
 
 def test_a_cohort_is_analysed_by_a_server_and_goes_on_with_it(tmp_path, make_study):

@@ -11,6 +11,7 @@ import sys
 import threading
 from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -34,7 +35,7 @@ from lesionlens.site.database.descriptions import (
     describe_studies,
 )
 from lesionlens.site.database.records import ReadKey, Status, StudyEntry, StudyOutcome
-from lesionlens.site.database.study_files import study_files
+from lesionlens.site.database.study_files import fingerprint, study_files
 from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
@@ -89,6 +90,21 @@ def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_th
     begun.clear()
     run_ahead(database, CohortChoice())
     assert begun == ["b"]
+
+
+def test_a_result_of_a_batch_with_other_files_is_kept(list_of_three, monkeypatch):
+    """A batch in German, or with surfaces, was analysed again and replaced without either."""
+    database, begun = list_of_three
+    run_ahead(database, CohortChoice())
+    for name in "ac":
+        outcome = replace(database.outcome(name), engine="x language=de surfaces")
+        database.store_outcome(outcome, fingerprint(Path(database.entry(name).place)))
+    begun.clear()
+    run_ahead(database, CohortChoice())
+    assert begun == ["b"]
+    monkeypatch.setattr(background_analysis, "identity", lambda choice: "x N4")
+    run_ahead(database, CohortChoice())
+    assert begun == ["b", "a", "b", "c"]
 
 
 def test_a_row_that_was_being_updated_by_a_killed_process_is_not_left_as_it_was(

@@ -7,6 +7,7 @@ each kind of study is stored in the user's data folder.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,17 @@ def rule_for(study: Study) -> HangingRule | None:
     ConfigError
         A file exists and its rules cannot be read.
     """
-    for file in (own_file(), user_folders.site_settings() / "settings.toml"):
-        matching_rule = next((rule for rule in read_rules(file) if rule.fits(study)), None)
+    site_file = user_folders.site_settings() / "settings.toml"
+    for file, other_tables in ((own_file(), ()), (site_file, ("reading",))):
+        rules = read_rules(file, other_tables)
+        matching_rule = next((rule for rule in rules if rule.fits(study)), None)
         if matching_rule is not None:
             return matching_rule
     return None
 
 
-def read_rules(file: Path) -> tuple[HangingRule, ...]:
-    """Return the rules of a file; none if missing.
+def read_rules(file: Path, other_tables: Sequence[str] = ()) -> tuple[HangingRule, ...]:
+    """Return the rules of a file, which may have `other_tables` beside them; none if missing.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def read_rules(file: Path) -> tuple[HangingRule, ...]:
     except (OSError, ValueError) as error:
         raise _invalid_rule(file, str(error)) from error
     rows = table.get("hanging", [])
-    unknown = sorted(set(table) - {"hanging", "reading"})
+    unknown = sorted(set(table) - {"hanging", *other_tables})
     if unknown:
         raise _invalid_rule(file, f"the name {unknown[0]!r} outside of [[hanging]]")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

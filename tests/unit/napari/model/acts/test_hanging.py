@@ -125,6 +125,7 @@ def test_a_rule_that_speaks_of_another_kind_or_of_nothing_that_is_there_does_not
         ('show = ["t1"]\nviews = "1x2"\n', "show"),
         ('hanging = "t1"\n', "not a list"),
         ("[[hanging\n", "hanging.toml"),
+        ("[reading]\nunaided_first = true\n", "reading"),  # of the site's file alone
     ],
 )
 def test_a_wrong_rule_is_named_and_the_study_opens_all_the_same(folders, text, named):
