@@ -467,7 +467,13 @@ def _rounded(value: float | None) -> float | None:
 
 def write_followup(comparison: Comparison, staged: Path) -> tuple[Path, Path]:
     """Write followup.json and followup.csv into a staged folder."""
-    as_json, as_csv = staged / FILE, staged / TABLE
-    as_json.write_text(followup_json(comparison), encoding="utf-8")
+    as_csv = staged / TABLE
     as_csv.write_text(followup_csv(comparison), encoding="utf-8", newline="")
-    return as_json, as_csv
+    return write_followup_json(comparison, staged), as_csv
+
+
+def write_followup_json(comparison: Comparison, folder: Path) -> Path:
+    """Write followup.json into a folder."""
+    path = folder / FILE
+    path.write_text(followup_json(comparison), encoding="utf-8")
+    return path
