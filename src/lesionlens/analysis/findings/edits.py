@@ -20,6 +20,7 @@ from lesionlens.analysis.findings.candidates import (
     Evidence,
     StudyContext,
     added_candidate,
+    limit_notices,
     remeasured,
     without_unknown_parts,
 )
@@ -214,7 +215,7 @@ def _findings(
     redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]
     notices = (
         *(_redrawn_notice(candidate, analysis.review) for candidate in redrawn),
-        *_limit_notices(network_findings, candidates, study_context, edited=bool(outline_by_id)),
+        *_limit_notices(network_findings, candidates, study_context),
     )
     return replace(
         network_findings,
@@ -226,24 +227,16 @@ def _findings(
 
 
 def _limit_notices(
-    network_findings: Findings,
-    candidates: tuple[Candidate, ...],
-    study_context: StudyContext,
-    *,
-    edited: bool,
+    network_findings: Findings, candidates: tuple[Candidate, ...], study_context: StudyContext
 ) -> list[str]:
-    """Return notices on unknown properties of added and, if any were `edited`, edited outlines."""
+    """Return notices on unknown properties of added and edited outlines."""
     notices = []
     if _added_count(candidates) > _added_count(network_findings.candidates):
         notices.append(_ADDED_NOTICE)
-    if study_context.head is None and edited:
+    if study_context.head is None:
         notices.append(_NO_LOCATION_NOTICE)
-    if (
-        study_context.whole_tumour_probability is None
-        and edited
-        and NO_PEAK not in network_findings.notices
-    ):
-        notices.append(NO_PEAK)
+    limits = limit_notices(study_context)  # the network's candidates, if any, have the others
+    notices += [n for n in limits if n == NO_PEAK or not network_findings.candidates]
     return notices
 
 

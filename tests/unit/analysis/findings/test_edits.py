@@ -14,8 +14,9 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.storage_order import grid_stored, orders, stored
 
-from lesionlens.analysis.findings import additions
+from lesionlens.analysis.findings import additions, anatomy
 from lesionlens.analysis.findings.additions import halves, lesion_at
+from lesionlens.analysis.findings.candidates import CUT_BRAIN, NO_T1C
 from lesionlens.analysis.findings.edits import applied, is_of_edits, outline_of, without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map, ras_grid
@@ -462,3 +463,18 @@ def test_a_candidate_is_added_where_the_network_flagged_nothing(analysis):
     (only,) = again.findings.candidates
     assert (only.id, only.drawn) == (1, DrawingMethod.MANUAL)
     assert again.findings.conclusion == "no candidate region; added by a reader: 1"
+
+
+def test_what_is_unknown_of_the_only_candidate_added_by_a_reader_is_told(analysis, monkeypatch):
+    """Its location and appearance were empty, without a word that the brain is cut."""
+    findings, prepared = analysis.findings, analysis.prepared
+    cut = replace(anatomy.head_of(prepared), whole=False)
+    monkeypatch.setattr(anatomy, "head_of", lambda _: cut)
+    nothing = replace(
+        findings, candidates=(), components=np.zeros_like(findings.components), notices=()
+    )
+    again, _ = added(replace(analysis, findings=nothing), FIRST, DrawingMethod.MANUAL)
+    (only,) = again.findings.candidates
+    assert (only.location.region, only.kind) == (None, None)
+    assert CUT_BRAIN in again.findings.notices
+    assert (NO_T1C in again.findings.notices) is not prepared.has_t1c
