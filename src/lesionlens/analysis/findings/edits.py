@@ -30,7 +30,7 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING, Affine, Box, Labels, Shape3
+from lesionlens.base.geometry import TOUCHING, Affine, Box, Floats, Labels, Shape3
 from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis, Original
@@ -256,7 +256,17 @@ def _evidence(
         scores=scores,
         uncertainty=None if volumes.uncertainty is None else volumes.uncertainty.data,
         attention=None if attention is None else attention.data,
+        enhancing_probability=_enhancing_probability(analysis),
     )
+
+
+def _enhancing_probability(analysis: Analysis) -> Floats | None:
+    """Return the probability of enhancement: the network's of its own voxels, 1 of a reader's."""
+    probability, original = analysis.volumes.probability.get(Region.ET), analysis.original
+    if probability is None or original is None:
+        return None
+    by_network = original.labels.data == Label.ENHANCING
+    return np.where(by_network, probability.data, np.float32(1.0))
 
 
 def _study_context(analysis: Analysis) -> StudyContext:

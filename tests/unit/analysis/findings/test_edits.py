@@ -273,6 +273,27 @@ def test_no_place_is_named_where_the_brain_is_not_outlined(analysis):
         assert any("is not named" in words for words in found.notices) is not known
 
 
+def test_undecided_enhancement_stays_unmeasurable_until_a_reader_outlines_it(analysis):
+    """One voxel of oedema less made it a target, although its mean probability was .4."""
+    candidate, _ = nearest(analysis, FIRST)
+    labels, inside = analysis.volumes.labels, analysis.findings.components == candidate.id
+    undecided = np.where(labels.data == Label.ENHANCING, np.float32(0.4), np.float32(0.0))
+    probability = {**analysis.volumes.probability, Region.ET: Volume(undecided, labels.grid)}
+    volumes = replace(analysis.volumes, probability=probability)
+    doubtful = replace(candidate, rano_measurable=False)
+    others = tuple(doubtful if c is candidate else c for c in analysis.findings.candidates)
+    start = replace(
+        analysis, volumes=volumes, findings=replace(analysis.findings, candidates=others)
+    )
+    drawn = np.where(inside, labels.data, np.uint8(0))
+    drawn[tuple(np.argwhere(drawn == Label.OEDEMA)[0])] = 0
+    by_reader = np.where(drawn > 0, np.uint8(Label.ENHANCING), np.uint8(0))
+    for voxels, is_measurable in ((drawn, False), (by_reader, True)):
+        outline = Outline.of(candidate.tracking_uid, voxels)
+        found = edited(start, candidate, outline).findings.candidates[candidate.id - 1]
+        assert found.rano_measurable is is_measurable
+
+
 def test_the_networks_outline_is_kept_and_comes_back(analysis):
     candidate, shown = nearest(analysis, SECOND)
     drawn = np.where(shown == Label.OEDEMA, 0, shown).astype(np.uint8)
