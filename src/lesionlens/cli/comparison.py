@@ -74,12 +74,17 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     if comparison is None:
         return ()
     from lesionlens.base.records.followup import PRODUCT_LIMITS, VOLUME_LIMITS, ChangeKind
-    from lesionlens.results.export.followup import alignment_caveat, dates_of, reappearance_text
+    from lesionlens.results.export.followup import (
+        alignment_caveat,
+        dates_of,
+        reappearance_text,
+        together_text,
+    )
     from lesionlens.results.export.report_texts import load
 
     texts = load("en")
     dates = dates_of(comparison, texts)
-    returned = []
+    notes = []
     prior_date = comparison.points[-2].date or "an earlier day"
     headings = ("", "where", "ml before", "ml now", "change", "product", "by one criterion")
     table = new_table(headings, text_columns=2)
@@ -97,12 +102,16 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _percent(change.product_percent, PRODUCT_LIMITS, texts) if matched else "",
             change.joint.text if change.joint else "",
         )
-        if change.now and (note := reappearance_text(change, comparison, dates, texts)):
-            returned.append(f"Candidate {change.now.id}: {note}")
+        if change.now:
+            remarks = (
+                reappearance_text(change, comparison, dates, texts),
+                together_text(change, comparison, texts),
+            )
+            notes += [f"Candidate {change.now.id}: {text}" for text in remarks if text]
     title = f"Compared with the examination of {prior_date}"
     if caveat := alignment_caveat(comparison, texts):
         title += f". {caveat}"
-    return (title, table, *returned)
+    return (title, table, *notes)
 
 
 def _ml(value: float | None) -> str:

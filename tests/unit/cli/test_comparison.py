@@ -60,6 +60,23 @@ def test_a_new_lesion_that_was_flagged_before_the_prior_is_said_to_return():
     assert note == "Candidate 1: flagged before (2025-01-01), not at the earlier examination"
 
 
+def test_the_change_of_a_lesion_that_others_merged_into_is_given_with_them():
+    """The table said +60 % of a lesion that had grown by 7 % with the one it absorbed."""
+    first, second, merged = (
+        LesionMeasurement(str(n), n, "left insula", dict.fromkeys(Region, ml), 9.0, 8.0, False)
+        for n, ml in ((1, 10.0), (2, 5.0), (1, 16.0))
+    )
+    points = (
+        TimePoint("2025-01-01", None, (first, second)),
+        TimePoint("2025-02-01", None, (merged,)),
+    )
+    changes = (Change(first, merged, (2,)), Change(second, None, (1,)))
+    comparison = Comparison(points, changes, Alignment(LEVEL, 0, 0, False, "T1c"))
+    *_, note = table_of(cast("Any", SimpleNamespace(compared=comparison)))
+    together = "with all that merged or split: 15.0 ml → 16.0 ml, +6.7 %"
+    assert note == f"Candidate 1: {together}"
+
+
 def test_a_lesion_that_is_not_flagged_any_more_is_not_called_gone():
     """The window and the report say "no longer flagged"; the table said that it is gone."""
     lesion = LesionMeasurement("uid", 1, "left insula", dict.fromkeys(Region, 1.0), 9.0, 8.0, False)

@@ -20,6 +20,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
+from lesionlens.base.text import score_digits
 from lesionlens.engines.engine import SupportsPerturbation
 from lesionlens.engines.plugin_engines import predict_perturbed
 
@@ -94,16 +95,17 @@ def _result_text(
     before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float
 ) -> str:
     own_text = (
-        f"score by the first pass: {before[index]:.2f} as it is, {_score_text(after[index])} with "
-        f"this region hidden ({_score_text(base)} without any image)"
+        f"score by the first pass: {score_digits(before[index])} as it is, "
+        f"{_score_text(after[index])} with this region hidden "
+        f"({_score_text(base)} without any image)"
     )
     dependent = [n for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
     other_texts = (
-        f"candidate {n + 1}: {before[n]:.2f} as it is, {_score_text(after[n])} then"
+        f"candidate {n + 1}: {score_digits(before[n])} as it is, {_score_text(after[n])} then"
         for n in dependent
     )
     return "; ".join((own_text, *other_texts))
 
 
 def _score_text(score: float) -> str:
-    return f"{score:.2f}" if score > 0 else "nothing drawn"
+    return score_digits(score) if score > 0 else "nothing drawn"

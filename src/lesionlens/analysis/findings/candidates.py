@@ -129,19 +129,23 @@ def describe(
     )
     ids = np.zeros(component_mask.count + 1, np.int32)
     ids[np.array(order, dtype=int) + 1] = np.arange(1, component_mask.count + 1)
-    unknown = {
-        NO_T1C: not study_context.has_t1c,
-        NO_PEAK: study_context.whole_tumour_probability is None,
-        CUT_BRAIN: study_context.head is not None and not study_context.head.whole,
-    }
-    notices = tuple(notice for notice, applies in unknown.items() if candidates and applies)
     return Findings(
         candidates=candidates,
         components=renumbered(component_mask.components, ids),
         quality=study_context.quality,
         conclusion=conclusion_of(candidates),
-        notices=notices,
+        notices=limit_notices(study_context) if candidates else (),
     )
+
+
+def limit_notices(study_context: StudyContext) -> tuple[str, ...]:
+    """Return the notices on what is unknown of every candidate of a study."""
+    unknown = {
+        NO_T1C: not study_context.has_t1c,
+        NO_PEAK: study_context.whole_tumour_probability is None,
+        CUT_BRAIN: study_context.head is not None and not study_context.head.whole,
+    }
+    return tuple(notice for notice, applies in unknown.items() if applies)
 
 
 def without_parts(findings: Findings, unknown: Mapping[int, frozenset[Region]]) -> Findings:

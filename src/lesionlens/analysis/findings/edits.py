@@ -20,6 +20,7 @@ from lesionlens.analysis.findings.candidates import (
     Evidence,
     StudyContext,
     added_candidate,
+    limit_notices,
     remeasured,
     without_unknown_parts,
 )
@@ -29,7 +30,7 @@ from lesionlens.analysis.findings.kinds import with_kinds
 from lesionlens.analysis.findings.placed_outlines import place_outlines
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING, Affine, Box, Labels, Shape3
+from lesionlens.base.geometry import TOUCHING, Affine, Box, Floats, Labels, Shape3
 from lesionlens.base.labels import Label, Region, ReviewState, Source
 from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.analysis import Analysis, Original
@@ -214,7 +215,7 @@ def _findings(
     redrawn = [network_candidates[n] for n in sorted(edited_ids & set(network_candidates))]
     notices = (
         *(_redrawn_notice(candidate, analysis.review) for candidate in redrawn),
-        *_limit_notices(network_findings, candidates, study_context, edited=bool(outline_by_id)),
+        *_limit_notices(network_findings, candidates, study_context),
     )
     return replace(
         network_findings,
@@ -226,24 +227,16 @@ def _findings(
 
 
 def _limit_notices(
-    network_findings: Findings,
-    candidates: tuple[Candidate, ...],
-    study_context: StudyContext,
-    *,
-    edited: bool,
+    network_findings: Findings, candidates: tuple[Candidate, ...], study_context: StudyContext
 ) -> list[str]:
-    """Return notices on unknown properties of added and, if any were `edited`, edited outlines."""
+    """Return notices on unknown properties of added and edited outlines."""
     notices = []
     if _added_count(candidates) > _added_count(network_findings.candidates):
         notices.append(_ADDED_NOTICE)
-    if study_context.head is None and edited:
+    if study_context.head is None:
         notices.append(_NO_LOCATION_NOTICE)
-    if (
-        study_context.whole_tumour_probability is None
-        and edited
-        and NO_PEAK not in network_findings.notices
-    ):
-        notices.append(NO_PEAK)
+    limits = limit_notices(study_context)  # the network's candidates, if any, have the others
+    notices += [n for n in limits if n == NO_PEAK or not network_findings.candidates]
     return notices
 
 
@@ -263,7 +256,17 @@ def _evidence(
         scores=scores,
         uncertainty=None if volumes.uncertainty is None else volumes.uncertainty.data,
         attention=None if attention is None else attention.data,
+        enhancing_probability=_enhancing_probability(analysis),
     )
+
+
+def _enhancing_probability(analysis: Analysis) -> Floats | None:
+    """Return the probability of enhancement: the network's of its own voxels, 1 of a reader's."""
+    probability, original = analysis.volumes.probability.get(Region.ET), analysis.original
+    if probability is None or original is None:
+        return None
+    by_network = original.labels.data == Label.ENHANCING
+    return np.where(by_network, probability.data, np.float32(1.0))
 
 
 def _study_context(analysis: Analysis) -> StudyContext:

@@ -186,8 +186,7 @@ def _with_joint_changes(
     `sides` are the prior analysis and this one. The last time point also names the lesions that
     merged or split.
     """
-    last_point = replace(comparison.points[-1], tangled=comparison.tangled_now)
-    comparison = replace(comparison, points=(*comparison.points[:-1], last_point))
+    comparison = comparison.with_tangled()
     measured = tuple(
         _with_joint_change(change, comparison, sides, registration, context)
         for change in comparison.changes

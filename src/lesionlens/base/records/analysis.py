@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lesionlens.base.labels import Label, MrSequence, Region, Source, without_enhancing
 from lesionlens.base.records.arrays import Volume, enhancing_as_core
 from lesionlens.base.records.attention import AttentionMaps
+from lesionlens.base.records.edited_comparison import with_edits
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Findings
@@ -211,7 +212,8 @@ class Analysis:
         """The comparison with a prior examination, with the current outlines and decisions."""
         if self.followup is None:
             return None
-        return self.followup.at(self.findings.candidates, self.review, self.volumes.cavity_ml)
+        candidates, cavity_ml = self.findings.candidates, self.volumes.cavity_ml
+        return with_edits(self.followup, candidates, self.review, cavity_ml)
 
     @property
     def decided_count(self) -> int:

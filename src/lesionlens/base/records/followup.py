@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
@@ -14,7 +14,6 @@ from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres, counts_as_tumour
 from lesionlens.base.records.joint_change import JointChange
 from lesionlens.base.records.resection import Resection
-from lesionlens.base.records.review import Review
 from lesionlens.base.records.vanished_lesion import VanishedLesion
 
 
@@ -257,50 +256,10 @@ class Comparison:
     gone: tuple[VanishedLesion, ...] = ()
     """Lesions of earlier examinations that are not flagged now, in this one's RAS+ mm."""
 
-    def at(
-        self, candidates: Iterable[Candidate], review: Review, cavity_ml: float | None
-    ) -> Comparison:
-        """Return a copy with the current measurements, after outlines or decisions changed.
-
-        `cavity_ml` is the current volume of the resection cavity.
-        """
-        state_of = review.state_of
-        lesions = tuple(LesionMeasurement.of(c, state_of(c.tracking_uid)) for c in candidates)
-        by_uid = {lesion.tracking_uid: lesion for lesion in lesions}
-        last = replace(self.points[-1], lesions=lesions, cavity_ml=cavity_ml)
-        redrawn_uids = review.outlined.keys()
-        redrawn_ids = frozenset(
-            lesion.id for lesion in self.points[-1].lesions if lesion.tracking_uid in redrawn_uids
-        )
-        changes = [self._of_now(c, by_uid, review, redrawn_ids) for c in self.changes]
-        present = [c for c in changes if c.now is not None]
-        absent = [c for c in changes if c.now is None and c.before is not None]
-        changes_by_uid = {c.now.tracking_uid: c for c in present if c.now is not None}
-        added = [
-            _added(lesion, changes_by_uid.get(review.split_from(lesion.tracking_uid)))
-            for lesion in lesions
-            if lesion.tracking_uid not in changes_by_uid
-        ]
-        return replace(self, points=(*self.points[:-1], last), changes=(*present, *added, *absent))
-
-    def _of_now(
-        self,
-        change: Change,
-        by_uid: Mapping[str, LesionMeasurement],
-        review: Review,
-        redrawn_ids: frozenset[int],
-    ) -> Change:
-        """Return the change as measured now; an outline edited by a reader is decisive.
-
-        A candidate that is no longer listed was merged into another one, or added and undone.
-        """
-        if change.now is None:
-            return change
-        now = by_uid.get(review.part_of(change.now.tracking_uid))
-        if now is None or now.tracking_uid != change.now.tracking_uid:
-            return Change(change.before, None, () if now is None else (now.id,))
-        linked_ids = {c.now.id for c in self.linked(change) if c.now is not None}
-        return replace(change, now=now, joint=None if linked_ids & redrawn_ids else change.joint)
+    def with_tangled(self) -> Comparison:
+        """Return a copy whose last point names the lesions that merged or split."""
+        last = replace(self.points[-1], tangled=self.tangled_now)
+        return replace(self, points=(*self.points[:-1], last))
 
     def linked_total_ml(self, change: Change) -> tuple[float, float] | None:
         """Return total ml, prior and now, of all lesions that merged with or split from this one.
@@ -454,14 +413,6 @@ class Comparison:
         if not ordinals or any(b < a for a, b in pairwise(ordinals)) or ordinals[0] == ordinals[-1]:
             return tuple(float(n) for n in range(len(self.points)))
         return tuple(float(ordinal - ordinals[0]) for ordinal in ordinals)
-
-
-def _added(lesion: LesionMeasurement, origin: Change | None) -> Change:
-    """Return the change of a lesion that a reader added or split from another change's lesion."""
-    if origin is None:
-        return Change(None, lesion)
-    before = () if origin.before is None else (origin.before.id,)
-    return Change(None, lesion, (*before, *origin.beside))
 
 
 def _sides(change: Change) -> frozenset[tuple[str, int]]:

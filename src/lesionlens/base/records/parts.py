@@ -21,7 +21,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, RunFile
 
 ORIGINAL = "review_edits/original"
-"""The network's own outlines, if readers edited some of them."""
+"""The network's own outlines, and the comparison as computed, if readers edited outlines."""
 UNLISTED = (
     "This result was written by a version that stored no digests of its files. Its measurements "
     "agree with its outlines, but it cannot be checked whether all its files belong together: "
@@ -44,6 +44,7 @@ MAPS = (
     f"{ORIGINAL}/{DOUBTFUL}",
     CONSIDERED,
     "followup.json",
+    f"{ORIGINAL}/followup.json",
 )
 """Other files that are read when a result is opened."""
 _REVIEW = "review.json"

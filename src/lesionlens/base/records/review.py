@@ -343,11 +343,15 @@ class Review:
         last = {event.tracking_uid: event.outline for event in self.events}
         return {uid: self.outlines[digest] for uid, digest in last.items() if digest is not None}
 
-    def part_of(self, tracking_uid: str) -> str:
-        """Return the UID of the candidate that this one was merged into; its own if it was not."""
+    def part_of(self, tracking_uid: str, *, ever: bool = False) -> str:
+        """Return the UID of the candidate that this one was merged into; its own if it was not.
+
+        With `ever`, merges that were undone count too.
+        """
         merged_into: dict[str, str] = {}
         for previous, event in pairwise(self.events):
-            merged_into.pop(event.tracking_uid, None)
+            if not ever:
+                merged_into.pop(event.tracking_uid, None)
             outline = self.outlines.get(event.outline or "")
             if event.with_previous and outline is not None and outline.is_empty:
                 merged_into[event.tracking_uid] = previous.tracking_uid
@@ -392,13 +396,7 @@ class Review:
         return Review(events, outlines, self.unaided, self.responses)
 
     def continues(self, earlier: Review) -> bool:
-        """Return whether the review begins with all decisions of an earlier one.
-
-        Examples
-        --------
-        >>> Review().continues(Review())
-        True
-        """
+        """Return whether the review begins with all decisions of an earlier one."""
         return self.events[: len(earlier.events)] == earlier.events
 
     def with_signed(self, other: Review) -> Review:

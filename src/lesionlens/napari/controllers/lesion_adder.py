@@ -350,10 +350,12 @@ class LesionAdder:
 
 
 def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:
-    """Return the candidate that is kept in a merge, then the one that is removed."""
-    pair = (focused, other)
-    from_network = [candidate.source is not Source.READER for candidate in pair]
-    return (other, focused) if from_network == [False, True] else pair
+    """Return the candidate that is kept in a merge, then the one that is removed.
+
+    Kept is the network's rather than a reader's, and a counted one rather than one listed apart.
+    """
+    first, second = sorted((focused, other), key=lambda c: (c.source is Source.READER, c.apart))
+    return first, second
 
 
 def _gap(candidate: Candidate, other: Candidate) -> float:

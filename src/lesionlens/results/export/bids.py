@@ -29,7 +29,7 @@ from lesionlens.base.files.folder_lock import folder_lock
 from lesionlens.base.files.manifest import OwnedFiles
 from lesionlens.base.files.safe_paths import check_outside
 from lesionlens.base.files.staging import staged
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, DrawingMethod, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import counts_as_tumour
@@ -222,22 +222,20 @@ def _stem(label: str) -> str:
 
 
 def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
-    uids = (candidate.tracking_uid for candidate in analysis.findings.candidates)
-    manual = analysis.original is not None or any(map(analysis.review.is_redrawn, uids))
-    origin = "redrawn in part by readers" if manual else "outlined by the engine"
+    origin, manual = _origin(analysis)
     sidecar: dict[str, Any] = {
         "Description": f"Parts of every candidate region, {origin}.",
-        "Manual": manual,
+        **manual,
         "code": {"Description": "Coded concept: scheme and value, as in DICOM"},
     }
     yield _BidsVolume("segmentation", "dseg", sidecar)
     sidecar = {
         "Description": "The candidate that each voxel belongs to.",
-        "Manual": manual,
+        **manual,
         "tracking_uid": {"Description": "Identifier of the candidate, as in the DICOM objects"},
         "score": {"Description": "Score by which candidates are ordered, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
-        "source": {"Description": "network; reader if a reader added it"},
+        "source": {"Description": "network, reader (added) or segmentation (opened)"},
         "apart": {"Description": "Whether it is listed apart, as probably not tumour"},
         "prompts": {"Description": "Prompts of a reader that the outline follows"},
     }
@@ -251,6 +249,21 @@ def _volumes(analysis: Analysis) -> Iterator[_BidsVolume]:
     if analysis.volumes.uncertainty is not None:
         sidecar = {"Description": "Uncertainty of the engine, 0 (decided) to 1 (undecided)."}
         yield _BidsVolume("uncertainty", "desc-uncertainty_map", sidecar)
+
+
+def _origin(analysis: Analysis) -> tuple[str, dict[str, bool]]:
+    """Return who outlined the candidates, and BIDS' `Manual`; empty if a mask does not say."""
+    candidates, review = analysis.findings.candidates, analysis.review
+    is_redrawn = bool(review.outlined) or any(
+        c.source is Source.READER or review.is_redrawn(c.tracking_uid) for c in candidates
+    )
+    if is_redrawn:
+        return "redrawn in part by readers", {"Manual": True}
+    if analysis.outline_source is Source.NETWORK:
+        return "outlined by the engine", {"Manual": False}
+    methods = {candidate.drawn for candidate in candidates}
+    manual = {} if None in methods else {"Manual": not methods <= {DrawingMethod.AUTOMATIC}}
+    return "as in the segmentation that was opened", manual
 
 
 def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.imaging.reading.dicom.documents import documents_followed
 from lesionlens.results.export.earlier_review import EarlierReview
+from lesionlens.results.export.followup import write_followup_json
 from lesionlens.results.export.nifti import codes_of, write_volume
 from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_third_party
@@ -200,7 +201,7 @@ def _write_builtin(exporter: Exporter, analysis: Analysis, staging: Path) -> Wri
 
 
 def write_original(analysis: Analysis, staged: Path) -> None:
-    """Write the network's findings.json, segmentation, candidates and doubtful parts.
+    """Write the network's findings.json, segmentation, candidates, doubtful parts; the comparison.
 
     Parameters
     ----------
@@ -213,6 +214,8 @@ def write_original(analysis: Analysis, staged: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     text = findings_file(original).file_text()
     (folder / "findings.json").write_text(text, encoding="utf-8")
+    if analysis.followup is not None:
+        write_followup_json(analysis.followup, folder)
     ids = Volume(original.findings.components.astype(np.uint16), original.volumes.labels.grid)
     write_volume(folder / "segmentation.nii.gz", original.volumes.all_labels, codes=codes)
     write_volume(folder / "candidates.nii.gz", ids, codes=codes)

@@ -202,14 +202,20 @@ def _note(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
         parts.append(texts.state(lesion.state))
     elif change.before is not None and change.before.state is ReviewState.REJECTED:
         parts.append(texts("fu_rejected_then"))
-    linked_ml = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
-    if linked_ml is not None:
-        before, now = (texts.volume(ml) for ml in linked_ml)
-        change_text = texts.signed_percent(percent(*linked_ml), VOLUME_LIMITS)
-        parts.append(texts("fu_together", before=before, now=now, changed=change_text))
+    parts += filter(None, (together_text(change, comparison, texts),))
     if change.joint is not None:
         parts.append(texts("fu_joint", changed=_joint_change_text(change.joint, texts)))
     return "; ".join(parts)
+
+
+def together_text(change: Change, comparison: Comparison, texts: ReportTexts) -> str:
+    """Return the volumes of a matched lesion with all that merged or split; empty without them."""
+    linked_ml = comparison.linked_total_ml(change) if change.kind is ChangeKind.MATCHED else None
+    if linked_ml is None:
+        return ""
+    before, now = (texts.volume(ml) for ml in linked_ml)
+    change_text = texts.signed_percent(percent(*linked_ml), VOLUME_LIMITS)
+    return texts("fu_together", before=before, now=now, changed=change_text)
 
 
 def linked_text(change: Change, texts: ReportTexts) -> str:
@@ -467,7 +473,13 @@ def _rounded(value: float | None) -> float | None:
 
 def write_followup(comparison: Comparison, staged: Path) -> tuple[Path, Path]:
     """Write followup.json and followup.csv into a staged folder."""
-    as_json, as_csv = staged / FILE, staged / TABLE
-    as_json.write_text(followup_json(comparison), encoding="utf-8")
+    as_csv = staged / TABLE
     as_csv.write_text(followup_csv(comparison), encoding="utf-8", newline="")
-    return as_json, as_csv
+    return write_followup_json(comparison, staged), as_csv
+
+
+def write_followup_json(comparison: Comparison, folder: Path) -> Path:
+    """Write followup.json into a folder."""
+    path = folder / FILE
+    path.write_text(followup_json(comparison), encoding="utf-8")
+    return path

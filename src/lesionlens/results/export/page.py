@@ -137,7 +137,10 @@ class Page:
         """What sizes, scores and dashes in the table of candidates mean."""
         rows = [section.row for section in self.candidate_sections]
         score = "score_calibrated" if self.run.calibrated else "score_plain"
-        figures = [(*row.volume_ml.values(), row.score, row.rano_measurable) for row in rows]
+        figures = [
+            (*row.volume_ml.values(), row.score, row.rano_measurable, row.uncertainty)
+            for row in rows
+        ]
         keys = {
             "size_said": True,
             score: any(row.score is not None for row in rows),

@@ -93,11 +93,10 @@ def _candidate_section(
     location, state = texts.location_text(candidate.location), texts.state(row.review.state)
     if candidate.source is Source.READER:
         state = f"{state}, {texts('added')}"
-    if candidate.apart:
-        state = f"{state}, {texts('apart')}"
     rano = texts.yes_no(row.rano_measurable)
-    if row.rano_measurable and not counts_as_tumour(candidate, row.review.state):
-        rano = texts("rano_apart")
+    if not counts_as_tumour(candidate, row.review.state):
+        state = f"{state}, {texts('apart')}"
+        rano = texts("rano_apart") if row.rano_measurable else rano
     attention = attention_text(
         row.attention, map_checks, texts, _uniform_multiple(analysis, row.id)
     )

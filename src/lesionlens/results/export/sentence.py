@@ -30,7 +30,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Candidate, Findings, Point
+from lesionlens.base.records.findings import Candidate, Findings, Point, counts_as_tumour
 from lesionlens.base.records.followup import ChangeKind, Comparison
 from lesionlens.base.records.review import Review
 from lesionlens.base.text import capitalized
@@ -177,7 +177,7 @@ class Sentences:
             "state": texts.state(state),
             "rejected": state is ReviewState.REJECTED,
             "added": candidate.source is Source.READER,
-            "apart": candidate.apart,
+            "apart": not counts_as_tumour(candidate, state),
             "score": candidate.score,
             "contrast": source.has_t1c,
             "sequence": source.reference.display_name,

@@ -165,7 +165,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         run=_run(run, tracking_uids, notices, documents_followed(folder)),
         reference=content.reference,
         attention=run.attention,
-        followup=_followup(folder),
+        followup=_followup(folder / original) or _followup(folder),
         has_evidence=(folder / CONSIDERED).is_file() or (folder / "evidence_none.nii.gz").is_file(),
         has_t1c=MrSequence.T1C in content.sequences,
         sequences=content.sequences,
@@ -198,7 +198,7 @@ def read_reviewed(folder: Path) -> SavedResult:
         cavity=edited.cavity,
         doubtful=_optional(folder / DOUBTFUL, np.uint16),
     )
-    return replace(saved, findings=findings, volumes=volumes)
+    return replace(saved, findings=findings, volumes=volumes, followup=_followup(folder))
 
 
 class _Outlines(NamedTuple):

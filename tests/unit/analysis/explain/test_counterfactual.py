@@ -76,3 +76,12 @@ def test_hiding_a_region_that_nothing_leans_on_changes_only_it(asked):
 def test_an_unknown_candidate_is_refused(asked):
     with pytest.raises(UnusableInputError, match="one of this result"):
         asked(2)
+
+
+def test_no_score_is_worded_as_certain():
+    """A score of .998 read 1.00, where the table beside it says >0.99."""
+    text = counterfactual._result_text(np.array([0.998, 0.9]), np.array([0.004, 0.001]), 0, 0.0)
+    assert text == (
+        "score by the first pass: >0.99 as it is, <0.01 with this region hidden (nothing drawn "
+        "without any image); candidate 2: 0.90 as it is, <0.01 then"
+    )

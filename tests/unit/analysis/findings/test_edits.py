@@ -14,8 +14,9 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.storage_order import grid_stored, orders, stored
 
-from lesionlens.analysis.findings import additions
+from lesionlens.analysis.findings import additions, anatomy
 from lesionlens.analysis.findings.additions import halves, lesion_at
+from lesionlens.analysis.findings.candidates import CUT_BRAIN, NO_T1C
 from lesionlens.analysis.findings.edits import applied, is_of_edits, outline_of, without_edits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import index_map, ras_grid
@@ -272,6 +273,27 @@ def test_no_place_is_named_where_the_brain_is_not_outlined(analysis):
         assert any("is not named" in words for words in found.notices) is not known
 
 
+def test_undecided_enhancement_stays_unmeasurable_until_a_reader_outlines_it(analysis):
+    """One voxel of oedema less made it a target, although its mean probability was .4."""
+    candidate, _ = nearest(analysis, FIRST)
+    labels, inside = analysis.volumes.labels, analysis.findings.components == candidate.id
+    undecided = np.where(labels.data == Label.ENHANCING, np.float32(0.4), np.float32(0.0))
+    probability = {**analysis.volumes.probability, Region.ET: Volume(undecided, labels.grid)}
+    volumes = replace(analysis.volumes, probability=probability)
+    doubtful = replace(candidate, rano_measurable=False)
+    others = tuple(doubtful if c is candidate else c for c in analysis.findings.candidates)
+    start = replace(
+        analysis, volumes=volumes, findings=replace(analysis.findings, candidates=others)
+    )
+    drawn = np.where(inside, labels.data, np.uint8(0))
+    drawn[tuple(np.argwhere(drawn == Label.OEDEMA)[0])] = 0
+    by_reader = np.where(drawn > 0, np.uint8(Label.ENHANCING), np.uint8(0))
+    for voxels, is_measurable in ((drawn, False), (by_reader, True)):
+        outline = Outline.of(candidate.tracking_uid, voxels)
+        found = edited(start, candidate, outline).findings.candidates[candidate.id - 1]
+        assert found.rano_measurable is is_measurable
+
+
 def test_the_networks_outline_is_kept_and_comes_back(analysis):
     candidate, shown = nearest(analysis, SECOND)
     drawn = np.where(shown == Label.OEDEMA, 0, shown).astype(np.uint8)
@@ -462,3 +484,18 @@ def test_a_candidate_is_added_where_the_network_flagged_nothing(analysis):
     (only,) = again.findings.candidates
     assert (only.id, only.drawn) == (1, DrawingMethod.MANUAL)
     assert again.findings.conclusion == "no candidate region; added by a reader: 1"
+
+
+def test_what_is_unknown_of_the_only_candidate_added_by_a_reader_is_told(analysis, monkeypatch):
+    """Its location and appearance were empty, without a word that the brain is cut."""
+    findings, prepared = analysis.findings, analysis.prepared
+    cut = replace(anatomy.head_of(prepared), whole=False)
+    monkeypatch.setattr(anatomy, "head_of", lambda _: cut)
+    nothing = replace(
+        findings, candidates=(), components=np.zeros_like(findings.components), notices=()
+    )
+    again, _ = added(replace(analysis, findings=nothing), FIRST, DrawingMethod.MANUAL)
+    (only,) = again.findings.candidates
+    assert (only.location.region, only.kind) == (None, None)
+    assert CUT_BRAIN in again.findings.notices
+    assert (NO_T1C in again.findings.notices) is not prepared.has_t1c

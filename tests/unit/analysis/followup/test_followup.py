@@ -14,6 +14,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_dicom
 from tests.phantoms.headers import PatientIdentity
 
+from lesionlens.analysis.findings.additions import merged
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup import study_locations
@@ -33,6 +34,7 @@ from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Identity, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.edited_comparison import with_edits
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import (
     Alignment,
@@ -304,7 +306,7 @@ def test_an_outline_that_a_person_drew_counts_alone(compared, before, now, laid_
     edited = applied(replace(compared, review=log.review)).compared
     redrawn = next(c for c in edited.changes if c.kind == "matched")
     assert (redrawn.now.whole_ml, redrawn.joint) == (grown.now.whole_ml, None)
-    same = compared.followup.at(compared.findings.candidates, compared.review, None)
+    same = with_edits(compared.followup, compared.findings.candidates, compared.review, None)
     assert next(c for c in same.changes if c.kind == "matched").joint == grown.joint
     log = ReviewLog()
     drawn = before.volumes.labels.data * (before.findings.components == grown.before.id)
@@ -351,7 +353,7 @@ def test_what_a_reader_merged_or_undid_after_comparing_is_no_longer_listed(compa
                 gone.tracking_uid, ReviewState.EDITED, outline=Outline.empty(gone.tracking_uid)
             )
         left = [c for c in candidates if c.tracking_uid != gone.tracking_uid]
-        return found.at(left, log.review, None).changes, log
+        return with_edits(found, left, log.review, None).changes, log
 
     changes, _ = merged(grown, new)
     assert [c.now.id for c in changes if c.now] == [c.id for c in candidates if c.id != new.id]
@@ -359,10 +361,35 @@ def test_what_a_reader_merged_or_undid_after_comparing_is_no_longer_listed(compa
     (gone,) = (c for c in changes if c.before and c.before.tracking_uid == grown.tracking_uid)
     assert (gone.kind, gone.beside) == ("merged", (new.id,))
     log.undo()
-    again = found.at(candidates, log.review, None).changes
+    again = with_edits(found, candidates, log.review, None).changes
     assert [(c.kind, c.beside) for c in again] == [(c.kind, c.beside) for c in found.changes]
-    undone = found.at([c for c in candidates if c.id != new.id], ReviewLog().review, None)
+    undone = with_edits(found, [c for c in candidates if c.id != new.id], ReviewLog().review, None)
     assert "new" not in [c.kind for c in undone.changes]
+
+
+def test_a_merge_that_is_undone_after_reopening_makes_no_lesion_new(compared, tmp_path):
+    """Only the changes after the merge were stored: the lesion came back as a new one."""
+    found, log = compared.followup, ReviewLog(compared.review)
+    grown = next(c.now for c in found.changes if c.kind == "matched")
+    new = next(c.now for c in found.changes if c.kind == "new")
+    kept, gone = (compared.findings.candidate_of(one.tracking_uid) for one in (new, grown))
+    with log.one_act():
+        for outline in merged(compared, kept, gone):
+            log.decide(outline.tracking_uid, ReviewState.EDITED, outline=outline)
+    edited = applied(replace(compared, review=log.review))
+    save(edited, tmp_path / "out")
+    current = reopen.read_reviewed(tmp_path / "out").followup
+    assert [(c.kind, c.beside) for c in current.changes] == [
+        (c.kind, c.beside) for c in edited.compared.changes
+    ]
+    reopened = reopen.reopen(read_result(tmp_path / "out"), compared.study, compared.prepared)
+    assert "merged" in [c.kind for c in reopened.compared.changes]
+    log = ReviewLog(reopened.review)
+    log.undo()
+    undone = applied(replace(reopened, review=log.review)).compared
+    assert [(c.kind, c.shown.id, c.beside) for c in undone.changes] == [
+        (c.kind, c.shown.id, c.beside) for c in found.changes
+    ]
 
 
 def test_what_a_reader_split_after_comparing_is_a_part_of_the_earlier_lesion_not_new(compared):
@@ -379,7 +406,7 @@ def test_what_a_reader_split_after_comparing_is_a_part_of_the_earlier_lesion_not
                 log.decide(whole, ReviewState.EDITED)
                 log.add(half, DrawingMethod.MANUAL)
             now.append(replace(candidates[0], id=len(now) + 1, tracking_uid=uid))
-        at = found.at(now, log.review, None)
+        at = with_edits(found, now, log.review, None)
         last = next(c for c in at.changes if c.now and c.now.tracking_uid == parts[-1][1])
         return at, last
 

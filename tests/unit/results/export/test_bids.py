@@ -16,13 +16,14 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.files import staging
 from lesionlens.base.files.folder_lock import folder_lock
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging.reading.bids import refuse_equal_subjects
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export import bids
 from lesionlens.results.export.bids import save_bids
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
 
 MERELY_RECOMMENDED = {"TOO_FEW_AUTHORS"}
@@ -104,6 +105,34 @@ def test_outlines_that_a_reader_redrew_before_an_import_are_called_manual(analys
     for name in ("dseg", "desc-candidates_dseg"):
         sidecar = json.loads((tmp_path / "out" / f"{STEM}_{name}.json").read_text())
         assert sidecar["Manual"] is True, name
+
+
+def test_diameters_by_hand_make_no_outline_manual(analysis, tmp_path):
+    log = ReviewLog()
+    line = ((0.0, 0.0, 0.0), (9.0, 0.0, 0.0))
+    log.place_diameters(analysis.findings.candidates[0].tracking_uid, (line, line))
+    save_bids(replace(analysis, review=log.review), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / f"{STEM}_dseg.json").read_text())["Manual"] is False
+
+
+@pytest.mark.parametrize(
+    ("drawn", "manual"),
+    [(None, None), (DrawingMethod.MANUAL, True), (DrawingMethod.AUTOMATIC, False)],
+)
+def test_the_outlines_of_an_opened_mask_are_not_called_the_engines(
+    analysis, tmp_path, drawn, manual
+):
+    """An expert's mask was said to be outlined by the engine, without a hand."""
+    candidates = tuple(
+        replace(c, source=Source.SEGMENTATION, drawn=drawn) for c in analysis.findings.candidates
+    )
+    opened = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
+    save_bids(opened, tmp_path / "out")
+    for name in ("dseg", "desc-candidates_dseg", "label-L_mask"):
+        sidecar = json.loads((tmp_path / "out" / f"{STEM}_{name}.json").read_text())
+        assert sidecar.get("Manual") is manual, name
+    sidecar = json.loads((tmp_path / "out" / f"{STEM}_dseg.json").read_text())
+    assert sidecar["Description"].endswith("as in the segmentation that was opened.")
 
 
 def test_sidecars_name_their_sources(analysis, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from lesionlens.analysis.followup.response_case import ResponseCase
 from lesionlens.base.labels import LesionClass, Region, ReviewState
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import OTHER_FINDINGS, conclusion_of
 from lesionlens.base.records.followup import LesionMeasurement, TimePoint
 from lesionlens.base.records.response import Disease, ResponseChoices
@@ -16,9 +17,12 @@ from lesionlens.base.records.signed_measures import measures_of
 from lesionlens.cli.analyze import summary
 from lesionlens.napari.model.wording.candidates import details
 from lesionlens.results.export.bids import save_bids
+from lesionlens.results.export.dicom.groups import _remarks
 from lesionlens.results.export.page import page_of
 from lesionlens.results.export.report import report_html
+from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.tables import findings_file
+from lesionlens.results.review.log import ReviewLog
 
 SHARES = {
     LesionClass.TUMOUR: 0.01,
@@ -72,6 +76,21 @@ def test_it_is_not_measurable_by_rano_and_the_reason_is_named(bright, tmp_path):
     assert "not measurable (RANO): probably not tumour" in details(apart, has_t1c=True)
     assert "\nmeasurable (RANO)" in details(apart, ReviewState.ACCEPTED, has_t1c=True)
     assert "no: probably not tumour" in apart._repr_html_()
+
+
+def test_one_that_a_reader_accepted_is_not_called_probably_no_tumour(bright):
+    """The sentence to paste contradicted the decision, and the row said RANO measurable: yes."""
+    apart, log = bright.findings.candidates[1], ReviewLog()
+    log.decide(apart.tracking_uid, ReviewState.ACCEPTED)
+    accepted = replace(bright, review=log.review)
+    for analysis, is_called in ((bright, True), (accepted, False)):
+        for language, words in (("en", "probably not tumour"), ("de", "wahrscheinlich nicht")):
+            chosen = replace(analysis, options=ExportOptions(language=language))
+            section = page_of(chosen).candidate_sections[1]
+            texts = (section.state, section.summary, Sentences(chosen, language).of(apart))
+            assert [words in text for text in texts] == [is_called] * 3, texts
+        comment = _remarks(analysis, apart, Sentences(analysis))[0].value
+        assert ("probably not tumour" in comment) is is_called
 
 
 def test_it_counts_in_no_volume_of_a_follow_up_unless_a_reader_accepts_it(mixed):

@@ -265,6 +265,15 @@ def test_an_uncalibrated_score_is_not_called_a_probability(make):
     assert "not a calibrated probability" not in sure
 
 
+def test_a_dash_for_an_unknown_uncertainty_is_explained(make):
+    analysis = make()
+    dash = load("en")("dash_said")
+    for uncertainty, is_explained in ((0.2, False), (None, True)):
+        rows = tuple(replace(c, uncertainty=uncertainty) for c in analysis.findings.candidates)
+        findings = replace(analysis.findings, candidates=rows)
+        assert (dash in page_of(replace(analysis, findings=findings)).legend) is is_explained
+
+
 def test_the_legend_speaks_of_what_the_table_holds(make):
     analysis = make()
     assert page_of(analysis).legend.endswith(load("en")("score_plain"))

@@ -7,7 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate, Findings, MapAgreement
+from lesionlens.base.records.findings import (
+    Candidate,
+    Findings,
+    MapAgreement,
+    conclusion_of,
+)
 from lesionlens.base.records.prediction import Capability
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.site.database.records import Arm
@@ -53,7 +58,12 @@ def _without_maps(analysis: Analysis) -> Analysis:
 def _findings_alone(findings: Findings) -> Findings:
     candidates = tuple(_without_reasons(candidate) for candidate in findings.candidates)
     return replace(
-        findings, candidates=candidates, considered=(), doubtful=None, hides_reasons=True
+        findings,
+        candidates=candidates,
+        conclusion=conclusion_of(candidates),
+        considered=(),
+        doubtful=None,
+        hides_reasons=True,
     )
 
 

@@ -28,7 +28,12 @@ from lesionlens.analysis.followup.response_case import name_of
 from lesionlens.base import codes, geometry
 from lesionlens.base.labels import DrawingMethod, Label, Region, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import PROBABLY_NOT_TUMOUR, Candidate, DoubtfulPart
+from lesionlens.base.records.findings import (
+    PROBABLY_NOT_TUMOUR,
+    Candidate,
+    DoubtfulPart,
+    counts_as_tumour,
+)
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     VOLUME_LIMITS,
@@ -378,7 +383,8 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
     score = codes.PROBABILITY if analysis.run.engine.calibrated else codes.CERTAINTY
     compared = f"{_change_text(analysis, candidate)}; research use only"
     location = candidate.location.text
-    location += f"; {PROBABLY_NOT_TUMOUR} (listed apart)" if candidate.apart else ""
+    if not counts_as_tumour(candidate, state):
+        location += f"; {PROBABLY_NOT_TUMOUR} (listed apart)"
     if candidate.score is None:
         comment = f"{location}; {candidate.score_text}; {state.value}{compared}"
         items = [text_item(codes.COMMENT, comment)]
