@@ -141,7 +141,8 @@ def refresh_entry(
     except (LesionLensError, OSError) as error:
         if was_described and previous is None:
             return entry
-        description = Description(files, listed, _UNKNOWN if previous is None else previous.images)
+        unread = previous or Description(files, listed, _UNKNOWN)
+        description = replace(unread, files=files, warnings=())
         reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
         updated = replace(entry, warnings=(f"cannot be used: {reason}",))
     else:

@@ -403,6 +403,31 @@ def test_images_that_name_no_patient_are_told_apart_by_their_content(tmp_path, m
         assert OTHER_IMAGES not in database.entry("a").warnings
 
 
+def test_images_that_could_not_be_read_meanwhile_are_compared_with_those_that_were_read(
+    tmp_path, make_study
+):
+    """A list that was refreshed while files were copied forgot which images a reader had read."""
+    place = make_study(name="one", sequences={"t1c"})
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("a", str(place))])
+        describe_studies(database)
+        ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
+        (file,) = study_files(place)
+        mine = file.read_bytes()
+        other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
+        theirs = (other / file.name).read_bytes()
+        for _ in range(2):
+            file.write_bytes(theirs[:100])
+            describe_studies(database)
+            assert database.entry("a").warnings[0].startswith("cannot be used: ")
+            file.write_bytes(theirs)
+            describe_studies(database)
+            assert OTHER_IMAGES in database.entry("a").warnings
+        file.write_bytes(mine)
+        describe_studies(database)
+        assert OTHER_IMAGES not in database.entry("a").warnings
+
+
 def test_a_table_that_named_the_right_patient_is_contradicted_by_other_images(
     listed_study, make_study
 ):
