@@ -545,11 +545,14 @@ def test_key_and_map_are_their_owner_s_alone(tmp_path):
     key = read_or_create_key(tmp_path / "place" / "key")
     assert key == read_or_create_key(tmp_path / "place" / "key")
     assert (tmp_path / "place" / "key").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "place").stat().st_mode & 0o077 == 0
     names = Pseudonyms(key)
     new = names.uid("1.2.3")
     assert new.startswith("2.25.")
     assert new != Pseudonyms(b"x" * 32).uid("1.2.3")
     assert names.uid("1.2.840.10008.1.2") == "1.2.840.10008.1.2"
+    names.write_map(tmp_path / "other" / "map.csv")
+    assert (tmp_path / "other").stat().st_mode & 0o077 == 0
     names.write_map(tmp_path / "map.csv")
     names.write_map(tmp_path / "map.csv")
     lines = (tmp_path / "map.csv").read_text().splitlines()
