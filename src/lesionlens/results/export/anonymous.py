@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lesionlens.base.dates import ISO_DATE
-from lesionlens.base.labels import Identity
+from lesionlens.base.labels import REFERENCE_ORDER, Identity
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Change, Comparison, LesionMeasurement, own_uids
@@ -118,19 +118,33 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
             review=_anonymous_review(renamed.review, days, clean),
             followup=_anonymous_comparison(renamed.followup, days, new_uid),
         ),
-        Cleaner(options, pseudonyms, identifying, frozenset(new_uids.values())),
+        Cleaner(
+            options,
+            pseudonyms,
+            identifying,
+            frozenset(new_uids.values()),
+            {study.uid or "": patient},
+        ),
         new_uids,
     )
 
 
 def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
-    """Return the patient's identifier, or the study's name, and identifying words."""
-    file = study.header_file
+    """Return the patient's identifier, or the study's name, and identifying words.
+
+    The reference states the identifier, as the DICOM objects copy its header; without one it is the
+    only identifier of the other images, as in `deidentify_folder`, or else the study's UID.
+    """
+    reference = next(study.series[s] for s in REFERENCE_ORDER if s in study.series)
+    file = reference.files[0] if reference.uid else study.header_file
     if study.kind is not StudyKind.DICOM or file is None:
         return study.name, frozenset()
+    all_series = (*study.series.values(), *study.set_aside)
+    patients = {file.patient for series in all_series for file in series.files if file.patient}
+    ids = {patient.id for patient in patients if patient.id}
     with quiet_header(file.path, force=True) as header:
-        patient = patient_id(header) or str(header.get("StudyInstanceUID") or "")
-        return patient, identifying_words(header)
+        known_id = patient_id(header) or (ids.pop() if len(ids) == 1 else "")
+        return known_id or str(header.get("StudyInstanceUID") or ""), identifying_words(header)
 
 
 def _anonymous_series(series: Series, key: str) -> Series:
