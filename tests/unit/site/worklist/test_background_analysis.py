@@ -308,6 +308,17 @@ def test_a_date_of_another_form_than_the_images_says_so(tmp_path, make_study, da
     assert [one for one in listed.warnings if "in the list" in one] == [NO_DATE]
 
 
+@pytest.mark.parametrize("listed", [" M\u00fc42", "M\u00fc42 ", "Mu\u030842"])
+def test_another_form_of_the_patient_id_is_no_other_patient(tmp_path, make_study, listed):
+    """An archive that gives an ID with its padding: every row said that it was another."""
+    identity = PatientIdentity(patient_id="M\u00fc42")
+    place = make_study(name="one", sequences={"t1c"}, dicom=True, identity=identity)
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("a", str(place), listed)])
+        describe_studies(database)
+        assert not any("patient ID" in warning for warning in database.entry("a").warnings)
+
+
 @pytest.fixture
 def listed_study(tmp_path, make_study, monkeypatch):
     """A list of one DICOM study, scanned; its analysis is written in no time."""
