@@ -20,7 +20,7 @@ from tests.saved_results import write_saved
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
@@ -43,6 +43,8 @@ from lesionlens.site.worklist.background_analysis import (
     ARCHIVE,
     CURSOR,
     UNDER_WAY,
+    local_study,
+    record_archive,
     run_ahead,
     store_result,
 )
@@ -516,6 +518,34 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     assert entry.place == str(tmp_path / "list" / "studies" / NOBODY.uid("study"))
     assert entry.sequences == ("t1c",)
     database.close()
+
+
+def test_studies_of_two_archives_are_fetched_each_from_its_own(tmp_path, monkeypatch):
+    """All were sought in the archive that was scanned last."""
+    requests = []
+
+    def connect(address, access):
+        def get(uid, target, **_):
+            requests.append((address, access.user, uid))
+            target.mkdir(parents=True)
+
+        return SimpleNamespace(get=get)
+
+    monkeypatch.setattr(sources, "connect", connect)
+    monkeypatch.setattr(background_analysis, "refresh_entry", lambda _, entry: entry)
+    servers = [Server("https://a/dicom-web"), Server("https://b/dicom-web")]
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        for number, server in enumerate(servers):
+            entry = StudyEntry(f"1.2.{number}", "", study_uid=f"1.2.{number}")
+            database.add_studies([entry])
+            record_archive(database, [entry.name], server)
+        record_archive(database, (), replace(servers[0], user="reader"))  # changed in the dialog
+        for entry in database.entries():
+            assert local_study(database, entry, SILENT).place.endswith(entry.name)
+    assert requests == [
+        ("https://a/dicom-web", "reader", "1.2.0"),
+        ("https://b/dicom-web", None, "1.2.1"),
+    ]
 
 
 def test_the_commands_make_show_and_compare_a_list(tmp_path, make_study):
