@@ -249,6 +249,7 @@ def _series(stack: Stack, root: Path, guess: Guess) -> Series:
                 i.uid,
                 i.text("SOPClassUID"),
                 i.patient,
+                i.text("StudyInstanceUID"),
             )
             for i in nearest
         ),
