@@ -20,7 +20,14 @@ from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Change, Comparison, LesionMeasurement, own_uids
 from lesionlens.base.records.response import SignedResponse, in_order
 from lesionlens.base.records.review import NO_CANDIDATE, Review, UnaidedRead
-from lesionlens.base.records.study import PreparationStep, QualityCheck, Series, Study, StudyKind
+from lesionlens.base.records.study import (
+    PreparationStep,
+    PreparedStudy,
+    QualityCheck,
+    Series,
+    Study,
+    StudyKind,
+)
 from lesionlens.imaging.deidentification.clean import (
     REMOVED,
     Cleaner,
@@ -87,7 +94,6 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     all_series = {key: _anonymous_series(series, key.value) for key, series in study.series.items()}
     notices = (FACES_REMAIN, *map(clean, study.notices))
     nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
-    prepared = analysis.prepared
     new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
     renamed = with_uids(analysis, new_uids.__getitem__)
     run = renamed.run
@@ -95,12 +101,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
         replace(
             renamed,
             study=replace(nameless_study, uid=new_uid(study.uid), selected=None),
-            prepared=replace(
-                prepared,
-                notices=tuple(map(clean, prepared.notices)),
-                steps=_with_clean_messages(prepared.steps, clean),
-                quality=_with_clean_messages(prepared.quality, clean),
-            ),
+            prepared=_cleaned_preparation(analysis.prepared, clean),
             run=replace(
                 run,
                 inputs=(),
@@ -155,6 +156,16 @@ def _anonymous_series(series: Series, key: str) -> Series:
     if not is_plain(evidence.replace("SeriesDescription", "").strip(" '")):
         evidence = "its header"
     return replace(series, files=files, description=key, detected_by=evidence)
+
+
+def _cleaned_preparation(prepared: PreparedStudy, clean: Callable[[str], str]) -> PreparedStudy:
+    """Return a prepared study whose notices, steps and checks contain no names, shifted dates."""
+    return replace(
+        prepared,
+        notices=tuple(map(clean, prepared.notices)),
+        steps=_with_clean_messages(prepared.steps, clean),
+        quality=_with_clean_messages(prepared.quality, clean),
+    )
 
 
 def _cleaned_findings(findings: Findings, clean: Callable[[str], str]) -> Findings:
