@@ -65,7 +65,7 @@ def scan(
     from lesionlens.site.database.descriptions import describe_studies
     from lesionlens.site.database.worklist_database import open_worklist_database
     from lesionlens.site.pacs.server import Server
-    from lesionlens.site.worklist.background_analysis import ARCHIVE
+    from lesionlens.site.worklist.background_analysis import record_archive
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
     archive_options = {"--patient": patient, "--date": date, **access_options(access)}
@@ -85,7 +85,7 @@ def scan(
         try:
             new_count = extend(database, studies)
             if archive is not None:
-                database.write_note(ARCHIVE, archive.note())
+                record_archive(database, (study.name for study in studies), archive)
             describe_studies(database, context=context, force=again)
             entries = database.entries()
         finally:

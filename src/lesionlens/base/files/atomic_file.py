@@ -24,14 +24,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Path in the same folder, which is created; the name begins with a dot, keeps the extension
-        and is used once: threads, and containers whose processes have equal numbers, may write the
-        same file. Those that killed processes left in the folder are deleted after a day.
+        Of an empty file in the same folder, which is created. Others may not read it while it is
+        written. Its name begins with a dot, keeps the extension and is used once: threads, and
+        containers whose processes have equal numbers, may write the same file. Those that killed
+        processes left in the folder are deleted after a day.
     """
     access.make_folder(path.parent)
     _delete_abandoned(path.parent)
     temporary = path.with_name(f".new.{uuid.uuid4().hex[:12]}.{path.name[-_MAX_LETTERS:]}")
     try:
+        temporary.touch(0o600)
         yield temporary
         access.restrict(temporary)
         flush(temporary)

@@ -63,7 +63,8 @@ class SourceFile:
     sop_class_uid: str | None = None
     """DICOM only."""
     patient: Patient | None = None
-    """DICOM only: the patient in the header when the study was opened."""
+    study_uid: str | None = None
+    """DICOM only: patient and Study Instance UID in the header when the study was opened."""
 
     def other_patient(self, value: Callable[[str], Any]) -> tuple[PatientField, ...]:
         """Return in which attributes the header, as read now, contradicts the patient."""
@@ -136,12 +137,13 @@ class Study:
     def header_file(self) -> SourceFile | None:
         """The file whose header states patient, date and scanner; None without files.
 
-        In a DICOM study a NIfTI file that the user named for a sequence is not that file.
+        In a DICOM study it is none that the user named from another study, or a NIfTI file.
         """
         all_series = (*self.series.values(), *self.set_aside)
         files = [file for series in all_series for file in series.files]
-        first = next(iter(files), None)
-        return next((file for file in files if file.sop_instance_uid), first)
+        dicom = [file for file in files if file.sop_instance_uid]
+        own = (file for file in dicom if file.study_uid == self.uid)
+        return next(own, next(iter((*dicom, *files)), None))
 
     def __getitem__(self, sequence: MrSequence | SequenceKey) -> Series:
         """Return the series of a sequence; KeyError if the study has none."""

@@ -13,6 +13,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.multival import MultiValue
 
+from lesionlens.base.records.patient import Patient
 from lesionlens.base.uids import is_uid
 from lesionlens.imaging.deidentification.profile import (
     CODES,
@@ -160,8 +161,11 @@ _TEXT_VRS = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR
 
 
 def patient_id(dataset: Dataset) -> str:
-    """Return the Patient ID without the spaces around it, which mean nothing; empty without one."""
-    return str(dataset.get("PatientID") or "").strip()
+    """Return the Patient ID as patients are compared by it; empty without one.
+
+    Spaces around it and the form of its accented letters mean nothing.
+    """
+    return Patient.of(dataset.get).id
 
 
 def identifying_words(dataset: Dataset) -> frozenset[str]:

@@ -41,7 +41,7 @@ def read_or_create_key(path: Path) -> bytes:
         The file contains no key.
     """
     if not os.path.lexists(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        access.make_folder(path.parent)
         with folder_lock(path.parent):
             if not os.path.lexists(path):  # no other process has created one meanwhile
                 write_atomically(path, secrets.token_hex(32) + "\n")
@@ -80,7 +80,7 @@ def create_or_check_map(path: Path) -> None:
     UnusableInputError
         The file is not such a table.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    access.make_folder(path.parent)
     check_map(path)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
     with suppress(PermissionError):  # owned by another user, who shares it

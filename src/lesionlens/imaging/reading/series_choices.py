@@ -1,7 +1,7 @@
 """The user's choice of series for a study, stored in the user's data folder.
 
 The key is the Study Instance UID, or for NIfTI a hash of the files' names and content. Only hashes,
-file names below the study and Series UIDs are stored.
+names of NIfTI files below the study and UIDs are stored.
 """
 
 from __future__ import annotations
@@ -100,8 +100,13 @@ def distinct_names(all_series: Sequence[Series]) -> tuple[str, ...]:
 
 
 def _identifier_of(series: Series, study: Study) -> str:
-    """Return the identifier of a series within its study: its UID, or its first file's name."""
-    return _own_uid(series, study) or series.files[0].name
+    """Return the identifier of a series within its study: its UID, or its first file's.
+
+    A DICOM file is identified by its SOP Instance UID: in a copy of the study, such as one that is
+    fetched again, its name may be another file's. A NIfTI file is identified by its name.
+    """
+    first_file = series.files[0]
+    return _own_uid(series, study) or first_file.sop_instance_uid or first_file.name
 
 
 def _own_uid(series: Series, study: Study) -> str | None:

@@ -47,7 +47,7 @@ from lesionlens.site.database.worklist_database import (
 )
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.background_analysis import ARCHIVE
+from lesionlens.site.worklist.background_analysis import record_archive
 from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import ReaderStudyTables, tables_of
 
@@ -206,8 +206,9 @@ class WorklistController:
         """Create or extend a list from studies of an archive; nothing is fetched yet."""
 
         def add(database: WorklistDatabase) -> int:
-            added_count = extend(database, map(archived, studies))
-            database.write_note(ARCHIVE, archive.note())
+            entries = tuple(map(archived, studies))
+            added_count = extend(database, entries)
+            record_archive(database, (entry.name for entry in entries), archive)
             return added_count
 
         return self._extend_list(folder, add)

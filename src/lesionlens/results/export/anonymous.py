@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from lesionlens.base.dates import ISO_DATE
-from lesionlens.base.labels import Identity
+from lesionlens.base.labels import REFERENCE_ORDER, Identity
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.followup import Change, Comparison, LesionMeasurement, own_uids
 from lesionlens.base.records.response import SignedResponse, in_order
 from lesionlens.base.records.review import NO_CANDIDATE, Review, UnaidedRead
-from lesionlens.base.records.study import PreparationStep, QualityCheck, Series, Study, StudyKind
+from lesionlens.base.records.study import (
+    PreparationStep,
+    PreparedStudy,
+    QualityCheck,
+    Series,
+    Study,
+    StudyKind,
+)
 from lesionlens.imaging.deidentification.clean import (
     REMOVED,
     Cleaner,
@@ -87,7 +94,6 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
     all_series = {key: _anonymous_series(series, key.value) for key, series in study.series.items()}
     notices = (FACES_REMAIN, *map(clean, study.notices))
     nameless_study = replace(study, name=name, series=all_series, set_aside=(), notices=notices)
-    prepared = analysis.prepared
     new_uids = {uid: new_uid(uid) or uid for uid in tracking_uids(analysis)}
     renamed = with_uids(analysis, new_uids.__getitem__)
     run = renamed.run
@@ -95,12 +101,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
         replace(
             renamed,
             study=replace(nameless_study, uid=new_uid(study.uid), selected=None),
-            prepared=replace(
-                prepared,
-                notices=tuple(map(clean, prepared.notices)),
-                steps=_with_clean_messages(prepared.steps, clean),
-                quality=_with_clean_messages(prepared.quality, clean),
-            ),
+            prepared=_cleaned_preparation(analysis.prepared, clean),
             run=replace(
                 run,
                 inputs=(),
@@ -118,19 +119,33 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
             review=_anonymous_review(renamed.review, days, clean),
             followup=_anonymous_comparison(renamed.followup, days, new_uid),
         ),
-        Cleaner(options, pseudonyms, identifying, frozenset(new_uids.values())),
+        Cleaner(
+            options,
+            pseudonyms,
+            identifying,
+            frozenset(new_uids.values()),
+            {study.uid or "": patient},
+        ),
         new_uids,
     )
 
 
 def _patient_of(study: Study) -> tuple[str, frozenset[str]]:
-    """Return the patient's identifier, or the study's name, and identifying words."""
-    file = study.header_file
+    """Return the patient's identifier, or the study's name, and identifying words.
+
+    The reference states the identifier, as the DICOM objects copy its header; without one it is the
+    only identifier of the other images, as in `deidentify_folder`, or else the study's UID.
+    """
+    reference = next(study.series[s] for s in REFERENCE_ORDER if s in study.series)
+    file = reference.files[0] if reference.uid else study.header_file
     if study.kind is not StudyKind.DICOM or file is None:
         return study.name, frozenset()
+    all_series = (*study.series.values(), *study.set_aside)
+    patients = {file.patient for series in all_series for file in series.files if file.patient}
+    ids = {patient.id for patient in patients if patient.id}
     with quiet_header(file.path, force=True) as header:
-        patient = patient_id(header) or str(header.get("StudyInstanceUID") or "")
-        return patient, identifying_words(header)
+        known_id = patient_id(header) or (ids.pop() if len(ids) == 1 else "")
+        return known_id or str(header.get("StudyInstanceUID") or ""), identifying_words(header)
 
 
 def _anonymous_series(series: Series, key: str) -> Series:
@@ -141,6 +156,16 @@ def _anonymous_series(series: Series, key: str) -> Series:
     if not is_plain(evidence.replace("SeriesDescription", "").strip(" '")):
         evidence = "its header"
     return replace(series, files=files, description=key, detected_by=evidence)
+
+
+def _cleaned_preparation(prepared: PreparedStudy, clean: Callable[[str], str]) -> PreparedStudy:
+    """Return a prepared study whose notices, steps and checks contain no names, shifted dates."""
+    return replace(
+        prepared,
+        notices=tuple(map(clean, prepared.notices)),
+        steps=_with_clean_messages(prepared.steps, clean),
+        quality=_with_clean_messages(prepared.quality, clean),
+    )
 
 
 def _cleaned_findings(findings: Findings, clean: Callable[[str], str]) -> Findings:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import replace
+from unicodedata import normalize
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import reachable
@@ -20,16 +21,25 @@ def extend(database: WorklistDatabase, source: Iterable[StudyEntry]) -> int:
     Raises
     ------
     UnusableInputError
-        The list has another study of the same name; nothing was changed.
+        The list has another study of the same name, also without regard to case or Unicode form, by
+        which some disks distinguish no folders; nothing was changed.
     """
     entries = tuple(source)
+    known = {entry.name for entry in database.entries()}
     # Another process may have added a study of the same name in the meantime.
-    return _add_or_correct(database, entries, lambda: _check_names(database, entries))
+    return _add_or_correct(database, entries, lambda: _check_names(database, entries, known))
 
 
-def _check_names(database: WorklistDatabase, entries: Iterable[StudyEntry]) -> None:
-    listed = {entry.name: entry for entry in database.entries()}
-    conflicting = [e.name for e in entries if _is_other_folder(listed.get(e.name), e)]
+def _check_names(
+    database: WorklistDatabase, entries: Iterable[StudyEntry], known: Set[str]
+) -> None:
+    listed, known_forms = {e.name: e for e in database.entries()}, set(map(_form, known))
+    conflicting = [
+        e.name
+        for e in entries
+        if _is_other_folder(listed.get(e.name), e)
+        or (e.name not in known and _form(e.name) in known_forms)
+    ]
     if conflicting:
         suffix = f" (and {len(conflicting) - 1} more)" if len(conflicting) > 1 else ""
         raise UnusableInputError(
@@ -40,6 +50,10 @@ def _check_names(database: WorklistDatabase, entries: Iterable[StudyEntry]) -> N
             in_window="Choose another folder for the list, or name the studies in a CSV table with "
             "a column `name`",
         )
+
+
+def _form(name: str) -> str:
+    return normalize("NFC", name).casefold()
 
 
 def extend_in_place(database: WorklistDatabase, entries: Sequence[StudyEntry]) -> None:

@@ -18,6 +18,7 @@ from lesionlens.base.files.bounded_read import read_json
 from lesionlens.base.labels import REFERENCE_ORDER, Source
 from lesionlens.base.provenance import joint_sha256
 from lesionlens.base.records.findings import OTHER_FINDINGS
+from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
@@ -141,7 +142,8 @@ def refresh_entry(
     except (LesionLensError, OSError) as error:
         if was_described and previous is None:
             return entry
-        description = Description(files, listed, _UNKNOWN if previous is None else previous.images)
+        unread = previous or Description(files, listed, _UNKNOWN)
+        description = replace(unread, files=files, warnings=())
         reason = error.found if isinstance(error, LesionLensError) else os_reason(error)
         updated = replace(entry, warnings=(f"cannot be used: {reason}",))
     else:
@@ -233,7 +235,7 @@ def _contradictions(entry: StudyEntry, study: Study, fields: Mapping[str, str]) 
     warnings = tuple(
         f"its {attribute} in the list is not that of the images"
         for attribute, listed, actual in (
-            ("patient ID", entry.patient, fields.get("PatientID")),
+            ("patient ID", _patient_id(entry.patient), fields.get("PatientID")),
             ("date", date, fields.get("StudyDate")),
         )
         if listed and actual and listed != actual
@@ -269,9 +271,14 @@ def fields_of(study: Study) -> Mapping[str, str]:
         logger.warning("patient and date of a study could not be read")
     date = _DATE.match(str(fields.get("StudyDate") or ""))
     return {
-        "PatientID": str(fields.get("PatientID") or "").strip(),
+        "PatientID": _patient_id(fields.get("PatientID")),
         "StudyDate": "-".join(date.groups()) if date else "",
     }
+
+
+def _patient_id(value: object) -> str:
+    """Return a Patient ID as patients are compared by it: spaces around it mean nothing."""
+    return Patient.of({PatientField.ID.value: value}).id
 
 
 def with_result(entry: StudyEntry, result: Path) -> StudyEntry:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +35,11 @@ from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
-"""Keys of notes: the study being read, the one being analysed, the source of studies."""
+"""Keys of notes: the study being read, the one being analysed, the source of studies of which
+`_ARCHIVES` names none.
+"""
+_ARCHIVES = "archives"
+"""Key of the note with the settings of each archive by its address, and the address by study."""
 _WAIT_S = 0.5
 _UNAVAILABLE = "not at hand: "
 """Prefix of a temporary warning while the study is not available."""
@@ -211,16 +215,32 @@ def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunConte
         The study has no folder, and the list no archive.
     """
     if not entry.place:
-        archive = database.read_note(ARCHIVE)
+        archive = _archive_of(database, entry.name)
         if archive is None:
             raise UnusableInputError(
                 found=f"{entry.name} without a folder, in a list without an archive",
                 expected="a study on this machine, or a list made from an archive",
                 next_step="Make the list again from the archive: List ▾",
             )
-        entry = fetched(entry, Server(**archive), database.folder, context=context)
+        entry = fetched(entry, archive, database.folder, context=context)
         database.update(entry)
     return refresh_entry(database, entry)
+
+
+def record_archive(database: WorklistDatabase, names: Iterable[str], archive: Server) -> None:
+    """Record from which archive studies are fetched; its settings apply to all that are from it."""
+    stored = database.read_note(_ARCHIVES) or {"settings": {}, "addresses": {}}
+    stored["settings"][archive.address] = archive.note()
+    stored["addresses"] |= dict.fromkeys(names, archive.address)
+    database.write_note(_ARCHIVES, stored)
+
+
+def _archive_of(database: WorklistDatabase, name: str) -> Server | None:
+    """Return the archive of a study; in a list of an earlier release, the one scanned last."""
+    stored = database.read_note(_ARCHIVES) or {"addresses": {}}
+    address = stored["addresses"].get(name)
+    note = database.read_note(ARCHIVE) if address is None else stored["settings"][address]
+    return None if note is None else Server(**note)
 
 
 def lower_priority() -> None:

@@ -14,6 +14,7 @@ from lesionlens.analysis.evaluation.cases import Case
 from lesionlens.analysis.evaluation.score_case import score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError, ReadError
+from lesionlens.base.files.access import make_folder, restrict
 from lesionlens.base.files.atomic_file import atomic_file
 from lesionlens.base.records.files import RunFile
 from lesionlens.base.records.parts import MAPS, MEASURED, check_parts, read_run_file
@@ -102,8 +103,9 @@ class HeldOutScorer:
         for part in (*_SCORED, "run.json"):
             if (source / part).is_file():
                 target = partial / part
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(target.parent)
                 shutil.copyfile(source / part, target)
+                restrict(target)
         shutil.rmtree(path, ignore_errors=True)
         partial.replace(path)
         return True

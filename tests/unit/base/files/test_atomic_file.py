@@ -31,6 +31,18 @@ def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("notes.json", "earlier")]
 
 
+def test_others_cannot_read_a_file_while_it_is_written(tmp_path):
+    """Also after a kill, which leaves it; a secret key was readable for a moment."""
+    tmp_path.chmod(0o755)
+    earlier_umask = os.umask(0o022)
+    try:
+        with atomic_file(tmp_path / "key") as aside, aside.open("wb") as file:
+            file.write(b"secret")
+            assert aside.stat().st_mode & 0o077 == 0
+    finally:
+        os.umask(earlier_umask)
+
+
 @pytest.mark.parametrize("letter", ["a", "ä"])
 def test_a_name_as_long_as_the_disk_allows_is_written(tmp_path, letter):
     """The temporary name was longer, and the file refused."""

@@ -403,15 +403,17 @@ def test_a_uid_that_is_a_path_leads_nowhere(tmp_path, options, keyword, value):
     assert not [p for p in tmp_path.rglob("*") if "other" in p.name]
 
 
-def test_spaces_around_a_patient_id_make_no_other_patient(tmp_path):
-    """They are padding: one patient had two pseudonyms and two shifts of dates."""
+@pytest.mark.parametrize("ids", [("42", " 42"), ("M\u00fc42", "Mu\u030842")])
+def test_one_patient_id_in_two_forms_makes_no_other_patient(tmp_path, ids):
+    """Padding, or composed letters: one patient had two pseudonyms and two shifts of dates."""
     folder = tmp_path / "in"
     folder.mkdir()
-    for name, spaces in (("a", ""), ("b", " ")):
+    for number, patient in enumerate(ids):
         dataset = image()
-        dataset.PatientID, dataset.StudyDate = f"{spaces}42", "20260105"
-        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[name])
-        dataset.save_as(folder / name)
+        dataset.SpecificCharacterSet = "ISO_IR 192"
+        dataset.PatientID, dataset.StudyDate = patient, "20260105"
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[str(number)])
+        dataset.save_as(folder / str(number))
     deidentify_folder(folder, tmp_path / "out", NAMES, Options())
     copies = [pydicom.dcmread(path) for path in (tmp_path / "out").rglob("*.dcm")]
     assert len(copies) == 2
@@ -545,11 +547,14 @@ def test_key_and_map_are_their_owner_s_alone(tmp_path):
     key = read_or_create_key(tmp_path / "place" / "key")
     assert key == read_or_create_key(tmp_path / "place" / "key")
     assert (tmp_path / "place" / "key").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "place").stat().st_mode & 0o077 == 0
     names = Pseudonyms(key)
     new = names.uid("1.2.3")
     assert new.startswith("2.25.")
     assert new != Pseudonyms(b"x" * 32).uid("1.2.3")
     assert names.uid("1.2.840.10008.1.2") == "1.2.840.10008.1.2"
+    names.write_map(tmp_path / "other" / "map.csv")
+    assert (tmp_path / "other").stat().st_mode & 0o077 == 0
     names.write_map(tmp_path / "map.csv")
     names.write_map(tmp_path / "map.csv")
     lines = (tmp_path / "map.csv").read_text().splitlines()

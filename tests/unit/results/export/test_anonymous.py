@@ -389,3 +389,34 @@ def test_it_fits_the_deidentified_study(analysis, tmp_path):
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["study_uid"] == segmentation.StudyInstanceUID
     assert run["inputs"] == []
+
+
+@pytest.mark.parametrize(
+    ("sequence", "stated"),
+    [(MrSequence.T1, ""), (MrSequence.T1C, ""), (MrSequence.T1, "OTHER")],
+)
+def test_a_patient_whose_images_differ_in_the_id_has_one_pseudonym(
+    two_lesions, tmp_path, sequence, stated
+):
+    """A reader had confirmed the patient; report, objects and images were of two."""
+    folder = tmp_path / "study"
+    written = write_study(
+        two_lesions, folder, kind=StudyKind.DICOM, sequences=(MrSequence.T1, MrSequence.T1C)
+    )
+    for file in written.series[sequence].files:
+        dataset = pydicom.dcmread(file.path)
+        dataset.PatientID = stated
+        dataset.save_as(file.path)
+    study = open_study(folder, same_patient=True)
+    nameless = anonymous(make_analysis(two_lesions, study), NAMES, Options())
+    save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
+    deidentify_folder(folder, tmp_path / "images", NAMES, Options(keep_faces=True))
+    copies = tmp_path / "images" / NAMES.uid(study.series[MrSequence.T1C].uid)
+    headers = [
+        pydicom.dcmread(path, stop_before_pixels=True)
+        for path in (*(tmp_path / "out" / "dicom").iterdir(), *copies.iterdir())
+    ]
+    assert {header.PatientID for header in headers} == {nameless.analysis.study.name}
+    assert len({header.StudyDate for header in headers}) == 1
+    shifted_days = date(2026, 1, 5) - date.fromisoformat(nameless.analysis.run.started[:10])
+    assert shifted_days.days == NAMES.date_shift_days("SYNTHETIC-1")

@@ -65,6 +65,20 @@ def test_another_study_of_a_listed_name_is_refused_by_name(database, tmp_path, m
     assert [entry.place for entry in database.entries()] == [str(first)]
 
 
+@pytest.mark.parametrize("names", [("Case", "case"), ("M\u00fcller", "Mu\u0308ller")])
+def test_a_name_that_some_disks_do_not_distinguish_is_another_study_s(
+    database, tmp_path, make_study, names
+):
+    """Two scans gave two rows, whose results had one folder on Windows and macOS."""
+    first = make_study(name=f"site1/{names[0]}", sequences={"t1c"})
+    make_study(name=f"site2/{names[1]}", sequences={"t1c"})
+    scanned(database, first.parent)
+    with pytest.raises(UnusableInputError, match="which the list has from another folder"):
+        scanned(database, tmp_path / "site2")
+    assert [entry.place for entry in database.entries()] == [str(first)]
+    assert scanned(database, first.parent)[0] == 0
+
+
 def test_studies_that_were_moved_are_found_where_they_are(database, tmp_path, make_study):
     first = make_study(name="site1/case", sequences={"t1c"})
     scanned(database, first.parent)

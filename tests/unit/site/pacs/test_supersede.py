@@ -107,16 +107,17 @@ def listed(folder):
     )
 
 
-def test_unreviewed_objects_that_are_not_recorded_are_named_and_not_rejected(results):
+@pytest.mark.parametrize("address", [HERE, f"{HERE}/"])
+def test_unreviewed_objects_that_are_not_recorded_are_named_and_not_rejected(results, address):
     """A delivery that was killed has no record; nor has another analysis of the study."""
     recorded = listed(results / "before")
     other = replace(recorded[0], series_uid="1.2.3", sop_instance_uid="1.2.3.1")
     archive = Shelf(has=(*recorded, other))
-    _, notices = send_result(archive, results / "both", HERE, options=SUPERSEDE)
+    _, notices = send_result(archive, results / "both", address, options=SUPERSEDE)
     assert named(archive.notes[0]) == uids(results / "before")
     assert "lists 1 other unreviewed LesionLens object of this study" in notices[-1]
     again = Shelf(has=(*recorded, other))
-    _, notices = send_result(again, results / "both", HERE, options=SUPERSEDE)
+    _, notices = send_result(again, results / "both", address, options=SUPERSEDE)
     assert named(again.notes[0]) == {"1.2.3.1"}
     assert not any("other unreviewed" in notice for notice in notices)
 

@@ -21,7 +21,7 @@ from tests.saved_results import write_saved
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
@@ -44,6 +44,8 @@ from lesionlens.site.worklist.background_analysis import (
     ARCHIVE,
     CURSOR,
     UNDER_WAY,
+    local_study,
+    record_archive,
     run_ahead,
     store_result,
 )
@@ -324,6 +326,17 @@ def test_a_date_of_another_form_than_the_images_says_so(tmp_path, make_study, da
     assert [one for one in listed.warnings if "in the list" in one] == [NO_DATE]
 
 
+@pytest.mark.parametrize("listed", [" M\u00fc42", "M\u00fc42 ", "Mu\u030842"])
+def test_another_form_of_the_patient_id_is_no_other_patient(tmp_path, make_study, listed):
+    """An archive that gives an ID with its padding: every row said that it was another."""
+    identity = PatientIdentity(patient_id="M\u00fc42")
+    place = make_study(name="one", sequences={"t1c"}, dicom=True, identity=identity)
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("a", str(place), listed)])
+        describe_studies(database)
+        assert not any("patient ID" in warning for warning in database.entry("a").warnings)
+
+
 @pytest.fixture
 def listed_study(tmp_path, make_study, monkeypatch):
     """A list of one DICOM study, scanned; its analysis is written in no time."""
@@ -419,6 +432,31 @@ def test_images_that_name_no_patient_are_told_apart_by_their_content(tmp_path, m
         assert OTHER_IMAGES not in database.entry("a").warnings
 
 
+def test_images_that_could_not_be_read_meanwhile_are_compared_with_those_that_were_read(
+    tmp_path, make_study
+):
+    """A list that was refreshed while files were copied forgot which images a reader had read."""
+    place = make_study(name="one", sequences={"t1c"})
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        database.add_studies([StudyEntry("a", str(place))])
+        describe_studies(database)
+        ReadSession(database, ReadKey("a", "A. Reader")).mark((1.0, 2.0, 3.0), 80)
+        (file,) = study_files(place)
+        mine = file.read_bytes()
+        other = make_study(name="two", sequences={"t1c"}, spacing_mm=(3.0, 3.0, 3.0))
+        theirs = (other / file.name).read_bytes()
+        for _ in range(2):
+            file.write_bytes(theirs[:100])
+            describe_studies(database)
+            assert database.entry("a").warnings[0].startswith("cannot be used: ")
+            file.write_bytes(theirs)
+            describe_studies(database)
+            assert OTHER_IMAGES in database.entry("a").warnings
+        file.write_bytes(mine)
+        describe_studies(database)
+        assert OTHER_IMAGES not in database.entry("a").warnings
+
+
 def test_a_table_that_named_the_right_patient_is_contradicted_by_other_images(
     listed_study, make_study
 ):
@@ -496,6 +534,34 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     assert entry.place == str(tmp_path / "list" / "studies" / NOBODY.uid("study"))
     assert entry.sequences == ("t1c",)
     database.close()
+
+
+def test_studies_of_two_archives_are_fetched_each_from_its_own(tmp_path, monkeypatch):
+    """All were sought in the archive that was scanned last."""
+    requests = []
+
+    def connect(address, access):
+        def get(uid, target, **_):
+            requests.append((address, access.user, uid))
+            target.mkdir(parents=True)
+
+        return SimpleNamespace(get=get)
+
+    monkeypatch.setattr(sources, "connect", connect)
+    monkeypatch.setattr(background_analysis, "refresh_entry", lambda _, entry: entry)
+    servers = [Server("https://a/dicom-web"), Server("https://b/dicom-web")]
+    with closing(open_worklist_database(tmp_path / "list")) as database:
+        for number, server in enumerate(servers):
+            entry = StudyEntry(f"1.2.{number}", "", study_uid=f"1.2.{number}")
+            database.add_studies([entry])
+            record_archive(database, [entry.name], server)
+        record_archive(database, (), replace(servers[0], user="reader"))  # changed in the dialog
+        for entry in database.entries():
+            assert local_study(database, entry, SILENT).place.endswith(entry.name)
+    assert requests == [
+        ("https://a/dicom-web", "reader", "1.2.0"),
+        ("https://b/dicom-web", None, "1.2.1"),
+    ]
 
 
 def test_the_commands_make_show_and_compare_a_list(tmp_path, make_study):

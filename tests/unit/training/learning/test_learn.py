@@ -637,6 +637,7 @@ def test_a_copy_that_was_cut_off_is_made_again_and_never_scored(scoring, monkeyp
         return score.metrics
 
     whole = scored()
+    assert not any(path.stat().st_mode & 0o077 for path in scorer.folder.rglob("*"))
     files = sorted(p.relative_to(copied(scoring)) for p in copied(scoring).rglob("*.nii.gz"))
     assert {"probability_wt.nii.gz", "review_edits/original/segmentation.nii.gz"} <= {
         file.as_posix() for file in files

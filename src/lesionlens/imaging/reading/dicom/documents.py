@@ -163,6 +163,8 @@ def sent_objects(
     ----------
     result : Path
         The result folder; a damaged record counts as empty.
+    address : str
+        The archive's; a slash at its end makes no difference.
     matches : callable
         Filter on the description of the object's series.
     """
@@ -170,9 +172,9 @@ def sent_objects(
         documents = {
             Document(**{field.name: str(row[field.name]) for field in fields(Document)}): None
             for row in _rows(result / SENT, "objects")
-            if row["to"] == address and matches(str(row["description"]))
+            if row["to"].rstrip("/") == address.rstrip("/") and matches(str(row["description"]))
         }
-    except (LookupError, TypeError):
+    except (LookupError, TypeError, AttributeError):
         return ()
     return tuple(documents)
 

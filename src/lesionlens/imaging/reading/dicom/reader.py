@@ -84,7 +84,9 @@ class DicomReader:
             raise _no_images_error(content)
         slices = _select_study(content.slices, options)
         series, notices = _series_of(slices, base, content.contradictions)
-        patients = [item.patient for item in slices]
+        uid = slices[0].text("StudyInstanceUID")
+        copies = (i for i in content.other_patients if i.text("StudyInstanceUID") == uid)
+        patients = [item.patient for item in (*slices, *copies)]
         outside = _OutsideStudy()
         named_series, user_notices = _selected_by_user(named, series, base, options, outside)
         patients += outside.patients
@@ -93,7 +95,6 @@ class DicomReader:
             series, named_series, context=options.context
         )
         chosen, set_aside, choice_notices = choose(series, named_series)
-        uid = slices[0].text("StudyInstanceUID")
         study = Study(
             name=encodable(root.name or root.resolve().name),
             kind=StudyKind.DICOM,
@@ -248,6 +249,7 @@ def _series(stack: Stack, root: Path, guess: Guess) -> Series:
                 i.uid,
                 i.text("SOPClassUID"),
                 i.patient,
+                i.text("StudyInstanceUID"),
             )
             for i in nearest
         ),
@@ -352,7 +354,7 @@ def _series_outside(
     """Read the series of a file or folder outside the study; add them to `series`."""
     files = [path] if path.is_file() else list(walk(path))
     content = dicom_scan.scan(files, options.context)
-    outside.patients.extend(item.patient for item in content.slices)
+    outside.patients.extend(i.patient for i in (*content.slices, *content.other_patients))
     outside.slices.extend(content.slices)
     volumes, _ = _series_of(content.slices, root, content.contradictions)
     series.extend(volumes)

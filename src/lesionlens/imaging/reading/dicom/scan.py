@@ -169,6 +169,8 @@ class Scan:
 
     slices: list[DicomSlice] = field(default_factory=list)
     """List of DicomSlice. MR image planes with a position, each SOP instance once."""
+    other_patients: list[DicomSlice] = field(default_factory=list)
+    """Copies of images that name another patient, as before an archive corrected it."""
     other_kinds: Counter[str] = field(default_factory=Counter)
     """Number of other DICOM files by type."""
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -335,8 +337,10 @@ def _referenced_images(dicomdir: Path) -> set[str]:
 
 
 def _compare(first: DicomSlice, second: DicomSlice, content: Scan) -> None:
-    """Record two files with one SOP Instance UID unless they are copies of the same image."""
+    """Record two files with one SOP Instance UID unless they are copies of one patient's image."""
     if same_image(first, second):
+        if first.patient.compared(second.patient).conflicts:
+            content.other_patients.append(second)
         return
     for item in (first, second):
         content.contradictions[item.text("SeriesInstanceUID")] = (first.path, second.path)

@@ -19,7 +19,7 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.files import DicomLayout
 from tests.phantoms.headers import PatientIdentity
 
-from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.errors import PatientConflictError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.imaging import samples
@@ -208,6 +208,24 @@ def test_a_file_met_twice_counts_once(one):
     count = open_study(one).series[T1C].grid.shape[2]
     shutil.copytree(one / "S01", one / "copy")
     assert open_study(one).series[T1C].grid.shape[2] == count
+
+
+def test_copies_of_one_image_that_name_two_patients_are_refused(one):
+    """An archive had corrected the patient: whose file came first, gave the name."""
+    shutil.copytree(one / "S01", one / "copy")
+    for path in (one / "copy").iterdir():
+        ds = pydicom.dcmread(path)
+        ds.PatientID, ds.PatientName = "OTHER", "Doe^Jane"
+        ds.save_as(path)
+    with pytest.raises(PatientConflictError, match="patient ID and name differ"):
+        open_study(one)
+    study = open_study(one, same_patient=True)
+    assert any("a person confirmed" in notice for notice in study.notices)
+    for path in (one / "copy").iterdir():
+        ds = pydicom.dcmread(path)
+        ds.PatientID = ds.PatientName = ""
+        ds.save_as(path)
+    assert open_study(one).patient == study.patient
 
 
 def test_a_missing_slice_refuses_the_reference(one):

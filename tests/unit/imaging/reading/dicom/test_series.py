@@ -516,11 +516,14 @@ def test_a_named_series_of_several_volumes_gives_the_one_that_fits(
     assert {file.path.parent.name for file in series.files} == {"S01"}
 
 
-@pytest.mark.parametrize("recall", [False, True])
+@pytest.mark.parametrize("source", ["the names", "the earlier choice", "a copy"])
 def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(
-    make_study, tmp_path, monkeypatch, recall
+    make_study, tmp_path, monkeypatch, source
 ):
-    """All have one Series UID: the last was opened as T1, and the second as T1c."""
+    """All have one Series UID: the last was opened as T1, and the second as T1c.
+
+    In a copy whose files have other names, as one that was fetched again, others were opened.
+    """
     monkeypatch.setattr(series_choices, "folder", lambda: tmp_path / "choices")
     folder = make_study(dicom=True, sequences={"t1c"})
 
@@ -537,10 +540,15 @@ def test_a_time_point_that_the_user_picks_is_the_one_that_is_opened(
     picked = {T1: by_folder["S01"], T1C: by_folder["run0"]}
     named = {s: series_choices.name_for_reader(series, study) for s, series in picked.items()}
     reopened = open_study(folder, named=named)
-    if recall:
+    opened_folders = ["S01", "run0"]
+    if source != "the names":
         series_choices.remember(reopened)
+        if source == "a copy":
+            for old, new in (("S01", "aside"), ("run0", "S01"), ("aside", "run0")):
+                (folder / old).rename(folder / new)
+            opened_folders.reverse()
         reopened = open_study(folder, recall=True)
-    assert [folders_of(reopened.series[s]) for s in (T1, T1C)] == [{"S01"}, {"run0"}]
+    assert [folders_of(reopened.series[s]) for s in (T1, T1C)] == [{f} for f in opened_folders]
 
 
 def test_series_without_a_description_are_listed_by_their_files(make_study):
