@@ -16,7 +16,7 @@ def packing(script):
 
 
 def volume(folder, rng):
-    """Write a volume with one lesion, as `prompt_pool.py` does."""
+    """Write a volume with one lesion, as `research/prompts/pool.py` does."""
     folder.mkdir(parents=True)
     code = np.ones((12, 14, 12), np.uint8)
     code[4:8, 4:8, 4:8] = 3
