@@ -43,8 +43,7 @@ from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import sample_presence
 from lesionlens.training.references import find_real_cases
-from research.common.cases import sequence_files
-from research.quality.sequence_subsets import name_of, showing
+from research.common.cases import restricted_to, sequence_files, subset_name
 from research.training.calibration.calibrate import FIRST_SEED, prepared_of
 
 ALL = frozenset(MrSequence)
@@ -112,10 +111,10 @@ def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
                         values.astype(np.float32), grid, study.native, nearest=True
                     )
                     cached["truth"] = resampled > 0
-            return candidates(engine, showing(cached["study"], subset), cached["truth"])
+            return candidates(engine, restricted_to(cached["study"], subset), cached["truth"])
 
         for subset in dict.fromkeys(s & frozenset(files) for s in SUBSETS):
-            name = f"{folder.name}, {name_of(subset)}"
+            name = f"{folder.name}, {subset_name(subset)}"
             yield name, partial(run, subset, folder, files, cached)
 
 

@@ -31,8 +31,7 @@ from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
-from research.common.cases import sequence_files
-from research.quality.sequence_subsets import name_of, showing
+from research.common.cases import restricted_to, sequence_files, subset_name
 
 ALL = frozenset(MrSequence)
 SUBSETS = (ALL, ALL - {MrSequence.T1C})
@@ -48,8 +47,8 @@ def _outlines(
     available = frozenset(s for s, shown in zip(MrSequence, study.present, strict=True) if shown)
     for subset in dict.fromkeys(s & available for s in SUBSETS):
         if subset:
-            shown = showing(study, subset)
-            yield name_of(subset), preliminary.flag(engine, shown, SILENT).components
+            shown = restricted_to(study, subset)
+            yield subset_name(subset), preliminary.flag(engine, shown, SILENT).components
 
 
 def keep(engine: LensEngine, folder: Path, file: Path) -> None:

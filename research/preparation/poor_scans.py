@@ -23,7 +23,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.shading import shading_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw
-from research.common.page import put_between
+from research.common.page import write_block
 
 MARKER = "poor scans"
 FIRST_SEED = 900
@@ -163,7 +163,7 @@ def main() -> None:
     text = table(*counts)
     print(text)
     if options.results:
-        put_between(options.results, MARKER, text)
+        write_block(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

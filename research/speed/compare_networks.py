@@ -163,7 +163,7 @@ def main() -> int:
         figures = {**about, "networks": rows, "notes": notes}
         (options.out / "networks.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     if options.results is not None:
-        page.put_between(options.results, MARKER, text)
+        page.write_block(options.results, MARKER, text)
     return 0
 
 

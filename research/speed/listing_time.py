@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pydicom
 
-from research.common.page import put_between
+from research.common.page import write_block
 
 LIST = """
 import sys
@@ -123,7 +123,7 @@ def main() -> None:
     text = "\n".join(lines)
     sys.stdout.write(text + "\n")
     if arguments.results:
-        put_between(arguments.results, "scan", text)
+        write_block(arguments.results, "scan", text)
 
 
 if __name__ == "__main__":

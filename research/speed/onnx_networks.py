@@ -230,7 +230,7 @@ def main() -> None:
     if options.results is not None:
         from research.common import page
 
-        page.put_between(options.results, MARKER, text)
+        page.write_block(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

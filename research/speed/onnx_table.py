@@ -134,7 +134,7 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     print(text)
     if options.results is not None:
-        page.put_between(options.results, MARKER, text)
+        page.write_block(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training.references import RealCase, find_real_cases
 from lesionlens.training.release import mean_of, release
-from research.common.page import put_between
+from research.common.page import write_block
 from research.training.calibration import calibrate as fitting
 from research.training.calibration import scoring
 from research.training.calibration.calibrate import (
@@ -292,7 +292,7 @@ def main() -> None:
     weights_path = workplace(arguments.run, arguments) / "weights.safetensors"
     digest = release(weights_path, notes, arguments.target, arguments.name)
     if arguments.name == weights.DEFAULT_NAME:
-        put_between(arguments.results, "calibration", text)
+        write_block(arguments.results, "calibration", text)
     sys.stdout.write(f"\nReleased version {notes.version}, SHA-256 {digest}\n")
 
 
