@@ -61,19 +61,19 @@ def randomise_query_projections(network: LensNetwork) -> LensNetwork:
     torch.manual_seed(1)
     untrained, state = build(network.config).state_dict(), dict(network.state_dict())
     state |= {name: untrained[name] for name in state if ".cross.to_query." in name}
-    broken = channels_last(build(network.config)).eval()
-    broken.load_state_dict(state)
-    return broken
+    randomised = channels_last(build(network.config)).eval()
+    randomised.load_state_dict(state)
+    return randomised
 
 
 def randomised_networks(engine: SwappableEngine) -> dict[str, LensNetwork]:
     """Return the trained network and the randomised ones, by name."""
     names = ("attention", *(f"+ {part}" if n else part for n, part in enumerate(PARTS)))
-    broken = (
+    randomised = (
         randomise_query_projections(engine.trained_network),
         *randomise_parts(engine.trained_network),
     )
-    return {TRAINED: engine.trained_network} | dict(zip(names, broken, strict=True))
+    return {TRAINED: engine.trained_network} | dict(zip(names, randomised, strict=True))
 
 
 def flagged_components(prediction: Prediction, prepared: PreparedStudy) -> ComponentMask:

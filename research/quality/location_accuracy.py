@@ -26,7 +26,7 @@ from lesionlens.analysis.findings import anatomy, structures
 from lesionlens.analysis.findings.anatomy import locate
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, UNCERTAIN_PLACE
-from research.make.anatomical_map import LABELS, head_of, votes_of
+from research.make.anatomical_map import LABELS, read_head, structure_counts
 
 RADII_MM = (5.0, 10.0, 15.0)
 BALLS = 2
@@ -70,12 +70,12 @@ def reference_location(ball_labels: NDArray[np.int16]) -> tuple[str, str | None]
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="of label maps, .nii.gz")
+    parser.add_argument("folder", type=Path, help="folder of label maps, .nii.gz")
     paths = sorted(parser.parse_args().folder.glob("*.nii.gz"))
     shares = []
     for path in paths:
-        votes = votes_of(path)
-        shares.append(votes / np.maximum(votes.sum(axis=0), 1.0))
+        counts = structure_counts(path)
+        shares.append(counts / np.maximum(counts.sum(axis=0), 1.0))
     total = np.sum(shares, axis=0)
     rows: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
     sides: dict[tuple[str, str], int] = defaultdict(int)
@@ -85,7 +85,7 @@ def main() -> None:
             (total - shares[number]) / (len(paths) - 1), (0, 0.5, 0.5, 0.5)
         )
         structure_map.return_value = np.rint(other_heads * 15).astype(np.uint8)
-        labels, grid, head = head_of(path)
+        labels, grid, head = read_head(path)
         for voxels in balls(labels, grid, number):
             structure, side = reference_location(labels[tuple(voxels.T)])
             location = locate(grid.to_mm(voxels), head)
