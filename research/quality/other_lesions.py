@@ -52,7 +52,7 @@ from lesionlens.results.result import Result
 from lesionlens.training.data import FIRST_VALIDATION_SEED
 from research.small_lesions.metastases import (
     Brain,
-    DrawnBrain,
+    BrainWithMetastases,
     add_metastases,
     read_brain,
     write_study,
@@ -214,7 +214,11 @@ def _false(parts: NDArray[Any], reference: NDArray[Any]) -> int:
 
 
 def _lesion(
-    added: DrawnBrain, number: int, labels: NDArray[Any], parts: NDArray[Any], before: NDArray[Any]
+    added: BrainWithMetastases,
+    number: int,
+    labels: NDArray[Any],
+    parts: NDArray[Any],
+    before: NDArray[Any],
 ) -> dict[str, Any]:
     """Describe an added lesion and its detection."""
     core = added.cores == number

@@ -39,7 +39,7 @@ MIB = 2**20
 TIMES = 12
 
 
-class Watch:
+class Stopwatch:
     """Seconds by the clock, of this thread's processor and of the process's, since it was made."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class Watch:
         return tuple(now - then for now, then in zip(self._now(), self._began, strict=True))
 
 
-def painted() -> None:
+def process_events() -> None:
     """Let the window do and paint all that waits; what a timer brings later is not waited for."""
     for _ in range(2):
         QApplication.processEvents()
@@ -78,11 +78,11 @@ def pressed(target: QWidget, key: str, times: int = TIMES) -> list[tuple[float, 
     seconds = []
     for repeat in range(times + 1):
         wait_for(lambda: False, at_most_s=0.25)
-        watch = Watch()
+        stopwatch = Stopwatch()
         QTest.keyClick(target, combination.key(), combination.keyboardModifiers())
-        painted()
+        process_events()
         if repeat:
-            seconds.append(watch.read())
+            seconds.append(stopwatch.read())
     return seconds
 
 
@@ -97,7 +97,7 @@ def probed(panel: LesionLens, target: QWidget, times: int = TIMES) -> list[tuple
         previous = panel.session.state.overlays
         QTest.mouseMove(target, position)
         QApplication.processEvents()
-        watch = Watch()
+        stopwatch = Stopwatch()
         QTest.mouseClick(
             target, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, position
         )
@@ -105,14 +105,14 @@ def probed(panel: LesionLens, target: QWidget, times: int = TIMES) -> list[tuple
         while panel.session.state.overlays is previous and time.monotonic() < end:
             QApplication.processEvents()
             time.sleep(0.001)
-        painted()
+        process_events()
         if repeat and panel.session.state.overlays is not previous:
-            seconds.append(watch.read())
+            seconds.append(stopwatch.read())
     panel.actions_.end_probe()
     return seconds
 
 
-def until(done: Callable[[], bool]) -> None:
+def wait_until(done: Callable[[], bool]) -> None:
     """Keep the window alive until something is so, looking often."""
     end = time.monotonic() + 900
     while not done() and time.monotonic() < end:
@@ -122,26 +122,26 @@ def until(done: Callable[[], bool]) -> None:
 
 def opened(panel: LesionLens, study: Path) -> None:
     """Drop a study: until its first picture, then until all sequences are there."""
-    watch = Watch()
+    stopwatch = Stopwatch()
     panel.open_dropped([study])
-    until(lambda: len(panel.viewer.layers) > 0)
-    painted()
-    print_line("drop → picture", [watch.read()], "2000")
-    until(lambda: not panel.jobs.running)
-    painted()
-    print_line("drop → all sequences", [watch.read()], "")
+    wait_until(lambda: len(panel.viewer.layers) > 0)
+    process_events()
+    print_line("drop → picture", [stopwatch.read()], "2000")
+    wait_until(lambda: not panel.jobs.running)
+    process_events()
+    print_line("drop → all sequences", [stopwatch.read()], "")
 
 
 def analysed(panel: LesionLens) -> None:
     """Analyse: until preliminary candidates, until the final ones."""
-    watch = Watch()
+    stopwatch = Stopwatch()
     panel.actions_.analyse()
-    until(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
-    painted()
-    print_line("*Analyse* → preliminary", [watch.read()], "2000")
-    until(lambda: not panel.jobs.running)
-    painted()
-    print_line("*Analyse* → final", [watch.read()], "6000")
+    wait_until(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
+    process_events()
+    print_line("*Analyse* → preliminary", [stopwatch.read()], "2000")
+    wait_until(lambda: not panel.jobs.running)
+    process_events()
+    print_line("*Analyse* → final", [stopwatch.read()], "6000")
 
 
 def reopened(panel: LesionLens, study: Path, folder: Path) -> None:
@@ -152,13 +152,13 @@ def reopened(panel: LesionLens, study: Path, folder: Path) -> None:
     save(analysis, folder)
     del analysis
     panel.actions_.close()
-    painted()
+    process_events()
     opened(panel, study)
-    watch = Watch()
+    stopwatch = Stopwatch()
     panel.actions_.reopen(folder)
-    until(lambda: not panel.jobs.running)
-    painted()
-    print_line("reopen", [watch.read()], "3000")
+    wait_until(lambda: not panel.jobs.running)
+    process_events()
+    print_line("reopen", [stopwatch.read()], "3000")
 
 
 def walked(panel: LesionLens, views: str, target: QWidget) -> None:
@@ -186,7 +186,7 @@ def main(
         typer.echo(
             "| | clock | processor, window | processor, all | asked |\n|---|---|---|---|---|"
         )
-        until(lambda: panel.actions_._lens is not None)  # noqa: SLF001 (loaded while it rests)
+        wait_until(lambda: panel.actions_._lens is not None)  # noqa: SLF001 (loaded while it rests)
         opened(panel, study)
         rows = [("study open", process.memory_info().rss)]
         analysed(panel)

@@ -51,7 +51,7 @@ def test_a_pool_travels_without_what_may_not_be_trained_on_and_is_whole_again(pa
     assert np.abs(sent.astype(float) - came).max() <= 1 / 16
     here, again = (packing.Volume(place / MAY) for place in (tmp_path / "pool", there))
     np.testing.assert_array_equal(here.code, again.code)
-    np.testing.assert_array_equal(here.things, again.things)
+    np.testing.assert_array_equal(here.object_labels, again.object_labels)
     (there / MAY / "mine").touch()
     packing.unpack(tmp_path / "pack", there)
     assert (there / MAY / "mine").is_file()  # what is there stays

@@ -36,7 +36,7 @@ def head(folder, rng):
         "guess": guess,
     }
     about = {"real": True, "present": [1, 1, 1, 1], "subsets": [[1, 1, 1, 1]]}
-    pool.write(folder, arrays, about)
+    pool.write_volume(folder, arrays, about)
 
 
 def test_training_goes_on_from_given_weights_and_after_an_end(training, tmp_path):
@@ -72,10 +72,10 @@ def test_an_answer_of_the_network_is_corrected_where_it_is_wrong(training, tmp_p
     rng = np.random.default_rng(1)
     for _ in range(6):
         before = sampler.draw(16, rng)
-        after = draws.answered(network, before, rng)
+        after = draws.corrected_sample(network, before, rng)
         if after is before:
             continue
-        outline, place = after.question.outline, after.newest
+        outline, place = after.question.outline, after.latest_prompts
         assert after.local
         assert place.any()
         assert (outline != after.target)[place].all()
@@ -90,13 +90,13 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from research.prompts.batches import Draws, Wanted
+from research.prompts.batches import BatchQueue, BatchSettings
 
 if __name__ == "__main__":
-    wanted = Wanted(Path(sys.argv[2]), Path(sys.argv[3]), 1, 16, 0, False)
-    draws = Draws(wanted, 1, 0)
-    draws.batch()
-    print(*draws._processes._processes, flush=True)
+    settings = BatchSettings(Path(sys.argv[2]), Path(sys.argv[3]), 1, 16, 0, False)
+    queue = BatchQueue(settings, 1, 0)
+    queue.batch()
+    print(*queue._processes._processes, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

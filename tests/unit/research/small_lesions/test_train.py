@@ -65,7 +65,7 @@ def test_places_that_are_taken_for_lesions_are_named_but_not_tumours(script, fol
         return 4 * x[:, 1:2] - 8
 
     with script("small_lesions.false_peaks") as hard:
-        places = hard.hard_places(bright, hard.Head(folder), 0.0)
+        places = hard.find_false_peaks(bright, hard.Head(folder), 0.0)
     assert len(places)
     assert (np.abs(places - BLOB) <= 5).all()
 
@@ -74,13 +74,13 @@ def test_a_share_of_the_crops_is_centred_at_such_places(script, folder):
     with script("small_lesions.samples") as samples:
         rng = np.random.default_rng(4)
         plain = samples.Head(folder)
-        before = np.array([plain.seat(rng) for _ in range(400)])
+        before = np.array([plain.crop_centre(rng) for _ in range(400)])
         np.save(folder / "hard.npy", np.array([BLOB]))
         head = samples.Head(folder)
-        seats = np.array([head.seat(rng) for _ in range(400)])
+        seats = np.array([head.crop_centre(rng) for _ in range(400)])
         crop = samples.draw(head, 32, rng)
     assert not (before == BLOB).all(1).any()
-    assert (seats == BLOB).all(1).mean() == pytest.approx(samples.HARD_SHARE, abs=0.06)
+    assert (seats == BLOB).all(1).mean() == pytest.approx(samples.FALSE_PEAK_SHARE, abs=0.06)
     assert torch.isfinite(crop.x).all()
     assert set(crop.target.unique().tolist()) <= {0.0, 1.0}
 
@@ -88,7 +88,7 @@ def test_a_share_of_the_crops_is_centred_at_such_places(script, folder):
 def test_no_lesion_lies_where_the_brain_was_cut_off(script, folder, monkeypatch):
     with script("small_lesions.samples") as samples:
         head = samples.Head(folder)
-        monkeypatch.setattr(samples, "_kept_side", lambda brain, _: np.zeros_like(brain))
+        monkeypatch.setattr(samples, "_cut_by_plane", lambda brain, _: np.zeros_like(brain))
         crops = [samples.draw(head, 24, np.random.default_rng(seed)) for seed in range(40)]
     cut = [crop for crop in crops if not bool(crop.x[4].any())]
     assert cut
