@@ -28,12 +28,12 @@ from research.window.latency import Stopwatch, process_events, wait_until
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Of the list.", metavar="LIST")],
-    times: Annotated[int, typer.Option(help="Steps from study to study.")] = 6,
+    folder: Annotated[Path, typer.Argument(help="Folder of the worklist.", metavar="LIST")],
+    times: Annotated[int, typer.Option(help="Number of steps from study to study.")] = 6,
     *,
     at_once: Annotated[bool, typer.Option("--at-once", help="Do not wait in between.")] = False,
 ) -> None:
-    """Print a line a step."""
+    """Print a line for each step."""
     viewer = napari.Viewer(title="LesionLens")
     viewer.window.resize(1600, 1000)
     panel = open_panel(viewer)
@@ -41,7 +41,7 @@ def main(
     viewer.window.add_dock_widget(dock, name="Worklist")
     wait_for(lambda: False, at_most_s=1.0)
     if not dock.controller.open(folder) or len(dock.session.state.rows) < 2:
-        raise typer.BadParameter("no list of at least two studies")
+        raise typer.BadParameter("no worklist of at least two studies")
     panel.commands.run("next_study")
     wait_until(lambda: not panel.jobs.running)
     panel.actions_.show_layout(Layout.FOUR)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from research.speed import baselines, compare_networks, profiler
 from research.speed.baselines import Baseline, all_baselines
-from research.speed.profiler import Patience, measure, window_starts
+from research.speed.profiler import MeasurementOptions, measure, window_starts
 from torch import nn
 
 from lesionlens.base.errors import CancelledError
@@ -23,7 +23,7 @@ from lesionlens.imaging.samples import STUDY
 from lesionlens.network.weights_metadata import WeightsNotes
 
 CPU = torch.device("cpu")
-ONCE = Patience(repeat=1)
+ONCE = MeasurementOptions(repeat=1)
 
 
 def convolution(window=None, shape=(10, 12, 14)):
@@ -56,7 +56,7 @@ def test_multiply_adds_are_counted_by_hand():
 
 def test_an_estimate_runs_one_window_and_says_so():
     whole = measure(convolution(window=(8, 8, 8)), CPU, ONCE)
-    some = measure(convolution(window=(8, 8, 8)), CPU, Patience(1, estimate=True))
+    some = measure(convolution(window=(8, 8, 8)), CPU, MeasurementOptions(1, estimate=True))
     assert whole.passes == some.passes == len(window_starts((10, 12, 14), (8, 8, 8))) > 1
     assert some.estimated
     assert not whole.estimated
@@ -104,7 +104,7 @@ def test_a_network_that_cannot_be_measured_is_reported(monkeypatch, make_prepare
     monkeypatch.setattr(profiler.signal, "signal", lambda *_: None)
     answer = SimpleNamespace(send=sent.append)
     threads = torch.get_num_threads()
-    profiler._alone(answer, make_prepared(), 0, "cpu", threads, ONCE)
+    profiler._measure_and_send(answer, make_prepared(), 0, "cpu", threads, ONCE)
     assert sent == ["not enough memory: you tried to allocate 9 TB"]
 
 
@@ -121,7 +121,7 @@ def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
     *_, segresnet, fast, swin, _ = all_baselines(make_prepared(), CPU)
     assert (segresnet.name, swin.name) == ("MONAI SegResNet", "MONAI Swin UNETR")
     assert (segresnet.form, fast.form) == ("fp32", "bf16")
-    one, two = (measure(c, CPU, Patience(1, estimate=True)) for c in (segresnet, swin))
+    one, two = (measure(c, CPU, MeasurementOptions(1, estimate=True)) for c in (segresnet, swin))
     assert (one.passes, one.grid[0] % 8) == (1, 0)
     assert two.passes == len(window_starts(tuple(max(64, n) for n in two.grid), (64, 64, 64)))
 

@@ -61,13 +61,13 @@ def pack(gpu, packed, tmp_path):
 def test_each_fold_leaves_a_fourth_out(gpu, pack):
     left_out = []
     for fold in range(gpu.FOLDS):
-        trained_on = {row["case"] for row in gpu.rows_of(pack, fold)}
-        others = [row["case"] for row in gpu.rows_of(pack, fold, left_out=True)]
+        trained_on = {row["case"] for row in gpu.packed_cases(pack, fold)}
+        others = [row["case"] for row in gpu.packed_cases(pack, fold, left_out=True)]
         assert len(trained_on) == 9
         assert trained_on.isdisjoint(others)
         left_out += others
     assert sorted(left_out) == sorted(gpu.MAY_BE_TRAINED_ON)
-    assert len(gpu.rows_of(pack, None)) == 12
+    assert len(gpu.packed_cases(pack, None)) == 12
 
 
 def test_a_case_that_may_not_be_trained_on_is_never_packed(gpu, tmp_path):
@@ -80,7 +80,9 @@ def test_a_case_that_may_not_be_trained_on_is_never_packed(gpu, tmp_path):
 def test_the_device_draws_what_the_generator_draws(gpu, packed):
     batches = sys.modules["research.training.gpu_batches"]
     grid = batches.Grid((44, 54, 43), (4.0, 4.0), geometries=1, paintings=1)
-    piece = batches.Drawn(GeneratorConfig(), grid, SEED, CPU).pieces(1, np.random.default_rng(0))[0]
+    piece = batches.SyntheticVolumes(GeneratorConfig(), grid, SEED, CPU).pieces(
+        1, np.random.default_rng(0)
+    )[0]
     np.testing.assert_array_equal(piece.channels, packed.channels)
     np.testing.assert_array_equal(piece.code, packed.code)
     np.testing.assert_array_equal(piece.instances, packed.instances)
@@ -93,7 +95,7 @@ def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
     complete = DataConfig(complete=1.0)
     mirrored = set()
     for seed in range(6):
-        batch = batches.collated([piece], np.random.default_rng(seed), complete)
+        batch = batches.collate_pieces([piece], np.random.default_rng(seed), complete)
         assert int(batch.brain.sum()) == int((packed.code > 0).sum())
         for region, level in enumerate((1, 2, 3)):
             assert int(batch.labels[0, region].sum()) == int((packed.code > level).sum())
@@ -127,7 +129,7 @@ def test_a_run_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
     assert gpu.main([*run, "--steps", "3"]) == 0
     second = weights.load(out / "weights.safetensors")
     assert (first[1].provenance["steps"], second[1].provenance["steps"]) == (2, 3)
-    trained_on = {row["case"] for row in gpu.rows_of(pack, 1)}
+    trained_on = {row["case"] for row in gpu.packed_cases(pack, 1)}
     assert set(second[1].trained_on) == trained_on
     changed = [
         n for n, p in first[0].state_dict().items() if not p.equal(second[0].state_dict()[n])

@@ -34,7 +34,9 @@ def test_calibration_reports_its_progress_and_changes_nothing_dry(
 
     def examined(job, patient):
         found = tuple(
-            scoring.Found(round(x, 3), 0.5, bool(x > rng.normal()), patient, frozenset({n}))
+            scoring.ScoredCandidate(
+                round(x, 3), 0.5, bool(x > rng.normal()), patient, frozenset({n})
+            )
             for n, x in enumerate(rng.normal(0, 2, 2), 1)
         )
         reported = rng.random(50)
@@ -48,6 +50,6 @@ def test_calibration_reports_its_progress_and_changes_nothing_dry(
     monkeypatch.setattr(sys, "argv", given)
     release.main()
     said = capsys.readouterr()
-    assert "Weights 9: 40 scans that no step has seen" in said.out
-    assert "looking at synthetic patients: 100%" in said.err
+    assert "Weights 9: 40 held-out scans" in said.out
+    assert "examining synthetic patients: 100%" in said.err
     assert not (tmp_path / "target").exists()

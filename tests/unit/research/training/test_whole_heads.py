@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from research.training.whole_heads import draw_heads
+from research.training.whole_heads import generate_heads
 
 SHAPE, SPACING = (48, 56, 56), 4.5
 
@@ -10,12 +10,12 @@ SHAPE, SPACING = (48, 56, 56), 4.5
 @pytest.fixture(scope="module")
 def drawn():
     """Two dozen heads: drawing takes most of the time of these tests."""
-    return draw_heads(SHAPE, SPACING, range(24), [1, 2])
+    return generate_heads(SHAPE, SPACING, range(24), [1, 2])
 
 
 def test_the_same_seed_draws_the_same_image_alone_or_among_others():
-    both = draw_heads(SHAPE, SPACING, [3, 4], [1, 2])
-    alone = draw_heads(SHAPE, SPACING, [4], [1, 2])
+    both = generate_heads(SHAPE, SPACING, [3, 4], [1, 2])
+    alone = generate_heads(SHAPE, SPACING, [4], [1, 2])
     assert torch.equal(both.image[1:], alone.image)
     assert torch.equal(both.brain[1:], alone.brain)
     assert not torch.equal(both.image[0], both.image[1])

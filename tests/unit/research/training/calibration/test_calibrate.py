@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from research.training.calibration import calibrate
-from research.training.calibration.calibrate import CalibrationEffort, CalibrationScan, ExaminedScan
-from research.training.calibration.scoring import Found
+from research.training.calibration.calibrate import CalibrationEffort, CalibrationJob, ExaminedScan
+from research.training.calibration.scoring import ScoredCandidate
 
 from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.network import weights
@@ -27,7 +27,9 @@ def _examined(patient, rng):
     """A patient of two candidates whose logits say the truth."""
     logits = rng.normal(0, 2, 2)
     found = tuple(
-        Found(round(x, 3), 0.5, bool(rng.random() < 1 / (1 + np.exp(-x))), patient, frozenset({n}))
+        ScoredCandidate(
+            round(x, 3), 0.5, bool(rng.random() < 1 / (1 + np.exp(-x))), patient, frozenset({n})
+        )
         for n, x in enumerate(logits, 1)
     )
     reported = rng.random(50)
@@ -47,7 +49,7 @@ def looked_at(monkeypatch):
 
 
 def test_looking_goes_on_where_it_stopped(looked_at, tmp_path):
-    kept, job = tmp_path / "patients.jsonl", CalibrationScan(tmp_path / "none", COARSE)
+    kept, job = tmp_path / "patients.jsonl", CalibrationJob(tmp_path / "none", COARSE)
     first = calibrate.examine(job, CalibrationEffort(5), kept)
     with kept.open("a") as stream:
         stream.write('\n{"patient": 5, "les')
@@ -63,18 +65,18 @@ def test_looking_goes_on_where_it_stopped(looked_at, tmp_path):
 
 
 def test_looking_ends_when_the_minutes_are_over(looked_at, tmp_path):
-    job = CalibrationScan(tmp_path / "none", COARSE)
+    job = CalibrationJob(tmp_path / "none", COARSE)
     assert len(calibrate.examine(job, CalibrationEffort(50, minutes=0.0))) == 0
     assert looked_at == []
 
 
 def test_a_fit_says_what_it_was_made_on(looked_at, tmp_path):
-    seen = calibrate.examine(CalibrationScan(tmp_path / "none", COARSE), CalibrationEffort(300))
+    seen = calibrate.examine(CalibrationJob(tmp_path / "none", COARSE), CalibrationEffort(300))
     result = calibrate.calibrate(seen)
     assert (result.patients, result.lesions, result.candidates) == (300, 600, 600)
     assert result.score[1] == pytest.approx(1, abs=0.25)
-    assert sum(b["count"] for b in result.trial.bins) == 600
-    assert result.trial.error < 0.1
+    assert sum(b["count"] for b in result.cross_validation.bins) == 600
+    assert result.cross_validation.error < 0.1
     json.dumps(result.operating_points)
 
 
@@ -84,7 +86,7 @@ def test_the_shipped_engine_is_calibrated(tmp_path):
     notes = WeightsNotes(spacing_mm=4.0)
     path = tmp_path / "w.safetensors"
     weights.save(path, info.config, network.state_dict(), notes)
-    job = CalibrationScan(path, COARSE)
+    job = CalibrationJob(path, COARSE)
     assert all(0.4 <= t <= 4 for t in calibrate.fit_temperatures(job, CalibrationEffort(2)))
     one = calibrate.examine(job, CalibrationEffort(3, workers=1))
     two = calibrate.examine(job, CalibrationEffort(3, workers=2))
