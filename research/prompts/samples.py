@@ -95,12 +95,12 @@ def _objects_of(
     object_labels = np.load(file, mmap_mode="r")
     sizes = np.bincount(np.asarray(object_labels).ravel())
     boxes = ndimage.find_objects(np.asarray(object_labels))
-    components = [
+    objects = [
         PromptObject(n, boxes[n - 1], int(sizes[n]))
         for n in np.flatnonzero(sizes).tolist()
         if n and sizes[n] >= 20
     ]
-    return object_labels, components
+    return object_labels, objects
 
 
 @dataclass(eq=False)

@@ -227,12 +227,12 @@ class Mixture:
         seed: int,
         config: DataConfig,
     ) -> None:
-        self.sources, self._shares, self._config = list(sources), list(shares), config
+        self._sources, self._shares, self._config = list(sources), list(shares), config
         self._rng = np.random.default_rng(seed)
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""
-        source = self.sources[int(self._rng.choice(len(self.sources), p=self._shares))]
+        source = self._sources[int(self._rng.choice(len(self._sources), p=self._shares))]
         return collate_pieces(source.pieces(size, self._rng), self._rng, self._config)
 
 
