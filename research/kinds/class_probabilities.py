@@ -110,14 +110,16 @@ def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
         ) -> Rows:
             if not cached:
                 cached["study"] = study = prepare(open_study(folder, named=files), SILENT)
-                cached["truth"] = np.zeros(study.native.shape, bool)
+                cached["reference"] = np.zeros(study.native.shape, bool)
                 if folder.name in cases:
                     values, grid = cases[folder.name].reference()
                     resampled = resample(
                         values.astype(np.float32), grid, study.native, nearest=True
                     )
-                    cached["truth"] = resampled > 0
-            return candidate_rows(engine, restricted_to(cached["study"], subset), cached["truth"])
+                    cached["reference"] = resampled > 0
+            return candidate_rows(
+                engine, restricted_to(cached["study"], subset), cached["reference"]
+            )
 
         for subset in dict.fromkeys(s & frozenset(files) for s in SUBSETS):
             name = f"{folder.name}, {subset_name(subset)}"

@@ -49,8 +49,8 @@ def _outlines(
     )
     for subset in dict.fromkeys(s & available for s in SUBSETS):
         if subset:
-            shown = restricted_to(study, subset)
-            yield subset_name(subset), preliminary.flag(engine, shown, SILENT).components
+            restricted = restricted_to(study, subset)
+            yield subset_name(subset), preliminary.flag(engine, restricted, SILENT).components
 
 
 def store_scan(engine: LensEngine, folder: Path, file: Path) -> None:

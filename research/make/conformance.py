@@ -209,14 +209,17 @@ def copied() -> str:
         "### 4.1 What is copied from the source's header\nNothing else does. A value that DICOM "
         "does not allow is corrected where it can mean one thing, else left out or left empty, and "
         f"a notice names the attribute. Text becomes {copied_attributes.CHARACTER_SET}.\n\n"
-        + rows(("what", "attributes"), [(words, ", ".join(names)) for words, names in groups])
+        + rows(
+            ("what", "attributes"),
+            [(description, ", ".join(names)) for description, names in groups],
+        )
     )
 
 
 def series() -> str:
     found = [
-        (number, words if kind == "rejection" else f"{words}, STATE (research)")
-        for kind, (number, words) in identity.SERIES.items()
+        (number, description if kind == "rejection" else f"{description}, STATE (research)")
+        for kind, (number, description) in identity.SERIES.items()
     ]
     return (
         "### 4.2 Series\nEach object has its own series, with date and time of the export; "

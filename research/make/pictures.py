@@ -106,9 +106,7 @@ def main(
 ) -> None:
     """Make every picture of the documentation."""
     with tempfile.TemporaryDirectory() as temporary:
-        os.environ["XDG_DATA_HOME"] = (
-            temporary  # the user's own decisions are neither shown nor changed
-        )
+        os.environ["XDG_DATA_HOME"] = temporary  # the user's decisions are not shown or changed
         viewer = napari.Viewer(title="LesionLens")
         viewer.theme = theme
         viewer.window.resize(width, height)

@@ -200,9 +200,9 @@ class Sampler:
             kinds = self._volumes()
             share = np.array([s if k else 0 for s, k in zip(self.shares, kinds, strict=True)])
             volumes = kinds[int(rng.choice(len(kinds), p=share / share.sum()))]
-            drawn = self.sample_of(volumes[rng.integers(len(volumes))], size, rng)
-            if drawn is not None:
-                return drawn
+            new_sample = self.sample_of(volumes[rng.integers(len(volumes))], size, rng)
+            if new_sample is not None:
+                return new_sample
 
     def sample_of(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
         """Draw one sample of a volume; None if there is no target."""
@@ -416,22 +416,25 @@ def make_sample(
     if target.sum() < 8:
         return None
     empty = np.zeros_like(target)
-    drawn = Sample(scene, Question(empty, empty, outline, region), target, empty, local)
-    if not add_prompt(drawn, rng):
+    new_sample = Sample(scene, Question(empty, empty, outline, region), target, empty, local)
+    if not add_prompt(new_sample, rng):
         return None
     if outline is None and rng.random() < 0.25:
-        _add_prompts(drawn, rng)
-    return drawn
+        _add_prompts(new_sample, rng)
+    return new_sample
 
 
-def _add_prompts(drawn: Sample, rng: np.random.Generator) -> None:
+def _add_prompts(new_sample: Sample, rng: np.random.Generator) -> None:
     """Add further prompts: foreground inside, background just outside."""
-    foreground, background = drawn.question.foreground.copy(), drawn.question.background.copy()
-    ring = ndimage.binary_dilation(drawn.target, iterations=5)
-    ring &= ~ndimage.binary_dilation(drawn.target, iterations=2)
-    for mask, marked in ((drawn.target, foreground), (ring, background)):
+    foreground, background = (
+        new_sample.question.foreground.copy(),
+        new_sample.question.background.copy(),
+    )
+    ring = ndimage.binary_dilation(new_sample.target, iterations=5)
+    ring &= ~ndimage.binary_dilation(new_sample.target, iterations=2)
+    for mask, marked in ((new_sample.target, foreground), (ring, background)):
         voxels = np.argwhere(mask)
         for _ in range(int(rng.integers(0, 4)) if len(voxels) else 0):
             marked[tuple(voxels[rng.integers(len(voxels))])] = True
-    drawn.question = replace(drawn.question, foreground=foreground, background=background)
-    drawn.latest_prompts = foreground | background
+    new_sample.question = replace(new_sample.question, foreground=foreground, background=background)
+    new_sample.latest_prompts = foreground | background
