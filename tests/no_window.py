@@ -1,16 +1,16 @@
-"""For the conftest of a folder whose tests open no window: napari's pytest plugin stays aside."""
+"""Fixtures that disable those of napari's pytest plugin, for tests that open no window."""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def _disable_qt_warnings() -> None:
-    """Load no Qt: that took some seconds in every process."""
+    """Replace napari's fixture, which loads Qt: some seconds in every process."""
 
 
 @pytest.fixture(autouse=True)
 def _clean_themes() -> None:
-    """Load no napari."""
+    """Replace napari's fixture, which loads napari."""
 
 
 __all__ = ["_clean_themes", "_disable_qt_warnings"]

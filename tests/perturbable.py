@@ -1,4 +1,4 @@
-"""An engine that answers a perturbed input by a function of what is kept and what is hidden."""
+"""An engine whose output for a perturbed input is a function of the perturbation."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ Answer = Callable[[tuple[bool, ...], NDArray[np.bool_]], NDArray[np.float32]]
 
 
 class Perturbable:
-    """Has `Capability.PERTURB` and nothing else.
+    """An engine with `Capability.PERTURB` only.
 
-    `inner` answers for the core and the enhancing tumour alike. `asked` lists the perturbations it
-    was asked, `sizes` how many at a time.
+    `answer` gives the whole-tumour probability from the kept sequences and the hidden voxels,
+    `inner` that of the core and of the enhancing tumour. `asked` collects the requested
+    perturbations, `sizes` the number in each request.
     """
 
     def __init__(self, grid: Grid, answer: Answer, inner: Answer | None = None) -> None:
@@ -28,21 +29,21 @@ class Perturbable:
         self.sizes: list[int] = []
 
     def perturbation_grid(self, prepared: Any) -> Grid:
-        """Return the grid it was given."""
+        """Return the grid of the engine."""
         return self.grid
 
     def predict_perturbed(
         self, prepared: Any, perturbations: Any, *, context: RunContext
     ) -> PerturbedPrediction:
-        """Answer each, where nothing is hidden with an empty mask."""
+        """Return the output for each perturbation; without hidden voxels the mask is empty."""
         self.asked += perturbations
         self.sizes.append(len(perturbations))
-        nothing = np.zeros(self.grid.shape, bool)
+        empty_mask = np.zeros(self.grid.shape, bool)
 
-        def by(answer: Answer) -> NDArray[np.float32]:
-            hidden = [nothing if one.hidden is None else one.hidden for one in perturbations]
-            found = [answer(one.keep, h) for one, h in zip(perturbations, hidden, strict=True)]
-            return np.stack(found).astype(np.float32)
+        def answers_of(answer: Answer) -> NDArray[np.float32]:
+            hidden = [empty_mask if one.hidden is None else one.hidden for one in perturbations]
+            answers = [answer(one.keep, h) for one, h in zip(perturbations, hidden, strict=True)]
+            return np.stack(answers).astype(np.float32)
 
-        inner = None if self._inner is None else np.stack([by(self._inner)] * 2, axis=1)
-        return PerturbedPrediction(by(self._answer), self.grid, inner)
+        inner = None if self._inner is None else np.stack([answers_of(self._inner)] * 2, axis=1)
+        return PerturbedPrediction(answers_of(self._answer), self.grid, inner)
