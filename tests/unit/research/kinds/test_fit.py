@@ -1,4 +1,4 @@
-"""The fit of what kinds of lesions look like: which features it may use."""
+"""The fit of kinds of lesions: the features that it may use."""
 
 from lesionlens.analysis.findings.kinds import key_of, load_models
 
