@@ -21,7 +21,7 @@ from lesionlens.base.geometry import bounding_box
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
-from research.common.cases import sequence_files
+from research.common.cases import segmented_cases, sequence_files
 from research.common.page import write_block
 
 FAR_MM = 5.0
@@ -82,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     lens, rows = Lens("cpu", weights=options.weights), {}
-    for folder in sorted(p for p in options.data.iterdir() if (p / "seg.nii.gz").is_file()):
+    for folder in segmented_cases(options.data):
         reference = np.asarray(nib.load(folder / "seg.nii.gz").dataobj) > 0
         rows[folder.name] = measure_case(
             lens(open_study(folder, named=sequence_files(folder))), reference

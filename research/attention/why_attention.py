@@ -32,6 +32,7 @@ from lesionlens.training.data import FIRST_VALIDATION_SEED
 from lesionlens.training.loop import train
 from lesionlens.training.validate import dice
 from research.attention.variants import CNN_ONLY, TRANSFORMER_ONLY
+from research.common.cases import segmented_cases
 from research.common.page import write_block
 from research.common.progress import print_progress
 from research.quality import development_cases
@@ -95,7 +96,7 @@ def evaluate_synthetic(network: LensNetwork, volumes: int) -> dict[str, list[flo
 
 def evaluate_real(network: LensNetwork, data: Path) -> dict[str, dict[str, list[float]]]:
     """Return the Dice of each real case, by subset of the sequences and region."""
-    cases = sorted(f for f in data.iterdir() if (f / "seg.nii.gz").exists())
+    cases = segmented_cases(data)
     out = {}
     for name in _SUBSETS:
         rows = [

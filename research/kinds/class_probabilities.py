@@ -37,13 +37,12 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines import native_grid
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
-from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import sample_presence
 from lesionlens.training.references import find_real_cases
-from research.common.cases import restricted_to, sequence_files, subset_name
+from research.common.cases import resample_labels, restricted_to, sequence_files, subset_name
 from research.training.calibration.calibrate import FIRST_SEED, prepared_of
 
 ALL = frozenset(MrSequence)
@@ -113,10 +112,7 @@ def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
                 cached["reference"] = np.zeros(study.native.shape, bool)
                 if folder.name in cases:
                     values, grid = cases[folder.name].reference()
-                    resampled = resample(
-                        values.astype(np.float32), grid, study.native, nearest=True
-                    )
-                    cached["reference"] = resampled > 0
+                    cached["reference"] = resample_labels(values, grid, study.native) > 0
             return candidate_rows(
                 engine, restricted_to(cached["study"], subset), cached["reference"]
             )

@@ -37,6 +37,7 @@ from lesionlens.imaging.preparation.registration import Registration, Resolution
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
+from research.common.cases import resample_labels
 
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 SHELLS = {  # fluid, skull, scalp against the brain's median
@@ -116,11 +117,6 @@ def segment(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
         CandidateCriteria(prediction.thresholds),
     )
     return marked.labels
-
-
-def resample_labels(labels: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
-    """Resample labels to another grid by nearest neighbour."""
-    return resample(labels.astype(np.float32), grid, target, nearest=True).astype(np.uint8)
 
 
 def acquire_labels(seg: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:

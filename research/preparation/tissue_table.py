@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from lesionlens.network.synth.atlas import AVERAGE, load_atlas
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
+from research.common.cases import segmented_cases
 from research.quality.development_cases import SEQUENCES, load_case, prepared, to_grid
 
 SPACING = 2.0
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=40)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    folders = sorted(f for f in options.data.iterdir() if (f / "seg.nii.gz").exists())
+    folders = segmented_cases(options.data)
     real_cases = [real_medians(f) for f in folders]
     synthetic_cases = [synthetic_medians(1_900_000_000 + s) for s in range(options.volumes)]
     for name in real_cases[0]:

@@ -31,6 +31,7 @@ from lesionlens.base.masks import connected_parts, dice
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
+from research.common.cases import segmented_cases
 
 SEQUENCES = ("t1", "t1c", "t2", "flair")
 REGIONS = ("wt", "tc", "et")
@@ -238,7 +239,7 @@ def main() -> None:
         network, info = weights.load(path)
         sys.stdout.write(f"{path} {dict(info.provenance)} at {options.spacing} mm\n")
         for name in names if options.data else ():
-            folders = sorted(f for f in options.data.iterdir() if (f / "seg.nii.gz").exists())
+            folders = segmented_cases(options.data)
             rows = [
                 score(network, f, options.spacing, SUBSETS[name], options.threshold)
                 for f in folders

@@ -31,11 +31,10 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.perturbation_order import subsets_of
 from lesionlens.imaging.preparation.prepare import prepare
-from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.training.references import RealCase, find_real_cases
 from research.attention.broken_maps import flagged_components
-from research.common.cases import restricted_to, sequence_files, subset_name
+from research.common.cases import resample_labels, restricted_to, sequence_files, subset_name
 from research.common.page import write_block
 
 MARKER = "subsets of sequences"
@@ -66,8 +65,7 @@ def measure_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, 
     owner = np.zeros(predictions.grid.shape, np.intp)
     predicted = [float(subset_overlap(mask, masks[-1], owner, 1)[0]) for mask in masks]
     values, grid = case.reference()
-    resampled = resample(values.astype(np.float32), grid, prepared.native, nearest=True)
-    reference = resampled.astype(np.uint8)
+    reference = resample_labels(values, grid, prepared.native)
     rows = {}
     for (subset, subset_labels), predicted_dice in zip(labels.items(), predicted, strict=True):
         parts = components[subset]

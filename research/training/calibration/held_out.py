@@ -24,9 +24,8 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.native_grid import resample_regions
 from lesionlens.imaging.preparation.prepare import prepare
-from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.training.references import RealCase, Reference
-from research.common.cases import restricted_to
+from research.common.cases import resample_labels, restricted_to
 from research.training.calibration.calibrate import (
     FIRST_REAL,
     REAL_APART,
@@ -107,7 +106,5 @@ def _voxels(
 def _labels(reference: Reference, grid: Grid) -> NDArray[np.bool_]:
     """Resample a reference to a grid; return nested masks (3, I, J, K)."""
     values, reference_grid = reference
-    nearest = resample(values.astype(np.float32), reference_grid, grid, nearest=True).astype(
-        np.uint8
-    )
-    return np.stack([region_mask(nearest, region) for region in Region])
+    labels = resample_labels(values, reference_grid, grid)
+    return np.stack([region_mask(labels, region) for region in Region])
