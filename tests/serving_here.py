@@ -53,6 +53,7 @@ class Server:
         assert self._open.wait(20)
 
     def stop(self) -> None:
+        """Stop the server and wait for its thread."""
         self._stop.set()
         self._thread.join(20)
         assert not self._thread.is_alive()
@@ -96,9 +97,11 @@ class QuickEngine:
 
     @property
     def info(self) -> EngineInfo:
+        """The engine's identity and capabilities."""
         return EngineInfo("quick", "1", "ab" * 32, self.can, "cpu")
 
     def forget(self) -> None:
+        """Count the calls."""
         self.forgot += 1
 
     def _brightness(self, prepared: Any) -> Any:
@@ -106,6 +109,7 @@ class QuickEngine:
         return (flair / max(float(flair.max()), 1.0)).astype(np.float32)
 
     def predict(self, prepared: Any, *, context: RunContext) -> Prediction:
+        """Predict the intensity of FLAIR; wait for `hold` first."""
         context.progress("looking", 0.0)
         self.order.append(int(prepared.channels.sum(dtype=np.float64)))
         while self.hold is not None and not self.hold.wait(0.01):
@@ -137,6 +141,7 @@ class QuickEngine:
         )
 
     def perturbation_grid(self, prepared: Any) -> Grid:
+        """Return every third voxel of the working grid, as a grid."""
         affine = prepared.working.affine.copy()
         affine[:3, :3] *= STEP
         shape = coarse(prepared.brain).shape
@@ -145,6 +150,7 @@ class QuickEngine:
     def predict_perturbed(
         self, prepared: Any, variants: Any, *, context: RunContext
     ) -> PerturbedPrediction:
+        """Predict without FLAIR or with hidden voxels."""
         context.check("looking again")
         context.progress("looking again", 1.0)
         brightness = coarse(self._brightness(prepared))
@@ -161,6 +167,7 @@ class QuickEngine:
         )
 
     def attribute(self, prepared: Any, target: Any, method: str) -> Any:
+        """Refuse every method."""
         from lesionlens.base.errors import UnusableInputError
 
         raise UnusableInputError(

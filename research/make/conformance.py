@@ -106,6 +106,7 @@ def objects() -> dict[str, Dataset]:
 
 
 def overview(written_objects: Mapping[str, Dataset]) -> str:
+    """Return section 1.1: objects that are read and written."""
     written = [
         (WRITTEN[name], f"`{written_objects[name].SOPClassUID}`", "yes", "SCU", "yes (STOW-RS)")
         for name in WRITTEN
@@ -123,6 +124,7 @@ def overview(written_objects: Mapping[str, Dataset]) -> str:
 
 
 def services() -> str:
+    """Return section 2: DIMSE and DICOMweb services."""
     used = [
         (Verification, "SCU, SCP while C-MOVE runs"),
         (StudyRootQueryRetrieveInformationModelFind, "SCU"),
@@ -144,6 +146,7 @@ def services() -> str:
 
 
 def network() -> str:
+    """Return section 3: network parameters and transfer syntaxes."""
     defaults = Access()
     figures = [
         ("local AE title", f"{defaults.title}, or `--aet`"),
@@ -166,6 +169,7 @@ def network() -> str:
 
 
 def attributes(written_objects: Mapping[str, Dataset]) -> str:
+    """Return section 4: attributes of each written object."""
     listed = sorted(
         {e.keyword for ds in written_objects.values() for e in ds if e.keyword}, key=tag_for_keyword
     )
@@ -197,6 +201,7 @@ LESIONLENS_ATTRIBUTES = {
 
 
 def copied() -> str:
+    """Return section 4.1: attributes copied from the source."""
     groups = (
         ("belongs to", copied_attributes.UIDS),
         ("patient and study, present or empty", copied_attributes.TYPE_2),
@@ -217,6 +222,7 @@ def copied() -> str:
 
 
 def series() -> str:
+    """Return section 4.2: number and description of the written series."""
     found = [
         (number, description if kind == "rejection" else f"{description}, STATE (research)")
         for kind, (number, description) in identity.SERIES.items()
@@ -237,6 +243,7 @@ def written_terms(item: Dataset) -> Iterator[codes.Code]:
 
 
 def terms(written_objects: Mapping[str, Dataset]) -> str:
+    """Return section 5: coded terms."""
     constants = [v for v in vars(codes).values() if isinstance(v, codes.Code | dict)]
     single = (list(v.values()) if isinstance(v, dict) else [v] for v in constants)
     all_codes = {v for group in single for v in group if isinstance(v, codes.Code)}

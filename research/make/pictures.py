@@ -143,6 +143,7 @@ def preliminary_result(studio: Studio, panel: LesionLens) -> None:
 
 
 def coronal_view(studio: Studio, panel: LesionLens) -> None:
+    """Save a picture of the window with a coronal view."""
     panel.session.choose_plane(Plane.CORONAL)
     panel.commands.run("accept")
     panel.session.choose_overlay(Overlay.CONTOUR)
@@ -152,6 +153,7 @@ def coronal_view(studio: Studio, panel: LesionLens) -> None:
 
 
 def linked_views(studio: Studio, panel: LesionLens) -> None:
+    """Save pictures of the window with four views and with three planes."""
     session, acts = panel.session, panel.actions_
     session.choose_overlay(Overlay.CONTOUR)
     acts.show_layout(Layout.FOUR)
@@ -167,6 +169,7 @@ def linked_views(studio: Studio, panel: LesionLens) -> None:
 
 
 def attention_maps(studio: Studio, panel: LesionLens) -> None:
+    """Save pictures of the outline, of each region's map, and of one attention head."""
     session, block = panel.session, panel.attention
     session.choose_overlay(Overlay.CONTOUR)
     studio.canvas_and_block("pictures/contour.png", block)
@@ -198,6 +201,7 @@ def contribution_maps(studio: Studio, panel: LesionLens) -> None:
 
 
 def uncertainty_and_what_if(studio: Studio, panel: LesionLens) -> None:
+    """Save pictures of the uncertainty and of the score without a sequence."""
     session, block = panel.session, panel.attention
     session.choose_overlay(Overlay.CONTOUR)
     session.choose_uncertainty(visible=True)
@@ -210,6 +214,7 @@ def uncertainty_and_what_if(studio: Studio, panel: LesionLens) -> None:
 
 
 def three_dimensions(studio: Studio, panel: LesionLens) -> None:
+    """Save a picture of the map in 3D."""
     panel.session.choose_overlay(Overlay.MAP)
     studio.viewer.window.resize(
         1000, SIDE_PX + 140
@@ -222,6 +227,7 @@ def three_dimensions(studio: Studio, panel: LesionLens) -> None:
 
 
 def outline_editing(studio: Studio, panel: LesionLens) -> None:
+    """Save a picture of an outline while it is edited."""
     panel.session.choose_overlay(Overlay.CONTOUR)
     panel.commands.run("edit_outline")
     studio.canvas_and_block("pictures/editing.png", panel.candidates)

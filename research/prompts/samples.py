@@ -363,6 +363,7 @@ def imperfect_prediction(target: Mask, rng: np.random.Generator) -> torch.Tensor
 
 
 def random_presence(volume: Volume, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Choose the sequences of a sample, (4,) bool: often all that the volume has."""
     if rng.random() < 0.7:
         return volume.present
     selected = volume.present & (rng.random(4) < 0.6)
@@ -384,6 +385,7 @@ def make_scene(
     volume: Volume, crop: Crop, present: NDArray[np.bool_], code: NDArray[np.float32],
     probability: torch.Tensor | None, rng: np.random.Generator,
 ) -> Scene:  # fmt: skip
+    """Return the images of a crop with random intensities; absent sequences are zero."""
     brain = torch.from_numpy(code > 0).float()[None]
     gain = torch.from_numpy(rng.uniform(0.88, 1.12, (4, 1, 1, 1)).astype(np.float32))
     offset = torch.from_numpy(rng.uniform(-0.15, 0.15, (4, 1, 1, 1)).astype(np.float32))
@@ -413,6 +415,7 @@ def make_sample(
     scene: Scene, target: Mask, outline: Mask | None, region: int | None,
     rng: np.random.Generator, *, local: bool,
 ) -> Sample | None:  # fmt: skip
+    """Return a sample with its first prompts; None if the target is too small or complete."""
     if target.sum() < 8:
         return None
     empty = np.zeros_like(target)

@@ -64,7 +64,7 @@ def main() -> None:
     """Print a line for each size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("weights", type=Path, nargs="?")
-    parser.add_argument("--patients", type=int, default=150, help="generated; few have metastases")
+    parser.add_argument("--patients", type=int, default=150, help="synthetic; few have metastases")
     parser.add_argument("--spacing", type=float, default=2.0, help="of the synthetic grid, mm")
     options = parser.parse_args()
     engine = LensEngine("cpu", options.weights)

@@ -118,6 +118,7 @@ def read_objects(tmp_path: Path) -> Callable[[Analysis], dict[str, Dataset]]:
 def lesion(
     uid: str, number: int, ml: float, state: ReviewState = ReviewState.ACCEPTED
 ) -> LesionMeasurement:
+    """Return a measurement of a lesion with these values."""
     volumes = {Region.WT: ml, Region.TC: ml / 2, Region.ET: None}
     return LesionMeasurement(uid, number, "=left frontal lobe", volumes, 20.0, None, True, state)
 

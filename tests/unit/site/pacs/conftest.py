@@ -57,10 +57,12 @@ class Running:
 
     @property
     def web(self) -> str:
+        """The DICOMweb address."""
         return f"http{'s' if self.secure else ''}://127.0.0.1:{self.http}/dicom-web"
 
     @property
     def dimse(self) -> str:
+        """The DIMSE address."""
         return f"dicom{'s' if self.secure else ''}://ORTHANC@127.0.0.1:{self.dicom}"
 
 
@@ -197,6 +199,7 @@ def write_document(folder: Path) -> None:
 
 
 def files_of(folder: Path) -> list[Path]:
+    """Return all files below a folder, sorted."""
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
