@@ -82,7 +82,7 @@ def without_candidates(result: Result) -> Result:
 
 
 class InputSimulator:
-    """Pointer and keys of the X display, moved by xdotool while the window runs."""
+    """Pointer and keys of the X display, controlled by xdotool while the window runs."""
 
     def __init__(self, panel: LesionLens) -> None:
         self._panel, window = panel, panel.viewer.window._qt_window  # noqa: SLF001
@@ -133,16 +133,16 @@ class InputSimulator:
         pixels = [self.screen_position(point) for point in line_mm]
         arguments = ["mousemove", *pixels[0], "mousedown", "1"]
         previous = np.array(pixels[0], float)
-        for screen_position in pixels[1:]:
+        for pixel in pixels[1:]:
             steps = max(
                 1,
-                round(float(np.abs(np.array(screen_position, float) - previous).max()) / _STEP_PX),
+                round(float(np.abs(np.array(pixel, float) - previous).max()) / _STEP_PX),
             )
             for fraction in np.linspace(0, 1, steps + 1)[1:]:
-                x, y = previous + fraction * (np.array(screen_position, float) - previous)
+                x, y = previous + fraction * (np.array(pixel, float) - previous)
                 arguments += ["mousemove", str(round(x)), str(round(y))]
                 arguments += ["sleep", f"{_STEP_PX / _POINTER_PX_S:.3f}"]
-            previous = np.array(screen_position, float)
+            previous = np.array(pixel, float)
         self.xdotool(*arguments, "mouseup", "1")
 
 
