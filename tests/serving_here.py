@@ -175,9 +175,9 @@ class QuickEngine:
         )
 
 
-def soon(true: Callable[[], object], seconds: float = 30.0) -> bool:
+def soon(condition: Callable[[], object], seconds: float = 30.0) -> bool:
     """Return whether a condition becomes true within some seconds."""
     end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
+    while not condition() and time.monotonic() < end:
         time.sleep(0.02)
-    return bool(true())
+    return bool(condition())

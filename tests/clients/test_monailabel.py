@@ -25,7 +25,7 @@ from scipy import ndimage
 
 pytest.importorskip("fastapi")
 
-from tests.serving_here import QuickEngine, serving
+from tests.serving_here import QuickEngine, serving, soon
 
 from lesionlens.base.files.scratch import PREFIX
 from lesionlens.base.geometry import apply
@@ -206,13 +206,6 @@ def test_a_box_is_a_prompt_and_a_session_is_pointed_into_until_it_is_removed(
     assert kept.bytes > 0
     client.remove_session(name)
     assert kept.bytes == 0
-
-
-def soon(what):
-    end = time.monotonic() + 20
-    while not what() and time.monotonic() < end:
-        time.sleep(0.05)
-    return what()
 
 
 @pytest.mark.parametrize("model", ["quick", "quick-points"])
