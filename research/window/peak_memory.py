@@ -126,21 +126,19 @@ def studies_of_command() -> list[Path]:
     return [study.absolute() for study in parser.parse_args().studies]
 
 
+def restart_as_open() -> None:
+    """Restart this process in the environment of `lesionlens open`, with temporary user folders."""
+    temporary = tempfile.mkdtemp()
+    home = {f"XDG_{kind}_HOME": temporary for kind in ("DATA", "CACHE", "CONFIG")}
+    environment = {**AS_OPEN, **os.environ, **home, TUNE: "1"}
+    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+
+
 def main() -> None:
     """Start napari as `lesionlens open` does, and run the acts in its event loop."""
     studies = studies_of_command()
     if os.environ.get(TUNE) != "1":
-        temporary = tempfile.mkdtemp()
-        home = {
-            "XDG_DATA_HOME": temporary,
-            "XDG_CACHE_HOME": temporary,
-            "XDG_CONFIG_HOME": temporary,
-        }
-        os.execve(
-            sys.executable,
-            [sys.executable, *sys.argv],
-            {**AS_OPEN, **os.environ, **home, TUNE: "1"},
-        )
+        restart_as_open()
     sys.argv = ["napari", "--plugin", "lesionlens", str(studies[0])]
     from lesionlens.napari.standalone import keep_no_sources  # noqa: PLC0415
 
