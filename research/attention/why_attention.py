@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -178,7 +177,7 @@ def main() -> None:
         means = {r: round(float(np.mean(v)), 3) for r, v in results[name]["drawn"].items()}
         print_progress(f"{name}: {means}")
     text = table(results, options)
-    sys.stdout.write(text + "\n")
+    print(text)
     if options.results is not None:
         write_block(options.results, MARKER, text)
 

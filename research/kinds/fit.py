@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -360,7 +359,7 @@ def main() -> None:
     lines = [*report_held_out(samples, fits)]
     if options.real is not None:
         lines += ["", *report_real(options.real, fits)]
-    sys.stdout.write("\n".join(lines) + "\n")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

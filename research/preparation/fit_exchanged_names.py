@@ -12,7 +12,6 @@ The margin between two exchanges was chosen on fresh synthetic brains.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
@@ -149,8 +148,7 @@ def main() -> None:
 
 
 def _report(title: str, counts: Counter[tuple[int, str]]) -> None:
-    sys.stdout.write(f"{title}: {dict(sorted(counts.items(), key=str))}\n")
-    sys.stdout.flush()
+    print(f"{title}: {dict(sorted(counts.items(), key=str))}", flush=True)
 
 
 if __name__ == "__main__":

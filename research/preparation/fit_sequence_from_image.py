@@ -67,8 +67,7 @@ def print_guesses(folder: Path) -> None:
         for sequence, series in open_study(case).series.items():
             guess = sequence_from_image.guess(series.load(), series.grid)
             guessed = guess.sequence.value if guess.sequence else "-"
-            sys.stdout.write(f"{case.name}\t{sequence.value}\t{guessed}\t{guess.evidence}\n")
-            sys.stdout.flush()
+            print(f"{case.name}\t{sequence.value}\t{guessed}\t{guess.evidence}", flush=True)
 
 
 def main() -> None:
@@ -85,12 +84,12 @@ def main() -> None:
     features = synthetic_features(arguments.brains)
     means, inverse = fit(features)
     with np.printoptions(precision=3, suppress=True, linewidth=100):
-        sys.stdout.write(f"{means!r}\n{inverse!r}\n")
+        print(f"{means!r}\n{inverse!r}")
     for index, sequence in enumerate(MrSequence):
         predicted = [
             tissue_contrast.posterior(f, means, inverse)[0].argmax() for f in features[:, index]
         ]
-        sys.stdout.write(f"{sequence.value}: {np.bincount(predicted, minlength=4)}\n")
+        print(f"{sequence.value}: {np.bincount(predicted, minlength=4)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ at one half.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -157,9 +156,9 @@ def main() -> None:
     parser.add_argument("--variants", default=",".join(VARIANTS))
     arguments = parser.parse_args()
     lens = Lens("cpu")
-    sys.stdout.write(
+    print(
         "case\tvariant\tWT\tTC\tET\tWT own\tTC own\tET own\tceiling WT\tTC\tET\t"
-        "registration mm\tbrain Dice\tnotices\n"
+        "registration mm\tbrain Dice\tnotices"
     )
     for number, case in enumerate(sorted(arguments.folder.iterdir())[: arguments.cases]):
         opened = open_study(case)
@@ -196,8 +195,7 @@ def main() -> None:
                 f"{dice(mask, brain):.3f}",
                 " ".join(prepared.notices) or "-",
             ]
-            sys.stdout.write("\t".join(row) + "\n")
-            sys.stdout.flush()
+            print("\t".join(row), flush=True)
 
 
 if __name__ == "__main__":

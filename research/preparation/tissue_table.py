@@ -10,7 +10,6 @@ cases comes from the atlas scaled to the brain's bounding box: crude, but enough
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +131,7 @@ def main() -> None:
                 f"{np.median(s):+.2f} "
                 f"[{np.quantile(s, 0.05):+.2f},{np.quantile(s, 0.95):+.2f}] | {outside:.0%}"
             )
-        sys.stdout.write(f"{name:24s}" + "   ".join(cells) + "\n")
+        print(f"{name:24s}" + "   ".join(cells))
 
 
 if __name__ == "__main__":

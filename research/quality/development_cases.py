@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -237,7 +236,7 @@ def main() -> None:
     results = []
     for path in options.weights:
         network, info = weights.load(path)
-        sys.stdout.write(f"{path} {dict(info.provenance)} at {options.spacing} mm\n")
+        print(f"{path} {dict(info.provenance)} at {options.spacing} mm")
         for name in names if options.data else ():
             folders = segmented_cases(options.data)
             rows = [
@@ -245,16 +244,14 @@ def main() -> None:
                 for f in folders
             ]
             results.append({"weights": str(path), "subset": name, "rows": rows})
-            sys.stdout.write(
-                f"  {name:10s} {mean_line(rows)}  {np.mean([r['seconds'] for r in rows]):.2f} s\n"
-            )
+            seconds = np.mean([row["seconds"] for row in rows])
+            print(f"  {name:10s} {mean_line(rows)}  {seconds:.2f} s", flush=True)
             for row in rows if options.cases else ():
                 cells = " ".join(f"{r} {row[r]:.2f} {row[r + '_ml']}" for r in REGIONS)
-                sys.stdout.write(f"      {row['case']:24s} {cells}\n")
-            sys.stdout.flush()
+                print(f"      {row['case']:24s} {cells}")
         for folder in options.clear:
             volumes = flagged_volumes(network, folder, options.spacing)
-            sys.stdout.write(f"  tumour-free {folder.name}: {volumes}\n")
+            print(f"  tumour-free {folder.name}: {volumes}")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

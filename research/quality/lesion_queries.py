@@ -92,8 +92,8 @@ def main() -> None:
     for name in sorted({key.split("|")[0] for key in counts}):
         total, found = counts[f"{name}|total"], counts[f"{name}|found"]
         verb = "correct" if name == "queries" else "found"
-        sys.stdout.write(f"{name}: {found} of {total} {verb} ({found / max(total, 1):.2f})\n")
-    sys.stdout.write(f"tumours found: mean mask Dice {sum(dice) / max(len(dice), 1):.2f}\n")
+        print(f"{name}: {found} of {total} {verb} ({found / max(total, 1):.2f})")
+    print(f"tumours found: mean mask Dice {sum(dice) / max(len(dice), 1):.2f}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,14 +79,12 @@ def main() -> None:
             core_rows, false_count = measure_patient(engine, batch)
             rows += core_rows
             false.append(false_count)
-    sys.stdout.write(f"{len(false)} patients, {np.mean(false):.2f} false candidates each\n")
+    print(f"{len(false)} patients, {np.mean(false):.2f} false candidates each")
     for low, high in itertools.pairwise(EDGES_ML):
         core_rows = [row for row in rows if low <= row[0] < high]
         found_count = sum(fraction >= 0.1 for _, fraction, _ in core_rows)
         overlap = np.mean([row[2] for row in core_rows]) if core_rows else float("nan")
-        sys.stdout.write(
-            f"{low:5.2f} to {high:6.2f} ml: {found_count} of {len(core_rows)}, ET {overlap:.2f}\n"
-        )
+        print(f"{low:5.2f} to {high:6.2f} ml: {found_count} of {len(core_rows)}, ET {overlap:.2f}")
 
 
 if __name__ == "__main__":

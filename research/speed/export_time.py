@@ -122,7 +122,7 @@ def main() -> None:
         for checkout in checkouts:
             figures = measure_checkout(checkout.resolve(), options)
             names = "  ".join(f"{k} {v:.2f}" for k, v in figures["seconds"].items())
-            sys.stdout.write(f"{checkout}: {figures['megabytes']['whole']:.1f} MB; {names}\n")
+            print(f"{checkout}: {figures['megabytes']['whole']:.1f} MB; {names}")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def main() -> None:
         row("open one series", opened),
     ]
     text = "\n".join(lines)
-    sys.stdout.write(text + "\n")
+    print(text)
     if arguments.results:
         write_block(arguments.results, "scan", text)
 

@@ -287,14 +287,14 @@ def main() -> None:
     except LesionLensError as error:
         sys.exit(str(error))
     text = table(result, notes)
-    sys.stdout.write(text + "\n")
+    print(text)
     if arguments.dry:
         return
     weights_path = calibration_folder(arguments.run, arguments) / "weights.safetensors"
     digest = release(weights_path, notes, arguments.target, arguments.name)
     if arguments.name == weights.DEFAULT_NAME:
         write_block(arguments.results, "calibration", text)
-    sys.stdout.write(f"\nReleased version {notes.version}, SHA-256 {digest}\n")
+    print(f"\nReleased version {notes.version}, SHA-256 {digest}")
 
 
 if __name__ == "__main__":

@@ -185,19 +185,17 @@ def main() -> None:
 def report(meter: MemoryMeter) -> None:
     """Print the reading of each stage with most resident memory."""
     names = ("resident", "anon", "files", "in use", "mapped", "freed", "s")
-    sys.stdout.write(f"{'':44}" + "".join(f"{name:>9}" for name in names) + "\n")
+    print(f"{'':44}" + "".join(f"{name:>9}" for name in names))
     for (study, stage), row in list(meter.peaks.items()):
         numbers = (*row, meter.seconds[study, stage])
-        sys.stdout.write(f"{study[:16]:17}{stage[:26]:27}" + "".join(f"{n:9.0f}" for n in numbers))
-        sys.stdout.write("\n")
+        print(f"{study[:16]:17}{stage[:26]:27}" + "".join(f"{n:9.0f}" for n in numbers))
     for study in dict.fromkeys(study for study, _ in meter.peaks):
         peak = max(row[0] for (study_name, _), row in meter.peaks.items() if study_name == study)
-        sys.stdout.write(f"{study}: {peak:.0f} MiB\n")
+        print(f"{study}: {peak:.0f} MiB")
     cpu_s = time.process_time()
     with Path("/proc/self/status").open(encoding="ascii") as status:
         largest = next(line for line in status if line.startswith("VmHWM"))
-    sys.stdout.write(f"{' '.join(largest.split())}; {cpu_s:.1f} s of processor\n")
-    sys.stdout.flush()
+    print(f"{' '.join(largest.split())}; {cpu_s:.1f} s of processor", flush=True)
 
 
 if __name__ == "__main__":
