@@ -15,7 +15,7 @@ import pydantic.fields  # noqa: F401  (before Qt: PySide's hook on imports break
 import pytest
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
-from tests.display import own_display
+from tests.helpers.virtual_display import start_own_display
 from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 from tests.phantoms.headers import PatientIdentity
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     gc.set_threshold(50_000)
     config.pluginmanager.register(DoctestsOnly())
-    own_display()
+    start_own_display()
     home = Path(tempfile.mkdtemp(prefix="lesionlens-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     fonts = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "matplotlib"
@@ -164,7 +164,7 @@ def make_study(tmp_path: Path, patient: SyntheticPatient, written: StudyCache) -
         tilt_deg: float = 0.0,
         how: Mapping[str, Acquisition] | None = None,
         dicom: bool = False,
-        truth: bool = False,
+        reference: bool = False,
         patient: SyntheticPatient = patient,
         layout: DicomLayout | None = None,
         identity: PatientIdentity | None = None,
@@ -190,13 +190,17 @@ def make_study(tmp_path: Path, patient: SyntheticPatient, written: StudyCache) -
                 )
             else:
                 write_nifti(
-                    patient, place, sequences=written_sequences, how=acquisitions, truth=truth
+                    patient,
+                    place,
+                    sequences=written_sequences,
+                    how=acquisitions,
+                    reference=reference,
                 )
 
         written.copy(
             folder,
             patient,
-            (*acquisitions.items(), dicom, truth, dicom_layout, dicom_identity),
+            (*acquisitions.items(), dicom, reference, dicom_layout, dicom_identity),
             write,
         )
         return folder

@@ -25,8 +25,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.ports import free_port
 from tests.phantoms.analysis import write_study
-from tests.ports import free_port
 
 from lesionlens.engines.testing.simple import make_patient
 

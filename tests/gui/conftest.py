@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.phantoms.analysis import make_analysis, write_study
-from tests.reviewed_head import (
+from tests.helpers.analysed_head import (
     LEFT,
     RIGHT,
     FakeResult,
@@ -21,6 +20,7 @@ from tests.reviewed_head import (
     result,
     without_right,
 )
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.process import memory

@@ -38,7 +38,7 @@ def write_nifti(
     *,
     sequences: tuple[MrSequence, ...] = ALL,
     how: How = AS_IS,
-    truth: bool = False,
+    reference: bool = False,
 ) -> dict[MrSequence, Path]:
     """Write `t1.nii.gz`, `t1c.nii.gz`, … as int16.
 
@@ -52,7 +52,7 @@ def write_nifti(
         The sequences to write.
     how : Acquisition, or mapping of MrSequence to Acquisition
         Of all sequences, or of each (those not listed keep the grid of the head).
-    truth : bool
+    reference : bool
         Write the labels as `seg.nii.gz` on the reference's grid as well.
 
     Returns
@@ -65,7 +65,7 @@ def write_nifti(
     for sequence in sequences:
         written[sequence] = folder / f"{sequence.value}.nii.gz"
         save_nifti(patient.sequences[sequence], written[sequence], _of(how, sequence))
-    if truth:
+    if reference:
         first = next(s for s in REFERENCE_ORDER if s in sequences)
         save_nifti(patient.labels, folder / "seg.nii.gz", _of(how, first))
     return written

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 from monai.networks import nets
-from tests.bundles import INPUTS, OUTPUTS, SEGRESNET, write_bundle, write_flagging_bundle
+from tests.helpers.monai_bundles import (
+    INPUTS,
+    OUTPUTS,
+    SEGRESNET,
+    write_bundle,
+    write_flagging_bundle,
+)
 
 from lesionlens.analysis.explain import probe
 from lesionlens.base import run_context

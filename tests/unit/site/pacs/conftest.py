@@ -23,9 +23,9 @@ import pytest
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("pynetdicom")
 
+from tests.helpers.ports import free_port
 from tests.phantoms.files import write_dicom
 from tests.phantoms.headers import NOBODY
-from tests.ports import free_port
 
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.connect import connect

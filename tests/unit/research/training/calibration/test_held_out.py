@@ -17,8 +17,8 @@ LEFT = Lesion((-28.0, 8.0, 26.0), 20.0)
 def examined(tmp_path_factory, random_weights, coarse):
     """Scans of a patient with and one without a tumour, examined with random weights."""
     root = tmp_path_factory.mktemp("cases")
-    write_nifti(make_patient(0, spacing_mm=4.0, lesions=(LEFT,)), root / "a", truth=True)
-    write_nifti(make_patient(1, spacing_mm=4.0, lesions=()), root / "b", truth=True)
+    write_nifti(make_patient(0, spacing_mm=4.0, lesions=(LEFT,)), root / "a", reference=True)
+    write_nifti(make_patient(1, spacing_mm=4.0, lesions=()), root / "b", reference=True)
     cases = find_real_cases(root, convention=read_conventions(None, root).of)
     return list(examine_folds([Fold(random_weights, (cases[0],)), Fold(random_weights, cases[1:])]))
 

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def answered_by(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[int]:
+def serving_requests(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[int]:
     """Serve requests during the block; yield the port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)

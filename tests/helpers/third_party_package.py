@@ -7,7 +7,7 @@ import sys
 _NAME = "crooked"
 
 
-def install(monkeypatch, folder, code, **points):
+def install_package(monkeypatch, folder, code, **points):
     """Write a package of one module and make it importable.
 
     `points` are the entry points, an object of the module by group: `readers="mine = Reader"`.

@@ -15,7 +15,7 @@ from lesionlens.base.run_context import RunContext
 Answer = Callable[[tuple[bool, ...], NDArray[np.bool_]], NDArray[np.float32]]
 
 
-class Perturbable:
+class PerturbableEngine:
     """An engine with `Capability.PERTURB` only.
 
     `answer` gives the whole-tumour probability from the kept sequences and the hidden voxels,

@@ -26,7 +26,7 @@ def decide(read_session, uid, state, at=None, *, confidence=None, reason=None, r
     read_session.store_decisions(log.review, {} if at is None else {uid: at}, confidence)
 
 
-def autosave_as_before(analysis, reader=None):
+def autosave_like_earlier_release(analysis, reader=None):
     """Write the file that earlier releases wrote after every decision; return it."""
     file = store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.json"
     file.parent.mkdir(parents=True, exist_ok=True)

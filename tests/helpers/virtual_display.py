@@ -12,7 +12,7 @@ SERVER = "Xvfb -displayfd 3 -screen 0 1600x1000x24 0</dev/null >/dev/null 2>&1 &
 WORKER = "PYTEST_XDIST_WORKER"
 
 
-def own_display() -> None:
+def start_own_display() -> None:
     """Give this worker process its own display, if the tests run on a virtual one.
 
     On a shared display, windows of other processes would cover this one's, and their tests would

@@ -9,16 +9,16 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import InputRow, RunFile
 
 
-def write_saved(folder: Path, inputs: tuple[Path, ...] = (), **findings: object) -> None:
+def write_saved_result(folder: Path, inputs: tuple[Path, ...] = (), **findings: object) -> None:
     """Write a result for these input files; `findings` are fields of findings.json."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"candidates": [], "quality": [], "conclusion": "no candidate region", **findings}
     (folder / "findings.json").write_text(json.dumps(content))
     (folder / "findings.csv").write_text("")
-    write_saved_run(folder, inputs)
+    write_run_file(folder, inputs)
 
 
-def write_saved_run(folder: Path, inputs: tuple[Path, ...]) -> None:
+def write_run_file(folder: Path, inputs: tuple[Path, ...]) -> None:
     """Write a run.json for these input files; without any, for a file of no study."""
     rows = tuple(InputRow(file=path.name, sha256=sha256_of(path)) for path in inputs)
     run = RunFile(

@@ -175,7 +175,7 @@ class QuickEngine:
         )
 
 
-def soon(condition: Callable[[], object], seconds: float = 30.0) -> bool:
+def becomes_true(condition: Callable[[], object], seconds: float = 30.0) -> bool:
     """Return whether a condition becomes true within some seconds."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
