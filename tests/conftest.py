@@ -15,7 +15,7 @@ import pydantic.fields  # noqa: F401  (before Qt: PySide's hook on imports break
 import pytest
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
-from tests.display import own_display
+from tests.helpers.virtual_display import start_own_display
 from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 from tests.phantoms.headers import PatientIdentity
@@ -26,8 +26,8 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.testing.simple import Lesion, SyntheticPatient, make_patient
 from lesionlens.imaging.preparation import brain_extraction, working_grid
 
-# The same examples in every run, so that a red run is red again; the weekly run (LESIONLENS_FUZZ=1)
-# looks for new ones. No time limits: a busy machine makes no law false.
+# The same examples in every run, so that a failure is reproducible; the weekly run
+# (LESIONLENS_FUZZ=1) searches for new ones. No time limits, as machines may be busy.
 FUZZ = bool(os.environ.get("LESIONLENS_FUZZ"))
 settings.register_profile(
     "lesionlens",
@@ -39,36 +39,36 @@ settings.load_profile("lesionlens")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the tests a home of their own: nobody's cache, choices or settings steer them.
+    """Give the tests their own cache, configuration and data folders, not those of the user.
 
-    Threads sleep while they wait and the collector leaves modules alone, as in our own program:
-    with three processes on two cores, half of a network's time was spent waiting for its threads.
+    As in the program itself, waiting threads sleep and the garbage collector skips modules: with
+    three processes on two cores, half of a network's time was spent waiting for its threads.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     gc.set_threshold(50_000)
-    config.pluginmanager.register(OnlyExamples())
-    own_display()
+    config.pluginmanager.register(DoctestsOnly())
+    start_own_display()
     home = Path(tempfile.mkdtemp(prefix="lesionlens-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     fonts = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "matplotlib"
-    os.environ.setdefault("MPLCONFIGDIR", str(fonts))  # made once: it takes long
+    os.environ.setdefault("MPLCONFIGDIR", str(fonts))  # its cache is slow to make
     for kind in ("CACHE", "CONFIG", "DATA", "STATE"):
         os.environ[f"XDG_{kind}_HOME"] = str(home / kind.lower())
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported from the collector: it stays until the end."""
+    """Exclude all imported objects from garbage collection: they stay until the end."""
     gc.collect()
     memory.freeze()
 
 
-class OnlyExamples:
-    """Leave modules without an example to the tests that import them, not to doctest."""
+class DoctestsOnly:
+    """Do not collect modules without an example as doctests."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collect_file(self, file_path: Path):
-        """Return the collectors of a file."""
+        """Return the collectors of a file, without that of a doctest module without examples."""
         found = yield
         examples = b">>>" in file_path.read_bytes() if file_path.suffix == ".py" else True
         return [one for one in found if examples or not isinstance(one, DoctestModule)]
@@ -76,14 +76,14 @@ class OnlyExamples:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GRID_MM = 4.0
-"""The cubes that heads are drawn on."""
+"""Voxel edge of the synthetic heads."""
 MakeStudy = Callable[..., Path]
 MakePrepared = Callable[..., PreparedStudy]
 
 
 @pytest.fixture
 def thawed() -> Iterator[None]:
-    """Nothing is frozen, unlike in other tests."""
+    """Run the test without objects that are excluded from garbage collection."""
     before = gc.get_freeze_count()
     memory.unfreeze()
     yield
@@ -99,11 +99,11 @@ def patient() -> SyntheticPatient:
 
 @pytest.fixture(scope="module")
 def coarse() -> Iterator[None]:
-    """Prepare studies on the cubes that their heads were drawn on, a sixty-fourth of the voxels.
+    """Prepare studies on the 4 mm grid of their heads: a sixty-fourth of the voxels.
 
-    And take what is drawn for a brain, without a network that looks whether it is one: that took
-    two thirds of such an analysis. For whole analyses whose question is neither; `test_prepare`,
-    `test_brain_extraction`, the command line's contract and the sample patient keep both.
+    The check of the brain's outline by a network is replaced, as it took two thirds of such an
+    analysis. For analyses that test neither; `test_prepare`, `test_brain_extraction`, the contract
+    tests of the command line and the sample patient use both.
     """
     fine = working_grid._working_grid
     with pytest.MonkeyPatch.context() as change:
@@ -117,12 +117,12 @@ def coarse() -> Iterator[None]:
         yield
 
 
-class Drawer:
-    """Studies that were written before: a copy takes a thirtieth of the time of a DICOM study."""
+class StudyCache:
+    """Written studies, to be copied: this takes a thirtieth of the time of writing DICOM files."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._kept: dict[tuple[Hashable, ...], tuple[Path, SyntheticPatient]] = {}
+        self._written: dict[tuple[Hashable, ...], tuple[Path, SyntheticPatient]] = {}
 
     def copy(
         self,
@@ -131,24 +131,24 @@ class Drawer:
         how: tuple[Hashable, ...],
         write: Callable[[Path], Any],
     ) -> None:
-        """Lay the study into a folder; `write` is called where there is none like it."""
+        """Copy a study to a folder; `write` writes it if the cache has none like it."""
         key = (id(patient), *how)
-        if key not in self._kept:
-            place = self._root / str(len(self._kept))
+        if key not in self._written:
+            place = self._root / str(len(self._written))
             write(place)
-            self._kept[key] = place, patient  # as long as it is kept, its id is its own
-        shutil.copytree(self._kept[key][0], folder, dirs_exist_ok=True)
+            self._written[key] = place, patient  # the reference keeps the patient's id unique
+        shutil.copytree(self._written[key][0], folder, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Drawer:
-    """The studies that this session has written."""
-    return Drawer(tmp_path_factory.mktemp("written"))
+def written(tmp_path_factory: pytest.TempPathFactory) -> StudyCache:
+    """The studies written in this test session."""
+    return StudyCache(tmp_path_factory.mktemp("written"))
 
 
 @pytest.fixture
-def make_study(tmp_path: Path, patient: SyntheticPatient, written: Drawer) -> MakeStudy:
-    """Write a phantom as a study folder and return it; the folder is the test's own.
+def make_study(tmp_path: Path, patient: SyntheticPatient, written: StudyCache) -> MakeStudy:
+    """Return a function that writes a synthetic head as a study into a folder of the test.
 
     `make_study(sequences={"flair"}, spacing_mm=(1, 1, 5), orientation="LPS", tilt_deg=8)`;
     `how={"t2": Acquisition(...)}` for one sequence only, `dicom=True` for DICOM with `layout=`
@@ -164,25 +164,45 @@ def make_study(tmp_path: Path, patient: SyntheticPatient, written: Drawer) -> Ma
         tilt_deg: float = 0.0,
         how: Mapping[str, Acquisition] | None = None,
         dicom: bool = False,
-        truth: bool = False,
+        reference: bool = False,
         patient: SyntheticPatient = patient,
         layout: DicomLayout | None = None,
         identity: PatientIdentity | None = None,
     ) -> Path:
         folder = tmp_path / name
         wanted = {MrSequence(sequence) for sequence in sequences}
-        chosen = tuple(sequence for sequence in MrSequence if sequence in wanted)
+        written_sequences = tuple(sequence for sequence in MrSequence if sequence in wanted)
         default = Acquisition(orientation or (AXIAL if dicom else "RAS"), spacing_mm, tilt_deg)
-        plan = {sequence: (how or {}).get(sequence.value, default) for sequence in chosen}
-        shape, who = layout or DicomLayout(), identity or PatientIdentity()
+        acquisitions = {
+            sequence: (how or {}).get(sequence.value, default) for sequence in written_sequences
+        }
+        dicom_layout, dicom_identity = layout or DicomLayout(), identity or PatientIdentity()
 
         def write(place: Path) -> None:
             if dicom:
-                write_dicom(patient, place, sequences=chosen, how=plan, layout=shape, identity=who)
+                write_dicom(
+                    patient,
+                    place,
+                    sequences=written_sequences,
+                    how=acquisitions,
+                    layout=dicom_layout,
+                    identity=dicom_identity,
+                )
             else:
-                write_nifti(patient, place, sequences=chosen, how=plan, truth=truth)
+                write_nifti(
+                    patient,
+                    place,
+                    sequences=written_sequences,
+                    how=acquisitions,
+                    reference=reference,
+                )
 
-        written.copy(folder, patient, (*plan.items(), dicom, truth, shape, who), write)
+        written.copy(
+            folder,
+            patient,
+            (*acquisitions.items(), dicom, reference, dicom_layout, dicom_identity),
+            write,
+        )
         return folder
 
     return make
@@ -190,7 +210,7 @@ def make_study(tmp_path: Path, patient: SyntheticPatient, written: Drawer) -> Ma
 
 @pytest.fixture(scope="session")
 def make_prepared() -> MakePrepared:
-    """Make a study that is ready for an engine, without files, on 4 mm cubes.
+    """Return a function that makes a prepared study at 4 mm, without files.
 
     `make_prepared(present={"flair", "t1c"}, patient=...)`.
     """
@@ -198,20 +218,26 @@ def make_prepared() -> MakePrepared:
     def make(
         present: Iterable[str] = tuple(MrSequence), patient: SyntheticPatient | None = None
     ) -> PreparedStudy:
-        head = patient or make_patient(spacing_mm=4.0)
-        there = np.array([sequence in set(present) for sequence in MrSequence])
-        channels = np.stack([head.sequences[sequence].data for sequence in MrSequence])
-        channels = channels * there[:, None, None, None]
-        grid = head.labels.grid
-        reference = next(s for s in REFERENCE_ORDER if there[list(MrSequence).index(s)])
+        source = patient or make_patient(spacing_mm=4.0)
+        is_present = np.array([sequence in set(present) for sequence in MrSequence])
+        channels = np.stack([source.sequences[sequence].data for sequence in MrSequence])
+        channels = channels * is_present[:, None, None, None]
+        grid = source.labels.grid
+        reference = next(s for s in REFERENCE_ORDER if is_present[list(MrSequence).index(s)])
         return PreparedStudy(
-            channels.astype(np.float32), there, head.brain.data, grid, grid, np.eye(4), reference
+            channels.astype(np.float32),
+            is_present,
+            source.brain.data,
+            grid,
+            grid,
+            np.eye(4),
+            reference,
         )
 
     return make
 
 
-def _untrained(path: Path, **notes: float) -> Path:
+def _untrained_weights(path: Path, **notes: float) -> Path:
     torch = pytest.importorskip("torch")
     from lesionlens.network import weights
     from lesionlens.network.build import build
@@ -219,27 +245,29 @@ def _untrained(path: Path, **notes: float) -> Path:
     from lesionlens.network.weights_metadata import WeightsNotes
 
     torch.manual_seed(3)
-    about = WeightsNotes(version="test", **notes)
-    weights.save(path, preset("tiny"), build("tiny").state_dict(), about)
+    metadata = WeightsNotes(version="test", **notes)
+    weights.save(path, preset("tiny"), build("tiny").state_dict(), metadata)
     return path
 
 
 @pytest.fixture(scope="session")
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of the smallest network as it starts, before any training."""
-    return _untrained(tmp_path_factory.mktemp("weights") / "random.safetensors", spacing_mm=4.0)
+    """Weights of the smallest network before any training."""
+    return _untrained_weights(
+        tmp_path_factory.mktemp("weights") / "random.safetensors", spacing_mm=4.0
+    )
 
 
 @pytest.fixture(scope="session")
 def refining_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, of a network that also looks closer."""
+    """As `random_weights`, of a network that also refines patches."""
     path = tmp_path_factory.mktemp("weights") / "refining.safetensors"
-    return _untrained(path, spacing_mm=5.0, focus_spacing_mm=4.0)
+    return _untrained_weights(path, spacing_mm=5.0, focus_spacing_mm=4.0)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The developers' folder of real scans, or skip."""
+    """The developers' folder of real scans; skip the test without it."""
     for folder in (REPOSITORY, *REPOSITORY.parents):
         if (folder / "shared" / "data").is_dir():
             return folder / "shared" / "data"
@@ -248,7 +276,7 @@ def real_data() -> Path:
 
 @pytest.fixture
 def flushed(monkeypatch: pytest.MonkeyPatch) -> set[int]:
-    """Inodes of the files whose content was flushed to the disk."""
+    """Inodes of the files flushed to disk during the test."""
     inodes: set[int] = set()
     fsync = os.fsync
 

@@ -36,85 +36,97 @@ from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
-from research.attention.map_checks import PARTS, randomised
+from research.attention.map_checks import PARTS, randomise_parts
 from research.common.cases import sequence_files
 
-SHIPPED = "as it is"
-OWN, LENT = "its own outline", "the unbroken network's outline"
+TRAINED = "as it is"
+OWN_OUTLINE, TRAINED_OUTLINE = "its own outline", "the unbroken network's outline"
 
 
-class Exchangeable(LensEngine):
-    """The engine, whose network can be exchanged."""
+class SwappableEngine(LensEngine):
+    """The engine with a network that can be replaced."""
 
     def __init__(self, weights: str) -> None:
         super().__init__("cpu", weights)
-        self.first = self._network
+        self.trained_network = self._network
 
     def use(self, network: LensNetwork) -> None:
-        """Predict by a network from now on."""
+        """Use a network for all further predictions."""
         self._network = network
         self.forget()
 
 
-def without_asking(network: LensNetwork) -> LensNetwork:
-    """Return the network with random projections to the cross-attention's queries."""
+def randomise_query_projections(network: LensNetwork) -> LensNetwork:
+    """Return the network with random query projections in its cross-attention."""
     torch.manual_seed(1)
-    fresh, state = build(network.config).state_dict(), dict(network.state_dict())
-    state |= {name: fresh[name] for name in state if ".cross.to_query." in name}
-    broken = channels_last(build(network.config)).eval()
-    broken.load_state_dict(state)
-    return broken
+    untrained, state = build(network.config).state_dict(), dict(network.state_dict())
+    state |= {name: untrained[name] for name in state if ".cross.to_query." in name}
+    randomised = channels_last(build(network.config)).eval()
+    randomised.load_state_dict(state)
+    return randomised
 
 
-def networks_of(engine: Exchangeable) -> dict[str, LensNetwork]:
-    """Return the network as it is and the broken ones."""
+def randomised_networks(engine: SwappableEngine) -> dict[str, LensNetwork]:
+    """Return the trained network and the randomised ones, by name."""
     names = ("attention", *(f"+ {part}" if n else part for n, part in enumerate(PARTS)))
-    broken = (without_asking(engine.first), *randomised(engine.first))
-    return {SHIPPED: engine.first} | dict(zip(names, broken, strict=True))
+    randomised = (
+        randomise_query_projections(engine.trained_network),
+        *randomise_parts(engine.trained_network),
+    )
+    return {TRAINED: engine.trained_network} | dict(zip(names, randomised, strict=True))
 
 
-def outlined(prediction: Prediction, prepared: PreparedStudy) -> ComponentMask:
-    """Return what an analysis flags by a prediction."""
+def flagged_components(prediction: Prediction, prepared: PreparedStudy) -> ComponentMask:
+    """Return the components that an analysis flags from a prediction."""
     probability = native_grid.resample_regions(prediction.probability, prepared, nested=True)
     return find(prediction, probability, prepared.native).components
 
 
-def judged(
-    engine: Exchangeable, prepared: PreparedStudy, prediction: Prediction, marked: ComponentMask
+def check_attention_maps(
+    engine: SwappableEngine,
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    components: ComponentMask,
 ) -> Mapping[Region, MapChecks]:
-    """Return the checks of a prediction's maps, asked of the network in use."""
+    """Check the attention maps of a prediction with the network in use."""
     assert prediction.trace is not None
     maps = attention_maps.draw(prediction.trace, prepared.brain).maps
     attention = native_grid.resample_regions(maps, prepared, nested=False)
-    questions = perturbation_runner(engine, prepared, prediction, SILENT)
-    return check_maps(prepared, prediction, marked, attention, questions)
+    runner = perturbation_runner(engine, prepared, prediction, SILENT)
+    return check_maps(prepared, prediction, components, attention, runner)
 
 
-def rows_of(
-    engine: Exchangeable, networks: dict[str, LensNetwork], folder: Path
+def measure_case(
+    engine: SwappableEngine, networks: dict[str, LensNetwork], folder: Path
 ) -> Iterator[dict[str, object]]:
-    """Yield a row for each map that could be judged."""
+    """Yield a row for each map of a case for which the checks reached a verdict."""
     prepared = prepare(open_study(folder, named=sequence_files(folder)), RunContext())
-    engine.use(engine.first)
-    first = engine.predict(prepared, context=SILENT)
-    flagged = outlined(first, prepared)
+    engine.use(engine.trained_network)
+    trained_prediction = engine.predict(prepared, context=SILENT)
+    trained_components = flagged_components(trained_prediction, prepared)
     for name, network in networks.items():
         engine.use(network)
-        prediction = first if name == SHIPPED else engine.predict(prepared, context=SILENT)
-        checks_by_judge = {
-            OWN: judged(engine, prepared, prediction, outlined(prediction, prepared))
+        prediction = (
+            trained_prediction if name == TRAINED else engine.predict(prepared, context=SILENT)
+        )
+        checks_by_outline = {
+            OWN_OUTLINE: check_attention_maps(
+                engine, prepared, prediction, flagged_components(prediction, prepared)
+            )
         }
-        if name != SHIPPED:
-            engine.use(engine.first)
-            lent_prediction = replace(first, trace=prediction.trace)
-            checks_by_judge[LENT] = judged(engine, prepared, lent_prediction, flagged)
-        for judge, checks in checks_by_judge.items():
+        if name != TRAINED:
+            engine.use(engine.trained_network)
+            prediction_with_map = replace(trained_prediction, trace=prediction.trace)
+            checks_by_outline[TRAINED_OUTLINE] = check_attention_maps(
+                engine, prepared, prediction_with_map, trained_components
+            )
+        for outline_source, checks in checks_by_outline.items():
             for region, check in checks.items():
                 if check.reliable is not None:
                     yield {
                         "case": folder.name,
                         "weights": name,
-                        "judged_by": judge,
+                        "judged_by": outline_source,
                         "region": region.value,
                         "passed": check.reliable,
                         "verdict": check.verdict,
@@ -124,19 +136,21 @@ def rows_of(
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return how many maps failed, in Markdown."""
-    lines = ["| weights | judged by | WT | TC | ET | failed |", "|---|---|---|---|---|---|"]
-    for name, judge in dict.fromkeys((row["weights"], row["judged_by"]) for row in rows):
-        judged_rows = [row for row in rows if (row["weights"], row["judged_by"]) == (name, judge)]
+    lines = ["| weights | checked against | WT | TC | ET | failed |", "|---|---|---|---|---|---|"]
+    for name, outline_source in dict.fromkeys((row["weights"], row["judged_by"]) for row in rows):
+        selected = [
+            row for row in rows if (row["weights"], row["judged_by"]) == (name, outline_source)
+        ]
         cells = []
         for region in ("wt", "tc", "et", None):
-            failures = [not row["passed"] for row in judged_rows if region in {None, row["region"]}]
+            failures = [not row["passed"] for row in selected if region in {None, row["region"]}]
             cells.append(f"{sum(failures)} of {len(failures)}")
-        lines.append(f"| {name} | {judge} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {outline_source} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure every case, print a table."""
+    """Measure every case; print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cases", nargs="*", help="names of folders; all by default")
@@ -144,15 +158,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    engine = Exchangeable(options.weights)
-    networks = networks_of(engine)
+    engine = SwappableEngine(options.weights)
+    networks = randomised_networks(engine)
     rows: list[dict[str, Any]] = []
     if options.json.is_file():
         rows = json.loads(options.json.read_text())
     done = {row["case"] for row in rows}
     for name in options.cases or sorted(p.name for p in options.data.iterdir() if p.is_dir()):
         if name not in done:
-            rows += rows_of(engine, networks, options.data / name)
+            rows += measure_case(engine, networks, options.data / name)
             options.json.write_text(json.dumps(rows, indent=1))
             print(name, flush=True)
     print(table(rows))

@@ -30,17 +30,22 @@ from lesionlens.engines.engine import Target
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
-from research.attention.broken_maps import Exchangeable, judged, networks_of, outlined
+from research.attention.broken_maps import (
+    SwappableEngine,
+    check_attention_maps,
+    flagged_components,
+    randomised_networks,
+)
 from research.common.cases import sequence_files
 
 EDGES_MM = (4, 8, 16)
 CAM_MM = 8.0
 
 
-def maps_of(
-    engine: Exchangeable, study: PreparedStudy, labels: NDArray[np.uint8]
+def maps_by_resolution(
+    engine: SwappableEngine, study: PreparedStudy, labels: NDArray[np.uint8]
 ) -> Iterator[tuple[str, float, dict[Region, NDArray[np.float32]]]]:
-    """Yield name, distance of the values in mm and the maps."""
+    """Yield the name, the distance between values in mm, and the map of each region."""
     native = study.native.affine @ study.to_native
     grid = replace(study.working, affine=native)
     masks = {
@@ -48,10 +53,10 @@ def maps_of(
         for r in Region
     }
     masks = {r: mask for r, mask in masks.items() if mask.any()}
-    for name, network in networks_of(engine).items():
+    for name, network in randomised_networks(engine).items():
         engine.use(network)
         cams = {r: engine.attribute(study, Target(r), "grad-cam").data for r in masks}
-        engine.use(engine.first)
+        engine.use(engine.trained_network)
         yield f"Grad-CAM, {name}", CAM_MM, cams
     edge = float(study.working.spacing_mm[0])
     for mm in EDGES_MM:
@@ -63,7 +68,7 @@ def maps_of(
 
 
 def main() -> None:
-    """Judge the maps of each case."""
+    """Check the maps of each case."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cases", nargs="+", required=True)
@@ -71,18 +76,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    engine, rows = Exchangeable(options.weights), list[dict[str, Any]]()
+    engine, rows = SwappableEngine(options.weights), list[dict[str, Any]]()
     for case in options.cases:
         folder = options.data / case
         study = prepare(open_study(folder, named=sequence_files(folder)), SILENT)
         prediction = engine.predict(study, context=SILENT)
         assert prediction.trace is not None
-        marked = outlined(prediction, study)
-        for name, mm, maps in maps_of(engine, study, marked.labels):
+        components = flagged_components(prediction, study)
+        for name, mm, maps in maps_by_resolution(engine, study, components.labels):
             with_map = replace(
                 prediction, trace=replace(prediction.trace, cross=maps, spacing_mm=mm)
             )
-            for region, checks in judged(engine, study, with_map, marked).items():
+            for region, checks in check_attention_maps(engine, study, with_map, components).items():
                 rows.append({"case": case, "map": name, "region": region.value, **asdict(checks)})
                 print(case, name, region, checks.near, checks.reliable, checks.verdict, flush=True)
         options.json.write_text(json.dumps(rows, indent=1))

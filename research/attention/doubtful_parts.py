@@ -21,37 +21,39 @@ from lesionlens.base.geometry import bounding_box
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
-from research.common.cases import sequence_files
-from research.common.page import put_between
+from research.common.cases import segmented_cases, sequence_files
+from research.common.page import write_block
 
 FAR_MM = 5.0
 MARKER = "doubtful parts"
-HEAD = (
-    "| case | outline ml | of it wrong | parts | ml | wrong named | by uncertainty | by chance "
-    "| correct doubted | by uncertainty | by chance |"
+HEADINGS = (
+    "| case | outline ml | wrong ml | parts | parts ml | wrong in parts "
+    "| by uncertainty | by chance | correct in parts | by uncertainty | by chance |"
 )
 
 
-def row_of(result: Result, truth: np.ndarray) -> list[float]:
-    """Return the figures of one case, ml but for the number of parts."""
+def measure_case(result: Result, reference: np.ndarray) -> list[float]:
+    """Return one case's figures in the order of `HEADINGS`: ml, and the number of parts."""
     volumes, findings = result.analysis.volumes, result.analysis.findings
     assert volumes.uncertainty is not None
     outline = volumes.labels.data > 0
-    box = bounding_box(outline | truth)
+    box = bounding_box(outline | reference)
     grid = volumes.labels.grid
-    outline, correct = outline[box], truth[box]
-    distance_mm = ndimage.distance_transform_edt(~correct, sampling=grid.spacing_mm)
-    false_positive, true_positive = outline & (distance_mm > FAR_MM), outline & correct
+    outline, tumour = outline[box], reference[box]
+    distance_mm = ndimage.distance_transform_edt(~tumour, sampling=grid.spacing_mm)
+    false_positive, true_positive = outline & (distance_mm > FAR_MM), outline & tumour
     doubtful = (
         np.zeros_like(outline) if volumes.doubtful is None else volumes.doubtful.data[box] > 0
     )
-    size = int(doubtful.sum())
+    doubtful_voxels = int(doubtful.sum())
     uncertain = np.where(outline, volumes.uncertainty.data[box], -1.0)
     most_uncertain = np.zeros_like(outline)
-    most_uncertain.ravel()[np.argsort(-uncertain, axis=None, kind="stable")[:size]] = True
-    random_fraction = size / max(1, int(outline.sum()))
+    most_uncertain.ravel()[np.argsort(-uncertain, axis=None, kind="stable")[:doubtful_voxels]] = (
+        True
+    )
+    random_fraction = doubtful_voxels / max(1, int(outline.sum()))
     counts = [
-        outline.sum(), false_positive.sum(), size,
+        outline.sum(), false_positive.sum(), doubtful_voxels,
         (doubtful & false_positive).sum(), (most_uncertain & false_positive).sum(),
         random_fraction * false_positive.sum(),
         (doubtful & true_positive).sum(), (most_uncertain & true_positive).sum(),
@@ -62,8 +64,8 @@ def row_of(result: Result, truth: np.ndarray) -> list[float]:
 
 
 def table(rows: dict[str, list[float]]) -> str:
-    """Return every case and the sums, in Markdown."""
-    lines = [HEAD, "|---" * 11 + "|"]
+    """Return a Markdown table of all cases and their sums."""
+    lines = [HEADINGS, "|---" * 11 + "|"]
     rows = rows | {"all": np.sum(list(rows.values()), axis=0).tolist()}
     for name, row in rows.items():
         cells = (f"{value:.0f}" if n == 2 else f"{value:.1f}" for n, value in enumerate(row))
@@ -72,7 +74,7 @@ def table(rows: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
-    """Analyse every case, write the table."""
+    """Analyse every case; write the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", default="synthetic")
@@ -80,14 +82,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     lens, rows = Lens("cpu", weights=options.weights), {}
-    for folder in sorted(p for p in options.data.iterdir() if (p / "seg.nii.gz").is_file()):
-        truth = np.asarray(nib.load(folder / "seg.nii.gz").dataobj) > 0
-        rows[folder.name] = row_of(lens(open_study(folder, named=sequence_files(folder))), truth)
+    for folder in segmented_cases(options.data):
+        reference = np.asarray(nib.load(folder / "seg.nii.gz").dataobj) > 0
+        rows[folder.name] = measure_case(
+            lens(open_study(folder, named=sequence_files(folder))), reference
+        )
         print(folder.name, flush=True)
     text = table(rows)
     print(text)
     if options.results:
-        put_between(options.results, MARKER, text)
+        write_block(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

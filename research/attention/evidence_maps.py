@@ -4,19 +4,18 @@
 
 The tumour of each synthetic patient is visible in one sequence only: the other three are generated
 from the same anatomy and contrasts without it. The map names the sequence with the largest mean
-share over the lesion's voxels that the network calls tumour given all sequences, or over all voxels
-if it calls none; a lesion of which it calls less than a twentieth counts as not seen. Also printed:
+share over the lesion's voxels that the network flags given all sequences, or over all voxels
+if it flags none; a lesion flagged to less than a twentieth counts as not detected. Also printed:
 seconds for the maps beside those for the passes that they are computed from.
 
 With `--strong 15`, that many lesions which the network finds are taken for each sequence: one of 15
-to 25 mm radius, as far from the brain's mean in that sequence as `GAINS` state (the first at which
-the network calls a twentieth of it tumour), with healthy tissue in the other three.
+to 25 mm radius, as far from the brain's mean in that sequence as `GAINS` states (the first at which
+the network flags a twentieth of it), with healthy tissue in the other three.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -45,12 +44,13 @@ from lesionlens.network.synth.generator import (
     paint,
 )
 from lesionlens.training.data import FIRST_VALIDATION_SEED
+from research.common.progress import print_line
 from research.training.calibration.calibrate import prepared_of
 
 FIRST_SEED = FIRST_VALIDATION_SEED + 830_000_000
 GRID = GeneratorConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.0, cavity=0.0)
-ML = 0.008
-SEEN, MIN_CALLED = 0.5, 0.05
+VOXEL_ML = 0.008
+THRESHOLD, MIN_FLAGGED = 0.5, 0.05
 GAINS = (2.0, 4.0, 7.0)
 """Contrast of a strong lesion, in standard deviations of the brain; T1 goes dark, the rest
 bright."""
@@ -60,10 +60,10 @@ MIN_ML = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Of one lesion: what was named, which share was called tumour, seconds."""
+    """One lesion: the sequence named for it, its flagged fraction, seconds."""
 
-    named: MrSequence | None
-    called: float
+    named: MrSequence
+    flagged: float
     passes_s: float
     maps_s: float
 
@@ -77,10 +77,13 @@ def without_tumour(geometry: Geometry) -> Geometry:
     return replace(geometry, membership=membership, labels=labels)
 
 
-def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
-    """Draw a patient whose tumour shows in one sequence alone, for each; None of a small one."""
+def tumour_in_one_sequence(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
+    """Generate a patient with a tumour visible in one sequence only, once for each sequence.
+
+    None if the tumour is smaller than `MIN_ML`.
+    """
     geometry = generate_geometry(GRID, [seed])
-    if float(geometry.labels[0, 0].sum()) * ML < MIN_ML:
+    if float(geometry.labels[0, 0].sum()) * VOXEL_ML < MIN_ML:
         return None
     with_tumour, without = (
         paint(GRID, geometry, [seed]),
@@ -98,18 +101,18 @@ def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Healthy:
-    """A patient painted without a tumour, and the share of one lesion that may be added."""
+class HealthyPatient:
+    """A synthetic patient without a tumour, and one lesion that can be added."""
 
-    free: SyntheticBatch
-    inside: torch.Tensor
-    """(1, I, J, K) float32."""
+    tumour_free: SyntheticBatch
+    lesion: torch.Tensor
+    """(1, I, J, K) float32, fraction of each voxel."""
     labels: torch.Tensor
     """(1, 3, I, J, K) uint8 of the lesion."""
 
 
-def healthy(seed: int) -> Healthy:
-    """Draw a patient and where one lesion would lie."""
+def healthy_patient(seed: int) -> HealthyPatient:
+    """Generate a patient without a tumour, and the position of one lesion."""
     plan = tumour.plan_lesions
 
     def single(*args: Any, **kwargs: Any) -> tumour.LesionPlan:
@@ -124,57 +127,59 @@ def healthy(seed: int) -> Healthy:
     with patch.object(tumour, "plan_lesions", single):
         geometry = generate_geometry(GRID, [seed])
     batch = paint(GRID, without_tumour(geometry), [seed])
-    return Healthy(batch, geometry.membership[:, 5:9].sum(1), geometry.labels)
+    return HealthyPatient(batch, geometry.membership[:, 5:9].sum(1), geometry.labels)
 
 
-def strong(patient: Healthy, sequence: MrSequence) -> Iterator[SyntheticBatch]:
-    """Add the lesion to one sequence alone, with more and more contrast."""
-    index, brain = list(MrSequence).index(sequence), patient.free.brain[0]
-    deviation = float(patient.free.channels[0, index][brain].std())
+def add_strong_lesion(patient: HealthyPatient, sequence: MrSequence) -> Iterator[SyntheticBatch]:
+    """Yield the patient with the lesion in one sequence only, with increasing contrast."""
+    index, brain = list(MrSequence).index(sequence), patient.tumour_free.brain[0]
+    deviation = float(patient.tumour_free.channels[0, index][brain].std())
     for gain in GAINS:
-        channels = patient.free.channels.clone()
+        channels = patient.tumour_free.channels.clone()
         contrast = -gain if sequence is MrSequence.T1 else gain
-        channel = (channels[:, index] + contrast * deviation * patient.inside).clamp_min(0)
-        channels[:, index] = channel * patient.free.brain
-        zscored = zscore(channels, patient.free.brain)
-        yield replace(patient.free, channels=channels, zscored=zscored, labels=patient.labels)
+        channel = (channels[:, index] + contrast * deviation * patient.lesion).clamp_min(0)
+        channels[:, index] = channel * patient.tumour_free.brain
+        zscored = zscore(channels, patient.tumour_free.brain)
+        yield replace(
+            patient.tumour_free, channels=channels, zscored=zscored, labels=patient.labels
+        )
 
 
-def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> bool:
-    """Whether the network calls enough of a lesion tumour, all sequences shown."""
+def is_detected(engine: LensEngine, study: PreparedStudy, reference: NDArray[np.bool_]) -> bool:
+    """Return whether the network flags enough of a lesion, given all sequences."""
     all_sequences = [InputPerturbation.showing(frozenset(MrSequence))]
     prediction = engine.predict_perturbed(study, all_sequences, context=SILENT)
-    voxels = prediction.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
-    return float((prediction.probability[0].ravel()[voxels] >= SEEN).mean()) >= MIN_CALLED
+    voxels = prediction.grid.flat_voxels(study.working.to_mm(np.argwhere(reference)))
+    return float((prediction.probability[0].ravel()[voxels] >= THRESHOLD).mean()) >= MIN_FLAGGED
 
 
-def found_ones(engine: LensEngine, count: int, first: int) -> dict[MrSequence, list[Row]]:
-    """Take lesions that the network finds in one sequence, so many for each."""
+def detected_lesions(engine: LensEngine, count: int, first: int) -> dict[MrSequence, list[Row]]:
+    """Return `count` lesions per sequence that the network detects in that sequence alone."""
     rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
     attempts = dict.fromkeys(MrSequence, 0)
     for seed in range(FIRST_SEED + first, FIRST_SEED + first + 2 * count):
-        patient = healthy(seed)
+        patient = healthy_patient(seed)
         for sequence, sequence_rows in rows.items():
             if len(sequence_rows) >= count:
                 continue
             attempts[sequence] += 1
-            for gain, batch in zip(GAINS, strong(patient, sequence), strict=True):
+            for gain, batch in zip(GAINS, add_strong_lesion(patient, sequence), strict=True):
                 study = prepared_of(batch, np.ones(4, dtype=bool))
-                truth = batch.labels[0, 0].numpy() > 0
-                if is_seen(engine, study, truth):
-                    row = asked(engine, study, truth)
+                reference = batch.labels[0, 0].numpy() > 0
+                if is_detected(engine, study, reference):
+                    row = attribute_lesion(engine, study, reference)
                     sequence_rows.append(row)
-                    print_line(f"{seed} {sequence.display_name}, {gain:.0f} SD: {words_of(row)}")
+                    print_line(f"{seed} {sequence.display_name}, {gain:.0f} SD: {row_text(row)}")
                     break
     for sequence, number in attempts.items():
         print_line(
-            f"{sequence.display_name}: the network found {len(rows[sequence])} of {number} drawn"
+            f"{sequence.display_name}: {len(rows[sequence])} of {number} generated lesions detected"
         )
     return rows
 
 
-def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Row:
-    """Ask about every subset, and share the answers out."""
+def attribute_lesion(engine: LensEngine, study: PreparedStudy, reference: NDArray[np.bool_]) -> Row:
+    """Compute the contributions of the sequences to a lesion from all their subsets."""
     subsets = subsets_of(tuple(MrSequence))
     started = time.perf_counter()
     predictions = engine.predict_perturbed(
@@ -186,73 +191,68 @@ def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) ->
     by_subset = dict(zip(subsets, predictions.probability, strict=True))
     maps = evidence_maps(tuple(MrSequence), by_subset, predictions.grid)
     maps_done = time.perf_counter()
-    voxels = predictions.grid.flat_voxels(study.working.to_mm(np.argwhere(truth)))
-    flagged = voxels[by_subset[frozenset(MrSequence)].ravel()[voxels] >= SEEN]
-    shares = maps.within(flagged if len(flagged) else voxels)
+    voxels = predictions.grid.flat_voxels(study.working.to_mm(np.argwhere(reference)))
+    flagged_voxels = voxels[by_subset[frozenset(MrSequence)].ravel()[voxels] >= THRESHOLD]
+    shares = maps.within(flagged_voxels if len(flagged_voxels) else voxels)
     return Row(
         named=max(shares, key=lambda sequence: shares[sequence]),
-        called=len(flagged) / len(voxels),
+        flagged=len(flagged_voxels) / len(voxels),
         passes_s=passes_done - started,
         maps_s=maps_done - passes_done,
     )
 
 
 def main() -> None:
-    """Print one line a lesion, then one a sequence."""
+    """Print a line for each lesion, then one for each sequence."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("weights", type=Path, nargs="?")
-    parser.add_argument("--patients", type=int, default=12, help="drawn; four lesions each")
-    parser.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
-    parser.add_argument("--strong", type=int, default=0, help="found lesions for each sequence")
+    parser.add_argument(
+        "--patients", type=int, default=12, help="synthetic patients; four lesions each"
+    )
+    parser.add_argument("--first", type=int, default=0, help="number of seeds to skip")
+    parser.add_argument("--strong", type=int, default=0, help="detected lesions for each sequence")
     options = parser.parse_args()
     engine = LensEngine("cpu", options.weights)
     if options.strong:
-        summarise(found_ones(engine, options.strong, options.first))
+        summarise(detected_lesions(engine, options.strong, options.first))
         return
     rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
     for seed in range(
         FIRST_SEED + options.first, FIRST_SEED + options.first + 10 * options.patients
     ):
-        by_sequence = in_one_alone(seed)
+        by_sequence = tumour_in_one_sequence(seed)
         if by_sequence is None:
             continue
         for sequence, batch in by_sequence.items():
-            truth = batch.labels[0, 0].numpy() > 0
-            row = asked(engine, prepared_of(batch, np.ones(4, dtype=bool)), truth)
+            reference = batch.labels[0, 0].numpy() > 0
+            row = attribute_lesion(engine, prepared_of(batch, np.ones(4, dtype=bool)), reference)
             rows[sequence].append(row)
-            print_line(f"{seed} {sequence.display_name}: {words_of(row)}")
+            print_line(f"{seed} {sequence.display_name}: {row_text(row)}")
         if len(rows[MrSequence.T1]) == options.patients:
             break
     summarise(rows)
 
 
-def words_of(row: Row) -> str:
-    """Report what was named, and how much of it the network calls tumour."""
-    name = "nothing carries it" if row.named is None else row.named.display_name
-    return f"{name}, {row.called:.0%} called tumour"
+def row_text(row: Row) -> str:
+    """Return the named sequence and the flagged fraction of the lesion."""
+    return f"{row.named.display_name}, {row.flagged:.0%} flagged"
 
 
 def summarise(rows: dict[MrSequence, list[Row]]) -> None:
-    """Print one line a sequence, and the cost."""
+    """Print a line for each sequence, and the cost of the maps."""
     for sequence, sequence_rows in rows.items():
-        print_line(f"{sequence.display_name}: {counted(sequence_rows, sequence)}")
+        print_line(f"{sequence.display_name}: {summary_text(sequence_rows, sequence)}")
     all_rows = [row for sequence_rows in rows.values() for row in sequence_rows]
     cost = sum(row.maps_s for row in all_rows) / sum(row.passes_s for row in all_rows)
-    print_line(f"maps take {cost:.2%} of the time of the passes that they are made of")
+    print_line(f"maps take {cost:.2%} of the time of the passes they are computed from")
 
 
-def counted(rows: list[Row], sequence: MrSequence) -> str:
-    """Report how often a sequence was named: of the lesions seen, and of all."""
-    flagged_rows = [row for row in rows if row.called >= MIN_CALLED]
+def summary_text(rows: list[Row], sequence: MrSequence) -> str:
+    """Return how often the sequence was named, of the detected lesions and of all."""
+    flagged_rows = [row for row in rows if row.flagged >= MIN_FLAGGED]
     correct_count = sum(row.named is sequence for row in flagged_rows)
     named_count = sum(row.named is sequence for row in rows)
-    return f"{correct_count} of {len(flagged_rows)} seen, {named_count} of all {len(rows)}"
-
-
-def print_line(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    return f"{correct_count} of {len(flagged_rows)} detected, {named_count} of all {len(rows)}"
 
 
 if __name__ == "__main__":

@@ -58,17 +58,17 @@ CPU = torch.device("cpu")
 NOISE = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Levels, in deviations of each sequence in the brain."""
 PARTS = ("queries", "decoder", "encoder")
-"""Made random one after the other, from the answer towards the image."""
+"""Randomised cumulatively, from the output towards the input."""
 _TRUST_KEYS = ("kept", "kept_random", "kept_centre", "deletion")
 _RANDOM_SEED = 1
-_GRID = StageConfig(steps=300, shape=(40, 48, 38), spacing_mm=(3.8, 4.2), batch=3)
+_STAGE = StageConfig(steps=300, shape=(40, 48, 38), spacing_mm=(3.8, 4.2), batch=3)
 _HELD_OUT = 24
 _REGION_LABELS = {Region.WT: (1, 2, 3, 4), Region.TC: (1, 3, 4), Region.ET: (3, 4)}
 """Labels of BraTS, old and new."""
 
 
-class Clocked:
-    """An engine that counts the CPU seconds of its answers, which a busy machine hardly changes."""
+class TimedEngine:
+    """An engine whose CPU seconds are counted; other load hardly changes them."""
 
     def __init__(self, engine: LensEngine) -> None:
         self._engine, self.network_s, self.perturbed_s = engine, 0.0, 0.0
@@ -76,22 +76,22 @@ class Clocked:
         self.attribute = engine.attribute
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Answer as the engine does."""
+        """Predict with the engine, and count the time."""
         started = time.process_time()
         prediction = self._engine.predict(*args, **kwargs)
         self.network_s += time.process_time() - started
         return prediction
 
     def predict_perturbed(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict as the engine does."""
+        """Predict perturbed inputs with the engine, and count the time."""
         started = time.process_time()
         predictions = self._engine.predict_perturbed(*args, **kwargs)
         self.perturbed_s += time.process_time() - started
         return predictions
 
 
-def map_of(network: LensNetwork, x: torch.Tensor) -> np.ndarray:
-    """(I, J, K) attention of the whole tumour to a (1, 8, I, J, K) input."""
+def attention_map(network: LensNetwork, x: torch.Tensor) -> np.ndarray:
+    """Return the (I, J, K) whole-tumour attention for a (1, 8, I, J, K) input."""
     x = x.to(memory_format=torch.channels_last_3d)
     fast = has_fast_bfloat16(CPU)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
@@ -99,14 +99,14 @@ def map_of(network: LensNetwork, x: torch.Tensor) -> np.ndarray:
         return attention.float().numpy()
 
 
-def alike(first: np.ndarray, second: np.ndarray, brain: np.ndarray) -> float:
-    """Rank correlation in the brain, on every second voxel along each axis."""
+def rank_correlation(first: np.ndarray, second: np.ndarray, brain: np.ndarray) -> float:
+    """Return the rank correlation in the brain, over every second voxel along each axis."""
     stride = (slice(None, None, 2),) * 3
     inside = brain[stride]
     return float(spearmanr(first[stride][inside], second[stride][inside]).statistic)
 
 
-def noisy(study: ready.NetworkInput, level: float) -> torch.Tensor:
+def add_noise(study: ready.NetworkInput, level: float) -> torch.Tensor:
     """Return the input with Gaussian noise in the brain; z-scores have a deviation of one."""
     noise = torch.randn(study.channels.shape, generator=torch.Generator().manual_seed(0))
     channels = study.channels + level * noise * study.brain[:, None]
@@ -114,16 +114,16 @@ def noisy(study: ready.NetworkInput, level: float) -> torch.Tensor:
     return x
 
 
-def randomised(network: LensNetwork) -> list[LensNetwork]:
-    """Return the network with its parts made random one after the other, as before training."""
+def randomise_parts(network: LensNetwork) -> list[LensNetwork]:
+    """Return copies of the network with more and more of `PARTS` as before training."""
     torch.manual_seed(_RANDOM_SEED)
-    fresh = build(network.config).state_dict()
+    untrained = build(network.config).state_dict()
     state, networks = dict(network.state_dict()), []
     for part in PARTS:
         for name in state:
             is_remaining_query = part == "queries" and not name.startswith(PARTS[1:])
             if is_remaining_query or name.startswith(part):
-                state[name] = fresh[name]
+                state[name] = untrained[name]
         network_copy = channels_last(build(network.config)).eval()
         network_copy.load_state_dict(state)
         networks.append(network_copy)
@@ -131,24 +131,29 @@ def randomised(network: LensNetwork) -> list[LensNetwork]:
 
 
 def robustness(network: LensNetwork, prepared: PreparedStudy, spacing_mm: float) -> dict[str, Any]:
-    """How the map changes with noise in the image, and with random weights."""
+    """Return the map's rank correlation with those of noisier images and of random weights."""
     study = ready.make_network_input(prepared, spacing_mm, CPU)
     brain = study.brain[0].numpy()
-    trained_map = map_of(network, study.input_of(InputPerturbation()))
-    broken = [
-        map_of(random_network, study.input_of(InputPerturbation()))
-        for random_network in randomised(network)
+    trained_map = attention_map(network, study.input_of(InputPerturbation()))
+    random_networks = [
+        attention_map(random_network, study.input_of(InputPerturbation()))
+        for random_network in randomise_parts(network)
     ]
     return {
-        "alike_noisy": [alike(trained_map, map_of(network, noisy(study, s)), brain) for s in NOISE],
-        "alike_random": [alike(trained_map, random_map, brain) for random_map in broken],
+        "alike_noisy": [
+            rank_correlation(trained_map, attention_map(network, add_noise(study, s)), brain)
+            for s in NOISE
+        ],
+        "alike_random": [
+            rank_correlation(trained_map, random_map, brain) for random_map in random_networks
+        ],
     }
 
 
-def top_hurts_most(result: Result) -> list[dict[str, bool]]:
-    """Report for each candidate whether leaving out its most relevant sequence costs it most.
+def top_sequence_checks(result: Result) -> list[dict[str, bool]]:
+    """Return for each candidate whether omitting its most relevant sequence lowers its score most.
 
-    And whether the reader is shown that this sequence decides, or that none does.
+    And whether the report names that sequence as the deciding one.
     """
     rows = []
     for candidate in result.candidates:
@@ -166,7 +171,7 @@ def top_hurts_most(result: Result) -> list[dict[str, bool]]:
 
 
 def probe_ms(result: Result) -> float:
-    """Median milliseconds of five probes, from a native voxel to a native map."""
+    """Return the median milliseconds of five probes, from native voxel to native map."""
     prepared = result.analysis.prepared
     voxels = np.argwhere(prepared.brain)
     times = []
@@ -179,8 +184,8 @@ def probe_ms(result: Result) -> float:
     return float(np.median(times))
 
 
-def _agrees(attention: np.ndarray, mask: np.ndarray) -> tuple[float | None, bool | None]:
-    """Share of a map that lies inside, and whether its peak does; None where nothing is drawn."""
+def _map_agreement(attention: np.ndarray, mask: np.ndarray) -> tuple[float | None, bool | None]:
+    """Return the share of a map inside a mask, and whether its peak is; None if it is empty."""
     if not mask.any():
         return None, None
     peak = np.unravel_index(int(attention.argmax()), attention.shape)
@@ -189,30 +194,32 @@ def _agrees(attention: np.ndarray, mask: np.ndarray) -> tuple[float | None, bool
 
 def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, folder: Path
                ) -> dict[str, Any]:  # fmt: skip
-    """Everything measured on one case."""
-    clocked = Clocked(engine)
-    result = Lens(engine=clocked)(open_study(folder, named=sequence_files(folder)))
+    """Return everything measured on one case."""
+    timed_engine = TimedEngine(engine)
+    result = Lens(engine=timed_engine)(open_study(folder, named=sequence_files(folder)))
     prepared, analysis = result.analysis.prepared, result.analysis
     assert analysis.maps is not None
-    trust = analysis.maps.checks[Region.WT]
+    checks = analysis.maps.checks[Region.WT]
     row: dict[str, Any] = {
         "case": folder.name,
         "candidates": len(result.candidates),
         "peaks_inside": [c.attention.peak_inside for c in result.candidates],
         **{
-            k: v for k, v in dataclasses.asdict(trust).items() if k.startswith(("kept", "del", "r"))
+            k: v
+            for k, v in dataclasses.asdict(checks).items()
+            if k.startswith(("kept", "del", "r"))
         },
         "relevance": [dict(c.sequence_relevance or {}) for c in result.candidates],
-        "top_sequence_hurts_most": top_hurts_most(result),
+        "top_sequence_hurts_most": top_sequence_checks(result),
         "score_left_out": [dict(c.score_left_out or {}) for c in result.candidates],
-        "network_cpu_s": clocked.network_s,
-        "looks_cpu_s": clocked.perturbed_s,
+        "network_cpu_s": timed_engine.network_s,
+        "looks_cpu_s": timed_engine.perturbed_s,
         "probe_ms": probe_ms(result),
     }
     if (folder / "seg.nii.gz").is_file():
         labels = np.asarray(nib.load(folder / "seg.nii.gz").dataobj)
         for region in Region:
-            row[f"mass_in_{region.value}"], row[f"peak_in_{region.value}"] = _agrees(
+            row[f"mass_in_{region.value}"], row[f"peak_in_{region.value}"] = _map_agreement(
                 result.attention[region].data, np.isin(labels, _REGION_LABELS[region])
             )
         row["volume_share"] = float((labels > 0).sum() / max(1, int(prepared.brain.sum())))
@@ -220,7 +227,7 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Figures over all cases."""
+    """Return figures over all cases."""
     peaks = [p for r in rows for p in r["peaks_inside"]]
     tops = [t for r in rows for t in r["top_sequence_hurts_most"]]
     is_clearly_better = [r["kept"] >= r["kept_random"] + 0.5 for r in rows if r["kept"] is not None]
@@ -263,14 +270,14 @@ class _SyntheticCases:
     def source(
         self, stage: StageConfig, config: DataConfig, seed: int, completed: int
     ) -> SynthSource:
-        kind = _OthersLabels if self._mixed else SynthSource
+        kind = _ShuffledLabels if self._mixed else SynthSource
         return kind(TrainConfig((stage,)).draw, stage, config, 7_000_000 + seed, completed)
 
     def validate(self, *_: Any) -> dict[str, float]:
         return {}
 
 
-class _OthersLabels(SynthSource):
+class _ShuffledLabels(SynthSource):
     @override
     def batch(self, size: int) -> Batch:
         batch = super().batch(size)
@@ -282,8 +289,8 @@ class _OthersLabels(SynthSource):
 
 
 def label_randomisation(steps: int) -> dict[str, Any]:
-    """Train two tiny networks alike, one on labels of other brains; compare their maps."""
-    stage = dataclasses.replace(_GRID, steps=steps, rate=(1.0, 0.1))
+    """Train two tiny networks equally, one on labels of other brains; compare their maps."""
+    stage = dataclasses.replace(_STAGE, steps=steps, rate=(1.0, 0.1))
     started = time.process_time()
     networks = {}
     for name, mixed in (("true_labels", False), ("labels_of_others", True)):
@@ -311,20 +318,20 @@ def label_randomisation(steps: int) -> dict[str, Any]:
 
 
 def _held_out(networks: dict[str, LensNetwork], batch: SyntheticBatch) -> dict[str, float] | None:
-    """Share of each map that lies in the tumour of a synthetic brain; None without a tumour."""
+    """Return the share of each map in the tumour of a synthetic brain; None without a tumour."""
     inside, brain = batch.labels[0, 0].numpy() > 0, batch.brain[0].numpy()
     if not inside.any():
         return None
     x = with_presence(batch.zscored, torch.ones(1, 4, dtype=torch.bool), batch.brain)
-    maps = {name: map_of(network, x) for name, network in networks.items()}
+    maps = {name: attention_map(network, x) for name, network in networks.items()}
     mass_by_network = {name: float(attention[inside].sum()) for name, attention in maps.items()}
     uniform_mass = float(inside.sum() / brain.sum())
-    correlation = alike(maps["true_labels"], maps["labels_of_others"], brain)
+    correlation = rank_correlation(maps["true_labels"], maps["labels_of_others"], brain)
     return {**mass_by_network, "even_look": uniform_mass, "alike": correlation}
 
 
-def picture_of_labels(figures: dict[str, Any], path: Path) -> None:
-    """Draw how much of each map lies in the tumour, a thin line a brain; a small PNG."""
+def plot_label_randomisation(figures: dict[str, Any], path: Path) -> None:
+    """Plot the share of each map in the tumour, a thin line for each brain; a small PNG."""
     figure = Figure(figsize=(5.4, 2.8), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -332,15 +339,15 @@ def picture_of_labels(figures: dict[str, Any], path: Path) -> None:
     for brain in figures["brains"]:
         axis.plot([brain[key] for key in keys], range(4), color="#bbbbbb", lw=0.8, marker=".")
     axis.plot([figures[key] for key in keys], range(4), color="#0072b2", marker="o", lw=0, ms=6)
-    axis.set_yticks(range(4), [key.replace("_", " ") for key in keys])
+    axis.set_yticks(range(4), ["true labels", "labels of others", "untrained", "uniform attention"])
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share of the attention that lies in the tumour")
     axis.set_title(f"trained on {figures['steps']} steps of synthetic brains at 4 mm", fontsize=9)
     figure.savefig(path, dpi=100, format="png")
 
 
-def picture(figures: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw both curves of the maps' robustness, a thin line a case; a small PNG."""
+def plot_robustness(figures: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
+    """Plot both curves of the maps' robustness, a thin line for each case; a small PNG."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
@@ -379,11 +386,11 @@ def main() -> int:
             print(json.dumps(rows[-1]), flush=True)
         content |= {"weights": info.version, "cases": rows, "summary": summary(rows)}
         if options.plot:
-            picture(content["summary"], rows, options.plot)
+            plot_robustness(content["summary"], rows, options.plot)
     if options.label_randomisation:
         content["label_randomisation"] = label_randomisation(options.label_randomisation)
         if options.plot and not options.data:
-            picture_of_labels(content["label_randomisation"], options.plot)
+            plot_label_randomisation(content["label_randomisation"], options.plot)
     for name, section in content.items():
         if isinstance(section, dict):
             print(name, json.dumps({k: v for k, v in section.items() if k != "brains"}, indent=1))

@@ -1,7 +1,7 @@
 """Variants to compare the hybrid network with: Lens without attention, and attention alone.
 
-Both have about as many parameters as `base` and the same input and output, so that one recipe
-trains each of them. Importing this module adds them to the designs and presets of
+Both have about as many parameters as `base` and the same input and output, so that one
+configuration trains each of them. Importing this module adds them to the designs and presets of
 `lesionlens.network`.
 """
 
@@ -22,7 +22,7 @@ from lesionlens.network.encoder import STRIDE, Encoder, Features, mix, padded
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.queries import QueryOutput
 
-_INITIAL_LOG_ODDS = -2.0  # log-odds of a region that a fresh mask starts from, as the queries' do
+_INITIAL_LOG_ODDS = -2.0  # of each region before training, as for the queries
 
 
 class PlainUp(GatedUp):
@@ -34,14 +34,14 @@ class PlainUp(GatedUp):
 
     @override
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        """(B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
+        """Map (B, coarse, I/2, ...) and (B, fine, I, ...) to (B, fine, I, ...)."""
         up = functional.interpolate(self.narrow(coarse), scale_factor=2, mode="trilinear")
         combined: Tensor = self.mix(torch.cat([up, skip], 1))
         return combined
 
 
 class PlainHeads(nn.Module):
-    """Masks by one linear map a scale, in the place of queries; answers as `QueryDecoder`."""
+    """Masks by one linear map per scale instead of queries; same output as `QueryDecoder`."""
 
     def __init__(self, count: int, dim: int, features: Sequence[int]) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class PlainHeads(nn.Module):
 
     @override
     def forward(self, scales: Sequence[Tensor], *, trace: bool) -> QueryOutput:
-        """Draw masks; nothing is attended to, so attention is the same everywhere."""
+        """Predict masks; there is no attention, so it is returned as uniform."""
         del trace
         masks = tuple(mask(x).float() for mask, x in zip(self.masks, scales, strict=True))
         summary = self.summary(scales[0].mean((2, 3, 4)))
@@ -75,7 +75,7 @@ class ConvolutionalNetwork(LensNetwork):
 
 
 class PatchEncoder(Encoder):
-    """Patches as tokens, then self-attention (Dosovitskiy et al. 2021); there is nothing finer."""
+    """Patches as tokens, then self-attention (Dosovitskiy et al. 2021); no finer features."""
 
     def __init__(self, config: NetworkConfig) -> None:
         nn.Module.__init__(self)
@@ -87,7 +87,7 @@ class PatchEncoder(Encoder):
 
     @override
     def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
-        """Tokens of (B, inputs, I, J, K) as the coarsest features; the finer ones are empty."""
+        """Encode (B, inputs, I, J, K) as tokens, the coarsest features; finer ones are empty."""
         coarse, traces = mix(self.transformer, self.patch(padded(x)), place, trace=trace)
         empty = coarse.new_empty(0)
         return Features(empty, empty, empty, coarse, traces)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -32,20 +31,22 @@ from lesionlens.training.data import FIRST_VALIDATION_SEED
 from lesionlens.training.loop import train
 from lesionlens.training.validate import dice
 from research.attention.variants import CNN_ONLY, TRANSFORMER_ONLY
-from research.common.page import put_between
+from research.common.cases import segmented_cases
+from research.common.page import write_block
+from research.common.progress import print_progress
 from research.quality import development_cases
 
 NETWORKS = ("base", CNN_ONLY, TRANSFORMER_ONLY)
 REGIONS = ("wt", "tc", "et")
 MARKER = "why attention"
 _SUBSETS = ("all", "flair", "t1c")
-_FIRST = FIRST_VALIDATION_SEED + 100_000
+_FIRST_SEED = FIRST_VALIDATION_SEED + 100_000
 _SPACING = 3.0
 _SHAPE = (56, 70, 56)
 
 
-def recipe(network: str, steps: int, seed: int) -> TrainConfig:
-    """Return the one recipe: 3 mm, whole brains, no helper process, so that all see the same."""
+def training_config(network: str, steps: int, seed: int) -> TrainConfig:
+    """Return the training configuration: 3 mm, whole brains, one process: the same data for all."""
     stage = {"steps": steps, "shape": list(_SHAPE), "spacing_mm": [2.7, 3.4], "batch": 2}
     return parse_config(
         {
@@ -61,44 +62,40 @@ def recipe(network: str, steps: int, seed: int) -> TrainConfig:
     )
 
 
-def learn(network: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Train one network to the end, however often it was stopped; its weights and CPU seconds."""
+def train_network(network: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one network, resuming an interrupted run; return its weights and CPU seconds."""
     out = options.out / f"{network}-{options.seed}"
     clock = out / "cpu.json"
     cpu_seconds = json.loads(clock.read_text("utf-8")) if clock.is_file() else 0.0
     started = time.process_time()
-    config = recipe(network, options.steps, options.seed)
-    summary = train(config, out, on_step=lambda e: print_line(f"{network}: {e.step}, {e.loss:.3f}"))
+    config = training_config(network, options.steps, options.seed)
+    summary = train(
+        config, out, on_step=lambda e: print_progress(f"{network}: {e.step}, {e.loss:.3f}")
+    )
     cpu_seconds += time.process_time() - started
     clock.write_text(json.dumps(cpu_seconds), "utf-8")
     return {"weights": summary.weights, "steps": summary.step, "cpu_seconds": cpu_seconds}
 
 
-def print_line(text: str) -> None:
-    """Report how far it is."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 @torch.no_grad()
-def judge(network: LensNetwork, volumes: int) -> dict[str, list[float]]:
-    """Return the Dice of each region on drawn volumes with tumour that no step has seen."""
+def evaluate_synthetic(network: LensNetwork, volumes: int) -> dict[str, list[float]]:
+    """Return the Dice of each region on held-out synthetic volumes with tumour."""
     grid = GeneratorConfig(shape=_SHAPE, spacing_mm=(_SPACING, _SPACING), tumour_free=0.0)
     scores: dict[str, list[float]] = {region: [] for region in REGIONS}
     for index in range(volumes):
-        batch = draw(grid, [_FIRST + index])
+        batch = draw(grid, [_FIRST_SEED + index])
         x = with_presence(batch.zscored, torch.ones(1, 4), batch.brain)
         with torch.autocast("cpu", torch.bfloat16):
             masks = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0] > 0
-        truth = batch.labels[0] > 0
+        reference = batch.labels[0] > 0
         for number, region in enumerate(REGIONS):
-            scores[region].append(dice(masks[number], truth[number]))
+            scores[region].append(dice(masks[number], reference[number]))
     return scores
 
 
-def judge_real(network: LensNetwork, data: Path) -> dict[str, dict[str, list[float]]]:
-    """Return the Dice of each real case, by sequences shown and region."""
-    cases = sorted(f for f in data.iterdir() if (f / "seg.nii.gz").exists())
+def evaluate_real(network: LensNetwork, data: Path) -> dict[str, dict[str, list[float]]]:
+    """Return the Dice of each real case, by subset of the sequences and region."""
+    cases = segmented_cases(data)
     out = {}
     for name in _SUBSETS:
         rows = [
@@ -109,26 +106,26 @@ def judge_real(network: LensNetwork, data: Path) -> dict[str, dict[str, list[flo
     return out
 
 
-def mean_words(values: list[float]) -> str:
-    """Return a mean with its interval."""
+def mean_text(values: list[float]) -> str:
+    """Return a mean with its confidence interval."""
     bounds = interval(values)
     bounds_text = f" ({bounds.low:.2f} to {bounds.high:.2f})" if bounds else ""
     return f"{np.mean(values):.3f}{bounds_text}"
 
 
 def table(results: dict[str, dict[str, Any]], options: argparse.Namespace) -> str:
-    """Return everything in Markdown."""
+    """Return both tables in Markdown."""
     head = (
         f"{options.steps} steps of two volumes at about 3 mm, seed {options.seed}, "
         "the same volumes for all; "
-        f"judged on {options.volumes} drawn volumes with tumour, all sequences shown. "
+        f"scored on {options.volumes} synthetic volumes with tumour, with all sequences. "
         "Mean Dice, 95 % "
         "bootstrap interval over volumes; the difference is paired, volume by volume."
     )
     lines = [head, "", "| network | M par. | CPU s a step | WT | TC | ET |"]
     lines += ["|---|---:|---:|---|---|---|"]
     for name, result in results.items():
-        cells = [mean_words(result["drawn"][region]) for region in REGIONS]
+        cells = [mean_text(result["drawn"][region]) for region in REGIONS]
         figures = (
             f"{result['parameters'] / 1e6:.2f} | {result['cpu_seconds'] / result['steps']:.2f}"
         )
@@ -136,13 +133,13 @@ def table(results: dict[str, dict[str, Any]], options: argparse.Namespace) -> st
     first = results[NETWORKS[0]]["drawn"]
     for name in NETWORKS[1:]:
         gain = [
-            mean_words([x - y for x, y in zip(first[r], results[name]["drawn"][r], strict=True)])
+            mean_text([x - y for x, y in zip(first[r], results[name]["drawn"][r], strict=True)])
             for r in REGIONS
         ]
         lines.append(f"| {NETWORKS[0]} minus {name} | | | {' | '.join(gain)} |")
     if "real" in results[NETWORKS[0]]:
         lines += ["", "Real development cases, mean Dice at 1 mm:", ""]
-        lines += ["| network | shown | WT | TC | ET |", "|---|---|---:|---:|---:|"]
+        lines += ["| network | sequences | WT | TC | ET |", "|---|---|---:|---:|---:|"]
         for name, result in results.items():
             for subset, by_region in result["real"].items():
                 cells = [f"{np.mean(by_region[region]):.3f}" for region in REGIONS]
@@ -153,7 +150,7 @@ def table(results: dict[str, dict[str, Any]], options: argparse.Namespace) -> st
 
 
 def main() -> None:
-    """Train, judge, print."""
+    """Train, evaluate, print."""
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
     parser.add_argument("--out", type=Path, required=True, help="folder for the three runs")
@@ -167,19 +164,22 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     results: dict[str, dict[str, Any]] = {}
     for name in NETWORKS:
-        training = learn(name, options)
+        training = train_network(name, options)
         network, _ = weights.load(training.pop("weights"))
-        count = sum(parser.numel() for parser in network.parameters())
-        results[name] = training | {"parameters": count, "drawn": judge(network, options.volumes)}
+        count = sum(p.numel() for p in network.parameters())
+        results[name] = training | {
+            "parameters": count,
+            "drawn": evaluate_synthetic(network, options.volumes),
+        }
         if options.data is not None:
-            results[name]["real"] = judge_real(network, options.data)
+            results[name]["real"] = evaluate_real(network, options.data)
         (options.out / "found.json").write_text(json.dumps(results, indent=1), "utf-8")
         means = {r: round(float(np.mean(v)), 3) for r, v in results[name]["drawn"].items()}
-        print_line(f"{name}: {means}")
+        print_progress(f"{name}: {means}")
     text = table(results, options)
-    sys.stdout.write(text + "\n")
+    print(text)
     if options.results is not None:
-        put_between(options.results, MARKER, text)
+        write_block(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

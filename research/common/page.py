@@ -1,4 +1,4 @@
-"""Measured tables in a hand-written page: the text between two markers is replaced."""
+"""Measured tables in a hand-written Markdown page, each between two markers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 from lesionlens.base.errors import UnusableInputError
 
 
-def between(page: str, name: str, text: str) -> str:
-    """Return a Markdown page with a text between the markers of a name.
+def with_block(page: str, name: str, text: str) -> str:
+    """Return a Markdown page in which the text between the markers of a name is replaced.
 
-    Where the markers are not there, they come to the end of the page.
+    A page without these markers gets them at its end.
 
     Examples
     --------
-    >>> print(between("# Page", "bench", "| 1 |"))
+    >>> print(with_block("# Page", "bench", "| 1 |"))
     # Page
     <BLANKLINE>
     <!-- bench: begin -->
     | 1 |
     <!-- bench: end -->
     <BLANKLINE>
-    >>> between(between("# Page", "bench", "old"), "bench", "new").count("old")
+    >>> with_block(with_block("# Page", "bench", "old"), "bench", "new").count("old")
     0
 
     Raises
@@ -40,14 +40,14 @@ def between(page: str, name: str, text: str) -> str:
         raise UnusableInputError(
             found=f"{counts[0]} times {begin} and {counts[1]} times {end}",
             expected="each once, in this order, or neither",
-            next_step="Mend the markers in the page, or delete them",
+            next_step="Correct the markers in the page, or delete them",
         )
     return f"{before}{block}{after}"
 
 
-def put_between(file: Path, name: str, text: str) -> None:
-    """Write a text between the markers of a page, which is made where it is not there."""
+def write_block(file: Path, name: str, text: str) -> None:
+    """Replace the text between the markers of a page; a missing page is created."""
     page = file.read_text("utf-8") if file.is_file() else ""
     temporary = file.with_name(f".{file.name}.new")
-    temporary.write_text(between(page, name, text).lstrip("\n"), "utf-8")
+    temporary.write_text(with_block(page, name, text).lstrip("\n"), "utf-8")
     temporary.replace(file)

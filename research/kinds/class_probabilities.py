@@ -5,8 +5,8 @@ r"""Compare the class probabilities of the network between tumour candidates and
 
 Synthetic heads with seeds not used in training, generated as for calibration (many lack sequences),
 and real cases by four subsets of their sequences. OUT.jsonl gets one line per scan; scans in it are
-not measured again. Printed: for each bound on the tumour's probability, the number of tumours and
-of false candidates at or below it.
+not measured again. Printed: for each bound on the probability of tumour, the numbers of tumours
+and of false candidates at or below it.
 """
 
 from __future__ import annotations
@@ -37,63 +37,65 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.engines import native_grid
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
-from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw
 from lesionlens.training.config import DataConfig
 from lesionlens.training.data import sample_presence
 from lesionlens.training.references import find_real_cases
-from research.common.cases import sequence_files
-from research.quality.sequence_subsets import name_of, showing
+from research.common.cases import resample_labels, restricted_to, sequence_files, subset_name
 from research.training.calibration.calibrate import FIRST_SEED, prepared_of
 
 ALL = frozenset(MrSequence)
 SUBSETS = (ALL, ALL - {MrSequence.T1C}, frozenset({MrSequence.FLAIR}), frozenset({MrSequence.T2}))
 WITHOUT_TUMOUR = ("healthy", "non_tumour_ms")
-TRUE_SHARE = 0.1
+MIN_TUMOUR_FRACTION = 0.1
 BOUNDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 Rows = list[dict[str, Any]]
 Scan = tuple[str, Callable[[], Rows]]
 
 
-def candidates(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Rows:
-    """Return a row a candidate, flagged or not."""
+def candidate_rows(engine: LensEngine, study: PreparedStudy, reference: NDArray[np.bool_]) -> Rows:
+    """Return a row for each candidate, flagged or not."""
     prediction = engine.predict(study, context=SILENT)
     probability = native_grid.resample_regions(prediction.probability, study, nested=True)
-    marked = segment_components(probability, study.native, CandidateCriteria(prediction.thresholds))
+    segmented = segment_components(
+        probability, study.native, CandidateCriteria(prediction.thresholds)
+    )
     unperturbed = prediction.unperturbed
-    if unperturbed is None or not marked.count:
+    if unperturbed is None or not segmented.count:
         return []
     scores = score_components(
-        unperturbed, component_voxels(marked, unperturbed.grid), prediction.scoring
+        unperturbed, component_voxels(segmented, unperturbed.grid), prediction.scoring
     )[0]
     rows = []
-    for part in components_of(marked):
-        kinds = of_component(part, prediction.class_probabilities)
-        score = float(scores[part.index])
+    for component in components_of(segmented):
+        kinds = of_component(component, prediction.class_probabilities)
+        score = float(scores[component.index])
         rows.append(
             {
                 "score": round(score, 4),
                 "flagged": score >= prediction.scoring.floor,
-                "ml": round(part.volume_ml, 2),
-                "tumour": bool(truth[part.box][part.mask].mean() >= TRUE_SHARE),
+                "ml": round(component.volume_ml, 2),
+                "tumour": bool(
+                    reference[component.box][component.mask].mean() >= MIN_TUMOUR_FRACTION
+                ),
                 "kinds": {k.value: round(v, 4) for k, v in kinds.items()} if kinds else kinds,
             }
         )
     return rows
 
 
-def of_head(engine: LensEngine, number: int) -> Rows:
-    """Return the rows of a synthetic head."""
+def synthetic_rows(engine: LensEngine, number: int) -> Rows:
+    """Return the candidate rows of a synthetic head."""
     seed = FIRST_SEED + 10_000 + number
     batch = draw(GeneratorConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.3), [seed])
     present = sample_presence(np.random.default_rng(seed), DataConfig())
-    truth = batch.labels[0, 0].cpu().numpy() > 0
-    return candidates(engine, prepared_of(batch, present), truth)
+    reference = batch.labels[0, 0].cpu().numpy() > 0
+    return candidate_rows(engine, prepared_of(batch, present), reference)
 
 
 def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
-    """Yield every subset of every real case."""
+    """Yield the name and the measurement of every subset of every real case."""
     root = data / "tumour"
     cases = {c.name: c for c in find_real_cases(root, convention=read_conventions(None, root).of)}
     folders = [root / name for name in cases]
@@ -102,40 +104,43 @@ def real_scans(engine: LensEngine, data: Path) -> Iterator[Scan]:
         files = sequence_files(folder)
         cached: dict[str, Any] = {}
 
-        def run(subset: frozenset[MrSequence], folder: Path, files: Any, cached: Any) -> Rows:
+        def measure_scan(
+            subset: frozenset[MrSequence], folder: Path, files: Any, cached: Any
+        ) -> Rows:
             if not cached:
                 cached["study"] = study = prepare(open_study(folder, named=files), SILENT)
-                cached["truth"] = np.zeros(study.native.shape, bool)
+                cached["reference"] = np.zeros(study.native.shape, bool)
                 if folder.name in cases:
                     values, grid = cases[folder.name].reference()
-                    resampled = resample(
-                        values.astype(np.float32), grid, study.native, nearest=True
-                    )
-                    cached["truth"] = resampled > 0
-            return candidates(engine, showing(cached["study"], subset), cached["truth"])
+                    cached["reference"] = resample_labels(values, grid, study.native) > 0
+            return candidate_rows(
+                engine, restricted_to(cached["study"], subset), cached["reference"]
+            )
 
         for subset in dict.fromkeys(s & frozenset(files) for s in SUBSETS):
-            name = f"{folder.name}, {name_of(subset)}"
-            yield name, partial(run, subset, folder, files, cached)
+            name = f"{folder.name}, {subset_name(subset)}"
+            yield name, partial(measure_scan, subset, folder, files, cached)
 
 
 def table(rows_by_scan: dict[str, Rows], *, flagged: bool) -> str:
     """Return how many tumours and false candidates lie at or below each bound, in Markdown."""
-    lines = ["| tumour's share | tumours | false candidates |", "|---|---|---|"]
+    lines = ["| probability of tumour | tumours | false candidates |", "|---|---|---|"]
     selected = [row for rows in rows_by_scan.values() for row in rows if row["flagged"] == flagged]
-    with_kinds = [row for row in selected if row["kinds"]]
+    with_probabilities = [row for row in selected if row["kinds"]]
     for bound in (*BOUNDS, 1.0):
         at_or_below = [
-            row["tumour"] for row in with_kinds if row["kinds"][LesionClass.TUMOUR.value] <= bound
+            row["tumour"]
+            for row in with_probabilities
+            if row["kinds"][LesionClass.TUMOUR.value] <= bound
         ]
         lines.append(f"| <= {bound} | {sum(at_or_below)} | {len(at_or_below) - sum(at_or_below)} |")
-    without_kinds = [row["tumour"] for row in selected if not row["kinds"]]
-    lines.append(f"| no kind | {sum(without_kinds)} | {len(without_kinds) - sum(without_kinds)} |")
+    others = [row["tumour"] for row in selected if not row["kinds"]]
+    lines.append(f"| no class probabilities | {sum(others)} | {len(others) - sum(others)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure every scan, print the tables."""
+    """Measure every scan; print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", default="synthetic")
@@ -149,11 +154,11 @@ def main() -> None:
         rows_by_scan = {record["scan"]: record["rows"] for record in map(json.loads, lines)}
     engine = LensEngine("cpu", options.weights)
     heads: list[Scan] = [
-        (f"synthetic {n}", partial(of_head, engine, n)) for n in range(options.patients)
+        (f"synthetic {n}", partial(synthetic_rows, engine, n)) for n in range(options.patients)
     ]
-    for name, run in (*heads, *real_scans(engine, options.data)):
+    for name, measure_scan in (*heads, *real_scans(engine, options.data)):
         if name not in rows_by_scan:
-            rows_by_scan[name] = run()
+            rows_by_scan[name] = measure_scan()
             with options.kept.open("a") as stream:
                 stream.write(json.dumps({"scan": name, "rows": rows_by_scan[name]}) + "\n")
     for kind in ("synthetic", "real"):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -46,16 +45,16 @@ SHARES = {
     LesionKind.CAVITY: 0.05,
     LesionKind.OTHER: 0.1,
 }
-"""How frequent each kind is taken to be; probabilities follow from it."""
+"""Assumed prevalence of each kind, on which the probabilities depend."""
 FOLDS, STRENGTH, ROUNDS = 5, 0.05, 500
-RIGHT, MIN_SHOWN, MIN_PATIENTS = 0.85, 10, 5
-"""Share of a kind's labels that must be right where it is shown, and of how many candidates and
-patients that must be known; else the kind is not offered with those sequences."""
-BOUNDS, NEVER = (0.8, 0.85, 0.9, 0.95), 1.01
+MIN_CORRECT, MIN_SHOWN, MIN_PATIENTS = 0.85, 10, 5
+"""Fraction of a kind's labels that must be correct, and fewest labelled candidates and patients;
+else the kind is not offered with those sequences."""
+BOUNDS, NOT_OFFERED = (0.8, 0.85, 0.9, 0.95), 1.01
 CONFIRMED, UNCONFIRMED_FROM = (LesionKind.GLIOMA, LesionKind.PLAQUE), 0.9
-"""No kind is shown below the first bound, and one that no real scan at hand confirms not below .9,
-whatever synthetic patients allow: real scans differ."""
-KEPT = Path(kinds.__file__).with_name(kinds.MODEL)
+"""Kinds confirmed on real scans are offered from the first bound on, the others only from .9,
+whatever synthetic patients allow, because real scans differ."""
+MODEL_FILE = Path(kinds.__file__).with_name(kinds.MODEL)
 SUBSETS = [frozenset(c) for n in range(4, 0, -1) for c in combinations(MrSequence, n)]
 Floats = NDArray[np.float64]
 
@@ -74,7 +73,7 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One candidate of a synthetic patient, as `kinds/measure.py` keeps it."""
+    """One candidate of a synthetic patient, as stored by `kinds/measure.py`."""
 
     patient: str
     kind: LesionKind
@@ -83,7 +82,7 @@ class Row:
 
 
 def rows_of(scans: Path) -> list[Row]:
-    """Return the candidates of every patient that was measured."""
+    """Return the candidates of every measured patient."""
     return [
         Row(file.stem, LesionKind(kind), sort, features)
         for file in sorted(scans.glob("????.json"))
@@ -92,7 +91,7 @@ def rows_of(scans: Path) -> list[Row]:
 
 
 def samples_of(rows: list[Row]) -> Samples:
-    """Return rows as a table; patients count alike within a kind, kinds by `SHARES`."""
+    """Return rows as a table; patients of a kind have equal weights, kinds those of `SHARES`."""
     names = sorted({name for row in rows for name in row.features})
     values = np.array([[row.features[name] for name in names] for row in rows])
     kind = np.array([KINDS.index(row.kind) for row in rows])
@@ -109,8 +108,8 @@ def samples_of(rows: list[Row]) -> Samples:
     return Samples(names, values, kind, weight * len(rows), patient, sort)
 
 
-def shown_by(name: str, sequences: frozenset[MrSequence]) -> bool:
-    """Return whether a feature of this name can be measured with these sequences."""
+def is_measurable(name: str, sequences: frozenset[MrSequence]) -> bool:
+    """Return whether the feature of this name can be measured with these sequences."""
     first, _, second = name.partition(".")
     if not second:
         return True
@@ -123,8 +122,8 @@ def shown_by(name: str, sequences: frozenset[MrSequence]) -> bool:
 
 
 def columns_of(samples: Samples, subset: frozenset[MrSequence]) -> list[int]:
-    """Return the features that a subset of the sequences shows."""
-    return [n for n, name in enumerate(samples.names) if shown_by(name, subset)]
+    """Return the columns of the features that can be measured with these sequences."""
+    return [n for n, name in enumerate(samples.names) if is_measurable(name, subset)]
 
 
 def empty_model(samples: Samples, columns: list[int]) -> kinds.KindModel:
@@ -135,11 +134,11 @@ def empty_model(samples: Samples, columns: list[int]) -> kinds.KindModel:
     scale = np.sqrt(fractions @ (values - mean) ** 2) + 1e-6
     names = [samples.names[n] for n in columns]
     no_weights = np.zeros((1 + 2 * len(columns), len(KINDS)))
-    return kinds.KindModel(names, mean, scale, no_weights, np.full(len(KINDS), NEVER))
+    return kinds.KindModel(names, mean, scale, no_weights, np.full(len(KINDS), NOT_OFFERED))
 
 
-def fitted(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
-    """Return the weights of a logistic regression on some of the rows."""
+def logistic_weights(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
+    """Return the (1 + 2 F, K) weights of a logistic regression on some of the rows."""
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  (of no extra)
 
     regression = LogisticRegression(C=STRENGTH, max_iter=ROUNDS).fit(
@@ -153,15 +152,15 @@ def fitted(design: Floats, samples: Samples, rows: NDArray[np.intp]) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """A model and what it says of patients that it was not fitted on."""
+class KindFit:
+    """A model, and its probabilities for patients it was not fitted on."""
 
     model: kinds.KindModel
     held_out: Floats
     """(rows, kinds) calibrated probabilities."""
 
 
-def fit(samples: Samples, subset: frozenset[MrSequence]) -> Fitted:
+def fit(samples: Samples, subset: frozenset[MrSequence]) -> KindFit:
     """Fit the model of a subset; the temperature is fitted on held-out patients."""
     from sklearn.model_selection import GroupKFold  # noqa: PLC0415  (of no extra)
 
@@ -170,7 +169,7 @@ def fit(samples: Samples, subset: frozenset[MrSequence]) -> Fitted:
     design, logits = model.design(values), np.zeros((len(values), len(KINDS)))
     folds = GroupKFold(FOLDS, shuffle=True, random_state=0)
     for training, held_out in folds.split(design, groups=samples.patient):
-        logits[held_out] = design[held_out] @ fitted(design, samples, training)
+        logits[held_out] = design[held_out] @ logistic_weights(design, samples, training)
 
     def cost(temperature: float) -> float:
         log_probability = log_softmax(logits / np.exp(temperature), axis=1)
@@ -180,14 +179,14 @@ def fit(samples: Samples, subset: frozenset[MrSequence]) -> Fitted:
 
     temperature = float(np.exp(minimize_scalar(cost, bounds=(-1.5, 2.5), method="bounded").x))
     held_out = np.exp(log_softmax(logits / temperature, axis=1))
-    weights = fitted(design, samples, np.arange(len(design))) / temperature
-    min_probability = least_of(samples, held_out)
+    weights = logistic_weights(design, samples, np.arange(len(design))) / temperature
+    min_probability = min_probabilities_of(samples, held_out)
     fitted_model = kinds.KindModel(model.names, model.mean, model.scale, weights, min_probability)
-    return Fitted(fitted_model, held_out)
+    return KindFit(fitted_model, held_out)
 
 
-def least_of(samples: Samples, held_out: Floats) -> Floats:
-    """Return the lowest bound of each kind from which enough of its labels are right."""
+def min_probabilities_of(samples: Samples, held_out: Floats) -> Floats:
+    """Return the lowest bound of each kind from which enough of its labels are correct."""
     return np.array(
         [_min_probability_of(samples, held_out, number) for number in range(len(KINDS))]
     )
@@ -204,54 +203,56 @@ def _min_probability_of(samples: Samples, held_out: Floats, number: int) -> floa
         if is_shown.sum() < MIN_SHOWN or patients < MIN_PATIENTS:
             break
         weight, is_correct = samples.weight[is_shown], samples.kind[is_shown] == number
-        if weight @ is_correct >= RIGHT * weight.sum():
+        if weight @ is_correct >= MIN_CORRECT * weight.sum():
             return round(float(bound), 2)
-    return NEVER
+    return NOT_OFFERED
 
 
-def offered(fits: dict[str, Fitted]) -> dict[str, Fitted]:
-    """Return the fits without kinds that not even all four sequences tell apart."""
-    never = fits[kinds.key_of(tuple(MrSequence))].model.min_probability > 1
+def without_unoffered_kinds(fits: dict[str, KindFit]) -> dict[str, KindFit]:
+    """Return the fits without the kinds that even all four sequences cannot distinguish."""
+    is_never_offered = fits[kinds.key_of(tuple(MrSequence))].model.min_probability > 1
     return {
         name: replace(
-            fitted_kind,
+            kind_fit,
             model=replace(
-                fitted_kind.model,
-                min_probability=np.where(never, NEVER, fitted_kind.model.min_probability),
+                kind_fit.model,
+                min_probability=np.where(
+                    is_never_offered, NOT_OFFERED, kind_fit.model.min_probability
+                ),
             ),
         )
-        for name, fitted_kind in fits.items()
+        for name, kind_fit in fits.items()
     }
 
 
-def labels_of(fitted_kind: Fitted) -> NDArray[np.intp]:
-    """Return the kind that is shown of each candidate; their number where none stands out."""
-    likeliest = fitted_kind.held_out.argmax(1)
-    is_shown = fitted_kind.held_out.max(1) >= fitted_kind.model.min_probability[likeliest]
+def labels_of(kind_fit: KindFit) -> NDArray[np.intp]:
+    """Return the index of the kind offered for each candidate; `len(KINDS)` for none."""
+    likeliest = kind_fit.held_out.argmax(1)
+    is_shown = kind_fit.held_out.max(1) >= kind_fit.model.min_probability[likeliest]
     return np.where(is_shown, likeliest, len(KINDS))
 
 
-def as_json(fits: dict[str, Fitted]) -> str:
+def as_json(fits: dict[str, KindFit]) -> str:
     """Return the content of the model's file."""
     content: dict[str, Any] = {
         "kinds": [kind.value for kind in KINDS],
         "shares": {kind.value: share for kind, share in SHARES.items()},
         "models": {
             name: {
-                "features": list(fitted_kind.model.names),
-                "mean": [float(f"{v:.5g}") for v in fitted_kind.model.mean],
-                "scale": [float(f"{v:.5g}") for v in fitted_kind.model.scale],
-                "weights": [[float(f"{v:.4g}") for v in row] for row in fitted_kind.model.weights],
-                "least": fitted_kind.model.min_probability.tolist(),
+                "features": list(kind_fit.model.names),
+                "mean": [float(f"{v:.5g}") for v in kind_fit.model.mean],
+                "scale": [float(f"{v:.5g}") for v in kind_fit.model.scale],
+                "weights": [[float(f"{v:.4g}") for v in row] for row in kind_fit.model.weights],
+                "least": kind_fit.model.min_probability.tolist(),
             }
-            for name, fitted_kind in fits.items()
+            for name, kind_fit in fits.items()
         },
     }
     return json.dumps(content, separators=(",", ":")) + "\n"
 
 
-def error_of(samples: Samples, held_out: Floats, rows: NDArray[np.bool_]) -> float:
-    """Return the calibration error of the highest probability, in ten bins."""
+def calibration_error(samples: Samples, held_out: Floats, rows: NDArray[np.bool_]) -> float:
+    """Return the expected calibration error of the highest probability, in ten bins."""
     probability, is_correct = held_out.max(1)[rows], (held_out.argmax(1) == samples.kind)[rows]
     weight = samples.weight[rows] / samples.weight[rows].sum()
     bin_index = np.minimum((probability * 10).astype(int), 9)
@@ -261,35 +262,35 @@ def error_of(samples: Samples, held_out: Floats, rows: NDArray[np.bool_]) -> flo
     return float(sum(bin_errors))
 
 
-def report_held_out(samples: Samples, fits: dict[str, Fitted]) -> Iterator[str]:
-    """Yield the table by subset of the sequences, and the confusion of the first."""
+def report_held_out(samples: Samples, fits: dict[str, KindFit]) -> Iterator[str]:
+    """Yield the table by subset of the sequences, and confusion tables of some subsets."""
     offered_kinds = [kind for kind in KINDS if kind is not LesionKind.OTHER]
     yield (
-        "| sequences | likeliest is right | calibration error | a kind is shown | and is right "
+        "| sequences | most likely is correct | calibration error | kind offered | and correct "
         f"| {' | '.join(kind.value for kind in offered_kinds)} |"
     )
     yield "|---" * (5 + len(offered_kinds)) + "|"
     all_rows, weight = np.ones(len(samples.kind), bool), samples.weight
     lesion = samples.kind != KINDS.index(LesionKind.OTHER)
-    for name, fitted_kind in fits.items():
-        is_correct, label = fitted_kind.held_out.argmax(1) == samples.kind, labels_of(fitted_kind)
+    for name, kind_fit in fits.items():
+        is_correct, label = kind_fit.held_out.argmax(1) == samples.kind, labels_of(kind_fit)
         is_shown = label < len(KINDS)
         correct_fraction = (
             weight[is_shown] @ is_correct[is_shown] / max(weight[is_shown].sum(), 1e-9)
         )
         bounds = " | ".join(
             "not offered" if min_probability > 1 else f"{min_probability:.2f}"
-            for kind, min_probability in zip(KINDS, fitted_kind.model.min_probability, strict=True)
+            for kind, min_probability in zip(KINDS, kind_fit.model.min_probability, strict=True)
             if kind in offered_kinds
         )
         yield (
             f"| {name} | {weight @ is_correct / weight.sum():.2f} "
-            f"| {error_of(samples, fitted_kind.held_out, all_rows):.3f} "
+            f"| {calibration_error(samples, kind_fit.held_out, all_rows):.3f} "
             f"| {weight[is_shown & lesion].sum() / weight[lesion].sum():.2f} "
             f"| {correct_fraction:.2f} | {bounds} |"
         )
     for name in ("t1 t1c t2 flair", "t1 t2 flair", "t1c", "flair"):
-        yield f"\n{name}: rows true, columns shown\n"
+        yield f"\n{name}: rows true, columns offered\n"
         yield f"| | {' | '.join(k.value for k in offered_kinds)} | none |"
         yield "|---" * (len(offered_kinds) + 2) + "|"
         label = labels_of(fits[name])
@@ -301,12 +302,12 @@ def report_held_out(samples: Samples, fits: dict[str, Fitted]) -> Iterator[str]:
     for sort in ("true", "found", "dismissed"):
         rows = np.char.startswith(samples.sort, sort)
         if rows.any():
-            error = error_of(samples, fits["t1 t1c t2 flair"].held_out, rows)
+            error = calibration_error(samples, fits["t1 t1c t2 flair"].held_out, rows)
             yield f"\noutlines {sort}: {rows.sum()}, calibration error {error:.3f}"
 
 
 def real_case(file: Path) -> tuple[CoarseBrain, dict[str, NDArray[np.int32]]]:
-    """Return the brain and its outlines by name."""
+    """Return the brain of a stored case and its outlines by name."""
     with np.load(file) as stored:
         grid = Grid(stored["brain"].shape, stored["affine"])
         head = anatomy.Head(stored["midline"], stored["offset"], stored["scale"])
@@ -319,8 +320,8 @@ def real_case(file: Path) -> tuple[CoarseBrain, dict[str, NDArray[np.int32]]]:
         return coarse, outlines
 
 
-def report_real(real: Path, fits: dict[str, Fitted]) -> Iterator[str]:
-    """Yield what real candidates look like, by subsets of the sequences."""
+def report_real(real: Path, fits: dict[str, KindFit]) -> Iterator[str]:
+    """Yield the table of kinds of real candidates, by subset of the sequences."""
     yield "| case | outline | ml | sequences | looks like | probabilities |"
     yield "|---|---|---|---|---|---|"
     for file in sorted(real.glob("*.npz")):
@@ -345,18 +346,20 @@ def report_real(real: Path, fits: dict[str, Fitted]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Fit, keep and judge."""
+    """Fit, store the model and evaluate it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scans", type=Path, required=True)
     parser.add_argument("--real", type=Path)
     options = parser.parse_args()
     samples = samples_of(rows_of(options.scans))
-    fits = offered({kinds.key_of(subset): fit(samples, subset) for subset in SUBSETS})
-    KEPT.write_text(as_json(fits), encoding="utf-8")
+    fits = without_unoffered_kinds(
+        {kinds.key_of(subset): fit(samples, subset) for subset in SUBSETS}
+    )
+    MODEL_FILE.write_text(as_json(fits), encoding="utf-8")
     lines = [*report_held_out(samples, fits)]
     if options.real is not None:
         lines += ["", *report_real(options.real, fits)]
-    sys.stdout.write("\n".join(lines) + "\n")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

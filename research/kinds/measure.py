@@ -34,7 +34,7 @@ SPACING_MM = 2.0
 DISMISSED = 100
 """Added to the number of a component that scores below the engine's threshold."""
 MIN_VOXELS = 12
-MAX_OF_A_SORT = 5
+MAX_PER_SORT = 5
 _MIN_OVERLAP, _MAX_OVERLAP, _MERGE_MM = 0.3, 0.05, 3.0
 SORTS = {
     "spots": LesionKind.PLAQUE,
@@ -48,15 +48,15 @@ SORTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SyntheticPatientScans:
     """A patient, from a file of `kinds/synthetic_scans.py`."""
 
     scans: NDArray[np.float32]
     """(2, 4, I, J, K)."""
     brain: NDArray[np.bool_]
     outlines: dict[str, NDArray[np.bool_]]
-    """True outlines by the name of the lesion, (I, J, K) each."""
-    found: NDArray[np.uint8]
+    """Reference outlines by the name of the lesion, (I, J, K) each."""
+    engine_components: NDArray[np.uint8]
     """(2, 2, I, J, K): number of the engine's component, by scan and by subset."""
     subsets: NDArray[np.bool_]
     """(2, 2, 4): sequences of each."""
@@ -64,11 +64,11 @@ class Drawn:
     """Kind of its tumours."""
 
 
-def read(file: Path) -> Drawn:
+def read_patient(file: Path) -> SyntheticPatientScans:
     """Read a patient."""
     with np.load(file) as stored:
         names = [n for n in stored.files if n.startswith("true_")]
-        return Drawn(
+        return SyntheticPatientScans(
             stored["scans"].astype(np.float32),
             stored["brain"],
             {name.removeprefix("true_"): stored[name] for name in names},
@@ -84,12 +84,14 @@ class Row:
 
     kind: LesionKind
     sort: str
-    """Which true outline, or what the engine found."""
+    """Origin of the outline: a reference outline, or a component of the engine."""
     features: Features
 
 
-def coarse(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float) -> CoarseBrain:
-    """Return a synthetic scan as the features expect it."""
+def coarse_brain(
+    images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: float
+) -> CoarseBrain:
+    """Return a synthetic scan as the input of the features."""
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     grid = Grid(brain.shape, affine)
     head = anatomy.find_head(brain, grid)
@@ -99,8 +101,8 @@ def coarse(images: NDArray[np.float32], brain: NDArray[np.bool_], spacing_mm: fl
     return CoarseBrain(image_by_sequence, brain, depth_of(brain, grid), grid, head, np.eye(4))
 
 
-def numbered(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.int32]:
-    """Return a mask's parts as candidates are numbered."""
+def numbered_components(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.int32]:
+    """Return the numbered components of a mask, merged as candidates are."""
     components = np.zeros(mask.shape, np.int32)
     box = bounding_box(mask)
     if box is not None:
@@ -108,24 +110,24 @@ def numbered(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.int32]:
     return components
 
 
-def of_patient(file: Path) -> list[Row]:
+def candidate_rows(file: Path) -> list[Row]:
     """Return the candidates of a synthetic patient."""
-    patient = read(file)
+    patient = read_patient(file)
     rng = np.random.default_rng(int(file.stem))
     rows: list[Row] = []
-    first = coarse(patient.scans[0], patient.brain, SPACING_MM)
+    first = coarse_brain(patient.scans[0], patient.brain, SPACING_MM)
     for scan, images in enumerate(patient.scans):
         view = replace(first, images=dict(zip(MrSequence, images, strict=True)))
         rows += [
             Row(kind, sort, features)
-            for sort, kind, numbers, numbers_wanted in _sets(patient, scan, view.grid)
-            for features in _measured(view, numbers, numbers_wanted, rng)
+            for sort, kind, numbers, selected in _outline_sets(patient, scan, view.grid)
+            for features in _features_of(view, numbers, selected, rng)
         ]
     return rows
 
 
-def _sets(
-    patient: Drawn, scan: int, grid: Grid
+def _outline_sets(
+    patient: SyntheticPatientScans, scan: int, grid: Grid
 ) -> Iterator[tuple[str, LesionKind, NDArray[np.int32], list[int]]]:
     sorts = {"tumour": patient.tumour, **SORTS}
     for sort, kind in sorts.items():
@@ -133,9 +135,9 @@ def _sets(
             continue
         if sort not in patient.outlines:
             continue
-        numbers = numbered(patient.outlines[sort], grid)
+        numbers = numbered_components(patient.outlines[sort], grid)
         yield f"true {sort}", kind, numbers, list(range(1, int(numbers.max()) + 1))
-    for n, components in enumerate(patient.found[scan]):
+    for n, components in enumerate(patient.engine_components[scan]):
         subset_name = "all" if n == 0 else "some"
         numbers = components.astype(np.int32)
         for sort_name, selected in (
@@ -148,7 +150,7 @@ def _sets(
                     yield f"{sort_name} {subset_name}", kind_of_outline, selected, [number]
 
 
-def _kind_of(mask: NDArray[np.bool_], patient: Drawn) -> LesionKind | None:
+def _kind_of(mask: NDArray[np.bool_], patient: SyntheticPatientScans) -> LesionKind | None:
     overlaps = {name: float(true[mask].mean()) for name, true in patient.outlines.items()}
     if mask.sum() < MIN_VOXELS:
         return None
@@ -162,14 +164,14 @@ def _kind_of(mask: NDArray[np.bool_], patient: Drawn) -> LesionKind | None:
     return LesionKind.OTHER if lesion < 2 * _MAX_OVERLAP else None
 
 
-def _measured(
+def _features_of(
     view: CoarseBrain, numbers: NDArray[np.int32], selected: list[int], rng: np.random.Generator
 ) -> Iterator[Features]:
     if not selected:
         return
     lattice = lattice_of(view, numbers)
-    if len(selected) > MAX_OF_A_SORT:
-        selected = rng.choice(selected, MAX_OF_A_SORT, replace=False).tolist()
+    if len(selected) > MAX_PER_SORT:
+        selected = rng.choice(selected, MAX_PER_SORT, replace=False).tolist()
     for number in selected:
         features = features_of(lattice, number)
         if features is not None:
@@ -177,13 +179,13 @@ def _measured(
 
 
 def main() -> None:
-    """Measure the patients that have not been measured."""
+    """Measure the patients without a stored measurement."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("scans", type=Path)
     for file in sorted(parser.parse_args().scans.glob("????.npz")):
         output = file.with_suffix(".json")
         if not output.is_file():
-            rows = [[r.kind.value, r.sort, r.features] for r in of_patient(file)]
+            rows = [[r.kind.value, r.sort, r.features] for r in candidate_rows(file)]
             output.write_text(json.dumps(rows), encoding="utf-8")
 
 

@@ -31,8 +31,7 @@ from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
-from research.common.cases import sequence_files
-from research.quality.sequence_subsets import name_of, showing
+from research.common.cases import restricted_to, sequence_files, subset_name
 
 ALL = frozenset(MrSequence)
 SUBSETS = (ALL, ALL - {MrSequence.T1C})
@@ -40,20 +39,22 @@ _FLAIR_QUANTILE, _MIN_DEPTH_MM, _MIN_ML = 0.985, 9.0, 0.1
 
 
 def _outlines(
-    engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_] | None
+    engine: LensEngine, study: PreparedStudy, reference: NDArray[np.bool_] | None
 ) -> Iterator[tuple[str, NDArray[np.int32]]]:
-    smallest = round(_MIN_ML / study.native.voxel_ml)
-    if truth is not None:
-        yield "reference", merged(without_specks(truth, smallest), study.native, 3.0)[0]
-    available = frozenset(s for s, shown in zip(MrSequence, study.present, strict=True) if shown)
+    min_voxels = round(_MIN_ML / study.native.voxel_ml)
+    if reference is not None:
+        yield "reference", merged(without_specks(reference, min_voxels), study.native, 3.0)[0]
+    available = frozenset(
+        s for s, present in zip(MrSequence, study.present, strict=True) if present
+    )
     for subset in dict.fromkeys(s & available for s in SUBSETS):
         if subset:
-            shown = showing(study, subset)
-            yield name_of(subset), preliminary.flag(engine, shown, SILENT).components
+            restricted = restricted_to(study, subset)
+            yield subset_name(subset), preliminary.flag(engine, restricted, SILENT).components
 
 
-def keep(engine: LensEngine, folder: Path, file: Path) -> None:
-    """Prepare a study, outline it, and keep both."""
+def store_scan(engine: LensEngine, folder: Path, file: Path) -> None:
+    """Store a prepared study with its reference outlines and those of the first pass."""
     study = prepare(open_study(folder, named=sequence_files(folder)), SILENT)
     head = head_of(study)
     coarse = None if head is None else coarse_of(study, head)
@@ -87,7 +88,7 @@ def keep(engine: LensEngine, folder: Path, file: Path) -> None:
 
 
 def main() -> None:
-    """Keep every study that the folder lacks."""
+    """Store every study that the folder lacks."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--kept", type=Path, required=True)
@@ -96,11 +97,11 @@ def main() -> None:
     torch.set_num_threads(1)
     options.kept.mkdir(parents=True, exist_ok=True)
     engine = LensEngine("cpu", options.weights)
-    for part in ("with_skull", "non_tumour_ms", "tumour"):
-        for folder in sorted((options.data / part).iterdir()):
+    for group in ("with_skull", "non_tumour_ms", "tumour"):
+        for folder in sorted((options.data / group).iterdir()):
             file = options.kept / f"{folder.name}.npz"
             if not file.is_file():
-                keep(engine, folder, file)
+                store_scan(engine, folder, file)
 
 
 if __name__ == "__main__":

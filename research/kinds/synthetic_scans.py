@@ -52,18 +52,18 @@ CONFIG = GeneratorConfig(
 TUMOURS = dataclasses.replace(
     CONFIG, tumour_free=0.0, cavity=0.0, kinds=LesionFrequencies(metastases=0.1, meningioma=0.2)
 )
-"""Of the patients from `FIRST_TUMOUR` on: half of them gliomas, which `CONFIG` draws seldom."""
+"""Patients from `FIRST_TUMOUR` on: half of them with gliomas, which are rare with `CONFIG`."""
 MIMICS = dataclasses.replace(
     CONFIG,
     tumour_free=0.7,
     cavity=0.35,
     kinds=LesionFrequencies(haematoma=0.4, infarct=0.5, plaques=0.6),
 )
-"""Of those from `FIRST_MIMIC` on."""
+"""Patients from `FIRST_MIMIC` on: mostly without a tumour."""
 FIRST_TUMOUR, FIRST_MIMIC = 1000, 2000
 SEED = FIRST_SEED + 20_000
 ALL = (True, True, True, True)
-FEWER = (
+SUBSETS = (
     (False, True, False, False),
     (False, False, False, True),
     (False, False, True, False),
@@ -79,14 +79,14 @@ _LARGE_MM = 6.5
 
 
 def config_of(number: int) -> GeneratorConfig:
-    """Return how a patient is drawn."""
+    """Return the generator's configuration for a patient."""
     if number >= FIRST_MIMIC:
         return MIMICS
     return CONFIG if number < FIRST_TUMOUR else TUMOURS
 
 
-def metastatic(seed: int, config: GeneratorConfig) -> bool:
-    """Whether the generator's own tumours of this seed have the sizes of metastases."""
+def has_metastatic_sizes(seed: int, config: GeneratorConfig) -> bool:
+    """Return whether the generator's tumours for this seed have the sizes of metastases."""
     streams, heads = RandomStreams([seed], torch.device("cpu")), choose([seed], config.individuals)
     streams.uniform(*config.spacing_mm)
     radius = lesions.plan_lesions(streams, heads, sample_pose(streams), config.tumour_free).radius
@@ -94,17 +94,17 @@ def metastatic(seed: int, config: GeneratorConfig) -> bool:
 
 
 def tumour_kind(seed: int, geometry: Geometry, config: GeneratorConfig) -> LesionKind:
-    """Return the kind of a patient's tumours."""
+    """Return the kind of a synthetic patient's tumours."""
     kind = int(geometry.kind[0])
     if kind == lesions.MENINGIOMA:
         return LesionKind.MENINGIOMA
-    if kind == lesions.METASTASES or metastatic(seed, config):
+    if kind == lesions.METASTASES or has_metastatic_sizes(seed, config):
         return LesionKind.METASTASIS
     return LesionKind.GLIOMA
 
 
 def true_outlines(geometry: Geometry) -> dict[str, NDArray[np.bool_]]:
-    """Return the outline of each sort of lesion."""
+    """Return the reference outline of each sort of lesion, (I, J, K) each."""
     parts, mimics = geometry.instances[0].numpy(), geometry.mimics
     outlines = {
         "tumour": geometry.labels[0, 0].numpy() > 0,
@@ -121,40 +121,44 @@ def true_outlines(geometry: Geometry) -> dict[str, NDArray[np.bool_]]:
     return outlines
 
 
-def found_outlines(
+def first_pass_components(
     engine: LensEngine, batch: SyntheticBatch, present: tuple[bool, ...]
 ) -> NDArray[np.uint8]:
-    """Return the components of the engine's first pass on some of the sequences."""
+    """Return the numbered components of the engine's first pass on some of the sequences."""
     study = prepared_of(batch, np.array(present))
     first_pass = engine.first_pass(study, context=SILENT)
-    whole = native_grid.resample_map(first_pass.seen.probability[0], study, first_pass.seen.grid)
-    core = np.zeros(whole.shape, np.float32)
+    whole_tumour = native_grid.resample_map(
+        first_pass.seen.probability[0], study, first_pass.seen.grid
+    )
+    core = np.zeros(whole_tumour.shape, np.float32)
     rules = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: first_pass.threshold})
-    regions = {Region.WT: whole, Region.TC: core, Region.ET: core}
-    marked = split_by_score(
+    regions = {Region.WT: whole_tumour, Region.TC: core, Region.ET: core}
+    split = split_by_score(
         segment_components(regions, study.native, rules), first_pass.seen, first_pass.scoring
     )
-    numbers = marked.components.components.copy()
-    if marked.dismissed is not None:
-        below = marked.dismissed.components
+    numbers = split.components.components.copy()
+    if split.dismissed is not None:
+        below = split.dismissed.components
         numbers[below > 0] = below[below > 0] + DISMISSED
     return numbers.clip(0, 255).astype(np.uint8)
 
 
-def keep(engine: LensEngine, number: int, file: Path) -> None:
-    """Draw a patient and keep it."""
+def store_patient(engine: LensEngine, number: int, file: Path) -> None:
+    """Generate a patient and store the scans and outlines."""
     seed, config = SEED + number, config_of(number)
     geometry, rng = generate_geometry(config, [seed]), np.random.default_rng(seed)
     scans, components, subsets = [], [], []
     batches = [paint(config, geometry, [seed], scanner) for scanner in range(SCANNERS)]
     for batch in batches:
         channels = batch.channels[0].numpy()
-        subsets_shown = (ALL, FEWER[int(rng.integers(len(FEWER)))])
-        components.append([found_outlines(engine, batch, present) for present in subsets_shown])
+        subsets_shown = (ALL, SUBSETS[int(rng.integers(len(SUBSETS)))])
+        components.append(
+            [first_pass_components(engine, batch, present) for present in subsets_shown]
+        )
         subsets.append(subsets_shown)
         peak = channels.reshape(4, -1).max(1)[:, None, None, None]
         scans.append((channels / peak * 1000).astype(np.float16))
-    true: dict[str, Any] = {f"true_{n}": mask for n, mask in true_outlines(geometry).items()}
+    outlines: dict[str, Any] = {f"true_{n}": mask for n, mask in true_outlines(geometry).items()}
     temporary = file.with_suffix(".tmp.npz")
     np.savez(
         temporary,
@@ -163,17 +167,17 @@ def keep(engine: LensEngine, number: int, file: Path) -> None:
         found=np.array(components),
         subsets=np.array(subsets),
         tumour=tumour_kind(seed, geometry, config).value,
-        **true,
+        **outlines,
     )
     temporary.rename(file)
 
 
 def main() -> None:
-    """Draw patients that the folder lacks."""
+    """Generate the patients that the folder lacks."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--patients", type=int, default=100)
-    parser.add_argument("--tumours", type=int, default=100, help="more, with tumours alone")
-    parser.add_argument("--mimics", type=int, default=100, help="more, mostly without a tumour")
+    parser.add_argument("--tumours", type=int, default=100, help="further ones, all with tumours")
+    parser.add_argument("--mimics", type=int, default=100, help="further ones, mostly tumour-free")
     parser.add_argument("--kept", type=Path, required=True)
     parser.add_argument("--weights", default="default")
     parser.add_argument("--minutes", type=float, default=40)
@@ -186,7 +190,7 @@ def main() -> None:
     for number in (*range(options.patients), *tumours, *mimics):
         file = options.kept / f"{number:04}.npz"
         if not file.is_file() and time.monotonic() - started < 60 * options.minutes:
-            keep(engine, number, file)
+            store_patient(engine, number, file)
 
 
 if __name__ == "__main__":

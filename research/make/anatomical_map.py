@@ -1,4 +1,4 @@
-"""Compute the map of finer structures that `findings.anatomy` names locations by.
+"""Compute the map of structures by which `findings.anatomy` names locations.
 
     python -m research.make.anatomical_map FOLDER src/lesionlens/analysis/findings/places.npz
 
@@ -33,8 +33,8 @@ LABELS = {
 }
 
 
-def head_of(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
-    """Return the labels of one head at 2 mm, their grid, and where its brain lies."""
+def read_head(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
+    """Return the labels of one head at 2 mm, their grid, and its registration to MNI152."""
     image = nib.as_closest_canonical(nib.load(path))
     labels = np.asarray(image.dataobj).astype(np.int16)[::2, ::2, ::2]
     affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
@@ -46,31 +46,34 @@ def head_of(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
     return labels, grid, find_head(brain, grid)
 
 
-def votes_of(path: Path) -> np.ndarray:
-    """Return (structures, *SHAPE) counts of one head."""
-    labels, grid, head = head_of(path)
+def structure_counts(path: Path) -> np.ndarray:
+    """Return the voxels of one head in each structure at each voxel of the map.
+
+    (structures, *SHAPE) float32, left folded onto right.
+    """
+    labels, grid, head = read_head(path)
     assert head is not None, path
-    votes = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
+    counts = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
     for index, name in enumerate(STRUCTURES):
         mni = head.to_mni(grid.to_mm(np.argwhere(np.isin(labels, LABELS[name]))))
         mni[:, 0] = np.abs(mni[:, 0])
         voxels = np.rint((mni - ORIGIN_MNI) / STEP_MM).astype(int)
         inside = ((voxels >= 0) & (voxels < SHAPE)).all(axis=1)
-        np.add.at(votes[index], tuple(voxels[inside].T), 1.0)
-    return votes
+        np.add.at(counts[index], tuple(voxels[inside].T), 1.0)
+    return counts
 
 
 def main() -> None:
     """Write the map."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="of label maps, .nii.gz")
+    parser.add_argument("folder", type=Path, help="folder of label maps, .nii.gz")
     parser.add_argument("out", type=Path, help="places.npz")
     options = parser.parse_args()
     heads = sorted(options.folder.glob("*.nii.gz"))
     total = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
     for path in heads:
-        votes = votes_of(path)
-        total += votes / np.maximum(votes.sum(axis=0), 1.0)
+        counts = structure_counts(path)
+        total += counts / np.maximum(counts.sum(axis=0), 1.0)
     share = ndimage.gaussian_filter(total / len(heads), (0, 0.5, 0.5, 0.5))
     np.savez_compressed(options.out, share=np.rint(share * 15).astype(np.uint8))
 

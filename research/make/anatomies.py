@@ -23,6 +23,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from lesionlens.base.masks import connected_parts
 from lesionlens.network.synth import classes
 
 TARGET = Path(__file__).parents[2] / "src/lesionlens/network/synth/anatomies.npz"
@@ -84,8 +85,8 @@ def write(heads: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> None:
                     np.lib.format.write_array(stream, np.ascontiguousarray(array))
 
 
-def grouped(values: np.ndarray) -> np.ndarray:
-    """Source values to classes, uint8."""
+def tissue_classes(values: np.ndarray) -> np.ndarray:
+    """Map FreeSurfer labels to tissue classes, uint8."""
     table = np.full(600, classes.OTHER, dtype=np.uint8)
     table[0] = classes.AIR
     for name, source_labels in SOURCE_VALUES.items():
@@ -94,12 +95,10 @@ def grouped(values: np.ndarray) -> np.ndarray:
     return classes_of_voxels
 
 
-def outline(labels: np.ndarray) -> np.ndarray:
-    """Tissue of the brain and the fluid in its sulci, bool."""
+def brain_outline(labels: np.ndarray) -> np.ndarray:
+    """Return the mask of the brain and the fluid in its sulci."""
     tissue = np.isin(labels, classes.BRAIN) & (labels != classes.FLUID)
-    parts, _ = ndimage.label(tissue)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
+    parts, sizes = connected_parts(tissue, None)
     tissue = np.pad(parts == sizes.argmax(), 10)
     dilated = ndimage.distance_transform_edt(~tissue) <= CLOSING_MM
     closed = ndimage.distance_transform_edt(dilated) > CLOSING_MM
@@ -108,51 +107,49 @@ def outline(labels: np.ndarray) -> np.ndarray:
 
 
 def split_fluid(labels: np.ndarray) -> np.ndarray:
-    """Mark the fluid beyond the outline; strays of brain outside of it become fluid, too."""
-    inside = outline(labels)
+    """Separate fluid outside the brain's outline; brain voxels outside of it become fluid, too."""
+    inside = brain_outline(labels)
     out = labels.copy()
     out[~inside & np.isin(labels, classes.BRAIN)] = classes.OUTER_FLUID
     out[inside & ~np.isin(labels, classes.BRAIN)] = classes.FLUID
     return out
 
 
-def upright(values: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """Affine that lays the plane between left and right structures onto x = 0."""
+def upright_affine(values: np.ndarray, affine: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return the affine in which the plane between left and right structures is x = 0."""
     left, right = (np.argwhere(np.isin(values, side))[::7] @ affine[:3, :3].T + affine[:3, 3]
                    for side in (LEFT, RIGHT))  # fmt: skip
     covariance = np.cov(left.T) + np.cov(right.T)
     normal = np.linalg.solve(covariance, right.mean(0) - left.mean(0))
     normal /= np.linalg.norm(normal)
     if normal[0] < 0.9:
-        raise ValueError(f"left is not left, or the head is turned by far: {normal}")
+        raise ValueError(f"left and right are exchanged, or the head is rotated too far: {normal}")
     axis = np.cross(normal, [1.0, 0.0, 0.0])
     skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     rotation = np.eye(3) + skew + skew @ skew / (1 + normal[0])
-    upright_affine = np.eye(4)
-    upright_affine[:3, :3] = rotation @ affine[:3, :3]
-    upright_affine[:3, 3] = rotation @ (affine[:3, 3] - centre)
+    rotated = np.eye(4)
+    rotated[:3, :3] = rotation @ affine[:3, :3]
+    rotated[:3, 3] = rotation @ (affine[:3, 3] - centre)
     midpoint = ((left.mean(0) + right.mean(0)) / 2 - centre) @ rotation.T
-    upright_affine[0, 3] -= midpoint[0]
-    return upright_affine
+    rotated[0, 3] -= midpoint[0]
+    return rotated
 
 
-def head(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Classes (I, J, K) uint8 in RAS+ and their affine (4, 4)."""
+def read_head(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read a label map: classes (I, J, K) uint8 in RAS+ and their affine (4, 4)."""
     image = nib.as_closest_canonical(nib.load(path))
     values = np.asarray(image.dataobj).astype(np.int32)
-    parts, _ = ndimage.label(values > 0)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
+    parts, sizes = connected_parts(values > 0, None)
     values[parts != sizes.argmax()] = 0
     voxels = np.argwhere(values > 0)
     low, high = voxels.min(0), voxels.max(0) + 1
     values = values[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     affine = np.asarray(image.affine, dtype=np.float64).copy()
     affine[:3, 3] = affine[:3, :3] @ low + affine[:3, 3]
-    labels = split_fluid(grouped(values))
+    labels = split_fluid(tissue_classes(values))
     brain = np.argwhere(np.isin(labels, classes.BRAIN))
     centre = affine[:3, :3] @ ((brain.min(0) + brain.max(0)) / 2) + affine[:3, 3]
-    return labels, upright(values, affine, centre)
+    return labels, upright_affine(values, affine, centre)
 
 
 def main() -> None:
@@ -160,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     paths = sorted(parser.parse_args().folder.glob("head_*.nii.gz"))
-    write((path.name.split(".")[0], *head(path)) for path in paths)
+    write((path.name.split(".")[0], *read_head(path)) for path in paths)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ FACTOR = 2
 
 
 def halved(maps: np.ndarray) -> np.ndarray:
-    """Average blocks of 2 x 2 x 2 voxels of (C, I, J, K)."""
+    """Return (C, I, J, K) averaged over blocks of 2 x 2 x 2 voxels."""
     even = maps[:, : maps.shape[1] // 2 * 2, : maps.shape[2] // 2 * 2, : maps.shape[3] // 2 * 2]
     c, i, j, k = even.shape
     blocks = even.reshape(c, i // 2, 2, j // 2, 2, k // 2, 2)

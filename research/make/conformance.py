@@ -37,7 +37,7 @@ from lesionlens.site.pacs import association
 from lesionlens.site.pacs.peer import Access
 from lesionlens.site.pacs.retrieve import SYNTAXES
 
-PLACE = Path(__file__).parents[2] / "docs" / "reference"
+PAGES = Path(__file__).parents[2] / "docs" / "reference"
 WRITTEN = {
     "seg": "Segmentation",
     "sr": "Comprehensive 3D SR",
@@ -47,7 +47,7 @@ WRITTEN = {
     "key_slices": "Multi-frame True Color Secondary Capture",
 }
 NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
-"""Younger than the dictionary that is used."""
+"""Names of UIDs that pydicom's dictionary lacks."""
 REVIEWED = (
     codes.Code("121006", "DCM", "Person"),
     codes.Code("121008", "DCM", "Person Observer Name"),
@@ -77,23 +77,23 @@ Section 5 of the [conformance statement](conformance.md), made from the same cod
 
 
 def rows(heading: Sequence[str], found: Iterable[Sequence[object]]) -> str:
-    """Return a table of Markdown."""
+    """Return a Markdown table."""
     lines = ["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)]
     return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in found])
 
 
-def named(uids: Iterable[str]) -> list[tuple[str, str]]:
+def names_and_uids(uids: Iterable[str]) -> list[tuple[str, str]]:
     """Return (name, UID) of UIDs, by UID."""
     return [(NAMES.get(uid, UID(uid).name), f"`{uid}`") for uid in sorted(uids)]
 
 
 def objects() -> dict[str, Dataset]:
-    """Return what is written of a synthetic head, by file name."""
+    """Return the objects written for a synthetic head, by file name."""
     with tempfile.TemporaryDirectory() as folder:
-        patient, place = make_patient(spacing_mm=8.0), Path(folder)
+        patient, root = make_patient(spacing_mm=8.0), Path(folder)
         study = write_study(
             patient,
-            place / "in",
+            root / "in",
             kind=StudyKind.DICOM,
             sequences=(MrSequence.T1C,),
             how=AXIAL_SLICES,
@@ -101,28 +101,30 @@ def objects() -> dict[str, Dataset]:
         analysis = replace(
             make_analysis(patient, study), options=ExportOptions(also=frozenset(Extra))
         )
-        done = DicomExporter().write(analysis, place)
+        done = DicomExporter().write(analysis, root)
         return {p.stem: pydicom.dcmread(p) for p in done.files if p.stem in WRITTEN}
 
 
-def overview(made: Mapping[str, Dataset]) -> str:
+def overview(written_objects: Mapping[str, Dataset]) -> str:
+    """Return section 1.1: objects that are read and written."""
     written = [
-        (WRITTEN[name], f"`{made[name].SOPClassUID}`", "yes", "SCU", "yes (STOW-RS)")
+        (WRITTEN[name], f"`{written_objects[name].SOPClassUID}`", "yes", "SCU", "yes (STOW-RS)")
         for name in WRITTEN
     ]
     read = [
         (name, uid, "read", "SCU (C-GET), SCP (C-MOVE)", "yes (WADO-RS)")
-        for name, uid in named(MR_IMAGES)
+        for name, uid in names_and_uids(MR_IMAGES)
     ]
-    again = [
+    reopened = [
         (name, uid, "read again as candidates", "as above", "as above")
-        for name, uid in named((*SEGMENTATIONS, *REPORTS, MAP))
+        for name, uid in names_and_uids((*SEGMENTATIONS, *REPORTS, MAP))
     ]
     heading = ("SOP class", "UID", "created", "C-STORE", "DICOMweb")
-    return "### 1.1 Content and transfer\n" + rows(heading, [*written, *read, *again])
+    return "### 1.1 Content and transfer\n" + rows(heading, [*written, *read, *reopened])
 
 
 def services() -> str:
+    """Return section 2: DIMSE and DICOMweb services."""
     used = [
         (Verification, "SCU, SCP while C-MOVE runs"),
         (StudyRootQueryRetrieveInformationModelFind, "SCU"),
@@ -144,10 +146,11 @@ def services() -> str:
 
 
 def network() -> str:
-    usual = Access()
+    """Return section 3: network parameters and transfer syntaxes."""
+    defaults = Access()
     figures = [
-        ("local AE title", f"{usual.title}, or `--aet`"),
-        ("port for C-MOVE", f"{usual.port}, or `--port`; open while a study is received"),
+        ("local AE title", f"{defaults.title}, or `--aet`"),
+        ("port for C-MOVE", f"{defaults.port}, or `--port`; open while a study is received"),
         ("largest PDU", f"{association.MAX_PDU_BYTES} bytes"),
         ("presentation contexts", f"at most {association.MAX_CONTEXTS}"),
         ("time to connect", f"{association.CONNECT_SECONDS} s"),
@@ -160,22 +163,25 @@ def network() -> str:
         "## 3 Network and configuration\n"
         + rows(("what", "value"), figures)
         + "\n\n### 3.1 Transfer syntaxes that are fetched and read\n"
-        + rows(("name", "UID"), named(SYNTAXES))
+        + rows(("name", "UID"), names_and_uids(SYNTAXES))
         + "\n\nObjects are written and sent in Explicit or Implicit VR Little Endian, uncompressed."
     )
 
 
-def attributes(made: Mapping[str, Dataset]) -> str:
+def attributes(written_objects: Mapping[str, Dataset]) -> str:
+    """Return section 4: attributes of each written object."""
     listed = sorted(
-        {e.keyword for ds in made.values() for e in ds if e.keyword}, key=tag_for_keyword
+        {e.keyword for ds in written_objects.values() for e in ds if e.keyword}, key=tag_for_keyword
     )
     source = set(copied_attributes.COPIED)
     found = [
         (
             keyword,
             dictionary_VR(tag_for_keyword(keyword)),
-            *("x" if keyword in made[name] else "" for name in WRITTEN),
-            "source" if keyword in source and keyword not in OURS else "LesionLens",
+            *("x" if keyword in written_objects[name] else "" for name in WRITTEN),
+            "source"
+            if keyword in source and keyword not in LESIONLENS_ATTRIBUTES
+            else "LesionLens",
         )
         for keyword in listed
     ]
@@ -186,10 +192,16 @@ def attributes(made: Mapping[str, Dataset]) -> str:
     )
 
 
-OURS = {"Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber"}
+LESIONLENS_ATTRIBUTES = {
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "DeviceSerialNumber",
+}
 
 
-def travel() -> str:
+def copied() -> str:
+    """Return section 4.1: attributes copied from the source."""
     groups = (
         ("belongs to", copied_attributes.UIDS),
         ("patient and study, present or empty", copied_attributes.TYPE_2),
@@ -202,14 +214,18 @@ def travel() -> str:
         "### 4.1 What is copied from the source's header\nNothing else does. A value that DICOM "
         "does not allow is corrected where it can mean one thing, else left out or left empty, and "
         f"a notice names the attribute. Text becomes {copied_attributes.CHARACTER_SET}.\n\n"
-        + rows(("what", "attributes"), [(words, ", ".join(names)) for words, names in groups])
+        + rows(
+            ("what", "attributes"),
+            [(description, ", ".join(names)) for description, names in groups],
+        )
     )
 
 
 def series() -> str:
+    """Return section 4.2: number and description of the written series."""
     found = [
-        (number, words if kind == "rejection" else f"{words}, STATE (research)")
-        for kind, (number, words) in identity.SERIES.items()
+        (number, description if kind == "rejection" else f"{description}, STATE (research)")
+        for kind, (number, description) in identity.SERIES.items()
     ]
     return (
         "### 4.2 Series\nEach object has its own series, with date and time of the export; "
@@ -226,15 +242,16 @@ def written_terms(item: Dataset) -> Iterator[codes.Code]:
             yield from written_terms(inner)
 
 
-def terms(made: Mapping[str, Dataset]) -> str:
-    held = [v for v in vars(codes).values() if isinstance(v, codes.Code | dict)]
-    single = (list(v.values()) if isinstance(v, dict) else [v] for v in held)
-    every = {v for several in single for v in several if isinstance(v, codes.Code)}
-    known = {(code.value, code.scheme) for code in every}
-    found = {code for ds in made.values() for code in written_terms(ds)} | {*REVIEWED}
-    every |= {code for code in found if (code.value, code.scheme) not in known}
-    public = sorted(c for c in every if c.scheme != codes.OWN_SCHEME)
-    private = sorted(c for c in every if c.scheme == codes.OWN_SCHEME)
+def terms(written_objects: Mapping[str, Dataset]) -> str:
+    """Return section 5: coded terms."""
+    constants = [v for v in vars(codes).values() if isinstance(v, codes.Code | dict)]
+    single = (list(v.values()) if isinstance(v, dict) else [v] for v in constants)
+    all_codes = {v for group in single for v in group if isinstance(v, codes.Code)}
+    known = {(code.value, code.scheme) for code in all_codes}
+    found = {code for ds in written_objects.values() for code in written_terms(ds)} | {*REVIEWED}
+    all_codes |= {code for code in found if (code.value, code.scheme) not in known}
+    public = sorted(c for c in all_codes if c.scheme != codes.OWN_SCHEME)
+    private = sorted(c for c in all_codes if c.scheme == codes.OWN_SCHEME)
     heading = ("code", "scheme", "meaning")
     return (
         "## 5 Coded terms\nBy PS3.16: TID 1500, 1411 (one segment a group), 1419, 1501, 1204, "
@@ -248,24 +265,23 @@ def terms(made: Mapping[str, Dataset]) -> str:
 
 def pages() -> dict[str, str]:
     """Return the pages of the statement, by file name."""
-    made = objects()
+    written_objects = objects()
     parts = {
-        "conformance.md": (HEAD, overview(made), services(), network()),
+        "conformance.md": (HEAD, overview(written_objects), services(), network()),
         "conformance_attributes.md": (
             SECOND_HEAD,
-            attributes(made),
-            travel(),
+            attributes(written_objects),
+            copied(),
             series(),
         ),
-        "conformance_terms.md": (THIRD_HEAD, terms(made)),
+        "conformance_terms.md": (THIRD_HEAD, terms(written_objects)),
     }
     return {
-        name: "\n\n".join(part.strip() for part in several) + "\n"
-        for name, several in parts.items()
+        name: "\n\n".join(part.strip() for part in group) + "\n" for name, group in parts.items()
     }
 
 
 if __name__ == "__main__":
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     for name, text in pages().items():
-        (PLACE / name).write_text(text, encoding="utf-8")
+        (PAGES / name).write_text(text, encoding="utf-8")

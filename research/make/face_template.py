@@ -23,20 +23,22 @@ from lesionlens.network.synth import classes
 
 ROOT = Path(__file__).parents[2] / "src/lesionlens"
 LOW, HIGH = np.array([-100.0, -130.0, -190.0]), np.array([100.0, 150.0, 120.0])
-FIRST = 6
-"""The head that the others are laid onto at first: its nod is a middle one."""
+FIRST_HEAD = 6
+"""The head that the others are first registered to: its pitch is average."""
 EAR_X, EAR_Y, EAR_Z = 74.0, (-50.0, 25.0), (-55.0, 25.0)
-"""Beside the head: from this side, and about the eyes' height."""
-BROW_MM, RECEDES = 50.0, 0.45
+"""Region of the ears: distance from the midline, and extent about the eyes, mm."""
+BROW_MM, SLOPE = 50.0, 0.45
 
 
-def grid_of() -> Grid:
+def template_grid() -> Grid:
+    """Return the grid of the template, RAS+ mm."""
     affine = np.diag([FIT_MM, FIT_MM, FIT_MM, 1.0])
     affine[:3, 3] = LOW
     return Grid(tuple(np.rint((HIGH - LOW) / FIT_MM).astype(int)), affine)
 
 
 def heads() -> list[tuple[np.ndarray, Grid]]:
+    """Return labels and grid of the twenty heads."""
     stored = np.load(ROOT / "network/synth/anatomies.npz")
     label_maps = []
     for number in range(1, 21):
@@ -46,15 +48,15 @@ def heads() -> list[tuple[np.ndarray, Grid]]:
     return label_maps
 
 
-def zone_of(grid: Grid, eyes_by_head: list[np.ndarray]) -> np.ndarray:
-    """Return the zone on a grid, given each head's eyes (N, 3) in its millimetres."""
+def face_zone(grid: Grid, eyes_by_head: list[np.ndarray]) -> np.ndarray:
+    """Return the mask to remove on a grid, given each head's eyes, (N, 3) mm of the template."""
     eyes = np.concatenate(eyes_by_head)
     back = float(np.quantile(eyes[:, 1], 0.03))
     top = float(np.quantile(eyes[:, 2], 0.97))
     bottom = float(np.median([np.quantile(head_eyes[:, 2], 0.03) for head_eyes in eyes_by_head]))
     index = np.indices(grid.shape).reshape(3, -1).T
     x, y, z = grid.to_mm(index).T
-    front = back - 2.0 - RECEDES * np.clip(bottom - z, 0, None)
+    front = back - 2.0 - SLOPE * np.clip(bottom - z, 0, None)
     face = (y > front) & (z < top + 4.0)
     brow = (y > back - 4.0) & (z >= top + 4.0) & (z < top + BROW_MM)
     centre_z = (bottom + top) / 2
@@ -67,12 +69,12 @@ def zone_of(grid: Grid, eyes_by_head: list[np.ndarray]) -> np.ndarray:
 def main() -> None:
     """Write the file."""
     argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
-    grid, people = grid_of(), heads()
+    grid, label_maps = template_grid(), heads()
     brains = [
         resample(np.isin(labels, classes.BRAIN).astype(np.float32), head_grid, grid)
-        for labels, head_grid in people
+        for labels, head_grid in label_maps
     ]
-    model = brains[FIRST - 1]
+    model = brains[FIRST_HEAD - 1]
     fits = []
     for _ in range(2):
         fits = [fit(model, grid, brain, grid) for brain in brains]  # the model's mm to the head's
@@ -85,10 +87,10 @@ def main() -> None:
     print("dice", np.round([dice for _, dice in fits], 3))
     eyes = [
         apply(transform, head_grid.to_mm(np.argwhere(labels == classes.EYE)[::5]))
-        for (labels, head_grid), transform in zip(people, to_model, strict=True)
+        for (labels, head_grid), transform in zip(label_maps, to_model, strict=True)
     ]
-    print("eyes' middles", [np.round(e.mean(axis=0)).astype(int).tolist() for e in eyes])
-    zone = zone_of(grid, eyes)
+    print("centres of the eyes", [np.round(e.mean(axis=0)).astype(int).tolist() for e in eyes])
+    zone = face_zone(grid, eyes)
     np.savez_compressed(
         ROOT / "imaging/deidentification/face.npz",
         brain=np.rint(model * 255).astype(np.uint8),

@@ -39,56 +39,56 @@ if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens
     from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
-PATIENT, DRAWN = "BraTS2021_01660", "SYNTHETIC-SAMPLE"
+PATIENT, SYNTHETIC = "BraTS2021_01660", "SYNTHETIC-SAMPLE"
 SEQUENCES = ("t1", "t1c", "t2", "flair")
 SHRUNK_VOXELS = 4
 
-Place = tuple[float, float, float]
+Point = tuple[float, float, float]
 
 
-def results_of(now: Path, earlier: Path) -> Candidate:
-    """Analyse the patient; write the result, and a smaller outline's; return what was flagged."""
+def results_of(result_folder: Path, prior_folder: Path) -> Candidate:
+    """Write the sample's result, and one with a smaller outline; return the candidate."""
     study = open_study(STUDY)
     result = Lens()(study)
-    result.save(now)
-    image = nib.load(now / "segmentation.nii.gz")
+    result.save(result_folder)
+    image = nib.load(result_folder / "segmentation.nii.gz")
     labels = np.asanyarray(image.dataobj)
     inner = ndimage.binary_erosion(labels > 0, iterations=SHRUNK_VOXELS)
-    mask = earlier.parent / "smaller_seg.nii.gz"
+    mask = prior_folder.parent / "smaller_seg.nii.gz"
     nib.save(nib.Nifti1Image(np.where(inner, labels, 0).astype(np.uint8), image.affine), mask)
-    Result(prepare_and_reopen(mask, study, SILENT)).save(earlier)
+    Result(prepare_and_reopen(mask, study, SILENT)).save(prior_folder)
     return result.candidates[0]
 
 
-def listed(folder: Path, highest: float | None) -> None:
-    """Make a list of both sample patients, of whom the first has a result."""
+def make_worklist(folder: Path, highest: float | None) -> None:
+    """Make a worklist of both sample patients, the first with a result."""
     database = open_worklist_database(folder)
     database.add_studies(
         [
             StudyEntry(PATIENT, str(STUDY), PATIENT, "", SEQUENCES, candidates=1, highest=highest),
-            StudyEntry(DRAWN, str(FOLDER / "study_dicom"), DRAWN, "2026-01-05", SEQUENCES),
+            StudyEntry(SYNTHETIC, str(FOLDER / "study_dicom"), SYNTHETIC, "2026-01-05", SEQUENCES),
         ]
     )
     database.close()
 
 
 def settle(studio: Studio, dock: WorklistDock | None = None) -> None:
-    """Wait for what runs in the panel, and in the list."""
+    """Wait for running jobs of the panel and of the worklist."""
     wait_for(lambda: not (studio.panel.jobs.running or studio.panel.questions.running))
     if dock is not None:
         wait_for(lambda: not dock.controller.jobs.running)
     studio.settle()
 
 
-def day(studio: Studio, panel: LesionLens, folder: Path, place: Place) -> None:
-    """Open a list, read its first study unaided, sign."""
+def reading_session(studio: Studio, panel: LesionLens, folder: Path, position_mm: Point) -> None:
+    """Open a worklist, read its first study unaided, and sign."""
     open_worklist()
     dock = studio.viewer.window.dock_widgets[WORKLIST]
     dock.controller.open(folder)
     panel.commands.run("next_study")
     settle(studio, dock)
-    panel.actions_.go_to_point(place)
-    panel.actions_.read_controller.marking.mark(place)
+    panel.actions_.go_to_point(position_mm)
+    panel.actions_.read_controller.marking.mark(position_mm)
     settle(studio, dock)
     studio.window("pictures/worklist.png")
     panel.actions_.ask_signature = lambda _, then: then("A. Reader")
@@ -102,13 +102,13 @@ def day(studio: Studio, panel: LesionLens, folder: Path, place: Place) -> None:
     dock.parentWidget().hide()
 
 
-def prior(studio: Studio, panel: LesionLens, now: Path, earlier: Path) -> None:
-    """Open the study with its result, and compare it with the earlier one."""
+def prior(studio: Studio, panel: LesionLens, result_folder: Path, prior_folder: Path) -> None:
+    """Open the study with its result, and compare it with the prior."""
     panel.actions_.open(STUDY)
     settle(studio)
-    panel.actions_.reopen(now)
+    panel.actions_.reopen(result_folder)
     settle(studio)
-    panel.actions_.compare(earlier, STUDY)
+    panel.actions_.compare(prior_folder, STUDY)
     settle(studio)
     panel.session.choose_overlay(Overlay.CONTOUR)
     panel.actions_.go_to_candidate(1)
@@ -116,12 +116,12 @@ def prior(studio: Studio, panel: LesionLens, now: Path, earlier: Path) -> None:
 
 
 def main(
-    docs: Annotated[Path, typer.Option(help="Where they go.")] = DOCS,
+    docs: Annotated[Path, typer.Option(help="Folder of the documentation, to write into.")] = DOCS,
     width: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 1280,
     height: Annotated[int, typer.Option(help="Of the window, in pixels.")] = 800,
     theme: Annotated[str, typer.Option(help="Of napari: dark or light.")] = "dark",
 ) -> None:
-    """Make the pictures of a day's reading again."""
+    """Make the pictures of the reading pages."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         os.environ["XDG_DATA_HOME"] = temporary
@@ -129,16 +129,16 @@ def main(
         site = root / "lesionlens" / "settings.toml"
         site.parent.mkdir()
         site.write_text("[reading]\nunaided_first = true\n", encoding="utf-8")
-        now, earlier = root / "list" / PATIENT, root / "earlier"
-        flagged = results_of(now, earlier)
-        listed(root / "list", flagged.score)
+        result_folder, prior_folder = root / "list" / PATIENT, root / "earlier"
+        flagged = results_of(result_folder, prior_folder)
+        make_worklist(root / "list", flagged.score)
         viewer = napari.Viewer(title="LesionLens")
         viewer.theme = theme
         viewer.window.resize(width, height)
         studio = Studio(open_panel(viewer), docs)
-        day(studio, studio.panel, root / "list", flagged.centroid_mm)
+        reading_session(studio, studio.panel, root / "list", flagged.centroid_mm)
         site.unlink()
-        prior(studio, studio.panel, now, earlier)
+        prior(studio, studio.panel, result_folder, prior_folder)
         viewer.close()
 
 

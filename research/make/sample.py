@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 500
-"""Of grey, below the 99th percentile of each sequence."""
+"""Intensity levels below the 99th percentile of each sequence."""
 MARGIN_VOX = 2
-ENHANCING, OURS = 4, 3
+BRATS_ENHANCING, LESIONLENS_ENHANCING = 4, 3
 """BraTS 2021 calls the enhancing tumour 4, LesionLens 3."""
 SEQUENCES = ("t1", "t1c", "t2", "flair")
 
 
 def save(voxels: NDArray[Any], affine: NDArray[Any], path: Path) -> None:
-    """Write a NIfTI file whose bytes depend on its contents alone."""
+    """Write a NIfTI file whose bytes depend only on its content."""
     image = nib.Nifti1Image(voxels, affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = b"CC BY 4.0, see README.md"
@@ -46,7 +46,7 @@ def main(case: Path, out: Path) -> None:
         step = max(float(np.quantile(cropped[cropped > 0], 0.99)) / LEVELS, 1.0)
         save(np.rint(cropped / step).astype(np.int16), affine, out / "study" / f"{name}.nii.gz")
     labels = voxels["seg"][box].astype(np.uint8)
-    labels[labels == ENHANCING] = OURS
+    labels[labels == BRATS_ENHANCING] = LESIONLENS_ENHANCING
     save(labels, affine, out / "reference" / "segmentation.nii.gz")
 
 
@@ -54,5 +54,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    main(given.case, given.out)
+    options = parser.parse_args()
+    main(options.case, options.out)

@@ -19,7 +19,7 @@ RESOLUTION_MM = 2
 
 
 def _ventricle_core(csf: np.ndarray, depth: np.ndarray, mm: np.ndarray) -> np.ndarray:
-    """Deep CSF near the midline in parts above 0.3 ml, bool (I, J, K)."""
+    """Return deep CSF near the midline in components above 0.3 ml, bool (I, J, K)."""
     x, _, z = mm
     core = (csf > 0.4) & (depth > 14) & (np.abs(x) < 38) & (z > -32) & (z < 36)
     parts, count = ndimage.label(core)
@@ -28,7 +28,7 @@ def _ventricle_core(csf: np.ndarray, depth: np.ndarray, mm: np.ndarray) -> np.nd
 
 
 def tissue_maps() -> tuple[np.ndarray, np.ndarray]:
-    """Make the maps (7, I, J, K) float64 0-1 in RAS and their affine (4, 4)."""
+    """Return the maps, (7, I, J, K) float64 0-1 in RAS, and their affine (4, 4)."""
     from nilearn import datasets  # noqa: PLC0415  (of no extra)
 
     grey_image = datasets.load_mni152_gm_template(resolution=RESOLUTION_MM)

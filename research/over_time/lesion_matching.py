@@ -5,7 +5,7 @@
 Each pair is one synthetic brain with two to eight lesions, at two times: every lesion grows or
 shrinks independently (radius by .6 to 1.5), one in six is new and one in six gone, so that some
 merge and some split. The head moves by up to 10 mm and 8 degrees; slices are 3 mm then and 2 mm
-now. The alignment is the true movement with an error of `--off-mm` in a random direction, the
+now. The alignment is the true motion with an error of `--off-mm` in a random direction, the
 largest error of the registration (`over_time/prior_pairs.py`).
 
 Counted by true lesion, whatever it merged with: a lesion present twice is right if the candidates
@@ -17,7 +17,6 @@ lone fragment of a true lesion counts as that lesion.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,31 +35,35 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.network.synth import tumour
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry
 from lesionlens.training.data import FIRST_VALIDATION_SEED
-from research.over_time.prior_pairs import movement
+from research.common.progress import print_line
+from research.over_time.prior_pairs import random_motion
 
 FIRST_SEED = FIRST_VALIDATION_SEED + 850_000_000
 EDGE_MM = 3.0
 GRID = GeneratorConfig((64, 76, 60), (EDGE_MM, EDGE_MM), tumour_free=0.0, cavity=0.0)
-NOW, THEN = Acquisition("LPS", (1.0, 1.0, 2.0)), Acquisition("LPS", (1.0, 1.0, 3.0))
-MIN_SHARE = 0.1
-"""Of a drawn lesion's voxels, from which a candidate holds it."""
+CURRENT_ACQUISITION, PRIOR_ACQUISITION = (
+    Acquisition("LPS", (1.0, 1.0, 2.0)),
+    Acquisition("LPS", (1.0, 1.0, 3.0)),
+)
+MIN_FRACTION = 0.1
+"""Fraction of a synthetic lesion's voxels from which a candidate contains it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Marked:
-    """The candidates of one examination, and which drawn lesions each holds."""
+class Examination:
+    """The candidates of one examination, and the synthetic lesions in each."""
 
     components: NDArray[np.int32]
     grid: Grid
-    holds: dict[int, set[int]]
-    made_of: dict[int, set[int]]
-    """As `holds`; a candidate too small a part of any lesion: the one that it has most of."""
+    lesions_in: dict[int, set[int]]
+    main_lesions: dict[int, set[int]]
+    """As `lesions_in`; for a fragment below `MIN_FRACTION`, the lesion it overlaps most."""
 
 
-def marked(
+def synthetic_examination(
     seed: int, scales: NDArray[np.float64], motion: NDArray[np.float64], acquisition: Acquisition
-) -> Marked:
-    """Draw one examination; a lesion of scale 0 is not there."""
+) -> Examination:
+    """Generate one examination; lesions of scale 0 are absent."""
     plan, measure = tumour.plan_lesions, tumour.measure
     distances: list[tumour.Distance] = []
 
@@ -80,118 +83,134 @@ def marked(
         geometry = generate_geometry(GRID, [seed])
     affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
     affine[:3, 3] = -EDGE_MM / 2 * (np.asarray(GRID.shape) - 1)
-    drawn_grid = Grid(GRID.shape, motion @ affine)
+    synthetic_grid = Grid(GRID.shape, motion @ affine)
     nested = geometry.labels[0].numpy()
-    regions = {r: acquire(Volume(nested[n], drawn_grid), acquisition) for n, r in enumerate(Region)}
+    regions = {
+        r: acquire(Volume(nested[n], synthetic_grid), acquisition) for n, r in enumerate(Region)
+    }
     grid = next(iter(regions.values())).grid
     components = segment_components(
         {r: v.data.astype(np.float32) for r, v in regions.items()}, grid
     )
     lesion_index = np.where(nested[0] > 0, distances[0].nearest[0, 0].numpy() + 1, 0)
-    return Marked(
+    return Examination(
         components.components,
         grid,
-        *_lesions_in_candidates(components.components, grid, lesion_index, drawn_grid),
+        *_lesions_in_candidates(components.components, grid, lesion_index, synthetic_grid),
     )
 
 
 def _lesions_in_candidates(
-    components: NDArray[np.int32], grid: Grid, lesion_index: NDArray[np.int64], drawn_grid: Grid
+    components: NDArray[np.int32], grid: Grid, lesion_index: NDArray[np.int64], synthetic_grid: Grid
 ) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
-    """Return which drawn lesions each candidate holds, and which it is made of."""
-    holds: dict[int, set[int]] = {n: set() for n in range(1, int(components.max()) + 1)}
-    max_count = dict.fromkeys(holds, 0)
-    largest: dict[int, set[int]] = {n: set() for n in holds}
+    """Return the lesions that each candidate contains, and its main ones."""
+    lesions_in: dict[int, set[int]] = {n: set() for n in range(1, int(components.max()) + 1)}
+    max_count = dict.fromkeys(lesions_in, 0)
+    largest: dict[int, set[int]] = {n: set() for n in lesions_in}
     for lesion in np.unique(lesion_index[lesion_index > 0]).tolist():
         index = np.rint(
-            grid.to_voxel(drawn_grid.to_mm(np.argwhere(lesion_index == lesion)))
+            grid.to_voxel(synthetic_grid.to_mm(np.argwhere(lesion_index == lesion)))
         ).astype(int)
         inside = np.all((index >= 0) & (index < grid.shape), axis=1)
-        overlap = np.bincount(components[tuple(index[inside].T)], minlength=len(holds) + 1)
-        for candidate, lesions in holds.items():
-            if overlap[candidate] >= MIN_SHARE * max(overlap.sum(), 1):
+        overlap = np.bincount(components[tuple(index[inside].T)], minlength=len(lesions_in) + 1)
+        for candidate, lesions in lesions_in.items():
+            if overlap[candidate] >= MIN_FRACTION * max(overlap.sum(), 1):
                 lesions.add(int(lesion))
             if overlap[candidate] > max_count[candidate]:
                 max_count[candidate], largest[candidate] = int(overlap[candidate]), {int(lesion)}
-    return holds, {n: lesions or largest[n] for n, lesions in holds.items()}
+    return lesions_in, {n: lesions or largest[n] for n, lesions in lesions_in.items()}
 
 
 @dataclass(slots=True)
-class Tally:
-    """What came of all pairs."""
+class MatchCounts:
+    """Counts over all pairs."""
 
-    twice: int = 0
+    in_both: int = 0
     linked: int = 0
-    together: int = 0
-    once: int = 0
-    named: int = 0
+    merged_or_split: int = 0
+    in_one: int = 0
+    new_or_gone_correct: int = 0
     false_links: int = 0
 
 
-def count(tally: Tally, then: Marked, now: Marked, links: set[tuple[int, int]]) -> None:
-    """Add one pair."""
-    true_links = {(a, b) for a in then.holds for b in now.holds if then.holds[a] & now.holds[b]}
-    tally.false_links += sum(not then.made_of[a] & now.made_of[b] for a, b in links)
+def count_pair(
+    counts: MatchCounts, prior: Examination, current: Examination, links: set[tuple[int, int]]
+) -> None:
+    """Count the links of one pair."""
+    true_links = {
+        (a, b)
+        for a in prior.lesions_in
+        for b in current.lesions_in
+        if prior.lesions_in[a] & current.lesions_in[b]
+    }
+    counts.false_links += sum(not prior.main_lesions[a] & current.main_lesions[b] for a, b in links)
     lesions_before, lesions_after = (
-        set().union(*examination.holds.values()) for examination in (then, now)
+        set().union(*examination.lesions_in.values()) for examination in (prior, current)
     )
     for lesion in lesions_before & lesions_after:
-        lesion_links = {(a, b) for a, b in true_links if lesion in then.holds[a] & now.holds[b]}
-        tally.twice += 1
-        tally.linked += lesion_links <= links
-        tally.together += any(
+        lesion_links = {
+            (a, b) for a, b in true_links if lesion in prior.lesions_in[a] & current.lesions_in[b]
+        }
+        counts.in_both += 1
+        counts.linked += lesion_links <= links
+        counts.merged_or_split += any(
             sum(a == x for x, _ in true_links) > 1 or sum(b == y for _, y in true_links) > 1
             for a, b in lesion_links
         )
-    for examination, other_lesions, side in ((then, lesions_after, 0), (now, lesions_before, 1)):
-        for candidate, lesions in examination.holds.items():
+    for examination, other_lesions, side in (
+        (prior, lesions_after, 0),
+        (current, lesions_before, 1),
+    ):
+        for candidate, lesions in examination.lesions_in.items():
             if lesions and not lesions & other_lesions:
-                tally.once += 1
-                tally.named += all(link[side] != candidate for link in links)
+                counts.in_one += 1
+                counts.new_or_gone_correct += all(link[side] != candidate for link in links)
 
 
-def pairs(first: int, number: int) -> Iterator[tuple[int, Marked, Marked, NDArray[np.float64]]]:
-    """Yield pairs with at least two lesions at one examination, and the true movement."""
+def pairs(
+    first: int, number: int
+) -> Iterator[tuple[int, Examination, Examination, NDArray[np.float64]]]:
+    """Yield pairs with at least two lesions in the prior, and the true rigid motion."""
     seed, yielded = FIRST_SEED + first, 0
     while yielded < number:
         rng = np.random.default_rng(seed)
-        now, then = rng.uniform(0.6, 1.5, 8), np.ones(8)
+        current_scales, prior_scales = rng.uniform(0.6, 1.5, 8), np.ones(8)
         new_or_gone = rng.uniform(size=8)
-        then[new_or_gone < 1 / 6], now[new_or_gone > 5 / 6] = 0.0, 0.0
-        motion = movement(seed)
-        prior = marked(seed, then, np.eye(4), THEN)
-        if len(set().union(*prior.holds.values())) >= 2:
+        prior_scales[new_or_gone < 1 / 6], current_scales[new_or_gone > 5 / 6] = 0.0, 0.0
+        motion = random_motion(seed)
+        prior = synthetic_examination(seed, prior_scales, np.eye(4), PRIOR_ACQUISITION)
+        if len(set().union(*prior.lesions_in.values())) >= 2:
             yielded += 1
-            yield seed, prior, marked(seed, now, motion, NOW), np.linalg.inv(motion).astype(float)
+            yield (
+                seed,
+                prior,
+                synthetic_examination(seed, current_scales, motion, CURRENT_ACQUISITION),
+                np.linalg.inv(motion).astype(float),
+            )
         seed += 1
 
 
 def main() -> None:
-    """Print one line a pair, then the counts."""
+    """Print a line for each pair, then the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--pairs", type=int, default=40)
-    parser.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    parser.add_argument("--first", type=int, default=0, help="number of seeds to skip")
     parser.add_argument("--off-mm", type=float, default=1.0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    tally = Tally()
-    for seed, then, now, motion in pairs(options.first, options.pairs):
+    counts = MatchCounts()
+    for seed, prior, current, motion in pairs(options.first, options.pairs):
         error_direction = np.random.default_rng(seed + 1).normal(size=3)
         motion[:3, 3] += options.off_mm * error_direction / np.linalg.norm(error_direction)
-        matches = match(then.components, then.grid, now.components, now.grid, motion)
-        count(tally, then, now, {*matches.pairs, *matches.further})
-        print_line(f"{seed}: {len(then.holds)} then, {len(now.holds)} now; up to here {tally}")
+        matches = match(prior.components, prior.grid, current.components, current.grid, motion)
+        count_pair(counts, prior, current, {*matches.pairs, *matches.further})
+        candidates = len(prior.lesions_in), len(current.lesions_in)
+        print_line(f"{seed}: {candidates} candidates in prior and current; so far {counts}")
     print_line(
-        f"there twice and linked: {tally.linked} of {tally.twice} ({tally.together} of them in "
-        f"one that merged or split); there once and called new or gone: {tally.named} of "
-        f"{tally.once}; false links: {tally.false_links}"
+        f"in both and linked: {counts.linked} of {counts.in_both} ({counts.merged_or_split} "
+        f"of them merged or split); in one and called new or gone: {counts.new_or_gone_correct} of "
+        f"{counts.in_one}; false links: {counts.false_links}"
     )
-
-
-def print_line(text: str) -> None:
-    """Print at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

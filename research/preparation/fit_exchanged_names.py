@@ -12,7 +12,6 @@ The margin between two exchanges was chosen on fresh synthetic brains.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
@@ -30,19 +29,19 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw
 
 FIRST_SEED, BRAINS = 500, 30
-FRESH = (*range(700, 740), *range(800, 860))
-"""Seeds of synthetic brains that are not in the fit."""
+HELD_OUT_SEEDS = (*range(700, 740), *range(800, 860))
+"""Of synthetic brains that are not in the fit."""
 SYNTHETIC_WEIGHT = 0.3
 SHRINK = 0.5
 """Towards a covariance without correlations."""
-KEPT = Path(names.__file__).with_name("exchanged_names.npz")
+MODEL_FILE = Path(names.__file__).with_name("exchanged_names.npz")
 
 
 Assignment = dict[MrSequence, MrSequence]
 
 
 def fit(cases: list[names.ImageFeatures], weights: list[float]) -> names.Model:
-    """Return names, means and shrunken covariance of the features of measured cases."""
+    """Return names, weighted means and shrunken covariance of the cases' features."""
     rows = [case.features({s: s for s in case.own}) for case in cases]
     keys = sorted({key for row in rows for key in row})
     table = np.array([[row.get(key, np.nan) for key in keys] for row in rows])
@@ -55,24 +54,24 @@ def fit(cases: list[names.ImageFeatures], weights: list[float]) -> names.Model:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Images measured together, and the log odds that each is T2 by its own contrast."""
+    """The features of a case's images, and the log odds that each is T2 by its contrast."""
 
     measured: names.ImageFeatures
     t2_odds: dict[MrSequence, float]
 
 
-def judge(case: Case, model: names.Model, counts: Counter[tuple[int, str]]) -> None:
-    """Count what is reported of every exchange in every subset, and without one."""
+def count_verdicts(case: Case, model: names.Model, counts: Counter[tuple[int, str]]) -> None:
+    """Count the verdicts on every exchange in every subset, and on the correct names."""
     for size in range(2, len(case.measured.own) + 1):
         for subset in combinations(case.measured.own, size):
             assignment = {s: s for s in subset}
-            counts[size, f"right names: {_reported(case, assignment, model)}"] += 1
+            counts[size, f"correct names: {_verdict_text(case, assignment, model)}"] += 1
             for a, b in combinations(subset, 2):
-                reported = _reported(case, {**assignment, a: b, b: a}, model, (a, b))
-                counts[size, f"exchanged: {reported}"] += 1
+                text = _verdict_text(case, {**assignment, a: b, b: a}, model, (a, b))
+                counts[size, f"exchanged: {text}"] += 1
 
 
-def _reported(
+def _verdict_text(
     case: Case, assignment: Assignment, model: names.Model, pair: tuple[MrSequence, ...] = ()
 ) -> str:
     verdict = names.verdict(case.measured, assignment, model)
@@ -113,23 +112,25 @@ def _synthetic(seed: int) -> Case:
 
 
 def main() -> None:
-    """Fit, keep and judge."""
+    """Fit, store the model and evaluate it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("fitted", nargs="+", type=Path)
     parser.add_argument("--judged", nargs="*", type=Path, default=[])
-    parser.add_argument("--fresh", type=int, default=len(FRESH), help="synthetic brains, judged")
+    parser.add_argument(
+        "--fresh", type=int, default=len(HELD_OUT_SEEDS), help="number of held-out synthetic brains"
+    )
     options = parser.parse_args()
     real = [case_or_none for case_or_none in map(_real, options.fitted) if case_or_none is not None]
     synthetic = [_synthetic(seed) for seed in range(FIRST_SEED, FIRST_SEED + BRAINS)]
     weights = [1.0] * len(real) + [SYNTHETIC_WEIGHT] * len(synthetic)
     fitted = [case.measured for case in (*real, *synthetic)]
     model = fit(fitted, weights)
-    np.savez(KEPT, names=np.array(model[0]), means=model[1], covariance=model[2])
+    np.savez(MODEL_FILE, names=np.array(model[0]), means=model[1], covariance=model[2])
     for title, cases, first in (("real", real, 0), ("synthetic", synthetic, len(real))):
         counts: Counter[tuple[int, str]] = Counter()
         for index, case in enumerate(cases):
             other_cases = [i for i in range(len(fitted)) if i != first + index]
-            judge(
+            count_verdicts(
                 case,
                 fit([fitted[i] for i in other_cases], [weights[i] for i in other_cases]),
                 counts,
@@ -138,17 +139,16 @@ def main() -> None:
     counts = Counter()
     for case_or_none in map(_real, options.judged):
         if case_or_none is not None:
-            judge(case_or_none, model, counts)
+            count_verdicts(case_or_none, model, counts)
     _report("real, in no fit", counts)
     counts = Counter()
-    for seed in FRESH[: options.fresh]:
-        judge(_synthetic(seed), model, counts)
-    _report("synthetic, fresh", counts)
+    for seed in HELD_OUT_SEEDS[: options.fresh]:
+        count_verdicts(_synthetic(seed), model, counts)
+    _report("synthetic, in no fit", counts)
 
 
 def _report(title: str, counts: Counter[tuple[int, str]]) -> None:
-    sys.stdout.write(f"{title}: {dict(sorted(counts.items(), key=str))}\n")
-    sys.stdout.flush()
+    print(f"{title}: {dict(sorted(counts.items(), key=str))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ from lesionlens.network.synth.generator import GeneratorConfig, draw
 FIRST_SEED = 7_000_000
 
 
-def drawn(brains: int) -> np.ndarray:
-    """Return the features of synthetic brains, (brains, 4, 5)."""
+def synthetic_features(brains: int) -> np.ndarray:
+    """Return the features of synthetic brains, (brains, sequences, 5)."""
     template = load_template()
     config = GeneratorConfig(
         shape=(56, 68, 56), spacing_mm=(tissue_contrast.EDGE_MM, tissue_contrast.EDGE_MM)
@@ -61,39 +61,35 @@ def fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return means, np.linalg.inv(np.cov(inliers.T) + 1e-4 * np.eye(residuals.shape[1]))
 
 
-def judge(folder: Path) -> None:
-    """Print what every image below a folder is taken for, beside its own name."""
+def print_guesses(folder: Path) -> None:
+    """Print the recognised sequence of every image below a folder, beside its name."""
     for case in sorted(p for p in folder.rglob("*") if p.is_dir() and any(p.glob("*.nii.gz"))):
         for sequence, series in open_study(case).series.items():
             guess = sequence_from_image.guess(series.load(), series.grid)
             guessed = guess.sequence.value if guess.sequence else "-"
-            sys.stdout.write(f"{case.name}\t{sequence.value}\t{guessed}\t{guess.evidence}\n")
-            sys.stdout.flush()
+            print(f"{case.name}\t{sequence.value}\t{guessed}\t{guess.evidence}", flush=True)
 
 
 def main() -> None:
-    """Fit or judge."""
+    """Fit on synthetic brains, or evaluate on a folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--brains", type=int, default=40)
     parser.add_argument("--judge", type=Path)
-    parser.add_argument("--keep", type=Path, help="file for the features")
     arguments = parser.parse_args()
     if arguments.judge:
-        judge(arguments.judge)
+        print_guesses(arguments.judge)
         return
-    features = drawn(arguments.brains)
-    if arguments.keep:
-        np.save(arguments.keep, features)
+    features = synthetic_features(arguments.brains)
     means, inverse = fit(features)
     with np.printoptions(precision=3, suppress=True, linewidth=100):
-        sys.stdout.write(f"{means!r}\n{inverse!r}\n")
+        print(f"{means!r}\n{inverse!r}")
     for index, sequence in enumerate(MrSequence):
         predicted = [
             tissue_contrast.posterior(f, means, inverse)[0].argmax() for f in features[:, index]
         ]
-        sys.stdout.write(f"{sequence.value}: {np.bincount(predicted, minlength=4)}\n")
+        print(f"{sequence.value}: {np.bincount(predicted, minlength=4)}")
 
 
 if __name__ == "__main__":

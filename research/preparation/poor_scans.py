@@ -23,17 +23,17 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.shading import shading_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.generator import GeneratorConfig, draw
-from research.common.page import put_between
+from research.common.page import write_block
 
 MARKER = "poor scans"
 FIRST_SEED = 900
 Images = dict[MrSequence, np.ndarray]
 Finding = tuple[str, str, bool]
-"""Check, what was drawn in (empty: nothing), and whether the check failed."""
+"""Check, simulated fault (empty for none), and whether the check failed."""
 
 
-def lines_without(values: np.ndarray, weakening: float, every: int, axis: int) -> np.ndarray:
-    """Weaken all but each so-many-th line of k-space, as periodic movement does."""
+def weaken_lines(values: np.ndarray, weakening: float, every: int, axis: int) -> np.ndarray:
+    """Weaken all lines of k-space but every n-th, as periodic motion does."""
     space = np.fft.fft(values, axis=axis)
     index = np.arange(values.shape[axis])
     factor = np.where(index % every, 1 - weakening, 1.0)
@@ -44,14 +44,14 @@ def lines_without(values: np.ndarray, weakening: float, every: int, axis: int) -
     return (image * (values > 0)).astype(np.float32)
 
 
-def copied(values: np.ndarray, weight: float, parts: int, axis: int) -> np.ndarray:
-    """Add a weaker copy, shifted by a part of the field of view."""
+def add_copy(values: np.ndarray, weight: float, parts: int, axis: int) -> np.ndarray:
+    """Add a weaker copy, shifted by a fraction of the field of view."""
     copy = np.roll(values, values.shape[axis] // parts, axis)
     return ((values + weight * copy) * (values > 0)).astype(np.float32)
 
 
-def shaded(values: np.ndarray, brain: np.ndarray, ratio: float, axis: int) -> np.ndarray:
-    """Let brightness fall along an axis, by a ratio from one side of the brain to the other."""
+def add_shading(values: np.ndarray, brain: np.ndarray, ratio: float, axis: int) -> np.ndarray:
+    """Apply a smooth shading along an axis: the ratio between the sides of the brain."""
     low, high = np.percentile(np.argwhere(brain)[:, axis], (2, 98))
     along = (np.arange(values.shape[axis]) - low) / (high - low) - 0.5
     shape = [-1 if a == axis else 1 for a in range(3)]
@@ -60,17 +60,17 @@ def shaded(values: np.ndarray, brain: np.ndarray, ratio: float, axis: int) -> np
 
 
 GHOSTS: dict[str, tuple[int, Callable[[np.ndarray, int], np.ndarray]]] = {
-    "three of four lines of k-space 30 % weaker": (1, lambda v, a: lines_without(v, 0.3, 4, a)),
-    "every 2nd line 20 % weaker": (1, lambda v, a: lines_without(v, 0.2, 2, a)),
-    "a copy of 5 %, a quarter off": (1, lambda v, a: copied(v, 0.05, 4, a)),
-    "a copy of 10 %, a quarter off": (1, lambda v, a: copied(v, 0.1, 4, a)),
-    "a copy of 20 %, a third off, left to right": (0, lambda v, a: copied(v, 0.2, 3, a)),
+    "three of four lines of k-space 30 % weaker": (1, lambda v, a: weaken_lines(v, 0.3, 4, a)),
+    "every 2nd line 20 % weaker": (1, lambda v, a: weaken_lines(v, 0.2, 2, a)),
+    "a copy of 5 %, a quarter off": (1, lambda v, a: add_copy(v, 0.05, 4, a)),
+    "a copy of 10 %, a quarter off": (1, lambda v, a: add_copy(v, 0.1, 4, a)),
+    "a copy of 20 %, a third off, left to right": (0, lambda v, a: add_copy(v, 0.2, 3, a)),
 }
-"""By the axis that they lie along."""
+"""Axis and simulation of each ghosting fault."""
 
 
 def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
-    """Yield what each check says of a study as it is, and of each fault."""
+    """Yield the outcome of each check for the study as it is, and for each fault."""
     yield "cut brain", "", quality.cut_off(brain, 1.0) is not None
     levels = np.flatnonzero(brain.any(axis=(0, 1)))
     for missing_fraction in (0.1, 0.25):
@@ -85,7 +85,7 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
     brain = brain[::2, ::2, ::2]
     clean = shading_of(images, brain)
     for sequence, values in images.items():
-        yield from _of_one(full[sequence], grid)
+        yield from _sequence_findings(full[sequence], grid)
         inside = values[brain]
         for limit in (98, 95):
             clipped = np.minimum(values, np.percentile(inside, limit)).astype(np.float32)
@@ -96,7 +96,7 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
         yield "shading", "", clean[sequence].field is not None
         for ratio in (1.5, 2.0, 2.5):
             for axis in range(3):
-                shaded_images = {sequence: shaded(values, brain, ratio, axis)}
+                shaded_images = {sequence: add_shading(values, brain, ratio, axis)}
                 has_shading = shading_of(shaded_images, brain)[sequence].field is not None
                 yield "shading", f"{ratio} : 1 in one sequence, 3 ways", has_shading
     if {MrSequence.T1, MrSequence.T1C} <= images.keys():
@@ -109,7 +109,7 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
             yield "contrast", name, check is not None and not check.passed
 
 
-def _of_one(values: np.ndarray, grid: Grid) -> Iterator[Finding]:
+def _sequence_findings(values: np.ndarray, grid: Grid) -> Iterator[Finding]:
     yield "saturation", "", not quality.saturation({MrSequence.T1: (values, grid)}).passed
     yield "ghosts", "", ghosts.ghost_strength(values) > ghosts.GHOST
     for name, (axis, add_ghost) in GHOSTS.items():
@@ -118,35 +118,35 @@ def _of_one(values: np.ndarray, grid: Grid) -> Iterator[Finding]:
         yield "ghosts", name, strength > ghosts.GHOST
 
 
-def real(folder: Path) -> tuple[Images, np.ndarray, Grid]:
-    """Return a study's sequences and brain on the working grid, as they were before evening out."""
+def real_study(folder: Path) -> tuple[Images, np.ndarray, Grid]:
+    """Return images, brain and grid of a real study, before bias field correction."""
     prepared = prepare(open_study(folder), RunContext(), PrepareOptions(sides=False))
     images = {s: prepared.channels[i] for i, s in enumerate(MrSequence) if prepared.present[i]}
     return images, prepared.brain, prepared.working
 
 
-def drawn(seed: int) -> tuple[Images, np.ndarray, Grid]:
-    """Return a synthetic head's."""
+def synthetic_study(seed: int) -> tuple[Images, np.ndarray, Grid]:
+    """Return images, brain and grid of a synthetic head."""
     batch = draw(GeneratorConfig(), [seed])
     brain = batch.brain[0].numpy()
     images = {s: v * brain for s, v in zip(MrSequence, batch.channels[0].numpy(), strict=True)}
     return images, brain, Grid(brain.shape, np.eye(4))
 
 
-def table(real_counts: Counter[Finding], drawn_counts: Counter[Finding]) -> str:
-    """Return in Markdown how often each check failed."""
-    lines = ["| check | drawn into the study | real | synthetic |", "|---|---|---|---|"]
-    for check, name in dict.fromkeys((c, n) for c, n, _ in (*real_counts, *drawn_counts)):
+def table(real_counts: Counter[Finding], synthetic_counts: Counter[Finding]) -> str:
+    """Return a Markdown table of how often each check failed."""
+    lines = ["| check | simulated fault | real | synthetic |", "|---|---|---|---|"]
+    for check, name in dict.fromkeys((c, n) for c, n, _ in (*real_counts, *synthetic_counts)):
         cells = []
-        for counts in (real_counts, drawn_counts):
+        for counts in (real_counts, synthetic_counts):
             failed, passed = counts[check, name, True], counts[check, name, False]
             cells.append(f"{failed} of {failed + passed}")
-        lines.append(f"| {check} | {name or 'nothing: false alarms'} | {' | '.join(cells)} |")
+        lines.append(f"| {check} | {name or 'none: false alarms'} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, print the table."""
+    """Measure all studies; print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("cases", nargs="*", type=Path)
     parser.add_argument("--synthetic", type=int, default=0)
@@ -154,16 +154,16 @@ def main() -> None:
     options = parser.parse_args()
     counts: tuple[Counter[Finding], Counter[Finding]] = (Counter(), Counter())
     for case in options.cases:
-        case_findings = list(findings(*real(case)))
+        case_findings = list(findings(*real_study(case)))
         counts[0].update(case_findings)
         print(case.name, [f for f in case_findings if f[2] and not f[1]], flush=True)
     for number in range(options.synthetic):
-        counts[1].update(findings(*drawn(FIRST_SEED + number)))
+        counts[1].update(findings(*synthetic_study(FIRST_SEED + number)))
         print("synthetic", number, flush=True)
     text = table(*counts)
     print(text)
     if options.results:
-        put_between(options.results, MARKER, text)
+        write_block(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ at one half.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from scipy.spatial.transform import Rotation
 from lesionlens.analysis.findings.components import CandidateCriteria, segment_components
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.masks import dice
 from lesionlens.base.records.study import PreparedStudy, Series, Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import native_grid
@@ -36,6 +36,7 @@ from lesionlens.imaging.preparation.registration import Registration, Resolution
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
+from research.common.cases import resample_labels
 
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 SHELLS = {  # fluid, skull, scalp against the brain's median
@@ -48,8 +49,10 @@ VARIANTS = ("clean", "thick", "thick+moved", "thick+moved+rim")
 Images = dict[MrSequence, tuple[np.ndarray, Grid]]
 
 
-def dressed(values: np.ndarray, outside_mm: np.ndarray, shells: tuple[float, ...]) -> np.ndarray:
-    """Draw fluid, skull and scalp round a stripped brain."""
+def with_head_rim(
+    values: np.ndarray, outside_mm: np.ndarray, shells: tuple[float, ...]
+) -> np.ndarray:
+    """Add layers like fluid, skull and scalp to a stripped brain."""
     median = float(np.median(values[outside_mm == 0]))
     out = values.copy()
     for low, high, ratio in zip((0.0, 2.5, 8.0), (2.5, 8.0, 14.0), shells, strict=True):
@@ -58,10 +61,10 @@ def dressed(values: np.ndarray, outside_mm: np.ndarray, shells: tuple[float, ...
     return np.abs(out + rng.normal(0, 0.02 * median, out.shape)).astype(np.float32)
 
 
-def thick(
+def thick_slices(
     values: np.ndarray, grid: Grid, motion: np.ndarray
 ) -> tuple[np.ndarray, Grid, np.ndarray]:
-    """Acquire 1 x 1 x 5 mm slices of a head that lies elsewhere; return them and the truth."""
+    """Resample to 1 x 1 x 5 mm slices of a moved head; return image, grid, true transform."""
     shape = (grid.shape[0], grid.shape[1], int(np.ceil(grid.shape[2] / 5)))
     affine = grid.affine @ np.diag([1.0, 1.0, 5.0, 1.0])
     affine[:3, 3] = grid.to_mm((0.0, 0.0, 2.0))
@@ -70,7 +73,7 @@ def thick(
 
 
 def motion_of(rng: np.random.Generator, grid: Grid) -> np.ndarray:
-    """Return a movement of up to 15 mm and 15 degrees about the middle of the grid."""
+    """Return a rigid motion of 5 to 15 mm and degrees about the centre of the grid, (4, 4)."""
     centre = grid.to_mm((np.asarray(grid.shape) - 1) / 2)
     axis, direction = rng.normal(size=(2, 3))
     angle = np.radians(rng.uniform(5, 15))
@@ -81,28 +84,30 @@ def motion_of(rng: np.random.Generator, grid: Grid) -> np.ndarray:
     return motion
 
 
-def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence, np.ndarray]]:
-    """Return a case as a variant, and where each sequence really lies."""
+def make_variant(
+    clean: Images, variant: str, seed: int
+) -> tuple[Study, dict[MrSequence, np.ndarray]]:
+    """Return a variant of a case, and the true transform of each sequence."""
     rng = np.random.default_rng(seed)
     brain = np.any([values != 0 for values, _ in clean.values()], axis=0)
     brain = ndimage.binary_fill_holes(brain)
     outside = ndimage.distance_transform_edt(~brain)
-    series, truth = {}, {}
+    series, true_transforms = {}, {}
     for sequence, (values, grid) in clean.items():
         is_fixed = sequence is MrSequence.T1C or "moved" not in variant
         motion = np.eye(4) if is_fixed else motion_of(rng, grid)
-        image = dressed(values, outside, SHELLS[sequence]) if "rim" in variant else values
-        image_grid, truth[sequence] = grid, np.linalg.inv(motion)
+        image = with_head_rim(values, outside, SHELLS[sequence]) if "rim" in variant else values
+        image_grid, true_transforms[sequence] = grid, np.linalg.inv(motion)
         if "thick" in variant:
-            image, image_grid, truth[sequence] = thick(image, grid, motion)
+            image, image_grid, true_transforms[sequence] = thick_slices(image, grid, motion)
         series[sequence] = Series(
             sequence, "bench", 1.0, image_grid, (), partial(np.asarray, image), "x"
         )
-    return Study(variant, StudyKind.NIFTI, series, root=Path()), truth
+    return Study(variant, StudyKind.NIFTI, series, root=Path()), true_transforms
 
 
-def labels_of(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
-    """Segment a prepared study; labels on its native grid."""
+def segment(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
+    """Segment a prepared study; return labels on its native grid."""
     prediction = lens.engine.predict(prepared, context=SILENT)
     probability = native_grid.resample_regions(prediction.probability or {}, prepared, nested=True)
     marked = segment_components(
@@ -113,21 +118,16 @@ def labels_of(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
     return marked.labels
 
 
-def moved_to(labels: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
-    """Bring labels to another grid, each voxel by the nearest."""
-    return resample(labels.astype(np.float32), grid, target, nearest=True).astype(np.uint8)
-
-
-def acquired(seg: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
-    """Bring labels to another grid as a scanner would, by shares of voxels; contract's labels."""
+def acquire_labels(seg: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
+    """Resample labels to another grid by partial volumes, as a scanner would, cut at one half."""
     out = np.zeros(target.shape, np.uint8)
     for labels, value in zip(REGIONS.values(), (2, 1, 3), strict=True):
         out[resample(np.isin(seg, labels).astype(np.float32), grid, target) > 0.5] = value
     return out
 
 
-def watched(motions: list[np.ndarray]) -> Callable[..., Registration]:
-    """Return the registration, which keeps every movement that it finds."""
+def recorded_registration(motions: list[np.ndarray]) -> Callable[..., Registration]:
+    """Return the registration function, which also appends every result to `motions`."""
 
     def register_and_record(*pair: ResolutionPyramid, context: RunContext) -> Registration:
         result = register(*pair, context=context)
@@ -138,16 +138,14 @@ def watched(motions: list[np.ndarray]) -> Callable[..., Registration]:
 
 
 def error_mm(estimated: np.ndarray, true: np.ndarray, points: np.ndarray) -> float:
-    """Return the median distance between two movements over points of the brain."""
+    """Return the median distance between two transforms over points of the brain."""
     difference = points @ (estimated - true)[:3, :3].T + (estimated - true)[:3, 3]
     return float(np.median(np.linalg.norm(difference, axis=1)))
 
 
-def dice(labels_a: np.ndarray, labels_b: np.ndarray, labels: tuple[int, ...]) -> float:
-    """Return Dice, 1 where both are empty."""
-    a, b = np.isin(labels_a, labels), np.isin(labels_b, labels)
-    total = int(a.sum() + b.sum())
-    return 2.0 * int((a & b).sum()) / total if total else 1.0
+def label_dice(first: np.ndarray, second: np.ndarray, labels: tuple[int, ...]) -> float:
+    """Return the Dice coefficient of the voxels with one of the labels."""
+    return dice(np.isin(first, labels), np.isin(second, labels))
 
 
 def main() -> None:
@@ -158,9 +156,9 @@ def main() -> None:
     parser.add_argument("--variants", default=",".join(VARIANTS))
     arguments = parser.parse_args()
     lens = Lens("cpu")
-    sys.stdout.write(
+    print(
         "case\tvariant\tWT\tTC\tET\tWT own\tTC own\tET own\tceiling WT\tTC\tET\t"
-        "registration mm\tbrain Dice\tnotices\n"
+        "registration mm\tbrain Dice\tnotices"
     )
     for number, case in enumerate(sorted(arguments.folder.iterdir())[: arguments.cases]):
         opened = open_study(case)
@@ -171,34 +169,33 @@ def main() -> None:
         brain = ndimage.binary_fill_holes(clean[MrSequence.T1C][0] != 0)
         points = target.to_mm(np.argwhere(brain)[::5000])
         for variant in arguments.variants.split(","):
-            study, truth = made(clean, variant, number)
+            study, true_transforms = make_variant(clean, variant, number)
             motions: list[np.ndarray] = []
-            # one thread, for moves are kept in the order in which they are found
+            # one thread, so that the transforms come in the order of the sequences
             one_by_one = PrepareOptions(cache=False, sides=False, threads=1)
-            with patch.object(co_registration, "register", watched(motions)):
+            with patch.object(co_registration, "register", recorded_registration(motions)):
                 prepared = prepare(study, RunContext(), one_by_one)
             mask = resample(prepared.brain.astype(np.float32), prepared.working, target) > 0.5
-            native_labels = labels_of(lens, prepared)
-            resampled = moved_to(native_labels, prepared.native, target)
-            native_truth = moved_to(seg, target, prepared.native)
-            best_labels = acquired(seg, target, prepared.native)
+            native_labels = segment(lens, prepared)
+            resampled = resample_labels(native_labels, prepared.native, target)
+            native_seg = resample_labels(seg, target, prepared.native)
+            best_labels = acquire_labels(seg, target, prepared.native)
             scores = [
-                *(dice(resampled, seg, labels) for labels in REGIONS.values()),
-                *(dice(native_labels, native_truth, labels) for labels in REGIONS.values()),
-                *(dice(best_labels, native_truth, labels) for labels in REGIONS.values()),
+                *(label_dice(resampled, seg, labels) for labels in REGIONS.values()),
+                *(label_dice(native_labels, native_seg, labels) for labels in REGIONS.values()),
+                *(label_dice(best_labels, native_seg, labels) for labels in REGIONS.values()),
             ]
-            true_motions = [truth[s] for s in study.series if s is not MrSequence.T1C]
+            true_motions = [true_transforms[s] for s in study.series if s is not MrSequence.T1C]
             errors = [error_mm(m, t, points) for m, t in zip(motions, true_motions, strict=False)]
             row = [
                 case.name,
                 variant,
                 *(f"{score:.3f}" for score in scores),
                 " ".join(f"{error:.2f}" for error in errors) or "-",
-                f"{dice(mask, brain, (1,)):.3f}",
+                f"{dice(mask, brain):.3f}",
                 " ".join(prepared.notices) or "-",
             ]
-            sys.stdout.write("\t".join(row) + "\n")
-            sys.stdout.flush()
+            print("\t".join(row), flush=True)
 
 
 if __name__ == "__main__":

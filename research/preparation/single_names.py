@@ -30,8 +30,8 @@ def main() -> None:
         for sequence, series in open_study(case).series.items():
             images[sequence] += 1
             for name in MrSequence:
-                called = replace(series, sequence=name, witness=EvidenceKind.USER)
-                doubted[sequence, name] += check_single_name(called) is not None
+                renamed = replace(series, sequence=name, witness=EvidenceKind.USER)
+                doubted[sequence, name] += check_single_name(renamed) is not None
     for sequence, name in ((s, n) for s in MrSequence for n in MrSequence):
         print(
             f"{sequence.display_name} called {name.display_name}: "

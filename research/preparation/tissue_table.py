@@ -10,7 +10,6 @@ cases comes from the atlas scaled to the brain's bounding box: crude, but enough
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from scipy import ndimage
 
 from lesionlens.network.synth.atlas import AVERAGE, load_atlas
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
+from research.common.cases import segmented_cases
 from research.quality.development_cases import SEQUENCES, load_case, prepared, to_grid
 
 SPACING = 2.0
@@ -28,7 +28,7 @@ LESIONS = {"oedema": (1, 0), "core without uptake": (1, 1), "enhancing": (1, 1, 
 def measure(
     x: np.ndarray, brain: np.ndarray, classes: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Median of each sequence in each class; spread inside the lesion; noise of white matter."""
+    """Return medians of each sequence by class, lesion spread, and white-matter roughness."""
     out = {
         k: np.array([np.median(v[m]) if m.sum() > 15 else np.nan for v in x])
         for k, m in classes.items()
@@ -49,13 +49,13 @@ def measure(
 
 
 def lesion_classes(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Oedema, core without uptake and enhancing from soft nested labels (3, I, J, K)."""
+    """Return masks of oedema, core without uptake and enhancement of soft labels (3, I, J, K)."""
     wt, tc, et = labels
     return {"oedema": wt - tc > 0.9, "core without uptake": tc - et > 0.9, "enhancing": et > 0.85}
 
 
-def real(folder: Path) -> dict[str, np.ndarray]:
-    """Of one case."""
+def real_medians(folder: Path) -> dict[str, np.ndarray]:
+    """Return the medians of one real case."""
     _, _, labels, edges = load_case(folder)
     assert labels is not None, folder
     channels, _, brain = prepared(folder, SPACING)
@@ -85,8 +85,8 @@ def real(folder: Path) -> dict[str, np.ndarray]:
     )
 
 
-def drawn(seed: int) -> dict[str, np.ndarray]:
-    """Of one drawn volume."""
+def synthetic_medians(seed: int) -> dict[str, np.ndarray]:
+    """Return the medians of one synthetic volume."""
     config = GeneratorConfig(shape=(84, 104, 84), spacing_mm=(SPACING, SPACING), tumour_free=0)
     geometry = generate_geometry(config, [seed])
     batch = paint(config, geometry, [seed])
@@ -115,14 +115,14 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=40)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    folders = sorted(f for f in options.data.iterdir() if (f / "seg.nii.gz").exists())
-    reality = [real(f) for f in folders]
-    synthetic = [drawn(1_900_000_000 + s) for s in range(options.volumes)]
-    for name in reality[0]:
+    folders = segmented_cases(options.data)
+    real_cases = [real_medians(f) for f in folders]
+    synthetic_cases = [synthetic_medians(1_900_000_000 + s) for s in range(options.volumes)]
+    for name in real_cases[0]:
         cells = []
         for k, sequence in enumerate(SEQUENCES):
-            r = np.array([q[name][k] for q in reality if not np.isnan(q[name][k])])
-            s = np.array([q[name][k] for q in synthetic if not np.isnan(q[name][k])])
+            r = np.array([q[name][k] for q in real_cases if not np.isnan(q[name][k])])
+            s = np.array([q[name][k] for q in synthetic_cases if not np.isnan(q[name][k])])
             if not len(r) or not len(s):
                 continue
             outside = np.mean((r < np.quantile(s, 0.02)) | (r > np.quantile(s, 0.98)))
@@ -131,7 +131,7 @@ def main() -> None:
                 f"{np.median(s):+.2f} "
                 f"[{np.quantile(s, 0.05):+.2f},{np.quantile(s, 0.95):+.2f}] | {outside:.0%}"
             )
-        sys.stdout.write(f"{name:24s}" + "   ".join(cells) + "\n")
+        print(f"{name:24s}" + "   ".join(cells))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 `labels.npy` holds the structures of one head of `training_label_maps` of BBillot/SynthSeg (Apache
 License 2.0). Random means of each structure in each sequence follow SynthSeg (Billot et al. 2023,
-doi:10.1016/j.media.2023.102789), so that the network learns borders rather than tissues.
+doi:10.1016/j.media.2023.102789), so that the network is trained on borders rather than tissues.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import TOUCHING
+from lesionlens.base.masks import connected_parts
 from lesionlens.network.synth import classes
 
 Floats = NDArray[np.float32]
 HELD_OUT_CLASSES = (classes.THALAMUS, classes.STRIATUM, classes.PALLIDUM)
-_FIRST_NUMBER, _MIN_VOX = 2000, 20  # number of the first structure; voxels of the smallest
+_FIRST_NUMBER, _MIN_VOX = 2000, 20  # label of the first structure; voxels of the smallest
 
 
-def structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[int]]:
+def read_structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[int]]:
     """Read one label map: its arrays, and the tissue class of each label.
 
-    Deep grey matter is no target, only surroundings: it is held out of training.
+    Deep grey matter is never a target: it is held out of training.
     """
-    import nibabel as nib  # noqa: PLC0415  (not where nothing but training runs)
+    import nibabel as nib  # noqa: PLC0415  (training needs no reader)
 
     from research.make.anatomies import SOURCE_VALUES  # noqa: PLC0415  (loads nibabel)
 
@@ -37,34 +37,41 @@ def structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[int]]:
     brain = ndimage.binary_closing(np.isin(values, inner), iterations=4)
     box = ndimage.find_objects(brain.astype(np.uint8))[0]
     values, brain = values[box], brain[box]
-    labels, things = np.zeros(values.shape, np.uint8), np.zeros(values.shape, np.uint16)
-    groups = [classes.FLUID]
+    labels, object_labels = np.zeros(values.shape, np.uint8), np.zeros(values.shape, np.uint16)
+    classes_of_labels = [classes.FLUID]
     for value in np.unique(values[brain]).tolist():
         mask = brain & (values == value)
         class_value = class_of.get(value, classes.FLUID)
-        labels[mask] = len(groups)
-        groups.append(class_value if class_value in classes.BRAIN else classes.FLUID)
+        labels[mask] = len(classes_of_labels)
+        classes_of_labels.append(class_value if class_value in classes.BRAIN else classes.FLUID)
         if class_value in HELD_OUT_CLASSES or class_value not in classes.BRAIN:
             continue
-        components, _ = ndimage.label(mask, TOUCHING)
-        sizes = np.bincount(components.ravel())
-        sizes[0] = 0
+        components, sizes = connected_parts(mask)
         for rank, component in enumerate(np.argsort(-sizes)[:4].tolist()):
             if sizes[component] >= _MIN_VOX:
-                things[components == component] = _FIRST_NUMBER + 4 * len(groups) + rank
-    return {"labels": labels, "code": brain.astype(np.uint8), "things": things}, groups
+                object_labels[components == component] = (
+                    _FIRST_NUMBER + 4 * len(classes_of_labels) + rank
+                )
+    return {
+        "labels": labels,
+        "code": brain.astype(np.uint8),
+        "things": object_labels,
+    }, classes_of_labels
 
 
-def painted(
-    labels: NDArray[np.uint8], groups: list[int], spacing_mm: float, rng: np.random.Generator
+def paint_labels(
+    labels: NDArray[np.uint8],
+    classes_of_labels: list[int],
+    spacing_mm: float,
+    rng: np.random.Generator,
 ) -> Floats:
-    """Paint a crop (n, n, n) of labels: four sequences, about like z-scores."""
-    fractions = np.array([classes.RECIPES.get(g, (0, 0, 1, 0, 0)) for g in groups])
+    """Synthesise the images of a crop of labels (n, n, n): (4, n, n, n), about z-scores."""
+    fractions = np.array([classes.RECIPES.get(g, (0, 0, 1, 0, 0)) for g in classes_of_labels])
     tissue = rng.normal(0, 1.1, (4, fractions.shape[1]))
     independence = rng.uniform(0, 1) ** 2 if rng.random() < 0.6 else 1.0
-    means = (1 - independence) * tissue @ fractions.T + rng.normal(0, 1, (4, len(groups))) * max(
-        independence, 0.15
-    )
+    means = (1 - independence) * tissue @ fractions.T + rng.normal(
+        0, 1, (4, len(classes_of_labels))
+    ) * max(independence, 0.15)
     means[:, 0] = 0
     n = labels.shape[0]
     out = means[:, labels]

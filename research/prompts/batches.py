@@ -1,7 +1,7 @@
 """Training batches for the prompt network, made in advance by worker processes.
 
-Each round corrects an answer of the network itself, as in RITM (Sofiiuk et al. 2021). Workers
-answer with the weights that the run wrote last, so they exchange nothing but files.
+Prompts correct outlines of the network itself, as in RITM (Sofiiuk et al. 2021). Workers predict
+with the weights that the run wrote last, so that they communicate only through files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lesionlens.base.process.worker_processes import end_with_parent
 from lesionlens.network.prompt.crop import network_input
 from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import load_file
-from research.prompts.samples import Sample, Sampler, mark
+from research.prompts.samples import Sample, Sampler, add_prompt
 from research.prompts.small_samples import SmallSampler
 
 _ROUND_PROBABILITIES = (
@@ -31,14 +31,14 @@ _ROUND_PROBABILITIES = (
     0.25,
     0.13,
     0.1,
-)  # chance of as many answers of its own before the one that counts
+)  # of 0, 1, 2 and 3 rounds of correction before the sample
 _SIZE_PROBABILITIES = (
     0.6,
     0.3,
     0.1,
-)  # chance of crops of the size that was asked for, 8 and 24 voxels more
-_LOCAL_MM, _REACH_MM = 14.0, 24.0
-_BATCHES_AHEAD = 2  # batches a process
+)  # of crops of the given size, and of 8 and 24 voxels more
+_WEIGHT_SIGMA_MM, _MAX_CHANGE_MM = 14.0, 24.0
+_BATCHES_AHEAD = 2  # per worker process
 
 
 class Batch(NamedTuple):
@@ -51,12 +51,12 @@ class Batch(NamedTuple):
     target: NDArray[np.bool_]
     """(B, 1, n, n, n)."""
     weight: NDArray[np.float16]
-    """(B, 1, n, n, n): how much the answer counts."""
+    """(B, 1, n, n, n): weight of each voxel in the loss."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is drawn, from where, and whose answers are corrected."""
+class BatchSettings:
+    """The pool, the weights whose outlines are corrected, and the batches."""
 
     pool: Path
     weights: Path
@@ -64,96 +64,96 @@ class Wanted:
     size: int
     seed: int
     small: bool
-    """Whether small objects alone are drawn."""
+    """Whether only small objects are sampled."""
 
 
-def weights_of(drawn: Sample) -> NDArray[np.float32]:
-    """Where the answer counts: everywhere, or round the newest prompts, where it may change."""
-    if not drawn.local or not drawn.newest.any():
-        return np.ones(drawn.target.shape, np.float32)
-    distance_mm = ndimage.distance_transform_edt(~drawn.newest) * drawn.scene.spacing_mm
-    proximity = np.exp(-(distance_mm**2) / (2 * _LOCAL_MM**2))
-    outline = drawn.question.outline
+def loss_weights(sample: Sample) -> NDArray[np.float32]:
+    """Return each voxel's weight in the loss: uniform, or larger near the latest prompts."""
+    if not sample.local or not sample.latest_prompts.any():
+        return np.ones(sample.target.shape, np.float32)
+    distance_mm = ndimage.distance_transform_edt(~sample.latest_prompts) * sample.scene.spacing_mm
+    proximity = np.exp(-(distance_mm**2) / (2 * _WEIGHT_SIGMA_MM**2))
+    outline = sample.question.outline
     if outline is not None:
-        belongs = bool((drawn.question.foreground & drawn.newest).any())
-        contested = ~outline if belongs else outline
+        is_foreground = bool((sample.question.foreground & sample.latest_prompts).any())
+        contested = ~outline if is_foreground else outline
         proximity = proximity * (0.2 + 0.8 * contested)
     return np.asarray(0.1 + proximity, np.float32)
 
 
-class Drawer:
-    """Draws batches by their number, in the process that it was made in."""
+class BatchGenerator:
+    """Generates batches by their number, within one process."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
-        self._sampler = (SmallSampler if wanted.small else Sampler)(wanted.pool)
+    def __init__(self, settings: BatchSettings) -> None:
+        self._settings = settings
+        self._sampler = (SmallSampler if settings.small else Sampler)(settings.pool)
         self._network: PromptNetwork | None = None
-        self._read = 0.0
+        self._loaded_at = 0.0
 
     def batch(self, number: int) -> Batch:
-        """Draw one batch; a number gives the same samples whoever draws it."""
-        settings = self._wanted
+        """Generate one batch; it depends only on its number and the current weights."""
+        settings = self._settings
         rng = np.random.default_rng([settings.seed, number, 1])
         extra_vox = 0 if settings.small else int(rng.choice((0, 8, 24), p=_SIZE_PROBABILITIES))
         count = settings.batch if extra_vox < 24 else max(1, settings.batch // 2)
-        network = self._newest()
+        network = self._latest_network()
         samples = []
         for _ in range(count):
-            drawn = self._sampler.draw(settings.size + extra_vox, rng)
+            sample = self._sampler.draw(settings.size + extra_vox, rng)
             for _ in range(int(rng.choice(len(_ROUND_PROBABILITIES), p=_ROUND_PROBABILITIES))):
-                drawn = answered(network, drawn, rng)
-            samples.append(drawn)
-        inputs = [network_input(drawn.scene, drawn.question) for drawn in samples]
+                sample = corrected_sample(network, sample, rng)
+            samples.append(sample)
+        inputs = [network_input(sample.scene, sample.question) for sample in samples]
         return Batch(
             torch.cat([x.maps for x in inputs]).half().numpy(),
             torch.cat([x.facts for x in inputs]).numpy(),
-            np.stack([drawn.target for drawn in samples])[:, None],
-            np.stack([weights_of(drawn) for drawn in samples])[:, None].astype(np.float16),
+            np.stack([sample.target for sample in samples])[:, None],
+            np.stack([loss_weights(sample) for sample in samples])[:, None].astype(np.float16),
         )
 
-    def _newest(self) -> PromptNetwork:
-        written = self._wanted.weights.stat().st_mtime
-        if self._network is None or written != self._read:
-            self._network, self._read = load_file(self._wanted.weights)[0], written
+    def _latest_network(self) -> PromptNetwork:
+        written = self._settings.weights.stat().st_mtime
+        if self._network is None or written != self._loaded_at:
+            self._network, self._loaded_at = load_file(self._settings.weights)[0], written
         return self._network
 
 
 @torch.no_grad()
-def answered(network: PromptNetwork, drawn_sample: Sample, rng: np.random.Generator) -> Sample:
-    """Let the network answer, and the reader point at what is wrong with that."""
-    predicted = (
-        network(network_input(drawn_sample.scene, drawn_sample.question)).logits[0, 0] > 0
-    ).numpy()
-    outline = predicted & (drawn_sample.scene.brain[0].numpy() > 0)
-    previous = drawn_sample.question.outline
-    if drawn_sample.local and previous is not None:
+def corrected_sample(network: PromptNetwork, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Replace the outline by the network's, with a prompt at its largest error."""
+    predicted = (network(network_input(sample.scene, sample.question)).logits[0, 0] > 0).numpy()
+    outline = predicted & (sample.scene.brain[0].numpy() > 0)
+    previous = sample.question.outline
+    if sample.local and previous is not None:
         distance_mm = (
-            ndimage.distance_transform_edt(~drawn_sample.newest) * drawn_sample.scene.spacing_mm
+            ndimage.distance_transform_edt(~sample.latest_prompts) * sample.scene.spacing_mm
         )
-        outline = np.where(distance_mm > _REACH_MM, previous, outline)
-    corrected = replace(
-        drawn_sample, question=replace(drawn_sample.question, outline=outline), local=True
-    )
-    return corrected if mark(corrected, rng) else drawn_sample
+        outline = np.where(distance_mm > _MAX_CHANGE_MM, previous, outline)
+    corrected = replace(sample, question=replace(sample.question, outline=outline), local=True)
+    return corrected if add_prompt(corrected, rng) else sample
 
 
-class Draws:
-    """Batches in order, drawn ahead by other processes where there are any."""
+class BatchQueue:
+    """Batches in order, generated in advance by worker processes, if any."""
 
-    def __init__(self, wanted: Wanted, workers: int, first: int) -> None:
+    def __init__(self, settings: BatchSettings, workers: int, first: int) -> None:
         self._next, self._workers = first, workers
         self._processes: Executor | None = None
         self._ahead: deque[Future[Batch]] = deque()
         if workers:
-            self._processes = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (wanted,))
-        self._drawn: Callable[[int], Batch] = _drawn if workers else Drawer(wanted).batch
+            self._processes = ProcessPoolExecutor(
+                workers, get_context("spawn"), _start_worker, (settings,)
+            )
+        self._generate: Callable[[int], Batch] = (
+            _generate_batch if workers else BatchGenerator(settings).batch
+        )
 
     def batch(self) -> Batch:
         """Return the next batch."""
         if self._processes is None:
-            return self._drawn(self._advanced())
+            return self._generate(self._advanced())
         while len(self._ahead) < _BATCHES_AHEAD * self._workers:
-            self._ahead.append(self._processes.submit(self._drawn, self._advanced()))
+            self._ahead.append(self._processes.submit(self._generate, self._advanced()))
         return self._ahead.popleft().result()
 
     def close(self) -> None:
@@ -166,16 +166,16 @@ class Draws:
         return self._next - 1
 
 
-_drawer: Drawer | None = None
+_generator: BatchGenerator | None = None
 
 
-def _begin(wanted: Wanted) -> None:
-    global _drawer  # noqa: PLW0603
+def _start_worker(settings: BatchSettings) -> None:
+    global _generator  # noqa: PLW0603
     end_with_parent()
     torch.set_num_threads(1)
-    _drawer = Drawer(wanted)
+    _generator = BatchGenerator(settings)
 
 
-def _drawn(number: int) -> Batch:
-    assert _drawer is not None
-    return _drawer.batch(number)
+def _generate_batch(number: int) -> Batch:
+    assert _generator is not None
+    return _generator.batch(number)

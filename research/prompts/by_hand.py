@@ -38,7 +38,7 @@ from skimage import measure
 
 from lesionlens import Lens, open_study
 from lesionlens.base.grid import Grid
-from lesionlens.base.masks import dice
+from lesionlens.base.masks import depth_inside, dice
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel, show
@@ -46,29 +46,29 @@ from lesionlens.napari.model.choices.views import Layout
 from lesionlens.results.result import Result
 from research.prompts.evaluate import scribble_through
 from research.prompts.samples import next_click
-from research.window.latency import Watch, painted
+from research.window.latency import Stopwatch, process_events
 
 if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens
 
 Mask = NDArray[np.bool_]
 Seconds = tuple[float, ...]
-_HAND_PX_S = 400.0
+_POINTER_PX_S = 400.0
 _STEP_PX = 6.0
-_SETTLED_S = 0.4
+_SETTLE_S = 0.4
 _THICK_VOX, _THIN_VOX = 4.5, 1.5
-_RNG = np.random.default_rng(0)  # `next_click(exact=True)` never asks it
+_RNG = np.random.default_rng(0)  # not used by `next_click(exact=True)`
 
 
-def truth_of(case: Path, grid: Grid) -> Mask:
-    """Return the expert's whole tumour on the working grid."""
+def reference_mask(case: Path, grid: Grid) -> Mask:
+    """Return the reference of the whole tumour on the working grid."""
     reference: Any = nib.load(next(case.glob("*seg*")))
     data = (np.asarray(reference.dataobj) > 0).astype(np.float32)
     return resample(data, Grid(data.shape, reference.affine), grid) >= 0.5
 
 
 def without_candidates(result: Result) -> Result:
-    """Return the same result as if nothing had been flagged."""
+    """Return the result without its candidates."""
     analysis = result.analysis
     labels = analysis.volumes.labels
     empty = replace(labels, data=np.zeros_like(labels.data))
@@ -81,42 +81,42 @@ def without_candidates(result: Result) -> Result:
     return Result(emptied, result._prediction, result.engine)  # noqa: SLF001
 
 
-class Hand:
-    """The pointer and the keys of the X display, by xdotool; the window goes on meanwhile."""
+class InputSimulator:
+    """Pointer and keys of the X display, controlled by xdotool while the window runs."""
 
     def __init__(self, panel: LesionLens) -> None:
         self._panel, window = panel, panel.viewer.window._qt_window  # noqa: SLF001
         self._canvas = panel.viewer.window._qt_viewer.canvas  # noqa: SLF001
         window.move(0, 0)
-        painted()
-        self.do("windowfocus", str(int(window.winId())))
+        process_events()
+        self.xdotool("windowfocus", str(int(window.winId())))
 
-    def do(self, *arguments: str) -> None:
-        """Do what the words say, and let the window paint it."""
+    def xdotool(self, *arguments: str) -> None:
+        """Run an xdotool command, and let the window paint the effect."""
         process = subprocess.Popen(["xdotool", *arguments])
         while process.poll() is None:
             QApplication.processEvents()
             time.sleep(0.002)
-        painted()
+        process_events()
 
     def settle(self) -> None:
-        """Wait until docks that an outline brings once F2 is released no longer move the canvas."""
-        end = time.monotonic() + _SETTLED_S
+        """Wait until the docks that appear after F2 is released no longer move the canvas."""
+        end = time.monotonic() + _SETTLE_S
         while time.monotonic() < end:
             QApplication.processEvents()
             time.sleep(0.01)
-        painted()
+        process_events()
 
-    def look_at(self, point_mm: NDArray[np.float64]) -> None:
-        """Go to the slice of a point, and bring it into the middle of the canvas."""
+    def centre_on(self, point_mm: NDArray[np.float64]) -> None:
+        """Show the slice of a point, with the point in the centre of the canvas."""
         x, y, z = (float(v) for v in point_mm)
         self._panel.actions_.viewpoint.move(point_mm=(x, y, z), centre_mm=(x, y, z))
         _, down, right = self._panel.viewer.dims.order[-3:]
         self._panel.viewer.scene.camera.center = (0.0, (x, y, z)[down], (x, y, z)[right])
-        painted()
+        process_events()
 
-    def pixel(self, point_mm: NDArray[np.float64]) -> tuple[str, str]:
-        """Return where a point of the slice lies on the screen."""
+    def screen_position(self, point_mm: NDArray[np.float64]) -> tuple[str, str]:
+        """Return the screen coordinates of a point of the slice, as arguments of xdotool."""
         _, down, right = self._panel.viewer.dims.order[-3:]
         view = self._canvas.view
         canvas_point = (view.transform * view.scene.transform).map(
@@ -128,55 +128,60 @@ class Hand:
         )
         return str(on_screen.x()), str(on_screen.y())
 
-    def sweep(self, line_mm: list[NDArray[np.float64]]) -> None:
-        """Drag along a line at a hand's pace."""
-        pixels = [self.pixel(point) for point in line_mm]
+    def drag_along(self, line_mm: list[NDArray[np.float64]]) -> None:
+        """Drag along a line at the speed of a hand."""
+        pixels = [self.screen_position(point) for point in line_mm]
         arguments = ["mousemove", *pixels[0], "mousedown", "1"]
         previous = np.array(pixels[0], float)
         for pixel in pixels[1:]:
-            steps = max(1, round(float(np.abs(np.array(pixel, float) - previous).max()) / _STEP_PX))
+            steps = max(
+                1,
+                round(float(np.abs(np.array(pixel, float) - previous).max()) / _STEP_PX),
+            )
             for fraction in np.linspace(0, 1, steps + 1)[1:]:
                 x, y = previous + fraction * (np.array(pixel, float) - previous)
                 arguments += ["mousemove", str(round(x)), str(round(y))]
-                arguments += ["sleep", f"{_STEP_PX / _HAND_PX_S:.3f}"]
+                arguments += ["sleep", f"{_STEP_PX / _POINTER_PX_S:.3f}"]
             previous = np.array(pixel, float)
-        self.do(*arguments, "mouseup", "1")
+        self.xdotool(*arguments, "mouseup", "1")
 
 
-def pointed(panel: LesionLens, hand: Hand, line: NDArray[np.int64], *, belongs: bool) -> Seconds:
-    """Go to a slice, click a voxel or draw a line on the canvas; how long the answer took."""
+def give_prompt(
+    panel: LesionLens, simulator: InputSimulator, line: NDArray[np.int64], *, is_foreground: bool
+) -> Seconds:
+    """Go to a slice, click a voxel or draw a line; return the seconds until the response."""
     overlays = panel.session.state.overlays
     assert overlays is not None
     grid = overlays.grid
     line_mm = [grid.to_mm(voxel) for voxel in line]
-    hand.look_at(line_mm[len(line) // 2])
-    if panel.actions_.prompting.excluding is belongs:
-        hand.do("key", "F5")
-    hand.do("mousemove", *hand.pixel(line_mm[0]), "keydown", "F2")
-    watch = Watch()
+    simulator.centre_on(line_mm[len(line) // 2])
+    if panel.actions_.prompting.excluding is is_foreground:
+        simulator.xdotool("key", "F5")
+    simulator.xdotool("mousemove", *simulator.screen_position(line_mm[0]), "keydown", "F2")
+    stopwatch = Stopwatch()
     if len(line) > 1:
-        hand.sweep(line_mm)
+        simulator.drag_along(line_mm)
     else:
-        hand.do("click", "1")
+        simulator.xdotool("click", "1")
     end = time.monotonic() + 60
     while time.monotonic() < end:
         QApplication.processEvents()
         if not panel.questions.running and panel.actions_.prompting._answering_outline is None:  # noqa: SLF001
             break
         time.sleep(0.002)
-    painted()
-    seconds = watch.read()
-    hand.do("keyup", "F2")
-    hand.settle()
+    process_events()
+    seconds = stopwatch.read()
+    simulator.xdotool("keyup", "F2")
+    simulator.settle()
     return seconds
 
 
-def lines_of(inside: Mask) -> list[tuple[float, list[tuple[float, float]]]]:
-    """Return the strokes over a thing on a slice: diameter of the brush and way, in voxels.
+def brush_strokes(inside: Mask) -> list[tuple[float, list[tuple[float, float]]]]:
+    """Return brush strokes that paint a mask on a slice: diameter and path, in voxels.
 
-    Its inside is swept in rows by a thick brush, its border is followed by a thin one.
+    The inside is painted in rows by a thick brush, the border by a thin one.
     """
-    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    depth = depth_inside(inside)
     strokes = []
     for row in range(0, depth.shape[0], round(1.6 * _THICK_VOX)):
         runs, count = ndimage.label(depth[row] > _THICK_VOX)
@@ -194,53 +199,61 @@ def lines_of(inside: Mask) -> list[tuple[float, list[tuple[float, float]]]]:
     return strokes
 
 
-def brushed(panel: LesionLens, hand: Hand, name: str, truth: Mask, step: int = 3) -> None:
-    """Paint a thing from nothing on every third slice, and let those between be interpolated."""
+def paint_by_brush(
+    panel: LesionLens, simulator: InputSimulator, name: str, reference: Mask, step: int = 3
+) -> None:
+    """Paint a mask from nothing on every third slice, and interpolate the slices between."""
     overlays = panel.session.state.overlays
     assert overlays is not None
     grid = overlays.grid
     panel.commands.run("draw_lesion")
-    painted()
+    process_events()
     layer = panel.viewer.layers.selection.active
-    levels = np.flatnonzero(truth.any((0, 1)))
+    levels = np.flatnonzero(reference.any((0, 1)))
     levels_painted = sorted({*levels[::step].tolist(), int(levels[-1])})
     strokes, seconds = 0, 0.0
     for level in levels_painted:
-        inside = truth[:, :, level]
+        inside = reference[:, :, level]
         centre = np.array([*ndimage.center_of_mass(inside), level])
-        hand.look_at(grid.to_mm(centre))
+        simulator.centre_on(grid.to_mm(centre))
         started = time.monotonic()
-        for size, line in lines_of(inside):
+        for size, line in brush_strokes(inside):
             layer.brush_size = size
-            hand.sweep([grid.to_mm(np.array([i, j, level])) for i, j in line])
+            simulator.drag_along([grid.to_mm(np.array([i, j, level])) for i, j in line])
             strokes += 1
         seconds += time.monotonic() - started
     painted_labels = panel.actions_.editor.drawn()
-    painted_only = dice(painted_labels[1] > 0, truth) if painted_labels else 0.0
+    painted_only = dice(painted_labels[1] > 0, reference) if painted_labels else 0.0
     started = time.monotonic()
-    hand.do("key", "shift+w")
+    simulator.xdotool("key", "shift+w")
     wait_for(lambda: False, at_most_s=0.5)
     seconds += time.monotonic() - started
     painted_labels = panel.actions_.editor.drawn()
-    score = dice(painted_labels[1] > 0, truth) if painted_labels else 0.0
+    score = dice(painted_labels[1] > 0, reference) if painted_labels else 0.0
     typer.echo(
         f"| {name}, brush | {painted_only:.3f} {score:.3f} | {strokes} strokes | {seconds:.1f} | "
         f"{len(levels_painted)} | | {os.getloadavg()[0]:.0f} |"
     )
 
 
-def played(
-    panel: LesionLens, hand: Hand, name: str, truth: Mask, rounds: int, *, scribbles: bool
+def correct_by_prompts(
+    panel: LesionLens,
+    simulator: InputSimulator,
+    name: str,
+    reference: Mask,
+    rounds: int,
+    *,
+    scribbles: bool,
 ) -> None:
-    """Point until nothing is wrong or the rounds are over; keep the outline by Enter."""
+    """Give prompts until the outline is correct or `rounds` are used."""
     overlays = panel.session.state.overlays
     assert overlays is not None
-    mask = np.zeros(truth.shape, bool)
-    candidate_ids = overlays.components[truth & (overlays.components > 0)]
+    mask = np.zeros(reference.shape, bool)
+    candidate_ids = overlays.components[reference & (overlays.components > 0)]
     for number in np.unique(candidate_ids):
         mask |= overlays.components == number
     scores, all_seconds, initial_mask, first = (
-        [dice(mask, truth)],
+        [dice(mask, reference)],
         [],
         mask.copy(),
         time.monotonic(),
@@ -248,21 +261,21 @@ def played(
     slices = set()
     if candidate_ids.size:
         panel.session.go_to_candidate(int(np.bincount(candidate_ids).argmax()))
-        hand.do("key", "shift+e")
+        simulator.xdotool("key", "shift+e")
     for _ in range(rounds):
-        click = next_click(truth, mask, _RNG, exact=True)
+        click = next_click(reference, mask, _RNG, exact=True)
         if click is None:
             break
-        voxel, belongs = click
-        wrong = (truth != mask) & (truth == belongs)
+        voxel, is_foreground = click
+        wrong = (reference != mask) & (reference == is_foreground)
         line = scribble_through(wrong, voxel, axes=(2,)) if scribbles else voxel[None]
         slices.add(int(voxel[2]))
-        all_seconds.append(pointed(panel, hand, line, belongs=belongs))
+        all_seconds.append(give_prompt(panel, simulator, line, is_foreground=is_foreground))
         edited = panel.actions_.editor.drawn()
         if edited is not None:  # other candidates stay as they are
             other_candidates = initial_mask & (overlays.components != panel.session.state.editing)
             mask = (edited[1] > 0) | other_candidates
-        scores.append(dice(mask, truth))
+        scores.append(dice(mask, reference))
     total_s = time.monotonic() - first
     row = [f"{1000 * s[0]:.0f}/{1000 * s[1]:.0f}/{1000 * s[2]:.0f}" for s in all_seconds]
     round_count = len(panel.actions_.editor.rounds)
@@ -275,13 +288,15 @@ def played(
 
 def main(
     cases: Annotated[Path, typer.Argument(help="Folders of sequences with seg.nii.gz.")],
-    names: Annotated[list[str], typer.Argument(help="Which of them.")],
+    names: Annotated[list[str], typer.Argument(help="Names of the cases.")],
     rounds: Annotated[int, typer.Option(help="Prompts at most.")] = 5,
     *,
     from_nothing: Annotated[bool, typer.Option(help="Outline each from nothing too.")] = True,
     brush: Annotated[bool, typer.Option(help="Paint each from nothing too.")] = False,
     scribbles: Annotated[bool, typer.Option(help="Draw lines in place of clicks.")] = False,
-    pictures: Annotated[Path | None, typer.Option(help="Where pictures of the window go.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for pictures of the window.")
+    ] = None,
 ) -> None:
     """Print a row for each lesion."""
     lens = Lens()
@@ -289,11 +304,11 @@ def main(
         os.environ["XDG_DATA_HOME"] = temporary
         typer.echo(
             "| | Dice before and after each act | acts | seconds | slices visited | "
-            "ms a prompt: clock/window/process | load |\n|---|---|---|---|---|---|---|"
+            "ms per prompt: clock/window/process | load |\n|---|---|---|---|---|---|---|"
         )
         for name in names:
             result = lens(open_study(cases / name))
-            truth = truth_of(cases / name, result.analysis.prepared.working)
+            reference = reference_mask(cases / name, result.analysis.prepared.working)
             empty_result = without_candidates(result)
             starts = {"corrected": result}
             if from_nothing:
@@ -306,11 +321,13 @@ def main(
                 panel = open_panel(viewer)
                 panel.actions_.show_layout(Layout.SINGLE)
                 wait_for(lambda: False, at_most_s=1.0)
-                hand = Hand(panel)
+                simulator = InputSimulator(panel)
                 if kind == "brush":
-                    brushed(panel, hand, name, truth)
+                    paint_by_brush(panel, simulator, name, reference)
                 else:
-                    played(panel, hand, f"{name} {kind}", truth, rounds, scribbles=scribbles)
+                    correct_by_prompts(
+                        panel, simulator, f"{name} {kind}", reference, rounds, scribbles=scribbles
+                    )
                 if pictures is not None:
                     pictures.mkdir(parents=True, exist_ok=True)
                     viewer.window.screenshot(str(pictures / f"{name} {kind}.png"), flash=False)

@@ -36,38 +36,38 @@ from lesionlens.engines.prompting.prompts import Prompter
 from lesionlens.engines.prompting.study_features import PromptStudy
 from lesionlens.network.prompt.crop import Crop, paste, sample
 from lesionlens.network.prompt.weights import load_file
-from research.prompts.anatomies import HELD_OUT_CLASSES, painted
-from research.prompts.samples import HELD_OUT, Thing, Volume, next_click
+from research.prompts.anatomies import HELD_OUT_CLASSES, paint_labels
+from research.prompts.samples import FIRST_HELD_OUT, PromptObject, Volume, next_click
 
 Mask = NDArray[np.bool_]
-_RNG = np.random.default_rng(0)  # `next_click(exact=True)` never asks it
+_RNG = np.random.default_rng(0)  # not used by `next_click(exact=True)`
 _MIN_DICE_DROP = 0.01
 _SMALL_ML = (0.05, 3.0)
 _SMALL_PER_HEAD = 6
-_MIN_STRUCTURE_VOX = 500  # voxels
-_MAX_SCRIBBLE_VOX = 80  # voxels of a scribble
+_MIN_STRUCTURE_VOX = 500
+_MAX_SCRIBBLE_VOX = 80
 
 
 @dataclass(eq=False)
 class Task:
-    """One thing that the reader wants outlined."""
+    """One object to outline: the reference, the initial outline, and the number of prompts."""
 
     table: str
     name: str
     study: PromptStudy
-    truth: Mask
+    reference: Mask
     start: Mask | None
     region: int | None
     rounds: int
 
 
-Answer = Callable[[Task, PromptRequest], Mask]
+Segmenter = Callable[[Task, PromptRequest], Mask]
 
 
 def scribble_through(
     error: Mask, voxel: NDArray[np.int64], axes: Sequence[int] = (0, 1, 2)
 ) -> NDArray[np.int64]:
-    """Draw a line along an error of one sign through a voxel, on a slice across one of the axes."""
+    """Return the (N, 3) voxels of a line along an error through a voxel, on one slice."""
     parts, _ = ndimage.label(error)
     own = parts == parts[tuple(voxel)]
     slices = {}
@@ -97,28 +97,30 @@ def _longest_path(skeleton: Mask) -> NDArray[np.int64]:
     return voxels[path]
 
 
-def played(
-    task: Task, answer: Answer, *, scribbles: bool = False
+def simulate_reader(
+    task: Task, segment: Segmenter, *, scribbles: bool = False
 ) -> tuple[list[float], list[float]]:
-    """Dice before and after each prompt, and seconds of processor a prompt."""
-    mask = np.zeros_like(task.truth) if task.start is None else task.start.copy()
-    scores, seconds = [dice(mask, task.truth)], []
+    """Return Dice before and after each prompt, and the CPU seconds of each prompt."""
+    mask = np.zeros_like(task.reference) if task.start is None else task.start.copy()
+    scores, seconds = [dice(mask, task.reference)], []
     points: dict[bool, list[NDArray[np.int64]]] = {True: [], False: []}
     outline = task.start
     for _ in range(task.rounds):
-        click = next_click(task.truth, mask, _RNG, exact=True)
+        click = next_click(task.reference, mask, _RNG, exact=True)
         if click is not None:
-            voxel, belongs = click
-            wrong = (task.truth != mask) & (task.truth == belongs)
-            points[belongs] += list(scribble_through(wrong, voxel)) if scribbles else [voxel]
+            voxel, is_foreground = click
+            wrong = (task.reference != mask) & (task.reference == is_foreground)
+            points[is_foreground] += list(scribble_through(wrong, voxel)) if scribbles else [voxel]
             region = None if task.region is None else list(Region)[task.region]
             request = PromptRequest(_array(points[True]), _array(points[False]), outline, region)
             started = time.process_time()
-            with contextlib.suppress(UnusableInputError):  # the reader sees the words, points again
-                mask = answer(task, request)
+            with contextlib.suppress(
+                UnusableInputError
+            ):  # refused: the reader gives another prompt
+                mask = segment(task, request)
             seconds.append(time.process_time() - started)
             outline = mask if mask.any() else None
-        scores.append(dice(mask, task.truth))
+        scores.append(dice(mask, task.reference))
     return scores, seconds
 
 
@@ -127,53 +129,56 @@ def _array(points: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def study_of(volume: Volume, probability: NDArray[np.floating] | None) -> PromptStudy:
-    """Make what the product would know of a volume."""
+    """Return a volume as the input of the prompt engine."""
     image = np.asarray(volume.image, np.float32)
     brain = np.asarray(volume.code > 0)
     return PromptStudy(image, brain, tuple(bool(p) for p in volume.present), probability)
 
 
 def real_tasks(pool: Path) -> Iterator[Task]:
-    """From nothing, named or not, and from the automatic outline."""
+    """Yield tasks on real cases: from nothing, with or without a region, and from the outline."""
     for folder in sorted(pool.iterdir()):
         volume, record = Volume(folder), json.loads((folder / "about.json").read_text())
         probability = np.load(folder / "exact.npy").astype(np.float32)
         with_analysis, without = study_of(volume, probability), study_of(volume, None)
         for index, region in enumerate(Region):
-            truth = np.asarray(volume.code > 1 + index)
-            if truth.sum() < 100:
+            reference = np.asarray(volume.code > 1 + index)
+            if reference.sum() < 100:
                 continue
             start = probability[index] >= record["thresholds"][index]
             name = f"{folder.name} {region}"
-            yield Task(f"outline {region}", name, with_analysis, truth, start, index, 5)
+            yield Task(f"outline {region}", name, with_analysis, reference, start, index, 5)
             if region is Region.TC:
                 continue
-            yield Task(f"named {region}", name, with_analysis, truth, None, index, 5)
-            yield Task(f"unnamed {region}", name, with_analysis, truth, None, None, 5)
-            yield Task(f"alone {region}", name, without, truth, None, None, 5)
+            yield Task(f"named {region}", name, with_analysis, reference, None, index, 5)
+            yield Task(f"unnamed {region}", name, with_analysis, reference, None, None, 5)
+            yield Task(f"alone {region}", name, without, reference, None, None, 5)
 
 
 def synthetic_tasks(pool: Path) -> Iterator[Task]:
-    """Small lesions, and structures that were held out of training."""
+    """Yield tasks on synthetic heads: small lesions, and structures held out of training."""
     for folder in sorted(pool.iterdir()):
         volume = Volume(folder)
-        probability = guess_of(volume)
+        probability = analysis_probability(volume)
         study = study_of(volume, probability)
-        things = np.asarray(volume.things)
-        small_things = [t for t in volume.list if t.number < 1000 and _is_small(t)]
-        selected = small_things[:: max(1, len(small_things) // _SMALL_PER_HEAD)]
-        for thing in [*selected, *(t for t in volume.list if t.number >= HELD_OUT)]:
-            ml = thing.voxels / 1000
-            truth = things == thing.number
-            name = f"{folder.name} {thing.number}"
-            if thing.number < HELD_OUT:
-                yield Task("small", name, study, truth, None, None, 3)
+        object_labels = np.asarray(volume.object_labels)
+        small_objects = [t for t in volume.objects if t.number < 1000 and _is_small(t)]
+        selected = small_objects[:: max(1, len(small_objects) // _SMALL_PER_HEAD)]
+        for prompt_object in [
+            *selected,
+            *(t for t in volume.objects if t.number >= FIRST_HELD_OUT),
+        ]:
+            ml = prompt_object.voxels / 1000
+            reference = object_labels == prompt_object.number
+            name = f"{folder.name} {prompt_object.number}"
+            if prompt_object.number < FIRST_HELD_OUT:
+                yield Task("small", name, study, reference, None, None, 3)
             elif ml > 1:
-                yield Task("held out", name, study, truth, None, None, 3)
+                yield Task("held out", name, study, reference, None, None, 3)
 
 
 def structure_tasks(pool: Path, heads: int = 6) -> Iterator[Task]:
-    """Single nuclei of the label maps, painted once: classes that were held out of training."""
+    """Yield tasks on single nuclei of the label maps, of classes held out of training."""
     folders = [f for f in sorted(pool.iterdir()) if f.name.startswith("anatomy-")]
     for number, folder in enumerate(folders[:heads]):
         volume = Volume(folder)
@@ -181,7 +186,7 @@ def structure_tasks(pool: Path, heads: int = 6) -> Iterator[Task]:
         cube = np.zeros((max(labels.shape),) * 3, np.uint8)
         inside = tuple(slice(size) for size in labels.shape)
         cube[inside] = labels
-        images = painted(cube, volume.groups, 1.0, np.random.default_rng(number))
+        images = paint_labels(cube, volume.groups, 1.0, np.random.default_rng(number))
         study = PromptStudy(images[(slice(None), *inside)] * brain, brain, (True,) * 4)
         for value, group in enumerate(volume.groups):
             parts, count = ndimage.label(labels == value)
@@ -189,21 +194,21 @@ def structure_tasks(pool: Path, heads: int = 6) -> Iterator[Task]:
                 continue
             sizes = np.bincount(parts.ravel())[1:]
             if sizes.max() >= _MIN_STRUCTURE_VOX:
-                truth = parts == sizes.argmax() + 1
-                yield Task("structures", f"{folder.name} {value}", study, truth, None, None, 3)
+                reference = parts == sizes.argmax() + 1
+                yield Task("structures", f"{folder.name} {value}", study, reference, None, None, 3)
 
 
-def _is_small(thing: Thing) -> bool:
-    return _SMALL_ML[0] <= thing.voxels / 1000 <= _SMALL_ML[1]
+def _is_small(prompt_object: PromptObject) -> bool:
+    return _SMALL_ML[0] <= prompt_object.voxels / 1000 <= _SMALL_ML[1]
 
 
-def guess_of(volume: Volume) -> NDArray[np.float32]:
-    """Bring the analysis network's answer with all sequences from 2 mm to 1 mm."""
+def analysis_probability(volume: Volume) -> NDArray[np.float32]:
+    """Resample the analysis network's probability with all sequences from 2 mm to 1 mm."""
     shape = volume.code.shape
     out = np.zeros((3, *shape), np.float32)
-    size = max(volume.guess.shape[2:]) + 1
-    centre = (np.array(volume.guess.shape[2:]) - 1) / 2
-    cube = sample(volume.guess[0], Crop.straight(centre, 1.0, size)) / 255
+    size = max(volume.predictions.shape[2:]) + 1
+    centre = (np.array(volume.predictions.shape[2:]) - 1) / 2
+    cube = sample(volume.predictions[0], Crop.straight(centre, 1.0, size)) / 255
     fine = Crop.straight((np.array(shape) - 1) / 2, 2.0, size)
     for index in range(3):
         box, values = paste(cube[index], fine, shape)
@@ -211,21 +216,21 @@ def guess_of(volume: Volume) -> NDArray[np.float32]:
     return out
 
 
-def network_answer(prompter: Prompter) -> Answer:
-    """Answer by the prompt network."""
+def network_segmenter(prompter: Prompter) -> Segmenter:
+    """Return the segmentation by the prompt network."""
 
-    def answer(task: Task, request: PromptRequest) -> Mask:
-        return prompter.answer(task.study, request).mask_over(request.outline, task.truth.shape)
+    def segment(task: Task, request: PromptRequest) -> Mask:
+        return prompter.answer(task.study, request).mask_over(request.outline, task.reference.shape)
 
-    return answer
+    return segment
 
 
 def _crop(
     task: Task, request: PromptRequest
 ) -> tuple[Crop, NDArray[np.float32], NDArray[np.int32]]:
-    """Return a crop of 96 mm (48 mm for small things), its images, and the prompts as seeds."""
+    """Return a crop of 96 mm (48 mm for small objects), its images, and the prompts as seeds."""
     points = np.concatenate([request.foreground, request.background])
-    small = task.truth.sum() < 3000
+    small = task.reference.sum() < 3000
     spacing = 0.75 if small else max(1.5, (np.ptp(points, axis=0).max() + 24) / 64)
     crop = Crop.straight((points.min(0) + points.max(0)) / 2, spacing, 64)
     images = sample(task.study.images, crop).numpy()
@@ -247,8 +252,8 @@ def _pasted_mask(task: Task, crop: Crop, mask: Mask) -> Mask:
     return out & task.study.brain
 
 
-def walker_answer(task: Task, request: PromptRequest) -> Mask:
-    """Answer by the random walker (Grady 2006) of scikit-image on all sequences."""
+def random_walker_segmenter(task: Task, request: PromptRequest) -> Mask:
+    """Segment by scikit-image's random walker (Grady 2006) on all sequences."""
     from skimage.segmentation import random_walker  # noqa: PLC0415
 
     crop, images, seeds = _crop(task, request)
@@ -257,8 +262,8 @@ def walker_answer(task: Task, request: PromptRequest) -> Mask:
     return _pasted_mask(task, crop, labels == 1)
 
 
-def watershed_answer(task: Task, request: PromptRequest) -> Mask:
-    """Answer by the watershed of scikit-image on the gradient of all sequences."""
+def watershed_segmenter(task: Task, request: PromptRequest) -> Mask:
+    """Segment by scikit-image's watershed on the gradient of all sequences."""
     from skimage.segmentation import watershed  # noqa: PLC0415
 
     crop, images, seeds = _crop(task, request)
@@ -267,7 +272,7 @@ def watershed_answer(task: Task, request: PromptRequest) -> Mask:
 
 
 def summary(rows: list[tuple[Task, list[float], list[float]]]) -> dict[str, dict[str, object]]:
-    """Mean Dice after each prompt, by table, and the share of prompts that lower it."""
+    """Return the mean Dice after each prompt, by table, and the share of prompts that lower it."""
     tables = defaultdict(list)
     for task, scores, seconds in rows:
         tables[task.table].append((scores, seconds))
@@ -285,7 +290,7 @@ def summary(rows: list[tuple[Task, list[float], list[float]]]) -> dict[str, dict
 
 
 def main() -> None:
-    """Read the command line."""
+    """Evaluate the prompt networks or the baselines."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path, nargs="*")
     parser.add_argument("--cases", type=Path)
@@ -301,17 +306,19 @@ def main() -> None:
     tasks += list(synthetic_tasks(options.synthetic)) if options.synthetic else []
     tasks += list(structure_tasks(options.label_maps)) if options.label_maps else []
     tasks = [t for t in tasks if not options.only or t.table in options.only]
-    answers: dict[str, Answer] = {}
+    segmenters: dict[str, Segmenter] = {}
     if options.weights:
-        answers["network"] = network_answer(
+        segmenters["network"] = network_segmenter(
             Prompter(*(load_file(path)[0] for path in options.weights))
         )
     if options.baselines:
-        answers |= {"walker": walker_answer, "watershed": watershed_answer}
+        segmenters |= {"walker": random_walker_segmenter, "watershed": watershed_segmenter}
         tasks = [t for t in tasks if not t.table.startswith(("outline", "unnamed", "alone"))]
     record = {}
-    for name, answer in answers.items():
-        rows = [(task, *played(task, answer, scribbles=options.scribbles)) for task in tasks]
+    for name, segment in segmenters.items():
+        rows = [
+            (task, *simulate_reader(task, segment, scribbles=options.scribbles)) for task in tasks
+        ]
         record[name] = summary(rows)
         print(name, json.dumps(record[name], indent=1), flush=True)
         for task, scores, _ in rows:

@@ -3,7 +3,7 @@
     python -m research.prompts.pack pack POOL --out PACK
     python -m research.prompts.pack unpack PACK --out POOL
 
-Packed are label maps and those real cases that weights may be trained on; synthetic heads are
+Label maps are packed, and the real cases that weights may be trained on; synthetic heads are
 generated on the other machine by `prompts/pool.py`. Images are stored in steps of an eighth of a
 standard deviation.
 """
@@ -18,25 +18,25 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from research.prompts.pool import write
+from research.prompts.pool import write_volume
 from research.prompts.samples import Volume
 from research.training.gpu_training import MAY_BE_TRAINED_ON
 
 _STEPS_A_DEVIATION = 8.0
 _LABEL_MAP = "anatomy-"
 EVALUATED_ON = tuple(f"BraTS2021_{n}" for n in ("00006", "01480", "01482", "01659"))
-"""Cases that other weights may be trained on, but which the prompt network is measured by."""
+"""Cases that other weights may be trained on, but on which the prompt network is evaluated."""
 PACK_BYTES = 30_000_000
 
 
 def pack(pool: Path, out: Path) -> int:
-    """Pack every volume that may travel; return the bytes of all."""
+    """Pack every volume that may be trained on; return the size of all in bytes."""
     out.mkdir(parents=True, exist_ok=True)
     for folder in sorted(pool.iterdir()):
         is_case = folder.name in MAY_BE_TRAINED_ON and folder.name not in EVALUATED_ON
         if not is_case and not folder.name.startswith(_LABEL_MAP):
             continue
-        Volume(folder)  # numbers its things
+        Volume(folder)  # writes things.npy
         arrays: dict[str, NDArray[np.generic]] = {}
         for file in sorted(folder.glob("*.npy")):
             if file.stem not in ("exact", "parts", "image"):
@@ -53,7 +53,7 @@ def pack(pool: Path, out: Path) -> int:
 
 
 def unpack(packed: Path, pool: Path) -> int:
-    """Write the volumes of a pack as a pool; return how many there are. Those there stay."""
+    """Write the volumes of a pack to a pool, except existing ones; return their number."""
     files = sorted(packed.glob("*.npz"))
     for file in files:
         if (pool / file.stem).is_dir():
@@ -63,12 +63,12 @@ def unpack(packed: Path, pool: Path) -> int:
             record = json.loads(stored["about"].tobytes())
         if "image" in arrays:
             arrays["image"] = (arrays["image"] / np.float32(_STEPS_A_DEVIATION)).astype(np.float16)
-        write(pool / file.stem, arrays, record)
+        write_volume(pool / file.stem, arrays, record)
     return len(files)
 
 
 def main() -> int:
-    """Read the command line."""
+    """Pack or unpack; return 1 if a pack is too large."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("act", choices=("pack", "unpack"))
     parser.add_argument("source", type=Path)

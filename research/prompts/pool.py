@@ -32,7 +32,7 @@ from lesionlens.network.normalise import with_presence, zscore
 from lesionlens.network.synth.generator import GeneratorConfig, generate_geometry, paint
 from lesionlens.network.synth.other_lesions import LesionFrequencies
 from lesionlens.network.weights import load_chosen
-from research.prompts.anatomies import structures
+from research.prompts.anatomies import read_structures
 from research.prompts.samples import Volume
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ _CPU = torch.device("cpu")
 
 
 @torch.inference_mode()
-def guesses(
+def predictions_on_subsets(
     network: LensNetwork, channels: Tensor, brain: Tensor, present: Tensor, subsets: list[Tensor]
 ) -> list[np.ndarray]:
-    """Probabilities (3, i, j, k) as uint8 of (1, 4, ...) z-scores at 2 mm, one a subset."""
+    """Return uint8 probabilities (3, i, j, k) for (1, 4, ...) z-scores at 2 mm, one per subset."""
     maps = []
     for subset in subsets:
         x = with_presence(channels, (present & subset)[None], brain)
@@ -67,15 +67,15 @@ def guesses(
     return maps
 
 
-def write(folder: Path, arrays: dict[str, np.ndarray], record: dict[str, object]) -> None:
-    """Write a volume's arrays; the folder appears whole."""
+def write_volume(folder: Path, arrays: dict[str, np.ndarray], record: dict[str, object]) -> None:
+    """Write a volume's arrays; the folder appears atomically."""
     temporary = folder.with_name("." + folder.name)
     temporary.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
         np.save(temporary / f"{name}.npy", np.ascontiguousarray(array))
     (temporary / "about.json").write_text(json.dumps(record))
     if "parts" in arrays:
-        Volume(temporary)  # numbers its things, once for all who read it
+        Volume(temporary)  # writes things.npy
     temporary.replace(folder)
 
 
@@ -92,7 +92,7 @@ def _even_box(inside: Tensor) -> tuple[slice, ...]:
 def add_synthetic(
     pool: Path, seed: int, network: LensNetwork, config: GeneratorConfig = CONFIG
 ) -> None:
-    """Draw one head and what the analysis network makes of it."""
+    """Write a synthetic head and the predictions of the analysis network."""
     folder = pool / f"synthetic-{seed}"
     if folder.is_dir():
         return
@@ -105,10 +105,12 @@ def add_synthetic(
     coarse = functional.avg_pool3d(brain[None].float(), 2) > 0.5
     picks = [0, 1 + int(rng.integers(2)), 3 + int(rng.integers(3))]
     subsets = [torch.tensor(SUBSETS[n]).bool() for n in picks]
-    predicted = guesses(network, zscore(raw[None], coarse), coarse, torch.ones(4).bool(), subsets)
+    predicted = predictions_on_subsets(
+        network, zscore(raw[None], coarse), coarse, torch.ones(4).bool(), subsets
+    )
     tissue = geometry.anatomy.tissue[0].argmax(0).to(torch.uint8) + 1
     code = batch.brain[0].to(torch.uint8) + batch.labels[0].sum(0, dtype=torch.uint8)
-    write(
+    write_volume(
         folder,
         {
             "image": batch.zscored[0][(slice(None), *box)].half().numpy(),
@@ -121,24 +123,24 @@ def add_synthetic(
     )
 
 
-def add_anatomy(pool: Path, file: Path) -> None:
-    """Write one label map, which has no images of its own."""
+def add_label_map(pool: Path, file: Path) -> None:
+    """Write a label map, whose images are synthesised during training."""
     folder = pool / f"anatomy-{file.name.split('.')[0]}"
     if not folder.is_dir():
-        arrays, groups = structures(file)
+        arrays, groups = read_structures(file)
         record = {"present": [True] * 4, "subsets": [], "real": False, "groups": groups}
-        write(folder, arrays, record)
+        write_volume(folder, arrays, record)
 
 
 def code_of(labels: NDArray[np.uint8], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return `code.npy` of the contract's labels; a resection cavity is no part of the tumour."""
+    """Return `code.npy` from labels; a resection cavity is no part of the tumour."""
     nested = np.sum([np.isin(labels, region.labels) for region in Region], 0, dtype=np.uint8)
     return np.where(brain, 1 + nested, 0).astype(np.uint8)
 
 
 def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> None:
-    """Prepare a real case, analyse it, and keep what the network makes of less."""
-    from lesionlens.base.run_context import SILENT, RunContext  # noqa: PLC0415  (readers: see `prompt_anatomies`)
+    """Write a real case: its analysis, and the predictions from subsets of its sequences."""
+    from lesionlens.base.run_context import SILENT, RunContext  # noqa: PLC0415  (not on the GPU machine)
     from lesionlens.engines.network_input import make_network_input  # noqa: PLC0415
     from lesionlens.engines.plugin_engines import make_engine  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
@@ -153,12 +155,15 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
     coarse = make_network_input(prepared, 2.0, _CPU)
     engine = make_engine("lens", device="cpu", weights=weights)
     prediction = engine.predict(prepared, context=SILENT)
-    coarse_probability = np.stack(
+    whole_analysis = np.stack(
         [resample(prediction.probability[r], prepared.working, coarse.grid) for r in Region]
     )
+    whole_analysis = (whole_analysis * 255).round().clip(0, 255).astype(np.uint8)
     present = torch.tensor(coarse.present)
     subsets = [torch.tensor(subset).bool() for subset in SUBSETS]
-    subset_guesses = guesses(network, coarse.channels, coarse.brain, present, subsets)
+    subset_predictions = predictions_on_subsets(
+        network, coarse.channels, coarse.brain, present, subsets
+    )
     values, grid = case.reference()
     labels = resample(values.astype(np.float32), grid, fine.grid, nearest=True).astype(np.uint8)
     brain = fine.brain[0].numpy()
@@ -166,15 +171,13 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
     exact = np.stack(
         [resample(prediction.probability[r], prepared.working, fine.grid) for r in Region]
     )
-    write(
+    write_volume(
         folder,
         {
             "image": fine.channels[0].half().numpy(),
             "code": code,
             "parts": lesions(code),
-            "guess": np.stack(
-                [(coarse_probability * 255).round().clip(0, 255).astype(np.uint8), *subset_guesses]
-            ),
+            "guess": np.stack([whole_analysis, *subset_predictions]),
             "exact": exact.astype(np.float16),
         },
         {"present": list(map(bool, fine.present)), "subsets": [[1, 1, 1, 1], *SUBSETS],
@@ -184,7 +187,7 @@ def add_case(pool: Path, case: RealCase, weights: str, network: LensNetwork) -> 
 
 
 def main() -> None:
-    """Read the command line."""
+    """Add volumes to the pool."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pool", type=Path)
     parser.add_argument("--synthetic", type=int, default=0)
@@ -197,7 +200,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for file in sorted(options.anatomies.glob("*.nii.gz")) if options.anatomies else ():
-        add_anatomy(options.pool, file)
+        add_label_map(options.pool, file)
     network = load_chosen(options.weights)[0]
     for number in range(options.synthetic):
         seed = options.first_seed + number

@@ -17,7 +17,7 @@ TARGET = Path(__file__).resolve().parents[2] / "src/lesionlens/network/weight_fi
 def release(
     run: Path, version: str, trained_on: str, target: Path = TARGET, name: str = NAME
 ) -> str:
-    """Write weights and the file with their hash beside them; returns the SHA-256."""
+    """Write the weights and a JSON file with their hash; return the SHA-256."""
     network, notes = load_file(run / NAME)
     digest = save(target / name, network, PromptNotes(version, trained_on, notes.steps))
     record = {
@@ -29,7 +29,7 @@ def release(
 
 
 def main() -> None:
-    """Read the command line."""
+    """Release the weights of a run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--version", required=True)

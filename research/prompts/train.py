@@ -6,8 +6,8 @@
 
 `--init` starts from given weights; `--small` trains the network for small objects, starting from
 the shipped weights. Every few minutes the state is written to RUN, from which a later call with the
-same RUN resumes, and the averaged weights to `RUN/prompt.safetensors`, which give the answers that
-the training corrects (`prompts/batches.py`). The learning rate decreases over `--steps` if given,
+same RUN resumes, and the averaged weights to `RUN/prompt.safetensors`, whose outlines the samples
+correct (`prompts/batches.py`). The learning rate decreases over `--steps` if given,
 else over time.
 """
 
@@ -33,7 +33,7 @@ from lesionlens.network.prompt.model import PromptConfig, PromptInput, PromptNet
 from lesionlens.network.prompt.weights import FORMAT, load_file, load_shipped
 from lesionlens.training.config import OptimiserConfig
 from lesionlens.training.optimiser import Optimiser
-from research.prompts.batches import Batch, Draws, Wanted
+from research.prompts.batches import Batch, BatchQueue, BatchSettings
 from research.training import run_state
 
 _AVERAGE_DECAY = 0.9985
@@ -41,7 +41,7 @@ _AVERAGE_DECAY = 0.9985
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long and how fast."""
+    """Options of a training run."""
 
     minutes: float
     steps: int
@@ -51,20 +51,20 @@ class Settings:
     device: str
     seed: int
     workers: int = 0
-    """Processes that draw batches ahead; 0 for none."""
+    """Worker processes that generate batches; 0 for none."""
     keep_seconds: float = 150.0
     small: bool = False
-    """Whether small objects alone are drawn, from the shipped weights on."""
+    """Whether to train on small objects only, starting from the shipped weights."""
     init: Path | None = None
-    """Weights to begin from."""
+    """Weights to start from."""
     until: float = 0.0
-    """Seconds since 1970 at which it ends, whatever happened before; 0 for `minutes` of its own."""
+    """Time to end at, in seconds since 1970; 0 to end after `minutes` of training."""
     plain: bool = False
-    """Whether everything is float32 and contiguous, where the faster way fails."""
+    """Whether to use float32 and contiguous tensors, if the faster ones fail."""
 
 
 def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy and soft Dice, both weighted."""
+    """Return the sum of weighted cross-entropy and soft Dice loss."""
     voxel_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     entropy = (voxel_entropy * weight).sum((1, 2, 3, 4)) / weight.sum((1, 2, 3, 4))
     probability = logits.sigmoid()
@@ -75,14 +75,14 @@ def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def network_from(settings: Settings) -> PromptNetwork:
-    """Make the network, from given or shipped weights if any."""
+    """Return the network with the initial weights, or untrained."""
     if settings.init is not None:
         return load_file(settings.init)[0]
     return load_shipped()[0] if settings.small else PromptNetwork(PromptConfig())
 
 
 class Training:
-    """One run: network, optimiser, average, and how far it is."""
+    """One run: network, optimiser, averaged weights, and progress."""
 
     def __init__(self, pool: Path, out: Path, settings: Settings) -> None:
         self._out, self._settings = out, settings
@@ -102,15 +102,15 @@ class Training:
         init = settings.init and sha256_of(settings.init)
         self._origin = {"init": init, "small": settings.small}
         self.step, self._spent = run_state.restore(out, self.network, self._optimiser, self._origin)
-        self.keep()
-        draw_settings = Wanted(
+        self.save()
+        batch_settings = BatchSettings(
             pool, out / "prompt.safetensors", settings.batch, settings.size, settings.seed,
             settings.small,
         )  # fmt: skip
-        self._draws = Draws(draw_settings, settings.workers, self.step)
+        self._batches = BatchQueue(batch_settings, settings.workers, self.step)
 
-    def keep(self) -> None:
-        """Write state and weights; each file is whole or the one before."""
+    def save(self) -> None:
+        """Write the state and the averaged weights, each atomically."""
         from safetensors.torch import save_file  # noqa: PLC0415
 
         run_state.save(
@@ -125,18 +125,18 @@ class Training:
         (self._out / "prompt.tmp").replace(self._out / "prompt.safetensors")
 
     def run(self) -> None:
-        """Train until the time or the steps are over."""
-        started = last_kept = time.monotonic()
+        """Train until the time or the steps are used."""
+        started = last_saved = time.monotonic()
         earlier_s, losses, waiting_s = self._spent, [], 0.0
         while True:
             self._spent = earlier_s + time.monotonic() - started
-            part = self._part()
-            if part >= 1:
+            progress = self._progress()
+            if progress >= 1:
                 break
             request_started = time.monotonic()
-            batch = self._draws.batch()
+            batch = self._batches.batch()
             waiting_s += time.monotonic() - request_started
-            losses.append(self._one(batch, part))
+            losses.append(self._train_step(batch, progress))
             if self.step % 50 == 0:
                 process_times = os.times()
                 print(f"{self.step} {self._spent:.0f} s, {waiting_s:.0f} s of it for samples, "
@@ -144,16 +144,16 @@ class Training:
                       f"{np.mean(losses):.4f}",
                       flush=True)  # fmt: skip
                 losses = []
-            if time.monotonic() - last_kept > self._settings.keep_seconds:
-                self.keep()
-                last_kept = time.monotonic()
-        self.keep()
+            if time.monotonic() - last_saved > self._settings.keep_seconds:
+                self.save()
+                last_saved = time.monotonic()
+        self.save()
 
     def close(self) -> None:
-        """End the processes that draw."""
-        self._draws.close()
+        """End the worker processes."""
+        self._batches.close()
 
-    def _part(self) -> float:
+    def _progress(self) -> float:
         settings = self._settings
         if settings.steps:
             return self.step / settings.steps
@@ -161,29 +161,29 @@ class Training:
             return 1 - (settings.until - time.time()) / (60 * settings.minutes)
         return self._spent / (60 * settings.minutes)
 
-    def _one(self, batch: Batch, part: float) -> float:
-        maps = self._there(batch.maps).contiguous(memory_format=self._format)
-        x = PromptInput(maps, self._there(batch.facts))
+    def _train_step(self, batch: Batch, progress: float) -> float:
+        maps = self._to_device(batch.maps).contiguous(memory_format=self._format)
+        x = PromptInput(maps, self._to_device(batch.facts))
         autocast = nullcontext() if self._settings.plain else torch.autocast(
             self._device.type, torch.bfloat16
         )  # fmt: skip
         with autocast:
             logits = self.network(x).logits
-        loss = loss_of(logits.float(), self._there(batch.target), self._there(batch.weight))
+        loss = loss_of(logits.float(), self._to_device(batch.target), self._to_device(batch.weight))
         warmup_factor = min(1.0, (self.step + 1) / 100)
         rate_factor = warmup_factor * (
-            0.03 + 0.97 * (1 + math.cos(math.pi * min(max(part, 0), 1))) / 2
+            0.03 + 0.97 * (1 + math.cos(math.pi * min(max(progress, 0), 1))) / 2
         )
         self._optimiser.step(loss, rate_factor, self.step)
         self.step += 1
         return float(loss.detach())
 
-    def _there(self, values: NDArray[np.generic]) -> Tensor:
+    def _to_device(self, values: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(values).to(self._device).float()
 
 
 def main() -> None:
-    """Read the command line."""
+    """Train, resuming an interrupted run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pool", type=Path)
     parser.add_argument("--out", type=Path, required=True)

@@ -1,7 +1,7 @@
 r"""Score weights on real development cases, which are never trained on.
 
     python -m research.quality.development_cases WEIGHTS.safetensors \
-        --data CASES [--spacing 2] [--subsets] [--cases]
+        --data CASES [--spacing 2] [--subsets main] [--cases]
     python -m research.quality.development_cases WEIGHTS.safetensors --data CASES \
         --clear HEALTHY ...
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -27,10 +26,11 @@ from nibabel.processing import resample_from_to
 from scipy import ndimage
 from torch.nn import functional
 
-from lesionlens.base.masks import dice
+from lesionlens.base.masks import connected_parts, dice
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence, zscore
+from research.common.cases import segmented_cases
 
 SEQUENCES = ("t1", "t1c", "t2", "flair")
 REGIONS = ("wt", "tc", "et")
@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 
 def _volumes(paths: dict[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Arrays on the grid of the first file, RAS, and its edges in mm."""
+    """Return arrays on the grid of the first file, in RAS, and its voxel edges in mm."""
     images = {name: nib.as_closest_canonical(nib.load(path)) for name, path in paths.items()}
     first = next(iter(images.values()))
     arrays = {}
@@ -61,7 +61,10 @@ def _volumes(paths: dict[str, Path]) -> tuple[dict[str, np.ndarray], np.ndarray]
 
 @lru_cache(maxsize=32)
 def load_case(folder: Path) -> tuple[torch.Tensor, torch.Tensor, np.ndarray | None, np.ndarray]:
-    """Channels (4, I, J, K), presence (4,), labels (3, I, J, K) or None, edges; cut to brain."""
+    """Return channels (4, I, J, K), presence (4,), labels (3, I, J, K) or None, and edges in mm.
+
+    All are cropped to the brain.
+    """
     names = (*SEQUENCES, "seg")
     paths = {s: folder / f"{s}.nii.gz" for s in names if (folder / f"{s}.nii.gz").exists()}
     present = torch.tensor([name in paths for name in SEQUENCES])
@@ -82,7 +85,7 @@ def _grid(shape: tuple[int, ...], edges: np.ndarray, spacing: float) -> list[int
 
 
 def to_grid(volume: torch.Tensor, edges: np.ndarray, spacing: float) -> torch.Tensor:
-    """(C, I, J, K) at native edges to a centred grid, smoothed against aliasing."""
+    """Resample (C, I, J, K) at native edges to a centred grid, smoothed against aliasing."""
     sigma = [0.42 * spacing / e if spacing > 1.01 * e else 0 for e in edges]
     smooth = np.stack([ndimage.gaussian_filter(v.numpy(), sigma) for v in volume])
     shape = _grid(volume.shape[1:], edges, spacing)
@@ -99,7 +102,7 @@ def to_grid(volume: torch.Tensor, edges: np.ndarray, spacing: float) -> torch.Te
 def from_grid(
     volume: torch.Tensor, native: tuple[int, ...], edges: np.ndarray, spacing: float
 ) -> torch.Tensor:
-    """Go back from `to_grid`."""
+    """Invert `to_grid`."""
     axes = [
         (torch.arange(m) - (m - 1) / 2) * float(e) / spacing * 2 / (n - 1)
         for n, e, m in zip(volume.shape[1:], edges, native, strict=True)
@@ -112,7 +115,7 @@ def from_grid(
 
 @lru_cache(maxsize=64)
 def prepared(folder: Path, spacing: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """z-scores (1, 4, ...), presence (1, 4) and brain (1, ...) on a grid."""
+    """Return z-scores (1, 4, ...), presence (1, 4) and brain (1, ...) on a grid."""
     image, present, _, edges = load_case(folder)
     brain = to_grid((image > 0).any(0)[None].float(), edges, spacing) > 0.5
     return zscore(to_grid(image, edges, spacing)[None], brain), present[None], brain
@@ -122,7 +125,7 @@ def prepared(folder: Path, spacing: float) -> tuple[torch.Tensor, torch.Tensor, 
 def predict(
     network: LensNetwork, folder: Path, spacing: float, keep: tuple[int, ...]
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Logits and attention on the grid, and seconds."""
+    """Return logits and attention on the grid, and seconds."""
     channels, present, brain = prepared(folder, spacing)
     x = with_presence(channels, present & torch.tensor(keep).bool(), brain)
     started = time.perf_counter()
@@ -132,14 +135,10 @@ def predict(
 
 
 def drop_specks(mask: np.ndarray) -> np.ndarray:
-    """Without connected parts under 0.1 ml."""
-    parts, count = ndimage.label(mask)
-    if not count:
-        return mask
-    size = np.bincount(parts.ravel())
-    size[0] = 0
-    kept: np.ndarray = (size >= SPECK_VOXELS)[parts]
-    return kept
+    """Return a mask without connected components (by faces) below 0.1 ml."""
+    numbers, sizes = connected_parts(mask, None)
+    large: np.ndarray = (sizes >= SPECK_VOXELS)[numbers]
+    return large
 
 
 def segment(
@@ -149,7 +148,7 @@ def segment(
     keep: tuple[int, ...],
     threshold: float = 0.5,
 ) -> tuple[np.ndarray, list[torch.Tensor], float]:
-    """Nested masks (3, I, J, K) on the native grid, attention of each grid, seconds."""
+    """Return nested masks (3, I, J, K) on the native grid, attention of each grid, seconds."""
     image, _, _, edges = load_case(folder)
     total, seconds, maps = torch.zeros(()), 0.0, []
     for spacing in spacings:
@@ -171,7 +170,7 @@ def score(
     keep: tuple[int, ...],
     threshold: float,
 ) -> Row:
-    """One row."""
+    """Return the row of one case: Dice, ml, and the attention in the reference, by region."""
     _, _, labels, edges = load_case(folder)
     assert labels is not None, folder
     masks, maps, seconds = segment(network, folder, spacings, keep, threshold)
@@ -180,17 +179,17 @@ def score(
         row[name] = dice(masks[r], labels[r])
         row[f"{name}_ml"] = [round(float(m.sum()) / 1000, 1) for m in (labels[r], masks[r])]
         if labels[r].any():
-            truth = to_grid(
+            reference_map = to_grid(
                 torch.from_numpy(labels[r][None].astype(np.float32)), edges, spacings[-1]
             )[0]
             attention = maps[-1][r]
-            row[f"{name}_peak"] = float(truth.flatten()[int(attention.argmax())] > 0.25)
-            row[f"{name}_mass"] = float((attention * (truth > 0.25)).sum())
+            row[f"{name}_peak"] = float(reference_map.flatten()[int(attention.argmax())] > 0.25)
+            row[f"{name}_mass"] = float((attention * (reference_map > 0.25)).sum())
     return row
 
 
-def line(rows: list[Row]) -> str:
-    """Means in one line."""
+def mean_line(rows: list[Row]) -> str:
+    """Return the means over all cases in one line."""
     parts = []
     for name in REGIONS:
         peak = [r[f"{name}_peak"] for r in rows if f"{name}_peak" in r]
@@ -203,21 +202,21 @@ def line(rows: list[Row]) -> str:
     return "  ".join(parts)
 
 
-def clear(network: LensNetwork, folder: Path, spacings: list[float]) -> dict[str, str]:
-    """Millilitres flagged in a brain without tumour, by subset."""
+def flagged_volumes(network: LensNetwork, folder: Path, spacings: list[float]) -> dict[str, str]:
+    """Return the volume flagged in a brain without tumour, by subset of the sequences."""
     _, present, _, _ = load_case(folder)
     out = {}
     for name, keep in SUBSETS.items():
         if not (torch.tensor(keep).bool() & present).any() or (name != "all" and sum(keep) != 1):
             continue
         masks, _, _ = segment(network, folder, spacings, keep)
-        parts = ndimage.label(masks[0])[1]
-        out[name] = f"{masks[0].sum() / 1000:.1f} ml in {parts}"
+        count = ndimage.label(masks[0])[1]
+        out[name] = f"{masks[0].sum() / 1000:.1f} ml in {count}"
     return out
 
 
 def main() -> None:
-    """Print tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -237,23 +236,22 @@ def main() -> None:
     results = []
     for path in options.weights:
         network, info = weights.load(path)
-        sys.stdout.write(f"{path} {dict(info.provenance)} at {options.spacing} mm\n")
+        print(f"{path} {dict(info.provenance)} at {options.spacing} mm")
         for name in names if options.data else ():
-            folders = sorted(f for f in options.data.iterdir() if (f / "seg.nii.gz").exists())
+            folders = segmented_cases(options.data)
             rows = [
                 score(network, f, options.spacing, SUBSETS[name], options.threshold)
                 for f in folders
             ]
             results.append({"weights": str(path), "subset": name, "rows": rows})
-            sys.stdout.write(
-                f"  {name:10s} {line(rows)}  {np.mean([r['seconds'] for r in rows]):.2f} s\n"
-            )
+            seconds = np.mean([row["seconds"] for row in rows])
+            print(f"  {name:10s} {mean_line(rows)}  {seconds:.2f} s", flush=True)
             for row in rows if options.cases else ():
                 cells = " ".join(f"{r} {row[r]:.2f} {row[r + '_ml']}" for r in REGIONS)
-                sys.stdout.write(f"      {row['case']:24s} {cells}\n")
-            sys.stdout.flush()
+                print(f"      {row['case']:24s} {cells}")
         for folder in options.clear:
-            sys.stdout.write(f"  clear {folder.name}: {clear(network, folder, options.spacing)}\n")
+            volumes = flagged_volumes(network, folder, options.spacing)
+            print(f"  tumour-free {folder.name}: {volumes}")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

@@ -3,9 +3,9 @@
     python -m research.quality.location_accuracy FOLDER
 
 FOLDER holds the label maps of whole heads (FreeSurfer numbers, any orientation) that
-`make/anatomical_map.py` computed the map from. Each head is tested with a map of all others. Balls
-of three sizes are placed in every structure; the structure that contains most of a ball in the
-head's own labels is the reference, likewise the side. A ball may span two structures: "first"
+`make/anatomical_map.py` computed the map from. Each head is tested with the map of all others.
+Balls of three sizes are placed in every structure; the structure that contains most of a ball in
+the head's own labels is the reference, likewise the side. A ball may span two structures: "first"
 counts the region named first, "named" either of two. Lobes are no labels: there a lobe, insula,
 corpus callosum or deep white matter counts as right.
 """
@@ -26,7 +26,7 @@ from lesionlens.analysis.findings import anatomy, structures
 from lesionlens.analysis.findings.anatomy import locate
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, UNCERTAIN_PLACE
-from research.make.anatomical_map import LABELS, head_of, votes_of
+from research.make.anatomical_map import LABELS, read_head, structure_counts
 
 RADII_MM = (5.0, 10.0, 15.0)
 BALLS = 2
@@ -34,11 +34,11 @@ BALLS = 2
 LEFT = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28)
 RIGHT = (41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60)
 LOBAR = (*anatomy.LOBES, "corpus callosum", "deep white matter")
-ONE_SIDE = 0.85
+MIN_SIDE_FRACTION = 0.85
 
 
 def balls(labels: NDArray[np.int16], grid: Grid, seed: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the voxels of balls, as many in each structure, cut at the brain's edge."""
+    """Yield the (N, 3) voxels of balls, the same number in each structure, cropped to the brain."""
     random = np.random.default_rng(seed)
     labelled = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
     spacing = np.array(grid.spacing_mm)
@@ -54,15 +54,15 @@ def balls(labels: NDArray[np.int16], grid: Grid, seed: int) -> Iterator[NDArray[
                 yield voxels[labelled[tuple(voxels.T)]]
 
 
-def truth_of(ball_labels: NDArray[np.int16]) -> tuple[str, str | None]:
-    """Return what holds most of a ball, and its side; None where its labels have none."""
+def reference_location(ball_labels: NDArray[np.int16]) -> tuple[str, str | None]:
+    """Return the structure that contains most of a ball, and its side; None without a side."""
     counts = {name: int(np.isin(ball_labels, numbers).sum()) for name, numbers in LABELS.items()}
     lobar = counts.pop("white matter") + counts.pop("cortex")
     structure = max(counts | {"lobe": lobar}, key=lambda name: (counts | {"lobe": lobar})[name])
     left, right = int(np.isin(ball_labels, LEFT).sum()), int(np.isin(ball_labels, RIGHT).sum())
     if left + right < len(ball_labels) / 2:
         return structure, None
-    if max(left, right) < ONE_SIDE * (left + right):
+    if max(left, right) < MIN_SIDE_FRACTION * (left + right):
         return structure, BOTH_SIDES
     return structure, "left" if left > right else "right"
 
@@ -70,12 +70,12 @@ def truth_of(ball_labels: NDArray[np.int16]) -> tuple[str, str | None]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="of label maps, .nii.gz")
+    parser.add_argument("folder", type=Path, help="folder of label maps, .nii.gz")
     paths = sorted(parser.parse_args().folder.glob("*.nii.gz"))
     shares = []
     for path in paths:
-        votes = votes_of(path)
-        shares.append(votes / np.maximum(votes.sum(axis=0), 1.0))
+        counts = structure_counts(path)
+        shares.append(counts / np.maximum(counts.sum(axis=0), 1.0))
     total = np.sum(shares, axis=0)
     rows: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
     sides: dict[tuple[str, str], int] = defaultdict(int)
@@ -85,9 +85,9 @@ def main() -> None:
             (total - shares[number]) / (len(paths) - 1), (0, 0.5, 0.5, 0.5)
         )
         structure_map.return_value = np.rint(other_heads * 15).astype(np.uint8)
-        labels, grid, head = head_of(path)
+        labels, grid, head = read_head(path)
         for voxels in balls(labels, grid, number):
-            structure, side = truth_of(labels[tuple(voxels.T)])
+            structure, side = reference_location(labels[tuple(voxels.T)])
             location = locate(grid.to_mm(voxels), head)
             region_text = (location.region or "").removesuffix(UNCERTAIN_PLACE)
             named_regions = region_text.split(" and ")
@@ -102,16 +102,16 @@ def main() -> None:
             )
             if side is not None:
                 sides[side, location.side or "none"] += 1
-    print("| place | balls | named first | named | uncertain |\n|---|---|---|---|---|")
-    for structure, found_of in (
+    print("| structure | balls | named first | named | uncertain |\n|---|---|---|---|---|")
+    for structure, ball_rows in (
         *rows.items(),
         ("all", [one for of in rows.values() for one in of]),
     ):
-        cells = " | ".join(str(int(sum(column))) for column in zip(*found_of, strict=True))
-        print(f"| {structure} | {len(found_of)} | {cells} |")
+        cells = " | ".join(str(int(sum(column))) for column in zip(*ball_rows, strict=True))
+        print(f"| {structure} | {len(ball_rows)} | {cells} |")
     print("\n| side by labels | named | balls |\n|---|---|---|")
-    for (true_side, said_side), count in sorted(sides.items()):
-        print(f"| {true_side} | {said_side} | {count} |")
+    for (true_side, named_side), count in sorted(sides.items()):
+        print(f"| {true_side} | {named_side} | {count} |")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ r"""Score weights on synthetic metastases, meningiomas, isointense cores, haemat
     python -m research.quality.other_lesions default --brains CASE [CASE ...]
 
 The whole engine runs on synthetic heads with seeds not used in training. Printed for each set: the
-mean Dice of flagged voxels, flagged candidates without tumour per scan, and the share of pieces of
-tumour core that are found (a tenth of the piece is flagged), by size. A head without a tumour in
-which nothing is flagged has a Dice of 1.
+mean Dice of flagged voxels, flagged candidates without tumour per scan, and the share of components
+of the tumour core that are found (a tenth of the voxels is flagged), by size. A head without a
+tumour in which nothing is flagged has a Dice of 1.
 
 With `--brains`, the whole analysis runs on each case as it is and on a copy with metastases added
 (`small_lesions/metastases.py`). Printed as JSON lines: for each added lesion its site, volume,
-contrast, whether it is found and its Dice; candidates that contain neither it nor the tumour of the
-case.
+contrast, whether it is found and its Dice; the candidates that contain neither an added lesion nor
+the tumour of the case.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from lesionlens.results.result import Result
 from lesionlens.training.data import FIRST_VALIDATION_SEED
 from research.small_lesions.metastases import (
     Brain,
-    DrawnBrain,
+    BrainWithMetastases,
     add_metastases,
     read_brain,
     write_study,
@@ -63,16 +63,16 @@ FIRST_SEED = FIRST_VALIDATION_SEED + 900_000_000
 EDGES_ML = (0.05, 0.3, 1.0, 3.0, 1000.0)
 ALL, NO_T1C, T1C = (1, 1, 1, 1), (1, 0, 1, 1), (0, 1, 0, 0)
 NEIGHBOURS = np.ones((3, 3, 3))
-FOUND = 0.1
-"""Share of a piece of core that must be flagged, and of a candidate that must be tumour."""
+MIN_FRACTION = 0.1
+"""Fraction of a core that must be flagged, and of a candidate that must be tumour."""
 
 
-Piece = tuple[float, bool, float, float]
-"""A core: ml, whether it was found, and its two contrasts."""
+Core = tuple[float, bool, float, float]
+"""Of a tumour core: ml, whether it was found, and its two contrasts."""
 
 
 class LesionSet(NamedTuple):
-    """One kind of patients."""
+    """Synthetic patients of one kind, with the sequences that are present."""
 
     kinds: LesionFrequencies
     present: tuple[int, int, int, int] = ALL
@@ -95,7 +95,7 @@ SHAPES = {2.0: (92, 112, 88), 1.0: (184, 224, 176)}
 
 
 def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return labels and numbers of the candidates above the threshold, both (I, J, K)."""
+    """Return labels and candidate numbers of the flagged voxels, both (I, J, K)."""
     prediction = engine.predict(study, context=SILENT)
     marked = segment_components(
         prediction.probability or {}, study.working, CandidateCriteria(prediction.thresholds)
@@ -114,7 +114,7 @@ def flagged(engine: LensEngine, study: PreparedStudy) -> tuple[NDArray[Any], NDA
 def contrast(
     t1c: NDArray[Any], brain: NDArray[Any], cores: NDArray[Any], number: int
 ) -> tuple[float, float]:
-    """Return a core's mean T1c above its surroundings, in SDs of the brain and of these."""
+    """Return a core's T1c contrast with its surroundings, in SDs of the brain and of these."""
     box = geometry.grown(ndimage.find_objects(cores)[number - 1], 8, cores.shape)
     core = cores[box] == number
     distance = ndimage.distance_transform_edt(~core)
@@ -127,7 +127,7 @@ def contrast(
 
 def measure(
     engine: LensEngine, name: str, number: int, spacing_mm: float
-) -> tuple[list[float], int, list[Piece]]:
+) -> tuple[list[float], int, list[Core]]:
     """Return Dice of WT, TC, ET, false candidates, and (ml, found, contrast) of each core."""
     lesion_set = SETS[name]
     config = GeneratorConfig(
@@ -139,40 +139,40 @@ def measure(
     )
     batch = draw(config, [FIRST_SEED + number])
     study = prepared_of(batch, np.array(lesion_set.present, bool))
-    truth = batch.labels[0].numpy() > 0
+    reference = batch.labels[0].numpy() > 0
     labels, parts = flagged(engine, study)
-    overlap = [dice(region_mask(labels, r), t) for r, t in zip(Region, truth, strict=True)]
+    overlap = [dice(region_mask(labels, r), t) for r, t in zip(Region, reference, strict=True)]
     numbers = [n for n in np.unique(parts) if n]
-    false = sum(float(truth[0][parts == n].mean()) < FOUND for n in numbers)
-    cores, _ = ndimage.label(truth[1], NEIGHBOURS)
-    pieces = []
+    false = sum(float(reference[0][parts == n].mean()) < MIN_FRACTION for n in numbers)
+    cores, _ = ndimage.label(reference[1], NEIGHBOURS)
+    core_rows = []
     for n, box in enumerate(ndimage.find_objects(cores), start=1):
-        piece_mask = cores[box] == n
-        flagged_fraction = float((labels[box][piece_mask] > 0).mean())
-        ml = float(piece_mask.sum()) * study.working.voxel_ml
+        core_mask = cores[box] == n
+        flagged_fraction = float((labels[box][core_mask] > 0).mean())
+        ml = float(core_mask.sum()) * study.working.voxel_ml
         steps = contrast(study.channels[1], study.brain, cores, n)
-        pieces.append((ml, flagged_fraction >= FOUND, *steps))
-    return overlap, false, pieces
+        core_rows.append((ml, flagged_fraction >= MIN_FRACTION, *steps))
+    return overlap, false, core_rows
 
 
 def row(engine: LensEngine, name: str, patients: int, spacing_mm: float) -> str:
-    """Return a row of the table."""
+    """Return the table row of one set."""
     results = [measure(engine, name, number, spacing_mm) for number in range(patients)]
     overlap = "/".join(f"{value:.3f}" for value in np.mean([s[0] for s in results], axis=0))
     false = np.mean([s[1] for s in results])
     cells = []
     for low, high in itertools.pairwise(EDGES_ML):
-        inside = [p[1:] for _, _, pieces in results for p in pieces if low <= p[0] < high]
+        inside = [p[1:] for _, _, core_rows in results for p in core_rows if low <= p[0] < high]
         share, *steps = np.nanmean(inside, 0) if inside else (0, 0, 0)
         contrasts = "/".join(f"{step:.1f}" for step in steps)
         cells.append(f"{share:.2f} of {len(inside)} (T1c {contrasts} SD)" if inside else "none")
     return f"| {name} | {overlap} | {false:.2f} | {' | '.join(cells)} |"
 
 
-def analysed(
+def analyse(
     lens: Lens, brain: Brain, images: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], Result]:
-    """Return labels and numbers of the candidates, each (I, J, K), and the result."""
+    """Return labels and candidate numbers, both (I, J, K), and the result."""
     with TemporaryDirectory() as folder:
         write_study(Path(folder), images, brain.grid)
         result = lens(open_study(folder))
@@ -182,24 +182,24 @@ def analysed(
     return result.labels.data, marked.components, result
 
 
-def in_brain(lens: Lens, folder: Path, seed: int) -> dict[str, Any]:
-    """Analyse a case as it is and with metastases drawn into it."""
+def evaluate_case(lens: Lens, folder: Path, seed: int) -> dict[str, Any]:
+    """Analyse a case as it is and with synthetic metastases added."""
     brain = read_brain(folder)
-    labels, parts, plain = analysed(lens, brain, brain.images)
+    labels, parts, plain = analyse(lens, brain, brain.images)
     record = {
         "case": folder.name,
         "dice": dice(labels > 0, brain.tumour),
         "false": _false(parts, brain.tumour),
         "candidates": len(plain.candidates),
     }
-    drawn = add_metastases(brain, seed)
-    drawn_labels, parts, result = analysed(lens, brain, drawn.images)
-    away = ~ndimage.binary_dilation(drawn.whole, iterations=5)
+    added = add_metastases(brain, seed)
+    added_labels, parts, result = analyse(lens, brain, added.images)
+    away = ~ndimage.binary_dilation(added.whole, iterations=5)
     record |= {
-        "drawn_dice": dice((drawn_labels > 0) & away, brain.tumour & away),
-        "drawn_false": _false(parts, brain.tumour | drawn.whole),
+        "drawn_dice": dice((added_labels > 0) & away, brain.tumour & away),
+        "drawn_false": _false(parts, brain.tumour | added.whole),
         "drawn_candidates": len(result.candidates),
-        "lesions": [_lesion(drawn, n, drawn_labels, parts, labels) for n in _numbers(drawn.cores)],
+        "lesions": [_lesion(added, n, added_labels, parts, labels) for n in _numbers(added.cores)],
         "notices": [n for n in result.analysis.run.notices if "search" in n],
     }
     return record
@@ -209,24 +209,28 @@ def _numbers(values: NDArray[Any]) -> list[int]:
     return [int(n) for n in np.unique(values) if n]
 
 
-def _false(parts: NDArray[Any], truth: NDArray[Any]) -> int:
-    return sum(float(truth[parts == n].mean()) < FOUND for n in _numbers(parts))
+def _false(parts: NDArray[Any], reference: NDArray[Any]) -> int:
+    return sum(float(reference[parts == n].mean()) < MIN_FRACTION for n in _numbers(parts))
 
 
 def _lesion(
-    drawn: DrawnBrain, number: int, labels: NDArray[Any], parts: NDArray[Any], before: NDArray[Any]
+    added: BrainWithMetastases,
+    number: int,
+    labels: NDArray[Any],
+    parts: NDArray[Any],
+    before: NDArray[Any],
 ) -> dict[str, Any]:
-    """Describe a drawn lesion, and what is labelled of it."""
-    core = drawn.cores == number
-    near = ndimage.binary_dilation(core, iterations=6) & ((drawn.cores == 0) | core)
-    brain = (drawn.images != 0).any(0)
+    """Describe an added lesion and its detection."""
+    core = added.cores == number
+    near = ndimage.binary_dilation(core, iterations=6) & ((added.cores == 0) | core)
+    brain = (added.images != 0).any(0)
     numbers = np.bincount(parts[core])
     return {
-        "site": drawn.sites[number - 1],
+        "site": added.sites[number - 1],
         "ml": float(core.sum()) / 1000,
-        "contrast": contrast(drawn.images[1], brain, drawn.cores, number),
-        "found": float((labels[core] > 0).mean()) >= FOUND,
-        "before": float((before[core] > 0).mean()) >= FOUND,
+        "contrast": contrast(added.images[1], brain, added.cores, number),
+        "found": float((labels[core] > 0).mean()) >= MIN_FRACTION,
+        "before": float((before[core] > 0).mean()) >= MIN_FRACTION,
         "dice": dice(np.isin(labels, (1, 3)) & near, core),
         "candidate": int(numbers[1:].argmax() + 1) if numbers[1:].any() else 0,
     }
@@ -245,13 +249,13 @@ def main() -> None:
     if options.brains:
         lens = Lens("cpu", weights=options.weights[0])
         for number, folder in enumerate(options.brains):
-            print(json.dumps(in_brain(lens, folder, FIRST_SEED + number)), flush=True)
+            print(json.dumps(evaluate_case(lens, folder, FIRST_SEED + number)), flush=True)
         return
     sizes = [f"{low:g} to {high:g} ml" for low, high in itertools.pairwise(EDGES_ML)]
     for name_or_path in options.weights:
         file = Path(name_or_path)
         engine = LensEngine("cpu", file if file.is_file() else name_or_path)
-        print(f"{name_or_path}\n| set | WT/TC/ET | false a scan | {' | '.join(sizes)} |")
+        print(f"{name_or_path}\n| set | WT/TC/ET | false per scan | {' | '.join(sizes)} |")
         print("|" + "---|" * (3 + len(sizes)))
         for name in options.sets:
             print(row(engine, name, options.patients, options.spacing), flush=True)

@@ -19,16 +19,16 @@ import numpy as np
 
 
 def differences(before: Path, after: Path) -> list[str]:
-    """Return what differs between two results, in words."""
+    """Return a line for each difference between two results."""
     lines = []
     names = {p.name for folder in (before, after) for p in folder.glob("*.nii.gz")}
     for name in sorted(names):
         if not (before / name).is_file() or not (after / name).is_file():
-            lines.append(f"{name} is in one of them only")
+            lines.append(f"{name} is in one result only")
             continue
         old, new = nib.load(before / name), nib.load(after / name)
         if not np.array_equal(old.affine, new.affine):
-            lines.append(f"{name}: another affine")
+            lines.append(f"{name}: the affine differs")
         a, b = np.asanyarray(old.dataobj), np.asanyarray(new.dataobj)
         if a.dtype != b.dtype or a.shape != b.shape:
             lines.append(f"{name}: {a.dtype} {a.shape} became {b.dtype} {b.shape}")
@@ -50,7 +50,7 @@ def pairs(before: Path, after: Path) -> list[tuple[Path, Path]]:
 
 
 def main() -> int:
-    """Compare, print, and end with status 1 where something differs."""
+    """Compare and print; return 1 if anything differs, 2 if there is no result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -3,8 +3,8 @@ r"""Fit the effect of other views of a study on a candidate's score; cross-valid
     python -m research.quality.view_agreement --data TUMOURS --clear HEALTHY OTHERS \
         --kept rows.jsonl
 
-Every subset of the sequences of every head is a study of its own. A coarse pass outlines its
-candidates, and at half of the threshold what would not be outlined; the passes without each of its
+Every subset of the sequences of every head is a study of its own. A coarse pass segments its
+candidates, also at half of the threshold; the passes without each of its
 sequences are its other views. Weights `synthetic` were trained on none of these patients. Real
 heads are also examined with noise, with one sequence moved, with shading and with blur. Patients
 have equal weights, and each is scored by a fit without them.
@@ -47,14 +47,18 @@ from lesionlens.training.data import sample_presence
 from lesionlens.training.references import find_real_cases
 from research.training.calibration.calibrate import FIRST_SEED, prepared_of
 
-RIGHT, RIDGE, FLOOR = 0.1, 0.2, 0.4
-"""Share of a candidate that must be tumour; penalty on slopes; score that is flagged."""
+MIN_TUMOUR_FRACTION, RIDGE_PENALTY, SCORE_FLOOR = 0.1, 0.2, 0.4
+"""Tumour fraction of a correct candidate; ridge penalty on slopes; lowest score that is flagged."""
 
 
-def rows_of(
-    engine: LensEngine, study: PreparedStudy, truth: tuple[np.ndarray, Grid] | None, *, every: bool
+def candidate_rows(
+    engine: LensEngine,
+    study: PreparedStudy,
+    reference: tuple[np.ndarray, Grid] | None,
+    *,
+    every: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row a candidate, of each subset or of the whole study alone."""
+    """Yield a row for each candidate, of every subset or of the complete study only."""
     present = study.sequences
     subsets = [frozenset(c) for k in range(len(present) + 1) for c in combinations(present, k)]
     if not every:
@@ -63,7 +67,7 @@ def rows_of(
     predictions = engine.predict_perturbed(study, views, context=SILENT)
     by_subset, grid = dict(zip(subsets, predictions.probability, strict=True)), predictions.grid
     scoring = engine.first_pass(study, context=SILENT).scoring
-    true_mask = None if truth is None else resample(*truth, grid, nearest=True)
+    reference_mask = None if reference is None else resample(*reference, grid, nearest=True)
     for subset in subsets:
         if not subset or (not every and subset != frozenset(present)):
             continue
@@ -72,20 +76,21 @@ def rows_of(
         for level in (threshold, threshold / 2):
             criteria = CandidateCriteria({**dict.fromkeys(Region, 2.0), Region.WT: level})
             marked = segment_components(dict.fromkeys(Region, by_subset[subset]), grid, criteria)
-            spots = component_voxels(marked, grid)
+            components = component_voxels(marked, grid)
             subset_prediction = PerturbedPrediction(by_subset[subset][None], grid)
-            scores = score_components(subset_prediction, spots, scoring)[0]
-            for spot, score in zip(spots, scores, strict=True):
-                values = by_subset[subset].ravel()[spot.voxels]
+            scores = score_components(subset_prediction, components, scoring)[0]
+            for component, score in zip(components, scores, strict=True):
+                values = by_subset[subset].ravel()[component.voxels]
                 if level < threshold <= values.max():
                     continue
                 is_flagged = values >= threshold
-                dice = [_dice(is_flagged, o.ravel()[spot.voxels]) for o in other_views]
+                dice = [_dice(is_flagged, o.ravel()[component.voxels]) for o in other_views]
                 yield {
                     "score": float(score),
                     "overlap": float(np.mean(dice)) if dice else 0.0,
-                    "right": true_mask is not None
-                    and float(true_mask.ravel()[spot.voxels].mean()) >= RIGHT,
+                    "right": reference_mask is not None
+                    and float(reference_mask.ravel()[component.voxels].mean())
+                    >= MIN_TUMOUR_FRACTION,
                 }
 
 
@@ -94,7 +99,7 @@ def _dice(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def perturbed(study: PreparedStudy, rng: np.random.Generator) -> Iterator[PreparedStudy]:
-    """Yield the study with noise, with one sequence moved, shaded, and blurred."""
+    """Yield the study with noise, with one sequence shifted, with shading, and blurred."""
     images, brain = study.channels, study.brain
     deviation = np.array([0.35 * image[brain].std() for image in images])[:, None, None, None]
     noisy = np.where(brain, images + deviation * rng.normal(size=images.shape), 0)
@@ -107,7 +112,7 @@ def perturbed(study: PreparedStudy, rng: np.random.Generator) -> Iterator[Prepar
 
 
 def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all heads."""
+    """Yield the rows of all real and synthetic heads."""
     engine = LensEngine("cpu", "synthetic")
     cases = find_real_cases(options.data, convention=read_conventions(None, options.data).of)
     heads: list[tuple[str, Any, Any]] = [(c.name, c.study, c.reference) for c in cases]
@@ -115,36 +120,36 @@ def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         f for group in options.clear for f in sorted(group.iterdir()) if f.is_dir()
     ]
     heads += [(f.name, lambda f=f: open_study(f), None) for f in tumour_free_folders]
-    for number, (name, open_it, read_truth) in enumerate(heads):
-        study = prepare(open_it(), SILENT)
-        truth = None
-        if read_truth is not None:
-            values, grid = read_truth()
-            truth = region_mask(values.astype(np.uint8), Region.WT).astype(np.float32), grid
+    for number, (name, open_head, read_reference) in enumerate(heads):
+        study = prepare(open_head(), SILENT)
+        reference = None
+        if read_reference is not None:
+            values, grid = read_reference()
+            reference = region_mask(values.astype(np.uint8), Region.WT).astype(np.float32), grid
         for variant_index, variant in enumerate(
             (study, *perturbed(study, np.random.default_rng(number)))
         ):
-            for row in rows_of(engine, variant, truth, every=not variant_index):
+            for row in candidate_rows(engine, variant, reference, every=not variant_index):
                 yield {"patient": name, **row}
     config = dataclasses.replace(GeneratorConfig(), tumour_free=0.35)
     for number in range(options.drawn):
         seed = FIRST_SEED + number
         head = draw(config, [seed], "cpu")
         study = prepared_of(head, sample_presence(np.random.default_rng(seed), DataConfig()))
-        truth = head.labels[0, 0].cpu().numpy().astype(np.float32), study.native
-        for row in rows_of(engine, study, truth, every=False):
+        reference = head.labels[0, 0].cpu().numpy().astype(np.float32), study.native
+        for row in candidate_rows(engine, study, reference, every=False):
             yield {"patient": f"drawn {number}", **row}
 
 
-def fit(x: np.ndarray, right: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Return intercept and slopes, which are not negative, of a weighted logistic model."""
+def fit(x: np.ndarray, correct: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return the intercept and the non-negative slopes of a weighted logistic model."""
     mean, scale = x.mean(0), x.std(0) + 1e-9
     columns = np.column_stack([np.ones(len(x)), (x - mean) / scale])
 
     def cost(b: np.ndarray) -> float:
         total = columns @ b
-        loss = np.logaddexp(0, total) - right * total
-        return float((weight * loss).sum() + RIDGE * (b[1:] ** 2).sum() / 2)
+        loss = np.logaddexp(0, total) - correct * total
+        return float((weight * loss).sum() + RIDGE_PENALTY * (b[1:] ** 2).sum() / 2)
 
     bounds = [(None, None), *[(0, None)] * x.shape[1]]
     solution = minimize(cost, np.zeros(x.shape[1] + 1), bounds=bounds).x
@@ -152,49 +157,58 @@ def fit(x: np.ndarray, right: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.array([solution[0] - slopes @ mean, *slopes])
 
 
-def auc(score: np.ndarray, right: np.ndarray) -> float:
-    """Return how often a right candidate scores above a wrong one."""
-    score_difference = score[right][:, None] - score[~right]
+def auc(score: np.ndarray, correct: np.ndarray) -> float:
+    """Return the probability that a correct candidate scores above a false one."""
+    score_difference = score[correct][:, None] - score[~correct]
     return float((score_difference > 0).mean() + (score_difference == 0).mean() / 2)
 
 
 def report(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the fit, and what it does for patients that it was not fitted on."""
+    """Print the fit and its leave-one-patient-out performance."""
     score_before = np.array([r["score"] for r in rows]).clip(1e-9, 1 - 1e-9)
     x = np.column_stack([np.log(score_before / (1 - score_before)), [r["overlap"] for r in rows]])
-    is_right, patients = (
+    is_correct, patients = (
         np.array([r["right"] for r in rows]),
         np.array([r["patient"] for r in rows]),
     )
     names, counts = np.unique(patients, return_counts=True)
-    if len(names) < 2 or is_right.all() or not is_right.any():
+    if len(names) < 2 or is_correct.all() or not is_correct.any():
         raise SystemExit(
-            f"{len(rows)} candidates of {len(names)} patients, {is_right.sum()} of them right: "
-            "a fit "
-            "takes right and wrong ones of two patients or more (more --clear or --drawn)"
+            f"{len(rows)} candidates of {len(names)} patients, {is_correct.sum()} of them correct: "
+            "a fit needs correct and false candidates of at least two patients "
+            "(more --clear or --drawn)"
         )
     weight = len(rows) / len(names) / counts[np.searchsorted(names, patients)]
-    real = {w for w, r, s in zip(patients, is_right, score_before, strict=True) if r and s >= FLOOR}
+    real = {
+        w
+        for w, r, s in zip(patients, is_correct, score_before, strict=True)
+        if r and s >= SCORE_FLOOR
+    }
     count = sum(not name.startswith("drawn ") for name in real)
     max_score, score_after = 1 - 1 / (count + 2), np.zeros(len(rows))
     for name in names:
         is_left_out = patients == name
-        b = fit(x[~is_left_out], is_right[~is_left_out], weight[~is_left_out])
+        b = fit(x[~is_left_out], is_correct[~is_left_out], weight[~is_left_out])
         score_after[is_left_out] = np.clip(
-            max_score / (1 + np.exp(-(b[0] + x[is_left_out] @ b[1:]))), FLOOR, None
+            max_score / (1 + np.exp(-(b[0] + x[is_left_out] @ b[1:]))), SCORE_FLOOR, None
         )
-    flagged = score_before >= FLOOR
+    flagged = score_before >= SCORE_FLOOR
     for heading, score in (("before", score_before[flagged]), ("after", score_after[flagged])):
-        truth, weights = is_right[flagged], weight[flagged]
-        print(heading, f"AUC {auc(score, truth):.3f}")
-        print("  Brier, each patient alike", np.average((score - truth) ** 2, weights=weights))
-        for kind, scores in (("right", score[truth]), ("wrong", score[~truth])):
+        correct, weights = is_correct[flagged], weight[flagged]
+        print(heading, f"AUC {auc(score, correct):.3f}")
+        print(
+            "  Brier, patients weighted equally",
+            np.average((score - correct) ** 2, weights=weights),
+        )
+        for kind, scores in (("correct", score[correct]), ("false", score[~correct])):
             print(" ", kind, len(scores), np.quantile(scores, (0, 0.05, 0.25, 0.5, 1)).round(2))
-    print("fitted on all:", fit(x, is_right, weight).round(2), "most", round(max_score, 3))
+    print(
+        "fitted on all:", fit(x, is_correct, weight).round(2), "highest score", round(max_score, 3)
+    )
 
 
 def main() -> None:
-    """Collect once, then fit."""
+    """Collect the rows unless they are stored, then fit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--clear", type=Path, nargs="*", default=[])

@@ -27,8 +27,8 @@ _FROM_TUMOUR_VOX, _APART_VOX = 4, 5
 
 
 @torch.inference_mode()
-def hard_places(network: FoldedUNet, head: Head, floor: float) -> NDArray[np.int64]:
-    """Return peaks of the logit without a tumour, (N, 3) voxels of 1 mm."""
+def find_false_peaks(network: FoldedUNet, head: Head, floor: float) -> NDArray[np.int64]:
+    """Return peaks of the logit outside the tumour, (N, 3) voxels of 1 mm."""
     image = np.concatenate([np.asarray(head.image, np.float32), head.brain[None]])
     smooth = ndimage.gaussian_filter(image, (0, 0.4, 0.4, 0.4))
     smooth[4] = head.brain
@@ -41,14 +41,14 @@ def hard_places(network: FoldedUNet, head: Head, floor: float) -> NDArray[np.int
         logit = network(x)[0, 0].float().numpy()
     logit = np.where(padded[4] > 0, logit, -np.inf)
     peak = (logit == ndimage.maximum_filter(logit, _APART_VOX)) & (logit > floor)
-    places = np.rint(np.argwhere(peak) * SPACING_MM).astype(int)
-    places = np.minimum(places, np.array(head.brain.shape) - 1)
-    near = ndimage.distance_transform_edt(head.kind < 2) < _FROM_TUMOUR_VOX
-    return np.asarray(places[~near[tuple(places.T)]])
+    peaks = np.rint(np.argwhere(peak) * SPACING_MM).astype(int)
+    peaks = np.minimum(peaks, np.array(head.brain.shape) - 1)
+    near_tumour = ndimage.distance_transform_edt(head.kind < 2) < _FROM_TUMOUR_VOX
+    return np.asarray(peaks[~near_tumour[tuple(peaks.T)]])
 
 
 def main() -> None:
-    """Read the command line."""
+    """Write `hard.npy` for each volume of a pool."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pool", type=Path)
     shipped = WEIGHTS / "small_lesions.safetensors"
@@ -59,9 +59,9 @@ def main() -> None:
     network = load_folded_unet(options.weights, CHANNELS)
     for folder in sorted(options.pool.iterdir()):
         if (folder / "about.json").is_file() and not folder.name.startswith(("anatomy", ".")):
-            places = hard_places(network, Head(folder), options.floor)
-            np.save(folder / "hard.npy", places)
-            print(folder.name, len(places), flush=True)
+            peaks = find_false_peaks(network, Head(folder), options.floor)
+            np.save(folder / "hard.npy", peaks)
+            print(folder.name, len(peaks), flush=True)
 
 
 if __name__ == "__main__":

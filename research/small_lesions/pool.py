@@ -31,17 +31,17 @@ OEDEMA, ENHANCING, BRATS_ENHANCING = 2, 3, 4
 
 
 def add_brain(pool: Path, case: Path, seed: int | None) -> None:
-    """Write a case with BraTS labels (1, 2, 4) to the pool, unless it is there."""
+    """Add a case with BraTS labels (1, 2, 4) to the pool, unless it is there."""
     folder = pool / (case.name if seed is None else f"{case.name}-{seed}")
     if folder.is_dir():
         return
     brain, labels = read_brain(case), _labels(case)
     images = brain.images
     if seed is not None:
-        drawn = add_metastases(brain, seed)
-        images = drawn.images
-        labels[drawn.whole & (labels == 0)] = OEDEMA
-        labels[drawn.cores > 0] = ENHANCING
+        added = add_metastases(brain, seed)
+        images = added.images
+        labels[added.whole & (labels == 0)] = OEDEMA
+        labels[added.cores > 0] = ENHANCING
     with TemporaryDirectory() as copy:
         write_study(Path(copy), images, brain.grid)
         prepared = prepare(open_study(copy), RunContext())
@@ -65,11 +65,11 @@ def _labels(case: Path) -> NDArray[np.float32]:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Add the cases to the pool."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pool", type=Path)
     parser.add_argument("cases", type=Path, nargs="+")
-    parser.add_argument("--seed", type=int, help="of the drawn metastases; one more each case")
+    parser.add_argument("--seed", type=int, help="of the metastases; increased by one per case")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for number, case in enumerate(options.cases):

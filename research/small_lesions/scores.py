@@ -33,33 +33,33 @@ from lesionlens.engines.lens.engine import LensEngine
 from research.training.calibration.scoring import fit_logistic
 
 EDGES_ML = (0.03, 0.1, 0.3, 1.0, 3.0, 1000.0)
-FOUND = 0.1
-_PADDING_VOX = 4  # voxels round the brain
+MIN_FRACTION = 0.1
+_PADDING_VOX = 4  # around the brain
 
 
-class Place(NamedTuple):
-    """A place that the search drew."""
+class SearchOutline(NamedTuple):
+    """An outline of the search."""
 
     certainty: float
     suspicion: float
     lesion: int
-    """Number of the true one that it lies in, 0 for none."""
+    """Number of the true lesion that it overlaps, 0 for none."""
 
 
-class Read(NamedTuple):
-    """One volume."""
+class VolumeResult(NamedTuple):
+    """Outlines and true lesions of one volume."""
 
     name: str
-    places: list[Place]
+    outlines: list[SearchOutline]
     sizes: list[float]
-    """Ml of each true lesion that enhances."""
+    """Volume in ml of each enhancing true lesion."""
     numbers: list[int]
     outlined: list[bool]
-    """Whether it is flagged without the search."""
+    """Whether each is flagged without the search."""
 
 
 def study_of(folder: Path) -> tuple[PreparedStudy, NDArray[np.uint8]]:
-    """Make a prepared study of a volume of the pool; the true labels come second."""
+    """Return a volume of the pool as a prepared study, and its `code.npy`, padded."""
     padding = [(_PADDING_VOX, _PADDING_VOX)] * 3
     code = np.pad(np.load(folder / "code.npy"), padding)
     brain = code > 0
@@ -74,10 +74,10 @@ def study_of(folder: Path) -> tuple[PreparedStudy, NDArray[np.uint8]]:
     ), code  # fmt: skip
 
 
-def read(engine: LensEngine, folder: Path) -> Read:
-    """Analyse a volume without the search, and keep what the search draws beside it."""
+def search_volume(engine: LensEngine, folder: Path) -> VolumeResult:
+    """Analyse a volume without the search, and return all outlines of the search."""
     study, code = study_of(folder)
-    small_lesions.FLOOR = 2.0  # adds nothing
+    small_lesions.FLOOR = 2.0  # no outline is added
     prediction = engine.predict(study, context=SILENT)
     assert prediction.unperturbed is not None
     components = segment_components(
@@ -91,61 +91,63 @@ def read(engine: LensEngine, folder: Path) -> Read:
     small_lesions.FLOOR = 0.0
     cores, count = ndimage.label(code >= 3, TOUCHING)
     dilated = ndimage.grey_dilation(cores, size=5)
-    places, search_result = [], engine.small_lesions_of(study, SILENT)
+    outlines, search_result = [], engine.small_lesions_of(study, SILENT)
     for lesion in [] if search_result is None else search_result.lesions:
         assert search_result is not None
         voxels = np.argwhere(lesion.mask) + [side.start for side in lesion.box]
-        is_drawn = search_result.probability[tuple(voxels.T)] >= 0.5
+        is_outlined = search_result.probability[tuple(voxels.T)] >= 0.5
         index = np.rint(
-            study.working.to_voxel(search_result.network_input.grid.to_mm(voxels[is_drawn]))
+            study.working.to_voxel(search_result.network_input.grid.to_mm(voxels[is_outlined]))
         ).astype(int)
         overlap = np.bincount(dilated[tuple(index.T)], minlength=2)
         number = int(overlap[1:].argmax() + 1) if overlap[1:].any() else 0
-        places.append(Place(lesion.certainty, lesion.suspicion, number))
+        outlines.append(SearchOutline(lesion.certainty, lesion.suspicion, number))
     numbers, sizes, outlined = [], [], []
     for number in range(1, count + 1):
         mask = cores == number
         if (code[mask] == 4).mean() > 0.3:
             numbers.append(number)
             sizes.append(float(mask.sum()) / 1000)
-            outlined.append(bool(flagged[mask].mean() >= FOUND))
-    return Read(folder.name, places, sizes, numbers, outlined)
+            outlined.append(bool(flagged[mask].mean() >= MIN_FRACTION))
+    return VolumeResult(folder.name, outlines, sizes, numbers, outlined)
 
 
-def kept_read(engine: LensEngine, folder: Path, cache: Path) -> Read:
-    """Read a volume, or what was kept of it."""
+def cached_result(engine: LensEngine, folder: Path, cache: Path) -> VolumeResult:
+    """Return the result of a volume, from the cache if it is there."""
     file = cache / f"{folder.name}.json"
     if not file.is_file():
-        file.write_text(json.dumps(read(engine, folder)))
-    name, places, *remaining = json.loads(file.read_text())
-    return Read(name, [Place(*place) for place in places], *remaining)
+        file.write_text(json.dumps(search_volume(engine, folder)))
+    name, outlines, *remaining = json.loads(file.read_text())
+    return VolumeResult(name, [SearchOutline(*outline) for outline in outlines], *remaining)
 
 
-def fit(reads: list[Read]) -> tuple[float, float, float]:
-    """Return intercept, and slopes of certainty and suspicion."""
-    places = [p for r in reads for p in r.places]
-    features = np.array([_features(p) for p in places])
+def fit(results: list[VolumeResult]) -> tuple[float, float, float]:
+    """Return intercept, and slopes of certainty and suspicion, of the logistic model."""
+    outlines = [p for r in results for p in r.outlines]
+    features = np.array([_features(p) for p in outlines])
     intercept, certainty, suspicion = fit_logistic(
-        features, np.array([p.lesion > 0 for p in places])
+        features, np.array([p.lesion > 0 for p in outlines])
     )
     return float(intercept), float(certainty), float(suspicion)
 
 
-def _features(place: Place) -> tuple[float, float]:
-    return place.certainty, max(place.suspicion, small_lesions.MIN_SUSPICION)
+def _features(outline: SearchOutline) -> tuple[float, float]:
+    return outline.certainty, max(outline.suspicion, small_lesions.MIN_SUSPICION)
 
 
-def table(reads: list[Read], model: tuple[float, float, float], floor: float) -> str:
-    """Return what is found by size, and false places a volume."""
+def table(results: list[VolumeResult], model: tuple[float, float, float], floor: float) -> str:
+    """Return a line: lesions found by size, and false outlines per volume."""
     min_logit = np.log(floor / (1 - floor))
 
-    def added(volume: Read) -> list[Place]:
-        return [p for p in volume.places if model[0] + np.dot(model[1:], _features(p)) >= min_logit]
+    def added(volume: VolumeResult) -> list[SearchOutline]:
+        return [
+            p for p in volume.outlines if model[0] + np.dot(model[1:], _features(p)) >= min_logit
+        ]
 
     cells = []
     for low, high in itertools.pairwise(EDGES_ML):
         flagged_before, flagged_after = [], []
-        for volume in reads:
+        for volume in results:
             found_lesions = {p.lesion for p in added(volume)}
             for number, ml, was_outlined in zip(
                 volume.numbers, volume.sizes, volume.outlined, strict=True
@@ -160,7 +162,7 @@ def table(reads: list[Read], model: tuple[float, float, float], floor: float) ->
         )
     false = {}
     for kind in ("synthetic-18003000", "synthetic-18003100", "B", "MSD"):
-        volumes = [volume for volume in reads if volume.name.startswith(kind)]
+        volumes = [volume for volume in results if volume.name.startswith(kind)]
         false[kind] = sum(p.lesion == 0 for volume in volumes for p in added(volume)) / max(
             1, len(volumes)
         )
@@ -168,7 +170,7 @@ def table(reads: list[Read], model: tuple[float, float, float], floor: float) ->
 
 
 def main() -> None:
-    """Read the command line."""
+    """Analyse the volumes, fit the score, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pools", type=Path, nargs="+")
     parser.add_argument("--keep", type=Path, required=True)
@@ -179,11 +181,11 @@ def main() -> None:
     engine = LensEngine("cpu", options.weights)
     folders = sorted(f for pool in options.pools for f in pool.iterdir())
     heads = [f for f in folders if not f.name.startswith((".", "anatomy"))]
-    reads = [kept_read(engine, folder, options.keep) for folder in heads]
-    model = fit(reads)
+    results = [cached_result(engine, folder, options.keep) for folder in heads]
+    model = fit(results)
     print("intercept, certainty, suspicion", np.round(model, 3))
     for floor in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-        print(table(reads, model, floor))
+        print(table(results, model, floor))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ _BIAS = -4.0
 
 
 def loss_of(logit: Tensor, crop: Crop) -> Tensor:
-    """Weighted cross-entropy, and one minus the soft Dice where there is a lesion."""
+    """Return weighted cross-entropy, plus one minus the soft Dice if there is a lesion."""
     target, weight = crop.target[None], crop.weight[None]
     voxel_entropy = functional.binary_cross_entropy_with_logits(logit, target, reduction="none")
     entropy = (voxel_entropy * weight).sum() / (target * weight).sum().clamp_min(1500.0)
@@ -49,7 +49,7 @@ def loss_of(logit: Tensor, crop: Crop) -> Tensor:
 
 
 def crops(heads: list[Head], seed: int) -> Iterator[Crop]:
-    """Draw crops without end, one ahead in a thread of its own."""
+    """Yield random crops without end, generated ahead in a thread."""
     real = [head for head in heads if head.real]
     synthetic = [head for head in heads if not head.real]
 
@@ -68,7 +68,7 @@ def crops(heads: list[Head], seed: int) -> Iterator[Crop]:
 
 
 def new_network(start: Path | None) -> FoldedUNet:
-    """Make the network of a run that begins: with the weights in a file, or untrained."""
+    """Return the network of a new run: with the weights in a file, or untrained."""
     if start is not None:
         return unet_training.channels_last(load_folded_unet(start, CHANNELS).train())
     torch.manual_seed(1)
@@ -81,7 +81,7 @@ def new_network(start: Path | None) -> FoldedUNet:
 def train(
     pool: Path, out: Path, minutes: float, held_out: list[str], start: Path | None, rate: float
 ) -> None:
-    """Train on the heads of a pool, from the weights `start` if the run begins."""
+    """Train on the heads of a pool; a new run starts from the weights `start`, if any."""
     heads = [
         Head(folder)
         for folder in sorted(pool.iterdir())
@@ -97,16 +97,16 @@ def train(
 
 
 def check_start(out: Path, start: Path | None) -> None:
-    """Refuse initial weights other than those that the run in a folder began with."""
+    """Refuse initial weights other than those that the run in a folder started from."""
     record, digest = out / "start.json", None if start is None else sha256_of(start)
     if checkpoint.load(out) is None:
         record.write_text(json.dumps(digest) + "\n")
     elif record.exists() and json.loads(record.read_text()) != digest:
-        raise SystemExit(f"{out} began with other weights: name these with --start")
+        raise SystemExit(f"{out} began with other weights: name those with --start")
 
 
 def release(pool: Path, out: Path, version: str, start: Path | None) -> None:
-    """Write the averaged weights to the package, with the scans that they were trained on."""
+    """Add the averaged weights to the package, with a record of their training scans."""
     stored, default_record = (
         checkpoint.load(out),
         json.loads((WEIGHTS / "default.json").read_text()),
@@ -124,15 +124,13 @@ def release(pool: Path, out: Path, version: str, start: Path | None) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Train, or release the weights of a run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pool", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--held-out", nargs="*", default=[])
-    parser.add_argument(
-        "--start", type=Path, help="weights that a new run begins with, or began with"
-    )
+    parser.add_argument("--start", type=Path, help="weights that the run starts from")
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--release", metavar="VERSION")
     options = parser.parse_args()

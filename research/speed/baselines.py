@@ -1,6 +1,6 @@
-"""Networks to compare in speed on the same brain: ours and MONAI's.
+"""Networks whose speed is compared on the same brain: Lens and MONAI's.
 
-Ours, with and without convolutions and attention, process the whole brain in one pass at their own
+Lens, with and without convolutions and attention, process the whole brain in one pass at their own
 voxel size. MONAI's process the same brain at 1 mm, in the settings of its BraTS bundle (SegResNet)
 and BraTS tutorial (Swin UNETR). Random weights take the same time as trained ones.
 """
@@ -34,20 +34,20 @@ _MM = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """One network and what it is given.
+    """One network and its input.
 
     Parameters
     ----------
     name, form, reads : str
-        For the table: which network, how it computes, what it reads.
+        For the table: the network, its attention and precision, its input.
     make : callable
         Builds the network in evaluation mode on the device.
     make_input : callable
         The (1, C, I, J, K) float32 input of the whole brain on the device.
     window : (3,) int or None
-        Read by sliding windows of this size, half overlapping; None for one pass.
+        Size of sliding windows that overlap by half; None for one pass.
     bf16 : bool
-        Under autocast.
+        Whether to run under bfloat16 autocast.
     """
 
     name: str
@@ -60,34 +60,36 @@ class Baseline:
 
 
 def has_monai() -> bool:
-    """Whether MONAI's networks can take part."""
+    """Return whether MONAI is installed."""
     return find_spec("monai") is not None
 
 
 def all_baselines(prepared: PreparedStudy, device: torch.device) -> Iterator[Baseline]:
-    """Yield everything that takes part, the shipped weights first.
+    """Yield all networks, Lens with the shipped weights first.
 
     Parameters
     ----------
     prepared : PreparedStudy
-        The brain that all read.
+        The brain that all of them process.
     device : torch.device
-        Where they run.
+        The device that they run on.
     """
     spacing = weights.load_shipped()[1].spacing_mm
-    yield from _ours(prepared, device, spacing)
+    yield from _lens_baselines(prepared, device, spacing)
     if has_monai():
-        yield from _monai(prepared, device)
+        yield from _monai_baselines(prepared, device)
 
 
 def _in_both(baseline: Baseline) -> Iterator[Baseline]:
-    """Yield it in full precision and under autocast."""
+    """Yield a network in full precision and under autocast."""
     for bf16 in (False, True):
         form = ", ".join(filter(None, (baseline.form, "bf16" if bf16 else "fp32")))
         yield replace(baseline, form=form, bf16=bf16)
 
 
-def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iterator[Baseline]:
+def _lens_baselines(
+    prepared: PreparedStudy, device: torch.device, spacing: float
+) -> Iterator[Baseline]:
     def whole_brain() -> Tensor:
         x: Tensor = make_network_input(prepared, spacing, device).input_of(_ALL)
         return x.contiguous(memory_format=torch.channels_last_3d)
@@ -111,7 +113,7 @@ def _ours(prepared: PreparedStudy, device: torch.device, spacing: float) -> Iter
             yield from _in_both(Baseline(name, form_name, reads, maker(preset, form), whole_brain))
 
 
-def _monai(prepared: PreparedStudy, device: torch.device) -> Iterator[Baseline]:
+def _monai_baselines(prepared: PreparedStudy, device: torch.device) -> Iterator[Baseline]:
     def brain() -> Tensor:
         channels: Tensor = make_network_input(prepared, _MM, device).channels
         return channels

@@ -1,4 +1,4 @@
-"""Time our network and MONAI's on the same brain, each in a process of its own.
+"""Time Lens and MONAI's networks on the same brain, each in a process of its own.
 
     python -m research.speed.compare_networks --out out/networks            # the sample patient
     python -m research.speed.compare_networks STUDY --quick --results research/RESULTS.md
@@ -35,27 +35,27 @@ HEADINGS = (
 )  # fmt: skip
 _TEXT = ("network", "form", "reads")
 MARKER = "networks"
-_NO_MONAI = "MONAI's networks are left out: MONAI is not installed"
+_NO_MONAI = "MONAI's networks are omitted: MONAI is not installed"
 
 
-def row(effort: profiler.PassCost, first: profiler.PassCost) -> Row:
+def row(cost: profiler.PassCost, first: profiler.PassCost) -> Row:
     """Return one network's figures as JSON types; ratios are to the first one's."""
     return {
-        "network": effort.name,
-        "form": effort.form,
-        "reads": effort.reads,
-        "parameters": effort.parameters,
-        "grid": effort.grid,
-        "passes": effort.passes,
-        "seconds": round(effort.seconds, 6),
-        "cpu_seconds": round(effort.cpu_seconds, 6),
-        "runs": effort.runs,
-        "estimated": effort.estimated,
-        "peak_memory_mib": _rounded(effort.peak_mib),
-        "before_mib": _rounded(effort.before_mib),
-        "gmacs": round(effort.gmacs, 2),
-        "ratio": round(effort.seconds / first.seconds, 3),
-        "cpu_ratio": round(effort.cpu_seconds / max(first.cpu_seconds, 1e-6), 3),
+        "network": cost.name,
+        "form": cost.form,
+        "reads": cost.reads,
+        "parameters": cost.parameters,
+        "grid": cost.grid,
+        "passes": cost.passes,
+        "seconds": round(cost.seconds, 6),
+        "cpu_seconds": round(cost.cpu_seconds, 6),
+        "runs": cost.runs,
+        "estimated": cost.estimated,
+        "peak_memory_mib": _rounded(cost.peak_mib),
+        "before_mib": _rounded(cost.before_mib),
+        "gmacs": round(cost.gmacs, 2),
+        "ratio": round(cost.seconds / first.seconds, 3),
+        "cpu_ratio": round(cost.cpu_seconds / max(first.cpu_seconds, 1e-6), 3),
     }
 
 
@@ -63,8 +63,8 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def against(rows: Sequence[Row]) -> list[str]:
-    """Describe in words how often MONAI's time holds ours, alike precision by alike precision."""
+def comparison_lines(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each of MONAI's networks: its time over that of Lens, equal precision."""
     shipped = [r for r in rows if r["network"] == rows[0]["network"] and "flash" in r["form"]]
     lens_rows = {_precision(r): r for r in shipped}
     lines = []
@@ -107,23 +107,23 @@ def cells(entry: Row) -> tuple[str, ...]:
 
 
 def markdown(rows: Sequence[Row], notes: Sequence[str], about: dict[str, Any]) -> str:
-    """Return the table for a page, with the state of the machine that it was measured on."""
+    """Return the table in Markdown, with the machine and its load."""
     lines = [machine_line(about), "", *(f"**{note}.**\n" for note in notes)]
     lines.append(f"| {' | '.join(HEADINGS)} |")
     lines.append("|" + "|".join("---" if h in _TEXT else "---:" for h in HEADINGS) + "|")
     lines += [f"| {' | '.join(cells(entry))} |" for entry in rows]
-    return "\n".join([*lines, "", *(f"- {line}" for line in against(rows))]) + "\n"
+    return "\n".join([*lines, "", *(f"- {line}" for line in comparison_lines(rows))]) + "\n"
 
 
 def time_networks(
-    prepared: PreparedStudy, device: str, patience: profiler.Patience
+    prepared: PreparedStudy, device: str, measurement: profiler.MeasurementOptions
 ) -> tuple[list[Row], list[str]]:
-    """Return a row a network, and why others have none."""
+    """Return a row for each network, and why others could not be measured."""
     torch_device, costs, missing = devices.choose(device), [], []
     for index, baseline in enumerate(baselines.all_baselines(prepared, torch_device)):
         print(f"{baseline.name} {baseline.form}", file=sys.stderr)
         try:
-            costs.append(profiler.apart(prepared, index, torch_device, patience))
+            costs.append(profiler.measure_in_process(prepared, index, torch_device, measurement))
         except ResourceError as error:
             missing.append(f"{baseline.name}, {baseline.form}: {error.found}")
     if not baselines.has_monai():
@@ -132,14 +132,14 @@ def time_networks(
 
 
 def main() -> int:
-    """Measure, print the table and write it where it is wanted."""
+    """Measure, print the table and store it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("study", type=Path, nargs="?", default=STUDY)
     parser.add_argument("--repeat", type=int, default=3, help="runs after the first, cold one")
     parser.add_argument(
-        "--quick", action="store_true", help="one run; of many windows, one is run, the rest scaled"
+        "--quick", action="store_true", help="one run; of several windows only one, scaled"
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="write networks.json here")
@@ -151,8 +151,10 @@ def main() -> int:
             devices.describe(devices.choose(options.device)), options.study
         )
         busy = busy_warning(about["machine"])
-        patience = profiler.Patience(1 if options.quick else options.repeat, estimate=options.quick)
-        rows, notes = time_networks(prepared, options.device, patience)
+        measurement = profiler.MeasurementOptions(
+            1 if options.quick else options.repeat, estimate=options.quick
+        )
+        rows, notes = time_networks(prepared, options.device, measurement)
     except LesionLensError as error:
         print(error, file=sys.stderr)
         return 1
@@ -163,7 +165,7 @@ def main() -> int:
         figures = {**about, "networks": rows, "notes": notes}
         (options.out / "networks.json").write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     if options.results is not None:
-        page.put_between(options.results, MARKER, text)
+        page.write_block(options.results, MARKER, text)
     return 0
 
 

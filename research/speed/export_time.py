@@ -31,19 +31,19 @@ from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS
 from lesionlens.results.export import exporter
 from lesionlens.results.review.reopen import prepare_and_reopen
 
-HERE = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[2]
 LESIONS = (((-28.0, 8.0, 26.0), 20.0), ((30.0, -40.0, 12.0), 14.0), ((26.0, 22.0, 38.0), 11.0))
-"""Centre in RAS+ mm and radius in mm of each lesion that is drawn."""
+"""Centre in RAS+ mm and radius in mm of each synthetic lesion."""
 
 
-def draw(folder: Path) -> None:
+def write_head(folder: Path) -> None:
     """Write the study: 612 images of 200 by 240 pixels, 0.9 by 0.9 by 1.1 mm."""
     patient = make_patient(spacing_mm=1.0, lesions=tuple(Lesion(*lesion) for lesion in LESIONS))
     write_dicom(patient, folder, how=Acquisition("LPS", (0.9, 0.9, 1.1), matrix_step=8))
 
 
-def timed(writer: Any, seconds: dict[str, float]) -> None:
-    """Let an exporter count its processor seconds."""
+def count_exporter_time(writer: Any, seconds: dict[str, float]) -> None:
+    """Replace an exporter's `write` by one that records its CPU seconds."""
     write = type(writer).write
 
     def timed_write(analysis: Any, staged: Path) -> Any:
@@ -56,7 +56,7 @@ def timed(writer: Any, seconds: dict[str, float]) -> None:
 
 
 def measure(result: Path, study_path: Path, runs: int) -> dict[str, dict[str, float]]:
-    """Save a result several times; return the least seconds of each exporter, and the size."""
+    """Save a result several times; return the fewest seconds of each exporter, and the size."""
     study = open_study(study_path)
     analysis = prepare_and_reopen(result, study, RunContext(), DEFAULT_OPTIONS)
     fastest: dict[str, float] = {}
@@ -66,7 +66,7 @@ def measure(result: Path, study_path: Path, runs: int) -> dict[str, dict[str, fl
     for _ in range(runs):
         seconds: dict[str, float] = {}
         for item in exporter_list:
-            timed(item, seconds)
+            count_exporter_time(item, seconds)
         exporter.exporters = lambda: exporters
         with tempfile.TemporaryDirectory() as scratch:
             start, clock = time.process_time(), time.perf_counter()
@@ -81,8 +81,8 @@ def measure(result: Path, study_path: Path, runs: int) -> dict[str, dict[str, fl
     return {"seconds": fastest, "megabytes": {"whole": size}}
 
 
-def asked(checkout: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Measure in a process of its own, with the package of a checkout."""
+def measure_checkout(checkout: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Measure in a separate process, with the package of a checkout."""
     command = [
         sys.executable,
         "-m",
@@ -102,7 +102,7 @@ def asked(checkout: Path, options: argparse.Namespace) -> dict[str, dict[str, fl
 
 
 def main() -> None:
-    """Draw, or measure and print a table."""
+    """Write the head, or measure and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -114,15 +114,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.draw:
-        draw(options.draw)
+        write_head(options.draw)
     elif options.json:
         sys.stdout.write(json.dumps(measure(options.result, options.study, options.runs)))
     else:
-        checkouts = [HERE, *([options.against] if options.against else [])]
+        checkouts = [REPOSITORY, *([options.against] if options.against else [])]
         for checkout in checkouts:
-            figures = asked(checkout.resolve(), options)
+            figures = measure_checkout(checkout.resolve(), options)
             names = "  ".join(f"{k} {v:.2f}" for k, v in figures["seconds"].items())
-            sys.stdout.write(f"{checkout}: {figures['megabytes']['whole']:.1f} MB; {names}\n")
+            print(f"{checkout}: {figures['megabytes']['whole']:.1f} MB; {names}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,13 +25,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.ports import free_port
 from tests.phantoms.analysis import write_study
 
 from lesionlens.engines.testing.simple import make_patient
 
 HEADS = 8
-LIGHT = '''
-"""Imported when a process starts: to analyse a study is to read its files and write a line."""
+WORKER_STUB = '''
+"""Imported when a process starts: replaces the analysis of a study by reading its files."""
 import importlib.abc, sys
 
 class _Light(importlib.abc.MetaPathFinder):
@@ -67,8 +67,8 @@ sys.meta_path.insert(0, _Light())
 '''
 
 
-def draw(folder: Path, count: int) -> None:
-    """Write a few heads, and link them under as many names as are wanted."""
+def write_studies(folder: Path, count: int) -> None:
+    """Write a few heads, and hard links to them as `count` studies."""
     for head in range(HEADS):
         write_study(make_patient(head, spacing_mm=6.0), folder / f".head{head}")
     for number in range(count):
@@ -79,7 +79,7 @@ def draw(folder: Path, count: int) -> None:
 
 
 def resident_mib(process: int) -> float:
-    """Return what a process holds in memory, on Linux; 0 where it has ended."""
+    """Return the resident memory of a process in MiB, on Linux; 0 if it has ended."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1])
     except (OSError, ValueError):
@@ -87,17 +87,17 @@ def resident_mib(process: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def below(process: int) -> list[int]:
-    """Return the processes that a process started, and theirs."""
+def descendants_of(process: int) -> list[int]:
+    """Return the descendants of a process."""
     descendants: list[int] = []
     for task in Path(f"/proc/{process}/task").glob("*/children"):
         for child in map(int, task.read_text("ascii").split()):
-            descendants += [child, *below(child)]
+            descendants += [child, *descendants_of(child)]
     return descendants
 
 
 def cpu_s(processes: list[int]) -> float:
-    """Return the CPU seconds of processes and of those below them that have ended."""
+    """Return the CPU seconds of processes and of their finished children."""
     total = 0
     for process in processes:
         try:
@@ -108,8 +108,8 @@ def cpu_s(processes: list[int]) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def done(out: Path) -> int:
-    """Return how many studies the worklist holds as analysed."""
+def analysed_count(out: Path) -> int:
+    """Return the number of analysed studies in the worklist."""
     try:
         with sqlite3.connect(f"file:{out / 'studies.sqlite'}?mode=ro", uri=True) as database:
             query = "SELECT COUNT(*) FROM outcomes WHERE status = 'analysed'"
@@ -118,43 +118,44 @@ def done(out: Path) -> int:
         return 0
 
 
-def watch(
-    command: list[str], env: dict[str, str], out: Path, victim: int | None, after: int
+def run_batch(
+    command: list[str], env: dict[str, str], out: Path, process_to_kill: int | None, after: int
 ) -> dict[str, Any]:
-    """Run a batch; end a process of it outright after so many studies; return what was seen."""
-    start, samples, is_killed = time.monotonic(), [], victim is None
+    """Run a batch, killing a process of it after some studies; return status and samples.
+
+    A sample is (seconds, studies, largest MiB, total MiB, CPU seconds).
+    """
+    start, samples, is_killed = time.monotonic(), [], process_to_kill is None
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
         while process.poll() is None:
-            count, family = done(out), [process.pid, *below(process.pid)]
+            count, family = analysed_count(out), [process.pid, *descendants_of(process.pid)]
             memory_mib = [resident_mib(member) for member in family]
             samples.append(
                 (time.monotonic() - start, count, max(memory_mib), sum(memory_mib), cpu_s(family))
             )
             if not is_killed and count >= after:
-                os.kill(victim or _worker(process.pid), signal.SIGKILL)
+                os.kill(process_to_kill or _worker(process.pid), signal.SIGKILL)
                 is_killed = True
             time.sleep(1.0)
         output.seek(0)
         text = output.read().decode("utf-8", "replace")
     last = [line for line in text.splitlines() if line.strip()][-6:]
-    return {"status": process.returncode, "done": done(out), "seen": samples, "output": last}
+    return {
+        "status": process.returncode,
+        "done": analysed_count(out),
+        "samples": samples,
+        "output": last,
+    }
 
 
 def _worker(batch: int) -> int:
-    """Return the process that holds most memory below a batch: one of its workers."""
-    return max(below(batch), key=resident_mib)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return the descendant of a batch with most memory: one of its workers."""
+    return max(descendants_of(batch), key=resident_mib)
 
 
 def cluster(stack: ExitStack, workers: int, env: dict[str, str]) -> tuple[str, int]:
-    """Start a scheduler and workers of their own; return its address and process."""
+    """Start a dask scheduler and workers; return the scheduler's address and process ID."""
     address = f"tcp://127.0.0.1:{free_port()}"
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     port = address.rpartition(":")[2]
@@ -173,11 +174,11 @@ def cluster(stack: ExitStack, workers: int, env: dict[str, str]) -> tuple[str, i
 
 
 def report(name: str, run: dict[str, Any], count: int) -> None:
-    """Write a run in a few lines: status, seconds a hundred studies, memory at begin and end."""
+    """Print a run in a few lines: status, then time, CPU time and memory by studies done."""
     print(f"{name}: status {run['status']}, {run['done']} of {count} studies")
     step = max(count // 10, 1)
     for goal in range(step, count + 1, step):
-        row = next((r for r in run["seen"] if r[1] >= goal), None)
+        row = next((r for r in run["samples"] if r[1] >= goal), None)
         if row:
             print("  {1:5d} studies {0:7.1f} s {4:7.1f} CPU s, largest {2:6.0f} MiB, all {3:6.0f}"
                   .format(*row))  # fmt: skip
@@ -186,7 +187,7 @@ def report(name: str, run: dict[str, Any], count: int) -> None:
 
 
 def main() -> None:
-    """Draw, run, kill, resume, compare."""
+    """Write the studies, run, kill, resume, compare."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
@@ -195,23 +196,25 @@ def main() -> None:
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scale-")))
         (root / "light").mkdir()
-        (root / "light" / "sitecustomize.py").write_text(LIGHT)
+        (root / "light" / "sitecustomize.py").write_text(WORKER_STUB)
         env = {**os.environ, "PYTHONPATH": str(root / "light"), "OMP_NUM_THREADS": "1"}
-        draw(root / "studies", options.studies)
+        write_studies(root / "studies", options.studies)
         out = root / "out"
         batch = [sys.executable, "-m", "lesionlens", "batch", str(root / "studies"), "--out",
                  str(out), "--device", "cpu"]  # fmt: skip
-        worker_options, victim = ["--workers", str(options.workers)], None
+        worker_options, process_to_kill = ["--workers", str(options.workers)], None
         if options.kill == "scheduler":
-            address, victim = cluster(stack, options.workers, env)
+            address, process_to_kill = cluster(stack, options.workers, env)
             worker_options = ["--scheduler", address]
         if options.kill == "worker":
-            victim = 0
-        first = watch([*batch, *worker_options], env, out, victim, options.studies // 3)
+            process_to_kill = 0
+        first = run_batch(
+            [*batch, *worker_options], env, out, process_to_kill, options.studies // 3
+        )
         report("first run", first, options.studies)
         if first["done"] < options.studies:
             worker_options = ["--workers", str(options.workers)]
-            resumed = watch([*batch, *worker_options, "--resume"], env, out, None, 0)
+            resumed = run_batch([*batch, *worker_options, "--resume"], env, out, None, 0)
             report("resumed", resumed, options.studies)
         with (out / "cohort.csv").open(encoding="utf-8") as table:
             names = [row["study"] for row in csv.DictReader(table)]

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pydicom
 
-from research.common.page import put_between
+from research.common.page import write_block
 
 LIST = """
 import sys
@@ -39,11 +39,11 @@ study = open_study(sys.argv[1])
 for series in study.series.values():
     series.load()
 """
-Used = tuple[float, float]
+Times = tuple[float, float]
 
 
-def copies(source: Path, target: Path, file_count: int) -> tuple[int, int]:
-    """Copy a series under new Series and SOP Instance UIDs; return how many files and series."""
+def copy_series(source: Path, target: Path, file_count: int) -> tuple[int, int]:
+    """Copy a series under new Series and SOP Instance UIDs; return the counts of both."""
     files = sorted(path for path in source.iterdir() if path.is_file())
     raw = [path.read_bytes() for path in files]
     headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in files]
@@ -61,8 +61,8 @@ def copies(source: Path, target: Path, file_count: int) -> tuple[int, int]:
     return count, times
 
 
-def measured(command: Sequence[str]) -> Used:
-    """Run a process; return its CPU seconds, its children's with them, and those on the clock."""
+def run_timed(command: Sequence[str]) -> Times:
+    """Run a process; return its CPU seconds, with its children, and its wall seconds."""
     usage_before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     clock, usage_after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -72,15 +72,15 @@ def measured(command: Sequence[str]) -> Used:
     return cpu_seconds, clock
 
 
-def converted(folder: Path, zipped: str) -> Used:
-    """Convert a folder by dcm2niix and drop what it writes."""
+def time_dcm2niix(folder: Path, compression: str) -> Times:
+    """Convert a folder by dcm2niix, discarding the output; return the times."""
     with tempfile.TemporaryDirectory(prefix="scan-") as out:
-        options = ["-z", zipped, "-b", "y", "-d", "9", "-f", "%j", "-o", out]
-        return measured(["dcm2niix", *options, str(folder)])
+        options = ["-z", compression, "-b", "y", "-d", "9", "-f", "%j", "-o", out]
+        return run_timed(["dcm2niix", *options, str(folder)])
 
 
-def row(label: str, runs: Sequence[Sequence[Used]]) -> str:
-    """Return one row of the table: CPU and clock of each, and ours over theirs by CPU."""
+def row(label: str, runs: Sequence[Sequence[Times]]) -> str:
+    """Return one row of the table: CPU and wall seconds, and the CPU ratio to each dcm2niix run."""
     medians = [tuple(map(statistics.median, zip(*run, strict=True))) for run in runs]
     cells = " | ".join(f"{cpu:.2f} | {clock:.2f}" for cpu, clock in medians)
     own_cpu, *other_cpus = (cpu for cpu, _ in medians)
@@ -88,7 +88,7 @@ def row(label: str, runs: Sequence[Sequence[Used]]) -> str:
 
 
 def main() -> None:
-    """Print the table, and put it between the markers of a page."""
+    """Measure, print the table and store it in a page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("series", type=Path)
     parser.add_argument("--files", type=int, default=5000)
@@ -96,18 +96,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scan-") as scratch:
-        place = Path(scratch)
-        count, series = copies(arguments.series, place, arguments.files)
-        size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-        listed: list[list[Used]] = [[], [], []]
-        opened: list[list[Used]] = [[], [], []]
+        folder = Path(scratch)
+        count, series = copy_series(arguments.series, folder, arguments.files)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        listed: list[list[Times]] = [[], [], []]
+        opened: list[list[Times]] = [[], [], []]
         python = [sys.executable, "-c"]
         for _ in range(arguments.repeats):
-            listed[0].append(measured([*python, LIST, str(place), str(series)]))
-            opened[0].append(measured([*python, LOAD, str(arguments.series)]))
-            for index, zipped in enumerate("ny", 1):
-                listed[index].append(converted(place, zipped))
-                opened[index].append(converted(arguments.series, zipped))
+            listed[0].append(run_timed([*python, LIST, str(folder), str(series)]))
+            opened[0].append(run_timed([*python, LOAD, str(arguments.series)]))
+            for index, compression in enumerate("ny", 1):
+                listed[index].append(time_dcm2niix(folder, compression))
+                opened[index].append(time_dcm2niix(arguments.series, compression))
     lines = [
         f"Listing {count} DICOM files ({series} series, {size / 2**20:.0f} MiB) and opening one "
         f"series with its voxels, beside dcm2niix converting the same folder; whole processes, "
@@ -121,9 +121,9 @@ def main() -> None:
         row("open one series", opened),
     ]
     text = "\n".join(lines)
-    sys.stdout.write(text + "\n")
+    print(text)
     if arguments.results:
-        put_between(arguments.results, "scan", text)
+        write_block(arguments.results, "scan", text)
 
 
 if __name__ == "__main__":

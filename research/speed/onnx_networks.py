@@ -1,14 +1,14 @@
-"""Time our network, SegResNet and Swin UNETR in torch and, exported alike, in onnxruntime.
+"""Time Lens, SegResNet and Swin UNETR in torch and, exported the same way, in onnxruntime.
 
     OMP_NUM_THREADS=1 python -m research.speed.onnx_networks CASE [--results research/RESULTS.md]
 
 CASE is a folder of sequences on one grid. One pass of each is timed, without preparation and
-assembly: ours processes the whole brain at its own voxel size and SegResNet at 1 mm; Swin UNETR one
+assembly: Lens processes the whole brain at its own voxel size and SegResNet at 1 mm; Swin UNETR one
 window of 96³, of which a brain at 1 mm takes the number in the table. MONAI's networks have random
 weights, which take the same time as trained ones, and hence no Dice. Every measurement is a process
 of its own.
 """
-# ruff: noqa: PLC0415  (a measurement loads what it needs and nothing else)
+# ruff: noqa: PLC0415  (a measurement loads only what it needs)
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ import numpy as np
 
 MARKER = "onnx networks"
 NETWORKS = ("ours", "SegResNet", "Swin UNETR")
-WANTED = {
+BASELINES = {
     "ours": "Lens, as shipped",
     "SegResNet": "MONAI SegResNet",
     "Swin UNETR": "MONAI Swin UNETR",
@@ -49,7 +49,7 @@ def network_and_input(name: str, case: Path) -> tuple[Any, Any, int]:
 
     prepared = prepare(open_study(case), SILENT)
     device = torch.device("cpu")
-    baseline = next(b for b in all_baselines(prepared, device) if b.name == WANTED[name])
+    baseline = next(b for b in all_baselines(prepared, device) if b.name == BASELINES[name])
     x, passes = baseline.make_input().contiguous(), 1
     if baseline.window is not None:
         windows_per_axis = [1 + max(0, math.ceil((n - w) / (w * (1 - OVERLAP))))
@@ -64,13 +64,13 @@ def network_and_input(name: str, case: Path) -> tuple[Any, Any, int]:
     return network, x, passes
 
 
-def logits_of(answer: Any) -> Any:
-    """Return the logits among what a network gives."""
-    return getattr(answer, "logits", answer)
+def logits_of(output: Any) -> Any:
+    """Return the logits of a network's output."""
+    return getattr(output, "logits", output)
 
 
 def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
-    """Write the network as ONNX, and an input with torch's answer beside it."""
+    """Write the network as ONNX, and an input with torch's logits beside it."""
     import onnx
     import torch
     from typing_extensions import override
@@ -115,8 +115,8 @@ def export(name: str, case: Path, folder: Path) -> dict[str, Any]:
     return {"mb": sizes, "passes": passes}
 
 
-def run(name: str, runtime: str, folder: Path) -> dict[str, Any]:
-    """Run one pass and return seconds, memory and how far it is from torch's answer."""
+def run_pass(name: str, runtime: str, folder: Path) -> dict[str, Any]:
+    """Run one pass; return seconds, memory, and the largest difference from torch."""
     stored = np.load(folder / "case.npz")
     run_network = _torch(name) if runtime == "torch" else _onnxruntime(folder / f"{runtime}.onnx")
     loaded = int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
@@ -130,7 +130,7 @@ def run(name: str, runtime: str, folder: Path) -> dict[str, Any]:
         "wall": wall,
         "loaded": loaded / 2**20,
         "peak": peak,
-        "apart": float(difference),
+        "difference": float(difference),
     }
 
 
@@ -169,8 +169,8 @@ def _onnxruntime(file: Path) -> Callable[[Any], Any]:
     return lambda x: session.run(None, {entry: x})[0]
 
 
-def child(*arguments: object) -> dict[str, Any]:
-    """Run this file for one measurement."""
+def run_in_process(*arguments: object) -> dict[str, Any]:
+    """Run one measurement in a separate process."""
     command = [sys.executable, "-m", __spec__.name, "--child", *map(str, arguments)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
@@ -183,7 +183,7 @@ def table(case: Path, networks: Sequence[str]) -> str:
     """Measure and return the table."""
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     lines = [
-        f"One pass, {threads} thread(s); a brain takes as many passes as said. Largest "
+        f"One pass, {threads} thread(s); a brain takes as many passes as stated. Largest "
         "difference of probability from torch in float32.",
         "",
         "| network | run by | file MB | MiB loaded | peak MiB | CPU s | passes | difference |",
@@ -191,16 +191,16 @@ def table(case: Path, networks: Sequence[str]) -> str:
     ]
     for name in networks:
         with tempfile.TemporaryDirectory() as folder:
-            exported = child("export", name, case, folder)
-            # what is stored smaller is computed with alike: for MONAI's the size alone is told
+            exported = run_in_process("export", name, case, folder)
+            # smaller files are computed in float32, too: of MONAI's only their size is reported
             for runtime in ("torch", *exported["mb"]) if name == "ours" else ("torch", "fp32"):
                 size = exported["mb"].get(runtime)
-                figures = child("run", name, runtime, folder)
+                figures = run_in_process("run", name, runtime, folder)
                 lines.append(
                     f"| {name} | {runtime if size is None else f'onnxruntime, {runtime}'} | "
                     f"{'' if size is None else f'{size:.1f}'} | {figures['loaded']:.0f} | "
                     f"{figures['peak']:.0f} | {figures['cpu']:.2f} | {exported['passes']} | "
-                    f"{figures['apart']:.1e} |"
+                    f"{figures['difference']:.1e} |"
                 )
                 print(lines[-1], flush=True)
             smaller = ", ".join(f"{key} {exported['mb'][key]:.1f}" for key in ("fp16", "int8"))
@@ -209,13 +209,13 @@ def table(case: Path, networks: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Measure, or be one of the measurements."""
+    """Measure and print the table, or run one measurement of it."""
     if sys.argv[1:2] == ["--child"]:
         action, name, *rest = sys.argv[2:]
         if action == "export":
             figures = export(name, Path(rest[0]), Path(rest[1]))
         else:
-            figures = run(name, rest[0], Path(rest[1]))
+            figures = run_pass(name, rest[0], Path(rest[1]))
         print(json.dumps(figures))
         return
     parser = argparse.ArgumentParser(
@@ -230,7 +230,7 @@ def main() -> None:
     if options.results is not None:
         from research.common import page
 
-        page.put_between(options.results, MARKER, text)
+        page.write_block(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

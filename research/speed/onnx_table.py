@@ -27,18 +27,18 @@ from research.common import page
 
 MARKER = "onnx"
 REGIONS = ("wt", "tc", "et")
-_PLAIN = "torch, float32"
+_TORCH = "torch, float32"
 _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 import nibabel as nib
-engine, weights, case, kept = sys.argv[1:5]
+engine, weights, case, output = sys.argv[1:5]
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.preparation.prepare import PrepareOptions
 lens = Lens("cpu", engine=engine, weights=weights)
-# what is held now: a process's recorded peak begins with that of the one that started it
+# resident memory now: the recorded peak starts with that of the parent process
 loaded = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 names = {s: str(Path(case) / f"{s.value}.nii.gz") for s in MrSequence}
 study = open_study(case, named={s: n for s, n in names.items() if Path(n).is_file()})
@@ -46,12 +46,12 @@ before, wall = time.process_time(), time.perf_counter()
 result = lens(study, PrepareOptions(cache=False))
 cpu, wall = time.process_time() - before, time.perf_counter() - wall
 stages = {str(s.name): s.seconds for s in result.analysis.run.stages}
-truth = np.asarray(nib.load(Path(case) / "seg.nii.gz").dataobj)
+reference = np.asarray(nib.load(Path(case) / "seg.nii.gz").dataobj)
 found = np.asarray(result.labels.data)
-pairs = {"wt": (found > 0, truth > 0),
-         "tc": (np.isin(found, (1, 3)), (truth == 1) | (truth >= 3)),
-         "et": (found == 3, truth >= 3)}
-np.savez(kept, *(result.probability[r].data for r in pairs))
+pairs = {"wt": (found > 0, reference > 0),
+         "tc": (np.isin(found, (1, 3)), (reference == 1) | (reference >= 3)),
+         "et": (found == 3, reference >= 3)}
+np.savez(output, *(result.probability[r].data for r in pairs))
 dice = {r: float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1)) for r, (a, b) in pairs.items()}
 print(json.dumps({"cpu": cpu, "wall": wall, "network": stages["network"], "loaded": loaded,
                   "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "dice": dice,
@@ -59,7 +59,7 @@ print(json.dumps({"cpu": cpu, "wall": wall, "network": stages["network"], "loade
 """
 
 
-def measured(engine: str, weights: Path, case: Path, output: Path) -> dict[str, Any]:
+def measure(engine: str, weights: Path, case: Path, output: Path) -> dict[str, Any]:
     """Return the figures of one engine on one case; its probabilities are written to `output`."""
     command = [sys.executable, "-c", _CHILD, engine, str(weights), str(case), str(output)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -77,9 +77,9 @@ def difference(first: Path, second: Path) -> float:
         )
 
 
-def exported(folder: Path) -> dict[str, tuple[str, Path]]:
-    """Write the exports; return each row's engine and file."""
-    rows = {_PLAIN: ("lens", shipped_path())}
+def export_engines(folder: Path) -> dict[str, tuple[str, Path]]:
+    """Export the shipped weights; return the engine and file of each table row."""
+    rows = {_TORCH: ("lens", shipped_path())}
     for precision in Precision:
         path = folder / f"{precision}.onnx"
         export_lens(*load_shipped(), path, precision)
@@ -87,8 +87,8 @@ def exported(folder: Path) -> dict[str, tuple[str, Path]]:
     return rows
 
 
-def line(name: str, size_mb: float, runs: list[dict[str, Any]]) -> str:
-    """Return one row of the table: means over the cases."""
+def table_row(name: str, size_mb: float, runs: list[dict[str, Any]]) -> str:
+    """Return one table row: means over the cases."""
 
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)
@@ -103,7 +103,7 @@ def line(name: str, size_mb: float, runs: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure, print the table and write it where it is wanted."""
+    """Measure, print the table and store it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -111,14 +111,14 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="put the table into this Markdown page")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = exported(Path(folder))
+        rows = export_engines(Path(folder))
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in rows}
         reference = Path()
-        for case in options.cases:  # in turn, so that a machine's other work falls on all alike
+        for case in options.cases:  # by turns, so that other load affects all engines
             for name, (engine, path) in rows.items():
                 output = Path(folder) / f"{engine}-{path.stem}.npz"
-                reference = output if name == _PLAIN else reference
-                figures = measured(engine, path, case, output)
+                reference = output if name == _TORCH else reference
+                figures = measure(engine, path, case, output)
                 runs[name].append({**figures, "difference": difference(output, reference)})
         threads = os.environ.get("OMP_NUM_THREADS", "all")
         lines = [
@@ -130,11 +130,11 @@ def main() -> None:
             "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
         ]
         for name, (_, path) in rows.items():
-            lines.append(line(name, path.stat().st_size / 1e6, runs[name]))
+            lines.append(table_row(name, path.stat().st_size / 1e6, runs[name]))
     text = "\n".join(lines) + "\n"
     print(text)
     if options.results is not None:
-        page.put_between(options.results, MARKER, text)
+        page.write_block(options.results, MARKER, text)
 
 
 if __name__ == "__main__":

@@ -25,36 +25,35 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from research.speed.baselines import OVERLAP, Baseline, all_baselines
 
-_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+_CLEAR_REFS, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"
-_ASK_S = 0.1
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class PassCost:
-    """What one network took.
+    """The cost of one network on one brain.
 
     Parameters
     ----------
     name, form, reads : str
-        As of the baseline.
+        As in `Baseline`.
     parameters : int
-        Of the network.
+        Number of the network's parameters.
     grid : (3,) int
-        Voxels that it reads.
+        Voxels of the input.
     passes : int
-        Windows.
+        Number of windows.
     seconds, cpu_seconds : float
-        Median of `runs` whole brains, by the clock and of all threads together (the latter hardly
-        depends on what else the machine does); with `estimated`, one window's time by the number
-        of windows.
+        Median over `runs` whole brains of wall time and of the CPU time of all threads (which
+        other load hardly changes); if `estimated`, one window's time by the number of windows.
     runs : int
-        After one to warm up.
+        Number of runs after a warm-up.
     estimated : bool
-        Not every window was run.
+        Whether only one window was run.
     peak_mib, before_mib : float or None
-        On a GPU what the network allocated; on the CPU of the whole process, and what it held
-        before the network was made; None where the system does not tell.
+        On a GPU the memory allocated by the network; on the CPU that of the whole process, and
+        before the network was made; None if the system does not report it.
     gmacs : float
         10^9 multiply-adds of the whole brain.
     """
@@ -75,8 +74,8 @@ class PassCost:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to measure: runs after the first, fewer once a baseline has taken `enough_s`."""
+class MeasurementOptions:
+    """Number of runs after the warm-up, fewer after `enough_s`; or one window, for an estimate."""
 
     repeat: int = 3
     enough_s: float = 60.0
@@ -102,19 +101,19 @@ def window_starts(shape: tuple[int, ...], window: tuple[int, ...]) -> list[tuple
 def measure(
     baseline: Baseline,
     device: torch.device,
-    patience: Patience = Patience(),
+    measurement: MeasurementOptions = MeasurementOptions(),
     context: RunContext = SILENT,
 ) -> PassCost:
-    """Run a baseline and return what it took.
+    """Measure the cost of a baseline.
 
     Raises
     ------
     CancelledError
-        The user asked to stop; asked between passes.
+        Cancelled; checked between passes.
     """
     x = baseline.make_input()
     windows = _windows(x, baseline.window)
-    measured_windows = windows[:1] if patience.estimate else windows
+    measured_windows = windows[:1] if measurement.estimate else windows
     reset_peak(device)
     before = _resident_mib(device)
     network = baseline.make()
@@ -129,7 +128,7 @@ def measure(
                 network(window)
 
     run(windows[:1])  # the first pass allocates and chooses kernels
-    times = _times(lambda: run(measured_windows), device, patience)
+    times = _times(lambda: run(measured_windows), device, measurement)
     peak = peak_mib(device)
     scale = len(windows) / len(measured_windows)
     i, j, k = x.shape[2:]
@@ -151,51 +150,51 @@ def measure(
 
 
 def _times(
-    run: Callable[[], None], device: torch.device, patience: Patience
+    run: Callable[[], None], device: torch.device, measurement: MeasurementOptions
 ) -> list[tuple[float, float]]:
-    """Seconds by the clock, and of this process's threads, of each run."""
+    """Return wall and CPU seconds of each run."""
     times: list[tuple[float, float]] = []
     spent = 0.0
-    while len(times) < patience.repeat and (not times or spent < patience.enough_s):
-        _wait(device)
+    while len(times) < measurement.repeat and (not times or spent < measurement.enough_s):
+        _synchronise(device)
         start, cpu_start = time.perf_counter(), time.process_time()
         run()
-        _wait(device)
+        _synchronise(device)
         times.append((time.perf_counter() - start, time.process_time() - cpu_start))
         spent += times[-1][0]
     return times
 
 
-def apart(
+def measure_in_process(
     prepared: PreparedStudy,
     number: int,
     device: torch.device,
-    patience: Patience = Patience(),
+    measurement: MeasurementOptions = MeasurementOptions(),
     context: RunContext = SILENT,
 ) -> PassCost:
-    """Measure one of the `baselines.all_baselines`, by its number, in a fresh process.
+    """Measure one of the `baselines.all_baselines`, by its number, in a new process.
 
-    So none inherits what another left in memory, and one that needs too much ends alone.
+    Memory is then not shared between networks, and one that needs too much ends alone.
 
     Raises
     ------
     ResourceError
-        It could not be measured: most likely memory ran out.
+        The network could not be measured, most likely for lack of memory.
     CancelledError
-        The user asked to stop.
+        Cancelled.
     """
     spawning = processes.get_context("spawn")
     receiver, sender = spawning.Pipe(duplex=False)
-    arguments = (sender, prepared, number, str(device), torch.get_num_threads(), patience)
-    process = spawning.Process(target=_alone, args=arguments, daemon=True)
+    arguments = (sender, prepared, number, str(device), torch.get_num_threads(), measurement)
+    process = spawning.Process(target=_measure_and_send, args=arguments, daemon=True)
     process.start()
     sender.close()
     try:
-        while not receiver.poll(_ASK_S):
+        while not receiver.poll(_POLL_S):
             context.check("the measurement")
         result = receiver.recv()
     except EOFError:
-        result = "its process ended without an answer"
+        result = "its process ended without a result"
     finally:
         process.terminate()
         process.join()
@@ -208,26 +207,26 @@ def apart(
     )
 
 
-def _alone(
+def _measure_and_send(
     sender: Any,
     prepared: PreparedStudy,
     number: int,
     device: str,
     threads: int,
-    patience: Patience,
+    measurement: MeasurementOptions,
 ) -> None:
-    """Measure, in a process of its own, and send a `PassCost` or what went wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends us
+    """Measure in this process, and send a `PassCost` or the error message."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it and ends this process
     torch.set_num_threads(threads)
     torch_device = torch.device(device)
     try:
         baseline = next(itertools.islice(all_baselines(prepared, torch_device), number, None))
-        sender.send(measure(baseline, torch_device, patience))
+        sender.send(measure(baseline, torch_device, measurement))
     except (RuntimeError, MemoryError, OSError) as error:
         sender.send(" ".join(str(error).split())[:200] or type(error).__name__)
 
 
-def _wait(device: torch.device) -> None:
+def _synchronise(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
@@ -242,17 +241,17 @@ def _windows(x: Tensor, window: tuple[int, int, int] | None) -> list[Tensor]:
     ]
     padded = functional.pad(x, padding)
     starts = window_starts(tuple(padded.shape[2:]), window)
-    return [_cut(padded, start, window) for start in starts]
+    return [_window(padded, start, window) for start in starts]
 
 
-def _cut(x: Tensor, start: tuple[int, ...], window: tuple[int, int, int]) -> Tensor:
+def _window(x: Tensor, start: tuple[int, ...], window: tuple[int, int, int]) -> Tensor:
     for axis, (first, edge) in enumerate(zip(start, window, strict=True), 2):
         x = x.narrow(axis, first, edge)
     return x
 
 
 def _gmacs(network: nn.Module, x: Tensor) -> float:
-    """Count the multiply-adds of one pass, in convolutions and products, without computing it."""
+    """Count the multiply-adds of one pass (1e9), in convolutions and products, on meta tensors."""
     plain = copy.deepcopy(network).to("meta").requires_grad_(requires_grad=False)
     with FlopCounterMode(display=False) as counter:
         plain(torch.empty(x.shape, device="meta"))
@@ -260,24 +259,24 @@ def _gmacs(network: nn.Module, x: Tensor) -> float:
 
 
 def _resident_mib(device: torch.device) -> float | None:
-    """Return what is held now, as `peak_mib` counts it."""
+    """Return the current memory in MiB, as counted by `peak_mib`."""
     if device.type == "cuda":
         return float(torch.cuda.memory_allocated(device)) / 2**20
     return _status_mib("VmRSS:")
 
 
 def reset_peak(device: torch.device) -> None:
-    """Begin to watch memory anew, where the system lets us."""
+    """Reset the peak of memory, if the system allows it."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
-        _CLEAR.write_text(_RESET_PEAK, encoding="ascii")
+        _CLEAR_REFS.write_text(_RESET_PEAK, encoding="ascii")
 
 
 def peak_mib(device: torch.device) -> float | None:
-    """Return the peak since `reset_peak` in MiB; None on systems that do not tell."""
+    """Return the peak since `reset_peak` in MiB; None if the system does not report it."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
     return _status_mib("VmHWM:")

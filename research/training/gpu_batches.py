@@ -1,4 +1,4 @@
-"""Training batches that a GPU generates and assembles by itself, for `training/gpu_training.py`.
+"""Training batches generated and assembled on a GPU, for `training/gpu_training.py`.
 
 Volumes stay on the device from the generator to the step: none is copied, and no process waits for
 another. The seeds are those of `training.data`, so that no validation volume or sample is used.
@@ -25,10 +25,10 @@ from lesionlens.training.data import Batch, Packed, collate, padded_shape, windo
 from lesionlens.training.stored_volumes import read
 
 _STRIDE = 8
-_RECENT = 0.6  # of what is shown belongs to what was drawn last
-_MANY = 200_000  # numbers of one volume that the device draws by itself
+_RECENT_SHARE = 0.6  # of the volumes in a batch that were generated last
+_MIN_DEVICE_NUMBERS = 200_000  # random numbers per volume, from which they are drawn on the device
 _SHAPES = ((80, 96, 80), (88, 112, 88))
-"""Grids of batches, the smallest that holds its volumes: cuDNN measures each shape once."""
+"""Grids of batches; the smallest that fits is used. Few, as cuDNN benchmarks each shape once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def piece_of(packed: Packed, device: torch.device) -> Piece:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Volumes of one kind, and how many of them are drawn at a time."""
+    """Grid of synthetic volumes, and how many are generated at a time."""
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float]
@@ -66,8 +66,8 @@ WHOLE = Grid((88, 108, 86), (1.95, 2.3), 6)
 FINE = Grid((132, 164, 132), (1.2, 1.4), 3, window=(88, 88, 88))
 
 
-def draw_by_device() -> None:
-    """Load each anatomy once for each grid, and draw grain where it is needed."""
+def generate_on_device() -> None:
+    """Patch the generator: load each anatomy once per grid, and draw large noise on the device."""
     load = lru_cache(maxsize=64)(atlas.load_atlas)
 
     def load_rounded(head: int, spacing_mm: float, device: torch.device) -> atlas.Atlas:
@@ -77,39 +77,44 @@ def draw_by_device() -> None:
     draw_on_cpu = RandomStreams.normal
 
     def normal(streams: RandomStreams, *shape: int) -> Tensor:
-        if math.prod(shape) < _MANY or streams.device.type == "cpu":
+        if math.prod(shape) < _MIN_DEVICE_NUMBERS or streams.device.type == "cpu":
             return draw_on_cpu(streams, *shape)
         return torch.randn(len(streams), *shape, device=streams.device)
 
     patch.object(RandomStreams, "normal", normal).start()
 
 
-class Drawn:
-    """Volumes drawn on the device, each shown about `shows` times."""
+class SyntheticVolumes:
+    """Volumes generated on the device, each used about `repeats` times."""
 
     def __init__(
-        self, draw: GeneratorConfig, grid: Grid, seed: int, device: torch.device, shows: float = 2.0
+        self,
+        draw: GeneratorConfig,
+        grid: Grid,
+        seed: int,
+        device: torch.device,
+        repeats: float = 2.0,
     ) -> None:
         self._draw = replace(draw, shape=grid.shape, spacing_mm=grid.spacing_mm)
-        self._grid, self._seed, self._device, self._shows = grid, seed, device, shows
+        self._grid, self._seed, self._device, self._repeats = grid, seed, device, repeats
         self._pool: list[Piece] = []
-        self._newest, self._left, self.drawn = 0, 0.0, 0
+        self._newest, self._remaining, self.generated = 0, 0.0, 0
 
     def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
-        """Return some, mostly of those drawn last."""
-        if self._left < size:
-            self.more(rng)
-        self._left -= size
+        """Return `size` volumes, mostly of those generated last."""
+        if self._remaining < size:
+            self.generate(rng)
+        self._remaining -= size
         selected = []
         for _ in range(size):
-            pool = self._pool[-self._newest :] if rng.random() < _RECENT else self._pool
+            pool = self._pool[-self._newest :] if rng.random() < _RECENT_SHARE else self._pool
             selected.append(pool[int(rng.integers(len(pool)))])
         return selected
 
     @torch.no_grad()
-    def more(self, rng: np.random.Generator) -> list[Piece]:
-        """Draw further ones, and return them."""
-        grid, previous_count = self._grid, self.drawn
+    def generate(self, rng: np.random.Generator) -> list[Piece]:
+        """Generate further volumes, and return them."""
+        grid, previous_count = self._grid, self.generated
         seeds = list(range(self._seed, self._seed + grid.geometries))
         self._seed += grid.geometries
         geometry = generate_geometry(self._draw, seeds, str(self._device))
@@ -119,8 +124,8 @@ class Drawn:
             code = code + batch.labels.sum(1, dtype=torch.uint8) * code
             for item in range(len(seeds)):
                 self._keep(batch.zscored[item], code[item], batch.instances[item], rng)
-        self._newest = self.drawn - previous_count
-        self._left += self._shows * self._newest
+        self._newest = self.generated - previous_count
+        self._remaining += self._repeats * self._newest
         del self._pool[: max(0, len(self._pool) - 10 * self._newest)]
         return self._pool[-self._newest :]
 
@@ -136,8 +141,8 @@ class Drawn:
         )  # fmt: skip
         window = self._grid.window
         for _ in range(self._grid.windows if window else 1):
-            self._pool.append(piece if window is None else _window(piece, window, rng))
-            self.drawn += 1
+            self._pool.append(piece if window is None else _random_window(piece, window, rng))
+            self.generated += 1
 
 
 def _box(code: Tensor) -> tuple[slice, slice, slice]:
@@ -149,27 +154,27 @@ def _box(code: Tensor) -> tuple[slice, slice, slice]:
     return box[0], box[1], box[2]
 
 
-def _window(whole: Piece, window: tuple[int, int, int], rng: np.random.Generator) -> Piece:
-    arrays = whole.code.cpu().numpy(), whole.instances.cpu().numpy()
+def _random_window(volume: Piece, window: tuple[int, int, int], rng: np.random.Generator) -> Piece:
+    arrays = volume.code.cpu().numpy(), volume.instances.cpu().numpy()
     box, bounds = window_in(*arrays, window, rng)
     return Piece(
-        whole.channels[(slice(None), *box)].clone(),
-        whole.code[box].clone(),
-        whole.instances[box].clone(),
-        whole.present,
+        volume.channels[(slice(None), *box)].clone(),
+        volume.code[box].clone(),
+        volume.instances[box].clone(),
+        volume.present,
         bounds,
     )
 
 
-class Kept:
-    """Varied volumes of real cases in files, read when they are shown."""
+class StoredVolumes:
+    """Augmented volumes of real cases, read from files."""
 
     def __init__(self, folder: Path, cases: Sequence[str], device: torch.device) -> None:
         self._files = {c: files for c in cases if (files := sorted((folder / c).glob("*.kept")))}
         missing = sorted(set(cases) - set(self._files))
         if missing:
-            raise FileNotFoundError(f"no varied volumes of {', '.join(missing)}")
-        self._device, self.drawn = device, sum(map(len, self._files.values()))
+            raise FileNotFoundError(f"no augmented volumes of {', '.join(missing)}")
+        self._device = device
 
     def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
         """Return volumes of random cases."""
@@ -181,19 +186,19 @@ class Kept:
         return selected
 
 
-def collated(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConfig) -> Batch:
-    """Collate pieces on their device, in one of few grids, each of which knows its place."""
+def collate_pieces(pieces: Sequence[Piece], rng: np.random.Generator, config: DataConfig) -> Batch:
+    """Collate pieces on their device into a batch, with their positions in the brain."""
     shape = _grid_for(np.array([p.code.shape for p in pieces]).max(0))
-    return collate(pieces, rng, config, shape, _placed)  # type: ignore[arg-type]  # tensors, too
+    return collate(pieces, rng, config, shape, _random_position)  # type: ignore[arg-type]  # tensors, too
 
 
-def _placed(
+def _random_position(
     size: Sequence[int], bounds: np.ndarray, grid: Sequence[int], rng: np.random.Generator
 ) -> tuple[list[int], np.ndarray]:
-    """Return where a piece begins in a grid, and where the grid lies in the brain.
+    """Return the start of a piece in a grid, and the position range of the grid in the brain.
 
     As if the piece had been padded to the next multiple of the stride, as for a prediction, and
-    this block, which then has the piece's place, to the grid.
+    then to the grid, with the position range of the piece assigned to the padded block.
     """
     start, grid_bounds = [], []
     for grid_size, voxels, (low, high) in zip(grid, size, bounds, strict=True):
@@ -213,32 +218,37 @@ def _grid_for(sizes: np.ndarray) -> tuple[int, int, int]:
 
 
 class Mixture:
-    """Batches of one source each, drawn with given shares."""
+    """Batches of one source each, chosen at random with given shares."""
 
     def __init__(
         self,
-        sources: Sequence[Drawn | Kept | Blend],
+        sources: Sequence[SyntheticVolumes | StoredVolumes | Blend],
         shares: Sequence[float],
         seed: int,
         config: DataConfig,
     ) -> None:
-        self.sources, self._shares, self._config = list(sources), list(shares), config
+        self._sources, self._shares, self._config = list(sources), list(shares), config
         self._rng = np.random.default_rng(seed)
 
     def batch(self, size: int) -> Batch:
         """Return the next batch."""
-        source = self.sources[int(self._rng.choice(len(self.sources), p=self._shares))]
-        return collated(source.pieces(size, self._rng), self._rng, self._config)
+        source = self._sources[int(self._rng.choice(len(self._sources), p=self._shares))]
+        return collate_pieces(source.pieces(size, self._rng), self._rng, self._config)
 
 
 class Blend:
     """Volumes of one source, with a share of another's among them."""
 
-    def __init__(self, first: Drawn | Kept, second: Drawn | Kept, share: float) -> None:
+    def __init__(
+        self,
+        first: SyntheticVolumes | StoredVolumes,
+        second: SyntheticVolumes | StoredVolumes,
+        share: float,
+    ) -> None:
         self._sources, self._share = (first, second), share
 
     def pieces(self, size: int, rng: np.random.Generator) -> list[Piece]:
-        """Return some of both."""
+        """Return `size` volumes of both sources."""
         second_count = int(rng.binomial(size, self._share))
         counts = (size - second_count, second_count)
         groups = [s.pieces(n, rng) for s, n in zip(self._sources, counts, strict=True) if n]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import math
 import time
@@ -33,6 +32,7 @@ import torch
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files import array_cache
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.run_context import SILENT
 from lesionlens.network import weights
 from lesionlens.network.lesion_queries import LesionOutput
@@ -54,13 +54,13 @@ from research.training.gpu_batches import (
     FINE,
     WHOLE,
     Blend,
-    Drawn,
     Grid,
-    Kept,
     Mixture,
     Piece,
-    collated,
-    draw_by_device,
+    StoredVolumes,
+    SyntheticVolumes,
+    collate_pieces,
+    generate_on_device,
     piece_of,
 )
 
@@ -76,17 +76,12 @@ KINDS = LesionFrequencies(
     metastases=0.12, meningioma=0.06, haematoma=0.05, infarct=0.05, plaques=0.04
 )
 DATA = DataConfig(complete=0.5, single=(0.04, 0.07, 0.05, 0.08), without_t1=0.2, without_t1c=0.08)
-_KEEP_S, _SEED = 120.0, 91
+_CHECKPOINT_S, _SEED = 120.0, 91
 _REGIONS = ("WT", "TC", "ET")
 
 
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
-    """Prepare every case that may be trained on; return the bytes of all."""
+    """Prepare every case that may be trained on; return the size of all in bytes."""
     from lesionlens.analysis.evaluation.label_conventions import read_conventions  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import prepare  # noqa: PLC0415
     from lesionlens.training.real_cases import pack_case  # noqa: PLC0415
@@ -108,7 +103,7 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
         packed = pack_case(prepared, case.reference(), spacing_mm)
         fields = {name: getattr(packed, name) for name in packed.__dataclass_fields__}
         array_cache.write(file, fields, packed=True)
-        images = {f.name: sha256(f) for f in sorted(folder.glob("*.nii.gz"))}
+        images = {f.name: sha256_of(f) for f in sorted(folder.glob("*.nii.gz"))}
         scans = sorted((*prepared.scans.values(), *prepared.intensities.values()))
         rows.append({"case": folder.name, "file": file.name, "sha256": images, "scans": scans})
         print(folder.name, file.stat().st_size, flush=True)
@@ -117,18 +112,18 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
     return sum(f.stat().st_size for f in out.iterdir())
 
 
-def rows_of(folder: Path, fold: int | None, *, left_out: bool = False) -> list[dict[str, Any]]:
-    """Return the packed cases that a fold trains on, or those that it leaves out; None: all."""
+def packed_cases(folder: Path, fold: int | None, *, left_out: bool = False) -> list[dict[str, Any]]:
+    """Return the packed cases that a fold trains on, or its held-out ones; all if it is None."""
     rows = json.loads((folder / MANIFEST).read_text("utf-8"))["cases"]
     if fold is None:
         return [] if left_out else rows
     return [row for n, row in enumerate(rows) if (n % FOLDS == fold) is left_out]
 
 
-def vary(options: argparse.Namespace) -> None:
-    """Make varied volumes of every packed case, in turn; those that are there stay."""
+def augment_cases(options: argparse.Namespace) -> None:
+    """Write augmented volumes of every packed case, except existing ones."""
     torch.set_num_threads(1)
-    rows = rows_of(options.pack, None)
+    rows = packed_cases(options.pack, None)
     for index in range(options.first, options.each, options.every):
         for row in rows:
             file = options.out / row["case"] / f"{index:04d}{array_cache.SUFFIX}"
@@ -141,7 +136,7 @@ def vary(options: argparse.Namespace) -> None:
 
 
 def first_set_loss(output: LesionOutput, parts: torch.Tensor, present: torch.Tensor) -> Any:
-    """Return the lesion queries' loss of the first volume: matching waits for the GPU."""
+    """Return the lesion queries' loss of the first volume only, as matching waits for the GPU."""
     first = LesionOutput(
         output.classes[:1], output.boxes[:1], tuple(m[:1] for m in output.masks),  # type: ignore[arg-type]
         output.attention[:1],
@@ -161,11 +156,11 @@ def _tiny(grid: Grid) -> Grid:
 
 
 class TrainingRun:
-    """One run: network, optimiser, batches, and how far it is."""
+    """One run: network, optimiser, batches, and progress."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options, self._device = options, torch.device(options.device)
-        self._rows = [] if options.pack is None else rows_of(options.pack, options.fold)
+        self._rows = [] if options.pack is None else packed_cases(options.pack, options.fold)
         torch.manual_seed(_SEED)
         network, info = weights.load(options.init)
         self._notes = WeightsNotes(**notes_of(info))
@@ -184,18 +179,18 @@ class TrainingRun:
         draw = GeneratorConfig(kinds=KINDS)
         whole, fine = (_tiny(g) if self._options.tiny else g for g in (WHOLE, FINE))
         first = stage_seed(_SEED + (self._options.fold or 0), self.step, 0)
-        synthetic = Drawn(draw, whole, first, self._device)
-        fine_synthetic = Drawn(draw, fine, first + 500_000, self._device)
+        synthetic = SyntheticVolumes(draw, whole, first, self._device)
+        fine_synthetic = SyntheticVolumes(draw, fine, first + 500_000, self._device)
         if self._rows:
             cases = [row["case"] for row in self._rows]
-            real = Kept(self._options.varied, cases, self._device)
+            real = StoredVolumes(self._options.varied, cases, self._device)
             return Mixture(
                 (Blend(real, synthetic, 0.3), fine_synthetic), (0.9, 0.1), self.step, DATA
             )
         return Mixture((synthetic, fine_synthetic), (0.82, 0.18), self.step, DATA)
 
-    def keep(self) -> None:
-        """Write state and weights."""
+    def save(self) -> None:
+        """Write the state and the averaged weights."""
         out = self._options.out
         run_state.save(out, self.network, self._optimiser, self.step, self._spent, self._origin)
         cases = {r["case"]: TrainedCase(r["case"], "", tuple(r["scans"])) for r in self._rows}
@@ -214,11 +209,11 @@ class TrainingRun:
         )  # fmt: skip
 
     def run(self) -> None:
-        """Train until the time or the steps are over."""
-        started = last_kept = time.monotonic()
+        """Train until the time or the steps are used."""
+        started = last_saved = time.monotonic()
         earlier_s, loss_values, window_start = self._spent, [], started
-        while (part := self._part()) < 1:
-            value, parts = self._learn(part)
+        while (progress := self._progress()) < 1:
+            value, parts = self._train_step(progress)
             self.step += 1
             self._spent = earlier_s + time.monotonic() - started
             loss_values.append(value)
@@ -229,17 +224,17 @@ class TrainingRun:
                 print(f"{self.step} {self._spent:.0f} s {np.nanmean(loss_values):.4f} {terms} "
                       f"{rate:.1f} volumes/s", flush=True)  # fmt: skip
                 loss_values, window_start = [], time_now
-            if time.monotonic() - last_kept > _KEEP_S:
-                self.keep()
-                last_kept = time.monotonic()
-        self.keep()
+            if time.monotonic() - last_saved > _CHECKPOINT_S:
+                self.save()
+                last_saved = time.monotonic()
+        self.save()
 
-    def _part(self) -> float:
+    def _progress(self) -> float:
         if self._options.steps:
             return self.step / int(self._options.steps)
         return self._spent / (60 * float(self._options.minutes))
 
-    def _learn(self, part: float) -> tuple[float, dict[str, float]]:
+    def _train_step(self, progress: float) -> tuple[float, dict[str, float]]:
         batch = self._batches.batch(self._options.batch)
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
@@ -250,7 +245,7 @@ class TrainingRun:
         if math.isfinite(value):
             warmup_factor = min(1.0, (self.step + 1) / self._options.warmup)
             rate_factor = warmup_factor * (
-                0.015 + 0.985 * (1 + math.cos(math.pi * min(part, 1))) / 2
+                0.015 + 0.985 * (1 + math.cos(math.pi * min(progress, 1))) / 2
             )
             parts["gradient"] = self._optimiser.step(loss, rate_factor, self.step)
         return value, parts
@@ -258,21 +253,21 @@ class TrainingRun:
 
 @torch.no_grad()
 def dice_of(network: LensNetwork, pieces: Sequence[Piece]) -> list[list[float]]:
-    """Return Dice of WT, TC, ET of each volume with all its sequences, cut at .5 (core, ET .25)."""
+    """Return Dice of WT, TC and ET for each volume, with thresholds .5, .25 and .25."""
     device, rows = pieces[0].code.device, []
     logit_thresholds = torch.logit(torch.tensor([0.5, 0.25, 0.25], device=device)).view(
         1, 3, 1, 1, 1
     )
     all_sequences = DataConfig(complete=1.0)
     for piece in pieces:
-        batch: Batch = collated([piece], np.random.default_rng(5), all_sequences)
+        batch: Batch = collate_pieces([piece], np.random.default_rng(5), all_sequences)
         x = with_presence(batch.channels, batch.present, batch.brain)
         x = x.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, torch.bfloat16):
             logits = network(x, place=batch.position_range, lesions=False).logits
         masks = ((logits > logit_thresholds) & batch.brain[:, None])[0].flatten(1)
-        truth = batch.labels[0].flatten(1) > 0
-        overlap, total = (masks & truth).sum(1), masks.sum(1) + truth.sum(1)
+        reference = batch.labels[0].flatten(1) > 0
+        overlap, total = (masks & reference).sum(1), masks.sum(1) + reference.sum(1)
         rows.append(
             [
                 1.0 if t == 0 else 2 * b / t
@@ -282,18 +277,22 @@ def dice_of(network: LensNetwork, pieces: Sequence[Piece]) -> list[list[float]]:
     return rows
 
 
-def judge(options: argparse.Namespace) -> None:
-    """Print Dice of drawn volumes and of the packed cases that a fold left out (or of all)."""
+def evaluate(options: argparse.Namespace) -> None:
+    """Print Dice of synthetic volumes and of the fold's held-out cases (or of all)."""
     device = torch.device(options.device)
     network = weights.load(options.weights)[0]
     network = channels_last(network.to(device)).eval()
     rng = np.random.default_rng(7)
     grid = dataclasses.replace(WHOLE, geometries=8, paintings=1)
-    synthetic = Drawn(GeneratorConfig(kinds=KINDS), grid, FIRST_VALIDATION_SEED + 70_000, device)
+    synthetic = SyntheticVolumes(
+        GeneratorConfig(kinds=KINDS), grid, FIRST_VALIDATION_SEED + 70_000, device
+    )
     if not options.tiny:
-        pieces = [piece for _ in range(5) for piece in synthetic.more(rng)]
-        print("drawn", len(pieces), np.round(np.mean(dice_of(network, pieces), 0), 4), flush=True)
-    rows = rows_of(options.pack, options.fold, left_out=options.fold is not None)
+        pieces = [piece for _ in range(5) for piece in synthetic.generate(rng)]
+        print(
+            "synthetic", len(pieces), np.round(np.mean(dice_of(network, pieces), 0), 4), flush=True
+        )
+    rows = packed_cases(options.pack, options.fold, left_out=options.fold is not None)
     cases = [piece_of(read(options.pack / row["file"]), device) for row in rows]
     case_dice = dice_of(network, cases)
     for row, values in zip(rows, case_dice, strict=True):
@@ -302,7 +301,7 @@ def judge(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the arguments."""
+    """Return the parser of the command line."""
     argument_parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     subparsers = argument_parser.add_subparsers(dest="act", required=True)
     command = subparsers.add_parser("pack")
@@ -315,8 +314,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--first", type=int, default=0)
     command.add_argument("--every", type=int, default=1, help="for several processes at once")
     command = subparsers.add_parser("run")
-    command.add_argument("--init", type=Path, required=True, help="weights to go on from")
-    command.add_argument("--pack", type=Path, help="train on these cases too")
+    command.add_argument("--init", type=Path, required=True, help="weights to start from")
+    command.add_argument("--pack", type=Path, help="also train on these cases")
     command.add_argument("--varied", type=Path)
     command.add_argument("--fold", type=int, choices=range(FOLDS))
     command.add_argument("--minutes", type=float, default=8.5)
@@ -326,11 +325,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--warmup", type=int, default=100)
     command.add_argument("--average", type=float, default=0.998)
     command.add_argument("--out", type=Path, required=True)
-    judge_command = subparsers.add_parser("judge")
-    judge_command.add_argument("weights", type=Path)
-    judge_command.add_argument("--pack", type=Path, required=True)
-    judge_command.add_argument("--fold", type=int, choices=range(FOLDS))
-    for command_parser in (command, judge_command):
+    evaluate_command = subparsers.add_parser("judge")
+    evaluate_command.add_argument("weights", type=Path)
+    evaluate_command.add_argument("--pack", type=Path, required=True)
+    evaluate_command.add_argument("--fold", type=int, choices=range(FOLDS))
+    for command_parser in (command, evaluate_command):
         command_parser.add_argument("--device", default="cuda")
         command_parser.add_argument("--tiny", action="store_true", help="a rehearsal")
     return argument_parser
@@ -344,12 +343,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{size / 1e6:.1f} MB of at most {PACK_BYTES / 1e6:.0f}")
         return int(size > PACK_BYTES)
     if options.act == "vary":
-        vary(options)
+        augment_cases(options)
         return 0
-    draw_by_device()
+    generate_on_device()
     patch.object(losses, "set_loss", first_set_loss).start()
     if options.act == "judge":
-        judge(options)
+        evaluate(options)
     else:
         torch.backends.cudnn.benchmark = True
         TrainingRun(options).run()

@@ -12,7 +12,7 @@ the weights of a run that left the patient out:
 
 Several runs are averaged; their mean may in turn be averaged with the weights that they started
 from. Resumes an interrupted calibration: the results of each patient are stored in RUN/calibration.
-`--minutes` ends the examination, and the fit uses the patients examined by then. Prints the fitted
+`--minutes` limits the examination; the fit uses the patients examined by then. Prints the fitted
 values, with the reliability of candidates' scores on patients not fitted on. The weights are
 written to `src/lesionlens/network/weight_files/`, the table to `research/RESULTS.md`; `--dry`
 leaves both as they are.
@@ -39,13 +39,14 @@ from lesionlens.network.synth.generator import GeneratorConfig
 from lesionlens.network.weights_metadata import WeightsNotes
 from lesionlens.training.references import RealCase, find_real_cases
 from lesionlens.training.release import mean_of, release
-from research.common.page import put_between
+from research.common.page import write_block
+from research.common.progress import print_progress
 from research.training.calibration import calibrate as fitting
 from research.training.calibration import scoring
 from research.training.calibration.calibrate import (
     Calibration,
     CalibrationEffort,
-    CalibrationScan,
+    CalibrationJob,
     ExaminedScan,
     Voxels,
 )
@@ -57,7 +58,7 @@ _ONES = (1.0, 1.0, 1.0)
 _FIELD_MM = (168.0, 208.0, 168.0)
 
 
-def options() -> argparse.Namespace:
+def parse_options() -> argparse.Namespace:
     """Read the command line."""
     shape = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
@@ -67,15 +68,21 @@ def options() -> argparse.Namespace:
     parser.add_argument("--version", required=True)
     parser.add_argument("--name", default="default", choices=weights.SHIPPED)
     parser.add_argument("--spacing", type=float, default=2.0, help="mm, of the first pass")
-    parser.add_argument("--focus", type=float, help="mm, of the patches; none without")
-    parser.add_argument("--mean-with", type=Path, help="weights to average with, folds' ones too")
-    parser.add_argument("--share", type=float, default=0.5, help="of the runs in that average")
+    parser.add_argument("--focus", type=float, help="mm, of the refined patches; none by default")
     parser.add_argument(
-        "--folds", type=Path, nargs="*", default=[], help="runs that left cases out"
+        "--mean-with", type=Path, help="weights to average with, also for the folds"
     )
-    parser.add_argument("--cases", type=Path, help="the cases that the folds left out")
+    parser.add_argument(
+        "--share", type=float, default=0.5, help="weight of the runs in that average"
+    )
+    parser.add_argument(
+        "--folds", type=Path, nargs="*", default=[], help="runs with held-out cases"
+    )
+    parser.add_argument("--cases", type=Path, help="folder of the cases of the folds")
     parser.add_argument("--patients", type=int, default=300)
-    parser.add_argument("--warm-up", type=int, default=fitting.WARM_UP, help="for temperatures")
+    parser.add_argument(
+        "--warm-up", type=int, default=fitting.TEMPERATURE_PATIENTS, help="for temperatures"
+    )
     parser.add_argument(
         "--drawn-mm", type=float, help="voxels of synthetic patients; as the finest grid"
     )
@@ -85,7 +92,7 @@ def options() -> argparse.Namespace:
         "--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET"
     )
     parser.add_argument(
-        "--most-false", type=float, default=scoring.MAX_FALSE, help="a scan, at the threshold"
+        "--most-false", type=float, default=scoring.MAX_FALSE, help="false candidates per scan"
     )
     parser.add_argument("--recipe", default="default", help="for the record")
     parser.add_argument("--target", type=Path, default=TARGET)
@@ -99,8 +106,10 @@ def weights_in(run: Path) -> Path:
     return run / "weights.safetensors" if run.is_dir() else run
 
 
-def adjusted(runs: list[Path], arguments: argparse.Namespace) -> tuple[LensNetwork, WeightsNotes]:
-    """Average runs' weights, and say what is known before anything is fitted."""
+def averaged_weights(
+    runs: list[Path], arguments: argparse.Namespace
+) -> tuple[LensNetwork, WeightsNotes]:
+    """Return the runs' averaged weights, and their notes before the fit."""
     runs_weight = arguments.share if arguments.mean_with is not None else 1.0
     sources = [(weights_in(run), runs_weight / len(runs)) for run in runs]
     info = weights.load(sources[0][0])[1]
@@ -127,7 +136,7 @@ def adjusted(runs: list[Path], arguments: argparse.Namespace) -> tuple[LensNetwo
 
 
 def _trained_on(runs: list[Path]) -> str | None:
-    """Return on how many cases runs were trained; None if on synthetic brains alone."""
+    """Return the number of real cases that runs were trained on, as text; None without."""
     splits = [run / "split.json" for run in runs]
     if not all(split.is_file() for split in splits):
         return None
@@ -138,8 +147,8 @@ def _trained_on(runs: list[Path]) -> str | None:
     return f"synthetic, then {cases} real cases of {len(cases_by_patient)} patients"
 
 
-def workplace(runs: list[Path], arguments: argparse.Namespace) -> Path:
-    """Return the folder of what was seen with exactly these weights and settings."""
+def calibration_folder(runs: list[Path], arguments: argparse.Namespace) -> Path:
+    """Return the folder of the examinations with exactly these weights and settings."""
     settings = repr((
         arguments.spacing, arguments.focus, tuple(arguments.thresholds), arguments.mean_with,
         arguments.share,
@@ -152,22 +161,22 @@ def workplace(runs: list[Path], arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def drawn_for(arguments: argparse.Namespace) -> GeneratorConfig:
-    """Return the grid on which patients are drawn: as fine as the finest grid."""
+def generator_config(arguments: argparse.Namespace) -> GeneratorConfig:
+    """Return the generator's configuration, with voxels as fine as the finest grid."""
     spacing = arguments.drawn_mm or min(arguments.spacing, arguments.focus or arguments.spacing)
     nodes = [round(mm / spacing) for mm in _FIELD_MM]
     return GeneratorConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))
 
 
 def folds_of(arguments: argparse.Namespace, temperature: tuple[float, float, float]) -> list[Fold]:
-    """Prepare each fold's weights as the released ones are, and find the cases it left out."""
+    """Return each fold's weights, prepared as the released ones, and its held-out cases."""
     if not arguments.folds:
         return []
     cases = find_real_cases(arguments.cases, convention=read_conventions(None, arguments.cases).of)
     folds = []
     for run in arguments.folds:
-        network, notes = adjusted([run], arguments)
-        path = workplace([run], arguments) / "weights.safetensors"
+        network, notes = averaged_weights([run], arguments)
+        path = calibration_folder([run], arguments) / "weights.safetensors"
         notes = dataclasses.replace(notes, temperature=temperature)
         weights.save(path, network.config, network.state_dict(), notes)
         folds.append(Fold(path, _left_out(run, cases)))
@@ -179,26 +188,26 @@ def _left_out(run: Path, cases: tuple[RealCase, ...]) -> tuple[RealCase, ...]:
     return tuple(case for case in cases if case.patient in patients)
 
 
-def shown_to_folds(
+def real_scans(
     arguments: argparse.Namespace, temperature: tuple[float, float, float]
 ) -> list[ExaminedScan]:
-    """Return what real patients show, where there are folds."""
-    cache = workplace(arguments.run, arguments) / "real.jsonl"
-    scans = list(fitting.read_kept(cache))
+    """Return the examined scans of real patients, if there are folds."""
+    cache = calibration_folder(arguments.run, arguments) / "real.jsonl"
+    scans = list(fitting.read_scans(cache))
     if not scans:
         scans = [scan for scan, _ in examine_folds(folds_of(arguments, temperature))]
-        fitting.keep(cache, scans)
+        fitting.append_scans(cache, scans)
     return scans
 
 
 def temperatures(arguments: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
-    """Fit them, or read what an earlier run fitted."""
+    """Return the temperatures of an earlier run, or fit and store them."""
     path, temperature_path = folder / "weights.safetensors", folder / "temperature.json"
     if not temperature_path.is_file():
-        network, notes = adjusted(arguments.run, arguments)
+        network, notes = averaged_weights(arguments.run, arguments)
         weights.save(path, network.config, network.state_dict(), notes)
         real: list[Voxels] = [v for _, v in examine_folds(folds_of(arguments, _ONES), SUBSETS[:1])]
-        job = CalibrationScan(path, drawn_for(arguments))
+        job = CalibrationJob(path, generator_config(arguments))
         effort = CalibrationEffort(arguments.warm_up, arguments.workers)
         temperature_path.write_text(
             json.dumps(fitting.fit_temperatures(job, effort, real)), "utf-8"
@@ -208,20 +217,20 @@ def temperatures(arguments: argparse.Namespace, folder: Path) -> tuple[float, fl
 
 
 def fitted_notes(arguments: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
-    """Fit everything; the notes that the weights travel with."""
-    network, notes = adjusted(arguments.run, arguments)
-    folder = workplace(arguments.run, arguments)
+    """Fit everything; return the notes for the weights, and the calibration."""
+    network, notes = averaged_weights(arguments.run, arguments)
+    folder = calibration_folder(arguments.run, arguments)
     notes = dataclasses.replace(notes, temperature=temperatures(arguments, folder))
     path = folder / "weights.safetensors"
     weights.save(path, network.config, network.state_dict(), notes)
     scans = fitting.examine(
-        CalibrationScan(path, drawn_for(arguments)),
+        CalibrationJob(path, generator_config(arguments)),
         CalibrationEffort(arguments.patients, arguments.workers, arguments.minutes),
         folder / "patients.jsonl",
-        RunContext(lambda stage, share: print_to_stderr(f"{stage}: {share:.0%}")),
+        RunContext(lambda stage, share: print_progress(f"{stage}: {share:.0%}")),
     )
     result = fitting.calibrate(
-        scans + shown_to_folds(arguments, notes.temperature), arguments.most_false
+        scans + real_scans(arguments, notes.temperature), arguments.most_false
     )
     notes = dataclasses.replace(
         notes,
@@ -232,33 +241,25 @@ def fitted_notes(arguments: argparse.Namespace) -> tuple[WeightsNotes, Calibrati
     return notes, result
 
 
-def print_to_stderr(text: str) -> None:
-    """Report how far it is."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 def table(result: Calibration, notes: WeightsNotes) -> str:
     """Return the fit, its reliability and its operating points in Markdown."""
     intercept, logit, volume = result.score
     whole, core, enhancing = notes.temperature
-    even, odd = (np.round(score, 2).tolist() for score in result.trial.score)
-    scan_text, other_text = "all drawn", "drawn"
+    even, odd = (np.round(score, 2).tolist() for score in result.cross_validation.score)
+    scan_text, other_text = "all synthetic", "synthetic"
     if result.real:
-        scan_text = (
-            f"drawn but for those of {result.real} real patients, shown to weights without them"
-        )
-        other_text = "drawn and on the same real ones"
+        scan_text = f"synthetic but for those of {result.real} real patients, examined by folds"
+        other_text = "synthetic and on the same real ones"
     lines = [
-        f"Weights {notes.version}: {result.patients} scans that no step has seen, {scan_text}; "
+        f"Weights {notes.version}: {result.patients} held-out scans, {scan_text}; "
         f"{result.lesions} lesions, {result.candidates} candidates. Temperatures "
         f"{whole:.2f}/{core:.2f}/{enhancing:.2f} (WT/TC/ET), fitted on others that are "
         f"{other_text}; "
         f"calibration error of whole-tumour probability {result.voxel_error:.4f}. "
         f"A candidate's score is sigmoid({intercept:.2f} + {logit:.2f} mean logit + {volume:.2f} "
         f"ln ml); fitted on either half of the patients: {even}, {odd}. Below, each candidate is "
-        f"judged by the half that it does not belong to: calibration error "
-        f"{result.trial.error:.3f}, Brier score {result.trial.brier:.3f}.",
+        f"scored by the fit on the other half: calibration error "
+        f"{result.cross_validation.error:.3f}, Brier score {result.cross_validation.brier:.3f}.",
         "",
         "| score | candidates | predicted | true |",
         "|---|---:|---:|---:|",
@@ -266,7 +267,7 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
     lines += [
         f"| {row['from']:.1f} to {row['to']:.1f} | {row['count']} "
         f"| {row['predicted']:.2f} | {row['true']:.2f} |"
-        for row in result.trial.bins
+        for row in result.cross_validation.bins
     ]
     lines += ["", "| score from | lesions found | false candidates per scan |", "|---|---:|---:|"]
     lines += [
@@ -279,21 +280,21 @@ def table(result: Calibration, notes: WeightsNotes) -> str:
 
 def main() -> None:
     """Calibrate and release."""
-    arguments = options()
+    arguments = parse_options()
     torch.set_num_threads(1)
     try:
         notes, result = fitted_notes(arguments)
     except LesionLensError as error:
         sys.exit(str(error))
     text = table(result, notes)
-    sys.stdout.write(text + "\n")
+    print(text)
     if arguments.dry:
         return
-    weights_path = workplace(arguments.run, arguments) / "weights.safetensors"
+    weights_path = calibration_folder(arguments.run, arguments) / "weights.safetensors"
     digest = release(weights_path, notes, arguments.target, arguments.name)
     if arguments.name == weights.DEFAULT_NAME:
-        put_between(arguments.results, "calibration", text)
-    sys.stdout.write(f"\nReleased version {notes.version}, SHA-256 {digest}\n")
+        write_block(arguments.results, "calibration", text)
+    print(f"\nReleased version {notes.version}, SHA-256 {digest}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from lesionlens.training import checkpoint
 from lesionlens.training.optimiser import Optimiser
 
 Origin = Mapping[str, object]
-"""What a run began with, as plain JSON: it may not change where the run goes on."""
+"""What a run started from, as plain JSON; it may not change when the run resumes."""
 _UNKNOWN: Origin = MappingProxyType({})
 
 
@@ -40,7 +40,7 @@ def restore(
     Raises
     ------
     WeightsError
-        The run there began with something else.
+        The run in `out` started from something else.
     """
     stored = checkpoint.load(out)
     if stored is None:

@@ -23,14 +23,14 @@ from lesionlens.network.folded_unet import FoldedUNet
 from lesionlens.network.synth.atlas import INDIVIDUALS
 from research.training import unet_training
 from research.training.unet_training import averaged, release_unet
-from research.training.whole_heads import draw_heads
+from research.training.whole_heads import generate_heads
 
 SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))
 FIRST_VALIDATION_SEED = 1_000_000
 
 
 def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
-    """Cross-entropy, and one minus the soft Dice where there is brain."""
+    """Return cross-entropy, plus one minus the soft Dice if there is brain."""
     entropy = functional.binary_cross_entropy_with_logits(logit, brain)
     probability = torch.sigmoid(logit)
     overlap, total = (probability * brain).sum(), (probability + brain).sum()
@@ -41,10 +41,10 @@ def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validate(network: FoldedUNet, heads: list[int], images: int = 24) -> dict[str, float]:
-    """Dice over drawn images of held-out heads, and brain found where there is none."""
+    """Return Dice over synthetic images of held-out heads, and the largest false brain in ml."""
     dice, false = [], []
     for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + images):
-        batch = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
+        batch = generate_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
         with torch.autocast("cpu", torch.bfloat16):
             logit = network(scaled(batch.image)).float()
         predicted, reference = logit > 0, batch.brain > 0.5
@@ -64,14 +64,14 @@ def validate(network: FoldedUNet, heads: list[int], images: int = 24) -> dict[st
 
 
 def train(out: Path, minutes: float, held_out: list[int]) -> None:
-    """Train on drawn images of the heads that are not held out."""
+    """Train on synthetic images of the heads that are not held out."""
     heads = [head for head in INDIVIDUALS if head not in held_out]
     torch.manual_seed(1)
     network = unet_training.channels_last(FoldedUNet())
 
     def batches(step: int) -> Iterator[unet_training.Batch]:
         for seed in count(step):
-            batch = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
+            batch = generate_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
             yield scaled(batch.image), partial(loss_of, brain=batch.brain)
 
     def run_validation() -> dict[str, float]:

@@ -44,7 +44,7 @@ def train(
     rate: float = 3e-3,
     validate: Callable[[], dict[str, float]] | None = None,
 ) -> None:
-    """Train until the minutes, all sessions together, are spent.
+    """Train until the minutes of all sessions together are used.
 
     `batches` is called with the step to begin at, `validate` after each checkpoint that falls on a
     multiple of `VALIDATED_STEPS`.

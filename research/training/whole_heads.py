@@ -43,22 +43,22 @@ _TYPICAL = torch.tensor([
     [0.12, 0.65, 0.50, 0.20, 0.25, 0.06, 0.35, 0.40, 0.90, 0.15, 0.45, 0.55],  # FLAIR
     [0.60, 0.75, 0.60, 0.30, 0.40, 0.10, 0.40, 0.45, 0.70, 0.60, 0.50, 0.60],  # proton density
 ])  # fmt: skip
-"""Brightness by sequence and group, rough: every volume shifts each."""
+"""Typical intensity by sequence and group, varied in every volume."""
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnHeads:
-    """A batch of images with their truth."""
+class SyntheticHeads:
+    """A batch of images and the brain in them."""
 
     image: Tensor
     """(B, 1, I, J, K) float32, positive."""
     brain: Tensor
-    """(B, 1, I, J, K) float32 0-1, share of brain."""
+    """(B, 1, I, J, K) float32 0-1, fraction of brain."""
 
 
 @lru_cache(maxsize=len(INDIVIDUALS))
 def _cells(head: int) -> tuple[Tensor, Tensor]:
-    """Return class shares in cells of 2 mm, (COUNT, I, J, K) uint8, and atlas mm to cells."""
+    """Return class fractions in cells of 2 mm, (COUNT, I, J, K) uint8, and atlas mm to cells."""
     labels, affine = load_labels(head)
     fractions = torch.stack([
         (functional.avg_pool3d((labels == k).float()[None], _CELL_MM, ceil_mode=True)[0] * 255)
@@ -71,8 +71,8 @@ def _cells(head: int) -> tuple[Tensor, Tensor]:
     return fractions, torch.linalg.inv(cell_affine)[:3]
 
 
-def _palette(streams: RandomStreams) -> Tensor:
-    """Brightness of each class, and of fat last, (B, COUNT + 1)."""
+def _class_intensities(streams: RandomStreams) -> Tensor:
+    """Return random intensities of each class, and of fat last, (B, COUNT + 1)."""
     batch = len(streams)
     random_values = streams.uniform(0, 1, len(_GROUPS) + 1)
     kind = streams.uniform(0, len(_TYPICAL) - 1e-3).long()
@@ -94,15 +94,15 @@ def _palette(streams: RandomStreams) -> Tensor:
     return table
 
 
-def _place(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
-    """Atlas position of every voxel, mm, (B, 3, I, J, K)."""
+def _atlas_positions(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
+    """Return the randomly deformed atlas position of every voxel, mm, (B, 3, I, J, K)."""
     scale = streams.uniform(0.82, 1.14, 1) * streams.uniform(0.93, 1.07, 3)
     rotation_matrix = rotation(torch.deg2rad(streams.normal(3).clamp(-2.5, 2.5) * 11))
     shear = torch.eye(3) + torch.triu(streams.uniform(-0.08, 0.08, 3, 3), 1)
     linear = rotation_matrix @ shear @ torch.diag_embed(1 / scale)
     linear[:, :, 0] *= torch.where(streams.chance(0.5), -1.0, 1.0)[:, None]
     offset = torch.tensor([18.0, 28.0, 38.0]) * streams.uniform(-1, 1, 3)
-    offset[:, 2] -= 22  # a head has a neck: its field of view reaches lower than the brain
+    offset[:, 2] -= 22  # the field of view includes the neck, below the brain
     point = torch.einsum("bij,bjxyz->bixyz", linear, frame.grid_mm()) + spread(offset)
     point = point + noise(streams, frame, streams.uniform(45, 70), low=45, channels=3) * spread(
         streams.uniform(1, 6)
@@ -121,8 +121,8 @@ def _sampled(maps: Tensor, to_voxel: Tensor, point: Tensor) -> Tensor:
     return functional.grid_sample(maps[None], sampling_grid, align_corners=True)[0]
 
 
-def _painted(shares: Tensor, table: Tensor, rough: Tensor) -> Tensor:
-    """Brightness, share of soft tissue, unevenness and brain of each cell, (4, I, J, K)."""
+def _cell_properties(shares: Tensor, table: Tensor, rough: Tensor) -> Tensor:
+    """Return intensity, soft-tissue fraction, roughness and brain of each cell, (4, I, J, K)."""
     soft, brain = torch.zeros(c.COUNT), torch.zeros(c.COUNT)
     soft[c.SOFT] = 1
     brain[list(c.BRAIN)] = 1
@@ -130,8 +130,10 @@ def _painted(shares: Tensor, table: Tensor, rough: Tensor) -> Tensor:
     return (class_values @ shares.flatten(1).float()).view(4, *shares.shape[1:])
 
 
-def _lesions(streams: RandomStreams, frame: SyntheticFrame, image: Tensor, brain: Tensor) -> Tensor:
-    """Up to three tumours, cavities or patches of oedema of any brightness."""
+def _with_lesions(
+    streams: RandomStreams, frame: SyntheticFrame, image: Tensor, brain: Tensor
+) -> Tensor:
+    """Add up to three tumours, cavities or patches of oedema of any intensity."""
     for _ in range(3):
         if not streams.chance(0.25).any():
             continue
@@ -148,10 +150,10 @@ def _lesions(streams: RandomStreams, frame: SyntheticFrame, image: Tensor, brain
     return image
 
 
-def _taken_off(
+def _defaced_or_stripped(
     streams: RandomStreams, frame: SyntheticFrame, image: Tensor, brain: Tensor
 ) -> Tensor:
-    """Take off some faces, and skull and scalp of some."""
+    """Remove the face of some images, and skull and scalp of some."""
     if streams.chance(0.12).any():
         _, y, z = torch.split(frame.grid_mm(), 1, 1)
         slope, reach = spread(streams.uniform(0.3, 1.2)), spread(streams.uniform(30, 75))
@@ -163,8 +165,8 @@ def _taken_off(
     return image
 
 
-def _imaged(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
-    """Where an image has data: fields of view end within the head, some are thin slabs."""
+def _field_of_view(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
+    """Return the random field of view: it may end within the head, or be a thin slab."""
     keep = torch.ones(len(streams), 1, *frame.shape, dtype=torch.bool)
     centre, half = spread(streams.uniform(-45, 45)), spread(streams.uniform(8, 40))
     for axis, coordinate in enumerate(torch.split(frame.grid_mm(), 1, 1)):
@@ -175,8 +177,10 @@ def _imaged(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
     return keep
 
 
-def _acquired(streams: RandomStreams, frame: SyntheticFrame, image: Tensor) -> Tensor:
-    """Coil field, wrap, slices, blur, lost slices, noise and gamma."""
+def _with_acquisition_artefacts(
+    streams: RandomStreams, frame: SyntheticFrame, image: Tensor
+) -> Tensor:
+    """Apply coil field, wrap-around, slice thickness, blur, gamma and noise."""
     field = noise(streams, frame, streams.uniform(60, 180), low=60)
     image = image * torch.exp(field * spread(streams.beta(1, 2) * 0.7))
     axis = streams.uniform(0, 2.9999).long()
@@ -201,8 +205,8 @@ def _acquired(streams: RandomStreams, frame: SyntheticFrame, image: Tensor) -> T
     return grain * cleaned
 
 
-def _other_things(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
-    """Draw what is no head: phantoms, limbs, trunks, noise and nothing, (B, 1, I, J, K)."""
+def _other_objects(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
+    """Return images without a head: phantoms, limbs, trunks, empty ones, (B, 1, I, J, K)."""
     grid = frame.grid_mm() - spread(streams.uniform(-25, 25, 3))
     rotation_matrix = rotation(
         streams.uniform(-0.5, 0.5, 3) + torch.pi / 2 * streams.uniform(0, 2, 3).round()
@@ -241,7 +245,7 @@ def _other_things(streams: RandomStreams, frame: SyntheticFrame) -> Tensor:
 
 
 def _crude_head(streams: RandomStreams, frame: SyntheticFrame) -> tuple[Tensor, Tensor]:
-    """Draw an ellipsoid of two tissues with a pair of ventricles, bare or under a skull."""
+    """Return an ellipsoid of two tissues with ventricles, with or without skull, and its brain."""
     grid = frame.grid_mm() - spread(streams.uniform(-15, 15, 3))
     size = spread(torch.tensor([64.0, 80.0, 62.0]) * streams.uniform(0.85, 1.15, 3))
     distance = (grid / size).norm(dim=1, keepdim=True)
@@ -263,10 +267,10 @@ def _crude_head(streams: RandomStreams, frame: SyntheticFrame) -> tuple[Tensor, 
 
 
 def _head(streams: RandomStreams, frame: SyntheticFrame, head: int) -> tuple[Tensor, Tensor]:
-    """One head in any contrast, and its brain."""
-    point, table = _place(streams, frame), _palette(streams)
+    """Return one head in any contrast, and its brain."""
+    point, table = _atlas_positions(streams, frame), _class_intensities(streams)
     shares, to_cell = _cells(head)
-    painted = _painted(shares, table[0], streams.beta(1, 3, c.COUNT)[0] * 0.5)
+    painted = _cell_properties(shares, table[0], streams.beta(1, 3, c.COUNT)[0] * 0.5)
     parts = _sampled(painted, to_cell, point[0])[None]
     image, soft, uneven, brain = torch.split(parts, 1, 1)
     fatty = noise(streams, frame, streams.uniform(8, 20), low=8, octaves=2)
@@ -278,10 +282,10 @@ def _head(streams: RandomStreams, frame: SyntheticFrame, head: int) -> tuple[Ten
 
 
 @torch.no_grad()
-def draw_heads(
+def generate_heads(
     shape: tuple[int, int, int], spacing_mm: float, seeds: Sequence[int], heads: Sequence[int]
-) -> DrawnHeads:
-    """Draw one image for each seed: a whole head, part of one, or something else.
+) -> SyntheticHeads:
+    """Generate one image for each seed: a whole head, part of one, or something else.
 
     Parameters
     ----------
@@ -292,24 +296,30 @@ def draw_heads(
     seeds : sequence of int
         The same seed gives the same image.
     heads : sequence of int
-        The individuals to draw from.
+        The individuals to choose from.
     """
-    drawn = [_draw_one(shape, spacing_mm, seed, heads) for seed in seeds]
-    return DrawnHeads(torch.cat([d.image for d in drawn]), torch.cat([d.brain for d in drawn]))
+    images = [_generate_one(shape, spacing_mm, seed, heads) for seed in seeds]
+    return SyntheticHeads(
+        torch.cat([d.image for d in images]), torch.cat([d.brain for d in images])
+    )
 
 
-def _draw_one(
+def _generate_one(
     shape: tuple[int, int, int], spacing_mm: float, seed: int, heads: Sequence[int]
-) -> DrawnHeads:
+) -> SyntheticHeads:
     streams = RandomStreams([seed], torch.device("cpu"), stream=40)
     frame = SyntheticFrame(shape, torch.full((1,), spacing_mm))
     if streams.chance(0.2).any():
-        image = _other_things(streams, frame)
+        image = _other_objects(streams, frame)
         brain = torch.zeros_like(image)
     else:
         head = heads[int(streams.uniform(0, len(heads) - 1e-3))]
         is_crude = bool(streams.chance(0.06).any())
         image, brain = _crude_head(streams, frame) if is_crude else _head(streams, frame, head)
-        image = _taken_off(streams, frame, _lesions(streams, frame, image, brain), brain)
-    field_of_view = _imaged(streams, frame)
-    return DrawnHeads(_acquired(streams, frame, image) * field_of_view, brain * field_of_view)
+        image = _defaced_or_stripped(
+            streams, frame, _with_lesions(streams, frame, image, brain), brain
+        )
+    field_of_view = _field_of_view(streams, frame)
+    return SyntheticHeads(
+        _with_acquisition_artefacts(streams, frame, image) * field_of_view, brain * field_of_view
+    )

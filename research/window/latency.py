@@ -39,29 +39,29 @@ MIB = 2**20
 TIMES = 12
 
 
-class Watch:
-    """Seconds by the clock, of this thread's processor and of the process's, since it was made."""
+class Stopwatch:
+    """Wall seconds, and CPU seconds of this thread and of the process, since its creation."""
 
     def __init__(self) -> None:
-        self._began = self._now()
+        self._started = self._times()
 
     @staticmethod
-    def _now() -> tuple[float, float, float]:
+    def _times() -> tuple[float, float, float]:
         return time.perf_counter(), time.thread_time(), time.process_time()
 
     def read(self) -> tuple[float, ...]:
-        """Return the three."""
-        return tuple(now - then for now, then in zip(self._now(), self._began, strict=True))
+        """Return the three times."""
+        return tuple(now - then for now, then in zip(self._times(), self._started, strict=True))
 
 
-def painted() -> None:
-    """Let the window do and paint all that waits; what a timer brings later is not waited for."""
+def process_events() -> None:
+    """Process all pending events of the window, twice; later timers are not waited for."""
     for _ in range(2):
         QApplication.processEvents()
         QApplication.sendPostedEvents(None, QEvent.Type.UpdateRequest)
 
 
-def print_line(label: str, seconds: list[tuple[float, ...]], target_ms: str) -> None:
+def print_row(label: str, seconds: list[tuple[float, ...]], target_ms: str) -> None:
     """Print one row of the table."""
     columns = list(zip(*seconds, strict=True))
     cells = [
@@ -72,22 +72,22 @@ def print_line(label: str, seconds: list[tuple[float, ...]], target_ms: str) -> 
     typer.echo(f"| {label} | {' | '.join(cells)} | {target_ms} |")
 
 
-def pressed(target: QWidget, key: str, times: int = TIMES) -> list[tuple[float, ...]]:
-    """Press a key several times; the first press, which fills caches, is not counted."""
+def time_key(target: QWidget, key: str, times: int = TIMES) -> list[tuple[float, ...]]:
+    """Time several presses of a key; the first one, which fills caches, is omitted."""
     combination = QKeySequence(key)[0]
     seconds = []
     for repeat in range(times + 1):
         wait_for(lambda: False, at_most_s=0.25)
-        watch = Watch()
+        stopwatch = Stopwatch()
         QTest.keyClick(target, combination.key(), combination.keyboardModifiers())
-        painted()
+        process_events()
         if repeat:
-            seconds.append(watch.read())
+            seconds.append(stopwatch.read())
     return seconds
 
 
-def probed(panel: LesionLens, target: QWidget, times: int = TIMES) -> list[tuple[float, ...]]:
-    """Ask by Shift and a click, each time elsewhere near the middle; until the map is painted."""
+def time_probe(panel: LesionLens, target: QWidget, times: int = TIMES) -> list[tuple[float, ...]]:
+    """Time probes (Shift and a click) near the centre, until the map is painted."""
     seconds: list[tuple[float, ...]] = []
     centre = target.rect().center()
     for repeat in range(times + 1):
@@ -97,7 +97,7 @@ def probed(panel: LesionLens, target: QWidget, times: int = TIMES) -> list[tuple
         previous = panel.session.state.overlays
         QTest.mouseMove(target, position)
         QApplication.processEvents()
-        watch = Watch()
+        stopwatch = Stopwatch()
         QTest.mouseClick(
             target, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, position
         )
@@ -105,68 +105,68 @@ def probed(panel: LesionLens, target: QWidget, times: int = TIMES) -> list[tuple
         while panel.session.state.overlays is previous and time.monotonic() < end:
             QApplication.processEvents()
             time.sleep(0.001)
-        painted()
+        process_events()
         if repeat and panel.session.state.overlays is not previous:
-            seconds.append(watch.read())
+            seconds.append(stopwatch.read())
     panel.actions_.end_probe()
     return seconds
 
 
-def until(done: Callable[[], bool]) -> None:
-    """Keep the window alive until something is so, looking often."""
+def wait_until(done: Callable[[], bool]) -> None:
+    """Process events until a condition holds, for 15 minutes at most."""
     end = time.monotonic() + 900
     while not done() and time.monotonic() < end:
         QApplication.processEvents()
         time.sleep(0.004)
 
 
-def opened(panel: LesionLens, study: Path) -> None:
-    """Drop a study: until its first picture, then until all sequences are there."""
-    watch = Watch()
+def time_opening(panel: LesionLens, study: Path) -> None:
+    """Time dropping a study: until its first image, and until all sequences are loaded."""
+    stopwatch = Stopwatch()
     panel.open_dropped([study])
-    until(lambda: len(panel.viewer.layers) > 0)
-    painted()
-    print_line("drop → picture", [watch.read()], "2000")
-    until(lambda: not panel.jobs.running)
-    painted()
-    print_line("drop → all sequences", [watch.read()], "")
+    wait_until(lambda: len(panel.viewer.layers) > 0)
+    process_events()
+    print_row("drop → picture", [stopwatch.read()], "2000")
+    wait_until(lambda: not panel.jobs.running)
+    process_events()
+    print_row("drop → all sequences", [stopwatch.read()], "")
 
 
-def analysed(panel: LesionLens) -> None:
-    """Analyse: until preliminary candidates, until the final ones."""
-    watch = Watch()
+def time_analysis(panel: LesionLens) -> None:
+    """Time an analysis: until the preliminary and until the final candidates."""
+    stopwatch = Stopwatch()
     panel.actions_.analyse()
-    until(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
-    painted()
-    print_line("*Analyse* → preliminary", [watch.read()], "2000")
-    until(lambda: not panel.jobs.running)
-    painted()
-    print_line("*Analyse* → final", [watch.read()], "6000")
+    wait_until(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
+    process_events()
+    print_row("*Analyse* → preliminary", [stopwatch.read()], "2000")
+    wait_until(lambda: not panel.jobs.running)
+    process_events()
+    print_row("*Analyse* → final", [stopwatch.read()], "6000")
 
 
-def reopened(panel: LesionLens, study: Path, folder: Path) -> None:
-    """Save the result, close, open the study again and reopen the result."""
+def time_reopening(panel: LesionLens, study: Path, folder: Path) -> None:
+    """Save the result, close, open the study again and time reopening the result."""
     analysis = panel.session.state.analysis
     if analysis is None:
         raise typer.BadParameter("the analysis failed: nothing to reopen")
     save(analysis, folder)
     del analysis
     panel.actions_.close()
-    painted()
-    opened(panel, study)
-    watch = Watch()
+    process_events()
+    time_opening(panel, study)
+    stopwatch = Stopwatch()
     panel.actions_.reopen(folder)
-    until(lambda: not panel.jobs.running)
-    painted()
-    print_line("reopen", [watch.read()], "3000")
+    wait_until(lambda: not panel.jobs.running)
+    process_events()
+    print_row("reopen", [stopwatch.read()], "3000")
 
 
-def walked(panel: LesionLens, views: str, target: QWidget) -> None:
-    """Every act of the reader in the views of now."""
-    print_line(f"next candidate, {views}", pressed(target, "N"), "100")
-    print_line(f"overlay off or on, {views}", pressed(target, "T"), "50")
-    print_line(f"next slice, {views}", pressed(target, "Up"), "50")
-    print_line(f"probe → map, {views}", probed(panel, target), "150")
+def time_acts(panel: LesionLens, views: str, target: QWidget) -> None:
+    """Time every act of the reader in the current views."""
+    print_row(f"next candidate, {views}", time_key(target, "N"), "100")
+    print_row(f"overlay off or on, {views}", time_key(target, "T"), "50")
+    print_row(f"next slice, {views}", time_key(target, "Up"), "50")
+    print_row(f"probe → map, {views}", time_probe(panel, target), "150")
 
 
 def main(
@@ -184,12 +184,12 @@ def main(
         wait_for(lambda: False, at_most_s=1.0)
         typer.echo(f"load {os.getloadavg()[0]:.1f}, least / median of {TIMES}, milliseconds\n")
         typer.echo(
-            "| | clock | processor, window | processor, all | asked |\n|---|---|---|---|---|"
+            "| | clock | processor, window | processor, all | target |\n|---|---|---|---|---|"
         )
-        until(lambda: panel.actions_._lens is not None)  # noqa: SLF001 (loaded while it rests)
-        opened(panel, study)
+        wait_until(lambda: panel.actions_._lens is not None)  # noqa: SLF001 (loaded while idle)
+        time_opening(panel, study)
         rows = [("study open", process.memory_info().rss)]
-        analysed(panel)
+        time_analysis(panel)
         rows.append(("analysed", process.memory_info().rss))
         for layout, views in ((Layout.SINGLE, "canvas"), (Layout.FOUR, "four views")):
             panel.actions_.show_layout(layout)
@@ -197,11 +197,11 @@ def main(
             linked = panel.views.linked
             target = linked.tiles[0] if linked and linked.tiles else panel.views.canvas
             if target is None:
-                raise typer.BadParameter("no window to press keys in")
-            walked(panel, views, panel.views.canvas if layout is Layout.SINGLE else target)
+                raise typer.BadParameter("no view to press keys in")
+            time_acts(panel, views, panel.views.canvas if layout is Layout.SINGLE else target)
         rows.append(("walked through", process.memory_info().rss))
         panel.actions_.show_layout(Layout.SINGLE)
-        reopened(panel, study, Path(temporary) / "result")
+        time_reopening(panel, study, Path(temporary) / "result")
         for label, size in rows:
             typer.echo(f"{label}: {size / MIB:.0f} MiB")
         viewer.close()

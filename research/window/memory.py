@@ -39,10 +39,10 @@ MIB = 2**20
 WARM = 3
 
 
-def read_one(panel: LesionLens, root: Path, result: Path | None) -> int:
-    """Open, analyse or reopen, look at it in every layout, ask, decide, close.
+def read_study(panel: LesionLens, root: Path, result: Path | None) -> int:
+    """Open a study, analyse or reopen it, show it in every layout, probe, decide, close.
 
-    Returns the number of its candidates.
+    Return the number of its candidates.
     """
 
     def idle() -> bool:
@@ -81,12 +81,12 @@ def read_one(panel: LesionLens, root: Path, result: Path | None) -> int:
 def main(
     study: Annotated[Path, typer.Argument(help="A small study; with --results, several.")],
     results: Annotated[Path | None, typer.Option(help="Saved results of these studies.")] = None,
-    studies: Annotated[int, typer.Option(help="How many are read.")] = 50,
+    studies: Annotated[int, typer.Option(help="Number of studies to open.")] = 50,
 ) -> None:
-    """Print a line a study, then how the window grew."""
+    """Print a line for each study, then the growth of memory."""
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["XDG_DATA_HOME"] = temporary
-        os.environ["XDG_CACHE_HOME"] = temporary  # each is prepared anew, as fifty patients are
+        os.environ["XDG_CACHE_HOME"] = temporary  # each is prepared again, like fifty patients
         process = psutil.Process()
         viewer = napari.Viewer(title="LesionLens")
         viewer.window.resize(1280, 800)
@@ -99,7 +99,7 @@ def main(
             result = saved[(number - 1) % len(saved)]
             source = study if result is None else study / result.name
             root = shutil.copytree(source, Path(temporary) / f"study {number}")
-            candidate_count = read_one(panel, root, result)
+            candidate_count = read_study(panel, root, result)
             shutil.rmtree(root)
             release_memory()
             memory = process.memory_full_info()
@@ -114,7 +114,7 @@ def main(
         later = np.array(sizes[WARM - 1 :])
         if later.size > 1:
             growth_mib = np.polyfit(np.arange(later.size), later, 1)[0]
-            typer.echo(f"from study {WARM} on: {growth_mib:+.2f} MiB a study by a straight line")
+            typer.echo(f"from study {WARM} on: {growth_mib:+.2f} MiB per study by a straight line")
             typer.echo(f"last less study {WARM}: {later[-1] - later[0]:+.0f} MiB")
             typer.echo(f"most less study {WARM}: {later.max() - later[0]:+.0f} MiB")
         viewer.close()

@@ -24,16 +24,16 @@ from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
-from research.window.latency import Watch, painted, until
+from research.window.latency import Stopwatch, process_events, wait_until
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Of the list.", metavar="LIST")],
-    times: Annotated[int, typer.Option(help="Steps from study to study.")] = 6,
+    folder: Annotated[Path, typer.Argument(help="Folder of the worklist.", metavar="LIST")],
+    times: Annotated[int, typer.Option(help="Number of steps from study to study.")] = 6,
     *,
     at_once: Annotated[bool, typer.Option("--at-once", help="Do not wait in between.")] = False,
 ) -> None:
-    """Print a line a step."""
+    """Print a line for each step."""
     viewer = napari.Viewer(title="LesionLens")
     viewer.window.resize(1600, 1000)
     panel = open_panel(viewer)
@@ -41,16 +41,16 @@ def main(
     viewer.window.add_dock_widget(dock, name="Worklist")
     wait_for(lambda: False, at_most_s=1.0)
     if not dock.controller.open(folder) or len(dock.session.state.rows) < 2:
-        raise typer.BadParameter("no list of at least two studies")
+        raise typer.BadParameter("no worklist of at least two studies")
     panel.commands.run("next_study")
-    until(lambda: not panel.jobs.running)
+    wait_until(lambda: not panel.jobs.running)
     panel.actions_.show_layout(Layout.FOUR)
-    painted()
+    process_events()
     typer.echo(f"load {os.getloadavg()[0]:.1f}; seconds: clock, processor of the window, of all")
     forward = True
     for _ in range(times):
         if not at_once:
-            until(partial(_is_prefetched, dock.controller))
+            wait_until(partial(_is_prefetched, dock.controller))
             wait_for(lambda: False, at_most_s=0.5)
         if dock.session.neighbour(1 if forward else -1) is None:
             forward = not forward
@@ -58,12 +58,12 @@ def main(
         linked = panel.views.linked
         if linked is None or not linked.tiles:
             raise typer.BadParameter("no linked views")
-        watch = Watch()
+        stopwatch = Stopwatch()
         QTest.keyClick(linked.tiles[0], *_keys(forward=forward))
-        until(partial(_has_moved, dock, previous))
-        until(lambda: not panel.jobs.running)
-        painted()
-        seconds = watch.read()
+        wait_until(partial(_has_moved, dock, previous))
+        wait_until(lambda: not panel.jobs.running)
+        process_events()
+        seconds = stopwatch.read()
         state = panel.session.state
         candidate_count = len(state.analysis.findings.candidates) if state.analysis else None
         tiles = len(panel.views.linked.tiles) if panel.views.linked else 0

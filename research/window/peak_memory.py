@@ -28,7 +28,7 @@ from typing_extensions import override
 from lesionlens.base.process.host_process import TUNE
 from lesionlens.base.run_context import RunContext
 
-MIB, TICK_MS, EVERY_S = 2**20, 30, 0.005
+MIB, TICK_MS, INTERVAL_S = 2**20, 30, 0.005
 AS_OPEN = {
     "MALLOC_ARENA_MAX": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -38,8 +38,8 @@ AS_OPEN = {
 Row = tuple[float, ...]
 
 
-class Meter(threading.Thread):
-    """Read the process's memory until the end."""
+class MemoryMeter(threading.Thread):
+    """Thread that reads the memory of the process until it ends."""
 
     class _Counts(ctypes.Structure):
         _fields_ = (("of", ctypes.c_size_t * 10),)
@@ -50,7 +50,7 @@ class Meter(threading.Thread):
         self.peaks: dict[tuple[str, str], Row] = {}
         self.seconds: dict[tuple[str, str], float] = {}
         self._libc = ctypes.CDLL(None)
-        self._libc.mallinfo2.restype = Meter._Counts
+        self._libc.mallinfo2.restype = MemoryMeter._Counts
 
     @override
     def run(self) -> None:
@@ -59,8 +59,8 @@ class Meter(threading.Thread):
             key, row = (self.study, self.stage), self.read()
             if row > self.peaks.get(key, (0.0,)):
                 self.peaks[key] = row
-            self.seconds[key] = self.seconds.get(key, 0.0) + EVERY_S
-            time.sleep(EVERY_S)
+            self.seconds[key] = self.seconds.get(key, 0.0) + INTERVAL_S
+            time.sleep(INTERVAL_S)
 
     def read(self) -> Row:
         """Return resident, anonymous, file, in use, mapped, freed (not all resident), in MiB."""
@@ -72,8 +72,10 @@ class Meter(threading.Thread):
         return (*sizes, (counts[4] + counts[7]) / MIB, counts[4] / MIB, counts[8] / MIB)
 
 
-def acts_on(meter: Meter, panel: Any, studies: list[Path]) -> Iterator[Callable[[], bool]]:
-    """Yield conditions to wait for between the acts."""
+def reading_steps(
+    meter: MemoryMeter, panel: Any, studies: list[Path]
+) -> Iterator[Callable[[], bool]]:
+    """Act like a reader; yield the condition to wait for between the acts."""
     from lesionlens.napari.model.choices.choices import Overlay  # noqa: PLC0415  (after the start)
 
     acts, session = panel.actions_, panel.session
@@ -118,27 +120,25 @@ def acts_on(meter: Meter, panel: Any, studies: list[Path]) -> Iterator[Callable[
 
 
 def studies_of_command() -> list[Path]:
-    """Read the command line, before anything asks for a display."""
+    """Read the command line, before a display is needed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("studies", type=Path, nargs="+", metavar="STUDY")
     return [study.absolute() for study in parser.parse_args().studies]
 
 
+def restart_as_open() -> None:
+    """Restart this process in the environment of `lesionlens open`, with temporary user folders."""
+    temporary = tempfile.mkdtemp()
+    home = {f"XDG_{kind}_HOME": temporary for kind in ("DATA", "CACHE", "CONFIG")}
+    environment = {**AS_OPEN, **os.environ, **home, TUNE: "1"}
+    os.execve(sys.executable, [sys.executable, *sys.argv], environment)
+
+
 def main() -> None:
-    """Start napari as `lesionlens open` does, with the acts in its event loop."""
+    """Start napari as `lesionlens open` does, and run the acts in its event loop."""
     studies = studies_of_command()
     if os.environ.get(TUNE) != "1":
-        temporary = tempfile.mkdtemp()
-        home = {
-            "XDG_DATA_HOME": temporary,
-            "XDG_CACHE_HOME": temporary,
-            "XDG_CONFIG_HOME": temporary,
-        }
-        os.execve(
-            sys.executable,
-            [sys.executable, *sys.argv],
-            {**AS_OPEN, **os.environ, **home, TUNE: "1"},
-        )
+        restart_as_open()
     sys.argv = ["napari", "--plugin", "lesionlens", str(studies[0])]
     from lesionlens.napari.standalone import keep_no_sources  # noqa: PLC0415
 
@@ -147,14 +147,14 @@ def main() -> None:
     from napari.qt import get_qapp  # noqa: PLC0415
     from qtpy.QtCore import QTimer  # noqa: PLC0415
 
-    meter, app = Meter(), get_qapp()
+    meter, app = MemoryMeter(), get_qapp()
     original_check = RunContext.check
 
     def check(context: RunContext, stage: str) -> None:
         meter.stage = f"  {stage}"
         original_check(context, stage)
 
-    patch.object(RunContext, "check", check).start()  # every step passes here
+    patch.object(RunContext, "check", check).start()  # every stage calls it
     state: list[Any] = []
 
     def advance() -> None:
@@ -162,7 +162,7 @@ def main() -> None:
             panels = [w for w in app.allWidgets() if type(w).__name__ == "LesionLens"]
             if not panels:
                 return
-            state.extend((acts_on(meter, panels[0], studies), lambda: True))
+            state.extend((reading_steps(meter, panels[0], studies), lambda: True))
         if not state[1]():
             return
         try:
@@ -182,22 +182,20 @@ def main() -> None:
     napari_main()
 
 
-def report(meter: Meter) -> None:
-    """Print the largest reading of each stage."""
+def report(meter: MemoryMeter) -> None:
+    """Print the reading of each stage with most resident memory."""
     names = ("resident", "anon", "files", "in use", "mapped", "freed", "s")
-    sys.stdout.write(f"{'':44}" + "".join(f"{name:>9}" for name in names) + "\n")
+    print(f"{'':44}" + "".join(f"{name:>9}" for name in names))
     for (study, stage), row in list(meter.peaks.items()):
         numbers = (*row, meter.seconds[study, stage])
-        sys.stdout.write(f"{study[:16]:17}{stage[:26]:27}" + "".join(f"{n:9.0f}" for n in numbers))
-        sys.stdout.write("\n")
+        print(f"{study[:16]:17}{stage[:26]:27}" + "".join(f"{n:9.0f}" for n in numbers))
     for study in dict.fromkeys(study for study, _ in meter.peaks):
         peak = max(row[0] for (study_name, _), row in meter.peaks.items() if study_name == study)
-        sys.stdout.write(f"{study}: {peak:.0f} MiB\n")
+        print(f"{study}: {peak:.0f} MiB")
     cpu_s = time.process_time()
     with Path("/proc/self/status").open(encoding="ascii") as status:
         largest = next(line for line in status if line.startswith("VmHWM"))
-    sys.stdout.write(f"{' '.join(largest.split())}; {cpu_s:.1f} s of processor\n")
-    sys.stdout.flush()
+    print(f"{' '.join(largest.split())}; {cpu_s:.1f} s of processor", flush=True)
 
 
 if __name__ == "__main__":

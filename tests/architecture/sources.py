@@ -6,7 +6,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "lesionlens"
 MODULES = files_below(SOURCE, "*.py")

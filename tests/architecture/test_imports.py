@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.architecture.sources import MODULES, name_of, nodes_of
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QT = ("qtpy", "PyQt6", "PySide6", "vispy", "napari", "magicgui", "superqt")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pydicom
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src" / "lesionlens"

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".sh", ".txt", ".html", ".json", ".cfg", ""}

@@ -18,7 +18,7 @@ import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.ports import free_port
+from tests.helpers.ports import free_port
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 CONFIG = """window.config = {routerBasename: '/', extensions: [], modes: [],

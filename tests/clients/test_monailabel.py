@@ -25,7 +25,7 @@ from scipy import ndimage
 
 pytest.importorskip("fastapi")
 
-from tests.serving_here import QuickEngine, serving
+from tests.helpers.local_server import QuickEngine, becomes_true, serving
 
 from lesionlens.base.files.scratch import PREFIX
 from lesionlens.base.geometry import apply
@@ -208,13 +208,6 @@ def test_a_box_is_a_prompt_and_a_session_is_pointed_into_until_it_is_removed(
     assert kept.bytes == 0
 
 
-def soon(what):
-    end = time.monotonic() + 20
-    while not what() and time.monotonic() < end:
-        time.sleep(0.05)
-    return what()
-
-
 @pytest.mark.parametrize("model", ["quick", "quick-points"])
 def test_the_engine_forgets_an_image_that_is_removed(server, client, bright, folder, model):
     """It held the voxels of the last study until another one came."""
@@ -229,7 +222,7 @@ def test_the_engine_forgets_an_image_that_is_removed(server, client, bright, fol
     name = client.create_session(str(folder / "two.zip"))["session_id"]
     client.infer(model, "", {"foreground": [at]}, session_id=name)
     client.remove_session(name)
-    assert soon(lambda: engine.forgot == 1)
+    assert becomes_true(lambda: engine.forgot == 1)
 
 
 def test_an_upload_goes_when_its_time_is_over_though_nobody_asks(
@@ -241,8 +234,8 @@ def test_an_upload_goes_when_its_time_is_over_though_nobody_asks(
     name = answer.json()["session_id"]
     client.infer("quick-points", "", {"foreground": [at]}, session_id=name)
     kept = server.app.state.monailabel.prompted_studies
-    assert soon(lambda: kept.bytes == 0)
-    assert soon(lambda: server.sessions.models["quick"].forgot == 1)
+    assert becomes_true(lambda: kept.bytes == 0)
+    assert becomes_true(lambda: server.sessions.models["quick"].forgot == 1)
     assert not list(temporary.rglob("two.zip"))
 
 
@@ -252,7 +245,7 @@ def test_an_image_that_is_deleted_from_the_datastore_is_not_kept(server, client,
     kept = server.app.state.monailabel.prompted_studies
     assert kept.bytes > 0
     shutil.rmtree(folder / "one")
-    assert soon(lambda: kept.bytes == 0)
+    assert becomes_true(lambda: kept.bytes == 0)
 
 
 def test_points_that_cannot_be_answered_are_refused_in_words(client):

@@ -14,11 +14,11 @@ import pydicom
 import pytest
 from tests.clients import ohif
 from tests.clients.frames import in_frames
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
+from tests.helpers.ports import free_port
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom
-from tests.ports import free_port
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent

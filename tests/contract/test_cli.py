@@ -15,8 +15,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.helpers.third_party_package import install_package
 from tests.phantoms.files import write_dicom, write_nifti
-from tests.third_party import install
 from typer.testing import CliRunner
 
 from lesionlens.base.labels import MrSequence
@@ -120,7 +120,7 @@ def test_help_costs_little_more_than_the_library_that_prints_it():
 def test_what_a_plugin_prints_as_the_process_ends_is_not_in_its_json(monkeypatch, tmp_path):
     """It followed the JSON, which no script could read then."""
     code = "import atexit\natexit.register(print, 'bye')\nclass Engine: ...\n"
-    install(monkeypatch, tmp_path, code, engines="mine = Engine")
+    install_package(monkeypatch, tmp_path, code, engines="mine = Engine")
     path = os.pathsep.join((str(tmp_path / "elsewhere"), os.environ.get("PYTHONPATH", "")))
     monkeypatch.setenv("PYTHONPATH", path)
     done = lesionlens("doctor", "--json")

@@ -33,7 +33,7 @@ def outside():
 @pytest.fixture(scope="module")
 def small_bundle(tmp_path_factory):
     pytest.importorskip("torch")
-    from tests.bundles import write_bundle
+    from tests.helpers.monai_bundles import write_bundle
 
     return write_bundle(tmp_path_factory.mktemp("bundles") / "small", spacing_mm=6.0)
 
@@ -46,7 +46,7 @@ def engine(request, random_weights, outside):
     made = plugins.load(plugins.ENGINES, request.param)
     if request.param == "remote":
         pytest.importorskip("fastapi")
-        from tests.serving_here import serving
+        from tests.helpers.local_server import serving
 
         served = plugins.load(plugins.ENGINES, "lens")("cpu", random_weights)
         with serving({"lens": served}) as server:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 from tests.phantoms.acquire import Acquisition, acquire
 
 from lesionlens.base import plugins

@@ -1,4 +1,4 @@
-"""A small analysed head and the panel in a real viewer; skips where no display is."""
+"""A small analysed head and the panel in a real viewer; skipped without a display."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.phantoms.analysis import make_analysis, write_study
-from tests.reviewed_head import (
+from tests.helpers.analysed_head import (
     LEFT,
     RIGHT,
     FakeResult,
@@ -21,6 +20,7 @@ from tests.reviewed_head import (
     result,
     without_right,
 )
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.process import memory
@@ -33,13 +33,13 @@ from lesionlens.results.review.store import ReviewExporter
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 
-HERE = Path(__file__).parent
+GUI_TESTS = Path(__file__).parent
 WINDOWS = {"panel", "viewer"}
-MANIFEST = HERE.parents[1] / "src" / "lesionlens" / "napari" / "napari.yaml"
+MANIFEST = GUI_TESTS.parents[1] / "src" / "lesionlens" / "napari" / "napari.yaml"
 
 
 def display_missing() -> str | None:
-    """Why no window can open here, or None."""
+    """Return why no window can be opened, or None."""
     if sys.platform.startswith("linux") and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
@@ -48,31 +48,33 @@ def display_missing() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses a viewer; without a display it is skipped, not failed.
+    """Mark the tests that use a viewer, and skip them without a display.
 
-    Of a file, those that have the study come first: laying and removing its layers takes long.
+    In each file, tests with the study come first, as adding and removing its layers is slow.
     """
-    why = display_missing()
-    places = [place for place, item in enumerate(items) if HERE in Path(item.path).parents]
+    reason = display_missing()
+    places = [place for place, item in enumerate(items) if GUI_TESTS in Path(item.path).parents]
     windows = [items[place] for place in places]
     files = [*dict.fromkeys(item.path for item in windows)]
     windows.sort(key=lambda item: (files.index(item.path), "loaded" not in item.fixturenames))
     for place, item in zip(places, windows, strict=True):
         items[place] = item
     for item in items:
-        if HERE in Path(item.path).parents and WINDOWS & set(getattr(item, "fixturenames", ())):
+        if GUI_TESTS in Path(item.path).parents and WINDOWS & set(
+            getattr(item, "fixturenames", ())
+        ):
             item.add_marker(pytest.mark.gui)
             item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning:napari"))
-            if why is not None:
-                item.add_marker(pytest.mark.skip(reason=why))
+            if reason is not None:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="package")
 def modules_at_rest() -> None:
-    """Load what a window needs and keep it from the collector, which napari asks at every layer.
+    """Load what a window needs and exclude it from garbage collection.
 
-    Half of the time of these tests went into looking through modules that stay anyway; what the
-    tests of other files loaded meanwhile is looked through once.
+    napari collects at every layer; half of the time of these tests was spent on modules that stay
+    anyway. Objects loaded by tests of other files are collected once.
     """
     import napari.viewer  # noqa: F401
 
@@ -92,11 +94,11 @@ def manifest() -> Any:
 
 @pytest.fixture(scope="package")
 def shared_window(modules_at_rest: None, qapp: Any, manifest: Any) -> Iterator[Any]:
-    """The window of these tests, until one of another folder comes."""
+    """The window shared by the tests of this folder."""
     from tests.gui.shared_window import SharedWindow
 
     shared = SharedWindow(manifest)
-    memory.freeze()  # it stays too: napari and we collect at every layer and study
+    memory.freeze()  # it stays, too; collections happen at every layer and study
     yield shared
     memory.unfreeze()
     shared.close()
@@ -105,13 +107,13 @@ def shared_window(modules_at_rest: None, qapp: Any, manifest: Any) -> Iterator[A
 
 @pytest.fixture
 def collecting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Napari collects at each removed layer, as outside of these tests."""
+    """Let napari collect garbage at each removed layer, as outside of these tests."""
     monkeypatch.setattr("napari._vispy.canvas.gc", gc)
 
 
 @pytest.fixture
 def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The plugin's preferences as they are at first, kept in the test's own folder."""
+    """The plugin's default preferences, stored in the test's folder."""
     from napari import settings
 
     settings._clear_plugin_settings_cache()
@@ -124,17 +126,19 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 def viewer(
     shared_window: Any, own_settings: None, qtbot: Any, request: pytest.FixtureRequest
 ) -> Iterator[Any]:
-    """The viewer of the shared window, as new; a widget that a test leaves behind fails it."""
+    """The viewer of the shared window, as new; a test that leaves a widget behind fails."""
     with_study = "loaded" in request.fixturenames
     shared_window.lay(request.getfixturevalue("analysis").study if with_study else None)
     before = set(shared_window.ownerless_widgets())
     yield shared_window.viewer
     shared_window.reset()
-    left = [one for one in shared_window.ownerless_widgets() if one not in before]
-    assert not left, f"widgets were left behind: {left}"
-    now = shared_window.described()
-    differs = {k: (v, now[k]) for k, v in shared_window.new.items() if str(now[k]) != str(v)}
-    assert not differs, f"the window is not as it was when it was new: {differs}"
+    left_behind = [one for one in shared_window.ownerless_widgets() if one not in before]
+    assert not left_behind, f"widgets were left behind: {left_behind}"
+    current = shared_window.described()
+    differences = {
+        k: (v, current[k]) for k, v in shared_window.new.items() if str(current[k]) != str(v)
+    }
+    assert not differences, f"the window was left changed: {differences}"
 
 
 @pytest.fixture
@@ -172,14 +176,14 @@ def panel(
 
 @pytest.fixture
 def loaded(panel: Any, analysis: Analysis) -> Any:
-    """The panel with the study's four layers, which its viewer had before."""
+    """The panel with the study's four layers."""
     assert panel.session.state.study is analysis.study
     return panel
 
 
 @pytest.fixture
 def missed(loaded: Any, analysis: Analysis) -> Any:
-    """The panel with an analysis that found the left lesion and missed the right one."""
+    """The panel with an analysis that missed the lesion on the right."""
     from lesionlens.napari.model.overlays.maps import overlays_of
 
     found = without_right(analysis)
@@ -199,7 +203,7 @@ def reviewed(loaded: Any, result: FakeResult) -> Any:
 
 @pytest.fixture
 def prefer(monkeypatch, tmp_path):
-    """`prefer(unaided_first=True)` sets preferences of a named reader."""
+    """Return a function that sets preferences of a named reader: `prefer(unaided_first=True)`."""
 
     def set_(**reported):
         wanted = Preferences(reader_name="A. Reader", **reported)
@@ -218,7 +222,7 @@ def prefer(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def one(head, tmp_path_factory):
-    """The head in one sequence, so that nothing has to be registered, and its result."""
+    """Folder with a study of one sequence (no registration) and its result."""
     folder = tmp_path_factory.mktemp("day")
     made = make_analysis(head, write_study(head, folder / "head", sequences=(MrSequence.T1C,)))
     (folder / "result").mkdir()

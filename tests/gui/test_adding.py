@@ -13,10 +13,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication
 from scipy import ndimage
-from tests import stored_drafts
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import PATIENCE_MS, at_rest, canvas, reads, settled
-from tests.reviewed_head import without_right
+from tests.helpers import stored_drafts
+from tests.helpers.analysed_head import without_right
 
 from lesionlens.base.files.folder_lock import lock_now
 from lesionlens.base.grid import Grid

@@ -16,8 +16,8 @@ pytest.importorskip("dicomweb_client")
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QMessageBox
-from tests.files_below import files_below
 from tests.gui.window import control, question, reads, wait
+from tests.helpers.file_search import files_below
 from tests.phantoms.headers import NOBODY
 
 from lesionlens.base.codes import MANUFACTURER

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtWidgets import QApplication, QLabel
-from tests import stored_drafts
 from tests.gui.conftest import RIGHT
 from tests.gui.test_prompting import drawn, point
 from tests.gui.window import reads, settled
+from tests.helpers import stored_drafts
 
 from lesionlens.base.labels import Label
 from lesionlens.base.records.review import CAVITY

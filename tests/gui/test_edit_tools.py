@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtCore import QLocale, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
-from tests.reviewed_head import FakeResult
+from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.overlays.maps import overlays_of

@@ -178,7 +178,7 @@ def test_the_script_that_measures_it_reads_a_study(panel, one, tmp_path):
     from research.window import memory
 
     root = shutil.copytree(one / "head", tmp_path / "study")
-    assert memory.read_one(panel, root, one / "result") == 2
+    assert memory.read_study(panel, root, one / "result") == 2
     assert panel.session.state.study is None
 
 

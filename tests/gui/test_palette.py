@@ -5,7 +5,7 @@ from functools import reduce
 from pathlib import Path
 
 from qtpy.QtWidgets import QApplication
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 from lesionlens.napari.commands import table
 from lesionlens.napari.commands.study import OPENERS

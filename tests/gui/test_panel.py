@@ -18,9 +18,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import PATIENCE_MS, answer, canvas, control, names, reads, visible, wait
+from tests.helpers.analysed_head import FakeResult
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.files import write_dicom
-from tests.reviewed_head import FakeResult
 
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import study_locations

@@ -12,10 +12,10 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QImage, QMouseEvent
 from qtpy.QtWidgets import QApplication, QDockWidget
 from scipy import ndimage
-from tests import stored_drafts
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, control, reads
+from tests.helpers import stored_drafts
 
 from lesionlens.analysis.findings import edit_tools
 from lesionlens.analysis.findings.prompt_response import predicted_parts, prompt_request, redrawn

@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 from tests.gui.conftest import FakeResult
 from tests.gui.window import control, wait
-from tests.stale_share import make_stale
+from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.labels import Label, ReviewState
 from lesionlens.napari.controllers import reopening

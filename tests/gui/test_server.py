@@ -10,8 +10,8 @@ from napari.settings import get_plugin_settings
 pytest.importorskip("fastapi")
 
 from tests.gui.window import PATIENCE_MS, control, reads, threads_ended, wait
-from tests.ports import closed_port
-from tests.serving_here import QuickEngine, serving
+from tests.helpers.local_server import QuickEngine, serving
+from tests.helpers.ports import closed_port
 
 from lesionlens.base.records.prediction import Capability
 from lesionlens.engines.remote.address import ServerAddress

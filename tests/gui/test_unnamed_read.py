@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from tests import stored_drafts
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import control, reads, sign, visible, wait
+from tests.helpers import stored_drafts
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, ReviewState

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from napari.layers import Labels, Layer
 from qtpy.QtWidgets import QAbstractButton, QAbstractItemView, QComboBox, QDialog, QLabel, QWidget
+from tests.helpers.analysed_head import FakeResult
 from tests.phantoms.analysis import make_analysis, write_study
-from tests.reviewed_head import FakeResult
 
 from lesionlens.base.labels import Label, MrSequence
 from lesionlens.base.run_context import SILENT

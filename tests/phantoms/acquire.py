@@ -1,4 +1,4 @@
-"""Image a synthetic head as a scanner would: any orientation, voxel size, thickness and tilt."""
+"""Simulate the acquisition of a synthetic head: orientation, voxel size, thickness and tilt."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.records.arrays import Volume
 
 AXIAL, SAGITTAL, CORONAL = "LPS", "PIR", "LIP"
-"""Where column, row and slice indices grow to in the three usual planes."""
+"""Directions of increasing column, row and slice index in the three standard planes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """How one sequence is imaged."""
+    """Geometry of the acquisition of one sequence."""
 
     orientation: str = "RAS"
-    """Direction of growth of the axes i, j, k, such as RAS, LPS (axial DICOM) or PIR (sagittal)."""
+    """Directions of the axes i, j, k, such as RAS, LPS (axial DICOM) or PIR (sagittal)."""
     spacing_mm: Vec3 | None = None
     """(3,) float or None: voxel edges along i, j, k; the last is the slice thickness. None keeps
-    the head's own."""
+    those of the head."""
     tilt_deg: float = 0.0
-    """Turn about the left-right axis, then half as much about the vertical one."""
+    """Rotation about the left-right axis, then half as much about the vertical one."""
     matrix_step: int = 1
-    """Air is added until the counts along i and j are multiples of it, as scanners have them."""
+    """The matrix is padded with air to multiples of this along i and j, like those of scanners."""
 
     def __post_init__(self) -> None:
         axes = {frozenset("LR"), frozenset("AP"), frozenset("SI")}
@@ -49,9 +49,9 @@ AXIAL_SLICES = Acquisition(AXIAL)
 
 
 def grid_of(source: Grid, how: Acquisition) -> Grid:
-    """Lay the acquisition's grid over a field of view, centre on centre.
+    """Return the grid of an acquisition with the centre of the source's field of view.
 
-    What `matrix_step` adds are whole voxels: the others stay where they are without it.
+    Padding by `matrix_step` adds whole voxels and does not move the others.
 
     Examples
     --------
@@ -60,15 +60,15 @@ def grid_of(source: Grid, how: Acquisition) -> Grid:
     >>> grid_of(Grid((10, 20, 30), np.eye(4)), Acquisition("PIR", matrix_step=8)).shape
     (24, 32, 10)
     """
-    wanted = nib.orientations.axcodes2ornt(tuple(how.orientation.upper()))
-    world = wanted[:, 0].astype(int)
+    orientation = nib.orientations.axcodes2ornt(tuple(how.orientation.upper()))
+    world = orientation[:, 0].astype(int)
     extent = np.abs(source.affine[:3, :3]) @ np.asarray(source.shape)
     spacing = np.asarray(how.spacing_mm or np.abs(source.affine[:3, :3]).max(axis=1)[world])
     counts = np.maximum(np.round(extent[world] / spacing), 1).astype(int)
     directions = np.zeros((3, 3))
-    directions[world, range(3)] = wanted[:, 1]
+    directions[world, range(3)] = orientation[:, 1]
     affine = np.eye(4)
-    affine[:3, :3] = _turn(how.tilt_deg) @ directions * spacing
+    affine[:3, :3] = _rotation(how.tilt_deg) @ directions * spacing
     middle = geometry.centre_mm(source.affine, source.shape)
     added = np.array([-counts[0] % how.matrix_step, -counts[1] % how.matrix_step, 0])
     affine[:3, 3] = middle - affine[:3, :3] @ ((counts - 1) / 2 + added // 2)
@@ -77,7 +77,7 @@ def grid_of(source: Grid, how: Acquisition) -> Grid:
 
 
 def acquire(volume: Volume, how: Acquisition) -> Volume:
-    """Image a volume; labels (integers, bool) by nearest neighbour, intensities linearly.
+    """Resample a volume as acquired; labels (integers, bool) by nearest neighbour, else linearly.
 
     Thick slices are averaged (a Gaussian of the slice's width) before they are sampled. A change
     of orientation alone keeps every voxel's value.
@@ -102,7 +102,7 @@ def acquire(volume: Volume, how: Acquisition) -> Volume:
     return Volume(np.asarray(sampled, dtype=volume.data.dtype), target)
 
 
-def _turn(degrees: float) -> NDArray[np.float64]:
+def _rotation(degrees: float) -> NDArray[np.float64]:
     a, b = np.deg2rad(degrees), np.deg2rad(degrees / 2)
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
@@ -110,10 +110,10 @@ def _turn(degrees: float) -> NDArray[np.float64]:
 
 
 def _blur(volume: Volume, target: Affine) -> NDArray[np.float32]:
-    """Average over the new voxels' width, along the source's axes."""
+    """Average over the size of the target's voxels, along the source's axes."""
     source_mm = volume.grid.spacing_mm
-    wanted_mm = np.abs(np.linalg.inv(volume.grid.affine[:3, :3]) @ target[:3, :3]).max(axis=1)
-    width = np.sqrt(np.maximum((wanted_mm * source_mm) ** 2 - source_mm**2, 0)) / 2.355
+    target_mm = np.abs(np.linalg.inv(volume.grid.affine[:3, :3]) @ target[:3, :3]).max(axis=1)
+    width = np.sqrt(np.maximum((target_mm * source_mm) ** 2 - source_mm**2, 0)) / 2.355
     sigma = np.where(width > 0.1, width / source_mm, 0.0)
     return np.asarray(ndimage.gaussian_filter(volume.data, sigma), dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""A synthetic head as a finished analysis: its truth in place of an engine's answer.
+"""Analyses of synthetic heads as by a perfect engine.
 
 For tests of exports, reviews and the viewer, which need a whole `Analysis` in a second and
 without a network. Nothing here is a measurement of a person or of an engine.
@@ -63,27 +63,27 @@ def write_study(
     sequences: tuple[MrSequence, ...] = tuple(MrSequence),
     how: Acquisition = AS_IS,
 ) -> Study:
-    """Write a head as files and return the Study that a reader would make of them.
+    """Write a head as files and return the Study that the reader would return.
 
     Parameters
     ----------
     patient : SyntheticPatient
-        What to image.
+        The synthetic head.
     folder : Path
-        Made if missing.
+        Created if missing.
     kind : StudyKind
-        NIfTI files, or one classic DICOM series a sequence.
+        NIfTI files, or one classic DICOM series per sequence.
     sequences : tuple of MrSequence
-        Which to write.
+        The sequences to write.
     how : Acquisition
-        One for all; DICOM requires i along a row, j down the rows, such as "LPS" or "PIR".
+        Of all sequences; DICOM requires i along a row, j down the rows, such as "LPS" or "PIR".
     """
     dicom = kind is StudyKind.DICOM
     if dicom:
         files = write_dicom(patient, folder, sequences=sequences, how=how)
     else:
-        one = write_nifti(patient, folder, sequences=sequences, how=how)
-        files = {sequence: (path,) for sequence, path in one.items()}
+        paths = write_nifti(patient, folder, sequences=sequences, how=how)
+        files = {sequence: (path,) for sequence, path in paths.items()}
     return Study(
         name=folder.name,
         kind=kind,
@@ -125,50 +125,50 @@ def _series(
 
 
 def moved(study: Study, folder: Path) -> Study:
-    """Return a copy of a study, its files too: a test may spoil them."""
+    """Return a copy of a study with a copy of its files, which a test may change."""
     assert study.root is not None
     shutil.copytree(study.root, folder, dirs_exist_ok=True)
     series = {
         sequence: replace(
-            one,
+            item,
             files=tuple(
-                replace(f, path=folder / f.path.relative_to(study.root)) for f in one.files
+                replace(f, path=folder / f.path.relative_to(study.root)) for f in item.files
             ),
         )
-        for sequence, one in study.series.items()
+        for sequence, item in study.series.items()
     }
     return replace(study, root=folder, series=series)
 
 
 def make_analysis(patient: SyntheticPatient, study: Study) -> Analysis:
-    """Build the analysis that a perfect engine would give of a study of this head.
+    """Return the analysis of a study of this head by a perfect engine.
 
     Parameters
     ----------
     patient : SyntheticPatient
-        Whose truth becomes labels, probability and attention; its grid is the working grid.
+        Its labels become those of the analysis, and its grid the working grid.
     study : Study
-        From `write_study`, or from a reader; its reference's grid takes the results.
+        From `write_study`, or from a reader; the results are on the grid of its reference.
 
     Returns
     -------
     Analysis
-        One candidate a lesion; the score falls with the id.
+        One candidate per lesion; the score decreases with the id.
     """
     reference = next(s for s in REFERENCE_ORDER if s in study.series)
     native, working = study.series[reference].grid, patient.labels.grid
     to_native = geometry.index_map(working.affine, native.affine)
     from_native = np.asarray(np.linalg.inv(to_native), np.float64)
-    labels = np.asarray(_onto(patient.labels.data, from_native, native, order=0), np.uint8)
+    labels = np.asarray(_resampled(patient.labels.data, from_native, native, order=0), np.uint8)
     components, count = ndimage.label(labels > 0)
     components = components.astype(np.int32)
-    truth = patient.labels.data
-    regions = {r: np.isin(truth, r.labels).astype(np.float32) for r in Region}
+    true_labels = patient.labels.data
+    regions = {r: np.isin(true_labels, r.labels).astype(np.float32) for r in Region}
     maps = {r: _normalised(ndimage.gaussian_filter(v, 2.0)) for r, v in regions.items()}
     probability = {
-        r: Volume(_onto(0.98 * v, from_native, native), native) for r, v in regions.items()
+        r: Volume(_resampled(0.98 * v, from_native, native), native) for r, v in regions.items()
     }
-    attention = {r: Volume(_onto(v, from_native, native), native) for r, v in maps.items()}
+    attention = {r: Volume(_resampled(v, from_native, native), native) for r, v in maps.items()}
     volumes = Volumes(Volume(labels, native), probability, attention)
     quality = _quality(study)
     candidates = tuple(
@@ -192,7 +192,7 @@ def make_analysis(patient: SyntheticPatient, study: Study) -> Analysis:
         maps=AttentionMaps(
             maps=maps,
             raw_range=dict.fromkeys(Region, (0.0, 1.0)),
-            method="smoothed truth of a phantom",
+            method="smoothed labels of a phantom",
             layers=("none",),
             checks={
                 Region.WT: MapChecks(True, 0.7, 0.1, reliable=True, verdict="passed its checks")
@@ -206,7 +206,7 @@ def make_analysis(patient: SyntheticPatient, study: Study) -> Analysis:
     )
 
 
-def _onto(
+def _resampled(
     data: NDArray[np.generic], step: geometry.Affine, grid: Grid, order: int = 1
 ) -> NDArray[np.generic]:
     matrix, offset = step[:3, :3], step[:3, 3]
@@ -299,7 +299,7 @@ def _run(study: Study) -> RunInfo:
 
 
 def make_reviewed(folder: Path, sequences: tuple[MrSequence, ...], axes: str) -> Analysis:
-    """Return an analysis of a head with two lesions, the second of which a reader rejected."""
+    """Return the analysis of a head with two lesions, the second rejected by a reader."""
     patient = make_patient(spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0)))
     study = write_study(patient, folder, sequences=sequences, how=Acquisition(axes))
     analysis, log = make_analysis(patient, study), ReviewLog()

@@ -22,10 +22,10 @@ How = Acquisition | Mapping[MrSequence, Acquisition]
 
 @dataclass(frozen=True, slots=True)
 class DicomLayout:
-    """How a study's files lie."""
+    """Folders and names of a study's DICOM files."""
 
     flat: bool = False
-    """All series mixed in one folder, named by SOP Instance UID; else one folder a series."""
+    """All series mixed in one folder, named by SOP Instance UID; else one folder per series."""
     suffix: str = ""
     """File extension such as ".dcm", or none, as many scanners do."""
     shuffled: bool = False
@@ -38,21 +38,21 @@ def write_nifti(
     *,
     sequences: tuple[MrSequence, ...] = ALL,
     how: How = AS_IS,
-    truth: bool = False,
+    reference: bool = False,
 ) -> dict[MrSequence, Path]:
     """Write `t1.nii.gz`, `t1c.nii.gz`, … as int16.
 
     Parameters
     ----------
     patient : SyntheticPatient
-        What to image.
+        The synthetic head.
     folder : Path
-        Made if missing.
+        Created if missing.
     sequences : tuple of MrSequence
-        Which to write.
+        The sequences to write.
     how : Acquisition, or mapping of MrSequence to Acquisition
-        One for all, or one each (those that are not named keep the head's own grid).
-    truth : bool
+        Of all sequences, or of each (those not listed keep the grid of the head).
+    reference : bool
         Write the labels as `seg.nii.gz` on the reference's grid as well.
 
     Returns
@@ -65,7 +65,7 @@ def write_nifti(
     for sequence in sequences:
         written[sequence] = folder / f"{sequence.value}.nii.gz"
         save_nifti(patient.sequences[sequence], written[sequence], _of(how, sequence))
-    if truth:
+    if reference:
         first = next(s for s in REFERENCE_ORDER if s in sequences)
         save_nifti(patient.labels, folder / "seg.nii.gz", _of(how, first))
     return written
@@ -87,9 +87,9 @@ def write_dicom(
     patient, folder, sequences, how
         As in `write_nifti`; i runs along a row's columns, j down the rows, k over slices.
     layout : DicomLayout
-        Folders and names.
-    identity : Identity
-        Names and UIDs; those of two studies of one seed are the same.
+        Folders and file names.
+    identity : PatientIdentity
+        Names and UIDs; equal for studies of equal identity.
 
     Returns
     -------
@@ -117,14 +117,14 @@ def _of(how: How, sequence: MrSequence, default: Acquisition = AS_IS) -> Acquisi
 
 
 def save_nifti(volume: Volume, path: Path, how: Acquisition = AS_IS) -> None:
-    """Image a volume and write it: intensities as int16, RAS+ mm in sform and qform.
+    """Write a volume as acquired: intensities as int16, RAS+ mm in sform and qform.
 
     Parameters
     ----------
     volume : Volume
-        Intensities (float) or labels (integers, kept as they are).
+        Intensities (float) or labels (integers, unchanged).
     path : Path
-        Ends in `.nii` or `.nii.gz`; its folder is made if missing.
+        Ends in `.nii` or `.nii.gz`; its folder is created if missing.
     how : Acquisition
         Orientation, spacing, tilt.
     """

@@ -1,4 +1,4 @@
-"""DICOM headers of synthetic MR series: valid, complete, of nobody."""
+"""Valid and complete DICOM headers of synthetic MR series, of no real person."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lesionlens.base.records.arrays import Volume
 
 @dataclass(frozen=True, slots=True)
 class SequenceProtocol:
-    """What a scanner writes about one sequence; times in ms."""
+    """Header values of one sequence; times in ms."""
 
     description: str
     echo: float
@@ -59,20 +59,20 @@ def instances(
     *,
     shuffled: bool = False,
 ) -> list[Dataset]:
-    """Return one MR Image dataset a slice, in the order of k.
+    """Return one MR Image dataset per slice, in the order of k.
 
     Parameters
     ----------
     volume : Volume
         (I, J, K) scanner units 0 to 4095; i runs along a row, j down the rows, k over slices.
     sequence : MrSequence
-        Sets description and timing.
+        Determines description and timing.
     number : int
         Series Number.
-    identity : Identity
+    identity : PatientIdentity
         Names and UIDs.
     shuffled : bool
-        Instance Numbers in another order than the positions.
+        Whether Instance Numbers are in another order than the positions.
     """
     top = max(float(volume.data.max()), 1.0)
     scale = min(1.0, 4095.0 / top)
@@ -86,8 +86,8 @@ def instances(
         dataset = _header(sequence, number, identity, plane=_plane(volume))
         dataset.SOPInstanceUID = identity.uid("instance", sequence, k)
         dataset.InstanceNumber = int(numbers[k])
-        _place(dataset, volume, k)
-        _fill(dataset, pixels[:, :, k], int(pixels.max()))
+        _write_position(dataset, volume, k)
+        _write_pixels(dataset, pixels[:, :, k], int(pixels.max()))
         series.append(dataset)
     return series
 
@@ -99,7 +99,7 @@ def _plane(volume: Volume) -> str:
 
 
 def _header(sequence: MrSequence, number: int, identity: PatientIdentity, *, plane: str) -> Dataset:
-    """Return what all instances of a series share, without geometry."""
+    """Return the attributes shared by all instances of a series, without geometry."""
     dataset = Dataset()
     _describe_study(dataset, identity)
     protocol = PROTOCOLS[sequence]
@@ -151,21 +151,21 @@ def _describe_study(dataset: Dataset, identity: PatientIdentity) -> None:
     dataset.PositionReferenceIndicator = ""
 
 
-def _place(dataset: Dataset, volume: Volume, k: int) -> None:
+def _write_position(dataset: Dataset, volume: Volume, k: int) -> None:
     """Write position, orientation and spacing of slice k (DICOM's LPS+ mm)."""
     lps = geometry.lps_from_ras(volume.affine)
     spacing = volume.grid.spacing_mm
     direction = lps[:3, :3] / spacing
     dataset.AcquisitionNumber = 1
-    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimal(spacing[2])
-    dataset.PixelSpacing = [_decimal(spacing[1]), _decimal(spacing[0])]
+    dataset.SliceThickness = dataset.SpacingBetweenSlices = _decimal_string(spacing[2])
+    dataset.PixelSpacing = [_decimal_string(spacing[1]), _decimal_string(spacing[0])]
     cosines = (*direction[:, 0], *direction[:, 1])
-    dataset.ImageOrientationPatient = [_decimal(value) for value in cosines]
+    dataset.ImageOrientationPatient = [_decimal_string(value) for value in cosines]
     position = geometry.apply(lps, (0, 0, k))
-    dataset.ImagePositionPatient = [_decimal(value) for value in position]
+    dataset.ImagePositionPatient = [_decimal_string(value) for value in position]
 
 
-def _fill(dataset: Dataset, pixels: NDArray[np.uint16], top: int) -> None:
+def _write_pixels(dataset: Dataset, pixels: NDArray[np.uint16], top: int) -> None:
     """Write the (I, J) pixels of one slice, rows first as DICOM requires them."""
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
@@ -178,6 +178,6 @@ def _fill(dataset: Dataset, pixels: NDArray[np.uint16], top: int) -> None:
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
 
 
-def _decimal(value: float) -> str:
+def _decimal_string(value: float) -> str:
     """Return a decimal string of at most 16 characters."""
     return f"{float(value):.9f}"[:16]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from tests.storage_order import grid_stored, orders, stored
+from tests.helpers.storage_order import grid_stored, orders, stored
 
 from lesionlens.base.geometry import apply, index_map
 from lesionlens.base.grid import Grid

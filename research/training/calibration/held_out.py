@@ -6,7 +6,6 @@ ones is examined with the weights of a fold that left the patient out.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,8 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.native_grid import resample_regions
 from lesionlens.imaging.preparation.prepare import prepare
-from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.training.references import RealCase, Reference
+from research.common.cases import resample_labels, restricted_to
 from research.training.calibration.calibrate import (
     FIRST_REAL,
     REAL_APART,
@@ -38,12 +37,12 @@ from research.training.calibration.calibrate import (
 )
 
 SUBSETS = (frozenset(MrSequence), frozenset({MrSequence.FLAIR}))
-"""Each patient is shown whole and with FLAIR alone, as drawn ones are shown in parts."""
+"""Sequences of each examination: all, and FLAIR alone, as synthetic patients lack some, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Weights, and patients that they have not trained on."""
+    """Weights, and the cases that they were not trained on."""
 
     weights: Path
     cases: tuple[RealCase, ...]
@@ -52,44 +51,39 @@ class Fold:
 def examine_folds(
     folds: Sequence[Fold], subsets: Sequence[frozenset[MrSequence]] = SUBSETS
 ) -> Iterator[tuple[ExaminedScan, Voxels]]:
-    """Show each fold the patients that it left out.
+    """Examine the cases of each fold with its weights.
 
     Parameters
     ----------
     folds : sequence of Fold
     subsets : sequence of sets of MrSequence
-        Of which of their sequences; those that a patient lacks are left out.
+        Of the sequences; those that a patient lacks are omitted.
 
     Yields
     ------
     ExaminedScan, Voxels
-        What one patient shows with one subset of the sequences, as synthetic patients do.
+        The candidates and voxels of one patient with one subset of the sequences.
     """
     number = FIRST_REAL
     for fold in folds:
         engine = LensEngine("cpu", fold.weights)
         for case in fold.cases:
             prepared = prepare(case.study(), RunContext())
-            for place, subset in enumerate(subsets):
-                shown = _showing(prepared, subset)
-                if shown.present.any():
-                    yield _examine(engine, shown, case.reference(), number + place * REAL_APART)
+            for subset_index, subset in enumerate(subsets):
+                study = restricted_to(prepared, subset)
+                if study.present.any():
+                    yield _examine(
+                        engine, study, case.reference(), number + subset_index * REAL_APART
+                    )
             number += 1
-
-
-def _showing(prepared: PreparedStudy, subset: frozenset[MrSequence]) -> PreparedStudy:
-    wanted = np.array([sequence in subset for sequence in MrSequence])
-    present = prepared.present & wanted
-    channels = prepared.channels * present[:, None, None, None]
-    return dataclasses.replace(prepared, present=present, channels=channels)
 
 
 def _examine(
     engine: LensEngine, study: PreparedStudy, reference: Reference, number: int
 ) -> tuple[ExaminedScan, Voxels]:
     prediction = engine.predict(study, context=SILENT)
-    known = prediction.probability or {}
-    native = resample_regions(known, study, nested=True)
+    probability = prediction.probability or {}
+    native = resample_regions(probability, study, nested=True)
     labels = _labels(reference, study.native).astype(np.float32)
     lesions = segment_components(dict(zip(Region, labels, strict=True)), study.native)
     found = candidates_of(prediction, native, lesions, study.native, number)
@@ -104,13 +98,13 @@ def _voxels(
     prediction: Prediction, study: PreparedStudy, reference: Reference, number: int
 ) -> Voxels:
     inside = np.random.default_rng(number).choice(np.flatnonzero(study.brain), VOXELS)
-    known = prediction.probability or {}
-    logits = logit(np.stack([known[region].reshape(-1)[inside] for region in Region]))
+    probability = prediction.probability or {}
+    logits = logit(np.stack([probability[region].reshape(-1)[inside] for region in Region]))
     return logits, _labels(reference, study.working).reshape(3, -1)[:, inside]
 
 
 def _labels(reference: Reference, grid: Grid) -> NDArray[np.bool_]:
-    """Resample a reference to a grid; (3, I, J, K), nested."""
-    values, own = reference
-    near = resample(values.astype(np.float32), own, grid, nearest=True).astype(np.uint8)
-    return np.stack([region_mask(near, region) for region in Region])
+    """Resample a reference to a grid; return nested masks (3, I, J, K)."""
+    values, reference_grid = reference
+    labels = resample_labels(values, reference_grid, grid)
+    return np.stack([region_mask(labels, region) for region in Region])

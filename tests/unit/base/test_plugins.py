@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.third_party import install
+from tests.helpers.third_party_package import install_package
 
 from lesionlens.base import errors, plugins
 
@@ -21,7 +21,7 @@ def test_a_missing_plugin_names_what_is_installed():
 
 
 def test_a_plugin_that_cannot_be_imported_names_its_package(monkeypatch, tmp_path):
-    install(monkeypatch, tmp_path, "import nothing_like_this", readers="mine = Reader")
+    install_package(monkeypatch, tmp_path, "import nothing_like_this", readers="mine = Reader")
     expected = r"'mine' of crooked 0\.7 .*ModuleNotFoundError.*nothing_like_this"
     with pytest.raises(errors.PluginError, match=expected) as caught:
         plugins.load(plugins.READERS, "mine")
@@ -33,7 +33,7 @@ def test_a_plugin_that_cannot_be_imported_names_its_package(monkeypatch, tmp_pat
 
 def test_an_entry_point_to_no_class_names_its_package(monkeypatch, tmp_path):
     """A number was "of the module builtins"."""
-    install(monkeypatch, tmp_path, "Reader = 5", readers="mine = Reader")
+    install_package(monkeypatch, tmp_path, "Reader = 5", readers="mine = Reader")
     _, failed = plugins.create_all(plugins.READERS)
     assert "crooked 0.7" in failed["mine"].brief
 
@@ -49,7 +49,7 @@ def refuse(*_):
 @pytest.mark.parametrize("code", ["refuse()", "class Reader:\n    __init__ = refuse"])
 def test_a_plugin_that_refuses_before_it_is_chosen_costs_no_other(code, monkeypatch, tmp_path):
     """It raises an error of ours, as a chosen reader may: then nothing could be read or saved."""
-    install(monkeypatch, tmp_path, f"{REFUSAL}\n{code}", readers="mine = Reader")
+    install_package(monkeypatch, tmp_path, f"{REFUSAL}\n{code}", readers="mine = Reader")
     made, failed = plugins.create_all(plugins.READERS)
     assert set(made) == {"dicom", "nifti"}
     assert "ReadError" in failed["mine"].brief
@@ -60,7 +60,7 @@ def test_a_plugin_that_refuses_before_it_is_chosen_costs_no_other(code, monkeypa
 
 
 def test_doctor_names_a_plugin_that_refuses_to_be_loaded(monkeypatch, tmp_path):
-    install(monkeypatch, tmp_path, f"{REFUSAL}\nrefuse()", engines="mine = Engine")
+    install_package(monkeypatch, tmp_path, f"{REFUSAL}\nrefuse()", engines="mine = Engine")
     assert "an old file" in plugins.load_errors(plugins.ENGINES)["mine"]
 
 
@@ -74,7 +74,7 @@ def test_a_request_to_stop_is_no_failure_of_a_plugin():
 
 def test_what_goes_to_files_does_not_repeat_what_the_plugin_said(monkeypatch, tmp_path):
     code = "raise RuntimeError('cannot read doe^jane.dcm')"
-    install(monkeypatch, tmp_path, code, exporters="mine = Writer")
+    install_package(monkeypatch, tmp_path, code, exporters="mine = Writer")
     error = plugins.create_all(plugins.EXPORTERS)[1]["mine"]
     assert "jane" in str(error)
     assert "jane" not in error.brief
@@ -82,7 +82,7 @@ def test_what_goes_to_files_does_not_repeat_what_the_plugin_said(monkeypatch, tm
 
 def test_no_package_takes_the_name_of_one_of_ours(monkeypatch, tmp_path):
     ours = plugins.load(plugins.READERS, "nifti")
-    install(monkeypatch, tmp_path, "class Reader: ...", readers="nifti = Reader")
+    install_package(monkeypatch, tmp_path, "class Reader: ...", readers="nifti = Reader")
     assert plugins.load(plugins.READERS, "nifti") is ours
     reason = plugins.load_errors(plugins.READERS)["nifti"]
     assert "'nifti' of crooked 0.7 has the name of a built-in one" in reason
@@ -90,7 +90,7 @@ def test_no_package_takes_the_name_of_one_of_ours(monkeypatch, tmp_path):
 
 def test_a_name_that_two_packages_have_is_refused_by_both_their_names(monkeypatch, tmp_path):
     """Which of them ran depended on the order of sys.path, without a word."""
-    install(monkeypatch, tmp_path, "class Engine: ...", engines="mine = Engine")
+    install_package(monkeypatch, tmp_path, "class Engine: ...", engines="mine = Engine")
     other = tmp_path / "other" / "second-2.0.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: second\nVersion: 2.0\n")

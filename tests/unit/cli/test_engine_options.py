@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from tests.ports import closed_port
+from tests.helpers.ports import closed_port
 
 from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.cli.acceptance import acceptance

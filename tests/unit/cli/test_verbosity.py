@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 from typer.testing import CliRunner
 
 from lesionlens.cli.main import app

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.kept_reads import decide
+from tests.helpers.stored_decisions import decide
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import ReviewState

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from tests.storage_order import grid_stored, orders, stored
+from tests.helpers.storage_order import grid_stored, orders, stored
 
 from lesionlens.base.geometry import index_map
 from lesionlens.base.grid import Grid

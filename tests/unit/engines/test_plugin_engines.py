@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.third_party import install
+from tests.helpers.third_party_package import install_package
 
 from lesionlens.analysis.explain import probe
 from lesionlens.analysis.explain.counterfactual import without_candidate
@@ -462,7 +462,7 @@ def test_attention_that_an_engine_shows_on_request_is_validated_too(words, row):
 
 def test_an_engine_that_cannot_be_made_is_named(monkeypatch, tmp_path):
     code = "class Engine:\n    def __init__(self):\n        ..."
-    install(monkeypatch, tmp_path, code, engines="mine = Engine")
+    install_package(monkeypatch, tmp_path, code, engines="mine = Engine")
     with pytest.raises(
         PluginError, match=r"'mine' of crooked 0\.7 failed when it was made.*device"
     ):

@@ -1,5 +1,5 @@
 """The small analysed head, without a window."""
 
-from tests.reviewed_head import analysis, first, head, result
+from tests.helpers.analysed_head import analysis, first, head, result
 
 __all__ = ["analysis", "first", "head", "result"]

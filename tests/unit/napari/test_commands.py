@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from npe2 import PluginManifest
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 import lesionlens.napari
 from lesionlens.napari.commands.command import Command, Commands

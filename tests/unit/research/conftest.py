@@ -1,4 +1,4 @@
-"""Scripts of research/ as modules, which no other test sees."""
+"""Import scripts of research/ for one test only."""
 
 import importlib
 import sys
@@ -12,12 +12,12 @@ RESEARCH = Path(__file__).resolve().parents[3] / "research"
 
 @contextmanager
 def _imported(name):
-    """Import a script, and forget it and what it imported from its folder at the end."""
-    before = set(sys.modules)
+    """Import a script; at the end remove it and the research modules it imported."""
+    loaded_before = set(sys.modules)
     try:
         yield importlib.import_module(f"research.{name}")
     finally:
-        for new in set(sys.modules) - before:
+        for new in set(sys.modules) - loaded_before:
             file = getattr(sys.modules[new], "__file__", None)
             if file is not None and RESEARCH in Path(file).parents:
                 del sys.modules[new]

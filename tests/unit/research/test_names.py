@@ -1,4 +1,4 @@
-"""Every script in research/ still finds what it names: it runs rarely, so renames pass it by."""
+"""All names used by the scripts of research/ exist, as the scripts run rarely."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="module")
 def failures():
-    """What kept a script from being imported, and the module that it lacks."""
+    """Why scripts could not be imported, and the module that is missing, by script."""
     found, loaded = {}, {*sys.modules}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -30,8 +30,8 @@ def failures():
             try:
                 assert Path(importlib.import_module(name).__file__) == file
             except Exception as failed:  # noqa: BLE001
-                lacks = failed.name if isinstance(failed, ModuleNotFoundError) else None
-                found[name] = f"{type(failed).__name__}: {failed}", lacks
+                missing_module = failed.name if isinstance(failed, ModuleNotFoundError) else None
+                found[name] = f"{type(failed).__name__}: {failed}", missing_module
     for name in SCRIPTS.keys() & {*sys.modules} - loaded:
         del sys.modules[name]
     return found
@@ -39,22 +39,22 @@ def failures():
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_can_be_imported(name, failures):
-    words, lacks = failures.get(name, ("", None))
-    if lacks and lacks.split(".")[0] not in {"lesionlens", "research", "tests"}:
-        pytest.skip(f"{lacks} is not installed")
-    assert not words
+    message, missing_module = failures.get(name, ("", None))
+    if missing_module and missing_module.split(".")[0] not in {"lesionlens", "research", "tests"}:
+        pytest.skip(f"{missing_module} is not installed")
+    assert not message
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_what_a_script_takes_from_the_package_is_there(script):
-    """Also inside functions, and in programs that it starts, which no import of it reaches."""
+    """Also inside functions, and in programs in strings, which an import does not reach."""
     missing = [name for tree in programs(script.read_text()) for name in missing_in(tree)]
     assert not missing
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 def test_a_script_that_can_be_run_reads_its_command_line(script):
-    """So that --help prints what it does, and does not do it."""
+    """So that --help prints its description and runs nothing."""
     text = script.read_text()
     assert "__main__" not in text or ".parse_args(" in text or "typer.run(" in text
 
@@ -75,7 +75,7 @@ def test_a_name_that_is_gone_is_found():
 
 
 def programs(text: str) -> Iterator[ast.Module]:
-    """Yield a script's tree and those of the programs that its strings hold."""
+    """Yield the syntax trees of a script and of the programs in its strings."""
     tree = ast.parse(text)
     yield tree
     for node in ast.walk(tree):
@@ -83,29 +83,29 @@ def programs(text: str) -> Iterator[ast.Module]:
             try:
                 yield ast.parse(str(node.value))
             except SyntaxError:
-                continue  # prose, or a part of a program
+                continue  # prose, or part of a program
 
 
 def missing_in(tree: ast.Module) -> list[str]:
-    """Return the names of the package that a program asks for and that are not there."""
+    """Return the names of the package that a program uses and that do not exist."""
     missing, modules = [], {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lesionlens"):
             for alias in node.names:
-                found = taken(node.module or "", alias.name)
+                found = attribute_of(node.module or "", alias.name)
                 if found is None:
                     missing.append(f"{node.module}.{alias.name}")
                 elif isinstance(found, ModuleType):
                     modules[alias.asname or alias.name] = found
-    for owner, name in (used for node in ast.walk(tree) for used in uses_of(node)):
-        of = modules.get(owner)
-        if of is not None and taken(of.__name__, name) is None:
+    for owner, name in (pair for node in ast.walk(tree) for pair in uses_of(node)):
+        module = modules.get(owner)
+        if module is not None and attribute_of(module.__name__, name) is None:
             missing.append(f"{owner}.{name}")
     return missing
 
 
 def uses_of(node: ast.AST) -> Iterator[tuple[str, str]]:
-    """Yield what a node takes: `owner.name`, or `"name"` of `patch.object(owner, "name")`."""
+    """Yield the attribute of a node: `owner.name`, or `"name"` of `patch.object(owner, "name")`."""
     match node:
         case ast.Attribute(value=ast.Name(id=owner), attr=name):
             yield owner, name
@@ -115,8 +115,8 @@ def uses_of(node: ast.AST) -> Iterator[tuple[str, str]]:
             yield owner, str(name)
 
 
-def taken(module: str, name: str) -> object | None:
-    """Return what `from module import name` would give, or None."""
+def attribute_of(module: str, name: str) -> object | None:
+    """Return the object that `from module import name` would import, or None."""
     try:
         return getattr(importlib.import_module(module), name)
     except AttributeError:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.helpers.third_party_package import install_package
 from tests.phantoms.analysis import make_reviewed
-from tests.third_party import install
 
 import lesionlens
 from lesionlens import Candidate, Evaluation, Region, Result
@@ -203,7 +203,7 @@ def test_a_window_without_napari_names_the_extra(saved, monkeypatch):
 def test_a_viewer_of_another_package_is_called_with_the_result(saved, monkeypatch, tmp_path):
     """None could be called: napari's entry point is always there, and the first choice."""
     code = "def show(result):\n    return result.candidates[0].id\n"
-    install(monkeypatch, tmp_path, code, viewers="mine = show")
+    install_package(monkeypatch, tmp_path, code, viewers="mine = show")
     result, _ = saved
     assert result.show("mine") == result.candidates[0].id
     with pytest.raises(MissingPluginError, match=r"'yours'.*mine"):
@@ -211,7 +211,7 @@ def test_a_viewer_of_another_package_is_called_with_the_result(saved, monkeypatc
 
 
 def test_a_viewer_that_fails_is_named(saved, monkeypatch, tmp_path):
-    install(monkeypatch, tmp_path, "def show(result):\n    1 / 0\n", viewers="mine = show")
+    install_package(monkeypatch, tmp_path, "def show(result):\n    1 / 0\n", viewers="mine = show")
     with pytest.raises(PluginError, match=r"viewer 'mine' of crooked 0\.7 failed"):
         saved[0].show("mine")
 

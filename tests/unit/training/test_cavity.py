@@ -126,7 +126,7 @@ def treated(tmp_path_factory):
     """Two treated patients in the layout of BraTS 2024; label 4 is a cavity."""
     root = tmp_path_factory.mktemp("treated")
     for seed, name in enumerate(NAMES):
-        write_nifti(make_patient(seed, spacing_mm=4.0), root / name, truth=True)
+        write_nifti(make_patient(seed, spacing_mm=4.0), root / name, reference=True)
         image = nib.load(root / name / "seg.nii.gz")
         labels = np.asanyarray(image.dataobj).astype(np.uint8)
         near = labels[8:14, 20:26, 18:24]

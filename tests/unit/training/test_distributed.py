@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from tests.ports import free_port
+from tests.helpers.ports import free_port
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.training.config import parse_config

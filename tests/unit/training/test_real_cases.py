@@ -65,7 +65,7 @@ def find(root, **how):
 
 def write_head(folder, *lesions, seed=0):
     """Images and truth of a head at 4 mm."""
-    write_nifti(make_patient(seed, spacing_mm=4.0, lesions=lesions), folder, truth=True)
+    write_nifti(make_patient(seed, spacing_mm=4.0, lesions=lesions), folder, reference=True)
 
 
 @pytest.fixture(scope="module")

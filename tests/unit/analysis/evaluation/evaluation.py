@@ -23,7 +23,7 @@ def head(*lesions: Lesion, seed: int = 0) -> SyntheticPatient:
 
 def write_case(folder: Path, patient: SyntheticPatient) -> Path:
     """Images and truth, as a reference data set holds them."""
-    write_nifti(patient, folder, truth=True)
+    write_nifti(patient, folder, reference=True)
     return folder
 
 

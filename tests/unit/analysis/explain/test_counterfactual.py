@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tests.perturbable import Perturbable
+from tests.helpers.perturbable_engine import PerturbableEngine
 
 from lesionlens.analysis.explain import counterfactual
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
@@ -35,7 +35,7 @@ def leaning(keep, hidden):
 
 @pytest.fixture
 def asked(make_prepared):
-    prepared, engine = make_prepared(), Perturbable(GRID, leaning)
+    prepared, engine = make_prepared(), PerturbableEngine(GRID, leaning)
     info = EngineInfo("leaning", "1", None, frozenset({Capability.PERTURB}))
     shown = np.full((1, *SHAPE), 0.01, np.float32)
     shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8
@@ -56,7 +56,7 @@ def test_hiding_a_region_takes_its_score_and_what_leans_on_it(asked):
 
 
 def test_a_large_outline_scores_nothing_without_an_image(make_prepared):
-    prepared, engine = make_prepared(), Perturbable(GRID, leaning)
+    prepared, engine = make_prepared(), PerturbableEngine(GRID, leaning)
     info = EngineInfo("leaning", "1", None, frozenset({Capability.PERTURB}))
     seen = PerturbedPrediction(leaning((True,) * 4, np.zeros(SHAPE, bool))[None], GRID)
     by_size = Scoring(intercept=2.0, logit=0.3, log_ml=0.5)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.perturbable import Perturbable
+from tests.helpers.perturbable_engine import PerturbableEngine
 
 from lesionlens.analysis.explain import faithfulness as trust
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
@@ -32,7 +32,7 @@ def by_what_is_seen(keep, hidden):
 
 
 def checked(attention, make_prepared, engine=None, region=Region.WT, others=NEEDED, coarse=0.0):
-    engine = engine or Perturbable(GRID, by_what_is_seen, by_what_is_seen)
+    engine = engine or PerturbableEngine(GRID, by_what_is_seen, by_what_is_seen)
     flagged = np.flatnonzero(NEEDED)
     trials = {one: trust.TestedMap(map_on(others), flagged) for one in Region}
     trials[region] = trust.TestedMap(attention, flagged, coarse)
@@ -121,7 +121,7 @@ def test_where_a_map_lies_is_not_judged_if_no_voxel_of_the_region_is_in_the_brai
     attention, edge = map_on(NEEDED), np.flatnonzero(beyond)
     trials = {one: trust.TestedMap(attention, np.flatnonzero(NEEDED), 4.0) for one in Region}
     trials[Region.ET] = trust.TestedMap(attention, edge, 4.0)
-    engine = Perturbable(GRID, by_what_is_seen, by_what_is_seen)
+    engine = PerturbableEngine(GRID, by_what_is_seen, by_what_is_seen)
     checks = {one: trust.pointing(attention, NEEDED, float(BRAIN.sum())) for one in Region}
     found = trust.insertion_test(checks, PerturbationRunner(engine, make_prepared()), trials, BRAIN)
     assert (found[Region.ET].near, found[Region.ET].attainable) == (0, 0)
@@ -142,12 +142,12 @@ def test_what_voxels_alone_evoke_is_at_most_all_of_the_probability(make_prepared
     def more_if_hidden(keep, hidden):
         return np.full(SHAPE, 0.9 if hidden.any() else 0.6, np.float32)
 
-    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, more_if_hidden))
+    found = checked(map_on(NEEDED), make_prepared, PerturbableEngine(GRID, more_if_hidden))
     assert (found.kept, found.kept_random, found.kept_centre, found.deletion) == (1, 1, 1, 1)
 
 
 def test_a_region_of_which_nothing_is_flagged_costs_no_pass(make_prepared):
-    engine = Perturbable(GRID, by_what_is_seen, by_what_is_seen)
+    engine = PerturbableEngine(GRID, by_what_is_seen, by_what_is_seen)
     trials = {Region.WT: trust.TestedMap(map_on(NEEDED), np.flatnonzero(NEEDED))}
     trials[Region.ET] = trust.TestedMap(map_on(NEEDED), np.zeros(0, np.intp))
     checks = {one: trust.pointing(map_on(NEEDED), NEEDED, 1e4) for one in trials}
@@ -193,7 +193,7 @@ def test_a_region_that_any_voxels_evoke_is_not_explained_by_the_map(make_prepare
     def by_amount(keep, hidden):
         return np.full(SHAPE, 0.9 if (~hidden & BRAIN).sum() >= 64 else 0.1, np.float32)
 
-    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, by_amount))
+    found = checked(map_on(NEEDED), make_prepared, PerturbableEngine(GRID, by_amount))
     assert found.kept == found.kept_random == 1
     assert trust.faults_of(found) == (trust.MapFault.TOO_LITTLE,)
 
@@ -203,7 +203,7 @@ def test_hiding_is_measured_but_not_judged(make_prepared):
         seen = max(1 - hidden[place].mean() for place in (NEEDED, ELSEWHERE))
         return np.full(SHAPE, 0.9 * seen, np.float32)
 
-    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, from_either))
+    found = checked(map_on(NEEDED), make_prepared, PerturbableEngine(GRID, from_either))
     assert found.deletion == 1
     assert found.reliable
 
@@ -216,13 +216,13 @@ def test_the_brains_centre_may_not_do_as_well(make_prepared):
             return np.full(SHAPE, 0.9, np.float32)
         return np.full(SHAPE, 0.1 + 0.7 * (1 - hidden[NEEDED].mean()), np.float32)
 
-    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, by_centre))
+    found = checked(map_on(NEEDED), make_prepared, PerturbableEngine(GRID, by_centre))
     assert found.kept_random + trust.SUFFICIENT < found.kept < found.kept_centre
     assert "centre" in found.verdict
 
 
 def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
-    blind = Perturbable(GRID, lambda keep, hidden: np.full(SHAPE, 0.01, np.float32))
+    blind = PerturbableEngine(GRID, lambda keep, hidden: np.full(SHAPE, 0.01, np.float32))
     found = checked(map_on(NEEDED), make_prepared, blind)
     assert found.kept is None
     assert found.reliable is False
@@ -230,7 +230,7 @@ def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
 
 
 def test_each_map_alone_and_hidden_and_two_baselines_are_asked(make_prepared):
-    engine = Perturbable(GRID, by_what_is_seen, by_what_is_seen)
+    engine = PerturbableEngine(GRID, by_what_is_seen, by_what_is_seen)
     flagged = np.flatnonzero(NEEDED)
     trials = {region: trust.TestedMap(map_on(NEEDED), flagged) for region in Region}
     trust.insertion_test({}, PerturbationRunner(engine, make_prepared()), trials, BRAIN)
@@ -239,7 +239,7 @@ def test_each_map_alone_and_hidden_and_two_baselines_are_asked(make_prepared):
 
 
 def test_an_engine_of_whole_tumours_alone_leaves_the_other_maps_as_they_were(make_prepared):
-    engine = Perturbable(GRID, by_what_is_seen)
+    engine = PerturbableEngine(GRID, by_what_is_seen)
     found = checked(map_on(ELSEWHERE), make_prepared, engine, Region.TC)
     assert found.kept is None
     assert found.peak_inside is False

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.perturbable import Perturbable
+from tests.helpers.perturbable_engine import PerturbableEngine
 
 from lesionlens.analysis.explain import perturbations, probe
 from lesionlens.analysis.explain.perturbation_runner import PerturbationRunner
@@ -35,7 +35,7 @@ SHARES = np.array([0.01, 0.2, 0.1, 0.5])
 
 
 def asked_of(prepared, components):
-    engine = Perturbable(
+    engine = PerturbableEngine(
         GRID,
         lambda keep, _: np.full(GRID.shape, 0.05 + (SHARES * keep * prepared.present).sum()),
     )
@@ -66,7 +66,7 @@ def test_each_sequence_gets_what_it_would_draw_itself(make_prepared):
 FINE = Grid((12, 10, 8), np.diag([0.5, 0.5, 0.5, 1.0]))
 
 
-class Nearsighted(Perturbable):
+class Nearsighted(PerturbableEngine):
     """Sees the core, and what T1 shows, at its fine voxel size alone."""
 
     def __init__(self):
@@ -110,7 +110,7 @@ def test_quick_passes_that_outline_too_little_of_what_is_flagged_do_not_suffice(
 ):
     """Of a tumour of 98 ml they outlined 35 %: T1c alone seemed to show it, FLAIR to deny it."""
     outlined = np.where(np.arange(120).reshape(GRID.shape) < share * 120, 0.5, 0.4)
-    prepared, engine = make_prepared(), Perturbable(GRID, lambda *_: outlined)
+    prepared, engine = make_prepared(), PerturbableEngine(GRID, lambda *_: outlined)
     prediction, runner = predicted_by(engine, prepared), PerturbationRunner(engine, prepared)
     flagged = marked_everywhere(Label.OEDEMA)
     assert perturbations.quick_passes_suffice(runner, prediction, flagged) is enough
@@ -119,7 +119,7 @@ def test_quick_passes_that_outline_too_little_of_what_is_flagged_do_not_suffice(
 def test_quick_passes_suffice_where_an_engine_says_nothing_of_a_region(make_prepared):
     """It predicts the whole tumour alone, has no time left, or makes no quick passes."""
     prepared = make_prepared()
-    engine = Perturbable(GRID, lambda *_: np.full(GRID.shape, 0.9))
+    engine = PerturbableEngine(GRID, lambda *_: np.full(GRID.shape, 0.9))
     prediction, runner = predicted_by(engine, prepared), PerturbationRunner(engine, prepared)
     flagged = marked_everywhere(Label.CORE)
     assert perturbations.quick_passes_suffice(runner, prediction, flagged)
@@ -158,7 +158,7 @@ def test_subsets_are_predicted_at_the_predictions_own_voxel_size_where_needed(ma
     assert len([one for one in engine.asked if one.fine]) == 17
 
 
-class Cautious(Perturbable):
+class Cautious(PerturbableEngine):
     """States the threshold of an analysis of each input: .8 without FLAIR."""
 
     def predict_perturbed(self, prepared, perturbations, *, context):
@@ -195,7 +195,7 @@ def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prep
     def by_flair_alone(keep, _):
         return np.where(keep[3], 0.95, 1e-4) * np.ones(GRID.shape)
 
-    prepared, engine = make_prepared(), Perturbable(GRID, by_flair_alone)
+    prepared, engine = make_prepared(), PerturbableEngine(GRID, by_flair_alone)
     everything = [InputPerturbation((True,) * 4)]
     full = engine.predict_perturbed(prepared, everything, context=SILENT)
     info = EngineInfo("flair", "1", None, frozenset({Capability.PERTURB}))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.storage_order import grid_stored, orders, stored
+from tests.helpers.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import anatomy, pointing_game
 from lesionlens.analysis.findings.candidates import (

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from tests.helpers.storage_order import grid_stored, orders, stored
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
-from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import additions, anatomy
 from lesionlens.analysis.findings.additions import halves, lesion_at

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from tests.storage_order import grid_stored, orders, stored
+from tests.helpers.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings.anatomy import head_of
 from lesionlens.analysis.findings.kind_features import (

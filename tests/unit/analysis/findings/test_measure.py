@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.storage_order import grid_stored, orders, stored
+from tests.helpers.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import measure
 from lesionlens.base.grid import Grid

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from tests.conftest import REPOSITORY
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 from lesionlens.base.process import processors
 from lesionlens.base.process.processors import usable_processors

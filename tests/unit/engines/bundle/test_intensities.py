@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import NormalizeIntensity
-from tests.bundles import write_bundle
 from tests.contract.test_examples import REPOSITORY, blocks
+from tests.helpers.monai_bundles import write_bundle
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.engines.bundle import files

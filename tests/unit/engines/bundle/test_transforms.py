@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 from monai.transforms import NormalizeIntensity
-from tests.bundles import write_bundle
+from tests.helpers.monai_bundles import write_bundle
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region

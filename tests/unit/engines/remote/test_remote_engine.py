@@ -13,8 +13,8 @@ import threadpoolctl
 
 pytest.importorskip("fastapi")
 
-from tests.ports import closed_port
-from tests.serving_here import QuickEngine, serving
+from tests.helpers.local_server import QuickEngine, serving
+from tests.helpers.ports import closed_port
 
 from lesionlens.base.errors import (
     CancelledError,

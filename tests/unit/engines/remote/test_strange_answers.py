@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
-from tests.serving_here import QuickEngine
-from tests.web_server import answered_by
+from tests.helpers.http_server import serving_requests
+from tests.helpers.local_server import QuickEngine
 
 from lesionlens.base.errors import CancelledError, ServerError
 from lesionlens.base.labels import Region
@@ -78,7 +78,7 @@ def answering(reply):
         def log_message(self, *_):
             pass
 
-    with answered_by(Handler) as port:
+    with serving_requests(Handler) as port:
         yield f"http://127.0.0.1:{port}", came
 
 

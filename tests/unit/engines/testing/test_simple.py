@@ -85,7 +85,7 @@ def test_an_impossible_orientation_is_refused(orientation):
 
 def test_nifti_holds_the_voxels_and_the_affine(tmp_path):
     how = Acquisition("LIP", (4.0, 4.0, 6.0), 5.0)
-    paths = write_nifti(HEAD, tmp_path, sequences=(MrSequence.T2,), how=how, truth=True)
+    paths = write_nifti(HEAD, tmp_path, sequences=(MrSequence.T2,), how=how, reference=True)
     image = nib.load(paths[MrSequence.T2])
     wanted = acquire(HEAD.sequences[MrSequence.T2], how)
     np.testing.assert_allclose(image.affine, wanted.affine, atol=1e-4)

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import RLELossless, generate_uid
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.files import write_dicom
 

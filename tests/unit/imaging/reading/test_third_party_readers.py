@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.third_party import install
+from tests.helpers.third_party_package import install_package
 
 from lesionlens.base.errors import PluginError, UnusableInputError
 from lesionlens.base.labels import MrSequence
@@ -36,7 +36,9 @@ CHANGED = (
 
 
 def with_reader(monkeypatch, tmp_path, *, claim="2.0", study="study"):
-    install(monkeypatch, tmp_path, READER.format(claim=claim, study=study), readers="mine = Reader")
+    install_package(
+        monkeypatch, tmp_path, READER.format(claim=claim, study=study), readers="mine = Reader"
+    )
 
 
 READ_BY = "Read by a plug-in: 'mine' of crooked 0.7"
@@ -63,7 +65,7 @@ def test_a_study_opens_beside_a_broken_reader_which_a_notice_names(
 
 
 def test_where_nobody_can_read_it_the_broken_reader_is_named(monkeypatch, tmp_path):
-    install(monkeypatch, tmp_path, "import nothing_like_this", readers="mine = Reader")
+    install_package(monkeypatch, tmp_path, "import nothing_like_this", readers="mine = Reader")
     (tmp_path / "scan.xyz").write_text("voxels")
     with pytest.raises(UnusableInputError, match=r"scan\.xyz.*'mine' of crooked"):
         open_study(tmp_path / "scan.xyz")
@@ -147,7 +149,7 @@ def test_a_reader_that_ignores_what_the_user_named_is_refused(
     source = next(place.glob("*t1c*"))
     (other / "mine.nii.gz").write_bytes(source.read_bytes())
     named = {"file": other / "mine.nii.gz", "folder": other, "uid": "1.2.3"}[how]
-    install(monkeypatch, tmp_path, DEAF, readers="mine = Reader")
+    install_package(monkeypatch, tmp_path, DEAF, readers="mine = Reader")
     with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7 gave a different T1c from"):
         open_study(place, named={MrSequence.T1C: named})
     for same in (source, source.name, place):
@@ -156,7 +158,7 @@ def test_a_reader_that_ignores_what_the_user_named_is_refused(
 
 def test_a_reader_that_ignores_the_named_study_is_refused(monkeypatch, tmp_path, make_study):
     place = make_study()
-    install(monkeypatch, tmp_path, DEAF, readers="mine = Reader")
+    install_package(monkeypatch, tmp_path, DEAF, readers="mine = Reader")
     with pytest.raises(PluginError, match=r"gave a different study from '1\.2\.3'"):
         open_study(place, study_uid="1.2.3")
     assert open_study(place, study_uid=place.name).series

@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.kept_reads import autosave_as_before
-from tests.reviewed_head import (  # noqa: F401  fixtures
+from tests.helpers.analysed_head import (  # noqa: F401  fixtures
     LEFT,
     FakeResult,
     analysis,
     head,
     without_right,
 )
+from tests.helpers.stored_decisions import autosave_like_earlier_release
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.grid import Grid
@@ -299,7 +299,7 @@ def test_what_an_earlier_release_autosaved_is_shown_and_goes_on_in_the_log(
 ):
     uid, log = analysis.findings.candidates[0].tracking_uid, ReviewLog()
     log.decide(uid, ReviewState.REJECTED, reason="a vessel")
-    file = autosave_as_before(replace(analysis, review=log.review))
+    file = autosave_like_earlier_release(replace(analysis, review=log.review))
     with shown(analysis) as window:
         assert window.session.state.review == log.review
         window.session.decide(ReviewState.ACCEPTED)

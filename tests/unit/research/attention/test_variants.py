@@ -1,4 +1,4 @@
-"""The networks that the hybrid is measured against are what they are called, and as large."""
+"""The variants have the architecture of their names, and as many parameters as the hybrid."""
 
 import dataclasses
 
@@ -29,40 +29,40 @@ def _count(network):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_answers_like_the_hybrid(name):
+def test_a_variant_has_the_outputs_of_the_hybrid(name):
     torch.manual_seed(0)
     network, hybrid = build(name), build(dataclasses.replace(preset("base"), lesions=0))
     with torch.no_grad():
-        ours, theirs = network.eval()(_input()), hybrid.eval()(_input())
+        output, hybrid_output = network.eval()(_input()), hybrid.eval()(_input())
     for part in ("logits", "presence", "attention"):
-        assert getattr(ours, part).shape == getattr(theirs, part).shape
-    assert [d.shape for d in ours.deep] == [d.shape for d in theirs.deep]
-    torch.testing.assert_close(ours.attention.sum((2, 3, 4)), torch.ones(1, 3))
+        assert getattr(output, part).shape == getattr(hybrid_output, part).shape
+    assert [d.shape for d in output.deep] == [d.shape for d in hybrid_output.deep]
+    torch.testing.assert_close(output.attention.sum((2, 3, 4)), torch.ones(1, 3))
     assert 0.85 < _count(network) / _count(hybrid) < 1.15
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_every_parameter_of_a_variant_is_learnt(name):
+def test_every_parameter_of_a_variant_gets_a_gradient(name):
     torch.manual_seed(0)
     network = build(name).train()
     output = network(_input((16, 16, 16)))
     loss = sum(part.square().mean() for part in (output.logits, *output.deep, output.presence))
     loss.backward()
-    idle = [n for n, p in network.named_parameters() if p.grad is None]
-    assert idle == []
+    without_gradient = [n for n, p in network.named_parameters() if p.grad is None]
+    assert without_gradient == []
 
 
-def test_the_convolutional_one_has_no_attention_and_points_nowhere():
+def test_the_convolutional_network_has_uniform_attention_only():
     torch.manual_seed(0)
     network = build(CNN_ONLY).eval()
     assert not [m for m in network.modules() if isinstance(m, ATTENTION)]
     with torch.no_grad():
-        seen = network(_input(), trace=True)
-    assert float(seen.attention.std()) == pytest.approx(0, abs=1e-9)
-    assert seen.trace.self_attention == seen.trace.cross_attention == ()
+        output = network(_input(), trace=True)
+    assert float(output.attention.std()) == pytest.approx(0, abs=1e-9)
+    assert output.trace.self_attention == output.trace.cross_attention == ()
 
 
-def test_the_other_one_sees_patches_and_reads_nothing_before_they_attend():
+def test_the_transformer_has_only_the_patch_embedding_as_convolution():
     torch.manual_seed(0)
     network = build(TRANSFORMER_ONLY).eval()
     convolutions = [m for m in network.encoder.modules() if isinstance(m, torch.nn.Conv3d)]
@@ -74,14 +74,14 @@ def test_the_other_one_sees_patches_and_reads_nothing_before_they_attend():
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_travels_as_weights(name, tmp_path):
+def test_weights_of_a_variant_are_saved_and_loaded(name, tmp_path):
     network = build(name).eval()
     path = tmp_path / "w.safetensors"
     weights.save(path, network.config, network.state_dict(), WeightsNotes())
-    again, info = weights.load(path)
+    loaded, info = weights.load(path)
     assert info.config == preset(name)
     with torch.no_grad():
-        torch.testing.assert_close(again(_input()).logits, network(_input()).logits)
+        torch.testing.assert_close(loaded(_input()).logits, network(_input()).logits)
 
 
 def test_an_unknown_design_is_refused():

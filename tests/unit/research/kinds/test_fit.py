@@ -1,4 +1,4 @@
-"""The fit of what kinds of lesions look like: which features it may use."""
+"""The fit of kinds of lesions: the features that it may use."""
 
 from lesionlens.analysis.findings.kinds import key_of, load_models
 
@@ -8,8 +8,8 @@ def test_each_shipped_model_has_features_that_its_sequences_show(script):
         models = load_models()
         every = {name for model in models.values() for name in model.names}
         for subset in fit.SUBSETS:
-            shown = {name for name in every if fit.shown_by(name, subset)}
+            shown = {name for name in every if fit.is_measurable(name, subset)}
             assert set(models[key_of(subset)].names) <= shown
             absent = [s.value for s in fit.MrSequence if s not in subset]
             assert not any(name.startswith(f"{value}.") for name in shown for value in absent)
-        assert all(fit.shown_by(name, fit.SUBSETS[0]) for name in every)
+        assert all(fit.is_measurable(name, fit.SUBSETS[0]) for name in every)

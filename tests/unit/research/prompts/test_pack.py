@@ -1,4 +1,4 @@
-"""The pool of prompts that travels: what may be trained on alone, and whole again over there."""
+"""Packing the prompt pool: only trainable volumes, restored on the other machine."""
 
 import json
 
@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-MAY, MAY_NOT, MAP = "BraTS2021_01476", ("somebody", "BraTS2021_00006"), "anatomy-x"
+TRAINABLE, NOT_TRAINABLE, LABEL_MAP = (
+    "BraTS2021_01476",
+    ("somebody", "BraTS2021_00006"),
+    "anatomy-x",
+)
 
 
 @pytest.fixture
@@ -15,8 +19,8 @@ def packing(script):
         yield module
 
 
-def volume(folder, rng):
-    """Write a volume with one lesion, as `prompt_pool.py` does."""
+def write_volume(folder, rng):
+    """Write a volume with one lesion, as `research/prompts/pool.py` does."""
     folder.mkdir(parents=True)
     code = np.ones((12, 14, 12), np.uint8)
     code[4:8, 4:8, 4:8] = 3
@@ -29,32 +33,36 @@ def volume(folder, rng):
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
-    about = {"real": True, "present": [1, 1, 1, 1], "subsets": [[1, 1, 1, 1]]}
-    (folder / "about.json").write_text(json.dumps(about))
+    record = {"real": True, "present": [1, 1, 1, 1], "subsets": [[1, 1, 1, 1]]}
+    (folder / "about.json").write_text(json.dumps(record))
 
 
-def test_a_pool_travels_without_what_may_not_be_trained_on_and_is_whole_again(packing, tmp_path):
+def test_a_pack_contains_only_trainable_volumes_and_is_restored(packing, tmp_path):
     rng = np.random.default_rng(0)
-    for name in (MAY, *MAY_NOT, MAP):
-        volume(tmp_path / "pool" / name, rng)
+    for name in (TRAINABLE, *NOT_TRAINABLE, LABEL_MAP):
+        write_volume(tmp_path / "pool" / name, rng)
     size = packing.pack(tmp_path / "pool", tmp_path / "pack")
     files = sorted((tmp_path / "pack").iterdir())
-    assert [file.stem for file in files] == [MAY, MAP]
+    assert [file.stem for file in files] == [TRAINABLE, LABEL_MAP]
     assert size == sum(file.stat().st_size for file in files)
-    there = tmp_path / "there"
-    (there / f".{MAY}").mkdir(parents=True)  # an unpacking that was cut off
-    (there / f".{MAY}" / "image.npy").write_bytes(b"half")
-    assert packing.unpack(tmp_path / "pack", there) == 2
-    assert sorted(place.name for place in there.iterdir()) == [MAY, MAP]
-    sent, came = (np.load(place / MAY / "image.npy") for place in (tmp_path / "pool", there))
-    assert came.dtype == np.float16
-    assert np.abs(sent.astype(float) - came).max() <= 1 / 16
-    here, again = (packing.Volume(place / MAY) for place in (tmp_path / "pool", there))
-    np.testing.assert_array_equal(here.code, again.code)
-    np.testing.assert_array_equal(here.things, again.things)
-    (there / MAY / "mine").touch()
-    packing.unpack(tmp_path / "pack", there)
-    assert (there / MAY / "mine").is_file()  # what is there stays
+    unpacked = tmp_path / "there"
+    (unpacked / f".{TRAINABLE}").mkdir(parents=True)  # an interrupted unpacking
+    (unpacked / f".{TRAINABLE}" / "image.npy").write_bytes(b"half")
+    assert packing.unpack(tmp_path / "pack", unpacked) == 2
+    assert sorted(root.name for root in unpacked.iterdir()) == [TRAINABLE, LABEL_MAP]
+    packed_image, unpacked_image = (
+        np.load(root / TRAINABLE / "image.npy") for root in (tmp_path / "pool", unpacked)
+    )
+    assert unpacked_image.dtype == np.float16
+    assert np.abs(packed_image.astype(float) - unpacked_image).max() <= 1 / 16
+    original, restored = (
+        packing.Volume(root / TRAINABLE) for root in (tmp_path / "pool", unpacked)
+    )
+    np.testing.assert_array_equal(original.code, restored.code)
+    np.testing.assert_array_equal(original.object_labels, restored.object_labels)
+    (unpacked / TRAINABLE / "mine").touch()
+    packing.unpack(tmp_path / "pack", unpacked)
+    assert (unpacked / TRAINABLE / "mine").is_file()  # existing volumes are not overwritten
 
 
 def test_a_resection_cavity_is_no_tumour_in_the_pool(script):

@@ -1,4 +1,4 @@
-"""Networks side by side, on a very small brain."""
+"""Comparison of networks on a very small brain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from research.speed import baselines, compare_networks, profiler
 from research.speed.baselines import Baseline, all_baselines
-from research.speed.profiler import Patience, measure, window_starts
+from research.speed.profiler import MeasurementOptions, measure, window_starts
 from torch import nn
 
 from lesionlens.base.errors import CancelledError
@@ -23,7 +23,7 @@ from lesionlens.imaging.samples import STUDY
 from lesionlens.network.weights_metadata import WeightsNotes
 
 CPU = torch.device("cpu")
-ONCE = Patience(repeat=1)
+ONCE = MeasurementOptions(repeat=1)
 
 
 def convolution(window=None, shape=(10, 12, 14)):
@@ -37,12 +37,12 @@ def convolution(window=None, shape=(10, 12, 14)):
 @given(st.tuples(*[st.integers(1, 30)] * 3), st.tuples(*[st.integers(5, 20)] * 3))
 def test_windows_cover_every_voxel_and_stay_inside(shape, window):
     shape = tuple(max(n, w) for n, w in zip(shape, window, strict=True))
-    seen = np.zeros(shape, bool)
+    covered = np.zeros(shape, bool)
     for start in window_starts(shape, window):
-        place = tuple(slice(a, a + w) for a, w in zip(start, window, strict=True))
-        assert seen[place].shape == window
-        seen[place] = True
-    assert seen.all()
+        box = tuple(slice(a, a + w) for a, w in zip(start, window, strict=True))
+        assert covered[box].shape == window
+        covered[box] = True
+    assert covered.all()
 
 
 def test_multiply_adds_are_counted_by_hand():
@@ -54,9 +54,9 @@ def test_multiply_adds_are_counted_by_hand():
     assert cost.peak_mib is None or cost.peak_mib > 1
 
 
-def test_an_estimate_runs_one_window_and_says_so():
+def test_an_estimate_runs_one_window_and_is_marked():
     whole = measure(convolution(window=(8, 8, 8)), CPU, ONCE)
-    some = measure(convolution(window=(8, 8, 8)), CPU, Patience(1, estimate=True))
+    some = measure(convolution(window=(8, 8, 8)), CPU, MeasurementOptions(1, estimate=True))
     assert whole.passes == some.passes == len(window_starts((10, 12, 14), (8, 8, 8))) > 1
     assert some.estimated
     assert not whole.estimated
@@ -67,7 +67,7 @@ def test_a_volume_smaller_than_the_window_is_padded():
     assert measure(convolution(window=(16, 16, 16)), CPU, ONCE).passes == 1
 
 
-def test_a_stop_is_heard():
+def test_a_measurement_can_be_cancelled():
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
@@ -75,19 +75,19 @@ def test_a_stop_is_heard():
 
 
 @pytest.mark.slow
-def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
+def test_lens_processes_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
     monkeypatch.setattr(baselines, "has_monai", lambda: False)
     monkeypatch.setattr(baselines, "_MM", 4.0)
     monkeypatch.setattr(baselines.weights, "load_shipped", _small)
-    ours = list(all_baselines(make_prepared(), CPU))
-    named = {(c.name, c.form) for c in ours}
-    assert len(named) == len(ours)
+    lens = list(all_baselines(make_prepared(), CPU))
+    names = {(c.name, c.form) for c in lens}
+    assert len(names) == len(lens)
     forms = {f"{form}, {kind}" for form in ("flash", "readable") for kind in ("fp32", "bf16")}
     for preset in ("tiny", "base", "large", "transformer-only"):
-        assert {form for name, form in named if name == f"Lens {preset}"} == forms
-    assert {form for name, form in named if name == "Lens cnn-only"} == {"fp32", "bf16"}
-    found = [measure(c, CPU, ONCE) for c in ours[:4]]
-    assert ours[0].name == "Lens, as shipped"
+        assert {form for name, form in names if name == f"Lens {preset}"} == forms
+    assert {form for name, form in names if name == "Lens cnn-only"} == {"fp32", "bf16"}
+    found = [measure(c, CPU, ONCE) for c in lens[:4]]
+    assert lens[0].name == "Lens, as shipped"
     assert {cost.passes for cost in found} == {1}
     assert {round(cost.gmacs, 6) for cost in found} == {round(found[0].gmacs, 6)}
     assert found[0].gmacs > 0
@@ -102,9 +102,9 @@ def test_a_network_that_cannot_be_measured_is_reported(monkeypatch, make_prepare
 
     monkeypatch.setattr(profiler, "all_baselines", broken)
     monkeypatch.setattr(profiler.signal, "signal", lambda *_: None)
-    answer = SimpleNamespace(send=sent.append)
+    sender = SimpleNamespace(send=sent.append)
     threads = torch.get_num_threads()
-    profiler._alone(answer, make_prepared(), 0, "cpu", threads, ONCE)
+    profiler._measure_and_send(sender, make_prepared(), 0, "cpu", threads, ONCE)
     assert sent == ["not enough memory: you tried to allocate 9 TB"]
 
 
@@ -114,14 +114,14 @@ def _fail():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
-def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
+def test_monai_processes_the_same_brain(make_prepared, monkeypatch):
     monkeypatch.setattr(baselines, "_MM", 3.0)
     monkeypatch.setattr(baselines, "WINDOW", (64, 64, 64))
     monkeypatch.setattr(baselines.weights, "load_shipped", _small)
     *_, segresnet, fast, swin, _ = all_baselines(make_prepared(), CPU)
     assert (segresnet.name, swin.name) == ("MONAI SegResNet", "MONAI Swin UNETR")
     assert (segresnet.form, fast.form) == ("fp32", "bf16")
-    one, two = (measure(c, CPU, Patience(1, estimate=True)) for c in (segresnet, swin))
+    one, two = (measure(c, CPU, MeasurementOptions(1, estimate=True)) for c in (segresnet, swin))
     assert (one.passes, one.grid[0] % 8) == (1, 0)
     assert two.passes == len(window_starts(tuple(max(64, n) for n in two.grid), (64, 64, 64)))
 
@@ -131,11 +131,11 @@ def _small(name="default", device="cpu"):
     return network, WeightsNotes(spacing_mm=8.0)
 
 
-def test_the_table_sets_monai_against_ours():
+def test_the_table_compares_monai_with_lens():
     one, two = measure(convolution(), CPU, ONCE), measure(convolution((8, 8, 8)), CPU, ONCE)
-    ours = replace(one, form="flash, fp32", seconds=2.0)
-    theirs = replace(two, name="MONAI it", form="fp32", seconds=6.2)
-    rows = [compare_networks.row(cost, ours) for cost in (ours, theirs)]
+    lens = replace(one, form="flash, fp32", seconds=2.0)
+    monai = replace(two, name="MONAI it", form="fp32", seconds=6.2)
+    rows = [compare_networks.row(cost, lens) for cost in (lens, monai)]
     about = benchmark_conditions("cpu", STUDY)
     page = compare_networks.markdown(rows, ["one was left out"], about)
     assert "| MONAI it | fp32 |" in page

@@ -26,8 +26,8 @@ SEED = 1234
 
 @pytest.fixture(scope="module")
 def gpu(script):
-    changed = [(anatomy, "load_atlas"), (RandomStreams, "normal"), (losses, "set_loss")]
-    before = [(owner, name, getattr(owner, name)) for owner, name in changed]
+    patched = [(anatomy, "load_atlas"), (RandomStreams, "normal"), (losses, "set_loss")]
+    before = [(owner, name, getattr(owner, name)) for owner, name in patched]
     with script("training.gpu_training") as module:
         yield module
     for owner, name, value in before:
@@ -40,7 +40,7 @@ def packed():
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def tiny_weights(tmp_path_factory):
     file = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     network = build(preset("tiny"))
     weights.save(file, network.config, network.state_dict(), WeightsNotes())
@@ -61,13 +61,13 @@ def pack(gpu, packed, tmp_path):
 def test_each_fold_leaves_a_fourth_out(gpu, pack):
     left_out = []
     for fold in range(gpu.FOLDS):
-        trained_on = {row["case"] for row in gpu.rows_of(pack, fold)}
-        others = [row["case"] for row in gpu.rows_of(pack, fold, left_out=True)]
+        trained_on = {row["case"] for row in gpu.packed_cases(pack, fold)}
+        others = [row["case"] for row in gpu.packed_cases(pack, fold, left_out=True)]
         assert len(trained_on) == 9
         assert trained_on.isdisjoint(others)
         left_out += others
     assert sorted(left_out) == sorted(gpu.MAY_BE_TRAINED_ON)
-    assert len(gpu.rows_of(pack, None)) == 12
+    assert len(gpu.packed_cases(pack, None)) == 12
 
 
 def test_a_case_that_may_not_be_trained_on_is_never_packed(gpu, tmp_path):
@@ -77,23 +77,25 @@ def test_a_case_that_may_not_be_trained_on_is_never_packed(gpu, tmp_path):
         gpu.pack(tmp_path, tmp_path / "pack")
 
 
-def test_the_device_draws_what_the_generator_draws(gpu, packed):
+def test_volumes_generated_on_the_device_equal_those_of_the_generator(gpu, packed):
     batches = sys.modules["research.training.gpu_batches"]
     grid = batches.Grid((44, 54, 43), (4.0, 4.0), geometries=1, paintings=1)
-    piece = batches.Drawn(GeneratorConfig(), grid, SEED, CPU).pieces(1, np.random.default_rng(0))[0]
+    piece = batches.SyntheticVolumes(GeneratorConfig(), grid, SEED, CPU).pieces(
+        1, np.random.default_rng(0)
+    )[0]
     np.testing.assert_array_equal(piece.channels, packed.channels)
     np.testing.assert_array_equal(piece.code, packed.code)
     np.testing.assert_array_equal(piece.instances, packed.instances)
 
 
-def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
+def test_a_batch_contains_each_volume_completely_with_its_position(gpu, packed):
     batches = sys.modules["research.training.gpu_batches"]
     arrays = (torch.from_numpy(a) for a in (packed.channels, packed.code, packed.instances))
     piece = batches.Piece(*arrays, packed.present, packed.position_range)
     complete = DataConfig(complete=1.0)
-    mirrored = set()
+    orientations = set()
     for seed in range(6):
-        batch = batches.collated([piece], np.random.default_rng(seed), complete)
+        batch = batches.collate_pieces([piece], np.random.default_rng(seed), complete)
         assert int(batch.brain.sum()) == int((packed.code > 0).sum())
         for region, level in enumerate((1, 2, 3)):
             assert int(batch.labels[0, region].sum()) == int((packed.code > level).sum())
@@ -101,25 +103,25 @@ def test_a_batch_holds_each_volume_whole_and_knows_where_it_lies(gpu, packed):
         shape = np.array(batch.brain.shape[1:])
         low, high = batch.position_range[0].numpy().T
         edges = np.stack([inside.amin(0), inside.amax(0) + 1]) / shape
-        found = low + (high - low) * edges
-        assert np.abs(np.sort(np.abs(found), 0) - 1).max() < 0.35  # within the stride's padding
+        positions = low + (high - low) * edges
+        assert np.abs(np.sort(np.abs(positions), 0) - 1).max() < 0.35  # within the stride's padding
         code = batch.labels[0].sum(0) + batch.brain[0]
         i, j, k = (
             slice(int(a), int(b) + 1) for a, b in zip(inside.amin(0), inside.amax(0), strict=True)
         )
-        as_it_is = np.array_equal(code[i, j, k], packed.code)
-        assert as_it_is or np.array_equal(code[i, j, k], packed.code[::-1])
-        mirrored.add(as_it_is)
-    assert mirrored == {True, False}
+        unmirrored = np.array_equal(code[i, j, k], packed.code)
+        assert unmirrored or np.array_equal(code[i, j, k], packed.code[::-1])
+        orientations.add(unmirrored)
+    assert orientations == {True, False}
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
+def test_a_run_resumes_and_records_its_training_data(gpu, tiny_weights, pack, tmp_path):
     varied = tmp_path / "varied"
     assert gpu.main(["vary", "--pack", str(pack), "--out", str(varied), "--each", "1"]) == 0
     assert read(next((varied / gpu.MAY_BE_TRAINED_ON[0]).glob("*.kept"))).code.max() > 1
     out = tmp_path / "run"
-    run = ["run", "--init", str(small), "--pack", str(pack), "--varied", str(varied),
+    run = ["run", "--init", str(tiny_weights), "--pack", str(pack), "--varied", str(varied),
            "--fold", "1", "--batch", "2", "--device", "cpu", "--tiny",
            "--out", str(out)]  # fmt: skip
     assert gpu.main([*run, "--steps", "2"]) == 0
@@ -127,7 +129,7 @@ def test_a_run_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
     assert gpu.main([*run, "--steps", "3"]) == 0
     second = weights.load(out / "weights.safetensors")
     assert (first[1].provenance["steps"], second[1].provenance["steps"]) == (2, 3)
-    trained_on = {row["case"] for row in gpu.rows_of(pack, 1)}
+    trained_on = {row["case"] for row in gpu.packed_cases(pack, 1)}
     assert set(second[1].trained_on) == trained_on
     changed = [
         n for n, p in first[0].state_dict().items() if not p.equal(second[0].state_dict()[n])
@@ -136,7 +138,7 @@ def test_a_run_goes_on_and_says_what_was_trained_on(gpu, small, pack, tmp_path):
     assert second[1].provenance["data"] == "unknown, then 9 real cases of 9 patients"
 
 
-def test_a_run_does_not_go_on_with_other_weights_or_cases(gpu, small, pack, tmp_path):
+def test_a_run_does_not_resume_with_other_weights_or_cases(gpu, tiny_weights, pack, tmp_path):
     out, other = tmp_path / "run", tmp_path / "other.safetensors"
     torch.manual_seed(1)
     network = build(preset("tiny"))
@@ -146,6 +148,6 @@ def test_a_run_does_not_go_on_with_other_weights_or_cases(gpu, small, pack, tmp_
     assert gpu.main([*run, "--init", str(other)]) == 0
     record = weights.load(out / "weights.safetensors")[1].provenance
     assert record["data"] == "synthetic, then 12 real cases of 12 patients, then synthetic"
-    for options in (["--init", str(small)], ["--init", str(other), "--pack", str(pack)]):
+    for options in (["--init", str(tiny_weights)], ["--init", str(other), "--pack", str(pack)]):
         with pytest.raises(WeightsError, match="began with"):
             gpu.main([*run, *options])

@@ -1,4 +1,4 @@
-"""Weights are calibrated by the documented command; with --dry nothing else changes."""
+"""The documented command calibrates weights; with --dry it changes nothing."""
 
 import sys
 
@@ -34,7 +34,9 @@ def test_calibration_reports_its_progress_and_changes_nothing_dry(
 
     def examined(job, patient):
         found = tuple(
-            scoring.Found(round(x, 3), 0.5, bool(x > rng.normal()), patient, frozenset({n}))
+            scoring.ScoredCandidate(
+                round(x, 3), 0.5, bool(x > rng.normal()), patient, frozenset({n})
+            )
             for n, x in enumerate(rng.normal(0, 2, 2), 1)
         )
         reported = rng.random(50)
@@ -42,12 +44,12 @@ def test_calibration_reports_its_progress_and_changes_nothing_dry(
         return fitting.ExaminedScan(patient, 2, found, bins)
 
     monkeypatch.setattr(fitting, "_examined", examined)
-    given = ["release_weights.py", str(run), "--version", "9", "--patients", "40",
+    arguments = ["release_weights.py", str(run), "--version", "9", "--patients", "40",
              "--warm-up", "2", "--drawn-mm", "8", "--spacing", "8",
              "--target", str(tmp_path / "target"), "--dry"]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", given)
+    monkeypatch.setattr(sys, "argv", arguments)
     release.main()
-    said = capsys.readouterr()
-    assert "Weights 9: 40 scans that no step has seen" in said.out
-    assert "looking at synthetic patients: 100%" in said.err
+    output = capsys.readouterr()
+    assert "Weights 9: 40 held-out scans" in output.out
+    assert "examining synthetic patients: 100%" in output.err
     assert not (tmp_path / "target").exists()

@@ -38,7 +38,7 @@ def two_lesions() -> SyntheticPatient:
 
 @pytest.fixture(scope="session")
 def made() -> dict[Hashable, Analysis]:
-    """The analyses that were made before, whose studies lie in folders of the session."""
+    """Analyses made so far; their studies are in folders of the session."""
     return {}
 
 
@@ -62,7 +62,7 @@ def make(
         name: str = "study",
     ) -> Analysis:
         if dicom and spacing_mm is None:
-            spacing_mm = (4.0, 4.0, 8.0)  # half as many files: most of the time is theirs
+            spacing_mm = (4.0, 4.0, 8.0)  # half as many files, which take most of the time
         how = Acquisition(orientation or ("LPS" if dicom else "RAS"), spacing_mm, tilt_deg)
         kind = StudyKind.DICOM if dicom else StudyKind.NIFTI
         key = (kind, how, lesions, sequences, name)
@@ -80,7 +80,7 @@ def make(
 
 @pytest.fixture(scope="session")
 def objects() -> dict[Hashable, Path]:
-    """The folders of DICOM objects that were written before."""
+    """Folders of the DICOM objects written so far."""
     return {}
 
 
@@ -88,9 +88,9 @@ def objects() -> dict[Hashable, Path]:
 def exported(
     make: MakeAnalysis, objects: dict[Hashable, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., tuple[Analysis, Path]]:
-    """`exported(dicom=True, tilt_deg=8)`: what `make` makes, and its objects, written once.
+    """`exported(dicom=True, tilt_deg=8)`: the analysis of `make`, and its objects.
 
-    The folder is everybody's: read, never changed.
+    The folder is shared between tests, which must not change it.
     """
 
     def build(**how: object) -> tuple[Analysis, Path]:
@@ -106,7 +106,7 @@ def exported(
 
 @pytest.fixture
 def read_objects(tmp_path: Path) -> Callable[[Analysis], dict[str, Dataset]]:
-    """`read_objects(analysis)`: its DICOM objects by stem, written to `tmp_path / "dicom"`."""
+    """`read_objects(analysis)`: its DICOM objects by file stem, in `tmp_path / "dicom"`."""
 
     def build(analysis: Analysis) -> dict[str, Dataset]:
         assert not DicomExporter().write(analysis, tmp_path).left_out
@@ -118,6 +118,7 @@ def read_objects(tmp_path: Path) -> Callable[[Analysis], dict[str, Dataset]]:
 def lesion(
     uid: str, number: int, ml: float, state: ReviewState = ReviewState.ACCEPTED
 ) -> LesionMeasurement:
+    """Return a measurement of a lesion with these values."""
     volumes = {Region.WT: ml, Region.TC: ml / 2, Region.ET: None}
     return LesionMeasurement(uid, number, "=left frontal lobe", volumes, 20.0, None, True, state)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from scipy import ndimage
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens import Result, open_study

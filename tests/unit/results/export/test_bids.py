@@ -9,7 +9,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 

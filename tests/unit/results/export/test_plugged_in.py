@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.third_party import install
+from tests.helpers.third_party_package import install_package
 
 from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import Identity
@@ -37,7 +37,7 @@ REFUSES = "raise ReadError(found='that Doe^Jane is dead', expected='life', next_
 
 def saved(monkeypatch, tmp_path, analysis, **how):
     how = {"name": "mine/sum.txt", "missing": "None", "done": "(path,)", "more": "", **how}
-    install(monkeypatch, tmp_path, EXPORTER.format(**how), exporters="mine = Writer")
+    install_package(monkeypatch, tmp_path, EXPORTER.format(**how), exporters="mine = Writer")
     _, warnings = save(analysis, tmp_path / "out")
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     return tmp_path / "out", run["left_out"].get("mine"), warnings
@@ -127,7 +127,7 @@ def test_texts_that_no_file_can_hold_are_escaped(make, monkeypatch, tmp_path):
 
 def test_it_runs_after_ours_so_that_no_name_of_theirs_is_in_the_way(make, monkeypatch, tmp_path):
     code = EXPORTER.format(name="dicom", missing="None", done="(path,)", more="")
-    install(monkeypatch, tmp_path, code, exporters="aaa = Writer")
+    install_package(monkeypatch, tmp_path, code, exporters="aaa = Writer")
     save(make(dicom=True), tmp_path / "out")
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (tmp_path / "out" / "dicom" / "seg.dcm").is_file()

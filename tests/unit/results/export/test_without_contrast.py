@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import Extra, Label, MapExtent, MrSequence, Region, ReviewState

@@ -7,7 +7,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.kept_reads import autosave_as_before
+from tests.helpers.stored_decisions import autosave_like_earlier_release
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, ResourceError
@@ -124,7 +124,7 @@ def own(tmp_path, monkeypatch):
 
 
 def test_an_outline_that_an_earlier_release_kept_is_there(edited, own):
-    autosave_as_before(edited)
+    autosave_like_earlier_release(edited)
     assert store.autosaved(edited.run, None) == edited.review
 
 
@@ -172,7 +172,7 @@ def test_a_write_that_fails_leaves_the_earlier_one(analysis, tmp_path, monkeypat
 
 
 def test_what_an_earlier_release_kept_of_another_input_or_network_is_not_used(analysis, own):
-    autosave_as_before(analysis)
+    autosave_like_earlier_release(analysis)
     assert store.autosaved(analysis.run, None) == analysis.review
     other = replace(analysis.run, inputs=(("t1.nii.gz", "ab" * 32),))
     assert store.autosaved(other, None) == Review()
@@ -184,17 +184,17 @@ def test_a_file_of_all_readers_is_used_by_its_only_reader_alone(analysis, own):
     """The first release kept the decisions of all readers of an analysis in one file."""
     log, uid = ReviewLog(), analysis.findings.candidates[0].tracking_uid
     log.decide(uid, ReviewState.ACCEPTED, reader="A. Reader")
-    autosave_as_before(replace(analysis, review=log.review))
+    autosave_like_earlier_release(replace(analysis, review=log.review))
     assert store.autosaved(analysis.run, "A. Reader") == log.review
     assert store.autosaved(analysis.run, "B. Reader") == Review()
     log.decide(uid, ReviewState.REJECTED, reader="B. Reader")
-    autosave_as_before(replace(analysis, review=log.review))
+    autosave_like_earlier_release(replace(analysis, review=log.review))
     for reader in ("A. Reader", "B. Reader"):
         assert store.autosaved(analysis.run, reader) == Review()
 
 
 def test_a_broken_file_of_an_earlier_release_does_not_stop_a_study_from_opening(analysis, own):
-    autosave_as_before(analysis).write_text("{")
+    autosave_like_earlier_release(analysis).write_text("{")
     assert store.autosaved(analysis.run, None) == Review()
 
 

@@ -9,10 +9,10 @@ import re
 import shutil
 
 import pytest
+from tests.helpers.stale_share import make_stale
 from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.files import write_dicom, write_nifti
-from tests.stale_share import make_stale
 
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.summary import CaseScore
@@ -132,7 +132,7 @@ def site(tmp_path_factory):
     root = tmp_path_factory.mktemp("site")
     for seed, some in enumerate(SITE_LESIONS):
         patient = make_patient(seed, spacing_mm=4.0, lesions=some)
-        write_nifti(patient, root / f"case{seed}", truth=True)
+        write_nifti(patient, root / f"case{seed}", reference=True)
     (root / "patients.tsv").write_text(
         "case\tpatient\tscanner\ncase0\ta\tone\ncase1\tb\tone\ncase2\tc\t<b>two</b>\n"
     )

@@ -18,9 +18,9 @@ from unicodedata import normalize
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.helpers.saved_results import write_run_file, write_saved_result
 from tests.phantoms.analysis import make_analysis
 from tests.phantoms.headers import PatientIdentity
-from tests.saved_results import write_saved, write_saved_run
 
 from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import (
@@ -878,7 +878,7 @@ def test_another_engine_analyses_again(tmp_path):
     job = StudyJob("a", tmp_path / "a", tmp_path / "out" / "a")
     job.study.mkdir()
     (job.study / "flair.nii.gz").write_text("a scan")
-    write_saved(job.out, (job.study / "flair.nii.gz",))
+    write_saved_result(job.out, (job.study / "flair.nii.gz",))
     with closing(open_worklist_database(tmp_path / "out", readers=False)) as database:
         database.store_outcome(StudyOutcome("a", Status.ANALYSED, 0, "", engine="phantom 1"), "f")
         assert complete(database, job, "f", "phantom 1") is not None
@@ -966,7 +966,7 @@ def test_a_result_of_another_study_is_not_kept_as_this_ones(
         with closing(open_worklist_database(out)) as database:
             database.write_note("inputs: c", None)
     (tmp_path / "other.nii").write_text("another patient")
-    write_saved_run(out / "c", (tmp_path / "other.nii",))
+    write_run_file(out / "c", (tmp_path / "other.nii",))
     other = (out / "c" / "run.json").read_bytes()
     for _ in range(2):
         done = run_cohort(Cohort(studies, out, resume=resume), CPU, HERE)

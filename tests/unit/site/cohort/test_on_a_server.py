@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.serving_here import QuickEngine, serving
+from tests.helpers.local_server import QuickEngine, serving
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli.batch import batch

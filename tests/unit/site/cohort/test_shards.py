@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.saved_results import write_saved
+from tests.helpers.saved_results import write_saved_result
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.process.logs import REPORT
@@ -44,7 +44,7 @@ def begun(monkeypatch):
 
     def analyse(job, *_):
         names.append(job.name)
-        write_saved(job.out, tuple(job.study.iterdir()))
+        write_saved_result(job.out, tuple(job.study.iterdir()))
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", 41.2, 2, "one engine")
 
     monkeypatch.setattr(run, "analyse", analyse)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.stale_share import make_stale
+from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT

@@ -7,8 +7,8 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from tests.saved_results import write_saved
-from tests.stale_share import make_stale
+from tests.helpers.saved_results import write_saved_result
+from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -60,11 +60,11 @@ def test_candidates_without_a_score_are_counted_and_those_of_a_reader_are_not(tm
         {"score": 0.6},
         {"score": 0.4, "source": "network", "apart": True},
     ]
-    write_saved(tmp_path, candidates=rows)
+    write_saved_result(tmp_path, candidates=rows)
     entry = with_result(StudyEntry("a", ""), tmp_path)
     assert (entry.candidates, entry.highest) == (3, 0.7)
     assert entry.warnings == ("Other findings, probably not tumour: 1",)
-    write_saved(tmp_path, candidates=rows[:1])
+    write_saved_result(tmp_path, candidates=rows[:1])
     entry = with_result(entry, tmp_path)
     assert (entry.candidates, entry.highest, entry.warnings) == (1, None, ())
 

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests import stored_drafts
+from tests.helpers import stored_drafts
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import ReviewAct
@@ -38,7 +38,7 @@ READINGS = textwrap.dedent(
     from lesionlens.base.records.review import Review
     from lesionlens.results.review import drafts, store
     from lesionlens.results.review.log import ReviewLog
-    from tests import stored_drafts
+    from tests.helpers import stored_drafts
     from tests.phantoms.analysis import make_analysis, write_study
     from lesionlens.engines.testing.simple import Lesion, make_patient
     from lesionlens.site.database.worklist_database import open_worklist_database

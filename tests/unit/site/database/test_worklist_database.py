@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.kept_reads import RESPONSE, decide
+from tests.helpers.stored_decisions import RESPONSE, decide
 
 from lesionlens.base.errors import LesionLensError, ReadError, ResourceError, UnusableInputError
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
+from tests.helpers.stale_share import make_stale
 from tests.phantoms.analysis import make_analysis, write_study
-from tests.stale_share import make_stale
 from typer.testing import CliRunner
 
 from lesionlens.base.errors import ResourceError, UnusableInputError

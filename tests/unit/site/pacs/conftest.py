@@ -1,4 +1,4 @@
-"""A real Orthanc on loopback, one that speaks TLS, and a wire that breaks."""
+"""Orthanc servers on loopback, with and without TLS, and connections that break."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ import pytest
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("pynetdicom")
 
+from tests.helpers.ports import free_port
 from tests.phantoms.files import write_dicom
 from tests.phantoms.headers import NOBODY
-from tests.ports import free_port
 
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.connect import connect
@@ -39,7 +39,7 @@ STUDY = NOBODY.uid("study")
 
 @pytest.fixture(autouse=True, scope="module")
 def sockets_end_here() -> Iterator[None]:
-    """Let the sockets that pynetdicom drops unclosed go in the module that left them behind."""
+    """Collect sockets that pynetdicom leaves unclosed, in the module that opened them."""
     yield
     with warnings.catch_warnings(action="ignore", category=ResourceWarning):
         gc.collect()
@@ -47,7 +47,7 @@ def sockets_end_here() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Running:
-    """An Orthanc: its addresses, and the port that it sends to by C-MOVE."""
+    """A running Orthanc: its ports, and the port that it sends to by C-MOVE."""
 
     http: int
     dicom: int
@@ -57,16 +57,18 @@ class Running:
 
     @property
     def web(self) -> str:
+        """The DICOMweb address."""
         return f"http{'s' if self.secure else ''}://127.0.0.1:{self.http}/dicom-web"
 
     @property
     def dimse(self) -> str:
+        """The DIMSE address."""
         return f"dicom{'s' if self.secure else ''}://ORTHANC@127.0.0.1:{self.dicom}"
 
 
 @contextmanager
 def running(folder: Path, *, allow_get: bool = True, **more: object) -> Iterator[Running]:
-    """Start an Orthanc in a folder of its own and end it by its handle."""
+    """Run an Orthanc in a folder during the block."""
     program = shutil.which("Orthanc")
     if program is None or not PLUGIN.exists():
         pytest.skip("Orthanc with its DICOMweb plug-in is not installed")
@@ -92,7 +94,7 @@ def running(folder: Path, *, allow_get: bool = True, **more: object) -> Iterator
         _wait_for(it.http)
         yield replace(it, kill=process.kill)
     finally:
-        process.kill()  # its folder goes with it
+        process.kill()  # its folder is temporary
         process.wait(30)
 
 
@@ -106,7 +108,7 @@ def _wait_for(port: int) -> None:
 
 @pytest.fixture(scope="session")
 def orthanc(tmp_path_factory: pytest.TempPathFactory, sent: Path) -> Iterator[Running]:
-    """With a password, and with the study."""
+    """An Orthanc with a password, and the study `sent`."""
     with running(tmp_path_factory.mktemp("orthanc")) as it:
         archive_at(it, "get").send(files_of(sent))
         yield it
@@ -114,7 +116,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, sent: Path) -> Iterator[Ru
 
 @dataclass(frozen=True)
 class Certificates:
-    """An authority; a server's and a client's certificate with key, each in one file."""
+    """A certificate authority, and certificates with keys of a server and of a client."""
 
     authority: Path
     server: Path
@@ -123,7 +125,7 @@ class Certificates:
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made for this run."""
+    """Certificates made for this test session."""
     program = shutil.which("openssl")
     if program is None:
         pytest.skip("openssl is not installed")
@@ -153,7 +155,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def secure_orthanc(
     tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> Iterator[Running]:
-    """One that speaks TLS alone, and by DIMSE wants our certificate."""
+    """An Orthanc that requires TLS, for DIMSE with a client certificate."""
     folder = certificates.server.parent
     with (
         running(
@@ -170,7 +172,7 @@ def secure_orthanc(
 
 @pytest.fixture(scope="session")
 def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of two sequences, and a report that is no image."""
+    """A study of two sequences and an encapsulated PDF."""
     folder = tmp_path_factory.mktemp("sent")
     write_dicom(make_patient(spacing_mm=12.0), folder, sequences=("t1c", "flair"))
     write_document(folder)
@@ -178,7 +180,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_document(folder: Path) -> None:
-    """A PDF in DICOM's clothes, as every clinical study has some."""
+    """Write an encapsulated PDF, as clinical studies often contain."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
@@ -197,6 +199,7 @@ def write_document(folder: Path) -> None:
 
 
 def files_of(folder: Path) -> list[Path]:
+    """Return all files below a folder, sorted."""
     return sorted(p for p in folder.rglob("*") if p.is_file())
 
 
@@ -205,7 +208,7 @@ WAYS = ["web", "get", "move"]
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
-    """Each way to fetch a study."""
+    """Each way to retrieve a study."""
     return str(request.param)
 
 
@@ -218,14 +221,14 @@ def archive_at(it: Running, way: str, **more: object):
 
 @pytest.fixture
 def password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the environment."""
+    """Set the password in the environment."""
     monkeypatch.delenv(USER_VARIABLE, raising=False)
     monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
 
 
 @pytest.fixture
 def archive(orthanc: Running, way: str, password: None):
-    """The Orthanc, in each way."""
+    """The connected archive, for each way."""
     return archive_at(orthanc, way)
 
 

@@ -11,8 +11,8 @@ import pydicom
 import pytest
 from pynetdicom import build_context, evt
 from pynetdicom.sop_class import Verification
+from tests.helpers.ports import free_port
 from tests.phantoms.files import write_dicom
-from tests.ports import free_port
 from tests.unit.site.pacs.conftest import STUDY
 
 from lesionlens.base.errors import ResourceError, UnusableInputError

@@ -26,8 +26,8 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
+from tests.helpers.http_server import serving_requests
 from tests.unit.site.pacs.conftest import files_of
-from tests.web_server import answered_by
 
 from lesionlens.base.errors import (
     CancelledError,
@@ -355,7 +355,7 @@ def web(answers, takes=lambda kind: True, listed=None, names=names_stored):
         def log_message(self, *_):
             pass
 
-    with answered_by(Handler) as port:
+    with serving_requests(Handler) as port:
         yield f"http://127.0.0.1:{port}/dicom-web", came
 
 

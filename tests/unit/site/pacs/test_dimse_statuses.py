@@ -22,7 +22,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as F
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GetModel
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as MoveModel
 from pynetdicom.sop_class import Verification
-from tests.ports import free_port
+from tests.helpers.ports import free_port
 from tests.unit.site.pacs.conftest import STUDY, files_of
 
 from lesionlens.base.errors import ResourceError

@@ -17,8 +17,8 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GetModel
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as MoveModel
+from tests.helpers.ports import free_port
 from tests.phantoms.headers import NOBODY
-from tests.ports import free_port
 from tests.unit.site.pacs.conftest import (
     PASSWORD,
     STUDY,

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from tests.helpers.http_server import serving_requests
 from tests.unit.site.pacs.conftest import STUDY, files_of
-from tests.web_server import answered_by
 
 from lesionlens.base.errors import LesionLensError, ResourceError, UnusableInputError
 from lesionlens.base.run_context import SILENT
@@ -58,7 +58,7 @@ def archive_answering(rest: bytes, status: bytes = b"200 OK"):
         def log_message(self, *_):
             pass
 
-    with answered_by(Handler) as port:
+    with serving_requests(Handler) as port:
         yield connect(f"http://127.0.0.1:{port}/dicom-web")
 
 
@@ -134,7 +134,7 @@ def test_studies_beyond_an_archives_own_maximum_are_requested_too(follows_offset
         def log_message(self, *_):
             pass
 
-    with answered_by(Handler) as port:
+    with serving_requests(Handler) as port:
         archive = connect(f"http://127.0.0.1:{port}/dicom-web")
         found = archive.find(StudyQuery())
         series = archive._series("1.2", SILENT)
@@ -159,7 +159,7 @@ def test_a_search_for_an_umlaut_that_is_cut_off_names_no_part_of_the_matches():
             pass
 
     query = StudyQuery(patient_name="Müller*")
-    with answered_by(Handler) as port:
+    with serving_requests(Handler) as port:
         archive = connect(f"http://127.0.0.1:{port}/dicom-web")
         count = LIMIT - 1
         assert [found.study_uid for found in archive.find(query)] == ["1.2.0"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
-from tests.ports import closed_port
+from tests.helpers.ports import closed_port
 from tests.unit.site.pacs.conftest import Certificates, archive_at
 
 from lesionlens.base.errors import ResourceError, UnusableInputError

@@ -16,8 +16,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 import requests
-from tests.ports import free_port
-from tests.serving_here import QuickEngine, serving
+from tests.helpers.local_server import QuickEngine, serving
+from tests.helpers.ports import free_port
 
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation
@@ -43,7 +43,7 @@ def processes():
     """Processes that start at once, from one that has loaded everything already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.serving_here", "lesionlens.engines.testing.engine_contract"]
+        ["tests.helpers.local_server", "lesionlens.engines.testing.engine_contract"]
     )
     return context
 

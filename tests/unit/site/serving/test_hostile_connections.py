@@ -16,7 +16,7 @@ pytest.importorskip("fastapi")
 
 import requests
 from fastapi import Response
-from tests.serving_here import QuickEngine, serving, soon
+from tests.helpers.local_server import QuickEngine, becomes_true, serving
 
 from lesionlens.base.records.prediction import Capability
 from lesionlens.site.serving import listen, middleware
@@ -97,7 +97,7 @@ def test_a_body_is_bounded_whether_or_not_its_length_is_announced(method, target
             opened.settimeout(30)
             answered = status(opened)
             assert answered in (413, 404, 0)
-        assert soon(lambda: server.sessions.arriving.bytes == 0)
+        assert becomes_true(lambda: server.sessions.arriving.bytes == 0)
         assert requests.get(f"{server.url}/healthz", timeout=10).ok
 
 
@@ -132,11 +132,11 @@ def test_of_uploads_that_arrive_together_the_first_that_fit_are_taken(room, take
             opened.settimeout(60)
             opened.sendall(first)
             arrived = number * begun * 2**17
-            assert soon(lambda arrived=arrived: server.sessions.arriving.bytes >= arrived)
+            assert becomes_true(lambda arrived=arrived: server.sessions.arriving.bytes >= arrived)
         most = _largest_while(server.sessions.arriving, lines, rest)
         assert [status(opened) for opened in lines] == [200] * taken + [503] * (3 - taken)
         assert most <= limits.memory_bytes // 4
-        assert soon(lambda: server.sessions.arriving.bytes == 0)
+        assert becomes_true(lambda: server.sessions.arriving.bytes == 0)
 
 
 def _upload(begun, whole, *, announced):
@@ -234,7 +234,7 @@ def test_a_connection_that_drips_bytes_is_closed(monkeypatch, begun):
             time.sleep(0.05)
             return False
 
-        assert soon(drip, 15.0)
+        assert becomes_true(drip, 15.0)
 
 
 def test_analyses_that_wait_are_bounded_hold_nobody_up_and_end_with_their_client(
@@ -253,12 +253,12 @@ def test_analyses_that_wait_are_bounded_hold_nobody_up_and_end_with_their_client
             for number, opened in enumerate(lines):
                 opened.sendall(head("POST", "/infer/quick?image=one", "Content-Length: 0"))
                 asked = min(number + 1, SMALL.jobs)
-                assert soon(lambda asked=asked: len(engine.order) + waiting() == asked)
+                assert becomes_true(lambda asked=asked: len(engine.order) + waiting() == asked)
             refused = [status(opened) for opened in lines[SMALL.jobs :]]
             assert refused == [503] * (60 - SMALL.jobs)
             assert requests.get(f"{server.url}/healthz", timeout=10).ok
             assert waiting() == SMALL.jobs - 1
-        assert soon(lambda: waiting() == 0)
+        assert becomes_true(lambda: waiting() == 0)
         hold.set()
         done = requests.post(f"{server.url}/infer/quick?image=one&output=json", timeout=60)
         assert done.ok
@@ -273,7 +273,7 @@ def test_an_analysis_that_runs_when_the_server_stops_is_refused_in_words(tmp_pat
         url = f"{server.url}/infer/quick?image=one"
         asking = threading.Thread(target=lambda: answers.append(requests.post(url, timeout=60)))
         asking.start()
-        assert soon(lambda: engine.order)
+        assert becomes_true(lambda: engine.order)
     asking.join(20)
     assert answers[0].status_code == 503
     assert answers[0].json()["found"] == "a server that is being stopped"
@@ -306,7 +306,7 @@ def test_a_question_is_smaller_than_a_study():
         answer = requests.put(url, data=(bytes(2**20) for _ in range(65)), timeout=60)
         assert answer.json()["found"] == "more than 64 MB in one piece"
         assert answer.status_code == 413
-        assert soon(lambda: server.sessions.arriving.bytes == 0)
+        assert becomes_true(lambda: server.sessions.arriving.bytes == 0)
 
 
 @pytest.mark.parametrize("leaves", [True, False])
@@ -320,10 +320,10 @@ def test_a_part_or_a_question_that_breaks_off_is_not_kept(monkeypatch, leaves, c
                 path = f"/v1/sessions/{session}/{target}"
                 opened.sendall(head("PUT", path, "Content-Length: 1000") + b"half")
                 if leaves:
-                    assert soon(lambda: server.sessions.arriving.bytes == 4)
+                    assert becomes_true(lambda: server.sessions.arriving.bytes == 4)
                 else:
                     assert status(opened) == 422
-            assert soon(lambda: server.sessions.arriving.bytes == 0)
+            assert becomes_true(lambda: server.sessions.arriving.bytes == 0)
         (held,) = server.sessions._sessions.values()
         assert (held.parts, held.jobs) == ({}, {})
     assert "Traceback" not in caplog.text

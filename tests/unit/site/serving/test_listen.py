@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import requests
-from tests.serving_here import QuickEngine, serving
+from tests.helpers.local_server import QuickEngine, serving
 
 from lesionlens.base.errors import ResourceError, ServerError, UnusableInputError
 from lesionlens.base.run_context import SILENT

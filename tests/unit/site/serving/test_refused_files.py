@@ -11,7 +11,7 @@ import requests
 
 pytest.importorskip("fastapi")
 
-from tests.serving_here import QuickEngine, serving
+from tests.helpers.local_server import QuickEngine, serving
 
 LARGE = bytes(2**21)  # more than a form keeps in memory
 

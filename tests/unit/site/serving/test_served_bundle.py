@@ -9,8 +9,8 @@ import torch
 
 pytest.importorskip("fastapi")
 
-from tests.bundles import write_bundle, write_flagging_bundle
-from tests.serving_here import serving
+from tests.helpers.local_server import serving
+from tests.helpers.monai_bundles import write_bundle, write_flagging_bundle
 
 from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision

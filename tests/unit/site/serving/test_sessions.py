@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from tests.serving_here import QuickEngine, soon
+from tests.helpers.local_server import QuickEngine, becomes_true
 
 from lesionlens.base.errors import (
     CancelledError,
@@ -83,11 +83,11 @@ def test_a_silent_session_ends_and_its_study_is_forgotten(make):
     assert sessions.bytes > 10**6
     held = weakref.ref(session.studies[study].study.prepared.channels.base)
     session.last_seen -= 1001.0  # as if so long ago
-    assert soon(lambda: sessions.state()["sessions"] == 0)
+    assert becomes_true(lambda: sessions.state()["sessions"] == 0)
     assert sessions.bytes == 0
-    assert soon(lambda: engine.forgot == 1)
+    assert becomes_true(lambda: engine.forgot == 1)
     gc.collect()
-    assert soon(lambda: held() is None)
+    assert becomes_true(lambda: held() is None)
     with pytest.raises(GoneError, match="session"):
         sessions.find(session.name, ME)
 
@@ -118,9 +118,9 @@ def test_an_ended_session_cancels_what_runs_and_what_waits(make):
     for name in ("first", "second"):
         sessions.ask(session, name, pack({"kind": "predict", "study": study}))
     jobs = [*session.jobs.values()]
-    assert soon(lambda: jobs[0].stage == "looking")
+    assert becomes_true(lambda: jobs[0].stage == "looking")
     sessions.close(session)
-    assert soon(lambda: all(job.done for job in jobs))
+    assert becomes_true(lambda: all(job.done for job in jobs))
     assert all(isinstance(job.error, CancelledError) for job in jobs)
     assert len(engine.order) == 1
 
@@ -235,14 +235,14 @@ def test_a_question_that_makes_no_sense_is_refused_and_the_next_is_served(make):
     for number, header in enumerate(odd):
         name = f"odd {number}"
         sessions.ask(session, name, pack({"study": study, **header}))
-        assert soon(lambda job=session.jobs[name]: job.done)
+        assert becomes_true(lambda job=session.jobs[name]: job.done)
         assert isinstance(session.jobs[name].error, ServerError), header
     assert unpack(predict(sessions, session, study, "after"), prepared_head().brain)
 
 
 def error_of(sessions, session, study, **header):
     sessions.ask(session, "question", pack({"study": study, **header}))
-    assert soon(lambda: session.jobs["question"].done)
+    assert becomes_true(lambda: session.jobs["question"].done)
     return session.jobs["question"].error
 
 
@@ -316,10 +316,10 @@ def test_a_trace_that_went_while_its_question_waited_is_predicted_again(make):
     hold.clear()
     sessions.ask(session, "again", pack({"kind": "predict", "study": study}))
     sessions.ask(session, "probe", pack({"kind": "probe", "study": study, "voxel": [1, 2, 3]}))
-    assert soon(lambda: sessions.queue.waiting == 1)
+    assert becomes_true(lambda: sessions.queue.waiting == 1)
     sessions._measure_trace = lambda _, stored, __: setattr(stored.study, "trace", None)
     hold.set()
-    assert soon(lambda: session.jobs["probe"].done)
+    assert becomes_true(lambda: session.jobs["probe"].done)
     error = session.jobs["probe"].error
     assert (type(error), error.kind) == (GoneError, "trace")
 
@@ -338,7 +338,7 @@ def test_requests_of_a_session_are_bounded(make):
     sessions.drop_job(session, "second")
     ask("third")
     hold.set()
-    assert soon(lambda: session.jobs["third"].done)
+    assert becomes_true(lambda: session.jobs["third"].done)
 
 
 def test_an_engine_without_memory_is_no_defect(make):
@@ -375,7 +375,7 @@ def test_a_defect_of_an_engine_is_reported_as_one_and_ends_nothing(make, caplog,
 def test_turns_rotate_among_clients_however_many_jobs_one_sends():
     turns, gate, order = JobQueue(), threading.Event(), []
     turns.add("first", Job(lambda _: bytes(gate.wait(10))))
-    soon(lambda: turns.waiting == 0)
+    becomes_true(lambda: turns.waiting == 0)
 
     def job(name):
         return Job(lambda _: order.append(name) or b"")
@@ -387,7 +387,7 @@ def test_turns_rotate_among_clients_however_many_jobs_one_sends():
     turns.add("modest", modest)
     assert modest.stage == "waiting for a turn: 2 ahead of it"
     gate.set()
-    assert soon(lambda: len(order) == 5)
+    assert becomes_true(lambda: len(order) == 5)
     assert order == ["a", "b", "a", "a", "a"]
     turns.end()
 
@@ -402,7 +402,7 @@ def test_a_job_dropped_while_it_waits_is_never_begun():
     gate.set()
     last = Job(lambda _: b"x")
     turns.add("third", last)
-    assert soon(lambda: last.response == b"x")
+    assert becomes_true(lambda: last.response == b"x")
     assert not begun
     turns.end()
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.helpers.saved_results import write_saved_result
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.phantoms.headers import NOBODY, PatientIdentity
-from tests.saved_results import write_saved
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import MrSequence
@@ -70,7 +70,7 @@ def list_of_three(tmp_path, monkeypatch):
         if job.name == "b":
             return StudyOutcome("b", Status.FAILED, 2, "no brain in the scan")
         rows = [{"score": 0.9}, {"score": None}]
-        write_saved(job.out, candidates=rows, warnings=["w"])
+        write_saved_result(job.out, candidates=rows, warnings=["w"])
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
     monkeypatch.setattr(background_analysis, "analyse", analyse)
@@ -343,7 +343,9 @@ def listed_study(tmp_path, make_study, monkeypatch):
     place = make_study(name="one", sequences={"t1c", "t2"}, dicom=True)
 
     def analyse(job, choice, context):
-        write_saved(job.out, study_files(job.study), candidates=[{"score": 0.9}], warnings=["w"])
+        write_saved_result(
+            job.out, study_files(job.study), candidates=[{"score": 0.9}], warnings=["w"]
+        )
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
     monkeypatch.setattr(background_analysis, "analyse", analyse)

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from tests.kept_reads import RESPONSE, decide
+from tests.helpers.stored_decisions import RESPONSE, decide
 from tests.phantoms.analysis import make_reviewed
 
 from lesionlens.base.files import user_folders

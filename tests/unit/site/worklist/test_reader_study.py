@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from tests.kept_reads import decide
-from tests.saved_results import write_saved
+from tests.helpers.saved_results import write_saved_result
+from tests.helpers.stored_decisions import decide
 
 from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
 from lesionlens.base.labels import Phase, ReviewState
@@ -417,7 +417,7 @@ def test_what_a_result_warns_of_is_hidden_with_it_and_what_the_images_warn_of_is
     """'3.8 ml of the enhancing part are bright on T1' stood beside a study to be read unaided."""
     said = ["3.8 ml of the enhancing part are bright on T1 already", "thick slices"]
     rows = [{"score": 0.9}, {"score": 0.4, "apart": True}]
-    write_saved(tmp_path / "a", candidates=rows, warnings=said)
+    write_saved_result(tmp_path / "a", candidates=rows, warnings=said)
     with closing(open_worklist_database(tmp_path)) as database:
         database.add_studies([StudyEntry("a", "/a", warnings=("thick slices",))])
         database.update(with_result(database.entry("a"), tmp_path / "a"))
@@ -431,7 +431,7 @@ def test_what_a_result_warns_of_is_hidden_with_it_and_what_the_images_warn_of_is
         ReadSession(database, ReadKey("a", "A"), unaided_first=True).sign()
         (shown,) = rows_of(database, "A", unaided_first=True)
         assert shown.entry.warnings == whole
-        write_saved(tmp_path / "a", candidates=rows[:1], warnings=["another"])
+        write_saved_result(tmp_path / "a", candidates=rows[:1], warnings=["another"])
         again = with_result(database.entry("a"), tmp_path / "a")
         assert again.warnings == ("thick slices", "another"), "not those of the earlier result"
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
-from tests.kept_reads import autosave_as_before
+from tests.helpers.stored_decisions import autosave_like_earlier_release
 from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.training.runs import small_recipe
 from typer.testing import CliRunner
@@ -314,7 +314,7 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
     patient = make_patient(3, spacing_mm=4.0, lesions=(LEFT, RIGHT))
     analysis = make_analysis(patient, write_study(patient, tmp_path / "again"))
     mine = dataclasses.replace(analysis, run=saved.run, findings=saved.findings, review=log.review)
-    autosave_as_before(mine, "B. Reader")
+    autosave_like_earlier_release(mine, "B. Reader")
     with pytest.raises(UnusableInputError, match="no signed review"):
         gather(results, reviews / "studies")
     found = gather(results, reviews / "studies", ["B. Reader"])

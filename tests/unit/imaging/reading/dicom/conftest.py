@@ -1,4 +1,4 @@
-"""Heads of half as many slices: most of the time of these tests is writing and reading files."""
+"""Heads with half as many slices, as most of the time of these tests is input and output."""
 
 import pytest
 from tests.conftest import SyntheticPatient, make_patient
@@ -12,5 +12,5 @@ def patient() -> SyntheticPatient:
 
 @pytest.fixture(scope="session")
 def fine_patient() -> SyntheticPatient:
-    """The same at 4 mm, for positions."""
+    """A head at 4 mm, for tests of positions."""
     return make_patient(spacing_mm=4.0)

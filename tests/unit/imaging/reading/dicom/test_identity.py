@@ -4,7 +4,7 @@ import shutil
 
 import pydicom
 import pytest
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.files import write_dicom
 from tests.phantoms.headers import PatientIdentity

@@ -40,7 +40,7 @@ def save(tmp_path, voxels):
 
 
 def test_a_folder_gives_one_series_a_sequence_in_order(make_study):
-    study = open_study(make_study(truth=True))
+    study = open_study(make_study(reference=True))
     assert list(study.series) == list(MrSequence)
     assert study.kind is StudyKind.NIFTI
     assert [s.description for s in study.set_aside] == ["seg.nii.gz"]

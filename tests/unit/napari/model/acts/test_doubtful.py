@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.reviewed_head import FakeResult
+from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.analysis.findings.additions import without_doubtful
 from lesionlens.base.errors import UnusableInputError

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.reviewed_head import FakeResult
+from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.napari.model.acts.session import ReviewSession

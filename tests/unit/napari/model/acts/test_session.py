@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.reviewed_head import FakeResult
+from tests.helpers.analysed_head import FakeResult
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import LesionClass, LesionKind, MrSequence, Region, ReviewState

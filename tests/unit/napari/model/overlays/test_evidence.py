@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.reviewed_head import LEFT, RIGHT, FakeResult
+from tests.helpers.analysed_head import LEFT, RIGHT, FakeResult
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import UnusableInputError

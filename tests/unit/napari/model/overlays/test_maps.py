@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from nibabel.orientations import aff2axcodes
-from tests.reviewed_head import LEFT, RIGHT
+from tests.helpers.analysed_head import LEFT, RIGHT
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, MrSequence, Region

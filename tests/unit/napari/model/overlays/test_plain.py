@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.layers import Layer
-from tests.reviewed_head import analysis, head  # noqa: F401  fixtures
+from tests.helpers.analysed_head import analysis, head  # noqa: F401  fixtures
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.files_below import files_below
-from tests.reviewed_head import FakeResult
+from tests.helpers.analysed_head import FakeResult
+from tests.helpers.file_search import files_below
 
 import lesionlens.napari
 from lesionlens.base.labels import MrSequence, Source

@@ -1,4 +1,4 @@
-"""Real patients join the fit as what they show to weights that left them out."""
+"""Real patients are examined with weights that were not trained on them."""
 
 import numpy as np
 import pytest
@@ -14,26 +14,26 @@ LEFT = Lesion((-28.0, 8.0, 26.0), 20.0)
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory, random_weights, coarse):
-    """A patient with a tumour and one without, to random weights."""
+def examined(tmp_path_factory, random_weights, coarse):
+    """Scans of a patient with and one without a tumour, examined with random weights."""
     root = tmp_path_factory.mktemp("cases")
-    write_nifti(make_patient(0, spacing_mm=4.0, lesions=(LEFT,)), root / "a", truth=True)
-    write_nifti(make_patient(1, spacing_mm=4.0, lesions=()), root / "b", truth=True)
+    write_nifti(make_patient(0, spacing_mm=4.0, lesions=(LEFT,)), root / "a", reference=True)
+    write_nifti(make_patient(1, spacing_mm=4.0, lesions=()), root / "b", reference=True)
     cases = find_real_cases(root, convention=read_conventions(None, root).of)
     return list(examine_folds([Fold(random_weights, (cases[0],)), Fold(random_weights, cases[1:])]))
 
 
 @pytest.mark.slow
-def test_each_patient_is_shown_whole_and_in_part_under_one_number(shown):
-    numbers = [seen.patient - FIRST_REAL for seen, _ in shown]
+def test_each_patient_is_examined_with_both_subsets_of_sequences(examined):
+    numbers = [scan.patient - FIRST_REAL for scan, _ in examined]
     assert numbers == [0, REAL_APART, 1, 1 + REAL_APART]
 
 
-def test_truths_lie_where_the_images_do(shown):
-    assert [seen.lesions for seen, _ in shown] == [1, 1, 0, 0]
-    for seen, (logits, truth) in shown:
-        assert logits.shape == truth.shape == (3, VOXELS)
+def test_references_are_aligned_with_the_images(examined):
+    assert [scan.lesions for scan, _ in examined] == [1, 1, 0, 0]
+    for scan, (logits, reference) in examined:
+        assert logits.shape == reference.shape == (3, VOXELS)
         assert np.isfinite(logits).all()
-        assert (truth[0] >= truth[1]).all()
-        assert truth[0].any() == (seen.lesions > 0)
-        assert seen.voxels.count.sum() == VOXELS
+        assert (reference[0] >= reference[1]).all()
+        assert reference[0].any() == (scan.lesions > 0)
+        assert scan.voxels.count.sum() == VOXELS

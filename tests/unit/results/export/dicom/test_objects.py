@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.sr._concepts_dict import concepts
 from scipy.spatial.transform import Rotation
-from tests.files_below import files_below
+from tests.helpers.file_search import files_below
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.measure import diameters

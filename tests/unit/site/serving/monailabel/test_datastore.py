@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.stale_share import make_stale
+from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.site.serving.monailabel.datastore import Datastore

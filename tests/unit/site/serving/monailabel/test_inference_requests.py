@@ -11,8 +11,8 @@ import requests
 
 pytest.importorskip("fastapi")
 
-from tests.serving_here import QuickEngine, serving, soon
-from tests.stale_share import make_stale
+from tests.helpers.local_server import QuickEngine, becomes_true, serving
+from tests.helpers.stale_share import make_stale
 
 from lesionlens.base.records.prediction import Capability
 from lesionlens.site.serving.monailabel import interactive
@@ -184,6 +184,6 @@ def test_idle_sessions_end_beside_an_image_on_a_stale_share(tmp_path, make_study
         assert requests.post(url, data={"params": json.dumps(POINTS)}, timeout=60).ok
         assert server.app.state.monailabel.prompted_studies.bytes > 0
         make_stale(monkeypatch, image)
-        assert soon(lambda: server.app.state.monailabel.prompted_studies.bytes == 0)
+        assert becomes_true(lambda: server.app.state.monailabel.prompted_studies.bytes == 0)
         requests.post(f"{server.url}/v1/sessions", json={}, timeout=20)
-        assert soon(lambda: server.sessions.state()["sessions"] == 0)
+        assert becomes_true(lambda: server.sessions.state()["sessions"] == 0)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from tests.serving_here import QuickEngine
+from tests.helpers.local_server import QuickEngine
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.prediction import Capability

@@ -1,4 +1,4 @@
-"""TCP ports: for programs that must be told one, and where nobody answers."""
+"""TCP ports: free ones for programs that need a fixed port, and closed ones."""
 
 import atexit
 import random
@@ -12,11 +12,11 @@ atexit.register(_reservations.close)
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that stays free until the program that is told it listens.
+    """Return a TCP port of 127.0.0.1 that stays free until a program listens at it.
 
-    A port that the kernel chose can be given to any other connection as soon as it is closed, so
-    these lie outside the kernel's range. The UDP port of the same number, held until this process
-    ends, keeps other test processes from choosing it.
+    The kernel can assign a port that it chose to any other connection once it is closed, so these
+    lie outside the kernel's range. The UDP port of the same number, held until this process
+    ends, prevents other test processes from choosing it.
     """
     for port in random.sample(_BELOW_EPHEMERAL, len(_BELOW_EPHEMERAL)):
         with ExitStack() as attempt:

@@ -32,26 +32,28 @@ def head() -> SyntheticPatient:
 
 @pytest.fixture(scope="session")
 def analysis(head: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
-    """The head's truth as an analysis: two candidates, uncertainty, a probe-able engine."""
+    """The analysis of a perfect engine: two candidates, uncertainty, probes, perturbations."""
     study = write_study(head, tmp_path_factory.mktemp("gui") / "head")
     made = make_analysis(head, study)
-    doubt = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
-    asked = {Capability.PROBE, Capability.PERTURB}
-    engine = replace(made.run.engine, capabilities=made.run.engine.capabilities | asked)
+    uncertainty = Volume(np.full(made.prepared.native.shape, 0.1, np.float32), made.prepared.native)
+    added_capabilities = {Capability.PROBE, Capability.PERTURB}
+    engine = replace(
+        made.run.engine, capabilities=made.run.engine.capabilities | added_capabilities
+    )
     return replace(
         made,
-        volumes=replace(made.volumes, uncertainty=doubt),
+        volumes=replace(made.volumes, uncertainty=uncertainty),
         run=replace(made.run, engine=engine),
     )
 
 
 def without_right(analysis: Analysis) -> Analysis:
-    """Return the analysis as of a network that missed the lesion on the right."""
+    """Return the analysis of an engine that missed the lesion on the right."""
     left, right = analysis.findings.candidates
-    gone = analysis.findings.components == right.id
+    removed = analysis.findings.components == right.id
 
     def without(volume: Volume) -> Volume:
-        return Volume(np.where(gone, 0, volume.data).astype(volume.data.dtype), volume.grid)
+        return Volume(np.where(removed, 0, volume.data).astype(volume.data.dtype), volume.grid)
 
     volumes = analysis.volumes
     return replace(
@@ -64,7 +66,7 @@ def without_right(analysis: Analysis) -> Analysis:
         findings=replace(
             analysis.findings,
             candidates=(left,),
-            components=np.where(gone, 0, analysis.findings.components).astype(np.int32),
+            components=np.where(removed, 0, analysis.findings.components).astype(np.int32),
             conclusion="1 candidate region",
         ),
     )
@@ -72,50 +74,53 @@ def without_right(analysis: Analysis) -> Analysis:
 
 @dataclass
 class FakeResult:
-    """What Lens returns, as far as the window needs it."""
+    """A stand-in for `Result`, with the parts that the window uses."""
 
     analysis: Analysis
 
     @property
     def engine(self) -> Any:
-        """Gradients find the lesion on the right."""
+        """An engine whose gradient maps highlight the lesion on the right."""
         grid = self.analysis.prepared.working
         weights = np.zeros(grid.shape, np.float32)
         weights[tuple(np.rint(grid.to_voxel(RIGHT)).astype(int))] = 1.0
         return SimpleNamespace(attribute=lambda prepared, target, method: Volume(weights, grid))
 
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
-        """Answer a ball of 20 mm round the newest prompt, in it or out of it, and obey them all."""
+        """Return a ball of 20 mm around the latest prompt, added or removed; all prompts hold."""
         grid = self.analysis.prepared.working
-        belongs = question.outline is None or not len(question.background)
-        newest = (question.foreground if belongs else question.background)[-1]
-        far = np.indices(grid.shape) - newest[:, None, None, None]
-        ball = np.sqrt(((far.T * grid.spacing_mm) ** 2).sum(-1)).T <= 10
+        is_foreground = question.outline is None or not len(question.background)
+        newest = (question.foreground if is_foreground else question.background)[-1]
+        offset = np.indices(grid.shape) - newest[:, None, None, None]
+        ball = np.sqrt(((offset.T * grid.spacing_mm) ** 2).sum(-1)).T <= 10
         outline = np.zeros(grid.shape, bool) if question.outline is None else question.outline
-        whole = tuple(slice(0, n) for n in grid.shape)
-        chance, settled = np.where(ball, float(belongs), outline).astype(np.float32), ~ball
+        box = tuple(slice(0, n) for n in grid.shape)
+        probability, settled = (
+            np.where(ball, float(is_foreground), outline).astype(np.float32),
+            ~ball,
+        )
         for points, value in ((question.foreground, 1.0), (question.background, 0.0)):
-            chance[tuple(points.T)], settled[tuple(points.T)] = value, False
-        nowhere = np.zeros(grid.shape, np.float32)
-        return PromptResponse(whole, chance, nowhere, settled, "a stand-in")
+            probability[tuple(points.T)], settled[tuple(points.T)] = value, False
+        no_attention = np.zeros(grid.shape, np.float32)
+        return PromptResponse(box, probability, no_attention, settled, "a stand-in")
 
     @property
     def trace(self) -> Trace:
-        """Two looks: the first of two heads, where the second head sees the right lesion only."""
+        """Two attention layers; the second head of the first attends only to the right lesion."""
         prepared = self.analysis.prepared
 
         def layer_choice(region: Region, layer: int, head: int | None) -> Any:
-            place = np.rint(prepared.working.to_voxel(RIGHT if head == 1 else LEFT)).astype(int)
+            voxel = np.rint(prepared.working.to_voxel(RIGHT if head == 1 else LEFT)).astype(int)
             weights = np.zeros(prepared.working.shape, np.float32)
-            weights[tuple(place)] = 1.0
+            weights[tuple(voxel)] = 1.0
             return weights
 
-        def row(place: tuple[int, int, int]) -> Any:
-            """Answer with a bright voxel where it was asked, and one in each lesion."""
+        def row(voxel: tuple[int, int, int]) -> Any:
+            """Return attention at the probed voxel, and at one voxel in each lesion."""
             weights = np.zeros(prepared.working.shape, np.float32)
             for lesion in (LEFT, RIGHT):
                 weights[tuple(np.rint(prepared.working.to_voxel(lesion)).astype(int))] = 0.5
-            weights[place] = 1.0
+            weights[voxel] = 1.0
             return weights
 
         return Trace(
@@ -128,7 +133,7 @@ class FakeResult:
         )
 
     def what_if(self, candidate: int, *, context: RunContext) -> Any:
-        """Report what the real one would."""
+        """Return a text like that of `Result`."""
         return SimpleNamespace(text=f"Without candidate {candidate} its score falls.")
 
 
@@ -140,11 +145,11 @@ def result(analysis: Analysis) -> FakeResult:
 
 @pytest.fixture
 def first(analysis: Analysis) -> PreliminaryFindings:
-    """One region of a first pass, a box round the left lesion."""
-    side = 10.0
+    """The findings of a first pass: a box around the left lesion."""
+    half_edge = 10.0
     grid = analysis.prepared.native
-    at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
-    inside = (np.abs(at - LEFT) <= side).all(axis=-1)
-    low, high = (tuple(np.add(LEFT, sign * side).tolist()) for sign in (-1, 1))
+    positions_mm = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
+    inside = (np.abs(positions_mm - LEFT) <= half_edge).all(axis=-1)
+    low, high = (tuple(np.add(LEFT, sign * half_edge).tolist()) for sign in (-1, 1))
     one = PreliminaryCandidate(1, 0.9, 8.0, LEFT, (low, high))
     return PreliminaryFindings((one,), inside.astype(np.int32), grid)

@@ -1,4 +1,4 @@
-"""A network share whose server no longer knows it."""
+"""A network share that the server no longer exports."""
 
 import errno
 import os
@@ -8,12 +8,12 @@ import pytest
 
 
 def make_stale(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let a folder be on a share whose server no longer knows it."""
-    look = os.stat
+    """Make `os.stat` fail below a folder, as on a share that is no longer exported."""
+    original_stat = os.stat
 
     def stat(path, *arguments, **keywords):
         if not isinstance(path, int) and Path(os.fsdecode(path)).is_relative_to(folder):
             raise OSError(errno.ESTALE, "Stale file handle", str(path))
-        return look(path, *arguments, **keywords)
+        return original_stat(path, *arguments, **keywords)
 
     monkeypatch.setattr(os, "stat", stat)

@@ -1,4 +1,4 @@
-"""A small HTTP server for tests."""
+"""A local HTTP server with a given request handler."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def answered_by(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[int]:
-    """Answer requests while the block runs; yields the port."""
+def serving_requests(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[int]:
+    """Serve requests during the block; yield the port."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

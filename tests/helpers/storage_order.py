@@ -1,4 +1,4 @@
-"""A volume as another scanner might store it: its axes in another order, some of them mirrored."""
+"""Volumes with permuted and mirrored axes, as other scanners store them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Order = tuple[Sequence[int], Sequence[bool]]
 
 
 def orders() -> st.SearchStrategy[Any]:
-    """Draw an order of the three axes and which of the new ones are mirrored."""
+    """Return a strategy for an order of the three axes, and which of the new ones are mirrored."""
     return st.tuples(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3))
 
 
 def stored(array: NDArray[Any], order: Order) -> NDArray[Any]:
-    """Return the same voxels in this order."""
+    """Return the same voxels stored in this order."""
     axes, mirrored = order
     flipped = [axis for axis in range(3) if mirrored[axis]]
     return np.ascontiguousarray(np.flip(array.transpose(axes), flipped))
 
 
 def grid_stored(grid: Grid, order: Order) -> Grid:
-    """Return where voxels that are stored in this order lie: every one where it was."""
+    """Return the grid of voxels stored in this order; each keeps its position."""
     axes, mirrored = order
     to_old = np.zeros((4, 4))
     to_old[3, 3] = 1

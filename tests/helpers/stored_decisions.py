@@ -1,4 +1,4 @@
-"""Decisions as the window keeps them in a log, and as earlier releases autosaved them."""
+"""Decisions as stored by the window, and as autosaved by earlier releases."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ RESPONSE = SignedResponse(
 
 
 def decide(read_session, uid, state, at=None, *, confidence=None, reason=None, reader="A. Reader"):
-    """Decide on a candidate; the log keeps it at once."""
+    """Decide on a candidate and store the decision."""
     log = ReviewLog(read_session.review)
     log.decide(uid, state, reader=reader, reason=reason)
     read_session.store_decisions(log.review, {} if at is None else {uid: at}, confidence)
 
 
-def autosave_as_before(analysis, reader=None):
-    """Write what earlier releases wrote after every decision; return the file."""
-    place = store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.json"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    review = store.save(analysis, place.parent / "written")
+def autosave_like_earlier_release(analysis, reader=None):
+    """Write the file that earlier releases wrote after every decision; return it."""
+    file = store.sessions_folder() / f"{store.analysis_key(analysis.run, reader)}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    review = store.save(analysis, file.parent / "written")
     if (edits := review.with_name(store.EDITS)).is_dir():
-        edits.rename(place.with_suffix(""))
-    return review.rename(place)
+        edits.rename(file.with_suffix(""))
+    return review.rename(file)

@@ -1,4 +1,4 @@
-"""Result folders with only the files that lists of studies read."""
+"""Result folders with only the files that worklists read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import InputRow, RunFile
 
 
-def write_saved(folder: Path, inputs: tuple[Path, ...] = (), **findings: object) -> None:
-    """Write a result of these input files; `findings` are fields of findings.json."""
+def write_saved_result(folder: Path, inputs: tuple[Path, ...] = (), **findings: object) -> None:
+    """Write a result for these input files; `findings` are fields of findings.json."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"candidates": [], "quality": [], "conclusion": "no candidate region", **findings}
     (folder / "findings.json").write_text(json.dumps(content))
     (folder / "findings.csv").write_text("")
-    write_saved_run(folder, inputs)
+    write_run_file(folder, inputs)
 
 
-def write_saved_run(folder: Path, inputs: tuple[Path, ...]) -> None:
-    """Write a run.json of these input files; without any, of a file that no study has."""
+def write_run_file(folder: Path, inputs: tuple[Path, ...]) -> None:
+    """Write a run.json for these input files; without any, for a file of no study."""
     rows = tuple(InputRow(file=path.name, sha256=sha256_of(path)) for path in inputs)
     run = RunFile(
         started="2026-01-05T10:15:00Z",

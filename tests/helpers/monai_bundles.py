@@ -1,4 +1,4 @@
-"""MONAI bundles made with MONAI's own tools; import it where MONAI is installed."""
+"""Small MONAI bundles, written with MONAI's tools; import only if MONAI is installed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_bundle(
     window: int = 32,
     spacing_mm: float = 4.0,
 ) -> Path:
-    """Lay a bundle out as the published brats_mri_segmentation is."""
+    """Write a bundle with the layout of the published brats_mri_segmentation; return the folder."""
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
     metadata = {
@@ -71,7 +71,7 @@ def write_bundle(
 
 
 def write_flagging_bundle(folder: Path, engine: Any, prepared: Any) -> Path:
-    """Write the network of an engine again, shifted so that it flags a thirtieth of a brain."""
+    """Write an engine's network with a shifted bias, so that it flags a thirtieth of the brain."""
     with torch.inference_mode():
         study = engine._cache.input_for(prepared)
         shares = engine._probabilities(engine._input(study))[1][study.brain[0]]
@@ -79,4 +79,4 @@ def write_flagging_bundle(folder: Path, engine: Any, prepared: Any) -> Path:
     state = engine._network.state_dict()
     last = [n for n in state if n.startswith("conv_final") and n.endswith("conv.bias")][-1]
     state[last] = state[last] + torch.tensor([0, float(shift), 0])
-    return write_bundle(folder, state=state, spacing_mm=6.0)  # one window holds the brain
+    return write_bundle(folder, state=state, spacing_mm=6.0)  # the brain fits into one window

@@ -1,4 +1,4 @@
-"""A server on a real socket of this machine, for tests."""
+"""A LesionLens server on a local socket, and a fast engine for it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lesionlens.site.serving.sessions import Limits, Sessions
 
 
 class Server:
-    """One that runs in threads of this process."""
+    """A server in threads of this process."""
 
     def __init__(
         self,
@@ -53,6 +53,7 @@ class Server:
         assert self._open.wait(20)
 
     def stop(self) -> None:
+        """Stop the server and wait for its thread."""
         self._stop.set()
         self._thread.join(20)
         assert not self._thread.is_alive()
@@ -66,7 +67,7 @@ def serving(
     where: BoundAddress | None = None,
     datastore: Path | None = None,
 ) -> Iterator[Server]:
-    """Serve models at a free port while the block runs."""
+    """Serve models at a free port during the block; yield the server."""
     server = Server(models, limits or Limits(), keys, where or BoundAddress(port=0), datastore)
     try:
         yield server
@@ -83,7 +84,7 @@ def coarse(values: Any) -> Any:
 
 
 class QuickEngine:
-    """Answers at once, by the brightness of FLAIR; can do everything an engine can."""
+    """A fast engine with all capabilities, whose probability is the intensity of FLAIR."""
 
     def __init__(
         self,
@@ -96,43 +97,51 @@ class QuickEngine:
 
     @property
     def info(self) -> EngineInfo:
+        """The engine's identity and capabilities."""
         return EngineInfo("quick", "1", "ab" * 32, self.can, "cpu")
 
     def forget(self) -> None:
+        """Count the calls."""
         self.forgot += 1
 
-    def _share(self, prepared: Any) -> Any:
+    def _brightness(self, prepared: Any) -> Any:
         flair = prepared.channels[3] * prepared.brain
         return (flair / max(float(flair.max()), 1.0)).astype(np.float32)
 
     def predict(self, prepared: Any, *, context: RunContext) -> Prediction:
+        """Predict the intensity of FLAIR; wait for `hold` first."""
         context.progress("looking", 0.0)
         self.order.append(int(prepared.channels.sum(dtype=np.float64)))
         while self.hold is not None and not self.hold.wait(0.01):
             context.check("looking")
         context.check("looking")
-        share = self._share(prepared)
+        brightness = self._brightness(prepared)
         context.progress("looking", 1.0)
-        probability = dict.fromkeys(Region, share * (share > 0.8))
+        probability = dict.fromkeys(Region, brightness * (brightness > 0.8))
         if self.can == {Capability.SEGMENT}:
             return Prediction(probability, self.info)
-        weights = {r: share / max(float(share.sum(dtype=np.float64)), 1e-12) for r in Region}
+        weights = {
+            r: brightness / max(float(brightness.sum(dtype=np.float64)), 1e-12) for r in Region
+        }
         trace = Trace(
             weights,
             "brightness",
             ("one",),
-            lambda voxel: (share * (1 + voxel[0])).astype(np.float32),
+            lambda voxel: (brightness * (1 + voxel[0])).astype(np.float32),
             (("one", 2),),
-            lambda region, layer, head: (share * (head or 0)).astype(np.float32),
+            lambda region, layer, head: (brightness * (head or 0)).astype(np.float32),
         )
         return Prediction(
             probability=probability,
             engine=self.info,
             trace=trace,
-            unperturbed=PerturbedPrediction(coarse(share)[None], self.perturbation_grid(prepared)),
+            unperturbed=PerturbedPrediction(
+                coarse(brightness)[None], self.perturbation_grid(prepared)
+            ),
         )
 
     def perturbation_grid(self, prepared: Any) -> Grid:
+        """Return every third voxel of the working grid, as a grid."""
         affine = prepared.working.affine.copy()
         affine[:3, :3] *= STEP
         shape = coarse(prepared.brain).shape
@@ -141,19 +150,24 @@ class QuickEngine:
     def predict_perturbed(
         self, prepared: Any, variants: Any, *, context: RunContext
     ) -> PerturbedPrediction:
+        """Predict without FLAIR or with hidden voxels."""
         context.check("looking again")
         context.progress("looking again", 1.0)
-        share = coarse(self._share(prepared))
-        seen = [
-            share * one.keep[3] * (1 if one.hidden is None else ~one.hidden) for one in variants
+        brightness = coarse(self._brightness(prepared))
+        probabilities = [
+            brightness
+            * perturbation.keep[3]
+            * (1 if perturbation.hidden is None else ~perturbation.hidden)
+            for perturbation in variants
         ]
         return PerturbedPrediction(
-            np.stack(seen).astype(np.float32),
+            np.stack(probabilities).astype(np.float32),
             self.perturbation_grid(prepared),
-            thresholds=tuple(0.5 if one.keep[3] else 0.8 for one in variants),
+            thresholds=tuple(0.5 if perturbation.keep[3] else 0.8 for perturbation in variants),
         )
 
     def attribute(self, prepared: Any, target: Any, method: str) -> Any:
+        """Refuse every method."""
         from lesionlens.base.errors import UnusableInputError
 
         raise UnusableInputError(
@@ -161,9 +175,9 @@ class QuickEngine:
         )
 
 
-def soon(true: Callable[[], object], seconds: float = 30.0) -> bool:
-    """Whether something becomes true within some seconds."""
+def becomes_true(condition: Callable[[], object], seconds: float = 30.0) -> bool:
+    """Return whether a condition becomes true within some seconds."""
     end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
+    while not condition() and time.monotonic() < end:
         time.sleep(0.02)
-    return bool(true())
+    return bool(condition())
