@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 from monai.networks import nets
-from tests.bundles import INPUTS, OUTPUTS, SEGRESNET, write_bundle, write_flagging_bundle
+from tests.helpers.monai_bundles import (
+    INPUTS,
+    OUTPUTS,
+    SEGRESNET,
+    write_bundle,
+    write_flagging_bundle,
+)
 from tests.unit.engines.pretend_device import pretended
 
 from lesionlens.analysis.explain import probe
