@@ -122,9 +122,13 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
         return self.open(samples.STUDY)
 
     def close(self) -> bool:
-        """Close the study; decisions are already stored in the user's folder."""
-        self.jobs.stop()
-        return self.leave_study(self.session.close)
+        """Close the study and cancel its job; decisions are already stored in the user's folder."""
+
+        def close() -> None:
+            self.jobs.stop()
+            self.session.close()
+
+        return self.leave_study(close)
 
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
