@@ -98,7 +98,7 @@ class EngineOptions(ComputeOptions):
     ] = None
     server_ca: Annotated[
         Path | None,
-        typer.Option(help="Certificates to trust instead of the system's (PEM).", metavar="FILE"),
+        typer.Option(help="Certificates to trust instead of the usual ones (PEM).", metavar="FILE"),
     ] = None
     plain_http: Annotated[
         bool, typer.Option("--plain-http", help="Send scans unencrypted to a server (http).")

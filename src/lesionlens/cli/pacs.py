@@ -51,7 +51,7 @@ class AccessOptions:
     ] = None
     ca: Annotated[
         Path | None,
-        typer.Option(help="Certificates to trust instead of the system's (PEM).", metavar="FILE"),
+        typer.Option(help="Certificates to trust instead of the usual ones (PEM).", metavar="FILE"),
     ] = None
     cert: Annotated[
         Path | None, typer.Option(help="Client certificate with its key (PEM).", metavar="FILE")

@@ -20,7 +20,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import (
     Engine,
     SupportsFirstPass,
@@ -114,7 +114,10 @@ def attribute(engine: Engine, prepared: PreparedStudy, target: Target, method: s
         A third-party engine fails, changes the images, or returns anything but finite, non-negative
         weights on the working grid.
     """
-    with engine_errors(engine, prepared, f"in its attribution by {method}"):
+    with (
+        exclusive_use(engine, SILENT),
+        engine_errors(engine, prepared, f"in its attribution by {method}"),
+    ):
         attribution = engine.attribute(prepared, target, method)
     return validated_attribution(engine, attribution, prepared.working.shape)
 

@@ -33,6 +33,7 @@ _TOLERANCE = 1e-3
 """Tolerance for rounding: how far a probability may exceed 0 to 1, or that of its enclosing
 region.
 """
+_CAVITY_THRESHOLD = 0.5
 
 
 def validated(engine: Engine, prediction: Any, prepared: PreparedStudy) -> Prediction:
@@ -117,15 +118,24 @@ def validated_first_pass(engine: object, first_pass: Any) -> FirstPass:
         It is something else, or contains values that are not probabilities.
     """
     checked = validated_record(first_pass, FirstPass, _engine_label(engine))
-    for defect, expected in defects_perturbed(checked.seen, 1):
+    for defect, expected in defects_first_pass(checked):
         raise _refusal(engine, defect, expected)
-    if not (0 < checked.threshold <= 1 and _is_finite(asdict(checked.scoring))):
-        description = f"a first pass with the threshold {checked.threshold:g}, {checked.scoring}"
-        raise _refusal(engine, description, "a threshold above 0 to 1 and finite numbers")
     return checked
 
 
-def defects_perturbed(predictions: PerturbedPrediction, count: int) -> Iterator[tuple[str, str]]:
+def defects_first_pass(first_pass: FirstPass) -> Iterator[tuple[str, str]]:
+    """Yield each defect in a first pass; see `defects`."""
+    yield from defects_perturbed(first_pass.seen, 1)
+    if not (0 < first_pass.threshold <= 1 and _is_finite(asdict(first_pass.scoring))):
+        yield (
+            f"a first pass with the threshold {first_pass.threshold:g}, {first_pass.scoring}",
+            "a threshold above 0 to 1 and finite numbers",
+        )
+
+
+def defects_perturbed(
+    predictions: PerturbedPrediction, count: int, subject: str = "perturbed inputs"
+) -> Iterator[tuple[str, str]]:
     """Yield each defect in predictions of perturbed inputs, `count` of them; see `defects`."""
     shape = predictions.grid.shape
     maps: dict[str, tuple[Floats, tuple[int, ...]]]
@@ -137,12 +147,12 @@ def defects_perturbed(predictions: PerturbedPrediction, count: int) -> Iterator[
     for name, (values, expected_shape) in maps.items():
         defect = _probability_defect(values, expected_shape)
         if defect:
-            yield f"{name} of perturbed inputs {defect[0]}", defect[1]
+            yield f"{name} of {subject} {defect[0]}", defect[1]
     thresholds = predictions.thresholds
     if thresholds is not None and not (
         len(thresholds) == count and all(0 < threshold <= 1 for threshold in thresholds)
     ):
-        yield f"the thresholds {thresholds} of perturbed inputs", f"{count}, each above 0 to 1"
+        yield f"the thresholds {thresholds} of {subject}", f"{count}, each above 0 to 1"
 
 
 def validated_response(engine: object, response: Any, shape: tuple[int, ...]) -> PromptResponse:
@@ -230,18 +240,18 @@ def defects_of_weights(values: Any, shape: tuple[int, ...]) -> Iterator[tuple[st
 
 def _part_defects(prediction: Any, shape: tuple[int, ...]) -> Iterator[tuple[str, str]]:
     """Yield each defect outside the regions' probabilities, and what was expected."""
-    classes, unperturbed = prediction.class_probabilities, prediction.unperturbed
+    classes = prediction.class_probabilities
     maps = {"cavity": (prediction.cavity, shape), "uncertainty": (prediction.uncertainty, shape)}
     if classes is not None:
         maps["class_probabilities"] = classes.share, (len(LesionClass), *classes.grid.shape)
         if not 0 <= classes.apart < 1:
             yield f"the bound {classes.apart:g} of what is listed apart", "0 to below 1"
-    if unperturbed is not None:
-        maps["unperturbed"] = unperturbed.probability, (1, *unperturbed.grid.shape)
     for name, (values, expected_shape) in maps.items():
         defect = None if values is None else _probability_defect(values, expected_shape)
         if defect:
             yield f"{name} {defect[0]}", defect[1]
+    if prediction.unperturbed is not None:
+        yield from defects_perturbed(prediction.unperturbed, 1, "the unperturbed input")
     for region, weights in (prediction.trace.cross if prediction.trace else {}).items():
         for weights_defect, expected in defects_of_weights(weights, shape):
             yield f"attention of {region} {weights_defect}", expected
@@ -312,14 +322,18 @@ def without_invisible_regions(prediction: Prediction, prepared: PreparedStudy) -
 
 def _limited_to_brain(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
     """Remove voxels outside the brain, with a notice about their volume."""
-    whole = prediction.probability[Region.WT] >= prediction.thresholds[Region.WT]
-    outside_ml = prepared.working.volume_ml(whole & ~prepared.brain)
+    outlined, cavity = prediction.probability[Region.WT] >= prediction.thresholds[Region.WT], None
+    if prediction.cavity is not None:
+        outlined = outlined | (prediction.cavity >= _CAVITY_THRESHOLD)
+        cavity = prediction.cavity * prepared.brain
+    outside_ml = prepared.working.volume_ml(outlined & ~prepared.brain)
     notice = (
         f"{millilitres(outside_ml)} ml that the engine outlined outside the brain were omitted."
     )
     return replace(
         prediction,
         probability={region: p * prepared.brain for region, p in prediction.probability.items()},
+        cavity=cavity,
         notices=(*prediction.notices, notice) if outside_ml else prediction.notices,
     )
 

@@ -40,7 +40,7 @@ class Preferences:
     server_key_file: str = ""
     """File with the server's key."""
     server_ca: str = ""
-    """Certificates to trust instead of the system's."""
+    """Certificates to trust instead of the usual ones."""
     open_panel: bool = True
     """Whether opening a study opens the panel."""
     wheel_zooms: bool = False

@@ -18,6 +18,7 @@ from lesionlens.engines import device as devices
 from lesionlens.engines.engine import Target
 from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.prompting.study_prompts import StudyPrompts
 from lesionlens.network.build import build
 from lesionlens.network.synth import generator as synth
 from lesionlens.training.config import parse_config
@@ -89,6 +90,25 @@ def test_the_lens_engine_computes_the_same_on_every_device(
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
+
+
+def test_a_first_prompt_moves_to_the_cpu_what_the_device_lacks(
+    random_weights, study, monkeypatch, named
+):
+    """Such as of a saved result, for which nothing was predicted here."""
+    place = torch.device("mps", 0)
+    monkeypatch.setattr(devices, "choose", lambda _: place)
+
+    def answer(prompts, *_, **__):
+        if prompts._device.type != "cpu":
+            raise NotImplementedError("The operator 'aten::upsample_trilinear3d' is not there")
+        return "an answer"
+
+    monkeypatch.setattr(StudyPrompts, "answer_prompts", answer)
+    with pretended(place):
+        engine = LensEngine("mps", random_weights)
+        assert engine.answer_prompts(study, None, None, context=SILENT) == "an answer"
+    assert "upsample_trilinear3d" in engine.placement.notices[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)

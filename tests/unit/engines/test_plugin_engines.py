@@ -78,6 +78,15 @@ def test_what_lies_outside_the_brain_is_left_out_and_told_where_it_would_be_draw
     assert all(words.startswith(f"{ml:.1f} ml that the engine outlined") for words in found.notices)
 
 
+def test_a_cavity_outside_the_brain_is_left_out_and_told_too():
+    everywhere = np.full(HEAD.working.shape, 0.5, np.float32)
+    found = answered(Prediction(shares(), INFO, cavity=everywhere))
+    np.testing.assert_array_equal(found.cavity, everywhere * HEAD.brain)
+    (words,) = found.notices
+    ml = (~HEAD.brain).sum() * HEAD.working.voxel_ml
+    assert words.startswith(f"{ml:.1f} ml that the engine outlined")
+
+
 def with_nan(values):
     values[5, 5, 5] = np.nan
     return values
@@ -195,7 +204,7 @@ def classes(apart):
     return ClassProbabilities(shares, HEAD.working, apart)
 
 
-ALONE = shares()[Region.WT]
+ALONE, GRID = shares()[Region.WT], HEAD.working
 CROOKED_PARTS = {
     "uncertainty as an array of": {"uncertainty": np.zeros((2, 2, 2), np.float32)},
     "uncertainty from 7": {"uncertainty": np.full(HEAD.working.shape, 7, np.float32)},
@@ -207,8 +216,14 @@ CROOKED_PARTS = {
             np.full((3, *HEAD.working.shape), np.nan, np.float32), HEAD.working
         )
     },
-    "unperturbed as an array": {
+    "probability of the unperturbed input as an array": {
         "unperturbed": PerturbedPrediction(shares()[Region.WT], HEAD.working)
+    },
+    "lesion_scores of the unperturbed input from nan": {
+        "unperturbed": PerturbedPrediction(ALONE[None], GRID, lesion_scores=ALONE[None] + np.nan)
+    },
+    "the thresholds .*nan.* of the unperturbed input": {
+        "unperturbed": PerturbedPrediction(ALONE[None], GRID, thresholds=(float("nan"),))
     },
     "the thresholds": {"thresholds": {Region.WT: 0.5}},
     "the thresholds .*nan": {"thresholds": dict.fromkeys(Region, float("nan"))},
@@ -269,7 +284,6 @@ def test_parts_that_would_become_wrong_findings_or_a_defect_of_ours_are_refused(
         answered(replace(Prediction(shares(), INFO), **CROOKED_PARTS[words]))
 
 
-GRID = HEAD.working
 ROUND = np.zeros((2, *GRID.shape), np.float32)
 CROOKED_PERTURBED = {
     "NoneType for perturbed inputs": None,

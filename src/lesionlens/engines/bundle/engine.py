@@ -28,7 +28,7 @@ from lesionlens.base.records.prediction import (
     Trace,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.run_context import RunContext, TimeLimit
+from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
 from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam
 from lesionlens.engines.bundle import attention as bundle_attention
@@ -37,6 +37,7 @@ from lesionlens.engines.bundle import maps as bundle_maps
 from lesionlens.engines.bundle.attention_queries import AttentionQueries, window_about_peak
 from lesionlens.engines.bundle.maps import Reader
 from lesionlens.engines.engine import Target, unknown_method
+from lesionlens.engines.exclusive_use import exclusive_use
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.network_input import NetworkInput, grid_at, make_network_input
 from lesionlens.engines.pass_cache import PassCache
@@ -125,7 +126,7 @@ class BundleEngine:
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
         self._precision = (
-            self._requested_precision if device == self._device else ComputePrecision.FLOAT32
+            ComputePrecision.FLOAT32 if device.type == "cpu" else self._requested_precision
         )
         self._cache = PassCache(self._bundle.spacing_mm, device, robust=False)
         self._last: _Examined | None = None
@@ -244,15 +245,15 @@ class BundleEngine:
             examined.network_input.grid,
             examined.prepared,
         )
-        description, layers = METHODS[method], queries.attention_layers
         edge = bundle_attention.token_edge(self._network, self._bundle.window)
+        in_turn = exclusive_use(self, SILENT)  # another thread's pass would be recorded too
         return Trace(
             cross=cross,
-            method=description,
+            method=METHODS[method],
             layers=(layer,),
-            probe_row=queries.probe,
-            attention_layers=layers,
-            layer_attention=queries.layer_attention,
+            probe_row=in_turn(queries.probe),
+            attention_layers=queries.attention_layers,
+            layer_attention=in_turn(queries.layer_attention),
             spacing_mm=edge * self._bundle.spacing_mm,
         )
 

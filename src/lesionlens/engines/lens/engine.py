@@ -91,6 +91,7 @@ class LensEngine(LensMethod):
         engine_info = super().info
         return replace(engine_info, capabilities=engine_info.capabilities | {Capability.PROMPT})
 
+    @devices.on_placement_device
     def answer_prompts(
         self,
         prepared: PreparedStudy,
@@ -170,7 +171,7 @@ class LensEngine(LensMethod):
         x = network_input.input_of(EVERYTHING)
         channels = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half
-        cam = gradcam.maps(_logits_of(self._network), layer, x, channels)[target.region]
+        cam = gradcam.maps(lambda x: self._network(x).logits, layer, x, channels)[target.region]
         matrices = separable.matrices(network_input.grid, network_input.box_grid, antialias=False)
         weights = (
             paste_box(separable.apply(cam[None], matrices), prepared, network_input.box)[0]
@@ -198,11 +199,3 @@ class LensEngine(LensMethod):
 def _limit_to_one_uncounted_thread() -> None:
     torch.set_num_threads(1)
     exclude_from_progress()
-
-
-def _logits_of(network: LensNetwork) -> Callable[[Tensor], Tensor]:
-    def run(x: Tensor) -> Tensor:
-        out: LensOutput = network(x)
-        return out.logits
-
-    return run

@@ -287,7 +287,9 @@ class LensMethod(ABC):
         region_thresholds = self._thresholds(network_input.present, probability[1])
         notices = self._notices if cavity_probability is None else (*self._notices, cavity.NOTICE)
         if search_result is not None:
-            probability = search_result.added_to(probability, box_grid, prepared.channels[T1C][box])
+            probability = search_result.added_to(
+                probability, box_grid, prepared.channels[T1C][box], prepared.brain[box]
+            )
             notices = (*notices, search_notice(len(search_result.lesions)))
         probabilities = _by_region(paste_box(probability, prepared, box))
         del probability

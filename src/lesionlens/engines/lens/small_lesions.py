@@ -31,7 +31,7 @@ from lesionlens.network.small_lesions import SPACING_MM, lesion_logit
 
 T1C = list(MrSequence).index(MrSequence.T1C)
 _WINDOW_VOX = 64
-"""Edge of a window for perturbed inputs: that of a training sample."""
+"""Edge of a window for perturbed inputs, that of a training sample; a longer lesion extends it."""
 _MARGIN_VOX = 2
 _MIN_FILLED_FRACTION = 0.2  # share of a coarser voxel that a lesion fills, to count there
 _MIN_BRAIN_ML = 20.0
@@ -83,8 +83,8 @@ class SmallLesions:
     """(I, J, K) float32: 0 to 1 in the lesions, 0 elsewhere."""
     lesions: Sequence[SmallLesion]
 
-    def added_to(self, regions: Floats, target: Grid, channel: Floats) -> Floats:
-        """Add the lesions to probabilities of the three regions.
+    def added_to(self, regions: Floats, target: Grid, channel: Floats, brain: Mask) -> Floats:
+        """Add the lesions to probabilities of the three regions, within the brain.
 
         Parameters
         ----------
@@ -94,10 +94,12 @@ class SmallLesions:
             Axis-aligned, over the same brain.
         channel : (I, J, K) float32
             T1c on `target`: the brighter half of a lesion's range of intensities enhances.
+        brain : (I, J, K) bool
+            On `target`.
         """
         out = regions.copy()
         for lesion in self.lesions:
-            probability = self._resampled(lesion, self.probability[lesion.box], target)
+            probability = self._resampled(lesion, self.probability[lesion.box], target) * brain
             out[:2] = np.maximum(out[:2], probability)
             enhancing = np.where(_enhances(channel, probability), probability, 0)
             out[2] = np.maximum(out[2], enhancing)
@@ -291,9 +293,10 @@ def _windows(
         else:
             sides = []
             for side, size in zip(lesion.box, shape, strict=True):
-                first = (side.start + side.stop - _WINDOW_VOX) // 2
-                first = max(0, min(first, size - _WINDOW_VOX))
-                sides.append(slice(first, min(first + _WINDOW_VOX, size)))
+                longer = -(-(side.stop - side.start) // MULTIPLE) * MULTIPLE
+                edge = min(max(_WINDOW_VOX, longer), size)
+                first = max(0, min((side.start + side.stop - edge) // 2, size - edge))
+                sides.append(slice(first, first + edge))
             out.append(((sides[0], sides[1], sides[2]), [lesion]))
     return out
 

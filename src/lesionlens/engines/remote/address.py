@@ -24,7 +24,7 @@ class ServerAddress:
     api_key: str | None = field(default=None, repr=False)
     """API key; None for the one in LESIONLENS_API_KEY, if any."""
     ca: Path | None = None
-    """CA certificates to trust instead of the system's, PEM."""
+    """CA certificates to trust instead of the usual ones, PEM."""
     plain_http: bool = False
     """Whether unencrypted http to another machine is allowed."""
     patience_s: float = PATIENCE_S
@@ -51,6 +51,13 @@ class ServerAddress:
         object.__setattr__(self, "url", self.url.rstrip("/"))
         if self.api_key is None:
             object.__setattr__(self, "api_key", os.environ.get(KEY_VARIABLE) or None)
+        if self.api_key is not None and not _is_sendable(self.api_key):
+            raise UnusableInputError(
+                found="an API key with a space, a line break or a letter that is not ASCII",
+                expected="one of the keys in the server's file of keys",
+                next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}",
+                in_window="Name the file with the key in the settings",
+            )
 
     @property
     def name(self) -> str:
@@ -66,6 +73,11 @@ def _host(url: str) -> str | None:
     except ValueError:  # brackets or a port that no address has
         return None
     return parts.hostname if usable else None
+
+
+def _is_sendable(key: str) -> bool:
+    """Return whether a key can be sent in a header."""
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def read_key(file: Path) -> str:
@@ -92,7 +104,7 @@ def read_keys(file: Path) -> tuple[str, ...]:
     except (OSError, ValueError, ReadError):
         lines = []
     keys = tuple(line for line in lines if line and not line.startswith("#"))
-    if not keys or any(len(key) < 16 or not key.isascii() or " " in key for key in keys):
+    if not keys or any(len(key) < 16 or not _is_sendable(key) for key in keys):
         raise UnusableInputError(
             found=f"no usable key in {file.name!r}"
             + ("" if file.exists() else ", a file that does not exist"),

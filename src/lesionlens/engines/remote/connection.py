@@ -7,6 +7,7 @@ A lost connection therefore only costs time.
 from __future__ import annotations
 
 import contextlib
+import io
 import ssl
 import threading
 import time
@@ -20,7 +21,7 @@ import requests
 from pydantic import PositiveFloat, TypeAdapter, ValidationError
 from requests.exceptions import ChunkedEncodingError, RequestException, SSLError, Timeout
 from requests.exceptions import ConnectionError as CutError
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict, override
 
 from lesionlens.base import errors
 from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
@@ -38,7 +39,8 @@ POLL_TIMEOUT_S, DELETE_TIMEOUT_S = 10.0, 2.0
 _PAUSE_S = 0.5
 MAX_ANSWER_BYTES = 2**31
 """Maximum size of a response; that of a whole prediction is a small part of it."""
-_CHUNK_BYTES = 2**20
+_CHUNK_BYTES = 2**16
+"""Bytes between checks for cancellation while a response is received."""
 _PROXY_WITHOUT_SERVER = (502, 503, 504)
 _OWN_LOGIN = "Disable the proxy's own login, so that only `lesionlens serve` checks keys"
 _METHODS = "Let the proxy forward GET, POST, PUT and DELETE to every path below the address"
@@ -229,18 +231,40 @@ def fields_of(body: bytes, kind: type[Fields], address: ServerAddress) -> Fields
         raise _foreign_server(address, "a response that is not from `lesionlens serve`") from error
 
 
+class _Upload(io.BytesIO):
+    """The body of a request; `check` is called before each block that is sent."""
+
+    def __init__(self, body: bytes, check: Callable[[], object]) -> None:
+        super().__init__(body)
+        self._check = check
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._check()
+        return super().read(size)
+
+
 def _send(
-    http: requests.Session, address: ServerAddress, method: str, path: str, **options: Any
+    http: requests.Session,
+    address: ServerAddress,
+    method: str,
+    path: str,
+    *,
+    check: Callable[[], object] = lambda: None,
+    **options: Any,
 ) -> bytes:
     """Send one request; connection problems are raised as LesionLens errors.
 
-    No redirection is followed: voxels and keys are sent to the named server only.
+    No redirection is followed: voxels and keys are sent to the named server only. `check` is called
+    repeatedly while bodies are sent and received, and raises on cancellation.
     """
     options = {"timeout": (_CONNECT_S, _READ_S)} | options
+    if "data" in options:
+        options["data"] = _Upload(options["data"], check)
     options |= {"stream": True, "allow_redirects": False}
     try:
         with http.request(method, address.url + path, **options) as response:
-            status, body = response.status_code, _body(response, address)
+            status, body = response.status_code, _body(response, address, check)
     except SSLError as error:
         raise _tls_failed(address, error) from error
     except (CutError, Timeout, ChunkedEncodingError) as error:
@@ -257,10 +281,13 @@ def _send(
     return body
 
 
-def _body(response: requests.Response, address: ServerAddress) -> bytes:
+def _body(
+    response: requests.Response, address: ServerAddress, check: Callable[[], object]
+) -> bytes:
     """Return the body of a response, of limited size; raises CutError if its header was cut."""
     body = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
+        check()
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise _foreign_server(

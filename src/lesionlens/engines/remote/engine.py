@@ -47,6 +47,8 @@ from lesionlens.engines.remote.packing import pack, unpack
 
 SENDING = "sending the brain's voxels"
 _POLL_S = 0.25
+_BY_ANY_NETWORK = (RequestKind.PREDICT, RequestKind.PRELIMINARY)
+"""Requests that need no earlier prediction."""
 
 
 class _Missing(TypedDict):
@@ -65,13 +67,15 @@ class RemoteEngine:
 
     Only the brain's voxels of a study are sent, once; later requests send only their arguments. The
     server keeps the study in memory during the session. If it lost the study, because it was
-    restarted or needed the memory, the study is sent again silently.
+    restarted or needed the memory, the study is sent again silently; if it has another network
+    meanwhile, the study has to be analysed again.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._last: tuple[PreparedStudy, messages.SerialisedStudy] | None = None
         self._sent_studies: set[tuple[str, str]] = set()
+        self._networks: dict[str, tuple[str, str, str | None]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -89,6 +93,11 @@ class RemoteEngine:
     def _device_text(self, device: str) -> str:
         return f"{device}, on the server {self._connection.address.name}"
 
+    def forget(self) -> None:
+        """Release the last study; see `engines.engine.SupportsForgetting`. The server keeps it."""
+        with self._lock:
+            self._last = None
+
     def close(self) -> None:
         """End the session: the server deletes the study."""
         self._connection.close()
@@ -96,6 +105,7 @@ class RemoteEngine:
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         header, arrays = self._request(prepared, RequestKind.PREDICT, context)
+        self._networks[self._serialised(prepared).name] = self._network
         with messages.readable():
             prediction = messages.deserialise_prediction(
                 header,
@@ -184,6 +194,8 @@ class RemoteEngine:
                 self._send_study(study, context)
                 header = {"kind": kind.value, "study": study.name, **(arguments or {})}
                 response = self._run(pack(header, arrays), context)
+                if kind not in _BY_ANY_NETWORK:
+                    self._check_network(study.name)
                 return unpack(response, np.asarray(prepared.brain))
             except GoneError as error:
                 self._sent_studies.discard((session, study.name))
@@ -193,6 +205,21 @@ class RemoteEngine:
                 if error.kind == "session":
                     reopen = partial(self._connection.reopen, session)
                     self._connection.with_retries(reopen, SENDING, context)
+
+    @property
+    def _network(self) -> tuple[str, str, str | None]:
+        return self.info.name, self.info.version, self.info.weights_sha256
+
+    def _check_network(self, study: str) -> None:
+        """Refuse an answer of another network than the one that predicted a study."""
+        name, number, _ = network = self._network
+        if self._networks.get(study, network) != network:
+            raise ServerError(
+                found=f"another network than before on {self._connection.address.name}: "
+                f"{name} {number}",
+                expected="the one that predicted this study",
+                next_step="Analyse the study again",
+            )
 
     def _serialised(self, prepared: PreparedStudy) -> messages.SerialisedStudy:
         """Return a study in its serialised form; the last one is cached."""
@@ -250,7 +277,8 @@ class RemoteEngine:
     def _send_with_retries(
         self, stage: str, context: RunContext, method: str, path: str, **options: Any
     ) -> bytes:
-        attempt = partial(self._connection.ask, method, path, **options)
+        check = partial(context.check, stage)
+        attempt = partial(self._connection.ask, method, path, check=check, **options)
         response: bytes = self._connection.with_retries(attempt, stage, context)
         return response
 
@@ -306,7 +334,7 @@ class RemoteFirstPass(RemotePerturbable):
         response = self._request(prepared, RequestKind.PRELIMINARY, context)
         with messages.readable():
             result = messages.deserialise_first_pass(*response)
-        self._check(validation.defects_perturbed(result.seen, 1))
+        self._check(validation.defects_first_pass(result))
         return result
 
 

@@ -79,7 +79,7 @@ def unpack(
             name: _array(packed[name].tobytes(), description, inside)
             for name, description in descriptions.items()
         }
-    except (SafetensorError, KeyError, TypeError, ValueError, zlib.error) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
         raise _damaged(f"a damaged message ({type(error).__name__})") from error
     return header, arrays
 
@@ -94,7 +94,7 @@ def header_of(message: bytes) -> dict[str, Any]:
     """
     try:
         return dict(parse_json(_metadata(message)[_KEY], infinite=True)["header"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(f"a damaged message ({type(error).__name__})") from error
 
 

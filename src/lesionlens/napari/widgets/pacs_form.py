@@ -61,7 +61,7 @@ class ServerForm(QWidget):
         self._user, self.password = QLineEdit(), QLineEdit()
         self.password.setEchoMode(QLineEdit.EchoMode.Password)
         self._ca, self._certificate, self._title = QLineEdit(), QLineEdit(), QLineEdit()
-        self._ca.setPlaceholderText("the system's (or a PEM file)")
+        self._ca.setPlaceholderText("the usual ones (or a PEM file)")
         self._certificate.setPlaceholderText("none (or a PEM file with certificate and key)")
         self._port, self._retrieval = QSpinBox(), QComboBox()
         self._port.setRange(1, 65535)

@@ -303,7 +303,7 @@ class Panel(AskingPaths, QWidget):
         """Show the table of keys."""
         KeysDialog(self).show()
 
-    # --- asked ----------------------------------------------------------------------------
+    # --- dialogs --------------------------------------------------------------------------
 
     def type_reason(self) -> None:
         """Put the cursor into the field for the reason; show why none is accepted."""

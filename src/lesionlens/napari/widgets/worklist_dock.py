@@ -200,7 +200,7 @@ class WorklistDock(QWidget):
         if self._active:
             self.controller.open_last()
 
-    # --- asked ----------------------------------------------------------------------------
+    # --- dialogs --------------------------------------------------------------------------
 
     def ask_list(self) -> None:
         """Ask for the folder of a list and open it."""

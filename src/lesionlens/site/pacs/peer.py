@@ -42,7 +42,7 @@ class Access:
     user: str | None = None
     """User for DICOMweb; the password comes from the environment or the keyring."""
     ca: Path | None = None
-    """PEM file of CA certificates to trust instead of the system's."""
+    """PEM file of CA certificates to trust instead of the usual ones."""
     certificate: Path | None = None
     """PEM file with the local certificate and key, if the archive requires one."""
     title: str = OWN_TITLE

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import GoneError, ServerError, UnusableInputError
 from lesionlens.base.labels import Region, RequestKind
+from lesionlens.base.process.fixed_arithmetic import fixed_arithmetic
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPerturbation, Target
@@ -60,6 +61,7 @@ class EngineRequest:
 Response = tuple[Header, Arrays]
 
 
+@fixed_arithmetic()
 def respond(engine: Engine, study: SessionStudy, request: EngineRequest, job: Job) -> bytes:
     """Return the response message.
 

@@ -3,13 +3,16 @@
 import json
 import math
 import pickle
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from monai.networks import nets
 from tests.bundles import INPUTS, OUTPUTS, SEGRESNET, write_bundle, write_flagging_bundle
+from tests.unit.engines.pretend_device import pretended
 
 from lesionlens.analysis.explain import probe
 from lesionlens.base import run_context
@@ -17,11 +20,14 @@ from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsErr
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, QuestionTime
 from lesionlens.base.run_context import SILENT
+from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam
 from lesionlens.engines.bundle import engine as bundle_engine
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle.engine import BundleEngine
 from lesionlens.engines.engine import Target
+from lesionlens.engines.exclusive_use import exclusive_use
+from lesionlens.engines.plugin_engines import attribute
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 
@@ -197,6 +203,25 @@ def test_a_probe_keeps_the_window_until_it_is_left(tmp_path, make_prepared):
     assert len(passes) == 2
 
 
+def test_probes_and_maps_wait_for_an_analysis_by_the_same_network(tmp_path, make_prepared):
+    """Its passes would be recorded in theirs, and theirs in its maps."""
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
+    study = make_prepared()
+    trace = engine.predict(study, context=SILENT).trace
+    voxel = tuple(int(v) for v in np.argwhere(study.brain)[0])
+    requests = (
+        partial(trace.probe_row, voxel),
+        partial(trace.layer_attention, Region.WT, 0, None),
+        partial(attribute, engine, study, Target(Region.WT), "attention"),
+    )
+    with ThreadPoolExecutor(len(requests)) as pool:
+        with exclusive_use(engine, SILENT):
+            asked = [pool.submit(request) for request in requests]
+            assert not wait(asked, 1).done
+        assert all(one.result(60) is not None for one in asked)
+
+
 def test_a_bundle_without_attention_says_that_it_cannot_be_asked(prediction, make_prepared):
     assert Capability.PROBE not in prediction.engine.capabilities
     with pytest.raises(UnusableInputError, match="no self-attention"):
@@ -253,6 +278,24 @@ def test_no_perturbation_is_predicted_twice(one_window, make_prepared, monkeypat
     engine.predict_perturbed(study, [InputPerturbation(), without_t1], context=SILENT)
     assert len(asked) == 1 + fast
     assert prediction.unperturbed.grid.matches(engine.perturbation_grid(study))
+
+
+def test_moved_to_the_cpu_it_computes_in_float32(one_window, monkeypatch):
+    """A device that lacks an operation computed in bfloat16, which a CPU would emulate."""
+    place = torch.device("xpu", 0)
+    monkeypatch.setattr(devices, "choose", lambda _: place)
+    monkeypatch.setattr(devices, "name_of", lambda _: "a pretended device")
+
+    def act():
+        if engine.placement.device.type != "cpu":
+            raise NotImplementedError("The operator is not there")
+
+    with pretended(place):
+        engine = BundleEngine("xpu", bundle=one_window)
+        assert engine.info.precision is ComputePrecision.BFLOAT16
+        engine.placement.run(act)
+    assert engine.info.precision is ComputePrecision.FLOAT32
+    assert engine.info.device.endswith("float32)")
 
 
 @pytest.fixture(scope="module")

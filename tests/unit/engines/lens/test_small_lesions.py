@@ -63,8 +63,12 @@ def searched(study, known=NOTHING):
 
 
 def drawn(found, study):
-    chance = np.zeros((3, *study.working.shape), np.float32)
-    return found.added_to(chance, study.working, study.channels[1]) >= 0.5
+    return added(found, study) >= 0.5
+
+
+def added(found, study):
+    nothing = np.zeros((3, *study.working.shape), np.float32)
+    return found.added_to(nothing, study.working, study.channels[1], study.brain)
 
 
 def perturbed(found, study, *asked):
@@ -142,6 +146,33 @@ def test_a_mirrored_input_shows_it_at_the_same_place():
     found = perturbed(searched(study), study, InputPerturbation(), InputPerturbation(mirrored=True))
     here, there = (np.argwhere(one > 0.5).mean(0) for one in found.probability)
     np.testing.assert_allclose(here, there, atol=0.4)
+
+
+def test_a_lesion_longer_than_a_window_is_seen_whole(monkeypatch):
+    """As of a vessel or along the dura."""
+    study = study_with(*((20, j, 28) for j in range(20, 48, 4)))
+    found = searched(study)
+    (lesion,) = found.lesions
+    length = lesion.box[1].stop - lesion.box[1].start
+    monkeypatch.setattr(small_lesions, "_WINDOW_VOX", 16)
+    assert length > 16
+    mirrored, changed = perturbed(
+        found, study, InputPerturbation(mirrored=True), InputPerturbation.showing([MrSequence.T1C])
+    ).lesion_scores
+    np.testing.assert_allclose(mirrored, changed, rtol=1e-6)
+    assert mirrored.max() == pytest.approx(lesion.score)
+
+
+def test_at_the_brains_surface_a_lesion_ends_with_the_brain():
+    """Whatever the skull looks like: a server gets no voxel of it."""
+    study = study_with((8, 33, 28))
+    channels = study.channels.copy()
+    channels[1][~study.brain] = 400
+    with_skull = dataclasses.replace(study, channels=channels)
+    here, there = added(searched(with_skull), with_skull), added(searched(study), study)
+    np.testing.assert_array_equal(here, there)
+    assert here[0][study.brain].max() > 0.5
+    assert not here[:, ~study.brain].any()
 
 
 def test_what_is_hidden_is_not_seen():

@@ -57,6 +57,7 @@ def test_a_message_cut_short_is_refused():
     [
         {"shape": [10**6, 10**6], "dtype": "float64", "inside": False},
         {"shape": [-1], "dtype": "float32", "inside": False},
+        {"shape": [float("inf")], "dtype": "float32", "inside": False},
         {"shape": [250], "dtype": "object", "inside": False},
         {"shape": [999], "dtype": "float32", "inside": False},
         {"shape": [5, 5, 10], "dtype": "float32", "inside": True},

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import threadpoolctl
 
 pytest.importorskip("fastapi")
 
@@ -24,10 +25,11 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import Capability, InputPerturbation
+from lesionlens.base.records.prediction import Capability, FirstPass, InputPerturbation, Scoring
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import SupportsFirstPass, SupportsPerturbation, Target
+from lesionlens.engines.plugin_engines import release
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import (
@@ -94,6 +96,24 @@ def test_a_what_if_travels_with_what_is_hidden(remote, study):
     there = remote.predict_perturbed(study, asked, context=SILENT)
     assert np.array_equal(here.probability, there.probability)
     assert here.thresholds == there.thresholds == (0.5, 0.8)
+
+
+def test_an_engine_there_computes_by_the_same_arithmetic(study):
+    """As within `Lens`: sums by several threads of a library have other last digits."""
+    counts = []
+
+    class Counting(QuickEngine):
+        def predict(self, prepared, *, context):
+            blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+            counts.extend(library["num_threads"] for library in blas.info())
+            return super().predict(prepared, context=context)
+
+    with threadpoolctl.threadpool_limits(2, "blas"), serving({"quick": Counting()}) as server:
+        engine = connect(server=server.url)
+        predict(engine, study)
+        engine.close()
+    assert counts
+    assert set(counts) == {1}
 
 
 def test_a_refusal_of_the_engine_arrives_in_its_own_words(remote, study):
@@ -234,6 +254,16 @@ def test_a_wrong_or_no_key_is_explained():
         with pytest.raises(ServerError, match="requires one"):
             connect(server=server.url)
         connect(server=ServerAddress(server.url, KEY)).close()
+
+
+@pytest.mark.parametrize(
+    "key", ["a-key-with-a-line-break\n", "a key with spaces", "a-key-–-and-more"]
+)
+def test_a_key_that_no_header_can_hold_is_refused_without_naming_it(key, monkeypatch):
+    monkeypatch.setenv("LESIONLENS_API_KEY", key)
+    with pytest.raises(UnusableInputError, match="an API key with") as refused:
+        ServerAddress("http://127.0.0.1:9")
+    assert key.strip() not in str(refused.value)
 
 
 def test_one_key_does_not_open_the_session_of_another(study):
@@ -399,6 +429,49 @@ def test_a_server_that_was_started_again_is_sent_the_study_again(study):
             engine._connection.session
         )  # and once more, before an old map is asked
         assert np.array_equal(trace.probe_row((1, 2, 3)), here.trace.probe_row((1, 2, 3)))
+        engine.close()
+
+
+def test_a_study_that_is_closed_is_released_here_and_not_sent_again(remote, study, monkeypatch):
+    before = predict(remote, study)
+    release(remote)
+    assert remote._last is None
+    sent = []
+    ask = Connection.ask
+    monkeypatch.setattr(
+        Connection, "ask", lambda self, *a, **o: sent.append(a[1]) or ask(self, *a, **o)
+    )
+    again = predict(remote, study)
+    assert np.array_equal(before.probability[Region.WT], again.probability[Region.WT])
+    assert not any(path.startswith("/parts") for path in sent)
+
+
+class EarlierEngine(QuickEngine):
+    def first_pass(self, prepared, *, context):
+        seen = self.predict_perturbed(prepared, [InputPerturbation()], context=context)
+        return FirstPass(replace(seen, thresholds=None), 0.5, Scoring())
+
+
+class NewerEngine(EarlierEngine):
+    @property
+    def info(self):
+        return replace(super().info, version="2", weights_sha256="cd" * 32)
+
+
+def test_two_networks_do_not_answer_about_one_prediction(study):
+    """A server is often restarted because its network changed."""
+    with serving({"quick": EarlierEngine()}) as first:
+        engine = connect(server=first.url)
+        trace = predict(engine, study).trace
+        port = int(first.url.rsplit(":", 1)[1])
+    with serving({"quick": NewerEngine()}, where=BoundAddress(port=port)):
+        with pytest.raises(ServerError, match=r"another network than before on .*: quick 2"):
+            engine.predict_perturbed(study, [InputPerturbation()], context=SILENT)
+        with pytest.raises(ServerError, match="Analyse the study again"):
+            trace.probe_row((1, 2, 3))
+        engine.first_pass(study, context=SILENT)
+        assert predict(engine, study).engine.version == "2"
+        engine.predict_perturbed(study, [InputPerturbation()], context=SILENT)
         engine.close()
 
 

@@ -1,6 +1,7 @@
 """Answers that no server of LesionLens gives end in one clear error, and nothing goes elsewhere."""
 
 import json
+import math
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,13 @@ from tests.web_server import answered_by
 
 from lesionlens.base.errors import CancelledError, ServerError
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import Capability, EngineInfo, InputPerturbation
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    FirstPass,
+    InputPerturbation,
+    Scoring,
+)
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target
 from lesionlens.engines.engine_choice import EngineChoice
@@ -24,6 +31,7 @@ from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import PROTOCOL, models_of
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.remote.messages import (
+    serialise_first_pass,
     serialise_info,
     serialise_perturbed,
     serialise_prediction,
@@ -160,6 +168,16 @@ def test_the_reply_to_any_request_is_validated(study, header):
         engine.close()
 
 
+def test_a_first_pass_by_numbers_that_are_none_is_refused(study):
+    seen = QuickEngine().predict(study, context=SILENT).unperturbed
+    reply = serialise_first_pass(FirstPass(seen, math.nan, Scoring()))
+    with answering(wrong("/answer", pack(*reply))) as (url, _):
+        engine = connect(server=url)
+        with pytest.raises(ServerError, match="a first pass with the threshold nan"):
+            engine.first_pass(study, context=SILENT)
+        engine.close()
+
+
 def spoilt(change):
     """Return a response to `predict` with one array changed."""
     header, arrays = serialise_prediction(QuickEngine().predict(prepared_head(), context=SILENT))
@@ -180,8 +198,10 @@ SPOILT = {
     "tc above the region round it": {"probability_wt": lambda v: v / 2},
     "attention of wt with": {"cross_wt": with_nan},
     "attention of tc with": {"cross_tc": lambda v: v - 1},
-    "unperturbed from nan": {"unperturbed_probability": with_nan},
-    "unperturbed as an array": {"unperturbed_probability": lambda v: v[:, :-1]},
+    "probability of the unperturbed input from nan": {"unperturbed_probability": with_nan},
+    "probability of the unperturbed input as an array": {
+        "unperturbed_probability": lambda v: v[:, :-1]
+    },
 }
 
 
@@ -321,6 +341,39 @@ def test_a_server_that_hangs_is_reported_and_left_at_once_on_cancel(study, monke
         assert time.monotonic() - begun < 5
         hanging.set()
         engine.close()
+
+
+def test_cancel_is_heard_while_an_answer_arrives(study):
+    """Over a slow line that takes minutes."""
+    stop = threading.Event()
+
+    def reply(method, path):
+        if path.endswith("/answer"):
+            stop.set()
+            return 200, bytes(2**20), {}
+        return right(method, path)
+
+    with answering(reply) as (url, _):
+        engine = connect(server=url)
+        with pytest.raises(CancelledError):
+            engine.predict(study, context=RunContext(cancel=stop))
+        engine.close()
+
+
+def test_cancel_is_heard_while_a_study_is_sent():
+    checked = []
+
+    def check():
+        checked.append(1)
+        if len(checked) > 3:
+            raise CancelledError("sending")
+
+    with answering(lambda *_: (200, {}, {})) as (url, came):
+        with connection._http(ServerAddress(url)) as http, pytest.raises(CancelledError):
+            connection._send(http, ServerAddress(url), "PUT", "/a", data=bytes(10**6), check=check)
+        whole = connection._send(http, ServerAddress(url), "PUT", "/b", data=bytes(10**6))
+    assert whole == b"{}"
+    assert ("PUT", "/b") in came
 
 
 def test_cancel_is_heard_when_the_time_limit_has_passed_too(study):

@@ -27,7 +27,7 @@ from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_not_measured
 
 _ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
-_NO_PRIOR = "No earlier examination is open: choose Open…, then Compare with an earlier result…"
+_NO_PRIOR = "No earlier examination is open: choose Open…, Compare with an earlier result…"
 _NO_EVIDENCE = (
     "The contributions of the sequences were not saved with this result. Analyse again to see them."
 )

@@ -4,7 +4,7 @@ from lesionlens.analysis.findings.kinds import key_of, load_models
 
 
 def test_each_shipped_model_has_features_that_its_sequences_show(script):
-    with script("fit_kinds") as fit:
+    with script("kinds.fit") as fit:
         models = load_models()
         every = {name for model in models.values() for name in model.names}
         for subset in fit.SUBSETS:
