@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from qtpy.QtGui import QFontMetricsF
 from qtpy.QtWidgets import QComboBox, QLabel, QLineEdit, QPushButton
-from tests.gui.window import answer, reads, wait
+from tests.gui.conftest import FakeResult
+from tests.gui.window import answer, control, reads, wait
 
 from lesionlens.base.labels import Label, ReviewAct, ReviewState
 from lesionlens.base.records.followup import (
@@ -20,6 +21,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.response import Response, Steroids
+from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.preferences import Preferences, read_preferences, store_reader
 from lesionlens.napari.widgets.parts import small_font
 
@@ -246,6 +248,19 @@ def test_another_study_takes_no_signature(compared):
     dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
     dialog.accept()
     assert compared.session.state.review.responses == ()
+
+
+def test_a_response_to_a_comparison_that_was_replaced_is_not_signed(compared, analysis):
+    """An analysis ended while the form was open: its result was signed with the sums before."""
+    compared.commands.run("assess_response")
+    dialog = compared.response
+    control(dialog, "Your category").setCurrentText("SD")
+    dialog._reader.setText("A. Reader")
+    again = replace(analysis, run=replace(analysis.run))
+    compared.actions_.show_result(FakeResult(again), overlays_of(again))
+    dialog.accept()
+    assert compared.session.state.review.responses == ()
+    assert "while the dialog was open: nothing was signed" in compared.session.state.message
 
 
 def test_strokes_are_kept_before_a_response_is_assessed(compared, qtbot):

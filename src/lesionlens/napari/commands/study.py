@@ -38,7 +38,11 @@ RESULT_OPENERS = ("compare", "open_second")
 
 COMMANDS = (
     Command("analyse", "analyse the study", unavailable=no_study),
-    Command("add_layers", "add the result as plain layers"),
+    Command(
+        "add_layers",
+        "add the result as plain layers",
+        unavailable=lambda screen: "" if screen.analysed else screen.not_added,
+    ),
     Command(
         "export",
         "export the result and your review",

@@ -42,7 +42,6 @@ from lesionlens.napari.controllers.unnamed_read_acts import UnnamedReadActs
 from lesionlens.napari.loading import study_paths
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, after
-from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import Overlays, overlays_of
 from lesionlens.napari.model.state.state import ANALYSING, Request, State
 from lesionlens.napari.model.wording.edits import missing_analysis_reason
@@ -123,9 +122,13 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
         return self.open(samples.STUDY)
 
     def close(self) -> bool:
-        """Close the study; decisions are already stored in the user's folder."""
-        self.jobs.stop()
-        return self.leave_study(self.session.close)
+        """Close the study and cancel its job; decisions are already stored in the user's folder."""
+
+        def close() -> None:
+            self.jobs.stop()
+            self.session.close()
+
+        return self.leave_study(close)
 
     def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, a saved result or its files, or a mask of the open study."""
@@ -481,20 +484,11 @@ class Actions(EditActs, NetworkRequests, ReportActs, OtherImageActs, UnnamedRead
     def next_overlay(self) -> None:
         """Switch between contours, and contours with the map."""
         current = self.session.state.choices.overlay
-        self.session.choose_overlay(Overlay.CONTOUR if current is Overlay.MAP else Overlay.MAP)
+        if not self.is_drawing():
+            self.session.choose_overlay(Overlay.CONTOUR if current is Overlay.MAP else Overlay.MAP)
 
     def next_region(self) -> None:
         """Show the next region: whole tumour, tumour core, with T1c enhancing tumour."""
         analysis, current = self.session.state.analysis, self.session.state.choices.region
         regions = tuple(Region) if analysis is None else analysis.prepared.regions
         self.session.choose_region(after(regions, current))
-
-    def next_sequence(self) -> None:
-        """Show the next sequence of the study."""
-        study, current = self.session.state.study, self.session.state.choices.sequence
-        if study is not None and study.series:
-            self.session.choose_sequence(after(tuple(study.series), current))
-
-    def next_plane(self) -> None:
-        """Show the next plane: axial, coronal, sagittal."""
-        self.session.choose_plane(after(tuple(Plane), self.session.state.choices.plane))

@@ -50,11 +50,14 @@ class CanvasGestures:
 
         While a foreign layer's tool is active, only a click that an act is waiting for is handled.
         """
-        if event.button != 1 or len(event.position) < 3 or self._acts.prompting.active:
+        if event.button != 1 or len(event.position) < 3:
             return
+        prompting = self._acts.prompting.active
         if viewer.dims.ndisplay != 2:
-            if "Control" in event.modifiers or self._acts.placing:
+            if "Control" in event.modifiers or self._is_announced() or prompting:
                 self._acts.session.decline(_NO_DEPTH)
+            return
+        if prompting:
             return
         point = as_vec3(event.position[-3:])
         if self._is_announced():

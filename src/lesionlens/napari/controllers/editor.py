@@ -227,29 +227,39 @@ class OutlineEditor:
 
     # --- undo -----------------------------------------------------------------------------
 
-    def undo(self) -> None:
-        """Undo the last stroke, and its prompt."""
-        if self._is_open():
-            digest = self._digest()
-            self._layer.undo_stroke()
-            step = self._steps[-1] if self._steps else None
-            if step is not None and (digest, self._digest()) == (step.after, step.before):
-                self._undone_steps.append(self._steps.pop())
-                self.rounds = self.rounds[: -1 if step.prompt else None]
-                self._computed[step.indices] = step.computed_before
-            self._on_stroke()
+    def undo(self) -> bool:
+        """Undo the last stroke, and its prompt; False if there is none."""
+        if not self._is_open():
+            return False
+        before = self._digest()
+        self._layer.undo_stroke()
+        after = self._digest()
+        if after == before:
+            return False
+        step = self._steps[-1] if self._steps else None
+        if step is not None and (before, after) == (step.after, step.before):
+            self._undone_steps.append(self._steps.pop())
+            self.rounds = self.rounds[: -1 if step.prompt else None]
+            self._computed[step.indices] = step.computed_before
+        self._on_stroke()
+        return True
 
-    def redo(self) -> None:
-        """Redo the stroke."""
-        if self._is_open():
-            digest = self._digest()
-            self._layer.redo_stroke()
-            step = self._undone_steps[-1] if self._undone_steps else None
-            if step is not None and (digest, self._digest()) == (step.before, step.after):
-                self._steps.append(self._undone_steps.pop())
-                self.rounds = self.rounds if step.prompt is None else [*self.rounds, step.prompt]
-                self._computed[step.indices] = step.computed_after
-            self._on_stroke()
+    def redo(self) -> bool:
+        """Redo the stroke; False if none was undone."""
+        if not self._is_open():
+            return False
+        before = self._digest()
+        self._layer.redo_stroke()
+        after = self._digest()
+        if after == before:
+            return False
+        step = self._undone_steps[-1] if self._undone_steps else None
+        if step is not None and (before, after) == (step.before, step.after):
+            self._steps.append(self._undone_steps.pop())
+            self.rounds = self.rounds if step.prompt is None else [*self.rounds, step.prompt]
+            self._computed[step.indices] = step.computed_after
+        self._on_stroke()
+        return True
 
     def _digest(self) -> bytes:
         return hashlib.sha256(np.asarray(self._layer.data).tobytes()).digest()

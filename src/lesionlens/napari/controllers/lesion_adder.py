@@ -222,8 +222,10 @@ class LesionAdder:
 
     def _edited_labels(self) -> EditedLabels | None:
         """Return the labels being edited; None, with a message, if there are none."""
-        edited = None if self.review_controller.busy else self.editor.drawn()
-        if edited is None and not self.review_controller.busy:
+        if self.review_controller.notify_if_measuring():
+            return None
+        edited = self.editor.drawn()
+        if edited is None:
             self.session.decline(_NO_OUTLINE)
         return edited
 

@@ -9,6 +9,7 @@ from lesionlens.base.geometry import as_vec3
 from lesionlens.base.labels import Source
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.mark_acts import MarkActs
+from lesionlens.napari.model.acts.measuring import DRAWING
 from lesionlens.napari.model.acts.session import QUESTION, SERVER
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
@@ -50,6 +51,8 @@ class NetworkRequests(MarkActs):
             hidden = self.read_controller.closed
             reason = _HIDDEN if hidden else f"{missing_analysis_reason(state, 'probe')}."
             return self._not_probed(reason, moving=moving)
+        if state.editing is not None:
+            return self._not_probed(DRAWING, moving=moving)
         grid, prepared = state.analysis.volumes.labels.grid, state.analysis.prepared
         voxel = grid.nearest_voxel(point_mm)
         if not grid.contains(voxel):
@@ -146,9 +149,10 @@ class NetworkRequests(MarkActs):
 
     def add_layers(self) -> bool:
         """Add the result to napari as plain layers, for other plugins."""
-        analysis = self.session.state.analysis
+        state = self.session.state
+        analysis = state.analysis
         if analysis is None:
-            self.session.decline("There is no result yet: analyse the study first.")
+            self.session.decline(f"{missing_analysis_reason(state, 'add its layers')}.")
             return False
         from napari.layers import Layer  # noqa: PLC0415
 
@@ -172,7 +176,9 @@ class NetworkRequests(MarkActs):
     def end_probe(self) -> None:
         """Close the probe."""
         overlays = self.session.state.overlays
-        if overlays is not None and overlays.probe is not None:
+        if overlays is None or overlays.probe is None:
+            self.session.decline("No probe is shown.")
+        else:
             self.session.probe(None, replace(overlays, probe=None))
 
     def probe_cursor(self, held: bool) -> None:  # noqa: FBT001 -- run by a key

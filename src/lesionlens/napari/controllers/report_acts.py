@@ -13,7 +13,14 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import Response, ResponseDraft
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.sign_acts import NAMELESS, NOT_WITHDRAWN, SignActs, Signature
+from lesionlens.napari.controllers.sign_acts import (
+    NAMELESS,
+    NOT_WITHDRAWN,
+    RESULT_CHANGED,
+    STUDY_CHANGED,
+    SignActs,
+    Signature,
+)
 from lesionlens.napari.model.state.identity import StudyIdentity
 from lesionlens.napari.model.wording.edits import SIGNED
 from lesionlens.napari.preferences import read_preferences
@@ -57,9 +64,8 @@ class ReportActs(SignActs):
         self.leave_for(self._assess_response)
 
     def _assess_response(self) -> None:
-        state = self.session.state
-        analysis = state.analysis and replace(state.analysis, review=state.review)
-        if analysis is None or analysis.compared is None:
+        state, comparison = self.session.state, self._comparison()
+        if comparison is None:
             self.session.decline(
                 "Compare with an earlier result first: a response needs two examinations."
             )
@@ -67,16 +73,24 @@ class ReportActs(SignActs):
         if not self.review_controller.may_sign_response():
             return
         self._response_study = state.study
-        self.ask_response(analysis.compared, state.identity, self.review_controller.reader or "")
+        self.ask_response(comparison, state.identity, self.review_controller.reader or "")
+
+    def _comparison(self) -> Comparison | None:
+        """Return the comparison with the decisions that are shown; None if there is none."""
+        analysis, review = self.session.state.analysis, self.session.state.review
+        return None if analysis is None else replace(analysis, review=review).compared
 
     def sign_response(
         self, draft: ResponseDraft, comparison: Comparison, category: Response, reader: str
     ) -> None:
-        """Store the signed response, if this study is still open; a name is kept as in `sign`."""
+        """Store the response, unless study or comparison changed; a name is kept as in `sign`."""
         if self._response_study is not self.session.state.study:
-            self.session.decline("Another study is open now: nothing was signed.")
+            self.session.decline(STUDY_CHANGED)
             return
         if not self.review_controller.may_sign_response():
+            return
+        if self._comparison() != comparison:
+            self.session.decline(RESULT_CHANGED)
             return
         notice = self._name_reader(reader)
         if notice is None:

@@ -222,7 +222,7 @@ class ReviewController:
 
     def discard_edit(self) -> None:
         """Discard the edit, or interrupted strokes."""
-        if not self._changing:
+        if not self.notify_if_measuring():
             self._forget_draft()
             self.session.end_edit()
             if self.session.state.message in PROMPT_MESSAGES:
@@ -316,21 +316,24 @@ class ReviewController:
 
     def undo(self) -> None:
         """Undo the last decision, or while an outline is drawn the last stroke."""
-        self._undo_or_redo(self.editor.undo, partial(ReviewLog.undo, reader=self.reader))
+        act = partial(ReviewLog.undo, reader=self.reader)
+        self._undo_or_redo(self.editor.undo, act, "There is no stroke to undo.")
 
     def redo(self) -> None:
         """Redo the last undone decision or stroke."""
-        self._undo_or_redo(self.editor.redo, partial(ReviewLog.redo, reader=self.reader))
+        act = partial(ReviewLog.redo, reader=self.reader)
+        self._undo_or_redo(self.editor.redo, act, "There is no stroke to redo.")
 
-    def _undo_or_redo(self, stroke: Callable[[], None], act: Callable[[ReviewLog], None]) -> None:
+    def _undo_or_redo(
+        self, stroke: Callable[[], bool], act: Callable[[ReviewLog], None], no_stroke: str
+    ) -> None:
         """Undo or redo a stroke or decision; measure again if an outline changes."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
         if self._notify_if_blocked() or analysis is None or self._notify_if_signed():
             return
         if state.editing is not None:
-            self.session.notify("")  # that of an earlier stroke
-            stroke()
+            self.session.decline("" if stroke() else no_stroke)  # "": that of an earlier stroke
             return
         act(log)
         changed_uids = [
@@ -365,16 +368,17 @@ class ReviewController:
         then: Callable[[], object],
     ) -> bool:
         """Change the log in a thread; strokes and decisions are blocked meanwhile."""
+        was_editing = self.session.state.editing is not None
 
         def on_result(updated: Reviewed) -> None:
             self._set_busy(busy=False)
             pending_moves = self.take_pending_moves()
             if self.session.state.study is not updated.analysis.study:
                 return  # opened by napari meanwhile; the strokes are in the draft
-            was_editing = self.session.state.editing is not None
             self.session.settle(log, *updated)
             if self._read_controller.saver.all_saved and was_editing:
                 self._forget_draft()
+                self.session.offer(None)  # after its layer was deleted in napari
             then()
             self.make_moves(pending_moves)
             if self._has_refused:  # the end of the job cleared the reason

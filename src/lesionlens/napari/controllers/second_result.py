@@ -153,6 +153,9 @@ class SecondResultController:
         It is the one at the crosshair of linked views, else the last visited one. If the views have
         moved away from it, they return to it, and nothing is adopted yet.
         """
+        if self._session.state.second is None:
+            self._session.decline(_NO_SECOND_RESULT)
+            return False
         return self._review.after_edit(self._adopt)
 
     def _selected_part(self) -> Disagreement | None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lesionlens.napari.model.overlays.maps import Overlays
     from lesionlens.results.result import Result
 
-_STUDY_CHANGED = "Another study is open now: nothing was signed."
-_RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
+STUDY_CHANGED = "Another study is open now: nothing was signed."
+RESULT_CHANGED = "The result changed while the dialog was open: nothing was signed. Sign again."
 NOT_WITHDRAWN = (
     "The study or its signatures changed while the dialog was open: nothing was withdrawn."
 )
@@ -84,12 +84,12 @@ class SignActs(MarkActs):
     def _sign(self, study: Study, findings: Findings | None, statement: str, reader: str) -> None:
         """Sign, unless the study or its result changed while the dialog was open."""
         if self.session.state.study is not study:
-            self.session.decline(_STUDY_CHANGED)
+            self.session.decline(STUDY_CHANGED)
             return
         current_statement = self._what_is_signed()
         if current_statement != statement or self._findings() is not findings:
             if current_statement:
-                self.session.decline(_RESULT_CHANGED)
+                self.session.decline(RESULT_CHANGED)
             return
         notice = self._name_reader(reader)
         if notice is None:

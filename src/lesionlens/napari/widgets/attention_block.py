@@ -166,10 +166,11 @@ class AttentionBlock(Section):
         maps = screen.maps
         self._show_regions(maps)
         self._overlay.show_choice(maps.overlay)
-        self._overlay.button(Overlay.MAP).setEnabled(maps.has_attention)
+        self._overlay.button(Overlay.MAP).setEnabled(maps.has_attention and not screen.editing)
         with QSignalBlocker(self._opacity):
             self._opacity.setValue(round(maps.opacity * 100))
         self._uncertainty.setVisible(maps.has_uncertainty)
+        self._uncertainty.setEnabled(not screen.editing)
         self._uncertainty.setChecked(screen.scene.uncertainty)
         self._legend.show_map(shown.view, map_colours(shown.role))
         self.layer_chooser.show_screen(screen)

@@ -14,6 +14,7 @@ _INSTRUCTIONS = {
     MeasureKind.REGION: "Region: drag an ellipse, or click two corners; its statistics are shown "
     "beside it. F6 ends.",
 }
+DRAWING = "An outline is being drawn: finish it first (Shift+E)."
 
 
 class MeasureActs:
@@ -26,12 +27,19 @@ class MeasureActs:
         """The choices of the views."""
         return self.session.state.choices.views
 
+    def is_drawing(self) -> bool:
+        """Whether an outline is being drawn, which keeps the image; notifies if so."""
+        drawing = self.session.state.editing is not None
+        if drawing:
+            self.session.decline(DRAWING)
+        return drawing
+
     def choose_measure(self, kind: MeasureKind) -> None:
         """Select a measuring tool for the linked views, or deselect it."""
         views = self.views
-        if self.session.state.editing is not None:
-            self.session.decline("An outline is being edited: finish it first (Shift+E).")
-        elif views.measuring is kind:
+        if self.is_drawing():
+            return
+        if views.measuring is kind:
             self.session.choose_views(measuring=None, measures=_nonempty(views.measures))
             self.session.notify("")
         else:

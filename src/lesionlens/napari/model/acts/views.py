@@ -27,7 +27,6 @@ from lesionlens.napari.model.wording.candidates import considered_text
 from lesionlens.napari.model.wording.edits import missing_analysis_reason, why_not_measured
 
 _ROW_LAYOUTS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
-_OUTLINE_IN_PROGRESS = "An outline is being redrawn. End that first (Shift+E)."
 _NO_PRIOR = "No earlier examination is open: choose Open…, Compare with an earlier result…"
 _NO_EVIDENCE = (
     "The contributions of the sequences were not saved with this result. Analyse again to see them."
@@ -77,13 +76,6 @@ class ViewActs(MeasureActs):
             if layout is not Layout.PRIOR:  # other studies of the kind may have no prior
                 hanging.remember(study, layout)
 
-    def _is_drawing(self) -> bool:
-        """Whether an outline is being redrawn, which keeps the image; notifies if so."""
-        drawing = self.session.state.editing is not None
-        if drawing:
-            self.session.decline(_OUTLINE_IN_PROGRESS)
-        return drawing
-
     def hang(self, before: Study | None) -> None:
         """Choose the layout of a new study: by a rule, else the last one of its kind."""
         study = self.session.state.study
@@ -126,6 +118,16 @@ class ViewActs(MeasureActs):
         else:
             self.session.choose_views(acquired=not self.views.acquired)
 
+    def next_sequence(self) -> None:
+        """Show the next sequence of the study."""
+        study, current = self.session.state.study, self.session.state.choices.sequence
+        if study is not None and study.series and not self._has_one_sequence():
+            self.session.choose_sequence(after(tuple(study.series), current))
+
+    def next_plane(self) -> None:
+        """Show the next plane: axial, coronal, sagittal."""
+        self.session.choose_plane(after(tuple(Plane), self.session.state.choices.plane))
+
     # --- slices ---------------------------------------------------------------------------
 
     def scroll(self, by: int) -> bool:
@@ -167,19 +169,28 @@ class ViewActs(MeasureActs):
 
     def hold_comparison(self, is_held: bool) -> None:  # noqa: FBT001 -- run by a key
         """Show the comparison while held: a prior, else the previously shown sequence."""
-        self.session.choose_views(swapped=is_held)
+        if not is_held or self.views.compared is not None or not self._has_one_sequence():
+            self.session.choose_views(swapped=is_held)
+
+    def _has_one_sequence(self) -> bool:
+        """Whether the study has no other sequence to show; notifies if so."""
+        study = self.session.state.study
+        is_only = study is not None and len(study.series) == 1
+        if is_only:
+            self.session.decline("The study has only one sequence.")
+        return is_only
 
     def toggle_prior(self) -> None:
         """Show the comparison beside this study, or the single view again."""
         if self.views.compared is None:
             self.session.decline(_NO_PRIOR)
-        elif not self._is_drawing():
+        elif not self.is_drawing():
             is_shown = self.shown_layout() is Layout.PRIOR
             self.session.choose_views(layout=Layout.SINGLE if is_shown else Layout.PRIOR)
 
     def toggle_slab(self) -> None:
         """Switch T1c between a maximum intensity projection and single slices."""
-        if self._is_drawing():
+        if self.is_drawing():
             return
         if self.shown_layout() is Layout.SINGLE:  # which shows neither, also if it was on
             self.session.choose_views(layout=self.views.layout.linked, slab=True)
@@ -221,8 +232,9 @@ class ViewActs(MeasureActs):
             self.session.decline(message if state.reopened else _NO_SUCH_MAP)
 
     def _show_map(self, layer: int | SecondOpinion | None) -> None:
-        self.session.choose_overlay(Overlay.MAP)
-        self.session.choose_layer(layer)
+        if not self.is_drawing():  # which hides maps
+            self.session.choose_overlay(Overlay.MAP)
+            self.session.choose_layer(layer)
 
     def go_to_point(self, point_mm: Point) -> None:
         """Centre every view on a point (RAS+ mm); no candidate comes into focus."""
@@ -319,7 +331,7 @@ class ViewActs(MeasureActs):
     def toggle_rulers(self) -> None:
         """Show or hide both diameters of the candidate in focus, going to their axial slice."""
         state, candidate = self.session.state, self.session.candidate()
-        if self._is_drawing():
+        if self.is_drawing():
             return
         if self.views.rulers and self.shown_layout() is not Layout.SINGLE:
             self.session.choose_views(rulers=False, dragged=None)

@@ -67,6 +67,8 @@ def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> st
 def _usage_hint(screen: Screen) -> str:
     if screen.maps.overlay is Overlay.OFF and screen.candidates:
         return "Overlay off: read the images yourself, then press T."
+    if screen.editing:
+        return "Maps are hidden while an outline is drawn."
     if screen.maps.reopened:
         return "Reopened from files: analyse again to use the probe or see single layers."
     if screen.maps.can_probe:

@@ -166,3 +166,17 @@ def test_isolines_are_switched_on_and_off(acts):
     for isolines in (True, False):
         acts.toggle_isolines()
         assert acts.session.state.choices.views.isolines is isolines
+
+
+def test_a_study_of_one_sequence_says_that_there_is_no_other(acts, analysis):
+    """S and I did nothing, without a word."""
+    t1c = {MrSequence.T1C: analysis.study.series[MrSequence.T1C]}
+    acts.next_sequence()
+    assert acts.session.state.message == ""
+    acts.session.open(replace(analysis.study, series=t1c))
+    for act in (acts.next_sequence, lambda: acts.hold_comparison(True)):
+        acts.session.notify("")
+        act()
+        assert acts.session.state.message == "The study has only one sequence."
+        assert acts.session.state.declined
+    assert not acts.session.state.choices.views.swapped
