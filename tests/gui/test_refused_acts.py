@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
-from tests import stored_drafts
 from tests.gui.conftest import LEFT
 from tests.gui.test_adding import settled
 from tests.gui.window import at_rest, canvas, control, reads, wait
+from tests.helpers import stored_drafts
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import Label, ReviewState
