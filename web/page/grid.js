@@ -26,7 +26,8 @@ export const spacing = ({ affine }) =>
 
 export const voxelMl = (grid) => spacing(grid).reduce((a, b) => a * b, 1) / 1000;
 
-const ceiled = (v) => Math.ceil(Math.round(v * 1e6) / 1e6);
+// A header in float32 adds no voxel.
+const ceiled = (v) => Math.ceil(Math.round(v * 1e3) / 1e3);
 
 const cubes = (edge, first) => [
   [edge, 0, 0, first[0]],
