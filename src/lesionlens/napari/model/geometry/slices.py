@@ -332,6 +332,24 @@ class Slices:
         offset = depth - float(self.frame.depth(self.plane, point_mm))
         return geometry.as_vec3(point_mm + offset * self.frame.normal(self.plane))
 
+    def grid_over(self, points_mm: NDArray[np.float64], edge_mm: float) -> Grid:
+        """Return a grid of these slices over (N, 3) points (RAS+ mm), one a voxel of its last axis.
+
+        `edge_mm` is the voxel edge within a slice.
+        """
+        through, x, y = _AXES[self.plane]
+        axes, edges = (
+            self.frame.axes[:, [x, y, through]],
+            np.array([edge_mm, edge_mm, self.step_mm]),
+        )
+        start = np.array([0.0, 0.0, self.first_mm])
+        steps = (points_mm @ axes - start) / edges
+        first, last = np.floor(steps.min(axis=0)), np.ceil(steps.max(axis=0))
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = axes * edges, axes @ (start + first * edges)
+        i, j, k = (last - first + 1).astype(int).tolist()
+        return Grid((i, j, k), affine)
+
     def stepped(self, point_mm: Point, by: int) -> Point:
         """Return the point moved by slices, at the middle of a slice, clipped to the volume."""
         return self.at(point_mm, min(max(self.number(point_mm) + by, 1), self.count))

@@ -169,6 +169,22 @@ def test_the_point_at_a_slice_lies_straight_across_from_where_one_was():
         np.testing.assert_allclose(np.cross(moved, frame.normal(Plane.AXIAL)), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("plane", Plane)
+def test_a_grid_over_points_has_one_voxel_for_each_slice(plane):
+    grid = grid_of((0, 1, 2), (1, 1, 1), (1.0, 1.0, 5.0), turned(15, 0))
+    frame, rng = Frame.acquired(grid), np.random.default_rng(0)
+    slices = Slices.of(Picture.of(np.zeros(grid.shape, np.float32), grid), frame, plane)
+    points = grid.to_mm(rng.uniform(20, 60, (50, 3)) * (1, 1, 0.2))
+    over = slices.grid_over(points, 0.8)
+    np.testing.assert_allclose(over.spacing_mm, (0.8, 0.8, slices.step_mm))
+    voxels = over.to_voxel(points)
+    assert ((voxels > -1e-6) & (voxels < np.array(over.shape) - 1 + 1e-6)).all()
+    for k in range(over.shape[2]):
+        depths = frame.depth(plane, over.to_mm([[0, 0, k], [5, 9, k]]))
+        numbers = (depths - slices.first_mm) / slices.step_mm
+        np.testing.assert_allclose(numbers, np.rint(numbers), atol=1e-6)
+
+
 def test_the_brightest_of_a_slab_is_what_is_brightest_in_its_slices():
     voxels = np.random.default_rng(1).random((6, 7, 20), dtype=np.float32)
     picture = Picture.of(voxels, Grid(voxels.shape, np.eye(4)))
