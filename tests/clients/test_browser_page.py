@@ -154,15 +154,16 @@ def test_cubes_lie_as_the_programs_do(node):
 
 
 def test_around_a_brain_at_the_edge_of_the_image_the_grid_is_the_programs(node):
+    """Of an image that was cropped to the brain's own box."""
     shape, affine = (90, 100, 80), np.diag([1.6, 1.6, 1.6, 1.0])
     i, j, k = np.ogrid[:90, :100, :80]
-    brain = ((i - 44.5) / 43) ** 2 + ((j - 49.5) / 48) ** 2 + ((k - 39.5) / 38) ** 2 < 1
+    brain = ((i - 44.5) / 46) ** 2 + ((j - 49.5) / 51) ** 2 + ((k - 39.5) / 41) ** 2 < 1
     native = Grid(shape, affine)
     found = node(
         "import {prepare} from './prepare.js'; const values = new Float32Array(90 * 100 * 80);"
         "let n = 0; for (let i = 0; i < 90; i++) for (let j = 0; j < 100; j++)"
-        "for (let k = 0; k < 80; k++) values[n++] = ((i - 44.5) / 43) ** 2 +"
-        "((j - 49.5) / 48) ** 2 + ((k - 39.5) / 38) ** 2 < 1 ? 500 + n % 7 : 0;"
+        "for (let k = 0; k < 80; k++) values[n++] = ((i - 44.5) / 46) ** 2 +"
+        "((j - 49.5) / 51) ** 2 + ((k - 39.5) / 41) ** 2 < 1 ? 500 + n % 7 : 0;"
         f"const grid = {{shape: {list(shape)}, affine: {affine.tolist()}}};"
         "const {grid: made} = await prepare({t1c: {...grid, values, name: 'a'}}, null);"
         "console.log(JSON.stringify(made))"

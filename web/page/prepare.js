@@ -14,6 +14,7 @@ export const SEQUENCES = ["t1", "t1c", "t2", "flair"];
 export const WORDS = { t1: "T1", t1c: "T1c", t2: "T2", flair: "FLAIR" };
 const REFERENCE_ORDER = ["t1c", "flair", "t2", "t1"];
 const MARGIN = 6;
+const EMPTY_FACE = 0.1; // of a face of the image, below which no head is cut there
 
 export class Unusable extends Error {}
 
@@ -144,7 +145,7 @@ function isStripped(item) {
   });
   const share = count / size(small);
   const volume = share * size(shape) * voxelMl(item);
-  const bare = faces.filter((f) => f.n / (size(small) / small[f.axis]) < 0.02).length;
+  const bare = faces.filter((f) => f.n / (size(small) / small[f.axis]) < EMPTY_FACE).length;
   return share < 0.8 && volume > 150 && volume < 2300 && bare >= 3;
 }
 
