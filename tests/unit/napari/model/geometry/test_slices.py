@@ -17,6 +17,7 @@ from lesionlens.napari.model.geometry.slices import (
     plane_of_acquisition,
     plane_to_open,
 )
+from lesionlens.results.export.sentence import axial_slice
 
 SIDES = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1),
          "I": (0, 0, -1)}  # fmt: skip
@@ -167,6 +168,23 @@ def test_the_point_at_a_slice_lies_straight_across_from_where_one_was():
         assert grid.to_voxel(point)[2] == pytest.approx(number - 1, abs=1e-6)
         moved = np.subtract(point, start)
         np.testing.assert_allclose(np.cross(moved, frame.normal(Plane.AXIAL)), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("turn", [0, 12, 30, 50])
+def test_sentences_name_the_axial_slice_of_the_window(turn):
+    """Of a scan that is turned about all axes they counted along another one."""
+    rng = np.random.default_rng(turn)
+    for order, flips in itertools.product(
+        itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)
+    ):
+        angles = rng.uniform(-turn, turn, 3)
+        turns = [turned(degrees, axis) for axis, degrees in enumerate(angles)]
+        grid = grid_of(order, flips, (1.0, 2.0, 5.0), turns[0] @ turns[1] @ turns[2])
+        picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+        slices = Slices.of(picture, Frame.acquired(grid), Plane.AXIAL)
+        for share in rng.uniform(0, 1, (5, 3)):
+            point = tuple(grid.to_mm(share * (np.array(grid.shape) - 1)))
+            assert axial_slice((point, point), grid) == (slices.number(point), slices.count)
 
 
 @pytest.mark.parametrize("plane", Plane)
