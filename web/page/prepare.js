@@ -4,7 +4,7 @@
 import { decompress, isCompressed, isNIFTI, isNIFTI2, readHeader, readImage } from "nifti-reader-js";
 
 import {
-  apply, boundingBox, cropped, each, inverse, rasGrid, sameGrid, size, spacing, voxelMl,
+  apply, boundingBox, cropped, each, inverse, nominal, rasGrid, sameGrid, size, spacing, voxelMl,
 } from "./grid.js";
 import { largest, solid } from "./parts.js";
 import { HALF, applied, resample } from "./resample.js";
@@ -151,7 +151,7 @@ function isStripped(item) {
 
 function ofStripped(item) {
   const mask = solid(largest(foreground(item), item.shape), item.shape);
-  if (Math.max(...spacing(item)) < 3) return mask;
+  if (Math.max(...nominal(item)) < 3) return mask;
   const inside = Float32Array.from(item.values.filter((_, at) => mask[at])).sort();
   const least = 0.35 * quantile(inside, 0.5);
   const bright = mask.map((m, at) => (m && item.values[at] >= least ? 1 : 0));
