@@ -407,8 +407,8 @@ def _within(
     s, r, c = np.ogrid[tuple(slice(n) for n in shape)]
     inside = np.ones(shape, bool)
     for row, start, count in zip(matrix, offset, voxels, strict=True):
-        position = start + row[0] * s + row[1] * r + row[2] * c
-        inside &= (position >= -0.5 - _ROUNDING) & (position <= count - 0.5 + _ROUNDING)
+        off_centre = (start - (count - 1) / 2 + row[0] * s + row[1] * r) + row[2] * c
+        inside &= np.abs(off_centre, out=off_centre) <= count / 2 + _ROUNDING
     return inside
 
 
