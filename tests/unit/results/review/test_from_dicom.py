@@ -147,7 +147,7 @@ def test_objects_of_a_series_with_rounded_positions_are_written_and_read(analyse
     """As an archive rounds them: to tenths of a millimetre, a fifth of a small pixel."""
     analysis = _reviewed(analysed(how), ReviewState.ACCEPTED, ReviewState.REJECTED)
     series = analysis.study.series[analysis.prepared.reference]
-    for number, file in enumerate(series.files):
+    for number, file in enumerate(series.files[1:-1]):
         ds = pydicom.dcmread(file.path)
         right = np.array(ds.ImageOrientationPatient[:3]) * ds.PixelSpacing[1]
         moved_lps = np.array(ds.ImagePositionPatient) + (-1) ** number * 0.2 * right
