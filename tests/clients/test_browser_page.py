@@ -6,15 +6,19 @@ to be tried on the sample study in place of the small untrained one on a synthet
 """
 
 import base64
+import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 pytest.importorskip("onnxruntime")
 from tests.clients import ohif
@@ -22,13 +26,20 @@ from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import write_study
 
 from lesionlens import Lens, open_study
+from lesionlens.base import geometry
+from lesionlens.base.errors import GeometryError
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.engines.onnx.engine import OnnxEngine
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.preparation.thick_slices import divide_slices
+from lesionlens.imaging.preparation.working_grid import _working_grid
+from lesionlens.imaging.reading.nifti.header import read_header
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "web"))
-from make_page import fetch_packages, write_page
+from make_page import PAGE, fetch_packages, write_page
 
 LACKS = ", ".join(name for name in ("npm", "chromium") if shutil.which(name) is None)
 pytestmark = [
@@ -43,6 +54,13 @@ WITH_SKULL = 1e-3
 """Of the sample, whose brain is found first; measured: 1.3e-4, of attention 2.3e-5."""
 MAX_OTHERS = 5
 """Voxels of brain that may lie on the other side of the cut; measured: none."""
+READ = (
+    "import {{read}} from './prepare.js'; import fs from 'fs';"
+    "const {{buffer, byteOffset, length}} = fs.readFileSync('{}');"
+    "let said; try {{ said = {{affine: read(buffer.slice(byteOffset, byteOffset + length), 'a')"
+    ".affine}} }} catch (error) {{ said = {{refused: error.message}} }}"
+    "console.log(JSON.stringify(said))"
+)
 SEND = """
 const said = (a) => {
   const bytes = new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
@@ -106,6 +124,114 @@ def expected(engine, study):
     )  # the page scores by its first pass
     options = PrepareOptions(cache=False, register=False)
     return Lens(engine=engine)(open_study(study), options)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """`node(words)`: what the page's modules answer, without a browser."""
+    folder = shutil.copytree(PAGE, tmp_path_factory.mktemp("node") / "page")
+    (folder / "node_modules").symlink_to(fetch_packages())
+
+    def answer(words):
+        command = [shutil.which("node"), "--input-type=module", "-e", words]
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        return json.loads(ended.stdout)
+
+    return answer
+
+
+def test_cubes_lie_as_the_programs_do(node):
+    """Of slices of 1.2 mm, which float32 stores as a little more, and of an oblique scan."""
+    turn = Rotation.from_euler("xyz", (8, -5, 17), degrees=True).as_matrix()
+    for linear in (np.diag([1.0, 1.0, np.float32(1.2)]), turn @ np.diag([0.7, 0.7, 3.0])):
+        affine, shape = np.eye(4), (150, 160, 200)
+        affine[:3, :3] = np.asarray(linear, np.float32)
+        wanted, counts = geometry.ras_grid(affine, shape, 1.0)
+        grid = json.dumps({"shape": shape, "affine": affine.tolist()})
+        found = node(
+            f"import {{rasGrid}} from './grid.js'; console.log(JSON.stringify(rasGrid({grid}, 1)))"
+        )
+        assert tuple(found["shape"]) == counts
+        np.testing.assert_allclose(found["affine"], wanted, atol=1e-6)
+
+
+def test_oblique_scans_are_resampled_as_by_the_program(node, tmp_path):
+    """Edges of 3 mm, from which slices are thick, are a little less or more in float32."""
+    rng, cases, wanted = np.random.default_rng(0), [], []
+    for number in range(8):
+        turn = Rotation.from_euler("xyz", rng.uniform(-20, 20, 3), degrees=True).as_matrix()
+        affine, edges = np.eye(4), [(0.9375, 0.9375, 3.0), (3.0, 1.2, 3.0)][number % 2]
+        affine[:3, :3] = turn[:, rng.permutation(3)] * rng.choice([-1, 1], 3) * edges
+        affine = affine.astype(np.float32).astype(np.float64)
+        values = rng.random((12, 14, 8), np.float32) * 900
+        source = Grid(values.shape, affine)
+        target, shape = geometry.ras_grid(affine, source.shape, 1.0)
+        wanted.append(resample(*divide_slices(values, source, 1.0), Grid(shape, target)))
+        grids = {"source": (source.shape, affine), "target": (shape, target)}
+        cases.append(
+            {name: {"shape": n, "affine": a.tolist()} for name, (n, a) in grids.items()}
+            | {"values": values.ravel().tolist()}
+        )
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    found = node(
+        "import fs from 'fs'; import {resample} from './resample.js';"
+        "import {divided} from './thick_slices.js';"
+        f"const cases = JSON.parse(fs.readFileSync('{tmp_path}/cases.json'));"
+        "console.log(JSON.stringify(cases.map(({source, target, values}) => {"
+        "const thin = divided({...source, values: Float32Array.from(values)}, 1);"
+        "return [...resample(thin.values, thin, target)]})))"
+    )
+    for theirs, ours in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(np.reshape(theirs, ours.shape), ours, atol=0.05)
+
+
+def test_around_a_brain_at_the_edge_of_the_image_the_grid_is_the_programs(node):
+    """Of an image that was cropped to the brain's own box."""
+    shape, affine = (90, 100, 80), np.diag([1.6, 1.6, 1.6, 1.0])
+    i, j, k = np.ogrid[:90, :100, :80]
+    brain = ((i - 44.5) / 46) ** 2 + ((j - 49.5) / 51) ** 2 + ((k - 39.5) / 41) ** 2 < 1
+    native = Grid(shape, affine)
+    found = node(
+        "import {prepare} from './prepare.js'; const values = new Float32Array(90 * 100 * 80);"
+        "let n = 0; for (let i = 0; i < 90; i++) for (let j = 0; j < 100; j++)"
+        "for (let k = 0; k < 80; k++) values[n++] = ((i - 44.5) / 46) ** 2 +"
+        "((j - 49.5) / 51) ** 2 + ((k - 39.5) / 41) ** 2 < 1 ? 500 + n % 7 : 0;"
+        f"const grid = {{shape: {list(shape)}, affine: {affine.tolist()}}};"
+        "const {grid: made} = await prepare({t1c: {...grid, values, name: 'a'}}, null);"
+        "console.log(JSON.stringify(made))"
+    )
+    wanted = _working_grid(brain, native, native, 1.0)
+    assert tuple(found["shape"]) == wanted.shape
+    np.testing.assert_allclose(found["affine"], wanted.affine, atol=1e-6)
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 2), (2, 1)])
+def test_a_file_lies_where_the_program_reads_it(node, tmp_path, codes):
+    path, (sform, qform) = tmp_path / "t1c.nii", codes
+    _save(path, sform, qform, np.diag([1.0, 1.0, 1.0, 1.0]))
+    header = nib.load(path).header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == codes
+    np.testing.assert_allclose(node(READ.format(path))["affine"], read_header(path).grid.affine)
+
+
+def test_a_file_that_contradicts_itself_on_which_side_is_left_is_refused(node, tmp_path):
+    path = tmp_path / "t1c.nii"
+    _save(path, 1, 1, np.diag([-1.0, 1.0, 1.0, 1.0]))
+    with pytest.raises(GeometryError, match="disagree on which side is left"):
+        read_header(path)
+    assert "disagree on which side is left" in node(READ.format(path))["refused"]
+
+
+def _save(path, sform, qform, change):
+    """Write a scan whose qform lies 7 mm above its sform, with another `change`."""
+    affine = np.array([[-1.0, 0, 0, 20], [0, 1, 0, -20], [0, 0, 1.5, -30], [0, 0, 0, 1]])
+    voxels = np.random.default_rng(0).integers(0, 900, (40, 44, 48)).astype(np.int16)
+    image = nib.Nifti1Image(voxels, None)
+    image.header["vox_offset"] = 352
+    image.header.set_sform(affine, sform)
+    image.header.set_qform((affine @ change) + np.outer((0, 0, 7, 0), (0, 0, 0, 1)), qform)
+    with path.open("wb") as file:
+        file.write(image.header.binaryblock + bytes(4) + voxels.tobytes(order="F"))
 
 
 def array(page, words, dtype=np.float32):

@@ -22,6 +22,7 @@ from lesionlens.base.files.folder_lock import lock_now
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.base.run_context import SILENT
+from lesionlens.napari.controllers import lesion_adder
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
@@ -303,6 +304,28 @@ def test_an_outline_is_cut_along_the_oblique_slice_that_is_shown(missed, monkeyp
     below, above = sorted(depths, key=np.mean)
     assert abs(below.max()) <= 3.0, "voxels are 4 mm"
     assert abs(above.min()) <= 3.0
+
+
+def test_slices_are_interpolated_across_the_oblique_ones_that_are_shown(missed, monkeypatch):
+    """Along the patient's axes no slice was empty, so that nothing was."""
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(0.35), -np.sin(0.35)], [np.sin(0.35), np.cos(0.35)]]
+    spaced = Grid((60, 60, 60), tilt @ np.diag([4.0, 4.0, 4.0, 1.0]))
+    monkeypatch.setattr(board, "shown_grid", lambda _: spaced)
+    monkeypatch.setattr(lesion_adder, "shown_grid", lambda _: spaced)
+    missed.actions_.show_layout(Layout.ONE)
+    missed.commands.run("edit_outline")
+    editor = missed.actions_.review_controller.editor
+    drawn, grid = editor.drawn().current, missed.session.state.overlays.grid
+    depth_mm = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1)) @ tilt[:3, 2]
+    left_out = np.floor(depth_mm / 4 + 0.5) % 2 == 0
+    editor.change(np.where(left_out, np.uint8(0), drawn))
+    before = np.count_nonzero(editor.drawn().current)
+    missed.commands.run("interpolate")
+    assert missed.session.state.message == ""
+    after = editor.drawn().current > 0
+    assert np.count_nonzero(after) > before
+    assert np.count_nonzero(after & (drawn > 0)) > 0.8 * np.count_nonzero(after)
 
 
 def test_nothing_is_interpolated_in_a_plane_that_is_out_of_sight(missed):

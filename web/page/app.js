@@ -159,9 +159,9 @@ function paint() {
       contour: $("contour").checked,
     });
     $(`${name}-slice`).value = n;
-    const mm = apply(result.grid.affine, place)[plane.across];
-    const side = (mm < 0 ? "LPI" : "RAS")[plane.across];
-    $(`${name}-mm`).textContent = `${Math.abs(mm).toFixed(0)} mm ${side}`;
+    const mm = Math.round(apply(result.grid.affine, place)[plane.across]) + 0; // no "-0"
+    // no side: a file's origin need not lie in the patient's midline
+    $(`${name}-mm`).textContent = `${"xyz"[plane.across]} ${mm} mm`;
     const letters = [..."lrtb"].map((side, m) => make("b", plane.letters[m], { className: side }));
     $(`${name}-letters`).replaceChildren(...letters);
   }

@@ -24,9 +24,13 @@ export function inverse(m) {
 export const spacing = ({ affine }) =>
   [0, 1, 2].map((c) => Math.hypot(affine[0][c], affine[1][c], affine[2][c]));
 
+/** Voxel edges to a micrometre: an oblique header in float32 makes 3 mm a little less or more. */
+export const nominal = (grid) => spacing(grid).map((edge) => Math.round(edge * 1e3) / 1e3);
+
 export const voxelMl = (grid) => spacing(grid).reduce((a, b) => a * b, 1) / 1000;
 
-const ceiled = (v) => Math.ceil(Math.round(v * 1e6) / 1e6);
+// A header in float32 adds no voxel.
+const ceiled = (v) => Math.ceil(Math.round(v * 1e3) / 1e3);
 
 const cubes = (edge, first) => [
   [edge, 0, 0, first[0]],

@@ -1,10 +1,10 @@
 // From NIfTI files to four sequences and the brain on one grid of 1 mm, RAS+, as
 // lesionlens.imaging.preparation does it, but for what this page leaves out: nothing is registered.
 
-import { decompress, isCompressed, isNIFTI, readHeader, readImage } from "nifti-reader-js";
+import { decompress, isCompressed, isNIFTI, isNIFTI2, readHeader, readImage } from "nifti-reader-js";
 
 import {
-  apply, boundingBox, cropped, each, inverse, rasGrid, sameGrid, size, spacing, voxelMl,
+  apply, boundingBox, cropped, each, inverse, nominal, rasGrid, sameGrid, size, spacing, voxelMl,
 } from "./grid.js";
 import { largest, solid } from "./parts.js";
 import { HALF, applied, resample } from "./resample.js";
@@ -14,6 +14,7 @@ export const SEQUENCES = ["t1", "t1c", "t2", "flair"];
 export const WORDS = { t1: "T1", t1c: "T1c", t2: "T2", flair: "FLAIR" };
 const REFERENCE_ORDER = ["t1c", "flair", "t2", "t1"];
 const MARGIN = 6;
+const EMPTY_FACE = 0.1; // of a face of the image, below which no head is cut there
 
 export class Unusable extends Error {}
 
@@ -46,7 +47,7 @@ export function read(buffer, name) {
   each(shape, [0, 0, 0], shape, (at, i, j, k) => {
     values[at] = image[(k * shape[1] + j) * shape[0] + i] * slope + inter;
   });
-  const grid = { shape, affine: orientation(header, name) };
+  const grid = { shape, affine: orientation(data, header, name) };
   checked(values, grid, name);
   return { ...grid, values: capped(values, shape), name };
 }
@@ -59,11 +60,32 @@ function native(buffer, Kind, little) {
   return new Kind(bytes.buffer);
 }
 
-function orientation(header, name) {
-  if (!(header.sform_code > 0) && !(header.qform_code > 0))
-    throw new Unusable(`${name} does not say how it lies, so left and right are unknown.`);
-  // nifti-reader-js puts the quaternion's matrix into `affine` where there is no sform
-  return header.affine.map((row) => row.map(Number));
+/** The matrices of sform and qform, null without one. */
+function forms(data, header) {
+  const matrix = ({ affine }) => affine.map((row) => row.map(Number));
+  if (isNIFTI2(data)) return [header.sform_code > 0 ? matrix(header) : null, null];
+  return [252, 254].map((code) => { // nifti-reader-js gives one: first hide qform_code, then sform_code
+    const bytes = new Uint8Array(data.slice(0, Math.max(header.vox_offset, 352))).fill(0, code, code + 2);
+    const other = readHeader(bytes.buffer);
+    return other.qform_code > 0 || other.sform_code > 0 ? matrix(other) : null;
+  });
+}
+
+const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
+const cross = (a, b) => [1, 2, 0].map((x, n) => a[x] * b[(n + 2) % 3] - a[(n + 2) % 3] * b[x]);
+const handed = ([a, b, c]) => dot(a, cross(b, c));
+
+function orientation(data, header, name) {
+  const [sform, qform] = forms(data, header);
+  if (!sform && !qform)
+    throw new Unusable(
+      `${name} does not say how it lies, so left and right are unknown` +
+        (isNIFTI2(data) ? " (of NIfTI-2, this page reads the sform alone)." : "."),
+    );
+  const across = sform && qform && spacing({ affine: sform }).map((edge, a) => sform[0][a] / edge ** 2);
+  if (across && (dot(across, qform[0]) < 0 || handed(sform) * handed(qform) < 0))
+    throw new Unusable(`${name} has two orientations that disagree on which side is left.`);
+  return sform ?? qform;
 }
 
 function checked(values, grid, name) {
@@ -123,13 +145,13 @@ function isStripped(item) {
   });
   const share = count / size(small);
   const volume = share * size(shape) * voxelMl(item);
-  const bare = faces.filter((f) => f.n / (size(small) / small[f.axis]) < 0.02).length;
+  const bare = faces.filter((f) => f.n / (size(small) / small[f.axis]) < EMPTY_FACE).length;
   return share < 0.8 && volume > 150 && volume < 2300 && bare >= 3;
 }
 
 function ofStripped(item) {
   const mask = solid(largest(foreground(item), item.shape), item.shape);
-  if (Math.max(...spacing(item)) < 3) return mask;
+  if (Math.max(...nominal(item)) < 3) return mask;
   const inside = Float32Array.from(item.values.filter((_, at) => mask[at])).sort();
   const least = 0.35 * quantile(inside, 0.5);
   const bright = mask.map((m, at) => (m && item.values[at] >= least ? 1 : 0));
@@ -198,7 +220,7 @@ function outlined(logit, grid) {
   return { mask, grid: { shape, affine } };
 }
 
-/** Lay cubes of 1 mm over the reference's field of view, cut down to the brain. */
+/** Lay cubes of 1 mm around the brain, on the lattice of the reference's field of view. */
 function workingGrid(mask, where, reference) {
   const whole = rasGrid(reference, 1);
   const [a, b] = boundingBox(mask, where.shape);
@@ -207,15 +229,10 @@ function workingGrid(mask, where, reference) {
     const corner = [0, 1, 2].map((axis) => ((n >> axis) & 1 ? a : b)[axis] - 0.5);
     return apply(back, apply(where.affine, corner));
   });
-  const low = [0, 1, 2].map((x) => {
-    const least = Math.floor(Math.min(...places.map((p) => p[x])));
-    return Math.max(least - MARGIN, 0);
-  });
-  const high = [0, 1, 2].map((x) => {
-    const most = Math.ceil(Math.max(...places.map((p) => p[x])));
-    return Math.min(most + 1 + MARGIN, whole.shape[x]);
-  });
-  return high.some((h, x) => h - low[x] < 8) ? whole : cropped(whole, low, high);
+  const along = [0, 1, 2].map((x) => places.map((p) => p[x]));
+  const low = along.map((at) => Math.floor(Math.min(...at)) - MARGIN);
+  const high = along.map((at) => Math.ceil(Math.max(...at)) + MARGIN + 1);
+  return cropped(whole, low, high);
 }
 
 /** Bring scans together: {grid, channels, present, brain, reference, notices}. */

@@ -1,7 +1,7 @@
 // Between thick slices, as lesionlens.imaging.preparation.thick_slices has it: the smoothest intensity
 // whose mean over each slice is as measured.
 
-import { apply, spacing } from "./grid.js";
+import { apply, nominal } from "./grid.js";
 import { applied } from "./resample.js";
 
 const THICK_FROM_MM = 3;
@@ -11,7 +11,7 @@ const SMOOTHNESS = 1e-4;
 const NOTHING = 1e-9; // weights below this are left out: most of a row
 
 function sliceAxis(grid) {
-  const edges = spacing(grid);
+  const edges = nominal(grid);
   const axis = edges.indexOf(Math.max(...edges));
   const thick = edges[axis] >= THICK_FROM_MM && edges[axis] >= UNEQUAL * Math.min(...edges);
   return thick && grid.shape[axis] >= MIN_SLICES ? axis : null;
@@ -21,7 +21,7 @@ function sliceAxis(grid) {
 export function divided({ values, shape, affine }, edgeMm) {
   const axis = sliceAxis({ shape, affine });
   if (axis === null) return { values, shape, affine };
-  const parts = Math.max(toEven(spacing({ affine })[axis] / edgeMm), 1);
+  const parts = Math.max(toEven(nominal({ affine })[axis] / edgeMm), 1);
   const along = shape.map((n, a) =>
     a === axis ? rows(n, parts) : Array.from({ length: n }, (_, at) => ({ at: [at], weight: [1] })),
   );

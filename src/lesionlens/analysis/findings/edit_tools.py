@@ -16,10 +16,12 @@ from scipy import ndimage
 
 from lesionlens.analysis.findings.components import ROUNDING_MM, fill_planar_holes
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import TOUCHING, Labels, Mask, bounding_box
+from lesionlens.base.geometry import TOUCHING, Labels, Mask, bounding_box, index_map
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.masks import connected_parts, depth_inside
 from lesionlens.base.records.study import PreparedStudy
+from lesionlens.imaging.preparation.resampling import HALF, resample
 
 Voxel = tuple[int, int, int]
 
@@ -34,6 +36,8 @@ _FLOOD_LEVELS = 24
 _MAX_WAIST_FRACTION = 0.75
 """A waist is narrower than this share of the smaller part's depth."""
 _MIN_LEVEL = 0.3
+_MIN_DRAWN_FRACTION = 0.7
+"""A slice is drawn if it has this fraction of the area of the slices that reach into it."""
 _NESTED_LABELS = (
     (Region.WT.labels, Label.OEDEMA),
     (Region.TC.labels, Label.CORE),
@@ -134,6 +138,32 @@ def interpolated(
     out = np.ascontiguousarray(np.moveaxis(slices, 0, axis))
     out[~allowed & (labels == 0)] = 0
     return out
+
+
+def interpolated_across(labels: Labels, grid: Grid, slices: Grid, allowed: Mask) -> Labels:
+    """Interpolate empty slices that are oblique to the outline's own grid; see `interpolated`.
+
+    Parameters
+    ----------
+    slices : Grid
+        Covers the outline, with one voxel for each slice along its last axis.
+    """
+    matrix, drawn = index_map(slices.affine, grid.affine), np.zeros(slices.shape, np.uint8)
+    for region_labels, label in _NESTED_LABELS:
+        inside = np.isin(labels, region_labels).astype(np.float32)
+        at_centres = ndimage.affine_transform(
+            inside, matrix[:3, :3], matrix[:3, 3], output_shape=slices.shape, order=1
+        )
+        drawn[at_centres > HALF] = label
+    # voxels of a slice reach into those that are less than a voxel away
+    reach = int(np.ceil(float((grid.spacing_mm.min() - ROUNDING_MM) / slices.spacing_mm[2]))) - 1
+    areas = np.count_nonzero(drawn, axis=(0, 1))
+    largest = ndimage.maximum_filter1d(areas, 2 * reach + 1)
+    drawn[:, :, areas < _MIN_DRAWN_FRACTION * largest] = 0
+    every_voxel = np.ones(slices.shape, bool)
+    between = interpolated(drawn, 2, slices.spacing_mm, every_voxel) * (drawn == 0)
+    added = resample(between.astype(np.float32), slices, grid, nearest=True).astype(np.uint8)
+    return np.where((labels == 0) & allowed, added, labels)
 
 
 def _interpolated_slices(

@@ -21,7 +21,7 @@ from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.overlays.maps import cavity_of
-from lesionlens.napari.model.screen.board import frame_of
+from lesionlens.napari.model.screen.board import frame_of, shown_grid, slices_of
 from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
@@ -251,12 +251,19 @@ class LesionAdder:
 
     def interpolate(self) -> None:
         """Interpolate the slices between drawn ones, in the shown plane."""
-        axis, spacing = self.session.state.choices.plane.through, self._spacing()
-        allowed = self.editor.allowed
-        self.apply(
-            lambda x: edit_tools.interpolated(x, axis, spacing, allowed),
-            "There is no slice to interpolate in this plane.",
-        )
+        state, allowed = self.session.state, self.editor.allowed
+        plane, frame, overlays = state.choices.plane, frame_of(state), state.overlays
+        slices = slices_of(shown_grid(state), frame, plane)
+
+        def tool(labels: Labels) -> Labels:
+            if not frame.tilted or overlays is None or slices is None or not labels.any():
+                return edit_tools.interpolated(labels, plane.through, self._spacing(), allowed)
+            grid = overlays.grid
+            points_mm = grid.to_mm(np.argwhere(labels))
+            across = slices.grid_over(points_mm, float(grid.spacing_mm.min()))
+            return edit_tools.interpolated_across(labels, grid, across, allowed)
+
+        self.apply(tool, "There is no slice to interpolate in this plane.")
 
     # --- splitting ------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from lesionlens.analysis.findings.measure import Diameters, diameters_of_region
 from lesionlens.analysis.followup.response_case import name_of
+from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.files.bounded_read import read_text
 from lesionlens.base.grid import Grid
@@ -240,12 +241,12 @@ def axial_slice(ends_mm: Line, grid: Grid) -> tuple[int, int]:
     >>> axial_slice(((0.0, 0.0, 4.0), (9.0, 0.0, 4.0)), Grid((10, 10, 20), np.eye(4)))
     (5, 20)
     """
-    up = grid.affine[2, :3] / grid.spacing_mm
-    axis = int(np.argmax(np.abs(up)))
-    count = grid.shape[axis]
-    index = int(np.rint(grid.to_voxel(np.mean(ends_mm, axis=0))[axis]))
-    index = min(max(index, 0), count - 1)
-    return (index + 1 if up[axis] > 0 else count - index), count
+    from_ras = grid.ras_order()
+    count = grid.shape[int(np.abs(from_ras[:3, 2]).argmax())]
+    voxel = geometry.apply(
+        np.asarray(np.linalg.inv(from_ras)), grid.to_voxel(np.mean(ends_mm, axis=0))
+    )
+    return min(max(int(np.floor(voxel[2] + 0.5)), 0), count - 1) + 1, count
 
 
 def _diameters_mm(

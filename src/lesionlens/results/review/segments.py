@@ -25,14 +25,16 @@ from lesionlens.base.records.findings import LESION_PARTS
 from lesionlens.imaging.preparation.resampling import resample_mask
 from lesionlens.results.review.report_items import ReportedCandidate
 
-MAX_OFFSET_VOX = 0.05
-"""Maximum distance of a pixel from its voxel."""
-_FRAME_TOLERANCE_VOX = 0.25
-"""Maximum distance of a frame from its position in an evenly spaced stack, in pixels or slices."""
+MAX_OFFSET_VOX = 0.25
+"""Maximum distance of a pixel from its voxel, and of a frame from its position in an evenly spaced
+stack, in pixels or slices: the positions of a series may be rounded.
+"""
 _GAP_TOLERANCE = 0.1
 """Maximum difference of distances between slices that are taken as equal, as a fraction."""
 _STEP_TOLERANCE = 1e-3
 """Maximum difference between two frames' steps from pixel to pixel, as a fraction of a step."""
+_SIZE_TOLERANCE = 2e-3
+"""Maximum difference of a pixel's edges from a voxel's, in voxels."""
 LESION = re.compile(
     r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
     r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
@@ -201,14 +203,15 @@ def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> N
     return grid.to_voxel(geometry.points_lps_from_ras(lps))
 
 
-def _voxel_steps(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> float:
-    """Return the largest step from pixel to pixel, or slice to slice, in voxels of the grid."""
+def _has_voxel_size(frames: list[Frame], spacing_mm: float | None, grid: Grid) -> bool:
+    """Return whether a step from pixel to pixel, and from slice to slice, is one voxel."""
     plane = frames[0].plane
     normal = _normal(plane)
     slice_mm = _slice_step(np.array([frame.plane[:, 2] @ normal for frame in frames]), spacing_mm)
     steps_lps = np.stack([*plane[:, :2].T, normal * (slice_mm or 0.0)])
     steps = grid.to_voxel(geometry.points_lps_from_ras(steps_lps)) - grid.to_voxel((0, 0, 0))
-    return float(np.abs(steps).max())
+    whole = np.abs(steps[:2] - np.rint(steps[:2])).max() <= _SIZE_TOLERANCE
+    return bool(whole and np.abs(steps).max() < 1 + _GAP_TOLERANCE)
 
 
 def _segment(
@@ -218,7 +221,7 @@ def _segment(
     nearest = np.rint(voxels).astype(np.intp)
     in_grid = grid.contains(nearest)
     fits = bool(in_grid.all()) and float(np.abs(voxels - nearest).max()) <= MAX_OFFSET_VOX
-    fits = fits and _voxel_steps(frames, spacing_mm, grid) < 1 + _GAP_TOLERANCE
+    fits = fits and _has_voxel_size(frames, spacing_mm, grid)
     if fits:
         mask = np.zeros(grid.shape, bool)
         mask[tuple(nearest.T)] = True
@@ -336,7 +339,7 @@ def _resample_frames(
     lowest = int(np.argmin(depths))
     exact_index = (depths - depths[lowest]) / step + 1
     index = np.rint(exact_index).astype(int)
-    if np.abs(exact_index - index).max() > _FRAME_TOLERANCE_VOX:
+    if np.abs(exact_index - index).max() > MAX_OFFSET_VOX:
         raise _no_stack_error("unevenly spaced")
     rows, columns = frames[0].pixels.shape
     volume = np.zeros((columns, rows, int(index.max()) + 2), bool)
@@ -357,7 +360,7 @@ def _check_stack(planes: list[NDArray[np.float64]]) -> None:
         if np.abs(plane[:, :2] - first_plane[:, :2]).max() > _STEP_TOLERANCE * sides.min():
             raise _no_stack_error("of several orientations or pixel spacings")
         offset = plane[:, 2] - first_plane[:, 2]
-        if (np.abs(offset @ (first_plane[:, :2] / sides)) > _FRAME_TOLERANCE_VOX * sides).any():
+        if (np.abs(offset @ (first_plane[:, :2] / sides)) > MAX_OFFSET_VOX * sides).any():
             raise _no_stack_error("shifted against each other")
 
 

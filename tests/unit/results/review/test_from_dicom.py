@@ -142,6 +142,23 @@ def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
         assert np.abs(back - volume.data).max() <= 1 / 256
 
 
+@pytest.mark.parametrize("how", [AXIAL, Acquisition("PIR", (3.0, 4.0, 6.0), 11.0)])
+def test_objects_of_a_series_with_rounded_positions_are_written_and_read(analysed, tmp_path, how):
+    """As an archive rounds them: to tenths of a millimetre, a fifth of a small pixel."""
+    analysis = _reviewed(analysed(how), ReviewState.ACCEPTED, ReviewState.REJECTED)
+    series = analysis.study.series[analysis.prepared.reference]
+    for number, file in enumerate(series.files[1:-1]):
+        ds = pydicom.dcmread(file.path)
+        right = np.array(ds.ImageOrientationPatient[:3]) * ds.PixelSpacing[1]
+        moved_lps = np.array(ds.ImagePositionPatient) + (-1) ** number * 0.2 * right
+        ds.ImagePositionPatient = [f"{value:.4f}" for value in moved_lps]
+        ds.save_as(file.path)
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
+    assert set(again.volumes.attention) == set(analysis.volumes.attention)
+    assert not [text for text in again.warnings if "grid" in text]
+
+
 @pytest.mark.parametrize(("clock", "known"), [("101500.5", True), ("", False)])
 def test_when_objects_were_written_is_told_in_utc(analysed, tmp_path, clock, known):
     """Content Time is of the local zone: without one it could not be compared with decisions."""

@@ -45,8 +45,10 @@ _MIN_ACQUISITION, _MAX_STEP = 5, 1.5
 """Minimum slices of a complete acquisition, and its largest step from slice to slice, relative to
 the spacing in the header: with larger steps it is a package that another one completes.
 """
-IN_LINE_PIXELS = 0.5
-"""Tolerance for where slices begin within their plane, pixels."""
+MAX_OFFSET_VOX = 0.45
+"""Maximum distance of a pixel from its voxel, whose positions may be rounded: in its plane when a
+series is read, in each direction when objects are written on it.
+"""
 MAX_MISSING_FRACTION, MAX_GAP_SLICES = 0.1, 3
 
 
@@ -317,7 +319,7 @@ def _check_in_line(
     on_line = positions[0] + np.outer(depth / depth[-1], positions[-1] - positions[0])
     shift_mm = float(np.linalg.norm(positions - on_line, axis=1).max())
     pixel_mm = float(_require_numbers(first, "PixelSpacing", 2).min())
-    if shift_mm > max(EVEN_MM, IN_LINE_PIXELS * pixel_mm):
+    if shift_mm > max(EVEN_MM, MAX_OFFSET_VOX * pixel_mm):
         raise GeometryError(
             found=f"slices that are shifted within their plane, by up to {shift_mm:.1f} mm",
             expected="slices stacked above each other, or tilted evenly",

@@ -55,11 +55,12 @@ def _oblique_voxels(gesture: Gesture, grid: Grid) -> tuple[Points, Points]:
         axes = _unit_vectors(path[[1, 3]] - origin)
     planar = np.rint((path - origin) @ axes.T / step_mm).astype(np.int64)
     on_slice = [(i, j, 0) for i, j in planar.tolist()]
-    prompts = (
-        Prompts.of(lasso=on_slice)
-        if gesture.kind is PromptKind.LASSO
-        else Prompts.of(box=(on_slice[0], on_slice[2]))
-    )
+    if gesture.kind is PromptKind.BOX:
+        prompts = Prompts.of(box=(on_slice[0], on_slice[2]))
+    elif len(set(on_slice)) < _MIN_CORNERS:
+        prompts = Prompts.of(scribbles=[(on_slice, gesture.foreground)])
+    else:
+        prompts = Prompts.of(lasso=on_slice)
     by_side = []
     for is_foreground in (True, False):
         positions_mm = origin + step_mm * prompts.voxels(foreground=is_foreground)[:, :2] @ axes

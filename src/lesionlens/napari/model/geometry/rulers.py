@@ -13,7 +13,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 
 NEAR_MM = 2.5
-"""Maximum distance of a slice on which a ruler is drawn, mm."""
+"""Maximum distance of a slice on which a ruler is drawn, mm; on its own slice it always is."""
 
 
 @dataclass(frozen=True, slots=True)

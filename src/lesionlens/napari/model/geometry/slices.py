@@ -30,6 +30,7 @@ _MAX_ISOTROPIC_RATIO = 1.5  # maximum edge ratio of voxels without a plane of ac
 _MAX_SLAB_RATIO = 0.6
 """Maximum ratio of the shortest to the next side of a slab-shaped field of view."""
 _MAX_PIXELS = 320
+_ROUNDING = 1e-6  # of positions in steps or voxels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,19 +138,25 @@ class Picture:
         return float(edges[_AXES[plane][0]] if self.straight(frame) else edges.min())
 
     def depths(self, frame: Frame, plane: Plane) -> tuple[float, int, float]:
-        """Return depth of the first slice (mm), number of slices, step (mm)."""
-        depths = frame.depth(plane, self._corners_mm())
+        """Return depth of the first slice (mm), number of slices, step (mm).
+
+        Oblique to the voxels, slices lie on their outermost centre, and reach their outer edges.
+        """
         step = self.step_mm(frame, plane)
         if self.straight(frame):
             through = _AXES[plane][0]
             count = self.grid.shape[through]
             centre_depth = frame.depth(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
             return float(centre_depth - (count - 1) / 2 * step), count, step
-        return float(depths.min()), int((depths.max() - depths.min()) / step) + 1, step
+        lowest = float(frame.depth(plane, self._corners_mm()).min())
+        edges = frame.depth(plane, self._corners_mm(0.5))
+        first = lowest - _steps(lowest - edges.min(), step) * step
+        return first, _steps(edges.max() - first, step) + 1, step
 
-    def _corners_mm(self) -> NDArray[np.float64]:
-        """Return the centres of the eight outermost voxels, RAS+ mm."""
-        return self.grid.to_mm(geometry.corners((0, 0, 0), np.array(self.grid.shape) - 1))
+    def _corners_mm(self, beyond: float = 0.0) -> NDArray[np.float64]:
+        """Return the eight outermost voxels, RAS+ mm: their centres, or further by voxels."""
+        last = np.array(self.grid.shape) - 1
+        return self.grid.to_mm(geometry.corners([-beyond] * 3, last + beyond))
 
     def number_at(self, frame: Frame, plane: Plane, depth: float) -> int:
         """Return the slice nearest to a depth, from 0; it may lie outside the volume."""
@@ -261,28 +268,31 @@ class Picture:
         self, frame: Frame, plane: Plane, number: int, *, nearest: bool, slab: int, beyond: float
     ) -> Slice:
         first, count, step = self.depths(frame, plane)
-        corners = frame.on_screen(plane, self._corners_mm())
+        corners = frame.on_screen(plane, self._corners_mm(0.5))
         low, high = corners.min(axis=0), corners.max(axis=0)
         pixel_mm = max(float(self.grid.spacing_mm.min()), float((high - low).max()) / _MAX_PIXELS)
-        columns, rows = (int(n) for n in np.ceil((high - low) / pixel_mm) + 1)
+        columns, rows = (int(n) for n in np.ceil((high - low) / pixel_mm - _ROUNDING))
         to_voxel = np.linalg.inv(self.grid.affine[:3, :3])
         x, y = frame.screen(plane)
         matrix = to_voxel @ np.stack(
             [frame.normal(plane) * step, y * pixel_mm, x * pixel_mm], axis=1
         )
-        start = frame.in_patient(plane, low, first + (number - slab) * step)
+        start = frame.in_patient(plane, low + pixel_mm / 2, first + (number - slab) * step)
+        offset, shape = self.grid.to_voxel(start), (1 + 2 * slab, rows, columns)
         data = ndimage.affine_transform(
             self.data,
             matrix,
-            offset=self.grid.to_voxel(start),
-            output_shape=(1 + 2 * slab, rows, columns),
+            offset=offset,
+            output_shape=shape,
             order=0 if nearest else 1,
+            mode="nearest",
             prefilter=False,
-            cval=beyond,
         )
+        within = _within(matrix, offset, shape, self.grid.shape)
+        data[~within if 0 <= number < count else ...] = beyond
         return Slice(
             data=np.fmax.reduce(data, axis=0),
-            corner=(float(low[0] - pixel_mm / 2), float(low[1] - pixel_mm / 2)),
+            corner=(float(low[0]), float(low[1])),
             size=(columns * pixel_mm, rows * pixel_mm),
             number=number + 1 if 0 <= number < count else 0,
             count=count,
@@ -321,6 +331,24 @@ class Slices:
         depth = self.first_mm + (number - 1) * self.step_mm
         offset = depth - float(self.frame.depth(self.plane, point_mm))
         return geometry.as_vec3(point_mm + offset * self.frame.normal(self.plane))
+
+    def grid_over(self, points_mm: NDArray[np.float64], edge_mm: float) -> Grid:
+        """Return a grid of these slices over (N, 3) points (RAS+ mm), one a voxel of its last axis.
+
+        `edge_mm` is the voxel edge within a slice.
+        """
+        through, x, y = _AXES[self.plane]
+        axes, edges = (
+            self.frame.axes[:, [x, y, through]],
+            np.array([edge_mm, edge_mm, self.step_mm]),
+        )
+        start = np.array([0.0, 0.0, self.first_mm])
+        steps = (points_mm @ axes - start) / edges
+        first, last = np.floor(steps.min(axis=0)), np.ceil(steps.max(axis=0))
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = axes * edges, axes @ (start + first * edges)
+        i, j, k = (last - first + 1).astype(int).tolist()
+        return Grid((i, j, k), affine)
 
     def stepped(self, point_mm: Point, by: int) -> Point:
         """Return the point moved by slices, at the middle of a slice, clipped to the volume."""
@@ -362,6 +390,26 @@ def plane_to_open(grid: Grid) -> Plane | None:
     if thin > _MAX_SLAB_RATIO * next_thin:
         return None
     return next(plane for plane, (through, _, _) in _AXES.items() if sides[through] == thin)
+
+
+def _steps(distance_mm: float, step_mm: float) -> int:
+    """Return the steps to a slice at most half a step from the end of a distance."""
+    return max(0, int(np.ceil(distance_mm / step_mm - 0.5 - _ROUNDING)))
+
+
+def _within(
+    matrix: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    voxels: tuple[int, int, int],
+) -> NDArray[np.bool_]:
+    """Return which samples of an affine transform lie in a volume, to its voxels' outer edges."""
+    s, r, c = np.ogrid[tuple(slice(n) for n in shape)]
+    inside = np.ones(shape, bool)
+    for row, start, count in zip(matrix, offset, voxels, strict=True):
+        off_centre = (start - (count - 1) / 2 + row[0] * s + row[1] * r) + row[2] * c
+        inside &= np.abs(off_centre, out=off_centre) <= count / 2 + _ROUNDING
+    return inside
 
 
 def tilt(affine: Affine, shape: tuple[int, ...]) -> float:

@@ -161,8 +161,8 @@ class TilePainter:
             return ()
         drawn = []
         for index, ruler in enumerate(self.rulers(view.board)):
-            ends = np.asarray([ruler.start, ruler.end])
-            if np.abs(frame.depth(plane, ends) - view.depth_mm).max() <= NEAR_MM:
+            ends = (ruler.start, ruler.end)
+            if view.is_near(ends, NEAR_MM):
                 drawn.append(DrawnRuler(index, frame.on_screen(plane, ends), ruler.text))
         return tuple(drawn)
 

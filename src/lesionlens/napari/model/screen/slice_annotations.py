@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.geometry import corners
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.contours import Line, box_on_screen
 from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse, statistics_of
 from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acquisition
@@ -19,7 +21,7 @@ from lesionlens.napari.model.screen.board import Board, Tile
 SLAB_MM = 10.0
 """Thickness of the maximum intensity projection."""
 MARK_MM = 3.0
-"""Maximum distance of a mark that is shown on a slice."""
+"""Maximum distance of a mark that is shown on a slice; on its own slice it always is."""
 
 
 class View(NamedTuple):
@@ -33,6 +35,16 @@ class View(NamedTuple):
     def depth_mm(self) -> float:
         """Depth of the slice in the frame of the board."""
         return float(self.board.frame.depth(self.tile.plane, self.viewpoint.point_mm))
+
+    def is_near(self, points_mm: Sequence[Point], reach_mm: float) -> bool:
+        """Whether points (RAS+ mm) lie within a distance of the slice, or in it if it is thick."""
+        depths = np.array([*self.board.frame.depth(self.tile.plane, points_mm), self.depth_mm])
+        if np.abs(depths - self.depth_mm).max() <= reach_mm:
+            return True
+        slices = self.board.slices(self.tile.plane)
+        if slices is None:
+            return False
+        return bool(np.ptp(np.floor((depths - slices.first_mm) / slices.step_mm + 0.5)) == 0)
 
 
 def box_of(view: View) -> tuple[float, float, float, float] | None:
@@ -55,7 +67,7 @@ def marks_of(view: View) -> tuple[tuple[int, tuple[float, float]], ...]:
     """Return the number and position of each mark near the slice."""
     frame, plane, marks = view.board.frame, view.tile.plane, []
     for number, mark_mm in enumerate(view.board.marks, 1):
-        if abs(float(frame.depth(plane, mark_mm)) - view.depth_mm) <= MARK_MM:
+        if view.is_near((mark_mm,), MARK_MM):
             x, y = frame.on_screen(plane, mark_mm)
             marks.append((number, (float(x), float(y))))
     return tuple(marks)

@@ -24,11 +24,12 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.records.patient import in_words
 from lesionlens.base.records.study import Series, SourceFile
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
+from lesionlens.imaging.reading.dicom.series import MAX_OFFSET_VOX
 from lesionlens.results.export.dicom import values
 from lesionlens.results.export.dicom.copied_attributes import GEOMETRY, copied_attributes
 
-POSITION_TOLERANCE_VOX = 0.05
-"""Maximum distance of a source pixel from its voxel."""
+_MAX_OUTERMOST_OFFSET_VOX = 0.05
+"""Maximum distance of a pixel of the first and the last slice, between which the grid was laid."""
 _SQUARE_TOLERANCE = 0.01
 """Maximum difference of the two spacings of square pixels, as a share of one."""
 _GEOMETRY_TAGS = tuple(Tag(keyword) for keyword in GEOMETRY)
@@ -324,11 +325,13 @@ def _placement_of(
     edge_steps = nearest[1:3] - nearest[0]
     changing_axes = [np.flatnonzero(step) for step in edge_steps]
     is_aligned = all(len(axes) <= 1 for axes in changing_axes)
-    if np.abs(voxels - nearest).max() > POSITION_TOLERANCE_VOX or not is_aligned:
-        raise _mismatch("an image that lies beside the voxels of the result")
     column_axis, row_axis = _axes(plane, grid)
     fixed = 3 - column_axis - row_axis
     shape = grid.shape
+    is_outermost = nearest[0, fixed] in (0, shape[fixed] - 1)
+    max_offset = _MAX_OUTERMOST_OFFSET_VOX if is_outermost else MAX_OFFSET_VOX
+    if np.abs(voxels - nearest).max() > max_offset or not is_aligned:
+        raise _mismatch("an image that lies beside the voxels of the result")
     if (shape[row_axis], shape[column_axis]) != (rows, columns) or (nearest < 0).any():
         raise _mismatch(f"an image of {columns} by {rows} pixels on a grid of {shape} voxels")
     if (nearest >= np.asarray(shape)).any():

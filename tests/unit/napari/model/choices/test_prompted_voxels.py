@@ -91,3 +91,15 @@ def test_a_fast_lasso_of_three_corners_lies_on_a_tilted_slice_too():
     assert len(foreground)
     assert len(background)
     assert np.abs(GRID.to_mm(np.concatenate([foreground, background])) @ normal).max() <= 1.0
+
+
+def test_the_smallest_lassos_on_a_tilted_slice_mark_what_they_go_round():
+    """Of a voxel or two within the slice, they were answered by how Python's arguments look."""
+    place, normal = on_slice(18.0, 9.0)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        centre = rng.uniform(-20, 20, 2)
+        corners = [place(centre + at) for at in rng.uniform(-0.9, 0.9, (3, 2))]
+        foreground, _ = voxels_of(Gesture(PromptKind.LASSO, True, corners), GRID)
+        assert len(foreground)
+        assert np.abs(GRID.to_mm(foreground) @ normal).max() <= 1.0

@@ -17,6 +17,7 @@ from lesionlens.napari.model.geometry.slices import (
     plane_of_acquisition,
     plane_to_open,
 )
+from lesionlens.results.export.sentence import axial_slice
 
 SIDES = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1),
          "I": (0, 0, -1)}  # fmt: skip
@@ -169,6 +170,39 @@ def test_the_point_at_a_slice_lies_straight_across_from_where_one_was():
         np.testing.assert_allclose(np.cross(moved, frame.normal(Plane.AXIAL)), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize("turn", [0, 12, 30, 50])
+def test_sentences_name_the_axial_slice_of_the_window(turn):
+    """Of a scan that is turned about all axes they counted along another one."""
+    rng = np.random.default_rng(turn)
+    for order, flips in itertools.product(
+        itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)
+    ):
+        angles = rng.uniform(-turn, turn, 3)
+        turns = [turned(degrees, axis) for axis, degrees in enumerate(angles)]
+        grid = grid_of(order, flips, (1.0, 2.0, 5.0), turns[0] @ turns[1] @ turns[2])
+        picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+        slices = Slices.of(picture, Frame.acquired(grid), Plane.AXIAL)
+        for share in rng.uniform(0, 1, (5, 3)):
+            point = tuple(grid.to_mm(share * (np.array(grid.shape) - 1)))
+            assert axial_slice((point, point), grid) == (slices.number(point), slices.count)
+
+
+@pytest.mark.parametrize("plane", Plane)
+def test_a_grid_over_points_has_one_voxel_for_each_slice(plane):
+    grid = grid_of((0, 1, 2), (1, 1, 1), (1.0, 1.0, 5.0), turned(15, 0))
+    frame, rng = Frame.acquired(grid), np.random.default_rng(0)
+    slices = Slices.of(Picture.of(np.zeros(grid.shape, np.float32), grid), frame, plane)
+    points = grid.to_mm(rng.uniform(20, 60, (50, 3)) * (1, 1, 0.2))
+    over = slices.grid_over(points, 0.8)
+    np.testing.assert_allclose(over.spacing_mm, (0.8, 0.8, slices.step_mm))
+    voxels = over.to_voxel(points)
+    assert ((voxels > -1e-6) & (voxels < np.array(over.shape) - 1 + 1e-6)).all()
+    for k in range(over.shape[2]):
+        depths = frame.depth(plane, over.to_mm([[0, 0, k], [5, 9, k]]))
+        numbers = (depths - slices.first_mm) / slices.step_mm
+        np.testing.assert_allclose(numbers, np.rint(numbers), atol=1e-6)
+
+
 def test_the_brightest_of_a_slab_is_what_is_brightest_in_its_slices():
     voxels = np.random.default_rng(1).random((6, 7, 20), dtype=np.float32)
     picture = Picture.of(voxels, Grid(voxels.shape, np.eye(4)))
@@ -193,20 +227,47 @@ def test_a_slab_of_oblique_voxels_is_the_brightest_of_its_slices(plane):
 def test_oblique_slices_reach_from_the_first_to_the_last_corner(plane):
     picture, frame = Picture.of(np.ones(OBLIQUE.shape, np.float32), OBLIQUE), Frame.patient()
     index = list(itertools.product(*((0, n - 1) for n in OBLIQUE.shape)))
-    corners = OBLIQUE.to_mm(index)
-    depths, on_screen = frame.depth(plane, corners), frame.on_screen(plane, corners)
+    edges = list(itertools.product(*((-0.5, n - 0.5) for n in OBLIQUE.shape)))
+    centres = frame.depth(plane, OBLIQUE.to_mm(index))
+    depths, on_screen = (of(plane, OBLIQUE.to_mm(edges)) for of in (frame.depth, frame.on_screen))
     first, count, step = picture.depths(frame, plane)
     assert step == pytest.approx(1.5)
-    assert first == pytest.approx(depths.min())
-    assert first + (count - 1) * step <= depths.max() < first + count * step
+    assert (centres.min() - first) / step == pytest.approx(round((centres.min() - first) / step))
+    assert abs(first - depths.min()) <= step / 2 + 1e-5
+    assert abs(first + (count - 1) * step - depths.max()) <= step / 2 + 1e-5
     part = picture.cut(frame, plane, count // 2)
     assert part.number == count // 2 + 1
     low, high = on_screen.min(axis=0), on_screen.max(axis=0)
     pixel_mm = np.divide(part.size, part.data.shape[::-1])
     np.testing.assert_allclose(pixel_mm, 1.5)
-    np.testing.assert_allclose(np.add(part.corner, pixel_mm / 2), low)
+    np.testing.assert_allclose(part.corner, low)
     excess = np.add(part.corner, part.size) - high
-    assert ((excess > 0) & (excess <= 1.5 * pixel_mm + 1e-9)).all()
+    assert ((excess > -1e-5) & (excess < pixel_mm)).all()
+
+
+@pytest.mark.parametrize("nearest", [False, True], ids=["image", "labels"])
+@pytest.mark.parametrize("degrees", [7, 11.3, 23, 38])
+def test_interpolated_slices_have_every_slice_to_the_outer_edges_of_its_voxels(degrees, nearest):
+    """Turned within the axial plane, the first and last axial slices are those of the scan."""
+    for count, offset_mm in itertools.product((1, 2, 5, 24), (0.0, 17.3, -1234.567)):
+        affine = np.eye(4)
+        affine[:3, :3] = turned(degrees, 2) * (1.0, 1.0, 6.0)
+        affine[:3, 3] = offset_mm
+        grid, frame = Grid((30, 31, count), affine), Frame.patient()
+        picture = Picture.of(np.ones(grid.shape, np.float32), grid)
+        _, steps, step_mm = picture.depths(frame, Plane.AXIAL)
+        assert (steps, step_mm) == (6 * count + 1, pytest.approx(1.0))
+        for number in {0, steps - 1}:
+            part = picture.cut(frame, Plane.AXIAL, number, nearest=nearest, beyond=np.nan)
+            assert np.isfinite(part.data).sum() == pytest.approx(30 * 31, rel=0.03)
+        part = picture.cut(frame, Plane.CORONAL, 20, nearest=nearest)
+        rows = np.flatnonzero(part.data.any(axis=1))
+        pixel_mm = part.size[1] / part.data.shape[0]
+        edges_mm = part.corner[1] + np.array([rows[0], rows[-1] + 1]) * pixel_mm
+        top, bottom = frame.on_screen(
+            Plane.CORONAL, grid.to_mm([[15, 15, count - 0.5], [15, 15, -0.5]])
+        )[:, 1]
+        np.testing.assert_allclose(edges_mm, (top, bottom), atol=1e-5)
 
 
 @pytest.mark.parametrize("grid", [GRIDS[0], OBLIQUE], ids=["straight", "oblique"])
