@@ -31,11 +31,44 @@ class _ThreadSetting(threading.local):
 
 
 _outer_setting = _ThreadSetting()
+"""The number of threads outside the blocks of this thread."""
+
+
+class _ProcessThreads:
+    """The number of threads of the process outside all blocks.
+
+    Torch gives a new thread the number that any thread set last: within a block of another thread,
+    that of the block.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = self._threads = 0
+
+    @property
+    def count(self) -> int:
+        """The number for this thread, which is in no block."""
+        return self._threads if self._blocks else torch.get_num_threads()
+
+    def begin(self) -> int:
+        """Begin the outermost block of a thread; return `count`."""
+        with self._lock:
+            self._threads = self.count
+            self._blocks += 1
+            return self._threads
+
+    def end(self) -> None:
+        """End the outermost block of a thread."""
+        with self._lock:
+            self._blocks -= 1
+
+
+_process_threads = _ProcessThreads()
 
 
 def thread_count() -> int:
     """Return the number of threads set outside `fixed_threads`."""
-    return _outer_setting.threads or torch.get_num_threads()
+    return _outer_setting.threads or _process_threads.count
 
 
 @contextmanager
@@ -44,7 +77,8 @@ def fixed_threads(count: int) -> Iterator[None]:
 
     A default device that the caller set in this thread does not apply either.
     """
-    threads, previous = torch.get_num_threads(), _outer_setting.threads
+    previous = _outer_setting.threads
+    threads = torch.get_num_threads() if previous else _process_threads.begin()
     _outer_setting.threads = previous or threads
     torch.set_num_threads(count)
     try:
@@ -53,6 +87,8 @@ def fixed_threads(count: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         _outer_setting.threads = previous
+        if not previous:
+            _process_threads.end()
 
 
 @contextmanager

@@ -72,6 +72,21 @@ def test_threads_are_as_many_as_before_outside_of_the_blocks():
     assert (torch.get_num_threads(), thread_count()) == (3, 3)
 
 
+def test_the_number_of_threads_outlives_blocks_of_two_threads_that_overlap():
+    """Torch gives a new thread the number that was set last, in any thread: 1 from then on."""
+    first, second = fixed_threads(1), fixed_threads(1)
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
+        one.submit(first.__enter__).result()
+        assert other.submit(thread_count).result() == 3
+        other.submit(second.__enter__).result()
+        assert other.submit(thread_count).result() == 3
+        one.submit(first.__exit__, None, None, None).result()
+        other.submit(second.__exit__, None, None, None).result()
+        assert other.submit(torch.get_num_threads).result() == 3
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 3
+
+
 def test_products_are_float32_whatever_the_program_allows():
     """With a plug-in or script that allows "medium", maps and shares had other digits."""
     torch.set_float32_matmul_precision("medium")
