@@ -217,6 +217,41 @@ def missing_package_error(error: BaseException) -> MissingPluginError | None:
     )
 
 
+def environment_error(error: BaseException) -> LesionLensError | None:
+    """Return the user-facing error for what this machine lacks; None for a defect or a refusal.
+
+    Examples
+    --------
+    >>> str(environment_error(MemoryError())).partition(".")[0]
+    'Found too little memory'
+    >>> environment_error(OSError(errno.ENOSPC, "No space left on device")).found
+    'a system error: No space left on device'
+    >>> environment_error(KeyError("x"))
+    """
+    if isinstance(error, LesionLensError):
+        return None
+    if is_out_of_memory(error):
+        return ResourceError(
+            found="too little memory",
+            expected="a few GB of free memory",
+            next_step="Close other programs and try again; what was complete before is kept",
+        )
+    if "can't start new thread" in str(error):
+        return ResourceError(
+            found="a limit on threads and processes that is used up",
+            expected="some 50 more",
+            next_step="Raise it (ulimit -u; a container's limit of pids), or end other programs; "
+            "what was complete before is kept",
+        )
+    if isinstance(error, OSError):
+        return ResourceError(
+            found=f"a system error: {os_reason(error)}",
+            expected="files that can be read and written",
+            next_step="Check the disk and permissions; what was complete before is kept",
+        )
+    return missing_package_error(error)
+
+
 class PluginError(LesionLensError):
     """A third-party plug-in that fails or returns something invalid (exit status 1).
 
