@@ -455,6 +455,18 @@ def test_a_signal_during_the_swap_comes_too_late(earlier, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_signal_handler_of_a_program_that_embeds_python_stays(earlier, monkeypatch):
+    """Its SIGTERM killed the program after it had saved a result."""
+    changed = []
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *how: changed.append(how))
+    with staged(earlier, own_files=ours) as aside:
+        write(aside, "a.txt")
+    monkeypatch.undo()
+    assert (earlier / "a.txt").read_text() == "new"
+    assert changed == []
+
+
 def test_a_target_below_a_file_is_refused(tmp_path):
     write(tmp_path, "file")
     for target in (tmp_path / "file", tmp_path / "file" / "out"):
