@@ -65,9 +65,12 @@ def os_reason(error: OSError) -> str:
     --------
     >>> os_reason(PermissionError(errno.EACCES, "Permission denied", "/data/list/p1/run.json"))
     'Permission denied (p1/run.json)'
+    >>> os_reason(OSError("libcudart.so.12: cannot open shared object file"))
+    'libcudart.so.12: cannot open shared object file'
     """
     error = root_os_error(error)
-    reason = error.strerror or type(error).__name__
+    message_lines = str(error).strip().splitlines() or [type(error).__name__]
+    reason = error.strerror or message_lines[0][:200]
     if not isinstance(error.filename, str):
         return reason
     return f"{reason} ({Path(*Path(error.filename).parts[-2:]).as_posix()})"
