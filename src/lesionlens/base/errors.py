@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
+from typing import TypeGuard
 
 _MEMORY_WORDS = (
     "out of memory",
@@ -124,6 +125,18 @@ class GeometryError(UnusableInputError):
 
 class ReadError(UnusableInputError):
     """A file that cannot be read as what it claims to be."""
+
+
+def is_refusal(error: object) -> TypeGuard[OSError]:
+    """Return whether the system refuses to read a file that exists, whatever its content.
+
+    Examples
+    --------
+    >>> is_refusal(OSError(errno.EIO, "")), is_refusal(FileNotFoundError(errno.ENOENT, ""))
+    (True, False)
+    """
+    not_there = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
+    return isinstance(error, OSError) and error.errno not in not_there
 
 
 def unreadable(error: OSError, name: str) -> ReadError:
