@@ -67,8 +67,33 @@ _process_threads = _ProcessThreads()
 
 
 def thread_count() -> int:
-    """Return the number of threads set outside `fixed_threads`."""
+    """Return the number of threads set outside `fixed_threads`; in a worker its own."""
     return _outer_setting.threads or _process_threads.count
+
+
+def set_threads_of_worker(count: int) -> None:
+    """Set the number of threads of this thread, which was started for passes of a block."""
+    torch.set_num_threads(count)
+    _outer_setting.threads = count
+
+
+@contextmanager
+def restored_threads() -> Iterator[int]:
+    """Restore the number of threads after the block, which may set it and start workers.
+
+    Yields
+    ------
+    int
+        The number that this thread has again afterwards.
+    """
+    is_outermost = _outer_setting.threads is None
+    threads = _process_threads.begin() if is_outermost else torch.get_num_threads()
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+        if is_outermost:
+            _process_threads.end()
 
 
 @contextmanager
@@ -78,17 +103,14 @@ def fixed_threads(count: int) -> Iterator[None]:
     A default device that the caller set in this thread does not apply either.
     """
     previous = _outer_setting.threads
-    threads = torch.get_num_threads() if previous else _process_threads.begin()
-    _outer_setting.threads = previous or threads
-    torch.set_num_threads(count)
-    try:
-        with _full_precision, _no_default_device():
-            yield
-    finally:
-        torch.set_num_threads(threads)
-        _outer_setting.threads = previous
-        if not previous:
-            _process_threads.end()
+    with restored_threads() as threads:
+        _outer_setting.threads = previous or threads
+        torch.set_num_threads(count)
+        try:
+            with _full_precision, _no_default_device():
+                yield
+        finally:
+            _outer_setting.threads = previous
 
 
 @contextmanager
