@@ -11,7 +11,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.nifti.header import read_header
 from lesionlens.imaging.reading.nifti.voxels import read_stored
-from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.readers import hashed, inputs_of, open_study
 
 
 @pytest.fixture
@@ -55,6 +55,18 @@ def test_a_slice_that_is_gone_before_its_pixels_are_read_is_not_called_undecodab
     gone.unlink()
     with pytest.raises(UnusableInputError, match=f"no file or folder '{gone.name}'"):
         series.load()
+
+
+@pytest.mark.parametrize("digests_of", [inputs_of, lambda study: list(hashed(study))])
+def test_a_file_that_is_gone_before_it_is_hashed_is_an_input_that_cannot_be_used(
+    make_study, digests_of
+):
+    """The command ended with status 1, as for a lack of resources of its own."""
+    study = open_study(make_study(sequences={"t1c"}))
+    gone = next(iter(study.series.values())).files[0].path
+    gone.unlink()
+    with pytest.raises(UnusableInputError, match=f"no file or folder '{gone.name}'"):
+        digests_of(study)
 
 
 @pytest.mark.parametrize("read", ["header", "voxels"])
